@@ -1,0 +1,1 @@
+"""A checkpoint directory on disk: config.json, model.safetensors, tokenizer files, README.md."""

@@ -1,0 +1,92 @@
+"""From a question to token ids: one template, one tokenizer, in training and in serving. Torch-free.
+
+Each piece of the prompt is encoded apart (as upstream's `tokenizer_image_token` does), and the pieces a user wrote are
+encoded with special tokens switched off: a question that spells `<image>` is text, never an image.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.errors import CheckpointError, PromptError
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+class Prompt:
+    """Builds prompts and answers as token ids for one checkpoint."""
+
+    def __init__(self, config: MedMoEConfig, *, tokenizer: Tokenizer) -> None:
+        """Raises CheckpointError when the tokenizer's vocabulary does not fit config.json."""
+        if tokenizer.get_vocab_size() > config.text_config.vocab_size:
+            raise CheckpointError(
+                f"{TOKENIZER_FILE} has {tokenizer.get_vocab_size()} tokens, the model {config.text_config.vocab_size}"
+            )
+        if tokenizer.id_to_token(config.image_token_id) is None:
+            raise CheckpointError(f"image_token_id {config.image_token_id} is not in {TOKENIZER_FILE}")
+        # Everything that comes here is data: the template's own special tokens are added by id.
+        tokenizer.encode_special_tokens = True
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self.config = config
+        self._tokenizer = tokenizer
+        template = config.prompt
+        self._before = [*self._bos(), *self._encode(template.system), *self._encode(template.user)]
+        self._assistant = self._encode(template.assistant)
+
+    @classmethod
+    def from_directory(cls, directory: Path, config: MedMoEConfig) -> "Prompt":
+        """Read `directory/tokenizer.json`. Raises CheckpointError when it is missing or malformed."""
+        path = directory / TOKENIZER_FILE
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing")
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception for malformed files
+            raise CheckpointError(f"{path} is not a tokenizers file") from error
+        return cls(config, tokenizer=tokenizer)
+
+    def _bos(self) -> list[int]:
+        bos = self.config.text_config.bos_token_id
+        return [] if bos is None else [bos]
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids if text else []
+        return ids
+
+    def question(self, question: str) -> list[int]:
+        """Prompt ids up to the point where the answer begins, with one image token standing for the image.
+
+        Raises PromptError when the question is blank.
+        """
+        if not question.strip():
+            raise PromptError("the question is empty")
+        text = self.config.prompt.separator + question.strip()
+        return [*self._before, self.config.image_token_id, *self._encode(text), *self._assistant]
+
+    def caption(self, caption: str) -> list[int]:
+        """Alignment sample: the image, then its caption (upstream's `plain` template)."""
+        return [*self._bos(), self.config.image_token_id, *self.answer(caption)]
+
+    def answer(self, text: str) -> list[int]:
+        """Ids of an answer, end-of-sequence included. The leading space is part of its first word."""
+        if not text.strip():
+            raise PromptError("the answer is empty")
+        return [*self._encode(" " + text.strip()), self.config.text_config.eos_token_id]
+
+    def classification(self, labels: Sequence[str]) -> str:
+        """The question that offers `labels`, in sorted order: the same set always gives the same prompt."""
+        offered = ", ".join(sorted(label.strip() for label in labels))
+        return self.config.prompt.classification.replace("{labels}", offered)
+
+    def expand(self, ids: Sequence[int]) -> list[int]:
+        """Replace each image token by as many copies as the image has embeddings."""
+        image, copies = self.config.image_token_id, self.config.num_image_tokens
+        return [token for id_ in ids for token in ([id_] * copies if id_ == image else [id_])]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of generated ids, special tokens left out."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text.strip()

@@ -1,0 +1,63 @@
+"""The vision tower: somebody else's vision transformer, cut after its last used block."""
+
+import torch
+from torch import nn
+from transformers import CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model, PreTrainedModel
+
+from medmoe.model.config import VisionConfig
+
+_CLASS_TOKENS = 1  # CLIP and DINOv2 put one class token in front of the patches
+
+
+def _dinov2(config: VisionConfig) -> PreTrainedModel:
+    backbone = Dinov2Model(
+        Dinov2Config(
+            hidden_size=config.hidden_size,
+            mlp_ratio=config.intermediate_size // config.hidden_size,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            image_size=config.image_size,
+            patch_size=config.patch_size,
+            layer_norm_eps=config.layer_norm_eps,
+            hidden_act=config.hidden_act,
+            use_mask_token=False,
+        )
+    )
+    backbone.layernorm = nn.Identity()
+    return backbone
+
+
+def _clip(config: VisionConfig) -> PreTrainedModel:
+    backbone = CLIPVisionModel(
+        CLIPVisionConfig(
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            image_size=config.image_size,
+            patch_size=config.patch_size,
+            layer_norm_eps=config.layer_norm_eps,
+            hidden_act=config.hidden_act,
+        )
+    )
+    backbone.post_layernorm = nn.Identity()
+    return backbone
+
+
+_BUILDERS = {"dinov2": _dinov2, "clip": _clip}
+
+
+class VisionTower(nn.Module):
+    """Pixels to patch features; frozen in every training stage, so it runs without gradients."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.backbone = _BUILDERS[config.model_type](config)
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """[N, 3, size, size] normalised pixels -> [N, grid * grid, hidden_size] features of the last used block."""
+        weight = next(self.backbone.parameters())
+        hidden: torch.Tensor = self.backbone(pixel_values.to(weight.dtype)).last_hidden_state
+        return hidden[:, _CLASS_TOKENS:]

@@ -1,0 +1,91 @@
+"""The whole model inside vLLM: our vision tower and projector, the very modules of training, and vLLM's decoder."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from vllm.config import VllmConfig
+from vllm.model_executor.models.interfaces import SupportsMultiModal, SupportsPP
+from vllm.model_executor.models.utils import AutoWeightsLoader, init_vllm_registered_model, maybe_prefix
+from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from medmoe.model.checkpoint.io import compare_tensors, expected_tensors
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.projector import Projector
+from medmoe.model.vision_tower import VisionTower
+from medmoe.model.vllm_plugin.processing import (
+    IMAGE_MARKER,
+    MedMoEDummyInputs,
+    MedMoEProcessingInfo,
+    MedMoEProcessor,
+)
+
+
+@MULTIMODAL_REGISTRY.register_processor(MedMoEProcessor, info=MedMoEProcessingInfo, dummy_inputs=MedMoEDummyInputs)
+class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
+    """Composition only; the mathematics lives in the modules it holds."""
+
+    @classmethod
+    def get_placeholder_str(cls, modality: str, i: int) -> str | None:
+        if modality == "image":
+            return IMAGE_MARKER
+        raise ValueError("only images are supported")
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__()
+        hf_config = vllm_config.model_config.hf_config
+        config: MedMoEConfig = hf_config.medmoe
+        self.medmoe = config
+        self.configure_mm_token_handling(vocab_size=config.text_config.vocab_size, mm_token_ids=[config.image_token_id])
+        with self._mark_tower_model(vllm_config, "image"):
+            self.vision_tower = VisionTower(config.vision_config)
+            self.projector = Projector(config)
+        with self._mark_language_model(vllm_config):
+            self.language_model = init_vllm_registered_model(
+                vllm_config=vllm_config,
+                hf_config=hf_config.text_config,
+                prefix=maybe_prefix(prefix, "language_model"),
+            )
+        self.make_empty_intermediate_tensors = self.language_model.make_empty_intermediate_tensors
+
+    def embed_multimodal(self, **kwargs: Any) -> list[torch.Tensor]:
+        """Embeddings [num_image_tokens, D] of each image in `pixel_values` [N, 3, size, size]."""
+        pixel_values = kwargs.get("pixel_values")
+        if pixel_values is None:
+            return []
+        if isinstance(pixel_values, list):
+            pixel_values = torch.stack(pixel_values)
+        return list(self.projector(self.vision_tower(pixel_values)))
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None,
+        positions: torch.Tensor,
+        intermediate_tensors: Any = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **_: Any,
+    ) -> Any:
+        if intermediate_tensors is not None:
+            inputs_embeds = None
+        return self.language_model.model(input_ids, positions, intermediate_tensors, inputs_embeds=inputs_embeds)
+
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
+        logits: torch.Tensor | None = self.language_model.compute_logits(hidden_states)
+        return logits
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        """Raises CheckpointError naming every tensor that is missing, unknown or misshapen.
+
+        vLLM itself tolerates a parameter that no tensor filled, and would serve random numbers.
+        """
+        found: dict[str, tuple[int, ...]] = {}
+
+        def seen() -> Iterator[tuple[str, torch.Tensor]]:
+            for name, tensor in weights:
+                found[name] = tuple(tensor.shape)
+                yield name, tensor
+
+        loaded: set[str] = AutoWeightsLoader(self).load_weights(seen())
+        compare_tensors(found, expected_tensors(self.medmoe), source="the checkpoint")
+        return loaded

@@ -1,0 +1,93 @@
+"""python -m medmoe.server: the only reader of the environment.
+
+Settings, log format, engine, app, server, in this order. What a person can fix ends the process with one line.
+"""
+
+import signal
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.errors import MedMoEError
+from medmoe.model.prompt import Prompt
+from medmoe.server import log_format
+from medmoe.server.app import create_app
+from medmoe.server.engine.base import Engine
+from medmoe.server.settings import PREFIX, Settings
+
+UNUSABLE = 2
+"""Exit status when the service cannot start as configured."""
+ENGINE_FAILED = 3
+"""Exit status when the engine was lost: a restart may help."""
+
+
+def main() -> int:
+    """Serve until told to stop. Returns the exit status."""
+    try:
+        settings = Settings()
+        log_format.configure(settings.log_level)
+        return _serve(settings)
+    except ValidationError as error:
+        return _refuse(f"settings: {_problems(error)}")
+    except MedMoEError as error:
+        return _refuse(str(error))
+
+
+def build_engine(settings: Settings) -> Engine:
+    """The engine that `settings.engine` names. Raises ConfigError, CheckpointError, EngineError."""
+    config = MedMoEConfig.from_directory(settings.model)
+    if settings.engine == "fake":
+        from medmoe.server.engine.fake_engine import FakeEngine
+
+        return FakeEngine(config, Prompt.from_directory(settings.model, config))
+    # Here and not above: importing vLLM takes seconds and, with it, torch.
+    from medmoe.server.engine.vllm_engine import VllmEngine
+
+    return VllmEngine(settings, config)
+
+
+def _serve(settings: Settings) -> int:
+    failed = False
+
+    def on_failure() -> None:
+        nonlocal failed
+        failed = True
+        server.should_exit = True
+
+    app = create_app(settings, build_engine(settings), on_failure=on_failure)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            # Our own line per request replaces the access log, which would print raw paths.
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        )
+    )
+    # Once drained, uvicorn raises the signal that stopped it again; a service that was told to stop has not failed.
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: None)
+    server.run()
+    return ENGINE_FAILED if failed else 0 if server.started else UNUSABLE
+
+
+def _refuse(reason: str) -> int:
+    sys.stderr.write(f"medmoe: cannot start: {reason}\n")
+    return UNUSABLE
+
+
+def _problems(error: ValidationError) -> str:
+    """Names of the variables and what is wrong with them; values stay out, one of them may be a secret."""
+    return "; ".join(
+        f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+        for item in error.errors(include_input=False, include_url=False)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

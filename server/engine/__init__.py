@@ -1,0 +1,1 @@
+"""What generates tokens: the seam (base), vLLM behind it, and a deterministic stand-in."""

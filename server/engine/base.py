@@ -1,0 +1,97 @@
+"""The seam between HTTP and whatever generates tokens: two records and one protocol.
+
+Apart from its implementations because everything above it (routes, classifier, statistics) knows only this file;
+vLLM lives behind it in vllm_engine.py, and a deterministic stand-in in fake_engine.py.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from medmoe.server.errors import EngineDeadError, EngineError, GenerationError
+
+__all__ = [
+    "Engine",
+    "EngineDeadError",
+    "EngineError",
+    "GenerationChunk",
+    "GenerationError",
+    "GenerationRequest",
+    "generation",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationRequest:
+    """One prompt with one image, ready for the engine."""
+
+    request_id: str
+    prompt_ids: tuple[int, ...]
+    """As `Prompt.question` gives them: one image token stands for the image."""
+    image: Image.Image
+    """RGB, already of the model's size (`ImageProcessor.resize`)."""
+    image_id: str
+    """SHA-256 hex of the resized pixels and their size; keys the engine's caches."""
+    max_tokens: int
+    temperature: float = 0.0
+    """0 is greedy."""
+    seed: int | None = None
+    logprob_token_ids: tuple[int, ...] = ()
+    """Ask for the exact log-probabilities of these tokens at the first generated position."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationChunk:
+    """What was generated since the previous chunk; the last chunk also carries the request's totals."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """Log-probability (natural, whole vocabulary) of each of `token_ids` under the model."""
+    finish_reason: Literal["stop", "length"] | None = None
+    """Set on the last chunk, None on every other."""
+    num_prompt_tokens: int = 0
+    """Prompt length with the image expanded; last chunk only."""
+    num_cached_tokens: int = 0
+    """Prompt tokens that came from the engine's prefix cache; last chunk only."""
+    token_logprobs: Mapping[int, float] = field(default_factory=dict)
+    """For each of the request's `logprob_token_ids`; last chunk only."""
+    routed_experts: np.ndarray | None = None
+    """[prompt + generated - 1, layers, top_k] expert indices, zeros at dense layers; last chunk only."""
+
+
+class Engine(Protocol):
+    """Generates tokens for prompts with images. One per process; its methods are called on the event loop."""
+
+    async def start(self) -> None:
+        """Load the model; return when requests can be generated. Raises EngineError."""
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+        """Yield chunks until one has a `finish_reason`. Closing or cancelling the iterator aborts the request.
+
+        Raises GenerationError when this request failed and the engine lives on, EngineDeadError when it does not.
+        """
+
+    async def check_health(self) -> None:
+        """Raises EngineDeadError when no request can succeed any more."""
+
+    async def close(self) -> None:
+        """Free the model. Safe to call twice, and when `start` never finished."""
+
+    def metrics(self) -> bytes:
+        """The engine's own Prometheus series in text exposition format; may be empty."""
+
+
+@asynccontextmanager
+async def generation(engine: Engine, request: GenerationRequest) -> AsyncIterator[AsyncIterator[GenerationChunk]]:
+    """`engine.generate`, closed on leaving the block: whoever stops listening early also stops the engine's work."""
+    chunks = engine.generate(request)
+    try:
+        yield chunks
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()

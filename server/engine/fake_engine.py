@@ -1,0 +1,145 @@
+"""A language model made of hashes: deterministic, instant, and consistent with itself.
+
+It ships, for tests and for a first look without weights (MEDMOE_ENGINE=fake). Consistent means: the distribution of the
+next token depends only on the picture and on the tokens so far, wherever prompt ends and answer begins, and sums to one
+over the vocabulary. So whatever the server computes from probabilities can be checked against it exactly.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.prompt import Prompt
+from medmoe.server.engine.base import EngineDeadError, GenerationChunk, GenerationRequest
+
+_ANSWERS = (
+    "yes",
+    "no",
+    "no acute finding",
+    "left lower lobe",
+    "right pleural effusion",
+    "a small nodule",
+    "axial CT",
+    "chest radiograph",
+)
+_PULL = 9.0
+"""Added to the score of the token that continues an answer; unit-normal noise alone would babble."""
+
+
+class FakeEngine:
+    """Implements Engine. Counters and switches are for tests."""
+
+    def __init__(self, config: MedMoEConfig, prompt: Prompt, *, delay: float = 0.0) -> None:
+        """`delay` is seconds between tokens."""
+        self._config = config
+        self._prompt = prompt
+        self._answers = tuple(tuple(prompt.answer(text)) for text in _ANSWERS)
+        self.delay = delay
+        self.fail_next: Exception | None = None
+        """Raised by the next generation, once."""
+        self.dead = False
+        self.started = 0
+        self.finished = 0
+        self.aborted = 0
+        self.last_request: GenerationRequest | None = None
+
+    async def start(self) -> None:
+        await self.check_health()
+
+    async def check_health(self) -> None:
+        if self.dead:
+            raise EngineDeadError("the fake engine was declared dead")
+
+    async def close(self) -> None:
+        return None
+
+    def metrics(self) -> bytes:
+        return b""
+
+    def log_probabilities(self, image_id: str, ids: Sequence[int]) -> np.ndarray:
+        """[vocab_size] float64, natural log: the distribution of the token after `ids`."""
+        rng = _rng(image_id, ids)
+        scores = rng.standard_normal(self._config.text_config.vocab_size)
+        scores[self._continuation(tuple(ids), rng)] += _PULL
+        shifted = scores - scores.max()
+        result: np.ndarray = shifted - np.log(np.exp(shifted).sum())
+        return result
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+        self.started += 1
+        self.last_request = request
+        completed = False
+        try:
+            await self.check_health()
+            if self.fail_next is not None:
+                failure, self.fail_next = self.fail_next, None
+                raise failure
+            async for chunk in self._tokens(request):
+                completed = chunk.finish_reason is not None
+                self.finished += completed
+                yield chunk
+        finally:
+            self.aborted += not completed
+
+    async def _tokens(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+        eos = self._config.text_config.eos_token_id
+        generated: list[int] = []
+        text = ""
+        wanted: dict[int, float] = {}
+        while True:
+            # Also without a delay: other requests must get their turn, and cancellation its chance.
+            await asyncio.sleep(self.delay)
+            logprobs = self.log_probabilities(request.image_id, (*request.prompt_ids, *generated))
+            if not generated:
+                wanted = {token: float(logprobs[token]) for token in request.logprob_token_ids}
+            token = self._choose(logprobs, request=request, generated=generated)
+            generated.append(token)
+            longer = self._prompt.decode(generated)
+            added, text = longer[len(text) :], longer
+            reason = "stop" if token == eos else "length" if len(generated) == request.max_tokens else None
+            if reason is None:
+                yield GenerationChunk(text=added, token_ids=(token,), logprobs=(float(logprobs[token]),))
+                continue
+            expanded = self._prompt.expand(request.prompt_ids)
+            yield GenerationChunk(
+                text=added,
+                token_ids=(token,),
+                logprobs=(float(logprobs[token]),),
+                finish_reason="stop" if reason == "stop" else "length",
+                num_prompt_tokens=len(expanded),
+                token_logprobs=wanted,
+                routed_experts=self._route(request.image_id, (*expanded, *generated[:-1])),
+            )
+            return
+
+    def _choose(self, logprobs: np.ndarray, *, request: GenerationRequest, generated: Sequence[int]) -> int:
+        if request.temperature == 0:
+            return int(logprobs.argmax())
+        # Gumbel-max: adding this noise and taking the maximum samples from the softmax.
+        noise = _rng(f"seed {request.seed}", generated).gumbel(size=len(logprobs))
+        return int((logprobs / request.temperature + noise).argmax())
+
+    def _continuation(self, ids: tuple[int, ...], rng: np.random.Generator) -> int:
+        """The next token of an answer that the end of `ids` has begun; of any answer when it has begun none."""
+        for length in range(max(map(len, self._answers)) - 1, -1, -1):
+            begun = ids[len(ids) - length :]
+            fitting = [answer[length] for answer in self._answers if len(answer) > length and answer[:length] == begun]
+            if fitting:
+                return int(fitting[rng.integers(len(fitting))])
+        raise AssertionError("every answer begins with nothing")
+
+    def _route(self, image_id: str, ids: Sequence[int]) -> np.ndarray:
+        text = self._config.text_config
+        routed = np.zeros((len(ids), text.num_hidden_layers, text.num_experts_per_tok), dtype=np.int16)
+        layers = list(text.moe_layers)
+        scores = _rng(f"route {image_id}", ids).random((len(ids), len(layers), text.num_experts))
+        routed[:, layers, :] = scores.argsort(axis=-1)[:, :, : text.num_experts_per_tok]
+        return routed
+
+
+def _rng(salt: str, ids: Sequence[int]) -> np.random.Generator:
+    digest = hashlib.sha256(salt.encode() + b"|" + np.asarray(ids, dtype=np.int64).tobytes()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))

@@ -1,0 +1,199 @@
+"""The real engine: vLLM's AsyncLLM behind the Engine protocol. The only file that drives vLLM.
+
+vLLM's HTTP app is never mounted; tokens and pixels go in, tokens and log-probabilities come out. Its exceptions are
+translated here, and nothing that a client sent reaches its logs.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.server.engine.base import (
+    EngineDeadError,
+    EngineError,
+    GenerationChunk,
+    GenerationError,
+    GenerationRequest,
+)
+from medmoe.server.settings import Settings
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+    from vllm.outputs import CompletionOutput
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+log = logging.getLogger(__name__)
+
+_FEW_CORES = 4
+_ENVIRONMENT = {
+    # Only our plugin, no network, no statistics sent home, nothing unpickled that came over a socket.
+    "VLLM_PLUGINS": "medmoe",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ALLOW_INSECURE_SERIALIZATION": "0",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+}
+
+
+class VllmEngine:
+    """One AsyncLLM, its engine core and worker in processes of their own."""
+
+    def __init__(self, settings: Settings, config: MedMoEConfig) -> None:
+        self._settings = settings
+        self._config = config
+        self._llm: AsyncLLM | None = None
+
+    async def start(self) -> None:
+        """Import vLLM and load the model, both in a thread: liveness is answered meanwhile. Raises EngineError."""
+        _prepare_environment(self._settings)
+        building = asyncio.get_running_loop().run_in_executor(None, self._build)
+        try:
+            self._llm = await asyncio.shield(building)
+        except asyncio.CancelledError:
+            # The thread cannot be stopped; what it builds must not outlive us.
+            building.add_done_callback(_shut_down_orphan)
+            raise
+        except Exception as error:
+            # No client has been heard yet, so the reason can be told whole.
+            raise EngineError(f"the engine did not start: {type(error).__name__}: {error}") from error
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+        """See Engine.generate."""
+        from vllm.v1.engine.exceptions import EngineDeadError as VllmDead
+
+        llm = self._running()
+        prompt: dict[str, Any] = {
+            "prompt_token_ids": list(request.prompt_ids),
+            "multi_modal_data": {"image": request.image},
+            # Our own content hash: vLLM's caches are keyed by what the pixels are, nothing a client can choose.
+            "multi_modal_uuids": {"image": request.image_id},
+        }
+        outputs = llm.generate(prompt, _sampling_params(request), request_id=request.request_id)
+        try:
+            async for output in outputs:
+                completion = output.outputs[0]
+                yield GenerationChunk(
+                    text=completion.text,
+                    token_ids=tuple(completion.token_ids),
+                    logprobs=_sampled_logprobs(completion),
+                    finish_reason=_finish_reason(completion),
+                    num_prompt_tokens=len(output.prompt_token_ids or ()),
+                    num_cached_tokens=output.num_cached_tokens or 0,
+                    token_logprobs=_asked_logprobs(completion, request),
+                    routed_experts=getattr(completion, "routed_experts", None),
+                )
+        except VllmDead as error:
+            raise EngineDeadError("the engine process has ended") from error
+        except Exception as error:
+            raise GenerationError(type(error).__name__) from error
+        finally:
+            # Closing vLLM's generator is what aborts the request in the engine.
+            await outputs.aclose()
+
+    async def check_health(self) -> None:
+        """See Engine.check_health."""
+        from vllm.v1.engine.exceptions import EngineDeadError as VllmDead
+
+        try:
+            await self._running().check_health()
+        except VllmDead as error:
+            raise EngineDeadError("the engine process has ended") from error
+
+    async def close(self) -> None:
+        """See Engine.close."""
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            await asyncio.to_thread(llm.shutdown)
+
+    def metrics(self) -> bytes:
+        """vLLM's own series, `vllm:*`; empty until the engine runs."""
+        if self._llm is None:
+            return b""
+        from prometheus_client import generate_latest
+        from vllm.v1.metrics.prometheus import get_prometheus_registry
+
+        return generate_latest(get_prometheus_registry())
+
+    def _running(self) -> "AsyncLLM":
+        if self._llm is None:
+            raise EngineDeadError("the engine is not running")
+        return self._llm
+
+    def _build(self) -> "AsyncLLM":
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        settings = self._settings
+        on_cpu = current_platform.is_cpu()
+        arguments = AsyncEngineArgs(
+            model=str(settings.model),
+            served_model_name=[self._config.name],
+            # Few CPUs multiply bfloat16 natively, and on the others float32 is much the faster.
+            dtype="float32" if on_cpu and settings.dtype == "auto" else settings.dtype,
+            max_model_len=self._config.text_config.max_position_embeddings,
+            max_num_seqs=settings.max_num_seqs,
+            # Compiling costs a minute at start and has not been measured to pay on CPU.
+            enforce_eager=on_cpu or settings.enforce_eager,
+            enable_prefix_caching=True,
+            enable_return_routed_experts=bool(self._config.text_config.moe_layers),
+            limit_mm_per_prompt={"image": 1},
+            mm_processor_cache_type="lru",
+            trust_remote_code=False,
+            enable_log_requests=False,
+            shutdown_timeout=round(settings.drain_seconds),
+        )
+        return AsyncLLM.from_engine_args(arguments)
+
+
+def _shut_down_orphan(building: "asyncio.Future[AsyncLLM]") -> None:
+    if not building.cancelled() and building.exception() is None:
+        building.result().shutdown()
+
+
+def _prepare_environment(settings: Settings) -> None:
+    """vLLM reads these when it is imported; what an operator has set already stays, except for what keeps it safe."""
+    os.environ.update(_ENVIRONMENT)
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "DEBUG" if settings.log_level == "debug" else "WARNING")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gib))
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) <= _FEW_CORES:
+        # vLLM would keep a core for itself, half of a two-core machine; serving in front of it needs little.
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores)))
+
+
+def _sampling_params(request: GenerationRequest) -> "SamplingParams":
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    asked = list(request.logprob_token_ids)
+    return SamplingParams(
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        seed=request.seed,
+        logprobs=None if asked else 0,
+        logprob_token_ids=asked or None,
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _sampled_logprobs(completion: "CompletionOutput") -> tuple[float, ...]:
+    rows = completion.logprobs or []
+    return tuple(row[token].logprob for token, row in zip(completion.token_ids, rows, strict=True))
+
+
+def _asked_logprobs(completion: "CompletionOutput", request: GenerationRequest) -> Mapping[int, float]:
+    if not request.logprob_token_ids or not completion.logprobs:
+        return {}
+    first = completion.logprobs[0]
+    return {token: first[token].logprob for token in request.logprob_token_ids}
+
+
+def _finish_reason(completion: "CompletionOutput") -> Any:
+    reason = completion.finish_reason
+    if reason is None or reason in ("stop", "length"):
+        return reason
+    raise GenerationError(f"the engine ended the request: {reason}")

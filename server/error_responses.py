@@ -1,0 +1,114 @@
+"""From any failure to the one error body; the only place where an exception becomes bytes.
+
+Apart from medmoe.server.errors, which must stay free of the web framework. Foreign exceptions never contribute a
+word: their text may hold memory addresses, paths, or what the client sent.
+"""
+
+import logging
+import traceback
+
+from fastapi import FastAPI
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from medmoe.model.errors import MedMoEError
+from medmoe.server.errors import (
+    INTERNAL,
+    BodyTooLarge,
+    HttpMeaning,
+    InvalidField,
+    MalformedBody,
+    Overloaded,
+    RequestError,
+    ServerError,
+    meaning_of,
+    meaning_of_status,
+)
+from medmoe.server.request_record import RequestRecord
+from medmoe.server.schemas import ErrorBody, ErrorResponse
+
+log = logging.getLogger("medmoe.request")
+
+
+def error_body(error: Exception, *, record: RequestRecord) -> ErrorResponse:
+    """The body for `error`; notes its code on the record."""
+    meaning = meaning_of_status(error.status_code) if isinstance(error, HTTPException) else meaning_of(error)
+    record.error_code = meaning.code
+    return ErrorResponse(
+        error=ErrorBody(
+            type=meaning.type,
+            code=meaning.code,
+            message=meaning.message or _sentence(str(error)),
+            param=_param(error, meaning),
+            request_id=record.request_id,
+        )
+    )
+
+
+def error_response(error: Exception, *, record: RequestRecord) -> Response:
+    """The whole response for `error`, status and headers included."""
+    headers: dict[str, str] = {}
+    if isinstance(error, HTTPException):
+        status = error.status_code
+        headers.update(error.headers or {})
+    else:
+        status = meaning_of(error).status
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, BodyTooLarge):
+        # The rest of the body is still on its way; only closing the connection spares us from reading it.
+        headers["Connection"] = "close"
+    return JSONResponse(error_body(error, record=record).model_dump(), status_code=status, headers=headers)
+
+
+def log_failure(error: Exception, *, record: RequestRecord) -> None:
+    """One line for what an operator must look into: classes and places, nothing that an exception says.
+
+    The engine's failures and strangers; what a client did wrong is told by the status in the request's own line.
+    """
+    if isinstance(error, ServerError | HTTPException) or meaning_of(error).status < INTERNAL.status:
+        return
+    root = error.__cause__ or error
+    frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(root.__traceback__)]
+    details = {
+        "request_id": record.request_id,
+        "exception": type(error).__name__,
+        "cause": type(root).__name__,
+        "frames": frames,
+    }
+    log.error("failure", extra={"fields": details})
+
+
+def install(app: FastAPI) -> None:
+    """Answer our family and the framework's own refusals; strangers are left to medmoe.server.telemetry."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        record = RequestRecord.of(request.scope)
+        log_failure(error, record=record)
+        return error_response(error, record=record)
+
+    app.add_exception_handler(MedMoEError, answer)
+    app.add_exception_handler(HTTPException, answer)
+
+
+def invalid(error: ValidationError, *, fields: frozenset[str]) -> RequestError:
+    """Our words for the first problem pydantic found; never the input, not even the name of an unknown field."""
+    problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    if problem["type"] == "json_invalid":
+        return MalformedBody("the body is not valid JSON")
+    if problem["type"] == "extra_forbidden":
+        # A misplaced key may be a patient's name: say what is known instead of what was sent.
+        return InvalidField(f"unknown field; this route takes {', '.join(sorted(fields))}")
+    param = ".".join(str(part) for part in problem["loc"]) or None
+    return InvalidField(problem["msg"].removeprefix("Value error, "), param=param)
+
+
+def _param(error: Exception, meaning: HttpMeaning) -> str | None:
+    named = error.param if isinstance(error, RequestError) else None
+    return named or meaning.param
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

@@ -1,0 +1,206 @@
+"""Every failure the server can name, and the one table that gives each its HTTP meaning.
+
+MedMoEError (medmoe.model.errors)
+|-- ConfigError, CheckpointError    the checkpoint is unusable: refused at start-up
+|-- PromptError, ImageError         the model room refuses this text or this picture
+|-- ServerError                     born in this room
+|   |-- RequestError                the client can fix it; `param` names the offending field
+|   |   |-- MalformedBody           not JSON, not multipart, or not what its Content-Type says
+|   |   |-- MalformedImage          the image string is not base64
+|   |   |-- InvalidField            a field is missing, unknown, or holds a value out of range
+|   |   |-- UnsupportedContentType  neither JSON nor multipart
+|   |   |-- UnsupportedImage        the bytes are not one of the accepted picture formats
+|   |   |-- UnreadableImage         the picture is damaged, too small or too elongated
+|   |   |-- ImageTooLarge           more pixels than this service decodes
+|   |   `-- BodyTooLarge            more bytes than this service reads
+|   |-- Overloaded                  every slot and every place in the queue is taken
+|   |-- NotReady                    the model is still loading
+|   |-- Draining                    the service is shutting down
+|   |-- DeadlineExceeded            the answer did not come within the request's time
+|   `-- ClientDisconnected          nobody is left to read the answer (never seen by a client)
+`-- EngineError                     the engine could not start
+    |-- EngineDeadError             no request can succeed any more
+    `-- GenerationError             this request failed; the engine lives on
+
+The engine's errors are drawn here so that the family is in one place; medmoe.server.engine.base exports them.
+"""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from medmoe.model.errors import CheckpointError, ConfigError, ImageError, MedMoEError, PromptError
+
+
+class ServerError(MedMoEError):
+    """A failure born in the server room."""
+
+
+class RequestError(ServerError):
+    """The request cannot be served as sent; the message says what to change and never quotes the request."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class MalformedBody(RequestError):
+    """The body is not the JSON or multipart document that its Content-Type promises."""
+
+
+class MalformedImage(RequestError):
+    """The image string is neither base64 nor a base64 data URL."""
+
+
+class InvalidField(RequestError):
+    """A field is missing, unknown, of the wrong type, or out of range."""
+
+
+class UnsupportedContentType(RequestError):
+    """The Content-Type is neither application/json nor multipart/form-data."""
+
+
+class UnsupportedImage(RequestError):
+    """The bytes do not begin like any accepted picture format."""
+
+
+class UnreadableImage(RequestError):
+    """The picture is damaged, truncated, too small, or too elongated."""
+
+
+class ImageTooLarge(RequestError):
+    """The picture's header announces more pixels than the service decodes."""
+
+
+class BodyTooLarge(RequestError):
+    """The body has more bytes than the service reads."""
+
+
+class Overloaded(ServerError):
+    """Every slot and every place in the queue is taken; `retry_after` seconds is a fair time to wait."""
+
+    def __init__(self, *, retry_after: int) -> None:
+        super().__init__("the service is full")
+        self.retry_after = retry_after
+
+
+class NotReady(ServerError):
+    """The model is still being loaded or warmed up."""
+
+
+class Draining(ServerError):
+    """The service is shutting down and takes no new requests."""
+
+
+class DeadlineExceeded(ServerError):
+    """The answer was not finished within the request's time."""
+
+
+class ClientDisconnected(ServerError):
+    """The client closed the connection before the answer was finished."""
+
+
+class EngineError(MedMoEError):
+    """The engine could not do what it was asked."""
+
+
+class EngineDeadError(EngineError):
+    """The engine is gone: no request can succeed until the process is restarted."""
+
+
+class GenerationError(EngineError):
+    """This one request failed in the engine; others are not affected."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpMeaning:
+    """What a failure looks like from outside."""
+
+    status: int
+    type: str
+    code: str
+    message: str | None = None
+    """Sent instead of the exception's own words; None only where those words are ours and meant for the client."""
+    param: str | None = None
+
+
+_REQUEST, _LOAD, _AVAILABILITY, _SERVER = (
+    "invalid_request_error",
+    "overloaded_error",
+    "unavailable_error",
+    "server_error",
+)
+
+INTERNAL = HttpMeaning(
+    status=500, type=_SERVER, code="internal_error", message="The service failed; the request id finds it in the log."
+)
+
+HTTP_MEANING: dict[type[MedMoEError], HttpMeaning] = {
+    MedMoEError: INTERNAL,
+    ConfigError: INTERNAL,
+    CheckpointError: INTERNAL,
+    ServerError: INTERNAL,
+    EngineError: INTERNAL,
+    PromptError: HttpMeaning(status=422, type=_REQUEST, code="invalid_prompt", param="question"),
+    ImageError: HttpMeaning(status=422, type=_REQUEST, code="invalid_image", param="image"),
+    RequestError: HttpMeaning(status=422, type=_REQUEST, code="invalid_request"),
+    MalformedBody: HttpMeaning(status=400, type=_REQUEST, code="malformed_body"),
+    MalformedImage: HttpMeaning(status=400, type=_REQUEST, code="malformed_image", param="image"),
+    InvalidField: HttpMeaning(status=422, type=_REQUEST, code="invalid_field"),
+    UnsupportedContentType: HttpMeaning(status=415, type=_REQUEST, code="unsupported_content_type"),
+    UnsupportedImage: HttpMeaning(status=415, type=_REQUEST, code="unsupported_image", param="image"),
+    UnreadableImage: HttpMeaning(status=422, type=_REQUEST, code="unreadable_image", param="image"),
+    ImageTooLarge: HttpMeaning(status=413, type=_REQUEST, code="image_too_large", param="image"),
+    BodyTooLarge: HttpMeaning(status=413, type=_REQUEST, code="body_too_large"),
+    Overloaded: HttpMeaning(
+        status=429, type=_LOAD, code="overloaded", message="The service is full; try again after Retry-After seconds."
+    ),
+    NotReady: HttpMeaning(
+        status=503,
+        type=_AVAILABILITY,
+        code="not_ready",
+        message="The model is still loading; /health/ready tells when.",
+    ),
+    Draining: HttpMeaning(
+        status=503, type=_AVAILABILITY, code="draining", message="The service is shutting down; ask another instance."
+    ),
+    EngineDeadError: HttpMeaning(
+        status=503,
+        type=_AVAILABILITY,
+        code="engine_dead",
+        message="The engine has stopped; the service must be restarted.",
+    ),
+    DeadlineExceeded: HttpMeaning(
+        status=504, type="timeout_error", code="deadline_exceeded", message="The answer was not finished in time."
+    ),
+    ClientDisconnected: HttpMeaning(
+        status=499, type=_REQUEST, code="client_disconnected", message="The client closed the connection."
+    ),
+    GenerationError: HttpMeaning(
+        status=500, type=_SERVER, code="generation_failed", message="The engine failed on this request."
+    ),
+}
+
+_FRAMEWORK = {
+    400: HttpMeaning(status=400, type=_REQUEST, code="malformed_body", message="The body cannot be parsed."),
+    404: HttpMeaning(status=404, type=_REQUEST, code="not_found", message="There is no such route; see /docs."),
+    405: HttpMeaning(
+        status=405, type=_REQUEST, code="method_not_allowed", message="The route does not take this method; see Allow."
+    ),
+}
+
+
+def meaning_of(error: BaseException) -> HttpMeaning:
+    """The row of the most specific class of `error` that the table knows; INTERNAL for strangers."""
+    for kind in type(error).__mro__:
+        if kind in HTTP_MEANING:
+            return HTTP_MEANING[kind]
+    return INTERNAL
+
+
+def meaning_of_status(status: int) -> HttpMeaning:
+    """What a bare status raised by the web framework means; its own text is never used."""
+    if status in _FRAMEWORK:
+        return _FRAMEWORK[status]
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return INTERNAL
+    return HttpMeaning(status=status, type=_REQUEST, code="refused", message="The request was refused.")

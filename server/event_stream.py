@@ -1,0 +1,66 @@
+"""An answer as server-sent events.
+
+Apart from the framework's StreamingResponse because a failure in the middle must still be said in the one error body,
+and because leaving early, for any reason, must close the generator that holds the engine's request.
+"""
+
+import json
+from collections.abc import AsyncGenerator
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from medmoe.server.admission import Deadline
+from medmoe.server.disconnect import abandon_on_disconnect
+from medmoe.server.error_responses import error_body, log_failure
+from medmoe.server.errors import ClientDisconnected, DeadlineExceeded
+from medmoe.server.request_record import RequestRecord
+from medmoe.server.schemas import VQAResponse
+
+Piece = str | VQAResponse
+
+_GRACE = 1.0
+"""Seconds past the deadline in which the event that says so can still be sent."""
+
+
+class EventStream(StreamingResponse):
+    """A `delta` event for each piece, the whole response as an event, then `[DONE]`; or an `error` event, last."""
+
+    def __init__(
+        self, first: Piece, rest: AsyncGenerator[Piece, None], *, deadline: Deadline, record: RequestRecord
+    ) -> None:
+        """`first` was awaited before the status went out, so that early failures keep their own status."""
+        super().__init__(_events(first, rest, record=record), media_type="text/event-stream")
+        self._rest = rest
+        self._deadline = deadline
+        self._record = record
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with abandon_on_disconnect(receive), self._deadline.guard(grace=_GRACE):
+                # For sending too: a client that stops reading must not keep its slot.
+                await self.stream_response(send)
+        except (ClientDisconnected, DeadlineExceeded) as error:
+            error_body(error, record=self._record)
+        finally:
+            await self._rest.aclose()
+
+
+async def _events(
+    first: Piece, rest: AsyncGenerator[Piece, None], *, record: RequestRecord
+) -> AsyncGenerator[str, None]:
+    try:
+        yield _event(first)
+        async for piece in rest:
+            yield _event(piece)
+    except Exception as error:
+        # Not only ours: the status is long out, so this event is the only way left to say it.
+        log_failure(error, record=record)
+        yield f"data: {error_body(error, record=record).model_dump_json()}\n\n"
+        return
+    yield "data: [DONE]\n\n"
+
+
+def _event(piece: Piece) -> str:
+    body = json.dumps({"delta": piece}) if isinstance(piece, str) else piece.model_dump_json()
+    return f"data: {body}\n\n"

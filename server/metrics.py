@@ -1,0 +1,92 @@
+"""Prometheus names, labels and buckets of this service; nothing else decides what a series is called.
+
+One registry per app, so that two apps in one process (tests) do not share counts. Gauges and the expert counts are read
+from their owners at scrape time instead of being kept twice.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from medmoe.server.request_record import RequestRecord
+
+# An answer takes from tens of milliseconds (GPU, short) to most of a minute (CPU, long); doubling steps keep every
+# decade equally sharp. Stages reach down to a millisecond.
+_REQUEST_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
+_STAGE_BUCKETS = (0.001, 0.0025, 0.005, *_REQUEST_BUCKETS)
+_REJECTIONS = frozenset({413, 415, 429, 503, 504})
+
+
+ExpertTokens = tuple[int, int, str, int]
+"""Layer, expert, kind of token, count."""
+
+
+class _ExpertTokensCollector(Collector):
+    def __init__(self, read: Callable[[], Iterable[ExpertTokens]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(
+            "medmoe_expert_tokens", "Tokens routed to an expert", labels=["layer", "expert", "kind"]
+        )
+        for layer, expert, kind, tokens in self._read():
+            family.add_metric([str(layer), str(expert), kind], tokens)
+        yield family
+
+
+class Metrics:
+    """The series of one app."""
+
+    def __init__(
+        self,
+        *,
+        ready: Callable[[], bool],
+        in_flight: Callable[[], int],
+        expert_tokens: Callable[[], Iterable[ExpertTokens]],
+    ) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "medmoe_requests_total",
+            "Requests by route template and status",
+            ["route", "status"],
+            registry=self.registry,
+        )
+        self._duration = Histogram(
+            "medmoe_request_duration_seconds",
+            "Time from a request's arrival to the end of its answer",
+            ["route"],
+            buckets=_REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+        self._stages = Histogram(
+            "medmoe_stage_duration_seconds",
+            "Time of one request in one stage: image (decode, resize), queue (for a slot), engine (generation)",
+            ["stage"],
+            buckets=_STAGE_BUCKETS,
+            registry=self.registry,
+        )
+        self._rejections = Counter(
+            "medmoe_rejections_total", "Requests refused to protect the service", ["reason"], registry=self.registry
+        )
+        Gauge(
+            "medmoe_requests_in_flight", "Inference requests running or waiting for a slot", registry=self.registry
+        ).set_function(lambda: float(in_flight()))
+        Gauge("medmoe_ready", "1 when requests can be answered", registry=self.registry).set_function(
+            lambda: float(ready())
+        )
+        self.registry.register(_ExpertTokensCollector(expert_tokens))
+
+    def record(self, record: RequestRecord) -> None:
+        """Count a finished request."""
+        self._requests.labels(route=record.route, status=str(record.status)).inc()
+        self._duration.labels(route=record.route).observe(record.duration)
+        for stage, seconds in record.stages.items():
+            self._stages.labels(stage=stage).observe(seconds)
+        if record.status in _REJECTIONS and record.error_code:
+            self._rejections.labels(reason=record.error_code).inc()
+
+    def exposition(self) -> bytes:
+        """Prometheus text format."""
+        return generate_latest(self.registry)

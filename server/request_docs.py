@@ -1,0 +1,48 @@
+"""How /docs describes what the routes accept and refuse.
+
+Apart from the routes because they read their bodies themselves (two content types, one validation), so the framework
+cannot derive this; it is derived here from the same wire types.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from medmoe.server.schemas import ErrorResponse
+
+_BLACK_SQUARE = (
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFUlEQVR42mNgGAWjYBSMglEwCqgBAAMQAAFQKzYVAAAAAElFTkSuQmCC"
+)
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse, "description": description}
+    for status, description in {
+        400: "The body or the image string cannot be parsed",
+        413: "The body or the picture is too large",
+        415: "Neither JSON nor multipart, or not an accepted picture format",
+        422: "A field or the picture cannot be used",
+        429: "The service is full; see Retry-After",
+        500: "The service failed",
+        503: "Still loading, shutting down, or the engine has stopped",
+        504: "Not finished in time",
+    }.items()
+}
+
+
+def accepts(as_json: type[BaseModel], fields: type[BaseModel], *, example: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI `requestBody` for both content types; `example` holds everything but the picture."""
+    form = fields.model_json_schema()
+    form["properties"] = {"image": {"type": "string", "format": "binary"}, **form["properties"]}
+    form["required"] = ["image", *form.get("required", ())]
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": as_json.model_json_schema(),
+                    "example": {"image": f"data:image/png;base64,{_BLACK_SQUARE}", **example},
+                },
+                "multipart/form-data": {"schema": form},
+            },
+        }
+    }

@@ -1,0 +1,38 @@
+"""What an orchestrator and a scraper ask: alive, ready, how much."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from medmoe.server.errors import EngineDeadError
+from medmoe.server.readiness import Phase
+from medmoe.server.request_docs import REFUSALS
+from medmoe.server.schemas import Health
+from medmoe.server.state import State
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/health/live", responses={503: REFUSALS[503]})
+async def live(request: Request) -> Health:
+    """200 unless only a restart can help; a model that is still loading is alive."""
+    state = State.of(request)
+    if state.readiness.phase is Phase.FAILED:
+        raise EngineDeadError("the engine has stopped")
+    return Health(status=state.readiness.phase)
+
+
+@router.get("/health/ready", responses={503: REFUSALS[503]})
+async def ready(request: Request) -> Health:
+    """200 when a request would be answered: the warm-up question has been, and the engine is well."""
+    state = State.of(request)
+    state.readiness.require()
+    with state.readiness.watch():
+        await state.engine.check_health()
+    return Health(status=state.readiness.phase)
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(request: Request) -> Response:
+    """Prometheus text: this service's series, then the engine's own."""
+    state = State.of(request)
+    return Response(state.metrics.exposition() + state.engine.metrics(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,102 @@
+"""One deployment: every MEDMOE_* variable, each with what it costs.
+
+Apart from the architecture (config.json) and from training runs: a value lives in one of the three. Only __main__
+builds it from the real environment; an unknown MEDMOE_* variable is refused, because a misspelt limit is no limit.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+import medmoe.model
+from medmoe.model.errors import ConfigError
+
+PREFIX = "MEDMOE_"
+
+
+class _StrictEnvironment(EnvSettingsSource):
+    """The environment, with misspelt variables an error instead of a silent default."""
+
+    def __call__(self) -> dict[str, Any]:
+        known = {(PREFIX + name).lower() for name in self.settings_cls.model_fields}
+        unknown = sorted(
+            name.upper() for name in self.env_vars if name.lower().startswith(PREFIX.lower()) and name not in known
+        )
+        if unknown:
+            raise ConfigError(f"unknown environment variables: {', '.join(unknown)}; the README lists the known ones")
+        return super().__call__()
+
+
+def _bundled_model() -> Path:
+    return Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
+
+
+class Settings(BaseSettings):
+    """Deployment settings. Sizes in bytes or pixels, times in the unit that the name says."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback lets the network in: there is no authentication here."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """TCP port; 0 takes a free one."""
+    model: Path = Field(default_factory=_bundled_model)
+    """Checkpoint directory. The default is the small demonstration model of the package: not for real images."""
+    engine: Literal["vllm", "fake"] = "vllm"
+    """What generates: vllm, or fake for a deterministic stand-in that needs no weights and knows no medicine."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe log line that is written; info is one line per request."""
+
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
+    """Largest request body. Every request that is being read may hold this much memory; base64 adds a third."""
+    max_image_pixels: int = Field(default=40_000_000, ge=2**16, le=89_000_000)
+    """Largest picture that is decoded. Decoding holds 3 to 8 bytes a pixel; Pillow's own limit is the ceiling."""
+    min_image_side: int = Field(default=16, ge=1, le=256)
+    """Shortest accepted side in pixels; lower lets in pictures that hold nothing to see."""
+    max_image_aspect_ratio: float = Field(default=20.0, ge=1)
+    """Longest side over shortest; padding to a square costs the square of the long side."""
+    image_workers: int = Field(default=2, ge=1, le=64)
+    """Threads that decode and resize. Each takes a core; more than a few fight over Python's lock."""
+    max_question_chars: int = Field(default=4000, ge=32)
+    """Longest question; tokenising it runs on the event loop, about a microsecond a character."""
+    max_labels: int = Field(default=64, ge=2, le=128)
+    """Most labels in a classification; each costs an engine step for every token that it shares with no other."""
+    max_label_chars: int = Field(default=200, ge=1)
+    """Longest label; each of its tokens is an engine step."""
+    default_max_tokens: int = Field(default=128, ge=1)
+    """Answer length when a request does not say; lowered to what the model's context leaves."""
+    max_tokens: int = Field(default=1024, ge=1)
+    """Longest answer a request may ask for; an answer holds its slot until it ends."""
+
+    max_concurrent: int = Field(default=32, ge=1)
+    """Requests inside at once. More raises throughput until the engine's batch is full, then only latency."""
+    max_queued: int = Field(default=64, ge=0)
+    """Requests that may wait for a slot; the next is refused with 429. Each waits with its body in memory."""
+    timeout_ms: int = Field(default=60_000, ge=1)
+    """Time for one answer, queue included; a request may ask for less. Longer keeps slots under stuck clients."""
+    drain_seconds: float = Field(default=30.0, ge=0)
+    """How long shutdown waits for requests in flight; an orchestrator's grace period must be longer."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format in the engine; auto is float32 on CPU (the faster there), the checkpoint's own on GPU."""
+    kv_cache_gib: int = Field(default=1, ge=1)
+    """Memory for the engine's key-value cache; too little makes requests wait for each other."""
+    max_num_seqs: int = Field(default=64, ge=1)
+    """Sequences in one engine step; a classification uses one per branching point of its labels."""
+    enforce_eager: bool = False
+    """Skip graph capture and compilation on GPU: a faster start for slower answers. CPU always skips them."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _StrictEnvironment(settings_cls)

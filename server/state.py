@@ -1,0 +1,102 @@
+"""Everything one app owns, typed, in one place; built by create_app, read by the routes.
+
+Apart from app.py so that routes can name what they use without importing the wiring.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from starlette.requests import Request
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.image_processor import ImageProcessor
+from medmoe.model.prompt import Prompt
+from medmoe.server.admission import Admission, Deadline
+from medmoe.server.classifier import Classifier
+from medmoe.server.engine.base import Engine
+from medmoe.server.images import ImageLimits, ImageReader, Picture
+from medmoe.server.metrics import Metrics
+from medmoe.server.readiness import Phase, Readiness
+from medmoe.server.request_record import RequestRecord
+from medmoe.server.router_stats import RouterStats
+from medmoe.server.schemas import Provenance
+from medmoe.server.settings import Settings
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+class State:
+    """One per app."""
+
+    def __init__(self, settings: Settings, engine: Engine, *, on_failure: Callable[[], None]) -> None:
+        """Raises ConfigError or CheckpointError when the checkpoint directory cannot be read."""
+        self.settings = settings
+        self.engine = engine
+        self.created = int(time.time())
+        self.config = MedMoEConfig.from_directory(settings.model)
+        self.prompt = Prompt.from_directory(settings.model, self.config)
+        self.classifier = Classifier(engine, prompt=self.prompt)
+        self.admission = Admission(max_concurrent=settings.max_concurrent, max_queued=settings.max_queued)
+        self.readiness = Readiness(on_failure=on_failure)
+        self.router_stats = RouterStats(self.config)
+        self.metrics = Metrics(
+            ready=lambda: self.readiness.phase is Phase.READY,
+            in_flight=lambda: self.admission.in_flight,
+            expert_tokens=self.router_stats.tokens,
+        )
+        self.weights_sha256: str | None = None
+        self.starting: asyncio.Task[None] | None = None
+        """The start in the background; done when the service is ready or has failed."""
+        self._images = ImageReader(
+            ImageProcessor.from_config(self.config),
+            limits=ImageLimits(
+                max_pixels=settings.max_image_pixels,
+                min_side=settings.min_image_side,
+                max_aspect_ratio=settings.max_image_aspect_ratio,
+            ),
+        )
+        self._workers = ThreadPoolExecutor(max_workers=settings.image_workers, thread_name_prefix="image")
+
+    @staticmethod
+    def of(request: Request) -> "State":
+        state: State = request.app.state.medmoe
+        return state
+
+    def deadline(self, timeout_ms: int | None) -> Deadline:
+        """The request's own limit, never longer than the deployment's."""
+        return Deadline(min(timeout_ms or self.settings.timeout_ms, self.settings.timeout_ms) / 1000)
+
+    async def read_image(self, sent: str | bytes, *, deadline: Deadline, record: RequestRecord) -> Picture:
+        """Decode on a worker thread; the stage `image`. Raises what ImageReader.read raises, DeadlineExceeded."""
+        with record.stage("image"):
+            async with deadline.guard():
+                return await asyncio.get_running_loop().run_in_executor(self._workers, self._images.read, sent)
+
+    def provenance(self, picture: Picture) -> Provenance:
+        """What reproduces an answer about `picture`."""
+        return Provenance(
+            image_sha256=picture.sha256,
+            width=picture.width,
+            height=picture.height,
+            mode=self.config.image_processor.mode,
+            resized_to=picture.image.size,
+            weights_sha256=self.weights_sha256,
+        )
+
+    async def hash_weights(self) -> None:
+        """Fill `weights_sha256`; seconds for gigabytes, hence off the event loop."""
+        self.weights_sha256 = await asyncio.to_thread(_sha256, self.settings.model / WEIGHTS_FILE)
+
+    def close(self) -> None:
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+
+def _sha256(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

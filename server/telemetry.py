@@ -1,0 +1,79 @@
+"""One request, one record, one log line: the outermost layer that knows about requests.
+
+Pure ASGI, so that streaming and disconnects pass through untouched. It also catches what nobody else caught: the web
+framework would hand such an exception, text included, to the server's log.
+"""
+
+import logging
+import re
+import secrets
+from collections.abc import Callable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from medmoe.server.error_responses import error_response, log_failure
+from medmoe.server.request_record import RequestRecord
+
+log = logging.getLogger("medmoe.request")
+
+REQUEST_ID_HEADER = "X-Request-Id"
+_SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+CLIENT_GONE = 499
+"""Status of a request whose client left before an answer began; nginx's number, never sent."""
+
+
+class Telemetry:
+    """Gives each request its id and record, and publishes the record when the request is over."""
+
+    def __init__(self, app: ASGIApp, *, on_finish: Callable[[RequestRecord], None]) -> None:
+        self.app = app
+        self.on_finish = on_finish
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        inbound = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        record = RequestRecord(
+            request_id=inbound if _SAFE_ID.fullmatch(inbound) else secrets.token_hex(16), method=method
+        )
+        record.attach(scope)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = record.request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception as error:
+            log_failure(error, record=record)
+            if record.status is None:
+                await error_response(error, record=record)(scope, receive, send_with_id)
+            else:
+                # The status is out; a broken-off body is all that can still be said.
+                record.error_code = "internal_error"
+        finally:
+            # Also on cancellation, so that no request vanishes from the counts.
+            record.status = record.status or CLIENT_GONE
+            record.route = getattr(scope.get("route"), "path", record.route)
+            record.duration = record.elapsed()
+            self.on_finish(record)
+            _log_finished(record)
+
+
+def _log_finished(record: RequestRecord) -> None:
+    details = {
+        "request_id": record.request_id,
+        "method": record.method,
+        "route": record.route,
+        "status": record.status,
+        "error": record.error_code,
+        "duration_seconds": round(record.duration, 6),
+        "stages_seconds": {stage: round(seconds, 6) for stage, seconds in record.stages.items()},
+    }
+    log.info("request", extra={"fields": details})

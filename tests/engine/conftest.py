@@ -1,0 +1,46 @@
+"""The real vLLM CPU engine, started once: it costs most of a minute on two cores."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from asgi_lifespan import LifespanManager
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.server.app import create_app
+from medmoe.server.engine.vllm_engine import VllmEngine
+from medmoe.server.settings import Settings
+from tests.tiny import save_tiny_checkpoint
+
+START_SECONDS = 300
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """The whole service over the real engine, and the checkpoint it serves."""
+
+    client: httpx.AsyncClient
+    engine: VllmEngine
+    checkpoint: Path
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    for name in [name for name in os.environ if name.startswith("MEDMOE_")]:
+        del os.environ[name]
+    checkpoint = save_tiny_checkpoint(tmp_path_factory.mktemp("served") / "tiny")
+    settings = Settings(model=checkpoint, drain_seconds=1)
+    engine = VllmEngine(settings, MedMoEConfig.from_directory(checkpoint))
+    app = create_app(settings, engine)
+    async with LifespanManager(app, startup_timeout=START_SECONDS, shutdown_timeout=60) as manager:
+        transport = httpx.ASGITransport(app=manager.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
+            async with asyncio.timeout(START_SECONDS):
+                while (await client.get("/health/ready")).status_code != 200:
+                    await asyncio.sleep(0.2)
+            yield Served(client=client, engine=engine, checkpoint=checkpoint)

@@ -1,0 +1,129 @@
+"""The served model is the reference model: tokens, log-probabilities, routing, through the real vLLM CPU engine."""
+
+import asyncio
+import hashlib
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from PIL import Image
+
+from medmoe.model.image_processor import ImageProcessor
+from medmoe.server.engine.base import GenerationChunk, GenerationRequest
+from tests.engine.conftest import Served
+from tests.engine.reference import Reference
+
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
+
+PROMPTS = 32
+MAX_TOKENS = 12
+LOG_PROB_TOLERANCE = 1e-4  # float32 on both sides; a forgotten gate bias or a doubled meta expert shows at 1e-1
+
+
+def image(number: int) -> Image.Image:
+    noise = np.random.default_rng(number)
+    size = noise.integers(20, 60, 2)
+    return Image.fromarray(noise.integers(0, 255, (*size, 3), dtype=np.uint8))
+
+
+QUESTIONS = [f"Is there a fracture in region {number}{'?' * (number % 3)}" for number in range(PROMPTS)]
+IMAGES = [image(number) for number in range(PROMPTS)]
+
+
+@pytest.fixture(scope="session")
+def reference(served: Served) -> Reference:
+    return Reference(served.checkpoint)
+
+
+async def ask(
+    served: Served,
+    reference: Reference,
+    number: int,
+    *,
+    tag: str,
+    picture: Image.Image | None = None,
+    max_tokens: int = MAX_TOKENS,
+    asked: tuple[int, ...] = (),
+) -> GenerationChunk:
+    """All chunks of one answer put together."""
+    picture = ImageProcessor.from_config(reference.model.config).resize(picture or IMAGES[number])
+    request = GenerationRequest(
+        request_id=f"{tag}-{number}",
+        prompt_ids=tuple(reference.prompt.question(QUESTIONS[number])),
+        image=picture,
+        image_id=hashlib.sha256(picture.tobytes()).hexdigest(),
+        max_tokens=max_tokens,
+        logprob_token_ids=asked,
+    )
+    chunks = [chunk async for chunk in served.engine.generate(request)]
+    last = chunks[-1]
+    return GenerationChunk(
+        text="".join(chunk.text for chunk in chunks),
+        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
+        logprobs=tuple(value for chunk in chunks for value in chunk.logprobs),
+        finish_reason=last.finish_reason,
+        num_prompt_tokens=last.num_prompt_tokens,
+        num_cached_tokens=last.num_cached_tokens,
+        token_logprobs=last.token_logprobs,
+        routed_experts=last.routed_experts,
+    )
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def answers(served: Served, reference: Reference) -> list[GenerationChunk]:
+    """All prompts at once, so that they share batches as real requests do."""
+    asked = (ask(served, reference, number, tag="together") for number in range(PROMPTS))
+    return list(await asyncio.gather(*asked))
+
+
+async def test_greedy_tokens_are_equal(answers: list[GenerationChunk], reference: Reference) -> None:
+    expected = reference.generate(QUESTIONS, IMAGES, max_tokens=MAX_TOKENS)
+    assert [list(answer.token_ids) for answer in answers] == expected
+    # The comparison would be worth little if every prompt had the same answer.
+    assert len({tuple(answer) for answer in expected}) > PROMPTS // 2
+
+
+async def test_log_probabilities_agree(answers: list[GenerationChunk], reference: Reference) -> None:
+    worst = 0.0
+    for number, answer in enumerate(answers):
+        trace = reference.trace(QUESTIONS[number], IMAGES[number], answer=answer.token_ids)
+        expected = [float(row[token]) for row, token in zip(trace.log_probs, answer.token_ids, strict=True)]
+        worst = max(worst, float(np.abs(np.subtract(expected, answer.logprobs)).max()))
+    assert worst < LOG_PROB_TOLERANCE
+
+
+async def test_routing_is_the_routers_choice_token_for_token(
+    answers: list[GenerationChunk], reference: Reference
+) -> None:
+    for number, answer in enumerate(answers):
+        trace = reference.trace(QUESTIONS[number], IMAGES[number], answer=answer.token_ids)
+        assert answer.routed_experts is not None
+        np.testing.assert_array_equal(answer.routed_experts[..., 0], trace.experts)
+    moe_layers = list(reference.model.config.text_config.moe_layers)
+    used = np.concatenate([answer.routed_experts[:, moe_layers, 0].ravel() for answer in answers])  # type: ignore[index]
+    assert set(used.tolist()) == set(range(reference.model.config.text_config.num_experts))
+
+
+async def test_asked_log_probabilities_are_the_whole_vocabularys(served: Served, reference: Reference) -> None:
+    asked = tuple(range(4, 104))
+    answer = await ask(served, reference, 0, tag="asked", max_tokens=1, asked=asked)
+    trace = reference.trace(QUESTIONS[0], IMAGES[0], answer=answer.token_ids)
+    expected = [float(trace.log_probs[0, token]) for token in asked]
+    assert np.abs(np.subtract(expected, [answer.token_logprobs[token] for token in asked])).max() < LOG_PROB_TOLERANCE
+
+
+async def test_the_prefix_cache_changes_neither_answer_nor_routing(
+    served: Served, reference: Reference, answers: list[GenerationChunk]
+) -> None:
+    again = await ask(served, reference, 3, tag="again")
+    assert again.token_ids == answers[3].token_ids
+    np.testing.assert_array_equal(again.routed_experts, answers[3].routed_experts)
+
+
+async def test_another_picture_is_never_answered_from_the_cache(
+    served: Served, reference: Reference, answers: list[GenerationChunk]
+) -> None:
+    other = image(1000)
+    answer = await ask(served, reference, 0, tag="other", picture=other)
+    assert list(answer.token_ids) == reference.generate(QUESTIONS[:1], [other], max_tokens=MAX_TOKENS)[0]
+    assert answer.token_ids != answers[0].token_ids

@@ -1,0 +1,120 @@
+"""The routes over the real engine, and what happens when a request or the engine ends early."""
+
+import asyncio
+import base64
+import hashlib
+import io
+import math
+import os
+import signal
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from medmoe.server.engine.base import GenerationRequest
+from tests.engine.conftest import Served
+from tests.engine.reference import Reference
+
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
+
+
+def png(number: int = 0) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 255, (48, 40, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def encoded(number: int = 0) -> str:
+    return base64.b64encode(png(number)).decode()
+
+
+async def test_an_answer_is_the_reference_models(served: Served) -> None:
+    question = "Is there a fracture?"
+    response = await served.client.post(
+        "/v1/vqa", json={"image": encoded(), "question": question, "max_tokens": 8, "include_routing": True}
+    )
+    assert response.status_code == 200
+    body = response.json()
+    reference = Reference(served.checkpoint)
+    picture = Image.open(io.BytesIO(png()))
+    (expected,) = reference.generate([question], [picture], max_tokens=8)
+    assert body["answer"] == reference.prompt.decode(expected)
+    assert body["usage"]["completion_tokens"] == len(expected)
+    assert body["routing"] is not None
+    trace = reference.trace(question, picture, answer=expected)
+    total = sum(float(row[token]) for row, token in zip(trace.log_probs, expected, strict=True))
+    assert math.isclose(body["confidence"]["value"], math.exp(total), rel_tol=1e-3)
+
+
+async def test_class_probabilities_are_the_exact_likelihoods(served: Served) -> None:
+    labels = ["CT", "MRI", "X-ray", "CT lung"]
+    response = await served.client.post("/v1/classify", json={"image": encoded(), "labels": labels})
+    assert response.status_code == 200
+    body = response.json()
+    reference = Reference(served.checkpoint)
+    picture = Image.open(io.BytesIO(png()))
+    question = reference.prompt.classification(labels)
+    expected = {}
+    for label in labels:
+        ids = reference.prompt.answer(label)
+        trace = reference.trace(question, picture, answer=ids)
+        expected[label] = sum(float(row[token]) for row, token in zip(trace.log_probs, ids, strict=True))
+    for row in body["probabilities"]:
+        assert math.isclose(row["log_likelihood"], expected[row["label"]], abs_tol=1e-3)
+    assert math.isclose(sum(row["probability"] for row in body["probabilities"]), 1.0, abs_tol=1e-6)
+    assert body["label"] == max(expected, key=lambda label: expected[label])
+
+
+async def test_metrics_hold_the_engines_series_and_ours(served: Served) -> None:
+    text = (await served.client.get("/metrics")).text
+    for series in (
+        "vllm:num_requests_running",
+        "vllm:prompt_tokens_total",
+        "medmoe_requests_total",
+        "medmoe_expert_tokens_total",
+    ):
+        assert series in text
+
+
+async def test_a_request_that_nobody_waits_for_is_aborted(served: Served) -> None:
+    reference = Reference(served.checkpoint)
+    picture = Image.new("RGB", (32, 32))
+    request = GenerationRequest(
+        request_id="abandoned",
+        prompt_ids=tuple(reference.prompt.question("Tell me everything")),
+        image=picture,
+        image_id=hashlib.sha256(picture.tobytes()).hexdigest(),
+        max_tokens=400,
+    )
+    chunks = served.engine.generate(request)
+    await anext(chunks)
+    await chunks.aclose()
+    async with asyncio.timeout(10):
+        while _running(served.engine.metrics()):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_dead_engine_is_503_and_not_ready(served: Served) -> None:
+    """Last in the session: it ends the engine."""
+    waiting = asyncio.create_task(
+        served.client.post("/v1/vqa", json={"image": encoded(9), "question": "Is it normal?", "max_tokens": 400})
+    )
+    await asyncio.sleep(0.3)
+    for child in psutil.Process().children():
+        if "EngineCore" in " ".join(child.cmdline()) or "EngineCore" in child.name():
+            os.kill(child.pid, signal.SIGKILL)
+    assert (await waiting).status_code == 503
+    assert (await served.client.get("/health/ready")).status_code == 503
+    # Only a restart helps now, and liveness is what asks for one.
+    assert (await served.client.get("/health/live")).status_code == 503
+    again = await served.client.post("/v1/vqa", json={"image": encoded(), "question": "Is it normal?"})
+    assert again.status_code == 503
+    assert again.json()["error"]["code"] in ("engine_dead", "not_ready")
+
+
+def _running(metrics: bytes) -> bool:
+    lines = [line for line in metrics.decode().splitlines() if line.startswith("vllm:num_requests_running")]
+    return any(float(line.rsplit(" ", 1)[1]) > 0 for line in lines)

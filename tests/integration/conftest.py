@@ -1,0 +1,143 @@
+"""One tiny checkpoint on disk, without weights, and the whole service over it with the fake engine."""
+
+import asyncio
+import base64
+import io
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from asgi_lifespan import LifespanManager
+from fastapi import FastAPI
+from PIL import Image
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.prompt import Prompt
+from medmoe.server.app import create_app
+from medmoe.server.engine.fake_engine import FakeEngine
+from medmoe.server.readiness import Phase
+from medmoe.server.settings import Settings
+from medmoe.server.state import State
+from tests.tiny import tiny_config, tiny_tokenizer
+
+SECRET = "SECRET-at-0x7f2a"
+"""What tests hide in exceptions and field names; no answer may repeat it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Service:
+    """A running app and everything a test may want to look at."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+    engine: FakeEngine
+    state: State
+    fatal: list[str]
+    """One entry for each time the app asked for the process to end."""
+
+
+ServiceFactory = Callable[..., AbstractAsyncContextManager[Service]]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("MEDMOE_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("checkpoint")
+    (directory / "config.json").write_text(tiny_config().to_json())
+    tiny_tokenizer().save(str(directory / "tokenizer.json"))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def config(checkpoint: Path) -> MedMoEConfig:
+    return MedMoEConfig.from_directory(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def prompt(checkpoint: Path, config: MedMoEConfig) -> Prompt:
+    return Prompt.from_directory(checkpoint, config)
+
+
+@pytest.fixture
+def engine(config: MedMoEConfig, prompt: Prompt) -> FakeEngine:
+    return FakeEngine(config, prompt)
+
+
+@pytest.fixture
+def running(checkpoint: Path, engine: FakeEngine) -> ServiceFactory:
+    """`async with running(max_queued=0) as service:`, any setting by name; ready unless `wait=False`."""
+
+    @asynccontextmanager
+    async def factory(*, wait: bool = True, **settings: Any) -> AsyncIterator[Service]:
+        fatal: list[str] = []
+        app = create_app(Settings(model=checkpoint, **settings), engine, on_failure=lambda: fatal.append("failed"))
+        state: State = app.state.medmoe
+        async with LifespanManager(app):
+            if wait:
+                assert state.starting is not None
+                await state.starting
+                assert state.readiness.phase is Phase.READY
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+                yield Service(app=app, client=client, engine=engine, state=state, fatal=fatal)
+
+    return factory
+
+
+@pytest.fixture
+async def service(running: ServiceFactory) -> AsyncIterator[Service]:
+    async with running() as service:
+        yield service
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the other tasks run until `condition` holds; ten seconds are a hang."""
+    async with asyncio.timeout(10):
+        # The watched counts belong to the product, which has no event to wait for.
+        while not condition():
+            await asyncio.sleep(0)
+
+
+def check(response: httpx.Response, status: int, code: str, param: str | None = None) -> None:
+    """The one error body, with nothing of SECRET in it."""
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert set(body) == {"error"}
+    error = body["error"]
+    assert set(error) == {"type", "code", "message", "param", "request_id"}
+    assert (error["code"], error["param"]) == (code, param)
+    assert error["message"]
+    assert error["request_id"] == response.headers["x-request-id"]
+    assert SECRET not in response.text
+
+
+def picture(size: tuple[int, int] = (48, 40), *, kind: str = "PNG", shade: int = 90) -> bytes:
+    """A gradient, so that cutting the file short really loses something."""
+    image = Image.linear_gradient("L").resize(size).point(lambda value: (value + shade) % 256).convert("RGB")
+    file = io.BytesIO()
+    image.save(file, format=kind)
+    return file.getvalue()
+
+
+def base64_picture(**options: Any) -> str:
+    return base64.b64encode(picture(**options)).decode()
+
+
+@pytest.fixture
+def vqa_body() -> dict[str, Any]:
+    return {"image": base64_picture(), "question": "Is there a fracture?"}
+
+
+@pytest.fixture
+def classify_body() -> dict[str, Any]:
+    return {"image": base64_picture(), "labels": ["CT", "MRI", "X-ray"]}

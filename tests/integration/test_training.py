@@ -1,0 +1,134 @@
+"""Every stage end to end on made-up pictures, small enough for seconds on a CPU."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.model.moe import MoE
+from medmoe.training.config import DataConfig, RouterConfig, RunConfig, StageConfig
+from medmoe.training.data.errors import DataError
+from medmoe.training.pipeline import Run
+from medmoe.training.recipes import EXPERTS, LANGUAGE_MODEL, PROJECTOR
+from tests.tiny import tiny_config
+
+# Tiny tensors are faster on one thread, and much faster beside another process.
+torch.set_num_threads(1)
+
+MODALITIES = {"CT": (230, 20, 20), "MRI": (20, 230, 20), "X-ray": (20, 20, 230), "pathology": (230, 230, 20)}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures whose colour is their modality: learnable in a hundred steps, and only by looking."""
+    root = tmp_path_factory.mktemp("data")
+    folder = root / "colours"
+    (folder / "images").mkdir(parents=True)
+    records, captions = [], []
+    noise = np.random.default_rng(0)
+    for number in range(96):
+        modality = list(MODALITIES)[number % 4]
+        split = "train" if number < 64 else "val" if number < 80 else "test"
+        name = f"images/{number}.png"
+        pixels = np.clip(np.array(MODALITIES[modality]) + noise.normal(0, 20, (32, 32, 3)), 0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
+        common = {"image": name, "split": split, "modality": modality}
+        records.append(
+            common
+            | {
+                "id": f"colours/{number}",
+                "task": "vqa",
+                "question": "What modality is used to take this image?",
+                "answer": modality,
+                "answer_type": "open",
+            }
+        )
+        captions.append(common | {"caption": f"A {modality} image."})
+    (folder / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)))
+    return root
+
+
+def recipe() -> RunConfig:
+    def stage(name: str, source: str, trainable: tuple[str, ...], epochs: float) -> StageConfig:
+        return StageConfig(
+            name=name,
+            data=(DataConfig(dataset="colours", source=source),),  # type: ignore[arg-type]
+            trainable=trainable,
+            epochs=epochs,
+            learning_rate=3e-3,
+            batch_size=8,
+        )
+
+    modality = (DataConfig(dataset="colours", source="modality"),)
+    return RunConfig(
+        name="colours",
+        seed=7,
+        architecture=tiny_config(),
+        tokenizer_size=320,
+        alignment=stage("alignment", "captions", (PROJECTOR, LANGUAGE_MODEL), 3),
+        instruction_tuning=stage("instruction_tuning", "vqa", (PROJECTOR, LANGUAGE_MODEL), 10),
+        router=RouterConfig(data=modality, held_out=modality, domains=tuple(MODALITIES), per_domain=16, epochs=30),
+        moe_tuning=stage("moe_tuning", "vqa", (EXPERTS,), 4),
+        evaluation=(),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = Run(recipe(), data=data, directory=tmp_path_factory.mktemp("run"), tower=None)
+    run()
+    return run
+
+
+def test_all_stages_give_a_checkpoint_that_loads(finished: Run) -> None:
+    model = load_checkpoint(finished.checkpoint)
+    assert [m for m in model.modules() if isinstance(m, MoE)]
+    assert model.config.expert_domains == tuple(MODALITIES)
+
+
+def test_the_loss_falls_in_instruction_tuning(finished: Run) -> None:
+    stage = finished.report["instruction_tuning"]
+    assert stage["last_loss"] < stage["first_loss"] / 4
+
+
+def test_the_router_knows_pictures_it_has_not_seen(finished: Run) -> None:
+    report = finished.report["router"]
+    assert report["label_map"] == {domain: index for index, domain in enumerate(MODALITIES)}
+    assert report["held_out"]["accuracy"] > 0.9
+
+
+def test_the_router_stays_frozen_while_the_experts_move(finished: Run) -> None:
+    before = load_checkpoint(finished.checkpoint.parent / "3-router").state_dict()
+    after = load_checkpoint(finished.checkpoint).state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(".mlp.experts." in name or ".mlp.shared_expert." in name for name in moved)
+
+
+def test_a_continued_run_equals_an_uninterrupted_one(finished: Run, data: Path, tmp_path: Path) -> None:
+    """The last stage is lost and done again, from what lies on disk alone."""
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.checkpoint.parent, copy)
+    shutil.rmtree(copy / "colours")
+    random.random()
+    torch.rand(5)
+    Run(recipe(), data=data, directory=copy, tower=None)()
+    first, second = load_checkpoint(finished.checkpoint).state_dict(), load_checkpoint(copy / "colours").state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_bad_data_stop_the_run_before_any_training(data: Path, tmp_path: Path) -> None:
+    missing = replace(recipe().moe_tuning, data=(DataConfig(dataset="nowhere", source="vqa"),))
+    run = Run(replace(recipe(), moe_tuning=missing), data=data, directory=tmp_path / "run", tower=None)
+    with pytest.raises(DataError, match="nowhere"):
+        run()
+    assert not (tmp_path / "run" / "1-alignment").exists()

@@ -1,0 +1,79 @@
+"""config.json is refused when it is not exactly what this version understands."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.errors import ConfigError
+from tests.tiny import tiny_config
+
+
+def edited(**changes: object) -> str:
+    """The tiny config.json with dotted keys replaced; None removes the key."""
+    document = json.loads(tiny_config().to_json())
+    for path, value in changes.items():
+        *parents, key = path.split("__")
+        section = document
+        for parent in parents:
+            section = section[parent]
+        if value is None:
+            del section[key]
+        else:
+            section[key] = value
+    return json.dumps(document)
+
+
+def test_round_trip() -> None:
+    assert MedMoEConfig.from_json(tiny_config().to_json()) == tiny_config()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"surprise": 1}, "surprise"),
+        ({"text_config__surprise": 1}, "text_config.surprise"),
+        ({"text_config__hidden_size": None}, "text_config.hidden_size"),
+        ({"text_config__hidden_size": "64"}, "text_config.hidden_size"),
+        ({"text_config__hidden_size": -64}, "text_config.hidden_size"),
+        ({"text_config__num_attention_heads": 5}, "num_attention_heads"),
+        ({"text_config__num_key_value_heads": 2, "text_config__num_attention_heads": 1}, "num_key_value_heads"),
+        ({"text_config__moe_layers": [2, 0]}, "ascending"),
+        ({"text_config__moe_layers": [0, 3]}, "outside"),
+        ({"text_config__num_experts_per_tok": 5}, "num_experts_per_tok"),
+        ({"text_config__residual": True}, "residual"),
+        ({"text_config__eos_token_id": 512}, "eos_token_id"),
+        ({"text_config__model_type": "mamba"}, "model_type"),
+        ({"vision_config__patch_size": 7}, "patch_size"),
+        ({"projector_config__downsample_factor": 3}, "downsample_factor"),
+        ({"image_token_id": 512}, "image_token_id"),
+        ({"expert_domains": ["CT"]}, "expert_domains"),
+        ({"image_processor__mode": "stretch"}, "image_processor.mode"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_bad_field_is_named(changes: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        MedMoEConfig.from_json(edited(**changes))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"medmoe"', "\x00"])
+def test_text_that_is_no_configuration(text: str) -> None:
+    with pytest.raises(ConfigError):
+        MedMoEConfig.from_json(text)
+
+
+def test_values_never_appear_in_the_message() -> None:
+    with pytest.raises(ConfigError) as caught:
+        MedMoEConfig.from_json(edited(name=["SECRET"]))
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        MedMoEConfig.from_directory(tmp_path)
+
+
+def test_image_tokens_follow_from_grid_and_folding() -> None:
+    assert tiny_config().num_image_tokens == 4

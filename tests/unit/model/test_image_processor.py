@@ -1,0 +1,73 @@
+"""What happens to a picture before the tower sees it."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medmoe.model.config import ImageProcessorConfig
+from medmoe.model.image_processor import ImageProcessor, to_rgb
+
+PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "background": (10, 20, 30)}
+
+
+def processor(mode: str = "pad", size: int = 8) -> ImageProcessor:
+    return ImageProcessor(ImageProcessorConfig.model_validate(PLAIN | {"mode": mode}), size=size)
+
+
+def test_pad_keeps_the_whole_picture_on_a_square_of_background() -> None:
+    resized = np.asarray(processor().resize(Image.new("RGB", (8, 4), (200, 0, 0))))
+    assert resized.shape == (8, 8, 3)
+    assert resized[0].tolist() == [[10, 20, 30]] * 8
+    assert resized[7].tolist() == [[10, 20, 30]] * 8
+    assert resized[2:6].tolist() == [[[200, 0, 0]] * 8] * 4
+
+
+def test_crop_keeps_the_centre_square() -> None:
+    picture = Image.new("RGB", (24, 8), (0, 0, 0))
+    picture.paste((255, 255, 255), (8, 0, 16, 8))
+    assert np.asarray(processor("crop").resize(picture)).min() == 255
+
+
+@pytest.mark.parametrize("mode", ["pad", "crop"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (7, 9), (300, 200)])
+def test_every_shape_becomes_the_models_size(mode: str, size: tuple[int, int]) -> None:
+    assert processor(mode)(Image.new("RGB", size)).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("mode", ["pad", "crop"])
+def test_resizing_twice_changes_nothing(mode: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8))
+    once = processor(mode).resize(noise)
+    np.testing.assert_array_equal(np.asarray(processor(mode).resize(once)), np.asarray(once))
+    np.testing.assert_array_equal(processor(mode)(once), processor(mode)(noise))
+
+
+def test_normalisation_is_per_channel() -> None:
+    config = ImageProcessorConfig(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0), background=(0, 0, 0))
+    pixels = ImageProcessor(config, size=2)(Image.new("RGB", (2, 2), (255, 0, 51)))
+    np.testing.assert_allclose(pixels[:, 0, 0], [1.0, -1.0, 0.2], atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "I", "F", "I;16", "HSV", "LAB"])
+def test_every_pillow_mode_has_a_defined_conversion(mode: str) -> None:
+    assert to_rgb(Image.new(mode, (3, 3))).mode == "RGB"
+
+
+def test_sixteen_bits_are_stretched_not_clipped() -> None:
+    values = np.array([[1000, 3000], [2000, 1000]], dtype=np.uint16)
+    assert np.asarray(to_rgb(Image.fromarray(values)))[..., 0].tolist() == [[0, 255], [128, 0]]
+
+
+def test_a_flat_sixteen_bit_picture_is_black() -> None:
+    assert np.asarray(to_rgb(Image.fromarray(np.full((2, 2), 700, dtype=np.uint16)))).max() == 0
+
+
+def test_transparency_is_laid_over_black() -> None:
+    assert to_rgb(Image.new("RGBA", (1, 1), (255, 255, 255, 0))).getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_the_camera_orientation_is_undone() -> None:
+    picture = Image.new("RGB", (2, 1), (0, 0, 0))
+    picture.putpixel((0, 0), (255, 0, 0))
+    picture.getexif()[0x0112] = 3  # upside down
+    assert to_rgb(picture).getpixel((1, 0)) == (255, 0, 0)

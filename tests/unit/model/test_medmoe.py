@@ -1,0 +1,74 @@
+"""The assembled reference model."""
+
+import pytest
+import torch
+
+from medmoe.model.medmoe import MedMoE
+from medmoe.model.projector import fold_patches
+from tests.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def model() -> MedMoE:
+    torch.manual_seed(0)
+    model = MedMoE(tiny_config()).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.2)
+    return model
+
+
+def prompts_of(*lengths: int) -> list[list[int]]:
+    torch.manual_seed(1)
+    return [[1, *[3] * 4, *torch.randint(4, 400, (length,)).tolist()] for length in lengths]
+
+
+def test_generation_with_a_cache_equals_repeated_full_forwards(model: MedMoE) -> None:
+    (prompt,) = prompts_of(6)
+    features = torch.randn(1, 16, 32)
+    expected: list[int] = []
+    for _ in range(5):
+        ids = torch.tensor([prompt + expected])
+        hidden = model.hidden_states(ids, torch.ones_like(ids), features)
+        expected.append(int(model.language_model.lm_head(hidden[0, -1]).argmax()))
+    assert model.generate([prompt], features, max_tokens=5) == [expected]
+
+
+def test_padding_beside_longer_prompts_changes_no_answer(model: MedMoE) -> None:
+    prompts = prompts_of(3, 9, 20)
+    features = torch.randn(3, 16, 32)
+    together = model.generate(prompts, features, max_tokens=6)
+    alone = [model.generate([p], features[i : i + 1], max_tokens=6)[0] for i, p in enumerate(prompts)]
+    assert together == alone
+
+
+def test_another_image_changes_the_answer(model: MedMoE) -> None:
+    prompt = prompts_of(6)
+    torch.manual_seed(2)
+    answers = [model.generate(prompt, torch.randn(1, 16, 32), max_tokens=6)[0] for _ in range(4)]
+    assert len({tuple(answer) for answer in answers}) > 1
+
+
+def test_too_few_or_too_many_image_tokens_are_refused_with_both_counts(model: MedMoE) -> None:
+    ids = torch.tensor([[1, 3, 3, 3, 5]])
+    with pytest.raises(ValueError, match="3 image tokens, the images 4 embeddings"):
+        model.embed(ids, torch.zeros(1, 4, 64))
+
+
+def test_the_tower_gives_one_feature_a_patch_and_never_learns(model: MedMoE) -> None:
+    features = model.vision_tower(torch.randn(2, 3, 32, 32))
+    assert features.shape == (2, 16, 32)
+    assert not features.requires_grad
+    assert not any(parameter.requires_grad for parameter in model.vision_tower.parameters())
+
+
+def test_folding_keeps_neighbouring_patches_together() -> None:
+    grid = torch.arange(16.0).reshape(1, 16, 1)
+    assert fold_patches(grid, factor=2)[0].tolist() == [
+        [0, 1, 4, 5],
+        [2, 3, 6, 7],
+        [8, 9, 12, 13],
+        [10, 11, 14, 15],
+    ]
+    assert fold_patches(grid, factor=1) is grid

@@ -1,0 +1,90 @@
+"""Slots, queue and deadline."""
+
+import asyncio
+
+import pytest
+
+from medmoe.server.admission import Admission, Deadline
+from medmoe.server.errors import DeadlineExceeded, Overloaded
+from medmoe.server.request_record import RequestRecord
+
+FAR = 3600.0
+
+
+def record() -> RequestRecord:
+    return RequestRecord(request_id="test", method="POST")
+
+
+async def hold(admission: Admission, release: asyncio.Event, *, seconds: float = FAR) -> None:
+    async with admission.slot(deadline=Deadline(seconds), record=record()):
+        await release.wait()
+
+
+async def turn() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_the_queue_is_as_long_as_it_says() -> None:
+    admission, release = Admission(max_concurrent=2, max_queued=1), asyncio.Event()
+    inside = [asyncio.create_task(hold(admission, release)) for _ in range(3)]
+    await turn()
+    assert admission.in_flight == 3
+    with pytest.raises(Overloaded) as refused:
+        admission.refuse_when_full()
+    assert refused.value.retry_after >= 1
+    release.set()
+    await asyncio.gather(*inside)
+    assert admission.in_flight == 0
+    admission.refuse_when_full()
+
+
+async def test_a_failure_inside_gives_the_slot_back() -> None:
+    admission = Admission(max_concurrent=1, max_queued=0)
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            async with admission.slot(deadline=Deadline(FAR), record=record()):
+                raise RuntimeError
+    assert admission.in_flight == 0
+
+
+async def test_who_leaves_the_queue_frees_its_place() -> None:
+    admission, release = Admission(max_concurrent=1, max_queued=1), asyncio.Event()
+    first = asyncio.create_task(hold(admission, release))
+    await turn()
+    second = asyncio.create_task(hold(admission, release))
+    await turn()
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    assert admission.in_flight == 1
+    release.set()
+    await first
+    assert admission.in_flight == 0
+
+
+async def test_waiting_too_long_in_the_queue_is_a_deadline() -> None:
+    admission, release = Admission(max_concurrent=1, max_queued=1), asyncio.Event()
+    first = asyncio.create_task(hold(admission, release))
+    await turn()
+    with pytest.raises(DeadlineExceeded):
+        await hold(admission, release, seconds=0.001)
+    assert admission.in_flight == 1
+    release.set()
+    await first
+
+
+async def test_a_timeout_of_something_else_is_not_our_deadline() -> None:
+    with pytest.raises(TimeoutError):
+        async with Deadline(FAR).guard():
+            raise TimeoutError
+
+
+async def test_idle_is_waited_for_only_as_long_as_asked() -> None:
+    admission, release = Admission(max_concurrent=1, max_queued=0), asyncio.Event()
+    assert await admission.wait_idle(0)
+    inside = asyncio.create_task(hold(admission, release))
+    await turn()
+    assert not await admission.wait_idle(0.001)
+    release.set()
+    assert await admission.wait_idle(FAR)
+    await inside

@@ -1,0 +1,71 @@
+"""Deployment settings from the environment."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from medmoe.model.errors import ConfigError
+from medmoe.server import __main__ as main_module
+from medmoe.server.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"MEDMOE_{name.upper()}", raising=False)
+
+
+def test_the_defaults_listen_on_loopback_only() -> None:
+    settings = Settings()
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.model.parts[-2:] == ("pretrained", "medmoe-tiny")
+
+
+def test_variables_are_read_and_empty_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDMOE_MODEL", "/some/where")
+    monkeypatch.setenv("MEDMOE_MAX_QUEUED", "0")
+    monkeypatch.setenv("MEDMOE_PORT", "")
+    settings = Settings()
+    assert (settings.model, settings.max_queued, settings.port) == (Path("/some/where"), 0, 8000)
+
+
+def test_an_unknown_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDMOE_MAX_QUEUE", "5")
+    with pytest.raises(ConfigError, match="MEDMOE_MAX_QUEUE"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("port", 70000), ("kv_cache_gib", 0), ("engine", "magic"), ("dtype", "int8")]
+)
+def test_senseless_values_are_refused(name: str, value: object) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", list(Settings.model_fields))
+def test_every_setting_says_what_it_does(name: str) -> None:
+    description = Settings.model_fields[name].description
+    assert description
+    assert description.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("MEDMOE_PROT", "80", "MEDMOE_PROT"),
+        ("MEDMOE_PORT", "SECRET", "MEDMOE_PORT"),
+        ("MEDMOE_MODEL", "/nowhere", "config.json cannot be read"),
+    ],
+)
+def test_a_service_that_cannot_start_says_why_in_one_line(
+    variable: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("medmoe.server.log_format.configure", lambda level: None)
+    monkeypatch.setenv(variable, value)
+    assert main_module.main() == main_module.UNUSABLE
+    written = capsys.readouterr().err
+    assert written.count("\n") == 1
+    assert expected in written
+    assert "SECRET" not in written

@@ -1,0 +1,88 @@
+"""LLaVA conversations: flattened turns, upstream's spellings, and items this version cannot use."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medmoe.training.data.errors import DatasetError
+from medmoe.training.data.llava import read_llava
+from medmoe.training.data.read_result import ReadResult
+
+
+def turn(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+
+
+ITEM: dict[str, Any] = {"id": "x1", "image": "a.png", "conversations": turn("<image>\nWhat is it?", "CT")}
+
+
+def read(tmp_path: Path, items: Any, *, captions: bool = False) -> ReadResult:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"pixels")
+    (tmp_path / "b.png").write_bytes(b"outside")
+    file = tmp_path / "train.json"
+    file.write_text(json.dumps(items))
+    return read_llava(file, images=tmp_path / "images", dataset="mix", split="train", captions=captions)
+
+
+def test_marker_is_removed_and_the_rest_kept(tmp_path: Path) -> None:
+    (sample,) = read(tmp_path, [ITEM | {"modality": "CT"}]).samples
+    assert (sample.id, sample.question, sample.answer, sample.modality) == ("x1/0", "What is it?", "CT", "CT")
+    assert (sample.dataset, sample.split, sample.answer_type) == ("mix", "train", None)
+
+
+def test_each_turn_becomes_a_sample(tmp_path: Path) -> None:
+    item = ITEM | {"conversations": turn("<image>\nFirst?", "one") + turn("Second?", "two")}
+    samples = read(tmp_path, [item]).samples
+    assert [(sample.id, sample.question, sample.answer) for sample in samples] == [
+        ("x1/0", "First?", "one"),
+        ("x1/1", "Second?", "two"),
+    ]
+    assert samples[0].image == samples[1].image
+
+
+@pytest.mark.parametrize(
+    ("spelling", "meaning"), [("open", "open"), ("OPEN", "open"), ("close", "closed"), ("CLOSED", "closed")]
+)
+def test_upstream_spellings_of_answer_type(tmp_path: Path, spelling: str, meaning: str) -> None:
+    assert read(tmp_path, [ITEM | {"answer_type": spelling}]).samples[0].answer_type == meaning
+
+
+def test_list_of_one_image_is_one_image(tmp_path: Path) -> None:
+    assert len(read(tmp_path, [ITEM | {"image": ["a.png"]}]).samples) == 1
+
+
+def test_captions_lose_their_question(tmp_path: Path) -> None:
+    (sample,) = read(tmp_path, [ITEM], captions=True).samples
+    assert (sample.kind, sample.answer) == ("caption", "CT")
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({key: value for key, value in ITEM.items() if key != "image"}, "text only"),
+        (ITEM | {"image": ["a.png", "a.png"]}, "several images"),
+        (ITEM | {"image": "../b.png"}, "leaves the dataset's folder"),
+        (ITEM | {"image": "gone.png"}, "missing"),
+        (ITEM | {"conversations": turn("<image>\nWhat?", "  ")}, "answer is blank"),
+        (ITEM | {"conversations": turn("<image>", "CT")}, "question is blank"),
+        (ITEM | {"conversations": turn("<image>\nWhat?", "CT")[:1]}, "without an answer"),
+        (ITEM | {"conversations": turn("<image>\nWhat?", "CT")[::-1]}, "alternate"),
+        (ITEM | {"answer_type": "multiple choice"}, "answer_type"),
+        (ITEM | {"id": "ok"}, "earlier item"),
+        ("text", "not a JSON object"),
+    ],
+)
+def test_bad_item_is_reported_with_its_place(tmp_path: Path, item: Any, reason: str) -> None:
+    result = read(tmp_path, [ITEM | {"id": "ok"}, item])
+    assert [sample.id for sample in result.samples] == ["ok/0"]
+    (bad,) = result.bad
+    assert (bad.file, bad.place) == ("train.json", 2)
+    assert reason in bad.reason
+
+
+def test_file_that_is_not_a_list_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="list"):
+        read(tmp_path, {"id": "x1"})

@@ -1,0 +1,172 @@
+"""Reports: joined by id, sliced, set beside baselines, with intervals over images."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medmoe.training.data.errors import DataError
+from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.baseline import majority_answers, majority_answers_by_question_type
+from medmoe.training.evaluation.interval import mean_interval
+from medmoe.training.evaluation.markdown import markdown
+from medmoe.training.evaluation.report import build_report
+from medmoe.training.evaluation.scores import Scorer
+
+SCORER = Scorer(resamples=200)
+
+
+def vqa(name: str, answer: str, **fields: Any) -> Sample:
+    known: dict[str, Any] = {
+        "id": name,
+        "dataset": "d",
+        "image": Path(f"/{name}.png"),
+        "split": "test",
+        "question": "What?",
+        "answer": answer,
+        "answer_type": "closed",
+    }
+    return Sample(**(known | fields))
+
+
+def organ(name: str, label: str, **fields: Any) -> Sample:
+    return vqa(name, label, **({"question": None, "answer_type": None, "labels": ("liver", "lung")} | fields))
+
+
+def test_answers_are_joined_by_id_and_not_by_position() -> None:
+    samples = [vqa("1", "yes"), vqa("2", "no")]
+    report = build_report(samples, answers={"2": "no", "1": "yes"}, scorer=SCORER)
+    assert report.sections[0].scores["closed_accuracy_strict"].value == 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [({"1": "yes"}, "1 of 2 samples have no answer, 2"), ({"1": "y", "2": "n", "3": "?"}, "belong to no sample, 3")],
+)
+def test_answers_that_do_not_fit_the_samples_are_refused(answers: dict[str, str], reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        build_report([vqa("1", "yes"), vqa("2", "no")], answers=answers, scorer=SCORER)
+
+
+def test_an_id_used_twice_is_refused() -> None:
+    with pytest.raises(DataError, match="more than once"):
+        build_report([vqa("1", "yes"), vqa("1", "no")], answers={"1": "yes"}, scorer=SCORER)
+
+
+def test_legacy_and_strict_stand_side_by_side() -> None:
+    samples = [vqa("1", "no"), vqa("2", "left lung", answer_type="open")]
+    scores = build_report(samples, answers={"1": "normal", "2": "left left"}, scorer=SCORER).sections[0].scores
+    assert scores["closed_accuracy_legacy"].value == 1
+    assert scores["closed_accuracy_strict"].value == 0
+    assert scores["open_recall_legacy"].value == 2 / 3
+    assert scores["open_accuracy_strict"].value == 0
+
+
+def test_a_set_without_open_questions_has_no_open_scores() -> None:
+    scores = build_report([vqa("1", "no")], answers={"1": "no"}, scorer=SCORER).sections[0].scores
+    assert set(scores) == {"closed_accuracy_legacy", "closed_accuracy_strict", "closed_f1_legacy"}
+
+
+def test_slices_by_modality_and_by_leak() -> None:
+    samples = [
+        vqa("1", "yes", modality="CT"),
+        vqa("2", "yes", modality="MRI", image_in_train=True),
+        vqa("3", "yes", modality="MRI", near_twin_in_train=True),
+        vqa("4", "yes"),
+    ]
+    answers = {"1": "yes", "2": "yes", "3": "no", "4": "no"}
+    (section,) = build_report(samples, answers=answers, shared={"4"}, scorer=SCORER).sections
+    found = {
+        name: (s["closed_accuracy_strict"].value, s["closed_accuracy_strict"].n) for name, s in section.slices.items()
+    }
+    assert found == {
+        "modality CT": (1, 1),
+        "modality MRI": (1 / 2, 2),
+        "modality unknown": (0, 1),
+        "image not in train": (1 / 2, 2),
+        "no near twin in train": (1, 1),
+    }
+    assert section.in_train == 2
+
+
+def test_a_slice_that_would_repeat_the_whole_is_left_out() -> None:
+    samples = [vqa("1", "yes", modality="CT"), vqa("2", "yes", modality="CT")]
+    (section,) = build_report(samples, answers={"1": "yes", "2": "yes"}, scorer=SCORER).sections
+    assert section.slices == {}
+
+
+def test_majority_baseline_is_scored_with_the_same_metrics() -> None:
+    train = [vqa(f"t{i}", answer, split="train") for i, answer in enumerate(["Yes", "yes", "no"])]
+    samples = [vqa("1", "yes"), vqa("2", "no"), vqa("3", "no")]
+    answers = {"1": "no", "2": "no", "3": "no"}
+    (section,) = build_report(samples, answers=answers, train=train, scorer=SCORER).sections
+    assert section.baselines["majority"]["closed_accuracy_strict"].value == 1 / 3
+    assert section.scores["closed_accuracy_strict"].value == 2 / 3
+
+
+def test_baseline_by_question_type_is_narrower_and_falls_back() -> None:
+    train = [
+        vqa("t1", "yes", question_type="PRES"),
+        vqa("t2", "yes", question_type="PRES"),
+        vqa("t3", "left", question_type="SIDE"),
+        vqa("t4", "lung", answer_type="open"),
+    ]
+    test = [vqa("1", "?", question_type="SIDE"), vqa("2", "?", question_type="new"), vqa("3", "?", answer_type="open")]
+    assert majority_answers(train, test=test) == {"1": "yes", "2": "yes", "3": "lung"}
+    assert majority_answers_by_question_type(train, test=test) == {"1": "left", "2": "yes", "3": "lung"}
+
+
+def test_baseline_never_borrows_another_dataset() -> None:
+    assert majority_answers([vqa("t", "yes", dataset="other")], test=[vqa("1", "yes")]) == {}
+
+
+def test_ties_do_not_depend_on_file_order() -> None:
+    train = [vqa("t1", "yes"), vqa("t2", "no")]
+    assert majority_answers(train, test=[vqa("1", "?")]) == majority_answers(train[::-1], test=[vqa("1", "?")])
+
+
+def test_classification_counts_which_label_was_taken_for_which() -> None:
+    samples = [organ("1", "liver"), organ("2", "liver"), organ("3", "lung"), organ("4", "liver")]
+    answers = {"1": "liver", "2": "lung", "3": "lung", "4": "a cat"}
+    (section,) = build_report(samples, answers=answers, train=[organ("t", "liver")], scorer=SCORER).sections
+    assert section.scores["accuracy"].value == 1 / 2
+    assert section.baselines["majority"]["accuracy"].value == 3 / 4
+    assert section.confusion is not None
+    assert section.confusion.labels == ("liver", "lung")
+    assert section.confusion.counts == ((1, 1), (0, 1))
+    assert section.confusion.no_label == (1, 0)
+    assert section.confusion.balanced_accuracy == pytest.approx((1 / 3 + 1) / 2)
+
+
+def test_one_dataset_with_both_tasks_has_two_sections() -> None:
+    samples = [organ("1", "liver"), vqa("2", "yes")]
+    report = build_report(samples, answers={"1": "liver", "2": "yes"}, scorer=SCORER)
+    assert [section.kind for section in report.sections] == ["classification", "vqa"]
+
+
+def test_json_and_markdown_say_the_same() -> None:
+    samples = [organ("1", "liver"), vqa("2", "yes", dataset="e"), vqa("3", "no", dataset="e")]
+    report = build_report(samples, answers={"1": "lung", "2": "yes", "3": "yes"}, train=samples, scorer=SCORER)
+    written = json.loads(report.to_json())
+    assert written["sections"][1]["scores"]["closed_accuracy_strict"]["value"] == 0.5
+    assert written["sections"][0]["confusion"]["counts"] == [[0, 1], [0, 0]]
+    table = markdown(report)
+    assert "| e | model | 2 | 50.0 (0.0 to 100.0) |" in table
+    assert "| d: true, answered | liver | lung |" in table
+
+
+def test_interval_draws_images_and_not_questions() -> None:
+    values = [1.0, 0.0] * 10
+    by_question = mean_interval(values, clusters=range(20), seed=0, resamples=500)
+    # Ten questions on each of two images, all of one image right: only two things were really observed.
+    by_image = mean_interval(sorted(values), clusters=[0] * 10 + [1] * 10, seed=0, resamples=500)
+    assert by_question.value == by_image.value == 0.5
+    assert (by_image.low, by_image.high) == (0.0, 1.0)
+    assert 0.2 < by_question.low < 0.5 < by_question.high < 0.8
+
+
+def test_same_seed_same_interval() -> None:
+    values = [float(i % 3 == 0) for i in range(30)]
+    first, again = (mean_interval(values, clusters=range(30), seed=7, resamples=100) for _ in range(2))
+    assert first == again

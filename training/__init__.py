@@ -1,0 +1,1 @@
+"""The training room: the papers' stages as recipes on transformers.Trainer, from public data to a checkpoint."""

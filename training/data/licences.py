@@ -1,0 +1,22 @@
+"""Where each dataset comes from and on what terms, for the model card."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Licence:
+    title: str
+    terms: str
+    credit: str
+
+
+LICENCES = {
+    "slake": Licence(title="SLAKE 1.0, English part", terms="CC BY 4.0", credit="Liu et al. 2021"),
+    "vqa_rad": Licence(title="VQA-RAD", terms="CC0 1.0", credit="Lau et al. 2018"),
+    "vqa_med_2019": Licence(title="VQA-Med 2019 (sample)", terms="CC BY 4.0", credit="Ben Abacha et al. 2019"),
+    "path_vqa": Licence(title="PathVQA (sample)", terms="MIT as declared", credit="He et al. 2020"),
+    "mednist": Licence(title="MedNIST (sample)", terms="CC BY-SA 4.0", credit="B. J. Erickson"),
+    "pneumonia_mnist": Licence(
+        title="PneumoniaMNIST", terms="CC BY 4.0", credit="Yang et al. 2023; Kermany et al. 2018"
+    ),
+}

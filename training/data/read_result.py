@@ -1,0 +1,53 @@
+"""What a reader found: the samples, and an account of everything that is not among them.
+
+Upstream draws another sample at random when one is bad, which changes the data without a word; here nothing leaves
+without being counted.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Self
+
+from medmoe.training.data.sample import Sample
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadItem:
+    """A record that could not be used."""
+
+    file: str
+    place: int
+    """Line of a .jsonl, item of a JSON list; counted from 1."""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.place}: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadResult:
+    """Samples in file order, bad records with their places, and good ones left out on purpose, by reason."""
+
+    samples: tuple[Sample, ...] = ()
+    bad: tuple[BadItem, ...] = ()
+    excluded: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __add__(self, other: Self) -> "ReadResult":
+        return ReadResult(
+            samples=self.samples + other.samples,
+            bad=self.bad + other.bad,
+            excluded=MappingProxyType(dict(Counter(self.excluded) + Counter(other.excluded))),
+        )
+
+    def summary(self) -> str:
+        """One line a fact, for a log: counts, why records were left out, and the first bad ones."""
+        lines = [f"{len(self.samples)} samples, {len(self.bad)} bad records"]
+        lines += [f"left out: {count} ({reason})" for reason, count in self.excluded.items()]
+        lines += [f"bad: {item}" for item in self.bad[:_SHOWN]]
+        if len(self.bad) > _SHOWN:
+            lines.append(f"bad: and {len(self.bad) - _SHOWN} more")
+        return "\n".join(lines)

@@ -1,0 +1,46 @@
+"""What can be answered without looking at the image: a score means little until it beats this."""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+
+from medmoe.training.data.sample import Sample
+
+
+def majority_answers(train: Iterable[Sample], *, test: Sequence[Sample]) -> dict[str, str]:
+    """By test id: the most frequent train answer of the same dataset, kind and answer type.
+
+    Where train lacks them together, the frequency over the dataset counts; a dataset without train has no entries.
+    """
+    return _majority(train, test=test, by_question_type=False)
+
+
+def majority_answers_by_question_type(train: Iterable[Sample], *, test: Sequence[Sample]) -> dict[str, str]:
+    """As `majority_answers`, of the same question type too: much stronger where the type gives the answer away."""
+    return _majority(train, test=test, by_question_type=True)
+
+
+def _majority(train: Iterable[Sample], *, test: Sequence[Sample], by_question_type: bool) -> dict[str, str]:
+    counts: defaultdict[Hashable, Counter[str]] = defaultdict(Counter)
+    for sample in train:
+        for key in _keys(sample, by_question_type=by_question_type):
+            counts[key][_spelling(sample)] += 1
+    # Ties go to the first in the alphabet, so that file order decides nothing.
+    winners = {key: min(found, key=lambda answer: (-found[answer], answer)) for key, found in counts.items()}
+    answers = {}
+    for sample in test:
+        known = [key for key in _keys(sample, by_question_type=by_question_type) if key in winners]
+        if known:
+            answers[sample.id] = winners[known[0]]
+    return answers
+
+
+def _keys(sample: Sample, *, by_question_type: bool) -> list[Hashable]:
+    """From the narrowest group of a sample to the widest."""
+    dataset = (sample.dataset, sample.kind)
+    groups: list[Hashable] = [(*dataset, sample.answer_type), dataset]
+    return [(*dataset, sample.answer_type, sample.question_type), *groups] if by_question_type else groups
+
+
+def _spelling(sample: Sample) -> str:
+    """Labels are exact; in free text "Yes" and "yes" are one answer."""
+    return sample.answer if sample.kind == "classification" else sample.answer.strip().lower()

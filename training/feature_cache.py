@@ -1,0 +1,81 @@
+"""Tower features on disk: the tower is frozen in every stage, so each image passes through it once.
+
+One flat float16 file and an index keyed by the image file's SHA-256; the folder's name is a fingerprint of the tower's
+weights and of the preprocessing, so that features of another tower are never mistaken for this one's.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.image_processor import ImageProcessor
+from medmoe.model.vision_tower import VisionTower
+
+_INDEX, _FEATURES = "index.json", "features.float16"
+_BATCH = 16
+
+
+class FeatureCache:
+    """Callable: an image file to its features [patches, vision hidden], float32."""
+
+    def __init__(self, directory: Path, *, tower: VisionTower, config: MedMoEConfig) -> None:
+        self._tower = tower
+        self._processor = ImageProcessor.from_config(config)
+        self._shape = (config.vision_config.grid**2, config.vision_config.hidden_size)
+        self.directory = directory / _fingerprint(tower, config)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        index = self.directory / _INDEX
+        self._rows: dict[str, int] = json.loads(index.read_text()) if index.exists() else {}
+        self._digests: dict[Path, str] = {}
+
+    def __call__(self, image: Path) -> torch.Tensor:
+        """Raises KeyError for an image that `fill` has not seen."""
+        features = torch.from_numpy(np.array(self._map()[self._rows[self._digest(image)]]))
+        return features.float()
+
+    def fill(self, images: Iterable[Path]) -> None:
+        """Compute what is missing, with a progress bar; safe to interrupt and repeat."""
+        missing = {digest: image for image in images if (digest := self._digest(image)) not in self._rows}
+        batches = [list(missing.items())[i : i + _BATCH] for i in range(0, len(missing), _BATCH)]
+        with (self.directory / _FEATURES).open("r+b" if self._rows else "wb") as file:
+            for batch in tqdm(batches, desc="tower features", unit="batch", disable=not batches):
+                pixels = [torch.from_numpy(self._processor(_open(image))) for _, image in batch]
+                features = self._tower(torch.stack(pixels)).to(torch.float16)
+                file.seek(len(self._rows) * features[0].numel() * features.element_size())
+                file.write(features.numpy().tobytes())
+                file.flush()
+                for digest, _ in batch:
+                    self._rows[digest] = len(self._rows)
+                # Written after the features: an interrupted run can only have rows too many, never too few.
+                (self.directory / _INDEX).write_text(json.dumps(self._rows))
+
+    def _map(self) -> np.memmap:
+        return np.memmap(self.directory / _FEATURES, dtype=np.float16, mode="r", shape=(len(self._rows), *self._shape))
+
+    def _digest(self, image: Path) -> str:
+        if image not in self._digests:
+            self._digests[image] = hashlib.sha256(image.read_bytes()).hexdigest()
+        return self._digests[image]
+
+
+def _open(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def _fingerprint(tower: VisionTower, config: MedMoEConfig) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(tower.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.float().numpy().tobytes())
+    digest.update(config.image_processor.model_dump_json().encode())
+    digest.update(config.vision_config.model_dump_json().encode())
+    return digest.hexdigest()[:16]

