@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 from collections.abc import Callable
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +20,7 @@ log = logging.getLogger("medmoe.request")
 
 REQUEST_ID_HEADER = "X-Request-Id"
 _SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_PROBES = ("/health/", "/metrics")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_GONE = 499
 """Status of a request whose client left before an answer began; nginx's number, never sent."""
@@ -76,4 +78,6 @@ def _log_finished(record: RequestRecord) -> None:
         "duration_seconds": round(record.duration, 6),
         "stages_seconds": {stage: round(seconds, 6) for stage, seconds in record.stages.items()},
     }
-    log.info("request", extra={"fields": details})
+    # Probes and scrapes come every few seconds for ever; a good one is not news.
+    quiet = record.route.startswith(_PROBES) and record.status == HTTPStatus.OK
+    log.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"fields": details})

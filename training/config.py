@@ -8,6 +8,7 @@ from typing import Literal
 from medmoe.model.config import MedMoEConfig
 
 Source = Literal["captions", "vqa", "classification", "modality"]
+Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,9 +16,11 @@ class DataConfig:
     """One kind of sample out of one dataset folder."""
 
     dataset: str
+    """A dataset folder below the data folder, or a LLaVA conversation file (FOLDER/NAME.json, images beside it)."""
     source: Source
     """vqa and classification read the records of that task; captions the captions; modality asks for the records'
     imaging modality, one sample an image."""
+    split: Split = "train"
     limit: int | None = None
     """At most so many samples, drawn without replacement by the run's seed; None takes all."""
 
@@ -44,7 +47,7 @@ class RouterConfig:
 
     data: tuple[DataConfig, ...]
     held_out: tuple[DataConfig, ...]
-    """Read from the datasets' validation split (test where `val` does not exist)."""
+    """Images the router is measured on; their splits must not be `train`."""
     domains: tuple[str, ...]
     """The label of each expert, in expert order: the label map that upstream never recorded."""
     per_domain: int
@@ -52,6 +55,11 @@ class RouterConfig:
     epochs: int = 10
     learning_rate: float = 1e-3
     batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        """Raises ValueError when the router would be measured on what it was trained on."""
+        if any(entry.split == "train" for entry in self.held_out):
+            raise ValueError("held_out must not read a train split")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

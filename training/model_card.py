@@ -53,8 +53,8 @@ splits alone. All images are English-language teaching or benchmark material; no
 
 {stages}
 
-Router: a linear layer on pooled hidden states, trained on {router_images} images. On {held_out_images} held-out images
-it names the modality of {router_accuracy:.1f} % ({router_domains}).
+Times are of two CPU cores. The router is a linear layer on pooled hidden states, trained on {router_images} images. On
+{held_out_images} held-out images it names the modality of {router_accuracy:.1f} % ({router_domains}).
 
 ## What it scores
 

@@ -5,6 +5,7 @@ A run that stopped continues with the first stage that has no checkpoint; nothin
 
 import json
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from transformers import set_seed
 from medmoe.model.checkpoint.io import load_checkpoint, save_checkpoint
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files, write_tokenizer
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.errors import ConfigError
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
 from medmoe.training.config import DataConfig, RunConfig, StageConfig
 from medmoe.training.data.collator import Collator
 from medmoe.training.data.mixture import load_mixture
-from medmoe.training.data.sample import Sample, Split
+from medmoe.training.data.sample import Sample
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.pretrained_tower import load_pretrained_tower
 from medmoe.training.router_training import train_router
@@ -29,7 +31,7 @@ from medmoe.training.tokenizer import train_tokenizer
 from medmoe.training.trainer import train_stage
 
 log = logging.getLogger(__name__)
-REPORT_FILE = "report.json"
+RECIPE_FILE, REPORT_FILE = "recipe.json", "report.json"
 
 
 class Run:
@@ -54,7 +56,7 @@ class Run:
         Raises DataError, CheckpointError or ConfigError before any training when an input does not fit.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
-        (self._directory / "recipe.json").write_text(self.config.to_json())
+        self._claim_directory()
         report = self._directory / REPORT_FILE
         self.report = json.loads(report.read_text()) if report.exists() else {}
         model = self._stage("0-start", self._start)
@@ -67,6 +69,13 @@ class Run:
         model = self._stage("3-router", self._route, model, collator)
         self._stage(self.config.name, self._train, model, self.config.moe_tuning, collator)
         return self.checkpoint
+
+    def _claim_directory(self) -> None:
+        """Stages of two recipes must not mix: what is on disk was made by the recipe beside it."""
+        path = self._directory / RECIPE_FILE
+        if path.exists() and path.read_text() != self.config.to_json():
+            raise ConfigError(f"{self._directory} holds a run of another recipe; choose another --output")
+        path.write_text(self.config.to_json())
 
     def _stage(self, name: str, step: Any, *arguments: Any) -> MedMoE:
         directory = self._directory / name
@@ -93,7 +102,7 @@ class Run:
 
     def _train(self, model: MedMoE, stage: StageConfig, collator: Collator) -> MedMoE:
         logs = self._directory / "logs" / stage.name
-        samples = self._mixture(stage.data, split="train")
+        samples = self._mixture(stage.data)
         self.report[stage.name] = train_stage(
             model, stage, samples=samples, collator=collator, directory=logs, seed=self.config.seed
         )
@@ -101,8 +110,8 @@ class Run:
 
     def _route(self, model: MedMoE, collator: Collator) -> MedMoE:
         config = self.config.router
-        train = self._mixture(config.data, split="train")
-        held_out = self._held_out()
+        train = self._mixture(config.data)
+        held_out = self._mixture(config.held_out)
         router, self.report["router"] = train_router(
             model, config, samples=train, held_out=held_out, collator=collator, seed=self.config.seed
         )
@@ -110,22 +119,14 @@ class Run:
         set_router(model, weight=router.weight.detach(), bias=router.bias.detach())
         return model
 
-    def _held_out(self) -> list[Sample]:
-        found: list[Sample] = []
-        for entry in self.config.router.held_out:
-            has_val = entry.dataset not in _WITHOUT_VAL
-            found += self._mixture((entry,), split="val" if has_val else "test")
-        return found
-
-    def _mixture(self, entries: tuple[DataConfig, ...], *, split: Split) -> list[Sample]:
-        return load_mixture(
-            entries, root=self._data, split=split, domains=self.config.router.domains, seed=self.config.seed
-        )
+    def _mixture(self, entries: Iterable[DataConfig]) -> list[Sample]:
+        domains = self.config.router.domains
+        return load_mixture(tuple(entries), root=self._data, domains=domains, seed=self.config.seed)
 
     def _everything(self) -> list[Sample]:
         stages = (self.config.alignment, self.config.instruction_tuning, self.config.moe_tuning)
-        entries = {entry: None for stage in stages for entry in stage.data} | dict.fromkeys(self.config.router.data)
-        return [*self._mixture(tuple(entries), split="train"), *self._held_out()]
+        router = (*self.config.router.data, *self.config.router.held_out)
+        return self._mixture(dict.fromkeys([*(entry for stage in stages for entry in stage.data), *router]))
 
     def _tokenizer(self, config: MedMoEConfig) -> list[Path]:
         texts = [config.prompt.user, config.prompt.assistant, *self.config.router.domains]
@@ -134,9 +135,6 @@ class Run:
                 texts += [sample.question or "", " " + sample.answer, *(" " + label for label in sample.labels)]
         tokenizer = train_tokenizer(texts, config=config, size=self.config.tokenizer_size)
         return write_tokenizer(tokenizer, self._directory / "tokenizer", config=config)
-
-
-_WITHOUT_VAL = ("path_vqa", "vqa_rad")
 
 
 def _initialise(model: MedMoE) -> None:

@@ -7,7 +7,7 @@ from medmoe.model.config import (
     TextConfig,
     VisionConfig,
 )
-from medmoe.training.config import DataConfig, RouterConfig, RunConfig, StageConfig
+from medmoe.training.config import DataConfig, RouterConfig, RunConfig, Split, StageConfig
 
 PROJECTOR = r"projector\."
 LANGUAGE_MODEL = r"language_model\."
@@ -39,8 +39,8 @@ def _questions() -> tuple[DataConfig, ...]:
     )
 
 
-def _modalities() -> tuple[DataConfig, ...]:
-    return tuple(DataConfig(dataset=name, source="modality") for name in (*RADIOLOGY, "mednist", "path_vqa"))
+def _modalities(*names: str, split: Split = "train") -> tuple[DataConfig, ...]:
+    return tuple(DataConfig(dataset=name, source="modality", split=split) for name in names)
 
 
 def alignment(*, trainable: tuple[str, ...], epochs: float) -> StageConfig:
@@ -65,10 +65,10 @@ def instruction_tuning(*, epochs: float, learning_rate: float) -> StageConfig:
 
 def router(*, per_domain: int) -> RouterConfig:
     """Between the stages: the modality classifier that becomes every MoE layer's frozen gate."""
-    held_out = tuple(DataConfig(dataset=name, source="modality") for name in ("slake", "vqa_med_2019", "mednist"))
     return RouterConfig(
-        data=_modalities(),
-        held_out=(*held_out, DataConfig(dataset="path_vqa", source="modality")),
+        data=_modalities(*RADIOLOGY, "mednist", "path_vqa"),
+        # PathVQA has no validation split here.
+        held_out=_modalities("slake", "vqa_med_2019", "mednist", split="val") + _modalities("path_vqa", split="test"),
         domains=DOMAINS,
         per_domain=per_domain,
     )

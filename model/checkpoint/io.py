@@ -42,7 +42,10 @@ def save_checkpoint(
             shutil.copyfile(source, staging / source.name)
         if model_card is not None:
             (staging / "README.md").write_text(model_card)
+        # Temporary files are private; a checkpoint is read by whichever user serves it.
         staging.chmod(0o755)
+        for path in staging.iterdir():
+            path.chmod(0o644)
         _swap(staging, directory)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)

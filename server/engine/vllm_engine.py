@@ -107,6 +107,8 @@ class VllmEngine:
         llm, self._llm = self._llm, None
         if llm is not None:
             await asyncio.to_thread(llm.shutdown)
+            # vLLM's destructor shuts down once more, when half of the interpreter is already gone, and complains.
+            llm.shutdown = _already_shut_down
 
     def metrics(self) -> bytes:
         """vLLM's own series, `vllm:*`; empty until the engine runs."""
@@ -147,6 +149,10 @@ class VllmEngine:
             shutdown_timeout=round(settings.drain_seconds),
         )
         return AsyncLLM.from_engine_args(arguments)
+
+
+def _already_shut_down(timeout: float | None = None) -> None:
+    """Stands in for the second call."""
 
 
 def _shut_down_orphan(building: "asyncio.Future[AsyncLLM]") -> None:

@@ -89,6 +89,7 @@ async def test_log_probabilities_agree(answers: list[GenerationChunk], reference
         trace = reference.trace(QUESTIONS[number], IMAGES[number], answer=answer.token_ids)
         expected = [float(row[token]) for row, token in zip(trace.log_probs, answer.token_ids, strict=True)]
         worst = max(worst, float(np.abs(np.subtract(expected, answer.logprobs)).max()))
+    print(f"largest difference of a log-probability: {worst:.1e}")
     assert worst < LOG_PROB_TOLERANCE
 
 

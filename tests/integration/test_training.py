@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.model.errors import ConfigError
 from medmoe.model.moe import MoE
 from medmoe.training.config import DataConfig, RouterConfig, RunConfig, StageConfig
 from medmoe.training.data.errors import DataError
@@ -66,7 +67,6 @@ def recipe() -> RunConfig:
             batch_size=8,
         )
 
-    modality = (DataConfig(dataset="colours", source="modality"),)
     return RunConfig(
         name="colours",
         seed=7,
@@ -74,7 +74,13 @@ def recipe() -> RunConfig:
         tokenizer_size=320,
         alignment=stage("alignment", "captions", (PROJECTOR, LANGUAGE_MODEL), 3),
         instruction_tuning=stage("instruction_tuning", "vqa", (PROJECTOR, LANGUAGE_MODEL), 10),
-        router=RouterConfig(data=modality, held_out=modality, domains=tuple(MODALITIES), per_domain=16, epochs=30),
+        router=RouterConfig(
+            data=(DataConfig(dataset="colours", source="modality"),),
+            held_out=(DataConfig(dataset="colours", source="modality", split="val"),),
+            domains=tuple(MODALITIES),
+            per_domain=16,
+            epochs=30,
+        ),
         moe_tuning=stage("moe_tuning", "vqa", (EXPERTS,), 4),
         evaluation=(),
     )
@@ -124,6 +130,12 @@ def test_a_continued_run_equals_an_uninterrupted_one(finished: Run, data: Path, 
     Run(recipe(), data=data, directory=copy, tower=None)()
     first, second = load_checkpoint(finished.checkpoint).state_dict(), load_checkpoint(copy / "colours").state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_directory_of_another_recipe_is_refused(finished: Run, data: Path) -> None:
+    other = Run(replace(recipe(), seed=8), data=data, directory=finished.checkpoint.parent, tower=None)
+    with pytest.raises(ConfigError, match="another recipe"):
+        other()
 
 
 def test_bad_data_stop_the_run_before_any_training(data: Path, tmp_path: Path) -> None:

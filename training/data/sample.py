@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from medmoe.training.config import Split
 from medmoe.training.data.errors import SampleError
 
-Split = Literal["train", "val", "test"]
 AnswerType = Literal["open", "closed"]
 Kind = Literal["vqa", "classification", "caption"]
 

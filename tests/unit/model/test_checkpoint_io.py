@@ -85,6 +85,10 @@ def test_a_failed_save_leaves_the_old_directory_and_no_rubbish(directory: Path, 
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_another_user_can_read_what_was_saved(directory: Path) -> None:
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in [directory, *directory.iterdir()])
+
+
 def test_saving_over_a_directory_replaces_it(directory: Path, tmp_path: Path) -> None:
     model = load_checkpoint(directory)
     (directory / "stale").touch()
