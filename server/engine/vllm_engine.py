@@ -72,13 +72,16 @@ class VllmEngine:
             "multi_modal_uuids": {"image": request.image_id},
         }
         outputs = llm.generate(prompt, _sampling_params(request), request_id=request.request_id)
+        characters = tokens = 0
         try:
             async for output in outputs:
                 completion = output.outputs[0]
+                text, token_ids = completion.text[characters:], tuple(completion.token_ids[tokens:])
+                characters, tokens = len(completion.text), len(completion.token_ids)
                 yield GenerationChunk(
-                    text=completion.text,
-                    token_ids=tuple(completion.token_ids),
-                    logprobs=_sampled_logprobs(completion),
+                    text=text,
+                    token_ids=token_ids,
+                    logprobs=_last_logprobs(completion, count=len(token_ids)),
                     finish_reason=_finish_reason(completion),
                     num_prompt_tokens=len(output.prompt_token_ids or ()),
                     num_cached_tokens=output.num_cached_tokens or 0,
@@ -182,13 +185,15 @@ def _sampling_params(request: GenerationRequest) -> "SamplingParams":
         seed=request.seed,
         logprobs=None if asked else 0,
         logprob_token_ids=asked or None,
-        output_kind=RequestOutputKind.DELTA,
+        # Not DELTA: when a reader lags, vLLM merges deltas and loses the routing on the way.
+        output_kind=RequestOutputKind.CUMULATIVE,
     )
 
 
-def _sampled_logprobs(completion: "CompletionOutput") -> tuple[float, ...]:
+def _last_logprobs(completion: "CompletionOutput", *, count: int) -> tuple[float, ...]:
     rows = completion.logprobs or []
-    return tuple(row[token].logprob for token, row in zip(completion.token_ids, rows, strict=True))
+    last = zip(completion.token_ids[-count:], rows[-count:], strict=True) if count else ()
+    return tuple(row[token].logprob for token, row in last)
 
 
 def _asked_logprobs(completion: "CompletionOutput", request: GenerationRequest) -> Mapping[int, float]:

@@ -44,6 +44,7 @@ async def ask(
     picture: Image.Image | None = None,
     max_tokens: int = MAX_TOKENS,
     asked: tuple[int, ...] = (),
+    pause: float = 0.0,
 ) -> GenerationChunk:
     """All chunks of one answer put together."""
     picture = ImageProcessor.from_config(reference.model.config).resize(picture or IMAGES[number])
@@ -55,7 +56,10 @@ async def ask(
         max_tokens=max_tokens,
         logprob_token_ids=asked,
     )
-    chunks = [chunk async for chunk in served.engine.generate(request)]
+    chunks = []
+    async for chunk in served.engine.generate(request):
+        chunks.append(chunk)
+        await asyncio.sleep(pause)
     last = chunks[-1]
     return GenerationChunk(
         text="".join(chunk.text for chunk in chunks),
@@ -103,6 +107,16 @@ async def test_routing_is_the_routers_choice_token_for_token(
     moe_layers = list(reference.model.config.text_config.moe_layers)
     used = np.concatenate([answer.routed_experts[:, moe_layers, 0].ravel() for answer in answers])  # type: ignore[index]
     assert set(used.tolist()) == set(range(reference.model.config.text_config.num_experts))
+
+
+async def test_a_slow_reader_loses_nothing(
+    served: Served, reference: Reference, answers: list[GenerationChunk]
+) -> None:
+    """vLLM merges what a reader has not fetched yet; a reader slower than the engine gets it all at once."""
+    slow = await ask(served, reference, 5, tag="slow", pause=0.5)
+    assert slow.token_ids == answers[5].token_ids
+    np.testing.assert_allclose(slow.logprobs, answers[5].logprobs, atol=LOG_PROB_TOLERANCE)
+    np.testing.assert_array_equal(slow.routed_experts, answers[5].routed_experts)
 
 
 async def test_asked_log_probabilities_are_the_whole_vocabularys(served: Served, reference: Reference) -> None:
