@@ -27,7 +27,7 @@ lint: $(PROJECT)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	rm -rf $(WHEEL) build
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-compile --target $(WHEEL) .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-compile --target $(WHEEL) .
 	MYPYPATH=$(WHEEL) $(BIN)/mypy --cache-dir .cache/mypy -p medmoe.model -p medmoe.server -p medmoe.training
 
 format: $(PROJECT)

@@ -11,11 +11,11 @@ from typing import Any
 from medmoe.model.checkpoint.io import WEIGHTS_FILE, load_checkpoint
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
-from medmoe.training.config import DataConfig, RunConfig
+from medmoe.training.config import DataConfig, RunConfig, Split
 from medmoe.training.data.leaks import shared_images
 from medmoe.training.data.licences import LICENCES
 from medmoe.training.data.records import read_records
-from medmoe.training.data.sample import Sample, Split
+from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.image_features import ImageFeatures
 from medmoe.training.evaluation.markdown import markdown
 from medmoe.training.evaluation.predictors import LocalPredictor

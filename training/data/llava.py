@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
 from medmoe.training.data.image_path import image_path
 from medmoe.training.data.read_result import BadItem, ReadResult
-from medmoe.training.data.sample import AnswerType, Sample, Split
+from medmoe.training.data.sample import AnswerType, Sample
 
 _MARKER = "<image>"
 _ANSWER_TYPES: dict[str, AnswerType] = {"open": "open", "close": "closed", "closed": "closed"}

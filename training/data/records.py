@@ -10,10 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast, get_args
 
+from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
 from medmoe.training.data.image_path import image_path
 from medmoe.training.data.read_result import BadItem, ReadResult
-from medmoe.training.data.sample import AnswerType, Sample, Split
+from medmoe.training.data.sample import AnswerType, Sample
 
 RECORDS_FILE = "records.jsonl"
 CAPTIONS_FILE = "captions.jsonl"

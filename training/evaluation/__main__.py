@@ -15,11 +15,12 @@ from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.errors import MedMoEError
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
+from medmoe.training.config import Split
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.leaks import shared_images
 from medmoe.training.data.read_result import ReadResult
 from medmoe.training.data.records import RECORDS_FILE, read_records
-from medmoe.training.data.sample import Sample, Split
+from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.image_features import ImageFeatures
 from medmoe.training.evaluation.markdown import markdown
 from medmoe.training.evaluation.predictors import LocalPredictor
