@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := docker/requirements/cpu.txt
 PACKAGES := $(VENV)/.packages
 PROJECT := $(VENV)/.project
@@ -27,7 +28,7 @@ lint: $(PROJECT)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	rm -rf $(WHEEL) build
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-compile --target $(WHEEL) .
+	$(PIP) --no-deps --no-build-isolation --no-compile --target $(WHEEL) .
 	MYPYPATH=$(WHEEL) $(BIN)/mypy --cache-dir .cache/mypy -p medmoe.model -p medmoe.server -p medmoe.training
 
 format: $(PROJECT)
@@ -36,14 +37,16 @@ format: $(PROJECT)
 
 install: $(PROJECT)
 
-# pip compiles bytecode while it installs: a third of the engine's start would otherwise be spent compiling.
+# pip compiles bytecode while it installs: without it every process of the engine would compile while it starts.
+# torch comes first and with what it needs: a CPU build needs little, the registry's own brings its CUDA libraries.
 $(PACKAGES): $(LOCK)
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $(LOCK)
+	$(PIP) --constraint $(LOCK) torch
+	$(PIP) --no-deps --requirement $(LOCK)
 	@touch $@
 
 $(PROJECT): $(PACKAGES) pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 clean:
