@@ -5,33 +5,41 @@ missing key is a ConfigError that names it, so that a checkpoint from a newer ve
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from medmoe.model.errors import ConfigError
 
 CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+# Far above any model of this family, far below what would exhaust memory before a tensor is read.
+Size = Annotated[int, Field(gt=0, le=2**20)]
+Count = Annotated[int, Field(gt=0, le=1024)]
+TokenId = Annotated[int, Field(ge=0, lt=2**20)]
+Positive = Annotated[float, Field(gt=0)]
+Channel = Annotated[int, Field(ge=0, le=255)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class VisionConfig(_Section):
     """A vision transformer of transformers' own (`Dinov2Model`, `CLIPVisionModel`); sizes in pixels."""
 
     model_type: Literal["dinov2", "clip"]
-    hidden_size: int = Field(gt=0)
-    intermediate_size: int = Field(gt=0)
-    num_hidden_layers: int = Field(gt=0)
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Count
     """Blocks that are used: the features are the last one's output, before any final norm. LLaVA's layer -2 of a
     24-block CLIP is therefore 23."""
-    num_attention_heads: int = Field(gt=0)
-    image_size: int = Field(gt=0)
-    patch_size: int = Field(gt=0)
-    layer_norm_eps: float = 1e-6
-    hidden_act: str = "gelu"
+    num_attention_heads: Count
+    image_size: int = Field(gt=0, le=4096)
+    patch_size: Count
+    layer_norm_eps: Positive = 1e-6
+    hidden_act: Literal["gelu", "quick_gelu"] = "gelu"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -39,6 +47,8 @@ class VisionConfig(_Section):
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError("num_attention_heads does not divide hidden_size")
+        if self.model_type == "dinov2" and self.intermediate_size % self.hidden_size:
+            raise ValueError("a dinov2 intermediate_size is a multiple of hidden_size")
         return self
 
     @property
@@ -50,7 +60,7 @@ class VisionConfig(_Section):
 class ProjectorConfig(_Section):
     """Two linear layers with an exact GELU between (LLaVA's `mlp2x_gelu`)."""
 
-    downsample_factor: int = Field(default=1, ge=1)
+    downsample_factor: Count = 1
     """Side of the square of patches folded into one token before the projection; 1 is the published form."""
 
 
@@ -58,22 +68,22 @@ class TextConfig(_Section):
     """A Llama-family decoder, some of whose FFNs are MoE layers (Med-MoE, arXiv 2404.10237, eq. 4)."""
 
     model_type: Literal["llama"]
-    vocab_size: int = Field(gt=0)
-    hidden_size: int = Field(gt=0)
-    intermediate_size: int = Field(gt=0)
-    num_hidden_layers: int = Field(gt=0)
-    num_attention_heads: int = Field(gt=0)
-    num_key_value_heads: int = Field(gt=0)
-    max_position_embeddings: int = Field(gt=0)
-    rms_norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
+    vocab_size: Size
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    max_position_embeddings: Size
+    rms_norm_eps: Positive = 1e-5
+    rope_theta: Positive = 10000.0
     tie_word_embeddings: bool = False
-    bos_token_id: int | None = None
-    eos_token_id: int
-    pad_token_id: int
+    bos_token_id: TokenId | None = None
+    eos_token_id: TokenId
+    pad_token_id: TokenId
 
-    num_experts: int = Field(default=4, ge=1)
-    num_experts_per_tok: int = Field(default=1, ge=1)
+    num_experts: Count = 4
+    num_experts_per_tok: Count = 1
     moe_layers: tuple[int, ...] = ()
     """Indices of the layers whose FFN is an MoE, ascending; empty is a dense model (training stages 1 and 2)."""
     gate_bias: bool = True
@@ -88,6 +98,8 @@ class TextConfig(_Section):
     def _check(self) -> Self:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError("num_attention_heads does not divide hidden_size")
+        if self.head_dim % 2:
+            raise ValueError("rotary positions need an even head size")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError("num_key_value_heads does not divide num_attention_heads")
         if self.num_experts_per_tok > self.num_experts:
@@ -115,8 +127,8 @@ class ImageProcessorConfig(_Section):
     mode: Literal["pad", "crop"] = "pad"
     """pad: to a square with `background`, then resize. crop: short side to size, then the centre square."""
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    background: tuple[int, int, int]
+    std: tuple[Positive, Positive, Positive]
+    background: tuple[Channel, Channel, Channel]
     """RGB fill of the padding, 0 to 255; upstream uses the mean colour."""
 
 
@@ -130,20 +142,26 @@ class PromptConfig(_Section):
     classification: str = "Which of these is shown: {labels}?"
     """The question `/v1/classify` asks, and classification data are trained with."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if "{labels}" not in self.classification:
+            raise ValueError("classification must say where the {labels} go")
+        return self
+
 
 class MedMoEConfig(_Section):
     """Everything needed to build the model and to talk to it."""
 
     model_type: Literal["medmoe"] = "medmoe"
-    architectures: tuple[str, ...] = ("MedMoEForConditionalGeneration",)
+    architectures: tuple[Literal["MedMoEForConditionalGeneration"]] = ("MedMoEForConditionalGeneration",)
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    name: str = "medmoe"
+    name: str = Field(default="medmoe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
     vision_config: VisionConfig
     projector_config: ProjectorConfig = ProjectorConfig()
     text_config: TextConfig
     image_processor: ImageProcessorConfig
     prompt: PromptConfig = PromptConfig()
-    image_token_id: int = Field(ge=0)
+    image_token_id: TokenId
     expert_domains: tuple[str, ...] = ()
     """The label the router was trained to send to each expert, by expert index; empty where unknown."""
 
@@ -151,6 +169,9 @@ class MedMoEConfig(_Section):
     def _check(self) -> Self:
         if self.image_token_id >= self.text_config.vocab_size:
             raise ValueError("image_token_id lies outside the vocabulary")
+        text = self.text_config
+        if self.image_token_id in (text.bos_token_id, text.eos_token_id, text.pad_token_id):
+            raise ValueError("image_token_id must be a token of its own")
         if self.vision_config.grid % self.projector_config.downsample_factor:
             raise ValueError("downsample_factor does not divide the patch grid")
         if self.expert_domains and len(self.expert_domains) != self.text_config.num_experts:

@@ -20,12 +20,11 @@ class Prompt:
 
     def __init__(self, config: MedMoEConfig, *, tokenizer: Tokenizer) -> None:
         """Raises CheckpointError when the tokenizer's vocabulary does not fit config.json."""
-        if tokenizer.get_vocab_size() > config.text_config.vocab_size:
+        highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+        if highest >= config.text_config.vocab_size:
             raise CheckpointError(
-                f"{TOKENIZER_FILE} has {tokenizer.get_vocab_size()} tokens, the model {config.text_config.vocab_size}"
+                f"{TOKENIZER_FILE} has the id {highest}, the model {config.text_config.vocab_size} ids"
             )
-        if tokenizer.id_to_token(config.image_token_id) is None:
-            raise CheckpointError(f"image_token_id {config.image_token_id} is not in {TOKENIZER_FILE}")
         # Everything that comes here is data: the template's own special tokens are added by id.
         tokenizer.encode_special_tokens = True
         tokenizer.no_truncation()
@@ -33,8 +32,14 @@ class Prompt:
         self.config = config
         self._tokenizer = tokenizer
         template = config.prompt
-        self._before = [*self._bos(), *self._encode(template.system), *self._encode(template.user)]
-        self._assistant = self._encode(template.assistant)
+        try:
+            self._refuse_special_tokens_as_text()
+            self._before = [*self._bos(), *self._encode(template.system), *self._encode(template.user)]
+            self._assistant = self._encode(template.assistant)
+        except CheckpointError:
+            raise
+        except Exception as error:  # whatever a malformed tokenizer raises when it is first used
+            raise CheckpointError(f"{TOKENIZER_FILE} cannot encode this checkpoint's own prompt") from error
 
     @classmethod
     def from_directory(cls, directory: Path, config: MedMoEConfig) -> "Prompt":
@@ -44,9 +49,22 @@ class Prompt:
             raise CheckpointError(f"{path} is missing")
         try:
             tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises bare Exception for malformed files
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # tokenizers raises bare Exception, and for some files a Rust panic
             raise CheckpointError(f"{path} is not a tokenizers file") from error
         return cls(config, tokenizer=tokenizer)
+
+    def _refuse_special_tokens_as_text(self) -> None:
+        """A tokenizer that does not mark them as special would let a question spell an image or an end."""
+        text = self.config.text_config
+        special = {self.config.image_token_id, text.eos_token_id, text.pad_token_id, *self._bos()}
+        for id_ in special:
+            token = self._tokenizer.id_to_token(id_)
+            if token is None:
+                raise CheckpointError(f"the special token {id_} of config.json is not in {TOKENIZER_FILE}")
+            if special & set(self._encode(token)):
+                raise CheckpointError(f"token {id_} is not marked as special in {TOKENIZER_FILE}")
 
     def _bos(self) -> list[int]:
         bos = self.config.text_config.bos_token_id

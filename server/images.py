@@ -92,7 +92,8 @@ class ImageReader:
 
     def _check(self, width: int, height: int) -> None:
         limits = self._limits
-        if width * height > limits.max_pixels:
+        # Padding makes a square of the longer side: that, and not the picture, is what memory must hold.
+        if max(width, height) ** 2 > limits.max_pixels:
             raise self._too_large()
         if min(width, height) < limits.min_side:
             raise UnreadableImage(f"the picture's shorter side is under {limits.min_side} pixels")
@@ -100,7 +101,9 @@ class ImageReader:
             raise UnreadableImage(f"the picture is more than {limits.max_aspect_ratio:g} times as long as wide")
 
     def _too_large(self) -> ImageTooLarge:
-        return ImageTooLarge(f"the picture has more than {self._limits.max_pixels} pixels (MEDMOE_MAX_IMAGE_PIXELS)")
+        return ImageTooLarge(
+            f"the picture's longer side, squared, is over {self._limits.max_pixels} pixels (MEDMOE_MAX_IMAGE_PIXELS)"
+        )
 
 
 def _from_text(text: str) -> bytes:

@@ -25,7 +25,9 @@ class _StrictEnvironment(EnvSettingsSource):
             name.upper() for name in self.env_vars if name.lower().startswith(PREFIX.lower()) and name not in known
         )
         if unknown:
-            raise ConfigError(f"unknown environment variables: {', '.join(unknown)}; the README lists the known ones")
+            raise ConfigError(
+                f"unknown environment variables: {', '.join(unknown)}; server/settings.py lists the known ones"
+            )
         return super().__call__()
 
 
@@ -54,7 +56,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     """Largest request body. Every request that is being read may hold this much memory; base64 adds a third."""
     max_image_pixels: int = Field(default=40_000_000, ge=2**16, le=89_000_000)
-    """Largest picture that is decoded. Decoding holds 3 to 8 bytes a pixel; Pillow's own limit is the ceiling."""
+    """Largest square around a picture that is decoded, at 3 to 8 bytes a pixel; Pillow's limit is the ceiling."""
     min_image_side: int = Field(default=16, ge=1, le=256)
     """Shortest accepted side in pixels; lower lets in pictures that hold nothing to see."""
     max_image_aspect_ratio: float = Field(default=20.0, ge=1)

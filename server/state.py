@@ -12,7 +12,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 
-from medmoe.model.config import MedMoEConfig
+from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
 from medmoe.server.admission import Admission, Deadline
@@ -25,8 +25,6 @@ from medmoe.server.request_record import RequestRecord
 from medmoe.server.router_stats import RouterStats
 from medmoe.server.schemas import Provenance
 from medmoe.server.settings import Settings
-
-WEIGHTS_FILE = "model.safetensors"
 
 
 class State:

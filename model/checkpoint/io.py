@@ -13,17 +13,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from medmoe.model.config import CONFIG_FILE, MedMoEConfig
+from medmoe.model.config import CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
 from medmoe.model.medmoe import MedMoE
 
-WEIGHTS_FILE = "model.safetensors"
 _SHOWN = 5
 
 
-def save_checkpoint(
-    model: MedMoE, directory: Path, *, tokenizer_files: Iterable[Path], model_card: str | None = None
-) -> None:
+def save_checkpoint(model: MedMoE, directory: Path, *, tokenizer_files: Iterable[Path]) -> None:
     """Write the directory whole or not at all: everything goes to a sibling first, which then takes its place.
 
     Weights are stored in `config.dtype`. Raises CheckpointError for weights that are not finite.
@@ -40,8 +37,6 @@ def save_checkpoint(
         (staging / CONFIG_FILE).write_text(config.to_json())
         for source in tokenizer_files:
             shutil.copyfile(source, staging / source.name)
-        if model_card is not None:
-            (staging / "README.md").write_text(model_card)
         # Temporary files are private; a checkpoint is read by whichever user serves it.
         staging.chmod(0o755)
         for path in staging.iterdir():
@@ -55,26 +50,28 @@ def save_checkpoint(
 def load_checkpoint(directory: Path, *, dtype: torch.dtype = torch.float32) -> MedMoE:
     """Build the model of `directory` and fill every parameter from its safetensors, in evaluation mode.
 
-    Raises ConfigError for config.json, CheckpointError naming every missing, unknown or misshapen tensor.
+    Raises ConfigError for config.json, CheckpointError naming every missing, unknown, misshapen or not finite tensor.
     """
     config = MedMoEConfig.from_directory(directory)
-    model = MedMoE(config)
-    load_weights(model, directory / WEIGHTS_FILE)
-    return model.to(dtype).eval()
-
-
-def load_weights(model: MedMoE, path: Path) -> None:
-    """Copy the tensors of a safetensors file into `model`, one to one. Raises CheckpointError as `load_checkpoint`."""
-    wanted = model_tensors(model)
+    path = directory / WEIGHTS_FILE
     try:
         with safe_open(path, framework="pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
-            compare_tensors(found, wanted, source=str(path))
+            # Before anything is allocated: a config.json that promises more than the file holds costs nothing.
+            compare_tensors(found, expected_tensors(config), source=str(path))
+            model = MedMoE(config)
             with torch.no_grad():
-                for name, parameter in wanted.items():
-                    parameter.copy_(file.get_tensor(name))
+                for name, parameter in model_tensors(model).items():
+                    parameter.copy_(_finite(file.get_tensor(name), name=name))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors") from error
+    return model.to(dtype).eval()
+
+
+def _finite(tensor: torch.Tensor, *, name: str) -> torch.Tensor:
+    if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+        raise CheckpointError(f"{name} holds values that are not finite numbers")
+    return tensor
 
 
 def model_tensors(model: MedMoE) -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.model_executor.models.llama import LlamaForCausalLM
-from vllm.model_executor.models.utils import WeightsMapper
+from vllm.model_executor.models.utils import WeightsMapper, maybe_prefix
 
 from medmoe.model.config import TextConfig
 from medmoe.model.vllm_plugin.fused_moe import FusedMoE
@@ -33,4 +33,4 @@ class MedMoELlamaForCausalLM(LlamaForCausalLM):
         for index in text.moe_layers:
             if self.model.start_layer <= index < self.model.end_layer:
                 layer = self.model.layers[index]
-                layer.mlp = FusedMoE(layer.mlp, config=text, prefix=f"{prefix}.model.layers.{index}.mlp")
+                layer.mlp = FusedMoE(layer.mlp, config=text, prefix=maybe_prefix(prefix, f"model.layers.{index}.mlp"))

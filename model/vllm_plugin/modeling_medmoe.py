@@ -1,7 +1,7 @@
 """The whole model inside vLLM: our vision tower and projector, the very modules of training, and vLLM's decoder."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from vllm.model_executor.models.utils import AutoWeightsLoader, init_vllm_regist
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from medmoe.model.checkpoint.io import compare_tensors, expected_tensors
-from medmoe.model.config import MedMoEConfig
+from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.projector import Projector
 from medmoe.model.vision_tower import VisionTower
 from medmoe.model.vllm_plugin.processing import (
@@ -25,6 +25,9 @@ from medmoe.model.vllm_plugin.processing import (
 @MULTIMODAL_REGISTRY.register_processor(MedMoEProcessor, info=MedMoEProcessingInfo, dummy_inputs=MedMoEDummyInputs)
 class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
     """Composition only; the mathematics lives in the modules it holds."""
+
+    # vLLM would read every *.safetensors, an index, or even pickles it finds beside: what is hashed is what is served.
+    allow_patterns_overrides: ClassVar[list[str]] = [WEIGHTS_FILE]
 
     @classmethod
     def get_placeholder_str(cls, modality: str, i: int) -> str | None:
@@ -75,9 +78,9 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
         return logits
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        """Raises CheckpointError naming every tensor that is missing, unknown or misshapen.
+        """Raises CheckpointError for a missing tensor, vLLM's own error for an unknown or misshapen one.
 
-        vLLM itself tolerates a parameter that no tensor filled, and would serve random numbers.
+        vLLM tolerates a parameter that no tensor filled, and would serve random numbers.
         """
         found: dict[str, tuple[int, ...]] = {}
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FEW_CORES = 4
+_CPU_BLOCK = 32
+"""The smallest that the CPU attention kernel takes."""
 _ENVIRONMENT = {
     # Only our plugin, no network, no statistics sent home, nothing unpickled that came over a socket.
     "VLLM_PLUGINS": "medmoe",
@@ -71,7 +73,7 @@ class VllmEngine:
             # Our own content hash: vLLM's caches are keyed by what the pixels are, nothing a client can choose.
             "multi_modal_uuids": {"image": request.image_id},
         }
-        outputs = llm.generate(prompt, _sampling_params(request), request_id=request.request_id)
+        outputs = llm.generate(prompt, self._sampling_params(request), request_id=request.request_id)
         characters = tokens = 0
         try:
             async for output in outputs:
@@ -144,6 +146,9 @@ class VllmEngine:
             # Compiling costs a minute at start and has not been measured to pay on CPU.
             enforce_eager=on_cpu or settings.enforce_eager,
             enable_prefix_caching=True,
+            # On CPU the default of 128 tokens is longer than a usual prompt, so that nothing would ever be cached.
+            block_size=_CPU_BLOCK if on_cpu else None,
+            load_format="safetensors",
             enable_return_routed_experts=bool(self._config.text_config.moe_layers),
             limit_mm_per_prompt={"image": 1},
             mm_processor_cache_type="lru",
@@ -152,6 +157,23 @@ class VllmEngine:
             shutdown_timeout=round(settings.drain_seconds),
         )
         return AsyncLLM.from_engine_args(arguments)
+
+    def _sampling_params(self, request: GenerationRequest) -> "SamplingParams":
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        asked = list(request.logprob_token_ids)
+        return SamplingParams(
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+            seed=request.seed,
+            logprobs=None if asked else 0,
+            logprob_token_ids=asked or None,
+            # config.json decides where an answer ends, not whatever generation settings lie beside it.
+            stop_token_ids=[self._config.text_config.eos_token_id],
+            # Not DELTA: when a reader lags, vLLM merges deltas and loses the routing on the way.
+            output_kind=RequestOutputKind.CUMULATIVE,
+        )
 
 
 def _already_shut_down(timeout: float | None = None) -> None:
@@ -172,22 +194,6 @@ def _prepare_environment(settings: Settings) -> None:
     if len(cores) <= _FEW_CORES:
         # vLLM would keep a core for itself, half of a two-core machine; serving in front of it needs little.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores)))
-
-
-def _sampling_params(request: GenerationRequest) -> "SamplingParams":
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    asked = list(request.logprob_token_ids)
-    return SamplingParams(
-        max_tokens=request.max_tokens,
-        temperature=request.temperature,
-        seed=request.seed,
-        logprobs=None if asked else 0,
-        logprob_token_ids=asked or None,
-        # Not DELTA: when a reader lags, vLLM merges deltas and loses the routing on the way.
-        output_kind=RequestOutputKind.CUMULATIVE,
-    )
 
 
 def _last_logprobs(completion: "CompletionOutput", *, count: int) -> tuple[float, ...]:

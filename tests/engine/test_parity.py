@@ -26,7 +26,8 @@ def image(number: int) -> Image.Image:
     return Image.fromarray(noise.integers(0, 255, (*size, 3), dtype=np.uint8))
 
 
-QUESTIONS = [f"Is there a fracture in region {number}{'?' * (number % 3)}" for number in range(PROMPTS)]
+# Long enough to fill several cache blocks, of every length.
+QUESTIONS = [f"Is there a fracture in region {number}{' of the lung' * (number % 20)}?" for number in range(PROMPTS)]
 IMAGES = [image(number) for number in range(PROMPTS)]
 
 
@@ -130,15 +131,21 @@ async def test_asked_log_probabilities_are_the_whole_vocabularys(served: Served,
 async def test_the_prefix_cache_changes_neither_answer_nor_routing(
     served: Served, reference: Reference, answers: list[GenerationChunk]
 ) -> None:
-    again = await ask(served, reference, 3, tag="again")
-    assert again.token_ids == answers[3].token_ids
-    np.testing.assert_array_equal(again.routed_experts, answers[3].routed_experts)
+    number = 19
+    again = await ask(served, reference, number, tag="again")
+    assert again.num_cached_tokens > 0
+    assert again.token_ids == answers[number].token_ids
+    np.testing.assert_allclose(again.logprobs, answers[number].logprobs, atol=LOG_PROB_TOLERANCE)
+    np.testing.assert_array_equal(again.routed_experts, answers[number].routed_experts)
 
 
 async def test_another_picture_is_never_answered_from_the_cache(
     served: Served, reference: Reference, answers: list[GenerationChunk]
 ) -> None:
     other = image(1000)
-    answer = await ask(served, reference, 0, tag="other", picture=other)
-    assert list(answer.token_ids) == reference.generate(QUESTIONS[:1], [other], max_tokens=MAX_TOKENS)[0]
-    assert answer.token_ids != answers[0].token_ids
+    number = 19
+    answer = await ask(served, reference, number, tag="other", picture=other)
+    expected = reference.generate([QUESTIONS[number]], [other], max_tokens=MAX_TOKENS)[0]
+    assert answer.num_cached_tokens == 0
+    assert list(answer.token_ids) == expected
+    assert answer.token_ids != answers[number].token_ids

@@ -172,6 +172,11 @@ async def test_a_bomb_is_refused_before_it_is_decoded(
     check(await post(service, vqa_body | {"image": image}), 413, "image_too_large", "image")
 
 
+async def test_a_long_picture_counts_as_the_square_it_is_padded_to(service: Service, vqa_body: dict[str, Any]) -> None:
+    image = base64_picture(size=(6400, 400))
+    check(await post(service, vqa_body | {"image": image}), 413, "image_too_large", "image")
+
+
 async def test_a_large_body_is_413_by_its_declared_length(service: Service) -> None:
     response = await service.client.post(
         "/v1/vqa", content=b"x" * (17 * 2**20), headers={"content-type": "application/json"}

@@ -1,7 +1,9 @@
 """Every stage end to end on made-up pictures, small enough for seconds on a CPU."""
 
+import hashlib
 import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from medmoe.model.errors import ConfigError
 from medmoe.model.moe import MoE
 from medmoe.training.config import DataConfig, RouterConfig, RunConfig, StageConfig
 from medmoe.training.data.errors import DataError
+from medmoe.training.model_card import write_model_card
 from medmoe.training.pipeline import Run
 from medmoe.training.recipes import EXPERTS, LANGUAGE_MODEL, PROJECTOR
 from tests.tiny import tiny_config
@@ -82,7 +85,7 @@ def recipe() -> RunConfig:
             epochs=30,
         ),
         moe_tuning=stage("moe_tuning", "vqa", (EXPERTS,), 4),
-        evaluation=(),
+        evaluation=("colours",),
     )
 
 
@@ -97,6 +100,40 @@ def test_all_stages_give_a_checkpoint_that_loads(finished: Run) -> None:
     model = load_checkpoint(finished.checkpoint)
     assert [m for m in model.modules() if isinstance(m, MoE)]
     assert model.config.expert_domains == tuple(MODALITIES)
+
+
+def test_the_model_card_states_data_and_scores_of_this_run(finished: Run, data: Path) -> None:
+    write_model_card(finished, data=data)
+    card = (finished.checkpoint / "README.md").read_text()
+    digest = hashlib.sha256((finished.checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    assert digest in card
+    assert "not a medical device" in card
+    assert "| colours | not recorded here: ask its owner |" in card
+    assert "| colours | model | 16 |" in card
+
+
+def test_a_file_that_is_no_picture_is_named(data: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "data"
+    shutil.copytree(data, broken)
+    (broken / "colours" / "images" / "3.png").write_text("not a picture")
+    with pytest.raises(DataError, match=r"3\.png"):
+        Run(recipe(), data=broken, directory=tmp_path / "run", tower=None)()
+
+
+def test_features_that_were_lost_are_computed_again(finished: Run, data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.checkpoint.parent, copy)
+    (features,) = (copy / "features").glob("*/features.float16")
+    features.write_bytes(features.read_bytes()[:-10])
+    shutil.rmtree(copy / "colours")
+    Run(recipe(), data=data, directory=copy, tower=None)()
+    first, second = load_checkpoint(finished.checkpoint).state_dict(), load_checkpoint(copy / "colours").state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_experts_cannot_be_named_otherwise_than_the_router_was_trained() -> None:
+    with pytest.raises(ValueError, match="expert_domains"):
+        replace(recipe(), router=replace(recipe().router, domains=("MRI", "CT", "X-ray", "pathology")))
 
 
 def test_the_loss_falls_in_instruction_tuning(finished: Run) -> None:
@@ -120,8 +157,6 @@ def test_the_router_stays_frozen_while_the_experts_move(finished: Run) -> None:
 
 def test_a_continued_run_equals_an_uninterrupted_one(finished: Run, data: Path, tmp_path: Path) -> None:
     """The last stage is lost and done again, from what lies on disk alone."""
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(finished.checkpoint.parent, copy)
     shutil.rmtree(copy / "colours")

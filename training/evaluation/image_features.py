@@ -4,12 +4,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from PIL import Image
 
-from medmoe.model.errors import ImageError
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.medmoe import MedMoE
-from medmoe.training.data.errors import DataError
+from medmoe.training.data.picture import read_pixels
 
 _REMEMBERED = 64
 
@@ -28,11 +26,7 @@ class ImageFeatures:
 
     @torch.no_grad()  # not inference_mode: its tensors could not feed a trained projector
     def _compute(self, path: Path) -> torch.Tensor:
-        try:
-            with Image.open(path) as image:
-                pixels = self._processor(image)
-        except (OSError, ValueError, ImageError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path} is not a picture that can be read") from error
+        pixels = read_pixels(path, processor=self._processor)
         device = next(self._model.parameters()).device
-        features: torch.Tensor = self._model.vision_tower(torch.from_numpy(pixels)[None].to(device))
+        features: torch.Tensor = self._model.vision_tower(pixels[None].to(device))
         return features[0]

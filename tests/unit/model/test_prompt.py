@@ -1,5 +1,6 @@
 """Prompts as token ids: one image token, and user text that cannot become anything but text."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,24 @@ def test_a_missing_or_broken_tokenizer_is_named(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="tokens"):
+    with pytest.raises(CheckpointError, match="300 ids"):
         Prompt(tiny_config(vocab_size=300), tokenizer=tiny_tokenizer())
 
 
 def test_a_tokenizer_without_the_image_token_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="image_token_id"):
+    with pytest.raises(CheckpointError, match="not in"):
         Prompt(tiny_config(), tokenizer=Tokenizer(BPE()))
+
+
+def test_a_tokenizer_that_lets_text_become_an_image_is_refused() -> None:
+    tokenizer = Tokenizer.from_str(tiny_tokenizer().to_str().replace('"special":true', '"special":false'))
+    with pytest.raises(CheckpointError, match="not marked as special"):
+        Prompt(tiny_config(), tokenizer=tokenizer)
+
+
+def test_an_id_beyond_the_embedding_is_refused_however_few_tokens_there_are() -> None:
+    tokenizer = tiny_tokenizer()
+    document = json.loads(tokenizer.to_str())
+    document["model"]["vocab"]["zzzz"] = 70_000
+    with pytest.raises(CheckpointError, match="70000"):
+        Prompt(tiny_config(), tokenizer=Tokenizer.from_str(json.dumps(document)))

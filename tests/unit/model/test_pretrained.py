@@ -1,0 +1,26 @@
+"""The checkpoint that comes with the repository is whole, and is the one its card describes."""
+
+import hashlib
+from pathlib import Path
+
+import medmoe.model
+from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.model.prompt import Prompt
+from medmoe.training.recipes import tiny
+
+BUNDLED = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
+
+
+def test_it_loads_strictly_and_is_what_the_recipe_builds() -> None:
+    model = load_checkpoint(BUNDLED)
+    assert model.config == tiny().architecture
+    assert Prompt.from_directory(BUNDLED, model.config).question("Is it normal?")
+
+
+def test_its_card_names_its_weights() -> None:
+    digest = hashlib.sha256((BUNDLED / "model.safetensors").read_bytes()).hexdigest()
+    assert digest in (BUNDLED / "README.md").read_text()
+
+
+def test_it_is_small_enough_for_a_repository() -> None:
+    assert sum(path.stat().st_size for path in BUNDLED.iterdir()) <= 64_000_000
