@@ -4,6 +4,8 @@ Pillow and numpy alone, so that the server's process runs exactly what training 
 Med-MoE trains with `expand2square` (pad) and evaluates with CLIP's centre crop; both are kept, stored in config.json.
 """
 
+import contextlib
+
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -21,7 +23,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     if not image.width or not image.height:
         raise ImageError("the image has no pixels")
-    image = ImageOps.exif_transpose(image)
+    # Damaged metadata raise anything; they say nothing against the pixels.
+    with contextlib.suppress(Exception):
+        image = ImageOps.exif_transpose(image)
     if image.mode in _GREY_16:
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():

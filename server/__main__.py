@@ -19,6 +19,7 @@ from medmoe.server.settings import PREFIX, Settings
 
 UNUSABLE = 2
 """Exit status when the service cannot start as configured."""
+_MAX_HEADER_BYTES = 64 * 1024
 ENGINE_FAILED = 3
 """Exit status when the engine was lost: a restart may help."""
 
@@ -64,6 +65,9 @@ def _serve(settings: Settings) -> int:
             port=settings.port,
             # Our own line per request replaces the access log, which would print raw paths.
             access_log=False,
+            # The one implementation that bounds what a client may send as headers.
+            http="h11",
+            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
             log_config=None,
             server_header=False,
             timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),

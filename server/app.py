@@ -68,6 +68,8 @@ async def _shut_down(state: State, starting: asyncio.Task[None]) -> None:
     starting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await starting
+    if state.watching is not None:
+        state.watching.cancel()
     if not await state.admission.wait_idle(state.settings.drain_seconds):
         log.warning("shutting down with requests in flight", extra={"fields": {"count": state.admission.in_flight}})
     await state.engine.close()

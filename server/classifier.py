@@ -89,6 +89,11 @@ class Classifier:
         return last
 
 
+def steps(paths: Sequence[Path]) -> int:
+    """Engine requests that scoring `paths` takes: the inner nodes of their trie."""
+    return len({path[:depth] for path in paths for depth in range(len(path))})
+
+
 def _children(paths: Sequence[Path]) -> dict[Path, set[int]]:
     """The trie as a table from each inner node to its next tokens, shortest prefixes first."""
     table: dict[Path, set[int]] = {}

@@ -5,16 +5,19 @@ limit bounds them): pictures of patients do not belong in a temporary file.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from medmoe.server.error_responses import invalid
 from medmoe.server.errors import ClientDisconnected, InvalidField, MalformedBody, UnsupportedContentType
+from medmoe.server.schemas import MAX_LABELS
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -52,6 +55,7 @@ async def receive(request: Request, fields: type[Fields], *, as_json: type[BaseM
 
 
 def _from_json(body: bytes, fields: type[Fields], *, as_json: type[BaseModel]) -> Received[Fields]:
+    _check_shape(body, known=as_json.model_fields.keys())
     try:
         # Strict: "5" is not a number here, although it is one in a form.
         whole = as_json.model_validate_json(body, strict=True)
@@ -61,14 +65,29 @@ def _from_json(body: bytes, fields: type[Fields], *, as_json: type[BaseModel]) -
     return Received(fields=fields.model_validate(whole.model_dump(exclude={_IMAGE})), image=image)
 
 
+def _check_shape(body: bytes, *, known: Collection[str]) -> None:
+    """Refuse what is cheap to refuse: validation describes every wrong item, and a body can hold millions."""
+    try:
+        document = from_json(body)
+    except ValueError as error:
+        raise MalformedBody("the body is not valid JSON") from error
+    if not isinstance(document, dict):
+        raise InvalidField("the body is not a JSON object")
+    if not document.keys() <= set(known):
+        raise InvalidField(f"unknown field; this route takes {', '.join(sorted(known))}")
+    for name, value in document.items():
+        if isinstance(value, dict) or (isinstance(value, list) and len(value) > MAX_LABELS):
+            raise InvalidField(f"the field is an object or has over {MAX_LABELS} items", param=name)
+
+
 async def _from_multipart(request: Request, fields: type[Fields]) -> Received[Fields]:
     parser = _InMemoryParser(
         request.headers, request.stream(), max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=_MAX_FIELD_BYTES
     )
     try:
         form = await parser.parse()
-    except (MultiPartException, KeyError) as error:
-        # KeyError: the parser's way of saying that Content-Type names no boundary.
+    except (MultiPartException, KeyError, UnicodeError, LookupError) as error:
+        # KeyError: the parser's way of saying that Content-Type names no boundary; the others, an odd charset.
         raise MalformedBody("the body is not valid multipart/form-data, or has too many or too long parts") from error
     known = frozenset({_IMAGE, *fields.model_fields})
     try:

@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+MAX_LABELS = 128
+"""No deployment can allow more: the engine returns the log-probabilities of at most so many tokens at once."""
+
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ImageText = Annotated[
     str, Field(description="The picture as base64 or as a base64 data URL: PNG, JPEG, WebP, TIFF, BMP.")
@@ -46,7 +49,7 @@ class VQARequest(VQAFields):
 class ClassifyFields(_Wire):
     """What `POST /v1/classify` takes besides the picture."""
 
-    labels: tuple[Label, ...] = Field(min_length=2)
+    labels: tuple[Label, ...] = Field(min_length=2, max_length=MAX_LABELS)
     """The classes to choose from; distinct."""
     question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
     """Asked instead of the checkpoint's own classification question."""

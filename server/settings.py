@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 import medmoe.model
 from medmoe.model.errors import ConfigError
+from medmoe.server.schemas import MAX_LABELS
 
 PREFIX = "MEDMOE_"
 
@@ -65,8 +66,10 @@ class Settings(BaseSettings):
     """Threads that decode and resize. Each takes a core; more than a few fight over Python's lock."""
     max_question_chars: int = Field(default=4000, ge=32)
     """Longest question; tokenising it runs on the event loop, about a microsecond a character."""
-    max_labels: int = Field(default=64, ge=2, le=128)
+    max_labels: int = Field(default=64, ge=2, le=MAX_LABELS)
     """Most labels in a classification; each costs an engine step for every token that it shares with no other."""
+    max_label_steps: int = Field(default=512, ge=2)
+    """Most tokens of all labels together that no two share: each is an engine step of its own."""
     max_label_chars: int = Field(default=200, ge=1)
     """Longest label; each of its tokens is an engine step."""
     default_max_tokens: int = Field(default=128, ge=1)

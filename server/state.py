@@ -30,6 +30,9 @@ from medmoe.server.settings import Settings
 class State:
     """One per app."""
 
+    watching: asyncio.Task[None] | None = None
+    """Asks the engine for its health once it is ready."""
+
     def __init__(self, settings: Settings, engine: Engine, *, on_failure: Callable[[], None]) -> None:
         """Raises ConfigError or CheckpointError when the checkpoint directory cannot be read."""
         self.settings = settings

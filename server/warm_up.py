@@ -4,6 +4,7 @@ Apart from app.py, which only wires: the order here is the meaning of /health/re
 """
 
 import asyncio
+import contextlib
 import io
 import logging
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from medmoe.server.admission import Deadline
 from medmoe.server.answering import answer
+from medmoe.server.errors import EngineDeadError
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.schemas import VQAFields
 from medmoe.server.state import State
@@ -18,6 +20,7 @@ from medmoe.server.state import State
 log = logging.getLogger("medmoe.start")
 
 _SIDE = 64
+_WATCH_SECONDS = 1.0
 _PATIENCE = 600.0
 """Seconds: an engine may compile during its first answer, which no client's deadline should have to cover."""
 
@@ -35,7 +38,17 @@ async def start_up(state: State) -> None:
         return
     state.router_stats.reset()
     state.readiness.started()
+    state.watching = asyncio.create_task(_watch(state))
     log.info("ready", extra={"fields": {"model": state.config.name, "weights_sha256": state.weights_sha256}})
+
+
+async def _watch(state: State) -> None:
+    """Notice an engine that dies while nobody asks: liveness must not wait for the next request."""
+    with contextlib.suppress(EngineDeadError):
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            with state.readiness.watch():
+                await state.engine.check_health()
 
 
 async def _answer_once(state: State) -> None:

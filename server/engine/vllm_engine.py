@@ -7,6 +7,7 @@ translated here, and nothing that a client sent reaches its logs.
 import asyncio
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FEW_CORES = 4
+_CPU_BATCHED_TOKENS = 2048
 _CPU_BLOCK = 32
 """The smallest that the CPU attention kernel takes."""
 _ENVIRONMENT = {
@@ -111,9 +113,7 @@ class VllmEngine:
         """See Engine.close."""
         llm, self._llm = self._llm, None
         if llm is not None:
-            await asyncio.to_thread(llm.shutdown)
-            # vLLM's destructor shuts down once more, when half of the interpreter is already gone, and complains.
-            llm.shutdown = _already_shut_down
+            await asyncio.to_thread(_shut_down, llm)
 
     def metrics(self) -> bytes:
         """vLLM's own series, `vllm:*`; empty until the engine runs."""
@@ -136,12 +136,15 @@ class VllmEngine:
 
         settings = self._settings
         on_cpu = current_platform.is_cpu()
+        context = self._config.text_config.max_position_embeddings
+        # Inherited by the engine's processes: Ctrl-C at a terminal reaches them too, and must not end them before us.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         arguments = AsyncEngineArgs(
             model=str(settings.model),
             served_model_name=[self._config.name],
             # Few CPUs multiply bfloat16 natively, and on the others float32 is much the faster.
             dtype="float32" if on_cpu and settings.dtype == "auto" else settings.dtype,
-            max_model_len=self._config.text_config.max_position_embeddings,
+            max_model_len=context,
             max_num_seqs=settings.max_num_seqs,
             # Compiling costs a minute at start and has not been measured to pay on CPU.
             enforce_eager=on_cpu or settings.enforce_eager,
@@ -150,8 +153,12 @@ class VllmEngine:
             block_size=_CPU_BLOCK if on_cpu else None,
             load_format="safetensors",
             enable_return_routed_experts=bool(self._config.text_config.moe_layers),
+            # vLLM cannot rewind a CPU generator: a seeded prompt that is prefilled in two steps would end the worker.
+            enable_chunked_prefill=False if on_cpu else None,
+            max_num_batched_tokens=max(_CPU_BATCHED_TOKENS, context) if on_cpu else None,
             limit_mm_per_prompt={"image": 1},
-            mm_processor_cache_type="lru",
+            # Normalising again costs a millisecond; the cache costs gigabytes, and drifts when a request is aborted.
+            mm_processor_cache_gb=0,
             trust_remote_code=False,
             enable_log_requests=False,
             shutdown_timeout=round(settings.drain_seconds),
@@ -176,13 +183,19 @@ class VllmEngine:
         )
 
 
+def _shut_down(llm: "AsyncLLM") -> None:
+    llm.shutdown()
+    # vLLM's destructor shuts down once more, when half of the interpreter is already gone, and complains.
+    llm.shutdown = _already_shut_down
+
+
 def _already_shut_down(timeout: float | None = None) -> None:
     """Stands in for the second call."""
 
 
 def _shut_down_orphan(building: "asyncio.Future[AsyncLLM]") -> None:
     if not building.cancelled() and building.exception() is None:
-        building.result().shutdown()
+        _shut_down(building.result())
 
 
 def _prepare_environment(settings: Settings) -> None:

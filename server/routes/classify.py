@@ -6,7 +6,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 
 from medmoe.model.errors import PromptError
-from medmoe.server.classifier import Classification, Path
+from medmoe.server.classifier import Classification, Path, steps
 from medmoe.server.disconnect import abandon_on_disconnect
 from medmoe.server.errors import InvalidField
 from medmoe.server.request_body import receive
@@ -32,7 +32,8 @@ async def classify(request: Request) -> ClassifyResponse:
     state, record = State.of(request), RequestRecord.of(request.scope)
     state.readiness.require()
     state.admission.refuse_when_full()
-    received = await receive(request, ClassifyFields, as_json=ClassifyRequest)
+    async with state.deadline(None).guard():
+        received = await receive(request, ClassifyFields, as_json=ClassifyRequest)
     fields = received.fields
     deadline = state.deadline(fields.timeout_ms)
     prompt_ids, paths = _plan(state, fields)
@@ -80,6 +81,11 @@ def _plan(state: State, fields: ClassifyFields) -> tuple[Path, tuple[Path, ...]]
     question = fields.question or state.prompt.classification(fields.labels)
     prompt_ids = tuple(state.prompt.question(question))
     paths = state.classifier.paths(fields.labels)
+    if (needed := steps(paths)) > settings.max_label_steps:
+        raise InvalidField(
+            f"the labels take {needed} engine steps, over {settings.max_label_steps} (MEDMOE_MAX_LABEL_STEPS)",
+            param="labels",
+        )
     length = len(state.prompt.expand(prompt_ids)) + max(map(len, paths))
     excess = length - state.config.text_config.max_position_embeddings
     if excess > 0:

@@ -30,7 +30,8 @@ async def vqa(request: Request) -> VQAResponse | Response:
     state.readiness.require()
     # Before the body is read: a full house should not also fill its memory.
     state.admission.refuse_when_full()
-    received = await receive(request, VQAFields, as_json=VQARequest)
+    async with state.deadline(None).guard():
+        received = await receive(request, VQAFields, as_json=VQARequest)
     deadline = state.deadline(received.fields.timeout_ms)
     pieces = answer(state, received.fields, image=received.image, deadline=deadline, record=record)
     async with abandon_on_disconnect(request.receive):

@@ -97,6 +97,30 @@ async def test_a_request_that_nobody_waits_for_is_aborted(served: Served) -> Non
             await asyncio.sleep(0.05)
 
 
+async def test_many_sampled_answers_at_once_are_given_and_reproducible(served: Served) -> None:
+    """More prompt tokens than one engine step takes, each with a seed of its own."""
+    words = "Is there a fracture of the left lung or of the right one? " * 12
+
+    async def ask(number: int) -> str:
+        body = {"image": encoded(number), "question": f"{words}{number}", "temperature": 1.0, "seed": number}
+        response = await served.client.post("/v1/vqa", json=body | {"max_tokens": 6})
+        assert response.status_code == 200
+        answer: str = response.json()["answer"]
+        return answer
+
+    first = await asyncio.gather(*map(ask, range(24)))
+    assert await asyncio.gather(*map(ask, range(24))) == first
+    assert len(set(first)) > 12
+
+
+async def test_a_retry_after_a_timeout_is_answered(served: Served) -> None:
+    for number in range(40, 60):
+        body = {"image": encoded(number), "question": "Is it normal?", "max_tokens": 4}
+        early = await served.client.post("/v1/vqa", json=body | {"timeout_ms": 2 + number % 5})
+        assert early.status_code in (200, 504)
+        assert (await served.client.post("/v1/vqa", json=body)).status_code == 200
+
+
 async def test_a_dead_engine_is_503_and_not_ready(served: Served) -> None:
     """Last in the session: it ends the engine."""
     waiting = asyncio.create_task(

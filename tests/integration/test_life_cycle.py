@@ -141,3 +141,15 @@ async def test_a_service_can_be_stopped_while_it_loads(running: ServiceFactory) 
     async with running(wait=False) as service:
         assert service.fatal == []
     assert service.fatal == []
+
+
+async def test_an_engine_that_dies_while_nobody_asks_is_noticed(
+    running: ServiceFactory, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medmoe.server.warm_up._WATCH_SECONDS", 0.01)
+    async with running() as service:
+        engine.dead = True
+        async with asyncio.timeout(5):
+            while (await service.client.get("/health/live")).status_code == 200:
+                await asyncio.sleep(0.01)
+        assert service.fatal == ["failed"]

@@ -172,6 +172,30 @@ async def test_a_bomb_is_refused_before_it_is_decoded(
     check(await post(service, vqa_body | {"image": image}), 413, "image_too_large", "image")
 
 
+@pytest.mark.parametrize(
+    "field",
+    ['"labels": [' + "1," * 3_000_000 + "1]", '"question": [' + "[]," * 3_000_000 + "[]]", '"question": {"a": 1}'],
+    ids=["numbers", "arrays", "object"],
+)
+async def test_millions_of_wrong_items_are_refused_as_one(service: Service, field: str) -> None:
+    headers = {"content-type": "application/json"}
+    body = '{"image": "x", ' + field + "}"
+    response = await service.client.post("/v1/classify", content=body, headers=headers)
+    check(response, 422, "invalid_field", field.split('"')[1])
+
+
+async def test_labels_of_too_many_engine_steps_are_refused(service: Service) -> None:
+    labels = [chr(0x1F600 + number) * 100 for number in range(40)]
+    body = {"image": base64_picture(), "labels": labels, "question": "Which?"}
+    check(await post(service, body, "/v1/classify"), 422, "invalid_field", "labels")
+
+
+async def test_a_multipart_charset_that_does_not_exist_is_400(service: Service) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=b; charset=undefined"}
+    body = b'--b\r\nContent-Disposition: form-data; name="question"\r\n\r\n\xff\xfe\r\n--b--\r\n'
+    check(await service.client.post("/v1/vqa", content=body, headers=headers), 400, "malformed_body")
+
+
 async def test_a_long_picture_counts_as_the_square_it_is_padded_to(service: Service, vqa_body: dict[str, Any]) -> None:
     image = base64_picture(size=(6400, 400))
     check(await post(service, vqa_body | {"image": image}), 413, "image_too_large", "image")
