@@ -91,7 +91,7 @@ class Classifier:
 
 def steps(paths: Sequence[Path]) -> int:
     """Engine requests that scoring `paths` takes: the inner nodes of their trie."""
-    return len({path[:depth] for path in paths for depth in range(len(path))})
+    return len(_children(paths))
 
 
 def _children(paths: Sequence[Path]) -> dict[Path, set[int]]:

@@ -86,7 +86,7 @@ async def _from_multipart(request: Request, fields: type[Fields]) -> Received[Fi
     )
     try:
         form = await parser.parse()
-    except (MultiPartException, KeyError, UnicodeError, LookupError) as error:
+    except (MultiPartException, LookupError, UnicodeError) as error:
         # KeyError: the parser's way of saying that Content-Type names no boundary; the others, an odd charset.
         raise MalformedBody("the body is not valid multipart/form-data, or has too many or too long parts") from error
     known = frozenset({_IMAGE, *fields.model_fields})
