@@ -27,9 +27,9 @@ class _Section(BaseModel):
 
 
 class VisionConfig(_Section):
-    """A vision transformer of transformers' own (`Dinov2Model`, `CLIPVisionModel`); sizes in pixels."""
+    """A vision transformer of transformers' own (`Dinov2Model`, `CLIPVisionModel`, `SiglipVisionModel`); in pixels."""
 
-    model_type: Literal["dinov2", "clip"]
+    model_type: Literal["dinov2", "clip", "siglip"]
     hidden_size: Size
     intermediate_size: Size
     num_hidden_layers: Count
@@ -39,12 +39,20 @@ class VisionConfig(_Section):
     image_size: int = Field(gt=0, le=4096)
     patch_size: Count
     layer_norm_eps: Positive = 1e-6
-    hidden_act: Literal["gelu", "quick_gelu"] = "gelu"
+    hidden_act: Literal["gelu", "quick_gelu", "gelu_pytorch_tanh"] = "gelu"
+    drop_first_patch: bool = False
+    """Leave out the top left patch. Upstream cuts the first position whatever it is; SigLIP has no class token there,
+    so MoE-LLaVA's 384-pixel checkpoints were trained on 728 of 729 patches."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.image_size % self.patch_size:
+        if self.image_size < self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is smaller than patch_size {self.patch_size}")
+        # SigLIP's 384 pixels are 27 patches of 14 and 6 pixels that no patch sees; the others have no such checkpoint.
+        if self.image_size % self.patch_size and self.model_type != "siglip":
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+        if self.drop_first_patch and (self.model_type != "siglip" or self.grid < 2):
+            raise ValueError("drop_first_patch belongs to siglip, the tower without a class token")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError("num_attention_heads does not divide hidden_size")
         if self.model_type == "dinov2" and self.intermediate_size % self.hidden_size:
@@ -65,9 +73,13 @@ class ProjectorConfig(_Section):
 
 
 class TextConfig(_Section):
-    """A Llama-family decoder, some of whose FFNs are MoE layers (Med-MoE, arXiv 2404.10237, eq. 4)."""
+    """A decoder of transformers' own, some of whose FFNs are MoE layers (Med-MoE, arXiv 2404.10237, eq. 4).
 
-    model_type: Literal["llama"]
+    What a family fixes is not repeated here: Phi's parallel block, biases and tanh GELU; Llama's RMSNorm and SwiGLU;
+    StableLM's LayerNorm and SwiGLU.
+    """
+
+    model_type: Literal["llama", "phi", "stablelm"]
     vocab_size: Size
     hidden_size: Size
     intermediate_size: Size
@@ -75,8 +87,12 @@ class TextConfig(_Section):
     num_attention_heads: Count
     num_key_value_heads: Count
     max_position_embeddings: Size
-    rms_norm_eps: Positive = 1e-5
+    norm_eps: Positive = 1e-5
     rope_theta: Positive = 10000.0
+    partial_rotary_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The share of each head's dimensions that is rotated: 0.4 in Phi-2, 0.25 in StableLM-2, all in Llama."""
+    qkv_bias: bool = False
+    """StableLM's `use_qkv_bias`. Phi always has biases, Llama never."""
     tie_word_embeddings: bool = False
     bos_token_id: TokenId | None = None
     eos_token_id: TokenId
@@ -92,14 +108,15 @@ class TextConfig(_Section):
     shared_expert: bool = True
     """The always-on meta expert, added with weight 1."""
     residual: bool = False
-    """Upstream's `use_residual`: a learnt two-way mix of routed and meta expert before the meta expert is added."""
+    """Upstream's `use_residual`: a learnt two-way mix of routed and meta expert before the meta expert is added. Both
+    uses of the meta expert share one set of weights."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError("num_attention_heads does not divide hidden_size")
-        if self.head_dim % 2:
-            raise ValueError("rotary positions need an even head size")
+        if self.rotary_dim < 2 or self.rotary_dim % 2:
+            raise ValueError(f"rotary positions need an even number of dimensions, not {self.rotary_dim} of a head")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError("num_key_value_heads does not divide num_attention_heads")
         if self.num_experts_per_tok > self.num_experts:
@@ -108,8 +125,16 @@ class TextConfig(_Section):
             raise ValueError("moe_layers must be ascending and without repeats")
         if self.moe_layers and not 0 <= self.moe_layers[0] <= self.moe_layers[-1] < self.num_hidden_layers:
             raise ValueError(f"moe_layers lie outside the {self.num_hidden_layers} layers")
-        if self.residual:
-            raise ValueError("residual mixing is not built in this version")
+        if self.residual and not self.shared_expert:
+            raise ValueError("residual mixes in the shared expert, which shared_expert switches off")
+        if self.model_type == "llama" and self.partial_rotary_factor != 1:
+            raise ValueError("a llama rotates whole heads; partial_rotary_factor must be 1")
+        if self.model_type != "stablelm" and self.qkv_bias:
+            raise ValueError("qkv_bias is a choice of stablelm alone")
+        if self.model_type == "phi" and self.num_key_value_heads != self.num_attention_heads:
+            raise ValueError("phi has as many key and value heads as attention heads")
+        if self.model_type == "phi" and self.tie_word_embeddings:
+            raise ValueError("phi does not tie its output head")
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             token = getattr(self, name)
             if token is not None and not 0 <= token < self.vocab_size:
@@ -119,6 +144,11 @@ class TextConfig(_Section):
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def rotary_dim(self) -> int:
+        """Rotated dimensions of a head."""
+        return int(self.head_dim * self.partial_rotary_factor)
 
 
 class ImageProcessorConfig(_Section):
@@ -162,18 +192,23 @@ class MedMoEConfig(_Section):
     image_processor: ImageProcessorConfig
     prompt: PromptConfig = PromptConfig()
     image_token_id: TokenId
+    """A row of the vocabulary, or `vocab_size` itself: a token the tokenizer knows and the model has no row for, which
+    therefore can never be an answer. Converted checkpoints have the second, because upstream has no such token."""
     expert_domains: tuple[str, ...] = ()
     """The label the router was trained to send to each expert, by expert index; empty where unknown."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.image_token_id >= self.text_config.vocab_size:
-            raise ValueError("image_token_id lies outside the vocabulary")
         text = self.text_config
+        if self.image_token_id > text.vocab_size:
+            raise ValueError(f"image_token_id lies beyond {text.vocab_size}, the first id after the vocabulary")
         if self.image_token_id in (text.bos_token_id, text.eos_token_id, text.pad_token_id):
             raise ValueError("image_token_id must be a token of its own")
-        if self.vision_config.grid % self.projector_config.downsample_factor:
+        factor = self.projector_config.downsample_factor
+        if self.vision_config.grid % factor:
             raise ValueError("downsample_factor does not divide the patch grid")
+        if factor > 1 and self.vision_config.drop_first_patch:
+            raise ValueError("downsample_factor folds whole squares of patches; drop_first_patch leaves a hole")
         if self.expert_domains and len(self.expert_domains) != self.text_config.num_experts:
             raise ValueError("expert_domains must name every expert")
         return self
@@ -181,7 +216,8 @@ class MedMoEConfig(_Section):
     @property
     def num_image_tokens(self) -> int:
         """Tokens one image occupies in the prompt."""
-        return (self.vision_config.grid // self.projector_config.downsample_factor) ** 2
+        whole = (self.vision_config.grid // self.projector_config.downsample_factor) ** 2
+        return whole - self.vision_config.drop_first_patch
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

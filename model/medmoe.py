@@ -27,8 +27,9 @@ class MedMoE(nn.Module):
 
         Raises ValueError when the number of image tokens and of image embeddings differ.
         """
-        embedded: torch.Tensor = self.language_model.get_input_embeddings()(input_ids)
         places = input_ids == self.config.image_token_id
+        # The image token need not have a row; whichever is looked up is overwritten.
+        embedded: torch.Tensor = self.language_model.get_input_embeddings()(input_ids.masked_fill(places, 0))
         rows = image_embeddings.reshape(-1, image_embeddings.shape[-1])
         if int(places.sum()) != len(rows):
             raise ValueError(f"the prompts hold {int(places.sum())} image tokens, the images {len(rows)} embeddings")

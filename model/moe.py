@@ -3,13 +3,19 @@
 Shape letters: T tokens, D hidden size, E experts, K experts chosen per token.
 
     p = softmax(W x + b)            in float32, over all E experts
-    top-1: the chosen expert is weighted by its own p, not renormalised
-    y = sum_k p_k * Expert_k(x) + SharedExpert(x)       (arXiv 2404.10237, eq. 4; the meta expert has weight 1)
+    top-1: the chosen expert is weighted by its own p, not renormalised; top-2 (renormalize): by its share of the two
+    y = sum_k w_k * Expert_k(x) + SharedExpert(x)       (arXiv 2404.10237, eq. 4; the meta expert has weight 1)
+
+With `residual` (upstream's use_residual) the meta expert is also mixed with the routed output:
+
+    c = softmax(W_c x + b_c)        y = c_0 * routed + (1 + c_1) * SharedExpert(x)
 
 No token is ever dropped: upstream hard-codes a capacity that always suffices.
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -19,7 +25,7 @@ from medmoe.model.config import TextConfig
 
 
 class Router(nn.Module):
-    """A linear gate with bias. Its weights may be stored in 16 bit; it always computes in float32."""
+    """A linear gate. Its weights may be stored in 16 bit; it always computes in float32."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -27,6 +33,7 @@ class Router(nn.Module):
         self.renormalize = config.renormalize
         self.weight = nn.Parameter(torch.zeros(config.num_experts, config.hidden_size))
         self.bias = nn.Parameter(torch.zeros(config.num_experts)) if config.gate_bias else None
+        self.second_choice_noise: torch.Generator | None = None
 
     def logits(self, x_TD: torch.Tensor) -> torch.Tensor:
         """Router logits [T, E] in float32."""
@@ -34,9 +41,15 @@ class Router(nn.Module):
 
     def forward(self, x_TD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [T, K] (float32) and expert indices [T, K] of each token's choice, best first."""
-        weights_TK, experts_TK = self.logits(x_TD).softmax(dim=-1).topk(self.top_k, dim=-1)
+        logits_TE = self.logits(x_TD)
+        p_TE = logits_TE.softmax(dim=-1)
+        weights_TK, experts_TK = p_TE.topk(self.top_k, dim=-1)
+        if self.second_choice_noise is not None and self.top_k == 2:
+            experts_TK = _sampled_second(logits_TE, experts_TK[:, 0], self.second_choice_noise)
+            weights_TK = p_TE.gather(-1, experts_TK)
         if self.renormalize:
-            weights_TK = weights_TK / weights_TK.sum(dim=-1, keepdim=True)
+            total_T1 = weights_TK.sum(dim=-1, keepdim=True)
+            weights_TK = weights_TK / total_T1.clamp(min=torch.finfo(torch.float32).eps)
         return weights_TK, experts_TK
 
 
@@ -48,6 +61,7 @@ class MoE(nn.Module):
         self.gate = Router(config)
         self.experts = nn.ModuleList(copy.deepcopy(ffn) for _ in range(config.num_experts))
         self.shared_expert = ffn if config.shared_expert else None
+        self.coefficient = Coefficient(config.hidden_size) if config.residual else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., D] -> [..., D]."""
@@ -60,5 +74,51 @@ class MoE(nn.Module):
                 routed = expert(x_TD[token]) * weights_TK[token, rank, None].to(x_TD.dtype)
                 y_TD.index_add_(0, token, routed)
         if self.shared_expert is not None:
-            y_TD = y_TD + self.shared_expert(x_TD)
+            shared_TD = self.shared_expert(x_TD)
+            if self.coefficient is not None:
+                routed_T1, shared_T1 = self.coefficient(x_TD)
+                y_TD, shared_TD = y_TD * routed_T1, shared_TD * shared_T1
+            y_TD = y_TD + shared_TD
         return y_TD.view_as(x)
+
+
+class Coefficient(nn.Linear):
+    """How much of the routed and of the shared output the residual form takes (upstream's `coefficient`, with bias)."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__(hidden_size, 2)
+
+    def forward(self, x_TD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        """Factors [T, 1] of the routed and of the shared output, in x's dtype; the softmax is taken in float32."""
+        c_T2 = F.linear(x_TD.float(), self.weight.float(), self.bias.float()).softmax(dim=-1).to(x_TD.dtype)
+        # The shared expert is mixed in, and then added once more.
+        return c_T2[:, :1], c_T2[:, 1:] + 1
+
+
+@contextmanager
+def legacy_top2(model: nn.Module, *, seed: int) -> Iterator[None]:
+    """Inside, top-2 routers draw their second expert as upstream does, to reproduce numbers measured that way.
+
+    DeepSpeed 0.9.5 adds Gumbel noise to the logits of the second choice, in evaluation too (`top2gating`): it is a draw
+    from the softmax over the remaining experts. Two runs with one seed and the same inputs agree.
+    """
+    routers = [module for module in model.modules() if isinstance(module, Router)]
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    for router in routers:
+        router.second_choice_noise = generator
+    try:
+        yield
+    finally:
+        for router in routers:
+            router.second_choice_noise = None
+
+
+def _sampled_second(logits_TE: torch.Tensor, first_T: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Expert indices [T, 2]: the best one, and a draw among the others."""
+    uniform_TE = torch.rand(logits_TE.shape, generator=generator, device=logits_TE.device)
+    # Twice a logarithm: neither 0 nor 1 may come into it.
+    uniform_TE = uniform_TE.clamp(min=torch.finfo(torch.float32).tiny, max=1 - torch.finfo(torch.float32).eps)
+    noisy_TE = logits_TE - (-uniform_TE.log()).log()
+    second_T = noisy_TE.scatter(-1, first_T[:, None], float("-inf")).argmax(dim=-1)
+    return torch.stack([first_T, second_T], dim=-1)

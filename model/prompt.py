@@ -1,7 +1,7 @@
 """From a question to token ids: one template, one tokenizer, in training and in serving. Torch-free.
 
-Each piece of the prompt is encoded apart (as upstream's `tokenizer_image_token` does), and the pieces a user wrote are
-encoded with special tokens switched off: a question that spells `<image>` is text, never an image.
+What comes before the image and what comes after it are encoded apart (as upstream's `tokenizer_image_token` does), with
+special tokens switched off: a question that spells `<image>` is text, never an image.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,10 @@ class Prompt:
 
     def __init__(self, config: MedMoEConfig, *, tokenizer: Tokenizer) -> None:
         """Raises CheckpointError when the tokenizer's vocabulary does not fit config.json."""
-        highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-        if highest >= config.text_config.vocab_size:
-            raise CheckpointError(
-                f"{TOKENIZER_FILE} has the id {highest}, the model {config.text_config.vocab_size} ids"
-            )
+        size = config.text_config.vocab_size
+        ids = set(tokenizer.get_vocab(with_added_tokens=True).values()) - {config.image_token_id}
+        if max(ids, default=-1) >= size:
+            raise CheckpointError(f"{TOKENIZER_FILE} has the id {max(ids)}, the model {size} ids")
         # Everything that comes here is data: the template's own special tokens are added by id.
         tokenizer.encode_special_tokens = True
         tokenizer.no_truncation()
@@ -35,7 +34,7 @@ class Prompt:
         try:
             self._refuse_special_tokens_as_text()
             self._before = [*self._bos(), *self._encode(template.system), *self._encode(template.user)]
-            self._assistant = self._encode(template.assistant)
+            self._encode(template.separator + template.assistant)
         except CheckpointError:
             raise
         except Exception as error:  # whatever a malformed tokenizer raises when it is first used
@@ -81,8 +80,10 @@ class Prompt:
         """
         if not question.strip():
             raise PromptError("the question is empty")
-        text = self.config.prompt.separator + question.strip()
-        return [*self._before, self.config.image_token_id, *self._encode(text), *self._assistant]
+        template = self.config.prompt
+        # One piece, as upstream encodes it: some tokenizers put a space in front of every piece.
+        after = template.separator + question.strip() + template.assistant
+        return [*self._before, self.config.image_token_id, *self._encode(after)]
 
     def caption(self, caption: str) -> list[int]:
         """Alignment sample: the image, then its caption (upstream's `plain` template)."""

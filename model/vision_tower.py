@@ -2,11 +2,20 @@
 
 import torch
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model, PreTrainedModel
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    Dinov2Config,
+    Dinov2Model,
+    PreTrainedModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from medmoe.model.config import VisionConfig
 
-_CLASS_TOKENS = 1  # CLIP and DINOv2 put one class token in front of the patches
+# CLIP and DINOv2 put one class token in front of the patches.
+_CLASS_TOKENS = {"dinov2": 1, "clip": 1, "siglip": 0}
 
 
 def _dinov2(config: VisionConfig) -> PreTrainedModel:
@@ -44,7 +53,25 @@ def _clip(config: VisionConfig) -> PreTrainedModel:
     return backbone
 
 
-_BUILDERS = {"dinov2": _dinov2, "clip": _clip}
+def _siglip(config: VisionConfig) -> PreTrainedModel:
+    backbone = SiglipVisionModel(
+        SiglipVisionConfig(
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            image_size=config.image_size,
+            patch_size=config.patch_size,
+            layer_norm_eps=config.layer_norm_eps,
+            hidden_act=config.hidden_act,
+            vision_use_head=False,
+        )
+    )
+    backbone.post_layernorm = nn.Identity()
+    return backbone
+
+
+_BUILDERS = {"dinov2": _dinov2, "clip": _clip, "siglip": _siglip}
 
 
 class VisionTower(nn.Module):
@@ -53,11 +80,12 @@ class VisionTower(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.backbone = _BUILDERS[config.model_type](config)
+        self._skipped = _CLASS_TOKENS[config.model_type] + config.drop_first_patch
         self.requires_grad_(False)
 
     @torch.no_grad()
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """[N, 3, size, size] normalised pixels -> [N, grid * grid, hidden_size] features of the last used block."""
+        """[N, 3, size, size] normalised pixels -> [N, patches, hidden_size] features of the last used block."""
         weight = next(self.backbone.parameters())
         hidden: torch.Tensor = self.backbone(pixel_values.to(weight.dtype)).last_hidden_state
-        return hidden[:, _CLASS_TOKENS:]
+        return hidden[:, self._skipped :]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from medmoe.model.config import MedMoEConfig
+from medmoe.model.config import MedMoEConfig, ProjectorConfig, VisionConfig
 from medmoe.model.errors import ConfigError
 from tests.tiny import tiny_config
 
@@ -42,12 +42,19 @@ def test_round_trip() -> None:
         ({"text_config__moe_layers": [2, 0]}, "ascending"),
         ({"text_config__moe_layers": [0, 3]}, "outside"),
         ({"text_config__num_experts_per_tok": 5}, "num_experts_per_tok"),
-        ({"text_config__residual": True}, "residual"),
+        ({"text_config__residual": True, "text_config__shared_expert": False}, "residual"),
+        ({"text_config__partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"text_config__partial_rotary_factor": 1.5}, "text_config.partial_rotary_factor"),
+        ({"text_config__qkv_bias": True}, "qkv_bias"),
+        ({"text_config__model_type": "phi"}, "phi"),
+        ({"text_config__model_type": "stablelm", "text_config__partial_rotary_factor": 0.1}, "even number"),
         ({"text_config__eos_token_id": 512}, "eos_token_id"),
         ({"text_config__model_type": "mamba"}, "model_type"),
         ({"vision_config__patch_size": 7}, "patch_size"),
+        ({"vision_config__patch_size": 64}, "smaller than patch_size"),
+        ({"vision_config__drop_first_patch": True}, "drop_first_patch"),
         ({"projector_config__downsample_factor": 3}, "downsample_factor"),
-        ({"image_token_id": 512}, "image_token_id"),
+        ({"image_token_id": 513}, "image_token_id"),
         ({"expert_domains": ["CT"]}, "expert_domains"),
         ({"image_processor__mode": "stretch"}, "image_processor.mode"),
         ({"image_processor__std": [0.0, 1.0, 1.0]}, "image_processor.std"),
@@ -55,7 +62,7 @@ def test_round_trip() -> None:
         ({"text_config__num_hidden_layers": 10**9}, "text_config.num_hidden_layers"),
         ({"text_config__hidden_size": 10**12}, "text_config.hidden_size"),
         ({"text_config__rope_theta": 0.0}, "text_config.rope_theta"),
-        ({"text_config__hidden_size": 66}, "even head size"),
+        ({"text_config__hidden_size": 66}, "even number"),
         ({"vision_config__image_size": 8_000_000}, "vision_config.image_size"),
         ({"vision_config__hidden_act": "nonsense"}, "vision_config.hidden_act"),
         ({"vision_config__intermediate_size": 48}, "intermediate_size"),
@@ -90,3 +97,35 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_image_tokens_follow_from_grid_and_folding() -> None:
     assert tiny_config().num_image_tokens == 4
+
+
+def test_siglip_as_upstream_trained_it_has_one_patch_less() -> None:
+    published = VisionConfig(
+        model_type="siglip",
+        hidden_size=1152,
+        intermediate_size=4304,
+        num_hidden_layers=26,
+        num_attention_heads=16,
+        image_size=384,
+        patch_size=14,
+        hidden_act="gelu_pytorch_tanh",
+        drop_first_patch=True,
+    )
+    config = tiny_config().model_copy(
+        update={"vision_config": published, "projector_config": ProjectorConfig(downsample_factor=1)}
+    )
+    assert config.num_image_tokens == 728
+
+
+def test_a_hole_in_the_grid_cannot_be_folded() -> None:
+    document = json.loads(tiny_config(tower="siglip").to_json())
+    document["vision_config"]["drop_first_patch"] = True
+    with pytest.raises(ConfigError, match="downsample_factor"):
+        MedMoEConfig.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize("family", ["llama", "phi", "stablelm"])
+def test_every_backbone_round_trips(family: str) -> None:
+    config = tiny_config(model_type=family, out_of_vocabulary=True)
+    assert MedMoEConfig.from_json(config.to_json()) == config
+    assert config.image_token_id == config.text_config.vocab_size
