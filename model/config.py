@@ -64,6 +64,11 @@ class VisionConfig(_Section):
         """Patches along one side."""
         return self.image_size // self.patch_size
 
+    @property
+    def num_patches(self) -> int:
+        """Features the tower gives for one image."""
+        return self.grid**2 - self.drop_first_patch
+
 
 class ProjectorConfig(_Section):
     """Two linear layers with an exact GELU between (LLaVA's `mlp2x_gelu`)."""
@@ -216,8 +221,7 @@ class MedMoEConfig(_Section):
     @property
     def num_image_tokens(self) -> int:
         """Tokens one image occupies in the prompt."""
-        whole = (self.vision_config.grid // self.projector_config.downsample_factor) ** 2
-        return whole - self.vision_config.drop_first_patch
+        return self.vision_config.num_patches // self.projector_config.downsample_factor**2
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

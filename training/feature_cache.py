@@ -30,7 +30,7 @@ class FeatureCache:
     def __init__(self, directory: Path, *, tower: VisionTower, config: MedMoEConfig) -> None:
         self._tower = tower
         self._processor = ImageProcessor.from_config(config)
-        self._shape = (config.vision_config.grid**2, config.vision_config.hidden_size)
+        self._shape = (config.vision_config.num_patches, config.vision_config.hidden_size)
         self.directory = directory / _fingerprint(tower, config)
         self.directory.mkdir(parents=True, exist_ok=True)
         index = self.directory / _INDEX
