@@ -86,5 +86,6 @@ def _fingerprint(tower: VisionTower, config: MedMoEConfig) -> str:
         digest.update(name.encode())
         digest.update(value.float().numpy().tobytes())
     digest.update(config.image_processor.model_dump_json().encode())
-    digest.update(config.vision_config.model_dump_json().encode())
+    # A field that a later version adds, with a default that changes nothing, must not throw features away.
+    digest.update(config.vision_config.model_dump_json(exclude_defaults=True).encode())
     return digest.hexdigest()[:16]

@@ -55,7 +55,8 @@ class Collator:
         return ids, [IGNORE_INDEX] * len(before) + answer
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `attention_mask`, `labels`: long [B, L]; `features`: [B, patches, vision hidden].
+        """`input_ids`, `attention_mask`, `labels`: long [B, L]; `features`: [B, patches, vision hidden]; `general`:
+        bool [B], the samples of the general domain.
 
         Raises DataError as `encode` does.
         """
@@ -73,4 +74,5 @@ class Collator:
             "attention_mask": attention_mask,
             "labels": labels,
             "features": torch.stack([self._features(sample.image) for sample in samples]),
+            "general": torch.tensor([sample.domain == "general" for sample in samples]),
         }

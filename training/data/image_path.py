@@ -1,8 +1,11 @@
 """From the image name in a record to a file, without letting a record point outside its folder."""
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from medmoe.training.data.errors import SampleError
+from medmoe.training.data.errors import DatasetError, SampleError
+
+_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def image_path(name: str, *, directory: Path) -> Path:
@@ -11,14 +14,55 @@ def image_path(name: str, *, directory: Path) -> Path:
     The check is on the name alone: a symbolic link below the folder is its owner's own doing and may lead anywhere.
     Raises SampleError when the name is absolute or climbs out with `..`, or when no such file exists.
     """
+    path = directory.absolute() / _relative(name)
+    if not _is_file(path):
+        raise SampleError("image file is missing")
+    return path
+
+
+def find_image(name: str, *, directories: Sequence[Path]) -> Path:
+    """The one file that `name` means below `directories`; its ending may be missing, as in PathVQA and ROCO.
+
+    For folders unpacked from somebody else's archive: stricter than `image_path`, a symbolic link must stay below the
+    directory that it is found in (the directory itself may be a link).
+    Raises SampleError as `image_path` does, and when the name fits several files or is a link that leads away.
+    """
+    relative = _relative(name)
+    endings = ("",) if relative.suffix.lower() in _ENDINGS else ("", *_ENDINGS)
+    candidates = [
+        (directory.absolute(), directory.absolute() / f"{relative}{ending}")
+        for directory in directories
+        for ending in endings
+    ]
+    found = {path: directory for directory, path in candidates if _is_file(path)}
+    if not found:
+        raise SampleError("image file is missing")
+    if len(found) > 1:
+        raise SampleError("image name fits several files")
+    ((path, directory),) = found.items()
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise SampleError("image is a link that leaves the dataset's folder; put the file itself there")
+    return path
+
+
+def image_folder(directory: Path, *, names: Sequence[str]) -> Path:
+    """The one of `names` that lies in `directory`. Raises DatasetError when there is none, or more than one."""
+    found = [directory / name for name in names if (directory / name).is_dir()]
+    if len(found) != 1:
+        problem = "several image folders" if found else "no image folder"
+        raise DatasetError(f"{directory} has {problem}: wanted exactly one of {', '.join(names)}")
+    return found[0]
+
+
+def _relative(name: str) -> PurePosixPath:
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts or "\\" in name:
         raise SampleError("image path leaves the dataset's folder")
-    path = directory.absolute() / relative
+    return relative
+
+
+def _is_file(path: Path) -> bool:
     try:
-        present = path.is_file()
+        return path.is_file()
     except (OSError, ValueError):  # a name too long, or one with a NUL, which some Pythons refuse to stat
-        present = False
-    if not present:
-        raise SampleError("image file is missing")
-    return path
+        return False

@@ -1,4 +1,4 @@
-"""An image file to the tower's input, with one clear error for everything that a file can be instead of a picture."""
+"""An image file to the tower's input or to plain pixels, with one clear error for whatever is no picture."""
 
 from pathlib import Path
 
@@ -6,8 +6,10 @@ import torch
 from PIL import Image
 
 from medmoe.model.errors import ImageError
-from medmoe.model.image_processor import ImageProcessor
+from medmoe.model.image_processor import ImageProcessor, to_rgb
 from medmoe.training.data.errors import DataError
+
+_UNREADABLE = (OSError, ValueError, SyntaxError, ImageError, Image.DecompressionBombError)
 
 
 def read_pixels(path: Path, *, processor: ImageProcessor) -> torch.Tensor:
@@ -15,5 +17,14 @@ def read_pixels(path: Path, *, processor: ImageProcessor) -> torch.Tensor:
     try:
         with Image.open(path) as image:
             return torch.from_numpy(processor(image))
-    except (OSError, ValueError, SyntaxError, ImageError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
+        raise DataError(f"{path} is not a picture that can be read") from error
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """8-bit RGB in the file's own size, as the processor sees it before it resizes. Raises DataError likewise."""
+    try:
+        with Image.open(path) as image:
+            return to_rgb(image)
+    except _UNREADABLE as error:
         raise DataError(f"{path} is not a picture that can be read") from error

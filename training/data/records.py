@@ -8,19 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
 from medmoe.training.data.image_path import image_path
 from medmoe.training.data.read_result import BadItem, ReadResult
-from medmoe.training.data.sample import AnswerType, Sample
+from medmoe.training.data.record_fields import Record, optional_text, text
+from medmoe.training.data.sample import AnswerType, Domain, Sample
 
 RECORDS_FILE = "records.jsonl"
 CAPTIONS_FILE = "captions.jsonl"
 _UNKNOWN = "unknown"
-
-Record = dict[str, Any]
 
 
 def read_records(directory: Path, *, splits: Collection[Split], file: str = RECORDS_FILE) -> ReadResult:
@@ -83,71 +82,63 @@ def _parse(line: bytes) -> Record:
 
 
 def _record(record: Record, directory: Path) -> Sample:
-    task = _text(record, "task")
+    task = text(record, "task")
     if task not in ("vqa", "classification"):
         raise SampleError("task is neither vqa nor classification")
     vqa = task == "vqa"
     return Sample(
-        id=_text(record, "id"),
+        id=text(record, "id"),
         dataset=directory.absolute().name,
-        image=image_path(_text(record, "image"), directory=directory),
+        image=image_path(text(record, "image"), directory=directory),
         split=_split(record),
-        question=_text(record, "question") if vqa else None,
-        answer=_text(record, "answer" if vqa else "label"),
+        question=text(record, "question") if vqa else None,
+        answer=text(record, "answer" if vqa else "label"),
         labels=() if vqa else _labels(record),
         modality=_modality(record),
         answer_type=_answer_type(record) if vqa else None,
-        question_type=_optional(record, "question_type"),
+        question_type=optional_text(record, "question_type"),
+        domain=_domain(record),
         image_in_train=record.get("image_in_train") is True,
         near_twin_in_train=record.get("near_twin_in_train") is True,
     )
 
 
 def _caption(record: Record, directory: Path) -> Sample:
-    image = _text(record, "image")
+    image = text(record, "image")
     dataset = directory.absolute().name
     return Sample(
         id=f"{dataset}/caption/{image}",
         dataset=dataset,
         image=image_path(image, directory=directory),
         split=_split(record),
-        answer=_text(record, "caption"),
+        answer=text(record, "caption"),
         modality=_modality(record),
+        domain=_domain(record),
     )
 
 
-def _text(record: Record, field: str) -> str:
-    if field not in record:
-        raise SampleError(f"{field} is missing")
-    value = record[field]
-    if not isinstance(value, str):
-        raise SampleError(f"{field} is not text")
-    if not value.strip():
-        raise SampleError(f"{field} is blank")
-    return value.strip()
-
-
-def _optional(record: Record, field: str) -> str | None:
-    return None if record.get(field) is None else _text(record, field)
-
-
 def _split(record: Record) -> Split:
-    split = _text(record, "split")
+    split = text(record, "split")
     if split not in get_args(Split):
         raise SampleError("split is none of train, val, test")
     return cast(Split, split)
 
 
 def _answer_type(record: Record) -> AnswerType:
-    answer_type = _text(record, "answer_type")
+    answer_type = text(record, "answer_type")
     if answer_type not in get_args(AnswerType):
         raise SampleError("answer_type is neither open nor closed")
     return cast(AnswerType, answer_type)
 
 
+def _domain(record: Record) -> Domain:
+    # Medical datasets name their own field there (radiology, histopathology); all of them are medical here.
+    return "general" if optional_text(record, "domain") == "general" else "medical"
+
+
 def _modality(record: Record) -> str | None:
     # "unknown" as a label would teach the router a modality that does not exist.
-    modality = _optional(record, "modality")
+    modality = optional_text(record, "modality")
     return None if modality == _UNKNOWN else modality
 
 

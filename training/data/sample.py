@@ -12,6 +12,7 @@ from medmoe.training.data.errors import SampleError
 
 AnswerType = Literal["open", "closed"]
 Kind = Literal["vqa", "classification", "caption"]
+Domain = Literal["general", "medical"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +33,8 @@ class Sample:
     """None where the source does not know it."""
     answer_type: AnswerType | None = None
     question_type: str | None = None
+    domain: Domain = "medical"
+    """general: replayed so that adapters do not forget; anchors of Med-MoE-LoRA learn from these alone."""
     image_in_train: bool = False
     """The source says that this test image is a training image too."""
     near_twin_in_train: bool = False

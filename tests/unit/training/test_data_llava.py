@@ -50,6 +50,35 @@ def test_upstream_spellings_of_answer_type(tmp_path: Path, spelling: str, meanin
     assert read(tmp_path, [ITEM | {"answer_type": spelling}]).samples[0].answer_type == meaning
 
 
+def test_llava_meds_misspelling_is_understood(tmp_path: Path) -> None:
+    item = {"id": "x1", "image": "a.png", "conversatons": turn("<image>\nFirst?", "one") + turn("Second?", "two")}
+    assert [sample.answer for sample in read(tmp_path, [item]).samples] == ["one", "two"]
+
+
+def test_pair_id_stands_in_for_a_missing_id(tmp_path: Path) -> None:
+    item = {key: value for key, value in ITEM.items() if key != "id"} | {"pair_id": "p7"}
+    assert read(tmp_path, [item]).samples[0].id == "p7/0"
+
+
+@pytest.mark.parametrize(
+    ("fields", "modality"),
+    [
+        ({"domain": {"chest_xray": True, "mri": False}}, "X-ray"),
+        ({"domain": {"ct_scan": True}}, "CT"),
+        ({"domain": {"histology": True, "gross": True}}, "pathology"),
+        ({"domain": {"mri": True, "ct_scan": True}}, None),
+        ({"domain": {"mri": False}}, None),
+        ({"domain": {"other": True}}, None),
+        ({"domain": "radiology"}, None),
+        ({"domain": {"mri": True}, "modality": "CT"}, "CT"),
+    ],
+)
+def test_domain_is_the_modality_when_it_is_one_thing(
+    tmp_path: Path, fields: dict[str, Any], modality: str | None
+) -> None:
+    assert read(tmp_path, [ITEM | fields]).samples[0].modality == modality
+
+
 def test_list_of_one_image_is_one_image(tmp_path: Path) -> None:
     assert len(read(tmp_path, [ITEM | {"image": ["a.png"]}]).samples) == 1
 
@@ -72,6 +101,7 @@ def test_captions_lose_their_question(tmp_path: Path) -> None:
         (ITEM | {"conversations": turn("<image>\nWhat?", "CT")[::-1]}, "alternate"),
         (ITEM | {"answer_type": "multiple choice"}, "answer_type"),
         (ITEM | {"id": "ok"}, "earlier item"),
+        (ITEM | {"conversatons": ITEM["conversations"]}, "which one counts"),
         ("text", "not a JSON object"),
     ],
 )
@@ -86,3 +116,10 @@ def test_bad_item_is_reported_with_its_place(tmp_path: Path, item: Any, reason: 
 def test_file_that_is_not_a_list_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="list"):
         read(tmp_path, {"id": "x1"})
+
+
+@pytest.mark.parametrize("text", ["[{", "[" * 200_000, '{"a":' * 200_000], ids=["cut off", "lists", "objects"])
+def test_file_cut_off_or_nested_too_deeply_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "deep.json").write_text(text)
+    with pytest.raises(DatasetError, match="not JSON"):
+        read_llava(tmp_path / "deep.json", images=tmp_path, dataset="mix", split="train")

@@ -49,6 +49,26 @@ def test_modality_asks_once_for_each_image_and_always_offers_the_truth(root: Pat
         assert 2 <= len(sample.labels) <= len(DOMAINS)
 
 
+def test_modality_can_offer_every_domain(root: Path) -> None:
+    entry = DataConfig(dataset="set", source="modality")
+    some = load(root, entry)
+    every = load_mixture([entry], root=root, domains=DOMAINS, seed=0, offer_all_domains=True)
+    assert {sample.labels for sample in every} == {DOMAINS}
+    assert {sample.labels for sample in some} != {DOMAINS}
+    assert [sample.id for sample in every] == [sample.id for sample in some]
+
+
+def test_modality_tells_pictures_of_one_file_name_apart(tmp_path: Path) -> None:
+    known = {"question": "What?", "answer": "this", "q_lang": "en", "modality": "CT", "answer_type": "OPEN"}
+    items = [known | {"qid": number, "img_name": f"xmlab{number}/source.jpg"} for number in range(3)]
+    for item in items:
+        (tmp_path / "slake" / "imgs" / str(item["img_name"])).parent.mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / "slake" / "imgs" / str(item["img_name"]))
+    (tmp_path / "slake" / "train.json").write_text(json.dumps(items))
+    samples = load(tmp_path, DataConfig(dataset="slake", source="modality"))
+    assert [sample.id for sample in samples] == [f"slake/modality/xmlab{number}/source.jpg" for number in range(3)]
+
+
 def test_a_limit_draws_the_same_part_again(root: Path) -> None:
     entry = DataConfig(dataset="set", source="vqa", limit=5)
     assert load(root, entry) == load(root, entry)

@@ -1,0 +1,52 @@
+"""Any dataset by its path: finds out the format and calls its reader."""
+
+from pathlib import Path
+
+from medmoe.training.config import Split
+from medmoe.training.data.detection import Detected, Form, detect
+from medmoe.training.data.llava import read_llava
+from medmoe.training.data.medmnist import read_medmnist
+from medmoe.training.data.question_list import read_question_list
+from medmoe.training.data.read_result import ReadResult
+from medmoe.training.data.records import CAPTIONS_FILE, RECORDS_FILE, read_captions, read_records
+from medmoe.training.data.roco import read_roco
+from medmoe.training.data.slake import read_slake
+from medmoe.training.data.vqa_rad import read_vqa_rad
+
+
+def read_dataset(path: Path, *, split: Split, captions: bool = False, pictures: Path | None = None) -> ReadResult:
+    """One split of the dataset at `path`, a folder or a file (`detection` says which); empty when it has no such split.
+
+    A file that holds one split without saying which (conversations, SLAKE, question lists, captions) is taken to be
+    the split asked for. `captions` asks our own folders for their captions and LLaVA files for answers alone; the
+    other formats have one kind of sample. `pictures`: where formats that hold pixels instead of files (MedMNIST) get
+    them written as PNGs; None is a folder beside the file, named like it.
+    Raises DatasetError as the format's reader does, and when the format is unknown or ambiguous.
+    """
+    found = detect(path)
+    file = found.files.get(split)
+    return ReadResult() if file is None else _read(found, file, split=split, captions=captions, pictures=pictures)
+
+
+def _read(found: Detected, file: Path, *, split: Split, captions: bool, pictures: Path | None) -> ReadResult:
+    match found.form:
+        case Form.RECORDS:
+            if captions:
+                name = CAPTIONS_FILE if file.name == RECORDS_FILE else file.name
+                return read_captions(found.directory, splits=(split,), file=name)
+            return read_records(found.directory, splits=(split,), file=file.name)
+        case Form.LLAVA:
+            images = found.directory / "images" if found.knows_splits else file.parent
+            images = images if images.is_dir() else file.parent
+            name = found.directory.absolute().name if found.knows_splits else file.stem
+            return read_llava(file, images=images, dataset=name, split=split, captions=captions)
+        case Form.VQA_RAD:
+            return read_vqa_rad(file, splits=(split,))
+        case Form.SLAKE:
+            return read_slake(file, split=split)
+        case Form.QUESTIONS:
+            return read_question_list(file, split=split, directory=found.directory)
+        case Form.ROCO:
+            return read_roco(file, split=split, dataset=found.directory.absolute().name)
+        case Form.MEDMNIST:
+            return read_medmnist(file, splits=(split,), pictures=pictures or file.with_suffix(".pictures"))

@@ -1,0 +1,69 @@
+"""The items of a JSON list or of JSON lines, with their places, and a look at the first one alone."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from medmoe.training.data.errors import DatasetError, SampleError
+
+_PEEK = 1 << 16
+
+Place = tuple[int, Any]
+"""Number from 1 (line of a .jsonl, item of a list) and the item; a SampleError stands for a line that is not JSON."""
+
+
+def read_json_items(file: Path) -> Iterator[Place]:
+    """Every item of `file`; blank lines of a .jsonl are passed over but counted.
+
+    Raises DatasetError when the file cannot be read, or when a .json is not a JSON list (nested too deeply included).
+    """
+    data = _bytes(file)
+    if file.suffix == ".jsonl":
+        return _lines(data)
+    try:
+        items = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{file} is not JSON") from error
+    if not isinstance(items, list):
+        raise DatasetError(f"{file} is not a JSON list of items")
+    return enumerate(items, start=1)
+
+
+def first_item(file: Path) -> Any:
+    """The first item, read from the file's head where that is enough (alignment files have 500 MB); None without one.
+
+    Raises DatasetError as `read_json_items` does; a .json that is no list has no first item.
+    """
+    if file.suffix == ".json":
+        try:
+            with file.open("rb") as opened:
+                head = opened.read(_PEEK).decode("utf-8-sig", errors="ignore").lstrip()
+            if not head.startswith("["):
+                return None
+            return json.JSONDecoder().raw_decode(head[1:].lstrip())[0]
+        except OSError as error:
+            raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
+        except RecursionError as error:
+            raise DatasetError(f"{file} is not JSON") from error
+        except ValueError:
+            pass  # an empty list, or a first item longer than the head
+    _, item = next(iter(read_json_items(file)), (0, None))
+    return None if isinstance(item, SampleError) else item
+
+
+def _lines(data: bytes) -> Iterator[Place]:
+    for number, line in enumerate(data.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except (ValueError, RecursionError):
+            yield number, SampleError("malformed JSON")
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror}") from error

@@ -1,0 +1,49 @@
+"""Fields of a record, read strictly: a reader says which field of which line is wrong, and never what stands in it."""
+
+import math
+from typing import Any
+
+from medmoe.training.data.errors import SampleError
+from medmoe.training.data.sample import AnswerType
+
+Record = dict[str, Any]
+
+_ANSWER_TYPES: dict[str, AnswerType] = {"open": "open", "close": "closed", "closed": "closed"}
+
+
+def text(record: Record, field: str) -> str:
+    """The field without blanks around it. Raises SampleError when it is missing, not text, or blank."""
+    if field not in record:
+        raise SampleError(f"{field} is missing")
+    value = record[field]
+    if not isinstance(value, str):
+        raise SampleError(f"{field} is not text")
+    if not value.strip():
+        raise SampleError(f"{field} is blank")
+    return value.strip()
+
+
+def optional_text(record: Record, field: str) -> str | None:
+    """As `text`, with None for a field that is missing or null."""
+    return None if record.get(field) is None else text(record, field)
+
+
+def text_or_number(record: Record, field: str) -> str:
+    """As `text`, for ids and counts that some releases write as JSON numbers. True, false and NaN are none."""
+    value = record.get(field)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return str(value)
+    return text(record, field)
+
+
+def upstream_answer_type(record: Record) -> AnswerType | None:
+    """`answer_type` in any of the published spellings (OPEN, CLOSED, close, blanks around them); None where absent.
+
+    Raises SampleError for anything else: upstream's scorer skips such questions without a word.
+    """
+    value = record.get("answer_type")
+    if value is None:
+        return None
+    if not isinstance(value, str) or value.strip().lower() not in _ANSWER_TYPES:
+        raise SampleError("answer_type is none of open, close, closed")
+    return _ANSWER_TYPES[value.strip().lower()]

@@ -1,0 +1,104 @@
+"""Reader of VQA-RAD as its authors publish it (Lau et al. 2018, OSF project 89kps).
+
+One JSON list, `VQA_RAD Dataset Public.json`, with the pictures in a folder beside it. `phrase_type` holds the official
+split: 1,797 questions to train on and 451 to test on; there is no validation split.
+"""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from medmoe.training.config import Split
+from medmoe.training.data.errors import SampleError
+from medmoe.training.data.image_path import find_image, image_folder
+from medmoe.training.data.item_loop import LeftOut, read_each
+from medmoe.training.data.json_items import Place, read_json_items
+from medmoe.training.data.read_result import ReadResult
+from medmoe.training.data.record_fields import Record, optional_text, text, text_or_number, upstream_answer_type
+from medmoe.training.data.sample import Sample
+
+PUBLIC_FILE = "VQA_RAD Dataset Public.json"
+IMAGE_FOLDERS = ("VQA_RAD Image Folder", "images")
+
+_SPLITS: dict[str, Split] = {"freeform": "train", "para": "train", "test_freeform": "test", "test_para": "test"}
+# By the dataset's design; a head is CT or MRI, which no field tells.
+_MODALITIES = {"CHEST": "X-ray", "ABD": "CT"}
+# Slips of the keyboard for ATTRIB and PRES.
+_MISSPELT = {"ATRIB": "ATTRIB", "PRSE": "PRES"}
+
+
+def read_vqa_rad(file: Path, *, splits: Collection[Split]) -> ReadResult:
+    """Samples of the wanted splits, with ids `FOLDER/QID`; the folder's name is the dataset's.
+
+    Train and test share pictures: such test samples are marked `image_in_train`. Training questions that repeat an
+    earlier one or a test question, with the same answer about the same picture, are left out and counted (4 in the
+    release). Values of `question_type` come sorted and joined by commas.
+    Raises DatasetError when the file or the image folder cannot be used.
+    """
+    items = list(read_json_items(file))
+    images = image_folder(file.parent, names=IMAGE_FOLDERS)
+    return read_each(items, file=file.name, build=_builder(items, file=file, images=images, splits=splits))
+
+
+def _builder(
+    items: list[Place], *, file: Path, images: Path, splits: Collection[Split]
+) -> Callable[[Record], Sample | LeftOut]:
+    dataset = file.parent.absolute().name
+    records = [item for _, item in items if isinstance(item, dict)]
+    trained = {str(record.get("image_name")) for record in records if _is(record, "train")}
+    # A repeat of a test question leaves training wherever it stands; of a training question, the later one does.
+    taken = {_content(record) for record in records if _is(record, "test")}
+
+    def build(record: Record) -> Sample | LeftOut:
+        split = _split(record)
+        if split not in splits:
+            return LeftOut(f"split {split}")
+        name = text(record, "image_name")
+        answer_type = upstream_answer_type(record)
+        if answer_type is None:
+            raise SampleError("answer_type is missing")
+        organ = optional_text(record, "image_organ")
+        sample = Sample(
+            id=f"{dataset}/{text_or_number(record, 'qid')}",
+            dataset=dataset,
+            image=find_image(name, directories=(images,)),
+            split=split,
+            question=text(record, "question"),
+            answer=text_or_number(record, "answer"),
+            modality=_MODALITIES.get((organ or "").upper()),
+            answer_type=answer_type,
+            question_type=_question_type(record),
+            image_in_train=split == "test" and name in trained,
+        )
+        if split == "train":
+            if _content(record) in taken:
+                return LeftOut("repeat of another record")
+            taken.add(_content(record))
+        return sample
+
+    return build
+
+
+def _split(record: Record) -> Split:
+    phrase = text(record, "phrase_type").lower()
+    if phrase not in _SPLITS:
+        raise SampleError(f"phrase_type is none of {', '.join(_SPLITS)}")
+    return _SPLITS[phrase]
+
+
+def _is(record: Record, split: Split) -> bool:
+    try:
+        return _split(record) == split
+    except SampleError:
+        return False  # read_each reports it
+
+
+def _content(record: Record) -> tuple[str, ...]:
+    return tuple(str(record.get(field)).strip().lower() for field in ("image_name", "question", "answer"))
+
+
+def _question_type(record: Record) -> str | None:
+    value = optional_text(record, "question_type")
+    if value is None:
+        return None
+    kinds = {kind.strip().upper() for kind in value.split(",") if kind.strip()}
+    return ",".join(sorted(_MISSPELT.get(kind, kind) for kind in kinds)) or None
