@@ -13,6 +13,8 @@ from medmoe.model.errors import ConfigError
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
+ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
 
 # Far above any model of this family, far below what would exhaust memory before a tensor is read.
 Size = Annotated[int, Field(gt=0, le=2**20)]

@@ -105,6 +105,8 @@ class Provenance(_Wire):
     resized_to: tuple[int, int]
     weights_sha256: str | None
     """Of model.safetensors; null when the engine runs without weights."""
+    adapter_sha256: str | None
+    """Of adapter_model.safetensors; null when the checkpoint has no adapters."""
 
 
 class SampledProvenance(Provenance):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 
-from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import ADAPTER_WEIGHTS_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
 from medmoe.server.admission import Admission, Deadline
@@ -50,6 +50,7 @@ class State:
             expert_tokens=self.router_stats.tokens,
         )
         self.weights_sha256: str | None = None
+        self.adapter_sha256: str | None = None
         self.starting: asyncio.Task[None] | None = None
         """The start in the background; done when the service is ready or has failed."""
         self._images = ImageReader(
@@ -86,11 +87,18 @@ class State:
             mode=self.config.image_processor.mode,
             resized_to=picture.image.size,
             weights_sha256=self.weights_sha256,
+            adapter_sha256=self.adapter_sha256,
         )
 
     async def hash_weights(self) -> None:
-        """Fill `weights_sha256`; seconds for gigabytes, hence off the event loop."""
-        self.weights_sha256 = await asyncio.to_thread(_sha256, self.settings.model / WEIGHTS_FILE)
+        """Fill `weights_sha256` and `adapter_sha256`; seconds for gigabytes, hence off the event loop."""
+        directory = self.settings.model
+        self.weights_sha256 = await asyncio.to_thread(_sha256, directory / WEIGHTS_FILE)
+        self.adapter_sha256 = await asyncio.to_thread(_sha256, directory / ADAPTER_WEIGHTS_FILE)
+
+    def hashes(self) -> dict[str, str | None]:
+        """What is served, for the log."""
+        return {"weights_sha256": self.weights_sha256, "adapter_sha256": self.adapter_sha256}
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)

@@ -39,7 +39,7 @@ async def start_up(state: State) -> None:
     state.router_stats.reset()
     state.readiness.started()
     state.watching = asyncio.create_task(_watch(state))
-    log.info("ready", extra={"fields": {"model": state.config.name, "weights_sha256": state.weights_sha256}})
+    log.info("ready", extra={"fields": {"model": state.config.name, **state.hashes()}})
 
 
 async def _watch(state: State) -> None:

@@ -1,6 +1,7 @@
 """One stage of gradient descent: our loss on transformers' Trainer."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,26 @@ class AnswerLoss(nn.Module):
         **_: Any,
     ) -> dict[str, torch.Tensor]:
         """`loss`: the sum over answer tokens divided by their number in the whole (accumulated) batch."""
-        hidden = self.model.hidden_states(input_ids, attention_mask, features)
-        targets = labels[:, 1:]
-        answered = targets != IGNORE_INDEX
-        # The head is applied where there is something to predict, not on a hundred image and question tokens.
-        logits = self.model.language_model.lm_head(hidden[:, :-1][answered])
-        total = F.cross_entropy(logits.float(), targets[answered], reduction="sum")
-        count = answered.sum() if num_items_in_batch is None else num_items_in_batch
+        logits, targets = answer_logits(self.model, input_ids, attention_mask, labels, features)
+        total = F.cross_entropy(logits, targets, reduction="sum")
+        count = len(targets) if num_items_in_batch is None else num_items_in_batch
         return {"loss": total / count}
+
+
+def answer_logits(
+    model: MedMoE,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    labels: torch.Tensor,
+    features: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float32 logits [A, V] of the batch's answer tokens, and those tokens [A]."""
+    hidden = model.hidden_states(input_ids, attention_mask, features)
+    targets = labels[:, 1:]
+    answered = targets != IGNORE_INDEX
+    # The head is applied where there is something to predict, not on a hundred image and question tokens.
+    logits = model.language_model.lm_head(hidden[:, :-1][answered])
+    return logits.float(), targets[answered]
 
 
 class SampleList(Dataset[Sample]):
@@ -60,11 +73,19 @@ class SampleList(Dataset[Sample]):
 
 
 def train_stage(
-    model: MedMoE, stage: StageConfig, *, samples: list[Sample], collator: Collator, directory: Path, seed: int
+    model: MedMoE,
+    stage: StageConfig,
+    *,
+    samples: list[Sample],
+    collator: Collator,
+    directory: Path,
+    seed: int,
+    objective: Callable[[MedMoE], nn.Module] = AnswerLoss,
 ) -> dict[str, Any]:
     """Train `model` in place; returns the stage's log: loss by step, samples per second, what was trainable.
 
-    Raises DataError before the first step when a sample cannot be encoded.
+    `objective` makes of the model the module whose `loss` is minimised. Raises DataError before the first step when a
+    sample cannot be encoded.
     """
     for sample in samples:
         collator.encode(sample)
@@ -72,7 +93,7 @@ def train_stage(
     moving = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     log.info("%s: %d samples, %d parameters in %d tensors", stage.name, len(samples), moving, len(trainable))
     trainer = Trainer(
-        model=AnswerLoss(model),
+        model=objective(model),
         args=TrainingArguments(
             output_dir=str(directory),
             num_train_epochs=stage.epochs,

@@ -3,9 +3,7 @@
 Only safetensors: nothing here can execute what it reads.
 """
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from medmoe.model.checkpoint.staging import staged_directory
 from medmoe.model.config import CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
 from medmoe.model.medmoe import MedMoE
@@ -26,9 +25,7 @@ def save_checkpoint(model: MedMoE, directory: Path, *, tokenizer_files: Iterable
     Weights are stored in `config.dtype`. Raises CheckpointError for weights that are not finite.
     """
     config = model.config
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
+    with staged_directory(directory) as staging:
         dtype = getattr(torch, config.dtype)
         tensors = {name: value.to(dtype).contiguous().cpu() for name, value in model_tensors(model).items()}
         if bad := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
@@ -37,14 +34,6 @@ def save_checkpoint(model: MedMoE, directory: Path, *, tokenizer_files: Iterable
         (staging / CONFIG_FILE).write_text(config.to_json())
         for source in tokenizer_files:
             shutil.copyfile(source, staging / source.name)
-        # Temporary files are private; a checkpoint is read by whichever user serves it.
-        staging.chmod(0o755)
-        for path in staging.iterdir():
-            path.chmod(0o644)
-        _swap(staging, directory)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
 
 
 def load_checkpoint(directory: Path, *, dtype: torch.dtype = torch.float32) -> MedMoE:
@@ -109,13 +98,3 @@ def compare_tensors(found: dict[str, tuple[int, ...]], wanted: dict[str, torch.T
 def _list(names: list[str]) -> str:
     rest = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _swap(staging: Path, directory: Path) -> None:
-    if directory.exists():
-        retired = Path(tempfile.mkdtemp(prefix=f".{directory.name}.old.", dir=directory.parent))
-        os.replace(directory, retired / directory.name)
-        os.replace(staging, directory)
-        shutil.rmtree(retired)
-    else:
-        os.replace(staging, directory)

@@ -1,0 +1,130 @@
+"""Family, MoE layers, experts and residual branch of an upstream checkpoint: found in its keys, held against config.
+
+The folder's name never counts, and where keys and config.json disagree neither is believed. Both top-1 and top-2
+checkpoints, with and without residual, were trained under the same names.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from medmoe.model.conversion.tensor_source import listed
+from medmoe.model.conversion.upstream_config import UpstreamConfig
+from medmoe.model.conversion.upstream_names import RESIDUAL_COPY, indices
+from medmoe.model.errors import CheckpointError, ConfigError
+
+Family = Literal["med_moe", "moe_llava", "dense"]
+_LAYER = r"model\.layers\.(\d+)\."
+_GATE = "model.layers.{}.mlp.deepspeed_moe.gate.wg.weight"
+_MODES = {
+    "sparse": lambda layers: range(0, layers, 2),
+    "dense": lambda layers: range(layers),
+    "first_half": lambda layers: range(layers // 2),
+    "second_half": lambda layers: range(layers // 2, layers),
+}
+
+
+@dataclass(frozen=True)
+class MoELayout:
+    """What the FFNs of a checkpoint are. The defaults are a dense model."""
+
+    family: Family = "dense"
+    layers: tuple[int, ...] = ()
+    experts: int = 4
+    top_k: int = 1
+    gate_bias: bool = True
+    residual: bool = False
+
+    def text_fields(self) -> dict[str, object]:
+        """As fields of TextConfig. Top-2 weights are shares of the two, top-1's is the raw probability (DeepSpeed)."""
+        return {
+            "moe_layers": list(self.layers),
+            "num_experts": self.experts,
+            "num_experts_per_tok": self.top_k,
+            "gate_bias": self.gate_bias,
+            "renormalize": self.top_k == 2,
+            "shared_expert": self.family != "moe_llava",
+            "residual": self.residual,
+        }
+
+
+def moe_layout(shapes: dict[str, tuple[int, ...]], config: UpstreamConfig, *, top_k: int | None) -> MoELayout:
+    """Raises ConfigError when config.json and the keys disagree, or when neither says what must be known.
+
+    `top_k` is the caller's word, and goes before config.json's.
+    """
+    moe = config.section("moe")
+    found = tuple(indices(shapes, _LAYER + r"mlp\.deepspeed_moe\."))
+    if not found:
+        stray = [name for name in shapes if ".meta_moe." in name or ".mlp.coefficient." in name]
+        if stray or moe.flag("moe_enable"):
+            raise ConfigError("config.json or stray tensors speak of experts, but no deepspeed_moe tensor is there")
+        return MoELayout()
+    _check_layers(found, moe, layers=config.size("num_hidden_layers"))
+    meta = any(".mlp.meta_moe." in name for name in shapes)
+    return MoELayout(
+        family="med_moe" if meta else "moe_llava",
+        layers=found,
+        experts=_experts(shapes, moe, layers=found),
+        top_k=_top_k(moe, asked=top_k),
+        gate_bias=any(name.endswith(".gate.wg.bias") for name in shapes),
+        residual=_residual(shapes, moe, meta=meta),
+    )
+
+
+def _check_layers(found: tuple[int, ...], moe: UpstreamConfig, *, layers: int) -> None:
+    said = moe.integers("moe_layers_idx")
+    mode = moe.text("moe_mode")
+    if said is None and mode is not None:
+        if mode not in _MODES:
+            raise ConfigError(f"{moe.name}: moe_mode {mode!r} without moe_layers_idx says no layers")
+        said = list(_MODES[mode](layers))
+    if said is not None and sorted(said) != list(found):
+        raise ConfigError(f"config.json puts experts into layers {sorted(said)}, the tensors into {list(found)}")
+
+
+def _experts(shapes: dict[str, tuple[int, ...]], moe: UpstreamConfig, *, layers: tuple[int, ...]) -> int:
+    counts = set()
+    for layer in layers:
+        gate = shapes.get(_GATE.format(layer))
+        if gate is None:
+            raise CheckpointError(f"{_GATE.format(layer)} is missing")
+        pattern = rf"model\.layers\.{layer}\.mlp\.deepspeed_moe\.experts\.deepspeed_experts\.(\d+)\."
+        experts = indices(shapes, pattern)
+        if experts != list(range(gate[0] if gate else -1)):
+            raise CheckpointError(f"layer {layer}: its gate has the shape {gate}, its experts are {experts}")
+        counts.add(len(experts))
+    said = moe.integers("num_experts")
+    if len(counts) > 1:
+        raise ConfigError(f"layers have different numbers of experts ({sorted(counts)}), which is not supported")
+    if said is not None and set(said) != counts:
+        raise ConfigError(f"config.json says {sorted(set(said))} experts a layer, the tensors hold {min(counts)}")
+    return min(counts)
+
+
+def _top_k(moe: UpstreamConfig, *, asked: int | None) -> int:
+    top_k = asked if asked is not None else moe.integer("top_k_experts")
+    if top_k is None:
+        raise ConfigError(
+            "config.json does not say moe.top_k_experts, and no tensor can: both 1 and 2 were published; use --top-k"
+        )
+    if top_k not in (1, 2):
+        raise ConfigError(f"top_k_experts is {top_k}; upstream's gating (DeepSpeed 0.9.5) knows only 1 and 2")
+    return top_k
+
+
+def _residual(shapes: dict[str, tuple[int, ...]], moe: UpstreamConfig, *, meta: bool) -> bool:
+    found = any(".mlp.coefficient." in name for name in shapes)
+    if "use_residual" in moe and moe.flag("use_residual") != found:
+        raise ConfigError(
+            f"config.json says use_residual {moe.flag('use_residual')}, but mlp.coefficient tensors are "
+            f"{'there' if found else 'missing'}"
+        )
+    copies = [name for name in shapes if RESIDUAL_COPY.fullmatch(name)]
+    if copies and not found:
+        raise CheckpointError(f"a residual branch without its coefficient: {listed(copies)}")
+    if found and not meta:
+        raise ConfigError(
+            "residual mixing without a meta expert has a branch of its own, which this build does not have "
+            "(no published checkpoint uses it)"
+        )
+    return found

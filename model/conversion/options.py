@@ -1,0 +1,30 @@
+"""What a person may decide about a conversion that the checkpoint does not say, or says wrongly."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Options:
+    """Every field None or empty: believe the checkpoint, and refuse where it is silent."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: the one that most of the weights have."""
+    name: str | None = None
+    """The model's name in answers; None is the target directory's."""
+    top_k: int | None = None
+    image_mode: Literal["pad", "crop"] | None = None
+    vision_tower: Path | None = None
+    """A transformers CLIP or SigLIP directory: what shapes do not tell, and weights where the checkpoint has none."""
+    vision_heads: int | None = None
+    vision_activation: Literal["gelu", "quick_gelu", "gelu_pytorch_tanh"] | None = None
+    vision_eps: float | None = None
+    vision_image_size: int | None = None
+    eos_token: str | None = None
+    pad_token: str | None = None
+    expert_domains: tuple[str, ...] = ()
+    """What each expert was trained for, in order; upstream recorded it nowhere."""
+    verify: bool = False
+    """Compare the safetensors with the .bin beside them."""
+    overwrite: bool = False

@@ -1,0 +1,144 @@
+"""Which upstream tensor becomes which of ours, decided for all of them before one is read.
+
+Driven from our side: the configuration says which tensors must exist; whatever upstream has beyond them needs a reason.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+
+from medmoe.model.checkpoint.io import expected_tensors
+from medmoe.model.checkpoint.tensor_writer import TensorSpec
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.conversion.report import Report
+from medmoe.model.conversion.tensor_source import TensorSource, listed
+from medmoe.model.conversion.upstream_names import RESIDUAL_COPY, TOWER_PREFIX, reason_to_drop, upstream_name
+from medmoe.model.conversion.weight_file import TensorInfo
+from medmoe.model.errors import CheckpointError, ConfigError
+
+_GATE = (".mlp.gate.weight", ".mlp.gate.bias")
+_VOCABULARY = ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One tensor to write: `source_name` of `source`, its first rows, cast to the dtype of `spec`."""
+
+    spec: TensorSpec
+    source: TensorSource
+    source_name: str
+
+    @property
+    def is_gate(self) -> bool:
+        return self.spec.name.endswith(_GATE)
+
+
+@dataclass(frozen=True)
+class Tower:
+    """Where the vision tower's tensors are, and what they are called there."""
+
+    source: TensorSource
+    prefix: str
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """By name without the prefix."""
+        shapes = self.source.shapes.items()
+        return {name.removeprefix(self.prefix): shape for name, shape in shapes if name.startswith(self.prefix)}
+
+
+def most_common_dtype(source: TensorSource) -> str:
+    """The name of the dtype that most of the weights have. Raises ConfigError when it is none that we store."""
+    counts: Counter[torch.dtype] = Counter()
+    for info in source.tensors.values():
+        if info.dtype is not None:
+            counts[info.dtype] += torch.Size(info.shape).numel()
+    if not counts:
+        raise CheckpointError("no tensor of the checkpoint holds floating point numbers")
+    name = str(counts.most_common(1)[0][0]).removeprefix("torch.")
+    if name == "float64":
+        raise ConfigError("the weights are float64; choose with --dtype what they become")
+    return name
+
+
+def plan_steps(config: MedMoEConfig, source: TensorSource, tower: Tower, report: Report) -> list[Step]:
+    """In the order in which they are written: wider dtypes first, so that every tensor is aligned, then as they lie.
+
+    Raises CheckpointError naming every tensor that is missing, misshapen, or not a kind of number we store.
+    """
+    steps, missing, misshapen, kinds = [], [], [], []
+    for name, wanted in expected_tensors(config).items():
+        in_tower = name.startswith("vision_tower.")
+        where = tower.source if in_tower else source
+        theirs = upstream_name(name, tower_prefix=tower.prefix)
+        info = where.tensors.get(theirs)
+        if info is None:
+            missing.append(theirs)
+        elif not _fits(name, info.shape, tuple(wanted.shape)):
+            misshapen.append(f"{theirs} is {info.shape}, expected {tuple(wanted.shape)}")
+        elif info.dtype is None:
+            kinds.append(theirs)
+        else:
+            if info.shape != tuple(wanted.shape):
+                report.cut[theirs] = f"{info.shape[0] - wanted.shape[0]} rows beyond the tokenizer"
+            steps.append(Step(TensorSpec(name, _dtype(name, info, config), tuple(wanted.shape)), where, theirs))
+    problems = {"missing": sorted(missing), "misshapen": misshapen, "not floating point": kinds}
+    if any(problems.values()):
+        text = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
+        raise CheckpointError(f"the tensors do not fit config.json; {text}")
+    report.mapped.update({step.source_name: step.spec.name for step in steps})
+    place = {
+        (id(where), name): index
+        for index, (where, name) in enumerate(
+            (where, name) for where in (source, tower.source) for name in where.tensors
+        )
+    }
+    return sorted(steps, key=lambda step: (-step.spec.dtype.itemsize, place[id(step.source), step.source_name]))
+
+
+def account_for_the_rest(
+    config: MedMoEConfig, source: TensorSource, tower: Tower, report: Report, *, video: bool
+) -> dict[str, str]:
+    """Give every tensor that is not converted its reason; returns those that must equal one that is (by name).
+
+    Raises CheckpointError naming every tensor without a reason.
+    """
+    copies: dict[str, str] = {}
+    unknown = []
+    text = config.text_config
+    for name in source.tensors.keys() - report.mapped.keys():
+        residual = RESIDUAL_COPY.fullmatch(name)
+        twin = f"{residual[1]}.meta_moe.{residual[2]}" if residual else None
+        if text.tie_word_embeddings and name == "lm_head.weight":
+            copies[name] = "model.embed_tokens.weight"
+        elif twin in report.mapped and text.residual:
+            copies[name] = str(twin)
+        elif reason := reason_to_drop(
+            name,
+            tower_prefix=TOWER_PREFIX,
+            tower_blocks=config.vision_config.num_hidden_layers,
+            phi=text.model_type == "phi",
+            video=video,
+        ):
+            report.dropped[name] = reason
+        else:
+            unknown.append(name)
+    if unknown:
+        raise CheckpointError(f"tensors that this build does not know: {listed(sorted(unknown))}")
+    report.dropped = dict(sorted(report.dropped.items()))
+    return dict(sorted(copies.items()))
+
+
+def _fits(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Rows of the vocabulary beyond the tokenizer are cut, as upstream's `resize_token_embeddings` does."""
+    if name in _VOCABULARY:
+        return len(shape) == 2 and shape[0] >= wanted[0] and shape[1] == wanted[1]
+    return shape == wanted
+
+
+def _dtype(name: str, info: TensorInfo, config: MedMoEConfig) -> torch.dtype:
+    if name.endswith(_GATE) and info.dtype is torch.float32:
+        return torch.float32
+    dtype: torch.dtype = getattr(torch, config.dtype)
+    return dtype

@@ -1,0 +1,32 @@
+"""The vision tower's tensors: inside the checkpoint, or in a transformers directory that the caller gives."""
+
+from medmoe.model.conversion.options import Options
+from medmoe.model.conversion.plan import Tower
+from medmoe.model.conversion.source_files import find_weights
+from medmoe.model.conversion.tensor_source import TensorSource
+from medmoe.model.conversion.upstream_config import UpstreamConfig
+from medmoe.model.conversion.upstream_names import TOWER_PREFIX
+from medmoe.model.errors import CheckpointError, ConfigError
+
+_PREFIX = "vision_model."
+
+
+def find_tower(tensors: TensorSource, options: Options) -> tuple[Tower, UpstreamConfig | None]:
+    """The tower, and its own config.json where it was given apart. Raises CheckpointError, ConfigError.
+
+    Tensors inside the checkpoint go first: they were trained, or frozen, with the rest.
+    """
+    config = None
+    if options.vision_tower is not None:
+        config = UpstreamConfig.from_directory(options.vision_tower)
+        config = config.section("vision_config") if "vision_config" in config else config
+    if any(name.startswith(TOWER_PREFIX) for name in tensors.tensors):
+        return Tower(tensors, TOWER_PREFIX), config
+    if options.vision_tower is None:
+        raise ConfigError("the checkpoint holds no vision tower: give its transformers directory with --vision-tower")
+    files = find_weights(options.vision_tower)
+    if any(path.suffix != ".safetensors" for path in files.files):
+        raise CheckpointError(f"{options.vision_tower} holds {files.names}; a vision tower is read from safetensors")
+    apart = TensorSource(files)
+    prefix = _PREFIX if any(name.startswith(_PREFIX) for name in apart.tensors) else ""
+    return Tower(apart, prefix), config

@@ -1,0 +1,86 @@
+"""Upstream's config.json, read field by field: a field of the wrong kind is named, never coerced."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from medmoe.model.config import CONFIG_FILE
+from medmoe.model.conversion.source_files import read_json
+from medmoe.model.errors import CheckpointError, ConfigError
+
+
+class UpstreamConfig:
+    """A JSON object and the name it goes by in messages. Absent and null are the same, as upstream treats them."""
+
+    def __init__(self, fields: dict[str, Any], *, name: str) -> None:
+        self._fields = fields
+        self.name = name
+
+    @classmethod
+    def from_directory(cls, directory: Path) -> "UpstreamConfig":
+        """Raises ConfigError when config.json is missing, not JSON, or not an object."""
+        try:
+            return cls(read_json(directory / CONFIG_FILE), name=CONFIG_FILE)
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from error
+
+    def __contains__(self, field: str) -> bool:
+        return self._fields.get(field) is not None
+
+    def section(self, field: str) -> "UpstreamConfig":
+        """An object inside the object; empty when absent."""
+        return UpstreamConfig(self._typed(field, dict) or {}, name=f"{self.name}: {field}")
+
+    def text(self, field: str) -> str | None:
+        value: str | None = self._typed(field, str)
+        return value
+
+    def flag(self, field: str, *, default: bool = False) -> bool:
+        value = self._typed(field, bool)
+        return default if value is None else bool(value)
+
+    def integer(self, field: str) -> int | None:
+        value = self._fields.get(field)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise ConfigError(f"{self.name}: {field} is not an integer")
+        return value
+
+    def integers(self, field: str) -> list[int] | None:
+        """A list of integers; a bare integer is a list of one."""
+        value = self._fields.get(field)
+        value = [value] if isinstance(value, int) else value
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+            raise ConfigError(f"{self.name}: {field} is not a list of integers")
+        return value
+
+    def number(self, *fields: str) -> float:
+        """The first of `fields` that is there: different versions name the same thing differently."""
+        for field in fields:
+            value = self._fields.get(field)
+            if value is None:
+                continue
+            if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+                raise ConfigError(f"{self.name}: {field} is not a finite number")
+            return float(value)
+        raise ConfigError(f"{self.name} does not say {' or '.join(fields)}, and it is not guessed")
+
+    def size(self, field: str) -> int:
+        """An integer that must be there."""
+        value = self.integer(field)
+        if value is None:
+            raise ConfigError(f"{self.name} does not say {field}, and it is not guessed")
+        return value
+
+    def refuse(self, *fields: str, why: str) -> None:
+        """Raises ConfigError when one of `fields` is set to anything but null, false, 0 or empty."""
+        for field in fields:
+            if self._fields.get(field):
+                raise ConfigError(f"{self.name}: {field} is set, and {why}")
+
+    def _typed(self, field: str, kind: type) -> Any:
+        value = self._fields.get(field)
+        if value is not None and not isinstance(value, kind):
+            raise ConfigError(f"{self.name}: {field} is a {type(value).__name__}, not a {kind.__name__}")
+        return value

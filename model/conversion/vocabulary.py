@@ -1,0 +1,94 @@
+"""The checkpoint's tokenizer with the special tokens this project needs, and their ids.
+
+Upstream marks the image by -200, outside every vocabulary. Here it is one more special token, whose id is the first
+after the vocabulary: the embedding and the output head have no row for it, so that it is never an answer.
+"""
+
+from dataclasses import dataclass
+
+from tokenizers import AddedToken, Tokenizer
+
+from medmoe.model.conversion.options import Options
+from medmoe.model.conversion.report import Report
+from medmoe.model.conversion.text_backbone import Backbone
+from medmoe.model.conversion.tokenizer_source import TokenizerSource
+from medmoe.model.conversion.upstream_config import UpstreamConfig
+from medmoe.model.errors import CheckpointError, ConfigError
+
+IMAGE_TOKEN = "<image>"  # noqa: S105 - no password
+# What upstream's train.py makes the padding (and unknown) token; one that is absent is added only for Phi.
+_PAD_TOKENS = {"phi": "<|extra_0|>", "stablelm": "<|reg0|>", "llama": "<unk>"}
+_EOS_TOKENS = {"phi": "<|endoftext|>", "stablelm": "<|endoftext|>", "llama": "</s>"}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """`size` rows of embedding are meant; the id `size` itself is the image."""
+
+    tokenizer: Tokenizer
+    size: int
+    bos: int | None
+    eos: int
+    pad: int
+
+    def text_fields(self) -> dict[str, object]:
+        """As fields of TextConfig."""
+        ids = {"bos_token_id": self.bos, "eos_token_id": self.eos, "pad_token_id": self.pad}
+        return {"vocab_size": self.size, **ids}
+
+
+def build_vocabulary(
+    source: TokenizerSource, backbone: Backbone, config: UpstreamConfig, options: Options, report: Report, *, rows: int
+) -> Vocabulary:
+    """Complete the tokenizer for an embedding of `rows` rows. Raises ConfigError, CheckpointError."""
+    tokenizer = source.tokenizer
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if tokenizer.token_to_id(IMAGE_TOKEN) is not None:
+        raise ConfigError(f"the tokenizer already has {IMAGE_TOKEN}, which upstream never trains a row for")
+    bos = _bos(tokenizer)
+    eos_token = options.eos_token or source.roles.get("eos_token") or _EOS_TOKENS[backbone]
+    pad_token = options.pad_token or _PAD_TOKENS[backbone]
+    if backbone == "phi" and tokenizer.token_to_id(pad_token) is None:
+        report.notes.append(f"padding token {pad_token} added, as upstream's training does")
+        _mark_special(tokenizer, pad_token)
+    eos = _id(tokenizer, eos_token, option="--eos-token")
+    pad = _id(tokenizer, pad_token, option="--pad-token")
+    for token in {eos_token, pad_token, *source.roles.values(), *source.others}:
+        if tokenizer.token_to_id(token) is not None:
+            _mark_special(tokenizer, token)
+    for role, id_ in (("eos_token_id", eos), ("pad_token_id", pad), ("bos_token_id", bos)):
+        if role in config and config.integer(role) != id_ and (role != "bos_token_id" or bos is not None):
+            report.notes.append(f"config.json says {role} {config.integer(role)}; the tokenizer's {id_} is used")
+    size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    if size > rows:
+        raise CheckpointError(f"the tokenizer has ids up to {size - 1}, the embedding only {rows} rows")
+    _mark_special(tokenizer, IMAGE_TOKEN)
+    if tokenizer.token_to_id(IMAGE_TOKEN) != size:
+        raise CheckpointError(f"the tokenizer's ids have holes below {size}, so that {IMAGE_TOKEN} cannot follow them")
+    report.source["tokenizer"] = source.form
+    return Vocabulary(tokenizer, size, bos, eos, pad)
+
+
+def _bos(tokenizer: Tokenizer) -> int | None:
+    """What the tokenizer itself puts in front of a text, which upstream keeps (Llama does, Phi and StableLM do not)."""
+    text = "a picture"
+    plain = tokenizer.encode(text, add_special_tokens=False).ids
+    full = tokenizer.encode(text, add_special_tokens=True).ids
+    if full == plain:
+        return None
+    if full[1:] != plain:
+        raise ConfigError("the tokenizer puts more around a text than one token in front, which is not supported")
+    return int(full[0])
+
+
+def _mark_special(tokenizer: Tokenizer, token: str) -> None:
+    """A question that spells a special token must stay text, which only special tokens allow."""
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True)])
+
+
+def _id(tokenizer: Tokenizer, token: str, *, option: str) -> int:
+    id_: int | None = tokenizer.token_to_id(token)
+    if id_ is None:
+        raise ConfigError(f"the tokenizer has no {token!r}; name another with {option}")
+    return id_

@@ -1,0 +1,181 @@
+"""What a checkpoint is, from its config.json and the header of its weights; no weight but the gates' is read.
+
+Torch-free, so that a question about a file is answered before a tensor library would have been imported.
+"""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.licence import stated_licence
+
+PARTS = ("vision_tower", "projector", "language_model")
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Numbers of parameters. Activated: without the experts that a token does not go through."""
+
+    vision_tower: int
+    projector: int
+    language_model: int
+    total: int
+    expert: int
+    activated_language_model: int
+    activated: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything `medmoe inspect` says."""
+
+    name: str
+    family: str
+    backbone: str
+    layers: int
+    moe_layers: tuple[int, ...]
+    experts: int
+    experts_per_token: int
+    renormalized: bool
+    gate_bias: bool
+    shared_expert: bool
+    residual: bool
+    router: str
+    expert_domains: tuple[str, ...]
+    vision_tower: str
+    image_tokens: int
+    context: int
+    parameters: ParameterCount
+    adapter_parameters: int | None
+    tensors: dict[str, int]
+    """How many tensors of each dtype."""
+    bytes: int
+    licence: str
+    sha256: dict[str, str]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+def count_parameters(config: MedMoEConfig, sizes: Mapping[str, int]) -> ParameterCount:
+    """From the number of elements of every tensor by its name on disk."""
+    parts = {part: sum(size for name, size in sizes.items() if name.startswith(f"{part}.")) for part in PARTS}
+    text = config.text_config
+    idle = text.num_experts - text.num_experts_per_tok
+    of_layer = [_expert(sizes, layer) for layer in text.moe_layers]
+    activated = parts["language_model"] - idle * sum(of_layer)
+    total = sum(parts.values())
+    return ParameterCount(
+        **parts,
+        total=total,
+        expert=max(of_layer, default=0),
+        activated_language_model=activated,
+        activated=total - parts["language_model"] + activated,
+    )
+
+
+def inspect_checkpoint(directory: Path, *, digests: bool = True) -> Inspection:
+    """Raises ConfigError or CheckpointError when `directory` is no checkpoint of this project.
+
+    `digests` reads every file whole for its SHA-256.
+    """
+    _refuse_upstream(directory)
+    config = MedMoEConfig.from_directory(directory)
+    path = directory / WEIGHTS_FILE
+    header = _header(path)
+    sizes = {name: math.prod(entry["shape"]) for name, entry in header.items()}
+    adapter = directory / ADAPTER_WEIGHTS_FILE
+    text, vision = config.text_config, config.vision_config
+    return Inspection(
+        name=config.name,
+        family=_family(config),
+        backbone=text.model_type,
+        layers=text.num_hidden_layers,
+        moe_layers=text.moe_layers,
+        experts=text.num_experts if text.moe_layers else 0,
+        experts_per_token=text.num_experts_per_tok if text.moe_layers else 0,
+        renormalized=text.renormalize,
+        gate_bias=text.gate_bias,
+        shared_expert=text.shared_expert,
+        residual=text.residual,
+        router=_router(path, header),
+        expert_domains=config.expert_domains,
+        vision_tower=f"{vision.model_type}, {vision.num_hidden_layers} blocks, {vision.image_size} px",
+        image_tokens=config.num_image_tokens,
+        context=text.max_position_embeddings,
+        parameters=count_parameters(config, sizes),
+        adapter_parameters=(
+            sum(math.prod(entry["shape"]) for entry in _header(adapter).values()) if adapter.exists() else None
+        ),
+        tensors=dict(sorted(Counter(entry["dtype"] for entry in header.values()).items())),
+        bytes=sum(file.stat().st_size for file in directory.iterdir() if file.is_file()),
+        licence=stated_licence(directory),
+        sha256=_digests(directory) if digests else {},
+    )
+
+
+def _family(config: MedMoEConfig) -> str:
+    if not config.text_config.moe_layers:
+        return "dense"
+    return "med_moe" if config.text_config.shared_expert else "moe_llava"
+
+
+def _expert(sizes: Mapping[str, int], layer: int) -> int:
+    """Every expert of a layer has the size of its first."""
+    prefix = f"language_model.model.layers.{layer}.mlp.experts.0."
+    return sum(size for name, size in sizes.items() if name.startswith(prefix))
+
+
+def _refuse_upstream(directory: Path) -> None:
+    try:
+        model_type = json.loads((directory / CONFIG_FILE).read_bytes()).get("model_type")
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return
+    if isinstance(model_type, str) and "llava" in model_type:
+        raise ConfigError(f"{directory} is an upstream checkpoint ({model_type!r}): convert it with `medmoe convert`")
+
+
+def _header(path: Path) -> dict[str, dict[str, Any]]:
+    """Dtype, shape and place of every tensor. The safetensors library checks the file first."""
+    try:
+        with safe_open(path, framework="np"), path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors") from error
+    header.pop("__metadata__", None)
+    return dict(header)
+
+
+def _router(path: Path, header: dict[str, dict[str, Any]]) -> str:
+    """Whether the gates of all layers hold the same bytes, as Med-MoE's frozen router does."""
+    gates: dict[str, dict[str, bytes]] = {}
+    start = 8 + int.from_bytes(path.open("rb").read(8), "little")
+    with path.open("rb") as file:
+        for name in sorted(header):
+            layer, found, part = name.partition(".mlp.gate.")
+            if found:
+                begin, end = header[name]["data_offsets"]
+                file.seek(start + begin)
+                gates.setdefault(layer, {})[part] = file.read(end - begin)
+    if not gates:
+        return "none"
+    different = {tuple(sorted(parts.items())) for parts in gates.values()}
+    return "one for all layers" if len(different) == 1 else f"{len(different)} different in {len(gates)} layers"
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    digests = {}
+    for path in sorted(directory.iterdir()):
+        if path.is_file():
+            with path.open("rb") as file:
+                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests

@@ -1,0 +1,30 @@
+"""The licence that a checkpoint directory states; apart because both converting and inspecting ask for it."""
+
+import re
+from pathlib import Path
+
+CARD_FILE = "README.md"
+UNKNOWN_LICENCE = "unknown: ask the author"
+_FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---", re.DOTALL)
+_STATED = re.compile(r"^licen[cs]e:[ \t]*[\"']?([A-Za-z0-9][A-Za-z0-9 .:+_-]{0,63}?)[\"']?[ \t]*$", re.MULTILINE)
+_MAX_BYTES = 2**20
+
+
+def stated_licence(directory: Path) -> str:
+    """What the front matter of README.md says, else that a LICENSE file is there, else that nobody said."""
+    try:
+        with (directory / CARD_FILE).open("rb") as card:
+            text = card.read(_MAX_BYTES).decode(errors="replace")
+    except OSError:
+        text = ""
+    front = _FRONT_MATTER.match(text)
+    if front and (licence := _STATED.search(front[1])):
+        return licence[1]
+    file = licence_file(directory)
+    return f"see {file.name}" if file else UNKNOWN_LICENCE
+
+
+def licence_file(directory: Path) -> Path | None:
+    """The directory's licence text, if there is one of a reasonable size."""
+    files = (directory / name for name in ("LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE"))
+    return next((file for file in files if file.is_file() and file.stat().st_size <= _MAX_BYTES), None)

@@ -1,0 +1,176 @@
+"""A checkpoint directory with adapters in it: the base model's files, adapter_config.json, adapter_model.safetensors.
+
+As strict as medmoe.model.checkpoint.io, and one thing more: an adapter is bound to the bytes of its base. On another
+base of the same shape it would load, answer, and be wrong.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.model.checkpoint.staging import staged_directory
+from medmoe.model.checkpoint.tokenizer_files import tokenizer_files
+from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.errors import CheckpointError
+from medmoe.model.lora.adapter_config import (
+    AdapterConfig,
+    BaseModelIdentity,
+    Isolation,
+    architecture_sha256,
+)
+from medmoe.model.lora.attach import TrainableAdapters, attach_served, attach_trainable
+from medmoe.model.lora.layout import tensor_shapes
+from medmoe.model.medmoe import MedMoE
+
+_SHOWN = 5
+
+
+def base_identity(directory: Path, *, revision: str | None = None) -> BaseModelIdentity:
+    """Identity of the dense checkpoint in `directory`. Raises ConfigError or CheckpointError when it cannot be read."""
+    config = MedMoEConfig.from_directory(directory)
+    return BaseModelIdentity(
+        name=config.name,
+        revision=revision,
+        config_sha256=architecture_sha256(config),
+        weights_sha256=_file_sha256(directory / WEIGHTS_FILE),
+    )
+
+
+def has_adapter(directory: Path) -> bool:
+    """Whether the checkpoint holds adapters. Raises CheckpointError when it holds one of their two files."""
+    found = [name for name in (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE) if (directory / name).exists()]
+    if len(found) == 1:
+        raise CheckpointError(f"{directory} holds {found[0]} without the other adapter file; add it or remove both")
+    return bool(found)
+
+
+def load_adapted(directory: Path, *, dtype: torch.dtype = torch.float32, router_in_shrink: bool = False) -> MedMoE:
+    """The model of `directory` in evaluation mode, with its adapters in the served form where it has any.
+
+    Raises ConfigError for either configuration, CheckpointError for files or tensors that do not fit.
+    """
+    if not has_adapter(directory):
+        return load_checkpoint(directory, dtype=dtype)
+    config, tensors = read_adapter(directory)
+    model = load_checkpoint(directory, dtype=dtype)
+    attach_served(model, config, tensors, router_in_shrink=router_in_shrink)
+    return model.eval()
+
+
+def load_trainable(
+    directory: Path,
+    *,
+    isolate: Isolation = "anchors",
+    dropout: float = 0.05,
+    expert_dropout: float = 0.1,
+) -> tuple[MedMoE, TrainableAdapters]:
+    """The model of `directory` in float32 with its adapters in the form in which they are trained.
+
+    Raises as `load_adapted` does, CheckpointError also when there are no adapters.
+    """
+    if not has_adapter(directory):
+        raise CheckpointError(f"{directory} holds no {ADAPTER_CONFIG_FILE}")
+    config, tensors = read_adapter(directory)
+    model = load_checkpoint(directory)
+    adapters = attach_trainable(model, config, isolate=isolate, dropout=dropout, expert_dropout=expert_dropout)
+    adapters.fill(tensors)
+    return model, adapters
+
+
+def read_adapter(directory: Path) -> tuple[AdapterConfig, dict[str, torch.Tensor]]:
+    """Configuration and tensors of `directory`, checked against its base: every name, shape, dtype, and both digests.
+
+    Raises ConfigError for a malformed or unfitting adapter_config.json, CheckpointError for everything else.
+    """
+    base = MedMoEConfig.from_directory(directory)
+    config = AdapterConfig.from_directory(directory)
+    wanted = tensor_shapes(config, base)
+    _check_base(config, base, directory=directory)
+    path = directory / ADAPTER_WEIGHTS_FILE
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
+            _compare(found, wanted, path=path)
+            tensors = {name: file.get_tensor(name) for name in wanted}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors") from error
+    _check_values(tensors, config, path=path)
+    return config, tensors
+
+
+def save_adapted(
+    directory: Path,
+    config: AdapterConfig,
+    tensors: Mapping[str, torch.Tensor],
+    *,
+    base: Path,
+    name: str | None = None,
+) -> None:
+    """Write a directory that serves: the files of `base` byte for byte, but for config.json's `name`, and the adapter.
+
+    Whole or not at all. Raises ConfigError or CheckpointError when the adapter does not fit `base` or holds values that
+    are not finite.
+    """
+    base_config = MedMoEConfig.from_directory(base)
+    own = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
+    target = directory / ADAPTER_WEIGHTS_FILE
+    _compare({key: tuple(value.shape) for key, value in own.items()}, tensor_shapes(config, base_config), path=target)
+    _check_values(own, config, path=target)
+    _check_base(config, base_config, directory=base)
+    with staged_directory(directory) as staging:
+        for source in (base / WEIGHTS_FILE, *tokenizer_files(base)):
+            shutil.copyfile(source, staging / source.name)
+        renamed = base_config if name is None else base_config.model_copy(update={"name": name})
+        (staging / CONFIG_FILE).write_text(renamed.to_json())
+        (staging / ADAPTER_CONFIG_FILE).write_text(config.to_json())
+        save_file(own, staging / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def _check_base(config: AdapterConfig, base: MedMoEConfig, *, directory: Path) -> None:
+    if config.base.config_sha256 != architecture_sha256(base):
+        raise CheckpointError(f"{directory}: the adapter was trained on another architecture than {CONFIG_FILE} states")
+    if config.base.weights_sha256 != _file_sha256(directory / WEIGHTS_FILE):
+        raise CheckpointError(f"{directory}: the adapter was trained on other weights than {WEIGHTS_FILE} holds")
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _compare(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], *, path: Path) -> None:
+    problems = []
+    if missing := sorted(wanted.keys() - found.keys()):
+        problems.append(f"missing: {_list(missing)}")
+    if unknown := sorted(found.keys() - wanted.keys()):
+        problems.append(f"unknown: {_list(unknown)}")
+    misshapen = sorted(name for name in wanted.keys() & found.keys() if found[name] != wanted[name])
+    if misshapen:
+        shown = [f"{name} is {found[name]}, expected {wanted[name]}" for name in misshapen]
+        problems.append(f"misshapen: {_list(shown)}")
+    if problems:
+        raise CheckpointError(f"{path} does not fit {ADAPTER_CONFIG_FILE}; " + "; ".join(problems))
+
+
+def _check_values(tensors: Mapping[str, torch.Tensor], config: AdapterConfig, *, path: Path) -> None:
+    low_rank = getattr(torch, config.dtype)
+    for name, tensor in tensors.items():
+        dtype = torch.float32 if ".router." in name else low_rank
+        if tensor.dtype != dtype:
+            raise CheckpointError(f"{path}: {name} is stored as {tensor.dtype}, expected {dtype}")
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} holds values that are not finite numbers")
+
+
+def _list(names: list[str]) -> str:
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

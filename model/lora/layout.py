@@ -1,0 +1,133 @@
+"""Where adapters sit in each backbone, and the name and shape of every tensor in adapter_model.safetensors. Torch-free.
+
+A block is a decoder layer's FFN or attention. Its entry linears read the block's input and share one shrink product;
+its exit linear reads what the block computed between. Training, serving and the file format all follow this one table.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from medmoe.model.config import MedMoEConfig, TextConfig
+from medmoe.model.errors import ConfigError
+from medmoe.model.lora.adapter_config import AdapterConfig, LayerExperts
+
+BlockName = Literal["attn", "mlp"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinearShape:
+    """One linear of the backbone, by the name transformers gives it."""
+
+    name: str
+    in_features: int
+    out_features: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockShape:
+    """The linears of one block; `entry` in the order in which vLLM packs them."""
+
+    name: BlockName
+    entry: tuple[LinearShape, ...]
+    exit: LinearShape
+
+    @property
+    def linears(self) -> tuple[LinearShape, ...]:
+        return (*self.entry, self.exit)
+
+    @property
+    def place(self) -> str:
+        """The block's attribute of a decoder layer."""
+        return "self_attn" if self.name == "attn" else "mlp"
+
+    @property
+    def width(self) -> int:
+        """Of the block's input."""
+        return self.entry[0].in_features
+
+
+def backbone_blocks(text: TextConfig) -> tuple[BlockShape, BlockShape]:
+    """Attention and FFN of a layer of this backbone."""
+    phi = text.model_type == "phi"
+    width, inner = text.hidden_size, text.intermediate_size
+    heads, kv = text.num_attention_heads * text.head_dim, text.num_key_value_heads * text.head_dim
+    return (
+        BlockShape(
+            name="attn",
+            entry=(_linear("q_proj", width, heads), _linear("k_proj", width, kv), _linear("v_proj", width, kv)),
+            exit=_linear("dense" if phi else "o_proj", heads, width),
+        ),
+        BlockShape(
+            name="mlp",
+            entry=tuple(_linear(name, width, inner) for name in (("fc1",) if phi else ("gate_proj", "up_proj"))),
+            exit=_linear("fc2" if phi else "down_proj", inner, width),
+        ),
+    )
+
+
+def adapted_blocks(config: AdapterConfig, base: MedMoEConfig) -> tuple[BlockShape, ...]:
+    """The blocks whose linears `target_modules` names, the same in every layer.
+
+    Raises ConfigError when the adapter does not fit `base`: another depth, linears it has not, a block named in part,
+    or a base that already has MoE layers.
+    """
+    text = base.text_config
+    if text.moe_layers:
+        raise ConfigError("adapters sit on a dense base; this config.json has moe_layers")
+    if len(config.layers) != text.num_hidden_layers:
+        raise ConfigError(f"the adapter has {len(config.layers)} layers, the base model {text.num_hidden_layers}")
+    wanted = set(config.target_modules)
+    blocks = backbone_blocks(text)
+    if unknown := wanted - {linear.name for block in blocks for linear in block.linears}:
+        raise ConfigError(f"a {text.model_type} layer has no linear {', '.join(sorted(unknown))}")
+    chosen = []
+    for block in blocks:
+        names = {linear.name for linear in block.linears}
+        if names <= wanted:
+            chosen.append(block)
+        elif names & wanted:
+            raise ConfigError(f"target_modules names {', '.join(sorted(names & wanted))} but not the whole block")
+    return tuple(chosen)
+
+
+def target_modules(text: TextConfig, *, attention: bool = False) -> tuple[str, ...]:
+    """The linears to adapt: the FFN's, and with `attention` those of attention too."""
+    attn, mlp = backbone_blocks(text)
+    return tuple(linear.name for block in ((attn, mlp) if attention else (mlp,)) for linear in block.linears)
+
+
+def router_names(config: AdapterConfig, block: BlockShape, *, layer: int) -> dict[str, int]:
+    """Prefix on disk of each router of the block, and the width of what it reads; empty for a single expert."""
+    if config.layers[layer].n_experts == 1:
+        return {}
+    if config.router_scope == "block":
+        return {f"layers.{layer}.{block.name}.router": block.width}
+    return {f"layers.{layer}.{linear.name}.router": linear.in_features for linear in block.linears}
+
+
+def tensor_shapes(config: AdapterConfig, base: MedMoEConfig) -> dict[str, tuple[int, ...]]:
+    """Every tensor of adapter_model.safetensors by name. Raises ConfigError as `adapted_blocks` does."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for block in adapted_blocks(config, base):
+        for index, layer in enumerate(config.layers):
+            for name, width in router_names(config, block, layer=index).items():
+                shapes[f"{name}.weight"] = (layer.n_experts, width)
+                shapes[f"{name}.log_tau"] = (1,)
+            for linear in block.linears:
+                shapes[f"layers.{index}.{linear.name}.lora_A"] = (layer.total_rank, linear.in_features)
+                shapes[f"layers.{index}.{linear.name}.lora_B"] = (linear.out_features, layer.total_rank)
+    return shapes
+
+
+def parameter_counts(layers: tuple[LayerExperts, ...], blocks: tuple[BlockShape, ...]) -> tuple[int, int]:
+    """Numbers of low-rank and of router weights with block routers; all are trained and all are active."""
+    low_rank = router = 0
+    for layer in layers:
+        for block in blocks:
+            low_rank += layer.total_rank * sum(linear.in_features + linear.out_features for linear in block.linears)
+            router += layer.n_experts * block.width if layer.n_experts > 1 else 0
+    return low_rank, router
+
+
+def _linear(name: str, in_features: int, out_features: int) -> LinearShape:
+    return LinearShape(name=name, in_features=in_features, out_features=out_features)

@@ -1,0 +1,138 @@
+"""`inspect` counts what the published papers count, from headers alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from medmoe.model.checkpoint.io import expected_tensors
+from medmoe.model.config import ImageProcessorConfig, MedMoEConfig, TextConfig, VisionConfig
+from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.inspection import count_parameters, inspect_checkpoint
+from tests.tiny import save_tiny_checkpoint
+
+CLIP_L = VisionConfig(
+    model_type="clip",
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_hidden_layers=24,
+    num_attention_heads=16,
+    image_size=336,
+    patch_size=14,
+    layer_norm_eps=1e-5,
+    hidden_act="quick_gelu",
+)
+PHI_2 = TextConfig(
+    model_type="phi",
+    vocab_size=51200,
+    hidden_size=2560,
+    intermediate_size=10240,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=32,
+    max_position_embeddings=2048,
+    partial_rotary_factor=0.4,
+    eos_token_id=50256,
+    pad_token_id=50295,
+    moe_layers=tuple(range(0, 32, 2)),
+)
+STABLELM_2 = TextConfig(
+    model_type="stablelm",
+    vocab_size=100352,
+    hidden_size=2048,
+    intermediate_size=5632,
+    num_hidden_layers=24,
+    num_attention_heads=32,
+    num_key_value_heads=32,
+    max_position_embeddings=4096,
+    partial_rotary_factor=0.25,
+    qkv_bias=True,
+    eos_token_id=100257,
+    pad_token_id=100280,
+    moe_layers=tuple(range(0, 24, 2)),
+)
+
+
+def published(text: TextConfig) -> MedMoEConfig:
+    return MedMoEConfig(
+        vision_config=CLIP_L,
+        text_config=text,
+        image_processor=ImageProcessorConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), background=(0, 0, 0)),
+        image_token_id=text.vocab_size,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "total", "activated", "projector", "expert"),
+    [
+        (PHI_2, 6.45e9, 3.62e9, 9_180_160, 52_441_600),
+        (STABLELM_2, 3.62e9, 2.06e9, 6_295_552, 34_603_008),
+    ],
+    ids=["phi-2", "stablelm-2"],
+)
+def test_the_published_sizes(text: TextConfig, total: float, activated: float, projector: int, expert: int) -> None:
+    config = published(text)
+    sizes = {name: tensor.numel() for name, tensor in expected_tensors(config).items()}
+    count = count_parameters(config, sizes)
+    assert count.total == pytest.approx(total, rel=2e-3)
+    assert count.activated_language_model == pytest.approx(activated, rel=2e-3)
+    assert (count.projector, count.expert) == (projector, expert)
+    assert count.total == sum(sizes.values())
+    idle = len(text.moe_layers) * 3 * expert
+    assert count.total - count.activated == count.language_model - count.activated_language_model == idle
+
+
+def test_top_2_activates_one_expert_more_a_layer() -> None:
+    counts = []
+    for top_k in (1, 2):
+        config = published(PHI_2.model_copy(update={"num_experts_per_tok": top_k}))
+        sizes = {name: tensor.numel() for name, tensor in expected_tensors(config).items()}
+        counts.append(count_parameters(config, sizes).activated)
+    assert counts[1] - counts[0] == 16 * 52_441_600
+
+
+def test_a_checkpoint_on_disk_is_described(tmp_path: Path) -> None:
+    found = inspect_checkpoint(save_tiny_checkpoint(tmp_path / "tiny"))
+    assert (found.family, found.backbone, found.moe_layers, found.experts) == ("med_moe", "llama", (0, 2), 4)
+    assert found.router == "2 different in 2 layers"
+    assert found.adapter_parameters is None
+    assert sum(found.tensors.values()) == len(load_file(tmp_path / "tiny" / "model.safetensors"))
+    assert set(found.sha256) == {path.name for path in (tmp_path / "tiny").iterdir()}
+    assert json.loads(found.to_json())["parameters"]["total"] == found.parameters.total
+
+
+def test_equal_gates_are_one_router(tmp_path: Path) -> None:
+    weights = save_tiny_checkpoint(tmp_path / "tiny") / "model.safetensors"
+    tensors = load_file(weights)
+    for part in ("weight", "bias"):
+        gate = "language_model.model.layers.{}.mlp.gate." + part
+        tensors[gate.format(2)] = tensors[gate.format(0)].clone()
+    save_file(tensors, weights)
+    assert inspect_checkpoint(tmp_path / "tiny").router == "one for all layers"
+
+
+def test_a_dense_checkpoint_activates_everything(tmp_path: Path) -> None:
+    found = inspect_checkpoint(save_tiny_checkpoint(tmp_path / "tiny", moe_layers=()))
+    assert (found.family, found.experts, found.router) == ("dense", 0, "none")
+    assert found.parameters.activated == found.parameters.total
+
+
+def test_an_adapter_beside_the_weights_is_seen(tmp_path: Path) -> None:
+    directory = save_tiny_checkpoint(tmp_path / "tiny", moe_layers=())
+    save_file({"a": torch.zeros(3, 5)}, directory / "adapter_model.safetensors")
+    assert inspect_checkpoint(directory).adapter_parameters == 15
+
+
+def test_an_upstream_directory_is_sent_to_convert(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "moe_llava_phi"}')
+    with pytest.raises(ConfigError, match="medmoe convert"):
+        inspect_checkpoint(tmp_path)
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    directory = save_tiny_checkpoint(tmp_path / "tiny")
+    (directory / "model.safetensors").write_bytes(b"garbage")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        inspect_checkpoint(directory)

@@ -1,0 +1,60 @@
+"""What a Med-MoE-LoRA run is told: the adapters, their losses, and one stage of training on a finished dense base."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from medmoe.model.lora.adapter_config import Isolation, LayerExperts, RouterScope
+from medmoe.training.config import StageConfig
+
+Balancing = Literal["target", "loramoe"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateLossConfig:
+    """Weights of what is added to the answer's cross-entropy; starting values, not evidence."""
+
+    balance: float = 0.01
+    """Of CV^2 over specialists."""
+    preservation: float = 0.3
+    """Of the anchors' target; nothing is added when no sample is of the general domain."""
+    preservation_form: Balancing = "target"
+    delta: float = 0.5
+    """How far the anchors' share is pulled apart between general and medical samples."""
+    divergence: float = 0.0
+    """Of KL to the base model's answers on general samples; costs a second forward."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoRARunConfig:
+    """An adapter on a dense checkpoint whose depth is that of `layers`."""
+
+    name: str
+    seed: int
+    layers: tuple[LayerExperts, ...]
+    stage: StageConfig
+    losses: GateLossConfig = GateLossConfig()
+    anchor_mode: Literal["null", "replay"] = "null"
+    router_scope: RouterScope = "block"
+    attention: bool = False
+    """Adapt q, k, v and the output projection too."""
+    isolate: Isolation = "anchors"
+    dropout: float = 0.05
+    expert_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for weight decay, which would shrink routers and experts that see no gradient."""
+        if self.stage.weight_decay:
+            raise ValueError("adapters and routers are trained without weight decay")
+
+    def to_json(self) -> str:
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "layers"}
+        plain = {
+            name: dataclasses.asdict(value)
+            if dataclasses.is_dataclass(value) and not isinstance(value, type)
+            else value
+            for name, value in fields.items()
+        }
+        plain["layers"] = [layer.model_dump(mode="json") for layer in self.layers]
+        return json.dumps(plain, indent=2) + "\n"

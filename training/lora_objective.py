@@ -1,0 +1,95 @@
+"""The training objective of Med-MoE-LoRA: answers, plus what keeps its gates healthy."""
+
+import dataclasses
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medmoe.model.lora.attach import RouterState, TrainableAdapters
+from medmoe.model.medmoe import MedMoE
+from medmoe.training.data.collator import IGNORE_INDEX
+from medmoe.training.gate_statistics import GateStatistics, gate_statistics
+from medmoe.training.lora_config import GateLossConfig
+from medmoe.training.lora_losses import balance_loss, base_divergence, localized_balancing_loss, preservation_loss
+from medmoe.training.trainer import answer_logits
+
+log = logging.getLogger(__name__)
+_WATCH_EVERY = 50
+
+
+class AdapterLoss(nn.Module):
+    """The model with cross-entropy on its answers and the losses on its gates, each a mean over routers."""
+
+    def __init__(self, model: MedMoE, adapters: TrainableAdapters, *, losses: GateLossConfig) -> None:
+        super().__init__()
+        self.model = model
+        self._adapters = adapters
+        self._losses = losses
+        self._calls = 0
+        self.statistics: dict[str, GateStatistics] = {}
+        """By router, of the last batch that was looked at."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        labels: torch.Tensor,
+        features: torch.Tensor,
+        general: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **_: Any,
+    ) -> dict[str, torch.Tensor]:
+        """`loss`; over accumulated batches each batch's gates count by its share of answer tokens."""
+        mask = attention_mask.bool()
+        with self._adapters.tagged(general[:, None].expand_as(mask)):
+            logits, targets = answer_logits(self.model, input_ids, attention_mask, labels, features)
+        count = len(targets) if num_items_in_batch is None else num_items_in_batch
+        loss = F.cross_entropy(logits, targets, reduction="sum") / count
+        share = len(targets) / count
+        routers = self._adapters.routers()
+        if routers:
+            image = input_ids == self.model.config.image_token_id
+            terms = [self._gate_loss(state, mask=mask, image=image, general=general) for state in routers.values()]
+            loss = loss + share * torch.stack(terms).mean()
+        if self._losses.divergence:
+            answered = labels[:, 1:] != IGNORE_INDEX
+            rows = general[:, None].expand_as(answered)[answered]
+            with torch.no_grad(), self._adapters.off():
+                base = answer_logits(self.model, input_ids, attention_mask, labels, features)[0]
+            loss = loss + share * self._losses.divergence * base_divergence(logits[rows], base[rows])
+        if self._calls % _WATCH_EVERY == 0:
+            self._watch(routers, mask=mask, general=general)
+        self._calls += 1
+        return {"loss": loss}
+
+    def report(self) -> dict[str, Any]:
+        """The last statistics, for the run's report."""
+        return {name: dataclasses.asdict(found) for name, found in self.statistics.items()}
+
+    def _gate_loss(
+        self, state: RouterState, *, mask: torch.Tensor, image: torch.Tensor, general: torch.Tensor
+    ) -> torch.Tensor:
+        assert state.gates is not None, "the model has just been run"
+        loss = self._losses.balance * balance_loss(state.gates, n_anchor=state.n_anchor, mask=mask, image=image)
+        if self._losses.preservation and state.n_anchor:
+            form = preservation_loss if self._losses.preservation_form == "target" else localized_balancing_loss
+            pull = form(state.gates, n_anchor=state.n_anchor, mask=mask, general=general, delta=self._losses.delta)
+            loss = loss + self._losses.preservation * pull
+        return loss
+
+    def _watch(self, routers: dict[str, RouterState], *, mask: torch.Tensor, general: torch.Tensor) -> None:
+        for name, state in routers.items():
+            assert state.gates is not None, "the model has just been run"
+            found = gate_statistics(
+                state.gates,
+                n_anchor=state.n_anchor,
+                mask=mask,
+                general=general,
+                temperature=float(state.router.temperature().detach()),
+            )
+            self.statistics[name] = found
+            if found.collapsed:
+                log.warning("%s has collapsed: one expert takes %.3f of the gate", name, found.max_share)

@@ -1,0 +1,120 @@
+"""An adapter run: a dense checkpoint and data to a directory that serves, base model included."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from transformers import set_seed
+
+from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.errors import ConfigError
+from medmoe.model.lora.adapter_config import AdapterConfig
+from medmoe.model.lora.attach import attach_trainable
+from medmoe.model.lora.checkpoint import base_identity, save_adapted
+from medmoe.model.lora.layout import target_modules
+from medmoe.model.prompt import Prompt
+from medmoe.training.atomic_file import write_atomically
+from medmoe.training.data.collator import Collator
+from medmoe.training.data.errors import DataError
+from medmoe.training.data.mixture import load_mixture
+from medmoe.training.data.sample import Sample
+from medmoe.training.feature_cache import FeatureCache
+from medmoe.training.lora_card import adapter_card
+from medmoe.training.lora_config import LoRARunConfig
+from medmoe.training.lora_objective import AdapterLoss
+from medmoe.training.trainer import train_stage
+
+RECIPE_FILE, REPORT_FILE = "recipe.json", "report.json"
+
+
+class LoRARun:
+    """One run of one adapter recipe in one directory."""
+
+    def __init__(self, config: LoRARunConfig, *, base: Path, data: Path, directory: Path) -> None:
+        """`base`: a dense checkpoint, such as the instruction-tuned stage of an ordinary run."""
+        self.config = config
+        self._base = base
+        self._data = data
+        self._directory = directory
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the finished model lies: the base's files and the adapter's."""
+        return self._directory / self.config.name
+
+    def __call__(self) -> Path:
+        """Train unless that is done; returns the checkpoint directory.
+
+        Raises DataError, CheckpointError or ConfigError before any training when an input does not fit.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._claim_directory()
+        report = self._directory / REPORT_FILE
+        if not self.checkpoint.exists():
+            self._train(report)
+        card = self.checkpoint / "README.md"
+        if not card.exists():
+            found = json.loads(report.read_text())
+            write_atomically(card, adapter_card(self.config, self.checkpoint, report=found))
+        return self.checkpoint
+
+    def _train(self, report: Path) -> None:
+        set_seed(self.config.seed)
+        model = load_checkpoint(self._base)
+        samples = load_mixture(
+            self.config.stage.data, root=self._data, domains=model.config.expert_domains, seed=self.config.seed
+        )
+        adapter = self.adapter_config(model.config, samples=samples)
+        adapters = attach_trainable(
+            model,
+            adapter,
+            isolate=self.config.isolate,
+            dropout=self.config.dropout,
+            expert_dropout=self.config.expert_dropout,
+        )
+        features = FeatureCache(self._directory / "features", tower=model.vision_tower, config=model.config)
+        features.fill(sample.image for sample in samples)
+        losses = self.config.losses
+        if not any(sample.domain == "general" for sample in samples):
+            losses = dataclasses.replace(losses, preservation=0.0, divergence=0.0)
+        objective = AdapterLoss(model, adapters, losses=losses)
+        log = train_stage(
+            model,
+            self.config.stage,
+            samples=samples,
+            collator=Collator(Prompt.from_directory(self._base, model.config), features=features),
+            directory=self._directory / "logs",
+            seed=self.config.seed,
+            objective=lambda _: objective,
+        )
+        write_atomically(report, json.dumps(log | {"routers": objective.report()}, indent=2) + "\n")
+        save_adapted(self.checkpoint, adapter, adapters.tensors(), base=self._base, name=self.config.name)
+
+    def adapter_config(self, base: MedMoEConfig, *, samples: list[Sample]) -> AdapterConfig:
+        """What adapter_config.json will say. Raises DataError when anchors would have nothing to learn from."""
+        general = sum(sample.domain == "general" for sample in samples)
+        if self.config.anchor_mode == "replay" and not general:
+            raise DataError("replay anchors learn from general samples, and no sample has the domain general")
+        return AdapterConfig(
+            base=base_identity(self._base),
+            dtype=base.dtype,
+            target_modules=target_modules(base.text_config, attention=self.config.attention),
+            router_scope=self.config.router_scope,
+            anchor_mode=self.config.anchor_mode,
+            layers=self.config.layers,
+            training={
+                "recipe": json.loads(self.config.to_json()),
+                "samples": {"general": general, "medical": len(samples) - general},
+            },
+        )
+
+    def _claim_directory(self) -> None:
+        """Runs of two recipes or bases must not mix: what is on disk was made by the recipe beside it."""
+        claim = json.dumps(
+            {"base": base_identity(self._base).model_dump(), "recipe": json.loads(self.config.to_json())}, indent=2
+        )
+        path = self._directory / RECIPE_FILE
+        if path.exists() and path.read_text() != claim + "\n":
+            raise ConfigError(f"{self._directory} holds a run of another recipe or base; choose another --output")
+        write_atomically(path, claim + "\n")
