@@ -113,7 +113,9 @@ def _lines(fields: dict[str, Any], indent: str = "") -> list[str]:
             lines += [label, *_lines(value, indent + "  ")] if value else []
         elif isinstance(value, tuple):
             lines.append(f"{label}: {', '.join(map(str, value)) or 'none'}")
-        elif isinstance(value, bool) or value is None:
+        elif value is None:
+            lines.append(f"{label}: none")
+        elif isinstance(value, bool):
             lines.append(f"{label}: {'yes' if value else 'no'}")
         else:
             lines.append(f"{label}: {f'{value:,}' if isinstance(value, int) else value}")

@@ -14,9 +14,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.licence import stated_licence
+from medmoe.model.lora.adapter_config import AdapterConfig
 
 PARTS = ("vision_tower", "projector", "language_model")
 
@@ -35,6 +36,35 @@ class ParameterCount:
 
 
 @dataclass(frozen=True)
+class Experts:
+    """The MoE layers of a checkpoint that has some."""
+
+    layers: tuple[int, ...]
+    experts: int
+    experts_per_token: int
+    renormalized: bool
+    gate_bias: bool
+    shared_expert: bool
+    residual: bool
+    gates: str
+    """Whether one router serves all layers."""
+    domains: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The LoRA experts of a checkpoint that has some."""
+
+    parameters: int
+    target_modules: tuple[str, ...]
+    experts_per_layer: tuple[int, ...]
+    ranks_per_layer: tuple[int, ...]
+    """The sum over a layer's experts."""
+    router_scope: str
+    anchors: str
+
+
+@dataclass(frozen=True)
 class Inspection:
     """Everything `medmoe inspect` says."""
 
@@ -42,20 +72,12 @@ class Inspection:
     family: str
     backbone: str
     layers: int
-    moe_layers: tuple[int, ...]
-    experts: int
-    experts_per_token: int
-    renormalized: bool
-    gate_bias: bool
-    shared_expert: bool
-    residual: bool
-    router: str
-    expert_domains: tuple[str, ...]
+    context: int
     vision_tower: str
     image_tokens: int
-    context: int
+    moe: Experts | None
+    adapter: Adapter | None
     parameters: ParameterCount
-    adapter_parameters: int | None
     tensors: dict[str, int]
     """How many tensors of each dtype."""
     bytes: int
@@ -90,32 +112,21 @@ def inspect_checkpoint(directory: Path, *, digests: bool = True) -> Inspection:
     """
     _refuse_upstream(directory)
     config = MedMoEConfig.from_directory(directory)
-    path = directory / WEIGHTS_FILE
-    header = _header(path)
+    header = _header(directory / WEIGHTS_FILE)
     sizes = {name: math.prod(entry["shape"]) for name, entry in header.items()}
-    adapter = directory / ADAPTER_WEIGHTS_FILE
     text, vision = config.text_config, config.vision_config
+    adapter = _adapter(directory)
     return Inspection(
         name=config.name,
-        family=_family(config),
+        family=_family(config, adapter),
         backbone=text.model_type,
         layers=text.num_hidden_layers,
-        moe_layers=text.moe_layers,
-        experts=text.num_experts if text.moe_layers else 0,
-        experts_per_token=text.num_experts_per_tok if text.moe_layers else 0,
-        renormalized=text.renormalize,
-        gate_bias=text.gate_bias,
-        shared_expert=text.shared_expert,
-        residual=text.residual,
-        router=_router(path, header),
-        expert_domains=config.expert_domains,
+        context=text.max_position_embeddings,
         vision_tower=f"{vision.model_type}, {vision.num_hidden_layers} blocks, {vision.image_size} px",
         image_tokens=config.num_image_tokens,
-        context=text.max_position_embeddings,
+        moe=_experts(config, gates=_gates(directory / WEIGHTS_FILE, header)) if text.moe_layers else None,
+        adapter=adapter,
         parameters=count_parameters(config, sizes),
-        adapter_parameters=(
-            sum(math.prod(entry["shape"]) for entry in _header(adapter).values()) if adapter.exists() else None
-        ),
         tensors=dict(sorted(Counter(entry["dtype"] for entry in header.values()).items())),
         bytes=sum(file.stat().st_size for file in directory.iterdir() if file.is_file()),
         licence=stated_licence(directory),
@@ -123,10 +134,40 @@ def inspect_checkpoint(directory: Path, *, digests: bool = True) -> Inspection:
     )
 
 
-def _family(config: MedMoEConfig) -> str:
+def _family(config: MedMoEConfig, adapter: Adapter | None) -> str:
     if not config.text_config.moe_layers:
-        return "dense"
+        return "med_moe_lora" if adapter else "dense"
     return "med_moe" if config.text_config.shared_expert else "moe_llava"
+
+
+def _experts(config: MedMoEConfig, *, gates: str) -> Experts:
+    text = config.text_config
+    return Experts(
+        layers=text.moe_layers,
+        experts=text.num_experts,
+        experts_per_token=text.num_experts_per_tok,
+        renormalized=text.renormalize,
+        gate_bias=text.gate_bias,
+        shared_expert=text.shared_expert,
+        residual=text.residual,
+        gates=gates,
+        domains=config.expert_domains,
+    )
+
+
+def _adapter(directory: Path) -> Adapter | None:
+    if not (directory / ADAPTER_CONFIG_FILE).exists() and not (directory / ADAPTER_WEIGHTS_FILE).exists():
+        return None
+    config = AdapterConfig.from_directory(directory)
+    header = _header(directory / ADAPTER_WEIGHTS_FILE)
+    return Adapter(
+        parameters=sum(math.prod(entry["shape"]) for entry in header.values()),
+        target_modules=tuple(config.target_modules),
+        experts_per_layer=tuple(layer.n_experts for layer in config.layers),
+        ranks_per_layer=tuple(layer.total_rank for layer in config.layers),
+        router_scope=config.router_scope,
+        anchors=config.anchor_mode,
+    )
 
 
 def _expert(sizes: Mapping[str, int], layer: int) -> int:
@@ -155,19 +196,17 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
     return dict(header)
 
 
-def _router(path: Path, header: dict[str, dict[str, Any]]) -> str:
+def _gates(path: Path, header: dict[str, dict[str, Any]]) -> str:
     """Whether the gates of all layers hold the same bytes, as Med-MoE's frozen router does."""
     gates: dict[str, dict[str, bytes]] = {}
-    start = 8 + int.from_bytes(path.open("rb").read(8), "little")
     with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
         for name in sorted(header):
             layer, found, part = name.partition(".mlp.gate.")
             if found:
                 begin, end = header[name]["data_offsets"]
                 file.seek(start + begin)
                 gates.setdefault(layer, {})[part] = file.read(end - begin)
-    if not gates:
-        return "none"
     different = {tuple(sorted(parts.items())) for parts in gates.values()}
     return "one for all layers" if len(different) == 1 else f"{len(different)} different in {len(gates)} layers"
 

@@ -54,8 +54,8 @@ def test_a_checkpoint_is_converted_and_described(medmoe: Medmoe, tmp_path: Path)
     assert "ignored auto_map: remote code is never run" in done.stdout
     assert load_checkpoint(tmp_path / "target").config.expert_domains == ("CT", "MRI", "X-ray")
     found = medmoe("inspect", tmp_path / "target", "--json")
-    assert json.loads(found.stdout)["experts"] == 3
-    assert "moe layers: 0, 2" in medmoe("inspect", tmp_path / "target").stdout
+    assert json.loads(found.stdout)["moe"]["experts"] == 3
+    assert "layers: 0, 2" in medmoe("inspect", tmp_path / "target").stdout
 
 
 def test_an_error_is_one_line_on_standard_error(medmoe: Medmoe, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from medmoe.model.checkpoint.io import expected_tensors
@@ -12,6 +11,7 @@ from medmoe.model.config import ImageProcessorConfig, MedMoEConfig, TextConfig, 
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.inspection import count_parameters, inspect_checkpoint
 from tests.tiny import save_tiny_checkpoint
+from tests.tiny_lora import save_tiny_adapted
 
 CLIP_L = VisionConfig(
     model_type="clip",
@@ -95,9 +95,9 @@ def test_top_2_activates_one_expert_more_a_layer() -> None:
 
 def test_a_checkpoint_on_disk_is_described(tmp_path: Path) -> None:
     found = inspect_checkpoint(save_tiny_checkpoint(tmp_path / "tiny"))
-    assert (found.family, found.backbone, found.moe_layers, found.experts) == ("med_moe", "llama", (0, 2), 4)
-    assert found.router == "2 different in 2 layers"
-    assert found.adapter_parameters is None
+    assert (found.family, found.backbone, found.adapter) == ("med_moe", "llama", None)
+    assert found.moe is not None
+    assert (found.moe.layers, found.moe.experts, found.moe.gates) == ((0, 2), 4, "2 different in 2 layers")
     assert sum(found.tensors.values()) == len(load_file(tmp_path / "tiny" / "model.safetensors"))
     assert set(found.sha256) == {path.name for path in (tmp_path / "tiny").iterdir()}
     assert json.loads(found.to_json())["parameters"]["total"] == found.parameters.total
@@ -110,19 +110,33 @@ def test_equal_gates_are_one_router(tmp_path: Path) -> None:
         gate = "language_model.model.layers.{}.mlp.gate." + part
         tensors[gate.format(2)] = tensors[gate.format(0)].clone()
     save_file(tensors, weights)
-    assert inspect_checkpoint(tmp_path / "tiny").router == "one for all layers"
+    moe = inspect_checkpoint(tmp_path / "tiny").moe
+    assert moe is not None
+    assert moe.gates == "one for all layers"
 
 
 def test_a_dense_checkpoint_activates_everything(tmp_path: Path) -> None:
     found = inspect_checkpoint(save_tiny_checkpoint(tmp_path / "tiny", moe_layers=()))
-    assert (found.family, found.experts, found.router) == ("dense", 0, "none")
+    assert (found.family, found.moe) == ("dense", None)
     assert found.parameters.activated == found.parameters.total
 
 
-def test_an_adapter_beside_the_weights_is_seen(tmp_path: Path) -> None:
-    directory = save_tiny_checkpoint(tmp_path / "tiny", moe_layers=())
-    save_file({"a": torch.zeros(3, 5)}, directory / "adapter_model.safetensors")
-    assert inspect_checkpoint(directory).adapter_parameters == 15
+def test_an_adapter_beside_the_weights_makes_it_med_moe_lora(tmp_path: Path) -> None:
+    directory = save_tiny_adapted(tmp_path / "tiny")
+    found = inspect_checkpoint(directory)
+    assert (found.family, found.moe) == ("med_moe_lora", None)
+    assert found.adapter is not None
+    stored = load_file(directory / "adapter_model.safetensors")
+    assert found.adapter.parameters == sum(tensor.numel() for tensor in stored.values())
+    assert found.adapter.ranks_per_layer[0] == len(stored["layers.0.gate_proj.lora_A"])
+    assert found.adapter.experts_per_layer[0] == len(stored["layers.0.mlp.router.weight"])
+
+
+def test_half_an_adapter_is_refused(tmp_path: Path) -> None:
+    directory = save_tiny_adapted(tmp_path / "tiny")
+    (directory / "adapter_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="adapter_model"):
+        inspect_checkpoint(directory)
 
 
 def test_an_upstream_directory_is_sent_to_convert(tmp_path: Path) -> None:
