@@ -19,6 +19,7 @@ MedMoEError (medmoe.model.errors)
 |   |-- DeadlineExceeded            the answer did not come within the request's time
 |   `-- ClientDisconnected          nobody is left to read the answer (never seen by a client)
 `-- EngineError                     the engine could not start
+    |-- DeploymentError             the settings ask for what this checkpoint or this machine cannot give
     |-- EngineDeadError             no request can succeed any more
     `-- GenerationError             this request failed; the engine lives on
 
@@ -103,6 +104,10 @@ class EngineError(MedMoEError):
     """The engine could not do what it was asked."""
 
 
+class DeploymentError(EngineError):
+    """The settings ask for ranks or a number format that this checkpoint or this machine cannot give."""
+
+
 class EngineDeadError(EngineError):
     """The engine is gone: no request can succeed until the process is restarted."""
 
@@ -140,6 +145,7 @@ HTTP_MEANING: dict[type[MedMoEError], HttpMeaning] = {
     CheckpointError: INTERNAL,
     ServerError: INTERNAL,
     EngineError: INTERNAL,
+    DeploymentError: INTERNAL,
     PromptError: HttpMeaning(status=422, type=_REQUEST, code="invalid_prompt", param="question"),
     ImageError: HttpMeaning(status=422, type=_REQUEST, code="invalid_image", param="image"),
     RequestError: HttpMeaning(status=422, type=_REQUEST, code="invalid_request"),

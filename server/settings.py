@@ -87,11 +87,21 @@ class Settings(BaseSettings):
     """How long shutdown waits for requests in flight; an orchestrator's grace period must be longer."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format in the engine; auto is float32 on CPU (the faster there), the checkpoint's own on GPU."""
+    """Number format in the engine; auto is float32 on CPU (the faster there), the checkpoint's own on GPU. With
+    quantised experts auto is bfloat16 on CPU."""
     kv_cache_gib: int = Field(default=1, ge=1)
     """Memory for the engine's key-value cache; too little makes requests wait for each other."""
     max_num_seqs: int = Field(default=64, ge=1)
     """Sequences in one engine step; a classification uses one per branching point of its labels."""
+    tensor_parallel_size: int = Field(default=1, ge=1, le=64)
+    """GPUs, or groups of CPU cores, that hold a share of every layer each. Each takes `kv_cache_gib` on CPU, and every
+    layer waits for all of them."""
+    expert_parallel: bool = False
+    """Give each tensor-parallel rank whole experts instead of a slice of every expert: less waiting, unevenly spread
+    work. GPU only."""
+    quantization: Literal["none", "int8_per_channel", "fp8_per_tensor", "fp8_per_channel", "fp8_per_block"] = "none"
+    """Number format of the routed experts' weights, made while loading: half the memory of 16 bit, and now and then
+    another answer; tests/benchmarks/quantised_parity.py measures both. Few CPUs have int8, none fp8."""
     enforce_eager: bool = False
     """Skip graph capture and compilation on GPU: a faster start for slower answers. CPU always skips them."""
 

@@ -11,6 +11,7 @@ from medmoe.model.errors import MedMoEError
 from medmoe.training.lora_pipeline import LoRARun
 from medmoe.training.model_card import write_model_card
 from medmoe.training.pipeline import Run
+from medmoe.training.pretrained_tower import TOWER_ORIGIN
 from medmoe.training.recipes import ADAPTER_RECIPES, RECIPES
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
@@ -42,7 +43,12 @@ def train(
         else:
             run = Run(RECIPES[recipe](), data=data, directory=output, tower=tower)
             checkpoint = run()
-            write_model_card(run, data=data)
+            write_model_card(
+                run,
+                data=data,
+                command=f"medmoe train {recipe} --data DATA --tower {tower.name if tower else ''} --output RUN",
+                origin=TOWER_ORIGIN,
+            )
     except MedMoEError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

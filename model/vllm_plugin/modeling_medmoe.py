@@ -1,6 +1,7 @@
 """The whole model inside vLLM: our vision tower and projector, the very modules of training, and vLLM's decoder."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from medmoe.model.checkpoint.io import compare_tensors, expected_tensors
 from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.projector import Projector
 from medmoe.model.vision_tower import VisionTower
+from medmoe.model.vllm_plugin.gated_low_rank import attach_adapters
 from medmoe.model.vllm_plugin.processing import (
     IMAGE_MARKER,
     MedMoEDummyInputs,
@@ -24,7 +26,10 @@ from medmoe.model.vllm_plugin.processing import (
 
 @MULTIMODAL_REGISTRY.register_processor(MedMoEProcessor, info=MedMoEProcessingInfo, dummy_inputs=MedMoEDummyInputs)
 class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
-    """Composition only; the mathematics lives in the modules it holds."""
+    """Composition only; the mathematics lives in the modules it holds.
+
+    The checkpoint is a directory; where it holds adapters (Med-MoE-LoRA), they are served with it.
+    """
 
     # vLLM would read every *.safetensors, an index, or even pickles it finds beside: what is hashed is what is served.
     allow_patterns_overrides: ClassVar[list[str]] = [WEIGHTS_FILE]
@@ -50,6 +55,8 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
                 hf_config=hf_config.text_config,
                 prefix=maybe_prefix(prefix, "language_model"),
             )
+            directory = Path(vllm_config.model_config.model)
+            self._adapters = attach_adapters(self.language_model.model, directory, config)
         self.make_empty_intermediate_tensors = self.language_model.make_empty_intermediate_tensors
 
     def embed_multimodal(self, **kwargs: Any) -> list[torch.Tensor]:
@@ -91,4 +98,8 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
 
         loaded: set[str] = AutoWeightsLoader(self).load_weights(seen())
         compare_tensors(found, expected_tensors(self.medmoe), source="the checkpoint")
+        if self._adapters is not None:
+            self._adapters.load()
+            filled = self._adapters.parameters()
+            loaded |= {name for name, parameter in self.named_parameters() if id(parameter) in filled}
         return loaded

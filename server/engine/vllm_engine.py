@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from medmoe.model.config import MedMoEConfig
@@ -19,6 +20,8 @@ from medmoe.server.engine.base import (
     GenerationError,
     GenerationRequest,
 )
+from medmoe.server.engine.parallelism import check_parallelism, thread_binding
+from medmoe.server.engine.quantization import check_accelerator, check_quantization, cpu_kernel, quantization_arguments
 from medmoe.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FEW_CORES = 4
 _CPU_BATCHED_TOKENS = 2048
+_THREADS = "VLLM_CPU_OMP_THREADS_BIND"
 _CPU_BLOCK = 32
 """The smallest that the CPU attention kernel takes."""
 _ENVIRONMENT = {
@@ -46,13 +49,15 @@ class VllmEngine:
     """One AsyncLLM, its engine core and worker in processes of their own."""
 
     def __init__(self, settings: Settings, config: MedMoEConfig) -> None:
+        """Raises DeploymentError when the settings ask for what the checkpoint or the machine cannot give."""
+        check_deployment(settings, config)
         self._settings = settings
         self._config = config
         self._llm: AsyncLLM | None = None
 
     async def start(self) -> None:
         """Import vLLM and load the model, both in a thread: liveness is answered meanwhile. Raises EngineError."""
-        _prepare_environment(self._settings)
+        prepare_environment(self._settings)
         building = asyncio.get_running_loop().run_in_executor(None, self._build)
         try:
             self._llm = await asyncio.shield(building)
@@ -134,34 +139,12 @@ class VllmEngine:
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        settings = self._settings
-        on_cpu = current_platform.is_cpu()
-        context = self._config.text_config.max_position_embeddings
+        check_accelerator(self._settings, self._config.text_config, native_fp8=bool(current_platform.supports_fp8()))
         # Inherited by the engine's processes: Ctrl-C at a terminal reaches them too, and must not end them before us.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        shape = engine_arguments(self._settings, self._config, on_cpu=current_platform.is_cpu())
         arguments = AsyncEngineArgs(
-            model=str(settings.model),
-            served_model_name=[self._config.name],
-            # Few CPUs multiply bfloat16 natively, and on the others float32 is much the faster.
-            dtype="float32" if on_cpu and settings.dtype == "auto" else settings.dtype,
-            max_model_len=context,
-            max_num_seqs=settings.max_num_seqs,
-            # Compiling costs a minute at start and has not been measured to pay on CPU.
-            enforce_eager=on_cpu or settings.enforce_eager,
-            enable_prefix_caching=True,
-            # On CPU the default of 128 tokens is longer than a usual prompt, so that nothing would ever be cached.
-            block_size=_CPU_BLOCK if on_cpu else None,
-            load_format="safetensors",
-            enable_return_routed_experts=bool(self._config.text_config.moe_layers),
-            # vLLM cannot rewind a CPU generator: a seeded prompt that is prefilled in two steps would end the worker.
-            enable_chunked_prefill=False if on_cpu else None,
-            max_num_batched_tokens=max(_CPU_BATCHED_TOKENS, context) if on_cpu else None,
-            limit_mm_per_prompt={"image": 1},
-            # Normalising again costs a millisecond; the cache costs gigabytes, and drifts when a request is aborted.
-            mm_processor_cache_gb=0,
-            trust_remote_code=False,
-            enable_log_requests=False,
-            shutdown_timeout=round(settings.drain_seconds),
+            **shape, enable_log_requests=False, shutdown_timeout=round(self._settings.drain_seconds)
         )
         return AsyncLLM.from_engine_args(arguments)
 
@@ -183,6 +166,43 @@ class VllmEngine:
         )
 
 
+def check_deployment(settings: Settings, config: MedMoEConfig) -> None:
+    """Raises DeploymentError for what vLLM would refuse late or, worse, crash on. Does not import it."""
+    on_cpu, text = _built_for_cpu(), config.text_config
+    check_parallelism(settings, text, on_cpu=on_cpu)
+    check_quantization(settings, text, on_cpu=on_cpu, kernel=cpu_kernel() if on_cpu else None)
+    _threads(settings)
+
+
+def engine_arguments(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> dict[str, Any]:
+    """What decides the engine's numbers and sizes, for EngineArgs; the parity tests start engines with it too."""
+    context = config.text_config.max_position_embeddings
+    return {
+        "model": str(settings.model),
+        "served_model_name": [config.name],
+        "dtype": _dtype(settings, on_cpu=on_cpu),
+        "max_model_len": context,
+        "max_num_seqs": settings.max_num_seqs,
+        # Compiling costs a minute at start and has not been measured to pay on CPU.
+        "enforce_eager": on_cpu or settings.enforce_eager,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "enable_expert_parallel": settings.expert_parallel,
+        **quantization_arguments(settings),
+        "enable_prefix_caching": True,
+        # On CPU the default of 128 tokens is longer than a usual prompt, so that nothing would ever be cached.
+        "block_size": _CPU_BLOCK if on_cpu else None,
+        "load_format": "safetensors",
+        "enable_return_routed_experts": bool(config.text_config.moe_layers),
+        # vLLM cannot rewind a CPU generator: a seeded prompt that is prefilled in two steps would end the worker.
+        "enable_chunked_prefill": False if on_cpu else None,
+        "max_num_batched_tokens": max(_CPU_BATCHED_TOKENS, context) if on_cpu else None,
+        "limit_mm_per_prompt": {"image": 1},
+        # Normalising again costs a millisecond; the cache costs gigabytes, and drifts when a request is aborted.
+        "mm_processor_cache_gb": 0,
+        "trust_remote_code": False,
+    }
+
+
 def _shut_down(llm: "AsyncLLM") -> None:
     llm.shutdown()
     # vLLM's destructor shuts down once more, when half of the interpreter is already gone, and complains.
@@ -198,15 +218,38 @@ def _shut_down_orphan(building: "asyncio.Future[AsyncLLM]") -> None:
         _shut_down(building.result())
 
 
-def _prepare_environment(settings: Settings) -> None:
+def prepare_environment(settings: Settings) -> None:
     """vLLM reads these when it is imported; what an operator has set already stays, except for what keeps it safe."""
     os.environ.update(_ENVIRONMENT)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "DEBUG" if settings.log_level == "debug" else "WARNING")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gib))
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) <= _FEW_CORES:
-        # vLLM would keep a core for itself, half of a two-core machine; serving in front of it needs little.
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores)))
+    if (threads := _threads(settings)) is not None:
+        os.environ[_THREADS] = threads
+
+
+def _threads(settings: Settings) -> str | None:
+    if not _built_for_cpu():
+        return None
+    asked = os.environ.get(_THREADS)
+    return thread_binding(os.sched_getaffinity(0), ranks=settings.tensor_parallel_size, asked=asked)
+
+
+def _built_for_cpu() -> bool:
+    """Whether the installed vLLM drives CPUs: as it decides itself, without the seconds that importing it takes."""
+    if os.environ.get("VLLM_TARGET_DEVICE", "").lower() == "cpu":
+        return True
+    try:
+        return "cpu" in version("vllm")
+    except PackageNotFoundError:
+        # The distribution for CPU has another name, vllm-cpu.
+        return True
+
+
+def _dtype(settings: Settings, *, on_cpu: bool) -> Any:
+    if settings.dtype != "auto" or not on_cpu:
+        return settings.dtype
+    # Few CPUs multiply bfloat16 natively, and on the others float32 is much the faster; int8 kernels take no float32.
+    return "float32" if settings.quantization == "none" else "bfloat16"
 
 
 def _last_logprobs(completion: "CompletionOutput", *, count: int) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.image_processor import ImageProcessor
+from medmoe.model.lora.checkpoint import has_adapter, load_trainable
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.moe import Router
 from medmoe.model.prompt import Prompt
@@ -25,14 +26,14 @@ class Trace:
     log_probs: torch.Tensor
     """[answer tokens, V]: what the model thought where each answer token was generated."""
     experts: np.ndarray
-    """[prompt + answer - 1, layers]: the router's first choice; zeros at dense layers, as the engine reports them."""
+    """[prompt + answer - 1, layers, K]: the router's choices, best first; zeros at dense layers, as in the engine's."""
 
 
 class Reference:
     """The checkpoint in the reference implementation, on one thread-safe copy."""
 
     def __init__(self, checkpoint: Path) -> None:
-        self.model: MedMoE = load_checkpoint(checkpoint)
+        self.model = _load(checkpoint)
         self.prompt = Prompt.from_directory(checkpoint, self.model.config)
         self._processor = ImageProcessor.from_config(self.model.config)
 
@@ -51,8 +52,9 @@ class Reference:
         image_embeddings = self.model.projector(self.features([image]))
         given = self.model.embed(torch.tensor([before]), image_embeddings)
         generated = self.model.language_model.get_input_embeddings()(torch.tensor([answer[:-1]], dtype=torch.long))
-        layers = self.model.config.text_config.num_hidden_layers
-        experts = np.zeros((len(before) + len(answer) - 1, layers), dtype=np.int64)
+        text = self.model.config.text_config
+        shape = (len(before) + len(answer) - 1, text.num_hidden_layers, text.num_experts_per_tok)
+        experts = np.zeros(shape, dtype=np.int64)
         hooks = [
             module.register_forward_hook(_record(experts, layer=int(name.split(".")[3])))
             for name, module in self.model.named_modules()
@@ -67,8 +69,16 @@ class Reference:
         return Trace(log_probs=logits.log_softmax(-1), experts=experts)
 
 
+def _load(checkpoint: Path) -> MedMoE:
+    if not has_adapter(checkpoint):
+        return load_checkpoint(checkpoint)
+    # As they are trained: the engine computes them in another way.
+    model, _ = load_trainable(checkpoint)
+    return model.eval()
+
+
 def _record(experts: np.ndarray, *, layer: int):  # type: ignore[no-untyped-def]
     def hook(_module: Router, _inputs: object, output: tuple[torch.Tensor, torch.Tensor]) -> None:
-        experts[:, layer] = output[1][:, 0].numpy()
+        experts[:, layer] = output[1].numpy()
 
     return hook

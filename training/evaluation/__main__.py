@@ -1,31 +1,31 @@
 """`python -m medmoe.training.evaluation CHECKPOINT --data DIR --dataset NAME`: scores on files that anyone can have.
 
+With `--url` instead of CHECKPOINT a running service is asked, and what it really serves is measured.
 Prints the Markdown tables to standard output; progress and everything about the data goes to standard error.
 """
 
-import random
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from medmoe.model.checkpoint.io import load_checkpoint
-from medmoe.model.errors import MedMoEError
-from medmoe.model.image_processor import ImageProcessor
-from medmoe.model.prompt import Prompt
-from medmoe.training.config import Split
-from medmoe.training.data.errors import DataError
-from medmoe.training.data.leaks import shared_images
-from medmoe.training.data.read_result import ReadResult
-from medmoe.training.data.records import RECORDS_FILE, read_records
-from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.image_features import ImageFeatures
+from medmoe.model.calibration import CALIBRATION_FILE, Calibration
+from medmoe.model.errors import CheckpointError, MedMoEError
+from medmoe.training.evaluation.evaluation_data import EvaluationData
+from medmoe.training.evaluation.evaluator import evaluate_predictor
 from medmoe.training.evaluation.markdown import markdown
+from medmoe.training.evaluation.plots import MISSING, can_draw
+from medmoe.training.evaluation.prediction import Predict
 from medmoe.training.evaluation.predictors import LocalPredictor
-from medmoe.training.evaluation.report import build_report
+from medmoe.training.evaluation.progress import with_progress
+from medmoe.training.evaluation.provenance import checkpoint_identity, provenance
+from medmoe.training.evaluation.results import read_losses, write_results
 from medmoe.training.evaluation.scores import Scorer
+from medmoe.training.evaluation.server_predictor import connected
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -36,20 +36,49 @@ class _Split(StrEnum):
     test = "test"
 
 
+@dataclass(kw_only=True, slots=True)
+class _Answering:
+    """Who answers; a service's identity is known only after it has answered."""
+
+    predict: Predict
+    identity: dict[str, Any]
+    calibration: Calibration | None = None
+
+
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory.")],
     data: Annotated[Path, typer.Option(help="Folder that holds one folder for each dataset.")],
     dataset: Annotated[
-        list[str], typer.Option(help="Folder below --data, or a .jsonl file in one (bccd_cells/vqa_records.jsonl).")
+        list[str],
+        typer.Option(
+            help="Folder or file below --data, in any form that training reads (bccd_cells/vqa_records.jsonl)."
+        ),
     ],
+    checkpoint: Annotated[Path | None, typer.Argument(help="Checkpoint directory, computed in this process.")] = None,
+    url: Annotated[str | None, typer.Option(help="A running service instead, such as http://127.0.0.1:8000.")] = None,
     split: Annotated[_Split, typer.Option(help="Split to answer; the baselines always come from train.")] = _Split.test,
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most this many samples of each dataset, drawn with --seed.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Write the whole report there as JSON.")] = None,
+    blank_images: Annotated[
+        bool, typer.Option("--blank-images", help="Ask everything again about a grey square, as a baseline.")
+    ] = False,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Take probabilities through the checkpoint's calibration.json.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for report.json (every sample too), report.md and pictures.")
+    ] = None,
+    training_report: Annotated[
+        Path | None, typer.Option(help="report.json of the training run, for its loss curves in --output.")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Where pictures of MedMNIST arrays are written; else beside the file.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Torch device; a GPU is many times faster.")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time; memory grows with it.")] = 16,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time, with --url.")] = 8,
+    token_file: Annotated[Path | None, typer.Option(help="File with a bearer token, with --url.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens; a longer one is cut.")] = 32,
     seed: Annotated[int, typer.Option(help="Of --limit's draw and of the bootstrap.")] = 0,
 ) -> None:
@@ -57,63 +86,78 @@ def evaluate(
 
     Research software, not a medical device.
     """
+    if (checkpoint is None) == (url is None):
+        raise typer.BadParameter("give either CHECKPOINT or --url")
+    if calibrated and checkpoint is None:
+        raise typer.BadParameter("--calibrated reads a checkpoint's calibration.json; a service applies its own")
+    if output is not None and not can_draw():
+        typer.echo(MISSING, err=True)
     try:
-        samples: list[Sample] = []
-        train: list[Sample] = []
-        for name in dataset:
-            samples += _drawn(_read(data / name, split=split.value), limit=limit, seed=seed)
-            train += _read(data / name, split="train")
-        if not samples:
-            raise DataError(f"none of the datasets has a {split.value} split")
-        # Samples of the train split share their images with themselves, which says nothing.
-        leaked = [] if split is _Split.train else shared_images(train, test=samples)
-        answers = _answers(checkpoint, samples=samples, device=device, batch_size=batch_size, max_tokens=max_tokens)
-        report = build_report(
-            samples, answers=answers, train=train, shared={sample.id for sample in leaked}, scorer=Scorer(seed=seed)
+        # Whatever can be wrong without a model is found before the model is asked.
+        if training_report is not None:
+            read_losses(training_report)
+        read = EvaluationData.read(data, dataset, split=split.value, limit=limit, seed=seed, pictures=pictures)
+        for file in read.files:
+            if file.problems is not None:
+                typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)
+        source = (
+            _local(checkpoint, calibrated=calibrated, device=device, batch_size=batch_size, max_tokens=max_tokens)
+            if checkpoint is not None
+            else _served(str(url), token_file=token_file, concurrency=concurrency, max_tokens=max_tokens)
         )
+        with source as answering:
+            report = evaluate_predictor(
+                read,
+                with_progress(answering.predict),
+                blank_images=blank_images,
+                calibration=answering.calibration,
+                scorer=Scorer(seed=seed),
+            )
+        settings = {"max_tokens": max_tokens, "seed": seed, "limit": limit, "calibrated": calibrated}
+        facts = provenance(answered_by=answering.identity, data=read, settings=settings)
+        if output is not None:
+            write_results(report, output, provenance=facts, training_report=training_report)
     except MedMoEError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     typer.echo(markdown(report))
     typer.echo(
-        f"{sum(section.in_train for section in report.sections)} of {len(samples)} samples share an image with train."
+        f"{sum(section.in_train for section in report.sections)} of {len(read.samples)} samples share an image with "
+        "train."
     )
-    if output is not None:
-        output.write_text(report.to_json())
 
 
-def _read(path: Path, *, split: Split) -> tuple[Sample, ...]:
-    directory, file = (path.parent, path.name) if path.suffix == ".jsonl" else (path, RECORDS_FILE)
-    result: ReadResult = read_records(directory, splits={split}, file=file)
-    if result.bad:
-        typer.echo(f"{path} ({split}): {result.summary()}", err=True)
-    return result.samples
-
-
-def _drawn(samples: tuple[Sample, ...], *, limit: int | None, seed: int) -> list[Sample]:
-    """The first lines of a file are often one class or one patient: the part is drawn, and kept in file order."""
-    if limit is None or limit >= len(samples):
-        return list(samples)
-    places = sorted(random.Random(seed).sample(range(len(samples)), limit))
-    return [samples[place] for place in places]
-
-
-def _answers(
-    checkpoint: Path, *, samples: list[Sample], device: str, batch_size: int, max_tokens: int
-) -> dict[str, str]:
-    model = load_checkpoint(checkpoint).to(device)
-    predictor = LocalPredictor(
-        model,
-        prompt=Prompt.from_directory(checkpoint, model.config),
-        features=ImageFeatures(model, processor=ImageProcessor.from_config(model.config)),
-        max_tokens=max_tokens,
-        batch_size=batch_size,
+@contextmanager
+def _local(
+    checkpoint: Path, *, calibrated: bool, device: str, batch_size: int, max_tokens: int
+) -> Iterator[_Answering]:
+    identity = checkpoint_identity(checkpoint)
+    calibration = None
+    if calibrated:
+        calibration = Calibration.from_directory(
+            checkpoint, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
+        )
+        if calibration is None:
+            raise CheckpointError(f"{checkpoint} has no {CALIBRATION_FILE}; the calibrate command makes one")
+    predictor = LocalPredictor.from_checkpoint(checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size)
+    yield _Answering(
+        predict=predictor.predict,
+        identity={"checkpoint": checkpoint.name, **identity, "device": device},
+        calibration=calibration,
     )
-    with typer.progressbar(
-        predictor.predict(samples), length=len(samples), label="answering", file=sys.stderr
-    ) as answers:
-        return dict(answers)
+
+
+@contextmanager
+def _served(url: str, *, token_file: Path | None, concurrency: int, max_tokens: int) -> Iterator[_Answering]:
+    with connected(url, token_file=token_file, concurrency=concurrency, max_tokens=max_tokens) as (predictor, predict):
+        answering = _Answering(predict=predict, identity={})
+        yield answering
+        answering.identity = {"service": url, **predictor.identity}
+
+
+def main() -> None:
+    app()
 
 
 if __name__ == "__main__":
-    app()
+    main()

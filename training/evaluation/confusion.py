@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.prediction import Prediction
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,10 +20,10 @@ class Confusion:
     """Mean over the classes present of their recall: 1 / classes for a constant answer, whatever the proportions."""
 
 
-def confusion(samples: Sequence[Sample], *, answers: Mapping[str, str]) -> Confusion:
-    """Count `answers` (joined by id) of classification samples; labels are all that any sample offers, sorted."""
+def confusion(samples: Sequence[Sample], *, predictions: Mapping[str, Prediction]) -> Confusion:
+    """Count `predictions` (joined by id) of classification samples; labels are all that any sample offers, sorted."""
     labels = tuple(sorted({label for sample in samples for label in sample.labels}))
-    pairs = Counter((sample.answer, answers[sample.id]) for sample in samples)
+    pairs = Counter((sample.answer, predictions[sample.id].text) for sample in samples)
     totals = Counter(sample.answer for sample in samples)
     counts = tuple(tuple(pairs[true, said] for said in labels) for true in labels)
     return Confusion(

@@ -1,15 +1,23 @@
-"""From samples and answers to a report: every dataset scored, sliced, and set beside answers without an image."""
+"""From samples and predictions to a report: every dataset scored, sliced, and set beside answers without an image."""
 
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Kind, Sample
 from medmoe.training.evaluation.baseline import majority_answers, majority_answers_by_question_type
 from medmoe.training.evaluation.confusion import Confusion, confusion
-from medmoe.training.evaluation.scores import Scorer, Scores
+from medmoe.training.evaluation.outcome import Outcome, outcome
+from medmoe.training.evaluation.prediction import Prediction
+from medmoe.training.evaluation.reliability import Reliability, reliability
+from medmoe.training.evaluation.risk_coverage import RiskCoverage, risk_coverage
+from medmoe.training.evaluation.routing_table import RoutingTable, routing_table
+from medmoe.training.evaluation.scores import Scorer, Scores, is_correct
+
+_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,75 +32,117 @@ class Section:
     """VQA samples without an answer type: no metric covers them."""
     in_train: int
     """Samples whose image is in the train split too, by its bytes or by the dataset's own word."""
+    cut: int
+    """Answers that had no end within the permitted tokens."""
     scores: Scores
-    slices: dict[str, Scores]
-    """The same scores on parts of the samples: each modality, images not in train, no near twin in train."""
+    subsets: dict[str, Scores]
+    """The same scores on the parts that are fairer than the official split: images not in train, no near twin there."""
+    modalities: dict[str, Scores]
+    question_types: dict[str, Scores]
     baselines: dict[str, Scores]
+    """What is reached without looking at the image."""
+    reliability: Reliability | None
+    """None where some confidence is unknown; so too `risk_coverage`."""
+    risk_coverage: RiskCoverage | None
     confusion: Confusion | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
     sections: tuple[Section, ...]
+    routing: RoutingTable
     seed: int
     resamples: int
+    outcomes: tuple[Outcome, ...]
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2) + "\n"
+    def to_json(self, **facts: Any) -> str:
+        """Everything, with `facts` about how it came about in front."""
+        return json.dumps({"format_version": 1, **facts, **asdict(self)}, indent=2, allow_nan=False) + "\n"
 
 
 def build_report(
     samples: Sequence[Sample],
     *,
-    answers: Mapping[str, str],
+    predictions: Mapping[str, Prediction],
+    without_image: Mapping[str, Prediction] | None = None,
     train: Sequence[Sample] = (),
     shared: Collection[str] = (),
     scorer: Scorer | None = None,
 ) -> Report:
-    """Score `answers` (text by sample id) against `samples`, a section for each dataset and kind.
+    """Score `predictions` (by sample id) against `samples`, a section for each dataset and kind.
 
-    `train` feeds the baselines; `shared` are ids of samples whose image was found in train (`shared_images`).
-    Raises DataError when an id occurs twice, an answer is missing, an answer belongs to no sample, or a sample is a
+    `without_image` are the same model's predictions on a blank picture. `train` feeds the baselines; `shared` are ids
+    of samples whose image was found in train (`shared_images`).
+    Raises DataError when an id occurs twice, a prediction is missing or belongs to no sample, or a sample is a
     caption, which no metric here scores. Upstream zips by position and lets the shorter list decide.
     """
     scorer = scorer or Scorer()
-    _check(samples, answers=answers)
+    _check(samples, predictions=predictions)
+    if without_image is not None:
+        _check(samples, predictions=without_image)
     leaked = {sample.id for sample in samples if sample.image_in_train} | set(shared)
     groups: defaultdict[tuple[str, Kind], list[Sample]] = defaultdict(list)
     for sample in samples:
         groups[sample.dataset, sample.kind].append(sample)
-    sections = [
-        _section(group, answers=answers, train=train, leaked=leaked, scorer=scorer) for group in groups.values()
-    ]
-    return Report(sections=tuple(sections), seed=scorer.seed, resamples=scorer.resamples)
+    sections = []
+    for group in groups.values():
+        blind = {"question alone, image blanked": without_image} if without_image is not None else {}
+        baselines = blind | _majorities(group, train=train)
+        sections.append(_section(group, predictions=predictions, baselines=baselines, leaked=leaked, scorer=scorer))
+    return Report(
+        sections=tuple(sections),
+        routing=routing_table(samples, predictions=predictions),
+        seed=scorer.seed,
+        resamples=scorer.resamples,
+        outcomes=tuple(outcome(sample, predictions[sample.id]) for sample in samples),
+    )
 
 
-def _check(samples: Sequence[Sample], *, answers: Mapping[str, str]) -> None:
+def _check(samples: Sequence[Sample], *, predictions: Mapping[str, Prediction]) -> None:
     ids = [sample.id for sample in samples]
     known = set(ids)
     if len(known) != len(ids):
         raise DataError(f"{len(ids) - len(known)} sample ids occur more than once")
-    if missing := sorted(known - answers.keys()):
-        raise DataError(f"{len(missing)} of {len(ids)} samples have no answer, {missing[0]} among them")
-    if foreign := sorted(answers.keys() - known):
-        raise DataError(f"{len(foreign)} answers belong to no sample, {foreign[0]} among them")
+    if missing := sorted(known - predictions.keys()):
+        raise DataError(f"{len(missing)} of {len(ids)} samples have no prediction, {missing[0]} among them")
+    if foreign := sorted(predictions.keys() - known):
+        raise DataError(f"{len(foreign)} predictions belong to no sample, {foreign[0]} among them")
     if captions := [sample.id for sample in samples if sample.kind == "caption"]:
         raise DataError(f"{len(captions)} samples are captions, which are not scored, {captions[0]} among them")
+
+
+def _majorities(samples: Sequence[Sample], *, train: Sequence[Sample]) -> dict[str, Mapping[str, Prediction]]:
+    answers = {"majority": majority_answers(train, test=samples)}
+    if samples[0].kind == "vqa":
+        answers["majority by question type"] = majority_answers_by_question_type(train, test=samples)
+    return {
+        name: {id_: Prediction(id=id_, text=text) for id_, text in found.items()}
+        for name, found in answers.items()
+        if found
+    }
 
 
 def _section(
     samples: Sequence[Sample],
     *,
-    answers: Mapping[str, str],
-    train: Sequence[Sample],
+    predictions: Mapping[str, Prediction],
+    baselines: Mapping[str, Mapping[str, Prediction]],
     leaked: Collection[str],
     scorer: Scorer,
 ) -> Section:
     first = samples[0]
-    score = scorer.vqa if first.kind == "vqa" else scorer.classification
-    baselines = {"majority": majority_answers(train, test=samples)}
-    if first.kind == "vqa":
-        baselines["majority by question type"] = majority_answers_by_question_type(train, test=samples)
+
+    def scored(parts: Mapping[str, Sequence[Sample]]) -> dict[str, Scores]:
+        """Parts that differ from the whole and are not empty."""
+        chosen = {name: part for name, part in parts.items() if 0 < len(part) < len(samples)}
+        return {name: scorer(part, predictions=predictions) for name, part in chosen.items()}
+
+    pairs = [
+        (confidence, is_correct(sample, predictions[sample.id]))
+        for sample in samples
+        if (confidence := predictions[sample.id].confidence) is not None
+    ]
+    confidences, correct = zip(*pairs, strict=True) if len(pairs) == len(samples) else ((), ())
     return Section(
         dataset=first.dataset,
         kind=first.kind,
@@ -100,18 +150,27 @@ def _section(
         images=len({sample.image for sample in samples}),
         untyped=sum(sample.answer_type is None for sample in samples) if first.kind == "vqa" else 0,
         in_train=sum(sample.id in leaked for sample in samples),
-        scores=score(samples, answers=answers),
-        slices={name: score(part, answers=answers) for name, part in _slices(samples, leaked=leaked).items()},
-        baselines={name: score(samples, answers=found) for name, found in baselines.items() if found},
-        confusion=confusion(samples, answers=answers) if first.kind == "classification" else None,
+        cut=sum(predictions[sample.id].cut for sample in samples),
+        scores=scorer(samples, predictions=predictions),
+        subsets=scored(_subsets(samples, leaked=leaked)),
+        modalities=scored(_by(samples, "modality")),
+        question_types=scored(_by(samples, "question_type")),
+        baselines={name: scorer(samples, predictions=found) for name, found in baselines.items()},
+        reliability=reliability(confidences, correct) if confidences else None,
+        risk_coverage=risk_coverage(confidences, correct) if confidences else None,
+        confusion=confusion(samples, predictions=predictions) if first.kind == "classification" else None,
     )
 
 
-def _slices(samples: Sequence[Sample], *, leaked: Collection[str]) -> dict[str, list[Sample]]:
-    """Parts that differ from the whole and are not empty."""
-    modalities = sorted({sample.modality or "unknown" for sample in samples})
-    parts = {f"modality {name}": [s for s in samples if (s.modality or "unknown") == name] for name in modalities}
-    parts["image not in train"] = [sample for sample in samples if sample.id not in leaked]
+def _subsets(samples: Sequence[Sample], *, leaked: Collection[str]) -> dict[str, list[Sample]]:
+    parts = {"image not in train": [sample for sample in samples if sample.id not in leaked]}
     if any(sample.near_twin_in_train for sample in samples):
         parts["no near twin in train"] = [s for s in samples if s.id not in leaked and not s.near_twin_in_train]
-    return {name: part for name, part in parts.items() if 0 < len(part) < len(samples)}
+    return parts
+
+
+def _by(samples: Sequence[Sample], field: str) -> dict[str, list[Sample]]:
+    parts: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        parts[getattr(sample, field) or _UNKNOWN].append(sample)
+    return dict(sorted(parts.items(), key=lambda item: (item[0] == _UNKNOWN, item[0])))

@@ -57,6 +57,7 @@ def test_every_setting_says_what_it_does(name: str) -> None:
         ("MEDMOE_PROT", "80", "MEDMOE_PROT"),
         ("MEDMOE_PORT", "SECRET", "MEDMOE_PORT"),
         ("MEDMOE_MODEL", "/nowhere", "config.json cannot be read"),
+        ("MEDMOE_TENSOR_PARALLEL_SIZE", "3", "does not divide this checkpoint's num_attention_heads 4; use 1 or 2"),
     ],
 )
 def test_a_service_that_cannot_start_says_why_in_one_line(

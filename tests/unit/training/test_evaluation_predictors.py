@@ -1,23 +1,22 @@
 """Answers of a tiny model: by id, whatever the batches; label likelihoods agree with a plain forward pass."""
 
-import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.__main__ import app
 from medmoe.training.evaluation.image_features import ImageFeatures
 from medmoe.training.evaluation.predictors import LocalPredictor
-from tests.tiny import save_tiny_checkpoint, tiny_config, tiny_tokenizer
+from tests.tiny import tiny_config, tiny_tokenizer
 
 LABELS = ("CT", "MRI", "X-ray of the chest")
 
@@ -67,13 +66,57 @@ def shown(pictures: list[Path]) -> list[Sample]:
     ]
 
 
-def test_batches_do_not_change_answers(model: MedMoE, prompt: Prompt, pictures: list[Path]) -> None:
+@pytest.mark.parametrize("batch_size", [2, 8])
+def test_batches_do_not_change_predictions(
+    model: MedMoE, prompt: Prompt, pictures: list[Path], batch_size: int
+) -> None:
     samples = asked(pictures) + shown(pictures)
-    alone = dict(predictor(model, prompt, batch_size=1).predict(samples))
-    together = dict(predictor(model, prompt, batch_size=8).predict(samples))
-    assert alone == together
-    assert list(alone) == [sample.id for sample in samples]
-    assert {alone[sample.id] for sample in shown(pictures)} <= set(LABELS)
+    alone = {found.id: found for found in predictor(model, prompt, batch_size=1).predict(samples)}
+    together = {found.id: found for found in predictor(model, prompt, batch_size=batch_size).predict(samples)}
+    assert list(alone) == list(together) == [sample.id for sample in samples]
+    for id_, found in alone.items():
+        assert found.text == together[id_].text
+        assert found.routing == together[id_].routing
+        assert found.confidence == pytest.approx(together[id_].confidence, rel=1e-4)
+    assert {alone[sample.id].text for sample in shown(pictures)} <= set(LABELS)
+
+
+def test_confidence_is_the_probability_of_the_whole_answer(model: MedMoE, prompt: Prompt, pictures: list[Path]) -> None:
+    features = ImageFeatures(model, processor=ImageProcessor.from_config(model.config))
+    for sample, found in zip(asked(pictures), predictor(model, prompt).predict(asked(pictures)), strict=True):
+        before = prompt.expand(prompt.question(sample.question or ""))
+        feature = features(sample.image)[None]
+        (answer,) = model.generate([before], feature, max_tokens=5)
+        ids = torch.tensor([before + answer])
+        with torch.no_grad():
+            hidden = model.hidden_states(ids, torch.ones_like(ids), feature)
+            log_p = model.language_model.lm_head(hidden)[0].log_softmax(-1)
+        expected = sum(float(log_p[len(before) - 1 + place, token]) for place, token in enumerate(answer))
+        assert found.confidence == pytest.approx(math.exp(expected), rel=1e-3)
+        assert found.cut == (answer[-1] != model.config.text_config.eos_token_id)
+
+
+def test_routing_counts_every_prompt_token_once_in_each_moe_layer(
+    model: MedMoE, prompt: Prompt, pictures: list[Path]
+) -> None:
+    samples = asked(pictures) + shown(pictures)
+    for sample, found in zip(samples, predictor(model, prompt).predict(samples), strict=True):
+        question = sample.question or prompt.classification(sample.labels)
+        assert found.routing is not None
+        assert found.routing.expert_domains == model.config.expert_domains
+        tokens = len(prompt.expand(prompt.question(question)))
+        assert {layer: sum(counts) for layer, counts in found.routing.layers.items()} == {0: tokens, 2: tokens}
+
+
+def test_labels_do_not_cost_a_pass_over_the_image_each(model: MedMoE, prompt: Prompt, pictures: list[Path]) -> None:
+    seen: list[int] = []
+    hook = model.projector.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
+    twice = [*shown(pictures), *(replace(sample, id=f"{sample.id}b") for sample in shown(pictures))]
+    try:
+        list(predictor(model, prompt, batch_size=8).predict(twice))
+    finally:
+        hook.remove()
+    assert seen == [len(pictures)]
 
 
 def test_label_likelihood_is_that_of_every_token_and_the_end(
@@ -94,16 +137,18 @@ def test_label_likelihood_is_that_of_every_token_and_the_end(
 
 
 def test_label_probabilities_sum_to_one(model: MedMoE, prompt: Prompt, pictures: list[Path]) -> None:
-    for shares in predictor(model, prompt).label_probabilities(shown(pictures)):
-        assert tuple(shares) == LABELS
-        assert sum(shares.values()) == pytest.approx(1)
+    for found in predictor(model, prompt).predict(shown(pictures)):
+        assert found.probabilities is not None
+        assert tuple(found.probabilities) == LABELS
+        assert sum(found.probabilities.values()) == pytest.approx(1)
+        assert found.confidence == max(found.probabilities.values())
 
 
 def test_prompt_without_room_for_an_answer_names_its_sample(
     model: MedMoE, prompt: Prompt, pictures: list[Path]
 ) -> None:
     with pytest.raises(DataError, match="q0"):
-        predictor(model, prompt, max_tokens=512).answers(asked(pictures))
+        list(predictor(model, prompt, max_tokens=512).predict(asked(pictures)))
 
 
 def test_file_that_is_no_picture_is_named(model: MedMoE, tmp_path: Path) -> None:
@@ -111,37 +156,3 @@ def test_file_that_is_no_picture_is_named(model: MedMoE, tmp_path: Path) -> None
     path.write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"broken\.png"):
         ImageFeatures(model, processor=ImageProcessor.from_config(model.config))(path)
-
-
-def dataset(folder: Path, pictures: list[Path]) -> Path:
-    (folder / "images").mkdir(parents=True)
-    records = []
-    for split, image in zip(("train", "test", "test"), (pictures[0], pictures[0], pictures[1]), strict=True):
-        name = f"{split}{image.name}"
-        (folder / "images" / name).write_bytes(image.read_bytes())
-        records.append(
-            {"id": f"d/{len(records)}", "task": "vqa", "image": f"images/{name}", "split": split, "question": "What?"}
-            | {"answer": "CT", "answer_type": "closed", "modality": "CT"}
-        )
-    (folder / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
-    return folder
-
-
-def test_command_prints_a_table_and_writes_the_report(tmp_path: Path, pictures: list[Path]) -> None:
-    checkpoint = save_tiny_checkpoint(tmp_path / "tiny")
-    data = dataset(tmp_path / "data" / "organs", pictures).parent
-    output = tmp_path / "report.json"
-    result = CliRunner().invoke(
-        app,
-        [str(checkpoint), "--data", str(data), "--dataset", "organs", "--max-tokens", "3", "--output", str(output)],
-    )
-    assert result.exit_code == 0, result.output
-    assert "| organs | majority baseline | 2 | 100.0" in result.output
-    assert "1 of 2 samples share an image with train." in result.output
-    assert json.loads(output.read_text())["sections"][0]["n"] == 2
-
-
-def test_command_says_what_is_wrong_and_fails(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, [str(tmp_path), "--data", str(tmp_path), "--dataset", "absent"])
-    assert result.exit_code == 1
-    assert "records.jsonl cannot be read" in result.output

@@ -1,20 +1,27 @@
 """Reports: joined by id, sliced, set beside baselines, with intervals over images."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.baseline import majority_answers, majority_answers_by_question_type
-from medmoe.training.evaluation.interval import mean_interval
+from medmoe.training.evaluation.interval import mean_interval, statistic_interval
 from medmoe.training.evaluation.markdown import markdown
+from medmoe.training.evaluation.prediction import Prediction, PromptRouting, of_labels
 from medmoe.training.evaluation.report import build_report
-from medmoe.training.evaluation.scores import Scorer
+from medmoe.training.evaluation.scores import Scorer, Scores
 
 SCORER = Scorer(resamples=200)
+
+
+def said(answers: dict[str, str]) -> dict[str, Prediction]:
+    return {id_: Prediction(id=id_, text=text) for id_, text in answers.items()}
 
 
 def vqa(name: str, answer: str, **fields: Any) -> Sample:
@@ -36,27 +43,32 @@ def organ(name: str, label: str, **fields: Any) -> Sample:
 
 def test_answers_are_joined_by_id_and_not_by_position() -> None:
     samples = [vqa("1", "yes"), vqa("2", "no")]
-    report = build_report(samples, answers={"2": "no", "1": "yes"}, scorer=SCORER)
+    report = build_report(samples, predictions=said({"2": "no", "1": "yes"}), scorer=SCORER)
     assert report.sections[0].scores["closed_accuracy_strict"].value == 1
 
 
 @pytest.mark.parametrize(
     ("answers", "reason"),
-    [({"1": "yes"}, "1 of 2 samples have no answer, 2"), ({"1": "y", "2": "n", "3": "?"}, "belong to no sample, 3")],
+    [
+        ({"1": "yes"}, "1 of 2 samples have no prediction, 2"),
+        ({"1": "y", "2": "n", "3": "?"}, "belong to no sample, 3"),
+    ],
 )
 def test_answers_that_do_not_fit_the_samples_are_refused(answers: dict[str, str], reason: str) -> None:
     with pytest.raises(DataError, match=reason):
-        build_report([vqa("1", "yes"), vqa("2", "no")], answers=answers, scorer=SCORER)
+        build_report([vqa("1", "yes"), vqa("2", "no")], predictions=said(answers), scorer=SCORER)
 
 
 def test_an_id_used_twice_is_refused() -> None:
     with pytest.raises(DataError, match="more than once"):
-        build_report([vqa("1", "yes"), vqa("1", "no")], answers={"1": "yes"}, scorer=SCORER)
+        build_report([vqa("1", "yes"), vqa("1", "no")], predictions=said({"1": "yes"}), scorer=SCORER)
 
 
 def test_legacy_and_strict_stand_side_by_side() -> None:
     samples = [vqa("1", "no"), vqa("2", "left lung", answer_type="open")]
-    scores = build_report(samples, answers={"1": "normal", "2": "left left"}, scorer=SCORER).sections[0].scores
+    scores = (
+        build_report(samples, predictions=said({"1": "normal", "2": "left left"}), scorer=SCORER).sections[0].scores
+    )
     assert scores["closed_accuracy_legacy"].value == 1
     assert scores["closed_accuracy_strict"].value == 0
     assert scores["open_recall_legacy"].value == 2 / 3
@@ -64,43 +76,48 @@ def test_legacy_and_strict_stand_side_by_side() -> None:
 
 
 def test_a_set_without_open_questions_has_no_open_scores() -> None:
-    scores = build_report([vqa("1", "no")], answers={"1": "no"}, scorer=SCORER).sections[0].scores
-    assert set(scores) == {"closed_accuracy_legacy", "closed_accuracy_strict", "closed_f1_legacy"}
+    scores = build_report([vqa("1", "no")], predictions=said({"1": "no"}), scorer=SCORER).sections[0].scores
+    assert set(scores) == {
+        "closed_accuracy_legacy",
+        "closed_accuracy_strict",
+        "closed_recall_legacy",
+        "closed_precision_legacy",
+        "closed_f1_legacy",
+    }
 
 
-def test_slices_by_modality_and_by_leak() -> None:
+def closed(parts: dict[str, Scores]) -> dict[str, tuple[float, int]]:
+    return {name: (s["closed_accuracy_strict"].value, s["closed_accuracy_strict"].n) for name, s in parts.items()}
+
+
+def test_parts_by_modality_question_type_and_leak() -> None:
     samples = [
-        vqa("1", "yes", modality="CT"),
-        vqa("2", "yes", modality="MRI", image_in_train=True),
+        vqa("1", "yes", modality="CT", question_type="organ"),
+        vqa("2", "yes", modality="MRI", image_in_train=True, question_type="organ"),
         vqa("3", "yes", modality="MRI", near_twin_in_train=True),
         vqa("4", "yes"),
     ]
     answers = {"1": "yes", "2": "yes", "3": "no", "4": "no"}
-    (section,) = build_report(samples, answers=answers, shared={"4"}, scorer=SCORER).sections
-    found = {
-        name: (s["closed_accuracy_strict"].value, s["closed_accuracy_strict"].n) for name, s in section.slices.items()
-    }
-    assert found == {
-        "modality CT": (1, 1),
-        "modality MRI": (1 / 2, 2),
-        "modality unknown": (0, 1),
-        "image not in train": (1 / 2, 2),
-        "no near twin in train": (1, 1),
-    }
+    (section,) = build_report(samples, predictions=said(answers), shared={"4"}, scorer=SCORER).sections
+    assert closed(section.subsets) == {"image not in train": (1 / 2, 2), "no near twin in train": (1, 1)}
+    assert closed(section.modalities) == {"CT": (1, 1), "MRI": (1 / 2, 2), "unknown": (0, 1)}
+    assert closed(section.question_types) == {"organ": (1, 2), "unknown": (0, 2)}
     assert section.in_train == 2
 
 
-def test_a_slice_that_would_repeat_the_whole_is_left_out() -> None:
+def test_a_part_that_would_repeat_the_whole_is_left_out() -> None:
     samples = [vqa("1", "yes", modality="CT"), vqa("2", "yes", modality="CT")]
-    (section,) = build_report(samples, answers={"1": "yes", "2": "yes"}, scorer=SCORER).sections
-    assert section.slices == {}
+    (section,) = build_report(samples, predictions=said({"1": "yes", "2": "yes"}), scorer=SCORER).sections
+    assert not section.subsets
+    assert not section.modalities
+    assert not section.question_types
 
 
 def test_majority_baseline_is_scored_with_the_same_metrics() -> None:
     train = [vqa(f"t{i}", answer, split="train") for i, answer in enumerate(["Yes", "yes", "no"])]
     samples = [vqa("1", "yes"), vqa("2", "no"), vqa("3", "no")]
     answers = {"1": "no", "2": "no", "3": "no"}
-    (section,) = build_report(samples, answers=answers, train=train, scorer=SCORER).sections
+    (section,) = build_report(samples, predictions=said(answers), train=train, scorer=SCORER).sections
     assert section.baselines["majority"]["closed_accuracy_strict"].value == 1 / 3
     assert section.scores["closed_accuracy_strict"].value == 2 / 3
 
@@ -129,7 +146,7 @@ def test_ties_do_not_depend_on_file_order() -> None:
 def test_classification_counts_which_label_was_taken_for_which() -> None:
     samples = [organ("1", "liver"), organ("2", "liver"), organ("3", "lung"), organ("4", "liver")]
     answers = {"1": "liver", "2": "lung", "3": "lung", "4": "a cat"}
-    (section,) = build_report(samples, answers=answers, train=[organ("t", "liver")], scorer=SCORER).sections
+    (section,) = build_report(samples, predictions=said(answers), train=[organ("t", "liver")], scorer=SCORER).sections
     assert section.scores["accuracy"].value == 1 / 2
     assert section.baselines["majority"]["accuracy"].value == 3 / 4
     assert section.confusion is not None
@@ -141,13 +158,15 @@ def test_classification_counts_which_label_was_taken_for_which() -> None:
 
 def test_one_dataset_with_both_tasks_has_two_sections() -> None:
     samples = [organ("1", "liver"), vqa("2", "yes")]
-    report = build_report(samples, answers={"1": "liver", "2": "yes"}, scorer=SCORER)
+    report = build_report(samples, predictions=said({"1": "liver", "2": "yes"}), scorer=SCORER)
     assert [section.kind for section in report.sections] == ["classification", "vqa"]
 
 
 def test_json_and_markdown_say_the_same() -> None:
     samples = [organ("1", "liver"), vqa("2", "yes", dataset="e"), vqa("3", "no", dataset="e")]
-    report = build_report(samples, answers={"1": "lung", "2": "yes", "3": "yes"}, train=samples, scorer=SCORER)
+    report = build_report(
+        samples, predictions=said({"1": "lung", "2": "yes", "3": "yes"}), train=samples, scorer=SCORER
+    )
     written = json.loads(report.to_json())
     assert written["sections"][1]["scores"]["closed_accuracy_strict"]["value"] == 0.5
     assert written["sections"][0]["confusion"]["counts"] == [[0, 1], [0, 0]]
@@ -170,3 +189,103 @@ def test_same_seed_same_interval() -> None:
     values = [float(i % 3 == 0) for i in range(30)]
     first, again = (mean_interval(values, clusters=range(30), seed=7, resamples=100) for _ in range(2))
     assert first == again
+
+
+def sure(name: str, text: str, confidence: float) -> Prediction:
+    return Prediction(id=name, text=text, confidence=confidence)
+
+
+def test_confidences_of_answers_are_scored_as_the_probability_of_being_right() -> None:
+    samples = [vqa("1", "yes"), vqa("2", "no")]
+    predictions = {"1": sure("1", "yes", 0.75), "2": sure("2", "yes", 0.5)}
+    (section,) = build_report(samples, predictions=predictions, scorer=SCORER).sections
+    assert section.scores["confidence_brier"].value == pytest.approx((0.25**2 + 0.5**2) / 2)
+    assert section.scores["confidence_nll"].value == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
+    assert section.reliability is not None
+    assert section.reliability.accuracy == 0.5
+    assert section.risk_coverage is not None
+    assert section.risk_coverage.coverage == 0.5
+
+
+def test_one_missing_confidence_leaves_the_others_unscored() -> None:
+    predictions = {"1": sure("1", "yes", 0.7)} | said({"2": "no"})
+    (section,) = build_report([vqa("1", "yes"), vqa("2", "no")], predictions=predictions, scorer=SCORER).sections
+    assert section.reliability is None
+    assert "confidence_brier" not in section.scores
+
+
+def test_label_probabilities_are_scored() -> None:
+    truths = ["liver", "liver", "lung", "lung"]
+    shares = [0.9, 0.4, 0.4, 0.2]
+    samples = [organ(str(number), truth) for number, truth in enumerate(truths)]
+    predictions = {
+        s.id: of_labels(s.id, {"liver": math.log(p), "lung": math.log(1 - p)}, routing=None)
+        for s, p in zip(samples, shares, strict=True)
+    }
+    (section,) = build_report(samples, predictions=predictions, scorer=SCORER).sections
+    assert section.scores["accuracy"].value == 3 / 4
+    assert section.scores["auc"].value == (1 + 1 + 0.5 + 1) / 4
+    assert section.scores["brier"].value == pytest.approx(2 * (0.1**2 + 0.6**2 + 0.4**2 + 0.2**2) / 4)
+    assert section.scores["nll"].value == pytest.approx(-sum(map(math.log, (0.9, 0.4, 0.6, 0.8))) / 4)
+
+
+def test_a_single_true_class_has_no_auc_and_the_rest_stays() -> None:
+    samples = [organ("1", "liver"), organ("2", "liver")]
+    predictions = {s.id: of_labels(s.id, {"liver": -1.0, "lung": -2.0}, routing=None) for s in samples}
+    (section,) = build_report(samples, predictions=predictions, scorer=SCORER).sections
+    assert "auc" not in section.scores
+    assert "nll" in section.scores
+
+
+def test_what_the_question_alone_gives_away_is_a_baseline() -> None:
+    samples = [vqa("1", "yes"), vqa("2", "no")]
+    report = build_report(
+        samples,
+        predictions=said({"1": "yes", "2": "no"}),
+        without_image=said({"1": "yes", "2": "yes"}),
+        scorer=SCORER,
+    )
+    found = report.sections[0].baselines["question alone, image blanked"]
+    assert found["closed_accuracy_strict"].value == 0.5
+    assert "| d | question alone, image blanked baseline | 2 | 50.0" in markdown(report)
+
+
+def test_routing_is_summed_by_modality() -> None:
+    samples = [vqa("1", "yes", modality="CT"), vqa("2", "no", modality="CT"), vqa("3", "no")]
+    predictions = {
+        s.id: Prediction(
+            id=s.id, text="yes", routing=PromptRouting(expert_domains=("a", "b"), layers={0: (3, 1), 2: (0, 4)})
+        )
+        for s in samples
+    }
+    table = build_report(samples, predictions=predictions, scorer=SCORER).routing
+    assert table.expert_domains == ("a", "b")
+    assert table.tokens == {"CT": {0: (6, 2), 2: (0, 8)}, "unknown": {0: (3, 1), 2: (0, 4)}}
+
+
+def test_the_json_holds_every_sample() -> None:
+    samples = [vqa("1", "yes"), organ("2", "lung", dataset="e")]
+    predictions = {
+        "1": sure("1", "Yes.", 0.5),
+        "2": of_labels("2", {"liver": 0.0, "lung": -math.log(3)}, routing=None),
+    }
+    report = build_report(samples, predictions=predictions, scorer=SCORER)
+    first, second = json.loads(report.to_json(provenance={"command": "x"}))["outcomes"]
+    assert first | {"id": "1", "prediction": "Yes.", "reference": "yes", "correct": True, "confidence": 0.5} == first
+    assert second["correct"] is False
+    assert second["probabilities"] == pytest.approx({"liver": 0.75, "lung": 0.25})
+
+
+def test_answers_that_were_cut_are_told() -> None:
+    predictions = {"1": Prediction(id="1", text="yes and", cut=True)}
+    report = build_report([vqa("1", "yes")], predictions=predictions, scorer=SCORER)
+    assert "1 answers were cut off" in markdown(report)
+
+
+def test_a_mean_as_a_statistic_has_the_means_interval() -> None:
+    values = np.array([float(i % 3 == 0) for i in range(30)])
+    clusters = [i // 2 for i in range(30)]
+    expected = mean_interval(values.tolist(), clusters=clusters, seed=3, resamples=300)
+    found = statistic_interval(lambda drawn: float(values[drawn].mean()), clusters=clusters, seed=3, resamples=300)
+    assert (found.value, found.n) == (expected.value, expected.n)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))

@@ -1,0 +1,192 @@
+"""calibration.json: from the model's own probabilities to ones that say how often such answers are right. Torch-free.
+
+Apart from the fitting (medmoe.training.evaluation), because whoever serves a checkpoint must apply the maps without
+importing what made them. A file belongs to exactly one set of weights: on others it would be wrong and look right.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medmoe.model.errors import CheckpointError, ConfigError
+
+CALIBRATION_FILE = "calibration.json"
+_EPSILON = 1e-6
+"""Probabilities are kept this far from 0 and 1 where their logit is taken."""
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Temperature(_Section):
+    """Temperature scaling (Guo et al. 2017); with a bias, for a single probability, Platt's (1999)."""
+
+    method: Literal["temperature"] = "temperature"
+    temperature: float = Field(gt=0, le=1000)
+    """Above 1: the model was too sure."""
+    bias: float = 0.0
+    """Added to the scaled logit of a single probability; label probabilities have none."""
+
+    def labels(self, probabilities: Sequence[float]) -> tuple[float, ...]:
+        """p_i^(1/T), divided by their sum."""
+        logs = [math.log(p) / self.temperature if p > 0 else -math.inf for p in probabilities]
+        highest = max(logs)
+        weights = [math.exp(value - highest) for value in logs]
+        return _normalised(weights)
+
+    def single(self, probability: float) -> float:
+        """sigmoid(logit(p) / T + bias)."""
+        p = min(max(probability, _EPSILON), 1 - _EPSILON)
+        scaled = math.log(p / (1 - p)) / self.temperature + self.bias
+        return 1 / (1 + math.exp(-scaled)) if scaled >= 0 else math.exp(scaled) / (1 + math.exp(scaled))
+
+
+class Isotonic(_Section):
+    """A non-decreasing, piecewise linear map, constant beyond its ends (Zadrozny and Elkan 2002)."""
+
+    method: Literal["isotonic"] = "isotonic"
+    x: tuple[Probability, ...] = Field(min_length=1, max_length=100_000)
+    """Ascending."""
+    y: tuple[Probability, ...] = Field(min_length=1, max_length=100_000)
+    """The map's values at `x`; never falling."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.x) != len(self.y):
+            raise ValueError("x and y differ in length")
+        if any(right <= left for left, right in zip(self.x, self.x[1:], strict=False)):
+            raise ValueError("x must ascend")
+        if any(right < left for left, right in zip(self.y, self.y[1:], strict=False)):
+            raise ValueError("y must not fall")
+        return self
+
+    def labels(self, probabilities: Sequence[float]) -> tuple[float, ...]:
+        """Each label's probability through the map, then divided by their sum."""
+        # Never exactly 0: a set of labels that the map knows nothing good of must still sum to one.
+        return _normalised([max(self.single(p), _EPSILON) for p in probabilities])
+
+    def single(self, probability: float) -> float:
+        return float(np.interp(probability, self.x, self.y))
+
+
+Map = Annotated[Temperature | Isotonic, Field(discriminator="method")]
+
+
+class FittedOn(_Section):
+    """The samples that chose the parameters."""
+
+    datasets: tuple[str, ...] = Field(min_length=1)
+    split: Literal["train", "val", "test"]
+    n: int = Field(gt=0)
+
+
+class HeldOut(_Section):
+    """What the map does to samples of the same split, on images that had no part in the fit."""
+
+    n: int = Field(gt=0)
+    ece_before: Probability
+    """Expected calibration error: 15 bins that hold equally many samples."""
+    ece_after: Probability
+    nll_before: NotNegative
+    """Mean negative log-likelihood, in nats."""
+    nll_after: NotNegative
+
+
+class _Fit(_Section):
+    map: Map
+    fitted_on: FittedOn
+    held_out: HeldOut
+
+    @property
+    def helps(self) -> bool:
+        """Whether the held-out samples became likelier. A well calibrated model, or a small split, leaves no gain."""
+        return self.held_out.nll_after < self.held_out.nll_before
+
+
+class LabelCalibration(_Fit):
+    """For `/v1/classify`: probabilities over one set of labels. It keeps their order, up to ties."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.map, Temperature) and self.map.bias != 0:
+            raise ValueError("label probabilities have no bias: adding one to every logit changes nothing")
+        return self
+
+    def apply(self, probabilities: Sequence[float]) -> tuple[float, ...]:
+        """Calibrated probabilities, in order; they sum to 1. Raises ValueError for values that are no distribution."""
+        if not probabilities or not math.isclose(math.fsum(probabilities), 1, abs_tol=1e-3):
+            raise ValueError("label probabilities must sum to 1")
+        return self.map.labels(probabilities)
+
+
+class AnswerCalibration(_Fit):
+    """For `/v1/vqa`: from the probability of the answer's text to the probability that the answer is right.
+
+    Right means equal to the reference after normalisation; it is neither "not harmful" nor "useful".
+    """
+
+    def apply(self, probabilities: Sequence[float]) -> tuple[float, ...]:
+        """Each answer's probability on its own; order among answers is kept, up to ties."""
+        return tuple(self.map.single(probability) for probability in probabilities)
+
+
+class Calibration(_Section):
+    """The whole file."""
+
+    format_version: Literal[1] = 1
+    weights_sha256: Sha256
+    """Of model.safetensors."""
+    adapter_sha256: Sha256 | None = None
+    """Of adapter_model.safetensors, where the checkpoint has one."""
+    classification: LabelCalibration | None = None
+    answers: AnswerCalibration | None = None
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Raises ConfigError naming every offending key."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}"
+                for item in error.errors(include_input=False, include_url=False)
+            )
+            raise ConfigError(f"{CALIBRATION_FILE} is not a calibration that this version reads: {problems}") from error
+
+    @classmethod
+    def from_directory(
+        cls, directory: Path, *, weights_sha256: str, adapter_sha256: str | None = None
+    ) -> "Calibration | None":
+        """The checkpoint's calibration; None where it has none.
+
+        Raises ConfigError when the file is malformed, CheckpointError when it was fitted to other weights.
+        """
+        path = directory / CALIBRATION_FILE
+        if not path.exists():
+            return None
+        try:
+            found = cls.from_json(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        if (found.weights_sha256, found.adapter_sha256) != (weights_sha256, adapter_sha256):
+            raise CheckpointError(f"{path} was fitted to other weights; calibrate this checkpoint or remove the file")
+        return found
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def _normalised(weights: Sequence[float]) -> tuple[float, ...]:
+    total = math.fsum(weights)
+    return tuple(weight / total for weight in weights)

@@ -1,0 +1,167 @@
+"""Every combination of backbone and method that is served, as tiny random checkpoints, and what they are asked.
+
+Apart from the test because the process that holds the engines reads it too.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from medmoe.model.config import CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.lora.checkpoint import base_identity, save_adapted
+from tests.tiny import save_tiny_checkpoint
+from tests.tiny_lora import random_tensors, tiny_adapter
+
+PROMPTS = 8
+MAX_TOKENS = 10
+_DAMPING = 0.6
+"""On the decoder's matrices. With tiny.py's larger ones the reference in float32 is itself 1e-4 from float64."""
+
+_BACKBONES: dict[str, dict[str, Any]] = {
+    # Four heads of 32, two of keys and values.
+    "llama": {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2},
+    "stablelm": {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2},
+    # Heads of 80, of which 32 rotate, as in Phi-2.
+    "phi": {"hidden_size": 160, "num_attention_heads": 2, "num_key_value_heads": 2},
+}
+_TOP_2 = {"num_experts_per_tok": 2, "renormalize": True}
+_METHODS: dict[str, dict[str, Any]] = {
+    "dense": {"moe_layers": ()},
+    "Med-MoE top-1": {},
+    "Med-MoE top-2": _TOP_2,
+    "Med-MoE residual": _TOP_2 | {"residual": True},
+    "MoE-LLaVA": _TOP_2 | {"gate_bias": False, "shared_expert": False},
+}
+# The rest of what a checkpoint can be, spread over the rows.
+_ALSO: dict[tuple[str, str], dict[str, Any]] = {
+    ("llama", "Med-MoE top-1"): {"tower": "clip"},
+    ("llama", "Med-MoE top-2"): {"tie_word_embeddings": False, "renormalize": False},
+    ("llama", "MoE-LLaVA"): {"tower": "clip", "downsample_factor": 1, "out_of_vocabulary": True},
+    ("stablelm", "Med-MoE top-1"): {"tower": "clip", "downsample_factor": 1, "out_of_vocabulary": True},
+    ("stablelm", "Med-MoE residual"): {"num_experts_per_tok": 1, "renormalize": False},
+    ("stablelm", "MoE-LLaVA"): {"tower": "siglip", "downsample_factor": 1, "out_of_vocabulary": True},
+    ("stablelm", "dense"): {"qkv_bias": False, "tie_word_embeddings": True},
+    ("phi", "Med-MoE top-1"): {"tower": "clip", "downsample_factor": 1, "out_of_vocabulary": True},
+    # No multiple of the 32 rows that the CPU kernel keeps together.
+    ("phi", "Med-MoE residual"): {"intermediate_size": 144},
+    ("phi", "MoE-LLaVA"): {"tower": "siglip", "downsample_factor": 1, "out_of_vocabulary": True},
+}
+_LORA = {
+    "Med-MoE-LoRA, FFN": {
+        "llama": {"anchor_mode": "null"},
+        "stablelm": {},
+        "phi": {"router_scope": "module"},
+    },
+    "Med-MoE-LoRA, FFN + attention": {
+        "llama": {"router_scope": "module"},
+        "stablelm": {"anchor_mode": "null"},
+        "phi": {},
+    },
+}
+_CROPPED = {("phi", "Med-MoE top-2"), ("stablelm", "Med-MoE top-1")}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One row of the table."""
+
+    backbone: str
+    method: str
+    shape: Mapping[str, Any] = field(default_factory=dict)
+    """What tests.tiny.tiny_config takes."""
+    cropped: bool = False
+    adapter: Mapping[str, Any] | None = None
+    """What tests.tiny_lora.tiny_adapter takes, of a dense model with adapters."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.backbone}, {self.method}"
+
+    @property
+    def directory(self) -> str:
+        return self.name.lower().replace(",", "").replace(" +", "").replace(" ", "-")
+
+    @property
+    def also(self) -> str:
+        """What this row differs in from the plain form, in words."""
+        shape = self.shape
+        words = [str(shape.get("tower", "dinov2")), "crop" if self.cropped else "pad"]
+        words += ["image token out of vocabulary"] if shape.get("out_of_vocabulary") else []
+        words += [f"top-{shape.get('num_experts_per_tok', 1)}"] if "residual" in self.method else []
+        words += ["not renormalised"] if shape.get("num_experts_per_tok") == 2 and not shape["renormalize"] else []
+        if self.adapter is not None:
+            words.append(f"router per {self.adapter.get('router_scope', 'block')}")
+            words.append(f"{self.adapter.get('anchor_mode', 'replay')} anchors")
+        return ", ".join(words)
+
+    def save(self, parent: Path) -> Path:
+        """Write the checkpoint below `parent`; returns its directory. The same weights whenever it is called."""
+        seed = zlib.crc32(self.name.encode())
+        plain = parent / f"{self.directory}-base" if self.adapter is not None else parent / self.directory
+        save_tiny_checkpoint(plain, seed=seed, model_type=self.backbone, **self.shape)
+        _damp(plain / WEIGHTS_FILE)
+        if self.cropped:
+            path = plain / CONFIG_FILE
+            fields = json.loads(path.read_text())
+            fields["image_processor"]["mode"] = "crop"
+            path.write_text(json.dumps(fields))
+        if self.adapter is None:
+            return plain
+        base = MedMoEConfig.from_directory(plain)
+        config = tiny_adapter(base, base=base_identity(plain), **self.adapter)
+        tensors = random_tensors(config, base, seed=seed)
+        tensors = {name: tensor * (_DAMPING**2 if "lora_B" in name else 1) for name, tensor in tensors.items()}
+        save_adapted(parent / self.directory, config, tensors, base=plain)
+        return parent / self.directory
+
+
+def cases() -> list[Case]:
+    """All rows, one backbone after the other."""
+    adapted = [
+        Case(
+            backbone=backbone,
+            method=method,
+            shape=_BACKBONES[backbone] | {"moe_layers": ()},
+            adapter={"attention": "attention" in method} | fields,
+        )
+        for method, by_backbone in _LORA.items()
+        for backbone, fields in by_backbone.items()
+    ]
+    plain = [
+        Case(
+            backbone=backbone,
+            method=method,
+            shape=_BACKBONES[backbone] | fields | _ALSO.get((backbone, method), {}),
+            cropped=(backbone, method) in _CROPPED,
+        )
+        for backbone in _BACKBONES
+        for method, fields in _METHODS.items()
+    ]
+    return sorted(plain + adapted, key=lambda case: list(_BACKBONES).index(case.backbone))
+
+
+def _damp(path: Path) -> None:
+    tensors = load_file(path)
+    for name, tensor in tensors.items():
+        if name.startswith("language_model.") and tensor.dim() == 2 and ".gate." not in name:
+            tensor *= _DAMPING
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def image(number: int) -> Image.Image:
+    """Noise of its own size and shape."""
+    noise = np.random.default_rng(number)
+    width, height = noise.integers(20, 60, 2)
+    return Image.fromarray(noise.integers(0, 255, (height, width, 3), dtype=np.uint8))
+
+
+# From shorter than one cache block to several.
+QUESTIONS = [f"Is there a fracture in region {number}{' of the lung' * 4 * number}?" for number in range(PROMPTS)]
+IMAGES = [image(number) for number in range(PROMPTS)]

@@ -1,0 +1,155 @@
+"""Fitted maps recover what distorted the probabilities, and calibration.json is measured on other images."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medmoe.model.calibration import Isotonic, Temperature
+from medmoe.training.data.errors import DataError
+from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.calibration_fit import Method, fit_answers, fit_labels, isotonic
+from medmoe.training.evaluation.calibrator import Calibrator, only_helpful
+from medmoe.training.evaluation.evaluator import calibrated
+from medmoe.training.evaluation.prediction import Prediction, of_labels
+
+HASH = "0" * 64
+LABELS = ("a", "b", "c")
+
+
+def overconfident(n: int, *, temperature: float, seed: int = 0) -> list[tuple[list[float], int]]:
+    """Labels drawn from softmax(z); the model says softmax(temperature z)."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for z in rng.normal(size=(n, 3)):
+        true = np.exp(z) / np.exp(z).sum()
+        said = np.exp(temperature * z) / np.exp(temperature * z).sum()
+        rows.append((said.tolist(), int(rng.choice(3, p=true))))
+    return rows
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0, 4.0])
+def test_the_temperature_that_distorted_the_labels_is_found(temperature: float) -> None:
+    map_ = fit_labels(overconfident(4000, temperature=temperature), method="temperature")
+    assert isinstance(map_, Temperature)
+    assert map_.temperature == pytest.approx(temperature, rel=0.1)
+    assert map_.bias == 0
+
+
+def test_scale_and_shift_of_an_answers_probability_are_found() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=6000) * 2
+    said = 1 / (1 + np.exp(-logits))
+    correct = rng.random(6000) < 1 / (1 + np.exp(-(logits / 2.5 + 1.0)))
+    map_ = fit_answers(said.tolist(), correct.tolist(), method="temperature")
+    assert isinstance(map_, Temperature)
+    assert map_.temperature == pytest.approx(2.5, rel=0.15)
+    assert map_.bias == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_answers_that_are_all_right_or_all_wrong_give_a_finite_map(right: bool) -> None:
+    map_ = fit_answers([0.2, 0.5, 0.9], [right] * 3, method="temperature")
+    assert (map_.single(0.5) > 0.5) == right
+    assert 0 < map_.single(0.5) < 1
+
+
+def test_pooling_gives_the_least_squares_rising_map() -> None:
+    found = isotonic([0.1, 0.2, 0.3, 0.4, 0.5], [False, True, False, True, True])
+    assert found.x == (0.1, 0.2, 0.3, 0.4, 0.5)
+    assert found.y == (0, 0.5, 0.5, 1, 1)
+
+
+def test_pooling_counts_repeats() -> None:
+    assert isotonic([0.5, 0.5, 0.5, 0.7], [True, True, False, True]) == Isotonic(x=(0.5, 0.7), y=(2 / 3, 1.0))
+
+
+def test_a_falling_relation_becomes_flat() -> None:
+    found = isotonic([0.1, 0.9], [True, False])
+    assert found.single(0.1) == found.single(0.5) == found.single(0.9) == 0.5
+
+
+def shown(rows: list[tuple[list[float], int]]) -> tuple[list[Sample], dict[str, Prediction]]:
+    samples = [
+        Sample(id=f"c{i}", dataset="d", image=Path(f"/{i}.png"), split="val", answer=LABELS[truth], labels=LABELS)
+        for i, (_, truth) in enumerate(rows)
+    ]
+    predictions = {
+        sample.id: of_labels(sample.id, dict(zip(LABELS, map(math.log, said), strict=True)), routing=None)
+        for sample, (said, _) in zip(samples, rows, strict=True)
+    }
+    return samples, predictions
+
+
+def asked(n: int) -> tuple[list[Sample], dict[str, Prediction]]:
+    """Three questions an image; the model is always sure and right half of the time."""
+    samples = [
+        Sample(id=f"q{i}", dataset="e", image=Path(f"/{i // 3}.jpg"), split="val", question="?", answer=answer)
+        for i, answer in enumerate(["yes", "no"] * (n // 2))
+    ]
+    return samples, {
+        s.id: Prediction(id=s.id, text="yes", confidence=0.9 + 0.001 * (i % 7)) for i, s in enumerate(samples)
+    }
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+def test_calibrating_lowers_the_error_on_images_that_were_not_fitted(method: Method) -> None:
+    samples, predictions = shown(overconfident(1500, temperature=4))
+    more, answers = asked(600)
+    made = Calibrator(method=method)(
+        samples + more, predictions=predictions | answers, split="val", weights_sha256=HASH
+    )
+    for fit, n in ((made.classification, 1500), (made.answers, 600)):
+        assert fit is not None
+        assert fit.map.method == method
+        assert fit.fitted_on.n + fit.held_out.n == n
+        assert fit.held_out.ece_after < fit.held_out.ece_before / 3
+        assert fit.held_out.nll_after < fit.held_out.nll_before
+
+
+def test_a_map_that_harms_held_out_samples_is_left_out() -> None:
+    samples, predictions = shown(overconfident(400, temperature=4))
+    more, answers = asked(600)
+    made = Calibrator()(samples + more, predictions=predictions | answers, split="val", weights_sha256=HASH)
+    assert only_helpful(made) == made
+    assert made.answers is not None
+    worse = made.answers.held_out.model_copy(update={"nll_after": made.answers.held_out.nll_before + 0.1})
+    harmful = made.model_copy(update={"answers": made.answers.model_copy(update={"held_out": worse})})
+    assert only_helpful(harmful) == made.model_copy(update={"answers": None})
+
+
+def test_questions_about_one_image_stay_together() -> None:
+    more, answers = asked(600)
+    made = Calibrator(held_out=0.25)(more, predictions=answers, split="val", weights_sha256=HASH)
+    assert made.answers is not None
+    assert (made.answers.fitted_on.n, made.answers.held_out.n) == (450, 150)
+    assert made.classification is None
+
+
+def test_too_few_samples_are_refused() -> None:
+    more, answers = asked(30)
+    with pytest.raises(DataError, match="each part needs 20"):
+        Calibrator()(more, predictions=answers, split="val", weights_sha256=HASH)
+
+
+def test_calibrated_predictions_keep_their_text_and_lose_their_overconfidence() -> None:
+    samples, predictions = shown(overconfident(400, temperature=5))
+    made = Calibrator()(samples, predictions=predictions, split="val", weights_sha256=HASH)
+    for found in predictions.values():
+        mapped = calibrated(found, made)
+        assert mapped.text == found.text
+        assert mapped.probabilities is not None
+        assert sum(mapped.probabilities.values()) == pytest.approx(1)
+        assert mapped.confidence == mapped.probabilities[found.text] < (found.confidence or 0)
+    question = Prediction(id="q", text="yes", confidence=0.9)
+    assert calibrated(question, made) == question
+
+
+def test_the_file_names_the_weights_and_the_data() -> None:
+    more, answers = asked(120)
+    made = Calibrator()(more, predictions=answers, split="val", weights_sha256=HASH)
+    written = json.loads(made.to_json())
+    assert written["weights_sha256"] == HASH
+    assert written["answers"]["fitted_on"] | {"datasets": ["e"], "split": "val"} == written["answers"]["fitted_on"]

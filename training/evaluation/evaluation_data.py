@@ -1,0 +1,114 @@
+"""What is evaluated: a split of some datasets, their train splits for baselines and leaks, and hashes of the files."""
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from medmoe.training.config import Split
+from medmoe.training.data.dataset import read_dataset
+from medmoe.training.data.detection import detect
+from medmoe.training.data.errors import DataError
+from medmoe.training.data.image_digests import ImageDigests
+from medmoe.training.data.leaks import shared_images
+from medmoe.training.data.sample import Sample
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataFile:
+    """One dataset as it was read."""
+
+    dataset: str
+    """As it was asked for."""
+    split: Split
+    samples: int
+    records_sha256: str | None
+    """Of the file that holds the split; None where there is none."""
+    images_sha256: str
+    """Over the SHA-256 of each picture that is shown, in the order of their names."""
+    problems: str | None
+    """Lines that could not become samples, in words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationData:
+    samples: tuple[Sample, ...]
+    train: tuple[Sample, ...]
+    shared: frozenset[str]
+    """Ids of samples whose picture is byte for byte one of train's."""
+    files: tuple[DataFile, ...]
+
+    @classmethod
+    def read(
+        cls,
+        root: Path,
+        datasets: Sequence[str],
+        *,
+        split: Split = "test",
+        limit: int | None = None,
+        seed: int = 0,
+        pictures: Path | None = None,
+    ) -> Self:
+        """`datasets` are folders or files below `root` in any form that `read_dataset` knows (`pictures` is its).
+
+        At most `limit` samples of each are kept, drawn by `seed`. Raises DatasetError for what cannot be read,
+        DataError when no sample is in the split or a picture is missing.
+        """
+        samples: list[Sample] = []
+        train: list[Sample] = []
+        files: list[DataFile] = []
+        digests = ImageDigests()
+        for name in dict.fromkeys(datasets):
+            found = detect(root / name)
+            result = read_dataset(root / name, split=split, pictures=pictures)
+            drawn = _drawn(result.samples, limit=limit, seed=seed)
+            source = found.files.get(split)
+            files.append(
+                DataFile(
+                    dataset=name,
+                    split=split,
+                    samples=len(drawn),
+                    records_sha256=None if source is None else _sha256(source),
+                    images_sha256=_images_sha256(drawn, digests=digests),
+                    problems=result.summary() if result.bad else None,
+                )
+            )
+            samples += drawn
+            # A file that does not say its split would give its own samples back as train.
+            if found.knows_splits:
+                train += read_dataset(root / name, split="train", pictures=pictures).samples
+        if not samples:
+            raise DataError(f"none of the datasets has a {split} split")
+        # Samples of the train split share their images with themselves, which says nothing.
+        leaked = [] if split == "train" else shared_images(train, test=samples)
+        return cls(
+            samples=tuple(samples),
+            train=tuple(train),
+            shared=frozenset(sample.id for sample in leaked),
+            files=tuple(files),
+        )
+
+
+def _drawn(samples: tuple[Sample, ...], *, limit: int | None, seed: int) -> list[Sample]:
+    """The first lines of a file are often one class or one patient: the part is drawn, and kept in file order."""
+    if limit is None or limit >= len(samples):
+        return list(samples)
+    places = sorted(random.Random(seed).sample(range(len(samples)), limit))
+    return [samples[place] for place in places]
+
+
+def _images_sha256(samples: Sequence[Sample], *, digests: ImageDigests) -> str:
+    whole = hashlib.sha256()
+    for image in sorted({sample.image for sample in samples}):
+        whole.update(bytes.fromhex(digests.of_bytes(image)))
+    return whole.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,73 @@
+"""From data and a predictor to a report: the one way in which a checkpoint is evaluated, by command or by a run."""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from medmoe.model.calibration import Calibration, Map
+from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.evaluation_data import EvaluationData
+from medmoe.training.evaluation.prediction import Predict, Prediction
+from medmoe.training.evaluation.report import Report, build_report
+from medmoe.training.evaluation.scores import Scorer
+
+_GREY = (128, 128, 128)
+_SIDE = 256
+
+
+def evaluate_predictor(
+    data: EvaluationData,
+    predict: Predict,
+    *,
+    blank_images: bool = False,
+    calibration: Calibration | None = None,
+    scorer: Scorer | None = None,
+) -> Report:
+    """Answer `data` and score it. Raises what `predict` raises, and DataError as `build_report` does.
+
+    `blank_images` asks everything once more about a mid-grey square, as a baseline: what the questions (and the labels
+    offered) give away. `calibration` replaces the model's probabilities by calibrated ones; answers stay.
+    """
+    predictions = _by_id(predict(data.samples))
+    if calibration is not None:
+        predictions = {id_: calibrated(prediction, calibration) for id_, prediction in predictions.items()}
+    return build_report(
+        data.samples,
+        predictions=predictions,
+        without_image=_without_image(data.samples, predict) if blank_images else None,
+        train=data.train,
+        shared=data.shared,
+        scorer=scorer,
+    )
+
+
+def calibrated(prediction: Prediction, calibration: Calibration) -> Prediction:
+    """With calibrated probabilities where the calibration has a map for this kind."""
+    found = calibration.answers if prediction.probabilities is None else calibration.classification
+    return prediction if found is None else mapped(prediction, found.map)
+
+
+def mapped(prediction: Prediction, map_: Map) -> Prediction:
+    """With its probabilities through `map_`; the text is never changed."""
+    if prediction.probabilities is not None:
+        labels, shares = zip(*prediction.probabilities.items(), strict=True)
+        found = dict(zip(labels, map_.labels(shares), strict=True))
+        return replace(prediction, probabilities=found, confidence=found[prediction.text])
+    if prediction.confidence is not None:
+        return replace(prediction, confidence=map_.single(prediction.confidence))
+    return prediction
+
+
+def _without_image(samples: Sequence[Sample], predict: Predict) -> dict[str, Prediction]:
+    with tempfile.TemporaryDirectory() as directory:
+        # One square for all: even a picture's shape can give its modality away.
+        blank = Path(directory) / "blank.png"
+        Image.new("RGB", (_SIDE, _SIDE), _GREY).save(blank)
+        return _by_id(predict([replace(sample, image=blank) for sample in samples]))
+
+
+def _by_id(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
+    return {prediction.id: prediction for prediction in predictions}

@@ -1,0 +1,46 @@
+"""What a model said about one sample, wherever it ran: the meeting point of predictors and metrics."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from medmoe.training.data.sample import Sample
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptRouting:
+    """Where one prompt's tokens went, image and words alike, answer tokens not."""
+
+    expert_domains: tuple[str, ...]
+    """Name of each expert; empty where the checkpoint knows none."""
+    layers: Mapping[int, tuple[int, ...]]
+    """For each MoE layer: tokens by expert."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """An answer's text, or the likeliest label, and how sure the model was."""
+
+    id: str
+    text: str
+    confidence: float | None = None
+    """Probability of exactly this answer (end-of-sequence included, unless it was cut), or of this label."""
+    probabilities: Mapping[str, float] | None = None
+    """Of every label offered; they sum to 1. None for questions."""
+    cut: bool = False
+    """The answer had no end within the permitted tokens."""
+    routing: PromptRouting | None = None
+
+
+Predict = Callable[[Sequence[Sample]], Iterable[Prediction]]
+"""One prediction for each sample, in any order."""
+
+
+def of_labels(id_: str, log_likelihoods: Mapping[str, float], *, routing: PromptRouting | None) -> Prediction:
+    """The likeliest label; natural logarithms in, shares of the label set out. The first of equals wins."""
+    highest = max(log_likelihoods.values())
+    weights = {label: math.exp(value - highest) for label, value in log_likelihoods.items()}
+    total = math.fsum(weights.values())
+    shares = {label: weight / total for label, weight in weights.items()}
+    best = max(shares, key=lambda label: shares[label])
+    return Prediction(id=id_, text=best, confidence=shares[best], probabilities=shares, routing=routing)

@@ -1,0 +1,90 @@
+"""What a reader needs to repeat an evaluation: command, code, checkpoint, data."""
+
+import hashlib
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE
+from medmoe.model.errors import CheckpointError
+from medmoe.training.evaluation.evaluation_data import EvaluationData
+
+_MODULE = "medmoe.training.evaluation"
+_PACKAGES = ("medmoe", "torch", "transformers")
+
+
+def checkpoint_identity(directory: Path) -> dict[str, str | None]:
+    """SHA-256 of the files that decide what a checkpoint answers; None for an adapter that is not there.
+
+    Raises CheckpointError when config.json or the weights cannot be read.
+    """
+    adapter = directory / ADAPTER_WEIGHTS_FILE
+    return {
+        "config_sha256": _sha256(directory / CONFIG_FILE),
+        "weights_sha256": _sha256(directory / WEIGHTS_FILE),
+        "adapter_sha256": _sha256(adapter) if adapter.exists() else None,
+    }
+
+
+def provenance(*, answered_by: dict[str, Any], data: EvaluationData, settings: dict[str, Any]) -> dict[str, Any]:
+    """All of it, as JSON values."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": _command(),
+        "commit": commit(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "answered_by": answered_by,
+        "data": [asdict(file) for file in data.files],
+        "settings": settings,
+    }
+
+
+def commit() -> str | None:
+    """The commit that this code was checked out from, with `-dirty` when it was changed since; None when installed."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    here = Path(__file__).resolve()
+    arguments = [git, "--no-optional-locks", "-C", str(here.parent)]
+    try:
+        # An environment may lie inside somebody else's repository, whose commit says nothing about this code.
+        subprocess.run([*arguments, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)  # noqa: S603
+        found = subprocess.run(  # noqa: S603
+            [*arguments, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip() or None
+
+
+def _command() -> str:
+    """As it was typed, without the place where Python or the script lies."""
+    program = Path(sys.argv[0])
+    typed = ["python", "-m", _MODULE] if program.name == "__main__.py" else [program.name]
+    return shlex.join([*typed, *sys.argv[1:]])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
