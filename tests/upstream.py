@@ -48,6 +48,9 @@ class Variant:
     residual: str = "none"
     tower: str = "clip"
     dtype: torch.dtype = torch.float32
+    hidden: int = HIDDEN
+    intermediate: int = INTERMEDIATE
+    context: int = 256
 
     @property
     def moe_layers(self) -> list[int]:
@@ -61,11 +64,11 @@ def text_config(variant: Variant) -> Any:
     """transformers' configuration of the dense decoder."""
     fields: dict[str, Any] = {
         "vocab_size": ROWS,
-        "hidden_size": HIDDEN,
-        "intermediate_size": INTERMEDIATE,
+        "hidden_size": variant.hidden,
+        "intermediate_size": variant.intermediate,
         "num_hidden_layers": LAYERS,
         "num_attention_heads": HEADS,
-        "max_position_embeddings": 256,
+        "max_position_embeddings": variant.context,
         "tie_word_embeddings": False,
         "bos_token_id": None,
         "eos_token_id": None,
@@ -92,7 +95,7 @@ def decoder(variant: Variant) -> Any:
     config = text_config(variant)
     if variant.backbone == "phi":
         model = PhiForCausalLM(config)
-        model.lm_head = nn.Linear(HIDDEN, ROWS, bias=False)
+        model.lm_head = nn.Linear(variant.hidden, ROWS, bias=False)
         return model
     return StableLmForCausalLM(config) if variant.backbone == "stablelm" else LlamaForCausalLM(config)
 
@@ -121,7 +124,7 @@ def upstream_tensors(variant: Variant, *, seed: int = 0) -> dict[str, torch.Tens
         mlp = f"model.layers.{layer}.mlp."
         ffn = {name.removeprefix(mlp): tensors.pop(name) for name in list(tensors) if name.startswith(mlp)}
         moe = f"{mlp}deepspeed_moe."
-        tensors[f"{moe}gate.wg.weight"] = torch.empty(EXPERTS, HIDDEN)
+        tensors[f"{moe}gate.wg.weight"] = torch.empty(EXPERTS, variant.hidden)
         if variant.family == "med_moe":
             tensors[f"{moe}gate.wg.bias"] = torch.empty(EXPERTS)
         for expert in range(EXPERTS):
@@ -130,12 +133,12 @@ def upstream_tensors(variant: Variant, *, seed: int = 0) -> dict[str, torch.Tens
         if variant.family == "med_moe":
             tensors |= {f"{mlp}meta_moe.{name}": value for name, value in ffn.items()}
         if variant.residual != "none":
-            tensors[f"{mlp}coefficient.weight"] = torch.empty(2, HIDDEN)
+            tensors[f"{mlp}coefficient.weight"] = torch.empty(2, variant.hidden)
             tensors[f"{mlp}coefficient.bias"] = torch.empty(2)
-    tensors["model.mm_projector.image_spatial_proj.0.weight"] = torch.empty(HIDDEN, WIDTH)
-    tensors["model.mm_projector.image_spatial_proj.0.bias"] = torch.empty(HIDDEN)
-    tensors["model.mm_projector.image_spatial_proj.2.weight"] = torch.empty(HIDDEN, HIDDEN)
-    tensors["model.mm_projector.image_spatial_proj.2.bias"] = torch.empty(HIDDEN)
+    tensors["model.mm_projector.image_spatial_proj.0.weight"] = torch.empty(variant.hidden, WIDTH)
+    tensors["model.mm_projector.image_spatial_proj.0.bias"] = torch.empty(variant.hidden)
+    tensors["model.mm_projector.image_spatial_proj.2.weight"] = torch.empty(variant.hidden, variant.hidden)
+    tensors["model.mm_projector.image_spatial_proj.2.bias"] = torch.empty(variant.hidden)
     tensors |= {_TOWER + name: value for name, value in tower(variant).state_dict().items()}
     for name, value in tensors.items():
         if not name.endswith(("norm.weight", "layernorm.weight", "norm1.weight", "norm2.weight")):
@@ -157,12 +160,12 @@ def upstream_config(variant: Variant) -> dict[str, Any]:
         "auto_map": {"AutoConfig": "configuration_phi.PhiConfig"},
         "model_type": prefix + {"llama": "mistral"}.get(variant.backbone, variant.backbone),
         "vocab_size": ROWS,
-        "hidden_size": HIDDEN,
-        "intermediate_size": INTERMEDIATE,
+        "hidden_size": variant.hidden,
+        "intermediate_size": variant.intermediate,
         "num_hidden_layers": LAYERS,
         "num_attention_heads": HEADS,
         "num_key_value_heads": 2 if variant.backbone == "llama" else HEADS,
-        "max_position_embeddings": 256,
+        "max_position_embeddings": variant.context,
         "rope_theta": 10000.0,
         "rope_scaling": None,
         "tie_word_embeddings": False,
@@ -287,7 +290,7 @@ class UpstreamMoE(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         gate = f"{self.prefix}deepspeed_moe.gate.wg."
-        flat = x.reshape(-1, HIDDEN)
+        flat = x.reshape(-1, x.shape[-1])
         p = F.linear(flat, self.tensors[f"{gate}weight"], self.tensors.get(f"{gate}bias")).softmax(-1)
         rows = []
         for token, chances in zip(flat, p, strict=True):

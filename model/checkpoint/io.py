@@ -43,18 +43,30 @@ def load_checkpoint(directory: Path, *, dtype: torch.dtype = torch.float32) -> M
     """
     config = MedMoEConfig.from_directory(directory)
     path = directory / WEIGHTS_FILE
+    # Before anything is allocated: a config.json that promises more than the file holds costs nothing.
+    check_weights(directory, config)
+    model = MedMoE(config)
     try:
-        with safe_open(path, framework="pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
-            # Before anything is allocated: a config.json that promises more than the file holds costs nothing.
-            compare_tensors(found, expected_tensors(config), source=str(path))
-            model = MedMoE(config)
-            with torch.no_grad():
-                for name, parameter in model_tensors(model).items():
-                    parameter.copy_(_finite(file.get_tensor(name), name=name))
+        with safe_open(path, framework="pt") as file, torch.no_grad():
+            for name, parameter in model_tensors(model).items():
+                parameter.copy_(_finite(file.get_tensor(name), name=name))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors") from error
     return model.to(dtype).eval()
+
+
+def check_weights(directory: Path, config: MedMoEConfig) -> None:
+    """Whether the header of the weights fits `config`; reads no tensor.
+
+    Raises CheckpointError for a file that is missing or damaged, or naming every missing, unknown or misshapen tensor.
+    """
+    path = directory / WEIGHTS_FILE
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors") from error
+    compare_tensors(found, expected_tensors(config), source=str(path))
 
 
 def _finite(tensor: torch.Tensor, *, name: str) -> torch.Tensor:

@@ -5,6 +5,7 @@ arrives as token ids, so nothing here reads or writes text.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +20,10 @@ from vllm.multimodal.processing import (
     PromptUpdate,
 )
 
+from medmoe.model.checkpoint.io import check_weights
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.image_processor import ImageProcessor
+from medmoe.model.lora.checkpoint import has_adapter
 
 IMAGE_MARKER = "<image>"
 
@@ -38,7 +41,18 @@ class _PixelProcessor:
 
 
 class MedMoEProcessingInfo(BaseProcessingInfo):
-    """Facts about one checkpoint that vLLM's scheduler and profiler ask for."""
+    """Facts about one checkpoint that vLLM's scheduler and profiler ask for.
+
+    vLLM makes one before it starts its other processes, which could only say that they failed: here a checkpoint that
+    does not fit is refused with the reason.
+    """
+
+    def __init__(self, ctx: Any) -> None:
+        """Raises CheckpointError as `check_weights` does."""
+        super().__init__(ctx)
+        directory = Path(ctx.model_config.model)
+        check_weights(directory, self.medmoe)
+        has_adapter(directory)
 
     @property
     def medmoe(self) -> MedMoEConfig:

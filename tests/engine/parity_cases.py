@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from medmoe.model.config import CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.conversion.converter import convert
+from medmoe.model.conversion.options import Options
 from medmoe.model.lora.checkpoint import base_identity, save_adapted
 from tests.tiny import save_tiny_checkpoint
 from tests.tiny_lora import random_tensors, tiny_adapter
+from tests.upstream import EXPERTS, TOWER_OPTIONS, Variant, upstream_tensors, write_upstream
 
 PROMPTS = 8
 MAX_TOKENS = 10
@@ -65,6 +69,13 @@ _LORA = {
         "phi": {},
     },
 }
+# Heads of 32: the smallest that vLLM's attention takes.
+_SIZES: dict[str, Any] = {"hidden": 128, "intermediate": 64, "context": 512}
+_CONVERTED = [
+    Variant(backbone="llama", family="moe_llava", top_k=2, **_SIZES),
+    Variant(backbone="stablelm", family="med_moe", top_k=1, **_SIZES),
+    Variant(backbone="phi", family="med_moe", top_k=2, residual="meta", dtype=torch.bfloat16, **_SIZES),
+]
 _CROPPED = {("phi", "Med-MoE top-2"), ("stablelm", "Med-MoE top-1")}
 
 
@@ -79,6 +90,8 @@ class Case:
     cropped: bool = False
     adapter: Mapping[str, Any] | None = None
     """What tests.tiny_lora.tiny_adapter takes, of a dense model with adapters."""
+    upstream: Variant | None = None
+    """Of a checkpoint in upstream's layout, which is converted."""
 
     @property
     def name(self) -> str:
@@ -89,8 +102,17 @@ class Case:
         return self.name.lower().replace(",", "").replace(" +", "").replace(" ", "-")
 
     @property
+    def experts(self) -> int:
+        return 4 if self.upstream is None else EXPERTS
+
+    @property
     def also(self) -> str:
         """What this row differs in from the plain form, in words."""
+        if self.upstream is not None:
+            of = self.upstream
+            residual = ["residual"] if of.residual != "none" else []
+            dtype = str(of.dtype).removeprefix("torch.")
+            return ", ".join([of.family, f"top-{of.top_k}", *residual, of.tower, dtype])
         shape = self.shape
         words = [str(shape.get("tower", "dinov2")), "crop" if self.cropped else "pad"]
         words += ["image token out of vocabulary"] if shape.get("out_of_vocabulary") else []
@@ -103,6 +125,15 @@ class Case:
 
     def save(self, parent: Path) -> Path:
         """Write the checkpoint below `parent`; returns its directory. The same weights whenever it is called."""
+        if self.upstream is not None:
+            source, target = parent / f"{self.directory}-upstream", parent / self.directory
+            tensors = upstream_tensors(self.upstream)
+            for name, tensor in tensors.items():
+                if name.startswith(("model.layers.", "lm_head")) and tensor.dim() == 2 and ".gate." not in name:
+                    tensor *= _DAMPING
+            write_upstream(source, self.upstream, files="sharded-bin", tensors=tensors)
+            convert(source, target, Options(**TOWER_OPTIONS))
+            return target
         seed = zlib.crc32(self.name.encode())
         plain = parent / f"{self.directory}-base" if self.adapter is not None else parent / self.directory
         save_tiny_checkpoint(plain, seed=seed, model_type=self.backbone, **self.shape)
@@ -144,7 +175,8 @@ def cases() -> list[Case]:
         for backbone in _BACKBONES
         for method, fields in _METHODS.items()
     ]
-    return sorted(plain + adapted, key=lambda case: list(_BACKBONES).index(case.backbone))
+    converted = [Case(backbone=variant.backbone, method="converted", upstream=variant) for variant in _CONVERTED]
+    return sorted(plain + adapted + converted, key=lambda case: list(_BACKBONES).index(case.backbone))
 
 
 def _damp(path: Path) -> None:
