@@ -4,20 +4,28 @@ Those come by entry points of the group `medmoe.commands` and are imported only 
 imports nobody and `medmoe --help` stays quick.
 """
 
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
 from medmoe.model.errors import MedMoEError
+from medmoe.model.printable import MAX_MESSAGE, listed, printable
 
 GROUP = "medmoe.commands"
 FAILED = 1
 USAGE = 2
+DEBUG_VARIABLE = "MEDMOE_DEBUG"
+"""Set to anything, an error that is none of ours shows where it happened."""
+
+_SHOWN = 16
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -33,7 +41,7 @@ def medmoe() -> None:
 @app.command()
 def convert(
     source: Annotated[Path, typer.Argument(help="Upstream checkpoint directory: Med-MoE, MoE-LLaVA or dense LLaVA.")],
-    target: Annotated[Path, typer.Argument(help="Directory to write; must not exist.")],
+    target: Annotated[Path, typer.Argument(help="Directory to write; must be absent or empty.")],
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
         typer.Option(help="Of the weights written; auto is what most of them have. Float32 gates stay float32."),
@@ -48,6 +56,9 @@ def convert(
     vision_tower: Annotated[
         Path | None, typer.Option(help="transformers directory of the CLIP or SigLIP tower, if SOURCE has no tower.")
     ] = None,
+    vision_layers: Annotated[
+        int | None, typer.Option(help="Blocks that a tower of no known name has in all, used or not.")
+    ] = None,
     vision_heads: Annotated[int | None, typer.Option(help="Attention heads of a tower of no known name.")] = None,
     vision_activation: Annotated[
         Literal["gelu", "quick_gelu", "gelu_pytorch_tanh"] | None, typer.Option(help="Of a tower of no known name.")
@@ -56,6 +67,9 @@ def convert(
     vision_image_size: Annotated[int | None, typer.Option(help="Pixels of a SigLIP tower of no known name.")] = None,
     eos_token: Annotated[str | None, typer.Option(help="Instead of the one the tokenizer declares.")] = None,
     pad_token: Annotated[str | None, typer.Option(help="Instead of upstream's for this backbone.")] = None,
+    cut_rows: Annotated[
+        bool, typer.Option("--cut-rows", help="Cut the embedding to the tokenizer even by more than padding explains.")
+    ] = False,
     expert_domain: Annotated[
         list[str] | None, typer.Option(help="What each expert was trained for, in order; repeat it.")
     ] = None,
@@ -75,21 +89,43 @@ def convert(
         top_k=top_k,
         image_mode=image_mode,
         vision_tower=vision_tower,
+        vision_layers=vision_layers,
         vision_heads=vision_heads,
         vision_activation=vision_activation,
         vision_eps=vision_eps,
         vision_image_size=vision_image_size,
         eos_token=eos_token,
         pad_token=pad_token,
+        cut_rows=cut_rows,
         expert_domains=tuple(expert_domain or ()),
         verify=verify,
         overwrite=overwrite,
     )
-    with typer.progressbar(length=1000, label="converting", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+    with (
+        _ended_by_signals(),
+        typer.progressbar(length=1000, label="converting", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar,
+    ):
         report = convert_checkpoint(
             source, target, options, progress=lambda done, total: bar.update(1000 * done // total - bar.pos)
         )
-    typer.echo("\n".join([*report.summary(), f"written to {target}"]))
+    typer.echo("\n".join([*report.summary(), f"written to {printable(str(target), limit=MAX_MESSAGE)}"]))
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """A terminal that hangs up, or a polite kill, ends the command as an error does: what it staged is removed."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    # nohup ignores SIGHUP on purpose.
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @app.command()
@@ -98,28 +134,40 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     digests: Annotated[bool, typer.Option("--digests/--no-digests", help="SHA-256 of every file.")] = True,
 ) -> None:
-    """Say what a checkpoint is: family, experts, parameters, licence. Reads no weights but the gates."""
+    """Say what a checkpoint is: family, experts, parameters, licence. Reads no weights but the gates.
+
+    Exit status 1 also when its tensors or its adapter do not fit config.json.
+    """
     from medmoe.model.inspection import inspect_checkpoint
 
     found = inspect_checkpoint(checkpoint, digests=digests)
     typer.echo(found.to_json() if as_json else "\n".join(_lines(asdict(found))), nl=not as_json)
+    if not found.fits_config:
+        raise typer.Exit(FAILED)
 
 
 def _lines(fields: dict[str, Any], indent: str = "") -> list[str]:
     lines = []
     for name, value in fields.items():
-        label = f"{indent}{name.replace('_', ' ') if '.' not in name else name}"
+        label = f"{indent}{printable(name.replace('_', ' ') if '.' not in name else name)}"
         if isinstance(value, dict):
             lines += [label, *_lines(value, indent + "  ")] if value else []
         elif isinstance(value, tuple):
-            lines.append(f"{label}: {', '.join(map(str, value)) or 'none'}")
+            lines.append(f"{label}: {_items(value)}")
         elif value is None:
             lines.append(f"{label}: none")
         elif isinstance(value, bool):
             lines.append(f"{label}: {'yes' if value else 'no'}")
         else:
-            lines.append(f"{label}: {f'{value:,}' if isinstance(value, int) else value}")
+            lines.append(f"{label}: {f'{value:,}' if isinstance(value, int) else printable(str(value))}")
     return lines
+
+
+def _items(values: tuple[Any, ...]) -> str:
+    """Numbers are the checkpoint's layers, of which there are never too many; words are somebody's."""
+    if all(isinstance(value, int) for value in values):
+        return ", ".join(map(str, values)) or "none"
+    return listed(list(map(str, values)), shown=_SHOWN) or "none"
 
 
 def _delegate(point: EntryPoint) -> Callable[[typer.Context], None]:
@@ -155,12 +203,23 @@ _add_commands_of_other_rooms()
 
 
 def main() -> None:
-    """Run the program. An error of ours is one line on standard error and exit status 1."""
+    """Run the program. An error is one line on standard error and exit status 1, whoever raised it."""
     try:
         app(prog_name="medmoe")
     except MedMoEError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(FAILED)
+        _fail(str(error))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the Rust libraries' panics are no Exceptions
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        reason = f"{type(error).__name__} {error}".rstrip()
+        _fail(f"internal error, please report it ({DEBUG_VARIABLE}=1 shows where it happened): {reason}")
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(printable(f"error: {message}", limit=MAX_MESSAGE), err=True)
+    sys.exit(FAILED)
 
 
 if __name__ == "__main__":

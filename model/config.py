@@ -9,7 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from medmoe.model.errors import ConfigError
+from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.small_file import read_small_file
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -242,9 +243,11 @@ class MedMoEConfig(_Section):
         """Read `directory/config.json`. Raises ConfigError when it is missing or malformed."""
         path = directory / CONFIG_FILE
         try:
-            return cls.from_json(path.read_bytes())
+            return cls.from_json(read_small_file(path))
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from error
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2) + "\n"

@@ -16,8 +16,11 @@ from safetensors import SafetensorError, safe_open
 
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.fit import Shapes, problems_of_adapter, problems_of_weights
 from medmoe.model.licence import stated_licence
 from medmoe.model.lora.adapter_config import AdapterConfig
+from medmoe.model.printable import printable
+from medmoe.model.small_file import read_small_file
 
 PARTS = ("vision_tower", "projector", "language_model")
 
@@ -82,10 +85,13 @@ class Inspection:
     """How many tensors of each dtype."""
     bytes: int
     licence: str
+    fits_config: bool
+    """Whether the tensors, and the adapter's, are those that the configuration promises; see `problems`."""
+    problems: tuple[str, ...]
     sha256: dict[str, str]
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 def count_parameters(config: MedMoEConfig, sizes: Mapping[str, int]) -> ParameterCount:
@@ -115,7 +121,14 @@ def inspect_checkpoint(directory: Path, *, digests: bool = True) -> Inspection:
     header = _header(directory / WEIGHTS_FILE)
     sizes = {name: math.prod(entry["shape"]) for name, entry in header.items()}
     text, vision = config.text_config, config.vision_config
-    adapter = _adapter(directory)
+    sha256 = _digests(directory) if digests else {}
+    problems = problems_of_weights(config, _shapes(header))
+    adapter = None
+    if (directory / ADAPTER_CONFIG_FILE).exists() or (directory / ADAPTER_WEIGHTS_FILE).exists():
+        adapter_config = AdapterConfig.from_directory(directory)
+        tensors = _shapes(_header(directory / ADAPTER_WEIGHTS_FILE))
+        adapter = _adapter(adapter_config, tensors)
+        problems += problems_of_adapter(adapter_config, config, tensors, weights_sha256=sha256.get(WEIGHTS_FILE))
     return Inspection(
         name=config.name,
         family=_family(config, adapter),
@@ -128,9 +141,11 @@ def inspect_checkpoint(directory: Path, *, digests: bool = True) -> Inspection:
         adapter=adapter,
         parameters=count_parameters(config, sizes),
         tensors=dict(sorted(Counter(entry["dtype"] for entry in header.values()).items())),
-        bytes=sum(file.stat().st_size for file in directory.iterdir() if file.is_file()),
+        bytes=sum(file.stat().st_size for file in _files(directory)),
         licence=stated_licence(directory),
-        sha256=_digests(directory) if digests else {},
+        fits_config=not problems,
+        problems=tuple(problems),
+        sha256=sha256,
     )
 
 
@@ -155,13 +170,9 @@ def _experts(config: MedMoEConfig, *, gates: str) -> Experts:
     )
 
 
-def _adapter(directory: Path) -> Adapter | None:
-    if not (directory / ADAPTER_CONFIG_FILE).exists() and not (directory / ADAPTER_WEIGHTS_FILE).exists():
-        return None
-    config = AdapterConfig.from_directory(directory)
-    header = _header(directory / ADAPTER_WEIGHTS_FILE)
+def _adapter(config: AdapterConfig, shapes: Shapes) -> Adapter:
     return Adapter(
-        parameters=sum(math.prod(entry["shape"]) for entry in header.values()),
+        parameters=sum(map(math.prod, shapes.values())),
         target_modules=tuple(config.target_modules),
         experts_per_layer=tuple(layer.n_experts for layer in config.layers),
         ranks_per_layer=tuple(layer.total_rank for layer in config.layers),
@@ -178,27 +189,35 @@ def _expert(sizes: Mapping[str, int], layer: int) -> int:
 
 def _refuse_upstream(directory: Path) -> None:
     try:
-        model_type = json.loads((directory / CONFIG_FILE).read_bytes()).get("model_type")
-    except (OSError, ValueError, RecursionError, AttributeError):
+        model_type = json.loads(read_small_file(directory / CONFIG_FILE)).get("model_type")
+    except (OSError, ValueError, RecursionError, AttributeError, CheckpointError):
         return
     if isinstance(model_type, str) and "llava" in model_type:
-        raise ConfigError(f"{directory} is an upstream checkpoint ({model_type!r}): convert it with `medmoe convert`")
+        raise ConfigError(
+            f"{directory} is an upstream checkpoint ({printable(repr(model_type))}): convert it with `medmoe convert`"
+        )
 
 
 def _header(path: Path) -> dict[str, dict[str, Any]]:
     """Dtype, shape and place of every tensor. The safetensors library checks the file first."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} cannot be read: it is missing or no regular file")
     try:
         with safe_open(path, framework="np"), path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors") from error
+        raise CheckpointError(f"{path} cannot be read as safetensors: {printable(str(error))}") from error
     header.pop("__metadata__", None)
     return dict(header)
 
 
+def _shapes(header: dict[str, dict[str, Any]]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(entry["shape"]) for name, entry in header.items()}
+
+
 def _gates(path: Path, header: dict[str, dict[str, Any]]) -> str:
     """Whether the gates of all layers hold the same bytes, as Med-MoE's frozen router does."""
-    gates: dict[str, dict[str, bytes]] = {}
+    gates: dict[str, dict[str, str]] = {}
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
         for name in sorted(header):
@@ -206,15 +225,24 @@ def _gates(path: Path, header: dict[str, dict[str, Any]]) -> str:
             if found:
                 begin, end = header[name]["data_offsets"]
                 file.seek(start + begin)
-                gates.setdefault(layer, {})[part] = file.read(end - begin)
+                gates.setdefault(layer, {})[part] = hashlib.sha256(file.read(end - begin)).hexdigest()
     different = {tuple(sorted(parts.items())) for parts in gates.values()}
     return "one for all layers" if len(different) == 1 else f"{len(different)} different in {len(gates)} layers"
 
 
 def _digests(directory: Path) -> dict[str, str]:
     digests = {}
-    for path in sorted(directory.iterdir()):
-        if path.is_file():
+    for path in _files(directory):
+        try:
             with path.open("rb") as file:
                 digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     return digests
+
+
+def _files(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if path.is_file())
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be read: {error.strerror}") from error

@@ -3,19 +3,21 @@
 import re
 from pathlib import Path
 
+from medmoe.model.errors import CheckpointError
+from medmoe.model.small_file import read_small_file
+
 CARD_FILE = "README.md"
 UNKNOWN_LICENCE = "unknown: ask the author"
+MAX_LICENCE_BYTES = 2**20
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---", re.DOTALL)
 _STATED = re.compile(r"^licen[cs]e:[ \t]*[\"']?([A-Za-z0-9][A-Za-z0-9 .:+_-]{0,63}?)[\"']?[ \t]*$", re.MULTILINE)
-_MAX_BYTES = 2**20
 
 
 def stated_licence(directory: Path) -> str:
     """What the front matter of README.md says, else that a LICENSE file is there, else that nobody said."""
     try:
-        with (directory / CARD_FILE).open("rb") as card:
-            text = card.read(_MAX_BYTES).decode(errors="replace")
-    except OSError:
+        text = read_small_file(directory / CARD_FILE, limit=MAX_LICENCE_BYTES).decode(errors="replace")
+    except (OSError, CheckpointError):  # a card that cannot be read states nothing
         text = ""
     front = _FRONT_MATTER.match(text)
     if front and (licence := _STATED.search(front[1])):
@@ -27,4 +29,4 @@ def stated_licence(directory: Path) -> str:
 def licence_file(directory: Path) -> Path | None:
     """The directory's licence text, if there is one of a reasonable size."""
     files = (directory / name for name in ("LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE"))
-    return next((file for file in files if file.is_file() and file.stat().st_size <= _MAX_BYTES), None)
+    return next((file for file in files if file.is_file() and file.stat().st_size <= MAX_LICENCE_BYTES), None)

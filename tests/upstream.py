@@ -29,7 +29,12 @@ from transformers import (
 
 HIDDEN, INTERMEDIATE, HEADS, LAYERS, ROWS, EXPERTS = 32, 48, 4, 4, 512, 3
 WIDTH, TOWER_BLOCKS = 16, 3
-TOWER_OPTIONS: dict[str, Any] = {"vision_heads": 2, "vision_activation": "quick_gelu", "vision_eps": 1e-5}
+TOWER_OPTIONS: dict[str, Any] = {
+    "vision_layers": TOWER_BLOCKS,
+    "vision_heads": 2,
+    "vision_activation": "quick_gelu",
+    "vision_eps": 1e-5,
+}
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."

@@ -4,7 +4,7 @@ Only safetensors: nothing here can execute what it reads.
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -17,15 +17,17 @@ from medmoe.model.errors import CheckpointError
 from medmoe.model.medmoe import MedMoE
 
 _SHOWN = 5
+_DTYPES = ("F32", "F16", "BF16", "F64")
 
 
-def save_checkpoint(model: MedMoE, directory: Path, *, tokenizer_files: Iterable[Path]) -> None:
+def save_checkpoint(model: MedMoE, directory: Path, *, tokenizer_files: Iterable[Path], replace: bool = False) -> None:
     """Write the directory whole or not at all: everything goes to a sibling first, which then takes its place.
 
-    Weights are stored in `config.dtype`. Raises CheckpointError for weights that are not finite.
+    Weights are stored in `config.dtype`. Raises CheckpointError for weights that are not finite, or when the directory
+    holds something already; with `replace`, only when that is not an older checkpoint alone.
     """
     config = model.config
-    with staged_directory(directory) as staging:
+    with staged_directory(directory, replace=replace) as staging:
         dtype = getattr(torch, config.dtype)
         tensors = {name: value.to(dtype).contiguous().cpu() for name, value in model_tensors(model).items()}
         if bad := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
@@ -49,7 +51,9 @@ def load_checkpoint(directory: Path, *, dtype: torch.dtype = torch.float32) -> M
     try:
         with safe_open(path, framework="pt") as file, torch.no_grad():
             for name, parameter in model_tensors(model).items():
-                parameter.copy_(_finite(file.get_tensor(name), name=name))
+                parameter.copy_(file.get_tensor(name))
+                if not torch.isfinite(parameter).all():
+                    raise CheckpointError(f"{path}: {name} holds values that are not finite in float32")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors") from error
     return model.to(dtype).eval()
@@ -63,16 +67,19 @@ def check_weights(directory: Path, config: MedMoEConfig) -> None:
     path = directory / WEIGHTS_FILE
     try:
         with safe_open(path, framework="pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            found = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            kinds = {name: part.get_dtype() for name, part in slices.items()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors") from error
-    compare_tensors(found, expected_tensors(config), source=str(path))
-
-
-def _finite(tensor: torch.Tensor, *, name: str) -> torch.Tensor:
-    if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-        raise CheckpointError(f"{name} holds values that are not finite numbers")
-    return tensor
+    text = config.text_config
+    # One tensor at least for each: cheaper to say than to build what a hostile config.json promises.
+    least = text.num_hidden_layers + len(text.moe_layers) * text.num_experts + config.vision_config.num_hidden_layers
+    if len(found) < least:
+        raise CheckpointError(f"{path} holds {len(found)} tensors; the layers of config.json alone need {least}")
+    compare_tensors(found, expected_shapes(config), source=str(path))
+    if wrong := sorted(name for name, kind in kinds.items() if kind not in _DTYPES):
+        raise CheckpointError(f"{path}: not stored as 16 or 32 bit floating point numbers: {_list(wrong)}")
 
 
 def model_tensors(model: MedMoE) -> dict[str, torch.Tensor]:
@@ -83,28 +90,38 @@ def model_tensors(model: MedMoE) -> dict[str, torch.Tensor]:
     return dict(tensors)
 
 
+def expected_shapes(config: MedMoEConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor a checkpoint of `config` must hold."""
+    return {name: tuple(tensor.shape) for name, tensor in expected_tensors(config).items()}
+
+
 def expected_tensors(config: MedMoEConfig) -> dict[str, torch.Tensor]:
     """Name and shape of every tensor a checkpoint of `config` must hold, as tensors without storage."""
     with torch.device("meta"):
         return model_tensors(MedMoE(config))
 
 
-def compare_tensors(found: dict[str, tuple[int, ...]], wanted: dict[str, torch.Tensor], *, source: str) -> None:
-    """Raises CheckpointError naming every tensor of `source` that is missing, unknown or misshapen."""
+def compare_tensors(
+    found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], *, source: str, fits: str = CONFIG_FILE
+) -> None:
+    """Names and shapes of `source` against what the file `fits` asks for.
+
+    Raises CheckpointError naming every tensor that is missing, unknown or misshapen.
+    """
     problems = []
     if missing := sorted(wanted.keys() - found.keys()):
         problems.append(f"missing: {_list(missing)}")
     if unknown := sorted(found.keys() - wanted.keys()):
         problems.append(f"unknown: {_list(unknown)}")
     misshapen = [
-        f"{name} is {found[name]}, expected {tuple(wanted[name].shape)}"
+        f"{name} is {found[name]}, expected {wanted[name]}"
         for name in sorted(wanted.keys() & found.keys())
-        if found[name] != tuple(wanted[name].shape)
+        if found[name] != wanted[name]
     ]
     if misshapen:
         problems.append(f"misshapen: {_list(misshapen)}")
     if problems:
-        raise CheckpointError(f"{source} does not fit config.json; " + "; ".join(problems))
+        raise CheckpointError(f"{source} does not fit {fits}; " + "; ".join(problems))
 
 
 def _list(names: list[str]) -> str:

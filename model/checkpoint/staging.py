@@ -1,5 +1,6 @@
-"""A directory that appears whole or not at all; apart from io.py so that the converter shares it."""
+"""A checkpoint directory that appears whole or not at all, and never in the place of somebody's files."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -7,32 +8,94 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE
+from medmoe.model.errors import CheckpointError
+from medmoe.model.small_file import read_small_file
+
+_OURS = {
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_WEIGHTS_FILE,
+    *("tokenizer.json", "tokenizer_config.json", "calibration.json", "routing_reference.json", "conversion.json"),
+    *("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE"),
+}
+"""What a checkpoint directory holds; whatever else lies in one is its owner's and is not thrown away."""
+
 
 @contextmanager
-def staged_directory(directory: Path) -> Iterator[Path]:
+def staged_directory(directory: Path, *, replace: bool) -> Iterator[Path]:
     """Yield an empty sibling of `directory` to fill; on success it takes `directory`'s place, on failure it vanishes.
 
-    What stood there before is removed only after the new one is in place.
+    Raises CheckpointError as `check_replaceable` does, before and after the filling, and when writing fails. What is
+    replaced is removed only after the new one is in place, and comes back when that fails.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    place = directory.resolve()
+    check_replaceable(directory, replace=replace)
+    staging: Path | None = None
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # Short, whatever the directory's own name is.
+        staging = Path(tempfile.mkdtemp(prefix=".medmoe.", dir=place.parent))
         yield staging
         # Temporary files are private; a checkpoint is read by whichever user serves it.
         staging.chmod(0o755)
         for path in staging.iterdir():
             path.chmod(0o644)
-        _swap(staging, directory)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+        check_replaceable(directory, replace=replace)
+        _take_place(staging, place)
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be written: {error.strerror or error}") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
-def _swap(staging: Path, directory: Path) -> None:
-    if directory.exists():
-        retired = Path(tempfile.mkdtemp(prefix=f".{directory.name}.old.", dir=directory.parent))
-        os.replace(directory, retired / directory.name)
-        os.replace(staging, directory)
-        shutil.rmtree(retired)
-    else:
-        os.replace(staging, directory)
+def check_replaceable(directory: Path, *, replace: bool) -> None:
+    """Raises CheckpointError unless `directory` is absent, empty, or, with `replace`, a checkpoint and nothing else."""
+    if os.path.lexists(directory) and not directory.exists():
+        raise CheckpointError(f"{directory} is a link that leads nowhere: remove it or choose another directory")
+    try:
+        entries = sorted(directory.iterdir()) if directory.exists() else []
+    except NotADirectoryError as error:
+        raise CheckpointError(f"{directory} is a file: choose another directory") from error
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be read: {error.strerror}") from error
+    if directory.exists() and os.path.ismount(directory):
+        raise CheckpointError(f"{directory} is a mount point, which cannot be replaced: choose a directory below it")
+    if not entries:
+        return
+    if not replace:
+        raise CheckpointError(f"{directory} exists and is not empty: choose another directory, or ask to replace it")
+    foreign = [entry.name for entry in entries if entry.name not in _OURS or not entry.is_file()]
+    if foreign:
+        raise CheckpointError(f"{directory} holds {foreign[0]!r}, which is no part of a checkpoint: move it away first")
+    if not _is_checkpoint(directory):
+        raise CheckpointError(f"{directory} holds files, but no checkpoint of this project: it is not replaced")
+
+
+def _is_checkpoint(directory: Path) -> bool:
+    try:
+        config = json.loads(read_small_file(directory / CONFIG_FILE))
+    except (OSError, ValueError, RecursionError, CheckpointError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == "medmoe"
+
+
+def _take_place(staging: Path, place: Path) -> None:
+    if not place.exists() or not any(place.iterdir()):
+        # Fails by itself when something has appeared there meanwhile.
+        staging.rename(place)
+        return
+    retired = Path(tempfile.mkdtemp(prefix=".medmoe.old.", dir=place.parent))
+    kept = retired / "checkpoint"
+    try:
+        place.rename(kept)
+        try:
+            staging.rename(place)
+        except BaseException:
+            kept.rename(place)
+            raise
+    finally:
+        if place.exists():
+            shutil.rmtree(retired, ignore_errors=True)

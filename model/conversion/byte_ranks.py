@@ -11,9 +11,9 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from medmoe.model.errors import CheckpointError
+from medmoe.model.small_file import read_small_file
 
 RANKS_FILE = "arcade100k.tiktoken"
-_MAX_BYTES = 64 * 2**20
 _PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -54,9 +54,7 @@ def read_arcade(path: Path) -> Tokenizer:
 
 def _read_ranks(path: Path) -> dict[bytes, int]:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise CheckpointError(f"{path} is too large to be a tokenizer")
-        pairs = [line.split() for line in path.read_bytes().splitlines() if line]
+        pairs = [line.split() for line in read_small_file(path).splitlines() if line]
         ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
     except (OSError, ValueError, binascii.Error) as error:
         raise CheckpointError(f"{path} is not a file of base64 tokens and ranks") from error

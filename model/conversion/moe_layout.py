@@ -4,16 +4,18 @@ The folder's name never counts, and where keys and config.json disagree neither 
 checkpoints, with and without residual, were trained under the same names.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from medmoe.model.conversion.tensor_source import listed
-from medmoe.model.conversion.upstream_config import UpstreamConfig
-from medmoe.model.conversion.upstream_names import RESIDUAL_COPY, indices
+from medmoe.model.conversion.report import Report
+from medmoe.model.conversion.upstream_config import MAX_LAYERS, UpstreamConfig
+from medmoe.model.conversion.upstream_names import NUMBER, RESIDUAL_COPY, indices
 from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.printable import listed
 
 Family = Literal["med_moe", "moe_llava", "dense"]
-_LAYER = r"model\.layers\.(\d+)\."
+_LAYER = rf"model\.layers\.{NUMBER}\."
 _GATE = "model.layers.{}.mlp.deepspeed_moe.gate.wg.weight"
 _MODES = {
     "sparse": lambda layers: range(0, layers, 2),
@@ -21,6 +23,10 @@ _MODES = {
     "first_half": lambda layers: range(layers // 2),
     "second_half": lambda layers: range(layers // 2, layers),
 }
+
+
+_CUSTOM = "custom"
+_SHOWN = 64
 
 
 @dataclass(frozen=True)
@@ -47,19 +53,24 @@ class MoELayout:
         }
 
 
-def moe_layout(shapes: dict[str, tuple[int, ...]], config: UpstreamConfig, *, top_k: int | None) -> MoELayout:
+def moe_layout(
+    shapes: dict[str, tuple[int, ...]], config: UpstreamConfig, report: Report, *, top_k: int | None
+) -> MoELayout:
     """Raises ConfigError when config.json and the keys disagree, or when neither says what must be known.
 
     `top_k` is the caller's word, and goes before config.json's.
     """
     moe = config.section("moe")
+    enabled = moe.flag("moe_enable")
     found = tuple(indices(shapes, _LAYER + r"mlp\.deepspeed_moe\."))
     if not found:
         stray = [name for name in shapes if ".meta_moe." in name or ".mlp.coefficient." in name]
-        if stray or moe.flag("moe_enable"):
+        if stray or enabled:
             raise ConfigError("config.json or stray tensors speak of experts, but no deepspeed_moe tensor is there")
         return MoELayout()
-    _check_layers(found, moe, layers=config.size("num_hidden_layers"))
+    if "moe_enable" in moe and not enabled:
+        raise ConfigError(f"config.json says moe_enable false, but the tensors hold experts in layers {_shown(found)}")
+    _check_layers(found, moe, report, layers=config.size("num_hidden_layers", most=MAX_LAYERS))
     meta = any(".mlp.meta_moe." in name for name in shapes)
     return MoELayout(
         family="med_moe" if meta else "moe_llava",
@@ -71,15 +82,25 @@ def moe_layout(shapes: dict[str, tuple[int, ...]], config: UpstreamConfig, *, to
     )
 
 
-def _check_layers(found: tuple[int, ...], moe: UpstreamConfig, *, layers: int) -> None:
+def _check_layers(found: tuple[int, ...], moe: UpstreamConfig, report: Report, *, layers: int) -> None:
     said = moe.integers("moe_layers_idx")
     mode = moe.text("moe_mode")
-    if said is None and mode is not None:
-        if mode not in _MODES:
-            raise ConfigError(f"{moe.name}: moe_mode {mode!r} without moe_layers_idx says no layers")
-        said = list(_MODES[mode](layers))
-    if said is not None and sorted(said) != list(found):
-        raise ConfigError(f"config.json puts experts into layers {sorted(said)}, the tensors into {list(found)}")
+    if mode is not None and mode not in (*_MODES, _CUSTOM):
+        raise ConfigError(f"{moe.name}: moe_mode {mode!r} is none of {', '.join((*_MODES, _CUSTOM))}")
+    by_mode = list(_MODES[mode](layers)) if mode is not None and mode != _CUSTOM else None
+    if said is None and mode == _CUSTOM:
+        raise ConfigError(f"{moe.name}: moe_mode {mode!r} without moe_layers_idx says no layers")
+    if (named := by_mode if said is None else said) is not None and sorted(named) != list(found):
+        raise ConfigError(f"config.json puts experts into layers {_shown(named)}, the tensors into {_shown(found)}")
+    if by_mode is not None and by_mode != list(found):
+        # Given layers by number, upstream's trainer leaves the mode at whatever its default was.
+        report.notes.append(f"moe_mode {mode!r} is not what moe_layers_idx and the tensors say, which go before it")
+
+
+def _shown(layers: Iterable[int]) -> str:
+    """Ascending; every layer there can be, but no more."""
+    ascending = sorted(layers)
+    return str(ascending) if len(ascending) <= _SHOWN else f"{str(ascending[:_SHOWN])[:-1]}, …]"
 
 
 def _experts(shapes: dict[str, tuple[int, ...]], moe: UpstreamConfig, *, layers: tuple[int, ...]) -> int:
@@ -88,16 +109,17 @@ def _experts(shapes: dict[str, tuple[int, ...]], moe: UpstreamConfig, *, layers:
         gate = shapes.get(_GATE.format(layer))
         if gate is None:
             raise CheckpointError(f"{_GATE.format(layer)} is missing")
-        pattern = rf"model\.layers\.{layer}\.mlp\.deepspeed_moe\.experts\.deepspeed_experts\.(\d+)\."
+        pattern = rf"model\.layers\.{layer}\.mlp\.deepspeed_moe\.experts\.deepspeed_experts\.{NUMBER}\."
         experts = indices(shapes, pattern)
-        if experts != list(range(gate[0] if gate else -1)):
-            raise CheckpointError(f"layer {layer}: its gate has the shape {gate}, its experts are {experts}")
+        # Lengths first: a gate without elements may claim any number of rows.
+        if len(gate) != 2 or gate[0] != len(experts) or experts != list(range(len(experts))):
+            raise CheckpointError(f"layer {layer}: its gate has the shape {gate}, its experts are {_shown(experts)}")
         counts.add(len(experts))
     said = moe.integers("num_experts")
     if len(counts) > 1:
         raise ConfigError(f"layers have different numbers of experts ({sorted(counts)}), which is not supported")
     if said is not None and set(said) != counts:
-        raise ConfigError(f"config.json says {sorted(set(said))} experts a layer, the tensors hold {min(counts)}")
+        raise ConfigError(f"config.json says {_shown(set(said))} experts a layer, the tensors hold {min(counts)}")
     return min(counts)
 
 

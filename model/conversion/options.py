@@ -17,12 +17,16 @@ class Options:
     image_mode: Literal["pad", "crop"] | None = None
     vision_tower: Path | None = None
     """A transformers CLIP or SigLIP directory: what shapes do not tell, and weights where the checkpoint has none."""
+    vision_layers: int | None = None
+    """Blocks that the whole tower has, used or not: blocks missing at its end show in no shape."""
     vision_heads: int | None = None
     vision_activation: Literal["gelu", "quick_gelu", "gelu_pytorch_tanh"] | None = None
     vision_eps: float | None = None
     vision_image_size: int | None = None
     eos_token: str | None = None
     pad_token: str | None = None
+    cut_rows: bool = False
+    """Cut the embedding to the tokenizer's size even where padding does not explain the difference."""
     expert_domains: tuple[str, ...] = ()
     """What each expert was trained for, in order; upstream recorded it nowhere."""
     verify: bool = False

@@ -3,6 +3,7 @@
 Driven from our side: the configuration says which tensors must exist; whatever upstream has beyond them needs a reason.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -12,13 +13,19 @@ from medmoe.model.checkpoint.io import expected_tensors
 from medmoe.model.checkpoint.tensor_writer import TensorSpec
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.conversion.report import Report
-from medmoe.model.conversion.tensor_source import TensorSource, listed
+from medmoe.model.conversion.tensor_source import TensorSource
 from medmoe.model.conversion.upstream_names import RESIDUAL_COPY, TOWER_PREFIX, reason_to_drop, upstream_name
 from medmoe.model.conversion.weight_file import TensorInfo
 from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.printable import listed
 
+_APART = "vision tower: "
 _GATE = (".mlp.gate.weight", ".mlp.gate.bias")
 _VOCABULARY = ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight")
+
+
+Key = tuple[int, str]
+"""A source tensor: the identity of its source, and its name there. Two sources may share a name."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,10 @@ class Step:
     spec: TensorSpec
     source: TensorSource
     source_name: str
+
+    @property
+    def key(self) -> Key:
+        return id(self.source), self.source_name
 
     @property
     def is_gate(self) -> bool:
@@ -40,6 +51,8 @@ class Tower:
 
     source: TensorSource
     prefix: str
+    apart: bool = False
+    """In files of its own, whose tensors the report tells from the checkpoint's."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -53,7 +66,7 @@ def most_common_dtype(source: TensorSource) -> str:
     counts: Counter[torch.dtype] = Counter()
     for info in source.tensors.values():
         if info.dtype is not None:
-            counts[info.dtype] += torch.Size(info.shape).numel()
+            counts[info.dtype] += math.prod(info.shape)
     if not counts:
         raise CheckpointError("no tensor of the checkpoint holds floating point numbers")
     name = str(counts.most_common(1)[0][0]).removeprefix("torch.")
@@ -87,18 +100,20 @@ def plan_steps(config: MedMoEConfig, source: TensorSource, tower: Tower, report:
     if any(problems.values()):
         text = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
         raise CheckpointError(f"the tensors do not fit config.json; {text}")
-    report.mapped.update({step.source_name: step.spec.name for step in steps})
+    for step in steps:
+        apart = tower.apart and step.source is tower.source
+        report.mapped[_APART + step.source_name if apart else step.source_name] = step.spec.name
     place = {
         (id(where), name): index
         for index, (where, name) in enumerate(
             (where, name) for where in (source, tower.source) for name in where.tensors
         )
     }
-    return sorted(steps, key=lambda step: (-step.spec.dtype.itemsize, place[id(step.source), step.source_name]))
+    return sorted(steps, key=lambda step: (-step.spec.dtype.itemsize, place[step.key]))
 
 
 def account_for_the_rest(
-    config: MedMoEConfig, source: TensorSource, tower: Tower, report: Report, *, video: bool
+    config: MedMoEConfig, source: TensorSource, tower: Tower, steps: list[Step], report: Report, *, video: bool
 ) -> dict[str, str]:
     """Give every tensor that is not converted its reason; returns those that must equal one that is (by name).
 
@@ -107,12 +122,16 @@ def account_for_the_rest(
     copies: dict[str, str] = {}
     unknown = []
     text = config.text_config
-    for name in source.tensors.keys() - report.mapped.keys():
+    used = {step.key for step in steps}
+    mapped = {name for where, name in used if where == id(source)}
+    if tower.apart:
+        _account_for_the_tower(config, tower, {name for where, name in used if where != id(source)}, report)
+    for name in source.tensors.keys() - mapped:
         residual = RESIDUAL_COPY.fullmatch(name)
         twin = f"{residual[1]}.meta_moe.{residual[2]}" if residual else None
         if text.tie_word_embeddings and name == "lm_head.weight":
             copies[name] = "model.embed_tokens.weight"
-        elif twin in report.mapped and text.residual:
+        elif twin in mapped and text.residual:
             copies[name] = str(twin)
         elif reason := reason_to_drop(
             name,
@@ -128,6 +147,21 @@ def account_for_the_rest(
         raise CheckpointError(f"tensors that this build does not know: {listed(sorted(unknown))}")
     report.dropped = dict(sorted(report.dropped.items()))
     return dict(sorted(copies.items()))
+
+
+def _account_for_the_tower(config: MedMoEConfig, tower: Tower, used: set[str], report: Report) -> None:
+    """The files of a tower given apart may hold a whole CLIP: what is not the tower needs no other reason."""
+    for name in tower.source.tensors.keys() - used:
+        reason = reason_to_drop(
+            name,
+            tower_prefix=tower.prefix,
+            tower_blocks=config.vision_config.num_hidden_layers,
+            phi=False,
+            video=True,
+        )
+        if reason is None and name.startswith(tower.prefix):
+            raise CheckpointError(f"the vision tower holds a tensor that this build does not know: {listed([name])}")
+        report.dropped[_APART + name] = reason or "not part of the vision tower"
 
 
 def _fits(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

@@ -3,12 +3,18 @@
 import json
 from dataclasses import asdict, dataclass, field
 
+from medmoe.model.printable import MAX_MESSAGE, printable
+
 REPORT_FILE = "conversion.json"
+_SHOWN = 20
 
 
 @dataclass
 class Report:
-    """Filled as the conversion goes. Keys are upstream's names. No path of the machine comes into it."""
+    """Filled as the conversion goes. No path of the machine comes into it.
+
+    Keys are upstream's names, after "vision tower: " where the tower has files of its own.
+    """
 
     source: dict[str, object] = field(default_factory=dict)
     mapped: dict[str, str] = field(default_factory=dict)
@@ -25,20 +31,28 @@ class Report:
     parameters: dict[str, int] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+    def to_json(self) -> bytes:
+        """UTF-8. Half a surrogate pair, as in a file name that is no UTF-8, becomes JSON's own escape of it."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return text.encode(errors="backslashreplace")
 
     def summary(self) -> list[str]:
-        """Lines for a person: counts, reasons and everything that was not taken as it came."""
+        """Printable lines for a person: counts, reasons and everything that was not taken as it came."""
         lines = [", ".join(f"{name} {value}" for name, value in self.source.items())]
         lines.append(f"{len(self.mapped)} tensors converted, {len(self.tied)} tied, {len(self.dropped)} dropped")
         for reason in dict.fromkeys(self.dropped.values()):
             lines.append(f"  dropped {sum(r == reason for r in self.dropped.values())}: {reason}")
-        lines += [f"  cut {name}: {what}" for name, what in self.cut.items()]
-        lines += [f"  ignored {name}: {why}" for name, why in (self.ignored_fields | self.ignored_files).items()]
-        lines += [f"  note: {note}" for note in self.notes]
+        lines += _some([f"  cut {printable(name)}: {what}" for name, what in self.cut.items()])
+        ignored = self.ignored_fields | self.ignored_files
+        lines += _some([f"  ignored {printable(name)}: {why}" for name, why in ignored.items()])
+        lines += _some([f"  note: {note}" for note in self.notes])
         if self.router:
             lines.append(f"  router: {self.router['text']}")
         total = sum(self.parameters.values())
         parts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in self.parameters.items())
-        return [*lines, f"{total:,} parameters ({parts})"]
+        return [printable(line, limit=MAX_MESSAGE) for line in (*lines, f"{total:,} parameters ({parts})")]
+
+
+def _some(lines: list[str]) -> list[str]:
+    rest = len(lines) - _SHOWN
+    return [*lines[:_SHOWN], *([f"  and {rest} more in {REPORT_FILE}"] if rest > 0 else [])]

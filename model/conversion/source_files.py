@@ -4,15 +4,24 @@ Everything in such a directory was written by somebody else: names in an index a
 """
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medmoe.model.errors import CheckpointError
+from medmoe.model.printable import printable
+from medmoe.model.small_file import MAX_BYTES, read_small_file
 
-MAX_JSON_BYTES = 64 * 2**20
+LFS_POINTER = b"version https://git-lfs"
+"""How a file begins that git left behind in place of a large one."""
+_SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 # Left over from training; the first three are pickles, which nothing here ever opens.
 _NEVER_OPENED = ("training_args.bin", "optimizer.pt", "scheduler.pt", "mm_projector.bin", "trainer_state.json")
+
+
+_DUPLICATE = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
+_UNNAMED = "no index names it; not opened"
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,7 @@ class WeightFiles:
     files: tuple[Path, ...]
     index: dict[str, str] | None = None
     duplicate: "WeightFiles | None" = None
-    """The same weights once more as .bin, which upstream's trainer writes beside the safetensors."""
+    """The same weights once more as .bin, which upstream's trainer writes beside the safetensors; where asked for."""
     ignored: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -30,15 +39,23 @@ class WeightFiles:
         return ", ".join(path.name for path in self.files)
 
 
-def find_weights(directory: Path) -> WeightFiles:
+def find_weights(directory: Path, *, verify: bool = False) -> WeightFiles:
     """Safetensors if there are any, else pytorch .bin; one file, or shards with their index.
 
-    Raises CheckpointError when there are none, when two sets compete, or when the index is not to be trusted.
+    With `verify` the .bin beside safetensors are found too; otherwise nothing of theirs is looked at. Raises
+    CheckpointError when there are none, when two sets compete, or when the index is not to be trusted.
     """
-    if not directory.is_dir():
-        raise CheckpointError(f"{directory} is not a directory")
+    try:
+        if not directory.is_dir():
+            raise CheckpointError(f"{directory} is not a directory")
+        return _choose(directory, verify=verify)
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be read: {error.strerror or error}") from error
+
+
+def _choose(directory: Path, *, verify: bool) -> WeightFiles:
     safe = _find(directory, single="model.safetensors", suffix=".safetensors")
-    pickled = _find(directory, single="pytorch_model.bin", suffix=".bin")
+    pickled = _find(directory, single="pytorch_model.bin", suffix=".bin") if verify or safe is None else None
     chosen = safe or pickled
     if chosen is None:
         raise CheckpointError(
@@ -46,12 +63,12 @@ def find_weights(directory: Path) -> WeightFiles:
         )
     ignored = {name: "left over from training; not opened" for name in _NEVER_OPENED if (directory / name).exists()}
     duplicate = pickled if safe else None
-    if duplicate:
-        ignored |= {path.name: "the same weights as the safetensors, by its name" for path in duplicate.files}
-    used = {path.name for path in (*chosen.files, *(duplicate.files if duplicate else ()))}
+    used = {path.name for path in chosen.files}
     for path in sorted(directory.iterdir()):
-        if path.suffix in (".safetensors", ".bin", ".pt", ".pth") and path.name not in used | ignored.keys():
-            ignored[path.name] = "no index names it; not opened"
+        if path.suffix not in (".safetensors", ".bin", ".pt", ".pth") or path.name in used | ignored.keys():
+            continue
+        same = safe is not None and _DUPLICATE.fullmatch(path.name)
+        ignored[path.name] = "the same weights as the safetensors, by its name" if same else _UNNAMED
     return WeightFiles(chosen.files, chosen.index, duplicate, ignored)
 
 
@@ -60,7 +77,7 @@ def _find(directory: Path, *, single: str, suffix: str) -> WeightFiles | None:
     if index.exists() and (directory / single).exists():
         raise CheckpointError(f"{directory} holds both {single} and {index.name}: remove the one that is not meant")
     if (directory / single).exists():
-        return WeightFiles((contained_file(directory, single, named_by="the directory"),))
+        return WeightFiles((contained_file(directory, single),))
     if index.exists():
         entries = _read_index(index, suffix=suffix)
         files = tuple(contained_file(directory, name, named_by=index.name) for name in sorted(set(entries.values())))
@@ -72,20 +89,24 @@ def _find(directory: Path, *, single: str, suffix: str) -> WeightFiles | None:
 
 
 def _read_index(index: Path, *, suffix: str) -> dict[str, str]:
-    entries = read_json(index).get("weight_map")
+    entries = read_json(index.parent, index.name).get("weight_map")
     if not isinstance(entries, dict) or not entries:
         raise CheckpointError(f"{index} has no weight_map")
     for tensor, file in entries.items():
-        if not isinstance(file, str) or not file.endswith(suffix) or Path(file).name != file or "\\" in file:
-            raise CheckpointError(f"{index} puts {tensor} into {file!r}, which is not the name of a {suffix} file")
+        if not isinstance(file, str) or not file.endswith(suffix) or not _SHARD.fullmatch(file):
+            raise CheckpointError(
+                f"{index} puts {printable(tensor)} into {printable(repr(file))}, which is not the name of a {suffix} "
+                "file"
+            )
     return entries
 
 
-def contained_file(directory: Path, name: str, *, named_by: str) -> Path:
+def contained_file(directory: Path, name: str, *, named_by: str | None = None) -> Path:
     """The regular file `directory/name`. A link may only stay inside, or lead to a hub cache's own blobs."""
     path = directory / name
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing, though {named_by} names it")
+        what = "is no regular file" if path.exists() else "is missing"
+        raise CheckpointError(f"{path} {what}" + (f", though {named_by} names it" if named_by else ""))
     home, real = directory.resolve(), path.resolve()
     blobs = home.parents[1] / "blobs" if home.parent.name == "snapshots" else None
     if real.parent != home and real.parent != blobs:
@@ -93,16 +114,24 @@ def contained_file(directory: Path, name: str, *, named_by: str) -> Path:
     return path
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises CheckpointError when the file is missing, huge, malformed, or not an object."""
+def read_contained(directory: Path, name: str, *, limit: int = MAX_BYTES) -> bytes:
+    """The content of a small file. Raises CheckpointError as `contained_file` does, and when it cannot be read."""
     try:
-        if path.stat().st_size > MAX_JSON_BYTES or (path.exists() and not path.is_file()):
-            raise CheckpointError(f"{path} is too large, or no file")
-        value = json.loads(path.read_bytes())
+        content = read_small_file(contained_file(directory, name), limit=limit)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+        raise CheckpointError(f"{directory / name} cannot be read: {error.strerror}") from error
+    if content.startswith(LFS_POINTER):
+        raise CheckpointError(f"{directory / name} is a git-LFS pointer, not the file: fetch it with `git lfs pull`")
+    return content
+
+
+def read_json(directory: Path, name: str) -> dict[str, Any]:
+    """A JSON object. Raises CheckpointError when the file is missing, huge, malformed, or not an object."""
+    path = directory / name
+    try:
+        value = json.loads(read_contained(directory, name))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON") from error
+        raise CheckpointError(f"{path} is not JSON: {printable(str(error))}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a JSON {type(value).__name__}, not an object")
     return value

@@ -1,36 +1,50 @@
-"""May the target be written: is anything in the way, and is there room?"""
+"""May the target be written: is anything in the way, can its parent be written to, and is there room?
+
+Asked before the first weight is read, which can be an hour before the answer would show by itself.
+"""
 
 import shutil
+import tempfile
 from pathlib import Path
 
-from medmoe.model.config import CONFIG_FILE
+from medmoe.model.checkpoint.staging import check_replaceable
 from medmoe.model.conversion.options import Options
 from medmoe.model.errors import CheckpointError
 
 _SPARE_BYTES = 64 * 2**20
+_NAME_BYTES = 255
 
 
-def check_target(source: Path, target: Path, options: Options) -> None:
-    """Raises CheckpointError when `target` exists and may not be replaced, or when replacing it would lose an input."""
-    place = target.resolve()
-    for needed in filter(None, (source, options.vision_tower)):
-        if needed.resolve().is_relative_to(place):
-            raise CheckpointError(f"{target} is or holds {needed}, which is read: choose another target")
-    if not target.exists():
-        return
-    if not options.overwrite:
-        raise CheckpointError(f"{target} exists: choose another target, or replace it with --overwrite")
-    if not target.is_dir() or (any(target.iterdir()) and not (target / CONFIG_FILE).is_file()):
-        raise CheckpointError(f"{target} is not a checkpoint directory, so that it is not replaced")
+def check_target(source: Path, target: Path, options: Options) -> Path:
+    """Where to write: `target` with its links followed, so that every later question is about the same place.
+
+    Raises CheckpointError when `target` may not be replaced, when replacing it would lose an input, or when nothing
+    can be written where it lies.
+    """
+    try:
+        place = target.resolve()
+        for needed in filter(None, (source, options.vision_tower)):
+            if needed.resolve().is_relative_to(place):
+                raise CheckpointError(f"{target} is or holds {needed}, which is read: choose another target")
+        if not options.overwrite and target.is_dir() and any(target.iterdir()):
+            raise CheckpointError(f"{target} exists: choose another target, or replace it with --overwrite")
+        check_replaceable(target, replace=options.overwrite)
+        if len(place.name.encode(errors="surrogateescape")) > _NAME_BYTES:
+            raise CheckpointError(f"the name of {target} is longer than {_NAME_BYTES} bytes: choose another target")
+        with tempfile.TemporaryDirectory(prefix=".medmoe.", dir=_existing_parent(place)):
+            pass
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{target} cannot be written: {reason}") from error
+    return place
 
 
-def check_space(target: Path, *, nbytes: int) -> None:
-    """Raises CheckpointError when the target's disk has no room for the weights."""
-    place = target.resolve().parent
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+def check_space(place: Path, *, nbytes: int) -> None:
+    """Raises CheckpointError when the disk of the target's resolved `place` has no room for the weights."""
+    free = shutil.disk_usage(_existing_parent(place)).free
     if free < nbytes + _SPARE_BYTES:
-        raise CheckpointError(
-            f"{target} needs {nbytes / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free on its disk"
-        )
+        raise CheckpointError(f"{place} needs {nbytes / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free on its disk")
+
+
+def _existing_parent(place: Path) -> Path:
+    return next(parent for parent in place.parents if parent.exists())

@@ -7,10 +7,10 @@ import torch
 from medmoe.model.conversion.source_files import WeightFiles
 from medmoe.model.conversion.weight_file import TensorInfo, WeightFile, open_weight_file
 from medmoe.model.errors import CheckpointError
+from medmoe.model.printable import listed
 
 # Mapped pages count as memory until their file is closed; reopening costs milliseconds.
 _REOPEN_AFTER_BYTES = 2**30
-_SHOWN = 5
 
 
 class TensorSource:
@@ -46,7 +46,7 @@ class TensorSource:
         return {name: info.shape for name, info in self.tensors.items()}
 
     def read(self, name: str) -> torch.Tensor:
-        """The tensor as stored. It may alias the mapped file: use it before the next read."""
+        """The tensor as stored. It may alias a mapped file, which stays mapped for as long as the tensor lives."""
         path: Path = self.tensors[name].file
         if self._open is None or self._open.path != path or self._read_bytes > _REOPEN_AFTER_BYTES:
             self._open = None
@@ -58,9 +58,3 @@ class TensorSource:
 
     def close(self) -> None:
         self._open = None
-
-
-def listed(names: list[str]) -> str:
-    """The first few names and how many more there are."""
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -3,8 +3,8 @@
 from typing import Literal
 
 from medmoe.model.conversion.report import Report
-from medmoe.model.conversion.upstream_config import UpstreamConfig
-from medmoe.model.conversion.upstream_names import indices
+from medmoe.model.conversion.upstream_config import MAX_LAYERS, UpstreamConfig
+from medmoe.model.conversion.upstream_names import NUMBER, indices
 from medmoe.model.errors import CheckpointError, ConfigError
 
 Backbone = Literal["phi", "stablelm", "llama"]
@@ -55,8 +55,8 @@ def text_fields(
     hidden, heads = config.size("hidden_size"), config.size("num_attention_heads")
     if "head_dim" in config and config.size("head_dim") * heads != hidden:
         raise ConfigError(f"config.json: head_dim {config.size('head_dim')} x {heads} heads is not {hidden}")
-    layers = config.size("num_hidden_layers")
-    if (found := indices(shapes, r"model\.layers\.(\d+)\.")) != list(range(layers)):
+    layers = config.size("num_hidden_layers", most=MAX_LAYERS)
+    if (found := indices(shapes, rf"model\.layers\.{NUMBER}\.")) != list(range(layers)):
         raise ConfigError(f"config.json says {layers} layers, the tensors hold {len(found)}")
     return {
         "model_type": backbone,
@@ -64,7 +64,7 @@ def text_fields(
         "intermediate_size": config.size("intermediate_size"),
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
-        "num_key_value_heads": config.integer("num_key_value_heads") or heads,
+        "num_key_value_heads": config.size("num_key_value_heads") if "num_key_value_heads" in config else heads,
         "max_position_embeddings": config.size("max_position_embeddings"),
         "rope_theta": config.number("rope_theta"),
         "tie_word_embeddings": _tied(shapes, config),
@@ -75,7 +75,7 @@ def text_fields(
 def _own_fields(backbone: Backbone, config: UpstreamConfig, report: Report) -> dict[str, object]:
     if backbone == "llama":
         config.refuse("attention_bias", "mlp_bias", why="Llama is built without biases here")
-        own: dict[str, object] = {"norm_eps": config.number("rms_norm_eps")}
+        own: dict[str, object] = {"norm_eps": config.number("rms_norm_eps", below=1)}
         window, context = config.integer("sliding_window"), config.size("max_position_embeddings")
         if window is not None and window < context:
             own["max_position_embeddings"] = window
@@ -86,13 +86,13 @@ def _own_fields(backbone: Backbone, config: UpstreamConfig, report: Report) -> d
     config.refuse("qk_layernorm", why="norms inside the attention are not supported")
     if backbone == "phi":
         return {
-            "norm_eps": config.number("layer_norm_eps"),
+            "norm_eps": config.number("layer_norm_eps", below=1),
             "partial_rotary_factor": config.number("partial_rotary_factor"),
         }
     config.refuse("use_parallel_residual", why="the parallel form of StableLM is not supported")
     # Two generations of StableLM's configuration: Stability's own (epoch) and transformers'.
     return {
-        "norm_eps": config.number("layer_norm_eps", "norm_eps"),
+        "norm_eps": config.number("layer_norm_eps", "norm_eps", below=1),
         "partial_rotary_factor": config.number("partial_rotary_factor", "rope_pct"),
         "qkv_bias": config.flag("use_qkv_bias"),
     }

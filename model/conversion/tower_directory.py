@@ -29,4 +29,4 @@ def find_tower(tensors: TensorSource, options: Options) -> tuple[Tower, Upstream
         raise CheckpointError(f"{options.vision_tower} holds {files.names}; a vision tower is read from safetensors")
     apart = TensorSource(files)
     prefix = _PREFIX if any(name.startswith(_PREFIX) for name in apart.tensors) else ""
-    return Tower(apart, prefix), config
+    return Tower(apart, prefix, apart=True), config

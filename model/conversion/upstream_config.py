@@ -1,12 +1,18 @@
 """Upstream's config.json, read field by field: a field of the wrong kind is named, never coerced."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 from medmoe.model.config import CONFIG_FILE
 from medmoe.model.conversion.source_files import read_json
 from medmoe.model.errors import CheckpointError, ConfigError
+
+MAX_SIZE = 2**20
+MAX_LAYERS = 1024
+_DIGITS = 20
+_MAX_FLOAT = sys.float_info.max
 
 
 class UpstreamConfig:
@@ -20,7 +26,7 @@ class UpstreamConfig:
     def from_directory(cls, directory: Path) -> "UpstreamConfig":
         """Raises ConfigError when config.json is missing, not JSON, or not an object."""
         try:
-            return cls(read_json(directory / CONFIG_FILE), name=CONFIG_FILE)
+            return cls(read_json(directory, CONFIG_FILE), name=CONFIG_FILE)
         except CheckpointError as error:
             raise ConfigError(str(error)) from error
 
@@ -43,6 +49,8 @@ class UpstreamConfig:
         value = self._fields.get(field)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise ConfigError(f"{self.name}: {field} is not an integer")
+        if value is not None and abs(value) >= 10**_DIGITS:
+            raise ConfigError(f"{self.name}: {field} has more than {_DIGITS} digits")
         return value
 
     def integers(self, field: str) -> list[int] | None:
@@ -51,26 +59,38 @@ class UpstreamConfig:
         value = [value] if isinstance(value, int) else value
         if value is None:
             return None
-        if not isinstance(value, list) or not all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+        if not isinstance(value, list) or not all(
+            isinstance(v, int) and not isinstance(v, bool) and abs(v) < 10**_DIGITS for v in value
+        ):
             raise ConfigError(f"{self.name}: {field} is not a list of integers")
         return value
 
-    def number(self, *fields: str) -> float:
+    def number(self, *fields: str, below: float = math.inf) -> float:
         """The first of `fields` that is there: different versions name the same thing differently."""
         for field in fields:
             value = self._fields.get(field)
             if value is None:
                 continue
-            if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            # Comparing never overflows, however long an integer is; NaN compares as false.
+            if not isinstance(value, int | float) or isinstance(value, bool) or not -_MAX_FLOAT <= value <= _MAX_FLOAT:
                 raise ConfigError(f"{self.name}: {field} is not a finite number")
+            if value >= below:
+                raise ConfigError(f"{self.name}: {field} is {float(value):g}, which is not below {below:g}")
             return float(value)
         raise ConfigError(f"{self.name} does not say {' or '.join(fields)}, and it is not guessed")
 
-    def size(self, field: str) -> int:
+    def required(self, field: str) -> int:
         """An integer that must be there."""
         value = self.integer(field)
         if value is None:
             raise ConfigError(f"{self.name} does not say {field}, and it is not guessed")
+        return value
+
+    def size(self, field: str, *, most: int = MAX_SIZE) -> int:
+        """A number of something, from 1 to `most`, that must be there."""
+        value = self.required(field)
+        if not 1 <= value <= most:
+            raise ConfigError(f"{self.name}: {field} is {value}, which is not between 1 and {most}")
         return value
 
     def refuse(self, *fields: str, why: str) -> None:

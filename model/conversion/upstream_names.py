@@ -13,7 +13,10 @@ _INSIDE_MOE = {
     ".mlp.experts.": ".mlp.deepspeed_moe.experts.deepspeed_experts.",
     ".mlp.shared_expert.": ".mlp.meta_moe.",
 }
+NUMBER = r"(0|[1-9][0-9]{0,5})"
+"""A layer, block or expert. Other spellings of a number, and numbers far beyond any model, are unknown names."""
 RESIDUAL_COPY = re.compile(r"(model\.layers\.\d+\.mlp)\.mlp\.(.+)")
+_TOWER_BLOCK = re.compile(rf"encoder\.layers\.{NUMBER}\.")
 _VIDEO = re.compile(r"model\.(video_tower\.|mm_projector\.video_)")
 _DROPPED = (
     (
@@ -55,7 +58,7 @@ def reason_to_drop(name: str, *, tower_prefix: str, tower_blocks: int, phi: bool
 
 
 def _unused_in_tower(name: str, *, blocks: int) -> str | None:
-    if (block := re.match(r"encoder\.layers\.(\d+)\.", name)) and int(block[1]) >= blocks:
+    if (block := _TOWER_BLOCK.match(name)) and int(block[1]) >= blocks:
         return f"vision block beyond the {blocks} that mm_vision_select_layer uses"
     if name.startswith(("post_layernorm.", "head.")):
         return "comes after the layer that mm_vision_select_layer uses"

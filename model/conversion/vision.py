@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.report import Report
-from medmoe.model.conversion.upstream_config import UpstreamConfig
-from medmoe.model.conversion.upstream_names import indices
+from medmoe.model.conversion.upstream_config import MAX_LAYERS, UpstreamConfig
+from medmoe.model.conversion.upstream_names import NUMBER, indices
 from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.printable import listed
 
 
 class KnownTower(NamedTuple):
@@ -57,8 +58,9 @@ def vision_fields(
     model_type = "clip" if "embeddings.class_embedding" in shapes else "siglip"
     patches = _shape(shapes, "embeddings.patch_embedding.weight", 4)
     positions = _shape(shapes, "embeddings.position_embedding.weight", 2)[0]
-    blocks = len(indices(shapes, r"encoder\.layers\.(\d+)\."))
+    blocks = _blocks(shapes)
     width, patch = patches[0], patches[3]
+    inner = _shape(shapes, "encoder.layers.0.mlp.fc1.weight", 2)[0]
     grid = round((positions - (model_type == "clip")) ** 0.5)
     if grid**2 + (model_type == "clip") != positions:
         raise CheckpointError(f"the vision tower has {positions} positions, which is no square of patches")
@@ -66,23 +68,28 @@ def vision_fields(
     if known and (known.model_type, known.sizes) != (model_type, (width, blocks, patch, positions)):
         found = f"{model_type} of {blocks} blocks, width {width}, patch {patch}, {positions} positions"
         raise ConfigError(f"config.json names the tower {known.name}, but its tensors are a {found}")
+    if tower_config is not None:
+        _compare(tower_config, hidden_size=width, patch_size=patch, intermediate_size=inner)
     if config.size("mm_hidden_size") != width:
         raise ConfigError(f"config.json: mm_hidden_size is {config.size('mm_hidden_size')}, the tower's width {width}")
     # A SigLIP tower may leave a strip of pixels unseen, which no shape tells.
     size = grid * patch if model_type == "clip" else None
     fields = {
+        "num_hidden_layers": options.vision_layers,
         "num_attention_heads": options.vision_heads,
         "hidden_act": options.vision_activation,
         "layer_norm_eps": options.vision_eps,
-        "image_size": options.vision_image_size or size,
+        "image_size": size if options.vision_image_size is None else options.vision_image_size,
     }
     _fill(fields, tower_config=tower_config, known=known)
+    if (whole := fields.pop("num_hidden_layers")) != blocks:
+        raise CheckpointError(f"the vision tower has {whole} blocks, the tensors hold {blocks}")
     if int(str(fields["image_size"])) // patch != grid:
         raise ConfigError(f"images of {fields['image_size']} pixels do not make the tower's {grid} x {grid} patches")
     return {
         "model_type": model_type,
         "hidden_size": width,
-        "intermediate_size": _shape(shapes, "encoder.layers.0.mlp.fc1.weight", 2)[0],
+        "intermediate_size": inner,
         "num_hidden_layers": _used_blocks(config, blocks),
         "patch_size": patch,
         "drop_first_patch": model_type == "siglip",
@@ -92,7 +99,8 @@ def vision_fields(
 
 def image_processor_fields(model_type: str, config: UpstreamConfig, options: Options) -> dict[str, object]:
     """Fields of ImageProcessorConfig. Raises ConfigError for an image_aspect_ratio that has no equal here."""
-    ratio = config.text("image_aspect_ratio") or "square"
+    ratio = config.text("image_aspect_ratio")
+    ratio = "square" if ratio is None else ratio
     if options.image_mode is None and ratio not in ("pad", "square"):
         raise ConfigError(f"config.json: image_aspect_ratio {ratio!r} is not supported; choose with --image-mode")
     if options.image_mode is None and ratio == "square" and model_type == "siglip":
@@ -119,15 +127,19 @@ def _fill(fields: dict[str, Any], *, tower_config: UpstreamConfig | None, known:
     if tower_config is not None:
         sources.append(
             {
+                "num_hidden_layers": tower_config.integer("num_hidden_layers"),
                 "num_attention_heads": tower_config.integer("num_attention_heads"),
                 "hidden_act": tower_config.text("hidden_act"),
-                "layer_norm_eps": tower_config.number("layer_norm_eps") if "layer_norm_eps" in tower_config else None,
+                "layer_norm_eps": tower_config.number("layer_norm_eps", below=1)
+                if "layer_norm_eps" in tower_config
+                else None,
                 "image_size": tower_config.integer("image_size"),
             }
         )
     if known is not None:
         sources.append(
             {
+                "num_hidden_layers": known.sizes[1],
                 "num_attention_heads": known.heads,
                 "hidden_act": known.activation,
                 "layer_norm_eps": known.eps,
@@ -140,19 +152,41 @@ def _fill(fields: dict[str, Any], *, tower_config: UpstreamConfig | None, known:
         towers = ", ".join(tower.name for tower in _KNOWN)
         raise ConfigError(
             f"the tower's {', '.join(absent)} cannot be read from its tensors, and mm_image_tower is none of {towers}: "
-            "give --vision-tower, or --vision-heads, --vision-activation, --vision-eps and --vision-image-size"
+            "give --vision-tower, or --vision-layers, --vision-heads, --vision-activation, --vision-eps and "
+            "--vision-image-size"
         )
+    if not 0 < fields["layer_norm_eps"] < 1:
+        raise ConfigError(f"the tower's layer_norm_eps {fields['layer_norm_eps']} is not between 0 and 1")
     if fields["hidden_act"] not in _ACTIVATIONS:
         raise ConfigError(f"the tower's activation {fields['hidden_act']!r} is none of {', '.join(_ACTIVATIONS)}")
 
 
+def _blocks(shapes: dict[str, tuple[int, ...]]) -> int:
+    """How many blocks there are. Raises CheckpointError when one between them is missing."""
+    found = indices(shapes, rf"encoder\.layers\.{NUMBER}\.")
+    last = min(found[-1], MAX_LAYERS) if found else 0
+    if found != list(range(last + 1)):
+        known = set(found)
+        missing = [str(block) for block in range(last + 1) if block not in known]
+        raise CheckpointError(f"the vision tower lacks the blocks {listed(missing) or f'below {found[-1]}'}")
+    return last + 1
+
+
+def _compare(tower_config: UpstreamConfig, **found: int) -> None:
+    for field, size in found.items():
+        said = tower_config.integer(field)
+        if said is not None and said != size:
+            raise CheckpointError(f"the tower's own config.json says {field} {said}, its tensors {size}")
+
+
 def _used_blocks(config: UpstreamConfig, blocks: int) -> int:
     """mm_vision_select_layer counts hidden states, of which the first is the embeddings: -2 of 24 blocks uses 23."""
-    layer = config.size("mm_vision_select_layer")
+    layer = config.required("mm_vision_select_layer")
     used = layer if layer >= 0 else blocks + 1 + layer
     if not 1 <= used <= blocks:
         raise ConfigError(f"config.json: mm_vision_select_layer {layer} selects nothing of {blocks} blocks")
-    if (feature := config.text("mm_vision_select_feature") or "patch") != "patch":
+    feature = config.text("mm_vision_select_feature")
+    if feature not in (None, "patch"):
         raise ConfigError(f"config.json: mm_vision_select_feature {feature!r} is not supported; only patch is")
     return used
 

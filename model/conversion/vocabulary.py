@@ -8,17 +8,30 @@ from dataclasses import dataclass
 
 from tokenizers import AddedToken, Tokenizer
 
+from medmoe.model.conversion.foreign_tokenizer import check_text, guarded
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.report import Report
 from medmoe.model.conversion.text_backbone import Backbone
 from medmoe.model.conversion.tokenizer_source import TokenizerSource
 from medmoe.model.conversion.upstream_config import UpstreamConfig
 from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.printable import listed, printable
 
 IMAGE_TOKEN = "<image>"  # noqa: S105 - no password
 # What upstream's train.py makes the padding (and unknown) token; one that is absent is added only for Phi.
 _PAD_TOKENS = {"phi": "<|extra_0|>", "stablelm": "<|reg0|>", "llama": "<unk>"}
 _EOS_TOKENS = {"phi": "<|endoftext|>", "stablelm": "<|endoftext|>", "llama": "</s>"}
+
+_PADDING_ROWS = 1024
+_PADDING_SHARE = 50
+# Vicuna-v1's sentence, part of every prompt that these checkpoints were trained with (conversation.py). Upstream
+# encodes everything before the image in one piece, and everything after it in another.
+PROMPT_BEFORE = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
+    "and polite answers to the user's questions. USER: "
+)
+PROMPT_SEPARATOR, PROMPT_ASSISTANT = "\n", " ASSISTANT:"
+PROMPT_AFTER = f"{PROMPT_SEPARATOR}What is shown?{PROMPT_ASSISTANT}"
 
 
 @dataclass(frozen=True)
@@ -41,20 +54,36 @@ def build_vocabulary(
     source: TokenizerSource, backbone: Backbone, config: UpstreamConfig, options: Options, report: Report, *, rows: int
 ) -> Vocabulary:
     """Complete the tokenizer for an embedding of `rows` rows. Raises ConfigError, CheckpointError."""
+    with guarded("the tokenizer cannot be used"):
+        return _build(source, backbone, config, options, report, rows=rows)
+
+
+def _build(
+    source: TokenizerSource, backbone: Backbone, config: UpstreamConfig, options: Options, report: Report, *, rows: int
+) -> Vocabulary:
     tokenizer = source.tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if tokenizer.token_to_id(IMAGE_TOKEN) is not None:
         raise ConfigError(f"the tokenizer already has {IMAGE_TOKEN}, which upstream never trains a row for")
+    check_text(tokenizer, PROMPT_BEFORE)
+    check_text(tokenizer, PROMPT_AFTER)
     bos = _bos(tokenizer)
-    eos_token = options.eos_token or source.roles.get("eos_token") or _EOS_TOKENS[backbone]
-    pad_token = options.pad_token or _PAD_TOKENS[backbone]
+    eos_token = source.roles.get("eos_token", _EOS_TOKENS[backbone])
+    eos_token = eos_token if options.eos_token is None else options.eos_token
+    pad_token = _PAD_TOKENS[backbone] if options.pad_token is None else options.pad_token
+    for token, option in ((eos_token, "--eos-token"), (pad_token, "--pad-token")):
+        if token == IMAGE_TOKEN:
+            raise ConfigError(f"{IMAGE_TOKEN} stands for the image; name another token with {option}")
+    specials = {eos_token, pad_token, *source.roles.values(), *source.others}
+    if letters := sorted(token for token in specials if token.isalpha() or (len(token) == 1 and token.isprintable())):
+        raise CheckpointError(f"declared special, yet part of ordinary text: {listed(letters)}")
     if backbone == "phi" and tokenizer.token_to_id(pad_token) is None:
         report.notes.append(f"padding token {pad_token} added, as upstream's training does")
         _mark_special(tokenizer, pad_token)
     eos = _id(tokenizer, eos_token, option="--eos-token")
     pad = _id(tokenizer, pad_token, option="--pad-token")
-    for token in {eos_token, pad_token, *source.roles.values(), *source.others}:
+    for token in sorted(specials):
         if tokenizer.token_to_id(token) is not None:
             _mark_special(tokenizer, token)
     for role, id_ in (("eos_token_id", eos), ("pad_token_id", pad), ("bos_token_id", bos)):
@@ -63,11 +92,21 @@ def build_vocabulary(
     size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
     if size > rows:
         raise CheckpointError(f"the tokenizer has ids up to {size - 1}, the embedding only {rows} rows")
+    _check_cut(rows - size, rows=rows, allowed=options.cut_rows)
     _mark_special(tokenizer, IMAGE_TOKEN)
     if tokenizer.token_to_id(IMAGE_TOKEN) != size:
         raise CheckpointError(f"the tokenizer's ids have holes below {size}, so that {IMAGE_TOKEN} cannot follow them")
     report.source["tokenizer"] = source.form
     return Vocabulary(tokenizer, size, bos, eos, pad)
+
+
+def _check_cut(cut: int, *, rows: int, allowed: bool) -> None:
+    """Embeddings are padded to round numbers (Phi-2 by 904 rows). More missing words mean another tokenizer."""
+    if not allowed and cut > max(_PADDING_ROWS, rows // _PADDING_SHARE):
+        raise CheckpointError(
+            f"the embedding has {rows} rows, {cut} more than the tokenizer has tokens, which padding does not explain: "
+            "are its files complete? --cut-rows cuts them nevertheless"
+        )
 
 
 def _bos(tokenizer: Tokenizer) -> int | None:
@@ -90,5 +129,5 @@ def _mark_special(tokenizer: Tokenizer, token: str) -> None:
 def _id(tokenizer: Tokenizer, token: str, *, option: str) -> int:
     id_: int | None = tokenizer.token_to_id(token)
     if id_ is None:
-        raise ConfigError(f"the tokenizer has no {token!r}; name another with {option}")
+        raise ConfigError(f"the tokenizer has no {printable(repr(token))}; name another with {option}")
     return id_

@@ -11,7 +11,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from medmoe.model.checkpoint.tensor_writer import DTYPE_NAMES
+from medmoe.model.conversion.source_files import LFS_POINTER
 from medmoe.model.errors import CheckpointError
+from medmoe.model.printable import printable
 
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 _MAX_PICKLE_BYTES = 256 * 2**20
@@ -26,7 +28,7 @@ class TensorInfo(NamedTuple):
 
 
 class WeightFile(ABC):
-    """A mapped file. What has been read of it counts as this process's memory until it is dropped."""
+    """An open file. Where it is mapped, what has been read counts as this process's memory until it is dropped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,8 +48,10 @@ class SafetensorsFile(WeightFile):
         super().__init__(path)
         try:
             self._file = safe_open(path, framework="pt")
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or _sentence(error)}") from error
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is not a whole safetensors file: {_sentence(error)}") from error
 
     def infos(self) -> dict[str, TensorInfo]:
         names = self._file.offset_keys()
@@ -58,7 +62,11 @@ class SafetensorsFile(WeightFile):
         }
 
     def read(self, name: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._file.get_tensor(name)
+        try:
+            tensor: torch.Tensor = self._file.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            text = f"{self.path}: {printable(name)} cannot be read any more: {_sentence(error)}"
+            raise CheckpointError(text) from error
         return tensor
 
 
@@ -76,12 +84,14 @@ class TorchFile(WeightFile):
         except pickle.UnpicklingError as error:
             raise CheckpointError(f"{path} holds something other than tensors; it was not executed") from error
         except Exception as error:  # whatever a damaged archive raises inside torch
-            raise CheckpointError(f"{path} is not a whole torch file") from error
+            raise CheckpointError(f"{path} is not a whole torch file: {_sentence(error)}") from error
         if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
             raise CheckpointError(f"{path} does not hold a mapping of names to tensors")
         for name, tensor in found.items():
             if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided or tensor.is_quantized:
-                raise CheckpointError(f"{path} holds {name}, which is not a dense tensor")
+                raise CheckpointError(f"{path} holds {printable(name)}, which is not a dense tensor")
+            if tensor.device.type != "cpu":
+                raise CheckpointError(f"{path} holds {printable(name)} without its values (a {tensor.device} tensor)")
         self._tensors: Mapping[str, torch.Tensor] = found
 
     def _check_archive(self) -> None:
@@ -89,8 +99,12 @@ class TorchFile(WeightFile):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 records = archive.infolist()
-        except (OSError, zipfile.BadZipFile) as error:
+        except OSError as error:
+            raise CheckpointError(f"{self.path} cannot be read: {error.strerror or _sentence(error)}") from error
+        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise CheckpointError(f"{self.path} is not a torch file of version 1.6 or later, or not whole") from error
+        if any(record.filename.endswith("/constants.pkl") for record in records):
+            raise CheckpointError(f"{self.path} is a TorchScript program, not weights of torch.save; it was not run")
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
             raise CheckpointError(f"{self.path} is compressed, which torch.save never does")
         if any(r.file_size > _MAX_PICKLE_BYTES for r in records if r.filename.endswith(".pkl")):
@@ -107,4 +121,19 @@ class TorchFile(WeightFile):
 
 
 def open_weight_file(path: Path) -> WeightFile:
+    """Raises CheckpointError for a file that cannot be read, is damaged, or stands for another one."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a regular file")
+    try:
+        with path.open("rb") as file:
+            pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    if pointer:
+        raise CheckpointError(f"{path} is a git-LFS pointer, not the weights: fetch them with `git lfs pull`")
     return SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
+
+
+def _sentence(error: Exception) -> str:
+    """The first line of what a library says."""
+    return printable((str(error).splitlines() or [type(error).__name__])[0])

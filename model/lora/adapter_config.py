@@ -12,10 +12,12 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from medmoe.model.config import ADAPTER_CONFIG_FILE, MedMoEConfig
-from medmoe.model.errors import ConfigError
+from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.small_file import read_small_file
 
 Rank = Annotated[int, Field(ge=0, le=1024)]
-Scale = Annotated[float, Field(ge=0)]
+Scale = Annotated[float, Field(ge=0, le=2**16)]
+Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RouterScope = Literal["block", "module"]
 AnchorMode = Literal["null", "replay", "frozen"]
@@ -84,17 +86,20 @@ class AdapterConfig(_Section):
     peft_type: Literal["MED_MOE_LORA"] = "MED_MOE_LORA"
     format_version: Literal[1] = 1
     base: BaseModelIdentity
+    adapter_sha256: Digest | None = None
+    """SHA-256 of the adapter_model.safetensors it describes, filled in when that is written: the file of another
+    adapter on the same base has the same names and shapes."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Of lora_A and lora_B on disk; routers are always stored in float32."""
-    target_modules: tuple[str, ...] = Field(min_length=1)
+    target_modules: tuple[str, ...] = Field(min_length=1, max_length=16)
     """The adapted linears by their own names: all of a block (FFN, attention) or none of it."""
     router_scope: RouterScope = "block"
     """block: one router per FFN or attention block, on the block's input. module: one per linear, on its own input."""
     anchor_mode: AnchorMode = "null"
     """null: anchors have rank 0. replay: trained on general samples. frozen: from a general LoRA, never trained."""
-    layers: tuple[LayerExperts, ...] = Field(min_length=1)
+    layers: tuple[LayerExperts, ...] = Field(min_length=1, max_length=1024)
     """One entry for every decoder layer, first layer first."""
-    tau_clamp: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.25, 4.0)
+    tau_clamp: tuple[Temperature, Temperature] = (0.25, 4.0)
     top_k: None = None
     """Reserved: gates are dense, as the paper's equation 3 has them."""
     training: dict[str, JsonValue] = {}
@@ -131,9 +136,11 @@ class AdapterConfig(_Section):
         """Read `directory/adapter_config.json`. Raises ConfigError when it is missing or malformed."""
         path = directory / ADAPTER_CONFIG_FILE
         try:
-            return cls.from_json(path.read_bytes())
+            return cls.from_json(read_small_file(path))
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from error
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2) + "\n"

@@ -5,6 +5,7 @@ base of the same shape it would load, answer, and be wrong.
 """
 
 import hashlib
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +14,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.model.checkpoint.io import compare_tensors, load_checkpoint
 from medmoe.model.checkpoint.staging import staged_directory
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
+from medmoe.model.licence import licence_file
 from medmoe.model.lora.adapter_config import (
     AdapterConfig,
     BaseModelIdentity,
@@ -27,8 +29,6 @@ from medmoe.model.lora.adapter_config import (
 from medmoe.model.lora.attach import TrainableAdapters, attach_served, attach_trainable
 from medmoe.model.lora.layout import tensor_shapes
 from medmoe.model.medmoe import MedMoE
-
-_SHOWN = 5
 
 
 def base_identity(directory: Path, *, revision: str | None = None) -> BaseModelIdentity:
@@ -44,7 +44,7 @@ def base_identity(directory: Path, *, revision: str | None = None) -> BaseModelI
 
 def has_adapter(directory: Path) -> bool:
     """Whether the checkpoint holds adapters. Raises CheckpointError when it holds one of their two files."""
-    found = [name for name in (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE) if (directory / name).exists()]
+    found = [name for name in (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE) if os.path.lexists(directory / name)]
     if len(found) == 1:
         raise CheckpointError(f"{directory} holds {found[0]} without the other adapter file; add it or remove both")
     return bool(found)
@@ -96,11 +96,13 @@ def read_adapter(directory: Path) -> tuple[AdapterConfig, dict[str, torch.Tensor
     try:
         with safe_open(path, framework="pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
-            _compare(found, wanted, path=path)
+            compare_tensors(found, wanted, source=str(path), fits=ADAPTER_CONFIG_FILE)
             tensors = {name: file.get_tensor(name) for name in wanted}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors") from error
     _check_values(tensors, config, path=path)
+    if config.adapter_sha256 not in (None, _file_sha256(path)):
+        raise CheckpointError(f"{path} is not the file that {ADAPTER_CONFIG_FILE} was written for")
     return config, tensors
 
 
@@ -111,25 +113,30 @@ def save_adapted(
     *,
     base: Path,
     name: str | None = None,
+    replace: bool = False,
 ) -> None:
-    """Write a directory that serves: the files of `base` byte for byte, but for config.json's `name`, and the adapter.
+    """Write a directory that serves: weights, tokenizer and licence of `base`, its config.json (but for `name`), and
+    the adapter. Not its card and calibration, which describe the base alone.
 
-    Whole or not at all. Raises ConfigError or CheckpointError when the adapter does not fit `base` or holds values that
-    are not finite.
+    Whole or not at all; `replace` as in `save_checkpoint`. Raises ConfigError or CheckpointError when the adapter does
+    not fit `base` or holds values that are not finite.
     """
     base_config = MedMoEConfig.from_directory(base)
     own = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
     target = directory / ADAPTER_WEIGHTS_FILE
-    _compare({key: tuple(value.shape) for key, value in own.items()}, tensor_shapes(config, base_config), path=target)
+    shapes = {key: tuple(value.shape) for key, value in own.items()}
+    compare_tensors(shapes, tensor_shapes(config, base_config), source=str(target), fits=ADAPTER_CONFIG_FILE)
     _check_values(own, config, path=target)
     _check_base(config, base_config, directory=base)
-    with staged_directory(directory) as staging:
-        for source in (base / WEIGHTS_FILE, *tokenizer_files(base)):
+    licence = licence_file(base)
+    with staged_directory(directory, replace=replace) as staging:
+        for source in (base / WEIGHTS_FILE, *tokenizer_files(base), *([licence] if licence else [])):
             shutil.copyfile(source, staging / source.name)
         renamed = base_config if name is None else base_config.model_copy(update={"name": name})
         (staging / CONFIG_FILE).write_text(renamed.to_json())
-        (staging / ADAPTER_CONFIG_FILE).write_text(config.to_json())
         save_file(own, staging / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
+        bound = config.model_copy(update={"adapter_sha256": _file_sha256(staging / ADAPTER_WEIGHTS_FILE)})
+        (staging / ADAPTER_CONFIG_FILE).write_text(bound.to_json())
 
 
 def _check_base(config: AdapterConfig, base: MedMoEConfig, *, directory: Path) -> None:
@@ -147,20 +154,6 @@ def _file_sha256(path: Path) -> str:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _compare(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], *, path: Path) -> None:
-    problems = []
-    if missing := sorted(wanted.keys() - found.keys()):
-        problems.append(f"missing: {_list(missing)}")
-    if unknown := sorted(found.keys() - wanted.keys()):
-        problems.append(f"unknown: {_list(unknown)}")
-    misshapen = sorted(name for name in wanted.keys() & found.keys() if found[name] != wanted[name])
-    if misshapen:
-        shown = [f"{name} is {found[name]}, expected {wanted[name]}" for name in misshapen]
-        problems.append(f"misshapen: {_list(shown)}")
-    if problems:
-        raise CheckpointError(f"{path} does not fit {ADAPTER_CONFIG_FILE}; " + "; ".join(problems))
-
-
 def _check_values(tensors: Mapping[str, torch.Tensor], config: AdapterConfig, *, path: Path) -> None:
     low_rank = getattr(torch, config.dtype)
     for name, tensor in tensors.items():
@@ -169,8 +162,3 @@ def _check_values(tensors: Mapping[str, torch.Tensor], config: AdapterConfig, *,
             raise CheckpointError(f"{path}: {name} is stored as {tensor.dtype}, expected {dtype}")
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: {name} holds values that are not finite numbers")
-
-
-def _list(names: list[str]) -> str:
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

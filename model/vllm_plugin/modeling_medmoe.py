@@ -11,7 +11,7 @@ from vllm.model_executor.models.interfaces import SupportsMultiModal, SupportsPP
 from vllm.model_executor.models.utils import AutoWeightsLoader, init_vllm_registered_model, maybe_prefix
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from medmoe.model.checkpoint.io import compare_tensors, expected_tensors
+from medmoe.model.checkpoint.io import compare_tensors, expected_shapes
 from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.projector import Projector
 from medmoe.model.vision_tower import VisionTower
@@ -97,7 +97,7 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
                 yield name, tensor
 
         loaded: set[str] = AutoWeightsLoader(self).load_weights(seen())
-        compare_tensors(found, expected_tensors(self.medmoe), source="the checkpoint")
+        compare_tensors(found, expected_shapes(self.medmoe), source="the checkpoint")
         if self._adapters is not None:
             self._adapters.load()
             filled = self._adapters.parameters()

@@ -41,11 +41,10 @@ async def answer_all(directory: Path) -> None:
         )
         chunks = [chunk async for chunk in engine.generate(request)]
         experts = chunks[-1].routed_experts
-        assert experts is not None
         return {
             f"tokens.{number}": np.array([token for chunk in chunks for token in chunk.token_ids]),
             f"log_probs.{number}": np.array([value for chunk in chunks for value in chunk.logprobs]),
-            f"experts.{number}": experts,
+            **({} if experts is None else {f"experts.{number}": experts}),
         }
 
     await engine.start()

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from medmoe.model.checkpoint.io import load_checkpoint, model_tensors, save_checkpoint
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files
+from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import CheckpointError
 from tests.tiny import save_tiny_checkpoint
 
@@ -80,7 +81,7 @@ def test_a_failed_save_leaves_the_old_directory_and_no_rubbish(directory: Path, 
     with torch.no_grad():
         model.projector.linear_1.bias[0] = float("nan")
     with pytest.raises(CheckpointError, match="not finite"):
-        save_checkpoint(model, directory, tokenizer_files=[])
+        save_checkpoint(model, directory, tokenizer_files=[], replace=True)
     assert (directory / "model.safetensors").read_bytes() == before
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -89,12 +90,46 @@ def test_another_user_can_read_what_was_saved(directory: Path) -> None:
     assert all(path.stat().st_mode & 0o444 == 0o444 for path in [directory, *directory.iterdir()])
 
 
-def test_saving_over_a_directory_replaces_it(directory: Path, tmp_path: Path) -> None:
+def test_saving_over_a_checkpoint_replaces_it_when_asked(directory: Path, tmp_path: Path) -> None:
     model = load_checkpoint(directory)
-    (directory / "stale").touch()
-    save_checkpoint(model, directory, tokenizer_files=tokenizer_files_copy(directory, tmp_path))
-    assert not (directory / "stale").exists()
+    (directory / "calibration.json").touch()
+    save_checkpoint(model, directory, tokenizer_files=tokenizer_files_copy(directory, tmp_path), replace=True)
+    assert not (directory / "calibration.json").exists()
     load_checkpoint(directory)
+
+
+def test_saving_over_anything_is_refused_unless_asked(directory: Path) -> None:
+    model = load_checkpoint(directory)
+    with pytest.raises(CheckpointError, match="not empty"):
+        save_checkpoint(model, directory, tokenizer_files=[])
+
+
+def test_a_config_that_promises_more_than_the_file_holds_costs_nothing(directory: Path) -> None:
+    config = MedMoEConfig.from_directory(directory)
+    text = {"num_experts": 1024, "num_hidden_layers": 1024, "moe_layers": tuple(range(1024))}
+    vast = config.model_copy(update={"expert_domains": (), "text_config": config.text_config.model_copy(update=text)})
+    (directory / "config.json").write_text(vast.to_json())
+    with pytest.raises(CheckpointError, match="alone need 1049602"):
+        load_checkpoint(directory)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn, torch.bool], ids=str)
+def test_other_kinds_of_numbers_are_refused(directory: Path, dtype: torch.dtype) -> None:
+    tensors = load_file(directory / "model.safetensors")
+    name = "projector.linear_1.bias"
+    tensors[name] = torch.zeros_like(tensors[name]).to(dtype)
+    save_file(tensors, directory / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"floating point numbers: {name}"):
+        load_checkpoint(directory)
+
+
+def test_numbers_beyond_float32_are_refused(directory: Path) -> None:
+    tensors = load_file(directory / "model.safetensors")
+    name = "projector.linear_1.bias"
+    tensors[name] = torch.full_like(tensors[name], 1e300, dtype=torch.float64)
+    save_file(tensors, directory / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"{name} holds values that are not finite"):
+        load_checkpoint(directory)
 
 
 def tokenizer_files_copy(directory: Path, tmp_path: Path) -> list[Path]:

@@ -1,6 +1,8 @@
 """`medmoe`: one program, its errors one line, its sub-commands imported only when called."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,13 +10,15 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.command_line import main
 from tests.tiny import save_tiny_checkpoint
-from tests.upstream import Variant, write_upstream
+from tests.upstream import Variant, upstream_tensors, write_upstream
 
-TOWER = ["--vision-heads", "2", "--vision-activation", "quick_gelu", "--vision-eps", "1e-5"]
+TOWER = ["--vision-layers", "3", "--vision-heads", "2", "--vision-activation", "quick_gelu", "--vision-eps", "1e-5"]
 
 
 Medmoe = Callable[..., subprocess.CompletedProcess[str]]
@@ -65,6 +69,65 @@ def test_an_error_is_one_line_on_standard_error(medmoe: Medmoe, tmp_path: Path) 
         assert found.stdout == ""
         assert found.stderr.startswith("error: ")
         assert len(found.stderr.splitlines()) == 1
+
+
+def test_no_control_character_of_a_checkpoint_reaches_the_terminal(medmoe: Medmoe, tmp_path: Path) -> None:
+    tensors = upstream_tensors(Variant())
+    write_upstream(tmp_path / "source", Variant(), tensors=tensors | {"x\x1b[31m\u202e": torch.zeros(1)})
+    found = medmoe("convert", tmp_path / "source", tmp_path / "target", *TOWER)
+    assert "x\\x1b[31m\\u202e" in found.stderr
+    write_upstream(tmp_path / "source", Variant(), tensors=tensors)
+    (tmp_path / "source" / "\x1b[2J.bin").touch()
+    domains = ["--expert-domain", "\x1b[1m", "--expert-domain", "b", "--expert-domain", "c"]
+    done = medmoe("convert", tmp_path / "source", tmp_path / "target", *TOWER, *domains)
+    described = medmoe("inspect", tmp_path / "target")
+    assert (done.returncode, described.returncode) == (0, 0)
+    for text in (found.stderr, done.stdout, described.stdout):
+        assert all(line.isprintable() for line in text.splitlines())
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_too(
+    medmoe: Medmoe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("somewhere\ndeep")
+
+    monkeypatch.setattr("medmoe.model.inspection.inspect_checkpoint", fail)
+    found = medmoe("inspect", tmp_path)
+    assert found.returncode == 1
+    assert found.stderr.startswith("error: internal error, please report it")
+    assert len(found.stderr.splitlines()) == 1
+    monkeypatch.setenv("MEDMOE_DEBUG", "1")
+    monkeypatch.setattr(sys, "argv", ["medmoe", "inspect", str(tmp_path)])
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_conversion_that_is_killed_politely_removes_what_it_staged(
+    medmoe: Medmoe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+) -> None:
+    write_upstream(tmp_path / "source", Variant())
+    before = signal.getsignal(number)
+
+    def killed(*arguments: object) -> None:
+        assert len(list(tmp_path.iterdir())) == 2
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("medmoe.model.conversion.converter._write_weights", killed)
+    assert medmoe("convert", tmp_path / "source", tmp_path / "target", *TOWER).returncode == 128 + number
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    assert signal.getsignal(number) is before
+
+
+def test_a_checkpoint_that_does_not_fit_its_config_fails_inspection(medmoe: Medmoe, tmp_path: Path) -> None:
+    directory = save_tiny_checkpoint(tmp_path / "tiny")
+    assert "fits config: yes" in medmoe("inspect", directory).stdout
+    tensors = {n: v for n, v in load_file(directory / "model.safetensors").items() if ".experts." not in n}
+    save_file(tensors, directory / "model.safetensors")
+    found = medmoe("inspect", directory)
+    assert found.returncode == 1
+    assert "fits config: no" in found.stdout
 
 
 @pytest.mark.parametrize(

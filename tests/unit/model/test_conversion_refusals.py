@@ -1,6 +1,5 @@
 """What cannot be converted is refused in one sentence that names it, and leaves nothing behind."""
 
-import json
 import os
 import pickle
 import shutil
@@ -15,14 +14,12 @@ from safetensors.torch import load_file, save_file
 from medmoe.model.conversion.converter import convert
 from medmoe.model.conversion.options import Options
 from medmoe.model.errors import CheckpointError, ConfigError
+from tests.damage import INDEX, WEIGHTS, Change, config, data, fifo, index, link, tensors, text, without
 from tests.upstream import TOWER_OPTIONS, Variant, edit_config, write_upstream, write_weights
 
 RESIDUAL = Variant(residual="both")
 MOE = "model.layers.0.mlp.deepspeed_moe."
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 SHARD = "model-00001-of-00002.safetensors"
-Change = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
@@ -54,52 +51,11 @@ def refuse(originals: dict[str, Path], tmp_path: Path) -> Callable[..., None]:
     return run
 
 
-def tensors(**changes: torch.Tensor | None) -> Change:
-    """Replace, add (dots written as __) or remove tensors of model.safetensors."""
-
-    def change(directory: Path) -> None:
-        found = load_file(directory / WEIGHTS)
-        for key, value in changes.items():
-            name = key.replace("__", ".")
-            if value is None:
-                del found[name]
-            else:
-                found[name] = value
-        save_file(found, directory / WEIGHTS)
-
-    return change
-
-
-def config(**fields: Any) -> Change:
-    return lambda directory: edit_config(directory, **fields)
-
-
-def text(name: str, content: str) -> Change:
-    return lambda directory: (directory / name).write_text(content)
-
-
-def index(change: Callable[[dict[str, str]], object]) -> Change:
-    def edit(directory: Path) -> None:
-        document = json.loads((directory / INDEX).read_text())
-        change(document["weight_map"])
-        (directory / INDEX).write_text(json.dumps(document))
-
-    return edit
-
-
-def data(name: str, change: Callable[[bytes], bytes]) -> Change:
-    return lambda directory: (directory / name).write_bytes(change((directory / name).read_bytes()))
-
-
 def linked_out(directory: Path) -> None:
     away = directory.parent / "source" / "deeper"
     away.mkdir()
     shutil.move(directory / WEIGHTS, away / WEIGHTS)
     (directory / WEIGHTS).symlink_to(away / WEIGHTS)
-
-
-def licence_linked_out(directory: Path) -> None:
-    (directory / "LICENSE").symlink_to("/etc/hostname")
 
 
 class Bomb:
@@ -124,6 +80,16 @@ TENSORS = [
     (tensors(**{f"{MOE}gate.wg.weight".replace(".", "__"): None}), r"gate\.wg\.weight is missing"),
     (tensors(model__embed_tokens__weight=torch.zeros(3, 32)), "ids up to .* only 3 rows"),
     (tensors(model__embed_tokens__weight=torch.zeros(3)), "embed_tokens.weight is of shape"),
+    (
+        tensors(**{f"model.layers.{'9' * 5000}.x".replace(".", "__"): torch.zeros(1)}),
+        r"does not know: model\.layers\.99",
+    ),
+    (tensors(**{f"{EXPERT}{'9' * 5000}__x": torch.zeros(1)}), r"does not know: .*deepspeed_experts\.99"),
+    (tensors(**{"model__layers__\u0663__x": torch.zeros(1)}), "does not know: model"),
+    (tensors(**{"x" * 10**6: torch.zeros(1)}), "characters more"),
+    (tensors(**{f"{MOE}gate.wg.weight".replace(".", "__"): torch.zeros(10**11, 0)}), r"the shape \(100000000000, 0\)"),
+    (without(".encoder.layers.1."), "vision tower lacks the blocks 1"),
+    (without(".encoder.layers.2."), "vision tower has 3 blocks, the tensors hold 2"),
     (tensors(lm_head__weight=None), "lm_head.weight is missing, and config.json does not tie it"),
 ]
 FILES = [
@@ -131,7 +97,22 @@ FILES = [
     ("safetensors", data(WEIGHTS, lambda b: b[:-100]), "not a whole safetensors file"),
     ("safetensors", data(WEIGHTS, lambda b: b""), "not a whole safetensors file"),
     ("safetensors", data(WEIGHTS, lambda b: (2**62).to_bytes(8, "little") + b[8:]), "not a whole safetensors file"),
-    ("safetensors", licence_linked_out, "LICENSE is a link that leads out of the directory"),
+    ("safetensors", link("LICENSE", "/etc/hostname"), "LICENSE is a link that leads out of the directory"),
+    ("safetensors", link("README.md", "/etc/hostname"), "README.md is a link that leads out of the directory"),
+    ("safetensors", link("vocab.json", "/etc/hostname"), "vocab.json is a link that leads out of the directory"),
+    ("llama", link("tokenizer.json", "/dev/zero"), "tokenizer.json is no regular file"),
+    ("safetensors", fifo("README.md"), "no regular file"),
+    ("safetensors", fifo("merges.txt"), "no regular file"),
+    ("safetensors", fifo("vocab.json"), "no regular file"),
+    ("safetensors", fifo("tokenizer_config.json"), "no regular file"),
+    ("safetensors", fifo("tokenizer.json"), "no regular file"),
+    ("safetensors", fifo(WEIGHTS), "no regular file"),
+    ("safetensors", text(WEIGHTS, "version https://git-lfs.github.com/spec/v1\n"), "git-LFS pointer"),
+    ("bin", text("pytorch_model.bin", "version https://git-lfs.github.com/spec/v1\n"), "git-LFS pointer"),
+    ("safetensors", text("merges.txt", "version https://git-lfs.github.com/spec/v1\n"), "git-LFS pointer"),
+    ("bin", lambda d: torch.save({"x": torch.empty(3, device="meta")}, d / "pytorch_model.bin"), "without its values"),
+    ("sharded", index(lambda m: m.update({"lm_head.weight": f"{'x' * 5000}.safetensors"})), "not the name of a"),
+    ("sharded", index(lambda m: m.update({"lm_head.weight": "x\0.safetensors"})), "not the name of a"),
     ("safetensors", linked_out, "a link that leads out of the directory"),
     ("safetensors", text(INDEX, "{}"), "holds both"),
     ("sharded", lambda d: (d / SHARD).unlink(), f"{SHARD} is missing"),
@@ -160,7 +141,20 @@ CONFIGS = [
     ("safetensors", text("config.json", "{"), "is not JSON"),
     ("safetensors", text("config.json", "[1]"), "a JSON list"),
     ("safetensors", text("config.json", "[" * 100_000), "is not JSON"),
-    ("safetensors", lambda d: (d / "config.json").unlink(), "cannot be read"),
+    ("safetensors", lambda d: (d / "config.json").unlink(), "is missing"),
+    ("safetensors", fifo("config.json"), "no regular file"),
+    ("safetensors", config(num_hidden_layers=10**9), "not between 1 and 1024"),
+    ("safetensors", config(num_hidden_layers=10**30), "more than 20 digits"),
+    ("safetensors", config(num_hidden_layers=10**9, moe__moe_layers_idx=None), "not between 1 and 1024"),
+    ("safetensors", config(num_key_value_heads=0), "num_key_value_heads is 0"),
+    ("safetensors", config(rope_theta=10**400), "rope_theta is not a finite number"),
+    ("safetensors", config(layer_norm_eps=10**400), "layer_norm_eps is not a finite number"),
+    ("safetensors", config(layer_norm_eps=1), "not below 1"),
+    ("safetensors", config(moe__moe_layers_idx=list(range(10**5))), r"63, …\], the tensors into"),
+    ("safetensors", config(moe__moe_mode="x"), "moe_mode 'x' is none of"),
+    ("safetensors", config(moe__moe_enable=False), "moe_enable false, but the tensors hold experts"),
+    ("safetensors", config(moe__moe_enable="yes"), "moe_enable is a str"),
+    ("safetensors", config(image_aspect_ratio=""), "choose with --image-mode"),
     ("safetensors", config(model_type="moe_llava_qwen"), "Qwen checkpoints are not supported"),
     ("safetensors", config(model_type="moe_llava_minicpm"), "not supported; supported"),
     ("safetensors", config(model_type="phi"), "not supported; supported"),
@@ -243,6 +237,15 @@ def test_a_tower_of_no_known_name_is_not_guessed(refuse: Callable[..., None]) ->
     refuse(lambda d: None, "num_attention_heads.*cannot be read from its tensors", error=ConfigError, vision_heads=None)
 
 
+def test_the_depth_of_an_unknown_tower_is_not_counted_from_what_is_left(refuse: Callable[..., None]) -> None:
+    refuse(lambda d: None, "num_hidden_layers.*--vision-layers", error=ConfigError, vision_layers=None)
+
+
+@pytest.mark.parametrize("option", [{"vision_eps": 1.0}, {"vision_heads": 0}, {"vision_image_size": 0}, {"name": ""}])
+def test_an_option_that_means_nothing_is_refused(refuse: Callable[..., None], option: dict[str, Any]) -> None:
+    refuse(lambda d: None, "eps|heads|pixels|name", error=ConfigError, **option)
+
+
 def test_a_missing_tower_asks_for_one(refuse: Callable[..., None]) -> None:
     def change(directory: Path) -> None:
         found = {name: value for name, value in load_file(directory / WEIGHTS).items() if "image_tower" not in name}
@@ -277,29 +280,3 @@ def test_a_full_disk_is_known_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
     refuse(lambda d: None, "GB are free")
-
-
-def test_an_existing_target_is_kept_unless_asked(originals: dict[str, Path], tmp_path: Path) -> None:
-    target, options = tmp_path / "target", Options(**TOWER_OPTIONS)
-    convert(originals["safetensors"], target, options)
-    before = (target / WEIGHTS).read_bytes()
-    with pytest.raises(CheckpointError, match="--overwrite"):
-        convert(originals["dense"], target, options)
-    assert (target / WEIGHTS).read_bytes() == before
-    convert(originals["dense"], target, Options(**TOWER_OPTIONS, overwrite=True))
-    assert (target / WEIGHTS).read_bytes() != before
-
-
-def test_overwriting_never_removes_the_source_or_what_is_no_checkpoint(
-    originals: dict[str, Path], tmp_path: Path
-) -> None:
-    options = Options(**TOWER_OPTIONS, overwrite=True)
-    source = originals["safetensors"]
-    for target in (source, source.parent):
-        with pytest.raises(CheckpointError, match="choose another target"):
-            convert(source, target, options)
-    (tmp_path / "precious").mkdir()
-    (tmp_path / "precious" / "thesis.txt").touch()
-    with pytest.raises(CheckpointError, match="not a checkpoint directory"):
-        convert(source, tmp_path / "precious", options)
-    assert (tmp_path / "precious" / "thesis.txt").exists()

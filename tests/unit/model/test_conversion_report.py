@@ -2,27 +2,26 @@
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.conversion import converter, source_files
 from medmoe.model.conversion.converter import convert
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.report import Report
-from medmoe.model.conversion.upstream_config import UpstreamConfig
-from medmoe.model.conversion.vision import image_processor_fields, vision_fields
-from medmoe.model.errors import ConfigError
+from medmoe.model.errors import CheckpointError
 from tests.upstream import (
     TOWER_OPTIONS,
     Variant,
     edit_config,
-    tower,
     upstream_tensors,
     write_upstream,
     write_weights,
@@ -209,60 +208,29 @@ def test_the_duplicate_bin_is_ignored_or_verified(tmp_path: Path) -> None:
     assert any("hold the same values" in note for note in report.notes)
 
 
-def test_a_tower_given_apart_fills_in_weights_and_what_shapes_do_not_tell(tmp_path: Path) -> None:
-    tensors = upstream_tensors(PHI)
-    whole = tmp_path / "whole"
-    write_upstream(whole, PHI, tensors=tensors)
-    convert(whole, tmp_path / "expected", Options(**TOWER_OPTIONS))
-    apart = tower(PHI)
-    apart.load_state_dict({n.removeprefix(_TOWER): v for n, v in tensors.items() if n.startswith(_TOWER)})
-    (tmp_path / "tower").mkdir()
-    names = {f"vision_model.{name}": value for name, value in apart.state_dict().items()}
-    save_file(names | {"logit_scale": torch.zeros(1)}, tmp_path / "tower" / "model.safetensors")
-    (tmp_path / "tower" / "config.json").write_text(json.dumps({"vision_config": apart.config.to_dict()}))
-    source = tmp_path / "source"
-    write_upstream(source, PHI, tensors={n: v for n, v in tensors.items() if not n.startswith(_TOWER)})
-    convert(source, tmp_path / "target", Options(vision_tower=tmp_path / "tower"))
-    ours, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("target", "expected"))
-    assert ours.keys() == expected.keys()
-    assert all(torch.equal(ours[name], value) for name, value in expected.items())
-    both = [MedMoEConfig.from_directory(tmp_path / name).vision_config for name in ("target", "expected")]
-    assert both[0] == both[1]
+def test_a_duplicate_that_nobody_asked_about_is_not_read(tmp_path: Path) -> None:
+    write_upstream(tmp_path / "source", PHI)
+    (tmp_path / "source" / "pytorch_model.bin.index.json").write_text("junk")
+    (tmp_path / "source" / "pytorch_model-00001-of-00002.bin").touch()
+    report, _ = converted(tmp_path / "source")
+    assert "same weights" in report.ignored_files["pytorch_model-00001-of-00002.bin"]
 
 
-CLIP_L = {
-    "embeddings.class_embedding": (1024,),
-    "embeddings.patch_embedding.weight": (1024, 3, 14, 14),
-    "embeddings.position_embedding.weight": (577, 1024),
-    "encoder.layers.0.mlp.fc1.weight": (4096, 1024),
-} | {f"encoder.layers.{block}.layer_norm1.weight": (1024,) for block in range(24)}
+def test_a_file_name_that_is_no_utf_8_is_reported_all_the_same(tmp_path: Path) -> None:
+    write_upstream(tmp_path / "source", PHI)
+    Path(os.fsdecode(os.fsencode(tmp_path / "source") + b"/\xff\x1b.bin")).touch()
+    report, target = converted(tmp_path / "source")
+    stored = json.loads((target / "conversion.json").read_bytes())["ignored_files"]
+    assert [name for name in stored if "\udcff" in name]
+    assert all(line.isprintable() for line in report.summary())
 
 
-@pytest.mark.parametrize("name", ["openai/clip-vit-large-patch14-336", "/data/a b/clip-vit-large-patch14-336/"])
-def test_the_published_tower_is_known_by_the_last_part_of_its_name(name: str) -> None:
-    fields = {"mm_image_tower": name, "mm_hidden_size": 1024, "mm_vision_select_layer": -2}
-    report = Report()
-    found = vision_fields(CLIP_L, UpstreamConfig(fields, name="config.json"), Options(), report, tower_config=None)
-    assert found == {
-        "model_type": "clip",
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 23,
-        "num_attention_heads": 16,
-        "hidden_act": "quick_gelu",
-        "layer_norm_eps": 1e-5,
-        "image_size": 336,
-        "patch_size": 14,
-        "drop_first_patch": False,
-    }
-    assert len(report.notes) == name.startswith("/data")
-
-
-def test_upstreams_squeezing_of_siglip_images_is_not_silently_cropping() -> None:
-    square = UpstreamConfig({"image_aspect_ratio": "square"}, name="config.json")
-    with pytest.raises(ConfigError, match="squeezes"):
-        image_processor_fields("siglip", square, Options())
-    assert image_processor_fields("siglip", square, Options(image_mode="pad"))["background"] == [127, 127, 127]
+def test_a_mode_that_upstream_left_at_its_default_is_only_noted(tmp_path: Path) -> None:
+    write_upstream(tmp_path / "source", PHI)
+    edit_config(tmp_path / "source", moe__moe_mode="second_half")
+    report, target = converted(tmp_path / "source")
+    assert MedMoEConfig.from_directory(target).text_config.moe_layers == (0, 2)
+    assert any("moe_mode 'second_half'" in note for note in report.notes)
 
 
 def test_links_into_a_hub_cache_are_followed(tmp_path: Path) -> None:
@@ -272,3 +240,19 @@ def test_links_into_a_hub_cache_are_followed(tmp_path: Path) -> None:
     (source / "model.safetensors").rename(tmp_path / "blobs" / "0123")
     (source / "model.safetensors").symlink_to("../../blobs/0123")
     converted(source)
+
+
+def test_a_licence_that_cannot_be_read_is_known_before_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, *, limit: int = 0) -> bytes:
+        if path.name == "LICENSE":
+            raise PermissionError(13, "Permission denied")
+        return path.read_bytes()
+
+    write_upstream(tmp_path / "source", PHI)
+    (tmp_path / "source" / "LICENSE").write_text("the text")
+    monkeypatch.setattr(source_files, "read_small_file", fail)
+    monkeypatch.setattr(converter, "TensorSource", None)
+    with pytest.raises(CheckpointError, match="LICENSE cannot be read: Permission denied"):
+        converted(tmp_path / "source")

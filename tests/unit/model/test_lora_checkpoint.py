@@ -122,6 +122,22 @@ def test_half_an_adapter_is_refused(copy: Path, name: str) -> None:
         load_adapted(copy)
 
 
+def test_the_weights_of_another_adapter_on_the_same_base_are_refused(copy: Path) -> None:
+    path = copy / "adapter_model.safetensors"
+    tensors = {name: tensor * 2 for name, tensor in load_file(path).items()}
+    save_file(tensors, path)
+    with pytest.raises(CheckpointError, match=r"not the file that adapter_config\.json was written for"):
+        load_adapted(copy)
+
+
+def test_links_that_lead_nowhere_are_no_plain_model(copy: Path) -> None:
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (copy / name).unlink()
+        (copy / name).symlink_to(copy / "nowhere")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_adapted(copy)
+
+
 def test_the_adapter_of_another_base_is_refused(copy: Path, tmp_path: Path) -> None:
     other = save_tiny_checkpoint(tmp_path / "other", seed=5, moe_layers=())
     shutil.copyfile(other / "model.safetensors", copy / "model.safetensors")

@@ -1,0 +1,23 @@
+"""Text of unknown origin on its way to a terminal; one place, so that no command forgets it. Torch-free.
+
+Names inside a checkpoint are somebody else's. Printed as they are, they could move the cursor, recolour, reorder or
+overwrite what the program says, or fill the screen.
+"""
+
+MAX_VALUE = 200
+"""Characters of one name or value."""
+MAX_MESSAGE = 2000
+"""Characters of one line."""
+_SHOWN = 5
+
+
+def printable(text: str, *, limit: int = MAX_VALUE) -> str:
+    """`text` on one line: what does not print (controls, bidi controls, lone surrogates) is escaped, the rest cut."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:limit])
+    return shown + (f"… ({len(text) - limit} characters more)" if len(text) > limit else "")
+
+
+def listed(values: list[str], *, shown: int = _SHOWN) -> str:
+    """The first few values, each of them printable, and how many more there are."""
+    rest = len(values) - shown
+    return ", ".join(map(printable, values[:shown])) + (f" and {rest} more" if rest > 0 else "")
