@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from itertools import islice, product
 from pathlib import Path
 
 import torch
@@ -97,9 +98,10 @@ def write_source(directory: Path, *, suffix: str) -> int:
     directory.mkdir()
     (directory / "config.json").write_text(json.dumps(CONFIG))
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [*letters, *(f"word{number}" for number in range(TOKENS - 1 - len(letters))), "<|endoftext|>"]
+    pairs = list(islice(product(letters, repeat=2), TOKENS - 1 - len(letters)))
+    words = [*letters, *("".join(pair) for pair in pairs), "<|endoftext|>"]
     (directory / "vocab.json").write_text(json.dumps({word: place for place, word in enumerate(words)}))
-    (directory / "merges.txt").write_text("#version: 0.2\n")
+    (directory / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(pair) for pair in pairs)]))
     noise = (torch.randn(135_000_000, generator=torch.Generator().manual_seed(0)) * 0.02).to(torch.bfloat16)
     single = "model.safetensors" if suffix == ".safetensors" else "pytorch_model.bin"
     index, total = {}, 0
