@@ -16,13 +16,15 @@ class DataConfig:
     """One kind of sample out of one dataset folder."""
 
     dataset: str
-    """A dataset folder below the data folder, or a LLaVA conversation file (FOLDER/NAME.json, images beside it)."""
+    """A folder or file below the data folder, in any form that medmoe.training.data.detection recognises."""
     source: Source
     """vqa and classification read the records of that task; captions the captions; modality asks for the records'
     imaging modality, one sample an image."""
     split: Split = "train"
     limit: int | None = None
     """At most so many samples, drawn without replacement by the run's seed; None takes all."""
+    offer_all_domains: bool = False
+    """Of source modality: offer every domain as a label, as a user would, instead of some that include the truth."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

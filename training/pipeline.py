@@ -22,6 +22,7 @@ from medmoe.model.prompt import Prompt
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import DataConfig, RunConfig, StageConfig
 from medmoe.training.data.collator import Collator
+from medmoe.training.data.manifest import build_manifest
 from medmoe.training.data.mixture import load_mixture
 from medmoe.training.data.sample import Sample
 from medmoe.training.feature_cache import FeatureCache
@@ -32,7 +33,7 @@ from medmoe.training.tokenizer import train_tokenizer
 from medmoe.training.trainer import train_stage
 
 log = logging.getLogger(__name__)
-RECIPE_FILE, REPORT_FILE = "recipe.json", "report.json"
+RECIPE_FILE, REPORT_FILE, MANIFEST_FILE = "recipe.json", "report.json", "manifest.json"
 
 
 class Run:
@@ -58,6 +59,7 @@ class Run:
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         self._claim_directory()
+        self._claim_data()
         report = self._directory / REPORT_FILE
         self.report = json.loads(report.read_text()) if report.exists() else {}
         model = self._stage("0-start", self._start)
@@ -77,6 +79,22 @@ class Run:
         if path.exists() and path.read_text() != self.config.to_json():
             raise ConfigError(f"{self._directory} holds a run of another recipe; choose another --output")
         write_atomically(path, self.config.to_json())
+
+    def _claim_data(self) -> None:
+        """Stages must have seen the same data: a continued run finds the images and samples it began with.
+
+        Raises ConfigError when it does not. What is held out and also trained on is named in the log.
+        """
+        path = self._directory / MANIFEST_FILE
+        begun = path.exists()
+        # Decoding every picture finds leaks under other names; once is enough.
+        manifest = build_manifest(self._everything(), pixels=not begun)
+        if not begun:
+            for leak in manifest.leaks:
+                log.warning("held out, and in train too: %s", leak)
+            write_atomically(path, manifest.to_json())
+        elif json.loads(path.read_text())["splits"] != json.loads(manifest.to_json())["splits"]:
+            raise ConfigError(f"the data have changed since {self._directory} was begun; choose another --output")
 
     def _stage(self, name: str, step: Any, *arguments: Any) -> MedMoE:
         directory = self._directory / name
@@ -122,7 +140,8 @@ class Run:
 
     def _mixture(self, entries: Iterable[DataConfig]) -> list[Sample]:
         domains = self.config.router.domains
-        return load_mixture(tuple(entries), root=self._data, domains=domains, seed=self.config.seed)
+        pictures = self._directory / "pictures"
+        return load_mixture(tuple(entries), root=self._data, domains=domains, seed=self.config.seed, pictures=pictures)
 
     def _everything(self) -> list[Sample]:
         stages = (self.config.alignment, self.config.instruction_tuning, self.config.moe_tuning)

@@ -173,6 +173,25 @@ def test_a_directory_of_another_recipe_is_refused(finished: Run, data: Path) -> 
         other()
 
 
+def test_a_continued_run_on_other_data_is_refused(finished: Run, data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "data"
+    shutil.copytree(data, other)
+    image = other / "colours" / "images" / "0.png"
+    Image.open(image).rotate(90).save(image)
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.checkpoint.parent, copy)
+    with pytest.raises(ConfigError, match="the data have changed"):
+        Run(recipe(), data=other, directory=copy, tower=None)()
+
+
+def test_the_manifest_names_every_split_and_no_path_or_question(finished: Run, data: Path) -> None:
+    text = (finished.checkpoint.parent / "manifest.json").read_text()
+    splits = json.loads(text)["splits"]
+    assert (splits["train"]["images"], splits["val"]["images"]) == (64, 16)
+    assert str(data) not in text
+    assert "What modality" not in text
+
+
 def test_bad_data_stop_the_run_before_any_training(data: Path, tmp_path: Path) -> None:
     missing = replace(recipe().moe_tuning, data=(DataConfig(dataset="nowhere", source="vqa"),))
     run = Run(replace(recipe(), moe_tuning=missing), data=data, directory=tmp_path / "run", tower=None)

@@ -1,6 +1,7 @@
 """What a run's splits consist of, as a file: who can compare two manifests can tell whether two runs saw the same data.
 
-Ids and hashes only: neither questions, answers, file names nor paths, so that a manifest may travel with a checkpoint.
+Ids (some of which are made of file names) and hashes only: neither questions and answers nor paths, so that a manifest
+may travel with a checkpoint.
 """
 
 import json

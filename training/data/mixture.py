@@ -20,12 +20,11 @@ def load_mixture(
     root: Path,
     domains: Sequence[str],
     seed: int,
-    offer_all_domains: bool = False,
     pictures: Path | None = None,
 ) -> list[Sample]:
     """The samples of every entry, in the entries' order.
 
-    `offer_all_domains` is `modality_samples`' `offer_all`, `pictures` is `read_dataset`'s.
+    `pictures` is `read_dataset`'s: where images that come as arrays are written.
     Raises DataError when a dataset is missing, holds bad records, or has no sample of the kind asked for.
     """
     mixture: list[Sample] = []
@@ -36,7 +35,7 @@ def load_mixture(
             raise DataError(f"{entry.dataset} has bad records\n{result.summary()}")
         samples = list(result.samples)
         if entry.source == "modality":
-            samples = modality_samples(samples, domains=domains, seed=seed, offer_all=offer_all_domains)
+            samples = modality_samples(samples, domains=domains, seed=seed, offer_all=entry.offer_all_domains)
         else:
             kind = "caption" if captions else entry.source
             samples = [sample for sample in samples if sample.kind == kind]

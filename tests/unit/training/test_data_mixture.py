@@ -1,6 +1,7 @@
 """A recipe's data entries as samples."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_modality_asks_once_for_each_image_and_always_offers_the_truth(root: Pat
 def test_modality_can_offer_every_domain(root: Path) -> None:
     entry = DataConfig(dataset="set", source="modality")
     some = load(root, entry)
-    every = load_mixture([entry], root=root, domains=DOMAINS, seed=0, offer_all_domains=True)
+    every = load_mixture([replace(entry, offer_all_domains=True)], root=root, domains=DOMAINS, seed=0)
     assert {sample.labels for sample in every} == {DOMAINS}
     assert {sample.labels for sample in some} != {DOMAINS}
     assert [sample.id for sample in every] == [sample.id for sample in some]
