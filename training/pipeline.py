@@ -165,7 +165,7 @@ def _initialise(model: MedMoE) -> None:
         for name, parameter in part.named_parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.02)
-                if name.endswith(("o_proj.weight", "down_proj.weight")):
+                if name.endswith(("o_proj.weight", "dense.weight", "down_proj.weight", "fc2.weight")):
                     with torch.no_grad():
                         parameter.mul_(scale)
             elif name.endswith("bias"):
