@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.errors import CheckpointError
+from medmoe.model.strict_json import StrictFile, StrictSection
 
 CALIBRATION_FILE = "calibration.json"
 _EPSILON = 1e-6
@@ -23,13 +24,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class Temperature(_Section):
+class Temperature(StrictSection):
     """Temperature scaling (Guo et al. 2017); with a bias, for a single probability, Platt's (1999)."""
 
     method: Literal["temperature"] = "temperature"
@@ -52,7 +47,7 @@ class Temperature(_Section):
         return 1 / (1 + math.exp(-scaled)) if scaled >= 0 else math.exp(scaled) / (1 + math.exp(scaled))
 
 
-class Isotonic(_Section):
+class Isotonic(StrictSection):
     """A non-decreasing, piecewise linear map, constant beyond its ends (Zadrozny and Elkan 2002)."""
 
     method: Literal["isotonic"] = "isotonic"
@@ -83,7 +78,7 @@ class Isotonic(_Section):
 Map = Annotated[Temperature | Isotonic, Field(discriminator="method")]
 
 
-class FittedOn(_Section):
+class FittedOn(StrictSection):
     """The samples that chose the parameters."""
 
     datasets: tuple[str, ...] = Field(min_length=1)
@@ -91,7 +86,7 @@ class FittedOn(_Section):
     n: int = Field(gt=0)
 
 
-class HeldOut(_Section):
+class HeldOut(StrictSection):
     """What the map does to samples of the same split, on images that had no part in the fit."""
 
     n: int = Field(gt=0)
@@ -103,7 +98,7 @@ class HeldOut(_Section):
     nll_after: NotNegative
 
 
-class _Fit(_Section):
+class _Fit(StrictSection):
     map: Map
     fitted_on: FittedOn
     held_out: HeldOut
@@ -141,8 +136,11 @@ class AnswerCalibration(_Fit):
         return tuple(self.map.single(probability) for probability in probabilities)
 
 
-class Calibration(_Section):
+class Calibration(StrictFile):
     """The whole file."""
+
+    FILE = CALIBRATION_FILE
+    KIND = "a calibration that this version reads"
 
     format_version: Literal[1] = 1
     weights_sha256: Sha256
@@ -151,18 +149,6 @@ class Calibration(_Section):
     """Of adapter_model.safetensors, where the checkpoint has one."""
     classification: LabelCalibration | None = None
     answers: AnswerCalibration | None = None
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Raises ConfigError naming every offending key."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}"
-                for item in error.errors(include_input=False, include_url=False)
-            )
-            raise ConfigError(f"{CALIBRATION_FILE} is not a calibration that this version reads: {problems}") from error
 
     @classmethod
     def from_directory(
@@ -175,16 +161,10 @@ class Calibration(_Section):
         path = directory / CALIBRATION_FILE
         if not path.exists():
             return None
-        try:
-            found = cls.from_json(path.read_bytes())
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        found = cls.read(directory)
         if (found.weights_sha256, found.adapter_sha256) != (weights_sha256, adapter_sha256):
             raise CheckpointError(f"{path} was fitted to other weights; calibrate this checkpoint or remove the file")
         return found
-
-    def to_json(self) -> str:
-        return self.model_dump_json(indent=2) + "\n"
 
 
 def _normalised(weights: Sequence[float]) -> tuple[float, ...]:

@@ -7,10 +7,9 @@ missing key is a ConfigError that names it, so that a checkpoint from a newer ve
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.small_file import read_small_file
+from medmoe.model.strict_json import StrictFile, StrictSection
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -25,11 +24,7 @@ Positive = Annotated[float, Field(gt=0)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class VisionConfig(_Section):
+class VisionConfig(StrictSection):
     """A vision transformer of transformers' own (`Dinov2Model`, `CLIPVisionModel`, `SiglipVisionModel`); in pixels."""
 
     model_type: Literal["dinov2", "clip", "siglip"]
@@ -73,14 +68,14 @@ class VisionConfig(_Section):
         return self.grid**2 - self.drop_first_patch
 
 
-class ProjectorConfig(_Section):
+class ProjectorConfig(StrictSection):
     """Two linear layers with an exact GELU between (LLaVA's `mlp2x_gelu`)."""
 
     downsample_factor: Count = 1
     """Side of the square of patches folded into one token before the projection; 1 is the published form."""
 
 
-class TextConfig(_Section):
+class TextConfig(StrictSection):
     """A decoder of transformers' own, some of whose FFNs are MoE layers (Med-MoE, arXiv 2404.10237, eq. 4).
 
     What a family fixes is not repeated here: Phi's parallel block, biases and tanh GELU; Llama's RMSNorm and SwiGLU;
@@ -159,7 +154,7 @@ class TextConfig(_Section):
         return int(self.head_dim * self.partial_rotary_factor)
 
 
-class ImageProcessorConfig(_Section):
+class ImageProcessorConfig(StrictSection):
     """What is done to an RGB image before the tower; the only definition, in training and in serving."""
 
     mode: Literal["pad", "crop"] = "pad"
@@ -170,7 +165,7 @@ class ImageProcessorConfig(_Section):
     """RGB fill of the padding, 0 to 255; upstream uses the mean colour."""
 
 
-class PromptConfig(_Section):
+class PromptConfig(StrictSection):
     """The words around a question; `{system}{user}<image>{separator}{question}{assistant}`."""
 
     system: str = ""
@@ -187,8 +182,11 @@ class PromptConfig(_Section):
         return self
 
 
-class MedMoEConfig(_Section):
+class MedMoEConfig(StrictFile):
     """Everything needed to build the model and to talk to it."""
+
+    FILE = CONFIG_FILE
+    KIND = "a Med-MoE configuration"
 
     model_type: Literal["medmoe"] = "medmoe"
     architectures: tuple[Literal["MedMoEForConditionalGeneration"]] = ("MedMoEForConditionalGeneration",)
@@ -227,27 +225,6 @@ class MedMoEConfig(_Section):
         return self.vision_config.num_patches // self.projector_config.downsample_factor**2
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Parse config.json's text. Raises ConfigError naming every offending key, never its value."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}"
-                for item in error.errors(include_input=False, include_url=False)
-            )
-            raise ConfigError(f"{CONFIG_FILE} is not a Med-MoE configuration: {problems}") from error
-
-    @classmethod
     def from_directory(cls, directory: Path) -> Self:
         """Read `directory/config.json`. Raises ConfigError when it is missing or malformed."""
-        path = directory / CONFIG_FILE
-        try:
-            return cls.from_json(read_small_file(path))
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-        except CheckpointError as error:
-            raise ConfigError(str(error)) from error
-
-    def to_json(self) -> str:
-        return self.model_dump_json(indent=2) + "\n"
+        return cls.read(directory)

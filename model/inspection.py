@@ -3,7 +3,6 @@
 Torch-free, so that a question about a file is answered before a tensor library would have been imported.
 """
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -16,10 +15,12 @@ from safetensors import SafetensorError, safe_open
 
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.file_digest import file_sha256
 from medmoe.model.fit import Shapes, problems_of_adapter, problems_of_weights
 from medmoe.model.licence import stated_licence
 from medmoe.model.lora.adapter_config import AdapterConfig
 from medmoe.model.printable import printable
+from medmoe.model.router_fingerprint import RouterFingerprint, is_gate
 from medmoe.model.small_file import read_small_file
 
 PARTS = ("vision_tower", "projector", "language_model")
@@ -216,26 +217,21 @@ def _shapes(header: dict[str, dict[str, Any]]) -> dict[str, tuple[int, ...]]:
 
 
 def _gates(path: Path, header: dict[str, dict[str, Any]]) -> str:
-    """Whether the gates of all layers hold the same bytes, as Med-MoE's frozen router does."""
-    gates: dict[str, dict[str, str]] = {}
+    router = RouterFingerprint()
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
-        for name in sorted(header):
-            layer, found, part = name.partition(".mlp.gate.")
-            if found:
-                begin, end = header[name]["data_offsets"]
-                file.seek(start + begin)
-                gates.setdefault(layer, {})[part] = hashlib.sha256(file.read(end - begin)).hexdigest()
-    different = {tuple(sorted(parts.items())) for parts in gates.values()}
-    return "one for all layers" if len(different) == 1 else f"{len(different)} different in {len(gates)} layers"
+        for name in filter(is_gate, header):
+            begin, end = header[name]["data_offsets"]
+            file.seek(start + begin)
+            router.add(name, file.read(end - begin))
+    return "one for all layers" if router.different == 1 else f"{router.different} different in {router.layers} layers"
 
 
 def _digests(directory: Path) -> dict[str, str]:
     digests = {}
     for path in _files(directory):
         try:
-            with path.open("rb") as file:
-                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[path.name] = file_sha256(path)
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     return digests

@@ -1,5 +1,7 @@
 """The vision tower: somebody else's vision transformer, cut after its last used block."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import (
@@ -37,38 +39,20 @@ def _dinov2(config: VisionConfig) -> PreTrainedModel:
 
 
 def _clip(config: VisionConfig) -> PreTrainedModel:
-    backbone = CLIPVisionModel(
-        CLIPVisionConfig(
-            hidden_size=config.hidden_size,
-            intermediate_size=config.intermediate_size,
-            num_hidden_layers=config.num_hidden_layers,
-            num_attention_heads=config.num_attention_heads,
-            image_size=config.image_size,
-            patch_size=config.patch_size,
-            layer_norm_eps=config.layer_norm_eps,
-            hidden_act=config.hidden_act,
-        )
-    )
+    backbone = CLIPVisionModel(CLIPVisionConfig(**_sizes(config)))
     backbone.post_layernorm = nn.Identity()
     return backbone
 
 
 def _siglip(config: VisionConfig) -> PreTrainedModel:
-    backbone = SiglipVisionModel(
-        SiglipVisionConfig(
-            hidden_size=config.hidden_size,
-            intermediate_size=config.intermediate_size,
-            num_hidden_layers=config.num_hidden_layers,
-            num_attention_heads=config.num_attention_heads,
-            image_size=config.image_size,
-            patch_size=config.patch_size,
-            layer_norm_eps=config.layer_norm_eps,
-            hidden_act=config.hidden_act,
-            vision_use_head=False,
-        )
-    )
+    backbone = SiglipVisionModel(SiglipVisionConfig(**_sizes(config), vision_use_head=False))
     backbone.post_layernorm = nn.Identity()
     return backbone
+
+
+def _sizes(config: VisionConfig) -> dict[str, Any]:
+    """What CLIP's and SigLIP's configurations call as we do."""
+    return config.model_dump(exclude={"model_type", "drop_first_patch"})
 
 
 _BUILDERS = {"dinov2": _dinov2, "clip": _clip, "siglip": _siglip}

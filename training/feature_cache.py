@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.file_digest import file_sha256
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.vision_tower import VisionTower
 from medmoe.training.atomic_file import write_atomically
@@ -76,7 +77,7 @@ class FeatureCache:
 
     def _digest(self, image: Path) -> str:
         if image not in self._digests:
-            self._digests[image] = hashlib.sha256(image.read_bytes()).hexdigest()
+            self._digests[image] = file_sha256(image)
         return self._digests[image]
 
 

@@ -1,10 +1,10 @@
 """The README.md of an adapted checkpoint: what it adds to which base, what it saw, and what was not measured."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE
+from medmoe.model.file_digest import file_sha256
 from medmoe.model.lora.checkpoint import read_adapter
 from medmoe.training.data.licences import LICENCES, Licence
 from medmoe.training.lora_config import LoRARunConfig
@@ -53,7 +53,7 @@ def adapter_card(run: LoRARunConfig, checkpoint: Path, *, report: dict[str, Any]
         base=adapter.base.name,
         base_digest=adapter.base.weights_sha256,
         adapter_file=ADAPTER_WEIGHTS_FILE,
-        adapter_digest=hashlib.sha256((checkpoint / ADAPTER_WEIGHTS_FILE).read_bytes()).hexdigest(),
+        adapter_digest=file_sha256(checkpoint / ADAPTER_WEIGHTS_FILE),
         modules=", ".join(adapter.target_modules),
         router_scope=run.router_scope,
         anchor_mode=run.anchor_mode,

@@ -8,7 +8,6 @@ from transformers import set_seed
 
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.config import MedMoEConfig
-from medmoe.model.errors import ConfigError
 from medmoe.model.lora.adapter_config import AdapterConfig
 from medmoe.model.lora.attach import attach_trainable
 from medmoe.model.lora.checkpoint import base_identity, save_adapted
@@ -23,9 +22,8 @@ from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.lora_card import adapter_card
 from medmoe.training.lora_config import LoRARunConfig
 from medmoe.training.lora_objective import AdapterLoss
+from medmoe.training.run_directory import REPORT_FILE, claim_directory
 from medmoe.training.trainer import train_stage
-
-RECIPE_FILE, REPORT_FILE = "recipe.json", "report.json"
 
 
 class LoRARun:
@@ -48,7 +46,6 @@ class LoRARun:
 
         Raises DataError, CheckpointError or ConfigError before any training when an input does not fit.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
         self._claim_directory()
         report = self._directory / REPORT_FILE
         if not self.checkpoint.exists():
@@ -110,11 +107,8 @@ class LoRARun:
         )
 
     def _claim_directory(self) -> None:
-        """Runs of two recipes or bases must not mix: what is on disk was made by the recipe beside it."""
+        """The base is part of what an adapter is made of."""
         claim = json.dumps(
             {"base": base_identity(self._base).model_dump(), "recipe": json.loads(self.config.to_json())}, indent=2
         )
-        path = self._directory / RECIPE_FILE
-        if path.exists() and path.read_text() != claim + "\n":
-            raise ConfigError(f"{self._directory} holds a run of another recipe or base; choose another --output")
-        write_atomically(path, claim + "\n")
+        claim_directory(self._directory, claim + "\n", made_of="recipe or base")

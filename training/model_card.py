@@ -15,6 +15,7 @@ import torch
 from medmoe.model.calibration import CALIBRATION_FILE
 from medmoe.model.checkpoint.io import expected_tensors
 from medmoe.model.config import WEIGHTS_FILE
+from medmoe.model.file_digest import file_sha256
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import DataConfig, RunConfig, StageConfig
 from medmoe.training.data.licences import LICENCES, Licence
@@ -86,14 +87,14 @@ def write_model_card(
 
 
 def _card(config: RunConfig, report: dict[str, Any], *, checkpoint: Path, **texts: str) -> str:
-    weights = (checkpoint / WEIGHTS_FILE).read_bytes()
+    weights = checkpoint / WEIGHTS_FILE
     router = report["router"]
     held_out = router["held_out"]
     return _CARD.format(
         name=config.name,
         architecture=_architecture(config),
-        megabytes=len(weights) / 1e6,
-        digest=hashlib.sha256(weights).hexdigest(),
+        megabytes=weights.stat().st_size / 1e6,
+        digest=file_sha256(weights),
         data=_data(config),
         stages=_stages(config, report),
         router_images=sum(router["training_images"].values()),

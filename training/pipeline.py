@@ -6,6 +6,7 @@ A run that stopped continues with the first stage that has no checkpoint; nothin
 import json
 import logging
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,13 @@ from medmoe.training.data.sample import Sample
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.pretrained_tower import load_pretrained_tower
 from medmoe.training.router_training import train_router
+from medmoe.training.run_directory import REPORT_FILE, claim_directory
 from medmoe.training.stages import dense, set_router, to_experts
 from medmoe.training.tokenizer import train_tokenizer
 from medmoe.training.trainer import train_stage
 
 log = logging.getLogger(__name__)
-RECIPE_FILE, REPORT_FILE, MANIFEST_FILE = "recipe.json", "report.json", "manifest.json"
+MANIFEST_FILE = "manifest.json"
 
 
 class Run:
@@ -57,14 +59,13 @@ class Run:
 
         Raises DataError, CheckpointError or ConfigError before any training when an input does not fit.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._claim_directory()
+        claim_directory(self._directory, self.config.to_json())
         self._claim_data()
         report = self._directory / REPORT_FILE
         self.report = json.loads(report.read_text()) if report.exists() else {}
         model = self._stage("0-start", self._start)
         features = FeatureCache(self._directory / "features", tower=model.vision_tower, config=self.config.architecture)
-        features.fill(sample.image for sample in self._everything())
+        features.fill(sample.image for sample in self._everything)
         prompt = Prompt.from_directory(self._directory / "0-start", self.config.architecture)
         collator = Collator(prompt, features=features)
         for number, stage in enumerate((self.config.alignment, self.config.instruction_tuning), start=1):
@@ -72,13 +73,6 @@ class Run:
         model = self._stage("3-router", self._route, model, collator)
         self._stage(self.config.name, self._train, model, self.config.moe_tuning, collator)
         return self.checkpoint
-
-    def _claim_directory(self) -> None:
-        """Stages of two recipes must not mix: what is on disk was made by the recipe beside it."""
-        path = self._directory / RECIPE_FILE
-        if path.exists() and path.read_text() != self.config.to_json():
-            raise ConfigError(f"{self._directory} holds a run of another recipe; choose another --output")
-        write_atomically(path, self.config.to_json())
 
     def _claim_data(self) -> None:
         """Stages must have seen the same data: a continued run finds the images and samples it began with.
@@ -88,7 +82,7 @@ class Run:
         path = self._directory / MANIFEST_FILE
         begun = path.exists()
         # Decoding every picture finds leaks under other names; once is enough.
-        manifest = build_manifest(self._everything(), pixels=not begun)
+        manifest = build_manifest(self._everything, pixels=not begun)
         if not begun:
             for leak in manifest.leaks:
                 log.warning("held out, and in train too: %s", leak)
@@ -143,14 +137,16 @@ class Run:
         pictures = self._directory / "pictures"
         return load_mixture(tuple(entries), root=self._data, domains=domains, seed=self.config.seed, pictures=pictures)
 
+    @cached_property
     def _everything(self) -> list[Sample]:
+        """All that the run reads, once: the claim, the features and the tokenizer go over it."""
         stages = (self.config.alignment, self.config.instruction_tuning, self.config.moe_tuning)
         router = (*self.config.router.data, *self.config.router.held_out)
         return self._mixture(dict.fromkeys([*(entry for stage in stages for entry in stage.data), *router]))
 
     def _tokenizer(self, config: MedMoEConfig) -> list[Path]:
         texts = [config.prompt.user, config.prompt.assistant, *self.config.router.domains]
-        for sample in self._everything():
+        for sample in self._everything:
             if sample.split == "train":
                 texts += [sample.question or "", " " + sample.answer, *(" " + label for label in sample.labels)]
         tokenizer = train_tokenizer(texts, config=config, size=self.config.tokenizer_size)

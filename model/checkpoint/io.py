@@ -15,8 +15,8 @@ from medmoe.model.checkpoint.staging import staged_directory
 from medmoe.model.config import CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
 from medmoe.model.medmoe import MedMoE
+from medmoe.model.printable import listed
 
-_SHOWN = 5
 _DTYPES = ("F32", "F16", "BF16", "F64")
 
 
@@ -31,7 +31,7 @@ def save_checkpoint(model: MedMoE, directory: Path, *, tokenizer_files: Iterable
         dtype = getattr(torch, config.dtype)
         tensors = {name: value.to(dtype).contiguous().cpu() for name, value in model_tensors(model).items()}
         if bad := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
-            raise CheckpointError(f"refusing to save weights that are not finite: {_list(bad)}")
+            raise CheckpointError(f"refusing to save weights that are not finite: {listed(bad)}")
         save_file(tensors, staging / WEIGHTS_FILE, metadata={"format": "pt"})
         (staging / CONFIG_FILE).write_text(config.to_json())
         for source in tokenizer_files:
@@ -79,7 +79,7 @@ def check_weights(directory: Path, config: MedMoEConfig) -> None:
         raise CheckpointError(f"{path} holds {len(found)} tensors; the layers of config.json alone need {least}")
     compare_tensors(found, expected_shapes(config), source=str(path))
     if wrong := sorted(name for name, kind in kinds.items() if kind not in _DTYPES):
-        raise CheckpointError(f"{path}: not stored as 16 or 32 bit floating point numbers: {_list(wrong)}")
+        raise CheckpointError(f"{path}: not stored as 16 or 32 bit floating point numbers: {listed(wrong)}")
 
 
 def model_tensors(model: MedMoE) -> dict[str, torch.Tensor]:
@@ -110,20 +110,15 @@ def compare_tensors(
     """
     problems = []
     if missing := sorted(wanted.keys() - found.keys()):
-        problems.append(f"missing: {_list(missing)}")
+        problems.append(f"missing: {listed(missing)}")
     if unknown := sorted(found.keys() - wanted.keys()):
-        problems.append(f"unknown: {_list(unknown)}")
+        problems.append(f"unknown: {listed(unknown)}")
     misshapen = [
         f"{name} is {found[name]}, expected {wanted[name]}"
         for name in sorted(wanted.keys() & found.keys())
         if found[name] != wanted[name]
     ]
     if misshapen:
-        problems.append(f"misshapen: {_list(misshapen)}")
+        problems.append(f"misshapen: {listed(misshapen)}")
     if problems:
         raise CheckpointError(f"{source} does not fit {fits}; " + "; ".join(problems))
-
-
-def _list(names: list[str]) -> str:
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

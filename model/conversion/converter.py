@@ -23,7 +23,6 @@ from medmoe.model.conversion.moe_layout import moe_layout
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.plan import Step, Tower, account_for_the_rest, most_common_dtype, plan_steps
 from medmoe.model.conversion.report import REPORT_FILE, Report
-from medmoe.model.conversion.router_fingerprint import RouterFingerprint
 from medmoe.model.conversion.source_files import contained_file, find_weights, read_contained
 from medmoe.model.conversion.target import check_space, check_target
 from medmoe.model.conversion.tensor_source import TensorSource
@@ -44,6 +43,7 @@ from medmoe.model.conversion.vocabulary import (
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.licence import CARD_FILE, MAX_LICENCE_BYTES, licence_file, stated_licence
 from medmoe.model.prompt import Prompt
+from medmoe.model.router_fingerprint import RouterFingerprint
 
 Progress = Callable[[int, int], None]
 """Called after each tensor with the bytes written so far and in all."""
@@ -158,13 +158,13 @@ def _write_weights(path: Path, steps: list[Step], config: MedMoEConfig, report: 
             if not _is_finite(tensor):
                 raise CheckpointError(f"{step.source_name} holds values that are not finite in {step.spec.dtype}")
             if step.is_gate:
-                router.add(step.spec.name, stored)
+                router.add(step.spec.name, stored.float().contiguous().numpy().tobytes())
             writer.write(step.spec.name, tensor)
             done += step.spec.nbytes
             progress(done, total)
     for source in {id(step.source): step.source for step in steps}.values():
         source.close()
-    report.router = router.result()
+    report.router = _about(router)
     report.sha256[WEIGHTS_FILE] = writer.sha256
     report.source["dtype"] = config.dtype
 
@@ -175,3 +175,16 @@ def _is_finite(tensor: torch.Tensor) -> bool:
         return True
     low, high = torch.aminmax(tensor)
     return bool(torch.isfinite(low) and torch.isfinite(high))
+
+
+def _about(router: RouterFingerprint) -> dict[str, object]:
+    """For the report; empty for a dense model."""
+    if not router.layers:
+        return {}
+    equal = router.different == 1
+    text = (
+        "the gates of all layers are equal, as a frozen router leaves them"
+        if equal
+        else f"{router.different} different gates in {router.layers} layers: the router was trained with the experts"
+    )
+    return {"equal": equal, "layers": router.layers, "text": text}

@@ -18,9 +18,9 @@ from medmoe.model.conversion.upstream_names import RESIDUAL_COPY, TOWER_PREFIX, 
 from medmoe.model.conversion.weight_file import TensorInfo
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.printable import listed
+from medmoe.model.router_fingerprint import is_gate
 
 _APART = "vision tower: "
-_GATE = (".mlp.gate.weight", ".mlp.gate.bias")
 _VOCABULARY = ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight")
 
 
@@ -42,7 +42,7 @@ class Step:
 
     @property
     def is_gate(self) -> bool:
-        return self.spec.name.endswith(_GATE)
+        return is_gate(self.spec.name)
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _fits(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 
 def _dtype(name: str, info: TensorInfo, config: MedMoEConfig) -> torch.dtype:
-    if name.endswith(_GATE) and info.dtype is torch.float32:
+    if is_gate(name) and info.dtype is torch.float32:
         return torch.float32
     dtype: torch.dtype = getattr(torch, config.dtype)
     return dtype

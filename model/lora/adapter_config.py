@@ -9,11 +9,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from medmoe.model.config import ADAPTER_CONFIG_FILE, MedMoEConfig
-from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.small_file import read_small_file
+from medmoe.model.strict_json import StrictFile, StrictSection
 
 Rank = Annotated[int, Field(ge=0, le=1024)]
 Scale = Annotated[float, Field(ge=0, le=2**16)]
@@ -26,11 +25,7 @@ Isolation = Literal["anchors", "both", "none"]
 not stored."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class LayerExperts(_Section):
+class LayerExperts(StrictSection):
     """The experts of one decoder layer, anchors first. One expert alone needs no router: its gate is 1."""
 
     n_anchor: int = Field(ge=0, le=64)
@@ -69,7 +64,7 @@ class LayerExperts(_Section):
         return tuple(expert for expert, rank in enumerate(self.ranks) for _ in range(rank))
 
 
-class BaseModelIdentity(_Section):
+class BaseModelIdentity(StrictSection):
     """The dense checkpoint an adapter was trained on; it fits no other."""
 
     name: str = Field(min_length=1, max_length=256)
@@ -80,8 +75,11 @@ class BaseModelIdentity(_Section):
     """SHA-256 of its model.safetensors, every byte: two fine-tunings of one model share names, shapes and header."""
 
 
-class AdapterConfig(_Section):
+class AdapterConfig(StrictFile):
     """Everything needed to build the adapters of one checkpoint and to read their tensors."""
+
+    FILE = ADAPTER_CONFIG_FILE
+    KIND = "a Med-MoE-LoRA configuration"
 
     peft_type: Literal["MED_MOE_LORA"] = "MED_MOE_LORA"
     format_version: Literal[1] = 1
@@ -102,7 +100,7 @@ class AdapterConfig(_Section):
     tau_clamp: tuple[Temperature, Temperature] = (0.25, 4.0)
     top_k: None = None
     """Reserved: gates are dense, as the paper's equation 3 has them."""
-    training: dict[str, JsonValue] = {}
+    training: dict[str, JsonValue] = Field(default_factory=dict)
     """The training manifest: recipe, data, losses; read by people."""
 
     @model_validator(mode="after")
@@ -120,30 +118,9 @@ class AdapterConfig(_Section):
         return self
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Parse adapter_config.json's text. Raises ConfigError naming every offending key, never its value."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}"
-                for item in error.errors(include_input=False, include_url=False)
-            )
-            raise ConfigError(f"{ADAPTER_CONFIG_FILE} is not a Med-MoE-LoRA configuration: {problems}") from error
-
-    @classmethod
     def from_directory(cls, directory: Path) -> Self:
         """Read `directory/adapter_config.json`. Raises ConfigError when it is missing or malformed."""
-        path = directory / ADAPTER_CONFIG_FILE
-        try:
-            return cls.from_json(read_small_file(path))
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-        except CheckpointError as error:
-            raise ConfigError(str(error)) from error
-
-    def to_json(self) -> str:
-        return self.model_dump_json(indent=2) + "\n"
+        return cls.read(directory)
 
 
 def architecture_sha256(config: MedMoEConfig) -> str:

@@ -4,7 +4,6 @@ As strict as medmoe.model.checkpoint.io, and one thing more: an adapter is bound
 base of the same shape it would load, answer, and be wrong.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from medmoe.model.checkpoint.staging import staged_directory
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
+from medmoe.model.file_digest import file_sha256
 from medmoe.model.licence import licence_file
 from medmoe.model.lora.adapter_config import (
     AdapterConfig,
@@ -148,8 +148,7 @@ def _check_base(config: AdapterConfig, base: MedMoEConfig, *, directory: Path) -
 
 def _file_sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 

@@ -5,6 +5,7 @@ arrives as token ids, so nothing here reads or writes text.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class MedMoEProcessingInfo(BaseProcessingInfo):
         check_weights(directory, self.medmoe)
         has_adapter(directory)
 
-    @property
+    @cached_property
     def medmoe(self) -> MedMoEConfig:
         config: MedMoEConfig = self.ctx.get_hf_config().medmoe
         return config

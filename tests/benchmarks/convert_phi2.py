@@ -23,10 +23,10 @@ from pathlib import Path
 import torch
 from tokenizers import pre_tokenizers
 
-from medmoe.model.checkpoint.io import expected_tensors
+from medmoe.model.checkpoint.io import expected_shapes
 from medmoe.model.checkpoint.tensor_writer import TensorSpec, TensorWriter
-from medmoe.model.config import ImageProcessorConfig, MedMoEConfig, TextConfig, VisionConfig
 from medmoe.model.conversion.upstream_names import TOWER_PREFIX, upstream_name
+from tests.published import PHI_2, published
 
 ROWS, TOKENS, SHARDS = 51200, 50257, 8
 NEEDED_BYTES = 28e9
@@ -62,34 +62,7 @@ CONFIG = {
 
 def shapes() -> dict[str, tuple[int, ...]]:
     """Every upstream tensor of the published form, the unused end of the tower included."""
-    config = MedMoEConfig(
-        vision_config=VisionConfig(
-            model_type="clip",
-            hidden_size=1024,
-            intermediate_size=4096,
-            num_hidden_layers=24,
-            num_attention_heads=16,
-            image_size=336,
-            patch_size=14,
-        ),
-        text_config=TextConfig(
-            model_type="phi",
-            vocab_size=ROWS,
-            hidden_size=2560,
-            intermediate_size=10240,
-            num_hidden_layers=32,
-            num_attention_heads=32,
-            num_key_value_heads=32,
-            max_position_embeddings=2048,
-            partial_rotary_factor=0.4,
-            eos_token_id=0,
-            pad_token_id=1,
-            moe_layers=tuple(range(0, 32, 2)),
-        ),
-        image_processor=ImageProcessorConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), background=(0, 0, 0)),
-        image_token_id=ROWS,
-    )
-    names = {upstream_name(name): tuple(tensor.shape) for name, tensor in expected_tensors(config).items()}
+    names = {upstream_name(name): shape for name, shape in expected_shapes(published(PHI_2)).items()}
     return names | {f"{TOWER_PREFIX}post_layernorm.{part}": (1024,) for part in ("weight", "bias")}
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from medmoe.model.file_digest import file_sha256
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.picture import read_rgb
 
@@ -18,8 +19,7 @@ class ImageDigests:
         """Raises DataError when the file cannot be read."""
         if image not in self._bytes:
             try:
-                with image.open("rb") as file:
-                    self._bytes[image] = hashlib.file_digest(file, "sha256").hexdigest()
+                self._bytes[image] = file_sha256(image)
             except OSError as error:
                 raise DataError(f"{image} cannot be read: {error.strerror}") from error
         return self._bytes[image]

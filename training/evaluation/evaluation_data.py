@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from medmoe.model.file_digest import file_sha256
 from medmoe.training.config import Split
 from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.detection import detect
@@ -108,7 +109,6 @@ def _images_sha256(samples: Sequence[Sample], *, digests: ImageDigests) -> str:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error

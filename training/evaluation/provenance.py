@@ -1,6 +1,5 @@
 """What a reader needs to repeat an evaluation: command, code, checkpoint, data."""
 
-import hashlib
 import platform
 import shlex
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE
 from medmoe.model.errors import CheckpointError
+from medmoe.model.file_digest import file_sha256
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 
 _MODULE = "medmoe.training.evaluation"
@@ -84,7 +84,6 @@ def _version(package: str) -> str | None:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
