@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
+import tiktoken
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from medmoe.model.config import MedMoEConfig
@@ -120,7 +122,6 @@ def ranks() -> dict[bytes, int]:
 
 
 def test_a_rank_file_gives_the_ids_that_tiktoken_gives(tmp_path: Path, ranks: dict[bytes, int]) -> None:
-    tiktoken = pytest.importorskip("tiktoken")
     path = tmp_path / "arcade100k.tiktoken"
     path.write_bytes(b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()))
     ours = read_arcade(path)
@@ -137,7 +138,6 @@ def test_a_rank_file_gives_the_ids_that_tiktoken_gives(tmp_path: Path, ranks: di
 
 
 def test_a_sentencepiece_model_gives_its_own_ids(tmp_path: Path) -> None:
-    sentencepiece = pytest.importorskip("sentencepiece")
     lines = "\n".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
     (tmp_path / "corpus.txt").write_text(lines)
     sentencepiece.SentencePieceTrainer.train(

@@ -56,7 +56,6 @@ def run(*arguments: Any) -> Any:
 
 
 def test_tables_are_printed_and_everything_is_written(checkpoint: Path, data: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     losses = tmp_path / "training.json"
     losses.write_text(json.dumps({"alignment": {"losses": [{"step": 1, "loss": 2.0}, {"step": 9, "loss": 1.0}]}}))
     output = tmp_path / "results"
