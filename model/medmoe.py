@@ -36,11 +36,22 @@ class MedMoE(nn.Module):
         return embedded.masked_scatter(places[..., None], rows.to(embedded.dtype))
 
     def hidden_states(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, features: torch.Tensor
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        features: torch.Tensor,
+        *,
+        position_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Decoder output [B, L, D] after its final norm, from tower features [N, patches, vision hidden]."""
+        """Decoder output [B, L, D] after its final norm, from tower features [N, patches, vision hidden].
+
+        `attention_mask` marks tokens [B, L], or says of each query which keys it sees, bool [B, 1, L, L];
+        `position_ids` [B, L] count from the left where they are not given.
+        """
         embedded = self.embed(input_ids, self.projector(features))
-        output = self.language_model.model(inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False)
+        output = self.language_model.model(
+            inputs_embeds=embedded, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
+        )
         hidden: torch.Tensor = output.last_hidden_state
         return hidden
 

@@ -23,6 +23,10 @@ class DataConfig:
     split: Split = "train"
     limit: int | None = None
     """At most so many samples, drawn without replacement by the run's seed; None takes all."""
+    balanced: bool = False
+    """Of source classification: as many samples of each label as of the rarest, drawn by the run's seed."""
+    repeat: int = 1
+    """How often each sample is seen in an epoch."""
     offer_all_domains: bool = False
     """Of source modality: offer every domain as a label, as a user would, instead of some that include the truth."""
 
@@ -38,6 +42,11 @@ class StageConfig:
     epochs: float
     learning_rate: float
     batch_size: int
+    """Sequences a step, over all processes and accumulated batches."""
+    pack: int = 1
+    """At most so many questions on one image share a sequence; 1 is a sequence a question, as upstream has it."""
+    dropout: float = 0.0
+    """Of what attention, FFNs and projector add; for decoders that start from scratch on little data."""
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0

@@ -14,7 +14,7 @@ from medmoe.training.data.collator import IGNORE_INDEX
 from medmoe.training.gate_statistics import GateStatistics, gate_statistics
 from medmoe.training.lora_config import GateLossConfig
 from medmoe.training.lora_losses import balance_loss, base_divergence, localized_balancing_loss, preservation_loss
-from medmoe.training.trainer import answer_logits
+from medmoe.training.objective import answer_logits
 
 log = logging.getLogger(__name__)
 _WATCH_EVERY = 50
@@ -33,19 +33,16 @@ class AdapterLoss(nn.Module):
         """By router, of the last batch that was looked at."""
 
     def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        labels: torch.Tensor,
-        features: torch.Tensor,
-        general: torch.Tensor,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **_: Any,
+        self, num_items_in_batch: torch.Tensor | int | None = None, **batch: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """`loss`; over accumulated batches each batch's gates count by its share of answer tokens."""
-        mask = attention_mask.bool()
+        """`loss`; over accumulated batches each batch's gates count by its share of answer tokens.
+
+        `batch` is the collator's.
+        """
+        input_ids, labels, general = batch["input_ids"], batch["labels"], batch["general"]
+        mask = batch["attention_mask"].bool()
         with self._adapters.tagged(general[:, None].expand_as(mask)):
-            logits, targets = answer_logits(self.model, input_ids, attention_mask, labels, features)
+            logits, targets = answer_logits(self.model, batch)
         count = len(targets) if num_items_in_batch is None else num_items_in_batch
         loss = F.cross_entropy(logits, targets, reduction="sum") / count
         share = len(targets) / count
@@ -58,7 +55,7 @@ class AdapterLoss(nn.Module):
             answered = labels[:, 1:] != IGNORE_INDEX
             rows = general[:, None].expand_as(answered)[answered]
             with torch.no_grad(), self._adapters.off():
-                base = answer_logits(self.model, input_ids, attention_mask, labels, features)[0]
+                base = answer_logits(self.model, batch)[0]
             loss = loss + share * self._losses.divergence * base_divergence(logits[rows], base[rows])
         if self._calls % _WATCH_EVERY == 0:
             self._watch(routers, mask=mask, general=general)

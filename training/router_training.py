@@ -32,7 +32,7 @@ def pooled_hidden_states(model: MedMoE, samples: Sequence[Sample], *, collator: 
     """
     pooled = []
     for start in range(0, len(samples), _BATCH):
-        batch = collator(samples[start : start + _BATCH])
+        batch = collator([(sample,) for sample in samples[start : start + _BATCH]])
         prompt = batch["attention_mask"] * (batch["labels"] == -100)
         embedded = model.embed(batch["input_ids"], model.projector(batch["features"]))
         output = model.language_model.model(

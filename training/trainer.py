@@ -5,71 +5,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.config import StageConfig
-from medmoe.training.data.collator import IGNORE_INDEX, Collator
+from medmoe.training.data.collator import Collator
+from medmoe.training.data.packing import Pack, pack_by_image
 from medmoe.training.data.sample import Sample
+from medmoe.training.objective import AnswerLoss
 from medmoe.training.stages import set_trainable
 
 log = logging.getLogger(__name__)
 
 
-class AnswerLoss(nn.Module):
-    """The model with its training objective: next-token cross-entropy on the answer tokens."""
-
-    def __init__(self, model: MedMoE) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        labels: torch.Tensor,
-        features: torch.Tensor,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **_: Any,
-    ) -> dict[str, torch.Tensor]:
-        """`loss`: the sum over answer tokens divided by their number in the whole (accumulated) batch."""
-        logits, targets = answer_logits(self.model, input_ids, attention_mask, labels, features)
-        total = F.cross_entropy(logits, targets, reduction="sum")
-        count = len(targets) if num_items_in_batch is None else num_items_in_batch
-        return {"loss": total / count}
-
-
-def answer_logits(
-    model: MedMoE,
-    input_ids: torch.Tensor,
-    attention_mask: torch.Tensor,
-    labels: torch.Tensor,
-    features: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Float32 logits [A, V] of the batch's answer tokens, and those tokens [A]."""
-    hidden = model.hidden_states(input_ids, attention_mask, features)
-    targets = labels[:, 1:]
-    answered = targets != IGNORE_INDEX
-    # The head is applied where there is something to predict, not on a hundred image and question tokens.
-    logits = model.language_model.lm_head(hidden[:, :-1][answered])
-    return logits.float(), targets[answered]
-
-
-class SampleList(Dataset[Sample]):
+class PackList(Dataset[Pack]):
     """A list as torch's dataset."""
 
-    def __init__(self, samples: list[Sample]) -> None:
-        self._samples = samples
+    def __init__(self, packs: list[Pack]) -> None:
+        self._packs = packs
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._packs)
 
-    def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
+    def __getitem__(self, index: int) -> Pack:
+        return self._packs[index]
 
 
 def train_stage(
@@ -89,6 +50,7 @@ def train_stage(
     """
     for sample in samples:
         collator.encode(sample)
+    packs = pack_by_image(samples, most=stage.pack, seed=seed)
     trainable = set_trainable(model, stage.trainable)
     moving = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     log.info("%s: %d samples, %d parameters in %d tensors", stage.name, len(samples), moving, len(trainable))
@@ -111,7 +73,7 @@ def train_stage(
             remove_unused_columns=False,
             dataloader_pin_memory=False,
         ),
-        train_dataset=SampleList(samples),
+        train_dataset=PackList(packs),
         data_collator=collator,
     )
     model.train()

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from medmoe.model.errors import PromptError
 from medmoe.model.prompt import Prompt
 from medmoe.training.data.errors import DataError
+from medmoe.training.data.packing import PADDING, PREFIX, Pack
 from medmoe.training.data.sample import Sample
 
 IGNORE_INDEX = -100
@@ -54,25 +56,40 @@ class Collator:
             raise DataError(f"sample {sample.id} of {sample.dataset} has {len(ids)} tokens; the model takes {limit}")
         return ids, [IGNORE_INDEX] * len(before) + answer
 
-    def __call__(self, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `attention_mask`, `labels`: long [B, L]; `features`: [B, patches, vision hidden]; `general`:
-        bool [B], the samples of the general domain.
+    def __call__(self, packs: Sequence[Pack]) -> dict[str, torch.Tensor]:
+        """One row a pack: `input_ids`, `attention_mask`, `labels`: long [B, L]; `features`: [B, patches, vision hidden];
+        `general`: bool [B], the packs of the general domain. Where a pack holds several samples, also `segments` and
+        `position_ids`, long [B, L].
 
         Raises DataError as `encode` does.
         """
-        encoded = [self.encode(sample) for sample in samples]
-        shape = (len(encoded), max(len(ids) for ids, _ in encoded))
-        input_ids = torch.full(shape, self._prompt.config.text_config.pad_token_id, dtype=torch.long)
-        attention_mask = torch.zeros(shape, dtype=torch.long)
-        labels = torch.full(shape, IGNORE_INDEX, dtype=torch.long)
-        for row, (ids, wanted) in enumerate(encoded):
-            input_ids[row, : len(ids)] = torch.tensor(ids)
-            attention_mask[row, : len(ids)] = 1
-            labels[row, : len(ids)] = torch.tensor(wanted)
-        return {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "labels": labels,
-            "features": torch.stack([self._features(sample.image) for sample in samples]),
-            "general": torch.tensor([sample.domain == "general" for sample in samples]),
+        rows = [self._row(pack) for pack in packs]
+        fill = {"input_ids": self._prompt.config.text_config.pad_token_id, "labels": IGNORE_INDEX, "segments": PADDING}
+        columns = {
+            name: pad_sequence([row[name] for row in rows], batch_first=True, padding_value=fill.get(name, 0))
+            for name in rows[0]
         }
+        columns["attention_mask"] = (columns["segments"] != PADDING).long()
+        if all(len(pack) == 1 for pack in packs):
+            # An ordinary causal row: attention without a mask of its own is faster.
+            del columns["segments"], columns["position_ids"]
+        return columns | {
+            "features": torch.stack([self._features(pack[0].image) for pack in packs]),
+            "general": torch.tensor([pack[0].domain == "general" for pack in packs]),
+        }
+
+    def _row(self, pack: Pack) -> dict[str, torch.Tensor]:
+        """The pack's prefix, which is its first sample's up to the last image token, and what follows of each sample."""
+        encoded = [self.encode(sample) for sample in pack]
+        first = encoded[0][0]
+        border = len(first) - first[::-1].index(self._prompt.config.image_token_id)
+        if any(ids[:border] != first[:border] for ids, _ in encoded):
+            raise DataError(f"samples packed with {pack[0].id} of {pack[0].dataset} have other prefixes")
+        ids, labels, segments, positions = first[:border], [IGNORE_INDEX] * border, [PREFIX] * border, [*range(border)]
+        for number, (one, wanted) in enumerate(encoded, start=PREFIX + 1):
+            ids = ids + one[border:]
+            labels += wanted[border:]
+            segments += [number] * (len(one) - border)
+            positions += range(border, len(one))
+        row = {"input_ids": ids, "labels": labels, "segments": segments, "position_ids": positions}
+        return {name: torch.tensor(values) for name, values in row.items()}

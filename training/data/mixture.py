@@ -42,10 +42,26 @@ def load_mixture(
         if not samples:
             raise DataError(f"{entry.dataset} has no {entry.source} samples in its {entry.split} split")
         found = len(samples)
-        if entry.limit is not None and found > entry.limit:
+        if entry.balanced:
+            samples = _balanced(samples, seed=seed)
+        if entry.limit is not None and len(samples) > entry.limit:
             samples = random.Random(f"{seed}/{entry.dataset}/{entry.source}").sample(samples, entry.limit)
         for reason, count in result.excluded.items():
             log.info("%s %s: %d left out (%s)", entry.split, entry.dataset, count, reason)
         log.info("%s %s %s: %d of %d samples", entry.split, entry.dataset, entry.source, len(samples), found)
-        mixture += samples
+        mixture += samples * entry.repeat
     return mixture
+
+
+def _balanced(samples: list[Sample], *, seed: int) -> list[Sample]:
+    """As many samples of each answer as of the rarest one, in their order."""
+    by_answer: dict[str, list[int]] = {}
+    for number, sample in enumerate(samples):
+        by_answer.setdefault(sample.answer, []).append(number)
+    least = min(map(len, by_answer.values()))
+    chosen = {
+        number
+        for answer, numbers in sorted(by_answer.items())
+        for number in random.Random(f"{seed}/{answer}").sample(numbers, least)
+    }
+    return [sample for number, sample in enumerate(samples) if number in chosen]

@@ -62,7 +62,7 @@ def test_text_that_spells_the_image_token_is_text() -> None:
 
 def test_batch_is_padded_on_the_right() -> None:
     short, long = sample(question="What?"), sample(question="What modality is used to take this image?")
-    batch = collator()([short, long])
+    batch = collator()([(short,), (long,)])
     length = len(collator().encode(short)[0])
     assert batch["input_ids"].shape == batch["attention_mask"].shape == batch["labels"].shape
     assert batch["input_ids"].dtype == batch["labels"].dtype == torch.long
@@ -74,7 +74,7 @@ def test_batch_is_padded_on_the_right() -> None:
 
 def test_features_are_stacked_in_the_order_of_samples() -> None:
     samples = [sample(question="What?", image=Path(path)) for path in ("/b.png", "/a.png")]
-    stacked = collator()(samples)["features"]
+    stacked = collator()([(one,) for one in samples])["features"]
     assert stacked.shape == (2, 16, 32)
     assert stacked[:, 0, 0].tolist() == [1.0, 0.0]
 

@@ -24,7 +24,7 @@ from medmoe.training.lora_objective import AdapterLoss
 from medmoe.training.lora_pipeline import LoRARun
 from medmoe.training.recipes import ADAPTER_RECIPES, ADAPTERS, tiny
 from medmoe.training.stages import set_trainable
-from medmoe.training.trainer import AnswerLoss
+from medmoe.training.objective import AnswerLoss
 from tests.tiny import save_tiny_checkpoint, tiny_config
 from tests.tiny_lora import random_tensors, tiny_adapter
 
