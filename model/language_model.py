@@ -1,5 +1,6 @@
 """The text model: a backbone is somebody else's; we replace its FFNs."""
 
+import torch
 from torch import nn
 from transformers import (
     LlamaConfig,
@@ -13,6 +14,7 @@ from transformers import (
 )
 
 from medmoe.model.config import TextConfig
+from medmoe.model.errors import ConfigError
 from medmoe.model.moe import MoE
 
 
@@ -71,11 +73,43 @@ def build_language_model(config: TextConfig) -> PreTrainedModel:
     return model
 
 
-def upcycle(model: PreTrainedModel, config: TextConfig) -> None:
+def upcycle(model: PreTrainedModel, config: TextConfig, *, function_preserving: bool = False) -> None:
     """Replace the dense FFNs of `moe_layers` in place: every expert and the shared expert start as the FFN itself.
 
-    Faithful to the paper, this is not function-preserving: the layer's output grows by 1 + p (or by 2 for top-2).
+    Faithful to the paper, this is not function-preserving: the layer's output grows by 1 + p (or by 2 for top-2), and
+    training has to find back first. Faithful runs start there all the same, because the published numbers did.
+
+    With `function_preserving` the model answers after as before. Beside a meta expert, which is the FFN, the experts'
+    output matrices and their biases start at zero: an expert learns what to add for its tokens, its inner matrices move
+    from the second step on, and so does a gate that is trained. Without one the experts are plain copies, whose
+    renormalised weights sum to one (for two of them to rounding). Raises ConfigError where neither holds: copies alone
+    are scaled by p, and the residual form counts the meta expert 1 + c times.
     """
+    if function_preserving and config.residual:
+        raise ConfigError(
+            "residual true has no function-preserving start: the meta expert is counted 1 + c times; set residual "
+            "false or leave function_preserving off"
+        )
+    if function_preserving and not (config.shared_expert or config.renormalize):
+        raise ConfigError(
+            "without a shared expert, only weights that sum to one start function-preserving: set shared_expert or "
+            "renormalize true, or leave function_preserving off"
+        )
     for index in config.moe_layers:
         layer = model.model.layers[index]
-        layer.mlp = MoE(layer.mlp, config=config)
+        moe = MoE(layer.mlp, config=config)
+        if function_preserving and config.shared_expert:
+            for expert in moe.experts:
+                _silence(expert)
+        # A model that answers goes on answering: a new module would be in training mode.
+        layer.mlp = moe.train(layer.training)
+
+
+@torch.no_grad()
+def _silence(expert: nn.Module) -> None:
+    """Make an FFN's output zero by its last matrix (`down_proj`, or Phi's `fc2`)."""
+    output = expert.down_proj if hasattr(expert, "down_proj") else expert.fc2
+    assert isinstance(output, nn.Linear)
+    output.weight.zero_()
+    if output.bias is not None:
+        output.bias.zero_()

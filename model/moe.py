@@ -1,4 +1,4 @@
-"""The Med-MoE layer as the paper writes it: slow, obvious, and the yardstick for the fused one.
+"""The Med-MoE layer as the paper writes it: slow, obvious, and the yardstick for the fused and the grouped one.
 
 Shape letters: T tokens, D hidden size, E experts, K experts chosen per token.
 
@@ -11,17 +11,20 @@ With `residual` (upstream's use_residual) the meta expert is also mixed with the
     c = softmax(W_c x + b_c)        y = c_0 * routed + (1 + c_1) * SharedExpert(x)
 
 No token is ever dropped: upstream hard-codes a capacity that always suffices.
+
+In training mode the routed sum is computed by `grouped_experts`, which a test holds to the loop here.
 """
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from medmoe.model.config import TextConfig
+from medmoe.model.grouped_experts import grouped_experts
 
 
 class Router(nn.Module):
@@ -34,6 +37,8 @@ class Router(nn.Module):
         self.weight = nn.Parameter(torch.zeros(config.num_experts, config.hidden_size))
         self.bias = nn.Parameter(torch.zeros(config.num_experts)) if config.gate_bias else None
         self.second_choice_noise: torch.Generator | None = None
+        self.on_logits: Callable[[torch.Tensor], None] | None = None
+        """Told the logits [T, E] of every forward, with their graph, while somebody listens."""
 
     def logits(self, x_TD: torch.Tensor) -> torch.Tensor:
         """Router logits [T, E] in float32."""
@@ -41,7 +46,10 @@ class Router(nn.Module):
 
     def forward(self, x_TD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [T, K] (float32) and expert indices [T, K] of each token's choice, best first."""
-        logits_TE = self.logits(x_TD)
+        with _own_precision(x_TD):
+            logits_TE = self.logits(x_TD)
+        if self.on_logits is not None:
+            self.on_logits(logits_TE)
         p_TE = logits_TE.softmax(dim=-1)
         weights_TK, experts_TK = p_TE.topk(self.top_k, dim=-1)
         if self.second_choice_noise is not None and self.top_k == 2:
@@ -67,12 +75,12 @@ class MoE(nn.Module):
         """[..., D] -> [..., D]."""
         x_TD = x.reshape(-1, x.shape[-1])
         weights_TK, experts_TK = self.gate(x_TD)
-        y_TD = torch.zeros_like(x_TD)
-        for index, expert in enumerate(self.experts):
-            token, rank = torch.where(experts_TK == index)
-            if len(token):
-                routed = expert(x_TD[token]) * weights_TK[token, rank, None].to(x_TD.dtype)
-                y_TD.index_add_(0, token, routed)
+        # Both are the same sum with the same gradients. The loop asks the device once per expert how many tokens came;
+        # evaluation keeps it all the same, because the served model's parity was measured against its very bits.
+        if self.training:
+            y_TD = grouped_experts(x_TD, weights_TK, experts_TK, self.experts)
+        else:
+            y_TD = self._one_expert_at_a_time(x_TD, weights_TK, experts_TK)
         if self.shared_expert is not None:
             shared_TD = self.shared_expert(x_TD)
             if self.coefficient is not None:
@@ -80,6 +88,17 @@ class MoE(nn.Module):
                 y_TD, shared_TD = y_TD * routed_T1, shared_TD * shared_T1
             y_TD = y_TD + shared_TD
         return y_TD.view_as(x)
+
+    def _one_expert_at_a_time(
+        self, x_TD: torch.Tensor, weights_TK: torch.Tensor, experts_TK: torch.Tensor
+    ) -> torch.Tensor:
+        y_TD = torch.zeros_like(x_TD)
+        for index, expert in enumerate(self.experts):
+            token, rank = torch.where(experts_TK == index)
+            if len(token):
+                routed = expert(x_TD[token]) * weights_TK[token, rank, None].to(x_TD.dtype)
+                y_TD.index_add_(0, token, routed)
+        return y_TD
 
 
 class Coefficient(nn.Linear):
@@ -90,9 +109,16 @@ class Coefficient(nn.Linear):
 
     def forward(self, x_TD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
         """Factors [T, 1] of the routed and of the shared output, in x's dtype; the softmax is taken in float32."""
-        c_T2 = F.linear(x_TD.float(), self.weight.float(), self.bias.float()).softmax(dim=-1).to(x_TD.dtype)
+        with _own_precision(x_TD):
+            c_T2 = F.linear(x_TD.float(), self.weight.float(), self.bias.float()).softmax(dim=-1).to(x_TD.dtype)
         # The shared expert is mixed in, and then added once more.
         return c_T2[:, :1], c_T2[:, 1:] + 1
+
+
+def _own_precision(x: torch.Tensor) -> AbstractContextManager[None]:
+    """Products in the dtypes that are written down: autocast would take them in 16 bit, whatever it is given."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 @contextmanager

@@ -1,14 +1,14 @@
 """What a run is told: frozen, complete, and saved beside the checkpoint that came of it."""
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Literal
 
 from medmoe.model.config import MedMoEConfig
+from medmoe.training.recipe_json import recipe_json
 
 Source = Literal["captions", "vqa", "classification", "modality"]
 Split = Literal["train", "val", "test"]
+Routing = Literal["domain", "learned"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,11 +24,40 @@ class DataConfig:
     limit: int | None = None
     """At most so many samples, drawn without replacement by the run's seed; None takes all."""
     balanced: bool = False
-    """Of source classification: as many samples of each label as of the rarest, drawn by the run's seed."""
+    """Of sources with labels: as many samples of each label as of the rarest, drawn by the run's seed."""
+    views: int = 1
+    """Views of each training image that are drawn from: the image itself and augmented ones; 1 is the image alone."""
     repeat: int = 1
     """How often each sample is seen in an epoch."""
+    bad_records: Literal["refuse", "leave_out"] = "refuse"
+    """What to do about records that cannot be read (published files hold references to images that nobody published):
+    refuse the dataset, or leave them out and say in the log and the report which."""
     offer_all_domains: bool = False
     """Of source modality: offer every domain as a label, as a user would, instead of some that include the truth."""
+    modality: str | None = None
+    """Of source modality: what every image of the dataset is, in place of its records' finer names (histopathology
+    and microscopy, where an expert is to learn pathology)."""
+    without_images_of: tuple[str, ...] = ()
+    """Datasets whose test images are left out, under whatever name they are here too: VQA-RAD's test split shares
+    nearly all its images with its train split, and a run without them is measured on images that it has not seen."""
+    paraphrases: bool = False
+    """Of source vqa, split train, where the dataset has them (VQA-RAD as published): also the other wordings of each
+    question, with its answer."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for an entry that contradicts itself or asks for nothing."""
+        if self.repeat < 1:
+            raise ValueError(f"{self.dataset}: repeat {self.repeat} would leave nothing of it; leave out the entry")
+        if self.views < 1:
+            raise ValueError(f"{self.dataset}: {self.views} views; the image itself is the first")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"{self.dataset}: limit {self.limit} would leave nothing of it; None takes all")
+        if self.balanced and self.source not in ("classification", "modality"):
+            raise ValueError(f"{self.dataset}: balanced needs labels, and source {self.source} has none")
+        if self.modality is not None and self.source != "modality":
+            raise ValueError(f"{self.dataset}: modality renames what source modality asks for")
+        if self.paraphrases and (self.source != "vqa" or self.split != "train"):
+            raise ValueError(f"{self.dataset}: paraphrases are for training questions, not for what is measured")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +74,12 @@ class StageConfig:
     """Sequences a step, over all processes and accumulated batches."""
     pack: int = 1
     """At most so many questions on one image share a sequence; 1 is a sequence a question, as upstream has it."""
+    group_by_length: bool = False
+    """Batches of sequences that are about equally long: less padding, and less mixed batches."""
     dropout: float = 0.0
     """Of what attention, FFNs and projector add; for decoders that start from scratch on little data."""
+    balance_loss: float = 0.0
+    """Weight of the load-balancing loss, summed over the MoE layers as upstream sums it; for gates that learn."""
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
@@ -80,29 +113,44 @@ class RunConfig:
     name: str
     seed: int
     architecture: MedMoEConfig
-    """With the MoE layers of the result; the first two stages train the same model with dense FFNs there."""
-    tokenizer_size: int
+    """With the MoE layers of the result; the first two stages train the same model with dense FFNs there. Without MoE
+    layers the third stage trains dense FFNs too: the baseline."""
+    tokenizer_size: int | None
+    """Of the tokenizer that is learnt from the training split; None where it comes with a pretrained language model."""
     alignment: StageConfig
     instruction_tuning: StageConfig
-    router: RouterConfig
+    word_vectors: bool = False
+    """Start the embeddings of a tokenizer that is learnt here from a pretrained language model's."""
+    router: RouterConfig | None
+    """None where no gate comes of it: routing is learned, or there are no MoE layers."""
     moe_tuning: StageConfig
+    """Stage 3."""
+    routing: Routing = "domain"
+    """domain: every gate is a copy of one router trained on image modality, and frozen (Med-MoE). learned: each layer's
+    gate starts random and is trained in stage 3 with the experts (MoE-LLaVA)."""
+    function_preserving: bool = False
+    """Start the experts so that upcycling changes no output. Neither upstream nor the paper does."""
+    modality_labels: tuple[str, ...] = ()
+    """What questions of source modality offer where there is no router, whose domains they offer otherwise."""
     evaluation: tuple[str, ...]
     """Datasets whose test split the model card reports."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError when config.json would name other experts than the router was trained for."""
-        if self.router.domains != self.architecture.expert_domains:
+        """Raises ValueError for a run that contradicts itself: its router, its experts' labels and its gates."""
+        gated = bool(self.architecture.text_config.moe_layers)
+        if (self.router is not None) != (gated and self.routing == "domain"):
+            raise ValueError("a router is trained exactly where MoE layers are routed by domain")
+        if self.router is not None and self.router.domains != self.architecture.expert_domains:
             raise ValueError("the router's domains are not the architecture's expert_domains")
+        if gated and self.routing == "learned" and self.architecture.expert_domains:
+            raise ValueError("expert_domains would name experts that nobody trained for a domain")
+        if self.moe_tuning.balance_loss and not (gated and self.routing == "learned"):
+            raise ValueError("a balance loss needs gates that learn")
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """What questions of source modality offer."""
+        return self.modality_labels if self.router is None else self.router.domains
 
     def to_json(self) -> str:
-        fields = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "architecture"
-        }
-        plain = {
-            name: dataclasses.asdict(value)
-            if dataclasses.is_dataclass(value) and not isinstance(value, type)
-            else value
-            for name, value in fields.items()
-        }
-        plain["architecture"] = self.architecture.model_dump(mode="json")
-        return json.dumps(plain, indent=2) + "\n"
+        return recipe_json(self)

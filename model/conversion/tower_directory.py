@@ -1,5 +1,7 @@
 """The vision tower's tensors: inside the checkpoint, or in a transformers directory that the caller gives."""
 
+from pathlib import Path
+
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.plan import Tower
 from medmoe.model.conversion.source_files import find_weights
@@ -16,17 +18,25 @@ def find_tower(tensors: TensorSource, options: Options) -> tuple[Tower, Upstream
 
     Tensors inside the checkpoint go first: they were trained, or frozen, with the rest.
     """
-    config = None
-    if options.vision_tower is not None:
-        config = UpstreamConfig.from_directory(options.vision_tower)
-        config = config.section("vision_config") if "vision_config" in config else config
+    config = None if options.vision_tower is None else tower_config(options.vision_tower)
     if any(name.startswith(TOWER_PREFIX) for name in tensors.tensors):
         return Tower(tensors, TOWER_PREFIX), config
     if options.vision_tower is None:
         raise ConfigError("the checkpoint holds no vision tower: give its transformers directory with --vision-tower")
-    files = find_weights(options.vision_tower)
+    return open_tower(options.vision_tower), config
+
+
+def tower_config(directory: Path) -> UpstreamConfig:
+    """config.json of such a directory, of which only what it says of the vision tower. Raises ConfigError."""
+    config = UpstreamConfig.from_directory(directory)
+    return config.section("vision_config") if "vision_config" in config else config
+
+
+def open_tower(directory: Path) -> Tower:
+    """The tower's tensors in a transformers directory of it or of a whole CLIP. Raises CheckpointError."""
+    files = find_weights(directory)
     if any(path.suffix != ".safetensors" for path in files.files):
-        raise CheckpointError(f"{options.vision_tower} holds {files.names}; a vision tower is read from safetensors")
+        raise CheckpointError(f"{directory} holds {files.names}; a vision tower is read from safetensors")
     apart = TensorSource(files)
     prefix = _PREFIX if any(name.startswith(_PREFIX) for name in apart.tensors) else ""
-    return Tower(apart, prefix, apart=True), config
+    return Tower(apart, prefix, apart=True)

@@ -19,7 +19,7 @@ from medmoe.training.config import DataConfig, RouterConfig, RunConfig, StageCon
 from medmoe.training.data.errors import DataError
 from medmoe.training.model_card import write_model_card
 from medmoe.training.pipeline import Run
-from medmoe.training.recipes import EXPERTS, LANGUAGE_MODEL, PROJECTOR
+from medmoe.training.recipes.trainable import EXPERTS, LANGUAGE_MODEL, PROJECTOR
 from tests.tiny import tiny_config
 
 # Tiny tensors are faster on one thread, and much faster beside another process.
@@ -110,6 +110,23 @@ def test_the_model_card_states_data_and_scores_of_this_run(finished: Run, data: 
     assert "not a medical device" in card
     assert "| colours | not recorded here: ask its owner |" in card
     assert "| colours | model | 16 |" in card
+    manifest = (finished.checkpoint.parent / "manifest.json").read_bytes()
+    assert hashlib.sha256(manifest).hexdigest() in card
+    assert hashlib.sha256(finished.config.to_json().encode()).hexdigest() in card
+    assert "trained on 64 images. On 16 held-out images" in card
+    assert "| colours | question alone, image blanked baseline | 16 |" in card
+    assert "0 of them on an image that is in train too" in card
+    for place in (str(data), str(finished.checkpoint.parent)):
+        assert place not in card
+
+
+def test_the_same_run_writes_the_same_card_and_leaves_its_evaluation(finished: Run, data: Path) -> None:
+    write_model_card(finished, data=data, command="medmoe train colours")
+    first = (finished.checkpoint / "README.md").read_text()
+    write_model_card(finished, data=data, command="medmoe train colours")
+    assert (finished.checkpoint / "README.md").read_text() == first
+    pictures = {path.name for path in (finished.checkpoint.parent / "evaluation").glob("*.png")}
+    assert pictures >= {"training-loss.png", "experts-by-modality.png", "reliability-colours-vqa.png"}
 
 
 def test_a_file_that_is_no_picture_is_named(data: Path, tmp_path: Path) -> None:

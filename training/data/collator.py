@@ -19,6 +19,8 @@ from medmoe.training.data.sample import Sample
 IGNORE_INDEX = -100
 Features = Callable[[Path], torch.Tensor]
 """An image file to the tower's output [patches, vision hidden]."""
+ViewFeatures = Callable[[Path, int], torch.Tensor]
+"""An image file and the number of a view of it, 0 for the image itself, to the same."""
 
 
 def prompt_ids(sample: Sample, *, prompt: Prompt) -> list[int]:
@@ -35,7 +37,7 @@ def prompt_ids(sample: Sample, *, prompt: Prompt) -> list[int]:
 class Collator:
     """Encodes samples, pads on the right, and stacks the images' features."""
 
-    def __init__(self, prompt: Prompt, *, features: Features) -> None:
+    def __init__(self, prompt: Prompt, *, features: ViewFeatures) -> None:
         self._prompt = prompt
         self._features = features
 
@@ -57,7 +59,7 @@ class Collator:
         return ids, [IGNORE_INDEX] * len(before) + answer
 
     def __call__(self, packs: Sequence[Pack]) -> dict[str, torch.Tensor]:
-        """One row a pack: `input_ids`, `attention_mask`, `labels`: long [B, L]; `features`: [B, patches, vision hidden];
+        """One row a pack: `input_ids`, `attention_mask`, `labels`: long [B, L]; `features` [B, patches, vision hidden];
         `general`: bool [B], the packs of the general domain. Where a pack holds several samples, also `segments` and
         `position_ids`, long [B, L].
 
@@ -74,12 +76,16 @@ class Collator:
             # An ordinary causal row: attention without a mask of its own is faster.
             del columns["segments"], columns["position_ids"]
         return columns | {
-            "features": torch.stack([self._features(pack[0].image) for pack in packs]),
+            "features": torch.stack([self._features(pack[0].image, pack[0].view) for pack in packs]),
             "general": torch.tensor([pack[0].domain == "general" for pack in packs]),
         }
 
+    def length(self, pack: Pack) -> int:
+        """Tokens of the pack's row."""
+        return len(self._row(pack)["input_ids"])
+
     def _row(self, pack: Pack) -> dict[str, torch.Tensor]:
-        """The pack's prefix, which is its first sample's up to the last image token, and what follows of each sample."""
+        """The pack's prefix, which is its first sample's up to the last image token, and the rest of each sample."""
         encoded = [self.encode(sample) for sample in pack]
         first = encoded[0][0]
         border = len(first) - first[::-1].index(self._prompt.config.image_token_id)

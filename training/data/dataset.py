@@ -4,6 +4,7 @@ from pathlib import Path
 
 from medmoe.training.config import Split
 from medmoe.training.data.detection import Detected, Form, detect
+from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.llava import read_llava
 from medmoe.training.data.medmnist import read_medmnist
 from medmoe.training.data.question_list import read_question_list
@@ -14,21 +15,31 @@ from medmoe.training.data.slake import read_slake
 from medmoe.training.data.vqa_rad import read_vqa_rad
 
 
-def read_dataset(path: Path, *, split: Split, captions: bool = False, pictures: Path | None = None) -> ReadResult:
+def read_dataset(
+    path: Path, *, split: Split, captions: bool = False, pictures: Path | None = None, paraphrases: bool = False
+) -> ReadResult:
     """One split of the dataset at `path`, a folder or a file (`detection` says which); empty when it has no such split.
 
     A file that holds one split without saying which (conversations, SLAKE, question lists, captions) is taken to be
     the split asked for. `captions` asks our own folders for their captions and LLaVA files for answers alone; the
     other formats have one kind of sample. `pictures`: where formats that hold pixels instead of files (MedMNIST) get
-    them written as PNGs; None is a folder beside the file, named like it.
-    Raises DatasetError as the format's reader does, and when the format is unknown or ambiguous.
+    them written as PNGs; None is a folder beside the file, named like it. `paraphrases`: also VQA-RAD's other wordings
+    of each training question.
+    Raises DatasetError as the format's reader does, when the format is unknown or ambiguous, and when it has no
+    paraphrases.
     """
     found = detect(path)
     file = found.files.get(split)
-    return ReadResult() if file is None else _read(found, file, split=split, captions=captions, pictures=pictures)
+    if paraphrases and found.form is not Form.VQA_RAD:
+        raise DatasetError(f"{path} ({found.form}) has no paraphrases of its questions")
+    if file is None:
+        return ReadResult()
+    return _read(found, file, split=split, captions=captions, pictures=pictures, paraphrases=paraphrases)
 
 
-def _read(found: Detected, file: Path, *, split: Split, captions: bool, pictures: Path | None) -> ReadResult:
+def _read(
+    found: Detected, file: Path, *, split: Split, captions: bool, pictures: Path | None, paraphrases: bool
+) -> ReadResult:
     match found.form:
         case Form.RECORDS:
             if captions:
@@ -41,7 +52,7 @@ def _read(found: Detected, file: Path, *, split: Split, captions: bool, pictures
             name = found.directory.absolute().name if found.knows_splits else file.stem
             return read_llava(file, images=images, dataset=name, split=split, captions=captions)
         case Form.VQA_RAD:
-            return read_vqa_rad(file, splits=(split,))
+            return read_vqa_rad(file, splits=(split,), paraphrases=paraphrases)
         case Form.SLAKE:
             return read_slake(file, split=split)
         case Form.QUESTIONS:

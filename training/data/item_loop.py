@@ -8,7 +8,7 @@ from types import MappingProxyType
 from medmoe.training.data.errors import SampleError
 from medmoe.training.data.json_items import Place
 from medmoe.training.data.read_result import BadItem, ReadResult
-from medmoe.training.data.record_fields import Record
+from medmoe.training.data.record_fields import Record, record_id
 from medmoe.training.data.sample import Sample
 
 
@@ -39,7 +39,7 @@ def read_each(items: Iterable[Place], *, file: str, build: Callable[[Record], Sa
             if found.id in seen:
                 raise SampleError("id is used by an earlier item")
         except SampleError as error:
-            bad.append(BadItem(file=file, place=place, reason=str(error)))
+            bad.append(BadItem(file=file, place=place, reason=str(error), id=record_id(item)))
         else:
             seen.add(found.id)
             samples.append(found)

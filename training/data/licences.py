@@ -19,4 +19,12 @@ LICENCES = {
     "pneumonia_mnist": Licence(
         title="PneumoniaMNIST", terms="CC BY 4.0", credit="Yang et al. 2023; Kermany et al. 2018"
     ),
+    "slake_ct_organs": Licence(title="Organ crops of SLAKE 1.0", terms="CC BY 4.0", credit="Liu et al. 2021"),
+    "brain_tumor_mri": Licence(title="Brain tumour MRI (sample)", terms="MIT", credit="Bhuvaji et al. 2020"),
+    "busi_ultrasound": Licence(title="BUSI, repeats removed", terms="CC BY 4.0", credit="Al-Dhabyani et al. 2020"),
+    "isic2017_dermoscopy": Licence(title="ISIC 2017 (sample)", terms="CC0 1.0", credit="Codella et al. 2018"),
+    "lc25000_lung": Licence(
+        title="LC25000, lung (sample)", terms="the authors' statement of free use", credit="Borkowski et al. 2019"
+    ),
+    "bccd_cells": Licence(title="BCCD", terms="MIT", credit="the BCCD authors"),
 }

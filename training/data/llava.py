@@ -14,7 +14,7 @@ from medmoe.training.data.errors import SampleError
 from medmoe.training.data.image_path import image_path
 from medmoe.training.data.json_items import read_json_items
 from medmoe.training.data.read_result import BadItem, ReadResult
-from medmoe.training.data.record_fields import upstream_answer_type
+from medmoe.training.data.record_fields import record_id, upstream_answer_type
 from medmoe.training.data.sample import Sample
 
 _MARKER = "<image>"
@@ -44,7 +44,7 @@ def read_llava(file: Path, *, images: Path, dataset: str, split: Split, captions
             _claim((sample.id for sample in found), seen=seen)
             samples += found
         except SampleError as error:
-            bad.append(BadItem(file=file.name, place=number, reason=str(error)))
+            bad.append(BadItem(file=file.name, place=number, reason=str(error), id=record_id(item)))
     return ReadResult(samples=tuple(samples), bad=tuple(bad))
 
 

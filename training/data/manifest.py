@@ -6,9 +6,10 @@ may travel with a checkpoint.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from medmoe.training.config import Split
@@ -30,6 +31,8 @@ class Manifest:
     repeated_ids: tuple[str, ...]
     """Ids (DATASET: ID) with more than one sample: predictions could not be joined to them."""
     leaks: tuple[Leak, ...]
+    left_out: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}))
+    """`Mixture.left_out`: how many bad records were left out of what, by reason."""
 
     def to_json(self) -> str:
         """Keys sorted, images by hash: the same data give the same text."""
@@ -40,6 +43,7 @@ class Manifest:
                     "splits": self.splits,
                     "unreadable": self.unreadable,
                     "repeated_ids": self.repeated_ids,
+                    "left_out": {name: dict(reasons) for name, reasons in self.left_out.items()},
                     "leaks": [
                         {
                             "dataset": leak.dataset,
@@ -58,8 +62,12 @@ class Manifest:
         )
 
 
-def build_manifest(samples: Iterable[Sample], *, pixels: bool = True) -> Manifest:
+def build_manifest(
+    samples: Iterable[Sample], *, pixels: bool = True, left_out: Mapping[str, Mapping[str, int]] | None = None
+) -> Manifest:
     """The manifest of all datasets of a run; everything whose split is not train is held out.
+
+    `left_out` is the mixture's account, which goes into the manifest as it is.
 
     Each split has `samples` and `images` (counts), `datasets` (samples of each) and `sha256`: the image file's hash to
     the ids of the samples that show it. `pixels` decodes every picture once, which is what finds cut-off files and
@@ -77,6 +85,7 @@ def build_manifest(samples: Iterable[Sample], *, pixels: bool = True) -> Manifes
         unreadable=tuple(sample.id for sample in everything if sample.image in unreadable),
         repeated_ids=tuple(owner for owner, count in owners.items() if count > 1),
         leaks=tuple(find_leaks(train, held_out=held_out, digests=digests, pixels=pixels)),
+        left_out=MappingProxyType(dict(left_out or {})),
     )
 
 

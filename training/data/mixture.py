@@ -1,17 +1,76 @@
 """From a recipe's data entries to samples: reads each dataset folder, limits it, and accounts for what is left out."""
 
+import functools
 import logging
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from medmoe.training.config import DataConfig
 from medmoe.training.data.dataset import read_dataset
+from medmoe.training.data.disjoint import without_test_images
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.modality import modality_samples
+from medmoe.training.data.picture import read_rgb
 from medmoe.training.data.sample import Sample
 
 log = logging.getLogger(__name__)
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mixture:
+    """The samples of a recipe's data entries, in the entries' order, and what their files hold beyond them."""
+
+    samples: tuple[Sample, ...]
+    left_out: Mapping[str, Mapping[str, int]]
+    """Of entries with `bad_records` leave_out: "SPLIT DATASET SOURCE" to how many bad records it has, by reason."""
+
+
+def read_mixture(
+    entries: Sequence[DataConfig],
+    *,
+    root: Path,
+    domains: Sequence[str],
+    seed: int,
+    pictures: Path | None = None,
+) -> Mixture:
+    """The samples of every entry.
+
+    `pictures` is `read_dataset`'s: where images that come as arrays are written.
+    Raises DataError when a dataset is missing, holds bad records that the entry refuses, or has no sample of the kind
+    asked for.
+    """
+    mixture: list[Sample] = []
+    left_out: dict[str, Mapping[str, int]] = {}
+    for entry in entries:
+        name = f"{entry.split} {entry.dataset} {entry.source}"
+        samples, bad = _read(entry, root=root, pictures=pictures)
+        if bad:
+            left_out[name] = MappingProxyType(bad)
+        if entry.source == "modality":
+            samples = modality_samples(
+                samples, domains=domains, seed=seed, offer_all=entry.offer_all_domains, modality=entry.modality
+            )
+        else:
+            kind = "caption" if entry.source == "captions" else entry.source
+            samples = [sample for sample in samples if sample.kind == kind]
+        if not samples:
+            raise DataError(f"{entry.dataset} has no {entry.source} samples in its {entry.split} split")
+        found = len(samples)
+        samples = without_test_images(samples, of=entry.without_images_of, root=root, pictures=pictures)
+        if entry.balanced:
+            samples = _balanced(samples, seed=seed)
+        if entry.limit is not None and len(samples) > entry.limit:
+            samples = random.Random(f"{seed}/{entry.dataset}/{entry.source}").sample(samples, entry.limit)
+        log.info("%s: %d of %d samples", name, len(samples), found)
+        if entry.views > 1:
+            samples = [replace(sample, views=entry.views) for sample in samples]
+        mixture += samples * entry.repeat
+    return Mixture(samples=tuple(mixture), left_out=MappingProxyType(left_out))
 
 
 def load_mixture(
@@ -22,35 +81,48 @@ def load_mixture(
     seed: int,
     pictures: Path | None = None,
 ) -> list[Sample]:
-    """The samples of every entry, in the entries' order.
+    """The samples alone, as `read_mixture` has them."""
+    return list(read_mixture(entries, root=root, domains=domains, seed=seed, pictures=pictures).samples)
 
-    `pictures` is `read_dataset`'s: where images that come as arrays are written.
-    Raises DataError when a dataset is missing, holds bad records, or has no sample of the kind asked for.
-    """
-    mixture: list[Sample] = []
-    for entry in entries:
-        captions = entry.source == "captions"
-        result = read_dataset(root / entry.dataset, split=entry.split, captions=captions, pictures=pictures)
+
+def _read(entry: DataConfig, *, root: Path, pictures: Path | None) -> tuple[list[Sample], dict[str, int]]:
+    """Every usable sample of the entry's file, and the number of others by reason."""
+    captions = entry.source == "captions"
+    result = read_dataset(
+        root / entry.dataset,
+        split=entry.split,
+        captions=captions,
+        pictures=pictures,
+        paraphrases=entry.paraphrases,
+    )
+    for reason, count in result.excluded.items():
+        log.info("%s %s: %d left out (%s)", entry.split, entry.dataset, count, reason)
+    samples = list(result.samples)
+    if entry.bad_records == "refuse":
         if result.bad:
             raise DataError(f"{entry.dataset} has bad records\n{result.summary()}")
-        samples = list(result.samples)
-        if entry.source == "modality":
-            samples = modality_samples(samples, domains=domains, seed=seed, offer_all=entry.offer_all_domains)
-        else:
-            kind = "caption" if captions else entry.source
-            samples = [sample for sample in samples if sample.kind == kind]
-        if not samples:
-            raise DataError(f"{entry.dataset} has no {entry.source} samples in its {entry.split} split")
-        found = len(samples)
-        if entry.balanced:
-            samples = _balanced(samples, seed=seed)
-        if entry.limit is not None and len(samples) > entry.limit:
-            samples = random.Random(f"{seed}/{entry.dataset}/{entry.source}").sample(samples, entry.limit)
-        for reason, count in result.excluded.items():
-            log.info("%s %s: %d left out (%s)", entry.split, entry.dataset, count, reason)
-        log.info("%s %s %s: %d of %d samples", entry.split, entry.dataset, entry.source, len(samples), found)
-        mixture += samples * entry.repeat
-    return mixture
+        return samples, {}
+    # A figure may also be there and be cut off: without this look the tower would stop at it.
+    broken = {sample.id for sample in samples if not _is_picture(sample.image)}
+    bad = Counter(item.reason for item in result.bad)
+    if broken:
+        bad["image file is no picture, or only the beginning of one"] += len(broken)
+    shown = [str(item) for item in result.bad[:_SHOWN]] + [f"{name}: no picture" for name in sorted(broken)[:_SHOWN]]
+    for reason, count in bad.items():
+        log.warning("%s %s: %d bad records left out (%s)", entry.split, entry.dataset, count, reason)
+    for one in shown:
+        log.warning("%s %s: left out, among others: %s", entry.split, entry.dataset, one)
+    return [sample for sample in samples if sample.id not in broken], dict(bad)
+
+
+@functools.cache
+def _is_picture(image: Path) -> bool:
+    """Decodes the file, once in a process: the stages of a run read the same entries again."""
+    try:
+        read_rgb(image)
+    except DataError:
+        return False
+    return True
 
 
 def _balanced(samples: list[Sample], *, seed: int) -> list[Sample]:

@@ -23,9 +23,11 @@ class BadItem:
     place: int
     """Line of a .jsonl, item of a JSON list; counted from 1."""
     reason: str
+    id: str | None = None
+    """The record's own, as far as it has a usable one."""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.place}: {self.reason}"
+        return f"{self.file}:{self.place}: {self.reason}" + (f" (id {self.id})" if self.id else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,10 @@ from medmoe.training.data.sample import AnswerType
 
 Record = dict[str, Any]
 
+ID_FIELDS = ("id", "pair_id", "qid", "question_id")
+"""How the formats call a record's id."""
+_ID_LENGTH = 64
+
 _ANSWER_TYPES: dict[str, AnswerType] = {"open": "open", "close": "closed", "closed": "closed"}
 
 
@@ -34,6 +38,18 @@ def text_or_number(record: Record, field: str) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return str(value)
     return text(record, field)
+
+
+def record_id(record: object) -> str | None:
+    """What a message about a broken record calls it: its id, cut to a line of its own; None where it has none."""
+    if not isinstance(record, dict):
+        return None
+    for field in ID_FIELDS:
+        value = record.get(field)
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+            shown = "".join(letter if letter.isprintable() else "?" for letter in str(value).strip()[: _ID_LENGTH + 1])
+            return shown if len(shown) <= _ID_LENGTH else f"{shown[:_ID_LENGTH]}..."
+    return None
 
 
 def upstream_answer_type(record: Record) -> AnswerType | None:

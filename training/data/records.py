@@ -14,7 +14,7 @@ from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
 from medmoe.training.data.image_path import image_path
 from medmoe.training.data.read_result import BadItem, ReadResult
-from medmoe.training.data.record_fields import Record, optional_text, text
+from medmoe.training.data.record_fields import Record, optional_text, record_id, text
 from medmoe.training.data.sample import AnswerType, Domain, Sample
 
 RECORDS_FILE = "records.jsonl"
@@ -51,6 +51,7 @@ def _read(
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        record = None
         try:
             record = _parse(line)
             split = _split(record)
@@ -64,7 +65,7 @@ def _read(
             if sample.id in seen:
                 raise SampleError("id is used by an earlier line")
         except SampleError as error:
-            bad.append(BadItem(file=file, place=number, reason=str(error)))
+            bad.append(BadItem(file=file, place=number, reason=str(error), id=record_id(record)))
         else:
             seen.add(sample.id)
             samples.append(sample)

@@ -35,6 +35,10 @@ class Sample:
     question_type: str | None = None
     domain: Domain = "medical"
     """general: replayed so that adapters do not forget; anchors of Med-MoE-LoRA learn from these alone."""
+    views: int = 1
+    """Of how many views of the image training draws one each time: the image itself and augmented ones."""
+    view: int = 0
+    """The view that is shown; 0 is the image itself."""
     image_in_train: bool = False
     """The source says that this test image is a training image too."""
     near_twin_in_train: bool = False

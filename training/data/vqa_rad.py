@@ -2,9 +2,14 @@
 
 One JSON list, `VQA_RAD Dataset Public.json`, with the pictures in a folder beside it. `phrase_type` holds the official
 split: 1,797 questions to train on and 451 to test on; there is no validation split.
+
+A record also holds other wordings of its question: `question_rephrase`, which mostly is the question of the record it
+is linked to by `qid_linked_id`, and `question_frame`, a template filled in (1,267 in all, by the paper). The 3,064
+training questions that others report are 1,797 + 1,267: framed wordings of test questions among them. Here they come
+on demand, and only those of training questions that no test question is linked to.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from medmoe.training.config import Split
@@ -19,6 +24,9 @@ from medmoe.training.data.sample import Sample
 PUBLIC_FILE = "VQA_RAD Dataset Public.json"
 IMAGE_FOLDERS = ("VQA_RAD Image Folder", "images")
 
+_WORDINGS = {"rephrase": "question_rephrase", "frame": "question_frame"}
+# What the release writes where there is nothing.
+_NOTHING = ("", "NULL")
 _SPLITS: dict[str, Split] = {"freeform": "train", "para": "train", "test_freeform": "test", "test_para": "test"}
 # By the dataset's design; a head is CT or MRI, which no field tells.
 _MODALITIES = {"CHEST": "X-ray", "ABD": "CT"}
@@ -26,17 +34,59 @@ _MODALITIES = {"CHEST": "X-ray", "ABD": "CT"}
 _MISSPELT = {"ATRIB": "ATTRIB", "PRSE": "PRES"}
 
 
-def read_vqa_rad(file: Path, *, splits: Collection[Split]) -> ReadResult:
+def read_vqa_rad(file: Path, *, splits: Collection[Split], paraphrases: bool = False) -> ReadResult:
     """Samples of the wanted splits, with ids `FOLDER/QID`; the folder's name is the dataset's.
 
     Train and test share pictures: such test samples are marked `image_in_train`. Training questions that repeat an
     earlier one or a test question, with the same answer about the same picture, are left out and counted (4 in the
     release). Values of `question_type` come sorted and joined by commas.
+
+    `paraphrases`: after them also the other wordings of the training questions that are kept, with ids
+    `FOLDER/QID/rephrase` and `FOLDER/QID/frame`; repeats, and wordings of anything that is tested, are left out and
+    counted.
     Raises DatasetError when the file or the image folder cannot be used.
     """
     items = list(read_json_items(file))
     images = image_folder(file.parent, names=IMAGE_FOLDERS)
-    return read_each(items, file=file.name, build=_builder(items, file=file, images=images, splits=splits))
+    build = _builder(items, file=file, images=images, splits=splits)
+    result = read_each(items, file=file.name, build=build)
+    if not (paraphrases and "train" in splits):
+        return result
+    kept = {sample.id for sample in result.samples}
+    wordings = list(_wordings(items, kept=kept, dataset=file.parent.absolute().name))
+    return result + read_each(wordings, file=file.name, build=_guarded(build, items=items))
+
+
+def _wordings(items: list[Place], *, kept: Collection[str], dataset: str) -> Iterator[Place]:
+    """A record for each other wording of the training questions that were `kept`."""
+    for place, item in items:
+        if not isinstance(item, dict) or not _is(item, "train") or f"{dataset}/{_qid(item)}" not in kept:
+            continue
+        for name, field in _WORDINGS.items():
+            wording = item.get(field)
+            if wording is None or (isinstance(wording, str) and wording.strip().upper() in _NOTHING):
+                continue
+            yield place, item | {"question": wording, "qid": f"{_qid(item)}/{name}"}
+
+
+def _guarded(
+    build: Callable[[Record], Sample | LeftOut], *, items: list[Place]
+) -> Callable[[Record], Sample | LeftOut]:
+    """`build`, but for wordings of tested questions: by their link, or because they are one on the same picture."""
+    tested = [item for _, item in items if isinstance(item, dict) and _is(item, "test")]
+    links = {_link(record) for record in tested} - {None}
+    known = {
+        (str(record.get("image_name")).strip().lower(), str(record.get(field)).strip().lower())
+        for record in tested
+        for field in ("question", *_WORDINGS.values())
+    }
+
+    def guarded(record: Record) -> Sample | LeftOut:
+        if _link(record) in links or _content(record)[:2] in known:
+            return LeftOut("wording of a test question")
+        return build(record)
+
+    return guarded
 
 
 def _builder(
@@ -90,6 +140,15 @@ def _is(record: Record, split: Split) -> bool:
         return _split(record) == split
     except SampleError:
         return False  # read_each reports it
+
+
+def _qid(record: Record) -> str:
+    return str(record.get("qid")).strip()
+
+
+def _link(record: Record) -> str | None:
+    link = str(record.get("qid_linked_id") or "").strip()
+    return None if link.upper() in _NOTHING else link
 
 
 def _content(record: Record) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from medmoe.training.evaluation.provenance import checkpoint_identity, provenanc
 from medmoe.training.evaluation.results import read_losses, write_results
 from medmoe.training.evaluation.scores import Scorer
 from medmoe.training.evaluation.server_predictor import connected
+from medmoe.training.evaluation.trained_images import trained_images
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -64,7 +65,7 @@ def evaluate(
         bool, typer.Option("--blank-images", help="Ask everything again about a grey square, as a baseline.")
     ] = False,
     calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="Take probabilities through the checkpoint's calibration.json.")
+        bool, typer.Option("--calibrated", help="Score probabilities through calibration.json; else both are told.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Folder for report.json (every sample too), report.md and pictures.")
@@ -74,6 +75,9 @@ def evaluate(
     ] = None,
     pictures: Annotated[
         Path | None, typer.Option(help="Where pictures of MedMNIST arrays are written; else beside the file.")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="manifest.json of the training run: it says which images are in train.")
     ] = None,
     device: Annotated[str, typer.Option(help="Torch device; a GPU is many times faster.")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time; memory grows with it.")] = 16,
@@ -96,7 +100,15 @@ def evaluate(
         # Whatever can be wrong without a model is found before the model is asked.
         if training_report is not None:
             read_losses(training_report)
-        read = EvaluationData.read(data, dataset, split=split.value, limit=limit, seed=seed, pictures=pictures)
+        read = EvaluationData.read(
+            data,
+            dataset,
+            split=split.value,
+            limit=limit,
+            seed=seed,
+            pictures=pictures,
+            trained_on=None if manifest is None else trained_images(manifest),
+        )
         for file in read.files:
             if file.problems is not None:
                 typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)
@@ -111,6 +123,7 @@ def evaluate(
                 with_progress(answering.predict),
                 blank_images=blank_images,
                 calibration=answering.calibration,
+                apply=calibrated,
                 scorer=Scorer(seed=seed),
             )
         settings = {"max_tokens": max_tokens, "seed": seed, "limit": limit, "calibrated": calibrated}
@@ -132,13 +145,11 @@ def _local(
     checkpoint: Path, *, calibrated: bool, device: str, batch_size: int, max_tokens: int
 ) -> Iterator[_Answering]:
     identity = checkpoint_identity(checkpoint)
-    calibration = None
-    if calibrated:
-        calibration = Calibration.from_directory(
-            checkpoint, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
-        )
-        if calibration is None:
-            raise CheckpointError(f"{checkpoint} has no {CALIBRATION_FILE}; the calibrate command makes one")
+    calibration = Calibration.from_directory(
+        checkpoint, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
+    )
+    if calibrated and calibration is None:
+        raise CheckpointError(f"{checkpoint} has no {CALIBRATION_FILE}; the calibrate command makes one")
     predictor = LocalPredictor.from_checkpoint(checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size)
     yield _Answering(
         predict=predictor.predict,

@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -38,7 +38,7 @@ class EvaluationData:
     samples: tuple[Sample, ...]
     train: tuple[Sample, ...]
     shared: frozenset[str]
-    """Ids of samples whose picture is byte for byte one of train's."""
+    """Ids of samples whose picture is byte for byte one of train's, where nobody knows what was trained on."""
     files: tuple[DataFile, ...]
 
     @classmethod
@@ -51,10 +51,13 @@ class EvaluationData:
         limit: int | None = None,
         seed: int = 0,
         pictures: Path | None = None,
+        trained_on: frozenset[str] | None = None,
     ) -> Self:
         """`datasets` are folders or files below `root` in any form that `read_dataset` knows (`pictures` is its).
 
-        At most `limit` samples of each are kept, drawn by `seed`. Raises DatasetError for what cannot be read,
+        At most `limit` samples of each are kept, drawn by `seed`. `trained_on` are the hashes of the images that the
+        checkpoint was trained on (`trained_images`): they then say which images are in train, and neither the train
+        splits nor the datasets' own word do. Raises DatasetError for what cannot be read,
         DataError when no sample is in the split or a picture is missing.
         """
         samples: list[Sample] = []
@@ -82,8 +85,13 @@ class EvaluationData:
                 train += read_dataset(root / name, split="train", pictures=pictures).samples
         if not samples:
             raise DataError(f"none of the datasets has a {split} split")
-        # Samples of the train split share their images with themselves, which says nothing.
-        leaked = [] if split == "train" else shared_images(train, test=samples)
+        if trained_on is not None:
+            known = {sample.id for sample in samples if digests.of_bytes(sample.image) in trained_on}
+            samples = [replace(sample, image_in_train=sample.id in known) for sample in samples]
+            leaked = []
+        else:
+            # Samples of the train split share their images with themselves, which says nothing.
+            leaked = [] if split == "train" else shared_images(train, test=samples)
         return cls(
             samples=tuple(samples),
             train=tuple(train),

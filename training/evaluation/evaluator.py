@@ -24,20 +24,29 @@ def evaluate_predictor(
     *,
     blank_images: bool = False,
     calibration: Calibration | None = None,
+    apply: bool = False,
     scorer: Scorer | None = None,
 ) -> Report:
     """Answer `data` and score it. Raises what `predict` raises, and DataError as `build_report` does.
 
     `blank_images` asks everything once more about a mid-grey square, as a baseline: what the questions (and the labels
-    offered) give away. `calibration` replaces the model's probabilities by calibrated ones; answers stay.
+    offered) give away. `calibration` is told beside the model's own probabilities; with `apply` it replaces them, in
+    every figure. Answers stay.
     """
     predictions = _by_id(predict(data.samples))
+    beside: dict[str, Prediction] = {}
     if calibration is not None:
-        predictions = {id_: calibrated(prediction, calibration) for id_, prediction in predictions.items()}
+        through = {id_: calibrated(prediction, calibration) for id_, prediction in predictions.items()}
+        if apply:
+            predictions = through
+        else:
+            # What has no map comes back as it was, and would stand there as calibrated.
+            beside = {id_: found for id_, found in through.items() if found is not predictions[id_]}
     return build_report(
         data.samples,
         predictions=predictions,
         without_image=_without_image(data.samples, predict) if blank_images else None,
+        calibrated=beside,
         train=data.train,
         shared=data.shared,
         scorer=scorer,
@@ -66,7 +75,15 @@ def _without_image(samples: Sequence[Sample], predict: Predict) -> dict[str, Pre
         # One square for all: even a picture's shape can give its modality away.
         blank = Path(directory) / "blank.png"
         Image.new("RGB", (_SIDE, _SIDE), _GREY).save(blank)
-        return _by_id(predict([replace(sample, image=blank) for sample in samples]))
+        # Without the image, samples that ask the same are the same: asked once, they cannot differ in the last bits,
+        # which an AUC would take for knowledge.
+        first = {_asked(sample): replace(sample, image=blank) for sample in reversed(samples)}
+        found = _by_id(predict(list(first.values())))
+    return {sample.id: replace(found[first[_asked(sample)].id], id=sample.id) for sample in samples}
+
+
+def _asked(sample: Sample) -> tuple[str | None, tuple[str, ...]]:
+    return sample.question, sample.labels
 
 
 def _by_id(predictions: Iterable[Prediction]) -> dict[str, Prediction]:

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 
 from medmoe.training.evaluation.confusion import Confusion
-from medmoe.training.evaluation.interval import Interval
-from medmoe.training.evaluation.reliability import BINS
+from medmoe.training.evaluation.markdown_table import percent, table
+from medmoe.training.evaluation.reliability import BINS, Reliability
 from medmoe.training.evaluation.report import Report, Section
 from medmoe.training.evaluation.scores import Scores
+from medmoe.training.evaluation.summary import counted, summary
 
 _VQA_COLUMNS = {
     "closed, legacy": "closed_accuracy_legacy",
@@ -27,6 +28,12 @@ _CONFIDENCE_COLUMNS = (
     "AURC",
     "answered at 5 % risk",
 )
+SUMMARY_NOTES = (
+    "Percent; the tables below have the intervals. Closed and open are Med-MoE's accuracy and recall. ECE: how far "
+    "confidences are from the share that is right; after the arrow, through the checkpoint's calibration. Image "
+    "blanked: the same model asked about a grey square; majority: the most frequent answer of the train split. Both "
+    "give closed / open, or accuracy."
+)
 _NOTES = (
     "Percent, with 95 % bootstrap intervals over images. Legacy numbers follow Med-MoE's evaluator: closed counts a "
     "reference found anywhere inside the answer (`no` in `normal`), open recall rises when a right word is repeated. "
@@ -43,15 +50,16 @@ _CONFIDENCE_NOTES = (
 )
 
 
-def markdown(report: Report) -> str:
-    """Tables for each kind of task, parts, confidences, confusion matrices, and a line on images in train too."""
-    blocks = []
+def markdown(report: Report, *, question_types: bool = True) -> str:
+    """A summary; tables for each kind of task, parts, confidences, confusions; a line on images in train too."""
+    fields = {"modality": "modalities"} | ({"question type": "question_types"} if question_types else {})
+    blocks = [summary(report), SUMMARY_NOTES]
     vqa = [section for section in report.sections if section.kind == "vqa"]
     classification = [section for section in report.sections if section.kind == "classification"]
     for sections, columns in ((vqa, _VQA_COLUMNS), (classification, _CLASSIFICATION_COLUMNS)):
         if sections:
             blocks.append(_table(sections, columns=columns))
-            blocks += _parts(sections, columns=columns)
+            blocks += _parts(sections, columns=columns, fields=fields)
     if confident := [section for section in report.sections if section.reliability is not None]:
         blocks.append(_confidences(confident))
     for section in classification:
@@ -65,55 +73,60 @@ def markdown(report: Report) -> str:
 
 
 def _table(sections: list[Section], *, columns: Mapping[str, str]) -> str:
-    lines = _head(["dataset", "answers of", "n", *columns])
+    lines = []
     for section in sections:
         rows = {"model": section.scores}
         rows |= {f"model, {name}": scores for name, scores in section.subsets.items()}
         rows |= {f"{name} baseline": scores for name, scores in section.baselines.items()}
-        lines += [_score_row([section.dataset, name], scores, columns=columns) for name, scores in rows.items()]
-    return "\n".join(lines)
+        lines += [_cells([section.dataset, name], scores, columns=columns) for name, scores in rows.items()]
+    return table(["dataset", "answers of", "n", *columns], lines)
 
 
-def _parts(sections: list[Section], *, columns: Mapping[str, str]) -> Iterator[str]:
-    for title, field in (("modality", "modalities"), ("question type", "question_types")):
+def _parts(sections: list[Section], *, columns: Mapping[str, str], fields: Mapping[str, str]) -> Iterator[str]:
+    for title, field in fields.items():
         rows = [
-            _score_row([section.dataset, name], scores, columns=columns)
+            _cells([section.dataset, name], scores, columns=columns)
             for section in sections
             for name, scores in getattr(section, field).items()
         ]
         if rows:
-            yield "\n".join(_head(["dataset", title, "n", *columns]) + rows)
+            yield table(["dataset", title, "n", *columns], rows)
 
 
-def _score_row(names: list[str], scores: Scores, *, columns: Mapping[str, str]) -> str:
-    # Open and closed questions are disjoint, and each has one strict metric; classifications have the accuracy.
-    counted = [scores[name].n for name in ("closed_accuracy_strict", "open_accuracy_strict") if name in scores]
-    n = scores["accuracy"].n if "accuracy" in scores else sum(counted)
-    return _row([*names, str(n), *(_percent(scores.get(metric)) for metric in columns.values())])
+def _cells(names: list[str], scores: Scores, *, columns: Mapping[str, str]) -> list[str]:
+    return [*names, str(counted(scores)), *(percent(scores.get(metric)) for metric in columns.values())]
 
 
 def _confidences(sections: list[Section]) -> str:
-    lines = _head(list(_CONFIDENCE_COLUMNS))
+    rows = []
     for section in sections:
         found, curve = section.reliability, section.risk_coverage
         assert found is not None
         assert curve is not None
-        kind = "confidence_" if section.kind == "vqa" else ""
-        brier, nll = section.scores[f"{kind}brier"], section.scores[f"{kind}nll"]
-        cells = [f"{100 * found.mean_confidence:.1f}", f"{100 * found.accuracy:.1f}"]
-        cells += [f"{100 * found.ece_equal_mass:.1f}", f"{100 * found.ece_equal_width:.1f}"]
-        cells += [f"{brier.value:.3f}", f"{nll.value:.3f}", f"{curve.aurc:.3f}", f"{100 * curve.coverage:.1f}"]
-        lines.append(_row([f"{section.dataset} ({section.kind})", str(found.n), *cells]))
-    return "\n".join(lines)
+        name = f"{section.dataset} ({section.kind})"
+        rows.append([name, *_kept(found, section.scores), f"{curve.aurc:.3f}", f"{100 * curve.coverage:.1f}"])
+        if section.calibrated is not None:
+            after = section.calibrated
+            rows.append([f"{name}, calibrated", *_kept(after.reliability, after.scores), "-", "-"])
+    return table(_CONFIDENCE_COLUMNS, rows)
+
+
+def _kept(found: Reliability, scores: Scores) -> list[str]:
+    """How well confidences keep their word, up to the columns that hang on their order alone."""
+    kind = "" if "brier" in scores else "confidence_"
+    percents = (found.mean_confidence, found.accuracy, found.ece_equal_mass, found.ece_equal_width)
+    proper = (scores[f"{kind}brier"], scores[f"{kind}nll"])
+    return [str(found.n), *(f"{100 * value:.1f}" for value in percents), *(f"{score.value:.3f}" for score in proper)]
 
 
 def _confusion(dataset: str, *, matrix: Confusion) -> str:
     extra = ["no label"] if any(matrix.no_label) else []
-    lines = _head([f"{dataset}: true, answered", *matrix.labels, *extra])
-    for label, counts, none in zip(matrix.labels, matrix.counts, matrix.no_label, strict=True):
-        lines.append(_row([label, *map(str, counts), *([str(none)] if extra else [])]))
-    lines.append(f"\nBalanced accuracy: {100 * matrix.balanced_accuracy:.1f}")
-    return "\n".join(lines)
+    rows = [
+        [label, *map(str, counts), *([str(none)] if extra else [])]
+        for label, counts, none in zip(matrix.labels, matrix.counts, matrix.no_label, strict=True)
+    ]
+    counts = table([f"{dataset}: true, answered", *matrix.labels, *extra], rows)
+    return f"{counts}\n\nBalanced accuracy: {100 * matrix.balanced_accuracy:.1f}"
 
 
 def _facts(report: Report) -> Iterator[str]:
@@ -124,17 +137,3 @@ def _facts(report: Report) -> Iterator[str]:
             + (f"; {section.untyped} without an answer type are not scored" if section.untyped else "")
             + (f"; {section.cut} answers were cut off by the longest permitted answer" if section.cut else "")
         )
-
-
-def _percent(interval: Interval | None) -> str:
-    if interval is None:
-        return "-"
-    return f"{100 * interval.value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
-
-
-def _head(cells: list[str]) -> list[str]:
-    return [_row(cells), _row(["---"] * len(cells))]
-
-
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -36,9 +36,13 @@ def draw_report(report: Report, directory: Path, *, losses: dict[str, list[dict[
     for section in report.sections:
         name = f"{section.dataset}-{section.kind}"
         if section.reliability is not None:
-            save(_reliability(section), f"reliability-{name}.png", f"{section.dataset}: is it as right as it is sure?")
+            save(_reliability(section), f"reliability-{name}.png", f"{section.dataset}: as right as it is sure?")
         if section.risk_coverage is not None:
-            save(_risk_coverage(section), f"risk-coverage-{name}.png", f"{section.dataset}: error when only the sure")
+            save(
+                _risk_coverage(section),
+                f"risk-coverage-{name}.png",
+                f"{section.dataset}: errors when only the surest count",
+            )
     if report.routing.tokens:
         save(_heat_map(report.routing), "experts-by-modality.png", "Share of each modality's prompt tokens by expert")
     if losses:
@@ -61,11 +65,17 @@ def _reliability(section: Section) -> "Figure":
     assert found is not None
     figure, (axis,) = _axes()
     axis.plot([0, 1], [0, 1], color=_QUIET, linewidth=1, linestyle="--")
-    axis.plot([bin_.confidence for bin_ in found.bins], [bin_.accuracy for bin_ in found.bins], "o-", color=_INK)
+    curves = {"the model's own": (found, _INK, "o-")}
+    if section.calibrated is not None:
+        curves["calibrated"] = (section.calibrated.reliability, _SECOND, "s-")
+    for name, (curve, colour, style) in curves.items():
+        x, y = [bin_.confidence for bin_ in curve.bins], [bin_.accuracy for bin_ in curve.bins]
+        # Not clipped: the last bins often lie on the frame.
+        label = f"{name}, ECE {curve.ece_equal_mass:.3f}"
+        axis.plot(x, y, style, color=colour, markersize=4, linewidth=1.2, clip_on=False, label=label)
+    axis.legend(frameon=False, loc="upper left", fontsize=8)
     axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean confidence of the bin", ylabel="share that is right")
-    axis.set_title(
-        f"{section.dataset} ({section.kind}), {BINS} equal-mass bins, ECE {found.ece_equal_mass:.3f}", size=9
-    )
+    axis.set_title(f"{section.dataset} ({section.kind}), {BINS} equal-mass bins", size=9)
     return figure
 
 
@@ -103,6 +113,8 @@ def _heat_map(table: RoutingTable) -> "Figure":
         axis.set_xticks(range(len(experts)), experts, rotation=30, ha="right", size=8)
         axis.set_yticks(range(len(modalities)), modalities if axis is axes[0] else [""] * len(modalities), size=8)
         axis.set_title(f"layer {layer}, % of tokens", size=9)
+        axis.set_xlabel("expert", size=8)
+    axes[0].set_ylabel("modality of the image", size=8)
     return figure
 
 

@@ -17,6 +17,17 @@ class PromptRouting:
     """For each MoE layer: tokens by expert."""
 
 
+def joined(one: PromptRouting | None, other: PromptRouting | None) -> PromptRouting | None:
+    """The routing of two parts of a prompt as that of the whole; None of a dense model."""
+    if one is None or other is None:
+        return None
+    layers = {
+        layer: tuple(left + right for left, right in zip(counts, other.layers[layer], strict=True))
+        for layer, counts in one.layers.items()
+    }
+    return PromptRouting(expert_domains=one.expert_domains, layers=layers)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
     """An answer's text, or the likeliest label, and how sure the model was."""

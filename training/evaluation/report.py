@@ -17,7 +17,17 @@ from medmoe.training.evaluation.risk_coverage import RiskCoverage, risk_coverage
 from medmoe.training.evaluation.routing_table import RoutingTable, routing_table
 from medmoe.training.evaluation.scores import Scorer, Scores, is_correct
 
+BLANKED, MAJORITY = "question alone, image blanked", "majority"
 _UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibrated:
+    """What the checkpoint's calibration makes of the same confidences."""
+
+    reliability: Reliability
+    scores: Scores
+    """The proper scores: Brier and negative log-likelihood."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +53,8 @@ class Section:
     """What is reached without looking at the image."""
     reliability: Reliability | None
     """None where some confidence is unknown; so too `risk_coverage`."""
+    calibrated: Calibrated | None
+    """None where the checkpoint has no calibration for this kind, or `scores` are calibrated already."""
     risk_coverage: RiskCoverage | None
     confusion: Confusion | None
 
@@ -65,13 +77,15 @@ def build_report(
     *,
     predictions: Mapping[str, Prediction],
     without_image: Mapping[str, Prediction] | None = None,
+    calibrated: Mapping[str, Prediction] | None = None,
     train: Sequence[Sample] = (),
     shared: Collection[str] = (),
     scorer: Scorer | None = None,
 ) -> Report:
     """Score `predictions` (by sample id) against `samples`, a section for each dataset and kind.
 
-    `without_image` are the same model's predictions on a blank picture. `train` feeds the baselines; `shared` are ids
+    `without_image` are the same model's predictions on a blank picture; `calibrated` its predictions on the samples
+    with calibrated confidences, of the kinds that have a calibration. `train` feeds the baselines; `shared` are ids
     of samples whose image was found in train (`shared_images`).
     Raises DataError when an id occurs twice, a prediction is missing or belongs to no sample, or a sample is a
     caption, which no metric here scores. Upstream zips by position and lets the shorter list decide.
@@ -86,9 +100,18 @@ def build_report(
         groups[sample.dataset, sample.kind].append(sample)
     sections = []
     for group in groups.values():
-        blind = {"question alone, image blanked": without_image} if without_image is not None else {}
+        blind = {BLANKED: without_image} if without_image is not None else {}
         baselines = blind | _majorities(group, train=train)
-        sections.append(_section(group, predictions=predictions, baselines=baselines, leaked=leaked, scorer=scorer))
+        sections.append(
+            _section(
+                group,
+                predictions=predictions,
+                baselines=baselines,
+                calibrated=_calibrated(group, calibrated or {}, scorer=scorer),
+                leaked=leaked,
+                scorer=scorer,
+            )
+        )
     return Report(
         sections=tuple(sections),
         routing=routing_table(samples, predictions=predictions),
@@ -112,7 +135,7 @@ def _check(samples: Sequence[Sample], *, predictions: Mapping[str, Prediction]) 
 
 
 def _majorities(samples: Sequence[Sample], *, train: Sequence[Sample]) -> dict[str, Mapping[str, Prediction]]:
-    answers = {"majority": majority_answers(train, test=samples)}
+    answers = {MAJORITY: majority_answers(train, test=samples)}
     if samples[0].kind == "vqa":
         answers["majority by question type"] = majority_answers_by_question_type(train, test=samples)
     return {
@@ -127,6 +150,7 @@ def _section(
     *,
     predictions: Mapping[str, Prediction],
     baselines: Mapping[str, Mapping[str, Prediction]],
+    calibrated: Calibrated | None,
     leaked: Collection[str],
     scorer: Scorer,
 ) -> Section:
@@ -137,12 +161,7 @@ def _section(
         chosen = {name: part for name, part in parts.items() if 0 < len(part) < len(samples)}
         return {name: scorer(part, predictions=predictions) for name, part in chosen.items()}
 
-    pairs = [
-        (confidence, is_correct(sample, predictions[sample.id]))
-        for sample in samples
-        if (confidence := predictions[sample.id].confidence) is not None
-    ]
-    confidences, correct = zip(*pairs, strict=True) if len(pairs) == len(samples) else ((), ())
+    confidences, correct = _confidences(samples, predictions)
     return Section(
         dataset=first.dataset,
         kind=first.kind,
@@ -157,8 +176,34 @@ def _section(
         question_types=scored(_by(samples, "question_type")),
         baselines={name: scorer(samples, predictions=found) for name, found in baselines.items()},
         reliability=reliability(confidences, correct) if confidences else None,
+        calibrated=calibrated,
         risk_coverage=risk_coverage(confidences, correct) if confidences else None,
         confusion=confusion(samples, predictions=predictions) if first.kind == "classification" else None,
+    )
+
+
+def _confidences(
+    samples: Sequence[Sample], predictions: Mapping[str, Prediction]
+) -> tuple[tuple[float, ...], tuple[bool, ...]]:
+    """With whether each is right; nothing at all where one is unknown."""
+    known = [(predictions[sample.id].confidence, is_correct(sample, predictions[sample.id])) for sample in samples]
+    said = tuple(confidence for confidence, _ in known if confidence is not None)
+    return (said, tuple(right for _, right in known)) if len(said) == len(known) else ((), ())
+
+
+def _calibrated(
+    samples: Sequence[Sample], predictions: Mapping[str, Prediction], *, scorer: Scorer
+) -> Calibrated | None:
+    if any(sample.id not in predictions for sample in samples):
+        return None
+    confidences, correct = _confidences(samples, predictions)
+    if not confidences:
+        return None
+    scores = scorer(samples, predictions=predictions)
+    proper = ("brier", "nll", "confidence_brier", "confidence_nll")
+    return Calibrated(
+        reliability=reliability(confidences, correct),
+        scores={name: scores[name] for name in proper if name in scores},
     )
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from medmoe.model.language_model import build_language_model
+from medmoe.model.config import TextConfig
+from medmoe.model.errors import ConfigError
+from medmoe.model.language_model import build_language_model, upcycle
 from medmoe.model.moe import MoE
 from tests.tiny import tiny_config
 
@@ -75,3 +77,75 @@ def test_stablelm_has_biased_queries_and_no_other_bias() -> None:
         "post_attention_layernorm.bias",
         "mlp.gate.bias",
     }
+
+
+def dense_and_upcycled(config: TextConfig, **how: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of a dense model before, and of `config`'s MoE made of it; the gate decides something."""
+    torch.manual_seed(0)
+    model = build_language_model(config.model_copy(update={"moe_layers": ()})).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(std=0.1) if "mlp" in name else None
+        before = logits(model, config.hidden_size)
+        upcycle(model, config, **how)
+        for layer in config.moe_layers:
+            model.model.layers[layer].mlp.gate.weight.normal_()
+        return before, logits(model, config.hidden_size)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"num_experts_per_tok": 2, "renormalize": True}],
+    ids=["top-1", "top-2"],
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_function_preserving_upcycling_answers_as_before(family: str, form: dict[str, object]) -> None:
+    config = tiny_config(model_type=family, **form).text_config
+    before, after = dense_and_upcycled(config, function_preserving=True)
+    assert torch.equal(before, after)
+    before, faithful = dense_and_upcycled(config)
+    assert (before - faithful).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_without_a_meta_expert_copies_preserve_the_function(top_k: int) -> None:
+    config = tiny_config(shared_expert=False, renormalize=True, num_experts_per_tok=top_k).text_config
+    before, after = dense_and_upcycled(config, function_preserving=True)
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [({"residual": True}, "1 \\+ c"), ({"shared_expert": False}, "sum to one")],
+    ids=["residual", "plain gates alone"],
+)
+def test_where_no_start_preserves_the_function_it_says_so(form: dict[str, object], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        dense_and_upcycled(tiny_config(**form).text_config, function_preserving=True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_experts_that_start_silent_do_learn(family: str) -> None:
+    torch.manual_seed(0)
+    config = tiny_config(model_type=family).text_config
+    model = build_language_model(config.model_copy(update={"moe_layers": ()}))
+    upcycle(model, config, function_preserving=True)
+    moe = model.model.layers[0].mlp
+    nn.init.normal_(moe.gate.weight)
+    inputs, labels = torch.randn(1, 20, config.hidden_size), torch.randint(4, 512, (1, 20))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(inputs_embeds=inputs, labels=labels).loss.backward()
+        optimizer.step()
+    moved = [all(parameter.grad.any() for parameter in expert.parameters()) for expert in moe.experts]
+    assert sum(moved) > 1
+    assert moe.gate.weight.grad.any()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_upcycling_keeps_the_mode(training: bool) -> None:
+    config = tiny_config().text_config
+    model = build_language_model(config.model_copy(update={"moe_layers": ()})).train(training)
+    upcycle(model, config)
+    assert {module.training for module in model.modules()} == {training}

@@ -25,7 +25,8 @@ def text(**changes: object) -> TextConfig:
 
 
 def scaled_moe(config: TextConfig, factors: list[float]) -> MoE:
-    moe = MoE(Scale(10.0), config=config)
+    """In evaluation mode: the loop is the reference, to which test_grouped_experts.py holds the form of training."""
+    moe = MoE(Scale(10.0), config=config).eval()
     with torch.no_grad():
         for expert, factor in zip(moe.experts, factors, strict=True):
             expert.factor.fill_(factor)
@@ -72,7 +73,7 @@ def test_right_after_upcycling_the_layer_is_one_plus_p_times_the_ffn() -> None:
     ffn = nn.Sequential(nn.Linear(2, 8), nn.GELU(), nn.Linear(8, 2))
     x = torch.randn(7, 2)
     dense = ffn(x).detach()
-    moe = MoE(ffn, config=config)
+    moe = MoE(ffn, config=config).eval()
     with torch.no_grad():
         moe.gate.weight.normal_()
     p = moe.gate(x)[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 import medmoe.model
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.prompt import Prompt
-from medmoe.training.recipes import tiny
+from medmoe.training.recipes.tiny import tiny
 
 BUNDLED = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
 

@@ -20,8 +20,8 @@ def sample(**fields: Any) -> Sample:
     return Sample(**(known | fields))
 
 
-def features(path: Path) -> torch.Tensor:
-    return torch.full((16, 32), float(path.stem == "b"))
+def features(path: Path, view: int) -> torch.Tensor:
+    return torch.full((16, 32), float(path.stem == "b") + 10 * view)
 
 
 def encode(text: str) -> list[int]:
@@ -88,3 +88,13 @@ def test_sample_of_exactly_the_context_fits() -> None:
     question = sample(question="What modality?")
     length = len(collator().encode(question)[0])
     assert len(collator(max_position_embeddings=length).encode(question)[0]) == length
+
+
+def test_a_pack_shows_the_view_that_its_sample_names() -> None:
+    rows = collator()([(sample(),), (sample(view=3),)])["features"]
+    assert [int(row.mean()) // 10 for row in rows] == [0, 3]
+
+
+def test_a_packs_length_is_that_of_its_row() -> None:
+    pack = (sample(question="What modality?"), sample(id="d/1", question="Where?"))
+    assert collator().length(pack) == collator()([pack])["input_ids"].shape[1]

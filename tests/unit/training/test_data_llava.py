@@ -123,3 +123,25 @@ def test_file_cut_off_or_nested_too_deeply_is_an_error(tmp_path: Path, text: str
     (tmp_path / "deep.json").write_text(text)
     with pytest.raises(DatasetError, match="not JSON"):
         read_llava(tmp_path / "deep.json", images=tmp_path, dataset="mix", split="train")
+
+
+@pytest.mark.parametrize(
+    ("broken", "shown"),
+    [
+        ({"id": "a", "pair_id": "b"}, "a"),
+        ({"pair_id": "b"}, "b"),
+        ({"id": 7}, "7"),
+        ({"id": "two\nlines\x1b[2J"}, "two?lines?[2J"),
+        ({"id": "x" * 500}, "x" * 64 + "..."),
+        ({"id": True}, None),
+        ({"id": ["a"]}, None),
+        ([], None),
+    ],
+    ids=["id", "pair_id", "number", "control characters", "long", "bool", "list", "no object"],
+)
+def test_a_report_names_a_broken_item_by_its_id_and_shows_no_more_than_a_line(
+    tmp_path: Path, broken: Any, shown: str | None
+) -> None:
+    (bad,) = read(tmp_path, [broken]).bad
+    assert bad.id == shown
+    assert str(bad).endswith(f" (id {shown})" if shown else bad.reason)

@@ -11,15 +11,13 @@ from medmoe.model.prompt import Prompt
 from medmoe.training.data.collator import Collator
 from medmoe.training.data.packing import PADDING, Pack, pack_by_image, packed_mask
 from medmoe.training.data.sample import Sample
-from medmoe.training.objective import AnswerLoss
+from medmoe.training.optimization.objective import AnswerLoss
 from tests.tiny import tiny_config, tiny_tokenizer
 
 
 def question(number: int, *, image: str = "a", **fields: Any) -> Sample:
     known: dict[str, Any] = {"question": f"What is {'there ' * number}?", "answer": ("yes", "a CT scan")[number % 2]}
-    return Sample(
-        id=f"d/{number}", dataset="d", image=Path(f"/{image}.png"), split="train", **(known | fields)
-    )
+    return Sample(id=f"d/{number}", dataset="d", image=Path(f"/{image}.png"), split="train", **(known | fields))
 
 
 def loss_and_gradients(packs: list[Pack], *, text: dict[str, Any]) -> tuple[float, dict[str, torch.Tensor]]:
@@ -28,7 +26,7 @@ def loss_and_gradients(packs: list[Pack], *, text: dict[str, Any]) -> tuple[floa
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     features = {Path(f"/{name}.png"): torch.randn(16, 32) for name in "ab"}
-    collator = Collator(Prompt(model.config, tokenizer=tiny_tokenizer()), features=features.__getitem__)
+    collator = Collator(Prompt(model.config, tokenizer=tiny_tokenizer()), features=lambda image, view: features[image])
     loss = AnswerLoss(model)(**collator(packs))["loss"]
     loss.backward()
     found = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}

@@ -137,3 +137,77 @@ def test_image_folder_may_itself_be_a_link(folder: Path, tmp_path: Path) -> None
     (folder / IMAGE_FOLDERS[0]).rename(tmp_path / "disk")
     (folder / IMAGE_FOLDERS[0]).symlink_to(tmp_path / "disk")
     assert len(read(folder, record(1)).samples) == 1
+
+
+def wordings(folder: Path, *items: Any, splits: tuple[Split, ...] = BOTH) -> ReadResult:
+    (folder / PUBLIC_FILE).write_text(json.dumps(items))
+    return read_vqa_rad(folder / PUBLIC_FILE, splits=splits, paraphrases=True)
+
+
+def test_other_wordings_of_training_questions_come_after_them_and_on_demand_only(folder: Path) -> None:
+    items = [record(1, question_rephrase=" Any infarct? ", question_frame="Is there an infarct?"), record(2)]
+    assert [sample.id for sample in read(folder, *items).samples] == ["rad/1", "rad/2"]
+    samples = wordings(folder, *items).samples
+    assert [sample.id for sample in samples] == ["rad/1", "rad/2", "rad/1/rephrase", "rad/1/frame"]
+    first, _, rephrased, framed = samples
+    assert (rephrased.question, framed.question) == ("Any infarct?", "Is there an infarct?")
+    assert {(sample.image, sample.answer, sample.answer_type) for sample in (first, rephrased, framed)} == {
+        (first.image, "Yes", "closed")
+    }
+    assert {sample.split for sample in samples} == {"train"}
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  ", "NULL", "null "])
+def test_an_absent_wording_is_none(folder: Path, nothing: str | None) -> None:
+    result = wordings(folder, record(1, question_rephrase=nothing))
+    assert [sample.id for sample in result.samples] == ["rad/1"]
+    assert not result.bad
+
+
+def test_a_wording_that_is_a_question_of_its_own_comes_once(folder: Path) -> None:
+    same = {"image_name": "synpic1.jpg", "qid_linked_id": "x"}
+    items = [
+        record(1, question="Infarct?", question_rephrase="Any infarct?", **same),
+        record(2, question="Any infarct?", question_rephrase="Infarct?", phrase_type="para", **same),
+    ]
+    result = wordings(folder, *items)
+    assert [sample.id for sample in result.samples] == ["rad/1", "rad/2"]
+    assert result.excluded == {"repeat of another record": 2}
+
+
+@pytest.mark.parametrize("kind", ["test_freeform", "test_para"])
+def test_wordings_of_test_questions_never_train(folder: Path, kind: str) -> None:
+    """Neither a test record's own, nor a training record's that is linked to one, nor one that reads the same."""
+    tested = record(1, question="Infarct?", question_frame="Framed infarct?", phrase_type=kind, qid_linked_id="x")
+    items = [
+        tested,
+        record(2, question_rephrase="Linked?", qid_linked_id="x "),
+        record(3, image_name="synpic1.jpg", question_rephrase="INFARCT? ", question_frame="framed infarct?"),
+        record(4, question_rephrase="Infarct?", question_frame="Fine?", qid_linked_id="y"),
+    ]
+    result = wordings(folder, *items)
+    assert [sample.id for sample in result.samples] == [
+        "rad/1", "rad/2", "rad/3", "rad/4", "rad/4/rephrase", "rad/4/frame"
+    ]  # fmt: skip
+    assert [sample.split for sample in result.samples] == ["test"] + ["train"] * 5
+    assert result.excluded == {"wording of a test question": 3}
+    assert [sample.id for sample in wordings(folder, *items, splits=("test",)).samples] == ["rad/1"]
+
+
+def test_records_without_a_link_are_not_linked_to_each_other(folder: Path) -> None:
+    items = [record(1, phrase_type="test_para"), record(2, question_frame="Fine?"), record(3, qid_linked_id="NULL")]
+    assert [sample.id for sample in wordings(folder, *items).samples] == ["rad/1", "rad/2", "rad/3", "rad/2/frame"]
+
+
+def test_a_wording_that_is_no_text_is_reported_and_a_broken_record_only_once(folder: Path) -> None:
+    items = [record(1, question_frame=5), record(2, image_name="gone.jpg", question_frame="Fine?")]
+    result = wordings(folder, *items)
+    assert [sample.id for sample in result.samples] == ["rad/1"]
+    assert [(bad.place, bad.id) for bad in result.bad] == [(2, "2"), (1, "1/frame")]
+    assert "question is not text" in result.bad[1].reason
+
+
+def test_a_training_question_that_repeats_a_test_question_brings_no_wordings(folder: Path) -> None:
+    same = {"image_name": "synpic1.jpg", "question": "Same?"}
+    items = [record(1, **same, question_frame="Framed?"), record(2, **same, phrase_type="test_freeform")]
+    assert [sample.id for sample in wordings(folder, *items).samples] == ["rad/2"]

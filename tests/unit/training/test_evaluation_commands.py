@@ -142,7 +142,7 @@ def test_a_file_without_splits_is_not_its_own_train_split(checkpoint: Path, data
     (data / "mine.json").write_text(json.dumps(items))
     found = run(checkpoint, "--data", data, "--dataset", "mine.json", "--max-tokens", 3)
     assert found.exit_code == 0, found.output
-    assert "majority" not in found.output.replace("Majority rows", "")
+    assert "majority baseline" not in found.output
     assert "0 of 1 samples share an image" in found.output
 
 
@@ -174,7 +174,11 @@ def test_calibrating_writes_the_file_that_evaluating_uses(data: Path, tmp_path: 
     for options in ([], ["--calibrated"]):
         output = tmp_path / f"results{len(options)}"
         assert run(checkpoint, "--data", data, "--dataset", "kinds", "--output", output, *options).exit_code == 0
-        outcomes = json.loads((output / "report.json").read_text())["outcomes"]
+        report = json.loads((output / "report.json").read_text())
+        outcomes = report["outcomes"]
+        # Beside the model's own figures, unless those are the calibrated ones already.
+        assert (report["sections"][0]["calibrated"] is None) == bool(options)
+        assert ("kinds (classification), calibrated" in (output / "report.md").read_text()) == (not options)
         probabilities.append([list(row["probabilities"].values()) for row in outcomes])
     for raw, mapped in zip(*probabilities, strict=True):
         assert mapped == pytest.approx(written.classification.apply(raw))
@@ -188,6 +192,25 @@ def test_calibrating_on_too_little_says_so_and_writes_nothing(checkpoint: Path, 
     assert found.exit_code == 1
     assert "too few" in found.output
     assert not (checkpoint / "calibration.json").exists()
+
+
+def test_the_manifest_of_the_run_decides_what_is_in_train(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.json"
+    arguments = [checkpoint, "--data", data, "--dataset", "organs", "--max-tokens", 3, "--manifest", manifest]
+    for images, expected in (("0.png",), 1), (("2.png",), 1), ((), 0):
+        hashes = {hashlib.sha256((data / "organs" / "images" / name).read_bytes()).hexdigest(): [] for name in images}
+        manifest.write_text(json.dumps({"splits": {"train": {"sha256": hashes}}}))
+        found = run(*arguments)
+        assert found.exit_code == 0, found.output
+        assert f"{expected} of 2 samples share an image with train." in found.output
+
+
+@pytest.mark.parametrize("text", ["[]", "no", '{"splits": {"train": {"sha256": [1]}}}', "[" * 100_000])
+def test_a_file_that_is_no_manifest_is_refused(text: str, checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    found = run(checkpoint, "--data", data, "--dataset", "organs", "--manifest", tmp_path / "manifest.json")
+    assert found.exit_code == 1
+    assert "is not the manifest of a training run" in found.output
 
 
 @pytest.mark.parametrize("text", ["[1]", "no", '{"a": {"losses": [1]}}'])

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,48 @@ def test_batches_do_not_change_predictions(
         assert found.routing == together[id_].routing
         assert found.confidence == pytest.approx(together[id_].confidence, rel=1e-4)
     assert {alone[sample.id].text for sample in shown(pictures)} <= set(LABELS)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_answers_that_share_an_image_are_those_of_the_plain_decoder(
+    model: MedMoE, prompt: Prompt, pictures: list[Path], batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images in turn, questions of different lengths, answers of which some end early."""
+    questions = ["What?", "Is there a fracture?", "What modality is used to take this image?", "Which lung?"]
+    samples = [
+        replace(sample, id=f"{number}/{sample.id}", question=question)
+        for number, question in enumerate(questions)
+        for sample in asked(pictures)
+    ]
+    features = ImageFeatures(model, processor=ImageProcessor.from_config(model.config))
+
+    def plain() -> dict[str, list[int]]:
+        prompts = {sample.id: prompt.expand(prompt.question(sample.question or "")) for sample in samples}
+        return {
+            sample.id: model.generate([prompts[sample.id]], features(sample.image)[None], max_tokens=12)[0]
+            for sample in samples
+        }
+
+    # Random weights never say the end: what they say now and then becomes it.
+    said = plain().values()
+    often = {token: {ids.index(token) for ids in said if token in ids} for token in {*chain.from_iterable(said)}}
+    text = model.config.text_config.model_copy(update={"eos_token_id": max(often, key=lambda token: len(often[token]))})
+    monkeypatch.setattr(model, "config", model.config.model_copy(update={"text_config": text}))
+    expected = plain()
+    assert len({len(ids) for ids in expected.values()}) > 1
+    found = predictor(model, prompt, batch_size=batch_size, max_tokens=12).predict(samples)
+    assert {one.id: one.text for one in found} == {id_: prompt.decode(ids) for id_, ids in expected.items()}
+
+
+def test_an_image_is_read_once_for_all_its_questions(model: MedMoE, prompt: Prompt, pictures: list[Path]) -> None:
+    seen: list[int] = []
+    hook = model.projector.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
+    several = [replace(sample, id=f"{number}/{sample.id}") for number in range(3) for sample in asked(pictures)]
+    try:
+        list(predictor(model, prompt, batch_size=6).predict(several))
+    finally:
+        hook.remove()
+    assert seen == [2, 1]
 
 
 def test_confidence_is_the_probability_of_the_whole_answer(model: MedMoE, prompt: Prompt, pictures: list[Path]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.baseline import majority_answers, majority_answers_by_question_type
+from medmoe.training.evaluation.evaluation_data import EvaluationData
+from medmoe.training.evaluation.evaluator import evaluate_predictor
 from medmoe.training.evaluation.interval import mean_interval, statistic_interval
 from medmoe.training.evaluation.markdown import markdown
 from medmoe.training.evaluation.prediction import Prediction, PromptRouting, of_labels
@@ -261,6 +264,55 @@ def test_routing_is_summed_by_modality() -> None:
     table = build_report(samples, predictions=predictions, scorer=SCORER).routing
     assert table.expert_domains == ("a", "b")
     assert table.tokens == {"CT": {0: (6, 2), 2: (0, 8)}, "unknown": {0: (3, 1), 2: (0, 4)}}
+
+
+def test_without_the_image_equal_questions_are_asked_once_and_answered_alike() -> None:
+    samples = [organ(str(number), ("liver", "lung")[number % 2]) for number in range(6)]
+    calls: list[list[Sample]] = []
+
+    def predict(asked: Sequence[Sample]) -> list[Prediction]:
+        calls.append(list(asked))
+        # The last bits of equal samples differ in a batch.
+        shares = [{"liver": 1e-9 * place, "lung": 0.0} for place, _ in enumerate(asked)]
+        return [of_labels(s.id, found, routing=None) for s, found in zip(asked, shares, strict=True)]
+
+    data = EvaluationData(samples=tuple(samples), train=(), shared=frozenset(), files=())
+    report = evaluate_predictor(data, predict, blank_images=True, scorer=SCORER)
+    assert [len(asked) for asked in calls] == [6, 1]
+    assert report.sections[0].baselines["question alone, image blanked"]["auc"].value == 0.5
+
+
+def test_calibrated_confidences_stand_beside_the_models_own() -> None:
+    samples = [organ("1", "liver"), organ("2", "liver"), vqa("3", "yes")]
+    own = {s.id: of_labels(s.id, {"liver": 2.0, "lung": 0.0}, routing=None) for s in samples[:2]}
+    own["3"] = sure("3", "no", 0.5)
+    surer = {s.id: of_labels(s.id, {"liver": 9.0, "lung": 0.0}, routing=None) for s in samples[:2]}
+    report = build_report(samples, predictions=own, calibrated=surer, scorer=SCORER)
+    labels, questions = report.sections
+    assert labels.calibrated is not None
+    assert labels.reliability is not None
+    assert labels.calibrated.reliability.ece_equal_mass < labels.reliability.ece_equal_mass
+    assert set(labels.calibrated.scores) == {"brier", "nll"}
+    assert questions.calibrated is None
+    assert "| d (classification) | 2 | - | - | 100.0 | - | 11.9 -> 0.0 | - | - |" in markdown(report)
+
+
+def test_the_first_table_has_a_line_for_each_dataset_and_its_fairer_parts() -> None:
+    samples = [vqa("1", "yes", image_in_train=True), vqa("2", "no"), vqa("3", "left lung", answer_type="open")]
+    train = [vqa("t", "yes", split="train")]
+    found = {"1": "yes", "2": "yes", "3": "lung"}
+    report = build_report(
+        samples, predictions=said(found), without_image=said(dict.fromkeys(found, "no")), train=train, scorer=SCORER
+    )
+    lines = markdown(report).splitlines()[2:4]
+    assert lines[0] == "| d (vqa) | 3 | 50.0 | 50.0 | - | - | - | 50.0 / 0.0 | 50.0 / 0.0 |"
+    assert lines[1] == "| d (vqa), image not in train | 2 | 0.0 | 50.0 | - | - | - | - | - |"
+
+
+def test_names_from_files_cannot_leave_their_cell() -> None:
+    text = markdown(build_report([vqa("1", "yes", dataset="a|b\n# c")], predictions=said({"1": "yes"}), scorer=SCORER))
+    assert "a\\|b # c (vqa) |" in text
+    assert "\n# c (vqa) |" not in text
 
 
 def test_the_json_holds_every_sample() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from medmoe.model.lora.router import GateRouter
-from medmoe.training.gate_statistics import gate_statistics
-from medmoe.training.lora_losses import (
+from medmoe.training.lora.gate_statistics import gate_statistics
+from medmoe.training.lora.losses import (
     anchor_target,
     balance_loss,
     base_divergence,

@@ -19,12 +19,14 @@ from medmoe.model.lora.schedule import explicit
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.config import DataConfig, StageConfig
 from medmoe.training.data.errors import DataError
-from medmoe.training.lora_config import GateLossConfig, LoRARunConfig
-from medmoe.training.lora_objective import AdapterLoss
-from medmoe.training.lora_pipeline import LoRARun
-from medmoe.training.recipes import ADAPTER_RECIPES, ADAPTERS, tiny
+from medmoe.training.lora.config import GateLossConfig, LoRARunConfig
+from medmoe.training.lora.objective import AdapterLoss
+from medmoe.training.lora.pipeline import LoRARun
+from medmoe.training.optimization.objective import AnswerLoss
+from medmoe.training.recipes.adapters import lora_r16, tiny_stage
+from medmoe.training.recipes.tiny import tiny
+from medmoe.training.recipes.trainable import ADAPTERS
 from medmoe.training.stages import set_trainable
-from medmoe.training.objective import AnswerLoss
 from tests.tiny import save_tiny_checkpoint, tiny_config
 from tests.tiny_lora import random_tensors, tiny_adapter
 
@@ -133,20 +135,8 @@ def test_a_collapsed_router_raises_the_alarm(caplog: pytest.LogCaptureFixture) -
     assert "layers.0" not in caplog.text
 
 
-@pytest.mark.parametrize("name", sorted(ADAPTER_RECIPES))
-def test_the_recipes_fit_the_tiny_models_dense_stage(name: str) -> None:
-    recipe = ADAPTER_RECIPES[name]()
-    assert len(recipe.layers) == tiny().architecture.text_config.num_hidden_layers
-    assert recipe.stage.trainable == (ADAPTERS,)
-    assert json.loads(recipe.to_json())["stage"]["name"] == "adapter_tuning"
-
-
-def test_the_baseline_is_one_expert_of_rank_16() -> None:
-    assert {layer.ranks for layer in ADAPTER_RECIPES["lora_r16"]().layers} == {(16,)}
-
-
 def test_weight_decay_is_refused() -> None:
-    recipe = ADAPTER_RECIPES["lora_r16"]()
+    recipe = lora_r16(tiny(), stage=tiny_stage(tiny()))
     with pytest.raises(ValueError, match="weight decay"):
         replace(recipe, stage=replace(recipe.stage, weight_decay=0.01))
 

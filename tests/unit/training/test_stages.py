@@ -5,7 +5,7 @@ import torch
 
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.moe import MoE
-from medmoe.training.recipes import EXPERTS, LANGUAGE_MODEL, PROJECTOR
+from medmoe.training.recipes.trainable import EXPERTS, LANGUAGE_MODEL, PROJECTOR
 from medmoe.training.stages import dense, set_router, set_trainable, to_experts
 from tests.tiny import tiny_config
 

@@ -1,12 +1,11 @@
 """What a Med-MoE-LoRA run is told: the adapters, their losses, and one stage of training on a finished dense base."""
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Literal
 
 from medmoe.model.lora.adapter_config import Isolation, LayerExperts, RouterScope
 from medmoe.training.config import StageConfig
+from medmoe.training.recipe_json import recipe_json
 
 Balancing = Literal["target", "loramoe"]
 
@@ -42,6 +41,8 @@ class LoRARunConfig:
     isolate: Isolation = "anchors"
     dropout: float = 0.05
     expert_dropout: float = 0.1
+    modality_labels: tuple[str, ...] = ()
+    """What questions of source modality offer; empty leaves it to the base's expert_domains."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for weight decay, which would shrink routers and experts that see no gradient."""
@@ -49,12 +50,4 @@ class LoRARunConfig:
             raise ValueError("adapters and routers are trained without weight decay")
 
     def to_json(self) -> str:
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "layers"}
-        plain = {
-            name: dataclasses.asdict(value)
-            if dataclasses.is_dataclass(value) and not isinstance(value, type)
-            else value
-            for name, value in fields.items()
-        }
-        plain["layers"] = [layer.model_dump(mode="json") for layer in self.layers]
-        return json.dumps(plain, indent=2) + "\n"
+        return recipe_json(self)

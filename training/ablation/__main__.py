@@ -1,0 +1,162 @@
+"""`python -m medmoe.training.ablation BASE --data DIR --output DIR`: which idea earns its place, at equal budget.
+
+BASE is a dense checkpoint after instruction tuning. Every finished trial is kept: a command that stopped continues,
+and one with more recipes or seeds trains only those.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medmoe.model.errors import MedMoEError
+from medmoe.model.lora.checkpoint import base_identity, load_adapted
+from medmoe.model.prompt import Prompt
+from medmoe.training.ablation.budget import Budget, check_equal
+from medmoe.training.ablation.comparison import compare
+from medmoe.training.ablation.features import SharedFeatures
+from medmoe.training.ablation.page import page
+from medmoe.training.ablation.trial import Answer, Trial, trial, untrained
+from medmoe.training.atomic_file import write_atomically
+from medmoe.training.evaluation.evaluation_data import EvaluationData
+from medmoe.training.evaluation.prediction import Prediction
+from medmoe.training.evaluation.predictors import LocalPredictor
+from medmoe.training.evaluation.progress import with_progress
+from medmoe.training.evaluation.provenance import commit
+from medmoe.training.recipes.catalogue import RECIPES
+from medmoe.training.run_directory import claim_directory
+
+log = logging.getLogger(__name__)
+app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+ABLATION_JSON, ABLATION_MARKDOWN = "ablation.json", "ablation.md"
+METHODS = (
+    "tiny-dense-sft",
+    "tiny-moe",
+    "tiny-moe-without-meta",
+    "tiny-moe-learned-router",
+    "tiny",
+    "tiny-lora-r16",
+    "tiny-med-moe-lora",
+)
+
+
+class _Split(StrEnum):
+    val = "val"
+    test = "test"
+
+
+@app.command()
+def ablate(
+    base: Annotated[Path, typer.Argument(help="Dense checkpoint after stage 2, from which every method starts.")],
+    data: Annotated[Path, typer.Option(help="Folder that holds one folder for each dataset.")],
+    output: Annotated[Path, typer.Option(help="Folder of the trials and of the table; finished trials are kept.")],
+    dataset: Annotated[list[str], typer.Option(help="Folder or file below --data to evaluate on.")],
+    recipe: Annotated[
+        list[str] | None, typer.Option(help=f"Method; without any: {', '.join(METHODS)}.", show_default=False)
+    ] = None,
+    reference: Annotated[str, typer.Option(help="Recipe that the others are compared with.")] = METHODS[0],
+    seed: Annotated[list[int] | None, typer.Option(help="Of training; several give a spread. Default: 0.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(min=0.0, help="Of every method's last stage, instead of the recipes' own.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="At most so many training samples of each data entry.")
+    ] = None,
+    split: Annotated[_Split, typer.Option(help="Split to evaluate on; choose by val, report test.")] = _Split.test,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many evaluated samples of each dataset.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Folder of tower features, such as the base's run has; else below --output.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time in evaluation.")] = 16,
+) -> None:
+    """Train recipes from one base on one budget, evaluate each, and set them beside the first and the base.
+
+    Research software, not a medical device.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    names = list(dict.fromkeys(recipe or METHODS))
+    if unknown := [name for name in names if name not in RECIPES]:
+        raise typer.BadParameter(f"no recipe {unknown[0]!r}; there are: {', '.join(RECIPES)}")
+    seeds = list(dict.fromkeys(seed or [0]))
+    budget = Budget(epochs=epochs, limit=samples)
+    try:
+        configs = {name: RECIPES[name].build() for name in names}
+        check_equal({name: budget(config, seed=0) for name, config in configs.items()})
+        read = EvaluationData.read(data, dataset, split=split.value, limit=limit)
+        setup = _setup(base, read, budget=budget, split=split.value, max_tokens=max_tokens)
+        claim_directory(output, json.dumps(setup, indent=2) + "\n", made_of="ablation")
+        answer = _answering(read, max_tokens=max_tokens, batch_size=batch_size)
+        done = [untrained(base, directory=output / "base", answer=answer)]
+        for one in seeds:
+            for name, config in configs.items():
+                log.info("%s, seed %d", name, one)
+                done.append(
+                    trial(
+                        name,
+                        budget(config, seed=one),
+                        base=base,
+                        data=data,
+                        directory=output / f"{name}-seed{one}",
+                        features=features or output / "features",
+                        answer=answer,
+                    )
+                )
+                text = _write(output, done, read=read, setup=setup, reference=reference)
+    except MedMoEError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(text)
+
+
+def _setup(base: Path, read: EvaluationData, *, budget: Budget, split: str, max_tokens: int) -> dict[str, Any]:
+    """What must not change while trials join a table."""
+    return {
+        "base": base_identity(base).model_dump(),
+        "budget": asdict(budget),
+        "data": [asdict(file) for file in read.files],
+        "split": split,
+        "max_tokens": max_tokens,
+    }
+
+
+def _answering(read: EvaluationData, *, max_tokens: int, batch_size: int) -> Answer:
+    features = SharedFeatures()
+
+    def answer(checkpoint: Path) -> Iterator[Prediction]:
+        model = load_adapted(checkpoint)
+        predictor = LocalPredictor(
+            model,
+            prompt=Prompt.from_directory(checkpoint, model.config),
+            features=features.of(model),
+            max_tokens=max_tokens,
+            batch_size=batch_size,
+        )
+        yield from with_progress(predictor.predict)(read.samples)
+
+    return answer
+
+
+def _write(output: Path, done: list[Trial], *, read: EvaluationData, setup: dict[str, Any], reference: str) -> str:
+    """After each trial: an ablation that stops leaves the table of what it finished."""
+    rows = compare(done, samples=read.samples, reference=reference)
+    trials = [{name: value for name, value in asdict(found).items() if name != "answers"} for found in done]
+    facts = {"format_version": 1, "commit": commit(), "setup": setup, "reference": reference}
+    whole = facts | {"rows": [row.to_dict() for row in rows], "trials": trials}
+    write_atomically(output / ABLATION_JSON, json.dumps(whole, indent=2, allow_nan=False) + "\n")
+    text = page(rows, setup=setup, reference=reference)
+    write_atomically(output / ABLATION_MARKDOWN, text)
+    return text
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What the compared recipes have in common: data, passes over it, and batches of their last stage.
+
+Apart from the recipes, which each say what is right for them; a comparison is fair only where these agree.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from medmoe.model.errors import ConfigError
+from medmoe.training.config import RunConfig, StageConfig
+from medmoe.training.lora.config import LoRARunConfig
+
+Config = RunConfig | LoRARunConfig
+_COMMON = ("data", "epochs", "batch_size", "pack")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """Overrides for the last stage of every recipe; None leaves what the recipe says."""
+
+    epochs: float | None = None
+    limit: int | None = None
+    """At most so many samples of each data entry."""
+
+    def __call__(self, config: Config, *, seed: int) -> Config:
+        """`config` on this budget, with `seed` for everything random."""
+        stage = last_stage(config)
+        changes: dict[str, Any] = {}
+        if self.epochs is not None:
+            changes["epochs"] = self.epochs
+        if self.limit is not None:
+            limits = (self.limit if entry.limit is None else min(entry.limit, self.limit) for entry in stage.data)
+            changes["data"] = tuple(
+                replace(entry, limit=limit) for entry, limit in zip(stage.data, limits, strict=True)
+            )
+        stage = replace(stage, **changes)
+        if isinstance(config, LoRARunConfig):
+            return replace(config, seed=seed, stage=stage)
+        return replace(config, seed=seed, moe_tuning=stage)
+
+
+def last_stage(config: Config) -> StageConfig:
+    """The one that differs between methods, and the only one that starts from the common base."""
+    return config.stage if isinstance(config, LoRARunConfig) else config.moe_tuning
+
+
+def check_equal(configs: Mapping[str, Config]) -> None:
+    """Raises ConfigError naming the first recipe whose last stage has other data, epochs or batches than the first."""
+    names = list(configs)
+    for name in names[1:]:
+        for field in _COMMON:
+            if getattr(last_stage(configs[name]), field) != getattr(last_stage(configs[names[0]]), field):
+                raise ConfigError(
+                    f"{name} and {names[0]} differ in {field} of their last stage: that would compare budgets, not "
+                    "methods; --epochs makes epochs equal"
+                )

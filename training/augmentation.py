@@ -1,0 +1,90 @@
+"""Other views of a training picture: what a second look at the same body could have shown.
+
+Apart from the features' cache because it knows pictures only. The geometry is that of a patient placed slightly
+otherwise, the photometry that of another window setting. There is no flip, since left and right are asked about, and
+one grey curve serves all channels, since colour is a finding in histology and grey must stay grey.
+"""
+
+import math
+import random
+from statistics import median_low
+
+from PIL import Image, ImageFilter
+
+AUGMENTATION = 1
+"""Raised whenever the same view of the same picture would come out otherwise: cached features name it."""
+
+_ROTATION = 10.0  # degrees, either way
+_AREA = (0.85, 1.0)  # of the picture
+_ASPECT = 1.05  # at most, either way
+_PHOTOMETRY = (0.8, 1.2)  # factors of brightness and contrast
+_GAMMA = 1.2  # at most, either way
+_BLUR_SHARE, _BLUR = 0.25, (0.2, 0.8)  # how many views are blurred; pixels, in a picture of _BLUR_SIDE
+_BLUR_SIDE = 224
+
+
+def augment(image: Image.Image, *, digest: str, view: int) -> Image.Image:
+    """View `view` of an RGB picture; view 0 is the picture itself, untouched.
+
+    The same digest and view give the same pixels on every machine with the same Pillow: whoever draws a view draws
+    its number. The size is the crop's, at the picture's own resolution. Raises ValueError for another mode or a
+    negative view.
+    """
+    if view < 0 or image.mode != "RGB":
+        raise ValueError(f"view {view} of a picture in mode {image.mode}: views count from 0, of RGB pictures")
+    if view == 0:
+        return image
+    drawn = random.Random(f"{digest}/{view}")
+    return _photometry(_geometry(image, drawn), drawn)
+
+
+def _geometry(image: Image.Image, drawn: random.Random) -> Image.Image:
+    """Rotated about and cropped around a shifted centre, in one interpolation; corners get the border's colour."""
+    width, height = image.size
+    area = drawn.uniform(*_AREA)
+    stretch = math.exp(drawn.uniform(-1, 1) * math.log(_ASPECT))
+    wide = min(width, max(1, round(width * math.sqrt(area * stretch))))
+    high = min(height, max(1, round(height * math.sqrt(area / stretch))))
+    middle_x = width / 2 + drawn.uniform(-1, 1) * (width - wide) / 2
+    middle_y = height / 2 + drawn.uniform(-1, 1) * (height - high) / 2
+    angle = math.radians(drawn.uniform(-_ROTATION, _ROTATION))
+    cosine, sine = math.cos(angle), math.sin(angle)
+    # Output (x, y) is looked up at (a x + b y + c, d x + e y + f): the crop's middle stays where it was drawn.
+    coefficients = (
+        cosine,
+        sine,
+        middle_x - cosine * wide / 2 - sine * high / 2,
+        -sine,
+        cosine,
+        middle_y + sine * wide / 2 - cosine * high / 2,
+    )
+    return image.transform(
+        (wide, high),
+        Image.Transform.AFFINE,
+        coefficients,
+        resample=Image.Resampling.BICUBIC,
+        fillcolor=_border_colour(image),
+    )
+
+
+def _photometry(image: Image.Image, drawn: random.Random) -> Image.Image:
+    """Gamma, then contrast about the mean grey, then brightness, as one curve; then a slight blur of some views."""
+    gamma = math.exp(drawn.uniform(-1, 1) * math.log(_GAMMA))
+    contrast, brightness = drawn.uniform(*_PHOTOMETRY), drawn.uniform(*_PHOTOMETRY)
+    counts = image.convert("L").histogram()
+    curve = [(value / 255) ** gamma for value in range(256)]
+    mean = sum(count * value for count, value in zip(counts, curve, strict=True)) / sum(counts)
+    levels = [min(255, max(0, round(255 * brightness * (mean + contrast * (value - mean))))) for value in curve]
+    image = image.point(levels * 3)
+    if drawn.random() < _BLUR_SHARE:
+        radius = drawn.uniform(*_BLUR) * max(image.size) / _BLUR_SIDE
+        image = image.filter(ImageFilter.GaussianBlur(radius))
+    return image
+
+
+def _border_colour(image: Image.Image) -> tuple[int, ...]:
+    """The median pixel of the edge, channel by channel: black around a scan, pale around a tissue section."""
+    width, height = image.size
+    edges = [(0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height)]
+    pixels = b"".join(image.crop(edge).tobytes() for edge in edges)
+    return tuple(median_low(pixels[channel::3]) for channel in range(3))

@@ -1,0 +1,1 @@
+"""One stage of gradient descent: transformers' Trainer, and what it leaves open."""

@@ -1,0 +1,69 @@
+"""How a run is carried out on one machine. No part of the recipe: another machine may finish what this one began.
+
+Apart from medmoe.training.config because nothing here says what is trained: with float32 the results agree to rounding
+for every choice, and recipe.json does not know of it.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from medmoe.model.errors import ConfigError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+_WORKERS = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OperationConfig:
+    """Raises ConfigError for numbers that mean nothing."""
+
+    precision: Precision = "auto"
+    """Of matrix products; weights, gradients, router gates and losses stay float32. auto: bfloat16 on a CUDA device
+    that has it, else float32."""
+    accumulate: int = 1
+    """Batches whose gradients are added before a step; a stage's batch is divided among them and the processes."""
+    checkpoint_every: int = 200
+    """Steps between two checkpoints within a stage, a multiple of `log_every`; 0 writes none."""
+    log_every: int = 10
+    """Steps between two lines of the log, each the mean over those steps."""
+    gradient_checkpointing: bool = False
+    """Compute each decoder layer's activations again in the backward pass instead of keeping them."""
+    workers: int | None = None
+    """Processes that prepare batches; None: none on a CPU, where they would take what the model computes with."""
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1 or self.log_every < 1 or self.checkpoint_every < 0 or (self.workers or 0) < 0:
+            raise ConfigError("accumulate and log_every count from 1, checkpoint_every and workers from 0")
+        # A logged loss is a mean since the last line: a run continued between two lines would log another one.
+        if self.checkpoint_every % self.log_every:
+            raise ConfigError(
+                f"checkpoint_every {self.checkpoint_every} is no multiple of log_every {self.log_every}; choose one"
+            )
+
+    def device_batch(self, batch_size: int, *, processes: int) -> int:
+        """Sequences of a stage's `batch_size` that one process takes at a time.
+
+        Raises ConfigError when they cannot be divided: another batch size would be another recipe.
+        """
+        parts = processes * self.accumulate
+        if batch_size % parts:
+            raise ConfigError(
+                f"a batch of {batch_size} cannot be divided among {processes} processes with {self.accumulate} "
+                "accumulated batches each; choose numbers whose product divides it"
+            )
+        return batch_size // parts
+
+    def uses_bfloat16(self, device: torch.device) -> bool:
+        """Whether matrix products are in bfloat16 on `device`."""
+        if self.precision == "auto":
+            return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return self.precision == "bfloat16"
+
+    def loader_workers(self, device: torch.device, *, processes: int) -> int:
+        """Processes beside each of the run's processes that prepare its batches."""
+        if self.workers is not None:
+            return self.workers
+        return 0 if device.type == "cpu" else min(_WORKERS, (os.cpu_count() or 1) // processes)

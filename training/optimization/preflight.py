@@ -1,0 +1,76 @@
+"""What can be known to be wrong before the first step is looked for before the first step."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from medmoe.model.errors import ConfigError
+from medmoe.training.config import StageConfig
+from medmoe.training.data.collator import IGNORE_INDEX, Collator
+from medmoe.training.data.errors import DataError
+from medmoe.training.data.sample import Sample
+from medmoe.training.optimization.operation import OperationConfig
+
+_COPIES = 6
+"""Of the trained weights in float32, two step checkpoints at once: weights and Adam's two moments."""
+
+
+def check_stage(
+    stage: StageConfig,
+    *,
+    parameters: dict[str, int],
+    samples: Sequence[Sample],
+    collator: Collator,
+    operation: OperationConfig,
+    processes: int,
+) -> None:
+    """Raises ConfigError for settings that do not fit the model (`parameters`: numbers of values by name) or the
+    processes, DataError for samples that cannot be trained on."""
+    operation.device_batch(stage.batch_size, processes=processes)
+    if not 0 <= stage.dropout < 1:
+        raise ConfigError(f"{stage.name}: dropout of {stage.dropout}; choose at least 0 and less than 1")
+    if stage.epochs <= 0 or stage.batch_size < 1 or stage.pack < 1:
+        raise ConfigError(f"{stage.name}: epochs, batch_size and pack must be above 0")
+    for pattern in stage.trainable:
+        if not any(re.match(pattern, name) for name in parameters):
+            raise ConfigError(f"{stage.name}: trainable pattern {pattern!r} matches no parameter")
+    if not stage.trainable:
+        raise ConfigError(f"{stage.name}: nothing is trainable")
+    check_samples(samples, collator=collator, stage=stage.name)
+
+
+def check_samples(samples: Iterable[Sample], *, collator: Collator, stage: str) -> None:
+    """Raises DataError when there is no sample, or naming one that cannot be encoded or has nothing to learn."""
+    seen: set[tuple[str, str]] = set()
+    for sample in samples:
+        key = (sample.dataset, sample.id)
+        if key in seen:
+            continue
+        seen.add(key)
+        _, labels = collator.encode(sample)
+        if all(label == IGNORE_INDEX for label in labels):
+            raise DataError(f"{stage}: sample {sample.id} of {sample.dataset} has no answer token to learn from")
+    if not seen:
+        raise DataError(f"{stage}: there are no samples to train on")
+
+
+def check_disk(directory: Path, *, trained: int, operation: OperationConfig) -> None:
+    """Raises ConfigError when `directory` cannot be written, or has no room for the step checkpoints of `trained`
+    values."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0")
+        free = shutil.disk_usage(directory).free
+    except OSError as error:
+        raise ConfigError(
+            f"{directory} cannot be written: {error.strerror or error}; choose another --output"
+        ) from error
+    needed = _COPIES * 4 * trained if operation.checkpoint_every else 0
+    if free < needed:
+        raise ConfigError(
+            f"{directory} has {free / 1e9:.1f} GB left and step checkpoints need {needed / 1e9:.1f} GB; make room, or "
+            "train without them (checkpoint_every 0)"
+        )

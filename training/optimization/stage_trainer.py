@@ -1,0 +1,164 @@
+"""transformers' Trainer with what it leaves open here: step checkpoints that are whole, hold what is trained and no
+pickled code, figures of speed and routing in the log, and an end to a stage whose loss is no number.
+"""
+
+import math
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from accelerate.utils import save_fsdp_optimizer
+from safetensors import SafetensorError
+from transformers import Trainer, TrainerCallback, TrainerState
+
+from medmoe.training.errors import TrainingError
+from medmoe.training.optimization.fsdp import fill
+from medmoe.training.optimization.processes import is_first, wait_for_all
+from medmoe.training.optimization.routing_watch import RoutingWatch
+from medmoe.training.optimization.step_checkpoints import StepCheckpoints
+from medmoe.training.optimization.throughput import Throughput
+
+_WEIGHTS = "model.safetensors"
+
+
+class StageTrainer(Trainer):
+    """Trains on a dataset that is one stage's whole course (medmoe.training.optimization.epochs)."""
+
+    def __init__(self, *, checkpoints: StepCheckpoints, epochs: float, routing: RoutingWatch, **options: Any) -> None:
+        """`options` are Trainer's; `epochs`: how many of the stage's the course holds."""
+        super().__init__(callbacks=[routing, _LastStep()], **options)
+        self._checkpoints = checkpoints
+        self._epochs = epochs
+        self._routing = routing
+        self._trained = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        self.throughput = Throughput(self.args.device)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+        batches, answer_tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.throughput.count(batches)
+        return batches, answer_tokens
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Raises TrainingError when the loss is not finite: no later step can mend the weights."""
+        if "loss" in logs:
+            if not math.isfinite(logs["loss"]):
+                raise TrainingError(
+                    f"the loss is {logs['loss']} at step {self.state.global_step}; lower the learning rate, or train "
+                    "in float32"
+                )
+            logs |= self.throughput.lap(self._sum) | self._routing.figures(self._sum)
+            if hasattr(self._objective, "figures"):
+                logs |= self._objective.figures()
+        course, self.state.epoch = self.state.epoch, (self.state.epoch or 0.0) * self._epochs
+        super().log(logs, start_time)
+        self.state.epoch = course
+
+    @property
+    def _objective(self) -> Any:
+        return self.accelerator.unwrap_model(self.model)
+
+    def _sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Over all processes. Every process logs at the same steps."""
+        total: torch.Tensor = self.accelerator.reduce(tensor.to(self.args.device), reduction="sum")
+        return total
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._checkpoints.staging)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Raises TrainingError when it cannot be written."""
+        try:
+            super()._save_checkpoint(model, trial)
+            wait_for_all()
+            if is_first():
+                self._checkpoints.publish(self.state.global_step)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"the checkpoint of step {self.state.global_step} cannot be written: {error}; the run can be "
+                "continued from the one before"
+            ) from error
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """What the stage trains; the rest is on disk already, as the stage's beginning."""
+        if self.args.should_save:
+            assert output_dir is not None, "only _save_checkpoint saves"
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            tensors = self.model.state_dict() if state_dict is None else state_dict
+            trained = {name: tensors[name].detach().cpu().contiguous() for name in self._trained}
+            safetensors.torch.save_file(trained, Path(output_dir) / _WEIGHTS, metadata={"format": "pt"})
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        # Trainer would also save the model once more, as a pickle.
+        save_fsdp_optimizer(
+            self.accelerator.state.fsdp_plugin, self.accelerator, self.optimizer, self.model, output_dir
+        )
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+
+    def whole_tensors(self) -> dict[str, torch.Tensor]:
+        """Every tensor of the model on the CPU, put together from the shards, in the first process; elsewhere none.
+
+        Every process must call it.
+        """
+        tensors: dict[str, torch.Tensor] = self.accelerator.get_state_dict(self.model)
+        return tensors
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Raises TrainingError when the checkpoint is not what this stage trains."""
+        place = Path(resume_from_checkpoint)
+        parameters = dict(self.model.named_parameters())
+        with _readable(resume_from_checkpoint):
+            TrainerState.load_from_json(str(place / "trainer_state.json"))
+            # Trainer would go on without them.
+            state = ("optimizer.bin" if self.is_fsdp_enabled else "optimizer.pt", "scheduler.pt")
+            if missing := [name for name in state if not (place / name).is_file()]:
+                raise ValueError(f"{missing} are missing")
+            found = safetensors.torch.load_file(place / _WEIGHTS)
+            if {name: tensor.shape for name, tensor in found.items()} != {
+                name: parameters[name].shape for name in self._trained
+            }:
+                raise ValueError("not what the stage trains")
+            for name, tensor in found.items():
+                fill(parameters[name], tensor)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            # Trainer reads these and the generators' with weights_only: tensors and numbers, no code.
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_rng_state(checkpoint)
+
+
+class _LastStep(TrainerCallback):
+    """The last step is logged, whatever its number: no loss is missing from the mean."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        control.should_log |= state.global_step == state.max_steps
+        return control
+
+
+@contextmanager
+def _readable(checkpoint: str | None) -> Iterator[None]:
+    """Raises TrainingError for whatever is wrong with a checkpoint's file that is read inside."""
+    try:
+        yield
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        EOFError,
+        pickle.UnpicklingError,
+        SafetensorError,
+    ) as error:
+        raise TrainingError(f"{checkpoint} cannot be continued from: remove it, and the stage begins anew") from error

@@ -1,0 +1,109 @@
+"""The openly licensed datasets that the sizes without published data are trained on, by their folders' names."""
+
+from medmoe.training.config import DataConfig, Split
+
+DOMAINS = ("CT", "MRI", "X-ray", "pathology")
+RADIOLOGY = ("slake", "vqa_rad", "vqa_med_2019")
+
+
+TESTED = (
+    "slake",
+    "vqa_rad",
+    "path_vqa",
+    "pneumonia_mnist",
+    "mednist",
+    "brain_tumor_mri",
+    "slake_ct_organs",
+    "lc25000_lung",
+    "bccd_cells",
+    "busi_ultrasound",
+    "isic2017_dermoscopy",
+)
+"""What has a test split."""
+_VIEWS = 4
+"""Of the images that questions are asked about: SLAKE trains on 450, which are soon known by heart."""
+
+
+def captions() -> tuple[DataConfig, ...]:
+    return (
+        DataConfig(dataset="slake", source="captions", views=_VIEWS),
+        DataConfig(dataset="vqa_med_2019", source="captions", views=_VIEWS),
+    )
+
+
+def questions() -> tuple[DataConfig, ...]:
+    """Everything that is asked, in one mixture."""
+    return (
+        DataConfig(dataset="slake", source="vqa", views=_VIEWS),
+        # A tenth of all questions, and the hardest.
+        DataConfig(dataset="vqa_rad", source="vqa", views=_VIEWS, repeat=2),
+        DataConfig(dataset="vqa_med_2019", source="vqa", views=_VIEWS),
+        DataConfig(dataset="path_vqa", source="vqa", views=_VIEWS),
+        *modality_questions(),
+        *label_sets(),
+    )
+
+
+def modality_questions() -> tuple[DataConfig, ...]:
+    """The router's domains, offered as a user would offer them."""
+    return (
+        _modality("slake", limit=300, views=_VIEWS),
+        _modality("vqa_rad", limit=150, views=_VIEWS),
+        _modality("vqa_med_2019", limit=400, views=_VIEWS),
+        _modality("path_vqa", limit=150, views=_VIEWS),
+        _modality("lc25000_lung", limit=80, modality="pathology"),
+        _modality("bccd_cells", limit=80, modality="pathology"),
+    )
+
+
+def label_sets() -> tuple[DataConfig, ...]:
+    """Classification. PneumoniaMNIST's test split has another share of normal pictures than its train split, of which
+    three in four show pneumonia: what is learnt from equal numbers does not depend on either.
+    """
+    return (
+        DataConfig(dataset="pneumonia_mnist", source="classification", balanced=True),
+        DataConfig(dataset="mednist", source="classification", limit=400),
+        DataConfig(dataset="brain_tumor_mri", source="classification", limit=400),
+        DataConfig(dataset="slake_ct_organs", source="classification"),
+        DataConfig(dataset="lc25000_lung", source="classification", limit=400),
+        DataConfig(dataset="bccd_cells", source="classification", limit=240),
+        DataConfig(dataset="busi_ultrasound", source="classification", limit=300),
+        DataConfig(dataset="isic2017_dermoscopy", source="classification", limit=300, balanced=True),
+    )
+
+
+def router_images() -> tuple[DataConfig, ...]:
+    return (
+        *(_modality(name) for name in (*RADIOLOGY, "mednist", "path_vqa")),
+        _modality("brain_tumor_mri", limit=300),
+        _modality("lc25000_lung", limit=300, modality="pathology"),
+        _modality("bccd_cells", limit=200, modality="pathology"),
+    )
+
+
+def router_held_out() -> tuple[DataConfig, ...]:
+    return (
+        *(_modality(name, split="val") for name in ("slake", "vqa_med_2019", "mednist", "brain_tumor_mri")),
+        # PathVQA has no validation split here.
+        _modality("path_vqa", split="test"),
+        _modality("lc25000_lung", split="val", modality="pathology"),
+        _modality("bccd_cells", split="val", modality="pathology"),
+    )
+
+
+def _modality(
+    name: str, *, split: Split = "train", limit: int | None = None, views: int = 1, modality: str | None = None
+) -> DataConfig:
+    return DataConfig(
+        dataset=name,
+        source="modality",
+        split=split,
+        limit=limit,
+        views=views,
+        modality=modality,
+        offer_all_domains=True,
+    )
+
+
+def modalities(*names: str, split: Split = "train") -> tuple[DataConfig, ...]:
+    return tuple(DataConfig(dataset=name, source="modality", split=split) for name in names)

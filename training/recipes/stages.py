@@ -1,0 +1,106 @@
+"""The papers' stages as functions of what differs between sizes: data, epochs, learning rate, batch.
+
+What is written here holds for every size: which parameters move in which stage.
+"""
+
+from dataclasses import replace
+from typing import TypedDict, Unpack
+
+from medmoe.training.config import DataConfig, RouterConfig, StageConfig
+from medmoe.training.recipes.trainable import ADAPTERS, LANGUAGE_MODEL, PROJECTOR, MoETuningMode, moe_trainable
+
+Data = tuple[DataConfig, ...]
+
+
+class How(TypedDict, total=False):
+    """What else a size may say of a stage; StageConfig's fields and defaults, which are upstream's."""
+
+    weight_decay: float
+    warmup_ratio: float
+    pack: int
+    group_by_length: bool
+    dropout: float
+
+
+def alignment(
+    data: Data,
+    *,
+    epochs: float,
+    learning_rate: float = 1e-3,
+    batch_size: int = 32,
+    trainable: tuple[str, ...] = (PROJECTOR,),
+    **how: Unpack[How],
+) -> StageConfig:
+    """Stage 1: captions. The paper trains the projector alone, from a pretrained language model."""
+    return StageConfig(
+        name="alignment",
+        data=data,
+        trainable=trainable,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        **how,
+    )
+
+
+def instruction_tuning(
+    data: Data, *, epochs: float, learning_rate: float, batch_size: int = 32, **how: Unpack[How]
+) -> StageConfig:
+    """Stage 2: questions and answers; language model and projector are trained, FFNs still dense."""
+    return StageConfig(
+        name="instruction_tuning",
+        data=data,
+        trainable=(PROJECTOR, LANGUAGE_MODEL),
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        **how,
+    )
+
+
+def router(data: Data, *, held_out: Data, domains: tuple[str, ...], per_domain: int, epochs: int = 10) -> RouterConfig:
+    """Between the stages: the modality classifier that becomes every MoE layer's frozen gate.
+
+    Ten epochs of Adam at 1e-3 are upstream's, on features whose scale leaves it far from converged; more are cheap, the
+    features are computed once.
+    """
+    return RouterConfig(data=data, held_out=held_out, domains=domains, per_domain=per_domain, epochs=epochs)
+
+
+def moe_tuning(
+    data: Data,
+    *,
+    epochs: float,
+    learning_rate: float,
+    batch_size: int = 32,
+    mode: MoETuningMode = "paper",
+    **how: Unpack[How],
+) -> StageConfig:
+    """Stage 3: domain experts and meta expert are trained; in upstream's mode dense FFNs and projector too."""
+    return StageConfig(
+        name="moe_tuning",
+        data=data,
+        trainable=moe_trainable(mode),
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        **how,
+    )
+
+
+def packed(stage: StageConfig) -> StageConfig:
+    """Questions on one image together, in batches of about equal length: two to three times as fast, where images have
+    several questions each."""
+    return replace(stage, pack=8, group_by_length=True)
+
+
+def adapter_tuning(data: Data, *, epochs: float, learning_rate: float, batch_size: int = 32) -> StageConfig:
+    """Med-MoE-LoRA on a dense base: experts and routers are trained, everything else is frozen."""
+    return StageConfig(
+        name="adapter_tuning",
+        data=data,
+        trainable=(ADAPTERS,),
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+    )
