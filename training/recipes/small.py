@@ -27,9 +27,9 @@ def small() -> RunConfig:
         ),
         tokenizer_size=None,
         alignment=alignment(captions(), epochs=4),
-        instruction_tuning=packed(instruction_tuning(questions(), epochs=3, learning_rate=2e-4)),
+        instruction_tuning=packed(instruction_tuning(questions(), epochs=3, learning_rate=2e-4, batch_size=8)),
         router=router(router_images(), held_out=router_held_out(), domains=DOMAINS, per_domain=500),
-        moe_tuning=packed(moe_tuning(questions(), epochs=3, learning_rate=1e-4)),
+        moe_tuning=packed(moe_tuning(questions(), epochs=3, learning_rate=1e-4, batch_size=8)),
         evaluation=TESTED,
     )
 

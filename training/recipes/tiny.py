@@ -1,7 +1,5 @@
 """The bundled checkpoint's recipe: for two CPU cores, with a decoder that starts from scratch."""
 
-from dataclasses import replace
-
 from medmoe.model.config import (
     ImageProcessorConfig,
     MedMoEConfig,
@@ -9,7 +7,7 @@ from medmoe.model.config import (
     TextConfig,
     VisionConfig,
 )
-from medmoe.training.config import RunConfig, StageConfig
+from medmoe.training.config import RunConfig
 from medmoe.training.recipes.open_data import (
     DOMAINS,
     TESTED,
@@ -56,21 +54,16 @@ def tiny() -> RunConfig:
         ),
         tokenizer_size=4096,
         word_vectors=True,
-        alignment=_small_data(alignment(captions(), trainable=(PROJECTOR, LANGUAGE_MODEL), epochs=4)),
-        instruction_tuning=_small_data(
-            instruction_tuning(questions(), epochs=8, learning_rate=1e-3, weight_decay=0.05, batch_size=16)
+        alignment=alignment(captions(), trainable=(PROJECTOR, LANGUAGE_MODEL), epochs=4, batch_size=8),
+        instruction_tuning=packed(
+            instruction_tuning(questions(), epochs=10, learning_rate=5e-4, weight_decay=0.05, batch_size=4)
         ),
         router=router(router_images(), held_out=router_held_out(), domains=DOMAINS, per_domain=900, epochs=100),
-        moe_tuning=_small_data(
-            moe_tuning(questions(), epochs=3, learning_rate=5e-4, weight_decay=0.05, batch_size=16, mode="upstream")
+        moe_tuning=packed(
+            moe_tuning(questions(), epochs=4, learning_rate=5e-4, weight_decay=0.05, batch_size=4, mode="upstream")
         ),
         evaluation=TESTED,
     )
-
-
-def _small_data(stage: StageConfig) -> StageConfig:
-    """A decoder from scratch would learn some thousand questions by heart."""
-    return replace(packed(stage), dropout=0.1)
 
 
 def vision_tower() -> VisionConfig:
