@@ -24,37 +24,46 @@ COLOURS = {"CT": (230, 20, 20), "MRI": (20, 230, 20), "X-ray": (20, 20, 230), "p
 OPERATION = OperationConfig(checkpoint_every=4, log_every=1)
 
 
-def write_colours(root: Path) -> Path:
-    """The data folder: 40 training pictures and 8 held out, one question and one caption each."""
+def write_colours(root: Path, *, train: int = 40, val: int = 8, test: int = 0) -> Path:
+    """The data folder, one question and one caption a picture: learnable in a hundred steps, and only by looking."""
     folder = root / "colours"
     (folder / "images").mkdir(parents=True)
     records, captions = [], []
     noise = np.random.default_rng(0)
-    for number in range(48):
+    splits = ["train"] * train + ["val"] * val + ["test"] * test
+    for number, split in enumerate(splits):
         modality = list(COLOURS)[number % 4]
         name = f"images/{number}.png"
         pixels = np.clip(np.array(COLOURS[modality]) + noise.normal(0, 20, (32, 32, 3)), 0, 255)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
-        common = {"image": name, "split": "train" if number < 40 else "val", "modality": modality}
-        question = {"id": f"colours/{number}", "task": "vqa", "question": "What modality is this?", "answer": modality}
-        records.append(common | question | {"answer_type": "open"})
+        common = {"image": name, "split": split, "modality": modality}
+        question = {"id": f"colours/{number}", "task": "vqa", "answer": modality}
+        wording = {"question": "What modality is used to take this image?", "answer_type": "open"}
+        records.append(common | question | wording)
         captions.append(common | {"caption": f"A {modality} image."})
     (folder / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
     (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)))
     return root
 
 
-def colours_recipe(*, dropout: float = 0.0) -> RunConfig:
-    """Three stages of 5, 13 and 8 steps, whose epochs end within batches."""
+def colours_recipe(
+    *,
+    dropout: float = 0.0,
+    epochs: tuple[float, float, float] = (1.5, 3.9, 2.4),
+    batch_size: int = 12,
+    per_domain: int = 8,
+    router_epochs: int = 5,
+) -> RunConfig:
+    """By default three stages of 5, 13 and 8 steps, whose epochs end within batches."""
 
-    def stage(name: str, source: Any, trainable: tuple[str, ...], epochs: float) -> StageConfig:
+    def stage(name: str, source: Any, trainable: tuple[str, ...], passes: float) -> StageConfig:
         return StageConfig(
             name=name,
             data=(DataConfig(dataset="colours", source=source),),
             trainable=trainable,
-            epochs=epochs,
+            epochs=passes,
             learning_rate=3e-3,
-            batch_size=12,
+            batch_size=batch_size,
             dropout=dropout,
         )
 
@@ -63,16 +72,16 @@ def colours_recipe(*, dropout: float = 0.0) -> RunConfig:
         seed=7,
         architecture=tiny_config(),
         tokenizer_size=320,
-        alignment=stage("alignment", "captions", (PROJECTOR, LANGUAGE_MODEL), 1.5),
-        instruction_tuning=stage("instruction_tuning", "vqa", (PROJECTOR, LANGUAGE_MODEL), 3.9),
+        alignment=stage("alignment", "captions", (PROJECTOR, LANGUAGE_MODEL), epochs[0]),
+        instruction_tuning=stage("instruction_tuning", "vqa", (PROJECTOR, LANGUAGE_MODEL), epochs[1]),
         router=RouterConfig(
             data=(DataConfig(dataset="colours", source="modality"),),
             held_out=(DataConfig(dataset="colours", source="modality", split="val"),),
             domains=tuple(COLOURS),
-            per_domain=8,
-            epochs=5,
+            per_domain=per_domain,
+            epochs=router_epochs,
         ),
-        moe_tuning=stage("moe_tuning", "vqa", (EXPERTS,), 2.4),
+        moe_tuning=stage("moe_tuning", "vqa", (EXPERTS,), epochs[2]),
         evaluation=("colours",),
     )
 

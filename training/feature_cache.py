@@ -7,7 +7,6 @@ image costs as much again (1,000 images in 8 views: 1.6 GB).
 """
 
 import fcntl
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -28,6 +27,7 @@ from medmoe.training.augmentation import AUGMENTATION, augment
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.picture import read_pixels, read_rgb
 from medmoe.training.data.sample import Sample
+from medmoe.training.tower_fingerprint import tower_fingerprint
 
 _INDEX, _FEATURES, _LOCK = "index.json", "features.float16", "lock"
 _BATCH = 16
@@ -46,7 +46,7 @@ class FeatureCache:
         self._tower = tower
         self._processor = ImageProcessor.from_config(config)
         self._shape = (config.vision_config.num_patches, config.vision_config.hidden_size)
-        self.directory = directory / _fingerprint(tower, config)
+        self.directory = directory / tower_fingerprint(tower, config)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._rows = self._read_index()
         self._digests: dict[Path, str] = {}
@@ -144,14 +144,3 @@ class FeatureCache:
 def _key(digest: str, view: int) -> str:
     """The index's key; that of view 0 is older than views."""
     return digest if view == 0 else f"{digest}/{AUGMENTATION}/{view}"
-
-
-def _fingerprint(tower: VisionTower, config: MedMoEConfig) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(tower.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.float().cpu().numpy().tobytes())
-    digest.update(config.image_processor.model_dump_json().encode())
-    # A field that a later version adds, with a default that changes nothing, must not throw features away.
-    digest.update(config.vision_config.model_dump_json(exclude_defaults=True).encode())
-    return digest.hexdigest()[:16]

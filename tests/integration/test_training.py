@@ -7,7 +7,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,78 +14,23 @@ from PIL import Image
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.errors import ConfigError
 from medmoe.model.moe import MoE
-from medmoe.training.config import DataConfig, RouterConfig, RunConfig, StageConfig
+from medmoe.training.config import DataConfig, RunConfig
 from medmoe.training.data.errors import DataError
 from medmoe.training.model_card import write_model_card
 from medmoe.training.pipeline import Run
-from medmoe.training.recipes.trainable import EXPERTS, LANGUAGE_MODEL, PROJECTOR
-from tests.tiny import tiny_config
+from tests.colours import COLOURS, colours_recipe, write_colours
 
 # Tiny tensors are faster on one thread, and much faster beside another process.
 torch.set_num_threads(1)
 
-MODALITIES = {"CT": (230, 20, 20), "MRI": (20, 230, 20), "X-ray": (20, 20, 230), "pathology": (230, 230, 20)}
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures whose colour is their modality: learnable in a hundred steps, and only by looking."""
-    root = tmp_path_factory.mktemp("data")
-    folder = root / "colours"
-    (folder / "images").mkdir(parents=True)
-    records, captions = [], []
-    noise = np.random.default_rng(0)
-    for number in range(96):
-        modality = list(MODALITIES)[number % 4]
-        split = "train" if number < 64 else "val" if number < 80 else "test"
-        name = f"images/{number}.png"
-        pixels = np.clip(np.array(MODALITIES[modality]) + noise.normal(0, 20, (32, 32, 3)), 0, 255)
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
-        common = {"image": name, "split": split, "modality": modality}
-        records.append(
-            common
-            | {
-                "id": f"colours/{number}",
-                "task": "vqa",
-                "question": "What modality is used to take this image?",
-                "answer": modality,
-                "answer_type": "open",
-            }
-        )
-        captions.append(common | {"caption": f"A {modality} image."})
-    (folder / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
-    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)))
-    return root
+    return write_colours(tmp_path_factory.mktemp("data"), train=64, val=16, test=16)
 
 
 def recipe() -> RunConfig:
-    def stage(name: str, source: str, trainable: tuple[str, ...], epochs: float) -> StageConfig:
-        return StageConfig(
-            name=name,
-            data=(DataConfig(dataset="colours", source=source),),  # type: ignore[arg-type]
-            trainable=trainable,
-            epochs=epochs,
-            learning_rate=3e-3,
-            batch_size=8,
-        )
-
-    return RunConfig(
-        name="colours",
-        seed=7,
-        architecture=tiny_config(),
-        tokenizer_size=320,
-        alignment=stage("alignment", "captions", (PROJECTOR, LANGUAGE_MODEL), 3),
-        instruction_tuning=stage("instruction_tuning", "vqa", (PROJECTOR, LANGUAGE_MODEL), 10),
-        router=RouterConfig(
-            data=(DataConfig(dataset="colours", source="modality"),),
-            held_out=(DataConfig(dataset="colours", source="modality", split="val"),),
-            domains=tuple(MODALITIES),
-            per_domain=16,
-            epochs=30,
-        ),
-        moe_tuning=stage("moe_tuning", "vqa", (EXPERTS,), 4),
-        evaluation=("colours",),
-    )
+    return colours_recipe(epochs=(3, 10, 4), batch_size=8, per_domain=16, router_epochs=30)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +43,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_all_stages_give_a_checkpoint_that_loads(finished: Run) -> None:
     model = load_checkpoint(finished.checkpoint)
     assert [m for m in model.modules() if isinstance(m, MoE)]
-    assert model.config.expert_domains == tuple(MODALITIES)
+    assert model.config.expert_domains == tuple(COLOURS)
 
 
 def test_the_model_card_states_data_and_scores_of_this_run(finished: Run, data: Path) -> None:
@@ -160,7 +104,7 @@ def test_the_loss_falls_in_instruction_tuning(finished: Run) -> None:
 
 def test_the_router_knows_pictures_it_has_not_seen(finished: Run) -> None:
     report = finished.report["router"]
-    assert report["label_map"] == {domain: index for index, domain in enumerate(MODALITIES)}
+    assert report["label_map"] == {domain: index for index, domain in enumerate(COLOURS)}
     assert report["held_out"]["accuracy"] > 0.9
 
 
