@@ -16,8 +16,10 @@ from medmoe.model.printable import listed
 Shapes = Mapping[str, tuple[int, ...]]
 _LAYER = re.compile(r"language_model\.model\.layers\.(0|[1-9][0-9]{0,5})\.(.+)")
 _MOE = re.compile(r"mlp\.(gate|experts|shared_expert|coefficient)\.")
+_INPUT_NORM = "projector.input_norm."
 _KNOWN = re.compile(
-    r"vision_tower\.backbone\.(embeddings|encoder|layernorm|layer|pre_layrnorm)\..+|projector\.linear_[12]\.(weight|bias)"
+    r"vision_tower\.backbone\.(embeddings|encoder|layernorm|layer|pre_layrnorm)\..+"
+    r"|projector\.(input_norm|linear_[12])\.(weight|bias)"
     r"|language_model\.(model\.(embed_tokens|norm|final_layernorm)|lm_head)\.(weight|bias)"
 )
 
@@ -25,16 +27,16 @@ _KNOWN = re.compile(
 def problems_of_weights(config: MedMoEConfig, shapes: Shapes) -> list[str]:
     """What of the model's tensors is missing or in the wrong place, one sentence each; empty when nothing is."""
     layers: dict[int, set[str]] = {index: set() for index in range(config.text_config.num_hidden_layers)}
-    unknown = []
+    outside, unknown = _outside_the_layers(config), []
     for name in shapes:
         if match := _LAYER.fullmatch(name):
             index = int(match[1])
             if index in layers:
                 layers[index].add(match[2])
                 continue
-        if match or not _KNOWN.fullmatch(name):
+        if match or not _KNOWN.fullmatch(name) or (name.startswith(_INPUT_NORM) and name not in outside):
             unknown.append(name)
-    missing = [name for name in _outside_the_layers(config) if name not in shapes]
+    missing = [name for name in outside if name not in shapes]
     for index, found in layers.items():
         wanted = _names(config, index)
         missing += [f"language_model.model.layers.{index}.{name}" for name in sorted(wanted - found)]
@@ -65,6 +67,8 @@ def problems_of_adapter(
 def _outside_the_layers(config: MedMoEConfig) -> list[str]:
     text = config.text_config
     names = ["projector.linear_1.weight", "projector.linear_2.weight", "language_model.model.embed_tokens.weight"]
+    if config.projector_config.input_norm == "layer_norm":
+        names += [f"{_INPUT_NORM}weight", f"{_INPUT_NORM}bias"]
     names.append(f"language_model.model.{'final_layernorm' if text.model_type == 'phi' else 'norm'}.weight")
     return names if text.tie_word_embeddings else [*names, "language_model.lm_head.weight"]
 

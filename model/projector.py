@@ -21,17 +21,21 @@ def fold_patches(features: torch.Tensor, *, factor: int) -> torch.Tensor:
 
 
 class Projector(nn.Module):
-    """Linear - exact GELU - Linear, both with bias (upstream `build_projector`)."""
+    """Linear - exact GELU - Linear, both with bias (upstream `build_projector`), where asked for after a LayerNorm."""
 
     def __init__(self, config: MedMoEConfig) -> None:
         super().__init__()
         self.factor = config.projector_config.downsample_factor
-        hidden = config.text_config.hidden_size
-        self.linear_1 = nn.Linear(config.vision_config.hidden_size * self.factor**2, hidden)
+        hidden, width = config.text_config.hidden_size, config.vision_config.hidden_size
+        if config.projector_config.input_norm == "layer_norm":
+            self.input_norm: nn.Module = nn.LayerNorm(width, eps=config.vision_config.layer_norm_eps)
+        else:
+            self.input_norm = nn.Identity()
+        self.linear_1 = nn.Linear(width * self.factor**2, hidden)
         self.linear_2 = nn.Linear(hidden, hidden)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[N, patches, vision hidden] -> [N, num_image_tokens, text hidden]."""
-        folded = fold_patches(features, factor=self.factor).to(self.linear_1.weight.dtype)
-        projected: torch.Tensor = self.linear_2(F.gelu(self.linear_1(folded)))
+        normed = self.input_norm(features.to(self.linear_1.weight.dtype))
+        projected: torch.Tensor = self.linear_2(F.gelu(self.linear_1(fold_patches(normed, factor=self.factor))))
         return projected

@@ -124,15 +124,12 @@ def _response(
 ) -> VQAResponse:
     if last.finish_reason is None:
         raise GenerationError("the engine stopped without a reason")
-    confidence = None
-    if generated.logprobs:
-        confidence = Confidence(value=math.exp(math.fsum(generated.logprobs)), calibrated=False)
     return VQAResponse(
         id=request.request_id,
         model=state.config.name,
         answer=generated.raw.strip(),
         finish_reason=last.finish_reason,
-        confidence=confidence,
+        confidence=_confidence(state, generated, greedy=fields.temperature == 0, whole=last.finish_reason == "stop"),
         usage=Usage(
             prompt_tokens=last.num_prompt_tokens,
             image_tokens=state.config.num_image_tokens,
@@ -145,6 +142,16 @@ def _response(
         ),
         routing=_routing(state, fields, request=request, last=last),
     )
+
+
+def _confidence(state: State, generated: _Generated, *, greedy: bool, whole: bool) -> Confidence | None:
+    if not generated.logprobs:
+        return None
+    own = math.exp(math.fsum(generated.logprobs))
+    answers = state.calibration.answers if state.calibration is not None else None
+    if answers is None or not (greedy and whole):
+        return Confidence(value=own, calibrated=False)
+    return Confidence(value=answers.apply((min(own, 1.0),))[0], calibrated=True)
 
 
 def _routing(state: State, fields: VQAFields, *, request: GenerationRequest, last: GenerationChunk) -> Routing | None:

@@ -8,10 +8,12 @@ the work and, through the engine's prefix cache, the image and the question are 
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from PIL import Image
 
+from medmoe.model.calibration import LabelCalibration
 from medmoe.model.prompt import Prompt
 from medmoe.server.engine.base import Engine, GenerationChunk, GenerationError, GenerationRequest, generation
 from medmoe.server.errors import InvalidField
@@ -32,6 +34,12 @@ class Classification:
     margin: float
     steps: tuple[tuple[Path, GenerationChunk], ...]
     """The engine's last chunk at each trie node, by the answer tokens that lead to it; the root, (), comes first."""
+
+    def through(self, calibration: LabelCalibration) -> Self:
+        """The same with calibrated probabilities; likelihoods, and which label is best, stay the model's."""
+        probabilities = calibration.apply(self.probabilities)
+        entropy, margin = _spread(probabilities)
+        return replace(self, probabilities=probabilities, entropy=entropy, margin=margin)
 
 
 class Classifier:
@@ -119,13 +127,19 @@ def _summarise(
     weights = [math.exp(value - highest) for value in log_likelihoods]
     total = math.fsum(weights)
     probabilities = tuple(weight / total for weight in weights)
-    ranked = sorted(probabilities, reverse=True)
+    entropy, margin = _spread(probabilities)
     return Classification(
         log_likelihoods=log_likelihoods,
         probabilities=probabilities,
-        best=probabilities.index(ranked[0]),
+        best=probabilities.index(max(probabilities)),
         label_mass=math.fsum(math.exp(value) for value in log_likelihoods),
-        entropy=-math.fsum(p * math.log(p) for p in probabilities if p > 0) + 0.0,
-        margin=ranked[0] - ranked[1],
+        entropy=entropy,
+        margin=margin,
         steps=steps,
     )
+
+
+def _spread(probabilities: Sequence[float]) -> tuple[float, float]:
+    """Entropy in nats, and the distance between the two largest."""
+    first, second = sorted(probabilities, reverse=True)[:2]
+    return -math.fsum(p * math.log(p) for p in probabilities if p > 0) + 0.0, first - second

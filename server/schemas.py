@@ -71,11 +71,14 @@ class ClassifyRequest(ClassifyFields):
 
 
 class Confidence(_Wire):
-    """The probability that the model gives to exactly this answer (or to its kept part, when cut by length)."""
+    """How sure of this answer one may be."""
 
     value: float
+    """Calibrated: how often answers like this one equalled the reference. Otherwise the probability that the model
+    gives to exactly this answer (or to its kept part, when cut by length)."""
     calibrated: bool
-    """False: the value is the model's own and says nothing about how often such answers are right."""
+    """Through the checkpoint's calibration.json, which was fitted to whole, greedy answers. False: the value is the
+    model's own and says nothing about how often such answers are right."""
 
 
 class Usage(_Wire):
@@ -144,9 +147,26 @@ class VQAResponse(_Wire):
 class LabelProbability(_Wire):
     label: str
     probability: float
-    """Among the labels: they sum to 1."""
+    """Among the labels: they sum to 1. Calibrated where `calibration` says how."""
     log_likelihood: float
     """Natural logarithm of the probability that the model answers exactly this label and stops."""
+
+
+class CalibrationNote(_Wire):
+    """How `probabilities` were made of the model's own, and what that did to data it was not fitted on."""
+
+    method: Literal["temperature", "isotonic"]
+    temperature: float | None
+    """Above 1: the model was too sure. Null for isotonic."""
+    datasets: tuple[str, ...]
+    split: str
+    fitted_on: int
+    """Samples."""
+    held_out: int
+    """Samples of other images, on which the errors are."""
+    ece_before: float
+    """Expected calibration error."""
+    ece_after: float
 
 
 class ClassifyResponse(_Wire):
@@ -162,7 +182,9 @@ class ClassifyResponse(_Wire):
     margin: float
     """Between the two most probable labels."""
     abstained: bool = False
-    calibration: None = None
+    calibration: CalibrationNote | None = None
+    """Null: the probabilities are the model's own, because the checkpoint has no calibration or because the question
+    is not the one that it was fitted with."""
     timings: Timings
     provenance: Provenance
     routing: Routing | None = None

@@ -4,7 +4,6 @@ Apart from app.py so that routes can name what they use without importing the wi
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,9 @@ from pathlib import Path
 
 from starlette.requests import Request
 
+from medmoe.model.calibration import Calibration
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.file_digest import file_sha256
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
 from medmoe.server.admission import Admission, Deadline
@@ -51,6 +52,8 @@ class State:
         )
         self.weights_sha256: str | None = None
         self.adapter_sha256: str | None = None
+        self.calibration: Calibration | None = None
+        """The checkpoint's own; read when the weights that it must belong to are known."""
         self.starting: asyncio.Task[None] | None = None
         """The start in the background; done when the service is ready or has failed."""
         self._images = ImageReader(
@@ -91,10 +94,17 @@ class State:
         )
 
     async def hash_weights(self) -> None:
-        """Fill `weights_sha256` and `adapter_sha256`; seconds for gigabytes, hence off the event loop."""
+        """Fill `weights_sha256`, `adapter_sha256` and `calibration`; seconds for gigabytes, hence off the event loop.
+
+        Raises ConfigError when calibration.json is malformed, CheckpointError when it was fitted to other weights.
+        """
         directory = self.settings.model
         self.weights_sha256 = await asyncio.to_thread(_sha256, directory / WEIGHTS_FILE)
         self.adapter_sha256 = await asyncio.to_thread(_sha256, directory / ADAPTER_WEIGHTS_FILE)
+        if self.weights_sha256 is not None:
+            self.calibration = Calibration.from_directory(
+                directory, weights_sha256=self.weights_sha256, adapter_sha256=self.adapter_sha256
+            )
 
     def hashes(self) -> dict[str, str | None]:
         """What is served, for the log."""
@@ -105,7 +115,4 @@ class State:
 
 
 def _sha256(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path) if path.is_file() else None

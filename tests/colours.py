@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medmoe.training.config import DataConfig, RouterConfig, RunConfig, StageConfig
+from medmoe.training.config import DataConfig, Optimizer, RouterConfig, RunConfig, StageConfig
 from medmoe.training.optimization.operation import OperationConfig
 from medmoe.training.recipes.trainable import EXPERTS, LANGUAGE_MODEL, PROJECTOR
 from tests.tiny import tiny_config
@@ -49,6 +49,7 @@ def write_colours(root: Path, *, train: int = 40, val: int = 8, test: int = 0) -
 def colours_recipe(
     *,
     dropout: float = 0.0,
+    optimizer: Optimizer = "adamw",
     epochs: tuple[float, float, float] = (1.5, 3.9, 2.4),
     batch_size: int = 12,
     per_domain: int = 8,
@@ -65,6 +66,7 @@ def colours_recipe(
             learning_rate=3e-3,
             batch_size=batch_size,
             dropout=dropout,
+            optimizer=optimizer,
         )
 
     return RunConfig(
@@ -132,13 +134,14 @@ def _main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--kill-at-step", type=int)
     parser.add_argument("--sharded", type=Path, help="directory of a second run, with sharded parameters")
     options = parser.parse_args()
     if options.kill_at_step is not None:
         _kill_at(options.kill_at_step)
-    recipe = colours_recipe(dropout=options.dropout)
+    recipe = colours_recipe(dropout=options.dropout, optimizer=options.optimizer)
     operation = replace(OPERATION, accumulate=options.accumulate)
     Run(recipe, data=options.data, directory=options.run, operation=operation)()
     if options.sharded is not None:

@@ -36,7 +36,12 @@ _TOWERS: dict[str, dict[str, object]] = {
 
 
 def tiny_config(
-    *, tower: str = "dinov2", downsample_factor: int = 2, out_of_vocabulary: bool = False, **text: object
+    *,
+    tower: str = "dinov2",
+    downsample_factor: int = 2,
+    input_norm: str = "none",
+    out_of_vocabulary: bool = False,
+    **text: object,
 ) -> MedMoEConfig:
     """32-pixel images in 4 tokens; 3 layers, of which 0 and 2 are MoE with 4 experts.
 
@@ -72,7 +77,9 @@ def tiny_config(
         name="tiny",
         dtype="float32",
         vision_config=VisionConfig.model_validate(vision | _TOWERS[tower]),
-        projector_config=ProjectorConfig(downsample_factor=downsample_factor),
+        projector_config=ProjectorConfig.model_validate(
+            {"downsample_factor": downsample_factor, "input_norm": input_norm}
+        ),
         text_config=text_config,
         image_processor=ImageProcessorConfig(
             mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), background=(124, 116, 104)
@@ -125,6 +132,8 @@ def save_tiny_checkpoint(directory: Path, *, seed: int = 0, **shape: Any) -> Pat
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
                 parameter.normal_(std=0.5 if ".gate." in name or ".coefficient." in name else 0.2)
+            elif "input_norm.weight" in name:
+                parameter.normal_(mean=1.0, std=0.2)
             elif name.endswith("bias"):
                 parameter.normal_(std=0.5 if "gate.bias" in name or ".coefficient." in name else 0.2)
     files = write_tokenizer(

@@ -9,6 +9,7 @@ from medmoe.training.recipe_json import recipe_json
 Source = Literal["captions", "vqa", "classification", "modality"]
 Split = Literal["train", "val", "test"]
 Routing = Literal["domain", "learned"]
+Optimizer = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +81,9 @@ class StageConfig:
     """Of what attention, FFNs and projector add; for decoders that start from scratch on little data."""
     balance_loss: float = 0.0
     """Weight of the load-balancing loss, summed over the MoE layers as upstream sums it; for gates that learn."""
+    optimizer: Optimizer = "adamw"
+    """adamw: the papers'. muon: Muon for the hidden layers' matrices and AdamW for the rest, for decoders that start
+    from scratch."""
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0

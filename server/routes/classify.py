@@ -5,6 +5,7 @@ import uuid
 import numpy as np
 from fastapi import APIRouter, Request
 
+from medmoe.model.calibration import LabelCalibration, Temperature
 from medmoe.model.errors import PromptError
 from medmoe.server.classifier import Classification, Path, steps
 from medmoe.server.disconnect import abandon_on_disconnect
@@ -12,7 +13,14 @@ from medmoe.server.errors import InvalidField
 from medmoe.server.request_body import receive
 from medmoe.server.request_docs import REFUSALS, accepts
 from medmoe.server.request_record import RequestRecord
-from medmoe.server.schemas import ClassifyFields, ClassifyRequest, ClassifyResponse, LabelProbability, Routing
+from medmoe.server.schemas import (
+    CalibrationNote,
+    ClassifyFields,
+    ClassifyRequest,
+    ClassifyResponse,
+    LabelProbability,
+    Routing,
+)
 from medmoe.server.state import State
 
 router = APIRouter(tags=["inference"])
@@ -49,6 +57,10 @@ async def classify(request: Request) -> ClassifyResponse:
                     paths, prompt_ids=prompt_ids, image=picture.image, image_id=picture.image_id, request_id=request_id
                 )
     routing = _count_routing(state, result, prompt_ids=prompt_ids)
+    # Fitted with the checkpoint's own question: what another one does to the probabilities, nobody has measured.
+    fit = state.calibration.classification if state.calibration and fields.question is None else None
+    if fit is not None:
+        result = result.through(fit)
     return ClassifyResponse(
         id=request_id,
         model=state.config.name,
@@ -62,6 +74,7 @@ async def classify(request: Request) -> ClassifyResponse:
         label_mass=result.label_mass,
         entropy=result.entropy,
         margin=result.margin,
+        calibration=None if fit is None else _note(fit),
         timings=record.timings(),
         provenance=state.provenance(picture),
         routing=routing if fields.include_routing else None,
@@ -91,6 +104,19 @@ def _plan(state: State, fields: ClassifyFields) -> tuple[Path, tuple[Path, ...]]
     if excess > 0:
         raise PromptError(f"the question, the image and the longest label are {excess} tokens over the model's context")
     return prompt_ids, paths
+
+
+def _note(fit: LabelCalibration) -> CalibrationNote:
+    return CalibrationNote(
+        method=fit.map.method,
+        temperature=fit.map.temperature if isinstance(fit.map, Temperature) else None,
+        datasets=fit.fitted_on.datasets,
+        split=fit.fitted_on.split,
+        fitted_on=fit.fitted_on.n,
+        held_out=fit.held_out.n,
+        ece_before=fit.held_out.ece_before,
+        ece_after=fit.held_out.ece_after,
+    )
 
 
 def _count_routing(state: State, result: Classification, *, prompt_ids: Path) -> Routing | None:

@@ -46,6 +46,7 @@ _METHODS: dict[str, dict[str, Any]] = {
 # The rest of what a checkpoint can be, spread over the rows.
 _ALSO: dict[tuple[str, str], dict[str, Any]] = {
     ("llama", "Med-MoE top-1"): {"tower": "clip"},
+    ("llama", "dense"): {"input_norm": "layer_norm"},
     ("llama", "Med-MoE top-2"): {"tie_word_embeddings": False, "renormalize": False},
     ("llama", "MoE-LLaVA"): {"tower": "clip", "downsample_factor": 1, "out_of_vocabulary": True},
     ("stablelm", "Med-MoE top-1"): {"tower": "clip", "downsample_factor": 1, "out_of_vocabulary": True},
@@ -54,7 +55,7 @@ _ALSO: dict[tuple[str, str], dict[str, Any]] = {
     ("stablelm", "dense"): {"qkv_bias": False, "tie_word_embeddings": True},
     ("phi", "Med-MoE top-1"): {"tower": "clip", "downsample_factor": 1, "out_of_vocabulary": True},
     # No multiple of the 32 rows that the CPU kernel keeps together.
-    ("phi", "Med-MoE residual"): {"intermediate_size": 144},
+    ("phi", "Med-MoE residual"): {"intermediate_size": 144, "input_norm": "layer_norm"},
     ("phi", "MoE-LLaVA"): {"tower": "siglip", "downsample_factor": 1, "out_of_vocabulary": True},
 }
 _LORA = {

@@ -80,7 +80,9 @@ def running(checkpoint: Path, engine: FakeEngine) -> ServiceFactory:
     @asynccontextmanager
     async def factory(*, wait: bool = True, **settings: Any) -> AsyncIterator[Service]:
         fatal: list[str] = []
-        app = create_app(Settings(model=checkpoint, **settings), engine, on_failure=lambda: fatal.append("failed"))
+        app = create_app(
+            Settings(**{"model": checkpoint} | settings), engine, on_failure=lambda: fatal.append("failed")
+        )
         state: State = app.state.medmoe
         async with LifespanManager(app):
             if wait:

@@ -21,14 +21,15 @@ STEP = 7
 """Of the second stage, the first to have so many: after the checkpoint of step 4, before that of step 8."""
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+@pytest.fixture(scope="module", params=["adamw", "muon"])
+def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, Path]:
     """One directory of a run that nothing happened to, and one of a run that was killed, and what it had left."""
     root = tmp_path_factory.mktemp("runs")
     data = write_colours(root / "data")
-    recipe = colours_recipe(dropout=0.2)
+    recipe = colours_recipe(dropout=0.2, optimizer=request.param)
     Run(recipe, data=data, directory=root / "whole", operation=OPERATION)()
     command = [sys.executable, "-m", "tests.colours", str(data), str(root / "killed"), "--dropout", "0.2"]
+    command += ["--optimizer", request.param]
     killed = subprocess.run(
         [*command, "--kill-at-step", str(STEP)], cwd=Path(__file__).parents[2], capture_output=True, timeout=300
     )

@@ -7,6 +7,7 @@ import asyncio
 import base64
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ class ServerPredictor:
         if self._answered_by and self._answered_by != found:
             raise ServiceError("the service changed its checkpoint during the evaluation; start again")
         self._answered_by = found
-        self._calibrated |= bool((answer.get("confidence") or {}).get("calibrated"))
+        confidence = answer.get("confidence") or {}
+        self._calibrated |= bool(confidence.get("calibrated")) or answer.get("calibration") is not None
 
 
 @contextmanager
@@ -170,8 +172,12 @@ def _prediction(sample: Sample, answer: dict[str, Any]) -> Prediction:
             routing=routing,
         )
     # In the request's order; the service may have trimmed white space.
-    rows = zip(sample.labels, answer["probabilities"], strict=True)
-    return of_labels(sample.id, {label: float(row["log_likelihood"]) for label, row in rows}, routing=routing)
+    rows = list(zip(sample.labels, answer["probabilities"], strict=True))
+    found = of_labels(sample.id, {label: float(row["log_likelihood"]) for label, row in rows}, routing=routing)
+    if answer.get("calibration") is None:
+        return found
+    shares = {label: float(row["probability"]) for label, row in rows}
+    return replace(found, probabilities=shares, confidence=shares[found.text])
 
 
 def _routing(found: dict[str, Any] | None) -> PromptRouting | None:

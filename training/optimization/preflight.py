@@ -11,6 +11,7 @@ from medmoe.training.config import StageConfig
 from medmoe.training.data.collator import IGNORE_INDEX, Collator
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
+from medmoe.training.optimization.muon import is_hidden_matrix
 from medmoe.training.optimization.operation import OperationConfig
 
 _COPIES = 6
@@ -36,6 +37,10 @@ def check_stage(
     for pattern in stage.trainable:
         if not any(re.match(pattern, name) for name in parameters):
             raise ConfigError(f"{stage.name}: trainable pattern {pattern!r} matches no parameter")
+    if stage.optimizer == "muon" and not any(
+        is_hidden_matrix(name) and re.match(pattern, name) for name in parameters for pattern in stage.trainable
+    ):
+        raise ConfigError(f"{stage.name}: muon moves hidden matrices, and none is trainable")
     if not stage.trainable:
         raise ConfigError(f"{stage.name}: nothing is trainable")
     check_samples(samples, collator=collator, stage=stage.name)

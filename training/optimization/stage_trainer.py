@@ -15,8 +15,10 @@ from accelerate.utils import save_fsdp_optimizer
 from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback, TrainerState
 
+from medmoe.training.config import Optimizer
 from medmoe.training.errors import TrainingError
 from medmoe.training.optimization.fsdp import fill
+from medmoe.training.optimization.muon import MuonWithAdamW
 from medmoe.training.optimization.processes import is_first, wait_for_all
 from medmoe.training.optimization.routing_watch import RoutingWatch
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
@@ -28,14 +30,38 @@ _WEIGHTS = "model.safetensors"
 class StageTrainer(Trainer):
     """Trains on a dataset that is one stage's whole course (medmoe.training.optimization.epochs)."""
 
-    def __init__(self, *, checkpoints: StepCheckpoints, epochs: float, routing: RoutingWatch, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        checkpoints: StepCheckpoints,
+        epochs: float,
+        routing: RoutingWatch,
+        optimizer: Optimizer = "adamw",
+        **options: Any,
+    ) -> None:
         """`options` are Trainer's; `epochs`: how many of the stage's the course holds."""
         super().__init__(callbacks=[routing, _LastStep()], **options)
         self._checkpoints = checkpoints
         self._epochs = epochs
         self._routing = routing
+        self._optimizer = optimizer
         self._trained = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
         self.throughput = Throughput(self.args.device)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self._optimizer == "adamw":
+            return super().create_optimizer(model)
+        whole = self.model if model is None else model
+        optimizer = MuonWithAdamW(
+            [(name, parameter) for name, parameter in whole.named_parameters() if parameter.requires_grad],
+            lr=self.args.learning_rate,
+            weight_decay=self.args.weight_decay,
+            decayed=self.get_decay_parameter_names(whole),
+            betas=(self.args.adam_beta1, self.args.adam_beta2),
+            eps=self.args.adam_epsilon,
+        )
+        self.optimizer = optimizer
+        return optimizer
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         batches, answer_tokens = super().get_batch_samples(epoch_iterator, num_batches, device)

@@ -84,10 +84,13 @@ def train_stage(
             data_collator=collator,
             checkpoints=checkpoints,
             epochs=stage.epochs,
+            optimizer=stage.optimizer,
             routing=RoutingWatch(model, objective=module),
         )
         if trainer.is_fsdp_enabled:
             check_fsdp(trainer.accelerator.state.fsdp_plugin, adapters=not isinstance(module, AnswerLoss))
+            if stage.optimizer == "muon":
+                raise ConfigError("muon needs whole matrices: launch with DistributedDataParallel, or train with adamw")
         _show(trainer, directory, step=0 if last is None else int(last.name.rpartition("-")[2]))
         if operation.gradient_checkpointing:
             _recompute(model, module)

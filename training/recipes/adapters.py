@@ -46,13 +46,15 @@ def published_stage(run: RunConfig) -> StageConfig:
 
 
 def _stage(run: RunConfig, *, learning_rate: float) -> StageConfig:
-    # As stage 3 in all that a comparison holds equal; whatever else the size does to its batches is the same too.
+    # As stage 3 in all that a comparison holds equal; whatever else the size does to its batches is the same too. But
+    # AdamW: an orthogonalised step has all of an adapter's few directions grow alike, which its low rank is not for.
     return replace(
         run.moe_tuning,
         name="adapter_tuning",
         trainable=(ADAPTERS,),
         learning_rate=learning_rate,
         weight_decay=0.0,
+        optimizer="adamw",
     )
 
 

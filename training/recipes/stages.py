@@ -6,7 +6,7 @@ What is written here holds for every size: which parameters move in which stage.
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
-from medmoe.training.config import DataConfig, RouterConfig, StageConfig
+from medmoe.training.config import DataConfig, Optimizer, RouterConfig, StageConfig
 from medmoe.training.recipes.trainable import ADAPTERS, LANGUAGE_MODEL, PROJECTOR, MoETuningMode, moe_trainable
 
 Data = tuple[DataConfig, ...]
@@ -20,6 +20,7 @@ class How(TypedDict, total=False):
     pack: int
     group_by_length: bool
     dropout: float
+    optimizer: Optimizer
 
 
 def alignment(

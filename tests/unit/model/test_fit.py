@@ -14,10 +14,11 @@ from tests.tiny import save_tiny_checkpoint
 from tests.tiny_lora import save_tiny_adapted
 
 LAYER = "language_model.model.layers.0."
+NORMED = {"input_norm": "layer_norm"}
 
 
 @pytest.mark.parametrize("model_type", ["llama", "phi", "stablelm"])
-@pytest.mark.parametrize("fields", [{}, {"moe_layers": ()}, {"residual": True}, {"shared_expert": False}])
+@pytest.mark.parametrize("fields", [{}, {"moe_layers": ()}, {"residual": True}, {"shared_expert": False}, NORMED])
 def test_a_whole_checkpoint_fits(tmp_path: Path, model_type: str, fields: dict[str, object]) -> None:
     directory = save_tiny_checkpoint(tmp_path / "tiny", model_type=model_type, **fields)
     found = inspect_checkpoint(directory)
@@ -32,6 +33,7 @@ def test_a_whole_checkpoint_fits(tmp_path: Path, model_type: str, fields: dict[s
         (".layers.0.mlp.experts.3.", None, r"missing: .*experts\.3"),
         (".layers.0.mlp.gate.bias", None, r"missing: .*layers\.0\.mlp\.gate\.bias"),
         ("projector.linear_2.weight", None, r"missing: projector\.linear_2"),
+        (None, "projector.input_norm.weight", r"not in config.json: projector\.input_norm\.weight"),
         (None, f"{LAYER}mlp.experts.4.up_proj.weight", r"not in config.json: .*experts\.4"),
         (None, "language_model.model.layers.1.mlp.gate.weight", r"not in config.json: .*layers\.1\.mlp\.gate"),
         (None, "language_model.model.layers.77.mlp.up_proj.weight", r"not in config.json: .*layers\.77"),
@@ -45,6 +47,13 @@ def test_what_is_missing_or_too_much_is_named(tmp_path: Path, gone: str, added: 
     found = inspect_checkpoint(directory)
     assert not found.fits_config
     assert [problem for problem in found.problems if re.search(match, problem)]
+
+
+def test_a_norm_that_config_json_promises_is_missed(tmp_path: Path) -> None:
+    directory = save_tiny_checkpoint(tmp_path / "tiny", input_norm="layer_norm")
+    tensors = {n: v for n, v in load_file(directory / "model.safetensors").items() if "input_norm.bias" not in n}
+    save_file(tensors, directory / "model.safetensors")
+    assert inspect_checkpoint(directory).problems == ("missing: projector.input_norm.bias",)
 
 
 def test_a_promise_of_many_experts_costs_nothing(tmp_path: Path) -> None:

@@ -72,3 +72,23 @@ def test_folding_keeps_neighbouring_patches_together() -> None:
         [10, 11, 14, 15],
     ]
     assert fold_patches(grid, factor=1) is grid
+
+
+def test_an_input_norm_takes_each_patch_to_one_scale() -> None:
+    torch.manual_seed(0)
+    projector = MedMoE(tiny_config(input_norm="layer_norm")).projector
+    features = torch.randn(1, 16, 32)
+    scale = torch.rand(1, 16, 1) + 0.5
+    torch.testing.assert_close(projector(features * scale), projector(features), atol=1e-4, rtol=1e-4)
+    normed = (features - features.mean(-1, keepdim=True)) / features.var(-1, keepdim=True, unbiased=False).sqrt()
+    folded = fold_patches(normed, factor=2)
+    by_hand = projector.linear_2(torch.nn.functional.gelu(projector.linear_1(folded)))
+    torch.testing.assert_close(projector(features), by_hand, atol=1e-4, rtol=1e-4)
+
+
+def test_without_an_input_norm_the_scale_of_the_features_counts() -> None:
+    torch.manual_seed(0)
+    projector = MedMoE(tiny_config()).projector
+    features = torch.randn(1, 16, 32)
+    assert not torch.allclose(projector(features * 2), projector(features), atol=1e-3)
+    assert "input_norm.weight" not in projector.state_dict()
