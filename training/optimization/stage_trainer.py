@@ -50,7 +50,8 @@ class StageTrainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self._optimizer == "adamw":
-            return super().create_optimizer(model)
+            adamw: torch.optim.Optimizer = super().create_optimizer(model)
+            return adamw
         whole = self.model if model is None else model
         optimizer = MuonWithAdamW(
             [(name, parameter) for name, parameter in whole.named_parameters() if parameter.requires_grad],
