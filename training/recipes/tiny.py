@@ -60,7 +60,13 @@ def tiny() -> RunConfig:
         ),
         instruction_tuning=packed(
             instruction_tuning(
-                questions(), epochs=8, learning_rate=1e-3, weight_decay=0.05, batch_size=8, optimizer="muon"
+                questions(),
+                epochs=8,
+                learning_rate=1e-3,
+                weight_decay=0.05,
+                batch_size=8,
+                group_by_length=True,
+                optimizer="muon",
             )
         ),
         router=router(router_images(), held_out=router_held_out(), domains=DOMAINS, per_domain=900, epochs=100),
@@ -71,6 +77,7 @@ def tiny() -> RunConfig:
                 learning_rate=1e-3,
                 weight_decay=0.05,
                 batch_size=8,
+                group_by_length=True,
                 mode="upstream",
                 optimizer="muon",
             )

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from medmoe.model.medmoe import MedMoE
-from medmoe.training.optimization.muon import MuonWithAdamW, is_hidden_matrix
+from medmoe.training.optimization.muon import Muon, MuonWithAdamW, is_hidden_matrix, orthogonalized
 from tests.tiny import tiny_config
 
 Named = list[tuple[str, nn.Parameter]]
@@ -43,10 +43,37 @@ def test_it_moves_parameters_as_the_two_optimizers_do() -> None:
     named, apart = parameters(), parameters()
     found = learn(named, optimizer(named), steps=3)
     up, projector, words, bias = (parameter for _, parameter in apart)
-    muon = torch.optim.Muon([up, projector], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    muon = Muon([up, projector], lr=0.01, weight_decay=0.1)
     groups = [{"params": [words], "weight_decay": 0.1}, {"params": [bias], "weight_decay": 0.0}]
     expected = learn(apart, muon, torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.99)), steps=3)
     assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24), (32, 32)])
+def test_muon_is_torchs_but_for_its_rounding(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    start = [torch.randn(shape) for _ in range(3)]
+    ours, torchs = ([nn.Parameter(matrix.clone()) for matrix in start] for _ in range(2))
+    found = learn([("", one) for one in ours], Muon(ours, lr=0.01, weight_decay=0.1), steps=4)
+    reference = torch.optim.Muon(torchs, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    expected = learn([("", one) for one in torchs], reference, steps=4)
+    for before, one, other in zip(start, found, expected, strict=True):
+        # It orthogonalises in bfloat16, which has three significant digits.
+        assert (one - other).norm() < 0.02 * (other - before).norm()
+
+
+def test_orthogonalized_singular_values_are_near_one() -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalized(torch.randn(2, 20, 60)))
+    assert ((values > 0.6) & (values < 1.3)).all()
+
+
+def test_a_matrix_without_a_gradient_stays() -> None:
+    idle, moved = nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4, 4))
+    moved.grad = torch.randn(4, 4)
+    Muon([idle, moved], lr=0.1, weight_decay=0.1).step()
+    assert torch.equal(idle, torch.ones(4, 4))
+    assert not torch.equal(moved, torch.ones(4, 4))
 
 
 def test_a_schedule_reaches_both() -> None:
