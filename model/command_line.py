@@ -21,7 +21,6 @@ from medmoe.model.printable import MAX_MESSAGE, listed, printable
 
 GROUP = "medmoe.commands"
 FAILED = 1
-USAGE = 2
 DEBUG_VARIABLE = "MEDMOE_DEBUG"
 """Set to anything, an error that is none of ours shows where it happened."""
 
@@ -171,20 +170,15 @@ def _items(values: tuple[Any, ...]) -> str:
 
 
 def _delegate(point: EntryPoint) -> Callable[[typer.Context], None]:
-    """A command that loads `point` when it is called: a typer application, or a function that takes no arguments."""
+    """A command that loads `point` when it is called: a typer application, or a function of the arguments."""
 
     def command(context: typer.Context) -> None:
         target = point.load()
         program = f"medmoe {point.name}"
         if isinstance(target, typer.Typer):
             target(args=context.args, prog_name=program)
-        elif context.args and context.args != ["--help"]:
-            typer.echo(f"{program} takes no arguments: {' '.join(context.args)}", err=True)
-            raise typer.Exit(USAGE)
-        elif context.args:
-            typer.echo(f"Usage: {program}\n\n  {target.__doc__}")
         else:
-            raise typer.Exit(target())
+            raise typer.Exit(target(context.args))
 
     return command
 

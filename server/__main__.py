@@ -3,8 +3,10 @@
 Settings, log format, engine, app, server, in this order. What a person can fix ends the process with one line.
 """
 
+import argparse
 import signal
 import sys
+from collections.abc import Sequence
 
 import uvicorn
 from pydantic import ValidationError
@@ -16,6 +18,7 @@ from medmoe.server import log_format
 from medmoe.server.app import create_app
 from medmoe.server.engine.base import Engine
 from medmoe.server.settings import PREFIX, Settings
+from medmoe.server.tenants import new_key
 
 UNUSABLE = 2
 """Exit status when the service cannot start as configured."""
@@ -24,16 +27,36 @@ ENGINE_FAILED = 3
 """Exit status when the engine was lost: a restart may help."""
 
 
-def main() -> int:
-    """Serve until told to stop. Returns the exit status."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Serve until told to stop, or make an API key. Returns the exit status."""
+    options = _parser().parse_args(arguments)
     try:
-        settings = Settings()
+        if options.new_key is not None:
+            return _print_new_key(options.new_key)
+        settings = Settings(insecure=True) if options.insecure else Settings()
         log_format.configure(settings.log_level)
         return _serve(settings)
     except ValidationError as error:
         return _refuse(f"settings: {_problems(error)}")
     except MedMoEError as error:
         return _refuse(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medmoe serve",
+        description="Serve a Med-MoE checkpoint, as MEDMOE_* variables say. Research software, not a medical device.",
+    )
+    parser.add_argument("--insecure", action="store_true", help="listen to the network without API keys")
+    parser.add_argument("--new-key", metavar="NAME", help="print a new API key and its line for MEDMOE_API_KEYS")
+    return parser
+
+
+def _print_new_key(name: str) -> int:
+    key, line = new_key(name)
+    sys.stderr.write(f"The key, shown this once: {key}\nIts line for the file that MEDMOE_API_KEYS names:\n")
+    sys.stdout.write(f"{line}\n")
+    return 0
 
 
 def build_engine(settings: Settings) -> Engine:
@@ -88,10 +111,12 @@ def _refuse(reason: str) -> int:
 def _problems(error: ValidationError) -> str:
     """Names of the variables and what is wrong with them; values stay out, one of them may be a secret."""
     return "; ".join(
-        f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+        # What concerns several settings names them itself.
+        (f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}: " if item["loc"] else "")
+        + item["msg"].removeprefix("Value error, ")
         for item in error.errors(include_input=False, include_url=False)
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -61,6 +61,7 @@ async def answer(
             prompt_ids=prompt_ids,
             image=picture.image,
             image_id=picture.image_id,
+            cache_salt=record.cache_salt,
             max_tokens=max_tokens,
             temperature=fields.temperature,
             seed=seed,

@@ -57,7 +57,14 @@ class Classifier:
         return paths
 
     async def classify(
-        self, paths: Sequence[Path], *, prompt_ids: Path, image: Image.Image, image_id: str, request_id: str
+        self,
+        paths: Sequence[Path],
+        *,
+        prompt_ids: Path,
+        image: Image.Image,
+        image_id: str,
+        request_id: str,
+        cache_salt: str | None = None,
     ) -> Classification:
         """Score `paths` after `prompt_ids`. Raises what the engine raises; the other engine requests are aborted."""
         children = _children(paths)
@@ -71,6 +78,7 @@ class Classifier:
                                 prompt_ids=(*prompt_ids, *prefix),
                                 image=image,
                                 image_id=image_id,
+                                cache_salt=cache_salt,
                                 max_tokens=1,
                                 logprob_token_ids=tuple(sorted(tokens)),
                             )

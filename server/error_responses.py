@@ -20,9 +20,10 @@ from medmoe.server.errors import (
     HttpMeaning,
     InvalidField,
     MalformedBody,
-    Overloaded,
     RequestError,
     ServerError,
+    TryLater,
+    Unauthenticated,
     meaning_of,
     meaning_of_status,
 )
@@ -55,8 +56,10 @@ def error_response(error: Exception, *, record: RequestRecord) -> Response:
         headers.update(error.headers or {})
     else:
         status = meaning_of(error).status
-    if isinstance(error, Overloaded):
+    if isinstance(error, TryLater):
         headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, BodyTooLarge):
         # The rest of the body is still on its way; only closing the connection spares us from reading it.
         headers["Connection"] = "close"

@@ -13,7 +13,10 @@ MedMoEError (medmoe.model.errors)
 |   |   |-- UnreadableImage         the picture is damaged, too small or too elongated
 |   |   |-- ImageTooLarge           more pixels than this service decodes
 |   |   `-- BodyTooLarge            more bytes than this service reads
-|   |-- Overloaded                  every slot and every place in the queue is taken
+|   |-- Unauthenticated             no API key, or none that this service knows
+|   |-- TryLater                    `retry_after` says when
+|   |   |-- RateLimited             this caller has asked too often
+|   |   `-- Overloaded              every slot and every place in the queue is taken
 |   |-- NotReady                    the model is still loading
 |   |-- Draining                    the service is shutting down
 |   |-- DeadlineExceeded            the answer did not come within the request's time
@@ -76,12 +79,30 @@ class BodyTooLarge(RequestError):
     """The body has more bytes than the service reads."""
 
 
-class Overloaded(ServerError):
+class Unauthenticated(ServerError):
+    """The request carries no API key, or one that this service does not know."""
+
+
+class TryLater(ServerError):
+    """What a client should repeat after `retry_after` seconds."""
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RateLimited(TryLater):
+    """This caller has used up its permits; after `retry_after` seconds there is one."""
+
+    def __init__(self, *, retry_after: int) -> None:
+        super().__init__("too many requests", retry_after=retry_after)
+
+
+class Overloaded(TryLater):
     """Every slot and every place in the queue is taken; `retry_after` seconds is a fair time to wait."""
 
     def __init__(self, *, retry_after: int) -> None:
-        super().__init__("the service is full")
-        self.retry_after = retry_after
+        super().__init__("the service is full", retry_after=retry_after)
 
 
 class NotReady(ServerError):
@@ -157,6 +178,19 @@ HTTP_MEANING: dict[type[MedMoEError], HttpMeaning] = {
     UnreadableImage: HttpMeaning(status=422, type=_REQUEST, code="unreadable_image", param="image"),
     ImageTooLarge: HttpMeaning(status=413, type=_REQUEST, code="image_too_large", param="image"),
     BodyTooLarge: HttpMeaning(status=413, type=_REQUEST, code="body_too_large"),
+    Unauthenticated: HttpMeaning(
+        status=401,
+        type="authentication_error",
+        code="invalid_api_key",
+        message="Send a valid API key as Authorization: Bearer.",
+    ),
+    TryLater: INTERNAL,
+    RateLimited: HttpMeaning(
+        status=429,
+        type=_LOAD,
+        code="rate_limited",
+        message="This API key has asked too often; try again after Retry-After seconds.",
+    ),
     Overloaded: HttpMeaning(
         status=429, type=_LOAD, code="overloaded", message="The service is full; try again after Retry-After seconds."
     ),

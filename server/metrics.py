@@ -16,7 +16,7 @@ from medmoe.server.request_record import RequestRecord
 # decade equally sharp. Stages reach down to a millisecond.
 _REQUEST_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
 _STAGE_BUCKETS = (0.001, 0.0025, 0.005, *_REQUEST_BUCKETS)
-_REJECTIONS = frozenset({413, 415, 429, 503, 504})
+_REJECTIONS = frozenset({401, 413, 415, 429, 503, 504})
 
 
 ExpertTokens = tuple[int, int, str, int]

@@ -13,6 +13,7 @@ from typing import Literal
 from starlette.types import Scope
 
 from medmoe.server.schemas import Timings
+from medmoe.server.tenants import Tenant
 
 Stage = Literal["image", "queue", "engine"]
 _SCOPE_KEY = "medmoe.record"
@@ -26,6 +27,8 @@ class RequestRecord:
     method: str
     route: str = "unmatched"
     """The route's template, never the raw path."""
+    tenant: Tenant | None = None
+    """Known once the API key was seen to be one."""
     status: int | None = None
     error_code: str | None = None
     stages: dict[Stage, float] = field(default_factory=dict)
@@ -48,6 +51,11 @@ class RequestRecord:
             yield
         finally:
             self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - begun
+
+    @property
+    def cache_salt(self) -> str | None:
+        """The tenant's."""
+        return self.tenant.cache_salt if self.tenant else None
 
     def elapsed(self) -> float:
         """Seconds since the request arrived."""

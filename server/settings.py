@@ -4,10 +4,11 @@ Apart from the architecture (config.json) and from training runs: a value lives 
 builds it from the real environment; an unknown MEDMOE_* variable is refused, because a misspelt limit is no limit.
 """
 
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 import medmoe.model
@@ -32,6 +33,14 @@ class _StrictEnvironment(EnvSettingsSource):
         return super().__call__()
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        # What a name resolves to can change after it was asked.
+        return host == "localhost"
+
+
 def _bundled_model() -> Path:
     return Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
 
@@ -44,7 +53,7 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback lets the network in: there is no authentication here."""
+    """Address to listen on. Anything but loopback lets the network in, and is refused without `api_keys`."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
     model: Path = Field(default_factory=_bundled_model)
@@ -53,6 +62,15 @@ class Settings(BaseSettings):
     """What generates: vllm, or fake for a deterministic stand-in that needs no weights and knows no medicine."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written; info is one line per request."""
+
+    api_keys: Path | None = None
+    """File of API keys' hashes, a name and a hash a line (`--new-key NAME` makes one); read once, at the start. Without
+    it whoever reaches the port may ask."""
+    insecure: bool = False
+    """Listen to the network without API keys, because something in front of the service asks who it is."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Questions and classifications a minute for each name in `api_keys`, up to all of them at once; without keys for
+    everybody together. No limit when absent: one caller can then fill the queue."""
 
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     """Largest request body. Every request that is being read may hold this much memory; base64 adds a third."""
@@ -104,6 +122,15 @@ class Settings(BaseSettings):
     another answer; tests/benchmarks/quantised_parity.py measures both. Few CPUs have int8, none fp8."""
     enforce_eager: bool = False
     """Skip graph capture and compilation on GPU: a faster start for slower answers. CPU always skips them."""
+
+    @model_validator(mode="after")
+    def _network_needs_keys(self) -> Self:
+        if self.api_keys is None and not self.insecure and not _is_loopback(self.host):
+            raise ValueError(
+                "listening beyond this machine needs MEDMOE_API_KEYS, or MEDMOE_INSECURE=true where something in front "
+                "of the service authenticates"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

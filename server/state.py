@@ -26,6 +26,7 @@ from medmoe.server.request_record import RequestRecord
 from medmoe.server.router_stats import RouterStats
 from medmoe.server.schemas import Provenance
 from medmoe.server.settings import Settings
+from medmoe.server.tenants import Tenants, read_key_file
 
 
 class State:
@@ -43,6 +44,10 @@ class State:
         self.prompt = Prompt.from_directory(settings.model, self.config)
         self.classifier = Classifier(engine, prompt=self.prompt)
         self.admission = Admission(max_concurrent=settings.max_concurrent, max_queued=settings.max_queued)
+        self.tenants = Tenants(
+            read_key_file(settings.api_keys) if settings.api_keys else (),
+            requests_per_minute=settings.requests_per_minute,
+        )
         self.readiness = Readiness(on_failure=on_failure)
         self.router_stats = RouterStats(self.config)
         self.metrics = Metrics(

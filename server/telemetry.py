@@ -73,6 +73,7 @@ def _log_finished(record: RequestRecord) -> None:
         "request_id": record.request_id,
         "method": record.method,
         "route": record.route,
+        "tenant": record.tenant.log_id if record.tenant else None,
         "status": record.status,
         "error": record.error_code,
         "duration_seconds": round(record.duration, 6),

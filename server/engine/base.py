@@ -36,6 +36,8 @@ class GenerationRequest:
     """RGB, already of the model's size (`ImageProcessor.resize`)."""
     image_id: str
     """SHA-256 hex of the resized pixels and their size; keys the engine's caches."""
+    cache_salt: str | None = None
+    """Only requests with the same salt share what is cached; never a client's choice."""
     max_tokens: int
     temperature: float = 0.0
     """0 is greedy."""

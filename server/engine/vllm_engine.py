@@ -78,8 +78,10 @@ class VllmEngine:
             "prompt_token_ids": list(request.prompt_ids),
             "multi_modal_data": {"image": request.image},
             # Our own content hash: vLLM's caches are keyed by what the pixels are, nothing a client can choose.
-            "multi_modal_uuids": {"image": request.image_id},
+            "multi_modal_uuids": {"image": f"{request.cache_salt or ''}{request.image_id}"},
         }
+        if request.cache_salt is not None:
+            prompt["cache_salt"] = request.cache_salt
         outputs = llm.generate(prompt, self._sampling_params(request), request_id=request.request_id)
         characters = tokens = 0
         try:

@@ -3,10 +3,11 @@
 import uuid
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 
 from medmoe.model.calibration import LabelCalibration, Temperature
 from medmoe.model.errors import PromptError
+from medmoe.server.authentication import within_rate
 from medmoe.server.classifier import Classification, Path, steps
 from medmoe.server.disconnect import abandon_on_disconnect
 from medmoe.server.errors import InvalidField
@@ -33,6 +34,7 @@ _EXAMPLE = {"labels": ["normal", "pleural effusion", "pneumothorax"]}
     "/v1/classify",
     response_model=ClassifyResponse,
     responses=REFUSALS,
+    dependencies=[Depends(within_rate)],
     openapi_extra=accepts(ClassifyRequest, ClassifyFields, example=_EXAMPLE),
 )
 async def classify(request: Request) -> ClassifyResponse:
@@ -54,7 +56,12 @@ async def classify(request: Request) -> ClassifyResponse:
         with record.stage("engine"), state.readiness.watch():
             async with deadline.guard():
                 result = await state.classifier.classify(
-                    paths, prompt_ids=prompt_ids, image=picture.image, image_id=picture.image_id, request_id=request_id
+                    paths,
+                    prompt_ids=prompt_ids,
+                    image=picture.image,
+                    image_id=picture.image_id,
+                    cache_salt=record.cache_salt,
+                    request_id=request_id,
                 )
     routing = _count_routing(state, result, prompt_ids=prompt_ids)
     # Fitted with the checkpoint's own question: what another one does to the probabilities, nobody has measured.

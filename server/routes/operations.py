@@ -1,8 +1,9 @@
 """What an orchestrator and a scraper ask: alive, ready, how much."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from medmoe.server.authentication import authenticated
 from medmoe.server.errors import EngineDeadError
 from medmoe.server.readiness import Phase
 from medmoe.server.request_docs import REFUSALS
@@ -31,7 +32,12 @@ async def ready(request: Request) -> Health:
     return Health(status=state.readiness.phase)
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, 401: REFUSALS[401]},
+    dependencies=[Depends(authenticated)],
+)
 async def metrics(request: Request) -> Response:
     """Prometheus text: this service's series, then the engine's own."""
     state = State.of(request)

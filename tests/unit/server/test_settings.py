@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from medmoe.model.errors import ConfigError
 from medmoe.server import __main__ as main_module
 from medmoe.server.settings import Settings
+from medmoe.server.tenants import Tenants, read_key_file
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +57,7 @@ def test_every_setting_says_what_it_does(name: str) -> None:
     [
         ("MEDMOE_PROT", "80", "MEDMOE_PROT"),
         ("MEDMOE_PORT", "SECRET", "MEDMOE_PORT"),
+        ("MEDMOE_HOST", "0.0.0.0", "MEDMOE_API_KEYS"),
         ("MEDMOE_MODEL", "/nowhere", "config.json cannot be read"),
         ("MEDMOE_TENSOR_PARALLEL_SIZE", "3", "does not divide this checkpoint's num_attention_heads 4; use 1 or 2"),
     ],
@@ -70,3 +72,25 @@ def test_a_service_that_cannot_start_says_why_in_one_line(
     assert written.count("\n") == 1
     assert expected in written
     assert "SECRET" not in written
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org"])
+def test_the_network_is_not_let_in_without_keys(host: str) -> None:
+    with pytest.raises(ValidationError, match="MEDMOE_API_KEYS"):
+        Settings(host=host)
+    assert Settings(host=host, api_keys=Path("keys")).host == host
+    assert Settings(host=host, insecure=True).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_this_machine_needs_no_key(host: str) -> None:
+    assert Settings(host=host).api_keys is None
+
+
+def test_a_new_key_is_printed_with_its_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main_module.main(["--new-key", "lab"]) == 0
+    written = capsys.readouterr()
+    key = next(word for word in written.err.split() if word.startswith("mm-"))
+    (tmp_path / "keys").write_text(written.out)
+    tenants = Tenants(read_key_file(tmp_path / "keys"), requests_per_minute=None)
+    assert tenants.find(key).log_id is not None

@@ -1,0 +1,121 @@
+"""API keys over HTTP: who is let in, how often, and that one tenant's cache is not another's."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from medmoe.model.errors import ConfigError
+from medmoe.server.authentication import authenticated, within_rate
+from medmoe.server.log_format import JsonFormatter
+from medmoe.server.tenants import new_key
+from tests.integration.conftest import Service, ServiceFactory, check
+
+WARD, WARD_LINE = new_key("ward-7")
+LAB, LAB_LINE = new_key("lab")
+OPEN = {"/health/live", "/health/ready"}
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    path = tmp_path / "keys"
+    path.write_text(f"{WARD_LINE}\n{LAB_LINE}\n")
+    return path
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.mark.parametrize("path", ["/v1/vqa", "/v1/classify", "/v1/router/stats", "/v1/models", "/metrics"])
+@pytest.mark.parametrize(
+    "headers",
+    [{}, bearer("mm-wrong"), {"Authorization": WARD}, {"Authorization": f"Basic {WARD}"}, {"X-Api-Key": WARD}],
+)
+async def test_without_a_key_nothing_is_said(
+    running: ServiceFactory, keys: Path, path: str, headers: dict[str, str]
+) -> None:
+    async with running(api_keys=keys) as service:
+        method = "POST" if path in {"/v1/vqa", "/v1/classify"} else "GET"
+        # A body that would be refused: what is asked first is who is asking.
+        refused = await service.client.request(
+            method, path, headers=headers, content=b"{" if method == "POST" else None
+        )
+        check(refused, 401, "invalid_api_key")
+        assert refused.headers["www-authenticate"] == "Bearer"
+
+
+async def test_every_route_but_health_asks_for_the_key(service: Service) -> None:
+    routes = [route for route in service.app.routes if isinstance(route, APIRoute)]
+    asked = {route.path for route in routes if authenticated in _calls(route)}
+    assert {route.path for route in routes} - asked == OPEN
+    costly = {route.path for route in routes if within_rate in _calls(route)}
+    assert costly == {route.path for route in routes if "POST" in route.methods}
+
+
+def _calls(route: APIRoute) -> set[Any]:
+    found, waiting = set(), [route.dependant]
+    while waiting:
+        dependant = waiting.pop()
+        found.add(dependant.call)
+        waiting.extend(dependant.dependencies)
+    return found
+
+
+async def test_a_key_lets_in(running: ServiceFactory, keys: Path, vqa_body: dict[str, Any]) -> None:
+    async with running(api_keys=keys) as service:
+        assert (await service.client.post("/v1/vqa", json=vqa_body, headers=bearer(WARD))).status_code == 200
+        assert (await service.client.get("/v1/models", headers=bearer(LAB))).status_code == 200
+        assert (await service.client.get("/health/ready")).status_code == 200
+
+
+async def test_tenants_share_no_cache(
+    running: ServiceFactory, keys: Path, vqa_body: dict[str, Any], classify_body: dict[str, Any]
+) -> None:
+    async with running(api_keys=keys) as service:
+        for path, body in (("/v1/vqa", vqa_body), ("/v1/classify", classify_body)):
+            salts = []
+            for key in (WARD, LAB, WARD):
+                await service.client.post(path, json=body, headers=bearer(key))
+                assert service.engine.last_request is not None
+                salts.append(service.engine.last_request.cache_salt)
+            assert salts[0] == salts[2] != salts[1]
+            assert None not in salts
+
+
+async def test_each_tenant_has_its_own_rate(running: ServiceFactory, keys: Path, vqa_body: dict[str, Any]) -> None:
+    async with running(api_keys=keys, requests_per_minute=2) as service:
+        for _ in range(2):
+            assert (await service.client.post("/v1/vqa", json=vqa_body, headers=bearer(WARD))).status_code == 200
+        refused = await service.client.post("/v1/vqa", json=vqa_body, headers=bearer(WARD))
+        check(refused, 429, "rate_limited")
+        assert 1 <= int(refused.headers["retry-after"]) <= 30
+        assert (await service.client.post("/v1/vqa", json=vqa_body, headers=bearer(LAB))).status_code == 200
+        # Looking costs the engine nothing.
+        assert (await service.client.get("/metrics", headers=bearer(WARD))).status_code == 200
+
+
+async def test_the_log_tells_tenants_apart_without_names_or_keys(
+    running: ServiceFactory, keys: Path, vqa_body: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with running(api_keys=keys) as service:
+        caplog.clear()
+        for key in (WARD, LAB, "mm-wrong"):
+            await service.client.post("/v1/vqa", json=vqa_body, headers=bearer(key))
+        lines = [JsonFormatter().format(record) for record in caplog.records if record.name == "medmoe.request"]
+        tenants = [json.loads(line)["tenant"] for line in lines]
+        assert len(set(tenants)) == 3
+        assert tenants[2] is None
+        metrics = (await service.client.get("/metrics", headers=bearer(WARD))).text
+    for secret in (WARD, LAB, "mm-wrong", "ward-7", WARD_LINE.split()[1]):
+        assert all(secret not in text for text in (caplog.text, *lines, metrics))
+
+
+async def test_a_key_file_that_cannot_be_read_stops_the_start(running: ServiceFactory, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="key file"):
+        async with running(api_keys=tmp_path / "nowhere"):
+            pass
