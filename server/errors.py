@@ -13,6 +13,7 @@ MedMoEError (medmoe.model.errors)
 |   |   |-- UnreadableImage         the picture is damaged, too small or too elongated
 |   |   |-- ImageTooLarge           more pixels than this service decodes
 |   |   `-- BodyTooLarge            more bytes than this service reads
+|   |-- NoModelCard                 the checkpoint directory has no README.md
 |   |-- Unauthenticated             no API key, or none that this service knows
 |   |-- TryLater                    `retry_after` says when
 |   |   |-- RateLimited             this caller has asked too often
@@ -81,6 +82,10 @@ class BodyTooLarge(RequestError):
 
 class Unauthenticated(ServerError):
     """The request carries no API key, or one that this service does not know."""
+
+
+class NoModelCard(ServerError):
+    """The checkpoint directory holds no model card that can be read."""
 
 
 class TryLater(ServerError):
@@ -183,6 +188,9 @@ HTTP_MEANING: dict[type[MedMoEError], HttpMeaning] = {
         type="authentication_error",
         code="invalid_api_key",
         message="Send a valid API key as Authorization: Bearer.",
+    ),
+    NoModelCard: HttpMeaning(
+        status=404, type=_REQUEST, code="no_model_card", message="This checkpoint came without a model card."
     ),
     TryLater: INTERNAL,
     RateLimited: HttpMeaning(

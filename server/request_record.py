@@ -61,6 +61,11 @@ class RequestRecord:
         """Seconds since the request arrived."""
         return time.perf_counter() - self.started
 
+    def server_timing(self) -> str:
+        """The stages that are over, and the time so far, as the Server-Timing header (W3C) has them: milliseconds."""
+        spans = {**self.stages, "total": self.elapsed()}
+        return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in spans.items())
+
     def timings(self) -> Timings:
         """Up to now, as part of an answer; a stage that was never entered took no time."""
         image, queue, engine = (self.stages.get(stage, 0.0) for stage in ("image", "queue", "engine"))

@@ -1,4 +1,4 @@
-"""Headers that every answer carries, errors included: no sniffing, no storing.
+"""Headers that every answer carries, errors included: no sniffing, no storing, no framing.
 
 Apart from telemetry and placed outside of it, so that the answers telemetry writes itself carry them too.
 """
@@ -6,7 +6,15 @@ Apart from telemetry and placed outside of it, so that the answers telemetry wri
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    # A page of somebody else's must neither frame the documentation nor read an answer.
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 class ResponseHeaders:

@@ -233,6 +233,26 @@ class ModelList(_Wire):
     data: tuple[ModelInfo, ...]
 
 
+class Metadata(_Wire):
+    """What is served, by what."""
+
+    service: str
+    """Version of this software."""
+    engine: Literal["vllm", "fake"]
+    engine_version: str | None
+    model: str
+    weights_sha256: str | None
+    """Null until the weights have been read, or when there are none."""
+    adapter_sha256: str | None
+    config_sha256: str
+    calibrated: tuple[Literal["classification", "answers"], ...]
+    """Which probabilities go through the checkpoint's calibration.json."""
+    licence: str
+    """As the checkpoint states it."""
+    expert_domains: tuple[str, ...]
+    intended_use: str
+
+
 class Health(_Wire):
     status: str
 

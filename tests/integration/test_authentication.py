@@ -30,7 +30,9 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-@pytest.mark.parametrize("path", ["/v1/vqa", "/v1/classify", "/v1/router/stats", "/v1/models", "/metrics"])
+@pytest.mark.parametrize(
+    "path", ["/v1/vqa", "/v1/classify", "/v1/router/stats", "/v1/models", "/v1/metadata", "/v1/model-card", "/metrics"]
+)
 @pytest.mark.parametrize(
     "headers",
     [{}, bearer("mm-wrong"), {"Authorization": WARD}, {"Authorization": f"Basic {WARD}"}, {"X-Api-Key": WARD}],

@@ -91,6 +91,18 @@ async def test_each_request_is_one_log_line(
     assert set(line["stages_seconds"]) == {"image", "queue", "engine"}
 
 
+async def test_the_answer_says_where_its_time_went(service: Service, vqa_body: dict[str, Any]) -> None:
+    response = await service.client.post("/v1/vqa", json=vqa_body)
+    spans = dict(span.split(";dur=") for span in response.headers["server-timing"].split(", "))
+    assert set(spans) == {"queue", "image", "engine", "total"}
+    milliseconds = {name: float(value) for name, value in spans.items()}
+    assert milliseconds["total"] >= max(milliseconds.values()) > 0
+    for name, seconds in response.json()["timings"].items():
+        # The header is written a moment after the body was.
+        assert milliseconds[name] >= round(seconds * 1000, 1) - 0.1
+    assert set((await service.client.get("/health/live")).headers["server-timing"].split(";")) > {"total"}
+
+
 async def test_content_never_reaches_logs_metrics_or_errors(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     image, headers = base64_picture(), {"X-Patient": CANARY, "X-Request-Id": f"{CANARY} {CANARY}"}

