@@ -63,8 +63,8 @@ class RequestRecord:
 
     def server_timing(self) -> str:
         """The stages that are over, and the time so far, as the Server-Timing header (W3C) has them: milliseconds."""
-        spans = {**self.stages, "total": self.elapsed()}
-        return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in spans.items())
+        spans: list[tuple[str, float]] = [*self.stages.items(), ("total", self.elapsed())]
+        return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in spans)
 
     def timings(self) -> Timings:
         """Up to now, as part of an answer; a stage that was never entered took no time."""
