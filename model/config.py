@@ -74,9 +74,8 @@ class ProjectorConfig(StrictSection):
     downsample_factor: Count = 1
     """Side of the square of patches folded into one token before the projection; 1 is the published form."""
     input_norm: Literal["none", "layer_norm"] = "none"
-    """Of each patch, before anything else. A tower cut before its final norm gives features of its inner scale (a
-    deviation of 0.27 for the bundled one), from which a projector that starts small learns slowly. The published form
-    has none."""
+    """Of each patch, before anything else. A tower cut before its final norm gives features of its inner scale, which
+    may be far from 1. The published form has none."""
 
 
 class TextConfig(StrictSection):

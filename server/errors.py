@@ -197,7 +197,7 @@ HTTP_MEANING: dict[type[MedMoEError], HttpMeaning] = {
         status=429,
         type=_LOAD,
         code="rate_limited",
-        message="This API key has asked too often; try again after Retry-After seconds.",
+        message="This caller has asked too often; try again after Retry-After seconds.",
     ),
     Overloaded: HttpMeaning(
         status=429, type=_LOAD, code="overloaded", message="The service is full; try again after Retry-After seconds."

