@@ -29,7 +29,7 @@ _CONTENT = "messages.0.content"
 _TYPE_DEPTH = 4
 _MAX_ITEMS = 64
 """In any one list or object: validation describes every wrong item."""
-_OFFERED = ChatRequest.model_fields.keys() - NotOffered.model_fields.keys()
+_OFFERED = frozenset(ChatRequest.model_fields) - NotOffered.model_fields.keys()
 _ADDRESSES = ("data:", "http:", "https:")
 
 

@@ -109,6 +109,7 @@ class ChatChoice(Wire):
 
 class PromptTokensDetails(Wire):
     cached_tokens: int
+    image_tokens: int
 
 
 class ChatUsage(Wire):

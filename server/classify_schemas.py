@@ -53,9 +53,12 @@ class LabelProbability(Wire):
     answer begins with this label's letter, as a mean over the orders of the options."""
 
 
-class _Classified(Wire):
+class _Head(Wire):
     id: str
     model: str
+
+
+class _Tail(Wire):
     abstained: bool
     """Something answered here is less sure than `min_confidence`. It is given all the same."""
     calibration: CalibrationNote | None = None
@@ -65,7 +68,7 @@ class _Classified(Wire):
     routing: Routing | None = None
 
 
-class _OneLabel(_Classified):
+class _OneLabel(_Head):
     label: str
     """The most probable; `abstained` compares its probability."""
     probabilities: tuple[LabelProbability, ...]
@@ -79,14 +82,14 @@ class _OneLabel(_Classified):
     """Between the two most probable labels."""
 
 
-class ClassifyResponse(_OneLabel):
+class ClassifyResponse(_Tail, _OneLabel):
     """Mode likelihood."""
 
     mode: Literal["likelihood"] = "likelihood"
     provenance: LikelihoodProvenance
 
 
-class ChoiceResponse(_OneLabel):
+class ChoiceResponse(_Tail, _OneLabel):
     """Mode choice."""
 
     mode: Literal["choice"] = "choice"
@@ -117,14 +120,17 @@ class LabelPresence(Wire):
     """The likelier of yes and no is less probable than `min_confidence`."""
 
 
-class MultiLabelResponse(_Classified):
-    """Mode multi_label; `abstained` when one of the labels is."""
-
-    mode: Literal["multi_label"] = "multi_label"
+class _EachLabel(_Head):
     labels: tuple[str, ...]
     """Those that are present, in the request's order."""
     probabilities: tuple[LabelPresence, ...]
     """In the request's order."""
+
+
+class MultiLabelResponse(_Tail, _EachLabel):
+    """Mode multi_label; `abstained` when one of the labels is."""
+
+    mode: Literal["multi_label"] = "multi_label"
     provenance: ClassifyProvenance
 
 

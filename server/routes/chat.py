@@ -20,6 +20,7 @@ from medmoe.server.state import State
 router = APIRouter(tags=["inference"])
 
 ROUTE = "chat"
+_NOT_JSON = "Not JSON, or not an accepted picture format"
 _EXAMPLE = {
     "messages": [
         {
@@ -37,7 +38,7 @@ _EXAMPLE = {
 @router.post(
     "/v1/chat/completions",
     response_model=ChatCompletion,
-    responses=REFUSALS | STREAMED | UNKNOWN_MODEL,
+    responses=REFUSALS | STREAMED | UNKNOWN_MODEL | {415: REFUSALS[415] | {"description": _NOT_JSON}},
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts_json(ChatRequest, example=_EXAMPLE),
 )

@@ -17,7 +17,9 @@ async def models(request: Request) -> ModelList:
     return ModelList(data=(_served(State.of(request)),))
 
 
-@router.get("/v1/models/{model}", responses={401: REFUSALS[401]} | UNKNOWN_MODEL, dependencies=[Depends(authenticated)])
+@router.get(
+    "/v1/models/{model}", responses={401: REFUSALS[401], **UNKNOWN_MODEL}, dependencies=[Depends(authenticated)]
+)
 async def model(request: Request, model: str) -> ModelInfo:
     """The one, if it is the one. Raises UnknownModel."""
     served = _served(State.of(request))

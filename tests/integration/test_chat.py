@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 
 from medmoe.server.chat_schemas import ChatRequest
 from medmoe.server.engine.base import EngineDeadError, GenerationError
+from medmoe.server.log_format import JsonFormatter
 from medmoe.server.tenants import new_key
 from tests.integration.conftest import SECRET, Service, ServiceFactory, base64_picture, check, until
 
@@ -367,6 +369,32 @@ async def test_a_closed_connection_stops_the_engine(service: Service) -> None:
 async def test_the_deployments_threshold_marks_chat_answers_too(running: ServiceFactory) -> None:
     async with running(min_confidence=1.0) as service:
         assert (await complete(service)).medmoe["abstained"] is True
+
+
+async def test_content_reaches_neither_logs_nor_metrics_nor_errors(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    bodies: list[dict[str, Any]] = [
+        {"messages": turn(text(SECRET), image())},
+        {"messages": turn(text(SECRET), image()), "stream": True},
+        {"messages": turn(text(SECRET), image(SECRET))},
+        {"messages": turn(text(), image(), {"type": SECRET})},
+        {"messages": turn(text(), image(), {"type": "text", SECRET: SECRET})},
+        {"messages": [{"role": SECRET, "content": SECRET}]},
+        {"messages": turn(), SECRET: SECRET},
+        {"messages": turn(), "metadata": {SECRET: SECRET}},
+        {"messages": turn(), "model": SECRET},
+    ]
+    answers = [await service.client.post(PATH, json=body) for body in bodies]
+    assert [answer.status_code for answer in answers] == [200, 200, 400, 400, 422, 400, 422, 400, 404]
+    service.engine.fail_next = RuntimeError(SECRET)
+    answers.append(await service.client.post(PATH, json=bodies[0]))
+    assert all(SECRET not in answer.text for answer in answers)
+    lines = [JsonFormatter().format(record) for record in caplog.records if record.name.startswith("medmoe")]
+    assert len(lines) > len(bodies)
+    assert not any(SECRET in line for line in lines)
+    assert SECRET not in (await service.client.get("/metrics")).text
 
 
 async def test_the_router_counts_the_route(service: Service) -> None:
