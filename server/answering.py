@@ -82,6 +82,7 @@ async def answer(
 def _plan(state: State, fields: VQAFields) -> tuple[tuple[int, ...], int]:
     """Prompt ids, and how many tokens may follow them."""
     settings, text = state.settings, state.config.text_config
+    state.router_stats.modality(fields.modality)
     if len(fields.question) > settings.max_question_chars:
         raise InvalidField(f"the question is longer than {settings.max_question_chars} characters", param="question")
     if fields.max_tokens is not None and fields.max_tokens > settings.max_tokens:
@@ -161,5 +162,5 @@ def _routing(state: State, fields: VQAFields, *, request: GenerationRequest, las
     counts = state.router_stats.count(
         last.routed_experts, prompt_ids=request.prompt_ids, prompt_tokens=last.num_prompt_tokens
     )
-    state.router_stats.add(counts, route=ROUTE)
+    state.router_stats.add(counts, route=ROUTE, modality=fields.modality)
     return state.router_stats.request_report(counts) if fields.include_routing else None

@@ -6,19 +6,18 @@ deployment sets (lengths, counts) are checked in medmoe.server.request_body; her
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator
+
+from medmoe.server.wire import Wire as _Wire
 
 MAX_LABELS = 128
 """No deployment can allow more: the engine returns the log-probabilities of at most so many tokens at once."""
 
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Modality = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 ImageText = Annotated[
     str, Field(description="The picture as base64 or as a base64 data URL: PNG, JPEG, WebP, TIFF, BMP.")
 ]
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class VQAFields(_Wire):
@@ -38,6 +37,9 @@ class VQAFields(_Wire):
     """Add which experts the tokens of this request went to."""
     timeout_ms: int | None = Field(default=None, ge=1)
     """Give up after this long, queue included; the service has its own limit."""
+    modality: Modality | None = None
+    """What kind of picture this is, for the router statistics only: it never reaches the model. One of the checkpoint's
+    `expert_domains` or a common name (CT, MRI, X-ray, ultrasound, ...); a refusal names them all."""
 
 
 class VQARequest(VQAFields):
@@ -55,6 +57,8 @@ class ClassifyFields(_Wire):
     """Asked instead of the checkpoint's own classification question."""
     include_routing: bool = False
     timeout_ms: int | None = Field(default=None, ge=1)
+    modality: Modality | None = None
+    """For the router statistics only, as in `/v1/vqa`."""
 
     @field_validator("labels")
     @classmethod
@@ -188,37 +192,6 @@ class ClassifyResponse(_Wire):
     timings: Timings
     provenance: Provenance
     routing: Routing | None = None
-
-
-class ExpertLoad(_Wire):
-    expert: int
-    domain: str | None
-    tokens: int
-    load_share: float
-
-
-class LayerLoad(_Wire):
-    """How one MoE layer spread its tokens; entropy and cv are null before the first token."""
-
-    layer: int
-    tokens: int
-    entropy: float | None
-    """0: one expert takes all; 1: perfectly even."""
-    cv: float | None
-    """Standard deviation of the experts' tokens over their mean."""
-    dead_experts: tuple[int, ...]
-    experts: tuple[ExpertLoad, ...]
-
-
-class RouterStatsResponse(_Wire):
-    model: str
-    since: str
-    """Start of counting, ISO 8601, UTC."""
-    requests: int
-    expert_domains: tuple[str, ...]
-    overall: tuple[LayerLoad, ...]
-    by_kind: dict[str, tuple[LayerLoad, ...]]
-    by_route: dict[str, tuple[LayerLoad, ...]]
 
 
 class ModelInfo(_Wire):

@@ -63,7 +63,7 @@ async def classify(request: Request) -> ClassifyResponse:
                     cache_salt=record.cache_salt,
                     request_id=request_id,
                 )
-    routing = _count_routing(state, result, prompt_ids=prompt_ids)
+    routing = _count_routing(state, result, prompt_ids=prompt_ids, modality=fields.modality)
     # Fitted with the checkpoint's own question: what another one does to the probabilities, nobody has measured.
     fit = state.calibration.classification if state.calibration and fields.question is None else None
     if fit is not None:
@@ -91,6 +91,7 @@ async def classify(request: Request) -> ClassifyResponse:
 def _plan(state: State, fields: ClassifyFields) -> tuple[Path, tuple[Path, ...]]:
     """Prompt ids and the labels' tokens, within this deployment's limits and the model's context."""
     settings = state.settings
+    state.router_stats.modality(fields.modality)
     if len(fields.labels) > settings.max_labels:
         raise InvalidField(f"more than {settings.max_labels} labels (MEDMOE_MAX_LABELS)", param="labels")
     for index, label in enumerate(fields.labels):
@@ -126,7 +127,7 @@ def _note(fit: LabelCalibration) -> CalibrationNote:
     )
 
 
-def _count_routing(state: State, result: Classification, *, prompt_ids: Path) -> Routing | None:
+def _count_routing(state: State, result: Classification, *, prompt_ids: Path, modality: str | None) -> Routing | None:
     """Count each token once, although every step of the trie carried the whole prompt again."""
     prompt_tokens = result.steps[0][1].num_prompt_tokens
     counts = []
@@ -141,5 +142,5 @@ def _count_routing(state: State, result: Classification, *, prompt_ids: Path) ->
             )
         )
     total: np.ndarray = np.sum(counts, axis=0)
-    state.router_stats.add(total, route=ROUTE)
+    state.router_stats.add(total, route=ROUTE, modality=modality)
     return state.router_stats.request_report(total)
