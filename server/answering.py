@@ -76,6 +76,9 @@ async def answer(
                         yield delta
         if last is None:
             raise GenerationError("the engine returned nothing")
+        record.count_tokens(
+            prompt=last.num_prompt_tokens, completion=len(generated.token_ids), cached=last.num_cached_tokens
+        )
         yield _response(state, fields, request=request, generated=generated, last=last, picture=picture, record=record)
 
 

@@ -57,7 +57,7 @@ def create_app(settings: Settings, engine: Engine, *, on_failure: Callable[[], N
     error_responses.install(app)
     # Last added is outermost: headers, then the record, then the limit.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(Telemetry, on_finish=state.metrics.record)
+    app.add_middleware(Telemetry, on_finish=state.publish, sample=state.traces is not None)
     app.add_middleware(ResponseHeaders)
     return app
 
@@ -73,4 +73,6 @@ async def _shut_down(state: State, starting: asyncio.Task[None]) -> None:
     if not await state.admission.wait_idle(state.settings.drain_seconds):
         log.warning("shutting down with requests in flight", extra={"fields": {"count": state.admission.in_flight}})
     await state.engine.close()
+    if state.traces is not None:
+        await asyncio.to_thread(state.traces.close)
     state.close()

@@ -28,6 +28,7 @@ from medmoe.server.router_stats import RouterStats
 from medmoe.server.schemas import Provenance
 from medmoe.server.settings import Settings
 from medmoe.server.tenants import Tenants, read_key_file
+from medmoe.server.trace_export import TraceExport
 
 
 class State:
@@ -59,6 +60,7 @@ class State:
             expert_tokens=self.router_stats.tokens,
             drift=self.router_stats.recent_drift,
         )
+        self.traces = TraceExport(str(settings.otlp_endpoint)) if settings.otlp_endpoint else None
         self.weights_sha256: str | None = None
         self.adapter_sha256: str | None = None
         self.calibration: Calibration | None = None
@@ -126,6 +128,12 @@ class State:
     def hashes(self) -> dict[str, str | None]:
         """What is served, for the log."""
         return {"weights_sha256": self.weights_sha256, "adapter_sha256": self.adapter_sha256}
+
+    def publish(self, record: RequestRecord) -> None:
+        """What a finished request becomes besides its log line."""
+        self.metrics.record(record)
+        if self.traces is not None:
+            self.traces.export(record)
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)

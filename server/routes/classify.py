@@ -63,6 +63,8 @@ async def classify(request: Request) -> ClassifyResponse:
                     cache_salt=record.cache_salt,
                     request_id=request_id,
                 )
+    root = result.steps[0][1]
+    record.count_tokens(prompt=root.num_prompt_tokens, completion=0, cached=root.num_cached_tokens)
     routing = _count_routing(state, result, prompt_ids=prompt_ids, modality=fields.modality)
     # Fitted with the checkpoint's own question: what another one does to the probabilities, nobody has measured.
     fit = state.calibration.classification if state.calibration and fields.question is None else None
