@@ -16,7 +16,7 @@ from medmoe.server import error_responses
 from medmoe.server.body_limit import BodyLimit
 from medmoe.server.engine.base import Engine
 from medmoe.server.response_headers import ResponseHeaders
-from medmoe.server.routes import classify, metadata, models, operations, router, vqa
+from medmoe.server.routes import classify, docs, metadata, models, operations, router, vqa
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
 from medmoe.server.telemetry import Telemetry
@@ -48,11 +48,12 @@ def create_app(settings: Settings, engine: Engine, *, on_failure: Callable[[], N
         description=_DESCRIPTION,
         version=version("medmoe"),
         lifespan=lifespan,
-        redoc_url=None,
+        # Served by routes/docs.py, which asks for the key.
+        openapi_url=None,
         redirect_slashes=False,
     )
     app.state.medmoe = state
-    for module in (vqa, classify, router, models, metadata, operations):
+    for module in (vqa, classify, router, models, metadata, operations, docs):
         app.include_router(module.router)
     error_responses.install(app)
     # Last added is outermost: headers, then the record, then the limit.

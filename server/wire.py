@@ -1,9 +1,9 @@
-"""What everything on the wire has in common: nothing unknown, nothing mutable, no NaN, and documented fields."""
+"""What every message on the wire has in common."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Wire(BaseModel):
-    """Base of requests and answers."""
+    """Immutable, without unknown fields, NaN or infinity; the docstrings of its fields are its documentation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)

@@ -45,6 +45,7 @@ async def classify(request: Request) -> ClassifyResponse:
     async with state.deadline(None).guard():
         received = await receive(request, ClassifyFields, as_json=ClassifyRequest)
     fields = received.fields
+    state.router_stats.modality(fields.modality)
     deadline = state.deadline(fields.timeout_ms)
     prompt_ids, paths = _plan(state, fields)
     request_id = f"{ROUTE}-{uuid.uuid4().hex}"
@@ -93,7 +94,6 @@ async def classify(request: Request) -> ClassifyResponse:
 def _plan(state: State, fields: ClassifyFields) -> tuple[Path, tuple[Path, ...]]:
     """Prompt ids and the labels' tokens, within this deployment's limits and the model's context."""
     settings = state.settings
-    state.router_stats.modality(fields.modality)
     if len(fields.labels) > settings.max_labels:
         raise InvalidField(f"more than {settings.max_labels} labels (MEDMOE_MAX_LABELS)", param="labels")
     for index, label in enumerate(fields.labels):
