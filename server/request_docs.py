@@ -29,6 +29,13 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer; with `stream: true` as server-sent events, of which a failure on the way is one",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
 
 def accepts(as_json: type[BaseModel], fields: type[BaseModel], *, example: dict[str, Any]) -> dict[str, Any]:
     """The OpenAPI `requestBody` for both content types; `example` holds everything but the picture."""
