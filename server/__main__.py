@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     try:
         if options.new_key is not None:
             return _print_new_key(options.new_key)
+        if sys.flags.optimize:
+            return _refuse("python -O and PYTHONOPTIMIZE leave out checks that libraries here make with assert")
         settings = Settings(insecure=True) if options.insecure else Settings()
         log_format.configure(settings.log_level)
         return _serve(settings)
@@ -90,6 +92,8 @@ def _serve(settings: Settings) -> int:
             access_log=False,
             # The one implementation that bounds what a client may send as headers.
             http="h11",
+            # No route speaks WebSocket, and the library that would answer writes its requests' headers to the log.
+            ws="none",
             h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
             log_config=None,
             server_header=False,

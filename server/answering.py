@@ -84,6 +84,9 @@ async def answer(
                         yield delta
         if last is None:
             raise GenerationError("the engine returned nothing")
+        record.count_tokens(
+            prompt=last.num_prompt_tokens, completion=len(generated.token_ids), cached=last.num_cached_tokens
+        )
         yield _response(
             state,
             fields,
@@ -99,6 +102,7 @@ async def answer(
 def _plan(state: State, fields: VQAFields) -> tuple[tuple[int, ...], int]:
     """Prompt ids, and how many tokens may follow them."""
     settings, text = state.settings, state.config.text_config
+    state.router_stats.modality(fields.modality)
     if len(fields.question) > settings.max_question_chars:
         raise InvalidField(f"the question is longer than {settings.max_question_chars} characters", param="question")
     if fields.max_tokens is not None and fields.max_tokens > settings.max_tokens:
@@ -188,5 +192,5 @@ def _routing(
     counts = state.router_stats.count(
         last.routed_experts, prompt_ids=request.prompt_ids, prompt_tokens=last.num_prompt_tokens
     )
-    state.router_stats.add(counts, route=route)
+    state.router_stats.add(counts, route=route, modality=fields.modality)
     return state.router_stats.request_report(counts) if fields.include_routing else None

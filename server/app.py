@@ -16,7 +16,7 @@ from medmoe.server import error_responses
 from medmoe.server.body_limit import BodyLimit
 from medmoe.server.engine.base import Engine
 from medmoe.server.response_headers import ResponseHeaders
-from medmoe.server.routes import chat, classify, metadata, models, operations, router, vqa
+from medmoe.server.routes import chat, classify, docs, metadata, models, operations, router, vqa
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
 from medmoe.server.telemetry import Telemetry
@@ -48,16 +48,17 @@ def create_app(settings: Settings, engine: Engine, *, on_failure: Callable[[], N
         description=_DESCRIPTION,
         version=version("medmoe"),
         lifespan=lifespan,
-        redoc_url=None,
+        # Served by routes/docs.py, which asks for the key.
+        openapi_url=None,
         redirect_slashes=False,
     )
     app.state.medmoe = state
-    for module in (vqa, classify, chat, router, models, metadata, operations):
+    for module in (vqa, classify, chat, router, models, metadata, operations, docs):
         app.include_router(module.router)
     error_responses.install(app)
     # Last added is outermost: headers, then the record, then the limit.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(Telemetry, on_finish=state.metrics.record)
+    app.add_middleware(Telemetry, on_finish=state.publish, sample=state.traces is not None)
     app.add_middleware(ResponseHeaders)
     return app
 
@@ -73,4 +74,6 @@ async def _shut_down(state: State, starting: asyncio.Task[None]) -> None:
     if not await state.admission.wait_idle(state.settings.drain_seconds):
         log.warning("shutting down with requests in flight", extra={"fields": {"count": state.admission.in_flight}})
     await state.engine.close()
+    if state.traces is not None:
+        await asyncio.to_thread(state.traces.close)
     state.close()

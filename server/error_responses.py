@@ -8,6 +8,7 @@ import logging
 import traceback
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -92,7 +93,16 @@ def install(app: FastAPI) -> None:
         log_failure(error, record=record)
         return error_response(error, record=record)
 
+    async def refuse(request: Request, error: Exception) -> Response:
+        # The framework's own words quote the value; only query parameters get there, bodies are read elsewhere.
+        assert isinstance(error, RequestValidationError)
+        name = error.errors()[0]["loc"][-1]
+        return await answer(
+            request, InvalidField("the parameter is out of range or of the wrong type", param=str(name))
+        )
+
     app.add_exception_handler(MedMoEError, answer)
+    app.add_exception_handler(RequestValidationError, refuse)
     app.add_exception_handler(HTTPException, answer)
 
 

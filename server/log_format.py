@@ -30,7 +30,11 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send every logger of this process to standard error, one JSON object a line."""
+    """Send every logger of this process to standard error, one JSON object a line.
+
+    uvicorn stays at info: more from it would be about what was sent.
+    """
+    foreign = max(logging.INFO, logging.getLevelNamesMapping()[level.upper()])
     logging.config.dictConfig(
         {
             "version": 1,
@@ -38,6 +42,6 @@ def configure(level: str) -> None:
             "formatters": {"json": {"()": JsonFormatter}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
             "root": {"level": "WARNING", "handlers": ["stderr"]},
-            "loggers": {"medmoe": {"level": level.upper()}, "uvicorn": {"level": level.upper(), "handlers": []}},
+            "loggers": {"medmoe": {"level": level.upper()}, "uvicorn": {"level": foreign, "handlers": []}},
         }
     )

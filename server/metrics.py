@@ -7,10 +7,11 @@ from their owners at scrape time instead of being kept twice.
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from medmoe.server.request_record import RequestRecord
+from medmoe.server.router_schemas import RoutingDrift
 
 # An answer takes from tens of milliseconds (GPU, short) to most of a minute (CPU, long); doubling steps keep every
 # decade equally sharp. Stages reach down to a millisecond.
@@ -36,6 +37,30 @@ class _ExpertTokensCollector(Collector):
         yield family
 
 
+class _DriftCollector(Collector):
+    def __init__(self, read: Callable[[], RoutingDrift | None]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        drift = self._read()
+        if drift is None:
+            return
+        divergence = GaugeMetricFamily(
+            "medmoe_routing_drift",
+            "Jensen-Shannon divergence (bits) of the last hour's routing from the checkpoint's reference",
+            labels=["layer"],
+        )
+        tokens = GaugeMetricFamily(
+            "medmoe_routing_drift_tokens", "Prompt tokens behind medmoe_routing_drift", labels=["layer"]
+        )
+        for layer in drift.layers:
+            tokens.add_metric([str(layer.layer)], layer.tokens)
+            if layer.divergence is not None:
+                divergence.add_metric([str(layer.layer)], layer.divergence)
+        yield divergence
+        yield tokens
+
+
 class Metrics:
     """The series of one app."""
 
@@ -45,6 +70,7 @@ class Metrics:
         ready: Callable[[], bool],
         in_flight: Callable[[], int],
         expert_tokens: Callable[[], Iterable[ExpertTokens]],
+        drift: Callable[[], RoutingDrift | None],
     ) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
@@ -77,6 +103,7 @@ class Metrics:
             lambda: float(ready())
         )
         self.registry.register(_ExpertTokensCollector(expert_tokens))
+        self.registry.register(_DriftCollector(drift))
 
     def record(self, record: RequestRecord) -> None:
         """Count a finished request."""

@@ -11,10 +11,11 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     # A page of somebody else's must neither frame the documentation nor read an answer.
-    "Content-Security-Policy": "frame-ancestors 'none'",
     "X-Frame-Options": "DENY",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_POLICY = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+"""For answers, which load nothing. A page brings its own."""
 
 
 class ResponseHeaders:
@@ -26,7 +27,9 @@ class ResponseHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault(*_POLICY)
             await send(message)
 
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)

@@ -1,36 +1,76 @@
-"""Which experts the tokens of this service have gone to, by layer, by kind of token, by route.
+"""Which experts the tokens of this service have gone to, by layer, by kind of token, by route, by stated modality.
 
 Apart from metrics because it answers questions that counters cannot (shares, entropy, dead experts) and because one
 request's own counts are part of its answer. Only real MoE layers are read: the engine reports dense ones as zeros.
 """
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import numpy as np
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.server.schemas import ExpertLoad, LayerLoad, LayerRouting, RouterStatsResponse, Routing
+from medmoe.model.routing_reference import RoutingReference
+from medmoe.server.count_ring import LONGEST_SECONDS, CountRing, Counts
+from medmoe.server.errors import InvalidField
+from medmoe.server.router_schemas import ExpertLoad, LayerLoad, RouterStatsResponse, RoutingDrift
+from medmoe.server.routing_drift import routing_drift
+from medmoe.server.schemas import LayerRouting, Routing
 
 Kind = Literal["image", "question", "answer"]
 KINDS: tuple[Kind, ...] = ("image", "question", "answer")
+
+UNSTATED = "unstated"
+"""Where requests are counted that do not say of what modality their picture is."""
+_COMMON_MODALITIES = (
+    "CT",
+    "MRI",
+    "X-ray",
+    "mammography",
+    "ultrasound",
+    "PET",
+    "pathology",
+    "microscopy",
+    "dermoscopy",
+    "endoscopy",
+    "fundus photography",
+    "OCT",
+    "other",
+)
 
 
 class RouterStats:
     """Counts of shape [kind, MoE layer, expert]; K, L, E in the names below. Lives on the event loop's thread."""
 
-    def __init__(self, config: MedMoEConfig) -> None:
+    def __init__(self, config: MedMoEConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds and never goes back."""
+        self.reference: RoutingReference | None = None
+        """The checkpoint's own; set when the weights that it must belong to are known."""
         self._config = config
         self._layers = config.text_config.moe_layers
         self._experts = config.text_config.num_experts
+        # The checkpoint's spelling wins.
+        self._modalities = {name.casefold(): name for name in (*_COMMON_MODALITIES, *config.expert_domains)}
+        self._clock = clock
         self.reset()
 
     def reset(self) -> None:
         """Forget everything and start counting now."""
         self._since = datetime.now(tz=UTC)
-        self._requests = 0
-        self._by_route: dict[str, np.ndarray] = {}
+        self._lifetime = Counts()
+        self._recent = CountRing(clock=self._clock)
+
+    def modality(self, stated: str | None) -> str:
+        """What a request's `modality` is counted as. Raises InvalidField when it is none of the known ones."""
+        if stated is None:
+            return UNSTATED
+        name = self._modalities.get(stated.strip().casefold())
+        if name is None:
+            # Only names that are known beforehand become labels: a free text may be a patient's name.
+            raise InvalidField(f"modality is one of {', '.join(self._modalities.values())}", param="modality")
+        return name
 
     def count(
         self, routed_experts: np.ndarray, *, prompt_ids: tuple[int, ...], prompt_tokens: int, first_row: int = 0
@@ -51,10 +91,11 @@ class RouterStats:
             np.add.at(counts_KLE[:, index, :], (rows_TK, chosen_TK), 1)
         return counts_KLE
 
-    def add(self, counts_KLE: np.ndarray, *, route: str) -> None:
-        """Add one request's counts to the total."""
-        self._requests += 1
-        self._by_route[route] = self._by_route.get(route, 0) + counts_KLE
+    def add(self, counts_KLE: np.ndarray, *, route: str, modality: str | None = None) -> None:
+        """Add one request's counts to the total; `modality` as the request states it."""
+        key = route, self.modality(modality)
+        self._lifetime.add(key, counts_KLE)
+        self._recent.add(key, counts_KLE)
 
     def request_report(self, counts_KLE: np.ndarray) -> Routing:
         """One request's counts as part of its answer."""
@@ -67,30 +108,51 @@ class RouterStats:
         )
         return Routing(expert_domains=self._config.expert_domains, layers=layers)
 
-    def report(self) -> RouterStatsResponse:
-        """Everything counted since `reset`."""
-        total_KLE = self._total()
+    def report(self, *, window: int | None = None) -> RouterStatsResponse:
+        """Everything counted since `reset`, or in the last `window` seconds (at most an hour)."""
+        counts = self._lifetime if window is None else self._recent.last(window)
+        by_route, by_modality = self._summed(counts, part=0), self._summed(counts, part=1)
+        total_KLE = sum(by_route.values(), start=self._nothing())
+        since = self._since
+        if window is not None:
+            since = max(since, datetime.now(tz=UTC) - timedelta(seconds=window))
         return RouterStatsResponse(
             model=self._config.name,
-            since=self._since.isoformat(timespec="seconds"),
-            requests=self._requests,
+            since=since.isoformat(timespec="seconds"),
+            window_seconds=window,
+            requests=counts.requests,
             expert_domains=self._config.expert_domains,
             overall=self._loads(total_KLE.sum(axis=0)),
             by_kind={kind: self._loads(total_KLE[row]) for row, kind in enumerate(KINDS)},
-            by_route={route: self._loads(counts.sum(axis=0)) for route, counts in self._by_route.items()},
+            by_route={route: self._loads(counts.sum(axis=0)) for route, counts in by_route.items()},
+            by_modality={name: self._loads(counts.sum(axis=0)) for name, counts in by_modality.items()},
+            drift=self._drift(by_modality),
         )
+
+    def recent_drift(self) -> RoutingDrift | None:
+        """Of the last hour, for the metrics; None without a reference."""
+        return self._drift(self._summed(self._recent.last(LONGEST_SECONDS), part=1))
 
     def tokens(self) -> Iterator[tuple[int, int, str, int]]:
         """Every count as (layer, expert, kind, tokens), for the metrics."""
-        total_KLE = self._total()
+        total_KLE = sum(self._lifetime.by_key.values(), start=self._nothing())
         for row, kind in enumerate(KINDS):
             for index, layer in enumerate(self._layers):
                 for expert in range(self._experts):
                     yield layer, expert, kind, int(total_KLE[row, index, expert])
 
-    def _total(self) -> np.ndarray:
-        empty = np.zeros((len(KINDS), len(self._layers), self._experts), dtype=np.int64)
-        return sum(self._by_route.values(), start=empty)
+    def _drift(self, by_modality_KLE: dict[str, np.ndarray]) -> RoutingDrift | None:
+        return routing_drift(self.reference, by_modality_KLE, kinds=KINDS) if self.reference is not None else None
+
+    def _summed(self, counts: Counts, *, part: Literal[0, 1]) -> dict[str, np.ndarray]:
+        """By one part of the key."""
+        found: dict[str, np.ndarray] = {}
+        for key, counts_KLE in counts.by_key.items():
+            found[key[part]] = found.get(key[part], self._nothing()) + counts_KLE
+        return found
+
+    def _nothing(self) -> np.ndarray:
+        return np.zeros((len(KINDS), len(self._layers), self._experts), dtype=np.int64)
 
     def _loads(self, counts_LE: np.ndarray) -> tuple[LayerLoad, ...]:
         return tuple(self._load(layer, counts_LE[index]) for index, layer in enumerate(self._layers))

@@ -14,6 +14,7 @@ MAX_LABELS = 128
 """No deployment can allow more: the engine returns the log-probabilities of at most so many tokens at once."""
 
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Modality = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 ImageText = Annotated[
     str, Field(description="The picture as base64 or as a base64 data URL: PNG, JPEG, WebP, TIFF, BMP.")
 ]
@@ -38,6 +39,9 @@ class VQAFields(_Wire):
     """Give up after this long, queue included; the service has its own limit."""
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     """Mark the answer as abstained when its confidence is lower; absent: the deployment's threshold, 0: never."""
+    modality: Modality | None = None
+    """What kind of picture this is, for the router statistics only: it never reaches the model. One of the checkpoint's
+    `expert_domains` or a common name (CT, MRI, X-ray, ultrasound, ...); a refusal names them all."""
 
 
 class VQARequest(VQAFields):
@@ -65,6 +69,8 @@ class ClassifyFields(_Wire):
     timeout_ms: int | None = Field(default=None, ge=1)
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     """Mark the answer as abstained when its best probability is lower; absent: the deployment's threshold, 0: never."""
+    modality: Modality | None = None
+    """For the router statistics only, as in `/v1/vqa`."""
 
     @field_validator("labels")
     @classmethod
@@ -159,37 +165,6 @@ class VQAResponse(_Wire):
     timings: Timings
     provenance: SampledProvenance
     routing: Routing | None = None
-
-
-class ExpertLoad(_Wire):
-    expert: int
-    domain: str | None
-    tokens: int
-    load_share: float
-
-
-class LayerLoad(_Wire):
-    """How one MoE layer spread its tokens; entropy and cv are null before the first token."""
-
-    layer: int
-    tokens: int
-    entropy: float | None
-    """0: one expert takes all; 1: perfectly even."""
-    cv: float | None
-    """Standard deviation of the experts' tokens over their mean."""
-    dead_experts: tuple[int, ...]
-    experts: tuple[ExpertLoad, ...]
-
-
-class RouterStatsResponse(_Wire):
-    model: str
-    since: str
-    """Start of counting, ISO 8601, UTC."""
-    requests: int
-    expert_domains: tuple[str, ...]
-    overall: tuple[LayerLoad, ...]
-    by_kind: dict[str, tuple[LayerLoad, ...]]
-    by_route: dict[str, tuple[LayerLoad, ...]]
 
 
 class ModelInfo(_Wire):

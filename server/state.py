@@ -16,6 +16,7 @@ from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE,
 from medmoe.model.file_digest import file_sha256
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
+from medmoe.model.routing_reference import RoutingReference
 from medmoe.server.admission import Admission, Deadline
 from medmoe.server.classifier import Classifier
 from medmoe.server.engine.base import Engine
@@ -27,6 +28,7 @@ from medmoe.server.router_stats import RouterStats
 from medmoe.server.schemas import Provenance
 from medmoe.server.settings import Settings
 from medmoe.server.tenants import Tenants, read_key_file
+from medmoe.server.trace_export import TraceExport
 
 
 class State:
@@ -56,7 +58,9 @@ class State:
             ready=lambda: self.readiness.phase is Phase.READY,
             in_flight=lambda: self.admission.in_flight,
             expert_tokens=self.router_stats.tokens,
+            drift=self.router_stats.recent_drift,
         )
+        self.traces = TraceExport(str(settings.otlp_endpoint)) if settings.otlp_endpoint else None
         self.weights_sha256: str | None = None
         self.adapter_sha256: str | None = None
         self.calibration: Calibration | None = None
@@ -101,9 +105,10 @@ class State:
         )
 
     async def hash_weights(self) -> None:
-        """Fill `weights_sha256`, `adapter_sha256` and `calibration`; seconds for gigabytes, hence off the event loop.
+        """Fill the hashes and what is bound to them; seconds for gigabytes, hence off the event loop.
 
-        Raises ConfigError when calibration.json is malformed, CheckpointError when it was fitted to other weights.
+        Raises ConfigError when calibration.json or routing_reference.json is malformed, CheckpointError when it belongs
+        to other weights.
         """
         directory = self.settings.model
         self.weights_sha256 = await asyncio.to_thread(_sha256, directory / WEIGHTS_FILE)
@@ -112,10 +117,23 @@ class State:
             self.calibration = Calibration.from_directory(
                 directory, weights_sha256=self.weights_sha256, adapter_sha256=self.adapter_sha256
             )
+            self.router_stats.reference = RoutingReference.from_directory(
+                directory,
+                weights_sha256=self.weights_sha256,
+                adapter_sha256=self.adapter_sha256,
+                moe_layers=self.config.text_config.moe_layers,
+                num_experts=self.config.text_config.num_experts,
+            )
 
     def hashes(self) -> dict[str, str | None]:
         """What is served, for the log."""
         return {"weights_sha256": self.weights_sha256, "adapter_sha256": self.adapter_sha256}
+
+    def publish(self, record: RequestRecord) -> None:
+        """What a finished request becomes besides its log line."""
+        self.metrics.record(record)
+        if self.traces is not None:
+            self.traces.export(record)
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)

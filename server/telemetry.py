@@ -8,19 +8,18 @@ import logging
 import re
 import secrets
 from collections.abc import Callable
-from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medmoe.server.error_responses import error_response, log_failure
 from medmoe.server.request_record import RequestRecord
+from medmoe.server.trace_context import REQUEST_HEADER, RESPONSE_HEADER, TraceContext
 
 log = logging.getLogger("medmoe.request")
 
 REQUEST_ID_HEADER = "X-Request-Id"
 _SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_PROBES = ("/health/", "/metrics")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_GONE = 499
 """Status of a request whose client left before an answer began; nginx's number, never sent."""
@@ -29,18 +28,23 @@ CLIENT_GONE = 499
 class Telemetry:
     """Gives each request its id and record, and publishes the record when the request is over."""
 
-    def __init__(self, app: ASGIApp, *, on_finish: Callable[[RequestRecord], None]) -> None:
+    def __init__(self, app: ASGIApp, *, on_finish: Callable[[RequestRecord], None], sample: bool = False) -> None:
+        """`sample`: record the traces that begin here, not only those whose caller asks for it."""
         self.app = app
         self.on_finish = on_finish
+        self.sample = sample
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        inbound = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        sent = Headers(scope=scope)
+        inbound = sent.get(REQUEST_ID_HEADER, "")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         record = RequestRecord(
-            request_id=inbound if _SAFE_ID.fullmatch(inbound) else secrets.token_hex(16), method=method
+            request_id=inbound if _SAFE_ID.fullmatch(inbound) else secrets.token_hex(16),
+            method=method,
+            trace=TraceContext.of_request(sent.getlist(REQUEST_HEADER), sample=self.sample),
         )
         record.attach(scope)
 
@@ -50,6 +54,8 @@ class Telemetry:
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID_HEADER] = record.request_id
                 headers["Server-Timing"] = record.server_timing()
+                if record.trace is not None:
+                    headers[RESPONSE_HEADER] = record.trace.response_header()
             await send(message)
 
         try:
@@ -73,6 +79,7 @@ class Telemetry:
 def _log_finished(record: RequestRecord) -> None:
     details = {
         "request_id": record.request_id,
+        "trace_id": record.trace.trace_id if record.trace else None,
         "method": record.method,
         "route": record.route,
         "tenant": record.tenant.log_id if record.tenant else None,
@@ -80,7 +87,6 @@ def _log_finished(record: RequestRecord) -> None:
         "error": record.error_code,
         "duration_seconds": round(record.duration, 6),
         "stages_seconds": {stage: round(seconds, 6) for stage, seconds in record.stages.items()},
+        "tokens": record.tokens,
     }
-    # Probes and scrapes come every few seconds for ever; a good one is not news.
-    quiet = record.route.startswith(_PROBES) and record.status == HTTPStatus.OK
-    log.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"fields": details})
+    log.log(logging.DEBUG if record.is_quiet_probe else logging.INFO, "request", extra={"fields": details})

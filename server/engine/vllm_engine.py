@@ -201,6 +201,10 @@ def engine_arguments(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) 
         "limit_mm_per_prompt": {"image": 1},
         # Normalising again costs a millisecond; the cache costs gigabytes, and drifts when a request is aborted.
         "mm_processor_cache_gb": 0,
+        # What a client must never reach, also where a later vLLM should turn it on by itself.
+        "mm_processor_cache_type": "lru",
+        "enable_prompt_embeds": False,
+        "enable_mm_embeds": False,
         "trust_remote_code": False,
     }
 

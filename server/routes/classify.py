@@ -53,6 +53,7 @@ async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | Mult
     async with state.deadline(None).guard():
         received = await receive(request, ClassifyFields, as_json=ClassifyRequest)
     fields = received.fields
+    state.router_stats.modality(fields.modality)
     deadline = state.deadline(fields.timeout_ms)
     questions = label_questions(state, fields)
     request_id = f"{ROUTE}-{uuid.uuid4().hex}"
@@ -70,7 +71,8 @@ async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | Mult
                     cache_salt=record.cache_salt,
                     request_id=request_id,
                 )
-    routing = _count_routing(state, scored)
+    _count_tokens(record, scored)
+    routing = _count_routing(state, scored, modality=fields.modality)
     common = {
         "id": request_id,
         "model": state.config.name,
@@ -184,7 +186,17 @@ def _note(fit: LabelCalibration) -> CalibrationNote:
     )
 
 
-def _count_routing(state: State, scored: Sequence[Scored]) -> Routing | None:
+def _count_tokens(record: RequestRecord, scored: Sequence[Scored]) -> None:
+    """Each prompt once: what its trie's later steps read again, they read from the cache."""
+    roots = [one.steps[0][1] for one in scored]
+    record.count_tokens(
+        prompt=sum(root.num_prompt_tokens for root in roots),
+        completion=0,
+        cached=sum(root.num_cached_tokens for root in roots),
+    )
+
+
+def _count_routing(state: State, scored: Sequence[Scored], *, modality: str | None) -> Routing | None:
     """Count each token once, although each step of a trie carried its whole prompt again, and each prompt the image."""
     counts = []
     seen: dict[int, Any] = {}
@@ -202,7 +214,7 @@ def _count_routing(state: State, scored: Sequence[Scored]) -> Routing | None:
                 )
             )
     total: np.ndarray = np.sum(counts, axis=0)
-    state.router_stats.add(total, route=ROUTE)
+    state.router_stats.add(total, route=ROUTE, modality=modality)
     return state.router_stats.request_report(total)
 
 

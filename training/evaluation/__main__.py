@@ -15,6 +15,8 @@ import typer
 
 from medmoe.model.calibration import CALIBRATION_FILE, Calibration
 from medmoe.model.errors import CheckpointError, MedMoEError
+from medmoe.model.routing_reference import ROUTING_REFERENCE_FILE
+from medmoe.training.atomic_file import write_atomically
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.evaluator import evaluate_predictor
 from medmoe.training.evaluation.markdown import markdown
@@ -24,6 +26,7 @@ from medmoe.training.evaluation.predictors import LocalPredictor
 from medmoe.training.evaluation.progress import with_progress
 from medmoe.training.evaluation.provenance import checkpoint_identity, provenance
 from medmoe.training.evaluation.results import read_losses, write_results
+from medmoe.training.evaluation.routing_reference import routing_reference as reference_of
 from medmoe.training.evaluation.scores import Scorer
 from medmoe.training.evaluation.server_predictor import connected
 from medmoe.training.evaluation.trained_images import trained_images
@@ -67,6 +70,13 @@ def evaluate(
     calibrated: Annotated[
         bool, typer.Option("--calibrated", help="Score probabilities through calibration.json; else both are told.")
     ] = False,
+    routing_reference: Annotated[
+        bool,
+        typer.Option(
+            "--routing-reference",
+            help="Write routing_reference.json into CHECKPOINT: a service measures drift from it.",
+        ),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Folder for report.json (every sample too), report.md and pictures.")
     ] = None,
@@ -94,6 +104,8 @@ def evaluate(
         raise typer.BadParameter("give either CHECKPOINT or --url")
     if calibrated and checkpoint is None:
         raise typer.BadParameter("--calibrated reads a checkpoint's calibration.json; a service applies its own")
+    if routing_reference and checkpoint is None:
+        raise typer.BadParameter("--routing-reference is written into CHECKPOINT; a service's directory is not known")
     if output is not None and not can_draw():
         typer.echo(MISSING, err=True)
     try:
@@ -130,10 +142,21 @@ def evaluate(
         facts = provenance(answered_by=answering.identity, data=read, settings=settings)
         if output is not None:
             write_results(report, output, provenance=facts, training_report=training_report)
+        if routing_reference and checkpoint is not None:
+            found = reference_of(
+                report.routing,
+                datasets=dataset,
+                split=split.value,
+                weights_sha256=answering.identity["weights_sha256"],
+                adapter_sha256=answering.identity["adapter_sha256"],
+            )
+            write_atomically(checkpoint / ROUTING_REFERENCE_FILE, found.to_json())
     except MedMoEError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     typer.echo(markdown(report))
+    if routing_reference and checkpoint is not None:
+        typer.echo(f"wrote {checkpoint / ROUTING_REFERENCE_FILE}")
     typer.echo(
         f"{sum(section.in_train for section in report.sections)} of {len(read.samples)} samples share an image with "
         "train."

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from medmoe.training.data.sample import Sample
 
@@ -15,17 +15,26 @@ class PromptRouting:
     """Name of each expert; empty where the checkpoint knows none."""
     layers: Mapping[int, tuple[int, ...]]
     """For each MoE layer: tokens by expert."""
+    image: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """The image's tokens alone; empty where nobody told them apart."""
 
 
 def joined(one: PromptRouting | None, other: PromptRouting | None) -> PromptRouting | None:
     """The routing of two parts of a prompt as that of the whole; None of a dense model."""
     if one is None or other is None:
         return None
-    layers = {
-        layer: tuple(left + right for left, right in zip(counts, other.layers[layer], strict=True))
-        for layer, counts in one.layers.items()
+    return PromptRouting(
+        expert_domains=one.expert_domains,
+        layers=_summed(one.layers, other.layers),
+        image=_summed(one.image, other.image),
+    )
+
+
+def _summed(one: Mapping[int, tuple[int, ...]], other: Mapping[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    return {
+        layer: tuple(left + right for left, right in zip(counts, other[layer], strict=True))
+        for layer, counts in one.items()
     }
-    return PromptRouting(expert_domains=one.expert_domains, layers=layers)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

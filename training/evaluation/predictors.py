@@ -153,14 +153,14 @@ class LocalPredictor:
         features = torch.stack([self._features(image) for image, _ in different]).to(self._device)
         cache = DynamicCache(config=self._model.language_model.config)
         ids, before = self._padded([start for _, start in different])
-        with self._watch.prompts(before) as of_images:
+        with self._watch.prompts(before, image=ids == image_token) as of_images:
             self._forward(self._model.embed(ids, self._model.projector(features)), before, cache)
         places = [different.index(start) for start in starts]
         rows = torch.tensor(places, device=self._device)
         cache.batch_select_indices(rows)
         ids, after = self._padded([ids[end:] for ids, end in zip(prompts, borders, strict=True)])
         mask = torch.cat([before[rows], after], dim=1)
-        with self._watch.prompts(after) as of_questions:
+        with self._watch.prompts(after, image=torch.zeros_like(after)) as of_questions:
             hidden = self._forward(self._model.language_model.get_input_embeddings()(ids), mask, cache)
         routing = [joined(of_images[place], rest) for place, rest in zip(places, of_questions, strict=True)]
         return _Read(mask=mask, cache=cache, next_log_p=self._log_p(hidden[:, -1]), routing=routing)

@@ -25,14 +25,17 @@ class RoutingWatch:
         self._experts = model.config.text_config.num_experts
 
     @contextmanager
-    def prompts(self, mask: torch.Tensor) -> Iterator[list[PromptRouting | None]]:
+    def prompts(self, mask: torch.Tensor, *, image: torch.Tensor) -> Iterator[list[PromptRouting | None]]:
         """Around a batch's first forward; the list has one entry for each row of `mask` [B, L] when it is left.
+
+        `image` [B, L] says which of the tokens are the picture's.
 
         Only the first call of each router counts: what follows are the answers' tokens. Padding counts nowhere.
         """
         found: dict[int, torch.Tensor] = {}
+        masks = torch.stack([mask, mask * image])
         hooks = [
-            router.register_forward_hook(partial(self._count, found=found, layer=layer, mask=mask))
+            router.register_forward_hook(partial(self._count, found=found, layer=layer, masks=masks))
             for layer, router in self._routers.items()
         ]
         rows: list[PromptRouting | None] = []
@@ -43,8 +46,10 @@ class RoutingWatch:
                 hook.remove()
         counts = {layer: table.tolist() for layer, table in sorted(found.items())}
         for row in range(len(mask)):
-            layers = {layer: tuple(table[row]) for layer, table in counts.items()}
-            rows.append(PromptRouting(expert_domains=self._domains, layers=layers) if layers else None)
+            layers, of_image = (
+                {layer: tuple(table[which][row]) for layer, table in counts.items()} for which in range(len(masks))
+            )
+            rows.append(PromptRouting(expert_domains=self._domains, layers=layers, image=of_image) if layers else None)
 
     def _count(
         self,
@@ -54,8 +59,9 @@ class RoutingWatch:
         *,
         found: dict[int, torch.Tensor],
         layer: int,
-        mask: torch.Tensor,
+        masks: torch.Tensor,
     ) -> None:
+        """Tokens by expert under each of `masks` [M, B, L]: M, B, E."""
         if layer not in found:
-            chosen = F.one_hot(output[1], self._experts).sum(dim=1).view(*mask.shape, self._experts)
-            found[layer] = (chosen * mask[..., None]).sum(dim=1)
+            chosen = F.one_hot(output[1], self._experts).sum(dim=1).view(*masks.shape[1:], self._experts)
+            found[layer] = (chosen * masks[..., None]).sum(dim=2)

@@ -1,13 +1,14 @@
-"""Which modality's prompts went to which experts, over a whole evaluation."""
+"""Which modality's prompts, and which kind of token, went to which experts, over a whole evaluation."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.prediction import Prediction
 
-_UNKNOWN = "unknown"
+UNKNOWN = "unknown"
+_Totals = defaultdict[str, defaultdict[int, Counter[int]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +19,10 @@ class RoutingTable:
     """Name of each expert; empty where the checkpoint knows none."""
     tokens: dict[str, dict[int, tuple[int, ...]]]
     """By modality: for each MoE layer the tokens by expert."""
+    by_kind: dict[str, dict[int, tuple[int, ...]]] = field(default_factory=dict)
+    """By kind of token, image and question (every other prompt token), likewise."""
+    samples: int = 0
+    """Whose routing is known."""
 
     @property
     def num_experts(self) -> int:
@@ -25,20 +30,34 @@ class RoutingTable:
 
 
 def routing_table(samples: Sequence[Sample], *, predictions: Mapping[str, Prediction]) -> RoutingTable:
-    """Sums the predictions' routing by their samples' modality."""
-    totals: defaultdict[str, defaultdict[int, Counter[int]]] = defaultdict(lambda: defaultdict(Counter))
+    """Sums the predictions' routing by their samples' modality, and by kind of token."""
+    modalities: _Totals = defaultdict(lambda: defaultdict(Counter))
+    kinds: _Totals = defaultdict(lambda: defaultdict(Counter))
     domains: tuple[str, ...] = ()
-    experts = 0
+    experts = counted = 0
     for sample in samples:
         found = predictions[sample.id].routing
         if found is None:
             continue
+        counted += 1
         domains = found.expert_domains
         for layer, counts in found.layers.items():
-            totals[sample.modality or _UNKNOWN][layer].update(dict(enumerate(counts)))
+            modalities[sample.modality or UNKNOWN][layer].update(dict(enumerate(counts)))
             experts = max(experts, len(counts))
-    tokens = {
-        modality: {layer: tuple(sums[expert] for expert in range(experts)) for layer, sums in sorted(layers.items())}
-        for modality, layers in sorted(totals.items())
+        for layer, image in found.image.items():
+            rest = [all_ - of_image for all_, of_image in zip(found.layers[layer], image, strict=True)]
+            kinds["image"][layer].update(dict(enumerate(image)))
+            kinds["question"][layer].update(dict(enumerate(rest)))
+    return RoutingTable(
+        expert_domains=domains,
+        tokens=_counts(modalities, experts=experts),
+        by_kind=_counts(kinds, experts=experts),
+        samples=counted,
+    )
+
+
+def _counts(totals: _Totals, *, experts: int) -> dict[str, dict[int, tuple[int, ...]]]:
+    return {
+        name: {layer: tuple(sums[expert] for expert in range(experts)) for layer, sums in sorted(layers.items())}
+        for name, layers in sorted(totals.items())
     }
-    return RoutingTable(expert_domains=domains, tokens=tokens)

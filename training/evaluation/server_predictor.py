@@ -187,7 +187,8 @@ def _routing(found: dict[str, Any] | None) -> PromptRouting | None:
         int(row["layer"]): tuple(a + b for a, b in zip(row["image"], row["question"], strict=True))
         for row in found["layers"]
     }
-    return PromptRouting(expert_domains=tuple(found["expert_domains"]), layers=layers) if layers else None
+    image = {int(row["layer"]): tuple(row["image"]) for row in found["layers"]}
+    return PromptRouting(expert_domains=tuple(found["expert_domains"]), layers=layers, image=image) if layers else None
 
 
 def _object(response: httpx.Response, *, sample: Sample) -> dict[str, Any]:

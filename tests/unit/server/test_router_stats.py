@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from medmoe.server.errors import InvalidField
 from medmoe.server.router_stats import RouterStats
 from tests.tiny import tiny_config
 
@@ -64,6 +65,36 @@ def test_routes_are_kept_apart_and_summed(stats: RouterStats) -> None:
     assert (report.by_route["vqa"][0].tokens, report.by_route["classify"][0].tokens) == (16, 8)
     assert report.overall[0].tokens == 24
     assert sum(tokens for *_, tokens in stats.tokens()) == 48
+
+
+def test_modalities_are_kept_apart_under_the_checkpoints_spelling(stats: RouterStats) -> None:
+    counts = stats.count(routed(), prompt_ids=PROMPT, prompt_tokens=7)
+    for modality in ("CT", " ct", "x-ray", "ultrasound", None):
+        stats.add(counts, route="vqa", modality=modality)
+    found = {name: layers[0].tokens for name, layers in stats.report().by_modality.items()}
+    assert found == {"CT": 16, "X-ray": 8, "ultrasound": 8, "unstated": 8}
+
+
+def test_a_modality_that_nobody_knows_is_refused_by_naming_those_that_are(stats: RouterStats) -> None:
+    with pytest.raises(InvalidField, match="CT, MRI, X-ray") as refused:
+        stats.modality("JANE DOE")
+    assert refused.value.param == "modality"
+    assert "JANE" not in str(refused.value)
+
+
+def test_a_window_forgets_and_the_total_does_not() -> None:
+    now = 0.0
+    stats = RouterStats(tiny_config(), clock=lambda: now)
+    counts = stats.count(routed(), prompt_ids=PROMPT, prompt_tokens=7)
+    stats.add(counts, route="vqa")
+    now = 400.0
+    stats.add(counts, route="classify")
+    recent, total = stats.report(window=300), stats.report()
+    assert (recent.requests, recent.window_seconds, set(recent.by_route)) == (1, 300, {"classify"})
+    assert (total.requests, total.window_seconds, set(total.by_route)) == (2, None, {"vqa", "classify"})
+    assert recent.overall == recent.by_route["classify"] == recent.by_modality["unstated"]
+    stats.reset()
+    assert stats.report(window=300).requests == 0
 
 
 def test_nothing_counted_is_not_called_uneven(stats: RouterStats) -> None:

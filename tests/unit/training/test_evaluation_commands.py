@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from medmoe.model.calibration import Calibration
+from medmoe.model.routing_reference import RoutingReference
 from medmoe.training.data.errors import DataError
 from medmoe.training.evaluation import plots, server_predictor
 from medmoe.training.evaluation.__main__ import app
@@ -183,6 +184,34 @@ def test_calibrating_writes_the_file_that_evaluating_uses(data: Path, tmp_path: 
     for raw, mapped in zip(*probabilities, strict=True):
         assert mapped == pytest.approx(written.classification.apply(raw))
         assert mapped != pytest.approx(raw)
+
+
+def test_the_routing_reference_is_what_the_service_will_read(data: Path, tmp_path: Path) -> None:
+    checkpoint = save_tiny_checkpoint(tmp_path / "tiny")
+    made = run(
+        checkpoint, "--data", data, "--dataset", "organs", "--dataset", "kinds", "--max-tokens", 3, "--blank-images",
+        "--routing-reference", "--output", tmp_path / "results",
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    assert "routing_reference.json" in made.output
+    digest = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    found = RoutingReference.from_directory(checkpoint, weights_sha256=digest, moe_layers=(0, 2), num_experts=4)
+    assert found is not None
+    counted = found.counted_on
+    assert (counted.datasets, counted.split, counted.samples) == (("organs", "kinds"), "test", 10)
+    tokens = json.loads((tmp_path / "results" / "report.json").read_text())["routing"]["tokens"]
+    for layer in found.layers:
+        # Four image tokens a sample; the blanked pictures of the baseline are nobody's traffic.
+        assert sum(layer.by_kind["image"]) == 40
+        assert {name: list(counts) for name, counts in layer.by_modality.items()} == {
+            name: layers[str(layer.layer)] for name, layers in tokens.items()
+        }
+
+
+def test_a_service_has_no_directory_for_a_routing_reference(data: Path) -> None:
+    found = run("--url", "http://service", "--routing-reference", "--data", data, "--dataset", "organs")
+    assert found.exit_code == 2
+    assert "--routing-reference is written into CHECKPOINT" in " ".join(found.output.split())
 
 
 def test_calibrating_on_too_little_says_so_and_writes_nothing(checkpoint: Path, data: Path) -> None:

@@ -149,6 +149,12 @@ def test_routing_counts_every_prompt_token_once_in_each_moe_layer(
         assert found.routing.expert_domains == model.config.expert_domains
         tokens = len(prompt.expand(prompt.question(question)))
         assert {layer: sum(counts) for layer, counts in found.routing.layers.items()} == {0: tokens, 2: tokens}
+        assert {layer: sum(counts) for layer, counts in found.routing.image.items()} == {0: 4, 2: 4}
+        assert all(
+            0 <= image <= all_
+            for layer, counts in found.routing.layers.items()
+            for image, all_ in zip(found.routing.image[layer], counts, strict=True)
+        )
 
 
 def test_labels_do_not_cost_a_pass_over_the_image_each(model: MedMoE, prompt: Prompt, pictures: list[Path]) -> None:

@@ -253,17 +253,23 @@ def test_what_the_question_alone_gives_away_is_a_baseline() -> None:
     assert "| d | question alone, image blanked baseline | 2 | 50.0" in markdown(report)
 
 
-def test_routing_is_summed_by_modality() -> None:
+def test_routing_is_summed_by_modality_and_by_kind_of_token() -> None:
     samples = [vqa("1", "yes", modality="CT"), vqa("2", "no", modality="CT"), vqa("3", "no")]
     predictions = {
         s.id: Prediction(
-            id=s.id, text="yes", routing=PromptRouting(expert_domains=("a", "b"), layers={0: (3, 1), 2: (0, 4)})
+            id=s.id,
+            text="yes",
+            routing=PromptRouting(
+                expert_domains=("a", "b"), layers={0: (3, 1), 2: (0, 4)}, image={0: (3, 0), 2: (0, 3)}
+            ),
         )
         for s in samples
     }
     table = build_report(samples, predictions=predictions, scorer=SCORER).routing
     assert table.expert_domains == ("a", "b")
     assert table.tokens == {"CT": {0: (6, 2), 2: (0, 8)}, "unknown": {0: (3, 1), 2: (0, 4)}}
+    assert table.by_kind == {"image": {0: (9, 0), 2: (0, 9)}, "question": {0: (0, 3), 2: (0, 3)}}
+    assert table.samples == 3
 
 
 def test_without_the_image_equal_questions_are_asked_once_and_answered_alike() -> None:

@@ -1,0 +1,101 @@
+"""routing_reference.json: where a checkpoint's tokens went on data that it was evaluated on. Torch-free.
+
+A service compares its own traffic with it. Apart from the counting (medmoe.training.evaluation), as calibration.json is
+apart from its fitting. A file belongs to exactly one set of weights: other routers send the same tokens elsewhere.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from medmoe.model.errors import CheckpointError
+from medmoe.model.strict_json import StrictFile, StrictSection
+
+ROUTING_REFERENCE_FILE = "routing_reference.json"
+
+Kind = Literal["image", "question"]
+"""The kinds of token that are compared. Answers are left out: they follow from where the prompt went."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Tokens = Annotated[int, Field(ge=0, le=2**53)]
+ExpertTokens = Annotated[tuple[Tokens, ...], Field(min_length=1, max_length=4096)]
+"""By expert index. Over their sum, the shares that are expected of a service."""
+
+
+class CountedOn(StrictSection):
+    """The samples whose prompts were counted."""
+
+    datasets: tuple[str, ...] = Field(min_length=1)
+    split: Literal["train", "val", "test"]
+    samples: int = Field(gt=0)
+
+
+class LayerReference(StrictSection):
+    """One MoE layer."""
+
+    layer: int = Field(ge=0)
+    by_kind: dict[Kind, ExpertTokens] = Field(min_length=1)
+    by_modality: dict[str, ExpertTokens] = Field(max_length=256)
+    """Of samples whose imaging modality is known: image and question tokens together."""
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """By expert, all kinds together."""
+        return tuple(sum(counts) for counts in zip(*self.by_kind.values(), strict=True))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len({len(counts) for counts in (*self.by_kind.values(), *self.by_modality.values())}) > 1:
+            raise ValueError("all counts must be of the same number of experts")
+        if sum(self.tokens) == 0:
+            raise ValueError("no token was counted")
+        if any(sum(counts) == 0 for counts in self.by_modality.values()):
+            raise ValueError("a modality without tokens expects nothing")
+        return self
+
+
+class RoutingReference(StrictFile):
+    """The whole file."""
+
+    FILE = ROUTING_REFERENCE_FILE
+    KIND = "a routing reference that this version reads"
+
+    format_version: Literal[1] = 1
+    weights_sha256: Sha256
+    """Of model.safetensors."""
+    adapter_sha256: Sha256 | None = None
+    """Of adapter_model.safetensors, where the checkpoint has one."""
+    counted_on: CountedOn
+    layers: tuple[LayerReference, ...] = Field(min_length=1)
+    """Every MoE layer, in order."""
+
+    @classmethod
+    def from_directory(
+        cls,
+        directory: Path,
+        *,
+        weights_sha256: str,
+        adapter_sha256: str | None = None,
+        moe_layers: Sequence[int],
+        num_experts: int,
+    ) -> "RoutingReference | None":
+        """The checkpoint's reference; None where it has none.
+
+        Raises ConfigError when the file is malformed, CheckpointError when it was counted with other weights or is of
+        other layers or experts than `config.json` has.
+        """
+        path = directory / ROUTING_REFERENCE_FILE
+        if not path.exists():
+            return None
+        found = cls.read(directory)
+        if (found.weights_sha256, found.adapter_sha256) != (weights_sha256, adapter_sha256):
+            raise CheckpointError(
+                f"{path} was counted with other weights; evaluate this checkpoint with --routing-reference or remove "
+                "the file"
+            )
+        if tuple(layer.layer for layer in found.layers) != tuple(moe_layers):
+            raise CheckpointError(f"{path} is not of this checkpoint's MoE layers, {', '.join(map(str, moe_layers))}")
+        if any(len(layer.tokens) != num_experts for layer in found.layers):
+            raise CheckpointError(f"{path} does not count {num_experts} experts in every layer")
+        return found

@@ -1,0 +1,37 @@
+"""The API's description, for whoever may use the API: with keys, for whoever has one.
+
+Apart from the framework's own pages, which know no authentication. The page takes its script from a public CDN, so its
+policy lets that script talk to this service and to nobody else: it sees the pictures that people try out.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import HTMLResponse, JSONResponse
+
+from medmoe.server.authentication import authenticated
+
+router = APIRouter(include_in_schema=False, dependencies=[Depends(authenticated)])
+
+_DOCUMENT = "/openapi.json"
+_CDN = "https://cdn.jsdelivr.net"
+_POLICY = (
+    f"default-src 'none'; script-src {_CDN} 'unsafe-inline'; style-src {_CDN} 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@router.get(_DOCUMENT)
+async def document(request: Request) -> JSONResponse:
+    """OpenAPI."""
+    described: dict[str, Any] = request.app.openapi()
+    return JSONResponse(described)
+
+
+@router.get("/docs")
+async def page(request: Request) -> HTMLResponse:
+    """Swagger UI over the same document."""
+    found = get_swagger_ui_html(openapi_url=_DOCUMENT, title=request.app.title, swagger_favicon_url="data:,")
+    found.headers["Content-Security-Policy"] = _POLICY
+    return found

@@ -1,0 +1,62 @@
+"""W3C Trace Context: which trace a request belongs to.
+
+Apart from trace_export, because the ids are worth having in logs and answers also where no spans are exported. Of what
+a client sent only hexadecimal ids are taken over; `tracestate` is not read, since nothing is called from here.
+"""
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+REQUEST_HEADER = "traceparent"
+RESPONSE_HEADER = "traceresponse"
+
+_PARENT = re.compile(
+    r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<parent>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
+)
+_SAMPLED = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TraceContext:
+    """Ids in lower-case hexadecimal, as the standard writes them."""
+
+    trace_id: str
+    span_id: str
+    """Of this request in this service."""
+    parent_id: str | None
+    """The caller's span; None where the trace begins here."""
+    sampled: bool
+    """Whether spans are recorded: as the caller decided, or as this service does for its own traces."""
+
+    @classmethod
+    def of_request(cls, headers: Sequence[str], *, sample: bool) -> Self:
+        """From the values of the request's traceparent headers; `sample` decides on traces that begin here.
+
+        Anything but one valid header begins a new trace, as the standard wants it.
+        """
+        span_id = secrets.token_hex(8)
+        parent = _parse(headers[0]) if len(headers) == 1 else None
+        if parent is None:
+            return cls(trace_id=secrets.token_hex(16), span_id=span_id, parent_id=None, sampled=sample)
+        return cls(
+            trace_id=parent["trace"],
+            span_id=span_id,
+            parent_id=parent["parent"],
+            sampled=bool(int(parent["flags"], 16) & _SAMPLED),
+        )
+
+    def response_header(self) -> str:
+        """The value of `traceresponse`."""
+        return f"00-{self.trace_id}-{self.span_id}-{int(self.sampled):02x}"
+
+
+def _parse(header: str) -> re.Match[str] | None:
+    match = _PARENT.match(header.strip(" \t"))
+    if match is None or match["version"] == "ff" or set(match["trace"]) == {"0"} or set(match["parent"]) == {"0"}:
+        return None
+    rest = match.string[match.end() :]
+    # A later version may say more, after another hyphen.
+    return match if not rest or (match["version"] != "00" and rest.startswith("-")) else None
