@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-
 from tests.api_fuzz import fuzz
 
 
