@@ -91,15 +91,17 @@ class TraceExport:
 
     def _parent(self, context: TraceContext) -> "Context":
         trace = self._api
-        if context.parent_id is None:
-            return trace.set_span_in_context(trace.INVALID_SPAN)
-        parent = trace.SpanContext(
-            trace_id=int(context.trace_id, 16),
-            span_id=int(context.parent_id, 16),
-            is_remote=True,
-            trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED),
-        )
-        return trace.set_span_in_context(trace.NonRecordingSpan(parent))
+        span = trace.INVALID_SPAN
+        if context.parent_id is not None:
+            parent = trace.SpanContext(
+                trace_id=int(context.trace_id, 16),
+                span_id=int(context.parent_id, 16),
+                is_remote=True,
+                trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED),
+            )
+            span = trace.NonRecordingSpan(parent)
+        found: Context = trace.set_span_in_context(span)
+        return found
 
 
 def _attributes(record: RequestRecord) -> "dict[str, AttributeValue]":

@@ -7,6 +7,7 @@ prints how many requests each operation got, and every way in which the service 
 
 import argparse
 import base64
+import json
 import sys
 import tempfile
 import time
@@ -56,6 +57,9 @@ def fuzz(directory: Path, *, examples: int, seed: int, say: Callable[[str], None
     headers = {"Authorization": f"Bearer {key}"}
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=_config(key, examples, seed), headers=headers)
     _wait(app)
+    streaming = {
+        path for path in schema.raw_schema["paths"] if '"stream"' in json.dumps(schema.raw_schema["paths"][path])
+    }
 
     @schema.hook("map_body")
     def meaningful(context: Any, body: Any) -> Any:
@@ -70,6 +74,8 @@ def fuzz(directory: Path, *, examples: int, seed: int, say: Callable[[str], None
             changed["image"] = _PICTURE
         if isinstance(modality, str) and len(modality) % 4:
             changed["modality"] = "CT"
+        if context.operation.path in streaming and len(str(body.get("question"))) % 3 == 1:
+            changed["stream"] = True
         return changed
 
     findings = Findings()
