@@ -29,8 +29,9 @@ class MortalEngine(FakeEngine):
     """Dies with its process: every generation then ends with EngineDeadError, one that waits for a token too."""
 
     def __init__(self, config: MedMoEConfig, prompt: Prompt, *, delay: float = 0.0, poison: str | None = None) -> None:
-        """A question with the word `poison` in it kills the process."""
-        super().__init__(config, prompt, delay=delay)
+        """`delay` seconds between tokens but in the first answer, the warm-up; `poison` in a question kills."""
+        super().__init__(config, prompt)
+        self._later_delay = delay
         self._poison = poison
         self._process: asyncio.subprocess.Process | None = None
         self._death: asyncio.Task[int] | None = None
@@ -89,8 +90,10 @@ class MortalEngine(FakeEngine):
                         coming.cancel()
                         await asyncio.gather(coming, return_exceptions=True)
                 if chunk is None:
-                    return
+                    break
                 yield chunk
+            if self._later_delay:
+                self.delay = self._later_delay
         finally:
             self.running -= 1
             if isinstance(chunks, AsyncGenerator):
