@@ -61,7 +61,7 @@ def create_app(
         app.include_router(module.router)
     error_responses.install(app)
     # Last added is outermost: headers, then the record, then the limit.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_at_once=settings.max_uploads)
     app.add_middleware(Telemetry, on_finish=state.metrics.record)
     app.add_middleware(ResponseHeaders)
     return app

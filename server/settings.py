@@ -74,6 +74,9 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     """Largest request body. Every request that is being read may hold this much memory; base64 adds a third."""
+    max_uploads: int = Field(default=256, ge=1)
+    """Bodies that are read at once; the next is refused with 429. Times `max_body_bytes` it bounds what slow senders
+    can fill before they count as requests."""
     max_image_pixels: int = Field(default=40_000_000, ge=2**16, le=89_000_000)
     """Largest square around a picture that is decoded, at 3 to 8 bytes a pixel; Pillow's limit is the ceiling."""
     min_image_side: int = Field(default=16, ge=1, le=256)
