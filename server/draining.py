@@ -7,6 +7,7 @@ elsewhere instead of meeting a closed door.
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any
@@ -19,6 +20,9 @@ log = logging.getLogger("medmoe.stop")
 
 _LAST_WORDS = 2.0
 """Seconds for sending the refusals to those who could not be answered, and for closing connections."""
+
+_DOORSTEP = 0.3
+"""Seconds in which a connection made last may bring its request."""
 
 
 async def drain(state: State) -> None:
@@ -44,6 +48,14 @@ class DrainingServer(uvicorn.Server):
         """See uvicorn.Server.main_loop."""
         self._loop = asyncio.get_running_loop()
         await super().main_loop()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn.Server.shutdown, which also closes connections that have only just been made."""
+        for server in self.servers:
+            server.close()
+        # Whoever came before the door was shut gets an answer: that it is shut.
+        await asyncio.sleep(_DOORSTEP)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called by the interpreter, between any two instructions of the event loop's thread."""
