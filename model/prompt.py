@@ -4,6 +4,7 @@ What comes before the image and what comes after it are encoded apart (as upstre
 special tokens switched off: a question that spells `<image>` is text, never an image.
 """
 
+import string
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import CheckpointError, PromptError
 
 TOKENIZER_FILE = "tokenizer.json"
+LETTERS = string.ascii_uppercase
+"""What options are called."""
+_PRESENCE = "Does the picture contain {label}?"
+"""In the words of the most frequent closed question of SLAKE."""
+_BY_LETTER = "Answer with the option's letter from the given choices directly."
+"""LLaVA's instruction for multiple-choice questions."""
 
 
 class Prompt:
@@ -99,6 +106,29 @@ class Prompt:
         """The question that offers `labels`, in sorted order: the same set always gives the same prompt."""
         offered = ", ".join(sorted(label.strip() for label in labels))
         return self.config.prompt.classification.replace("{labels}", offered)
+
+    def choice(self, labels: Sequence[str], *, question: str | None = None) -> str:
+        """The question whose options are `labels`, lettered in this order.
+
+        Without a `question` of its own it is the checkpoint's classification question. Raises PromptError when there
+        are more labels than letters.
+        """
+        if len(labels) > len(LETTERS):
+            raise PromptError(f"there are letters for {len(LETTERS)} options only")
+        options = [f"{letter}. {label.strip()}" for letter, label in zip(LETTERS, labels, strict=False)]
+        if question is None:
+            asked = self.config.prompt.classification.replace("{labels}", ", ".join(options))
+        else:
+            asked = "\n".join((question.strip(), *options))
+        return f"{asked}\n{_BY_LETTER}"
+
+    def letter(self, index: int) -> list[int]:
+        """Ids of an option's letter as an answer begins with it."""
+        return self.answer(LETTERS[index])[:-1]
+
+    def presence(self, label: str) -> str:
+        """The yes-or-no question about one label."""
+        return _PRESENCE.replace("{label}", label.strip())
 
     def expand(self, ids: Sequence[int]) -> list[int]:
         """Replace each image token by as many copies as the image has embeddings."""

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from medmoe.model.errors import PromptError
+from medmoe.server.abstention import abstains, threshold
 from medmoe.server.admission import Deadline
 from medmoe.server.engine.base import GenerationChunk, GenerationError, GenerationRequest, generation
 from medmoe.server.errors import InvalidField
@@ -44,10 +45,17 @@ class _Generated:
 
 
 async def answer(
-    state: State, fields: VQAFields, *, image: str | bytes, deadline: Deadline, record: RequestRecord
+    state: State,
+    fields: VQAFields,
+    *,
+    image: str | bytes,
+    deadline: Deadline,
+    record: RequestRecord,
+    route: str = ROUTE,
 ) -> AsyncGenerator[str | VQAResponse, None]:
     """Yield the answer's text piece by piece, then the whole response. Closing the iterator aborts the generation.
 
+    `route` is what the engine's request ids and the router statistics call it.
     Raises InvalidField, PromptError, Overloaded, DeadlineExceeded, the image errors and the engine errors.
     """
     prompt_ids, max_tokens = _plan(state, fields)
@@ -57,7 +65,7 @@ async def answer(
     async with state.admission.slot(deadline=deadline, record=record):
         picture = await state.read_image(image, deadline=deadline, record=record)
         request = GenerationRequest(
-            request_id=f"{ROUTE}-{uuid.uuid4().hex}",
+            request_id=f"{route}-{uuid.uuid4().hex}",
             prompt_ids=prompt_ids,
             image=picture.image,
             image_id=picture.image_id,
@@ -76,7 +84,16 @@ async def answer(
                         yield delta
         if last is None:
             raise GenerationError("the engine returned nothing")
-        yield _response(state, fields, request=request, generated=generated, last=last, picture=picture, record=record)
+        yield _response(
+            state,
+            fields,
+            request=request,
+            generated=generated,
+            last=last,
+            picture=picture,
+            record=record,
+            route=route,
+        )
 
 
 def _plan(state: State, fields: VQAFields) -> tuple[tuple[int, ...], int]:
@@ -122,15 +139,19 @@ def _response(
     last: GenerationChunk,
     picture: Picture,
     record: RequestRecord,
+    route: str,
 ) -> VQAResponse:
     if last.finish_reason is None:
         raise GenerationError("the engine stopped without a reason")
+    confidence = _confidence(state, generated, greedy=fields.temperature == 0, whole=last.finish_reason == "stop")
+    least = threshold(fields.min_confidence, state.settings)
     return VQAResponse(
         id=request.request_id,
         model=state.config.name,
         answer=generated.raw.strip(),
         finish_reason=last.finish_reason,
-        confidence=_confidence(state, generated, greedy=fields.temperature == 0, whole=last.finish_reason == "stop"),
+        confidence=confidence,
+        abstained=abstains(confidence.value if confidence else None, under=least),
         usage=Usage(
             prompt_tokens=last.num_prompt_tokens,
             image_tokens=state.config.num_image_tokens,
@@ -139,9 +160,13 @@ def _response(
         ),
         timings=record.timings(),
         provenance=SampledProvenance(
-            **state.provenance(picture).model_dump(), temperature=fields.temperature, seed=request.seed
+            **state.provenance(picture).model_dump(),
+            temperature=fields.temperature,
+            seed=request.seed,
+            max_tokens=request.max_tokens,
+            min_confidence=least,
         ),
-        routing=_routing(state, fields, request=request, last=last),
+        routing=_routing(state, fields, request=request, last=last, route=route),
     )
 
 
@@ -155,11 +180,13 @@ def _confidence(state: State, generated: _Generated, *, greedy: bool, whole: boo
     return Confidence(value=answers.apply((min(own, 1.0),))[0], calibrated=True)
 
 
-def _routing(state: State, fields: VQAFields, *, request: GenerationRequest, last: GenerationChunk) -> Routing | None:
+def _routing(
+    state: State, fields: VQAFields, *, request: GenerationRequest, last: GenerationChunk, route: str
+) -> Routing | None:
     if last.routed_experts is None:
         return None
     counts = state.router_stats.count(
         last.routed_experts, prompt_ids=request.prompt_ids, prompt_tokens=last.num_prompt_tokens
     )
-    state.router_stats.add(counts, route=ROUTE)
+    state.router_stats.add(counts, route=route)
     return state.router_stats.request_report(counts) if fields.include_routing else None

@@ -16,7 +16,7 @@ from medmoe.server.body_limit import BodyLimit
 from medmoe.server.draining import drain
 from medmoe.server.engine.base import Engine
 from medmoe.server.response_headers import ResponseHeaders
-from medmoe.server.routes import classify, metadata, models, operations, router, vqa
+from medmoe.server.routes import chat, classify, metadata, models, operations, router, vqa
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
 from medmoe.server.supervisor import start_up
@@ -57,7 +57,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.medmoe = state
-    for module in (vqa, classify, router, models, metadata, operations):
+    for module in (vqa, classify, chat, router, models, metadata, operations):
         app.include_router(module.router)
     error_responses.install(app)
     # Last added is outermost: headers, then the record, then the limit.

@@ -42,7 +42,7 @@ def error_body(error: Exception, *, record: RequestRecord) -> ErrorResponse:
             type=meaning.type,
             code=meaning.code,
             message=meaning.message or _sentence(str(error)),
-            param=_param(error, meaning),
+            param=_param(error, meaning, record=record),
             request_id=record.request_id,
         )
     )
@@ -108,9 +108,10 @@ def invalid(error: ValidationError, *, fields: frozenset[str]) -> RequestError:
     return InvalidField(problem["msg"].removeprefix("Value error, "), param=param)
 
 
-def _param(error: Exception, meaning: HttpMeaning) -> str | None:
+def _param(error: Exception, meaning: HttpMeaning, *, record: RequestRecord) -> str | None:
     named = error.param if isinstance(error, RequestError) else None
-    return named or meaning.param
+    param = named or meaning.param
+    return None if param is None else record.names.get(param, param)
 
 
 def _sentence(text: str) -> str:

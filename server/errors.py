@@ -8,6 +8,8 @@ MedMoEError (medmoe.model.errors)
 |   |   |-- MalformedBody           not JSON, not multipart, or not what its Content-Type says
 |   |   |-- MalformedImage          the image string is not base64
 |   |   |-- InvalidField            a field is missing, unknown, or holds a value out of range
+|   |   |-- UnsupportedParameter    a field or a value of OpenAI's API that is not offered here
+|   |   |-- UnknownModel            another model than the one that is served
 |   |   |-- UnsupportedContentType  neither JSON nor multipart
 |   |   |-- UnsupportedImage        the bytes are not one of the accepted picture formats
 |   |   |-- UnreadableImage         the picture is damaged, too small or too elongated
@@ -60,6 +62,17 @@ class MalformedImage(RequestError):
 
 class InvalidField(RequestError):
     """A field is missing, unknown, of the wrong type, or out of range."""
+
+
+class UnsupportedParameter(RequestError):
+    """OpenAI's API has this field or value; ignoring it would give another answer than was asked for."""
+
+
+class UnknownModel(RequestError):
+    """The request names another model than the one this process serves."""
+
+    def __init__(self, *, param: str | None = None) -> None:
+        super().__init__("this model is not served; GET /v1/models names the one that is", param=param)
 
 
 class UnsupportedContentType(RequestError):
@@ -191,6 +204,8 @@ HTTP_MEANING: dict[type[MedMoEError], HttpMeaning] = {
     MalformedBody: HttpMeaning(status=400, type=_REQUEST, code="malformed_body"),
     MalformedImage: HttpMeaning(status=400, type=_REQUEST, code="malformed_image", param="image"),
     InvalidField: HttpMeaning(status=422, type=_REQUEST, code="invalid_field"),
+    UnsupportedParameter: HttpMeaning(status=400, type=_REQUEST, code="unsupported_parameter"),
+    UnknownModel: HttpMeaning(status=404, type=_REQUEST, code="model_not_found"),
     UnsupportedContentType: HttpMeaning(status=415, type=_REQUEST, code="unsupported_content_type"),
     UnsupportedImage: HttpMeaning(status=415, type=_REQUEST, code="unsupported_image", param="image"),
     UnreadableImage: HttpMeaning(status=422, type=_REQUEST, code="unreadable_image", param="image"),

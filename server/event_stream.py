@@ -5,7 +5,7 @@ and because leaving early, for any reason, must close the generator that holds t
 """
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -13,24 +13,38 @@ from starlette.types import Receive, Scope, Send
 from medmoe.server.admission import Deadline
 from medmoe.server.disconnect import abandon_on_disconnect
 from medmoe.server.error_responses import error_body, log_failure
-from medmoe.server.errors import ClientDisconnected, DeadlineExceeded
+from medmoe.server.errors import ClientDisconnected, DeadlineExceeded, Draining
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.schemas import VQAResponse
 
 Piece = str | VQAResponse
 
+Events = Callable[[Piece], Iterable[str]]
+"""What is sent for a piece: the JSON of any number of events."""
+
 _GRACE = 1.0
 """Seconds past the deadline in which the event that says so can still be sent."""
 
 
+def own_events(piece: Piece) -> Iterable[str]:
+    """As `/v1/vqa` sends them: a `delta` for each piece of text, then the whole response."""
+    return (json.dumps({"delta": piece}) if isinstance(piece, str) else piece.model_dump_json(),)
+
+
 class EventStream(StreamingResponse):
-    """A `delta` event for each piece, the whole response as an event, then `[DONE]`; or an `error` event, last."""
+    """The events of each piece, then `[DONE]`; or an `error` event, last."""
 
     def __init__(
-        self, first: Piece, rest: AsyncGenerator[Piece, None], *, deadline: Deadline, record: RequestRecord
+        self,
+        first: Piece,
+        rest: AsyncGenerator[Piece, None],
+        *,
+        deadline: Deadline,
+        record: RequestRecord,
+        events: Events = own_events,
     ) -> None:
         """`first` was awaited before the status went out, so that early failures keep their own status."""
-        super().__init__(_events(first, rest, record=record), media_type="text/event-stream")
+        super().__init__(_stream(first, rest, record=record, events=events), media_type="text/event-stream")
         self._rest = rest
         self._deadline = deadline
         self._record = record
@@ -40,27 +54,24 @@ class EventStream(StreamingResponse):
             async with abandon_on_disconnect(receive), self._deadline.guard(grace=_GRACE):
                 # For sending too: a client that stops reading must not keep its slot.
                 await self.stream_response(send)
-        except (ClientDisconnected, DeadlineExceeded) as error:
+        except (ClientDisconnected, DeadlineExceeded, Draining) as error:
             error_body(error, record=self._record)
         finally:
             await self._rest.aclose()
 
 
-async def _events(
-    first: Piece, rest: AsyncGenerator[Piece, None], *, record: RequestRecord
+async def _stream(
+    first: Piece, rest: AsyncGenerator[Piece, None], *, record: RequestRecord, events: Events
 ) -> AsyncGenerator[str, None]:
     try:
-        yield _event(first)
+        for event in events(first):
+            yield f"data: {event}\n\n"
         async for piece in rest:
-            yield _event(piece)
+            for event in events(piece):
+                yield f"data: {event}\n\n"
     except Exception as error:
         # Not only ours: the status is long out, so this event is the only way left to say it.
         log_failure(error, record=record)
         yield f"data: {error_body(error, record=record).model_dump_json()}\n\n"
         return
     yield "data: [DONE]\n\n"
-
-
-def _event(piece: Piece) -> str:
-    body = json.dumps({"delta": piece}) if isinstance(piece, str) else piece.model_dump_json()
-    return f"data: {body}\n\n"

@@ -65,8 +65,11 @@ def _from_json(body: bytes, fields: type[Fields], *, as_json: type[BaseModel]) -
     return Received(fields=fields.model_validate(whole.model_dump(exclude={_IMAGE})), image=image)
 
 
-def _check_shape(body: bytes, *, known: Collection[str]) -> None:
-    """Refuse what is cheap to refuse: validation describes every wrong item, and a body can hold millions."""
+def json_object(body: bytes, *, known: Collection[str], told: Collection[str] = ()) -> dict[str, Any]:
+    """The body as an object of no other fields than `known`. Raises MalformedBody, InvalidField.
+
+    `told` are those to tell a client whose field is unknown, where they are not all.
+    """
     try:
         document = from_json(body)
     except ValueError as error:
@@ -74,7 +77,13 @@ def _check_shape(body: bytes, *, known: Collection[str]) -> None:
     if not isinstance(document, dict):
         raise InvalidField("the body is not a JSON object")
     if not document.keys() <= set(known):
-        raise InvalidField(f"unknown field; this route takes {', '.join(sorted(known))}")
+        raise InvalidField(f"unknown field; this route takes {', '.join(sorted(told or known))}")
+    return document
+
+
+def _check_shape(body: bytes, *, known: Collection[str]) -> None:
+    """Refuse what is cheap to refuse: validation describes every wrong item, and a body can hold millions."""
+    document = json_object(body, known=known)
     for name, value in document.items():
         if isinstance(value, dict) or (isinstance(value, list) and len(value) > MAX_LABELS):
             raise InvalidField(f"the field is an object or has over {MAX_LABELS} items", param=name)

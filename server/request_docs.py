@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from medmoe.server.schemas import ErrorResponse
 
-_BLACK_SQUARE = (
+BLACK_SQUARE = (
+    "data:image/png;base64,"
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFUlEQVR42mNgGAWjYBSMglEwCqgBAAMQAAFQKzYVAAAAAElFTkSuQmCC"
 )
 
@@ -29,6 +30,37 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer; with `stream: true` as server-sent events, of which a failure on the way is one",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+UNKNOWN_MODEL: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorResponse, "description": "Not the model that is served"}
+}
+
+
+def accepts_json(kind: type[BaseModel], *, example: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI `requestBody` of a route that takes JSON alone."""
+    schema = kind.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    content = {"application/json": {"schema": _inlined(schema, definitions), "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """`schema` with what it refers to in its place: inside a larger document such references lead nowhere."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        named = definitions[schema["$ref"].rpartition("/")[2]]
+        return _inlined(named | {key: value for key, value in schema.items() if key != "$ref"}, definitions)
+    # The discriminator refers too; each alternative's `type` says the same.
+    return {key: _inlined(value, definitions) for key, value in schema.items() if key != "discriminator"}
+
 
 def accepts(as_json: type[BaseModel], fields: type[BaseModel], *, example: dict[str, Any]) -> dict[str, Any]:
     """The OpenAPI `requestBody` for both content types; `example` holds everything but the picture."""
@@ -41,7 +73,7 @@ def accepts(as_json: type[BaseModel], fields: type[BaseModel], *, example: dict[
             "content": {
                 "application/json": {
                     "schema": as_json.model_json_schema(),
-                    "example": {"image": f"data:image/png;base64,{_BLACK_SQUARE}", **example},
+                    "example": {"image": BLACK_SQUARE, **example},
                 },
                 "multipart/form-data": {"schema": form},
             },

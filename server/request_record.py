@@ -5,7 +5,7 @@ It holds no content: nothing in it was written by a client except a request id o
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -31,6 +31,8 @@ class RequestRecord:
     """Known once the API key was seen to be one."""
     status: int | None = None
     error_code: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What this request calls a field, where that is not what errors call it."""
     stages: dict[Stage, float] = field(default_factory=dict)
     duration: float = 0.0
     started: float = field(default_factory=time.perf_counter)

@@ -6,7 +6,9 @@ deployment sets (lengths, counts) are checked in medmoe.server.request_body; her
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator
+
+from medmoe.server.wire import Wire as _Wire
 
 MAX_LABELS = 128
 """No deployment can allow more: the engine returns the log-probabilities of at most so many tokens at once."""
@@ -15,10 +17,6 @@ Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ImageText = Annotated[
     str, Field(description="The picture as base64 or as a base64 data URL: PNG, JPEG, WebP, TIFF, BMP.")
 ]
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class VQAFields(_Wire):
@@ -38,6 +36,8 @@ class VQAFields(_Wire):
     """Add which experts the tokens of this request went to."""
     timeout_ms: int | None = Field(default=None, ge=1)
     """Give up after this long, queue included; the service has its own limit."""
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+    """Mark the answer as abstained when its confidence is lower; absent: the deployment's threshold, 0: never."""
 
 
 class VQARequest(VQAFields):
@@ -49,12 +49,22 @@ class VQARequest(VQAFields):
 class ClassifyFields(_Wire):
     """What `POST /v1/classify` takes besides the picture."""
 
-    labels: tuple[Label, ...] = Field(min_length=2, max_length=MAX_LABELS)
-    """The classes to choose from; distinct."""
+    labels: tuple[Label, ...] = Field(min_length=1, max_length=MAX_LABELS)
+    """The classes to choose from, distinct; at least two, but for mode multi_label."""
+    mode: Literal["likelihood", "choice", "multi_label"] = "likelihood"
+    """likelihood: how likely each label is as the whole answer. choice: how likely each label's letter (A, B, ...) is,
+    averaged over orders of the options. multi_label: yes or no about each label on its own."""
+    length_normalized: bool = False
+    """Mode likelihood: compare labels by their mean per token, so that long ones are not unlikely for their length."""
+    permutations: int | None = Field(default=None, ge=1)
+    """Mode choice: at most so many orders of the options; as many as there are labels cancel what the model thinks of
+    letters and places. Absent: those, or what the service allows."""
     question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
     """Asked instead of the checkpoint's own classification question."""
     include_routing: bool = False
     timeout_ms: int | None = Field(default=None, ge=1)
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+    """Mark the answer as abstained when its best probability is lower; absent: the deployment's threshold, 0: never."""
 
     @field_validator("labels")
     @classmethod
@@ -113,8 +123,12 @@ class Provenance(_Wire):
 
 
 class SampledProvenance(Provenance):
+    """With the picture and the question, sent as fields of a request, these give the same answer again."""
+
     temperature: float
     seed: int | None
+    max_tokens: int
+    min_confidence: float | None
 
 
 class LayerRouting(_Wire):
@@ -138,55 +152,12 @@ class VQAResponse(_Wire):
     answer: str
     finish_reason: Literal["stop", "length"]
     confidence: Confidence | None
+    abstained: bool
+    """The confidence is under `min_confidence`, or unknown where there is one: the answer, which is given all the same,
+    should not be relied on."""
     usage: Usage
     timings: Timings
     provenance: SampledProvenance
-    routing: Routing | None = None
-
-
-class LabelProbability(_Wire):
-    label: str
-    probability: float
-    """Among the labels: they sum to 1. Calibrated where `calibration` says how."""
-    log_likelihood: float
-    """Natural logarithm of the probability that the model answers exactly this label and stops."""
-
-
-class CalibrationNote(_Wire):
-    """How `probabilities` were made of the model's own, and what that did to data it was not fitted on."""
-
-    method: Literal["temperature", "isotonic"]
-    temperature: float | None
-    """Above 1: the model was too sure. Null for isotonic."""
-    datasets: tuple[str, ...]
-    split: str
-    fitted_on: int
-    """Samples."""
-    held_out: int
-    """Samples of other images, on which the errors are."""
-    ece_before: float
-    """Expected calibration error."""
-    ece_after: float
-
-
-class ClassifyResponse(_Wire):
-    id: str
-    model: str
-    label: str
-    probabilities: tuple[LabelProbability, ...]
-    """In the request's order."""
-    label_mass: float
-    """Probability that the model's answer is exactly one of the labels; near 0 means that none of them fits."""
-    entropy: float
-    """Of `probabilities`, in nats."""
-    margin: float
-    """Between the two most probable labels."""
-    abstained: bool = False
-    calibration: CalibrationNote | None = None
-    """Null: the probabilities are the model's own, because the checkpoint has no calibration or because the question
-    is not the one that it was fitted with."""
-    timings: Timings
-    provenance: Provenance
     routing: Routing | None = None
 
 

@@ -93,6 +93,12 @@ class Settings(BaseSettings):
     """Most tokens of all labels together that no two share: each is an engine step of its own."""
     max_label_chars: int = Field(default=200, ge=1)
     """Longest label; each of its tokens is an engine step."""
+    max_permutations: int = Field(default=8, ge=1, le=26)
+    """Most orders of the options that one classification of mode choice asks about, an engine step or two each. Fewer
+    than there are options leave some preference for a letter in the answer."""
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+    """Answers less sure than this are marked as abstained, where a request does not say otherwise; absent: none. What
+    it costs in answers and gains in right ones only an evaluation of the checkpoint tells."""
     default_max_tokens: int = Field(default=128, ge=1)
     """Answer length when a request does not say; lowered to what the model's context leaves."""
     max_tokens: int = Field(default=1024, ge=1)

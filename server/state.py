@@ -55,7 +55,7 @@ class State:
         self.config_sha256 = file_sha256(settings.model / CONFIG_FILE)
         """Of what is served, whatever happens to the file later."""
         self.prompt = Prompt.from_directory(settings.model, self.config)
-        self.classifier = Classifier(self.engine, prompt=self.prompt)
+        self.classifier = Classifier(self.engine)
         self.admission = Admission(max_concurrent=settings.max_concurrent, max_queued=settings.max_queued)
         self.tenants = Tenants(
             read_key_file(settings.api_keys) if settings.api_keys else (),

@@ -1,27 +1,35 @@
 """POST /v1/classify: how likely the model finds each of the caller's labels."""
 
 import uuid
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request
 
 from medmoe.model.calibration import LabelCalibration, Temperature
-from medmoe.model.errors import PromptError
+from medmoe.server.abstention import abstains, threshold
 from medmoe.server.authentication import within_rate
-from medmoe.server.classifier import Classification, Path, steps
+from medmoe.server.classification import Classification, agreement, by_choice, by_likelihood, by_presence
+from medmoe.server.classifier import Scored
+from medmoe.server.classify_schemas import (
+    AnyClassifyResponse,
+    CalibrationNote,
+    ChoiceProvenance,
+    ChoiceResponse,
+    ClassifyProvenance,
+    ClassifyResponse,
+    LabelPresence,
+    LabelProbability,
+    LikelihoodProvenance,
+    MultiLabelResponse,
+)
 from medmoe.server.disconnect import abandon_on_disconnect
-from medmoe.server.errors import InvalidField
+from medmoe.server.label_questions import YES, LabelQuestions, label_questions
 from medmoe.server.request_body import receive
 from medmoe.server.request_docs import REFUSALS, accepts
 from medmoe.server.request_record import RequestRecord
-from medmoe.server.schemas import (
-    CalibrationNote,
-    ClassifyFields,
-    ClassifyRequest,
-    ClassifyResponse,
-    LabelProbability,
-    Routing,
-)
+from medmoe.server.schemas import ClassifyFields, ClassifyRequest, Routing
 from medmoe.server.state import State
 
 router = APIRouter(tags=["inference"])
@@ -32,12 +40,12 @@ _EXAMPLE = {"labels": ["normal", "pleural effusion", "pneumothorax"]}
 
 @router.post(
     "/v1/classify",
-    response_model=ClassifyResponse,
+    response_model=AnyClassifyResponse,
     responses=REFUSALS,
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(ClassifyRequest, ClassifyFields, example=_EXAMPLE),
 )
-async def classify(request: Request) -> ClassifyResponse:
+async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
     """Exact label probabilities under the model. Research software, not a medical device."""
     state, record = State.of(request), RequestRecord.of(request.scope)
     state.readiness.require()
@@ -46,7 +54,7 @@ async def classify(request: Request) -> ClassifyResponse:
         received = await receive(request, ClassifyFields, as_json=ClassifyRequest)
     fields = received.fields
     deadline = state.deadline(fields.timeout_ms)
-    prompt_ids, paths = _plan(state, fields)
+    questions = label_questions(state, fields)
     request_id = f"{ROUTE}-{uuid.uuid4().hex}"
     async with (
         abandon_on_disconnect(request.receive),
@@ -55,62 +63,112 @@ async def classify(request: Request) -> ClassifyResponse:
         picture = await state.read_image(received.image, deadline=deadline, record=record)
         with record.stage("engine"), state.readiness.watch():
             async with deadline.guard():
-                result = await state.classifier.classify(
-                    paths,
-                    prompt_ids=prompt_ids,
+                scored = await state.classifier.score(
+                    questions.inquiries,
                     image=picture.image,
                     image_id=picture.image_id,
                     cache_salt=record.cache_salt,
                     request_id=request_id,
                 )
-    routing = _count_routing(state, result, prompt_ids=prompt_ids)
-    # Fitted with the checkpoint's own question: what another one does to the probabilities, nobody has measured.
-    fit = state.calibration.classification if state.calibration and fields.question is None else None
+    routing = _count_routing(state, scored)
+    common = {
+        "id": request_id,
+        "model": state.config.name,
+        "timings": record.timings(),
+        "routing": routing if fields.include_routing else None,
+    }
+    provenance = state.provenance(picture).model_dump()
+    provenance["min_confidence"] = threshold(fields.min_confidence, state.settings)
+    match fields.mode:
+        case "likelihood":
+            return _likelihood(state, fields, scored[0], common=common, provenance=provenance)
+        case "choice":
+            return _choice(fields, scored, questions, common=common, provenance=provenance)
+        case "multi_label":
+            return _multi_label(fields, scored, common=common, provenance=provenance)
+
+
+def _likelihood(
+    state: State, fields: ClassifyFields, scored: Scored, *, common: dict[str, Any], provenance: dict[str, Any]
+) -> ClassifyResponse:
+    lengths = [len(path) for path in scored.inquiry.paths] if fields.length_normalized else None
+    result = by_likelihood(scored.log_likelihoods, lengths=lengths)
+    # Fitted with the checkpoint's own question and whole likelihoods: what anything else does to the probabilities,
+    # nobody has measured.
+    fitted = fields.question is None and not fields.length_normalized
+    fit = state.calibration.classification if state.calibration and fitted else None
     if fit is not None:
         result = result.through(fit)
     return ClassifyResponse(
-        id=request_id,
-        model=state.config.name,
-        label=fields.labels[result.best],
-        probabilities=tuple(
+        **common,
+        **_one_label(fields, result, min_confidence=provenance["min_confidence"]),
+        calibration=None if fit is None else _note(fit),
+        provenance=LikelihoodProvenance(**provenance, length_normalized=fields.length_normalized),
+    )
+
+
+def _choice(
+    fields: ClassifyFields,
+    scored: Sequence[Scored],
+    questions: LabelQuestions,
+    *,
+    common: dict[str, Any],
+    provenance: dict[str, Any],
+) -> ChoiceResponse:
+    rotations = []
+    for one, order in zip(scored, questions.orders, strict=True):
+        by_label = dict(zip(order, one.log_likelihoods, strict=True))
+        rotations.append([by_label[index] for index in range(len(fields.labels))])
+    result = by_choice(rotations)
+    return ChoiceResponse(
+        **common,
+        **_one_label(fields, result, min_confidence=provenance["min_confidence"]),
+        permutations=len(rotations),
+        agreement=agreement(rotations, best=result.best),
+        provenance=ChoiceProvenance(**provenance, permutations=len(rotations)),
+    )
+
+
+def _one_label(fields: ClassifyFields, result: Classification, *, min_confidence: float | None) -> dict[str, Any]:
+    return {
+        "label": fields.labels[result.best],
+        "probabilities": tuple(
             LabelProbability(label=label, probability=probability, log_likelihood=log_likelihood)
             for label, probability, log_likelihood in zip(
                 fields.labels, result.probabilities, result.log_likelihoods, strict=True
             )
         ),
-        label_mass=result.label_mass,
-        entropy=result.entropy,
-        margin=result.margin,
-        calibration=None if fit is None else _note(fit),
-        timings=record.timings(),
-        provenance=state.provenance(picture),
-        routing=routing if fields.include_routing else None,
-    )
+        "label_mass": result.label_mass,
+        "entropy": result.entropy,
+        "margin": result.margin,
+        "abstained": abstains(result.probabilities[result.best], under=min_confidence),
+    }
 
 
-def _plan(state: State, fields: ClassifyFields) -> tuple[Path, tuple[Path, ...]]:
-    """Prompt ids and the labels' tokens, within this deployment's limits and the model's context."""
-    settings = state.settings
-    if len(fields.labels) > settings.max_labels:
-        raise InvalidField(f"more than {settings.max_labels} labels (MEDMOE_MAX_LABELS)", param="labels")
-    for index, label in enumerate(fields.labels):
-        if len(label) > settings.max_label_chars:
-            raise InvalidField(f"a label is longer than {settings.max_label_chars} characters", param=f"labels.{index}")
-    if fields.question is not None and len(fields.question) > settings.max_question_chars:
-        raise InvalidField(f"the question is longer than {settings.max_question_chars} characters", param="question")
-    question = fields.question or state.prompt.classification(fields.labels)
-    prompt_ids = tuple(state.prompt.question(question))
-    paths = state.classifier.paths(fields.labels)
-    if (needed := steps(paths)) > settings.max_label_steps:
-        raise InvalidField(
-            f"the labels take {needed} engine steps, over {settings.max_label_steps} (MEDMOE_MAX_LABEL_STEPS)",
-            param="labels",
+def _multi_label(
+    fields: ClassifyFields, scored: Sequence[Scored], *, common: dict[str, Any], provenance: dict[str, Any]
+) -> MultiLabelResponse:
+    found = []
+    for label, one in zip(fields.labels, scored, strict=True):
+        result = by_presence(one.log_likelihoods[: len(YES)], one.log_likelihoods[len(YES) :])
+        found.append(
+            LabelPresence(
+                label=label,
+                present=result.probability >= 0.5,
+                probability=result.probability,
+                label_mass=result.label_mass,
+                entropy=result.entropy,
+                margin=result.margin,
+                abstained=abstains(result.confidence, under=provenance["min_confidence"]),
+            )
         )
-    length = len(state.prompt.expand(prompt_ids)) + max(map(len, paths))
-    excess = length - state.config.text_config.max_position_embeddings
-    if excess > 0:
-        raise PromptError(f"the question, the image and the longest label are {excess} tokens over the model's context")
-    return prompt_ids, paths
+    return MultiLabelResponse(
+        **common,
+        labels=tuple(one.label for one in found if one.present),
+        probabilities=tuple(found),
+        abstained=any(one.abstained for one in found),
+        provenance=ClassifyProvenance(**provenance),
+    )
 
 
 def _note(fit: LabelCalibration) -> CalibrationNote:
@@ -126,20 +184,32 @@ def _note(fit: LabelCalibration) -> CalibrationNote:
     )
 
 
-def _count_routing(state: State, result: Classification, *, prompt_ids: Path) -> Routing | None:
-    """Count each token once, although every step of the trie carried the whole prompt again."""
-    prompt_tokens = result.steps[0][1].num_prompt_tokens
+def _count_routing(state: State, scored: Sequence[Scored]) -> Routing | None:
+    """Count each token once, although each step of a trie carried its whole prompt again, and each prompt the image."""
     counts = []
-    for prefix, chunk in result.steps:
-        if chunk.routed_experts is None:
-            return None
-        # A step's last row is the token that leads to it; the rows before belong to its ancestors.
-        first_row = prompt_tokens + len(prefix) - 1 if prefix else 0
-        counts.append(
-            state.router_stats.count(
-                chunk.routed_experts, prompt_ids=prompt_ids, prompt_tokens=prompt_tokens, first_row=first_row
+    seen: dict[int, Any] = {}
+    for one in scored:
+        prompt_ids, prompt_tokens = one.inquiry.prompt_ids, one.steps[0][1].num_prompt_tokens
+        known = _known(state.prompt.expand(prompt_ids), seen)
+        for prefix, chunk in one.steps:
+            if chunk.routed_experts is None:
+                return None
+            # A step's last row is the token that leads to it; the rows before belong to its ancestors.
+            first_row = prompt_tokens + len(prefix) - 1 if prefix else known
+            counts.append(
+                state.router_stats.count(
+                    chunk.routed_experts, prompt_ids=prompt_ids, prompt_tokens=prompt_tokens, first_row=first_row
+                )
             )
-        )
     total: np.ndarray = np.sum(counts, axis=0)
     state.router_stats.add(total, route=ROUTE)
     return state.router_stats.request_report(total)
+
+
+def _known(ids: Sequence[int], tree: dict[int, Any]) -> int:
+    """How many tokens at the beginning of `ids` are in `tree`, to which the rest is added."""
+    known = 0
+    for token in ids:
+        known += token in tree
+        tree = tree.setdefault(token, {})
+    return known

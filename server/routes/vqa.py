@@ -9,7 +9,7 @@ from medmoe.server.authentication import within_rate
 from medmoe.server.disconnect import abandon_on_disconnect
 from medmoe.server.event_stream import EventStream
 from medmoe.server.request_body import receive
-from medmoe.server.request_docs import REFUSALS, accepts
+from medmoe.server.request_docs import REFUSALS, STREAMED, accepts
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.schemas import VQAFields, VQARequest, VQAResponse
 from medmoe.server.state import State
@@ -22,7 +22,7 @@ _EXAMPLE = {"question": "Is there a pleural effusion?", "max_tokens": 32}
 @router.post(
     "/v1/vqa",
     response_model=VQAResponse,
-    responses=REFUSALS,
+    responses=REFUSALS | STREAMED,
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(VQARequest, VQAFields, example=_EXAMPLE),
 )

@@ -31,7 +31,18 @@ def bearer(key: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/vqa", "/v1/classify", "/v1/router/stats", "/v1/models", "/v1/metadata", "/v1/model-card", "/metrics"]
+    "path",
+    [
+        "/v1/vqa",
+        "/v1/classify",
+        "/v1/chat/completions",
+        "/v1/router/stats",
+        "/v1/models",
+        "/v1/models/tiny",
+        "/v1/metadata",
+        "/v1/model-card",
+        "/metrics",
+    ],
 )
 @pytest.mark.parametrize(
     "headers",
@@ -41,7 +52,7 @@ async def test_without_a_key_nothing_is_said(
     running: ServiceFactory, keys: Path, path: str, headers: dict[str, str]
 ) -> None:
     async with running(api_keys=keys) as service:
-        method = "POST" if path in {"/v1/vqa", "/v1/classify"} else "GET"
+        method = "POST" if path in {"/v1/vqa", "/v1/classify", "/v1/chat/completions"} else "GET"
         # A body that would be refused: what is asked first is who is asking.
         refused = await service.client.request(
             method, path, headers=headers, content=b"{" if method == "POST" else None

@@ -33,7 +33,8 @@ def events(text: str) -> list[Any]:
 async def test_an_answer_comes_with_everything_that_explains_it(service: Service, vqa_body: dict[str, Any]) -> None:
     answer = await ask(service, vqa_body)
     assert set(answer) == {
-        "id", "model", "answer", "finish_reason", "confidence", "usage", "timings", "provenance", "routing"
+        "id", "model", "answer", "finish_reason", "confidence", "abstained", "usage", "timings", "provenance",
+        "routing",
     }  # fmt: skip
     assert answer["model"] == "tiny"
     assert answer["answer"]
@@ -53,6 +54,8 @@ async def test_an_answer_comes_with_everything_that_explains_it(service: Service
         "adapter_sha256": None,
         "temperature": 0.0,
         "seed": None,
+        "max_tokens": 128,
+        "min_confidence": None,
     }
     timings = answer["timings"]
     assert timings["total"] >= timings["image"] + timings["queue"] + timings["engine"] - 1e-6

@@ -63,6 +63,18 @@ def test_the_order_of_labels_does_not_change_the_prompt(prompt: Prompt) -> None:
 @pytest.mark.parametrize("label", ["{labels}", "{0}", "{labels.__class__}", "%s", "{"])
 def test_labels_are_never_read_as_a_template(prompt: Prompt, label: str) -> None:
     assert label in prompt.classification([label, "CT"])
+    assert f"A. {label}, B. CT" in prompt.choice([label, "CT"])
+    assert label in prompt.presence(label)
+
+
+def test_options_keep_their_order_and_an_answer_begins_with_a_letter(prompt: Prompt) -> None:
+    by_letter = "Answer with the option's letter from the given choices directly."
+    assert prompt.choice(["MRI", " CT"]) == f"Which of these is shown: A. MRI, B. CT?\n{by_letter}"
+    assert prompt.choice(["MRI", "CT"], question="What is it? ") == f"What is it?\nA. MRI\nB. CT\n{by_letter}"
+    assert prompt.decode(prompt.letter(1)) == "B"
+    assert prompt.config.text_config.eos_token_id not in prompt.letter(1)
+    with pytest.raises(PromptError):
+        prompt.choice([f"label {number}" for number in range(27)])
 
 
 @pytest.mark.parametrize("text", ["na\u00efve \u2013 \u00bd \u2620 \u4e2d\u6587", "a\u0000b", "\U0001f9e0"])
