@@ -16,6 +16,7 @@ from medmoe.model.errors import MedMoEError
 from medmoe.model.prompt import Prompt
 from medmoe.server import log_format
 from medmoe.server.app import create_app
+from medmoe.server.draining import DrainingServer, drain
 from medmoe.server.engine.base import Engine
 from medmoe.server.settings import PREFIX, Settings
 from medmoe.server.tenants import new_key
@@ -23,8 +24,9 @@ from medmoe.server.tenants import new_key
 UNUSABLE = 2
 """Exit status when the service cannot start as configured."""
 _MAX_HEADER_BYTES = 64 * 1024
+_CLOSE_SECONDS = 2
 ENGINE_FAILED = 3
-"""Exit status when the engine was lost: a restart may help."""
+"""Exit status when the engine was lost, and not brought back: a restart of the process may help."""
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -82,8 +84,8 @@ def _serve(settings: Settings) -> int:
         failed = True
         server.should_exit = True
 
-    app = create_app(settings, build_engine(settings), on_failure=on_failure)
-    server = uvicorn.Server(
+    app = create_app(settings, build_engine(settings), on_failure=on_failure, rebuild=lambda: build_engine(settings))
+    server = DrainingServer(
         uvicorn.Config(
             app,
             host=settings.host,
@@ -97,8 +99,10 @@ def _serve(settings: Settings) -> int:
             h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
             log_config=None,
             server_header=False,
-            timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-        )
+            # What is inside has been waited for by then; this is for connections to close.
+            timeout_graceful_shutdown=_CLOSE_SECONDS,
+        ),
+        drain=lambda: drain(app.state.medmoe),
     )
     # Once drained, uvicorn raises the signal that stopped it again; a service that was told to stop has not failed.
     for stop in (signal.SIGTERM, signal.SIGINT):

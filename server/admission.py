@@ -9,7 +9,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from medmoe.server.errors import DeadlineExceeded, Overloaded
+from medmoe.server.errors import DeadlineExceeded, Draining, Overloaded
 from medmoe.server.request_record import RequestRecord
 
 _MEMORY = 0.1
@@ -18,22 +18,42 @@ _LONGEST_RETRY = 120
 
 
 class Deadline:
-    """A point in time that a request must not outlive."""
+    """A point in time that a request must not outlive; it can be brought forward when the service has to stop."""
 
     def __init__(self, seconds: float) -> None:
         self._when = asyncio.get_running_loop().time() + seconds
+        self._guards: dict[asyncio.Timeout, float] = {}
+        self._cut_short = False
 
     @asynccontextmanager
     async def guard(self, *, grace: float = 0.0) -> AsyncIterator[None]:
-        """Cancel what is inside when the time (and `grace` seconds more) has come. Raises DeadlineExceeded."""
+        """Cancel what is inside when the time (and `grace` seconds more) has come.
+
+        Raises DeadlineExceeded, or Draining after `cut_short`.
+        """
         timeout = asyncio.timeout_at(self._when + grace)
+        self._guards[timeout] = grace
         try:
             async with timeout:
                 yield
         except TimeoutError as error:
             if not timeout.expired():
                 raise
+            if self._cut_short:
+                raise Draining("the service stopped before the answer was finished") from error
             raise DeadlineExceeded("the answer was not finished in time") from error
+        finally:
+            del self._guards[timeout]
+
+    def cut_short(self) -> None:
+        """The time has come."""
+        now = asyncio.get_running_loop().time()
+        if self._cut_short or self._when <= now:
+            return
+        self._when, self._cut_short = now, True
+        for timeout, grace in self._guards.items():
+            if not timeout.expired():
+                timeout.reschedule(now + grace)
 
 
 class Admission:
@@ -46,6 +66,7 @@ class Admission:
         self._running = 0
         self._waiting = 0
         self._mean_hold = 1.0
+        self._deadlines: set[Deadline] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -64,6 +85,20 @@ class Admission:
     async def slot(self, *, deadline: Deadline, record: RequestRecord) -> AsyncIterator[None]:
         """Hold one slot; waiting for it is the stage `queue`. Raises Overloaded, DeadlineExceeded."""
         self.refuse_when_full()
+        self._deadlines.add(deadline)
+        try:
+            async with self._waited_for(deadline, record):
+                yield
+        finally:
+            self._deadlines.discard(deadline)
+
+    def cut_short(self) -> None:
+        """End every request inside with Draining, at once."""
+        for deadline in tuple(self._deadlines):
+            deadline.cut_short()
+
+    @asynccontextmanager
+    async def _waited_for(self, deadline: Deadline, record: RequestRecord) -> AsyncIterator[None]:
         self._waiting += 1
         self._idle.clear()
         try:

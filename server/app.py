@@ -6,7 +6,6 @@ what they were given.
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 
@@ -14,25 +13,31 @@ from fastapi import FastAPI
 
 from medmoe.server import error_responses
 from medmoe.server.body_limit import BodyLimit
+from medmoe.server.draining import drain
 from medmoe.server.engine.base import Engine
 from medmoe.server.response_headers import ResponseHeaders
 from medmoe.server.routes import chat, classify, docs, metadata, models, operations, router, vqa
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
+from medmoe.server.supervisor import start_up
 from medmoe.server.telemetry import Telemetry
-from medmoe.server.warm_up import start_up
-
-log = logging.getLogger("medmoe.start")
 
 _DESCRIPTION = "Med-MoE vision-language models over HTTP. Research software, not a medical device."
 
 
-def create_app(settings: Settings, engine: Engine, *, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    engine: Engine,
+    *,
+    on_failure: Callable[[], None] = lambda: None,
+    rebuild: Callable[[], Engine] | None = None,
+) -> FastAPI:
     """The whole service; `on_failure` is called once when the engine is beyond help.
 
-    Raises ConfigError or CheckpointError when the checkpoint directory cannot be read.
+    `rebuild` makes the engine that replaces one that has died, where the settings want that; without it the first death
+    is final. Raises ConfigError or CheckpointError when the checkpoint directory cannot be read.
     """
-    state = State(settings, engine, on_failure=on_failure)
+    state = State(settings, engine, on_failure=on_failure, rebuild=rebuild)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -57,7 +62,7 @@ def create_app(settings: Settings, engine: Engine, *, on_failure: Callable[[], N
         app.include_router(module.router)
     error_responses.install(app)
     # Last added is outermost: headers, then the record, then the limit.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_at_once=settings.max_uploads)
     app.add_middleware(Telemetry, on_finish=state.publish, sample=state.traces is not None)
     app.add_middleware(ResponseHeaders)
     return app
@@ -65,14 +70,13 @@ def create_app(settings: Settings, engine: Engine, *, on_failure: Callable[[], N
 
 async def _shut_down(state: State, starting: asyncio.Task[None]) -> None:
     """Refuse what comes, finish what is inside, free the model."""
-    state.readiness.drain()
+    await drain(state)
     starting.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await starting
+    await asyncio.gather(starting, return_exceptions=True)
     if state.watching is not None:
+        # It may be in the middle of a restart, and has an engine of its own to close then.
         state.watching.cancel()
-    if not await state.admission.wait_idle(state.settings.drain_seconds):
-        log.warning("shutting down with requests in flight", extra={"fields": {"count": state.admission.in_flight}})
+        await asyncio.gather(state.watching, return_exceptions=True)
     await state.engine.close()
     if state.traces is not None:
         await asyncio.to_thread(state.traces.close)

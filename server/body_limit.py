@@ -1,21 +1,31 @@
-"""The byte limit on request bodies, enforced before and while reading.
+"""The limits on request bodies, enforced before and while reading: how long one is, how many are read at once.
 
-Apart from request parsing because it must hold for every route and before any parser allocates: by Content-Length
-where there is one, by counting where there is none or where it lies.
+Apart from request parsing because they must hold for every route and before any parser allocates. Length is known by
+Content-Length where there is one, by counting where there is none or where it lies. Admission counts a request only
+once its body is there: without the second limit, slow senders could fill the memory before it.
 """
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from medmoe.server.errors import BodyTooLarge, MalformedBody
+from medmoe.server.errors import BodyTooLarge, MalformedBody, Overloaded
+
+_RETRY = 1
+"""Seconds; how long others take to send is not ours to know."""
 
 
 class BodyLimit:
-    """Pure ASGI middleware. Raises BodyTooLarge past `max_bytes`, MalformedBody for a senseless Content-Length."""
+    """Pure ASGI middleware.
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    Raises BodyTooLarge past `max_bytes`, MalformedBody for a senseless Content-Length, Overloaded while `max_at_once`
+    bodies are being read.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, max_at_once: int) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.max_at_once = max_at_once
+        self._at_once = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -27,16 +37,32 @@ class BodyLimit:
                 raise MalformedBody("Content-Length is not a number")
             self._check(int(declared))
         read = 0
+        begun = ended = False
+
+        def end() -> None:
+            nonlocal ended
+            self._at_once -= begun and not ended
+            ended = True
 
         async def counted() -> Message:
-            nonlocal read
+            nonlocal read, begun
+            if not begun:
+                if self._at_once >= self.max_at_once:
+                    raise Overloaded(retry_after=_RETRY)
+                self._at_once += 1
+                begun = True
             message = await receive()
             if message["type"] == "http.request":
                 read += len(message.get("body", b""))
                 self._check(read)
+            if not message.get("more_body", False):
+                end()
             return message
 
-        await self.app(scope, counted, send)
+        try:
+            await self.app(scope, counted, send)
+        finally:
+            end()
 
     def _check(self, size: int) -> None:
         if size > self.max_bytes:

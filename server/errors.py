@@ -19,14 +19,16 @@ MedMoEError (medmoe.model.errors)
 |   |-- Unauthenticated             no API key, or none that this service knows
 |   |-- TryLater                    `retry_after` says when
 |   |   |-- RateLimited             this caller has asked too often
-|   |   `-- Overloaded              every slot and every place in the queue is taken
+|   |   |-- Overloaded              every slot and every place in the queue is taken
+|   |   `-- EngineRestarting        the engine has died and another one is being started
+|   |-- Quarantined                 an engine died twice over this very request
 |   |-- NotReady                    the model is still loading
 |   |-- Draining                    the service is shutting down
 |   |-- DeadlineExceeded            the answer did not come within the request's time
 |   `-- ClientDisconnected          nobody is left to read the answer (never seen by a client)
 `-- EngineError                     the engine could not start
     |-- DeploymentError             the settings ask for what this checkpoint or this machine cannot give
-    |-- EngineDeadError             no request can succeed any more
+    |-- EngineDeadError             this engine is gone, and every request that was in it
     `-- GenerationError             this request failed; the engine lives on
 
 The engine's errors are drawn here so that the family is in one place; medmoe.server.engine.base exports them.
@@ -123,6 +125,17 @@ class Overloaded(TryLater):
         super().__init__("the service is full", retry_after=retry_after)
 
 
+class EngineRestarting(TryLater):
+    """The engine has died and another one is being started; `retry_after` is what starts have taken."""
+
+    def __init__(self, *, retry_after: int) -> None:
+        super().__init__("the engine is being restarted", retry_after=retry_after)
+
+
+class Quarantined(ServerError):
+    """An engine died while it worked on this request and on nothing else, and had died over it before."""
+
+
 class NotReady(ServerError):
     """The model is still being loaded or warmed up."""
 
@@ -148,7 +161,7 @@ class DeploymentError(EngineError):
 
 
 class EngineDeadError(EngineError):
-    """The engine is gone: no request can succeed until the process is restarted."""
+    """The engine is gone, and with it every request that was in it."""
 
 
 class GenerationError(EngineError):
@@ -230,7 +243,19 @@ HTTP_MEANING: dict[type[MedMoEError], HttpMeaning] = {
         status=503,
         type=_AVAILABILITY,
         code="engine_dead",
-        message="The engine has stopped; the service must be restarted.",
+        message="The engine has stopped, and this request with it; /health/ready tells when it answers again.",
+    ),
+    EngineRestarting: HttpMeaning(
+        status=503,
+        type=_AVAILABILITY,
+        code="engine_restarting",
+        message="The engine has stopped and is being restarted; try again after Retry-After seconds.",
+    ),
+    Quarantined: HttpMeaning(
+        status=422,
+        type=_REQUEST,
+        code="quarantined",
+        message="The engine has died of this request, and then again of it alone; it is not tried a third time.",
     ),
     DeadlineExceeded: HttpMeaning(
         status=504, type="timeout_error", code="deadline_exceeded", message="The answer was not finished in time."

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from medmoe.server.admission import Deadline
 from medmoe.server.disconnect import abandon_on_disconnect
 from medmoe.server.error_responses import error_body, log_failure
-from medmoe.server.errors import ClientDisconnected, DeadlineExceeded
+from medmoe.server.errors import ClientDisconnected, DeadlineExceeded, Draining
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.schemas import VQAResponse
 
@@ -54,7 +54,7 @@ class EventStream(StreamingResponse):
             async with abandon_on_disconnect(receive), self._deadline.guard(grace=_GRACE):
                 # For sending too: a client that stops reading must not keep its slot.
                 await self.stream_response(send)
-        except (ClientDisconnected, DeadlineExceeded) as error:
+        except (ClientDisconnected, DeadlineExceeded, Draining) as error:
             error_body(error, record=self._record)
         finally:
             await self._rest.aclose()

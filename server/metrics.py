@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from medmoe.server.engine.quarantine import Quarantine
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.router_schemas import RoutingDrift
 
@@ -18,6 +19,8 @@ from medmoe.server.router_schemas import RoutingDrift
 _REQUEST_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
 _STAGE_BUCKETS = (0.001, 0.0025, 0.005, *_REQUEST_BUCKETS)
 _REJECTIONS = frozenset({401, 413, 415, 429, 503, 504})
+_QUARANTINED = "quarantined"
+_OUTCOMES = {True: "restarted", False: "failed"}
 
 
 ExpertTokens = tuple[int, int, str, int]
@@ -71,6 +74,7 @@ class Metrics:
         in_flight: Callable[[], int],
         expert_tokens: Callable[[], Iterable[ExpertTokens]],
         drift: Callable[[], RoutingDrift | None],
+        quarantine: Quarantine,
     ) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
@@ -104,6 +108,22 @@ class Metrics:
         )
         self.registry.register(_ExpertTokensCollector(expert_tokens))
         self.registry.register(_DriftCollector(drift))
+        self._engine_restarts = Counter(
+            "medmoe_engine_restarts_total",
+            "Attempts to replace an engine that had died: restarted (it answers), failed (it does not)",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in (True, False):
+            self._engine_restarts.labels(outcome=_OUTCOMES[outcome])
+        remembered = Gauge(
+            "medmoe_quarantine_requests",
+            "Requests remembered from dead engines: suspect (runs alone), refused (does not run)",
+            ["kind"],
+            registry=self.registry,
+        )
+        remembered.labels(kind="suspect").set_function(lambda: float(quarantine.suspects))
+        remembered.labels(kind="refused").set_function(lambda: float(quarantine.refused))
 
     def record(self, record: RequestRecord) -> None:
         """Count a finished request."""
@@ -111,8 +131,12 @@ class Metrics:
         self._duration.labels(route=record.route).observe(record.duration)
         for stage, seconds in record.stages.items():
             self._stages.labels(stage=stage).observe(seconds)
-        if record.status in _REJECTIONS and record.error_code:
+        if record.error_code and (record.status in _REJECTIONS or record.error_code == _QUARANTINED):
             self._rejections.labels(reason=record.error_code).inc()
+
+    def engine_restart(self, *, succeeded: bool) -> None:
+        """Count an attempt to replace a dead engine."""
+        self._engine_restarts.labels(outcome=_OUTCOMES[succeeded]).inc()
 
     def exposition(self) -> bytes:
         """Prometheus text format."""

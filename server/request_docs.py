@@ -22,10 +22,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         401: "No API key, or an unknown one, where the deployment has keys",
         413: "The body or the picture is too large",
         415: "Neither JSON nor multipart, or not an accepted picture format",
-        422: "A field or the picture cannot be used",
+        422: "A field or the picture cannot be used, or the engine has died of this request twice",
         429: "The service is full, or this key has asked too often; see Retry-After",
         500: "The service failed",
-        503: "Still loading, shutting down, or the engine has stopped",
+        503: "Still loading, shutting down, or the engine has stopped; see Retry-After where there is one",
         504: "Not finished in time",
     }.items()
 }

@@ -78,6 +78,9 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     """Largest request body. Every request that is being read may hold this much memory; base64 adds a third."""
+    max_uploads: int = Field(default=256, ge=1)
+    """Bodies that are read at once; the next is refused with 429. Times `max_body_bytes` it bounds what slow senders
+    can fill before they count as requests."""
     max_image_pixels: int = Field(default=40_000_000, ge=2**16, le=89_000_000)
     """Largest square around a picture that is decoded, at 3 to 8 bytes a pixel; Pillow's limit is the ceiling."""
     min_image_side: int = Field(default=16, ge=1, le=256)
@@ -112,7 +115,19 @@ class Settings(BaseSettings):
     timeout_ms: int = Field(default=60_000, ge=1)
     """Time for one answer, queue included; a request may ask for less. Longer keeps slots under stuck clients."""
     drain_seconds: float = Field(default=30.0, ge=0)
-    """How long shutdown waits for requests in flight; an orchestrator's grace period must be longer."""
+    """How long shutdown waits for requests in flight, which are then ended with 503; an orchestrator's grace period
+    must be some ten seconds longer."""
+    on_engine_death: Literal["restart", "exit"] = "restart"
+    """restart puts a new engine in the place of one that has died, while the process goes on answering liveness and
+    metrics; exit ends the process with status 3 at once, for an orchestrator to start another."""
+    engine_restarts: int = Field(default=5, ge=1)
+    """Most attempts to restart the engine within `engine_restart_window_seconds`; the process then exits with 3. Each
+    attempt loads the model anew."""
+    engine_restart_window_seconds: float = Field(default=600.0, gt=0)
+    """Time after which an attempt no longer counts; longer gives up sooner on an engine that dies now and then."""
+    engine_restart_delay_seconds: float = Field(default=1.0, ge=0)
+    """Wait before the second attempt within the window, doubled for each further one, at most a minute; the first is
+    made at once. Longer gives a busy machine time, and keeps clients waiting."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format in the engine; auto is float32 on CPU (the faster there), the checkpoint's own on GPU. With

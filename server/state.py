@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from medmoe.model.calibration import Calibration
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.errors import CheckpointError
 from medmoe.model.file_digest import file_sha256
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
@@ -20,6 +21,7 @@ from medmoe.model.routing_reference import RoutingReference
 from medmoe.server.admission import Admission, Deadline
 from medmoe.server.classifier import Classifier
 from medmoe.server.engine.base import Engine
+from medmoe.server.engine.renewable_engine import RenewableEngine
 from medmoe.server.images import ImageLimits, ImageReader, Picture
 from medmoe.server.metrics import Metrics
 from medmoe.server.readiness import Phase, Readiness
@@ -35,30 +37,40 @@ class State:
     """One per app."""
 
     watching: asyncio.Task[None] | None = None
-    """Asks the engine for its health once it is ready."""
+    """Asks the engine for its health once it is ready, and replaces it when it dies."""
 
-    def __init__(self, settings: Settings, engine: Engine, *, on_failure: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        *,
+        on_failure: Callable[[], None],
+        rebuild: Callable[[], Engine] | None = None,
+    ) -> None:
         """Raises ConfigError or CheckpointError when the checkpoint directory cannot be read."""
         self.settings = settings
-        self.engine = engine
+        self.engine = RenewableEngine(engine)
+        self.rebuild = rebuild if settings.on_engine_death == "restart" else None
+        """Makes another engine when one has died; None where its death is final."""
         self.created = int(time.time())
         self.config = MedMoEConfig.from_directory(settings.model)
         self.config_sha256 = file_sha256(settings.model / CONFIG_FILE)
         """Of what is served, whatever happens to the file later."""
         self.prompt = Prompt.from_directory(settings.model, self.config)
-        self.classifier = Classifier(engine)
+        self.classifier = Classifier(self.engine)
         self.admission = Admission(max_concurrent=settings.max_concurrent, max_queued=settings.max_queued)
         self.tenants = Tenants(
             read_key_file(settings.api_keys) if settings.api_keys else (),
             requests_per_minute=settings.requests_per_minute,
         )
-        self.readiness = Readiness(on_failure=on_failure)
+        self.readiness = Readiness(on_failure=on_failure, restarts=self.rebuild is not None)
         self.router_stats = RouterStats(self.config)
         self.metrics = Metrics(
             ready=lambda: self.readiness.phase is Phase.READY,
             in_flight=lambda: self.admission.in_flight,
             expert_tokens=self.router_stats.tokens,
             drift=self.router_stats.recent_drift,
+            quarantine=self.engine.quarantine,
         )
         self.traces = TraceExport(str(settings.otlp_endpoint)) if settings.otlp_endpoint else None
         self.weights_sha256: str | None = None
@@ -124,6 +136,16 @@ class State:
                 moe_layers=self.config.text_config.moe_layers,
                 num_experts=self.config.text_config.num_experts,
             )
+
+    async def require_same_checkpoint(self) -> None:
+        """Raises CheckpointError when the files are no longer those whose hashes this service has given out."""
+        directory = self.settings.model
+        now = [
+            await asyncio.to_thread(_sha256, directory / name)
+            for name in (CONFIG_FILE, WEIGHTS_FILE, ADAPTER_WEIGHTS_FILE)
+        ]
+        if now != [self.config_sha256, self.weights_sha256, self.adapter_sha256]:
+            raise CheckpointError("the checkpoint has changed since the service was started")
 
     def hashes(self) -> dict[str, str | None]:
         """What is served, for the log."""

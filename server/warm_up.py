@@ -1,62 +1,34 @@
-"""From a process that listens to a service that has proven it can answer.
+"""The question that an engine must have answered before it may answer others.
 
-Apart from app.py, which only wires: the order here is the meaning of /health/ready.
+Apart from the supervisor because it is asked at every start, exactly as a client's is, and leaves no trace: neither in
+the statistics, nor among the requests inside.
 """
 
-import asyncio
-import contextlib
+import copy
 import io
-import logging
 
 from PIL import Image
 
-from medmoe.server.admission import Deadline
+from medmoe.server.admission import Admission, Deadline
 from medmoe.server.answering import answer
-from medmoe.server.errors import EngineDeadError
+from medmoe.server.engine.base import Engine
+from medmoe.server.engine.renewable_engine import RenewableEngine
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.schemas import VQAFields
 from medmoe.server.state import State
 
-log = logging.getLogger("medmoe.start")
-
 _SIDE = 64
-_WATCH_SECONDS = 1.0
 _PATIENCE = 600.0
 """Seconds: an engine may compile during its first answer, which no client's deadline should have to cover."""
 
 
-async def start_up(state: State) -> None:
-    """Start the engine, answer one question as any client's is answered, then be ready. Failure is final."""
-    try:
-        await asyncio.gather(state.engine.start(), state.hash_weights())
-        await _answer_once(state)
-    except Exception as error:
-        # Nobody awaits this task while the server runs, so whatever it was must end here, and visibly. Its text is
-        # safe to write: no client has been heard yet.
-        log.critical("start failed", extra={"fields": {"exception": type(error).__name__, "reason": str(error)}})
-        state.readiness.fail()
-        return
-    state.router_stats.reset()
-    state.readiness.started()
-    state.watching = asyncio.create_task(_watch(state))
-    log.info("ready", extra={"fields": {"model": state.config.name, **state.hashes()}})
-
-
-async def _watch(state: State) -> None:
-    """Notice an engine that dies while nobody asks: liveness must not wait for the next request."""
-    with contextlib.suppress(EngineDeadError):
-        while True:
-            await asyncio.sleep(_WATCH_SECONDS)
-            with state.readiness.watch():
-                await state.engine.check_health()
-
-
-async def _answer_once(state: State) -> None:
+async def warm_up(state: State, engine: Engine) -> None:
+    """Ask `engine`, started but not yet the service's own, one question. Raises what a client's question raises."""
     picture = io.BytesIO()
     side = max(_SIDE, state.settings.min_image_side)
     Image.new("RGB", (side, side)).save(picture, format="PNG")
     pieces = answer(
-        state,
+        _rehearsal(state, engine),
         VQAFields(question="What is shown?", max_tokens=min(2, state.settings.max_tokens)),
         image=picture.getvalue(),
         deadline=Deadline(_PATIENCE),
@@ -64,3 +36,13 @@ async def _answer_once(state: State) -> None:
     )
     async for _ in pieces:
         pass
+
+
+def _rehearsal(state: State, engine: Engine) -> State:
+    """`state` as it would be with `engine`, and with what counts requests replaced."""
+    rehearsal = copy.copy(state)
+    # Its own quarantine too: a warm-up that an engine dies of must be asked again of the next one.
+    rehearsal.engine = RenewableEngine(engine)
+    rehearsal.admission = Admission(max_concurrent=1, max_queued=0)
+    rehearsal.router_stats = copy.deepcopy(state.router_stats)
+    return rehearsal

@@ -5,9 +5,11 @@ translated here, and nothing that a client sent reaches its logs.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from medmoe.server.engine.base import (
     GenerationRequest,
 )
 from medmoe.server.engine.parallelism import check_parallelism, thread_binding
+from medmoe.server.engine.process_tree import ProcessTree
 from medmoe.server.engine.quantization import check_accelerator, check_quantization, cpu_kernel, quantization_arguments
 from medmoe.server.settings import Settings
 
@@ -54,13 +57,19 @@ class VllmEngine:
         self._settings = settings
         self._config = config
         self._llm: AsyncLLM | None = None
+        self._processes: ProcessTree | None = None
+        self._sockets: tempfile.TemporaryDirectory[str] | None = None
 
     async def start(self) -> None:
         """Import vLLM and load the model, both in a thread: liveness is answered meanwhile. Raises EngineError."""
         prepare_environment(self._settings)
+        # One directory for each engine: a killed process does not remove its sockets.
+        self._sockets = tempfile.TemporaryDirectory(prefix="medmoe-engine-")
+        os.environ["VLLM_RPC_BASE_PATH"] = self._sockets.name
         building = asyncio.get_running_loop().run_in_executor(None, self._build)
         try:
             self._llm = await asyncio.shield(building)
+            self._processes = await asyncio.to_thread(_processes, self._llm)
         except asyncio.CancelledError:
             # The thread cannot be stopped; what it builds must not outlive us.
             building.add_done_callback(_shut_down_orphan)
@@ -115,12 +124,23 @@ class VllmEngine:
             await self._running().check_health()
         except VllmDead as error:
             raise EngineDeadError("the engine process has ended") from error
+        if self._processes is not None and not self._processes.is_whole():
+            raise EngineDeadError("the engine process has ended")
 
     async def close(self) -> None:
         """See Engine.close."""
         llm, self._llm = self._llm, None
+        processes, self._processes = self._processes, None
+        sockets, self._sockets = self._sockets, None
         if llm is not None:
             await asyncio.to_thread(_shut_down, llm)
+            del llm
+            # Its sockets' context and tokenizer hang in cycles, which nothing else breaks before the next engine's.
+            await asyncio.to_thread(gc.collect)
+        if processes is not None:
+            await asyncio.to_thread(processes.clear)
+        if sockets is not None:
+            sockets.cleanup()
 
     def metrics(self) -> bytes:
         """vLLM's own series, `vllm:*`; empty until the engine runs."""
@@ -207,6 +227,12 @@ def engine_arguments(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) 
         "enable_mm_embeds": False,
         "trust_remote_code": False,
     }
+
+
+def _processes(llm: "AsyncLLM") -> ProcessTree:
+    # Not public, and pinned with vLLM's version: what to wait for, and what to kill, when the engine is gone.
+    manager = llm.engine_core.resources.engine_manager
+    return ProcessTree(process.pid for process in manager.processes)
 
 
 def _shut_down(llm: "AsyncLLM") -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
 from medmoe.server.app import create_app
+from medmoe.server.engine.base import Engine
 from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.readiness import Phase
 from medmoe.server.settings import Settings
@@ -75,13 +76,21 @@ def engine(config: MedMoEConfig, prompt: Prompt) -> FakeEngine:
 
 @pytest.fixture
 def running(checkpoint: Path, engine: FakeEngine) -> ServiceFactory:
-    """`async with running(max_queued=0) as service:`, any setting by name; ready unless `wait=False`."""
+    """`async with running(max_queued=0) as service:`, any setting by name; ready unless `wait=False`.
+
+    With `rebuild`, an engine that dies is replaced by what it returns.
+    """
 
     @asynccontextmanager
-    async def factory(*, wait: bool = True, **settings: Any) -> AsyncIterator[Service]:
+    async def factory(
+        *, wait: bool = True, rebuild: Callable[[], Engine] | None = None, **settings: Any
+    ) -> AsyncIterator[Service]:
         fatal: list[str] = []
         app = create_app(
-            Settings(**{"model": checkpoint} | settings), engine, on_failure=lambda: fatal.append("failed")
+            Settings(**{"model": checkpoint} | settings),
+            engine,
+            on_failure=lambda: fatal.append("failed"),
+            rebuild=rebuild,
         )
         state: State = app.state.medmoe
         async with LifespanManager(app):

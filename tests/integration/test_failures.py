@@ -1,6 +1,8 @@
 """What can go wrong inside: full, dead, late, broken. One error body, and not a word that was thrown."""
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -29,6 +31,38 @@ async def test_a_full_house_is_refused_with_429(running: ServiceFactory, vqa_bod
         assert service.state.admission.in_flight == 0
         service.engine.delay = 0
         assert (await post(service, vqa_body)).status_code == 200
+
+
+async def test_slow_senders_are_only_so_many(running: ServiceFactory, vqa_body: dict[str, Any]) -> None:
+    may_continue = asyncio.Event()
+    body = json.dumps(vqa_body).encode()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield body[:10]
+        await may_continue.wait()
+        yield body[10:]
+
+    async with running(max_uploads=2) as service:
+        client, headers = service.client, {"content-type": "application/json"}
+        slow = [asyncio.create_task(client.post("/v1/vqa", content=slowly(), headers=headers)) for _ in range(3)]
+        (refused,), waiting = await asyncio.wait(slow, return_when=asyncio.FIRST_COMPLETED)
+        check(refused.result(), 429, "overloaded")
+        assert service.state.admission.in_flight == 0
+        # One of them gives up, and makes room.
+        gone = waiting.pop()
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        assert (await post(service, vqa_body)).status_code == 200
+        may_continue.set()
+        assert (await waiting.pop()).status_code == 200
+
+
+async def test_the_longest_time_a_request_may_ask_for_is_the_services_own(
+    running: ServiceFactory, vqa_body: dict[str, Any]
+) -> None:
+    async with running(timeout_ms=20) as service:
+        service.engine.delay = 3600
+        check(await post(service, vqa_body | {"timeout_ms": 10**30}), 504, "deadline_exceeded")
 
 
 @pytest.mark.parametrize("failure", [RuntimeError(SECRET), KeyError(SECRET), ValueError(SECRET)], ids=repr)

@@ -1,6 +1,7 @@
 """Starting, ready, draining, failed: what an orchestrator sees."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from medmoe.server.app import create_app
 from medmoe.server.engine.base import EngineError, GenerationChunk, GenerationRequest
 from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.settings import Settings
-from tests.integration.conftest import Service, ServiceFactory, until
+from tests.integration.conftest import Service, ServiceFactory, check, until
 
 
 class SlowStart(FakeEngine):
@@ -146,10 +147,35 @@ async def test_a_service_can_be_stopped_while_it_loads(running: ServiceFactory) 
 async def test_an_engine_that_dies_while_nobody_asks_is_noticed(
     running: ServiceFactory, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medmoe.server.warm_up._WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("medmoe.server.supervisor._WATCH_SECONDS", 0.01)
     async with running() as service:
         engine.dead = True
         async with asyncio.timeout(5):
             while (await service.client.get("/health/live")).status_code == 200:
                 await asyncio.sleep(0.01)
         assert service.fatal == ["failed"]
+
+
+async def test_what_is_not_finished_when_the_service_stops_is_told_so(
+    running: ServiceFactory, engine: FakeEngine, vqa_body: dict[str, Any]
+) -> None:
+    real = engine.log_probabilities
+
+    def slow_later(image_id: str, ids: Any) -> Any:
+        engine.delay = 3600
+        return real(image_id, ids)
+
+    async with running(drain_seconds=0.05, max_concurrent=2) as service:
+        engine.log_probabilities = slow_later  # type: ignore[method-assign]
+        post = service.client.post
+        stream = asyncio.create_task(post("/v1/vqa", json=vqa_body | {"stream": True, "question": "Which lobe?"}))
+        await until(lambda: engine.delay > 0)
+        whole, queued = (asyncio.create_task(post("/v1/vqa", json=vqa_body)) for _ in range(2))
+        await until(lambda: service.state.admission.in_flight == 3)
+    assert (await stream).status_code == 200
+    assert (
+        json.loads((await stream).text.strip().split("\n\n")[-1].removeprefix("data: "))["error"]["code"] == "draining"
+    )
+    for refused in (await whole, await queued):
+        check(refused, 503, "draining")
+    assert engine.started == engine.finished + engine.aborted

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from medmoe.server.admission import Admission, Deadline
-from medmoe.server.errors import DeadlineExceeded, Overloaded
+from medmoe.server.errors import DeadlineExceeded, Draining, Overloaded
 from medmoe.server.request_record import RequestRecord
 
 FAR = 3600.0
@@ -88,3 +88,42 @@ async def test_idle_is_waited_for_only_as_long_as_asked() -> None:
     release.set()
     assert await admission.wait_idle(FAR)
     await inside
+
+
+async def test_who_is_inside_or_waits_can_be_told_to_go() -> None:
+    admission, release = Admission(max_concurrent=1, max_queued=1), asyncio.Event()
+
+    async def work() -> None:
+        deadline = Deadline(FAR)
+        async with admission.slot(deadline=deadline, record=record()), deadline.guard():
+            await release.wait()
+
+    tasks = [asyncio.create_task(work()) for _ in range(2)]
+    await turn()
+    assert admission.in_flight == 2
+    admission.cut_short()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(result, Draining)
+    assert admission.in_flight == 0
+    await asyncio.gather(asyncio.create_task(hold(admission, release)), _set(release))
+
+
+async def _set(event: asyncio.Event) -> None:
+    event.set()
+
+
+async def test_a_deadline_cut_short_gives_no_more_time() -> None:
+    deadline = Deadline(FAR)
+    deadline.cut_short()
+    with pytest.raises(Draining):
+        async with deadline.guard():
+            await asyncio.sleep(FAR)
+
+
+async def test_who_was_late_anyway_is_late() -> None:
+    deadline = Deadline(0)
+    await asyncio.sleep(0.001)
+    deadline.cut_short()
+    with pytest.raises(DeadlineExceeded):
+        async with deadline.guard():
+            await asyncio.sleep(FAR)
