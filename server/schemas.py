@@ -8,12 +8,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from medmoe.model.image_processor import Conversion
+from medmoe.server import windows
+
 MAX_LABELS = 128
 """No deployment can allow more: the engine returns the log-probabilities of at most so many tokens at once."""
 
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ImageText = Annotated[
-    str, Field(description="The picture as base64 or as a base64 data URL: PNG, JPEG, WebP, TIFF, BMP.")
+    str, Field(description="The picture as base64 or as a base64 data URL: PNG, JPEG, WebP, TIFF, BMP, DICOM.")
 ]
 
 
@@ -21,7 +24,30 @@ class _Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class VQAFields(_Wire):
+class PictureFields(_Wire):
+    """How to show the picture; what does not apply to the one sent is refused."""
+
+    window: str | None = Field(
+        default=None,
+        max_length=windows.MAX_LENGTH,
+        examples=["lung", "40/400", "lung,mediastinum,bone"],
+    )
+    """For grey DICOM pictures: `centre/width` in the picture's own units, `file` (the file's window), `full` (smallest
+    to largest value), or for CT one of lung, mediastinum, soft_tissue, liver, bone, brain, subdural, stroke. Three of
+    these with commas between them become red, green and blue. When absent, the file's window where it has one."""
+    frame: int | None = Field(default=None, ge=0, le=2**31)
+    """Which frame of a multi-frame DICOM file, page of a TIFF or picture of an animation, from 0. The first when
+    absent."""
+
+    @field_validator("window")
+    @classmethod
+    def _readable(cls, window: str | None) -> str | None:
+        if window is not None:
+            windows.parse(window)
+        return window
+
+
+class VQAFields(PictureFields):
     """What `POST /v1/vqa` takes besides the picture."""
 
     question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -46,7 +72,7 @@ class VQARequest(VQAFields):
     image: ImageText
 
 
-class ClassifyFields(_Wire):
+class ClassifyFields(PictureFields):
     """What `POST /v1/classify` takes besides the picture."""
 
     labels: tuple[Label, ...] = Field(min_length=2, max_length=MAX_LABELS)
@@ -97,6 +123,38 @@ class Timings(_Wire):
     total: float
 
 
+RenderingStep = Literal["palette", "high_byte", "modality_lut", "rescale", "voi_lut", "window", "invert"] | Conversion
+
+
+class AppliedWindow(_Wire):
+    """Which values became black to white."""
+
+    source: Literal["file", "preset", "request", "full"]
+    centre: float | None = None
+    """In the picture's own units, Hounsfield in CT; null for a look-up table of the file."""
+    width: float | None = None
+    function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"] | None = None
+    """As DICOM defines them (PS3.3 C.11.2.1)."""
+
+
+class Rendering(_Wire):
+    """How the file became an 8-bit RGB picture; padding or cropping and resizing follow."""
+
+    format: Literal["PNG", "JPEG", "WEBP", "TIFF", "BMP", "DICOM"]
+    colour: str
+    """As stored: Pillow's mode, or DICOM's photometric interpretation."""
+    frame: int
+    """The one shown, from 0."""
+    frames: int
+    """In the file."""
+    steps: tuple[RenderingStep, ...]
+    """What was done, in order: a palette applied; more than 8 bits of colour cut to the upper 8; DICOM's modality
+    look-up table, rescaling, VOI look-up table, window, inversion; the camera's orientation undone; grey stretched
+    from its minimum and maximum; transparency laid over black."""
+    windows: tuple[AppliedWindow, ...]
+    """One, or one each for red, green and blue; none for colours and for 8-bit grey without a window."""
+
+
 class Provenance(_Wire):
     """What is needed to reproduce the answer."""
 
@@ -104,6 +162,7 @@ class Provenance(_Wire):
     """Of the bytes as they were sent."""
     width: int
     height: int
+    rendering: Rendering
     mode: Literal["pad", "crop"]
     resized_to: tuple[int, int]
     weights_sha256: str | None

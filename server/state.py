@@ -6,7 +6,6 @@ Apart from app.py so that routes can name what they use without importing the wi
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from starlette.requests import Request
@@ -14,17 +13,17 @@ from starlette.requests import Request
 from medmoe.model.calibration import Calibration
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.file_digest import file_sha256
-from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
 from medmoe.server.admission import Admission, Deadline
 from medmoe.server.classifier import Classifier
 from medmoe.server.engine.base import Engine
-from medmoe.server.images import ImageLimits, ImageReader, Picture
+from medmoe.server.images import Picture
+from medmoe.server.imaging.pool import DecoderPool
 from medmoe.server.metrics import Metrics
 from medmoe.server.readiness import Phase, Readiness
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.router_stats import RouterStats
-from medmoe.server.schemas import Provenance
+from medmoe.server.schemas import PictureFields, Provenance
 from medmoe.server.settings import Settings
 from medmoe.server.tenants import Tenants, read_key_file
 
@@ -63,15 +62,7 @@ class State:
         """The checkpoint's own; read when the weights that it must belong to are known."""
         self.starting: asyncio.Task[None] | None = None
         """The start in the background; done when the service is ready or has failed."""
-        self._images = ImageReader(
-            ImageProcessor.from_config(self.config),
-            limits=ImageLimits(
-                max_pixels=settings.max_image_pixels,
-                min_side=settings.min_image_side,
-                max_aspect_ratio=settings.max_image_aspect_ratio,
-            ),
-        )
-        self._workers = ThreadPoolExecutor(max_workers=settings.image_workers, thread_name_prefix="image")
+        self.decoders = DecoderPool.of(settings, self.config)
 
     @staticmethod
     def of(request: Request) -> "State":
@@ -82,11 +73,13 @@ class State:
         """The request's own limit, never longer than the deployment's."""
         return Deadline(min(timeout_ms or self.settings.timeout_ms, self.settings.timeout_ms) / 1000)
 
-    async def read_image(self, sent: str | bytes, *, deadline: Deadline, record: RequestRecord) -> Picture:
-        """Decode on a worker thread; the stage `image`. Raises what ImageReader.read raises, DeadlineExceeded."""
+    async def read_image(
+        self, sent: str | bytes, fields: PictureFields, *, deadline: Deadline, record: RequestRecord
+    ) -> Picture:
+        """Decode in a child process; the stage `image`. Raises what DecoderPool.decode raises, DeadlineExceeded."""
         with record.stage("image"):
             async with deadline.guard():
-                return await asyncio.get_running_loop().run_in_executor(self._workers, self._images.read, sent)
+                return await self.decoders.decode(sent, fields)
 
     def provenance(self, picture: Picture) -> Provenance:
         """What reproduces an answer about `picture`."""
@@ -94,6 +87,7 @@ class State:
             image_sha256=picture.sha256,
             width=picture.width,
             height=picture.height,
+            rendering=picture.rendering,
             mode=self.config.image_processor.mode,
             resized_to=picture.image.size,
             weights_sha256=self.weights_sha256,
@@ -118,7 +112,7 @@ class State:
         return {"weights_sha256": self.weights_sha256, "adapter_sha256": self.adapter_sha256}
 
     def close(self) -> None:
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        self.decoders.close()
 
 
 def _sha256(path: Path) -> str | None:

@@ -52,7 +52,7 @@ async def classify(request: Request) -> ClassifyResponse:
         abandon_on_disconnect(request.receive),
         state.admission.slot(deadline=deadline, record=record),
     ):
-        picture = await state.read_image(received.image, deadline=deadline, record=record)
+        picture = await state.read_image(received.image, fields, deadline=deadline, record=record)
         with record.stage("engine"), state.readiness.watch():
             async with deadline.guard():
                 result = await state.classifier.classify(
