@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from medmoe.server.schemas import Rendering
+from medmoe.server.picture_schemas import Rendering
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,10 +6,10 @@ deployment sets (lengths, counts) are checked in medmoe.server.request_body; her
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator
 
-from medmoe.model.image_processor import Conversion
-from medmoe.server import windows
+from medmoe.server.picture_schemas import PictureFields, Rendering
+from medmoe.server.wire import Wire as _Wire
 
 MAX_LABELS = 128
 """No deployment can allow more: the engine returns the log-probabilities of at most so many tokens at once."""
@@ -18,33 +18,6 @@ Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ImageText = Annotated[
     str, Field(description="The picture as base64 or as a base64 data URL: PNG, JPEG, WebP, TIFF, BMP, DICOM.")
 ]
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class PictureFields(_Wire):
-    """How to show the picture; what does not apply to the one sent is refused."""
-
-    window: str | None = Field(
-        default=None,
-        max_length=windows.MAX_LENGTH,
-        examples=["lung", "40/400", "lung,mediastinum,bone"],
-    )
-    """For grey DICOM pictures: `centre/width` in the picture's own units, `file` (the file's window), `full` (smallest
-    to largest value), or for CT one of lung, mediastinum, soft_tissue, liver, bone, brain, subdural, stroke. Three of
-    these with commas between them become red, green and blue. When absent, the file's window where it has one."""
-    frame: int | None = Field(default=None, ge=0, le=2**31)
-    """Which frame of a multi-frame DICOM file, page of a TIFF or picture of an animation, from 0. The first when
-    absent."""
-
-    @field_validator("window")
-    @classmethod
-    def _readable(cls, window: str | None) -> str | None:
-        if window is not None:
-            windows.parse(window)
-        return window
 
 
 class VQAFields(PictureFields):
@@ -121,38 +94,6 @@ class Timings(_Wire):
     queue: float
     engine: float
     total: float
-
-
-RenderingStep = Literal["palette", "high_byte", "modality_lut", "rescale", "voi_lut", "window", "invert"] | Conversion
-
-
-class AppliedWindow(_Wire):
-    """Which values became black to white."""
-
-    source: Literal["file", "preset", "request", "full"]
-    centre: float | None = None
-    """In the picture's own units, Hounsfield in CT; null for a look-up table of the file."""
-    width: float | None = None
-    function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"] | None = None
-    """As DICOM defines them (PS3.3 C.11.2.1)."""
-
-
-class Rendering(_Wire):
-    """How the file became an 8-bit RGB picture; padding or cropping and resizing follow."""
-
-    format: Literal["PNG", "JPEG", "WEBP", "TIFF", "BMP", "DICOM"]
-    colour: str
-    """As stored: Pillow's mode, or DICOM's photometric interpretation."""
-    frame: int
-    """The one shown, from 0."""
-    frames: int
-    """In the file."""
-    steps: tuple[RenderingStep, ...]
-    """What was done, in order: a palette applied; more than 8 bits of colour cut to the upper 8; DICOM's modality
-    look-up table, rescaling, VOI look-up table, window, inversion; the camera's orientation undone; grey stretched
-    from its minimum and maximum; transparency laid over black."""
-    windows: tuple[AppliedWindow, ...]
-    """One, or one each for red, green and blue; none for colours and for 8-bit grey without a window."""
 
 
 class Provenance(_Wire):

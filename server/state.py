@@ -20,10 +20,11 @@ from medmoe.server.engine.base import Engine
 from medmoe.server.images import Picture
 from medmoe.server.imaging.pool import DecoderPool
 from medmoe.server.metrics import Metrics
+from medmoe.server.picture_schemas import PictureFields
 from medmoe.server.readiness import Phase, Readiness
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.router_stats import RouterStats
-from medmoe.server.schemas import PictureFields, Provenance
+from medmoe.server.schemas import Provenance
 from medmoe.server.settings import Settings
 from medmoe.server.tenants import Tenants, read_key_file
 

@@ -16,7 +16,7 @@ from pydicom.pixels.processing import apply_voi
 from medmoe.model.image_processor import to_rgb
 from medmoe.server.errors import InvalidField, UnreadableImage
 from medmoe.server.imaging.dicom_file import DicomFile
-from medmoe.server.schemas import AppliedWindow, RenderingStep
+from medmoe.server.picture_schemas import AppliedWindow, RenderingStep
 from medmoe.server.windows import Channel, Function, Window, usable
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")

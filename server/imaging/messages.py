@@ -17,7 +17,7 @@ from medmoe.server.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
-from medmoe.server.schemas import PictureFields, Rendering
+from medmoe.server.picture_schemas import PictureFields, Rendering
 
 LENGTHS = struct.Struct("!IQ")
 MAX_HEAD = 64 * 1024

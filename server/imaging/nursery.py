@@ -20,13 +20,15 @@ _KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL"
 """Of the environment; the rest holds secrets that a decoder has no use for."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Child:
     """One decoding process; whoever asked for it calls `Nursery.end` once, in the end."""
 
     pid: int
     connection: socket.socket
     """Non-blocking."""
+    served: int = 0
+    """Pictures so far."""
 
 
 class Nursery:

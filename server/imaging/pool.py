@@ -15,7 +15,7 @@ from medmoe.server.images import Picture
 from medmoe.server.imaging.config import DecoderConfig, ImageLimits
 from medmoe.server.imaging.messages import LENGTHS, MAX_HEAD, Done, Order, Refused, pack
 from medmoe.server.imaging.nursery import NURSERY, Child
-from medmoe.server.schemas import PictureFields
+from medmoe.server.picture_schemas import PictureFields
 from medmoe.server.settings import Settings
 
 _GRACE = 5.0
@@ -33,7 +33,6 @@ class DecoderPool:
         self._workers = workers
         self._slots = asyncio.Semaphore(workers)
         self._idle: list[Child] = []
-        self._served: dict[int, int] = {}
         self._closed = False
 
     @classmethod
@@ -129,15 +128,13 @@ class DecoderPool:
             self._keep(forked.result(), worn=False)
 
     def _keep(self, child: Child, *, worn: bool) -> None:
-        served = self._served.get(child.pid, 0) + 1
-        if worn or self._closed or served >= _LIFETIME or len(self._idle) >= self._workers:
+        child.served += 1
+        if worn or self._closed or child.served >= _LIFETIME or len(self._idle) >= self._workers:
             self._discard(child)
-            return
-        self._served[child.pid] = served
-        self._idle.append(child)
+        else:
+            self._idle.append(child)
 
     def _discard(self, child: Child) -> None:
-        self._served.pop(child.pid, None)
         if self._closed:
             NURSERY.end(child)
         else:

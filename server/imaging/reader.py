@@ -18,7 +18,7 @@ from medmoe.server.errors import ImageTooCostly, InvalidField, RequestError, Unr
 from medmoe.server.imaging.config import DecoderConfig
 from medmoe.server.imaging.file_format import FileFormat, from_text, sniff, webp_size
 from medmoe.server.imaging.limits import check_frames, check_size, too_large
-from medmoe.server.schemas import PictureFields, Rendering
+from medmoe.server.picture_schemas import PictureFields, Rendering
 from medmoe.server.windows import parse
 
 # Pillow only warns between its limit and twice its limit; nobody reads a warning.

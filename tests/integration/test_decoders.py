@@ -17,7 +17,7 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import ImageTooCostly
 from medmoe.server.imaging.nursery import NURSERY
 from medmoe.server.imaging.pool import DecoderPool
-from medmoe.server.schemas import PictureFields
+from medmoe.server.picture_schemas import PictureFields
 from medmoe.server.settings import Settings
 from tests.hostile_pictures import large
 from tests.integration.conftest import Service, ServiceFactory, check, until
@@ -137,6 +137,18 @@ async def test_no_more_children_than_workers_and_none_after_the_end(
         pids = service.state.decoders.pids
         assert len(pids) == 2
     assert all(gone(pid) for pid in pids)
+
+
+async def test_a_child_does_not_serve_for_ever(
+    running: ServiceFactory, vqa_body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medmoe.server.imaging.pool._LIFETIME", 2)
+    async with running(image_workers=1) as service:
+        (first,) = service.state.decoders.pids
+        assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+        assert service.state.decoders.pids == ()
+        await until(lambda: gone(first))
+        assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
 
 
 async def test_the_process_that_makes_children_is_replaced_too(service: Service, vqa_body: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from medmoe.server.imaging.config import DecoderConfig, ImageLimits
 from medmoe.server.imaging.reader import Decoded, ImageReader
-from medmoe.server.schemas import PictureFields
+from medmoe.server.picture_schemas import PictureFields
 from tests.tiny import tiny_config
 
 Read = Callable[..., Decoded]

@@ -202,16 +202,22 @@ def test_there_must_be_exactly_one_picture(read: Read, present: list[str]) -> No
         read(file.getvalue())
 
 
-def test_numbers_that_are_none_are_refused(read: Read) -> None:
-    dataset = dcmread(io.BytesIO(dicom(VALUES)))
-    del dataset.PixelData
-    dataset.BitsAllocated = 32
-    del dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
-    dataset.FloatPixelData = np.full(VALUES.shape, np.nan, np.float32).tobytes()
-    file = io.BytesIO()
-    dataset.save_as(file)
-    with pytest.raises(UnreadableImage):
-        read(file.getvalue())
+def test_floating_point_pixels_are_read_unless_they_are_no_numbers(read: Read) -> None:
+    def floating(values: np.ndarray) -> bytes:
+        dataset = dcmread(io.BytesIO(dicom(VALUES)))
+        del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+        dataset.BitsAllocated = 32
+        dataset.FloatPixelData = values.astype("<f4").tobytes()
+        file = io.BytesIO()
+        dataset.save_as(file)
+        return file.getvalue()
+
+    assert read(floating(VALUES)).image.tobytes() == read(dicom(VALUES)).image.tobytes()
+    for bad in (np.nan, np.inf):
+        values = VALUES.astype(np.float32)
+        values[3, 3] = bad
+        with pytest.raises(UnreadableImage, match="not numbers"):
+            read(floating(values))
 
 
 def test_sequences_within_sequences_end_in_a_refusal(read: Read) -> None:

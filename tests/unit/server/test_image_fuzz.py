@@ -18,7 +18,7 @@ from pydicom import dcmread
 from medmoe.model.errors import ImageError
 from medmoe.server.errors import RequestError
 from medmoe.server.imaging.reader import ImageReader
-from medmoe.server.schemas import PictureFields
+from medmoe.server.picture_schemas import PictureFields
 from tests.dicom_files import dicom, gradient, look_up_table
 from tests.hostile_pictures import encoded
 from tests.unit.server.conftest import decoder_config
