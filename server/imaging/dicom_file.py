@@ -12,6 +12,7 @@ from pydicom import config as pydicom_config
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
+from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     JPEG2000,
@@ -127,11 +128,9 @@ def _parse(data: bytes) -> Dataset:
     if inflater.unconsumed_tail:
         raise ImageTooLarge(f"the deflated DICOM file is over {_LARGEST_INFLATED} bytes once inflated")
     start.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta = io.BytesIO()
+    meta = DicomBytesIO()
     write_file_meta_info(meta, start.file_meta, enforce_standard=False)
-    dataset = dcmread(io.BytesIO(data[:132] + meta.getvalue() + inflated))
-    del inflated
-    return dataset
+    return dcmread(io.BytesIO(data[:132] + meta.getvalue() + inflated))
 
 
 def _meta_bytes(data: bytes) -> bytes:

@@ -5,13 +5,13 @@ the model room's `to_rgb` stretches them as it does those of a 16-bit PNG.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
-from pydicom.pixels.processing import apply_voi
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 
 from medmoe.model.image_processor import to_rgb
 from medmoe.server.errors import InvalidField, UnreadableImage
@@ -66,7 +66,9 @@ def apply_window(values: np.ndarray, window: Window) -> np.ndarray:
         scaled -= centre - width / 2
         # A width of nothing is a threshold.
         scaled *= 255 / max(width, 1e-6)
-    return np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled).astype(np.uint8)
+    np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled)
+    shades: np.ndarray = scaled.astype(np.uint8)
+    return shades
 
 
 def _colour(file: DicomFile, stored: np.ndarray) -> Shown:
@@ -118,6 +120,7 @@ class _Grey:
 
     def _picture(self, channel: Channel) -> Image.Image:
         choice = channel.choice
+        source: Literal["file", "preset", "request"]
         if choice == "file":
             if self._attributes.get("VOILUTSequence"):
                 return self._looked_up()

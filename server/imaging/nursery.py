@@ -89,7 +89,7 @@ class Nursery:
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - nothing in it comes from outside
                 [sys.executable, "-P", "-m", _MODULE],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env=environment,
                 # Control-C goes to whole groups, and the service drains before it ends.

@@ -65,6 +65,16 @@ async def test_what_the_answer_says_of_a_window_reproduces_the_picture(service: 
 
 
 @pytest.mark.parametrize("send", [as_json, as_form])
+async def test_three_windows_are_three_colours(service: Service, ct: bytes, send: Any) -> None:
+    response = await send(service, "/v1/vqa", ct, window="lung,mediastinum,bone")
+    windows = response.json()["provenance"]["rendering"]["windows"]
+    assert [(window["centre"], window["width"]) for window in windows] == [(-600, 1500), (50, 350), (400, 1800)]
+    assert service.engine.last_request is not None
+    red, green, blue = service.engine.last_request.image.split()
+    assert len({red.tobytes(), green.tobytes(), blue.tobytes()}) == 3
+
+
+@pytest.mark.parametrize("send", [as_json, as_form])
 async def test_a_frame_of_many_is_chosen(service: Service, send: Any) -> None:
     data = dicom(np.stack([np.full((32, 32), shade, np.uint8) for shade in (10, 200)]), NumberOfFrames=2)
     for frame, shade in enumerate((10, 200)):
