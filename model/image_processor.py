@@ -5,9 +5,10 @@ Med-MoE trains with `expand2square` (pad) and evaluates with CLIP's centre crop;
 """
 
 import contextlib
+from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from medmoe.model.config import ImageProcessorConfig, MedMoEConfig
 from medmoe.model.errors import ImageError
@@ -15,28 +16,50 @@ from medmoe.model.errors import ImageError
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I", "F")
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Bring any supported Pillow mode to 8-bit RGB, turned upright by its EXIF orientation.
+Conversion = Literal["orientation", "stretch", "over_black"]
+"""What may happen to a picture on its way to 8-bit RGB: turned upright, stretched to 8 bits, laid over black."""
 
-    More than 8 bits a channel are stretched linearly from the image's own minimum and maximum; transparency is
-    laid over black. Raises ImageError for an image without area.
+
+def convert(image: Image.Image) -> tuple[Image.Image, tuple[Conversion, ...]]:
+    """Bring any supported Pillow mode to 8-bit RGB, turned upright by its EXIF orientation; says what that took.
+
+    More than 8 bits of grey are stretched linearly from the image's own minimum and maximum; transparency is laid
+    over black. CMYK, palettes and the rest are Pillow's own conversion. Raises ImageError for an image without area or
+    with values that are not numbers.
     """
     if not image.width or not image.height:
         raise ImageError("the image has no pixels")
+    done: list[Conversion] = []
     # Damaged metadata raise anything; they say nothing against the pixels.
     with contextlib.suppress(Exception):
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
         image = ImageOps.exif_transpose(image)
+        if turned:
+            done.append("orientation")
     if image.mode in _GREY_16:
-        values = np.asarray(image, dtype=np.float64)
-        if not np.isfinite(values).all():
-            raise ImageError("the image holds values that are not numbers")
-        low, high = values.min(), values.max()
-        scaled = (values - low) * (255.0 / (high - low)) if high > low else np.zeros_like(values)
-        image = Image.fromarray(np.rint(scaled).astype(np.uint8))
+        image = _stretch(image)
+        done.append("stretch")
     if image.has_transparency_data:
         canvas = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(canvas, image.convert("RGBA"))
-    return image.convert("RGB")
+        done.append("over_black")
+    return image.convert("RGB"), tuple(done)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """`convert` without the account of it."""
+    return convert(image)[0]
+
+
+def _stretch(image: Image.Image) -> Image.Image:
+    values = np.array(image, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ImageError("the image holds values that are not numbers")
+    low, high = values.min(), values.max()
+    # In place: a picture may be large, and the server's processes have little memory.
+    values -= low
+    values *= 255.0 / (high - low) if high > low else 0.0
+    return Image.fromarray(np.rint(values, out=values).astype(np.uint8))
 
 
 class ImageProcessor:

@@ -63,7 +63,7 @@ async def answer(
     if fields.temperature > 0 and seed is None:
         seed = secrets.randbelow(2**31)
     async with state.admission.slot(deadline=deadline, record=record):
-        picture = await state.read_image(image, deadline=deadline, record=record)
+        picture = await state.read_image(image, fields, deadline=deadline, record=record)
         request = GenerationRequest(
             request_id=f"{route}-{uuid.uuid4().hex}",
             prompt_ids=prompt_ids,

@@ -14,7 +14,11 @@ MedMoEError (medmoe.model.errors)
 |   |   |-- UnsupportedImage        the bytes are not one of the accepted picture formats
 |   |   |-- UnreadableImage         the picture is damaged, too small or too elongated
 |   |   |-- ImageTooLarge           more pixels than this service decodes
+|   |   |-- ImageTooCostly          decoding took more memory or time than this service grants one picture
+|   |   |-- DecoderDied             the process that decoded the picture ended; the next picture gets another
+|   |   |-- BurnedInAnnotation      this deployment takes no picture with text burned in
 |   |   `-- BodyTooLarge            more bytes than this service reads
+|   |-- DecoderUnavailable          no process can be had that decodes pictures
 |   |-- NoModelCard                 the checkpoint directory has no README.md
 |   |-- Unauthenticated             no API key, or none that this service knows
 |   |-- TryLater                    `retry_after` says when
@@ -91,12 +95,28 @@ class ImageTooLarge(RequestError):
     """The picture's header announces more pixels than the service decodes."""
 
 
+class ImageTooCostly(RequestError):
+    """Decoding the picture took more memory, processor time or time than one picture may take."""
+
+
+class DecoderDied(RequestError):
+    """The process that decoded this picture ended without an answer; others are not affected."""
+
+
+class BurnedInAnnotation(RequestError):
+    """A DICOM file whose picture holds text, or may hold it, where the deployment takes none such."""
+
+
 class BodyTooLarge(RequestError):
     """The body has more bytes than the service reads."""
 
 
 class Unauthenticated(ServerError):
     """The request carries no API key, or one that this service does not know."""
+
+
+class DecoderUnavailable(ServerError):
+    """No decoding process could be started."""
 
 
 class NoModelCard(ServerError):
@@ -210,12 +230,21 @@ HTTP_MEANING: dict[type[MedMoEError], HttpMeaning] = {
     UnsupportedImage: HttpMeaning(status=415, type=_REQUEST, code="unsupported_image", param="image"),
     UnreadableImage: HttpMeaning(status=422, type=_REQUEST, code="unreadable_image", param="image"),
     ImageTooLarge: HttpMeaning(status=413, type=_REQUEST, code="image_too_large", param="image"),
+    ImageTooCostly: HttpMeaning(status=422, type=_REQUEST, code="image_too_costly", param="image"),
+    DecoderDied: HttpMeaning(status=422, type=_REQUEST, code="decoder_died", param="image"),
+    BurnedInAnnotation: HttpMeaning(status=422, type=_REQUEST, code="burned_in_annotation", param="image"),
     BodyTooLarge: HttpMeaning(status=413, type=_REQUEST, code="body_too_large"),
     Unauthenticated: HttpMeaning(
         status=401,
         type="authentication_error",
         code="invalid_api_key",
         message="Send a valid API key as Authorization: Bearer.",
+    ),
+    DecoderUnavailable: HttpMeaning(
+        status=503,
+        type=_AVAILABILITY,
+        code="decoder_unavailable",
+        message="Pictures cannot be decoded at the moment; try again.",
     ),
     NoModelCard: HttpMeaning(
         status=404, type=_REQUEST, code="no_model_card", message="This checkpoint came without a model card."

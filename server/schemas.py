@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
+from medmoe.server.picture_schemas import PictureFields, Rendering
 from medmoe.server.wire import Wire as _Wire
 
 MAX_LABELS = 128
@@ -16,11 +17,11 @@ MAX_LABELS = 128
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Modality = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 ImageText = Annotated[
-    str, Field(description="The picture as base64 or as a base64 data URL: PNG, JPEG, WebP, TIFF, BMP.")
+    str, Field(description="The picture as base64 or as a base64 data URL: PNG, JPEG, WebP, TIFF, BMP, DICOM.")
 ]
 
 
-class VQAFields(_Wire):
+class VQAFields(PictureFields):
     """What `POST /v1/vqa` takes besides the picture."""
 
     question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -50,7 +51,7 @@ class VQARequest(VQAFields):
     image: ImageText
 
 
-class ClassifyFields(_Wire):
+class ClassifyFields(PictureFields):
     """What `POST /v1/classify` takes besides the picture."""
 
     labels: tuple[Label, ...] = Field(min_length=1, max_length=MAX_LABELS)
@@ -120,6 +121,7 @@ class Provenance(_Wire):
     """Of the bytes as they were sent."""
     width: int
     height: int
+    rendering: Rendering
     mode: Literal["pad", "crop"]
     resized_to: tuple[int, int]
     weights_sha256: str | None

@@ -82,13 +82,28 @@ class Settings(BaseSettings):
     """Bodies that are read at once; the next is refused with 429. Times `max_body_bytes` it bounds what slow senders
     can fill before they count as requests."""
     max_image_pixels: int = Field(default=40_000_000, ge=2**16, le=89_000_000)
-    """Largest square around a picture that is decoded, at 3 to 8 bytes a pixel; Pillow's limit is the ceiling."""
+    """Largest square around a picture that is decoded, at 4 to 40 bytes a pixel; Pillow's limit is the ceiling."""
     min_image_side: int = Field(default=16, ge=1, le=256)
     """Shortest accepted side in pixels; lower lets in pictures that hold nothing to see."""
     max_image_aspect_ratio: float = Field(default=20.0, ge=1)
     """Longest side over shortest; padding to a square costs the square of the long side."""
+    max_image_frames: int = Field(default=2000, ge=1, le=100_000)
+    """Most frames or pages in a file of which one is shown; showing a late frame may mean decoding all before it."""
     image_workers: int = Field(default=2, ge=1, le=64)
-    """Threads that decode and resize. Each takes a core; more than a few fight over Python's lock."""
+    """Processes that decode and resize, one picture each at a time. Each takes a core and, at most, 80 MB and
+    `image_memory_mib`."""
+    image_memory_mib: int = Field(default=1536, ge=64)
+    """Memory for decoding one picture, held by the kernel (Linux); a picture that needs more is refused. The default is
+    enough for `max_image_pixels` in every format; most need half of it."""
+    image_cpu_seconds: float = Field(default=30.0, gt=0)
+    """Processor time for one picture; then its process is ended and its request refused. Longer lets one sender keep a
+    core busy."""
+    image_seconds: float = Field(default=45.0, gt=0)
+    """Time for one picture once its decoding has begun, likewise; longer keeps a worker under a stuck decoder."""
+    dicom_burned_in: Literal["refuse", "refuse_unless_clear", "accept"] = "refuse"
+    """DICOM pictures with text in them, which may be a name: `refuse` those whose file says so; `refuse_unless_clear`
+    also ultrasound, endoscopy, photographs and secondary captures whose file does not deny it, which is most of
+    them; `accept` all."""
     max_question_chars: int = Field(default=4000, ge=32)
     """Longest question; tokenising it runs on the event loop, about a microsecond a character."""
     max_labels: int = Field(default=64, ge=2, le=MAX_LABELS)

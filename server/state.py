@@ -6,7 +6,6 @@ Apart from app.py so that routes can name what they use without importing the wi
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from starlette.requests import Request
@@ -15,15 +14,16 @@ from medmoe.model.calibration import Calibration
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
 from medmoe.model.file_digest import file_sha256
-from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
 from medmoe.model.routing_reference import RoutingReference
 from medmoe.server.admission import Admission, Deadline
 from medmoe.server.classifier import Classifier
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.renewable_engine import RenewableEngine
-from medmoe.server.images import ImageLimits, ImageReader, Picture
+from medmoe.server.images import Picture
+from medmoe.server.imaging.pool import DecoderPool
 from medmoe.server.metrics import Metrics
+from medmoe.server.picture_schemas import PictureFields
 from medmoe.server.readiness import Phase, Readiness
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.router_stats import RouterStats
@@ -79,15 +79,7 @@ class State:
         """The checkpoint's own; read when the weights that it must belong to are known."""
         self.starting: asyncio.Task[None] | None = None
         """The start in the background; done when the service is ready or has failed."""
-        self._images = ImageReader(
-            ImageProcessor.from_config(self.config),
-            limits=ImageLimits(
-                max_pixels=settings.max_image_pixels,
-                min_side=settings.min_image_side,
-                max_aspect_ratio=settings.max_image_aspect_ratio,
-            ),
-        )
-        self._workers = ThreadPoolExecutor(max_workers=settings.image_workers, thread_name_prefix="image")
+        self.decoders = DecoderPool.of(settings, self.config)
 
     @staticmethod
     def of(request: Request) -> "State":
@@ -98,11 +90,13 @@ class State:
         """The request's own limit, never longer than the deployment's."""
         return Deadline(min(timeout_ms or self.settings.timeout_ms, self.settings.timeout_ms) / 1000)
 
-    async def read_image(self, sent: str | bytes, *, deadline: Deadline, record: RequestRecord) -> Picture:
-        """Decode on a worker thread; the stage `image`. Raises what ImageReader.read raises, DeadlineExceeded."""
+    async def read_image(
+        self, sent: str | bytes, fields: PictureFields, *, deadline: Deadline, record: RequestRecord
+    ) -> Picture:
+        """Decode in a child process; the stage `image`. Raises what DecoderPool.decode raises, DeadlineExceeded."""
         with record.stage("image"):
             async with deadline.guard():
-                return await asyncio.get_running_loop().run_in_executor(self._workers, self._images.read, sent)
+                return await self.decoders.decode(sent, fields)
 
     def provenance(self, picture: Picture) -> Provenance:
         """What reproduces an answer about `picture`."""
@@ -110,6 +104,7 @@ class State:
             image_sha256=picture.sha256,
             width=picture.width,
             height=picture.height,
+            rendering=picture.rendering,
             mode=self.config.image_processor.mode,
             resized_to=picture.image.size,
             weights_sha256=self.weights_sha256,
@@ -158,7 +153,7 @@ class State:
             self.traces.export(record)
 
     def close(self) -> None:
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        self.decoders.close()
 
 
 def _sha256(path: Path) -> str | None:

@@ -61,7 +61,7 @@ async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | Mult
         abandon_on_disconnect(request.receive),
         state.admission.slot(deadline=deadline, record=record),
     ):
-        picture = await state.read_image(received.image, deadline=deadline, record=record)
+        picture = await state.read_image(received.image, fields, deadline=deadline, record=record)
         with record.stage("engine"), state.readiness.watch():
             async with deadline.guard():
                 scored = await state.classifier.score(

@@ -1,15 +1,13 @@
 """What a client can send that is refused: one error body, the right status, and not a word that was sent."""
 
 import base64
-import struct
-import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
 
+from tests.hostile_pictures import png
 from tests.integration.conftest import SECRET, Service, base64_picture, check, picture
 
 
@@ -135,7 +133,7 @@ async def test_a_string_that_is_not_base64_is_400(service: Service, vqa_body: di
 @pytest.mark.parametrize(
     "data",
     [b"", b"a text file", b"GIF89a", b"%PDF-1.7", bytes(128) + b"DICM"],
-    ids=["empty", "txt", "gif", "pdf", "dcm"],
+    ids=["empty", "txt", "gif", "pdf", "empty dcm"],
 )
 async def test_other_formats_are_415(service: Service, vqa_body: dict[str, Any], data: bytes) -> None:
     image = base64.b64encode(data).decode()
@@ -156,19 +154,9 @@ async def test_a_truncated_picture_is_422(service: Service, vqa_body: dict[str, 
     check(await post(service, vqa_body | {"image": image}), 422, "unreadable_image", "image")
 
 
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("side", [7000, 12_000, 20_000, 2**31 - 1])
-async def test_a_bomb_is_refused_before_it_is_decoded(
-    service: Service, vqa_body: dict[str, Any], side: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def decode(*_: object) -> None:
-        raise AssertionError("decoded")
-
-    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    data += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
-    image = base64.b64encode(data).decode()
+async def test_a_bomb_is_413(service: Service, vqa_body: dict[str, Any], side: int) -> None:
+    image = base64.b64encode(png(side, side)).decode()
     check(await post(service, vqa_body | {"image": image}), 413, "image_too_large", "image")
 
 
@@ -223,24 +211,3 @@ async def test_a_large_body_is_413_while_it_is_read(service: Service, content_ty
     response = await service.client.post("/v1/vqa", content=body(), headers={"content-type": content_type})
     check(response, 413, "body_too_large")
     assert produced <= 18 * 2**20
-
-
-async def test_a_picture_pillow_fails_on_in_any_way_is_422(
-    service: Service, vqa_body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for failure in (
-        SyntaxError,
-        struct.error,
-        MemoryError,
-        EOFError,
-        ZeroDivisionError,
-        Image.DecompressionBombWarning,
-    ):
-
-        def broken(*_: object, failure: type[Exception] = failure, **__: object) -> None:
-            raise failure(SECRET)
-
-        monkeypatch.setattr("medmoe.server.images.Image.open", broken)
-        response = await post(service, vqa_body)
-        assert response.status_code in (413, 422)
-        assert SECRET not in response.text

@@ -48,6 +48,7 @@ async def test_an_answer_comes_with_everything_that_explains_it(service: Service
         "image_sha256": hashlib.sha256(picture()).hexdigest(),
         "width": 48,
         "height": 40,
+        "rendering": {"format": "PNG", "colour": "RGB", "frame": 0, "frames": 1, "steps": [], "windows": []},
         "mode": "pad",
         "resized_to": [32, 32],
         "weights_sha256": None,

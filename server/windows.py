@@ -1,0 +1,79 @@
+"""The `window` field: which part of a DICOM picture's grey values becomes black to white.
+
+Apart from the DICOM code because the wire types check a window's spelling before any picture is decoded.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+MAX_LENGTH = 128
+_LARGEST = 1e7
+_NUMBER = r"[+-]?\d{1,8}(?:\.\d{1,6})?"
+_EXPLICIT = re.compile(rf"({_NUMBER})/({_NUMBER})", re.ASCII)
+
+Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """Centre and width in the picture's own units (CT: Hounsfield), and the curve between its ends (PS3.3 C.11.2)."""
+
+    centre: float
+    width: float
+    function: Function = "LINEAR_EXACT"
+
+
+PRESETS = {
+    "lung": Window(centre=-600, width=1500),
+    "mediastinum": Window(centre=50, width=350),
+    "soft_tissue": Window(centre=40, width=400),
+    "liver": Window(centre=60, width=160),
+    "bone": Window(centre=400, width=1800),
+    "brain": Window(centre=40, width=80),
+    "subdural": Window(centre=75, width=215),
+    "stroke": Window(centre=40, width=40),
+}
+"""Radiology's usual windows, in Hounsfield units: for CT only."""
+
+Choice = Window | Literal["file", "full"]
+"""A window; what the file itself names; or everything from the frame's smallest value to its largest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Channel:
+    """One grey picture of the frame, and whether its window only means something in Hounsfield units."""
+
+    choice: Choice
+    hounsfield: bool = False
+
+
+def parse(text: str) -> tuple[Channel, ...]:
+    """One channel, or three for red, green and blue: a preset, `centre/width`, `file` or `full`, with commas between.
+
+    Raises ValueError, without quoting `text`.
+    """
+    parts = text.split(",")
+    if len(text) > MAX_LENGTH or len(parts) not in (1, 3):
+        raise ValueError("send one window, or three with commas between them for red, green and blue")
+    return tuple(_channel(part.strip()) for part in parts)
+
+
+def _channel(text: str) -> Channel:
+    if text == "file":
+        return Channel(choice="file")
+    if text == "full":
+        return Channel(choice="full")
+    if text in PRESETS:
+        return Channel(choice=PRESETS[text], hounsfield=True)
+    if found := _EXPLICIT.fullmatch(text):
+        centre, width = map(float, found.groups())
+        if usable(centre, width):
+            return Channel(choice=Window(centre=centre, width=width))
+    raise ValueError(f"a window is centre/width with a width above 0, file, full, or one of {', '.join(PRESETS)}")
+
+
+def usable(centre: float, width: float) -> bool:
+    """Whether arithmetic with these numbers gives a picture."""
+    return math.isfinite(centre) and math.isfinite(width) and abs(centre) <= _LARGEST and 0 < width <= _LARGEST

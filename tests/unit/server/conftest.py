@@ -1,0 +1,42 @@
+"""The picture reader as a child process has it, here in the test's own process."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from medmoe.server.imaging.config import DecoderConfig, ImageLimits
+from medmoe.server.imaging.reader import Decoded, ImageReader
+from medmoe.server.picture_schemas import PictureFields
+from tests.tiny import tiny_config
+
+Read = Callable[..., Decoded]
+
+
+def decoder_config(**changes: Any) -> DecoderConfig:
+    """Everything at the deployment's defaults, but pictures from 1 pixel on."""
+    limits = {"max_pixels": 40_000_000, "min_side": 1, "max_aspect_ratio": 20.0, "max_frames": 2000}
+    limits |= {name: changes.pop(name) for name in list(changes) if name in limits}
+    config = tiny_config()
+    return DecoderConfig(
+        **{
+            "processor": config.image_processor,
+            "size": config.vision_config.image_size,
+            "limits": ImageLimits(**limits),
+            "burned_in": "refuse",
+            "memory_bytes": 2**30,
+            "cpu_seconds": 30,
+            "wall_seconds": 45,
+        }
+        | changes
+    )
+
+
+@pytest.fixture
+def read() -> Read:
+    """`read(data, window="lung")`; settings of the deployment in `config`."""
+
+    def call(sent: str | bytes, *, config: dict[str, Any] | None = None, **fields: Any) -> Decoded:
+        return ImageReader(decoder_config(**(config or {}))).read(sent, PictureFields(**fields))
+
+    return call
