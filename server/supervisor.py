@@ -50,10 +50,11 @@ async def supervise(state: State) -> None:
         window_seconds=settings.engine_restart_window_seconds,
         first_delay=settings.engine_restart_delay_seconds,
     )
-    while state.readiness.phase is Phase.READY:
+    while True:
         await _watch(state)
-        if state.readiness.phase is Phase.RESTARTING:
-            await _restart(state, policy)
+        if state.readiness.phase is not Phase.RESTARTING:
+            return
+        await _restart(state, policy)
 
 
 async def _watch(state: State) -> None:
