@@ -33,7 +33,8 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer; with `stream: true` as server-sent events, of which a failure on the way is one",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        # Without a schema: OpenAPI 3.1 has none for a stream of events, and readers take one as that of each event.
+        "content": {"text/event-stream": {}},
     }
 }
 UNKNOWN_MODEL: dict[int | str, dict[str, Any]] = {
