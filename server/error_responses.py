@@ -16,18 +16,15 @@ from starlette.responses import JSONResponse, Response
 
 from medmoe.model.errors import MedMoEError
 from medmoe.server.errors import (
-    INTERNAL,
     BodyTooLarge,
-    HttpMeaning,
     InvalidField,
     MalformedBody,
     RequestError,
     ServerError,
     TryLater,
     Unauthenticated,
-    meaning_of,
-    meaning_of_status,
 )
+from medmoe.server.http_meaning import INTERNAL, HttpMeaning, meaning_of, meaning_of_status
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.schemas import ErrorBody, ErrorResponse
 

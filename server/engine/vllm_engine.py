@@ -11,7 +11,6 @@ import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from medmoe.model.config import MedMoEConfig
@@ -22,9 +21,10 @@ from medmoe.server.engine.base import (
     GenerationError,
     GenerationRequest,
 )
-from medmoe.server.engine.parallelism import check_parallelism, thread_binding
+from medmoe.server.engine.parallelism import check_parallelism
 from medmoe.server.engine.process_tree import ProcessTree
 from medmoe.server.engine.quantization import check_accelerator, check_quantization, cpu_kernel, quantization_arguments
+from medmoe.server.engine.vllm_environment import built_for_cpu, cpu_threads, prepare_environment
 from medmoe.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,17 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CPU_BATCHED_TOKENS = 2048
-_THREADS = "VLLM_CPU_OMP_THREADS_BIND"
 _CPU_BLOCK = 32
 """The smallest that the CPU attention kernel takes."""
-_ENVIRONMENT = {
-    # Only our plugin, no network, no statistics sent home, nothing unpickled that came over a socket.
-    "VLLM_PLUGINS": "medmoe",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_ALLOW_INSECURE_SERIALIZATION": "0",
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-}
 
 
 class VllmEngine:
@@ -190,10 +181,10 @@ class VllmEngine:
 
 def check_deployment(settings: Settings, config: MedMoEConfig) -> None:
     """Raises DeploymentError for what vLLM would refuse late or, worse, crash on. Does not import it."""
-    on_cpu, text = _built_for_cpu(), config.text_config
+    on_cpu, text = built_for_cpu(), config.text_config
     check_parallelism(settings, text, on_cpu=on_cpu)
     check_quantization(settings, text, on_cpu=on_cpu, kernel=cpu_kernel() if on_cpu else None)
-    _threads(settings)
+    cpu_threads(settings)
 
 
 def engine_arguments(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> dict[str, Any]:
@@ -248,33 +239,6 @@ def _already_shut_down(timeout: float | None = None) -> None:
 def _shut_down_orphan(building: "asyncio.Future[AsyncLLM]") -> None:
     if not building.cancelled() and building.exception() is None:
         _shut_down(building.result())
-
-
-def prepare_environment(settings: Settings) -> None:
-    """vLLM reads these when it is imported; what an operator has set already stays, except for what keeps it safe."""
-    os.environ.update(_ENVIRONMENT)
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "DEBUG" if settings.log_level == "debug" else "WARNING")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gib))
-    if (threads := _threads(settings)) is not None:
-        os.environ[_THREADS] = threads
-
-
-def _threads(settings: Settings) -> str | None:
-    if not _built_for_cpu():
-        return None
-    asked = os.environ.get(_THREADS)
-    return thread_binding(os.sched_getaffinity(0), ranks=settings.tensor_parallel_size, asked=asked)
-
-
-def _built_for_cpu() -> bool:
-    """Whether the installed vLLM drives CPUs: as it decides itself, without the seconds that importing it takes."""
-    if os.environ.get("VLLM_TARGET_DEVICE", "").lower() == "cpu":
-        return True
-    try:
-        return "cpu" in version("vllm")
-    except PackageNotFoundError:
-        # The distribution for CPU has another name, vllm-cpu.
-        return True
 
 
 def _dtype(settings: Settings, *, on_cpu: bool) -> Any:

@@ -28,6 +28,7 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
+    MediaStorageDirectoryStorage,
     RLELossless,
 )
 
@@ -75,6 +76,8 @@ class DicomFile:
     def __init__(self, data: bytes, *, frame: int | None, limits: ImageLimits, burned_in: BurnedIn) -> None:
         """Raises UnsupportedImage, ImageTooLarge, UnreadableImage, BurnedInAnnotation, InvalidField, or anything."""
         self.dataset = _parse(data)
+        if self.dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            raise UnsupportedImage("a DICOM directory is no picture, and the files it names are not opened")
         self.transfer_syntax = UID(str(self.dataset.file_meta.TransferSyntaxUID))
         present = [keyword for keyword in _PIXELS if keyword in self.dataset]
         if len(present) != 1:

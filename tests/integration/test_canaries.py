@@ -88,14 +88,18 @@ class _Everything(logging.Handler):
 def all_loggers(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Everything]:
     """Every logger of the process at debug, those that were silenced too."""
     handler, root = _Everything(), logging.getLogger()
-    monkeypatch.setattr(root, "level", logging.DEBUG)
-    for logger in [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]:
-        monkeypatch.setattr(logger, "level", logging.NOTSET)
-        monkeypatch.setattr(logger, "propagate", True)
-        monkeypatch.setattr(logger, "disabled", False)
-    root.addHandler(handler)
-    yield handler
-    root.removeHandler(handler)
+    level = root.level
+    with monkeypatch.context() as patch:
+        for logger in [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]:
+            patch.setattr(logger, "level", logging.NOTSET)
+            patch.setattr(logger, "propagate", True)
+            patch.setattr(logger, "disabled", False)
+        # Not a plain assignment: loggers remember what they were told, and this makes all of them ask again.
+        root.setLevel(logging.DEBUG)
+        root.addHandler(handler)
+        yield handler
+        root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture

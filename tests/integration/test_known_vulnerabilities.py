@@ -29,7 +29,8 @@ import medmoe.model
 import medmoe.server
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import ConfigError
-from medmoe.server.engine.vllm_engine import engine_arguments, prepare_environment
+from medmoe.server.engine.vllm_engine import engine_arguments
+from medmoe.server.engine.vllm_environment import prepare_environment
 from medmoe.server.settings import Settings
 from medmoe.server.tenants import new_key
 from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, picture

@@ -7,17 +7,19 @@ import pydicom.data
 import pytest
 
 from medmoe.model.errors import MedMoEError
-from medmoe.server.errors import HTTP_MEANING
+from medmoe.server.http_meaning import HTTP_MEANING
 from tests.unit.server.conftest import Read
 
 ROOT = Path(pydicom.data.__path__[0]) / "test_files"
 
 NOT_DICOM = "no DICOM prefix"
 NO_PIXELS = "holds no pixel data"
+DIRECTORY = "DICOM directory"
 LOSSY_12 = "8 bits"
 REASONS = {
     NOT_DICOM: (415, "unsupported_image", "none of PNG"),
     NO_PIXELS: (422, "unreadable_image", NO_PIXELS),
+    DIRECTORY: (415, "unsupported_image", DIRECTORY),
     LOSSY_12: (415, "unsupported_image", LOSSY_12),
     "no syntax": (415, "unsupported_image", "transfer syntax"),
     "cut": (422, "unreadable_image", "damaged or truncated"),
@@ -30,17 +32,17 @@ REFUSED = {
         rtstruct.dcm rtstruct.dump test1.json test_PN.json zipMR.gz dicomdirtests/README.txt
         dicomdirtests/TINY_ALPHA/README""",
     NO_PIXELS: """UN_sequence.dcm empty_charset_LEI.dcm no_meta_group_length.dcm priv_SQ.dcm reportsi.dcm
-        reportsi_with_empty_number_tags.dcm rtplan.dcm rtplan_truncated.dcm test-SR.dcm waveform_ecg.dcm
-        dicomdirtests/DICOMDIR dicomdirtests/DICOMDIR-bigEnd dicomdirtests/DICOMDIR-empty.dcm
+        reportsi_with_empty_number_tags.dcm rtplan.dcm rtplan_truncated.dcm test-SR.dcm waveform_ecg.dcm""",
+    DIRECTORY: """dicomdirtests/DICOMDIR dicomdirtests/DICOMDIR-bigEnd dicomdirtests/DICOMDIR-empty.dcm
         dicomdirtests/DICOMDIR-implicit dicomdirtests/DICOMDIR-nooffset dicomdirtests/DICOMDIR-nopatient
-        dicomdirtests/DICOMDIR-reordered""",
+        dicomdirtests/DICOMDIR-reordered dicomdirtests/TINY_ALPHA/DICOMDIR""",
     LOSSY_12: "JPEG-lossy.dcm JPGExtended.dcm",
     "no syntax": "meta_missing_tsyntax.dcm",
     "cut": "MR_truncated.dcm",
     "lies": "JPEG2000-embedded-sequence-delimiter.dcm",
     "incomplete": "badVR.dcm nested_priv_SQ.dcm",
 }
-"""By reason; of dicomdirtests/TINY_ALPHA every file but README holds no pixels."""
+"""By reason; of dicomdirtests/TINY_ALPHA every file but README and DICOMDIR holds no pixels."""
 
 READ = {
     "MONOCHROME1 rescale window invert": """dicomdirtests/77654033/CR1/6154 dicomdirtests/77654033/CR2/6247

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from medmoe.model.errors import MedMoEError
-from medmoe.server import errors
-from medmoe.server.errors import HTTP_MEANING, meaning_of, meaning_of_status
+from medmoe.server import errors, http_meaning
+from medmoe.server.http_meaning import HTTP_MEANING, meaning_of, meaning_of_status
 
 
 def family(root: type[MedMoEError]) -> set[type[MedMoEError]]:
@@ -36,7 +36,7 @@ def test_a_failure_of_the_service_never_speaks_for_itself(kind: type[MedMoEError
 
 
 def test_a_stranger_is_an_internal_error() -> None:
-    assert meaning_of(RuntimeError("x")) is errors.INTERNAL
+    assert meaning_of(RuntimeError("x")) is http_meaning.INTERNAL
 
 
 def test_an_unlisted_subclass_means_what_its_parent_means() -> None:

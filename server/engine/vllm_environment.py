@@ -1,0 +1,48 @@
+"""What vLLM reads from the environment when it is imported, and what kind of build it is.
+
+Apart from vllm_engine.py, which imports vLLM: these things must be settled before that.
+"""
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+
+from medmoe.server.engine.parallelism import thread_binding
+from medmoe.server.settings import Settings
+
+_THREADS = "VLLM_CPU_OMP_THREADS_BIND"
+_ENVIRONMENT = {
+    # Only our plugin, no network, no statistics sent home, nothing unpickled that came over a socket.
+    "VLLM_PLUGINS": "medmoe",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ALLOW_INSECURE_SERIALIZATION": "0",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+}
+
+
+def prepare_environment(settings: Settings) -> None:
+    """vLLM reads these when it is imported; what an operator has set already stays, except for what keeps it safe."""
+    os.environ.update(_ENVIRONMENT)
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "DEBUG" if settings.log_level == "debug" else "WARNING")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gib))
+    if (binding := cpu_threads(settings)) is not None:
+        os.environ[_THREADS] = binding
+
+
+def cpu_threads(settings: Settings) -> str | None:
+    """Which cores each rank computes on; None on a GPU. Raises DeploymentError as `thread_binding` does."""
+    if not built_for_cpu():
+        return None
+    asked = os.environ.get(_THREADS)
+    return thread_binding(os.sched_getaffinity(0), ranks=settings.tensor_parallel_size, asked=asked)
+
+
+def built_for_cpu() -> bool:
+    """Whether the installed vLLM drives CPUs: as it decides itself, without the seconds that importing it takes."""
+    if os.environ.get("VLLM_TARGET_DEVICE", "").lower() == "cpu":
+        return True
+    try:
+        return "cpu" in version("vllm")
+    except PackageNotFoundError:
+        # The distribution for CPU has another name, vllm-cpu.
+        return True

@@ -1,0 +1,177 @@
+"""What each failure looks like from outside: status, code, and the words that a client is told.
+
+Apart from the errors themselves, which the decoding children and the engines raise without knowing of HTTP.
+"""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from medmoe.model.errors import CheckpointError, ConfigError, ImageError, MedMoEError, PromptError
+from medmoe.server.errors import (
+    BodyTooLarge,
+    BurnedInAnnotation,
+    ClientDisconnected,
+    DeadlineExceeded,
+    DecoderDied,
+    DecoderUnavailable,
+    DeploymentError,
+    Draining,
+    EngineDeadError,
+    EngineError,
+    EngineRestarting,
+    GenerationError,
+    ImageTooCostly,
+    ImageTooLarge,
+    InvalidField,
+    MalformedBody,
+    MalformedImage,
+    NoModelCard,
+    NotReady,
+    Overloaded,
+    Quarantined,
+    RateLimited,
+    RequestError,
+    ServerError,
+    TryLater,
+    Unauthenticated,
+    UnknownModel,
+    UnreadableImage,
+    UnsupportedContentType,
+    UnsupportedImage,
+    UnsupportedParameter,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpMeaning:
+    """What a failure looks like from outside."""
+
+    status: int
+    type: str
+    code: str
+    message: str | None = None
+    """Sent instead of the exception's own words; None only where those words are ours and meant for the client."""
+    param: str | None = None
+
+
+_REQUEST, _LOAD, _AVAILABILITY, _SERVER = (
+    "invalid_request_error",
+    "overloaded_error",
+    "unavailable_error",
+    "server_error",
+)
+
+INTERNAL = HttpMeaning(
+    status=500, type=_SERVER, code="internal_error", message="The service failed; the request id finds it in the log."
+)
+
+HTTP_MEANING: dict[type[MedMoEError], HttpMeaning] = {
+    MedMoEError: INTERNAL,
+    ConfigError: INTERNAL,
+    CheckpointError: INTERNAL,
+    ServerError: INTERNAL,
+    EngineError: INTERNAL,
+    DeploymentError: INTERNAL,
+    PromptError: HttpMeaning(status=422, type=_REQUEST, code="invalid_prompt", param="question"),
+    ImageError: HttpMeaning(status=422, type=_REQUEST, code="invalid_image", param="image"),
+    RequestError: HttpMeaning(status=422, type=_REQUEST, code="invalid_request"),
+    MalformedBody: HttpMeaning(status=400, type=_REQUEST, code="malformed_body"),
+    MalformedImage: HttpMeaning(status=400, type=_REQUEST, code="malformed_image", param="image"),
+    InvalidField: HttpMeaning(status=422, type=_REQUEST, code="invalid_field"),
+    UnsupportedParameter: HttpMeaning(status=400, type=_REQUEST, code="unsupported_parameter"),
+    UnknownModel: HttpMeaning(status=404, type=_REQUEST, code="model_not_found"),
+    UnsupportedContentType: HttpMeaning(status=415, type=_REQUEST, code="unsupported_content_type"),
+    UnsupportedImage: HttpMeaning(status=415, type=_REQUEST, code="unsupported_image", param="image"),
+    UnreadableImage: HttpMeaning(status=422, type=_REQUEST, code="unreadable_image", param="image"),
+    ImageTooLarge: HttpMeaning(status=413, type=_REQUEST, code="image_too_large", param="image"),
+    ImageTooCostly: HttpMeaning(status=422, type=_REQUEST, code="image_too_costly", param="image"),
+    DecoderDied: HttpMeaning(status=422, type=_REQUEST, code="decoder_died", param="image"),
+    BurnedInAnnotation: HttpMeaning(status=422, type=_REQUEST, code="burned_in_annotation", param="image"),
+    BodyTooLarge: HttpMeaning(status=413, type=_REQUEST, code="body_too_large"),
+    Unauthenticated: HttpMeaning(
+        status=401,
+        type="authentication_error",
+        code="invalid_api_key",
+        message="Send a valid API key as Authorization: Bearer.",
+    ),
+    DecoderUnavailable: HttpMeaning(
+        status=503,
+        type=_AVAILABILITY,
+        code="decoder_unavailable",
+        message="Pictures cannot be decoded at the moment; try again.",
+    ),
+    NoModelCard: HttpMeaning(
+        status=404, type=_REQUEST, code="no_model_card", message="This checkpoint came without a model card."
+    ),
+    TryLater: INTERNAL,
+    RateLimited: HttpMeaning(
+        status=429,
+        type=_LOAD,
+        code="rate_limited",
+        message="This caller has asked too often; try again after Retry-After seconds.",
+    ),
+    Overloaded: HttpMeaning(
+        status=429, type=_LOAD, code="overloaded", message="The service is full; try again after Retry-After seconds."
+    ),
+    NotReady: HttpMeaning(
+        status=503,
+        type=_AVAILABILITY,
+        code="not_ready",
+        message="The model is still loading; /health/ready tells when.",
+    ),
+    Draining: HttpMeaning(
+        status=503, type=_AVAILABILITY, code="draining", message="The service is shutting down; ask another instance."
+    ),
+    EngineDeadError: HttpMeaning(
+        status=503,
+        type=_AVAILABILITY,
+        code="engine_dead",
+        message="The engine has stopped, and this request with it; /health/ready tells when it answers again.",
+    ),
+    EngineRestarting: HttpMeaning(
+        status=503,
+        type=_AVAILABILITY,
+        code="engine_restarting",
+        message="The engine has stopped and is being restarted; try again after Retry-After seconds.",
+    ),
+    Quarantined: HttpMeaning(
+        status=422,
+        type=_REQUEST,
+        code="quarantined",
+        message="The engine has died of this request, and then again of it alone; it is not tried a third time.",
+    ),
+    DeadlineExceeded: HttpMeaning(
+        status=504, type="timeout_error", code="deadline_exceeded", message="The answer was not finished in time."
+    ),
+    ClientDisconnected: HttpMeaning(
+        status=499, type=_REQUEST, code="client_disconnected", message="The client closed the connection."
+    ),
+    GenerationError: HttpMeaning(
+        status=500, type=_SERVER, code="generation_failed", message="The engine failed on this request."
+    ),
+}
+
+_FRAMEWORK = {
+    400: HttpMeaning(status=400, type=_REQUEST, code="malformed_body", message="The body cannot be parsed."),
+    404: HttpMeaning(status=404, type=_REQUEST, code="not_found", message="There is no such route; see /docs."),
+    405: HttpMeaning(
+        status=405, type=_REQUEST, code="method_not_allowed", message="The route does not take this method; see Allow."
+    ),
+}
+
+
+def meaning_of(error: BaseException) -> HttpMeaning:
+    """The row of the most specific class of `error` that the table knows; INTERNAL for strangers."""
+    for kind in type(error).__mro__:
+        if kind in HTTP_MEANING:
+            return HTTP_MEANING[kind]
+    return INTERNAL
+
+
+def meaning_of_status(status: int) -> HttpMeaning:
+    """What a bare status raised by the web framework means; its own text is never used."""
+    if status in _FRAMEWORK:
+        return _FRAMEWORK[status]
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return INTERNAL
+    return HttpMeaning(status=status, type=_REQUEST, code="refused", message="The request was refused.")
