@@ -10,6 +10,7 @@ Source = Literal["captions", "vqa", "classification", "modality"]
 Split = Literal["train", "val", "test"]
 Routing = Literal["domain", "learned"]
 Optimizer = Literal["adamw", "muon"]
+RouterSolver = Literal["adam", "lbfgs"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,14 +101,21 @@ class RouterConfig:
     """The label of each expert, in expert order: the label map that upstream never recorded."""
     per_domain: int
     """Training images a domain; the paper's figure 6 saturates near 1,000 in all."""
+    solver: RouterSolver = "adam"
+    """adam: upstream's, which stops where `epochs` end. lbfgs: the optimum of the same linear classifier with an L2
+    penalty, which the next three fields have no part in."""
     epochs: int = 10
     learning_rate: float = 1e-3
     batch_size: int = 32
+    l2: float = 0.0
+    """Of lbfgs: weight of half the squared norm, on features of unit variance."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError when the router would be measured on what it was trained on."""
+        """Raises ValueError when it would be measured on what it was trained on, or for an L2 without effect."""
         if any(entry.split == "train" for entry in self.held_out):
             raise ValueError("held_out must not read a train split")
+        if self.l2 < 0 or (self.l2 and self.solver != "lbfgs"):
+            raise ValueError("l2 must not be negative, and belongs to the solver lbfgs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,8 +1,8 @@
 """The router's own training: a linear classifier of imaging modality (arXiv 2404.10237, eq. 3).
 
 As upstream's notebook does it: one vector a sample, the mean over every hidden-state tensor of the language model and
-over all positions of image and question; then one linear layer with bias, cross-entropy, Adam. New here: the label
-map is fixed and stored with the checkpoint, and accuracy is measured on images that were not trained on.
+over all positions of image and question; then one linear layer with bias, cross-entropy. New here: the label map is
+fixed and stored with the checkpoint, and accuracy is measured on images that were not trained on.
 """
 
 import logging
@@ -19,6 +19,7 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.training.config import RouterConfig
 from medmoe.training.data.collator import Collator
 from medmoe.training.data.sample import Sample
+from medmoe.training.router_solver import solve_router
 
 log = logging.getLogger(__name__)
 _BATCH = 32
@@ -75,24 +76,11 @@ def train_router(
     chosen = balanced(samples, domains=config.domains, per_domain=config.per_domain, seed=seed)
     inputs = pooled_hidden_states(model, chosen, collator=collator)
     targets = torch.tensor([index[str(sample.modality)] for sample in chosen])
-    generator = torch.Generator().manual_seed(seed)
-    router = nn.Linear(inputs.shape[1], len(index))
-    with torch.no_grad():
-        router.weight.normal_(std=0.02, generator=generator)
-        router.bias.zero_()
-    optimizer = torch.optim.Adam(router.parameters(), lr=config.learning_rate)
-    loss = torch.tensor(0.0)
-    for _ in range(config.epochs):
-        order = torch.randperm(len(inputs), generator=generator)
-        for rows in order.split(config.batch_size):
-            loss = F.cross_entropy(router(inputs[rows]), targets[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    router = solve_router(inputs, targets, config=config, seed=seed)
     report = {
         "label_map": index,
         "training_images": dict(Counter(str(sample.modality) for sample in chosen)),
-        "last_loss": float(loss.detach()),
+        "training_loss": float(F.cross_entropy(router(inputs), targets)),
         "training_accuracy": _accuracy(router, inputs, targets),
         "held_out": _held_out(router, model, held_out, index=index, collator=collator),
     }

@@ -20,25 +20,30 @@ TESTED = (
     "isic2017_dermoscopy",
 )
 """What has a test split."""
-_VIEWS = 4
-"""Of the images that questions are asked about: SLAKE trains on 450, which are soon known by heart."""
 
 
 def captions() -> tuple[DataConfig, ...]:
     return (
-        DataConfig(dataset="slake", source="captions", views=_VIEWS),
-        DataConfig(dataset="vqa_med_2019", source="captions", views=_VIEWS),
+        DataConfig(dataset="slake", source="captions"),
+        DataConfig(dataset="vqa_med_2019", source="captions"),
+    )
+
+
+def grounding() -> tuple[DataConfig, ...]:
+    """The questions whose answers are mostly to be seen: which organ, where, which plane, how many."""
+    return (
+        DataConfig(dataset="slake", source="vqa"),
+        # A tenth of all questions, and the hardest.
+        DataConfig(dataset="vqa_rad", source="vqa", repeat=2),
     )
 
 
 def questions() -> tuple[DataConfig, ...]:
-    """Everything that is asked, in one mixture."""
+    """Everything that is asked, in one mixture. Of each image the image alone, without augmented views."""
     return (
-        DataConfig(dataset="slake", source="vqa", views=_VIEWS),
-        # A tenth of all questions, and the hardest.
-        DataConfig(dataset="vqa_rad", source="vqa", views=_VIEWS, repeat=2),
-        DataConfig(dataset="vqa_med_2019", source="vqa", views=_VIEWS),
-        DataConfig(dataset="path_vqa", source="vqa", views=_VIEWS),
+        *grounding(),
+        DataConfig(dataset="vqa_med_2019", source="vqa"),
+        DataConfig(dataset="path_vqa", source="vqa"),
         *modality_questions(),
         *label_sets(),
     )
@@ -47,10 +52,10 @@ def questions() -> tuple[DataConfig, ...]:
 def modality_questions() -> tuple[DataConfig, ...]:
     """The router's domains, offered as a user would offer them."""
     return (
-        _modality("slake", limit=300, views=_VIEWS),
-        _modality("vqa_rad", limit=150, views=_VIEWS),
-        _modality("vqa_med_2019", limit=400, views=_VIEWS),
-        _modality("path_vqa", limit=150, views=_VIEWS),
+        _modality("slake", limit=300),
+        _modality("vqa_rad", limit=150),
+        _modality("vqa_med_2019", limit=400),
+        _modality("path_vqa", limit=150),
         _modality("lc25000_lung", limit=80, modality="pathology"),
         _modality("bccd_cells", limit=80, modality="pathology"),
     )

@@ -6,7 +6,7 @@ What is written here holds for every size: which parameters move in which stage.
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
-from medmoe.training.config import DataConfig, Optimizer, RouterConfig, StageConfig
+from medmoe.training.config import DataConfig, Optimizer, RouterConfig, RouterSolver, StageConfig
 from medmoe.training.recipes.trainable import ADAPTERS, LANGUAGE_MODEL, PROJECTOR, MoETuningMode, moe_trainable
 
 Data = tuple[DataConfig, ...]
@@ -59,13 +59,23 @@ def instruction_tuning(
     )
 
 
-def router(data: Data, *, held_out: Data, domains: tuple[str, ...], per_domain: int, epochs: int = 10) -> RouterConfig:
+def router(
+    data: Data,
+    *,
+    held_out: Data,
+    domains: tuple[str, ...],
+    per_domain: int,
+    epochs: int = 10,
+    solver: RouterSolver = "adam",
+    l2: float = 0.0,
+) -> RouterConfig:
     """Between the stages: the modality classifier that becomes every MoE layer's frozen gate.
 
-    Ten epochs of Adam at 1e-3 are upstream's, on features whose scale leaves it far from converged; more are cheap, the
-    features are computed once.
+    Ten epochs of Adam at 1e-3 are upstream's, on features whose scale leaves it far from converged.
     """
-    return RouterConfig(data=data, held_out=held_out, domains=domains, per_domain=per_domain, epochs=epochs)
+    return RouterConfig(
+        data=data, held_out=held_out, domains=domains, per_domain=per_domain, epochs=epochs, solver=solver, l2=l2
+    )
 
 
 def moe_tuning(

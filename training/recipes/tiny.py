@@ -12,6 +12,7 @@ from medmoe.training.recipes.open_data import (
     DOMAINS,
     TESTED,
     captions,
+    grounding,
     questions,
     router_held_out,
     router_images,
@@ -20,6 +21,7 @@ from medmoe.training.recipes.stages import How, alignment, instruction_tuning, m
 from medmoe.training.recipes.trainable import LANGUAGE_MODEL, PROJECTOR
 
 _RATE, _BATCH = 1e-3, 8
+_SMALL_BATCH = 4
 _ON_QUESTIONS: How = {"weight_decay": 0.05, "group_by_length": True, "optimizer": "muon"}
 
 
@@ -27,7 +29,11 @@ def tiny() -> RunConfig:
     """The bundled checkpoint: a DINOv2-small-shaped tower, and a small decoder from scratch; for two CPU cores.
 
     The decoder has no pretraining but its words', so alignment trains it together with the projector: a frozen random
-    decoder would align nothing. Stage 3 is upstream's.
+    decoder would align nothing. Stage 2 teaches it to look: dense, on SLAKE and VQA-RAD alone, in small batches.
+    Trained there on the whole mixture (4 epochs, batches of 8) it learnt the training images by heart: 65.4 / 80.4 on
+    SLAKE's val split after stage 2, closed / open, instead of 76.5 / 84.5; with four augmented views an image 70.6 /
+    82.9 (all of these with input_norm, which the next weights will have). Stage 3 is upstream's: everything, gently, for
+    one epoch.
     """
     return RunConfig(
         name="medmoe-tiny",
@@ -61,11 +67,15 @@ def tiny() -> RunConfig:
             captions(), trainable=(PROJECTOR, LANGUAGE_MODEL), epochs=2, batch_size=_BATCH, optimizer="muon"
         ),
         instruction_tuning=packed(
-            instruction_tuning(questions(), epochs=6, learning_rate=_RATE, batch_size=_BATCH, **_ON_QUESTIONS)
+            instruction_tuning(grounding(), epochs=4, learning_rate=_RATE, batch_size=_SMALL_BATCH, **_ON_QUESTIONS)
         ),
-        router=router(router_images(), held_out=router_held_out(), domains=DOMAINS, per_domain=900, epochs=100),
+        router=router(
+            router_images(), held_out=router_held_out(), domains=DOMAINS, per_domain=900, solver="lbfgs", l2=1e-3
+        ),
         moe_tuning=packed(
-            moe_tuning(questions(), epochs=2, learning_rate=_RATE, batch_size=_BATCH, mode="upstream", **_ON_QUESTIONS)
+            moe_tuning(
+                questions(), epochs=1, learning_rate=_RATE / 2, batch_size=_BATCH, mode="upstream", **_ON_QUESTIONS
+            )
         ),
         evaluation=TESTED,
     )

@@ -1,0 +1,66 @@
+"""From pooled hidden states and their modality to the linear layer that becomes every gate.
+
+Apart from router_training, which makes the features: here is only a linear classifier, fitted in one of two ways.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medmoe.training.config import RouterConfig
+
+_MOST_STEPS = 500
+
+
+def solve_router(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterConfig, seed: int) -> nn.Linear:
+    """A linear layer with bias from `inputs` [N, D] to one logit a domain; `targets` [N] are the domains' numbers.
+
+    `seed` draws the start and the order of the solver adam; lbfgs has neither.
+    """
+    if config.solver == "lbfgs":
+        return _optimum(inputs, targets, config=config)
+    return _descended(inputs, targets, config=config, seed=seed)
+
+
+def _descended(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterConfig, seed: int) -> nn.Linear:
+    """Upstream's training: Adam, for so many epochs."""
+    generator = torch.Generator().manual_seed(seed)
+    router = nn.Linear(inputs.shape[1], len(config.domains))
+    with torch.no_grad():
+        router.weight.normal_(std=0.02, generator=generator)
+        router.bias.zero_()
+    optimizer = torch.optim.Adam(router.parameters(), lr=config.learning_rate)
+    for _ in range(config.epochs):
+        order = torch.randperm(len(inputs), generator=generator)
+        for rows in order.split(config.batch_size):
+            loss = F.cross_entropy(router(inputs[rows]), targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return router
+
+
+def _optimum(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterConfig) -> nn.Linear:
+    """The minimum of cross-entropy and L2 penalty, which is unique: nothing here is drawn.
+
+    On standardised features, whose scales a penalty would otherwise judge; the result takes them as they are.
+    """
+    centre, scale = inputs.mean(dim=0), inputs.std(dim=0).clamp_min(1e-6)
+    standardised = (inputs - centre) / scale
+    router = nn.Linear(inputs.shape[1], len(config.domains))
+    with torch.no_grad():
+        router.weight.zero_()
+        router.bias.zero_()
+    optimizer = torch.optim.LBFGS(router.parameters(), max_iter=_MOST_STEPS, line_search_fn="strong_wolfe")
+
+    def objective() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(router(standardised), targets) + config.l2 / 2 * router.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(objective)
+    with torch.no_grad():
+        router.weight /= scale
+        router.bias -= router.weight @ centre
+    return router
