@@ -32,8 +32,8 @@ def tiny() -> RunConfig:
     decoder would align nothing. Stage 2 teaches it to look: dense, on SLAKE and VQA-RAD alone, in small batches.
     Trained there on the whole mixture (4 epochs, batches of 8) it learnt the training images by heart: 65.4 / 80.4 on
     SLAKE's val split after stage 2, closed / open, instead of 76.5 / 84.5; with four augmented views an image 70.6 /
-    82.9 (all of these with input_norm, which the next weights will have). Stage 3 is upstream's: everything, gently, for
-    one epoch.
+    82.9 (all of these with input_norm, which the next weights will have). Stage 3 is upstream's: everything, gently,
+    for one epoch.
     """
     return RunConfig(
         name="medmoe-tiny",
