@@ -61,6 +61,6 @@ def _optimum(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterConfi
 
     optimizer.step(objective)
     with torch.no_grad():
-        router.weight /= scale
-        router.bias -= router.weight @ centre
+        router.weight.div_(scale)
+        router.bias.sub_(router.weight @ centre)
     return router

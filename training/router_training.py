@@ -80,7 +80,7 @@ def train_router(
     report = {
         "label_map": index,
         "training_images": dict(Counter(str(sample.modality) for sample in chosen)),
-        "training_loss": float(F.cross_entropy(router(inputs), targets)),
+        "training_loss": float(F.cross_entropy(router(inputs), targets).detach()),
         "training_accuracy": _accuracy(router, inputs, targets),
         "held_out": _held_out(router, model, held_out, index=index, collator=collator),
     }
