@@ -64,6 +64,11 @@ class ImageReader:
                 raise ImageTooCostly("decoding the picture takes more memory than the service grants") from error
             # Format plugins raise anything from SyntaxError to struct.error on damaged files.
             raise UnreadableImage("the picture is damaged or truncated") from error
+        except BaseException as error:
+            # How decoders written in Rust fail is no Exception, and has a name but no class to import.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise UnreadableImage("the picture is damaged or truncated") from error
         return decoded
 
     def _ordinary(self, data: bytes, kind: FileFormat, fields: PictureFields) -> Decoded:
