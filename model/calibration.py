@@ -6,21 +6,19 @@ importing what made them. A file belongs to exactly one set of weights: on other
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from medmoe.model.errors import CheckpointError
-from medmoe.model.strict_json import StrictFile, StrictSection
+from medmoe.model.strict_json import StrictSection
+from medmoe.model.weights_bound_file import WeightsBoundFile
 
 CALIBRATION_FILE = "calibration.json"
 _EPSILON = 1e-6
 """Probabilities are kept this far from 0 and 1 where their logit is taken."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
@@ -136,35 +134,16 @@ class AnswerCalibration(_Fit):
         return tuple(self.map.single(probability) for probability in probabilities)
 
 
-class Calibration(StrictFile):
+class Calibration(WeightsBoundFile):
     """The whole file."""
 
     FILE = CALIBRATION_FILE
     KIND = "a calibration that this version reads"
+    MADE = "fitted to"
+    REMEDY = "calibrate this checkpoint"
 
-    format_version: Literal[1] = 1
-    weights_sha256: Sha256
-    """Of model.safetensors."""
-    adapter_sha256: Sha256 | None = None
-    """Of adapter_model.safetensors, where the checkpoint has one."""
     classification: LabelCalibration | None = None
     answers: AnswerCalibration | None = None
-
-    @classmethod
-    def from_directory(
-        cls, directory: Path, *, weights_sha256: str, adapter_sha256: str | None = None
-    ) -> "Calibration | None":
-        """The checkpoint's calibration; None where it has none.
-
-        Raises ConfigError when the file is malformed, CheckpointError when it was fitted to other weights.
-        """
-        path = directory / CALIBRATION_FILE
-        if not path.exists():
-            return None
-        found = cls.read(directory)
-        if (found.weights_sha256, found.adapter_sha256) != (weights_sha256, adapter_sha256):
-            raise CheckpointError(f"{path} was fitted to other weights; calibrate this checkpoint or remove the file")
-        return found
 
 
 def _normalised(weights: Sequence[float]) -> tuple[float, ...]:

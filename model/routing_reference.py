@@ -11,13 +11,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.strict_json import StrictFile, StrictSection
+from medmoe.model.strict_json import StrictSection
+from medmoe.model.weights_bound_file import WeightsBoundFile
 
 ROUTING_REFERENCE_FILE = "routing_reference.json"
 
 Kind = Literal["image", "question"]
 """The kinds of token that are compared. Answers are left out: they follow from where the prompt went."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Tokens = Annotated[int, Field(ge=0, le=2**53)]
 ExpertTokens = Annotated[tuple[Tokens, ...], Field(min_length=1, max_length=4096)]
 """By expert index. Over their sum, the shares that are expected of a service."""
@@ -55,17 +55,14 @@ class LayerReference(StrictSection):
         return self
 
 
-class RoutingReference(StrictFile):
+class RoutingReference(WeightsBoundFile):
     """The whole file."""
 
     FILE = ROUTING_REFERENCE_FILE
     KIND = "a routing reference that this version reads"
+    MADE = "counted with"
+    REMEDY = "evaluate this checkpoint with --routing-reference"
 
-    format_version: Literal[1] = 1
-    weights_sha256: Sha256
-    """Of model.safetensors."""
-    adapter_sha256: Sha256 | None = None
-    """Of adapter_model.safetensors, where the checkpoint has one."""
     counted_on: CountedOn
     layers: tuple[LayerReference, ...] = Field(min_length=1)
     """Every MoE layer, in order."""
@@ -85,15 +82,10 @@ class RoutingReference(StrictFile):
         Raises ConfigError when the file is malformed, CheckpointError when it was counted with other weights or is of
         other layers or experts than `config.json` has.
         """
-        path = directory / ROUTING_REFERENCE_FILE
-        if not path.exists():
+        found = cls.of_weights(directory, weights_sha256=weights_sha256, adapter_sha256=adapter_sha256)
+        if found is None:
             return None
-        found = cls.read(directory)
-        if (found.weights_sha256, found.adapter_sha256) != (weights_sha256, adapter_sha256):
-            raise CheckpointError(
-                f"{path} was counted with other weights; evaluate this checkpoint with --routing-reference or remove "
-                "the file"
-            )
+        path = directory / ROUTING_REFERENCE_FILE
         if tuple(layer.layer for layer in found.layers) != tuple(moe_layers):
             raise CheckpointError(f"{path} is not of this checkpoint's MoE layers, {', '.join(map(str, moe_layers))}")
         if any(len(layer.tokens) != num_experts for layer in found.layers):

@@ -6,7 +6,10 @@ and because leaving early, for any reason, must close the generator that holds t
 
 import json
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from typing import TypeVar
 
+from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -18,6 +21,8 @@ from medmoe.server.request_record import RequestRecord
 from medmoe.server.schemas import VQAResponse
 
 Piece = str | VQAResponse
+Whole = TypeVar("Whole")
+"""What a route makes of the whole response."""
 
 Events = Callable[[Piece], Iterable[str]]
 """What is sent for a piece: the JSON of any number of events."""
@@ -29,6 +34,30 @@ _GRACE = 1.0
 def own_events(piece: Piece) -> Iterable[str]:
     """As `/v1/vqa` sends them: a `delta` for each piece of text, then the whole response."""
     return (json.dumps({"delta": piece}) if isinstance(piece, str) else piece.model_dump_json(),)
+
+
+async def whole_or_streamed(
+    request: Request,
+    pieces: AsyncGenerator[Piece, None],
+    *,
+    stream: bool,
+    deadline: Deadline,
+    record: RequestRecord,
+    whole: Callable[[VQAResponse], Whole],
+    events: Events = own_events,
+) -> "Whole | EventStream":
+    """What a route returns for an answer's `pieces`: `whole` of its response, or an EventStream of `events`.
+
+    Raises what the pieces raise before anything is sent, ClientDisconnected.
+    """
+    async with abandon_on_disconnect(request.receive):
+        if stream:
+            return EventStream(await anext(pieces), pieces, deadline=deadline, record=record, events=events)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if isinstance(piece, VQAResponse):
+                    return whole(piece)
+    raise AssertionError("an answer ends with its response or with an error")
 
 
 class EventStream(StreamingResponse):

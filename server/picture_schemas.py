@@ -8,8 +8,12 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from medmoe.model.image_processor import Conversion
-from medmoe.server import windows
+from medmoe.server import voi_window
 from medmoe.server.wire import Wire
+
+FileFormat = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "DICOM"]
+BurnedIn = Literal["refuse", "refuse_unless_clear", "accept"]
+"""What a deployment does about text in a picture."""
 
 
 class PictureFields(Wire):
@@ -17,7 +21,7 @@ class PictureFields(Wire):
 
     window: str | None = Field(
         default=None,
-        max_length=windows.MAX_LENGTH,
+        max_length=voi_window.MAX_LENGTH,
         examples=["lung", "40/400", "lung,mediastinum,bone"],
     )
     """For grey DICOM pictures: `centre/width` in the picture's own units, `file` (the file's window), `full` (smallest
@@ -31,7 +35,7 @@ class PictureFields(Wire):
     @classmethod
     def _readable(cls, window: str | None) -> str | None:
         if window is not None:
-            windows.parse(window)
+            voi_window.parse(window)
         return window
 
 
@@ -45,14 +49,14 @@ class AppliedWindow(Wire):
     centre: float | None = None
     """In the picture's own units, Hounsfield in CT; null for a look-up table of the file."""
     width: float | None = None
-    function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"] | None = None
+    function: voi_window.Function | None = None
     """As DICOM defines them (PS3.3 C.11.2.1)."""
 
 
 class Rendering(Wire):
     """How the file became an 8-bit RGB picture; padding or cropping and resizing follow."""
 
-    format: Literal["PNG", "JPEG", "WEBP", "TIFF", "BMP", "DICOM"]
+    format: FileFormat
     colour: str
     """As stored: Pillow's mode, or DICOM's photometric interpretation."""
     frame: int

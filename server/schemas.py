@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator
 
 from medmoe.server.picture_schemas import PictureFields, Rendering
-from medmoe.server.wire import Wire as _Wire
+from medmoe.server.wire import Wire
 
 MAX_LABELS = 128
 """No deployment can allow more: the engine returns the log-probabilities of at most so many tokens at once."""
@@ -87,7 +87,7 @@ class ClassifyRequest(ClassifyFields):
     image: ImageText
 
 
-class Confidence(_Wire):
+class Confidence(Wire):
     """How sure of this answer one may be."""
 
     value: float
@@ -98,14 +98,14 @@ class Confidence(_Wire):
     model's own and says nothing about how often such answers are right."""
 
 
-class Usage(_Wire):
+class Usage(Wire):
     prompt_tokens: int
     image_tokens: int
     completion_tokens: int
     cached_tokens: int
 
 
-class Timings(_Wire):
+class Timings(Wire):
     """Seconds."""
 
     image: float
@@ -114,7 +114,7 @@ class Timings(_Wire):
     total: float
 
 
-class Provenance(_Wire):
+class Provenance(Wire):
     """What is needed to reproduce the answer."""
 
     image_sha256: str
@@ -139,7 +139,7 @@ class SampledProvenance(Provenance):
     min_confidence: float | None
 
 
-class LayerRouting(_Wire):
+class LayerRouting(Wire):
     """Tokens of this request by expert index, in one MoE layer."""
 
     layer: int
@@ -149,12 +149,12 @@ class LayerRouting(_Wire):
     answer: tuple[int, ...]
 
 
-class Routing(_Wire):
+class Routing(Wire):
     expert_domains: tuple[str, ...]
     layers: tuple[LayerRouting, ...]
 
 
-class VQAResponse(_Wire):
+class VQAResponse(Wire):
     id: str
     model: str
     answer: str
@@ -169,19 +169,19 @@ class VQAResponse(_Wire):
     routing: Routing | None = None
 
 
-class ModelInfo(_Wire):
+class ModelInfo(Wire):
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str
 
 
-class ModelList(_Wire):
+class ModelList(Wire):
     object: Literal["list"] = "list"
     data: tuple[ModelInfo, ...]
 
 
-class Metadata(_Wire):
+class Metadata(Wire):
     """What is served, by what."""
 
     service: str
@@ -201,11 +201,11 @@ class Metadata(_Wire):
     intended_use: str
 
 
-class Health(_Wire):
+class Health(Wire):
     status: str
 
 
-class ErrorBody(_Wire):
+class ErrorBody(Wire):
     type: str
     code: str
     message: str
@@ -213,7 +213,7 @@ class ErrorBody(_Wire):
     request_id: str
 
 
-class ErrorResponse(_Wire):
+class ErrorResponse(Wire):
     """The one body of every failure."""
 
     error: ErrorBody

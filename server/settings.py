@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 import medmoe.model
 from medmoe.model.errors import ConfigError
+from medmoe.server.picture_schemas import BurnedIn
 from medmoe.server.schemas import MAX_LABELS
 
 PREFIX = "MEDMOE_"
@@ -100,7 +101,7 @@ class Settings(BaseSettings):
     core busy."""
     image_seconds: float = Field(default=45.0, gt=0)
     """Time for one picture once its decoding has begun, likewise; longer keeps a worker under a stuck decoder."""
-    dicom_burned_in: Literal["refuse", "refuse_unless_clear", "accept"] = "refuse"
+    dicom_burned_in: BurnedIn = "refuse"
     """DICOM pictures with text in them, which may be a name: `refuse` those whose file says so; `refuse_unless_clear`
     also ultrasound, endoscopy, photographs and secondary captures whose file does not deny it, which is most of
     them; `accept` all."""

@@ -5,7 +5,8 @@ Apart from app.py so that routes can name what they use without importing the wi
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from starlette.requests import Request
@@ -90,6 +91,15 @@ class State:
         """The request's own limit, never longer than the deployment's."""
         return Deadline(min(timeout_ms or self.settings.timeout_ms, self.settings.timeout_ms) / 1000)
 
+    @asynccontextmanager
+    async def receiving(self) -> AsyncIterator[None]:
+        """Read a request's body inside. Raises what Readiness.require raises, Overloaded, DeadlineExceeded."""
+        self.readiness.require()
+        # Before the body is read: a full house should not also fill its memory.
+        self.admission.refuse_when_full()
+        async with self.deadline(None).guard():
+            yield
+
     async def read_image(
         self, sent: str | bytes, fields: PictureFields, *, deadline: Deadline, record: RequestRecord
     ) -> Picture:
@@ -121,7 +131,7 @@ class State:
         self.weights_sha256 = await asyncio.to_thread(_sha256, directory / WEIGHTS_FILE)
         self.adapter_sha256 = await asyncio.to_thread(_sha256, directory / ADAPTER_WEIGHTS_FILE)
         if self.weights_sha256 is not None:
-            self.calibration = Calibration.from_directory(
+            self.calibration = Calibration.of_weights(
                 directory, weights_sha256=self.weights_sha256, adapter_sha256=self.adapter_sha256
             )
             self.router_stats.reference = RoutingReference.from_directory(

@@ -83,7 +83,7 @@ def write_model_card(
     directory, checkpoint = run.checkpoint.parent, run.checkpoint
     identity = checkpoint_identity(checkpoint)
     weights = str(identity["weights_sha256"])
-    calibration = Calibration.from_directory(checkpoint, weights_sha256=weights)
+    calibration = Calibration.of_weights(checkpoint, weights_sha256=weights)
     manifest = directory / MANIFEST_FILE
     # A base was trained on images that this run's manifest does not hold.
     known = manifest.exists() and "base" not in run.report.get("origins", {})

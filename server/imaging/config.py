@@ -1,19 +1,18 @@
 """What a decoding child must know, as it travels to it: as JSON, never pickled."""
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict
 
 from medmoe.model.config import ImageProcessorConfig
+from medmoe.server.picture_schemas import BurnedIn
 
-BurnedIn = Literal["refuse", "refuse_unless_clear", "accept"]
 
+class Message(BaseModel):
+    """What crosses the line between the service and its children."""
 
-class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ImageLimits(_Frozen):
+class ImageLimits(Message):
     """Checked on the header, before any pixel is decoded."""
 
     max_pixels: int
@@ -22,7 +21,7 @@ class ImageLimits(_Frozen):
     max_frames: int
 
 
-class DecoderConfig(_Frozen):
+class DecoderConfig(Message):
     """One deployment's checkpoint and limits, as the children see them."""
 
     processor: ImageProcessorConfig

@@ -34,8 +34,9 @@ from pydicom.uid import (
 
 from medmoe.server.errors import BurnedInAnnotation, ImageTooLarge, InvalidField, UnreadableImage, UnsupportedImage
 from medmoe.server.imaging.codestream import FrameHeader, frame_header
-from medmoe.server.imaging.config import BurnedIn, ImageLimits
+from medmoe.server.imaging.config import ImageLimits
 from medmoe.server.imaging.limits import check_frames, check_size
+from medmoe.server.picture_schemas import BurnedIn
 
 # Values out of their VR's rules are common and often harmless; a warning about one would quote it.
 pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE

@@ -17,7 +17,7 @@ from medmoe.model.image_processor import to_rgb
 from medmoe.server.errors import InvalidField, UnreadableImage
 from medmoe.server.imaging.dicom_file import DicomFile
 from medmoe.server.picture_schemas import AppliedWindow, RenderingStep
-from medmoe.server.windows import Channel, Function, Window, usable
+from medmoe.server.voi_window import Channel, Function, Window, usable
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _MODALITY = ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept")

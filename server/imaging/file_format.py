@@ -2,11 +2,9 @@
 
 import binascii
 import re
-from typing import Literal
 
 from medmoe.server.errors import MalformedImage, UnsupportedImage
-
-FileFormat = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "DICOM"]
+from medmoe.server.picture_schemas import FileFormat
 
 _DATA_URL = re.compile(r"data:[\w.+/-]*;base64,", re.ASCII)
 _MAGIC: tuple[tuple[bytes, FileFormat], ...] = (

@@ -4,7 +4,7 @@ import socket
 import struct
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from medmoe.model.errors import ImageError, MedMoEError
 from medmoe.server.errors import (
@@ -17,6 +17,7 @@ from medmoe.server.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
+from medmoe.server.imaging.config import Message
 from medmoe.server.picture_schemas import PictureFields, Rendering
 
 LENGTHS = struct.Struct("!IQ")
@@ -36,11 +37,7 @@ _ERRORS: dict[str, type[MedMoEError]] = {
 }
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Order(_Message):
+class Order(Message):
     """To the child; the bytes are what the client sent."""
 
     text: bool
@@ -48,7 +45,7 @@ class Order(_Message):
     fields: PictureFields
 
 
-class Done(_Message):
+class Done(Message):
     """From the child; the bytes are RGB pixels, row by row."""
 
     kind: Literal["done"] = "done"
@@ -58,7 +55,7 @@ class Done(_Message):
     rendering: Rendering
 
 
-class Refused(_Message):
+class Refused(Message):
     """From the child; no bytes."""
 
     kind: Literal["refused"] = "refused"

@@ -16,10 +16,10 @@ from medmoe.model.errors import ImageError
 from medmoe.model.image_processor import ImageProcessor, convert
 from medmoe.server.errors import ImageTooCostly, InvalidField, RequestError, UnreadableImage
 from medmoe.server.imaging.config import DecoderConfig
-from medmoe.server.imaging.file_format import FileFormat, from_text, sniff, webp_size
+from medmoe.server.imaging.file_format import from_text, sniff, webp_size
 from medmoe.server.imaging.limits import check_frames, check_size, too_large
-from medmoe.server.picture_schemas import PictureFields, Rendering
-from medmoe.server.windows import parse
+from medmoe.server.picture_schemas import FileFormat, PictureFields, Rendering
+from medmoe.server.voi_window import parse
 
 # Pillow only warns between its limit and twice its limit; nobody reads a warning.
 warnings.simplefilter("error", Image.DecompressionBombWarning)

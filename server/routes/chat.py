@@ -1,7 +1,5 @@
 """POST /v1/chat/completions: the same question as /v1/vqa, in the shape that OpenAI's clients send."""
 
-from contextlib import aclosing
-
 from fastapi import APIRouter, Depends, Request, Response
 
 from medmoe.server.answering import answer
@@ -9,12 +7,10 @@ from medmoe.server.authentication import within_rate
 from medmoe.server.chat_answer import ChatAnswer
 from medmoe.server.chat_body import receive_chat
 from medmoe.server.chat_schemas import ChatCompletion, ChatRequest
-from medmoe.server.disconnect import abandon_on_disconnect
 from medmoe.server.errors import UnknownModel
-from medmoe.server.event_stream import EventStream
+from medmoe.server.event_stream import whole_or_streamed
 from medmoe.server.request_docs import BLACK_SQUARE, REFUSALS, STREAMED, UNKNOWN_MODEL, accepts_json
 from medmoe.server.request_record import RequestRecord
-from medmoe.server.schemas import VQAResponse
 from medmoe.server.state import State
 
 router = APIRouter(tags=["inference"])
@@ -48,9 +44,7 @@ async def chat_completions(request: Request) -> ChatCompletion | Response:
     A strict subset: one user message with one picture and a text. Whatever else OpenAI's API has is refused by name.
     """
     state, record = State.of(request), RequestRecord.of(request.scope)
-    state.readiness.require()
-    state.admission.refuse_when_full()
-    async with state.deadline(None).guard():
+    async with state.receiving():
         question = await receive_chat(request)
     if question.model not in (None, state.config.name):
         raise UnknownModel(param="model")
@@ -58,11 +52,12 @@ async def chat_completions(request: Request) -> ChatCompletion | Response:
     deadline = state.deadline(None)
     pieces = answer(state, question.fields, image=question.image, deadline=deadline, record=record, route=ROUTE)
     chat = ChatAnswer(model=state.config.name, include_usage=question.include_usage)
-    async with abandon_on_disconnect(request.receive):
-        if question.fields.stream:
-            return EventStream(await anext(pieces), pieces, deadline=deadline, record=record, events=chat.events)
-        async with aclosing(pieces):
-            async for piece in pieces:
-                if isinstance(piece, VQAResponse):
-                    return chat.whole(piece)
-    raise AssertionError("an answer ends with its response or with an error")
+    return await whole_or_streamed(
+        request,
+        pieces,
+        stream=question.fields.stream,
+        deadline=deadline,
+        record=record,
+        whole=chat.whole,
+        events=chat.events,
+    )

@@ -48,9 +48,7 @@ _EXAMPLE = {"labels": ["normal", "pleural effusion", "pneumothorax"]}
 async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
     """Exact label probabilities under the model. Research software, not a medical device."""
     state, record = State.of(request), RequestRecord.of(request.scope)
-    state.readiness.require()
-    state.admission.refuse_when_full()
-    async with state.deadline(None).guard():
+    async with state.receiving():
         received = await receive(request, ClassifyFields, as_json=ClassifyRequest)
     fields = received.fields
     state.router_stats.modality(fields.modality)

@@ -4,7 +4,9 @@ Apart from the framework's own pages, which know no authentication. The page tak
 policy lets that script talk to this service and to nobody else: it sees the pictures that people try out.
 """
 
+from inspect import signature
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -15,7 +17,9 @@ from medmoe.server.authentication import authenticated
 router = APIRouter(include_in_schema=False, dependencies=[Depends(authenticated)])
 
 _DOCUMENT = "/openapi.json"
-_CDN = "https://cdn.jsdelivr.net"
+_SCRIPT = urlsplit(signature(get_swagger_ui_html).parameters["swagger_js_url"].default)
+_CDN = f"{_SCRIPT.scheme}://{_SCRIPT.netloc}"
+"""The framework's choice."""
 _POLICY = (
     f"default-src 'none'; script-src {_CDN} 'unsafe-inline'; style-src {_CDN} 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

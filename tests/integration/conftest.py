@@ -4,7 +4,7 @@ import asyncio
 import base64
 import io
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +117,19 @@ async def until(condition: Callable[[], bool]) -> None:
         # The watched counts belong to the product, which has no event to wait for.
         while not condition():
             await asyncio.sleep(0)
+
+
+async def gives_up(service: Service, asking: Coroutine[Any, Any, Any]) -> None:
+    """A client that leaves while the engine works on what it is `asking` stops the engine, and holds no slot."""
+    service.engine.delay = 3600
+    before = service.engine.started
+    client = asyncio.create_task(asking)
+    await until(lambda: service.engine.started > before)
+    client.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await client
+    assert service.engine.aborted == 1
+    assert service.state.admission.in_flight == 0
 
 
 def check(response: httpx.Response, status: int, code: str, param: str | None = None) -> None:

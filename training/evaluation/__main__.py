@@ -168,7 +168,7 @@ def _local(
     checkpoint: Path, *, calibrated: bool, device: str, batch_size: int, max_tokens: int
 ) -> Iterator[_Answering]:
     identity = checkpoint_identity(checkpoint)
-    calibration = Calibration.from_directory(
+    calibration = Calibration.of_weights(
         checkpoint, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
     )
     if calibrated and calibration is None:

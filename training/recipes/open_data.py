@@ -98,14 +98,13 @@ def router_held_out() -> tuple[DataConfig, ...]:
 
 
 def _modality(
-    name: str, *, split: Split = "train", limit: int | None = None, views: int = 1, modality: str | None = None
+    name: str, *, split: Split = "train", limit: int | None = None, modality: str | None = None
 ) -> DataConfig:
     return DataConfig(
         dataset=name,
         source="modality",
         split=split,
         limit=limit,
-        views=views,
         modality=modality,
         offer_all_domains=True,
     )

@@ -65,7 +65,6 @@ def router(
     held_out: Data,
     domains: tuple[str, ...],
     per_domain: int,
-    epochs: int = 10,
     solver: RouterSolver = "adam",
     l2: float = 0.0,
 ) -> RouterConfig:
@@ -73,9 +72,7 @@ def router(
 
     Ten epochs of Adam at 1e-3 are upstream's, on features whose scale leaves it far from converged.
     """
-    return RouterConfig(
-        data=data, held_out=held_out, domains=domains, per_domain=per_domain, epochs=epochs, solver=solver, l2=l2
-    )
+    return RouterConfig(data=data, held_out=held_out, domains=domains, per_domain=per_domain, solver=solver, l2=l2)
 
 
 def moe_tuning(

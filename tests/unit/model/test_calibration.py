@@ -102,13 +102,13 @@ def test_a_malformed_file_is_refused_with_its_key(changes: dict[str, Any], place
 
 
 def test_a_directory_without_the_file_has_no_calibration(tmp_path: Path) -> None:
-    assert Calibration.from_directory(tmp_path, weights_sha256=WEIGHTS) is None
+    assert Calibration.of_weights(tmp_path, weights_sha256=WEIGHTS) is None
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     made = parse()
     (tmp_path / CALIBRATION_FILE).write_text(made.to_json())
-    assert Calibration.from_directory(tmp_path, weights_sha256=WEIGHTS) == made
+    assert Calibration.of_weights(tmp_path, weights_sha256=WEIGHTS) == made
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_the_calibration_of_other_weights_is_refused(tmp_path: Path, other: dict[str, str]) -> None:
     (tmp_path / CALIBRATION_FILE).write_text(parse().to_json())
     with pytest.raises(CheckpointError, match="other weights"):
-        Calibration.from_directory(tmp_path, **other)
+        Calibration.of_weights(tmp_path, **other)
 
 
 def test_reading_needs_no_torch() -> None:

@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.dicom_values import apply_window
 from medmoe.server.picture_schemas import AppliedWindow
-from medmoe.server.windows import PRESETS, Window
+from medmoe.server.voi_window import PRESETS, Window
 from tests.dicom_files import dicom, gradient, look_up_table
 from tests.unit.server.conftest import Read
 

@@ -166,7 +166,7 @@ def test_calibrating_writes_the_file_that_evaluating_uses(data: Path, tmp_path: 
     assert made.exit_code == 0, made.output
     assert "labels: temperature" in made.output
     digest = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
-    written = Calibration.from_directory(checkpoint, weights_sha256=digest)
+    written = Calibration.of_weights(checkpoint, weights_sha256=digest)
     assert written is not None
     assert written.answers is None
     assert written.classification is not None
