@@ -62,7 +62,9 @@ class MortalEngine(FakeEngine):
         self.closed = True
         if self._process is not None and self._death is not None and self._tree is not None:
             if not self._death.done():
-                self._process.kill()
+                # Its end may be known to the kernel and not yet to us.
+                with suppress(ProcessLookupError):
+                    self._process.kill()
             await self._death
             self._tree.clear()
 
@@ -89,9 +91,9 @@ class MortalEngine(FakeEngine):
                         raise EngineDeadError("the process has ended")
                     chunk = coming.result()
                 finally:
-                    if not coming.done():
-                        coming.cancel()
-                        await asyncio.gather(coming, return_exceptions=True)
+                    coming.cancel()
+                    # Also what it may have raised itself, of the same death.
+                    await asyncio.gather(coming, return_exceptions=True)
                 if chunk is None:
                     break
                 yield chunk

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import shutil
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -39,8 +40,14 @@ class Engines:
     prompt: Prompt
     made: list[MortalEngine] = field(default_factory=list)
     prepare: Callable[[MortalEngine], None] = lambda engine: None
+    wanted: threading.Event = field(default_factory=threading.Event)
+    """No engine is built while it is clear."""
+
+    def __post_init__(self) -> None:
+        self.wanted.set()
 
     def build(self) -> MortalEngine:
+        assert self.wanted.wait(20)
         engine = MortalEngine(self.config, self.prompt, poison=POISON)
         self.prepare(engine)
         self.made.append(engine)
@@ -113,9 +120,12 @@ async def test_what_is_in_flight_gets_503_and_the_next_engine_answers(
         inside = [asyncio.create_task(ask(service)) for _ in range(3)]
         inside.append(asyncio.create_task(service.client.post("/v1/classify", json=classify_body)))
         await until(lambda: service.state.admission.in_flight == 4 and engine.running == 2)
+        # The queue must not be quicker than the next engine, which could answer it.
+        engines.wanted.clear()
         engines.kill()
         for response in await asyncio.gather(*inside):
             check(response, 503, "engine_dead")
+        engines.wanted.set()
         await ready_again(service)
         assert len(engines.made) == 2
         assert engine.closed
