@@ -66,7 +66,7 @@ class Settings(BaseSettings):
 
     otlp_endpoint: HttpUrl | None = None
     """Base address of an OpenTelemetry collector (OTLP over HTTP): one span a request, its stages, no content.
-    About half a millisecond a request; while the collector is away spans are lost and a stop takes 5 s."""
+    While the collector is away spans are lost and a stop takes 5 s longer."""
 
     api_keys: Path | None = None
     """File of API keys' hashes, a name and a hash a line (`--new-key NAME` makes one); read once, at the start. Without
@@ -91,11 +91,11 @@ class Settings(BaseSettings):
     max_image_frames: int = Field(default=2000, ge=1, le=100_000)
     """Most frames or pages in a file of which one is shown; showing a late frame may mean decoding all before it."""
     image_workers: int = Field(default=2, ge=1, le=64)
-    """Processes that decode and resize, one picture each at a time. Each takes a core and, at most, 80 MB and
-    `image_memory_mib`."""
+    """Processes that decode and resize, one picture each at a time. Each takes a core and, beyond its imports,
+    at most `image_memory_mib`."""
     image_memory_mib: int = Field(default=1536, ge=64)
     """Memory for decoding one picture, held by the kernel (Linux); a picture that needs more is refused. The default is
-    enough for `max_image_pixels` in every format; most need half of it."""
+    enough for `max_image_pixels` as 16-bit grey, as floating point and with transparency."""
     image_cpu_seconds: float = Field(default=30.0, gt=0)
     """Processor time for one picture; then its process is ended and its request refused. Longer lets one sender keep a
     core busy."""

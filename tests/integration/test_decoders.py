@@ -1,6 +1,8 @@
 """Pictures are decoded in other processes: what one of them suffers, its own request pays and nobody else's."""
 
 import asyncio
+import io
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import ImageTooCostly
@@ -100,6 +103,20 @@ async def test_a_picture_that_takes_too_much_time_is_refused(config: MedMoEConfi
             with pytest.raises(ImageTooCostly, match="time"):
                 await pool.decode(large(), PictureFields())
         assert pool.pids == ()
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("I;16", "PNG"), ("F", "TIFF"), ("RGBA", "PNG"), ("RGBA", "WEBP")])
+async def test_the_default_memory_is_enough_for_the_largest_picture(config: MedMoEConfig, mode: str, kind: str) -> None:
+    settings = Settings(image_workers=1)
+    side = math.isqrt(settings.max_image_pixels)
+    file = io.BytesIO()
+    options = {"compression": "tiff_adobe_deflate"} if kind == "TIFF" else {}
+    Image.new(mode, (side, side)).save(file, format=kind, **options)
+    pool = DecoderPool.of(settings, config)
+    try:
+        assert (await pool.decode(file.getvalue(), PictureFields())).width == side
     finally:
         pool.close()
 
