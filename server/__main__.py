@@ -9,16 +9,19 @@ import sys
 from collections.abc import Sequence
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import MedMoEError
 from medmoe.model.prompt import Prompt
 from medmoe.server import log_format
+from medmoe.server.admin import admin_served, admin_socket
 from medmoe.server.app import create_app
 from medmoe.server.draining import DrainingServer, drain
 from medmoe.server.engine.base import Engine
 from medmoe.server.settings import PREFIX, Settings
+from medmoe.server.state import State
 from medmoe.server.tenants import new_key
 
 UNUSABLE = 2
@@ -85,30 +88,35 @@ def _serve(settings: Settings) -> int:
         server.should_exit = True
 
     app = create_app(settings, build_engine(settings), on_failure=on_failure, rebuild=lambda: build_engine(settings))
-    server = DrainingServer(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            # Our own line per request replaces the access log, which would print raw paths.
-            access_log=False,
-            # The one implementation that bounds what a client may send as headers.
-            http="h11",
-            # No route speaks WebSocket, and the library that would answer writes its requests' headers to the log.
-            ws="none",
-            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
-            log_config=None,
-            server_header=False,
-            # What is inside has been waited for by then; this is for connections to close.
-            timeout_graceful_shutdown=_CLOSE_SECONDS,
-        ),
-        drain=lambda: drain(app.state.medmoe),
-    )
-    # Once drained, uvicorn raises the signal that stopped it again; a service that was told to stop has not failed.
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda *_: None)
-    server.run()
+    state: State = app.state.medmoe
+    with admin_socket(settings.admin_socket) as operators:
+        server = DrainingServer(
+            _uvicorn_config(app, settings), drain=lambda: drain(state), beside=admin_served(state, operators)
+        )
+        # Once drained, uvicorn raises the signal that stopped it again; a service that was told to stop has not failed.
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stop, lambda *_: None)
+        server.run()
     return ENGINE_FAILED if failed else 0 if server.started else UNUSABLE
+
+
+def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        # Our own line per request replaces the access log, which would print raw paths.
+        access_log=False,
+        # The one implementation that bounds what a client may send as headers.
+        http="h11",
+        # No route speaks WebSocket, and the library that would answer writes its requests' headers to the log.
+        ws="none",
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+        log_config=None,
+        server_header=False,
+        # What is inside has been waited for by then; this is for connections to close.
+        timeout_graceful_shutdown=_CLOSE_SECONDS,
+    )
 
 
 def _refuse(reason: str) -> int:

@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from types import FrameType
 from typing import Any
 
@@ -38,16 +39,25 @@ async def drain(state: State) -> None:
 class DrainingServer(uvicorn.Server):
     """Drains on the first SIGTERM or SIGINT, while it goes on listening; a second one does not wait."""
 
-    def __init__(self, config: uvicorn.Config, *, drain: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        drain: Callable[[], Coroutine[Any, Any, None]],
+        beside: AbstractAsyncContextManager[None],
+    ) -> None:
+        """`beside` is entered for as long as the server listens, draining included."""
         super().__init__(config)
         self._drain = drain
+        self._beside = beside
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
 
     async def main_loop(self) -> None:
         """See uvicorn.Server.main_loop."""
-        self._loop = asyncio.get_running_loop()
-        await super().main_loop()
+        async with self._beside:
+            self._loop = asyncio.get_running_loop()
+            await super().main_loop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn.Server.shutdown, which also closes connections that have only just been made."""

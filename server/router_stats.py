@@ -58,7 +58,8 @@ class RouterStats:
 
     def reset(self) -> None:
         """Forget everything and start counting now."""
-        self._since = datetime.now(tz=UTC)
+        self.since = datetime.now(tz=UTC)
+        """When counting began."""
         self._lifetime = Counts()
         self._recent = CountRing(clock=self._clock)
 
@@ -113,7 +114,7 @@ class RouterStats:
         counts = self._lifetime if window is None else self._recent.last(window)
         by_route, by_modality = self._summed(counts, part=0), self._summed(counts, part=1)
         total_KLE = sum(by_route.values(), start=self._nothing())
-        since = self._since
+        since = self.since
         if window is not None:
             since = max(since, datetime.now(tz=UTC) - timedelta(seconds=window))
         return RouterStatsResponse(

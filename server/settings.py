@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     """Checkpoint directory. The default is the small demonstration model of the package: not for real images."""
     engine: Literal["vllm", "fake"] = "vllm"
     """What generates: vllm, or fake for a deterministic stand-in that needs no weights and knows no medicine."""
+    admin_socket: Path | None = None
+    """Unix socket for the operator, which only the service's own user may open: `POST /admin/drain`,
+    `POST /admin/router/reset`, `GET /admin/status`. None without it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written; info is one line per request."""
 

@@ -1,0 +1,127 @@
+"""The operator's door: a Unix socket that only the service's own user may open, apart from the port of the clients.
+
+Apart from routes/ because nothing on the network may lead here: another app on another socket, whose file's
+permissions are the authentication. What an orchestrator or a person on the machine asks for: drain, and count anew.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from medmoe.model.errors import ConfigError
+from medmoe.server.state import State
+
+_OWNER_ONLY = 0o600
+_BACKLOG = 16
+
+
+def admin_app(state: State) -> Starlette:
+    """`GET /admin/status`, `POST /admin/drain`, `POST /admin/router/reset`; each answers with the status."""
+
+    def status() -> JSONResponse:
+        quarantine = state.engine.quarantine
+        return JSONResponse(
+            {
+                "status": state.readiness.phase,
+                "in_flight": state.admission.in_flight,
+                "suspects": quarantine.suspects,
+                "refused": quarantine.refused,
+                "counting_since": state.router_stats.since.isoformat(timespec="seconds"),
+            }
+        )
+
+    async def show(_: Request) -> JSONResponse:
+        return status()
+
+    async def drain(_: Request) -> JSONResponse:
+        # Final, as it is after SIGTERM; the process stays for what is inside, and for whoever ends it.
+        state.readiness.drain()
+        return status()
+
+    async def reset(_: Request) -> JSONResponse:
+        state.router_stats.reset()
+        return status()
+
+    return Starlette(
+        routes=[
+            Route("/admin/status", show, methods=["GET"]),
+            Route("/admin/drain", drain, methods=["POST"]),
+            Route("/admin/router/reset", reset, methods=["POST"]),
+        ]
+    )
+
+
+@contextlib.contextmanager
+def admin_socket(path: Path | None) -> Iterator[socket.socket | None]:
+    """A listening socket at `path`, whose file is gone afterwards; None makes none. Raises ConfigError."""
+    if path is None:
+        yield None
+        return
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_left_over(path)
+        listener.bind(str(path))
+        # Nobody can connect before `listen`, so nobody comes through the permissions that it was made with.
+        path.chmod(_OWNER_ONLY)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"MEDMOE_ADMIN_SOCKET: no socket can be made there: {error.strerror or error}") from error
+    made = path.stat().st_ino
+    try:
+        yield listener
+    finally:
+        listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_ino == made:
+                path.unlink()
+
+
+@contextlib.asynccontextmanager
+async def admin_served(state: State, listener: socket.socket | None) -> AsyncIterator[None]:
+    """Serve the admin app at `listener` while inside; None serves none."""
+    if listener is None:
+        yield
+        return
+    server = _AdminServer(
+        uvicorn.Config(admin_app(state), access_log=False, http="h11", ws="none", lifespan="off", log_config=None)
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _AdminServer(uvicorn.Server):
+    """Leaves signals to the service's own server."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See uvicorn.Server.capture_signals."""
+        yield
+
+
+def _remove_left_over(path: Path) -> None:
+    """A socket that nobody listens at was left by a process that was killed; anything else is not ours to remove."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(0, "there is a file that is no socket")
+        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as visitor:
+            try:
+                visitor.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+            else:
+                raise FileExistsError(0, "another process listens there")
