@@ -21,6 +21,7 @@ from medmoe.server.errors import (
     UnsupportedContentType,
     UnsupportedParameter,
 )
+from medmoe.server.image_url import is_url
 from medmoe.server.request_body import json_object
 from medmoe.server.schemas import VQAFields
 
@@ -30,7 +31,6 @@ _TYPE_DEPTH = 4
 _MAX_ITEMS = 64
 """In any one list or object: validation describes every wrong item."""
 _OFFERED = frozenset(ChatRequest.model_fields) - NotOffered.model_fields.keys()
-_ADDRESSES = ("data:", "http:", "https:")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,7 @@ class ChatQuestion:
     model: str | None
     fields: VQAFields
     image: str
-    """A data URL, or an address, which whoever reads the picture refuses."""
+    """A URL; whoever reads the picture says whether it is one that can be read."""
     include_usage: bool
     names: Mapping[str, str]
     """The client's names of what the rest of the service calls `image`, `question` and `max_tokens`."""
@@ -107,7 +107,7 @@ def _question(chat: ChatRequest) -> ChatQuestion:
         raise UnsupportedParameter("send exactly one image_url part", param=_CONTENT)
     ((place, picture),) = pictures
     image_name = f"{_CONTENT}.{place}.image_url.url"
-    if not picture.image_url.url.startswith(_ADDRESSES):
+    if not picture.image_url.url.startswith("data:") and not is_url(picture.image_url.url):
         raise MalformedImage("the picture is not a data URL: data:image/png;base64,...", param=image_name)
     text = "\n".join(part.text for part in message.content if isinstance(part, TextPart)).strip()
     if not text:

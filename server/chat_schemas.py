@@ -19,7 +19,7 @@ class TextPart(Wire):
 
 class ImageURL(Wire):
     url: str
-    """The picture as a base64 data URL."""
+    """The picture as a base64 data URL; where the deployment names hosts (MEDMOE_IMAGE_URL_HOSTS), its https URL."""
     detail: Literal["auto"] | None = None
     """The checkpoint decides how large it sees a picture."""
 

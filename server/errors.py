@@ -17,6 +17,10 @@ MedMoEError (medmoe.model.errors)
 |   |   |-- ImageTooCostly          decoding took more memory or time than this service grants one picture
 |   |   |-- DecoderDied             the process that decoded the picture ended; the next picture gets another
 |   |   |-- BurnedInAnnotation      this deployment takes no picture with text burned in
+|   |   |-- ImageURLNotAllowed      this deployment fetches no pictures, or none from there
+|   |   |-- ImageURLUnreachable     the URL's host does not give the picture
+|   |   |-- ImageURLTooLarge        the URL leads to more bytes than this service reads
+|   |   |-- ImageURLTimeout         the URL's host takes more time than this service grants
 |   |   `-- BodyTooLarge            more bytes than this service reads
 |   |-- DecoderUnavailable          no process can be had that decodes pictures
 |   |-- NoModelCard                 the checkpoint directory has no README.md
@@ -102,6 +106,26 @@ class DecoderDied(RequestError):
 
 class BurnedInAnnotation(RequestError):
     """A DICOM file whose picture holds text, or may hold it, where the deployment takes none such."""
+
+
+class ImageURLNotAllowed(RequestError):
+    """The deployment fetches no pictures, or none from this host; or the URL is not of the one form that is fetched."""
+
+
+class ImageURLUnreachable(RequestError):
+    """The URL's host has no address, no valid certificate, or answers with something else than a file.
+
+    Like all errors of this family the request's: its URL is what has to change. A status of 502 would say that the
+    service is broken, to whoever counts those, each time that a caller misspells a path.
+    """
+
+
+class ImageURLTooLarge(RequestError):
+    """The URL leads to a file of more bytes than the service reads."""
+
+
+class ImageURLTimeout(RequestError):
+    """The URL's host did not give the file within the time of one fetch; the request's own had not yet ended."""
 
 
 class BodyTooLarge(RequestError):

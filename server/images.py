@@ -21,7 +21,7 @@ class Picture:
     """SHA-256 hex of size and pixels of `image`. The size is in it so that pictures of other shapes never collide.
     Made here and not by the child: who can break a decoder must not choose whose cached picture he gets."""
     sha256: str
-    """SHA-256 hex of the bytes as they were sent."""
+    """SHA-256 hex of the bytes as they were sent or fetched."""
     width: int
     height: int
     rendering: Rendering

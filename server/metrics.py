@@ -92,7 +92,8 @@ class Metrics:
         )
         self._stages = Histogram(
             "medmoe_stage_duration_seconds",
-            "Time of one request in one stage: image (decode, resize), queue (for a slot), engine (generation)",
+            "Time of one request in one stage: fetch (of a picture's URL), image (decode, resize), queue (for a slot), "
+            "engine (generation)",
             ["stage"],
             buckets=_STAGE_BUCKETS,
             registry=self.registry,

@@ -32,7 +32,7 @@ class _InMemoryParser(MultiPartParser):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Received(Generic[Fields]):
-    """One request as it came in; `image` is base64 text from JSON, file bytes from multipart."""
+    """One request as it came in; `image` is base64 text or a URL from JSON, file bytes from multipart."""
 
     fields: Fields
     image: str | bytes

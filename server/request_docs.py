@@ -18,11 +18,11 @@ BLACK_SQUARE = (
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in {
-        400: "The body or the image string cannot be parsed",
+        400: "The body or the image string cannot be parsed, or the image URL is not allowed",
         401: "No API key, or an unknown one, where the deployment has keys",
         413: "The body or the picture is too large",
         415: "Neither JSON nor multipart, or not an accepted picture format",
-        422: "A field or the picture cannot be used, or the engine has died of this request twice",
+        422: "A field or the picture cannot be used or fetched, or the engine has died of this request twice",
         429: "The service is full, or this key has asked too often; see Retry-After",
         500: "The service failed",
         503: "Still loading, shutting down, or the engine has stopped; see Retry-After where there is one",

@@ -17,7 +17,7 @@ from medmoe.server.schemas import Timings
 from medmoe.server.tenants import Tenant
 from medmoe.server.trace_context import TraceContext
 
-Stage = Literal["image", "queue", "engine"]
+Stage = Literal["fetch", "image", "queue", "engine"]
 _SCOPE_KEY = "medmoe.record"
 _PROBES = ("/health/", "/metrics")
 
@@ -95,5 +95,5 @@ class RequestRecord:
 
     def timings(self) -> Timings:
         """Up to now, as part of an answer; a stage that was never entered took no time."""
-        image, queue, engine = (self.stages.get(stage, 0.0) for stage in ("image", "queue", "engine"))
-        return Timings(image=image, queue=queue, engine=engine, total=self.elapsed())
+        fetch, image, queue, engine = (self.stages.get(stage, 0.0) for stage in ("fetch", "image", "queue", "engine"))
+        return Timings(fetch=fetch, image=image, queue=queue, engine=engine, total=self.elapsed())

@@ -17,7 +17,11 @@ MAX_LABELS = 128
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Modality = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 ImageText = Annotated[
-    str, Field(description="The picture as base64 or as a base64 data URL: PNG, JPEG, WebP, TIFF, BMP, DICOM.")
+    str,
+    Field(
+        description="The picture as base64 or as a base64 data URL: PNG, JPEG, WebP, TIFF, BMP, DICOM; where the "
+        "deployment names hosts (MEDMOE_IMAGE_URL_HOSTS), its https URL."
+    ),
 ]
 
 
@@ -108,6 +112,8 @@ class Usage(Wire):
 class Timings(Wire):
     """Seconds."""
 
+    fetch: float
+    """Of the picture by its URL; 0 when it was sent."""
     image: float
     queue: float
     engine: float
@@ -118,7 +124,7 @@ class Provenance(Wire):
     """What is needed to reproduce the answer."""
 
     image_sha256: str
-    """Of the bytes as they were sent."""
+    """Of the bytes as they were sent or fetched."""
     width: int
     height: int
     rendering: Rendering

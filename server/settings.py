@@ -6,13 +6,20 @@ builds it from the real environment; an unknown MEDMOE_* variable is refused, be
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, HttpUrl, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, HttpUrl, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 import medmoe.model
 from medmoe.model.errors import ConfigError
+from medmoe.server.image_url import host_name
 from medmoe.server.picture_schemas import BurnedIn
 from medmoe.server.schemas import MAX_LABELS
 
@@ -108,6 +115,15 @@ class Settings(BaseSettings):
     """DICOM pictures with text in them, which may be a name: `refuse` those whose file says so; `refuse_unless_clear`
     also ultrasound, endoscopy, photographs and secondary captures whose file does not deny it, which is most of
     them; `accept` all."""
+    image_url_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Hosts from which pictures are fetched by https URL, with commas between them; none when empty. Exact names, no
+    addresses, and only hosts whose every address is public. Each costs trust: whoever may ask then makes this service
+    ask them for any path."""
+    image_url_seconds: float = Field(default=10.0, gt=0)
+    """Time to fetch one picture, from its host's name to its last byte; longer keeps a slot under a slow host."""
+    image_url_fetches: int = Field(default=16, ge=1)
+    """Pictures that are fetched at once; the next is refused with 429. Each holds a slot and up to `max_body_bytes`:
+    with as many as `max_concurrent`, slow hosts can keep out those who send their pictures."""
     max_question_chars: int = Field(default=4000, ge=32)
     """Longest question; tokenising it runs on the event loop, about a microsecond a character."""
     max_labels: int = Field(default=64, ge=2, le=MAX_LABELS)
@@ -166,6 +182,16 @@ class Settings(BaseSettings):
     another answer; tests/benchmarks/quantised_parity.py measures both. Few CPUs have int8, none fp8."""
     enforce_eager: bool = False
     """Skip graph capture and compilation on GPU: a faster start for slower answers. CPU always skips them."""
+
+    @field_validator("image_url_hosts", mode="before")
+    @classmethod
+    def _names_of_hosts(cls, hosts: str | frozenset[str]) -> frozenset[str]:
+        listed = hosts.split(",") if isinstance(hosts, str) else hosts
+        try:
+            return frozenset(host_name(host.strip()) for host in listed)
+        except ValueError as error:
+            # IDNA's own words quote the name.
+            raise ValueError("needs names of hosts with commas between them, no URLs, ports or IP addresses") from error
 
     @model_validator(mode="after")
     def _network_needs_keys(self) -> Self:

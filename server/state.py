@@ -21,6 +21,9 @@ from medmoe.server.admission import Admission, Deadline
 from medmoe.server.classifier import Classifier
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.renewable_engine import RenewableEngine
+from medmoe.server.errors import ImageURLNotAllowed
+from medmoe.server.image_fetcher import ImageFetcher
+from medmoe.server.image_url import is_url
 from medmoe.server.images import Picture
 from medmoe.server.imaging.pool import DecoderPool
 from medmoe.server.metrics import Metrics
@@ -80,6 +83,8 @@ class State:
         """The checkpoint's own; read when the weights that it must belong to are known."""
         self.starting: asyncio.Task[None] | None = None
         """The start in the background; done when the service is ready or has failed."""
+        self.fetcher = ImageFetcher.of(settings)
+        """None where the deployment fetches no pictures."""
         self.decoders = DecoderPool.of(settings, self.config)
 
     @staticmethod
@@ -103,10 +108,24 @@ class State:
     async def read_image(
         self, sent: str | bytes, fields: PictureFields, *, deadline: Deadline, record: RequestRecord
     ) -> Picture:
-        """Decode in a child process; the stage `image`. Raises what DecoderPool.decode raises, DeadlineExceeded."""
+        """Fetch what is sent as a URL, the stage `fetch`; decode in a child process, the stage `image`.
+
+        Raises what ImageFetcher.fetch and DecoderPool.decode raise, DeadlineExceeded.
+        """
+        if isinstance(sent, str) and is_url(sent):
+            sent = await self._fetch(sent, deadline=deadline, record=record)
         with record.stage("image"):
             async with deadline.guard():
                 return await self.decoders.decode(sent, fields)
+
+    async def _fetch(self, url: str, *, deadline: Deadline, record: RequestRecord) -> bytes:
+        if self.fetcher is None:
+            raise ImageURLNotAllowed(
+                "this service fetches no image URLs (MEDMOE_IMAGE_URL_HOSTS); send the picture itself as base64"
+            )
+        with record.stage("fetch"):
+            async with deadline.guard():
+                return await self.fetcher.fetch(url)
 
     def provenance(self, picture: Picture) -> Provenance:
         """What reproduces an answer about `picture`."""

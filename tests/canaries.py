@@ -15,6 +15,8 @@ from tests.tagged_pictures import dicom, png
 
 CANARY = "cnry7f3q"
 """How every one of them begins; no other text has it."""
+_PICTURE = ("image", "url")
+"""The names of the fields that hold a picture."""
 _numbers = itertools.count()
 
 
@@ -50,8 +52,8 @@ def probes(document: dict[str, Any]) -> Iterator[Probe]:
     yield _with(Probe(name="unknown method", method=canary("method").upper(), path="/v1/vqa"))
 
 
-def valid(document: dict[str, Any], *, stream: bool = False) -> Iterator[Probe]:
-    """One request for each operation that generates, valid and full of canaries."""
+def valid(document: dict[str, Any], *, stream: bool = False, picture: str | None = None) -> Iterator[Probe]:
+    """One request for each operation that generates, valid and full of canaries; `picture` instead of the example's."""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             content = operation.get("requestBody", {}).get("content", {})
@@ -62,6 +64,8 @@ def valid(document: dict[str, Any], *, stream: bool = False) -> Iterator[Probe]:
             if stream and "stream" not in properties:
                 continue
             body = _every_text(example(described, path)) | ({"stream": True} if stream else {})
+            if picture is not None:
+                body = _with_picture(body, picture)
             yield _as_json(Probe(name=f"valid {method} {path}", method=method.upper(), path=path), body)
 
 
@@ -94,7 +98,8 @@ def _json(base: Probe, described: dict[str, Any], document: dict[str, Any]) -> I
             text = base64.b64encode(data).decode()
             yield _as_json(base, sample | {"image": text}, name=f"{base.name}: {kind}")
             yield _as_json(base, sample | {"image": f"data:image/{canary('mime')};base64,{text}"}, name="data URL")
-        yield _as_json(base, sample | {"image": f"https://{canary('host')}/{canary('file')}.png"}, name="address")
+    url = f"https://{canary('user')}@{canary('host')}/{canary('file')}.png?{canary('query')}#{canary('fragment')}"
+    yield _as_json(base, _with_picture(sample, url), name=f"{base.name}: URL")
     yield _as_json(base, _every_text(sample), name=f"{base.name}: everything")
     text = canary("json")
     for content in (text.encode(), f'{{"{text}": '.encode(), f'"{text}"'.encode(), f'["{text}"]'.encode(), b"\xff" * 9):
@@ -175,7 +180,7 @@ def _every_text(value: Any, *, key: str = "") -> Any:
         return {name: _every_text(item, key=name) for name, item in value.items()}
     if isinstance(value, list):
         return [_every_text(item, key=key) for item in value]
-    if isinstance(value, str) and key not in {"image", "url", "role", "type", "model", "mode"}:
+    if isinstance(value, str) and key not in {*_PICTURE, "role", "type", "model", "mode"}:
         return canary(key)
     return value
 
@@ -197,6 +202,13 @@ def _replaced(value: dict[str, Any], place: tuple[str | int, ...], by: Any) -> d
         inner = inner[name]
     inner[place[-1]] = by
     return changed
+
+
+def _with_picture(body: dict[str, Any], picture: str) -> dict[str, Any]:
+    for place in _places(body):
+        if place[-1] in _PICTURE:
+            body = _replaced(body, place, picture)
+    return body
 
 
 def _resolved(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,13 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,14 @@ import pytest
 from PIL import PngImagePlugin
 
 from medmoe.server.engine.base import EngineDeadError, GenerationError
+from medmoe.server.host_addresses import Endpoint
 from medmoe.server.log_format import JsonFormatter
 from tests.canaries import CANARY, Probe, canary, probes, valid
 from tests.integration.conftest import Service, ServiceFactory, until
 from tests.otlp_collector import Collector, collecting
+from tests.picture_host import Answer, endless, picture_host, raw, whole
+from tests.tagged_pictures import png
 
-CLIENTS = ("httpx", "httpcore")
-"""Loggers of the client, which runs in the same process here."""
 _opened: list[str] | None = None
 
 
@@ -140,9 +143,8 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _look_through(watched: Watched, pages: Sequence[str]) -> None:
-    records = [record for record in watched.log if not record.name.startswith(CLIENTS)]
-    assert any(record.name == "medmoe.request" for record in records)
-    for record in records:
+    assert any(record.name == "medmoe.request" for record in watched.log)
+    for record in watched.log:
         assert CANARY not in JsonFormatter().format(record).lower(), record.name
         # Libraries say what they like at debug (Pillow the value of every tag); the formatter withholds their texts.
         if record.name.startswith(("medmoe", "uvicorn")):
@@ -239,8 +241,55 @@ async def test_clients_that_leave(watching: Any) -> None:
         assert 499 in watched.statuses()
 
 
-async def _leave(service: Service, probe: Probe, *, early: bool) -> None:
-    """Half of the body and gone, or gone while the engine works."""
+async def test_pictures_by_url(watching: Any) -> None:
+    name, secret = f"{canary('host')}.example.org", canary("host")
+    url = f"https://{name}/{canary('path')}.png?{canary('query')}={canary('value')}"
+    picture = png(canary("png"))
+
+    async def no_address(_: str) -> tuple[Endpoint, ...]:
+        raise socket.gaierror(socket.EAI_NONAME, secret)
+
+    async def private(_: str) -> tuple[Endpoint, ...]:
+        return ((ip_address("10.0.0.1"), 443),)
+
+    cases: list[tuple[int, Answer, dict[str, Any]]] = [
+        (200, whole(picture), {}),
+        (200, whole(picture, content_type=secret, set_cookie=f"{secret}={secret}"), {}),
+        (415, whole(secret.encode()), {}),
+        (422, whole(secret.encode(), status=f"404 {secret}"), {}),
+        (422, whole(b"", status="302 Found", location=url), {}),
+        (422, whole(picture, content_encoding=secret), {}),
+        (422, raw(f"{secret}\r\n\r\n".encode()), {}),
+        (422, endless(f"HTTP/1.1 200 {secret}\r\n".encode()), {"seconds": 0.1}),
+        (422, whole(picture), {"resolve": no_address}),
+        (422, whole(picture), {"tls": ssl.create_default_context()}),
+        (413, whole(secret.encode() * 100), {"max_bytes": 1000}),
+        (400, whole(picture), {"resolve": private}),
+        (400, whole(picture), {"hosts": {"other.example.org"}}),
+    ]
+    async with picture_host(whole(picture), certified=name) as host, watching(image_url_hosts=name) as watched:
+        described = await document(watched.service)
+        for status, answer, changes in cases:
+            host.answer = answer
+            watched.service.state.fetcher = host.fetcher(**{"hosts": {name}} | changes)
+            sent = (*valid(described, picture=url), *valid(described, stream=True, picture=url))
+            for probe in sent:
+                response = await watched.send(probe)
+                assert response.status_code == status, (probe.name, response.text)
+                assert name not in response.text
+        watched.service.state.fetcher = host.fetcher(hosts={name})
+        host.answer = endless(b"HTTP/1.1 200 OK\r\n")
+        for probe in sent:
+            before = len(host.heads)
+            await _leave(watched.service, probe, once=lambda before=before: len(host.heads) > before)
+        assert 499 in watched.statuses()
+
+
+async def _leave(
+    service: Service, probe: Probe, *, early: bool = False, once: Callable[[], bool] | None = None
+) -> None:
+    """Half of the body and gone, or gone `once` something happens, by default that the engine works."""
+    working = once or (lambda: service.engine.started > service.engine.finished + service.engine.aborted)
     request = httpx.Request(probe.method, f"http://service{probe.path}", content=probe.content, headers=probe.headers)
     scope = {
         "type": "http",
@@ -263,7 +312,7 @@ async def _leave(service: Service, probe: Probe, *, early: bool) -> None:
         if messages:
             return messages.pop(0)
         if not early:
-            await until(lambda: service.engine.started > service.engine.finished + service.engine.aborted)
+            await until(working)
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
@@ -311,6 +360,8 @@ def test_the_real_process_at_its_most_talkative(checkpoint: Path, tmp_path: Path
         "MEDMOE_ENGINE": "fake",
         "MEDMOE_PORT": "0",
         "MEDMOE_LOG_LEVEL": "debug",
+        # Its address is not public, on every machine and without a network.
+        "MEDMOE_IMAGE_URL_HOSTS": "localhost",
         "PYTHONDEVMODE": "1",
         "TMPDIR": str(temporary),
     }
@@ -320,7 +371,8 @@ def test_the_real_process_at_its_most_talkative(checkpoint: Path, tmp_path: Path
         port = _port(tmp_path / "err", process)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             described = client.get("/openapi.json").json()
-            sent = [*probes(described), *valid(described), *valid(described, stream=True)]
+            by_url = valid(described, picture=f"https://localhost/{canary('path')}?{canary('query')}")
+            sent = [*probes(described), *valid(described), *valid(described, stream=True), *by_url]
             for probe in sent:
                 response = client.request(probe.method, probe.path, content=probe.content, headers=probe.headers)
                 assert response.status_code < 500, probe.name

@@ -214,12 +214,12 @@ async def test_a_prompt_over_the_context_is_the_texts_fault(service: Service) ->
     ("url", "status", "code"),
     [
         (base64_picture(), 400, "malformed_image"),
-        ("https://example.org/ct.png", 400, "malformed_image"),
+        ("https://example.org/ct.png", 400, "image_url_not_allowed"),
         ("data:image/png;base64,%%%", 400, "malformed_image"),
         ("data:image/png;base64,R0lGODlh", 415, "unsupported_image"),
         ("data:image/png;base64," + base64_picture(size=(1, 1)), 422, "unreadable_image"),
     ],
-    ids=["bare base64", "address", "alphabet", "gif", "one pixel"],
+    ids=["bare base64", "URL", "alphabet", "gif", "one pixel"],
 )
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_a_bad_picture_is_named_by_its_place(

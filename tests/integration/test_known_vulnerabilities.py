@@ -4,6 +4,7 @@ What cannot be reached is asserted to be out of reach, by the route table, the e
 """
 
 import ast
+import asyncio
 import base64
 import importlib.util
 import io
@@ -139,6 +140,37 @@ async def test_cve_2025_6242_cve_2026_24779_cve_2026_25960_cve_2026_34753_addres
     assert 400 <= response.status_code < 500
     assert url not in response.text
     assert not asked
+
+
+async def test_cve_2025_6242_cve_2026_24779_cve_2026_25960_cve_2026_34753_where_urls_are_fetched_no_other_host_is(
+    running: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, asked, connected = "pictures.example.org", [], []
+    answers = [("8.8.8.8", 443), ("169.254.169.254", 443)]
+
+    def resolve(host: str, *_: object, **__: object) -> list[Any]:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in answers]
+
+    async def connect(*arguments: object) -> None:
+        connected.append(arguments)
+        raise OSError
+
+    async with running(image_url_hosts=name) as service:
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
+        mistaken = (f"https://{name}@127.0.0.1/", f"https://{name}\\@127.0.0.1/", f"https://127.0.0.1\\@{name}/")
+        for url in (*URLS, *mistaken, f"https://{name}#@127.0.0.1/", f"https://{name}.example.net/"):
+            response = await send_image(service, url)
+            assert 400 <= response.status_code < 500
+            assert url not in response.text
+        assert (asked, connected) == ([], [])
+        check(await send_image(service, f"https://{name}/a.png"), 400, "image_url_not_allowed", "image")
+        assert (asked, connected) == ([name], [])
+        answers.pop()
+        check(await send_image(service, f"https://{name}/a.png"), 422, "image_url_unreachable", "image")
+        assert asked == [name, name]
+        assert [address for *_, address in connected] == [("8.8.8.8", 443)]
 
 
 async def test_vllm_57157_the_engine_gets_pixels_and_never_an_address(

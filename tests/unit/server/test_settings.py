@@ -45,6 +45,19 @@ def test_senseless_values_are_refused(name: str, value: object) -> None:
         Settings(**{name: value})  # type: ignore[arg-type]
 
 
+def test_hosts_of_pictures_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().image_url_hosts == frozenset()
+    monkeypatch.setenv("MEDMOE_IMAGE_URL_HOSTS", "Pictures.Example.ORG., b\u00fccher.example")
+    assert Settings().image_url_hosts == {"pictures.example.org", "xn--bcher-kva.example"}
+
+
+@pytest.mark.parametrize("hosts", ["*", "https://SECRET.org", "SECRET.org:443", "127.0.0.1", "[::1]", "a,,b", "a,b c"])
+def test_what_is_no_host_is_refused_without_a_word_of_it(hosts: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        Settings(image_url_hosts=hosts)  # type: ignore[arg-type]
+    assert "SECRET" not in raised.value.errors()[0]["msg"]
+
+
 @pytest.mark.parametrize("name", list(Settings.model_fields))
 def test_every_setting_says_what_it_does(name: str) -> None:
     description = Settings.model_fields[name].description
