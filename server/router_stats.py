@@ -142,6 +142,14 @@ class RouterStats:
                 for expert in range(self._experts):
                     yield layer, expert, kind, int(total_KLE[row, index, expert])
 
+    def tokens_by_modality(self) -> Iterator[tuple[int, int, str, int]]:
+        """Every count as (layer, expert, modality, tokens), for the metrics; only modalities that have been seen."""
+        for modality, counts_KLE in self._summed(self._lifetime, part=1).items():
+            counts_LE = counts_KLE.sum(axis=0)
+            for index, layer in enumerate(self._layers):
+                for expert in range(self._experts):
+                    yield layer, expert, modality, int(counts_LE[index, expert])
+
     def _drift(self, by_modality_KLE: dict[str, np.ndarray]) -> RoutingDrift | None:
         return routing_drift(self.reference, by_modality_KLE, kinds=KINDS) if self.reference is not None else None
 
