@@ -21,6 +21,8 @@ _STAGE_BUCKETS = (0.001, 0.0025, 0.005, *_REQUEST_BUCKETS)
 _REJECTIONS = frozenset({401, 413, 415, 429, 503, 504})
 _COSTLY = frozenset({"quarantined", "decoder_died", "image_too_costly"})
 """Codes of 422, the one status that says both "your mistake" and "this request was a danger"."""
+_WATCHED = (*sorted(_COSTLY), "decoder_unavailable", "overloaded", "rate_limited")
+"""Reasons that are counted from 0 on: a rate, and an alert on it, cannot see a series' first step."""
 _OUTCOMES = {True: "restarted", False: "failed"}
 
 
@@ -104,6 +106,8 @@ class Metrics:
         self._rejections = Counter(
             "medmoe_rejections_total", "Requests refused to protect the service", ["reason"], registry=self.registry
         )
+        for reason in _WATCHED:
+            self._rejections.labels(reason=reason)
         Gauge(
             "medmoe_requests_in_flight", "Inference requests running or waiting for a slot", registry=self.registry
         ).set_function(lambda: float(in_flight()))

@@ -62,8 +62,10 @@ async def test_metrics_have_the_promised_series(service: Service, vqa_body: dict
         {labels: value for (name, labels), value in samples.items() if name == f"medmoe_expert_tokens{what}_total"}
         for what in ("", "_by_modality")
     )
-    assert {dict(labels)["modality"] for labels in stated} == {"CT"}
+    assert {dict(labels)["modality"] for labels in stated} == {"unstated", "CT", "MRI", "X-ray", "pathology"}
+    assert {dict(labels)["modality"] for labels, tokens in stated.items() if tokens} == {"CT"}
     assert sum(stated.values()) == sum(routed.values()) > 0
+    assert samples["medmoe_rejections_total", (("reason", "overloaded"),)] == 0
     image_tokens = sum(
         value
         for (name, labels), value in samples.items()
