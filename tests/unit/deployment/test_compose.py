@@ -47,6 +47,10 @@ def test_every_image_names_a_version(name: str) -> None:
     assert "build" in BASE["services"][name] or re.search(r"\d+\.\d+\.\d+", tag), image
 
 
+def test_our_image_is_built_and_never_pulled() -> None:
+    assert BASE["services"]["medmoe"]["pull_policy"] == "build"
+
+
 def test_metrics_are_read_on_a_network_that_leads_nowhere() -> None:
     networks, services = BASE["networks"], BASE["services"]
     assert networks["scrape"] == {"internal": True}
