@@ -45,6 +45,7 @@ ENV PATH=/opt/medmoe/bin:$PATH \
     MEDMOE_HOST=0.0.0.0
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 \
+# A long start period delays nothing: the first answer ends it, and a start that fails ends the process.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=600s --retries=3 \
     CMD ["python", "-IS", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('MEDMOE_PORT', '8000') + '/health/ready', timeout=4)"]
 ENTRYPOINT ["python", "-m", "medmoe.server"]

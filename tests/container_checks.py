@@ -24,6 +24,7 @@ MODALITIES = ("CT", "MRI", "X-ray", "pathology", None)
 MAY_BE_EMPTY = ("medmoe_routing_drift",)
 """Names in queries that find nothing here: the demonstration checkpoint has no routing_reference.json."""
 LOAD = 40
+PATIENCE = int(os.environ.get("PATIENCE", "1"))
 
 
 def picture(shade: int) -> str:
@@ -43,7 +44,9 @@ def fetch(url: str, body: object = None, *, key: str = "") -> tuple[int, bytes]:
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     data = None if body is None else json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data=data, headers=headers), timeout=120) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, data=data, headers=headers), timeout=120 * PATIENCE
+        ) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -61,8 +64,8 @@ def until(what: str, seconds: float, holds: Callable[[], object]) -> None:
     """Wait until `holds` gives something true. Raises TimeoutError."""
     began = time.monotonic()
     while not holds():
-        if time.monotonic() - began > seconds:
-            raise TimeoutError(f"not within {seconds} s: {what}")
+        if time.monotonic() - began > seconds * PATIENCE:
+            raise TimeoutError(f"not within {seconds * PATIENCE} s: {what}")
         time.sleep(1)
     print(f"{what}: after {time.monotonic() - began:.0f} s")
 
