@@ -8,11 +8,12 @@ PACKAGES := $(VENV)/.packages
 PROJECT := $(VENV)/.project
 WHEEL := .cache/wheel
 
-.PHONY: help install serve test lint format clean
+.PHONY: help install serve test checks lint format clean
 
 help:
 	@echo "make serve    answer questions on http://127.0.0.1:8000 with the bundled checkpoint"
 	@echo "make test     run the tests (ARGS='-k name' selects)"
+	@echo "make checks   install what the tests of docker/ would otherwise be skipped without"
 	@echo "make lint     formatting, style, import direction, types of the built wheel"
 	@echo "make format   apply formatting"
 	@echo "make clean    remove the virtual environment and caches"
@@ -22,6 +23,9 @@ serve: $(PROJECT)
 
 test: $(PROJECT)
 	$(BIN)/python -m pytest $(ARGS)
+
+checks: $(PROJECT)
+	$(PIP) --no-deps --requirement docker/requirements/checks.txt
 
 lint: $(PROJECT)
 	$(BIN)/ruff format --check .

@@ -75,6 +75,11 @@ class Admission:
         """Requests running or waiting for their turn."""
         return self._running + self._waiting
 
+    @property
+    def places(self) -> int:
+        """Requests that may be inside, running or waiting; the next is refused."""
+        return self._places
+
     def refuse_when_full(self) -> None:
         """Raises Overloaded when a request that came now would find no place."""
         if self.in_flight >= self._places:

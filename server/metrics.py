@@ -19,24 +19,28 @@ from medmoe.server.router_schemas import RoutingDrift
 _REQUEST_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
 _STAGE_BUCKETS = (0.001, 0.0025, 0.005, *_REQUEST_BUCKETS)
 _REJECTIONS = frozenset({401, 413, 415, 429, 503, 504})
-_QUARANTINED = "quarantined"
+_COSTLY = frozenset({"quarantined", "decoder_died", "image_too_costly"})
+"""Codes of 422, the one status that says both "your mistake" and "this request was a danger"."""
+_WATCHED = (*sorted(_COSTLY), "decoder_unavailable", "overloaded", "rate_limited")
+"""Reasons that are counted from 0 on: a rate, and an alert on it, cannot see a series' first step."""
 _OUTCOMES = {True: "restarted", False: "failed"}
 
 
 ExpertTokens = tuple[int, int, str, int]
-"""Layer, expert, kind of token, count."""
+"""Layer, expert, what the count is split by (kind of token, or modality), count."""
 
 
 class _ExpertTokensCollector(Collector):
-    def __init__(self, read: Callable[[], Iterable[ExpertTokens]]) -> None:
+    def __init__(self, name: str, documentation: str, *, by: str, read: Callable[[], Iterable[ExpertTokens]]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labels = ("layer", "expert", by)
         self._read = read
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        family = CounterMetricFamily(
-            "medmoe_expert_tokens", "Tokens routed to an expert", labels=["layer", "expert", "kind"]
-        )
-        for layer, expert, kind, tokens in self._read():
-            family.add_metric([str(layer), str(expert), kind], tokens)
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+        for layer, expert, part, tokens in self._read():
+            family.add_metric([str(layer), str(expert), part], tokens)
         yield family
 
 
@@ -72,7 +76,9 @@ class Metrics:
         *,
         ready: Callable[[], bool],
         in_flight: Callable[[], int],
+        places: int,
         expert_tokens: Callable[[], Iterable[ExpertTokens]],
+        expert_tokens_by_modality: Callable[[], Iterable[ExpertTokens]],
         drift: Callable[[], RoutingDrift | None],
         quarantine: Quarantine,
     ) -> None:
@@ -101,13 +107,31 @@ class Metrics:
         self._rejections = Counter(
             "medmoe_rejections_total", "Requests refused to protect the service", ["reason"], registry=self.registry
         )
+        for reason in _WATCHED:
+            self._rejections.labels(reason=reason)
         Gauge(
             "medmoe_requests_in_flight", "Inference requests running or waiting for a slot", registry=self.registry
         ).set_function(lambda: float(in_flight()))
+        Gauge(
+            "medmoe_requests_in_flight_limit",
+            "medmoe_requests_in_flight at which the next one is refused",
+            registry=self.registry,
+        ).set(places)
         Gauge("medmoe_ready", "1 when requests can be answered", registry=self.registry).set_function(
             lambda: float(ready())
         )
-        self.registry.register(_ExpertTokensCollector(expert_tokens))
+        self.registry.register(
+            _ExpertTokensCollector("medmoe_expert_tokens", "Tokens routed to an expert", by="kind", read=expert_tokens)
+        )
+        # Not one series for each kind and modality: their product would be most of what a scrape reads.
+        self.registry.register(
+            _ExpertTokensCollector(
+                "medmoe_expert_tokens_by_modality",
+                "Tokens routed to an expert, by the modality that their request states",
+                by="modality",
+                read=expert_tokens_by_modality,
+            )
+        )
         self.registry.register(_DriftCollector(drift))
         self._engine_restarts = Counter(
             "medmoe_engine_restarts_total",
@@ -132,7 +156,7 @@ class Metrics:
         self._duration.labels(route=record.route).observe(record.duration)
         for stage, seconds in record.stages.items():
             self._stages.labels(stage=stage).observe(seconds)
-        if record.error_code and (record.status in _REJECTIONS or record.error_code == _QUARANTINED):
+        if record.error_code and (record.status in _REJECTIONS or record.error_code in _COSTLY):
             self._rejections.labels(reason=record.error_code).inc()
 
     def engine_restart(self, *, succeeded: bool) -> None:

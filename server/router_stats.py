@@ -142,6 +142,19 @@ class RouterStats:
                 for expert in range(self._experts):
                     yield layer, expert, kind, int(total_KLE[row, index, expert])
 
+    def tokens_by_modality(self) -> Iterator[tuple[int, int, str, int]]:
+        """Every count as (layer, expert, modality, tokens), for the metrics.
+
+        The checkpoint's own modalities begin with 0, because a rate cannot see a series' first step; others come when
+        they are first stated.
+        """
+        seen = self._summed(self._lifetime, part=1)
+        for modality in dict.fromkeys((UNSTATED, *self._config.expert_domains, *seen)):
+            counts_LE = seen.get(modality, self._nothing()).sum(axis=0)
+            for index, layer in enumerate(self._layers):
+                for expert in range(self._experts):
+                    yield layer, expert, modality, int(counts_LE[index, expert])
+
     def _drift(self, by_modality_KLE: dict[str, np.ndarray]) -> RoutingDrift | None:
         return routing_drift(self.reference, by_modality_KLE, kinds=KINDS) if self.reference is not None else None
 

@@ -72,7 +72,9 @@ class State:
         self.metrics = Metrics(
             ready=lambda: self.readiness.phase is Phase.READY,
             in_flight=lambda: self.admission.in_flight,
+            places=self.admission.places,
             expert_tokens=self.router_stats.tokens,
+            expert_tokens_by_modality=self.router_stats.tokens_by_modality,
             drift=self.router_stats.recent_drift,
             quarantine=self.engine.quarantine,
         )

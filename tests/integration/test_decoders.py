@@ -57,6 +57,7 @@ async def test_a_child_that_is_killed_costs_one_request(running: ServiceFactory,
         os.kill(await busy_child(service), signal.SIGKILL)
         check(await asking, 422, "decoder_died", "image")
         assert service.state.admission.in_flight == 0
+        assert 'medmoe_rejections_total{reason="decoder_died"} 1.0' in (await service.client.get("/metrics")).text
         assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
 
 

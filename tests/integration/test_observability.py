@@ -39,7 +39,7 @@ async def test_router_statistics_are_the_sum_of_what_requests_were_told(
 
 
 async def test_metrics_have_the_promised_series(service: Service, vqa_body: dict[str, Any]) -> None:
-    await service.client.post("/v1/vqa", json=vqa_body)
+    await service.client.post("/v1/vqa", json=vqa_body | {"modality": "ct"})
     await service.client.post("/v1/vqa", content=b"x")
     await service.client.get(f"/{CANARY}")
     text = (await service.client.get("/metrics")).text
@@ -56,7 +56,16 @@ async def test_metrics_have_the_promised_series(service: Service, vqa_body: dict
     for stage in ("image", "queue", "engine"):
         assert samples["medmoe_stage_duration_seconds_count", (("stage", stage),)] == 1
     assert samples["medmoe_requests_in_flight", ()] == 0
+    assert samples["medmoe_requests_in_flight_limit", ()] == 32 + 64
     assert samples["medmoe_ready", ()] == 1
+    routed, stated = (
+        {labels: value for (name, labels), value in samples.items() if name == f"medmoe_expert_tokens{what}_total"}
+        for what in ("", "_by_modality")
+    )
+    assert {dict(labels)["modality"] for labels in stated} == {"unstated", "CT", "MRI", "X-ray", "pathology"}
+    assert {dict(labels)["modality"] for labels, tokens in stated.items() if tokens} == {"CT"}
+    assert sum(stated.values()) == sum(routed.values()) > 0
+    assert samples["medmoe_rejections_total", (("reason", "overloaded"),)] == 0
     image_tokens = sum(
         value
         for (name, labels), value in samples.items()

@@ -73,6 +73,10 @@ def test_modalities_are_kept_apart_under_the_checkpoints_spelling(stats: RouterS
         stats.add(counts, route="vqa", modality=modality)
     found = {name: layers[0].tokens for name, layers in stats.report().by_modality.items()}
     assert found == {"CT": 16, "X-ray": 8, "ultrasound": 8, "unstated": 8}
+    of_layer_2 = {(name, expert): tokens for layer, expert, name, tokens in stats.tokens_by_modality() if layer == 2}
+    # As CHOSEN_2 has it: all of them go to expert 1.
+    assert {key for key, tokens in of_layer_2.items() if tokens} == {(name, 1) for name in found}
+    assert {name: of_layer_2[name, 1] for name in found} == found
 
 
 def test_a_modality_that_nobody_knows_is_refused_by_naming_those_that_are(stats: RouterStats) -> None:

@@ -1,0 +1,47 @@
+# The service on NVIDIA GPUs: vLLM's own CUDA image, and our wheel on top.
+#   docker build --file docker/gpu.Dockerfile --tag medmoe-serve:gpu .
+# Never built or run by us: neither that image nor a GPU was at hand. What can be checked without them is.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG VLLM_IMAGE=vllm/vllm-openai:v0.30.0
+
+FROM ${PYTHON_IMAGE} AS wheel
+ARG PIP_FIND_LINKS=
+ARG PIP_TRUSTED_HOST=
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /source
+COPY docker/requirements/serve-cpu.txt /requirements.txt
+RUN pip install --constraint /requirements.txt setuptools
+COPY pyproject.toml README.md LICENSE ./
+COPY model model
+COPY server server
+COPY training training
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
+
+# Its torch, vLLM and kernels belong together and stay as they are: only what it lacks is added, pinned, by name.
+FROM ${VLLM_IMAGE}
+ARG PIP_FIND_LINKS=
+ARG PIP_TRUSTED_HOST=
+# hadolint ignore=DL3002
+USER 0
+COPY docker/requirements/gpu.txt /requirements.txt
+COPY --from=wheel /wheels /wheels
+# The last pip installs nothing: it fails when something that the wheel asks for is missing or too old.
+# hadolint ignore=DL3013
+RUN export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1 \
+ && python3 -m pip install --no-deps --requirement /requirements.txt \
+ && python3 -m pip install --no-deps /wheels/*.whl \
+ && python3 -m pip install --dry-run --no-index medmoe \
+ && groupadd --gid 10001 medmoe \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/cache/medmoe --shell /usr/sbin/nologin medmoe \
+ && install --directory --owner medmoe --group medmoe /var/cache/medmoe
+# Compiled kernels and graphs are kept under HOME, in a volume: made anew they cost minutes at every start.
+ENV HOME=/var/cache/medmoe \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    MEDMOE_HOST=0.0.0.0
+WORKDIR /tmp
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=600s --retries=3 \
+    CMD ["python3", "-IS", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('MEDMOE_PORT', '8000') + '/health/ready', timeout=4)"]
+ENTRYPOINT ["python3", "-m", "medmoe.server"]

@@ -1,0 +1,35 @@
+{{- define "medmoe.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 53 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 53 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "medmoe.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "medmoe.labels" -}}
+{{ include "medmoe.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "medmoe.image" -}}
+{{- with .Values.image }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag }}{{ end }}{{ end }}
+{{- end }}
+
+{{- define "medmoe.keySecret" -}}
+{{- if .Values.auth.existingSecret }}{{ .Values.auth.existingSecret }}{{ else if .Values.auth.keys }}{{ include "medmoe.name" . }}-keys{{ end }}
+{{- end }}
+
+{{- define "medmoe.drainSeconds" -}}
+{{ dig "drain_seconds" 30 .Values.settings }}
+{{- end }}
+
+{{- define "medmoe.graceSeconds" -}}
+{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds }}{{ add .Values.preStopSeconds (ceil (include "medmoe.drainSeconds" . | float64)) 15 }}{{ else }}{{ .Values.terminationGracePeriodSeconds | int }}{{ end }}
+{{- end }}
+
+{{- define "medmoe.leastReplicas" -}}
+{{ if eq .Values.autoscaling.mode "none" }}{{ .Values.replicas | int }}{{ else }}{{ .Values.autoscaling.minReplicas | int }}{{ end }}
+{{- end }}

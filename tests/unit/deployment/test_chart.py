@@ -1,0 +1,196 @@
+"""The Helm chart: its values against the settings of the service, and what Helm makes of it, where Helm is installed.
+
+`make checks` installs it, with the schemas of Kubernetes. No cluster was there to install the chart on.
+"""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from medmoe.server.settings import Settings
+from tests.unit.deployment.conftest import DOCKER, read, rules
+
+CHART = DOCKER / "helm" / "medmoe"
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+CHARTS_OWN = {"host", "port", "model", "api_keys", "insecure", "admin_socket"}
+"""Settings that follow from other values."""
+OPEN: dict[str, Any] = {"auth": {"insecure": True}}
+GPU: dict[str, Any] = {
+    "auth": {"keys": f"ward-7 {'a' * 64}\n", "metricsKey": {"secret": "metrics"}},
+    "model": {"existingClaim": "weights", "subPath": "phi"},
+    "gpu": {"count": 2},
+    "settings": {"tensor_parallel_size": 2, "expert_parallel": True, "drain_seconds": 12.5, "max_body_bytes": 16777216},
+    "autoscaling": {"mode": "hpa", "minReplicas": 2},
+    "serviceMonitor": {"enabled": True},
+    "prometheusRule": {"enabled": True},
+    "dashboards": {"enabled": True},
+}
+KUBERNETES = "1.34"
+
+
+def test_the_schema_knows_every_setting_and_no_other() -> None:
+    assert set(SCHEMA["properties"]["settings"]["properties"]) == set(Settings.model_fields) - CHARTS_OWN
+
+
+def test_the_schema_knows_every_value_and_takes_the_defaults() -> None:
+    values = read(CHART / "values.yaml")
+    assert set(SCHEMA["properties"]) - {"global"} == set(values)
+    jsonschema.validate(values, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"replica": 2},
+        {"settings": {"drain_secondz": 1}},
+        {"settings": {"max_concurrent": 0}},
+        {"settings": {"port": 80}},
+        {"auth": {"keys": "mm-a-key-itself"}},
+        {"image": {"digest": "sha256:1"}},
+        {"autoscaling": {"mode": "vpa"}},
+    ],
+    ids=str,
+)
+def test_the_schema_refuses(wrong: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, SCHEMA)
+
+
+def rendered(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Objects by kind. Raises helm_python.HelmError."""
+    helm = pytest.importorskip("helm_python", reason="Helm's library is not installed: make checks")
+    with helm.Chart.load(CHART) as chart:
+        texts = chart.render(values=values, name="ward", namespace="imaging")
+    documents = [
+        one for name, text in texts.items() if not name.endswith(".txt") for one in yaml.safe_load_all(text) if one
+    ]
+    by_kind = {one["kind"]: one for one in documents}
+    assert len(by_kind) == len(documents)
+    return by_kind
+
+
+def pod(values: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = rendered(values)["Deployment"]["spec"]["template"]["spec"]
+    return found
+
+
+def environment(values: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["value"] for one in pod(values)["containers"][0]["env"]}
+
+
+@pytest.mark.parametrize("values", [OPEN, GPU, GPU | {"autoscaling": {"mode": "keda"}}], ids=["cpu", "gpu", "keda"])
+def test_kubernetes_takes_what_helm_makes(values: dict[str, Any]) -> None:
+    kubernetes = pytest.importorskip("kubernetes_validate", reason="Kubernetes' schemas are not installed: make checks")
+    for kind, one in rendered(values).items():
+        # Of other projects; no schema at hand.
+        if kind not in ("ServiceMonitor", "PrometheusRule", "ScaledObject"):
+            kubernetes.validate(one, KUBERNETES, strict=True)
+
+
+def test_helm_finds_nothing_to_complain_about() -> None:
+    helm = pytest.importorskip("helm_python", reason="Helm's library is not installed: make checks")
+    report = helm.lint(CHART, OPEN, strict=True)
+    assert not report["errors"]
+    assert not [message for message in report["messages"] if message["severity"] > 1]
+
+
+@pytest.mark.parametrize("values", [OPEN, GPU], ids=["cpu", "gpu"])
+def test_a_pod_is_held(values: dict[str, Any]) -> None:
+    spec = pod(values)
+    (container,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert spec["automountServiceAccountToken"] is False
+    # MEDMOE_PORT=tcp://... of a Service called medmoe would be refused as a port.
+    assert spec["enableServiceLinks"] is False
+
+
+@pytest.mark.parametrize("values", [OPEN, GPU], ids=["cpu", "gpu"])
+def test_the_environment_is_one_that_the_service_takes(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    given = environment(values)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.host == "0.0.0.0"
+    assert settings.drain_seconds == values.get("settings", {}).get("drain_seconds", 30)
+    assert settings.max_body_bytes == 16 * 2**20
+    assert settings.insecure is (settings.api_keys is None)
+
+
+@pytest.mark.parametrize(("values", "grace"), [(OPEN, 50), (GPU, 5 + 13 + 15)], ids=["cpu", "gpu"])
+def test_a_pod_has_time_to_drain(values: dict[str, Any], grace: int) -> None:
+    spec = pod(values)
+    assert spec["terminationGracePeriodSeconds"] == grace
+    assert spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
+
+
+def test_probes_ask_for_what_they_decide() -> None:
+    (container,) = pod(OPEN)["containers"]
+    asked = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
+    assert asked == {"startup": "/health/ready", "liveness": "/health/live", "readiness": "/health/ready"}
+    assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] == 900
+
+
+def test_gpus_are_asked_for_and_keys_are_mounted() -> None:
+    (container,) = pod(GPU)["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert mounts["/model"]["readOnly"] is True
+    assert environment(GPU)["MEDMOE_API_KEYS"].startswith("/run/medmoe-keys/")
+
+
+def test_a_cluster_gets_the_rules_and_dashboards_of_compose() -> None:
+    made = rendered(GPU)
+    got = [rule for group in made["PrometheusRule"]["spec"]["groups"] for rule in group["rules"]]
+    assert got == rules("recording", "alerts")
+    boards = {path.name: json.loads(path.read_text()) for path in (DOCKER / "grafana" / "dashboards").glob("*.json")}
+    assert {name: json.loads(text) for name, text in made["ConfigMap"]["data"].items()} == {
+        f"medmoe-{name}": board for name, board in boards.items()
+    }
+    (endpoint,) = made["ServiceMonitor"]["spec"]["endpoints"]
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "medmoe"}]
+    assert endpoint["authorization"]["credentials"] == {"name": "metrics", "key": "key"}
+
+
+def test_the_network_is_closed_but_for_who_is_named() -> None:
+    policy = rendered(OPEN | {"networkPolicy": {"from": [], "metricsFrom": []}})["NetworkPolicy"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert not policy["ingress"]
+    assert policy["egress"] == []
+
+
+def test_one_replica_has_no_budget_that_would_block_a_drain() -> None:
+    assert "PodDisruptionBudget" not in rendered(OPEN)
+    assert rendered(OPEN | {"replicas": 2})["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({}, "set one of auth"),
+        ({"auth": {"insecure": True, "keys": f"a {'0' * 64}"}}, "set one of auth"),
+        (OPEN | {"terminationGracePeriodSeconds": 44}, "drain_seconds + 10 = 45"),
+        (OPEN | {"terminationGracePeriodSeconds": 60, "settings": {"drain_seconds": 50}}, "= 65"),
+        (GPU | {"auth": {"existingSecret": "keys"}}, "metricsKey"),
+        (GPU | {"gpu": {"count": 4}}, "each rank computes on one GPU"),
+        (GPU | {"model": {"existingClaim": ""}}, "not worth a GPU"),
+        (OPEN | {"settings": {"expert_parallel": True}}, "vLLM's CPU kernel"),
+        (GPU | {"gpu": {"count": 1}, "settings": {"expert_parallel": True}}, "there is one"),
+        (OPEN | {"autoscaling": {"mode": "keda", "targetInFlight": 96}}, "never exceeded"),
+        (OPEN | {"autoscaling": {"mode": "hpa", "minReplicas": 5}}, "more than maxReplicas"),
+        (OPEN | {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}, "cannot both be 0"),
+    ],
+)
+def test_values_that_would_fail_later_fail_at_once(values: dict[str, Any], reason: str) -> None:
+    helm = pytest.importorskip("helm_python", reason="Helm's library is not installed: make checks")
+    with pytest.raises(helm.HelmError) as refused:
+        rendered(values)
+    assert reason in str(refused.value)
