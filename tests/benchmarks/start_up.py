@@ -34,15 +34,15 @@ from tests.server_process import ServerProcess, server_process
 _START = 3600.0
 _STOP = 90.0
 _TOOK = re.compile(r"(Loading weights|Model loading|init engine).* took .*?([\d.]+) s(?:econds)?\b")
-_MOST = 4
-"""Modules shown of each process."""
+_MOST = 6
+"""Packages shown of each process."""
 
 Start = dict[str, float]
 """Seconds by what took them."""
 
 
 def once(settings: dict[str, str]) -> tuple[Start, dict[str, list[tuple[str, float]]]]:
-    """Start and end one server: seconds, and each process's largest imports."""
+    """Start and end one server: seconds, and what each process imported."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         copyfile(import_watch.__file__, place / "sitecustomize.py")
@@ -95,14 +95,13 @@ def _role(words: str) -> str:
 
 
 def _imports(notes: Path) -> list[tuple[str, float]]:
-    """Largest first; nothing for a forked process that imported nothing."""
+    """Seconds of each top-level package's own modules, largest first; nothing for a process that imported nothing."""
     if not notes.exists():
         return []
-    lines = [json.loads(line) for line in notes.read_text().splitlines()]
     seconds: dict[str, float] = defaultdict(float)
-    for line in lines:
-        if "module" in line:
-            seconds[line["module"]] += line["seconds"]
+    for line in notes.read_text().splitlines():
+        for package, own in json.loads(line)["packages"].items():
+            seconds[package] += own
     return sorted(seconds.items(), key=lambda item: -item[1])
 
 
@@ -140,7 +139,7 @@ def main() -> int:
         starts.append(start)
     print(describe(here) + "\n")
     print_table(rows(starts))
-    print("\nLargest imports of the last start, seconds:\n")
+    print("\nLargest imports of the last start, seconds in a package's own modules:\n")
     print_table([{"process": role, "imports": dict(imports[:_MOST])} for role, imports in modules.items()])
     if options.json:
         options.json.write_text(json.dumps({"machine": here, "starts": starts, "imports": modules}) + "\n")

@@ -6,7 +6,6 @@ import pytest
 
 from tests.benchmarks.rung_run import differences
 from tests.benchmarks.rung_table import comparisons, medians, over_reference, same_answers, warnings
-from tests.benchmarks.vllm_server import flags
 
 
 def load(rung: str, repeat: int, *, label: str = "c=8", throughput: float = 1.0, **fields: Any) -> dict[str, Any]:
@@ -88,12 +87,3 @@ def test_only_what_both_rungs_tell_is_compared() -> None:
     assert differences([], [told]) == []
     (found,) = differences([engine], [engine | {"token_ids": [4]}])
     assert (found["what"], found["expected"], found["found"]) == ("token_ids", [3], [4])
-
-
-def test_engine_arguments_become_flags() -> None:
-    arguments = {"model": "m", "dtype": "float32", "enforce_eager": True, "enable_mm_embeds": False, "block_size": None}
-    assert flags(arguments) == ["--model", "m", "--dtype", "float32", "--enforce-eager", "--no-enable-mm-embeds"]
-    assert flags({"limit_mm_per_prompt": {"image": 1}, "served_model_name": ["a"]}) == [
-        *("--limit-mm-per-prompt", '{"image": 1}'),
-        *("--served-model-name", "a"),
-    ]
