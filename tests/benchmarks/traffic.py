@@ -64,7 +64,7 @@ class Traffic:
     replies: tuple[Reply, ...]
     cpu_seconds: float
     """Of everything that answers; of the client too, where it lives in the same process."""
-    client_share: float | None
+    client_share: float | None = None
     """Of one core, by the client alone; None where it cannot be told apart. Near one, the client was the bottleneck."""
     late: float = 0.0
     """Seconds that an open loop's requests were sent after they were due, 99th percentile."""
