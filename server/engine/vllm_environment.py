@@ -25,6 +25,10 @@ def prepare_environment(settings: Settings) -> None:
     os.environ.update(_ENVIRONMENT)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "DEBUG" if settings.log_level == "debug" else "WARNING")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gib))
+    if built_for_cpu():
+        # vLLM compiles a function or two of its sampler even so, and ends the worker at the first answer where there is
+        # no C++ compiler; a container has none, and a machine need not have one.
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     if (binding := cpu_threads(settings)) is not None:
         os.environ[_THREADS] = binding
 
