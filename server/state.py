@@ -21,10 +21,10 @@ from medmoe.server.admission import Admission, Deadline
 from medmoe.server.classifier import Classifier
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.renewable_engine import RenewableEngine
-from medmoe.server.images import Picture
+from medmoe.server.images import Picture, RenderedPicture
 from medmoe.server.imaging.pool import DecoderPool
 from medmoe.server.metrics import Metrics
-from medmoe.server.picture_schemas import PictureFields
+from medmoe.server.picture_schemas import PictureFields, View
 from medmoe.server.readiness import Phase, Readiness
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.router_stats import RouterStats
@@ -107,6 +107,14 @@ class State:
         with record.stage("image"):
             async with deadline.guard():
                 return await self.decoders.decode(sent, fields)
+
+    async def render_image(
+        self, sent: str | bytes, fields: PictureFields, *, view: View, deadline: Deadline, record: RequestRecord
+    ) -> RenderedPicture:
+        """For people; otherwise as `read_image`."""
+        with record.stage("image"):
+            async with deadline.guard():
+                return await self.decoders.render(sent, fields, view=view)
 
     def provenance(self, picture: Picture) -> Provenance:
         """What reproduces an answer about `picture`."""
