@@ -4,15 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := docker/requirements/cpu.txt
+BROWSER_LOCK := docker/requirements/browser.txt
 PACKAGES := $(VENV)/.packages
 PROJECT := $(VENV)/.project
+BROWSER := $(VENV)/.browser
 WHEEL := .cache/wheel
 
-.PHONY: help install serve test lint format clean
+.PHONY: help install serve test browser lint format clean
 
 help:
 	@echo "make serve    answer questions on http://127.0.0.1:8000 with the bundled checkpoint"
 	@echo "make test     run the tests (ARGS='-k name' selects)"
+	@echo "make browser  run the page's tests in a real browser; needs a Chromium on the machine"
 	@echo "make lint     formatting, style, import direction, types of the built wheel"
 	@echo "make format   apply formatting"
 	@echo "make clean    remove the virtual environment and caches"
@@ -22,6 +25,9 @@ serve: $(PROJECT)
 
 test: $(PROJECT)
 	$(BIN)/python -m pytest $(ARGS)
+
+browser: $(BROWSER)
+	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 lint: $(PROJECT)
 	$(BIN)/ruff format --check .
@@ -47,6 +53,11 @@ $(PACKAGES): $(LOCK)
 
 $(PROJECT): $(PACKAGES) pyproject.toml
 	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Apart from the rest: it is 165 MB that whoever serves has no use for.
+$(BROWSER): $(PROJECT) $(BROWSER_LOCK)
+	$(PIP) --no-deps --requirement $(BROWSER_LOCK)
 	@touch $@
 
 clean:

@@ -55,7 +55,7 @@ function table(probabilities, { best, each }) {
     return element("tr", { className: isBest ? "best" : "" }, element("th", { scope: "row" }, row.label), share, ...more);
   });
   const caption = element("caption", { className: "for-readers" }, each ? "Each label on its own" : "Labels by probability");
-  return element("table", { className: "probabilities" }, caption, element("thead", {}, head), element("tbody", {}, ...body));
+  return element("table", { className: each ? "probabilities each" : "probabilities" }, caption, element("thead", {}, head), element("tbody", {}, ...body));
 }
 
 const presence = ({ present, abstained }) => `${present ? "yes" : "no"}${abstained ? ", abstained" : ""}`;

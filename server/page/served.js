@@ -32,8 +32,9 @@ export class Served {
       this.metadata = await this.#service.metadata();
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      if (error.status === 401) this.askForKey({ again: from === "key" });
-      else this.#say(error.message, "bad");
+      if (error.status === 401) return this.askForKey({ again: from === "key" });
+      this.#say(error.message, "bad");
+      setTimeout(() => this.look({ from }), AGAIN);
       return;
     }
     this.#describe();
