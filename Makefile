@@ -4,16 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := docker/requirements/cpu.txt
+BROWSER_LOCK := docker/requirements/browser.txt
 PACKAGES := $(VENV)/.packages
 PROJECT := $(VENV)/.project
+BROWSER := $(VENV)/.browser
 WHEEL := .cache/wheel
 
-.PHONY: help install serve test checks lint format clean
+.PHONY: help install serve test checks browser lint format clean
 
 help:
 	@echo "make serve    answer questions on http://127.0.0.1:8000 with the bundled checkpoint"
 	@echo "make test     run the tests (ARGS='-k name' selects)"
 	@echo "make checks   install what the tests of docker/ would otherwise be skipped without"
+	@echo "make browser  run the page's tests in a real browser; needs a Chromium on the machine"
 	@echo "make lint     formatting, style, import direction, types of the built wheel"
 	@echo "make format   apply formatting"
 	@echo "make clean    remove the virtual environment and caches"
@@ -26,6 +29,9 @@ test: $(PROJECT)
 
 checks: $(PROJECT)
 	$(PIP) --no-deps --requirement docker/requirements/checks.txt
+
+browser: $(BROWSER)
+	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 lint: $(PROJECT)
 	$(BIN)/ruff format --check .
@@ -51,6 +57,11 @@ $(PACKAGES): $(LOCK)
 
 $(PROJECT): $(PACKAGES) pyproject.toml
 	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Apart from the rest: it is 165 MB that whoever serves has no use for.
+$(BROWSER): $(PROJECT) $(BROWSER_LOCK)
+	$(PIP) --no-deps --requirement $(BROWSER_LOCK)
 	@touch $@
 
 clean:

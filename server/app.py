@@ -16,7 +16,7 @@ from medmoe.server.body_limit import BodyLimit
 from medmoe.server.draining import drain
 from medmoe.server.engine.base import Engine
 from medmoe.server.response_headers import ResponseHeaders
-from medmoe.server.routes import chat, classify, docs, metadata, models, operations, router, vqa
+from medmoe.server.routes import chat, classify, docs, metadata, models, operations, page, render, router, vqa
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
 from medmoe.server.supervisor import start_up
@@ -58,7 +58,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.medmoe = state
-    for module in (vqa, classify, chat, router, models, metadata, operations, docs):
+    for module in (vqa, classify, chat, render, router, models, metadata, operations, docs, page):
         app.include_router(module.router)
     error_responses.install(app)
     # Last added is outermost: headers, then the record, then the limit.

@@ -1,4 +1,4 @@
-"""The picture of one request as the routes and the engine see it.
+"""The picture of one request as the routes and the engine see it, and as people do.
 
 Apart from medmoe.server.imaging, which makes it in a child process.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from medmoe.server.picture_schemas import Rendering
+from medmoe.server.picture_schemas import Rendering, Windowing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,3 +30,15 @@ class Picture:
         identity = hashlib.sha256(f"{self.image.width}x{self.image.height}:".encode())
         identity.update(self.image.tobytes())
         object.__setattr__(self, "image_id", identity.hexdigest())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RenderedPicture:
+    """A decoded picture for people to look at."""
+
+    image: Image.Image
+    """RGB."""
+    width: int
+    height: int
+    rendering: Rendering
+    windowing: Windowing | None

@@ -14,6 +14,8 @@ from medmoe.server.wire import Wire
 FileFormat = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "DICOM"]
 BurnedIn = Literal["refuse", "refuse_unless_clear", "accept"]
 """What a deployment does about text in a picture."""
+View = Literal["frame", "model"]
+"""The picture as a person looks at it, or as the model does."""
 
 
 class PictureFields(Wire):
@@ -69,3 +71,13 @@ class Rendering(Wire):
     from its minimum and maximum; transparency laid over black."""
     windows: tuple[AppliedWindow, ...]
     """One, or one each for red, green and blue; none for colours and for 8-bit grey without a window."""
+
+
+class Windowing(Wire):
+    """What a window of this frame can be chosen from."""
+
+    smallest: float
+    """Of the frame's values, in the picture's own units."""
+    largest: float
+    presets: tuple[str, ...]
+    """The names that `window` takes for this picture; none but for CT."""

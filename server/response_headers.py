@@ -8,14 +8,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     # A page of somebody else's must neither frame the documentation nor read an answer.
     "X-Frame-Options": "DENY",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_POLICY = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-"""For answers, which load nothing. A page brings its own."""
+_OF_ANSWERS = {
+    "Cache-Control": "no-store",
+    # They load nothing.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""A page brings its own."""
 
 
 class ResponseHeaders:
@@ -29,7 +32,8 @@ class ResponseHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(_HEADERS)
-                headers.setdefault(*_POLICY)
+                for name, value in _OF_ANSWERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)

@@ -24,10 +24,10 @@ from medmoe.server.engine.renewable_engine import RenewableEngine
 from medmoe.server.errors import ImageURLNotAllowed
 from medmoe.server.image_fetcher import ImageFetcher
 from medmoe.server.image_url import is_url
-from medmoe.server.images import Picture
+from medmoe.server.images import Picture, RenderedPicture
 from medmoe.server.imaging.pool import DecoderPool
 from medmoe.server.metrics import Metrics
-from medmoe.server.picture_schemas import PictureFields
+from medmoe.server.picture_schemas import PictureFields, View
 from medmoe.server.readiness import Phase, Readiness
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.router_stats import RouterStats
@@ -114,20 +114,31 @@ class State:
 
         Raises what ImageFetcher.fetch and DecoderPool.decode raise, DeadlineExceeded.
         """
-        if isinstance(sent, str) and is_url(sent):
-            sent = await self._fetch(sent, deadline=deadline, record=record)
+        sent = await self._fetched(sent, deadline=deadline, record=record)
         with record.stage("image"):
             async with deadline.guard():
                 return await self.decoders.decode(sent, fields)
 
-    async def _fetch(self, url: str, *, deadline: Deadline, record: RequestRecord) -> bytes:
+    async def render_image(
+        self, sent: str | bytes, fields: PictureFields, *, view: View, deadline: Deadline, record: RequestRecord
+    ) -> RenderedPicture:
+        """For people; otherwise as `read_image`."""
+        sent = await self._fetched(sent, deadline=deadline, record=record)
+        with record.stage("image"):
+            async with deadline.guard():
+                return await self.decoders.render(sent, fields, view=view)
+
+    async def _fetched(self, sent: str | bytes, *, deadline: Deadline, record: RequestRecord) -> str | bytes:
+        """The bytes behind a URL; what is none, as it is."""
+        if not (isinstance(sent, str) and is_url(sent)):
+            return sent
         if self.fetcher is None:
             raise ImageURLNotAllowed(
                 "this service fetches no image URLs (MEDMOE_IMAGE_URL_HOSTS); send the picture itself as base64"
             )
         with record.stage("fetch"):
             async with deadline.guard():
-                return await self.fetcher.fetch(url)
+                return await self.fetcher.fetch(sent)
 
     def provenance(self, picture: Picture) -> Provenance:
         """What reproduces an answer about `picture`."""

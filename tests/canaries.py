@@ -57,7 +57,7 @@ def valid(document: dict[str, Any], *, stream: bool = False, picture: str | None
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             content = operation.get("requestBody", {}).get("content", {})
-            if "application/json" not in content:
+            if "application/json" not in content or "inference" not in operation["tags"]:
                 continue
             described = content["application/json"]
             properties = _resolved(described["schema"], document).get("properties", {})

@@ -127,10 +127,15 @@ def _serve(connection: socket.socket, config: DecoderConfig) -> None:
             answer: Done | Refused
             try:
                 sent = bytes(receive_exactly(connection, size))
-                decoded = reader.read(sent.decode() if order.text else sent, order.fields)
+                decoded = reader.read(sent.decode() if order.text else sent, order.fields, view=order.view)
                 pixels = decoded.image.tobytes()
                 answer = Done(
-                    sha256=decoded.sha256, width=decoded.width, height=decoded.height, rendering=decoded.rendering
+                    sha256=decoded.sha256,
+                    width=decoded.width,
+                    height=decoded.height,
+                    rendering=decoded.rendering,
+                    windowing=decoded.windowing,
+                    size=decoded.image.size,
                 )
             except MemoryError:
                 answer = Refused.of(ImageTooCostly("decoding the picture takes more memory than the service grants"))

@@ -16,8 +16,8 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 from medmoe.model.image_processor import to_rgb
 from medmoe.server.errors import InvalidField, UnreadableImage
 from medmoe.server.imaging.dicom_file import DicomFile
-from medmoe.server.picture_schemas import AppliedWindow, RenderingStep
-from medmoe.server.voi_window import Channel, Function, Window, usable
+from medmoe.server.picture_schemas import AppliedWindow, RenderingStep, Windowing
+from medmoe.server.voi_window import PRESETS, Channel, Function, Window, usable
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _MODALITY = ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept")
@@ -33,6 +33,8 @@ class Shown:
     image: Image.Image
     steps: tuple[RenderingStep, ...]
     windows: tuple[AppliedWindow, ...] = ()
+    windowing: Windowing | None = None
+    """None for colours."""
 
 
 def show(file: DicomFile, channels: tuple[Channel, ...]) -> Shown:
@@ -43,11 +45,15 @@ def show(file: DicomFile, channels: tuple[Channel, ...]) -> Shown:
     grey = file.colour in _GREY
     if channels and not grey:
         raise InvalidField("only grey pictures have a window, and this one has colours", param="window")
-    if any(channel.hounsfield for channel in channels) and file.dataset.get("Modality") != "CT":
+    if any(channel.hounsfield for channel in channels) and not _is_ct(file):
         raise InvalidField("named windows are in Hounsfield units and this is no CT; send centre/width", param="window")
     decoder = get_decoder(file.transfer_syntax)
     stored, _ = decoder.as_array(file.dataset, index=file.frame, decoding_plugin=file.decoder)
     return _Grey(file, stored).show(channels) if grey else _colour(file, stored)
+
+
+def _is_ct(file: DicomFile) -> bool:
+    return bool(file.dataset.get("Modality") == "CT")
 
 
 def apply_window(values: np.ndarray, window: Window) -> np.ndarray:
@@ -89,6 +95,7 @@ class _Grey:
 
     def __init__(self, file: DicomFile, stored: np.ndarray) -> None:
         self._attributes = _frame_attributes(file)
+        self._presets = tuple(PRESETS) if _is_ct(file) else ()
         self._inverted = file.colour == "MONOCHROME1"
         self._steps: list[RenderingStep] = []
         self._windows: list[AppliedWindow] = []
@@ -116,7 +123,14 @@ class _Grey:
         image = pictures[0]
         if len(pictures) > 1:
             image = Image.merge("RGB", [to_rgb(picture).getchannel(0) for picture in pictures])
-        return Shown(image=image, steps=tuple(self._steps), windows=tuple(self._windows))
+        return Shown(
+            image=image,
+            steps=tuple(self._steps),
+            windows=tuple(self._windows),
+            windowing=Windowing(
+                smallest=float(self._values.min()), largest=float(self._values.max()), presets=self._presets
+            ),
+        )
 
     def _picture(self, channel: Channel) -> Image.Image:
         choice = channel.choice

@@ -18,7 +18,7 @@ from medmoe.server.errors import (
     UnsupportedImage,
 )
 from medmoe.server.imaging.config import Message
-from medmoe.server.picture_schemas import PictureFields, Rendering
+from medmoe.server.picture_schemas import PictureFields, Rendering, View, Windowing
 
 LENGTHS = struct.Struct("!IQ")
 MAX_HEAD = 64 * 1024
@@ -43,6 +43,7 @@ class Order(Message):
     text: bool
     """The bytes are base64 text."""
     fields: PictureFields
+    view: View
 
 
 class Done(Message):
@@ -53,6 +54,9 @@ class Done(Message):
     width: int
     height: int
     rendering: Rendering
+    windowing: Windowing | None
+    size: tuple[int, int]
+    """Width and height of what the pixels are of."""
 
 
 class Refused(Message):

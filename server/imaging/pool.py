@@ -11,11 +11,11 @@ from PIL import Image
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import DecoderDied, ImageTooCostly
-from medmoe.server.images import Picture
-from medmoe.server.imaging.config import DecoderConfig, ImageLimits
+from medmoe.server.images import Picture, RenderedPicture
+from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig, ImageLimits
 from medmoe.server.imaging.messages import LENGTHS, MAX_HEAD, Done, Order, Refused, pack
 from medmoe.server.imaging.nursery import NURSERY, Child
-from medmoe.server.picture_schemas import PictureFields
+from medmoe.server.picture_schemas import PictureFields, View
 from medmoe.server.settings import Settings
 
 _GRACE = 5.0
@@ -66,11 +66,38 @@ class DecoderPool:
 
         Raises what medmoe.server.imaging.reader raises, DecoderDied, DecoderUnavailable. Cancelling it ends the child.
         """
+        done, pixels = await self._read(sent, fields, "model")
+        return Picture(
+            image=Image.frombytes("RGB", done.size, pixels),
+            sha256=done.sha256,
+            width=done.width,
+            height=done.height,
+            rendering=done.rendering,
+        )
+
+    async def render(self, sent: str | bytes, fields: PictureFields, *, view: View) -> RenderedPicture:
+        """The same picture for people. Raises what `decode` raises."""
+        done, pixels = await self._read(sent, fields, view)
+        return RenderedPicture(
+            image=Image.frombytes("RGB", done.size, pixels),
+            width=done.width,
+            height=done.height,
+            rendering=done.rendering,
+            windowing=done.windowing,
+        )
+
+    def close(self) -> None:
+        """End all children that are waiting for work; a busy one is ended when its request is."""
+        self._closed = True
+        while self._idle:
+            NURSERY.end(self._idle.pop())
+
+    async def _read(self, sent: str | bytes, fields: PictureFields, view: View) -> tuple[Done, bytes]:
         async with self._slots:
             child = self._waiting() or await self._fork()
             try:
                 async with asyncio.timeout(self._config.wall_seconds + _GRACE):
-                    answer, pixels = await self._ask(child, sent, fields)
+                    answer, pixels = await self._ask(child, sent, fields, view)
             except TimeoutError as error:
                 await asyncio.to_thread(NURSERY.end, child)
                 raise _out_of_time() from error
@@ -86,20 +113,7 @@ class DecoderPool:
             self._keep(child, worn=isinstance(answer, Refused) and answer.error == ImageTooCostly.__name__)
         if isinstance(answer, Refused):
             raise answer.exception()
-        size = self._config.size
-        return Picture(
-            image=Image.frombytes("RGB", (size, size), pixels),
-            sha256=answer.sha256,
-            width=answer.width,
-            height=answer.height,
-            rendering=answer.rendering,
-        )
-
-    def close(self) -> None:
-        """End all children that are waiting for work; a busy one is ended when its request is."""
-        self._closed = True
-        while self._idle:
-            NURSERY.end(self._idle.pop())
+        return answer, pixels
 
     def _waiting(self) -> Child | None:
         """One that still lives: a request should not pay for what happened before it."""
@@ -140,22 +154,36 @@ class DecoderPool:
         else:
             asyncio.get_running_loop().run_in_executor(None, NURSERY.end, child)
 
-    async def _ask(self, child: Child, sent: str | bytes, fields: PictureFields) -> tuple[Done | Refused, bytes]:
+    async def _ask(
+        self, child: Child, sent: str | bytes, fields: PictureFields, view: View
+    ) -> tuple[Done | Refused, bytes]:
         loop, connection = asyncio.get_running_loop(), child.connection
         data = sent.encode(errors="replace") if isinstance(sent, str) else sent
-        order = Order(text=isinstance(sent, str), fields=PictureFields(window=fields.window, frame=fields.frame))
+        order = Order(
+            text=isinstance(sent, str), fields=PictureFields(window=fields.window, frame=fields.frame), view=view
+        )
         await loop.sock_sendall(connection, pack(order, size=len(data)))
         await loop.sock_sendall(connection, data)
         head_size, size = LENGTHS.unpack(await _exactly(child, LENGTHS.size))
         # What broke a child may speak through it: believe no length.
-        if head_size > MAX_HEAD or size not in (0, 3 * self._config.size**2):
+        largest = self._config.size if view == "model" else FRAME_SIDE
+        if head_size > MAX_HEAD or size > 3 * largest**2:
             raise ValueError("not an answer")
         head = bytes(await _exactly(child, head_size))
         pixels = bytes(await _exactly(child, size))
         answer: Done | Refused = (Done if size else Refused).model_validate_json(head)
         if isinstance(answer, Refused):
             answer.exception()
+        elif not _fits(answer.size, pixels, largest=largest, exactly=view == "model"):
+            raise ValueError("not a picture of the size that was asked for")
         return answer, pixels
+
+
+def _fits(size: tuple[int, int], pixels: bytes, *, largest: int, exactly: bool) -> bool:
+    width, height = size
+    if exactly and not width == height == largest:
+        return False
+    return 0 < width <= largest and 0 < height <= largest and len(pixels) == 3 * width * height
 
 
 async def _exactly(child: Child, size: int) -> bytearray:

@@ -8,17 +8,17 @@ import contextlib
 import hashlib
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
 from medmoe.model.errors import ImageError
 from medmoe.model.image_processor import ImageProcessor, convert
 from medmoe.server.errors import ImageTooCostly, InvalidField, RequestError, UnreadableImage
-from medmoe.server.imaging.config import DecoderConfig
+from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig
 from medmoe.server.imaging.file_format import from_text, sniff, webp_size
 from medmoe.server.imaging.limits import check_frames, check_size, too_large
-from medmoe.server.picture_schemas import FileFormat, PictureFields, Rendering
+from medmoe.server.picture_schemas import FileFormat, PictureFields, Rendering, View, Windowing
 from medmoe.server.voi_window import parse
 
 # Pillow only warns between its limit and twice its limit; nobody reads a warning.
@@ -27,15 +27,17 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoded:
-    """A picture of the model's size and where it came from."""
+    """A picture and where it came from."""
 
     image: Image.Image
-    """RGB."""
+    """RGB, of the size that the view asks for."""
     sha256: str
     """Hex, of the bytes as they were sent."""
     width: int
     height: int
     rendering: Rendering
+    windowing: Windowing | None = None
+    """None where no window can be chosen: for colours, and for what is no DICOM."""
 
 
 class ImageReader:
@@ -45,8 +47,10 @@ class ImageReader:
         self._config = config
         self._processor = ImageProcessor(config.processor, size=config.size)
 
-    def read(self, sent: str | bytes, fields: PictureFields) -> Decoded:
-        """Decode base64 text or file bytes and bring the picture to the model's size; without `frame` the first one.
+    def read(self, sent: str | bytes, fields: PictureFields, *, view: View = "model") -> Decoded:
+        """Decode base64 text or file bytes, without `frame` the first one, and bring the picture to the view's size.
+
+        That is the model's own, or for people at most FRAME_SIDE.
 
         Raises MalformedImage, UnsupportedImage, ImageTooLarge, UnreadableImage, BurnedInAnnotation, InvalidField,
         ImageTooCostly when memory ends, or the model room's ImageError.
@@ -55,6 +59,7 @@ class ImageReader:
         kind = sniff(data)
         try:
             decoded = self._dicom(data, fields) if kind == "DICOM" else self._ordinary(data, kind, fields)
+            return replace(decoded, image=self._sized(decoded.image, view))
         except (RequestError, ImageError):
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -69,7 +74,12 @@ class ImageReader:
             if type(error).__name__ != "PanicException":
                 raise
             raise UnreadableImage("the picture is damaged or truncated") from error
-        return decoded
+
+    def _sized(self, image: Image.Image, view: View) -> Image.Image:
+        if view == "model":
+            return self._processor.resize(image)
+        image.thumbnail((FRAME_SIDE, FRAME_SIDE))
+        return image
 
     def _ordinary(self, data: bytes, kind: FileFormat, fields: PictureFields) -> Decoded:
         limits = self._config.limits
@@ -90,7 +100,6 @@ class ImageReader:
             colour = opened.mode
             opened.load()
             image, steps = convert(opened)
-            image = self._processor.resize(image)
         rendering = Rendering(format=kind, colour=colour, frame=frame, frames=frames, steps=steps, windows=())
         return Decoded(image=image, sha256=_sha256(data), width=width, height=height, rendering=rendering)
 
@@ -118,11 +127,12 @@ class ImageReader:
             windows=shown.windows,
         )
         return Decoded(
-            image=self._processor.resize(image),
+            image=image,
             sha256=_sha256(data),
             width=file.width,
             height=file.height,
             rendering=rendering,
+            windowing=shown.windowing,
         )
 
 

@@ -16,7 +16,8 @@ from tests.integration.conftest import Service, ServiceFactory, check
 
 WARD, WARD_LINE = new_key("ward-7")
 LAB, LAB_LINE = new_key("lab")
-OPEN = {"/health/live", "/health/ready"}
+OPEN = {"/health/live", "/health/ready", "/", "/page/{name}"}
+"""The page is files, the same for everybody; what it asks for needs the key."""
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def bearer(key: str) -> dict[str, str]:
         "/v1/vqa",
         "/v1/classify",
         "/v1/chat/completions",
+        "/v1/render",
         "/v1/router/stats",
         "/v1/models",
         "/v1/models/tiny",
@@ -52,7 +54,7 @@ async def test_without_a_key_nothing_is_said(
     running: ServiceFactory, keys: Path, path: str, headers: dict[str, str]
 ) -> None:
     async with running(api_keys=keys) as service:
-        method = "POST" if path in {"/v1/vqa", "/v1/classify", "/v1/chat/completions"} else "GET"
+        method = "POST" if path in {"/v1/vqa", "/v1/classify", "/v1/chat/completions", "/v1/render"} else "GET"
         # A body that would be refused: what is asked first is who is asking.
         refused = await service.client.request(
             method, path, headers=headers, content=b"{" if method == "POST" else None
@@ -61,7 +63,7 @@ async def test_without_a_key_nothing_is_said(
         assert refused.headers["www-authenticate"] == "Bearer"
 
 
-async def test_every_route_but_health_asks_for_the_key(service: Service) -> None:
+async def test_every_route_but_health_and_the_page_asks_for_the_key(service: Service) -> None:
     routes = [route for route in service.app.routes if isinstance(route, APIRoute)]
     asked = {route.path for route in routes if authenticated in _calls(route)}
     assert {route.path for route in routes} - asked == OPEN

@@ -14,7 +14,12 @@ from tests.dicom_files import dicom, gradient
 from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, picture
 
 CANARY = "canary7f3q"
-ROUTES = {"/v1/vqa": {"question": "What is shown?"}, "/v1/classify": {"labels": ["CT", "MRI"]}}
+ROUTES: dict[str, dict[str, Any]] = {
+    "/v1/vqa": {"question": "What is shown?"},
+    "/v1/classify": {"labels": ["CT", "MRI"]},
+    "/v1/render": {},
+}
+ANSWERED = ("/v1/vqa", "/v1/classify")
 
 
 @pytest.fixture
@@ -32,12 +37,18 @@ async def as_form(service: Service, path: str, data: bytes, **fields: Any) -> ht
     return await service.client.post(path, data={**ROUTES[path], **fields}, files=files)
 
 
+def account(response: httpx.Response) -> dict[str, Any]:
+    """What an answer says of its picture: in its provenance, or as all that it says."""
+    body: dict[str, Any] = response.json()
+    return body.get("provenance", body)
+
+
 @pytest.mark.parametrize("send", [as_json, as_form])
 @pytest.mark.parametrize("path", list(ROUTES))
 async def test_a_ct_is_read_and_the_answer_says_how(service: Service, ct: bytes, path: str, send: Any) -> None:
     response = await send(service, path, ct)
     assert response.status_code == 200, response.text
-    provenance = response.json()["provenance"]
+    provenance = account(response)
     assert (provenance["width"], provenance["height"]) == (48, 40)
     assert provenance["rendering"] == {
         "format": "DICOM",
@@ -49,13 +60,13 @@ async def test_a_ct_is_read_and_the_answer_says_how(service: Service, ct: bytes,
     }
 
 
-@pytest.mark.parametrize("path", list(ROUTES))
+@pytest.mark.parametrize("path", ANSWERED)
 async def test_what_the_answer_says_of_a_window_reproduces_the_picture(service: Service, ct: bytes, path: str) -> None:
     seen = []
     fields: dict[str, Any] = {"window": "lung"}
     for _ in range(2):
         response = await as_json(service, path, ct, **fields)
-        (window,) = response.json()["provenance"]["rendering"]["windows"]
+        (window,) = account(response)["rendering"]["windows"]
         assert service.engine.last_request is not None
         seen.append(service.engine.last_request.image.tobytes())
         fields = {"window": f"{window['centre']:g}/{window['width']:g}"}
@@ -67,7 +78,7 @@ async def test_what_the_answer_says_of_a_window_reproduces_the_picture(service: 
 @pytest.mark.parametrize("send", [as_json, as_form])
 async def test_three_windows_are_three_colours(service: Service, ct: bytes, send: Any) -> None:
     response = await send(service, "/v1/vqa", ct, window="lung,mediastinum,bone")
-    windows = response.json()["provenance"]["rendering"]["windows"]
+    windows = account(response)["rendering"]["windows"]
     assert [(window["centre"], window["width"]) for window in windows] == [(-600, 1500), (50, 350), (400, 1800)]
     assert service.engine.last_request is not None
     red, green, blue = service.engine.last_request.image.split()
@@ -79,7 +90,7 @@ async def test_a_frame_of_many_is_chosen(service: Service, send: Any) -> None:
     data = dicom(np.stack([np.full((32, 32), shade, np.uint8) for shade in (10, 200)]), NumberOfFrames=2)
     for frame, shade in enumerate((10, 200)):
         response = await send(service, "/v1/vqa", data, frame=frame)
-        assert response.json()["provenance"]["rendering"]["frame"] == frame
+        assert account(response)["rendering"]["frame"] == frame
         assert service.engine.last_request is not None
         assert service.engine.last_request.image.getpixel((16, 16)) == (shade,) * 3
     check(await send(service, "/v1/vqa", data, frame=2), 422, "invalid_field", "frame")

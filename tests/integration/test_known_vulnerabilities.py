@@ -37,7 +37,12 @@ from medmoe.server.tenants import new_key
 from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, picture
 from tests.tagged_pictures import dicom
 
-ROUTES = ("/v1/vqa", "/v1/classify")
+ROUTES: dict[str, dict[str, Any]] = {
+    "/v1/vqa": {"question": "What is shown?"},
+    "/v1/classify": {"labels": ["CT", "MRI"]},
+    "/v1/render": {},
+}
+"""Whatever takes a picture, with the fields that it needs."""
 
 
 @pytest.fixture
@@ -47,8 +52,7 @@ def arguments(checkpoint: Path, config: MedMoEConfig) -> dict[str, Any]:
 
 
 def body(route: str, **fields: Any) -> dict[str, Any]:
-    own = {"question": "What is shown?"} if route == "/v1/vqa" else {"labels": ["CT", "MRI"]}
-    return {"image": base64_picture(), **own, **fields}
+    return {"image": base64_picture(), **ROUTES[route], **fields}
 
 
 async def refused_fields(service: Service, fields: dict[str, Any]) -> None:
@@ -57,9 +61,8 @@ async def refused_fields(service: Service, fields: dict[str, Any]) -> None:
     for route in ROUTES:
         for name, value in fields.items():
             check(await service.client.post(route, json=body(route, **{name: value})), 422, "invalid_field")
-            form = {"question": "What?"} if route == "/v1/vqa" else {"labels": ["CT", "MRI"]}
             sent = await service.client.post(
-                route, data=form | {name: str(value)}, files={"image": ("a.png", picture(), "image/png")}
+                route, data=ROUTES[route] | {name: str(value)}, files={"image": ("a.png", picture(), "image/png")}
             )
             check(sent, 422, "invalid_field")
     assert service.engine.started == before

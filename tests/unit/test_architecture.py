@@ -68,19 +68,30 @@ def test_importing_stays_cheap(module: str) -> None:
     assert found.stdout.strip() == "[]"
 
 
+def pinned(name: str) -> dict[str, Requirement]:
+    lines = (ROOT / "docker" / "requirements" / name).read_text().splitlines()
+    return {Requirement(line).name: Requirement(line) for line in lines if line and not line.startswith("#")}
+
+
+def satisfied(wanted: Requirement, pins: dict[str, Requirement]) -> bool:
+    (pin,) = pins[wanted.name].specifier
+    return wanted.specifier.contains(pin.version)
+
+
 def test_the_pinned_packages_satisfy_the_manifest_and_hold_nothing_built_for_cuda(manifest: dict) -> None:  # type: ignore[type-arg]
-    lines = (ROOT / "docker" / "requirements" / "cpu.txt").read_text().splitlines()
-    pins = {Requirement(line).name: Requirement(line) for line in lines if line and not line.startswith("#")}
+    pins = pinned("cpu.txt")
     assert not {"torchvision", "torchaudio", "torchcodec"} & pins.keys()
     assert not [name for name in pins if name.startswith("nvidia-")]
     project = manifest["project"]
     extras = project["optional-dependencies"]
     for text in [*project["dependencies"], *extras["cpu"], *extras["train"], *extras["dev"]]:
-        wanted = Requirement(text)
-        (pin,) = pins[wanted.name].specifier
-        assert wanted.specifier.contains(pin.version), text
+        assert satisfied(Requirement(text), pins), text
+    browser = pinned("browser.txt")
+    assert all(satisfied(Requirement(text), browser) for text in extras["browser"])
+    assert not browser.keys() & pins.keys()
 
 
 def test_no_registry_address_is_written_down() -> None:
-    for path in [ROOT / "docker" / "requirements" / "cpu.txt", ROOT / "pyproject.toml", ROOT / "Makefile"]:
+    locks = (ROOT / "docker" / "requirements").glob("*.txt")
+    for path in [*locks, ROOT / "pyproject.toml", ROOT / "Makefile"]:
         assert "://" not in path.read_text().replace("http://127.0.0.1", ""), path

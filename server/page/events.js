@@ -1,0 +1,18 @@
+// Server-sent events, read from a fetch: the browser's own EventSource can neither post nor stop politely.
+
+/** Each event's data as JSON, until the stream says that it is done. Throws when it ends before. */
+export async function* events(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let waiting = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) throw new TypeError("the stream broke off");
+    const blocks = (waiting + value).split("\n\n");
+    waiting = blocks.pop();
+    for (const block of blocks) {
+      const data = block.replace(/^data: /, "");
+      if (data === "[DONE]") return;
+      yield JSON.parse(data);
+    }
+  }
+}

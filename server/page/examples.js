@@ -1,0 +1,57 @@
+// What one may ask: by kind of picture, in the words of the public data sets that such models are trained on.
+
+import { element, find } from "./element.js";
+
+const QUESTIONS = {
+  any: ["What modality is used to take this image?", "Which part of the body does this image belong to?", "Does the picture contain an abnormality?"],
+  CT: ["Which part of the body does this image belong to?", "Which organs are shown?", "Does the picture contain the liver?", "Is the lung healthy?"],
+  MRI: ["Is this a T1 or a T2 weighted image?", "What plane is this image in?", "Are there abnormalities in the brain?", "Where is the lesion?"],
+  "X-ray": ["Is there a pleural effusion?", "Is the heart enlarged?", "Is there evidence of a pneumothorax?", "Which lung is abnormal?"],
+  pathology: ["What is present?", "Which organ is this tissue from?", "Is there necrosis?", "What does the image show?"],
+};
+const LABELS = {
+  any: [["CT", "MRI", "X-ray", "pathology"], ["head", "neck", "chest", "abdomen", "pelvis"]],
+  CT: [["liver", "kidney", "spleen", "lung", "heart"], ["head", "chest", "abdomen", "pelvis"]],
+  MRI: [["glioma", "meningioma", "pituitary tumor", "no tumor"], ["T1", "T2", "FLAIR"]],
+  "X-ray": [["normal", "pneumonia"], ["normal", "pleural effusion", "pneumothorax"]],
+  pathology: [["benign", "malignant"], ["adenocarcinoma", "squamous cell carcinoma", "benign"]],
+};
+
+export class Examples {
+  #asked;
+  #labelled;
+
+  /** `asked(question)` and `labelled(labels)` are called with what was chosen. */
+  constructor({ asked, labelled }) {
+    this.#asked = asked;
+    this.#labelled = labelled;
+    find("modality").addEventListener("change", () => this.show());
+  }
+
+  get modality() {
+    return find("modality").value;
+  }
+
+  /** The checkpoint's own kinds of pictures. */
+  offer(domains) {
+    const chosen = this.modality;
+    const options = domains.map((domain) => element("option", { value: domain }, domain));
+    find("modality").replaceChildren(element("option", { value: "" }, "not stated"), ...options);
+    find("modality").value = domains.includes(chosen) ? chosen : "";
+    this.show();
+  }
+
+  show() {
+    const known = this.modality in QUESTIONS ? this.modality : "any";
+    fill("questions", QUESTIONS[known], (question) => question, this.#asked);
+    fill("sets", LABELS[known], (labels) => labels.join(", "), this.#labelled);
+  }
+}
+
+function fill(id, items, text, chosen) {
+  find(id).replaceChildren(...items.map((item) => {
+    const button = element("button", { type: "button", className: "chip" }, text(item));
+    button.addEventListener("click", () => chosen(item));
+    return element("li", {}, button);
+  }));
+}

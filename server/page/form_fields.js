@@ -1,0 +1,15 @@
+// A form's filled-in fields, under the names and in the types that the API has.
+
+/** What is empty, hidden or as it would be anyway is left out. */
+export function formFields(form) {
+  const fields = {};
+  for (const input of form.elements) {
+    if (!input.name || input.closest("[hidden]") !== null) continue;
+    if (input.type === "checkbox") {
+      if (input.checked) fields[input.name] = true;
+    } else if (input.value.trim() !== "") {
+      fields[input.name] = input.type === "number" ? Number(input.value) : input.value.trim();
+    }
+  }
+  return fields;
+}

@@ -1,0 +1,55 @@
+// What went wrong, in the service's own words, with the number under which its operator finds it.
+
+import { announce, element, find } from "./element.js";
+import { factList } from "./facts.js";
+
+export class Problem extends Error {
+  constructor({ type, code, message, param = null, request_id = null }, { status = null, retryAfter = null } = {}) {
+    super(message);
+    Object.assign(this, { type, code, param, requestId: request_id, status, retryAfter });
+  }
+
+  /** Of an answer that is not 200. */
+  static async of(response) {
+    const about = { status: response.status, retryAfter: response.headers.get("Retry-After") };
+    const requestId = response.headers.get("X-Request-Id");
+    const fallback = {
+      type: "unexpected_answer",
+      code: String(response.status),
+      message: "The answer is not one of this service.",
+      request_id: requestId,
+    };
+    const body = await response.json().catch(() => null);
+    return new Problem(body?.error ?? fallback, about);
+  }
+
+  static network() {
+    const message = "The service cannot be reached, or it broke off.";
+    return new Problem({ type: "network_error", code: "no_answer", message });
+  }
+}
+
+export class ProblemView {
+  #box = find("problem");
+
+  /** After `beside`. With `focus` the reader is taken there; without, as after a slider moved, it is only announced. */
+  show(problem, { beside, focus = true }) {
+    const facts = [
+      ["type", problem.type],
+      ["code", problem.code],
+      ["field", problem.param],
+      ["request id", problem.requestId],
+    ].filter(([, value]) => value);
+    const retry = problem.retryAfter ? [element("p", {}, `Try again in ${problem.retryAfter} s.`)] : [];
+    this.#box.replaceChildren(element("h3", { id: "problem-title" }, problem.message), ...retry, ...(facts.length ? [factList(facts)] : []));
+    beside.after(this.#box);
+    this.#box.hidden = false;
+    if (focus) this.#box.focus();
+    else announce(problem.message);
+  }
+
+  clear() {
+    this.#box.hidden = true;
+    this.#box.replaceChildren();
+  }
+}

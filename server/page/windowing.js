@@ -1,0 +1,113 @@
+// Which grey values become black to white: named windows, and two sliders with their exact numbers.
+
+import { element, find } from "./element.js";
+import { exact as written } from "./format.js";
+
+const LARGEST = 1e7;
+/* The service takes no number beyond. */
+
+export class Windowing {
+  /** As the API's field `window`; null: what the file says. */
+  chosen = null;
+  #box = find("windowing");
+  #note = find("window-note");
+  #pairs = ["centre", "width"].map((name) => ({ slider: find(name), exact: find(`${name}-exact`) }));
+  #decimals = 0;
+  #moved;
+
+  /** `moved` is called when somebody has chosen another window. */
+  constructor({ moved }) {
+    this.#moved = moved;
+    for (const { slider, exact } of this.#pairs) {
+      slider.addEventListener("input", () => {
+        exact.value = slider.value;
+        this.#take();
+      });
+      exact.addEventListener("input", () => {
+        slider.value = exact.value;
+        if (exact.value !== "" && exact.validity.valid) this.#take();
+      });
+    }
+  }
+
+  clear() {
+    this.chosen = null;
+    this.#box.hidden = true;
+  }
+
+  /** Follow what the service has rendered. */
+  show({ rendering, windowing }) {
+    this.#box.hidden = windowing === null;
+    if (windowing === null) return;
+    this.#offer(["file", "full", ...windowing.presets]);
+    const { smallest, largest } = windowing;
+    const [applied] = rendering.windows;
+    const centre = applied?.centre ?? (smallest + largest) / 2;
+    const width = applied?.width || largest - smallest || 1;
+    this.#note.textContent = described(applied, windowing);
+    // What a hand is on must not be moved from under it.
+    if (this.#pairs.some(({ slider, exact }) => [slider, exact].includes(document.activeElement)) && this.#isExact()) return;
+    const span = Math.max(largest - smallest, width);
+    const step = span >= 100 ? 1 : 10 ** Math.max(-6, Math.floor(Math.log10(span / 100)));
+    this.#decimals = Math.max(0, -Math.log10(step));
+    const [forCentre, forWidth] = this.#pairs;
+    this.#set(forCentre, centre, { min: Math.min(smallest, centre), max: Math.max(largest, centre), step });
+    this.#set(forWidth, width, { min: step, max: span, step });
+  }
+
+  #set({ slider, exact }, value, { min, max, step }) {
+    const [low, high] = [Math.max(min, -LARGEST), Math.min(max, LARGEST)].map((bound) => this.#written(bound));
+    Object.assign(slider, { min: low, max: high, step });
+    slider.value = value;
+    exact.value = this.#written(value);
+  }
+
+  #take() {
+    const [centre, width] = this.#pairs.map(({ exact }) => Number(exact.value));
+    if (!(width > 0) || Math.max(Math.abs(centre), width) > LARGEST) return;
+    this.#choose(`${this.#written(centre)}/${this.#written(width)}`);
+  }
+
+  #choose(text) {
+    this.chosen = text === "file" ? null : text;
+    this.#press();
+    this.#moved();
+  }
+
+  #isExact() {
+    return this.chosen?.includes("/");
+  }
+
+  #offer(names) {
+    const list = find("presets");
+    if (list.children.length !== names.length) {
+      list.replaceChildren(...names.map((name) => {
+        const button = element("button", { type: "button", className: "chip", value: name }, words(name));
+        button.addEventListener("click", () => this.#choose(name));
+        return button;
+      }));
+    }
+    this.#press();
+  }
+
+  #press() {
+    for (const button of find("presets").children) {
+      button.setAttribute("aria-pressed", String(button.value === (this.chosen ?? "file")));
+    }
+  }
+
+  #written(value) {
+    // As many decimals as the sliders have steps for, but no fewer than a file's own number needs.
+    return String(Number(value.toFixed(Math.max(this.#decimals, 2))));
+  }
+}
+
+const words = (name) => ({ file: "the file's own", full: "full range" })[name] ?? name.replaceAll("_", " ");
+
+function described(applied, { smallest, largest, presets }) {
+  const unit = presets.length ? " HU" : "";
+  const values = `Values from ${written(smallest)} to ${written(largest)}${unit}.`;
+  if (applied === undefined) return `${values} Shown as they are stored.`;
+  if (applied.centre === null) return `${values} Shown through a table that the file brings along.`;
+  return values;
+}

@@ -1,0 +1,60 @@
+"""POST /v1/render: the picture in a file that browsers cannot show, as people or as the model see it."""
+
+import asyncio
+import base64
+import io
+
+from fastapi import APIRouter, Depends, Request
+from PIL import Image
+
+from medmoe.server.authentication import within_rate
+from medmoe.server.disconnect import abandon_on_disconnect
+from medmoe.server.render_schemas import RenderFields, RenderRequest, RenderResponse
+from medmoe.server.request_body import receive
+from medmoe.server.request_docs import REFUSALS, accepts
+from medmoe.server.request_record import RequestRecord
+from medmoe.server.state import State
+
+# Not "inference": the engine has no part in it.
+router = APIRouter(tags=["pictures"])
+
+_EXAMPLE = {"view": "frame"}
+
+
+@router.post(
+    "/v1/render",
+    response_model=RenderResponse,
+    responses=REFUSALS,
+    dependencies=[Depends(within_rate)],
+    openapi_extra=accepts(RenderRequest, RenderFields, example=_EXAMPLE),
+)
+async def render(request: Request) -> RenderResponse:
+    """A DICOM frame, or any other picture, as PNG, with the window that was applied and what others there are.
+
+    Admitted and decoded as the pictures of questions are: whatever is shown here will be taken there.
+    """
+    state, record = State.of(request), RequestRecord.of(request.scope)
+    async with state.receiving():
+        received = await receive(request, RenderFields, as_json=RenderRequest)
+    fields = received.fields
+    deadline = state.deadline(fields.timeout_ms)
+    async with (
+        abandon_on_disconnect(request.receive),
+        state.admission.slot(deadline=deadline, record=record),
+    ):
+        picture = await state.render_image(received.image, fields, view=fields.view, deadline=deadline, record=record)
+        url = await asyncio.to_thread(_data_url, picture.image)
+    return RenderResponse(
+        image=url,
+        width=picture.width,
+        height=picture.height,
+        rendering=picture.rendering,
+        windowing=picture.windowing,
+    )
+
+
+def _data_url(image: Image.Image) -> str:
+    file = io.BytesIO()
+    # Whoever moves a slider waits for it; smaller files would take several times as long.
+    image.save(file, format="PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,170 @@
+"""A real browser before a real server process with the fake engine.
+
+Without Playwright, axe or a Chromium these tests are skipped, and say what they lack: `make browser` installs the first
+two, the system's package manager the third. PAGE_SCREENSHOTS=FOLDER keeps what they see for a person to look at.
+"""
+
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.dicom_files import dicom
+from tests.server_process import ServerProcess, server_process
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+START = 300.0
+PATIENCE_MS = 240_000
+"""For whatever a test waits for, on a machine that has other work."""
+TOKEN_SECONDS = 0.3
+"""Between two tokens: an answer takes a second or two, of which a test can see the middle."""
+_CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_ARGUMENTS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+PATIENT = "doe_jane_1961-03-04"
+"""In the name of every file that is chosen; nothing that leaves the page may hold it."""
+
+
+def lacking() -> str | None:
+    """What these tests cannot do without and this machine does not have."""
+    for module in ("playwright", "axe_playwright_python"):
+        if find_spec(module) is None:
+            return f"{module} is not installed; `make browser` installs it and runs these tests"
+    if not any(map(shutil.which, _CHROMIUMS)):
+        return "no Chromium on this machine (Debian: apt-get install chromium)"
+    return None
+
+
+@dataclass(kw_only=True, slots=True)
+class Visit:
+    """One opened page, and what it has sent and said."""
+
+    page: "Page"
+    url: str
+    sent: list[Any] = field(default_factory=list)
+    """Every request."""
+    said: list[str] = field(default_factory=list)
+    """Errors in the console, but those that only repeat a response's status."""
+
+    def choose(self, file: Path) -> None:
+        self.page.set_input_files("#file", str(file))
+        self.page.locator("#well[aria-busy=false]").wait_for()
+
+    def finished(self) -> None:
+        """Wait for the whole answer."""
+        self.page.locator("#result .provenance").wait_for()
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    if (reason := lacking()) is not None:
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    executable = next(filter(None, map(shutil.which, _CHROMIUMS)))
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=list(_ARGUMENTS))
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def server(browser: "Browser") -> Iterator[ServerProcess]:
+    """The bundled checkpoint's names and shapes, without its weights. Asks for `browser` only to be skipped with it."""
+    arguments = ("-m", "tests.mortal_engine", "--delay", str(TOKEN_SECONDS))
+    with server_process(arguments=arguments, settings={"MEDMOE_ENGINE": "fake"}) as started:
+        started.wait_ready(START)
+        yield started
+
+
+@pytest.fixture
+def visit(browser: "Browser") -> Iterator[Callable[..., Visit]]:
+    """`visit(url, color_scheme="dark", viewport=...)`; on leaving, nothing may have gone wrong in any page."""
+    visits: list[Visit] = []
+
+    def opened(url: str, **context: Any) -> Visit:
+        page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | context).new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        found = Visit(page=page, url=url)
+        visits.append(found)
+        page.on("request", lambda request: found.sent.append(request))
+        page.on("pageerror", lambda error: found.said.append(str(error)))
+        page.on("console", lambda message: _note(found, message))
+        page.goto(url)
+        return found
+
+    yield opened
+    for one in visits:
+        one.page.context.close()
+    for one in visits:
+        assert not one.said
+        elsewhere = [sent.url for sent in one.sent if not sent.url.startswith((one.url, "data:", "blob:"))]
+        assert not elsewhere
+
+
+def _note(visit: Visit, message: Any) -> None:
+    if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource"):
+        visit.said.append(message.text)
+
+
+@pytest.fixture
+def screenshot() -> Callable[..., None]:
+    """`screenshot(visit, "name")`, where a folder was named."""
+    folder = os.environ.get("PAGE_SCREENSHOTS")
+
+    def take(visit: Visit, name: str, *, whole: bool = True) -> None:
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            visit.page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=whole)
+
+    return take
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    file = io.BytesIO()
+    Image.radial_gradient("L").resize((320, 240)).convert("RGB").save(file, format="PNG")
+    path = tmp_path / f"{PATIENT}.png"
+    path.write_bytes(file.getvalue())
+    return path
+
+
+@pytest.fixture
+def ct(tmp_path: Path) -> Path:
+    """Three frames of a body, roughly: fat around muscle around lungs, and bone."""
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    values = np.full((3, 128, 128), -1000, np.int16)
+    for frame, shift in enumerate((0.0, 0.1, 0.2)):
+        for centre, (wide, high), hounsfield in (
+            ((0.0, 0.0), (0.85, 0.62), -90),
+            ((0.0, 0.0), (0.8, 0.56), 45),
+            ((-0.38, 0.0), (0.28, 0.38), -840),
+            ((0.38, 0.0), (0.28, 0.38), -840),
+            ((0.0, 0.36), (0.1, 0.1), 620),
+            ((shift - 0.4, 0.1), (0.06, 0.06), 40),
+        ):
+            values[frame][((x - centre[0]) / wide) ** 2 + ((y - centre[1]) / high) ** 2 < 1] = hounsfield
+    path = tmp_path / f"{PATIENT}.dcm"
+    path.write_bytes(
+        dicom(values, NumberOfFrames=3, WindowCenter=40, WindowWidth=400, PatientName=PATIENT.replace("_", "^"))
+    )
+    return path
+
+
+@pytest.fixture
+def broken(tmp_path: Path, photograph: Path) -> Path:
+    path = tmp_path / f"{PATIENT}-broken.png"
+    path.write_bytes(photograph.read_bytes()[:300])
+    return path

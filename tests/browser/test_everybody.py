@@ -1,0 +1,116 @@
+"""The page for everybody: axe finds nothing, in either theme, on a telephone, with less motion; in every state."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import Visit
+from tests.browser.test_page import Screenshot, Visiting, ask, classify, to_classify
+from tests.server_process import ServerProcess
+
+pytestmark = pytest.mark.timeout(600)
+
+PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+DESK: dict[str, Any] = {}
+GRAVE = {"serious", "critical"}
+
+
+def states(visit: Visit, *, photograph: Path, ct: Path, broken: Path) -> Iterator[str]:
+    """One after the other, in one page."""
+    page = visit.page
+    page.locator("[data-light=good]").wait_for()
+    yield "empty"
+    page.set_input_files("#file", str(broken))
+    page.locator("#problem").wait_for()
+    yield "problem"
+    visit.choose(ct)
+    yield "dicom"
+    page.locator("#ask summary").click()
+    page.fill("#ask [name=min_confidence]", "1")
+    ask(visit)
+    page.locator("p.answer:not(:empty)").wait_for()
+    yield "streaming"
+    visit.finished()
+    page.locator(".provenance summary").click()
+    yield "answered"
+    visit.choose(photograph)
+    to_classify(visit, "CT", "MRI", "X-ray")
+    page.select_option("#mode", "multi_label")
+    classify(visit)
+    yield "classified"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", [DESK, PHONE], ids=["desk", "phone"])
+def test_axe_finds_nothing_grave_in_any_state(
+    visit: Visiting, server: ServerProcess, photograph: Path, ct: Path, broken: Path, device: Any, scheme: str,
+    screenshot: Screenshot,
+) -> None:  # fmt: skip
+    from axe_playwright_python.sync_playwright import Axe
+
+    opened = visit(server.url, color_scheme=scheme, reduced_motion="reduce", **device)
+    name = "phone" if device else "desk"
+    for state in states(opened, photograph=photograph, ct=ct, broken=broken):
+        found = Axe().run(opened.page).response["violations"]
+        grave = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found if one["impact"] in GRAVE]
+        assert not grave, state
+        screenshot(opened, f"7-{name}-{scheme}-{state}")
+        wide = opened.page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= opened.page.viewport_size["width"], state  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("scheme", "other"), [("light", "dark"), ("dark", "light")])
+def test_the_theme_is_the_systems_until_somebody_chooses(
+    visit: Visiting, server: ServerProcess, scheme: str, other: str
+) -> None:
+    page = visit(server.url, color_scheme=scheme).page
+    button = page.locator("#theme")
+    paper = _paper(page)
+    assert button.get_attribute("aria-pressed") == str(scheme == "dark").lower()
+    page.emulate_media(color_scheme=other)
+    turned = _paper(page)
+    assert turned != paper
+    assert button.get_attribute("aria-pressed") == str(other == "dark").lower()
+    button.click()
+    assert _paper(page) == paper
+    page.reload()
+    page.locator("[data-light=good]").wait_for()
+    # Not kept, as nothing is.
+    assert _paper(page) == turned
+
+
+def _paper(page: Any) -> str:
+    return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+
+def test_less_motion_is_none(visit: Visiting, server: ServerProcess, photograph: Path) -> None:
+    opened = visit(server.url, reduced_motion="reduce")
+    opened.choose(photograph)
+    ask(opened)
+    opened.page.locator("p.answer.coming").wait_for()
+    assert opened.page.evaluate("document.getAnimations().length") == 0
+    opened.finished()
+
+
+def test_what_happens_is_announced(visit: Visiting, server: ServerProcess, photograph: Path) -> None:
+    opened = visit(server.url)
+    page = opened.page
+    page.evaluate(
+        """() => {
+            window.heard = [];
+            const announcer = document.getElementById("announcer");
+            new MutationObserver(() => heard.push(announcer.textContent)).observe(announcer, {childList: true});
+        }"""
+    )
+    opened.choose(photograph)
+    ask(opened)
+    opened.finished()
+    heard = page.evaluate("heard")
+    assert heard[0] == "The picture is read: PNG, 320 \u00d7 240 pixels."
+    assert heard[1] == "Answering. Stop ends it."
+    # Once, and whole: not word by word.
+    assert len(heard) == 3
+    assert heard[2].startswith("Answer: ")
+    assert "not calibrated" in heard[2]
