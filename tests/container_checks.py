@@ -133,7 +133,7 @@ def panels() -> None:
                 asked += 1
                 if not query(target["expr"].replace("$__rate_interval", "1m")):
                     empty.append(f"{file.stem}: {panel['title']}: {target['expr']}")
-    print(asked, "queries,", len(empty), "of them empty", *empty, sep="\n  ")
+    print(f"{asked} queries, {len(empty)} of them empty", *empty, sep="\n  ")
     unexpected = [line for line in empty if not any(name in line for name in MAY_BE_EMPTY)]
     assert not unexpected, unexpected
 
