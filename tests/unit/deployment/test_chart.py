@@ -125,7 +125,7 @@ def test_the_environment_is_one_that_the_service_takes(values: dict[str, Any], m
     assert settings.insecure is (settings.api_keys is None)
 
 
-@pytest.mark.parametrize(("values", "grace"), [(OPEN, 50), (GPU, 5 + 13 + 15)], ids=["cpu", "gpu"])
+@pytest.mark.parametrize(("values", "grace"), [(OPEN, 5 + 30 + 30), (GPU, 5 + 13 + 30)], ids=["cpu", "gpu"])
 def test_a_pod_has_time_to_drain(values: dict[str, Any], grace: int) -> None:
     spec = pod(values)
     assert spec["terminationGracePeriodSeconds"] == grace

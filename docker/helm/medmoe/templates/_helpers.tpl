@@ -27,7 +27,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
 {{- define "medmoe.graceSeconds" -}}
-{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds }}{{ add .Values.preStopSeconds (ceil (include "medmoe.drainSeconds" . | float64)) 15 }}{{ else }}{{ .Values.terminationGracePeriodSeconds | int }}{{ end }}
+{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds }}{{ add .Values.preStopSeconds (ceil (include "medmoe.drainSeconds" . | float64)) 30 }}{{ else }}{{ .Values.terminationGracePeriodSeconds | int }}{{ end }}
 {{- end }}
 
 {{- define "medmoe.leastReplicas" -}}
