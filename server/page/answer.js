@@ -4,6 +4,8 @@ import { announce, element, find } from "./element.js";
 import { factList, provenanceDetails, timingFacts, usageFacts } from "./facts.js";
 import { percent } from "./format.js";
 
+const CUT = "Cut off at the longest answer allowed.";
+
 export class AnswerView {
   #box = find("result");
   #text = element("p", { className: "answer coming" });
@@ -27,7 +29,7 @@ export class AnswerView {
     this.#text.classList.toggle("abstained", abstained);
     this.#box.append(
       ...(abstained ? [abstention(provenance.min_confidence)] : []),
-      ...(finish_reason === "length" ? [element("p", { className: "small" }, "Cut off at the longest answer allowed.")] : []),
+      ...(finish_reason === "length" ? [element("p", { className: "small" }, CUT)] : []),
       confidenceLine(confidence),
       factList([...timingFacts(timings), ...usageFacts(usage)]),
       provenanceDetails(id, provenance),

@@ -11,7 +11,9 @@ export class CallView {
   #call = null;
 
   constructor() {
-    for (const language of document.getElementsByName("language")) language.addEventListener("change", () => this.#write());
+    for (const language of document.getElementsByName("language")) {
+      language.addEventListener("change", () => this.#write());
+    }
     find("copy").addEventListener("click", () => this.#copy());
   }
 

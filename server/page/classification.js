@@ -50,12 +50,18 @@ function table(probabilities, { best, each }) {
   const head = element("tr", {}, ...columns.map((name) => element("th", { scope: "col" }, name)));
   const body = rows.map((row) => {
     const isBest = each ? row.present : row.label === best;
-    const share = element("td", { className: "share" }, bar(row.probability), element("span", {}, percent(row.probability)));
+    const number = element("span", {}, percent(row.probability));
+    const share = element("td", { className: "share" }, bar(row.probability), number);
     const more = each ? [presence(row), percent(row.label_mass)].map((text) => element("td", {}, text)) : [];
-    return element("tr", { className: isBest ? "best" : "" }, element("th", { scope: "row" }, row.label), share, ...more);
+    const name = element("th", { scope: "row" }, row.label);
+    return element("tr", { className: isBest ? "best" : "" }, name, share, ...more);
   });
-  const caption = element("caption", { className: "for-readers" }, each ? "Each label on its own" : "Labels by probability");
-  return element("table", { className: each ? "probabilities each" : "probabilities" }, caption, element("thead", {}, head), element("tbody", {}, ...body));
+  const title = each ? "Each label on its own" : "Labels by probability";
+  return element("table", { className: each ? "probabilities each" : "probabilities" },
+    element("caption", { className: "for-readers" }, title),
+    element("thead", {}, head),
+    element("tbody", {}, ...body),
+  );
 }
 
 const presence = ({ present, abstained }) => `${present ? "yes" : "no"}${abstained ? ", abstained" : ""}`;
@@ -72,16 +78,18 @@ function certainty({ agreement, entropy, label_mass, margin, mode, permutations 
 
 function calibrationNote(calibration) {
   if (calibration === null) {
-    const why = " The probabilities are the model's own: the checkpoint has no calibration, or not for this way of asking.";
+    const why =
+      " The probabilities are the model's own: the checkpoint has no calibration, or not for this way of asking.";
     return element("p", { className: "small" }, badge(false), why);
   }
   const { datasets, ece_after, ece_before, fitted_on, held_out, method, split, temperature } = calibration;
+  const error = `${percent(ece_before)} before, ${percent(ece_after)} after, on ${counted(held_out, "other sample")}`;
   return element("div", { className: "calibration" },
     element("p", {}, badge(true)),
     factList([
       ["method", temperature === null ? method : `${method} ${decimal(temperature)}`],
       ["fitted on", `${counted(fitted_on, "sample")} of ${datasets.join(", ")} (${split})`],
-      ["calibration error", `${percent(ece_before)} before, ${percent(ece_after)} after, on ${counted(held_out, "other sample")}`],
+      ["calibration error", error],
     ]),
   );
 }

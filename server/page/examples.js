@@ -3,11 +3,35 @@
 import { element, find } from "./element.js";
 
 const QUESTIONS = {
-  any: ["What modality is used to take this image?", "Which part of the body does this image belong to?", "Does the picture contain an abnormality?"],
-  CT: ["Which part of the body does this image belong to?", "Which organs are shown?", "Does the picture contain the liver?", "Is the lung healthy?"],
-  MRI: ["Is this a T1 or a T2 weighted image?", "What plane is this image in?", "Are there abnormalities in the brain?", "Where is the lesion?"],
-  "X-ray": ["Is there a pleural effusion?", "Is the heart enlarged?", "Is there evidence of a pneumothorax?", "Which lung is abnormal?"],
-  pathology: ["What is present?", "Which organ is this tissue from?", "Is there necrosis?", "What does the image show?"],
+  any: [
+    "What modality is used to take this image?",
+    "Which part of the body does this image belong to?",
+    "Does the picture contain an abnormality?",
+  ],
+  CT: [
+    "Which part of the body does this image belong to?",
+    "Which organs are shown?",
+    "Does the picture contain the liver?",
+    "Is the lung healthy?",
+  ],
+  MRI: [
+    "Is this a T1 or a T2 weighted image?",
+    "What plane is this image in?",
+    "Are there abnormalities in the brain?",
+    "Where is the lesion?",
+  ],
+  "X-ray": [
+    "Is there a pleural effusion?",
+    "Is the heart enlarged?",
+    "Is there evidence of a pneumothorax?",
+    "Which lung is abnormal?",
+  ],
+  pathology: [
+    "What is present?",
+    "Which organ is this tissue from?",
+    "Is there necrosis?",
+    "What does the image show?",
+  ],
 };
 const LABELS = {
   any: [["CT", "MRI", "X-ray", "pathology"], ["head", "neck", "chest", "abdomen", "pelvis"]],

@@ -4,7 +4,8 @@ export const percent = (share) => {
   const value = 100 * share;
   if (value > 0 && value < 0.1) return "< 0.1 %";
   if (value < 100 && value > 99.9) return "> 99.9 %";
-  return `${value.toFixed(value >= 10 && value !== 100 ? 0 : 1).replace(/\.0$/, "")} %`;
+  // A decimal where it tells something: below ten, and near a hundred that is not one.
+  return `${value.toFixed(value < 10 || value >= 99.5 ? 1 : 0).replace(/\.0$/, "")} %`;
 };
 
 export const milliseconds = (seconds) => {

@@ -3,6 +3,9 @@
 import { element, find } from "./element.js";
 import { percent } from "./format.js";
 
+const EXPLANATION =
+  "In each of these layers a gate sent every token to an expert. Names say on what kind of picture an expert was " +
+  "trained, not what it found here.";
 const KINDS = { image: "Picture", question: "Question", answer: "Answer" };
 
 export class HeatMap {
@@ -20,14 +23,12 @@ export class HeatMap {
       });
       return element("label", { className: "toggle" }, input, element("span", {}, name));
     });
-    this.#box.append(
-      element("div", { className: "call-head" },
-        element("h2", { id: "routing-title" }, "Where the tokens went"),
-        element("fieldset", { className: "toggles" }, element("legend", { className: "for-readers" }, "Tokens that are counted"), ...toggles),
-      ),
-      element("p", { className: "small" }, "In each of these layers a gate sent every token to an expert. Names say on what kind of picture an expert was trained, not what it found here."),
-      this.#table,
+    const legend = element("legend", { className: "for-readers" }, "Tokens that are counted");
+    const head = element("div", { className: "call-head" },
+      element("h2", { id: "routing-title" }, "Where the tokens went"),
+      element("fieldset", { className: "toggles" }, legend, ...toggles),
     );
+    this.#box.append(head, element("p", { className: "small" }, EXPLANATION), this.#table);
   }
 
   /** `routing` as an answer has it; null where the service reports none. */
@@ -42,12 +43,21 @@ export class HeatMap {
     const experts = layers[0].image.map((_, expert) => expert_domains[expert] ?? null);
     const chosen = Object.keys(KINDS).filter((kind) => this.#kinds.has(kind));
     const names = chosen.map((kind) => KINDS[kind].toLowerCase());
-    const about = names.length ? `Share and number of tokens of ${listed(names)} that each expert got` : "No kind of token is chosen";
-    this.#table.replaceChildren(element("table", { className: "heat" },
+    const about = names.length
+      ? `Share and number of tokens of ${listed(names)} that each expert got`
+      : "No kind of token is chosen";
+    const head = element("tr", {},
+      element("th", { scope: "col" }, "Layer"),
+      ...experts.map(expertHead),
+      element("th", { scope: "col", className: "total" }, "In all"),
+    );
+    const table = element("table", { className: "heat" },
       element("caption", {}, about),
-      element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "Layer"), ...experts.map(expertHead), element("th", { scope: "col", className: "total" }, "In all"))),
+      element("thead", {}, head),
       element("tbody", {}, ...layers.map((layer) => row(layer, chosen))),
-    ));
+    );
+    table.style.setProperty("--experts", experts.length);
+    this.#table.replaceChildren(table);
   }
 }
 
@@ -65,9 +75,11 @@ function row(layer, kinds) {
   const cells = counts.map((count) => {
     const share = total ? count / total : 0;
     const isMost = count > 0 && count === most;
-    const cell = element("td", { className: isMost ? "most" : "" }, element("span", {}, percent(share)), " ", element("span", { className: "small" }, String(count)));
+    const texts = [element("span", {}, percent(share)), " ", element("span", { className: "small" }, String(count))];
+    const cell = element("td", { className: isMost ? "most" : "" }, ...texts);
     cell.style.setProperty("--share", share);
     return cell;
   });
-  return element("tr", {}, element("th", { scope: "row" }, String(layer.layer)), ...cells, element("td", { className: "total" }, String(total)));
+  const name = element("th", { scope: "row" }, String(layer.layer));
+  return element("tr", {}, name, ...cells, element("td", { className: "total" }, String(total)));
 }

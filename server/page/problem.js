@@ -41,7 +41,8 @@ export class ProblemView {
       ["request id", problem.requestId],
     ].filter(([, value]) => value);
     const retry = problem.retryAfter ? [element("p", {}, `Try again in ${problem.retryAfter} s.`)] : [];
-    this.#box.replaceChildren(element("h3", { id: "problem-title" }, problem.message), ...retry, ...(facts.length ? [factList(facts)] : []));
+    const known = facts.length ? [factList(facts)] : [];
+    this.#box.replaceChildren(element("h3", { id: "problem-title" }, problem.message), ...retry, ...known);
     beside.after(this.#box);
     this.#box.hidden = false;
     if (focus) this.#box.focus();

@@ -58,9 +58,9 @@ export class Served {
     const { engine, engine_version, licence, model, service, weights_sha256 } = this.metadata;
     find("stand-in").hidden = engine !== "fake";
     find("links").hidden = this.#service.key !== null;
-    const weights = weights_sha256 ? [", weights ", element("code", { title: weights_sha256 }, weights_sha256.slice(0, 12))] : [];
     const by = engine_version ? `, vLLM ${engine_version}` : "";
-    find("origin").replaceChildren(`Med-MoE ${service}${by}; model ${model}, licence ${licence}`, ...weights, ".");
+    const hash = weights_sha256 ? [", weights ", element("code", {}, weights_sha256.slice(0, 12))] : [];
+    find("origin").replaceChildren(`Med-MoE ${service}${by}; model ${model}, licence ${licence}`, ...hash, ".");
   }
 
   async #untilReady() {

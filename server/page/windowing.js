@@ -46,7 +46,7 @@ export class Windowing {
     const width = applied?.width || largest - smallest || 1;
     this.#note.textContent = described(applied, windowing);
     // What a hand is on must not be moved from under it.
-    if (this.#pairs.some(({ slider, exact }) => [slider, exact].includes(document.activeElement)) && this.#isExact()) return;
+    if (this.#isExact() && this.#pairs.some((pair) => Object.values(pair).includes(document.activeElement))) return;
     const span = Math.max(largest - smallest, width);
     const step = span >= 100 ? 1 : 10 ** Math.max(-6, Math.floor(Math.log10(span / 100)));
     this.#decimals = Math.max(0, -Math.log10(step));
