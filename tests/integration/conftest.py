@@ -4,6 +4,8 @@ import asyncio
 import base64
 import io
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
 from PIL import Image
 
+from medmoe.model.command_line import main
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
 from medmoe.server.app import create_app
@@ -155,6 +158,29 @@ def picture(size: tuple[int, int] = (48, 40), *, kind: str = "PNG", shade: int =
 
 def base64_picture(**options: Any) -> str:
     return base64.b64encode(picture(**options)).decode()
+
+
+Medmoe = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def medmoe(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Medmoe:
+    """Run the program in this process, against the service at `url`, with a `key` in its environment."""
+
+    def run(
+        *arguments: object, url: str | None = None, key: str | None = None, given: bytes = b""
+    ) -> subprocess.CompletedProcess[str]:
+        command = ["medmoe", *map(str, arguments), *(["--url", url] if url else [])]
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", command)
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+            if key is not None:
+                patch.setenv("MEDMOE_API_KEY", key)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        return subprocess.CompletedProcess(command, int(ended.value.code or 0), *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture

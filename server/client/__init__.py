@@ -1,0 +1,57 @@
+"""A client of the service, blocking and for asyncio: `Client("http://127.0.0.1:8000").ask("ct.jpg", "What is shown?")`.
+
+It shares no code with the service, only the promise of its /docs, which a test compares field by field.
+"""
+
+from medmoe.server.client.answers import Delta, Routing, VqaAnswer
+from medmoe.server.client.async_client import AsyncClient
+from medmoe.server.client.classifications import ChoiceClassification, Classification, MultiLabelClassification
+from medmoe.server.client.client import Client
+from medmoe.server.client.errors import (
+    ClientError,
+    InvalidInput,
+    NoConnection,
+    OutOfTime,
+    RequestRefused,
+    ServiceError,
+    ServiceFailed,
+    ServiceFull,
+    ServiceTimeout,
+    ServiceUnavailable,
+    Unauthorized,
+    UnexpectedAnswer,
+)
+from medmoe.server.client.metadata import Health, Metadata, ModelInfo, ModelList
+from medmoe.server.client.picture import Picture
+from medmoe.server.client.retry import Retry
+from medmoe.server.client.router_stats import RouterStats
+
+__all__ = [
+    "AsyncClient",
+    "ChoiceClassification",
+    "Classification",
+    "Client",
+    "ClientError",
+    "Delta",
+    "Health",
+    "InvalidInput",
+    "Metadata",
+    "ModelInfo",
+    "ModelList",
+    "MultiLabelClassification",
+    "NoConnection",
+    "OutOfTime",
+    "Picture",
+    "RequestRefused",
+    "Retry",
+    "RouterStats",
+    "Routing",
+    "ServiceError",
+    "ServiceFailed",
+    "ServiceFull",
+    "ServiceTimeout",
+    "ServiceUnavailable",
+    "Unauthorized",
+    "UnexpectedAnswer",
+    "VqaAnswer",
+]

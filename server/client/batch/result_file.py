@@ -1,0 +1,153 @@
+"""The output of a batch, which a killed run leaves behind whole but for its last line, and the next one continues."""
+
+import fcntl
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from medmoe.server.client.batch.result_format import ResultFormat, Written, format_of
+from medmoe.server.client.batch.result_line import KEY, Line
+from medmoe.server.client.errors import InvalidInput
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    start: int
+    length: int
+    failed: bool
+
+
+class ResultFile:
+    """One line a task, appended whole; `done` says which keys are there."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads what is there, and cuts off what a killed run left unfinished. A context manager.
+
+        Raises ValueError for another ending than .jsonl and .csv; InvalidInput when the file cannot be opened, holds
+        something else, or is being written by another process.
+        """
+        self._path = path
+        self._format: ResultFormat = format_of(path)
+        self._places: dict[str, _Place] = {}
+        try:
+            self._file: BinaryIO = path.open("a+b", buffering=0)
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
+        try:
+            _lock(self._file, path)
+            self._read()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def done(self) -> Collection[str]:
+        return self._places.keys()
+
+    @property
+    def failed(self) -> frozenset[str]:
+        return frozenset(key for key, place in self._places.items() if place.failed)
+
+    def append(self, line: Line) -> None:
+        """In one piece: it is there whole, or cut off by the next run. Raises InvalidInput, of a full disk say."""
+        data = self._format.encode(line)
+        start = self._file.seek(0, os.SEEK_END)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise InvalidInput(f"{self._path} cannot be written: {error.strerror}") from error
+        self._places[line[KEY]] = _Place(start=start, length=len(data), failed=line["error"] is not None)
+
+    def drop(self, keys: Collection[str]) -> None:
+        """Take these lines out."""
+        if keys:
+            self._rewrite([key for key in self._places if key not in keys])
+
+    def arrange(self, order: Sequence[str]) -> None:
+        """Put the lines into this order, behind those of other inputs; does nothing where they are."""
+        wanted = set(order)
+        arranged = [key for key in self._places if key not in wanted]
+        arranged += [key for key in order if key in self._places]
+        if arranged != list(self._places):
+            self._rewrite(arranged)
+
+    def _read(self) -> None:
+        position = 0
+        for number, line in enumerate(self._lines(), start=1):
+            is_header = number == 1 and self._format.header != b""
+            if not line.endswith(b"\n"):
+                # Nothing is cut off that a batch has not begun to write.
+                beginning = self._format.header if is_header else self._format.start
+                if not (line.startswith(beginning) or beginning.startswith(line)):
+                    raise self._foreign(number)
+                self._file.truncate(position)
+                break
+            if not is_header:
+                written = self._decoded(line, number)
+                if written.key in self._places:
+                    raise self._foreign(number)
+                self._places[written.key] = _Place(start=position, length=len(line), failed=written.failed)
+            elif line != self._format.header:
+                raise self._foreign(number)
+            position += len(line)
+        if position == 0:
+            self._file.write(self._format.header)
+
+    def _lines(self) -> Iterator[bytes]:
+        with self._path.open("rb") as file:
+            yield from file
+
+    def _decoded(self, line: bytes, number: int) -> Written:
+        try:
+            return self._format.decode(line)
+        except (ValueError, LookupError, TypeError) as error:
+            raise self._foreign(number) from error
+
+    def _foreign(self, number: int) -> InvalidInput:
+        return InvalidInput(
+            f"line {number} of {self._path} is not what a batch writes, or comes twice; name another file"
+        )
+
+    def _rewrite(self, keys: Sequence[str]) -> None:
+        """Into a sibling that takes the file's place: a kill leaves the one or the other."""
+        staging = self._path.with_name(f".{self._path.name}.new")
+        places = {}
+        try:
+            with self._path.open("rb") as old, staging.open("wb") as new:
+                position = new.write(self._format.header)
+                for key in keys:
+                    place = self._places[key]
+                    old.seek(place.start)
+                    new.write(old.read(place.length))
+                    places[key] = _Place(start=position, length=place.length, failed=place.failed)
+                    position += place.length
+                new.flush()
+                os.fsync(new.fileno())
+            replaced = staging.open("a+b", buffering=0)
+            # Before anybody else can see it under the name that they ask for.
+            _lock(replaced, self._path)
+            os.replace(staging, self._path)
+        except OSError as error:
+            raise InvalidInput(f"{self._path} cannot be written: {error.strerror}") from error
+        self._file.close()
+        self._file, self._places = replaced, places
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise InvalidInput(f"{path} is being written by another process") from error

@@ -1,0 +1,43 @@
+"""What a batch writes about one task.
+
+Ids, times and what the cache held are left out: they differ from run to run, and a file that was continued is to be
+that of a run that was not.
+"""
+
+from typing import Any
+
+from medmoe.server.client.answers import VqaAnswer
+from medmoe.server.client.batch.task import Task
+from medmoe.server.client.classifications import AnyClassification
+from medmoe.server.client.errors import ClientError, ServiceError
+
+Line = dict[str, Any]
+KEY, RESULT, ERROR = "key", "result", "error"
+_VARYING = {"id", "timings", "usage"}
+
+
+def answered(task: Task, answer: VqaAnswer | AnyClassification) -> Line:
+    return _head(task) | {RESULT: answer.model_dump(mode="json", exclude=_VARYING), ERROR: None}
+
+
+def failed(task: Task, error: ClientError) -> Line:
+    """With the service's words, or our own."""
+    if isinstance(error, ServiceError):
+        told = {"type": error.type, "code": error.code, "message": error.message, "param": error.param}
+    else:
+        told = {"type": "client_error", "code": _snake(type(error).__name__), "message": str(error), "param": None}
+    return _head(task) | {RESULT: None, ERROR: told}
+
+
+def _head(task: Task) -> Line:
+    return {
+        KEY: task.key,
+        "id": task.id,
+        "image": task.image,
+        "question": task.question,
+        "labels": None if task.labels is None else list(task.labels),
+    }
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")

@@ -1,0 +1,160 @@
+"""The tasks of a batch: every picture below a folder, or every line of a JSONL file.
+
+Whatever can be wrong without the service is found before it is asked anything.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medmoe.server.client.batch.task import ASK_FIELDS, CLASSIFY_FIELDS, FIELDS, Task
+from medmoe.server.client.errors import InvalidInput
+
+_OWN = frozenset({"image", "id", "question", "labels"})
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"BM")
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tasks:
+    tasks: tuple[Task, ...]
+    notes: tuple[str, ...]
+    """What was left out, for a person to see."""
+
+
+def read_tasks(
+    source: Path, *, question: str | None, labels: Sequence[str] | None, options: Mapping[str, Any]
+) -> Tasks:
+    """From a folder, whose every picture is asked the same, or from a file, whose lines may leave these out.
+
+    Raises InvalidInput, with the number of each line that is wrong.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    found = (
+        _of_folder(source, question=question, labels=labels, options=given)
+        if source.is_dir()
+        else _of_file(source, question=question, labels=labels, options=given)
+    )
+    if not found.tasks:
+        raise InvalidInput(f"{source} holds nothing to ask about" + "".join(f"; {note}" for note in found.notes))
+    return replace(found, tasks=_numbered(found.tasks))
+
+
+def _of_folder(
+    folder: Path, *, question: str | None, labels: Sequence[str] | None, options: Mapping[str, Any]
+) -> Tasks:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    pictures = [path for path in files if _is_picture(path)]
+    others = len(files) - len(pictures)
+    tasks = []
+    for path in pictures:
+        record = {"image": path.relative_to(folder).as_posix()}
+        tasks.append(_task(record, folder=folder, question=question, labels=labels, options=options))
+    return Tasks(tasks=tuple(tasks), notes=(f"left out {others} files that are no pictures",) if others else ())
+
+
+def _is_picture(path: Path) -> bool:
+    """By how it begins, because DICOM files often have no ending. One that cannot be read is left to fail by name."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError:
+        return True
+    return start.startswith(_MAGIC) or start[128:] == b"DICM" or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+
+
+def _of_file(file: Path, *, question: str | None, labels: Sequence[str] | None, options: Mapping[str, Any]) -> Tasks:
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error.strerror}") from error
+    tasks, problems, ignored = [], [], Counter[str]()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = _record(line)
+            ignored.update(record.keys() - _OWN - FIELDS)
+            tasks.append(_task(record, folder=file.parent, question=question, labels=labels, options=options))
+        except InvalidInput as error:
+            problems.append(f"line {number}: {error}")
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise InvalidInput(f"{file.name}, {'; '.join(problems[:_SHOWN])}{more}")
+    # People's files have columns of their own; a misspelt option is one of these.
+    notes = (f"fields that are not sent: {', '.join(sorted(ignored))}",) if ignored else ()
+    return Tasks(tasks=tuple(tasks), notes=notes)
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("not JSON") from error
+    if not isinstance(record, dict):
+        raise InvalidInput("not a JSON object")
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def _task(
+    record: dict[str, Any],
+    *,
+    folder: Path,
+    question: str | None,
+    labels: Sequence[str] | None,
+    options: Mapping[str, Any],
+) -> Task:
+    """Raises InvalidInput."""
+    image = _text(record, "image")
+    if image is None:
+        raise InvalidInput("image is missing")
+    asked, classes = _text(record, "question"), _labels(record)
+    if asked is None and classes is None:
+        asked, classes = question, tuple(labels) if labels else None
+    if asked is None and classes is None:
+        raise InvalidInput("neither question nor labels")
+    taken = ASK_FIELDS if classes is None else CLASSIFY_FIELDS
+    own = {name: value for name, value in record.items() if name in FIELDS - _OWN}
+    if strange := sorted(own.keys() - taken):
+        raise InvalidInput(f"{', '.join(strange)} is not for a {'question' if classes is None else 'classification'}")
+    # What was given for all lines is for those that it fits.
+    common = {name: value for name, value in options.items() if name in taken}
+    id_ = record.get("id")
+    return Task(
+        path=folder / image,
+        image=image,
+        id=None if id_ is None else str(id_),
+        question=asked,
+        labels=classes,
+        options=common | own,
+    )
+
+
+def _text(record: Mapping[str, Any], name: str) -> str | None:
+    value = record.get(name)
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise InvalidInput(f"{name} is no text")
+    return value
+
+
+def _labels(record: Mapping[str, Any]) -> tuple[str, ...] | None:
+    value = record.get("labels")
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value or not all(isinstance(label, str) for label in value):
+        raise InvalidInput("labels is no list of texts")
+    return tuple(value)
+
+
+def _numbered(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Equal lines are answered once each, and told apart by their number."""
+    seen: Counter[str] = Counter()
+    found = []
+    for task in tasks:
+        key = task.key
+        found.append(replace(task, repeat=seen[key]))
+        seen[key] += 1
+    return tuple(found)

@@ -1,0 +1,14 @@
+"""What a benchmark asks."""
+
+from dataclasses import dataclass
+
+from medmoe.server.client.picture import Picture
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Questions:
+    """The nth request asks about the nth picture, again from the first after the last."""
+
+    pictures: tuple[Picture, ...]
+    text: str
+    max_tokens: int

@@ -1,0 +1,96 @@
+"""What `/v1/classify` answers, by mode; the service's /docs say what each field means."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from medmoe.server.client.answers import Provenance, Routing, Timings
+from medmoe.server.client.message import Message
+
+
+class CalibrationNote(Message):
+    method: str
+    temperature: float | None
+    datasets: tuple[str, ...]
+    split: str
+    fitted_on: int
+    held_out: int
+    ece_before: float
+    ece_after: float
+
+
+class LikelihoodProvenance(Provenance):
+    length_normalized: bool
+
+
+class ChoiceProvenance(Provenance):
+    permutations: int
+
+
+class LabelProbability(Message):
+    label: str
+    probability: float
+    """Among the labels: they sum to 1."""
+    log_likelihood: float
+
+
+class LabelPresence(Message):
+    label: str
+    present: bool
+    probability: float
+    """Of yes, among yes and no."""
+    label_mass: float
+    entropy: float
+    margin: float
+    abstained: bool
+
+
+class _Classified(Message):
+    id: str
+    model: str
+    abstained: bool
+    """Something here is less sure than `min_confidence`."""
+    calibration: CalibrationNote | None = None
+    timings: Timings
+    routing: Routing | None = None
+
+
+class _OneLabel(_Classified):
+    label: str
+    """The most probable."""
+    probabilities: tuple[LabelProbability, ...]
+    """In the request's order."""
+    label_mass: float
+    entropy: float
+    margin: float
+
+
+class Classification(_OneLabel):
+    """Mode likelihood."""
+
+    mode: Literal["likelihood"] = "likelihood"
+    provenance: LikelihoodProvenance
+
+
+class ChoiceClassification(_OneLabel):
+    """Mode choice."""
+
+    mode: Literal["choice"] = "choice"
+    permutations: int
+    agreement: float
+    provenance: ChoiceProvenance
+
+
+class MultiLabelClassification(_Classified):
+    """Mode multi_label: a yes or no about each label."""
+
+    mode: Literal["multi_label"] = "multi_label"
+    labels: tuple[str, ...]
+    """Those that are present."""
+    probabilities: tuple[LabelPresence, ...]
+    provenance: Provenance
+
+
+Mode = Literal["likelihood", "choice", "multi_label"]
+AnyClassification = Classification | ChoiceClassification | MultiLabelClassification
+ByMode = Annotated[AnyClassification, Field(discriminator="mode")]

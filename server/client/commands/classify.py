@@ -1,0 +1,85 @@
+"""`medmoe classify IMAGE LABEL...`: how likely a running service finds each label."""
+
+from typing import Annotated
+
+import typer
+
+from medmoe.server.client.address import LOCAL
+from medmoe.server.client.classifications import AnyClassification, Mode, MultiLabelClassification
+from medmoe.server.client.client import Client
+from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, api_key, usage
+from medmoe.server.client.commands.pictures import Frame, ImageArgument, PixelsOnly, Window, picture
+from medmoe.server.client.commands.terminal import as_json, note, table
+from medmoe.server.client.options import ClassifyOptions
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def classify(
+    image: ImageArgument,
+    labels: Annotated[list[str], typer.Argument(metavar="LABEL...", help="At least two, but for multi_label.")],
+    mode: Annotated[Mode, typer.Option(help="What is compared; README and /docs explain.")] = "likelihood",
+    question: Annotated[str | None, typer.Option(help="Instead of the checkpoint's own.")] = None,
+    length_normalized: Annotated[
+        bool, typer.Option("--length-normalized", help="Mode likelihood: compare by token.")
+    ] = False,
+    permutations: Annotated[int | None, typer.Option(min=1, help="Mode choice: at most so many orders.")] = None,
+    window: Window = None,
+    frame: Frame = None,
+    min_confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Mark what is less sure as abstained.")
+    ] = None,
+    modality: Annotated[str | None, typer.Option(help="Of the picture; for the router's statistics alone.")] = None,
+    routing: Annotated[bool, typer.Option("--routing", help="With --json: where the tokens went.")] = False,
+    pixels_only: PixelsOnly = False,
+    url: Url = LOCAL,
+    token_file: TokenFile = None,
+    timeout: Timeout = 120.0,
+    json_: AsJson = False,
+) -> None:
+    """Ask a running service how likely each label is, the likeliest first.
+
+    Research software, not a medical device.
+    """
+    if routing and not json_:
+        raise typer.BadParameter("--routing is printed with --json")
+    options: ClassifyOptions = {
+        "question": question,
+        "length_normalized": length_normalized,
+        "permutations": permutations,
+        "window": window,
+        "frame": frame,
+        "min_confidence": min_confidence,
+        "modality": modality,
+        "include_routing": routing,
+    }
+    with usage():
+        client = Client(url, api_key=api_key(token_file), timeout=timeout)
+    with client:
+        found = client.classify(picture(image, pixels_only=pixels_only), labels, mode=mode, **options)
+    if json_:
+        typer.echo(as_json(found))
+        return
+    typer.echo(_table(found))
+    note(_told(found))
+
+
+def _table(found: AnyClassification) -> str:
+    if isinstance(found, MultiLabelClassification):
+        rows = [
+            (one.label, f"{one.probability:.3f}", "yes" if one.present else "no")
+            for one in sorted(found.probabilities, key=lambda one: -one.probability)
+        ]
+        return table(("label", "probability", "present"), rows)
+    best = sorted(found.probabilities, key=lambda one: -one.probability)
+    return table(("label", "probability"), [(one.label, f"{one.probability:.3f}") for one in best])
+
+
+def _told(found: AnyClassification) -> str:
+    told = ["calibrated" if found.calibration is not None else "the model's own probabilities, not calibrated"]
+    if not isinstance(found, MultiLabelClassification):
+        told.append(f"label mass {found.label_mass:.3g}")
+    if found.abstained:
+        told.append("ABSTAINED: not to be relied on")
+    return "; ".join(told)

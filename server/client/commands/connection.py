@@ -1,0 +1,35 @@
+"""What every command says about the service that it asks, and how it is reached."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medmoe.server.client.address import KEY_VARIABLE
+from medmoe.server.client.errors import InvalidInput
+
+Url = Annotated[str, typer.Option(help="Where the service answers.")]
+TokenFile = Annotated[Path | None, typer.Option(help=f"File with the API key; else {KEY_VARIABLE} is sent, if set.")]
+Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds for an answer, attempts and pauses included.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def api_key(token_file: Path | None) -> str | None:
+    """What the file holds; without one the environment is asked, never the command line. Raises InvalidInput."""
+    if token_file is None:
+        return None
+    try:
+        return token_file.read_text().strip()
+    except (OSError, UnicodeError) as error:
+        raise InvalidInput(f"{token_file} cannot be read") from error
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """What a client finds wrong with its address or its key was typed wrong."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

@@ -1,0 +1,38 @@
+"""A picture as a command line names it."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from medmoe.server.client.picture import Picture
+
+ImageArgument = Annotated[
+    str, typer.Argument(metavar="IMAGE", help="PNG, JPEG, WebP, TIFF, BMP or DICOM file; - is standard input.")
+]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a grey DICOM picture: centre/width, full, for CT lung, bone, ...; or three with commas for red, green "
+        "and blue."
+    ),
+]
+Frame = Annotated[int | None, typer.Option(min=0, help="Of a DICOM file, TIFF or animation, from 0.")]
+PixelsOnly = Annotated[
+    bool, typer.Option("--pixels-only", help="Send nothing of a DICOM file but what shows its picture.")
+]
+
+
+def picture(name: str, *, pixels_only: bool) -> Picture:
+    """Raises InvalidInput."""
+    return prepared(Picture(sys.stdin.buffer.read()) if name == "-" else Picture.of(name), pixels_only=pixels_only)
+
+
+def prepared(found: Picture, *, pixels_only: bool) -> Picture:
+    """As it is, or if it is a DICOM file without its tags. Raises InvalidInput."""
+    if pixels_only and found.data[128:132] == b"DICM":
+        # Here and not above: pydicom takes a while, and most pictures need none of it.
+        from medmoe.server.client.dicom import pixels_only as without_tags
+
+        return without_tags(found)
+    return found

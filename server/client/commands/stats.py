@@ -1,0 +1,79 @@
+"""`medmoe stats`: which experts a running service's tokens went to, layer by expert."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import typer
+
+from medmoe.server.client.address import LOCAL
+from medmoe.server.client.client import Client
+from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, api_key, usage
+from medmoe.server.client.commands.terminal import as_json, safe, table
+from medmoe.server.client.router_stats import LayerLoad, RouterStats
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def stats(
+    window: Annotated[
+        int | None, typer.Option(min=1, help="Of the last so many seconds; else since the start.")
+    ] = None,
+    by: Annotated[
+        Literal["kind", "route", "modality"] | None,
+        typer.Option(help="A table for each kind of token, route or modality."),
+    ] = None,
+    url: Url = LOCAL,
+    token_file: TokenFile = None,
+    timeout: Timeout = 30.0,
+    json_: AsJson = False,
+) -> None:
+    """Print where a running service's tokens went: each expert's share of each MoE layer, in percent.
+
+    Entropy is 1 where all experts take the same, 0 where one takes all.
+    """
+    with usage():
+        client = Client(url, api_key=api_key(token_file), timeout=timeout)
+    with client:
+        found = client.router_stats(window=window)
+    if json_:
+        typer.echo(as_json(found))
+        return
+    typer.echo(safe(f"{found.model}: {found.requests} requests since {found.since}"))
+    if by is None:
+        typer.echo(_table(found.overall, found.expert_domains, drift=_drift(found)))
+        return
+    parts: Mapping[str, tuple[LayerLoad, ...]] = getattr(found, f"by_{by}")
+    for name, layers in parts.items():
+        typer.echo(f"\n{safe(name)}\n{_table(layers, found.expert_domains)}")
+    if not parts:
+        typer.echo("nothing was counted")
+
+
+def _table(layers: Sequence[LayerLoad], domains: Sequence[str], *, drift: Mapping[int, str] | None = None) -> str:
+    experts = max((len(layer.experts) for layer in layers), default=0)
+    names = [domains[number] if number < len(domains) else str(number) for number in range(experts)]
+    headers = ["layer", "tokens", *names, "entropy", "cv", "dead", *(["drift"] if drift else [])]
+    rows = [
+        [
+            str(layer.layer),
+            str(layer.tokens),
+            *(f"{100 * one.load_share:.1f}" for one in layer.experts),
+            _number(layer.entropy),
+            _number(layer.cv),
+            ",".join(map(str, layer.dead_experts)) or "-",
+            *([drift.get(layer.layer, "-")] if drift else []),
+        ]
+        for layer in layers
+    ]
+    return table(headers, rows)
+
+
+def _drift(found: RouterStats) -> dict[int, str]:
+    """By layer, in bits; empty where the checkpoint has no reference."""
+    layers = () if found.drift is None else found.drift.layers
+    return {layer.layer: _number(layer.divergence) for layer in layers}
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,98 @@
+"""From the service's error body, or from somebody else's in front of it, to an exception."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from medmoe.server.client.errors import (
+    RequestRefused,
+    ServiceError,
+    ServiceFailed,
+    ServiceFull,
+    ServiceTimeout,
+    ServiceUnavailable,
+    Unauthorized,
+)
+
+BY_TYPE: Mapping[str, type[ServiceError]] = {
+    "invalid_request_error": RequestRefused,
+    "authentication_error": Unauthorized,
+    "overloaded_error": ServiceFull,
+    "unavailable_error": ServiceUnavailable,
+    "timeout_error": ServiceTimeout,
+    "server_error": ServiceFailed,
+}
+_BY_STATUS: Mapping[int, type[ServiceError]] = {
+    401: Unauthorized,
+    403: Unauthorized,
+    429: ServiceFull,
+    503: ServiceUnavailable,
+    504: ServiceTimeout,
+}
+
+
+def check(response: httpx.Response) -> None:
+    """Raises the ServiceError that a response, read to its end, stands for; a success stands for none."""
+    if response.is_success:
+        return
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    raise service_error(document, response=response)
+
+
+def service_error(document: Any, *, response: httpx.Response | None = None) -> ServiceError:
+    """The exception for an error body; without a `response` for that of an event in a stream."""
+    status = None if response is None else response.status_code
+    body = document.get("error") if isinstance(document, dict) else None
+    if not isinstance(body, dict) or not isinstance(body.get("code"), str):
+        # A proxy's own page, say: only its status means anything.
+        reason = "the stream ended with an error" if response is None else response.reason_phrase or "refused"
+        body = {"code": "stream_error" if status is None else f"http_{status}", "message": reason}
+    type_ = str(body.get("type", "unknown_error"))
+    kind = _by_status(status) if status is not None and type_ not in BY_TYPE else BY_TYPE.get(type_, ServiceFailed)
+    return kind(
+        str(body.get("message", "")),
+        status=status,
+        type_=type_,
+        code=body["code"],
+        param=_text(body.get("param")),
+        request_id=_text(body.get("request_id")) or (response.headers.get("X-Request-Id") if response else None),
+        retry_after=None if response is None else retry_after(response.headers),
+    )
+
+
+def retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds from the response on that `Retry-After` asks for, as a number or as a date; None without a sensible one.
+
+    A date is compared with the response's own, because the two clocks need not agree.
+    """
+    asked = headers.get("Retry-After", "").strip()
+    if asked.isascii() and asked.isdigit():
+        return float(asked)
+    until = _moment(asked)
+    if until is None:
+        return None
+    return max(0.0, until - (_moment(headers.get("Date", "")) or time.time()))
+
+
+def _moment(text: str) -> float | None:
+    try:
+        moment: datetime = parsedate_to_datetime(text)
+        # HTTP's dates are all GMT; "-0000", which leaves the zone open, must not become this machine's.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _by_status(status: int) -> type[ServiceError]:
+    return _BY_STATUS.get(status, RequestRefused if 400 <= status < 500 else ServiceFailed)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,55 @@
+"""A stream of server-sent events, put together from whatever pieces of it arrive."""
+
+import json
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from medmoe.server.client.answers import Delta, VqaAnswer
+from medmoe.server.client.error_body import service_error
+from medmoe.server.client.errors import UnexpectedAnswer
+
+Event = Delta | VqaAnswer
+"""Pieces of text, then the whole answer."""
+
+_DONE = b"[DONE]"
+
+
+class EventReader:
+    """Takes bytes, gives events. Lines end with a line feed and with nothing else: text may hold Unicode's others."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._done = False
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """The events that `chunk` completes. Raises ServiceError for an error event, UnexpectedAnswer."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            line = line.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].removeprefix(b" "))
+            elif not line and self._data:
+                data, self._data = b"\n".join(self._data), []
+                if data == _DONE:
+                    self._done = True
+                else:
+                    yield _event(data)
+
+    def end(self) -> None:
+        """Raises UnexpectedAnswer when the stream has ended before it said so."""
+        if not self._done:
+            raise UnexpectedAnswer("the stream ended before the answer did")
+
+
+def _event(data: bytes) -> Event:
+    try:
+        document = json.loads(data)
+        if isinstance(document, dict) and "error" in document:
+            raise service_error(document)
+        if isinstance(document, dict) and isinstance(document.get("delta"), str):
+            return Delta(text=document["delta"])
+        return VqaAnswer.model_validate_json(data)
+    except (ValueError, ValidationError) as error:
+        raise UnexpectedAnswer("an event of the stream is not what this client knows") from error

@@ -1,0 +1,56 @@
+"""What `/v1/router/stats` answers; the service's /docs say what each field means."""
+
+from collections.abc import Mapping
+
+from medmoe.server.client.message import Message
+
+
+class ExpertLoad(Message):
+    expert: int
+    domain: str | None
+    tokens: int
+    load_share: float
+
+
+class LayerLoad(Message):
+    layer: int
+    tokens: int
+    entropy: float | None
+    """0: one expert takes all; 1: perfectly even."""
+    cv: float | None
+    dead_experts: tuple[int, ...]
+    experts: tuple[ExpertLoad, ...]
+
+
+class Divergence(Message):
+    tokens: int
+    divergence: float | None
+    """Jensen-Shannon, in bits."""
+
+
+class LayerDrift(Divergence):
+    layer: int
+    by_kind: Mapping[str, Divergence]
+    by_modality: Mapping[str, Divergence]
+
+
+class RoutingDrift(Message):
+    datasets: tuple[str, ...]
+    split: str
+    reference_samples: int
+    reference_tokens: int
+    layers: tuple[LayerDrift, ...]
+
+
+class RouterStats(Message):
+    model: str
+    since: str
+    """ISO 8601, UTC."""
+    window_seconds: int | None
+    requests: int
+    expert_domains: tuple[str, ...]
+    overall: tuple[LayerLoad, ...]
+    by_kind: Mapping[str, tuple[LayerLoad, ...]]
+    by_route: Mapping[str, tuple[LayerLoad, ...]]
+    by_modality: Mapping[str, tuple[LayerLoad, ...]]
+    drift: RoutingDrift | None
