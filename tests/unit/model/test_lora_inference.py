@@ -214,6 +214,15 @@ def test_tensors_of_another_shape_or_name_are_refused() -> None:
         module.load({name: tensor for name, tensor in exported.items() if name != "router"})
 
 
+@pytest.fixture
+def compiling(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """On a CPU the engine goes without, and its tests may have run in this process."""
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)
+    with torch._dynamo.config.patch(disable=False):
+        yield
+
+
+@pytest.mark.usefixtures("compiling")
 @pytest.mark.parametrize("in_shrink", [False, True], ids=["router-apart", "router-in-shrink"])
 def test_it_compiles_whole_and_once_for_every_number_of_tokens(case: Case, in_shrink: bool) -> None:
     module = case.module(dtype=torch.float32, in_shrink=in_shrink)
