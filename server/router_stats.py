@@ -138,9 +138,7 @@ class RouterStats:
         """Every count as (layer, expert, kind, tokens), for the metrics."""
         total_KLE = sum(self._lifetime.by_key.values(), start=self._nothing())
         for row, kind in enumerate(KINDS):
-            for index, layer in enumerate(self._layers):
-                for expert in range(self._experts):
-                    yield layer, expert, kind, int(total_KLE[row, index, expert])
+            yield from self._entries(total_KLE[row], part=kind)
 
     def tokens_by_modality(self) -> Iterator[tuple[int, int, str, int]]:
         """Every count as (layer, expert, modality, tokens), for the metrics.
@@ -150,10 +148,12 @@ class RouterStats:
         """
         seen = self._summed(self._lifetime, part=1)
         for modality in dict.fromkeys((UNSTATED, *self._config.expert_domains, *seen)):
-            counts_LE = seen.get(modality, self._nothing()).sum(axis=0)
-            for index, layer in enumerate(self._layers):
-                for expert in range(self._experts):
-                    yield layer, expert, modality, int(counts_LE[index, expert])
+            yield from self._entries(seen.get(modality, self._nothing()).sum(axis=0), part=modality)
+
+    def _entries(self, counts_LE: np.ndarray, *, part: str) -> Iterator[tuple[int, int, str, int]]:
+        for index, layer in enumerate(self._layers):
+            for expert in range(self._experts):
+                yield layer, expert, part, int(counts_LE[index, expert])
 
     def _drift(self, by_modality_KLE: dict[str, np.ndarray]) -> RoutingDrift | None:
         return routing_drift(self.reference, by_modality_KLE, kinds=KINDS) if self.reference is not None else None

@@ -114,31 +114,32 @@ class State:
 
         Raises what ImageFetcher.fetch and DecoderPool.decode raise, DeadlineExceeded.
         """
-        sent = await self._fetched(sent, deadline=deadline, record=record)
-        with record.stage("image"):
-            async with deadline.guard():
-                return await self.decoders.decode(sent, fields)
+        async with self._in_hand(sent, deadline=deadline, record=record) as data:
+            return await self.decoders.decode(data, fields)
 
     async def render_image(
         self, sent: str | bytes, fields: PictureFields, *, view: View, deadline: Deadline, record: RequestRecord
     ) -> RenderedPicture:
         """For people; otherwise as `read_image`."""
-        sent = await self._fetched(sent, deadline=deadline, record=record)
+        async with self._in_hand(sent, deadline=deadline, record=record) as data:
+            return await self.decoders.render(data, fields, view=view)
+
+    @asynccontextmanager
+    async def _in_hand(
+        self, sent: str | bytes, *, deadline: Deadline, record: RequestRecord
+    ) -> AsyncIterator[str | bytes]:
+        """Fetch what is a URL; inside is the stage `image`."""
+        if isinstance(sent, str) and is_url(sent):
+            if self.fetcher is None:
+                raise ImageURLNotAllowed(
+                    "this service fetches no image URLs (MEDMOE_IMAGE_URL_HOSTS); send the picture itself as base64"
+                )
+            with record.stage("fetch"):
+                async with deadline.guard():
+                    sent = await self.fetcher.fetch(sent)
         with record.stage("image"):
             async with deadline.guard():
-                return await self.decoders.render(sent, fields, view=view)
-
-    async def _fetched(self, sent: str | bytes, *, deadline: Deadline, record: RequestRecord) -> str | bytes:
-        """The bytes behind a URL; what is none, as it is."""
-        if not (isinstance(sent, str) and is_url(sent)):
-            return sent
-        if self.fetcher is None:
-            raise ImageURLNotAllowed(
-                "this service fetches no image URLs (MEDMOE_IMAGE_URL_HOSTS); send the picture itself as base64"
-            )
-        with record.stage("fetch"):
-            async with deadline.guard():
-                return await self.fetcher.fetch(sent)
+                yield sent
 
     def provenance(self, picture: Picture) -> Provenance:
         """What reproduces an answer about `picture`."""
