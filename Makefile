@@ -24,8 +24,9 @@ help:
 serve: $(PROJECT)
 	exec $(BIN)/python -m medmoe.server
 
+# Some tests ask checkers that `make checks` puts there.
 test: $(PROJECT)
-	$(BIN)/python -m pytest $(ARGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
 
 checks: $(PROJECT)
 	$(PIP) --no-deps --requirement docker/requirements/checks.txt

@@ -7,17 +7,21 @@ import io
 import math
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from medmoe.server.engine.base import GenerationRequest
 from tests.engine.conftest import Served
 from tests.engine.reference import Reference
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
+
+ENGINE_SERIES = Path(__file__).parents[1] / "engine_series.txt"
 
 
 def png(number: int = 0) -> bytes:
@@ -77,6 +81,12 @@ async def test_metrics_hold_the_engines_series_and_ours(served: Served) -> None:
         "medmoe_expert_tokens_total",
     ):
         assert series in text
+
+
+async def test_the_engine_exports_the_series_that_dashboards_may_ask_for(served: Served) -> None:
+    text = (await served.client.get("/metrics")).text
+    exported = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+    assert {name for name in ENGINE_SERIES.read_text().split() if name.startswith("vllm:")} <= exported
 
 
 async def test_a_request_that_nobody_waits_for_is_aborted(served: Served) -> None:

@@ -15,7 +15,8 @@ from tests.integration.conftest import Service
 DOCKER = Path(__file__).parents[2] / "docker"
 DASHBOARDS = sorted((DOCKER / "grafana" / "dashboards").glob("*.json"))
 OF_THE_ENGINE = frozenset((Path(__file__).parents[1] / "engine_series.txt").read_text().split())
-"""What a real engine added to /metrics, as Prometheus stored it: `curl 127.0.0.1:9090/api/v1/label/__name__/values`."""
+"""What a real engine added to /metrics, as Prometheus stored it: `curl 127.0.0.1:9090/api/v1/label/__name__/values`.
+tests/engine/test_service.py asks the engine whether it still does."""
 OF_PROMETHEUS = {
     "up",
     "ALERTS",
@@ -116,8 +117,3 @@ def test_panels_have_a_data_source_that_is_provisioned_and_do_not_overlap() -> N
         assert place["x"] + place["w"] <= 24
         taken |= cells
     assert len({json.loads(path.read_text())["uid"] for path in DASHBOARDS}) == len(DASHBOARDS) == 3
-
-
-def test_the_engine_exports_what_its_version_is_known_to() -> None:
-    assert any(name.startswith("vllm:") for name in OF_THE_ENGINE)
-    assert not any(name.startswith("medmoe_") for name in OF_THE_ENGINE)

@@ -35,6 +35,16 @@ def test_the_schema_knows_every_setting_and_no_other() -> None:
     assert set(SCHEMA["properties"]["settings"]["properties"]) == set(Settings.model_fields) - CHARTS_OWN
 
 
+def test_the_schema_has_the_settings_own_bounds() -> None:
+    theirs = Settings.model_json_schema()["properties"]
+    for name, mine in SCHEMA["properties"]["settings"]["properties"].items():
+        (one,) = [kind for kind in theirs[name].get("anyOf", [theirs[name]]) if kind.get("type") != "null"]
+        if "$ref" in one or one["type"] == "array":
+            continue
+        for bound in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "enum"):
+            assert mine.get(bound) == one.get(bound), name
+
+
 def test_the_schema_knows_every_value_and_takes_the_defaults() -> None:
     values = read(CHART / "values.yaml")
     assert set(SCHEMA["properties"]) - {"global"} == set(values)
@@ -187,6 +197,8 @@ def test_one_replica_has_no_budget_that_would_block_a_drain() -> None:
         (OPEN | {"autoscaling": {"mode": "keda", "targetInFlight": 96}}, "never exceeded"),
         (OPEN | {"autoscaling": {"mode": "hpa", "minReplicas": 5}}, "more than maxReplicas"),
         (OPEN | {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}, "cannot both be 0"),
+        (OPEN | {"settings": {"otlp_endpoint": "http://collector:4318"}}, "otlp_endpoint needs a rule"),
+        (OPEN | {"settings": {"image_url_hosts": "pictures.example.org"}}, "image_url_hosts needs a rule"),
     ],
 )
 def test_values_that_would_fail_later_fail_at_once(values: dict[str, Any], reason: str) -> None:
