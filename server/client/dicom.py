@@ -6,6 +6,7 @@ here.
 
 import io
 import os
+import threading
 from typing import Any
 
 from pydicom import config as pydicom_config
@@ -27,6 +28,8 @@ _FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _FREE = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UN", "UR", "UT"})
 """Value representations that can name somebody; nothing of this kind is needed to show a picture."""
 _NOBODYS_UID = UID("2.25.0")
+_QUIET = threading.Lock()
+"""What keeps pydicom from quoting values is switched for the whole process: two at once would leave it switched."""
 
 
 def pixels_only(source: Dataset | Picture | str | os.PathLike[str] | bytes) -> Picture:
@@ -38,7 +41,7 @@ def pixels_only(source: Dataset | Picture | str | os.PathLike[str] | bytes) -> P
     data = None if isinstance(source, Dataset) else Picture.of(source).data
     try:
         # What is against its representation's rules is the file's own affair, and a warning about it would quote it.
-        with pydicom_config.disable_value_validation():
+        with _QUIET, pydicom_config.disable_value_validation():
             read = source if isinstance(source, Dataset) else dcmread(io.BytesIO(data or b""))
             return Picture(_written(_bare(read), syntax=_syntax(read)))
     except InvalidInput:

@@ -41,7 +41,7 @@ def check(response: httpx.Response) -> None:
         return
     try:
         document = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     raise service_error(document, response=response)
 

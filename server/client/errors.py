@@ -6,6 +6,7 @@ MedMoEError (medmoe.model.errors)
     |-- NoConnection         nobody was reached, or the connection broke; tried again
     |-- OutOfTime            no answer within the client's own time
     |-- UnexpectedAnswer     an answer came, and it is not what /docs promises
+    |   `-- Untrusted            it came with a certificate that this machine does not trust
     `-- ServiceError         the service said no, in its one error body
         |-- RequestRefused       400, 404, 413, 415, 422: the request must change
         |-- Unauthorized         401: no API key, or none that the service knows
@@ -48,6 +49,10 @@ class OutOfTime(ClientError):
 
 class UnexpectedAnswer(ClientError):
     """The answer is not what the service's /docs promise, or a stream ended before its answer."""
+
+
+class Untrusted(UnexpectedAnswer):
+    """Whoever answers has no certificate that this machine trusts; nothing that a second attempt would change."""
 
 
 class ServiceError(ClientError):

@@ -3,8 +3,6 @@
 import json
 from collections.abc import Iterator
 
-from pydantic import ValidationError
-
 from medmoe.server.client.answers import Delta, VqaAnswer
 from medmoe.server.client.error_body import service_error
 from medmoe.server.client.errors import UnexpectedAnswer
@@ -51,5 +49,5 @@ def _event(data: bytes) -> Event:
         if isinstance(document, dict) and isinstance(document.get("delta"), str):
             return Delta(text=document["delta"])
         return VqaAnswer.model_validate_json(data)
-    except (ValueError, ValidationError) as error:
+    except (ValueError, RecursionError) as error:
         raise UnexpectedAnswer("an event of the stream is not what this client knows") from error

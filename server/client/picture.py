@@ -21,6 +21,9 @@ Base64 without `data:` looks like a path: `Picture.from_base64` takes it.
 """
 
 _DATA_URL = re.compile(r"data:[\w.+/-]*;base64,", re.ASCII)
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"BM")
+HEAD = 132
+"""Bytes that tell what a picture file is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,16 @@ class Picture:
             return cls(binascii.a2b_base64(text[prefix.end() :] if prefix else text, strict_mode=True))
         except ValueError as error:
             raise InvalidInput("the picture is not base64 (standard alphabet, padded, without line breaks)") from error
+
+
+def is_dicom(head: bytes) -> bool:
+    """By the first HEAD bytes: DICM behind a preamble that may be anything, another format's beginning too."""
+    return head[128:HEAD] == b"DICM"
+
+
+def is_ordinary(head: bytes) -> bool:
+    """Whether it begins as PNG, JPEG, TIFF, BMP or WebP do."""
+    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
 def _content(path: Path) -> bytes:

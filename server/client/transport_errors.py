@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from medmoe.server.client.errors import ClientError, NoConnection, OutOfTime, UnexpectedAnswer
+from medmoe.server.client.errors import ClientError, NoConnection, OutOfTime, UnexpectedAnswer, Untrusted
 
 TABLE: Mapping[type[httpx.RequestError], type[ClientError]] = {
     httpx.TimeoutException: OutOfTime,
@@ -36,8 +36,7 @@ def _translation(error: httpx.RequestError, service: str) -> ClientError:
     if kind is UnexpectedAnswer:
         return UnexpectedAnswer(f"the answer of {service} cannot be read ({type(error).__name__})")
     if _is_about_certificates(error):
-        # Nothing that a second attempt would change.
-        return UnexpectedAnswer(f"{service} has no certificate that this machine trusts")
+        return Untrusted(f"{service} has no certificate that this machine trusts")
     reason = str(error) or type(error).__name__
     return NoConnection(f"no connection to {service}: {reason}")
 

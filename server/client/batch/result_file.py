@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,16 +30,21 @@ class ResultFile:
         Raises ValueError for another ending than .jsonl and .csv; InvalidInput when the file cannot be opened, holds
         something else, or is being written by another process.
         """
-        self._path = path
         self._format: ResultFormat = format_of(path)
+        self._path = path
         self._places: dict[str, _Place] = {}
         try:
             self._file: BinaryIO = path.open("a+b", buffering=0)
         except OSError as error:
-            raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
+            raise self._unwritten(error) from error
+        # Rewriting puts a file in the place of what a link leads to, not of the link.
+        self._path = path.resolve()
         try:
             _lock(self._file, path)
             self._read()
+        except OSError as error:
+            self._file.close()
+            raise self._unwritten(error) from error
         except BaseException:
             self._file.close()
             raise
@@ -68,7 +74,7 @@ class ResultFile:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            raise InvalidInput(f"{self._path} cannot be written: {error.strerror}") from error
+            raise self._unwritten(error) from error
         self._places[line[KEY]] = _Place(start=start, length=len(data), failed=line["error"] is not None)
 
     def drop(self, keys: Collection[str]) -> None:
@@ -113,8 +119,11 @@ class ResultFile:
     def _decoded(self, line: bytes, number: int) -> Written:
         try:
             return self._format.decode(line)
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise self._foreign(number) from error
+
+    def _unwritten(self, error: OSError) -> InvalidInput:
+        return InvalidInput(f"{self._path} cannot be written: {error.strerror}")
 
     def _foreign(self, number: int) -> InvalidInput:
         return InvalidInput(
@@ -127,6 +136,7 @@ class ResultFile:
         places = {}
         try:
             with self._path.open("rb") as old, staging.open("wb") as new:
+                os.fchmod(new.fileno(), stat.S_IMODE(os.fstat(old.fileno()).st_mode))
                 position = new.write(self._format.header)
                 for key in keys:
                     place = self._places[key]
@@ -141,7 +151,7 @@ class ResultFile:
             _lock(replaced, self._path)
             os.replace(staging, self._path)
         except OSError as error:
-            raise InvalidInput(f"{self._path} cannot be written: {error.strerror}") from error
+            raise self._unwritten(error) from error
         self._file.close()
         self._file, self._places = replaced, places
 
@@ -149,5 +159,5 @@ class ResultFile:
 def _lock(file: BinaryIO, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         raise InvalidInput(f"{path} is being written by another process") from error

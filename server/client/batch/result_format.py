@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from medmoe.server.client.batch.result_line import ERROR, KEY, RESULT, Line
 
+_LARGEST_CELL = 2**31 - 1
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
@@ -71,6 +73,8 @@ class Csv:
 
     def __init__(self) -> None:
         self.header = _row(self.columns)
+        # For the whole process, hence never lowered: what is written here, a long question say, must be read again.
+        csv.field_size_limit(max(csv.field_size_limit(), _LARGEST_CELL))
 
     def encode(self, line: Line) -> bytes:
         cells = {name: line[name] for name in (KEY, "id", "image", "question", "labels")}
@@ -81,7 +85,10 @@ class Csv:
         return _row([_cell(cells.get(name)) for name in self.columns])
 
     def decode(self, line: bytes) -> Written:
-        (cells,) = csv.reader([line.decode()], strict=True)
+        try:
+            (cells,) = csv.reader([line.decode()], strict=True)
+        except csv.Error as error:
+            raise ValueError("no row") from error
         row = dict(zip(self.columns, cells, strict=True))
         return Written(key=row[KEY], failed=bool(row["error_code"]))
 

@@ -8,12 +8,19 @@ from medmoe.server.client.async_client import AsyncClient
 from medmoe.server.client.batch.result_file import ResultFile
 from medmoe.server.client.batch.result_line import Line, answered, failed
 from medmoe.server.client.batch.task import Task
-from medmoe.server.client.errors import ClientError, NoConnection, ServiceFull, ServiceUnavailable, Unauthorized
+from medmoe.server.client.errors import (
+    ClientError,
+    NoConnection,
+    ServiceFull,
+    ServiceUnavailable,
+    Unauthorized,
+    Untrusted,
+)
 from medmoe.server.client.picture import Picture
 
 Load = Callable[[Task], Picture]
 
-_ENDS_THE_RUN = (NoConnection, ServiceFull, ServiceUnavailable, Unauthorized)
+_ENDS_THE_RUN = (NoConnection, ServiceFull, ServiceUnavailable, Unauthorized, Untrusted)
 """What no line is to blame for, after all attempts: the rest would only meet it too."""
 _AHEAD = 4
 """Times `concurrency`: lines that may wait for an earlier one. A kill loses at most these."""

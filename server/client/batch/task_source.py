@@ -12,9 +12,9 @@ from typing import Any
 
 from medmoe.server.client.batch.task import ASK_FIELDS, CLASSIFY_FIELDS, FIELDS, Task
 from medmoe.server.client.errors import InvalidInput
+from medmoe.server.client.picture import HEAD, is_dicom, is_ordinary
 
 _OWN = frozenset({"image", "id", "question", "labels"})
-_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"BM")
 _SHOWN = 5
 
 
@@ -60,10 +60,10 @@ def _is_picture(path: Path) -> bool:
     """By how it begins, because DICOM files often have no ending. One that cannot be read is left to fail by name."""
     try:
         with path.open("rb") as file:
-            start = file.read(132)
+            head = file.read(HEAD)
     except OSError:
         return True
-    return start.startswith(_MAGIC) or start[128:] == b"DICM" or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+    return is_ordinary(head) or is_dicom(head)
 
 
 def _of_file(file: Path, *, question: str | None, labels: Sequence[str] | None, options: Mapping[str, Any]) -> Tasks:
@@ -71,7 +71,7 @@ def _of_file(file: Path, *, question: str | None, labels: Sequence[str] | None, 
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
         raise InvalidInput(f"{file} cannot be read: {error.strerror}") from error
-    tasks, problems, ignored = [], [], Counter[str]()
+    tasks, problems, ignored = [], [], set[str]()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

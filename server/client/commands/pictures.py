@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from medmoe.server.client.picture import Picture
+from medmoe.server.client.picture import HEAD, Picture, is_dicom, is_ordinary
 
 ImageArgument = Annotated[
     str, typer.Argument(metavar="IMAGE", help="PNG, JPEG, WebP, TIFF, BMP or DICOM file; - is standard input.")
@@ -29,8 +29,12 @@ def picture(name: str, *, pixels_only: bool) -> Picture:
 
 
 def prepared(found: Picture, *, pixels_only: bool) -> Picture:
-    """As it is, or if it is a DICOM file without its tags. Raises InvalidInput."""
-    if pixels_only and found.data[128:132] == b"DICM":
+    """As it is, or if it is a DICOM file without its tags. Raises InvalidInput.
+
+    What is of no known kind may be a DICOM file without its preamble: it is not sent as it is either.
+    """
+    head = found.data[:HEAD]
+    if pixels_only and (is_dicom(head) or not is_ordinary(head)):
         # Here and not above: pydicom takes a while, and most pictures need none of it.
         from medmoe.server.client.dicom import pixels_only as without_tags
 

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from medmoe.server.client.call import ask
+from medmoe.server.client.commands.pictures import prepared
 from medmoe.server.client.dicom import pixels_only
 from medmoe.server.client.errors import InvalidInput
 from medmoe.server.client.picture import Picture
@@ -230,3 +231,19 @@ def test_what_marks_burned_in_text_stays_so_that_the_service_can_refuse_it() -> 
 def test_what_is_no_dicom_picture_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput):
         pixels_only(data)
+
+
+@pytest.mark.parametrize("start", [132, 200])
+def test_what_may_be_dicom_without_its_preamble_is_not_sent_whole(start: int) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        prepared(Picture(dicom(gradient(), PatientName=SECRET)[start:]), pixels_only=True)
+    assert SECRET not in str(refused.value)
+
+
+def test_a_picture_with_a_dicom_file_behind_it_loses_its_tags_too() -> None:
+    both = b"II*\x00" + dicom(gradient(), PatientName=SECRET)[4:]
+    assert SECRET.encode() not in prepared(Picture(both), pixels_only=True).data
+
+
+def test_an_ordinary_picture_goes_as_it_is(file: Path) -> None:
+    assert prepared(Picture.of(file), pixels_only=True) == Picture.of(file)

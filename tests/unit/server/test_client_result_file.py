@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,31 @@ def test_whatever_would_be_answered_differently_has_another_key() -> None:
     ]  # fmt: skip
     assert len({one.key for one in variants}) == len(variants)
     assert task(0, options={"a": 1, "b": 2}).key == task(0, options={"b": 2, "a": 1}).key
+
+
+def test_a_file_that_is_rewritten_keeps_its_permissions_and_the_link_to_it(path: Path) -> None:
+    link = path.with_name(f"link{path.suffix}")
+    link.symlink_to(path)
+    write(link, line(0), line(1, error=True))
+    path.chmod(0o600)
+    with ResultFile(link) as file:
+        file.drop(file.failed)
+    assert link.is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with ResultFile(path) as file:
+        assert list(file.done) == [task(0).key]
+
+
+def test_a_question_of_any_length_can_be_read_again(path: Path) -> None:
+    write(path, line(0, question="x" * 200_000))
+    with ResultFile(path) as file:
+        assert list(file.done) == [task(0, question="x" * 200_000).key]
+
+
+@pytest.mark.parametrize("strange", ['"q1"x,\n', '"q' + "1" * 10 + "\n", "[" * 100_000 + "\n"])
+def test_a_line_that_no_reader_can_take_is_foreign(path: Path, strange: str) -> None:
+    whole = write(path, line(0))
+    path.write_bytes(whole + strange.encode())
+    with pytest.raises(InvalidInput, match="is not what a batch writes"):
+        ResultFile(path)
+    assert path.read_bytes() == whole + strange.encode()
