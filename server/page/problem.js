@@ -11,21 +11,28 @@ export class Problem extends Error {
 
   /** Of an answer that is not 200. */
   static async of(response) {
-    const about = { status: response.status, retryAfter: response.headers.get("Retry-After") };
-    const requestId = response.headers.get("X-Request-Id");
-    const fallback = {
-      type: "unexpected_answer",
-      code: String(response.status),
-      message: "The answer is not one of this service.",
-      request_id: requestId,
-    };
     const body = await response.json().catch(() => null);
-    return new Problem(body?.error ?? fallback, about);
+    if (typeof body?.error?.code !== "string") return Problem.#unexpected(response);
+    return new Problem(body.error, Problem.#about(response));
   }
 
-  static network() {
+  /** What fetching, or reading an answer, throws. A stop is thrown too, and is nothing that went wrong. */
+  static from(error, response = null) {
+    if (error instanceof SyntaxError && response) return Problem.#unexpected(response);
+    if (!(error instanceof TypeError)) return error;
     const message = "The service cannot be reached, or it broke off.";
     return new Problem({ type: "network_error", code: "no_answer", message });
+  }
+
+  static #unexpected(response) {
+    const requestId = response.headers.get("X-Request-Id");
+    const message = "The answer is not one of this service.";
+    const code = String(response.status);
+    return new Problem({ type: "unexpected_answer", code, message, request_id: requestId }, Problem.#about(response));
+  }
+
+  static #about(response) {
+    return { status: response.status, retryAfter: response.headers.get("Retry-After") };
   }
 }
 

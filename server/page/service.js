@@ -33,12 +33,17 @@ export class Service {
         yield event.delta ?? event;
       }
     } catch (error) {
-      throw error instanceof TypeError ? Problem.network() : error;
+      throw Problem.from(error);
     }
   }
 
   async #json(path, options) {
-    return (await this.#answered(path, options)).json();
+    const response = await this.#answered(path, options);
+    try {
+      return await response.json();
+    } catch (error) {
+      throw Problem.from(error, response);
+    }
   }
 
   async #answered(path, options) {
@@ -52,8 +57,7 @@ export class Service {
     try {
       return await fetch(path, { ...options, headers, credentials: "omit" });
     } catch (error) {
-      // Also a stop is thrown, and is nothing that went wrong.
-      throw error instanceof TypeError ? Problem.network() : error;
+      throw Problem.from(error);
     }
   }
 }

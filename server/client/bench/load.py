@@ -1,11 +1,13 @@
 """Requests as many clients would send them, and one record of each.
 
-Each is asked once, as a stream: what is refused counts as refused, and the first piece of an answer has a time.
+Each is sent once, as a stream: what is refused counts as refused, and the first piece of an answer has a time.
+`numbers` are those of the requests and go on from one load to the next, so that none begins with another's pictures.
 """
 
 import asyncio
 import random
 import time
+from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -53,26 +55,29 @@ async def once(client: AsyncClient, asked: Questions, number: int, *, due: float
     return Outcome(what=what, begun=begun, first=first, ended=time.monotonic(), tokens=tokens)
 
 
-async def closed_loop(client: AsyncClient, asked: Questions, *, clients: int, seconds: float) -> list[Outcome]:
+async def closed_loop(
+    client: AsyncClient, asked: Questions, *, clients: int, seconds: float, numbers: Iterator[int]
+) -> list[Outcome]:
     """So many clients, each asking its next question when the last one is answered, for `seconds`; each asks once."""
     outcomes: list[Outcome] = []
     end = time.monotonic() + seconds
 
-    async def one(number: int) -> None:
+    async def one() -> None:
         while True:
-            outcome = await once(client, asked, number)
+            outcome = await once(client, asked, next(numbers))
             outcomes.append(outcome)
-            number += clients
             if time.monotonic() >= end:
                 return
             if outcome.what != ANSWERED:
                 await asyncio.sleep(_AFTER_REFUSAL)
 
-    await asyncio.gather(*(one(number) for number in range(clients)))
+    await asyncio.gather(*(one() for _ in range(clients)))
     return outcomes
 
 
-async def open_loop(client: AsyncClient, asked: Questions, *, rate: float, seconds: float, seed: int) -> list[Outcome]:
+async def open_loop(
+    client: AsyncClient, asked: Questions, *, rate: float, seconds: float, seed: int, numbers: Iterator[int]
+) -> list[Outcome]:
     """Questions that come on their own, `rate` a second on average (Poisson), whether others are answered or not."""
     arrivals = random.Random(seed)
     begun = time.monotonic()
@@ -81,6 +86,6 @@ async def open_loop(client: AsyncClient, asked: Questions, *, rate: float, secon
     async with asyncio.TaskGroup() as group:
         while due < begun + seconds:
             await asyncio.sleep(due - time.monotonic())
-            coming.append(group.create_task(once(client, asked, len(coming), due=due)))
+            coming.append(group.create_task(once(client, asked, next(numbers), due=due)))
             due += arrivals.expovariate(rate)
     return [task.result() for task in coming]

@@ -1,4 +1,4 @@
-"""Pictures that no cache of a service knows."""
+"""Pictures that no cache of a service knows before they come round again, or come from another run of the same seed."""
 
 import io
 

@@ -8,8 +8,17 @@ import typer
 from medmoe.server.client.address import LOCAL
 from medmoe.server.client.answers import Delta, VqaAnswer
 from medmoe.server.client.client import Client
-from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, api_key, usage
-from medmoe.server.client.commands.pictures import Frame, ImageArgument, PixelsOnly, Window, picture
+from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
+from medmoe.server.client.commands.pictures import (
+    Frame,
+    ImageArgument,
+    MinConfidence,
+    Modality,
+    PixelsOnly,
+    Routing,
+    Window,
+    picture,
+)
 from medmoe.server.client.commands.terminal import as_json, note, safe
 from medmoe.server.client.options import AskOptions
 from medmoe.server.client.picture import Picture
@@ -27,11 +36,9 @@ def ask(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0: the most likely answer.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of a temperature above 0.")] = None,
-    min_confidence: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Mark an answer that is less sure as abstained.")
-    ] = None,
-    modality: Annotated[str | None, typer.Option(help="Of the picture; for the router's statistics alone.")] = None,
-    routing: Annotated[bool, typer.Option("--routing", help="With --json: where the tokens went.")] = False,
+    min_confidence: MinConfidence = None,
+    modality: Modality = None,
+    routing: Routing = False,
     pixels_only: PixelsOnly = False,
     url: Url = LOCAL,
     token_file: TokenFile = None,
@@ -54,16 +61,15 @@ def ask(
         "modality": modality,
         "include_routing": routing,
     }
-    with usage():
-        client = Client(url, api_key=api_key(token_file), timeout=timeout)
-    with client:
+    with client_of(url, token_file, timeout) as client:
         given = picture(image, pixels_only=pixels_only)
         if stream:
             _stream(client, given, question, options, json_=json_)
         else:
             answer = client.ask(given, question, **options)
             typer.echo(as_json(answer) if json_ else safe(answer.answer))
-            _tell(answer, json_=json_)
+            if not json_:
+                _tell(answer)
 
 
 def _stream(client: Client, given: Picture, question: str, options: AskOptions, *, json_: bool) -> None:
@@ -76,12 +82,10 @@ def _stream(client: Client, given: Picture, question: str, options: AskOptions, 
                 typer.echo(safe(event.text), nl=False)
             else:
                 typer.echo()
-                _tell(event, json_=False)
+                _tell(event)
 
 
-def _tell(answer: VqaAnswer, *, json_: bool) -> None:
-    if json_:
-        return
+def _tell(answer: VqaAnswer) -> None:
     told = []
     if answer.confidence is not None:
         own = "calibrated" if answer.confidence.calibrated else "the model's own, not calibrated"

@@ -14,7 +14,7 @@ from medmoe.server.client.batch.runner import run
 from medmoe.server.client.batch.task_source import read_tasks
 from medmoe.server.client.classifications import Mode
 from medmoe.server.client.commands.connection import AsJson, TokenFile, Url, api_key, usage
-from medmoe.server.client.commands.pictures import PixelsOnly, Window, prepared
+from medmoe.server.client.commands.pictures import MinConfidence, PixelsOnly, Window, prepared
 from medmoe.server.client.commands.terminal import as_json, note, watched
 from medmoe.server.client.errors import ClientError, InvalidInput
 from medmoe.server.client.picture import Picture
@@ -43,9 +43,7 @@ def batch(
     mode: Annotated[Mode | None, typer.Option(help="Of classifications.")] = None,
     window: Window = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
-    min_confidence: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Mark what is less sure as abstained.")
-    ] = None,
+    min_confidence: MinConfidence = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Ask again what ended in an error.")] = False,
     pixels_only: PixelsOnly = False,

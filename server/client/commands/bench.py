@@ -1,6 +1,7 @@
 """`medmoe bench`: how fast a running service answers, and what it refuses."""
 
 import asyncio
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,8 +47,8 @@ def bench(
 ) -> None:
     """Put load on a running service: throughput, time to the first piece of an answer and to the last, outcomes.
 
-    Every request is asked once and streamed. The client takes processor time too: beside the service it is measured
-    with it.
+    Every request is sent once and streamed; pictures come round again when all have been asked about. The client takes
+    processor time too: beside the service it is measured with it.
     """
     closed, rates = _numbers(clients, "--clients"), _numbers(rate, "--rate") if rate is not None else []
     made_or_own = tuple(Picture.of(path) for path in image) if image else _made(pictures, seed=seed)
@@ -58,6 +59,8 @@ def bench(
 
     async def all_levels() -> tuple[Metadata, list[Level]]:
         found = []
+        # The warm-up has the first.
+        numbers = itertools.count(1)
         async with client:
             served = await client.metadata()
             # What cannot be answered at all is said at once, and the first connection is nobody's latency.
@@ -66,9 +69,13 @@ def bench(
                 for number, load in enumerate(bar):
                     outcomes: list[Outcome]
                     if rates:
-                        outcomes = await open_loop(client, asked, rate=rates[number], seconds=seconds, seed=seed)
+                        outcomes = await open_loop(
+                            client, asked, rate=rates[number], seconds=seconds, seed=seed, numbers=numbers
+                        )
                     else:
-                        outcomes = await closed_loop(client, asked, clients=int(closed[number]), seconds=seconds)
+                        outcomes = await closed_loop(
+                            client, asked, clients=int(closed[number]), seconds=seconds, numbers=numbers
+                        )
                     found.append(level(load, outcomes))
         return served, found
 

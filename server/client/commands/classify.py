@@ -6,9 +6,17 @@ import typer
 
 from medmoe.server.client.address import LOCAL
 from medmoe.server.client.classifications import AnyClassification, Mode, MultiLabelClassification
-from medmoe.server.client.client import Client
-from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, api_key, usage
-from medmoe.server.client.commands.pictures import Frame, ImageArgument, PixelsOnly, Window, picture
+from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
+from medmoe.server.client.commands.pictures import (
+    Frame,
+    ImageArgument,
+    MinConfidence,
+    Modality,
+    PixelsOnly,
+    Routing,
+    Window,
+    picture,
+)
 from medmoe.server.client.commands.terminal import as_json, note, table
 from medmoe.server.client.options import ClassifyOptions
 
@@ -27,11 +35,9 @@ def classify(
     permutations: Annotated[int | None, typer.Option(min=1, help="Mode choice: at most so many orders.")] = None,
     window: Window = None,
     frame: Frame = None,
-    min_confidence: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Mark what is less sure as abstained.")
-    ] = None,
-    modality: Annotated[str | None, typer.Option(help="Of the picture; for the router's statistics alone.")] = None,
-    routing: Annotated[bool, typer.Option("--routing", help="With --json: where the tokens went.")] = False,
+    min_confidence: MinConfidence = None,
+    modality: Modality = None,
+    routing: Routing = False,
     pixels_only: PixelsOnly = False,
     url: Url = LOCAL,
     token_file: TokenFile = None,
@@ -54,9 +60,7 @@ def classify(
         "modality": modality,
         "include_routing": routing,
     }
-    with usage():
-        client = Client(url, api_key=api_key(token_file), timeout=timeout)
-    with client:
+    with client_of(url, token_file, timeout) as client:
         found = client.classify(picture(image, pixels_only=pixels_only), labels, mode=mode, **options)
     if json_:
         typer.echo(as_json(found))
@@ -66,14 +70,12 @@ def classify(
 
 
 def _table(found: AnyClassification) -> str:
-    if isinstance(found, MultiLabelClassification):
-        rows = [
-            (one.label, f"{one.probability:.3f}", "yes" if one.present else "no")
-            for one in sorted(found.probabilities, key=lambda one: -one.probability)
-        ]
-        return table(("label", "probability", "present"), rows)
     best = sorted(found.probabilities, key=lambda one: -one.probability)
-    return table(("label", "probability"), [(one.label, f"{one.probability:.3f}") for one in best])
+    rows = [(one.label, f"{one.probability:.3f}") for one in best]
+    if not isinstance(found, MultiLabelClassification):
+        return table(("label", "probability"), rows)
+    present = {one.label: "yes" if one.present else "no" for one in found.probabilities}
+    return table(("label", "probability", "present"), [(*row, present[row[0]]) for row in rows])
 
 
 def _told(found: AnyClassification) -> str:

@@ -8,12 +8,19 @@ from typing import Annotated
 import typer
 
 from medmoe.server.client.address import KEY_VARIABLE
+from medmoe.server.client.client import Client
 from medmoe.server.client.errors import InvalidInput
 
 Url = Annotated[str, typer.Option(help="Where the service answers.")]
 TokenFile = Annotated[Path | None, typer.Option(help=f"File with the API key; else {KEY_VARIABLE} is sent, if set.")]
 Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds for an answer, attempts and pauses included.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def client_of(url: str, token_file: Path | None, timeout: float) -> Client:
+    """Raises InvalidInput, and typer.BadParameter for an address or a key that cannot be one."""
+    with usage():
+        return Client(url, api_key=api_key(token_file), timeout=timeout)
 
 
 def api_key(token_file: Path | None) -> str | None:

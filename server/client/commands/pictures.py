@@ -22,6 +22,10 @@ PixelsOnly = Annotated[
     bool, typer.Option("--pixels-only", help="Send nothing of a DICOM file but what shows its picture.")
 ]
 
+MinConfidence = Annotated[float | None, typer.Option(min=0, max=1, help="Mark what is less sure as abstained.")]
+Modality = Annotated[str | None, typer.Option(help="Of the picture; for the router's statistics alone.")]
+Routing = Annotated[bool, typer.Option("--routing", help="With --json: where the tokens went.")]
+
 
 def picture(name: str, *, pixels_only: bool) -> Picture:
     """Raises InvalidInput."""

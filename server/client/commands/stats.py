@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from medmoe.server.client.address import LOCAL
-from medmoe.server.client.client import Client
-from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, api_key, usage
+from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
 from medmoe.server.client.commands.terminal import as_json, safe, table
 from medmoe.server.client.router_stats import LayerLoad, RouterStats
 
@@ -32,9 +31,7 @@ def stats(
 
     Entropy is 1 where all experts take the same, 0 where one takes all.
     """
-    with usage():
-        client = Client(url, api_key=api_key(token_file), timeout=timeout)
-    with client:
+    with client_of(url, token_file, timeout) as client:
         found = client.router_stats(window=window)
     if json_:
         typer.echo(as_json(found))
