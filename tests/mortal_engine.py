@@ -15,11 +15,10 @@ import psutil
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
-from medmoe.server import __main__ as server
-from medmoe.server.engine.base import Engine, EngineDeadError, EngineError, GenerationChunk, GenerationRequest
+from medmoe.server.engine.base import EngineDeadError, EngineError, GenerationChunk, GenerationRequest
 from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.engine.process_tree import ProcessTree
-from medmoe.server.settings import Settings
+from tests.served_engine import serve_over
 
 MARK = "EngineCore of a fake"
 """In the command line of the process, by which others find it."""
@@ -114,14 +113,7 @@ def main() -> int:
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--poison")
     options = parser.parse_args()
-
-    def build_engine(settings: Settings) -> Engine:
-        config = MedMoEConfig.from_directory(settings.model)
-        prompt = Prompt.from_directory(settings.model, config)
-        return MortalEngine(config, prompt, delay=options.delay, poison=options.poison)
-
-    server.build_engine = build_engine
-    return server.main()
+    return serve_over(lambda config, prompt: MortalEngine(config, prompt, delay=options.delay, poison=options.poison))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """An engine that does nothing: what a request costs then is the service's own. And a server over it.
 
-    python -m tests.null_engine [--tokens 8] [--delay SECONDS]
+    python -m tests.null_engine [--tokens 8]
 
 starts the real server, settings as always in MEDMOE_*, with this engine in the place of the one that they name. Unlike
 the fake engine, which computes a distribution for each token, it hands out what it has made beforehand.
@@ -16,10 +16,9 @@ import numpy as np
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
-from medmoe.server import __main__ as server
-from medmoe.server.engine.base import Engine, GenerationChunk, GenerationRequest
+from medmoe.server.engine.base import GenerationChunk, GenerationRequest
 from medmoe.server.engine.fake_engine import FakeEngine
-from medmoe.server.settings import Settings
+from tests.served_engine import serve_over
 
 _ANSWER = "left lower lobe with a small nodule and no pleural effusion "
 
@@ -27,9 +26,8 @@ _ANSWER = "left lower lobe with a small nodule and no pleural effusion "
 class NullEngine(FakeEngine):
     """Always the same answer of `tokens` tokens, at most what was asked for."""
 
-    def __init__(self, config: MedMoEConfig, prompt: Prompt, *, tokens: int, delay: float = 0.0) -> None:
-        """`delay` is seconds between tokens."""
-        super().__init__(config, prompt, delay=delay)
+    def __init__(self, config: MedMoEConfig, prompt: Prompt, *, tokens: int) -> None:
+        super().__init__(config, prompt)
         words = prompt.answer(_ANSWER * tokens)[: tokens - 1]
         self._ids = (*words, config.text_config.eos_token_id)
         texts = [prompt.decode(words[:length]) for length in range(len(words) + 1)]
@@ -40,7 +38,8 @@ class NullEngine(FakeEngine):
         prompt_tokens = len(request.prompt_ids) - 1 + self._config.num_image_tokens
         text = self._config.text_config
         for place in range(length):
-            await asyncio.sleep(self.delay)
+            # As often as an engine would let others run.
+            await asyncio.sleep(0)
             token, piece = self._ids[place], self._texts[place]
             if place < length - 1:
                 yield GenerationChunk(text=piece, token_ids=(token,), logprobs=(-0.1,))
@@ -61,16 +60,8 @@ class NullEngine(FakeEngine):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=8)
-    parser.add_argument("--delay", type=float, default=0.0)
     options = parser.parse_args()
-
-    def build_engine(settings: Settings) -> Engine:
-        config = MedMoEConfig.from_directory(settings.model)
-        prompt = Prompt.from_directory(settings.model, config)
-        return NullEngine(config, prompt, tokens=options.tokens, delay=options.delay)
-
-    server.build_engine = build_engine
-    return server.main()
+    return serve_over(lambda config, prompt: NullEngine(config, prompt, tokens=options.tokens))
 
 
 if __name__ == "__main__":

@@ -40,12 +40,12 @@ def difference_interval(values: Sequence[float], to: Sequence[float]) -> Interva
     return median_interval([value - other for value, other in zip(values, to, strict=True)])
 
 
-def shown(interval: Interval, *, scale: float = 1.0, digits: int = 3) -> str:
+def shown(interval: Interval, *, scale: float = 1.0) -> str:
     """`0.982 (0.975 to 0.991)`; a dash for NaN."""
 
     def number(value: float) -> str:
         value *= scale
-        return "-" if np.isnan(value) else f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:.0f}"
+        return "-" if np.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
     if np.isnan(interval.low):
         return number(interval.value)

@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from medmoe.training.evaluation.markdown_table import table
 from tests.server_process import ServerProcess
 
 PICTURES = 32
@@ -177,9 +178,7 @@ async def closed_loop(client: Client, asked: Sequence[bytes], *, clients: int, u
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """In Markdown; a float gets three digits, what is counted by name is spelt out."""
     names = list(rows[0])
-    print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
-    for row in rows:
-        print(f"| {' | '.join(_cell(row[name]) for name in names)} |")
+    print(table(names, ([_cell(row[name]) for name in names] for row in rows)))
 
 
 def _cell(value: Any) -> str:

@@ -20,6 +20,8 @@ def main() -> int:
     if variant not in VARIANTS:
         raise SystemExit(f"one of {', '.join(VARIANTS)}")
     if variant != "counted":
+        # A name of another room's own: renamed there, nothing would be switched off here.
+        assert hasattr(answering, "_routing")
         answering._routing = _nothing
     if variant == "off":
         arguments = vllm_engine.engine_arguments

@@ -121,8 +121,9 @@ class Measurement:
         status = subprocess.run(command, stdout=sys.stderr).returncode
         if status not in (0, UNEQUAL):
             # Hours of other runs should not be lost with it.
-            failed = {"facts": {}, "answers": [], "unequal": [{"what": f"it ended with {status}"}]}
-            self.found["rungs"] |= dict.fromkeys(plan.rungs, failed)
+            for name in plan.rungs:
+                known = self.found["rungs"].get(name, {"facts": {}, "answers": []})
+                self.found["rungs"][name] = known | {"unequal": [{"what": f"it ended with {status}"}]}
             return
         found = json.loads(Path(plan.into).read_text())
         for name, rung in found["rungs"].items():
@@ -138,9 +139,12 @@ class Measurement:
         return bool(self.found["rungs"].get(rung, {}).get("unequal"))
 
     def _expected(self) -> tuple[dict[str, Any], ...]:
-        """The answers of the first rung that really answers."""
-        first = next((name for name in self.rungs if name in self.found["rungs"] and name not in _FAKE_RUNGS), None)
-        return tuple(self.found["rungs"][first]["answers"]) if first else ()
+        """The answers of the first rung that really has answered; one that failed before it did has none."""
+        told = (self.found["rungs"][name]["answers"] for name in self._real_so_far())
+        return tuple(next(filter(None, told), ()))
+
+    def _real_so_far(self) -> list[str]:
+        return [name for name in self.rungs if name in self.found["rungs"] and name not in _FAKE_RUNGS]
 
     def _rates(self) -> tuple[float, ...]:
         return tuple(dict.fromkeys(load["level"] for load in self.found["traffic"] if load["kind"] == "open"))

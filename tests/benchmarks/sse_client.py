@@ -6,7 +6,7 @@ The same code asks our service and vLLM's; they differ in the path, in the body,
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -33,11 +33,10 @@ class Dialect(Protocol):
 class SseClient:
     """Keeps connections open, as many as were ever used at once."""
 
-    def __init__(self, url: str, dialect: Dialect, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, url: str, dialect: Dialect) -> None:
         address = urlsplit(url)
         self._address = (address.hostname, address.port)
         self._dialect = dialect
-        self._clock = clock
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def ask(self, asked: Asked) -> Answer:
@@ -82,7 +81,7 @@ class SseClient:
             events.append(event)
             text += self._dialect.text(event)
             if first is None and text.strip():
-                first = self._clock()
+                first = time.monotonic()
         return self._dialect.answer(events, text=text.strip(), first=first)
 
 

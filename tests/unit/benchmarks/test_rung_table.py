@@ -85,5 +85,7 @@ def test_only_what_both_rungs_tell_is_compared() -> None:
     told = {"prompt_ids": None, "token_ids": None, "text": "yes", "tokens": 1}
     assert differences([engine], [told]) == []
     assert differences([], [told]) == []
+    with pytest.raises(ValueError, match="shorter"):
+        differences([engine, engine], [told])
     (found,) = differences([engine], [engine | {"token_ids": [4]}])
     assert (found["what"], found["expected"], found["found"]) == ("token_ids", [3], [4])
