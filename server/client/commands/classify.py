@@ -5,7 +5,13 @@ from typing import Annotated
 import typer
 
 from medmoe.server.client.address import LOCAL
-from medmoe.server.client.classifications import AnyClassification, Mode, MultiLabelClassification
+from medmoe.server.client.classifications import (
+    AnyClassification,
+    LabelPresence,
+    LabelProbability,
+    Mode,
+    MultiLabelClassification,
+)
 from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
 from medmoe.server.client.commands.pictures import (
     Frame,
@@ -70,7 +76,7 @@ def classify(
 
 
 def _table(found: AnyClassification) -> str:
-    best = sorted(found.probabilities, key=lambda one: -one.probability)
+    best: list[LabelProbability | LabelPresence] = sorted(found.probabilities, key=lambda one: -one.probability)
     rows = [(one.label, f"{one.probability:.3f}") for one in best]
     if not isinstance(found, MultiLabelClassification):
         return table(("label", "probability"), rows)
