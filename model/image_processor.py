@@ -5,7 +5,7 @@ Med-MoE trains with `expand2square` (pad) and evaluates with CLIP's centre crop;
 """
 
 import contextlib
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -62,6 +62,14 @@ def _stretch(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values, out=values).astype(np.uint8))
 
 
+def normalise(pixels: Any, *, mean: Any, std: Any) -> Any:
+    """(pixels / 255 - mean) / std of float32 pixels [..., 3, height, width]; `mean` and `std` are [3, 1, 1].
+
+    In operators alone, so that numpy in training and torch in the engine's process compute the same numbers.
+    """
+    return (pixels / 255.0 - mean) / std
+
+
 class ImageProcessor:
     """Pads or crops, resizes (bicubic), rescales and normalises; sizes and colours come from the checkpoint."""
 
@@ -91,8 +99,11 @@ class ImageProcessor:
         left, top = (wide - self.size) // 2, (high - self.size) // 2
         return image.crop((left, top, left + self.size, top + self.size))
 
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """uint8 [3, size, size], not yet normalised. Raises ImageError as `to_rgb` does."""
+        return np.asarray(self.resize(image)).transpose(2, 0, 1)
+
     def __call__(self, image: Image.Image) -> np.ndarray:
         """float32 [3, size, size], channel-normalised. Raises ImageError as `to_rgb` does."""
-        pixels = np.asarray(self.resize(image), dtype=np.float32).transpose(2, 0, 1)
-        normalised: np.ndarray = (pixels / 255.0 - self._mean) / self._std
+        normalised: np.ndarray = normalise(self.pixels(image).astype(np.float32), mean=self._mean, std=self._std)
         return normalised

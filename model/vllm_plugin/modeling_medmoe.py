@@ -13,6 +13,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from medmoe.model.checkpoint.io import compare_tensors, expected_shapes
 from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.image_processor import normalise
 from medmoe.model.projector import Projector
 from medmoe.model.vision_tower import VisionTower
 from medmoe.model.vllm_plugin.gated_low_rank import attach_adapters
@@ -60,13 +61,18 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
         self.make_empty_intermediate_tensors = self.language_model.make_empty_intermediate_tensors
 
     def embed_multimodal(self, **kwargs: Any) -> list[torch.Tensor]:
-        """Embeddings [num_image_tokens, D] of each image in `pixel_values` [N, 3, size, size]."""
+        """Embeddings [num_image_tokens, D] of each image in `pixel_values`, uint8 [N, 3, size, size]."""
         pixel_values = kwargs.get("pixel_values")
         if pixel_values is None:
             return []
         if isinstance(pixel_values, list):
             pixel_values = torch.stack(pixel_values)
-        return list(self.projector(self.vision_tower(pixel_values)))
+        processor = self.medmoe.image_processor
+        mean, std = (
+            pixel_values.new_tensor(x, dtype=torch.float32)[:, None, None] for x in (processor.mean, processor.std)
+        )
+        normalised = normalise(pixel_values.float(), mean=mean, std=std)
+        return list(self.projector(self.vision_tower(normalised)))
 
     def forward(
         self,

@@ -10,10 +10,14 @@ import logging
 import os
 import signal
 import tempfile
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from PIL.Image import Image
+
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.image_processor import ImageProcessor
 from medmoe.server.engine.base import (
     EngineDeadError,
     EngineError,
@@ -21,22 +25,21 @@ from medmoe.server.engine.base import (
     GenerationError,
     GenerationRequest,
 )
+from medmoe.server.engine.engine_arguments import engine_arguments
 from medmoe.server.engine.parallelism import check_parallelism
 from medmoe.server.engine.process_tree import ProcessTree
-from medmoe.server.engine.quantization import check_accelerator, check_quantization, cpu_kernel, quantization_arguments
+from medmoe.server.engine.quantization import check_accelerator, check_quantization, cpu_kernel
 from medmoe.server.engine.vllm_environment import built_for_cpu, cpu_threads, prepare_environment
 from medmoe.server.settings import Settings
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
+    from vllm.inputs.engine import MultiModalInput
+    from vllm.multimodal.inputs import MultiModalKwargsItems
     from vllm.outputs import CompletionOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
 log = logging.getLogger(__name__)
-
-_CPU_BATCHED_TOKENS = 2048
-_CPU_BLOCK = 32
-"""The smallest that the CPU attention kernel takes."""
 
 
 class VllmEngine:
@@ -47,6 +50,7 @@ class VllmEngine:
         check_deployment(settings, config)
         self._settings = settings
         self._config = config
+        self._pictures = _Pictures(ImageProcessor.from_config(config))
         self._llm: AsyncLLM | None = None
         self._processes: ProcessTree | None = None
         self._sockets: tempfile.TemporaryDirectory[str] | None = None
@@ -74,15 +78,9 @@ class VllmEngine:
         from vllm.v1.engine.exceptions import EngineDeadError as VllmDead
 
         llm = self._running()
-        prompt: dict[str, Any] = {
-            "prompt_token_ids": list(request.prompt_ids),
-            "multi_modal_data": {"image": request.image},
-            # Our own content hash: vLLM's caches are keyed by what the pixels are, nothing a client can choose.
-            "multi_modal_uuids": {"image": f"{request.cache_salt or ''}{request.image_id}"},
-        }
-        if request.cache_salt is not None:
-            prompt["cache_salt"] = request.cache_salt
-        outputs = llm.generate(prompt, self._sampling_params(request), request_id=request.request_id)
+        outputs = llm.generate(
+            self._engine_input(request), self._sampling_params(request), request_id=request.request_id
+        )
         characters = tokens = 0
         try:
             async for output in outputs:
@@ -161,6 +159,22 @@ class VllmEngine:
         )
         return AsyncLLM.from_engine_args(arguments)
 
+    def _engine_input(self, request: GenerationRequest) -> "MultiModalInput":
+        """What vLLM's renderer would make of the prompt, without its one thread and its search for the placeholder."""
+        from vllm.inputs.engine import mm_input
+        from vllm.multimodal.inputs import PlaceholderRange
+
+        config, ids = self._config, request.prompt_ids
+        offset, length = ids.index(config.image_token_id), config.num_image_tokens
+        return mm_input(
+            [*ids[:offset], *[config.image_token_id] * length, *ids[offset + 1 :]],
+            self._pictures(request),
+            # Our own content hash: vLLM's caches are keyed by what the pixels are, nothing a client can choose.
+            {"image": [f"{request.cache_salt or ''}{request.image_id}"]},
+            {"image": [PlaceholderRange(offset=offset, length=length)]},
+            cache_salt=request.cache_salt,
+        )
+
     def _sampling_params(self, request: GenerationRequest) -> "SamplingParams":
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -172,11 +186,45 @@ class VllmEngine:
             seed=request.seed,
             logprobs=None if asked else 0,
             logprob_token_ids=asked or None,
+            detokenize=not asked,
             # config.json decides where an answer ends, not whatever generation settings lie beside it.
             stop_token_ids=[self._config.text_config.eos_token_id],
             # Not DELTA: when a reader lags, vLLM merges deltas and loses the routing on the way.
             output_kind=RequestOutputKind.CUMULATIVE,
         )
+
+
+class _Pictures:
+    """Pictures as vLLM takes them, the latest kept: a classification sends one with each of its requests."""
+
+    _KEPT = 32
+    """Pictures; 0.15 MB each at 224 pixels."""
+
+    def __init__(self, processor: ImageProcessor) -> None:
+        self._processor = processor
+        self._kept: OrderedDict[str, MultiModalKwargsItems] = OrderedDict()
+
+    def __call__(self, request: GenerationRequest) -> "MultiModalKwargsItems":
+        if request.image_id in self._kept:
+            self._kept.move_to_end(request.image_id)
+        else:
+            self._kept[request.image_id] = self._made(request.image)
+            if len(self._kept) > self._KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[request.image_id]
+
+    def _made(self, image: Image) -> "MultiModalKwargsItems":
+        import torch
+        from vllm.multimodal.inputs import (
+            MultiModalBatchedField,
+            MultiModalFieldElem,
+            MultiModalKwargsItem,
+            MultiModalKwargsItems,
+        )
+
+        pixels = torch.from_numpy(self._processor.pixels(image).copy())
+        element = MultiModalFieldElem(data=pixels, field=MultiModalBatchedField())
+        return MultiModalKwargsItems({"image": [MultiModalKwargsItem({"pixel_values": element})]})
 
 
 def check_deployment(settings: Settings, config: MedMoEConfig) -> None:
@@ -185,39 +233,6 @@ def check_deployment(settings: Settings, config: MedMoEConfig) -> None:
     check_parallelism(settings, text, on_cpu=on_cpu)
     check_quantization(settings, text, on_cpu=on_cpu, kernel=cpu_kernel() if on_cpu else None)
     cpu_threads(settings)
-
-
-def engine_arguments(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> dict[str, Any]:
-    """What decides the engine's numbers and sizes, for EngineArgs; the parity tests start engines with it too."""
-    context = config.text_config.max_position_embeddings
-    return {
-        "model": str(settings.model),
-        "served_model_name": [config.name],
-        "dtype": _dtype(settings, on_cpu=on_cpu),
-        "max_model_len": context,
-        "max_num_seqs": settings.max_num_seqs,
-        # Compiling costs a minute at start and has not been measured to pay on CPU.
-        "enforce_eager": on_cpu or settings.enforce_eager,
-        "tensor_parallel_size": settings.tensor_parallel_size,
-        "enable_expert_parallel": settings.expert_parallel,
-        **quantization_arguments(settings),
-        "enable_prefix_caching": True,
-        # On CPU the default of 128 tokens is longer than a usual prompt, so that nothing would ever be cached.
-        "block_size": _CPU_BLOCK if on_cpu else None,
-        "load_format": "safetensors",
-        "enable_return_routed_experts": bool(config.text_config.moe_layers),
-        # vLLM cannot rewind a CPU generator: a seeded prompt that is prefilled in two steps would end the worker.
-        "enable_chunked_prefill": False if on_cpu else None,
-        "max_num_batched_tokens": max(_CPU_BATCHED_TOKENS, context) if on_cpu else None,
-        "limit_mm_per_prompt": {"image": 1},
-        # Normalising again costs a millisecond; the cache costs gigabytes, and drifts when a request is aborted.
-        "mm_processor_cache_gb": 0,
-        # What a client must never reach, also where a later vLLM should turn it on by itself.
-        "mm_processor_cache_type": "lru",
-        "enable_prompt_embeds": False,
-        "enable_mm_embeds": False,
-        "trust_remote_code": False,
-    }
 
 
 def _processes(llm: "AsyncLLM") -> ProcessTree:
@@ -239,13 +254,6 @@ def _already_shut_down(timeout: float | None = None) -> None:
 def _shut_down_orphan(building: "asyncio.Future[AsyncLLM]") -> None:
     if not building.cancelled() and building.exception() is None:
         _shut_down(building.result())
-
-
-def _dtype(settings: Settings, *, on_cpu: bool) -> Any:
-    if settings.dtype != "auto" or not on_cpu:
-        return settings.dtype
-    # Few CPUs multiply bfloat16 natively, and on the others float32 is much the faster; int8 kernels take no float32.
-    return "float32" if settings.quantization == "none" else "bfloat16"
 
 
 def _last_logprobs(completion: "CompletionOutput", *, count: int) -> tuple[float, ...]:

@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import TOKENIZER_FILE
-from medmoe.server.engine.vllm_engine import engine_arguments
+from medmoe.server.engine.engine_arguments import engine_arguments
 from medmoe.server.engine.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.settings import Settings
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.server.engine.vllm_engine import engine_arguments
+from medmoe.server.engine.engine_arguments import engine_arguments
 from medmoe.server.engine.vllm_environment import prepare_environment
 from medmoe.server.settings import Settings
 

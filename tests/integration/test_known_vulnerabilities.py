@@ -30,7 +30,7 @@ import medmoe.model
 import medmoe.server
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import ConfigError
-from medmoe.server.engine.vllm_engine import engine_arguments
+from medmoe.server.engine.engine_arguments import engine_arguments
 from medmoe.server.engine.vllm_environment import prepare_environment
 from medmoe.server.settings import Settings
 from medmoe.server.tenants import new_key

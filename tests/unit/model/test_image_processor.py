@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from medmoe.model.config import ImageProcessorConfig
-from medmoe.model.image_processor import ImageProcessor, to_rgb
+from medmoe.model.image_processor import ImageProcessor, normalise, to_rgb
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "background": (10, 20, 30)}
 
@@ -40,6 +41,16 @@ def test_resizing_twice_changes_nothing(mode: str) -> None:
     once = processor(mode).resize(noise)
     np.testing.assert_array_equal(np.asarray(processor(mode).resize(once)), np.asarray(once))
     np.testing.assert_array_equal(processor(mode)(once), processor(mode)(noise))
+
+
+def test_torch_normalises_bytes_to_the_same_numbers() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8))
+    config = ImageProcessorConfig(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), background=(0, 0, 0))
+    processor = ImageProcessor(config, size=32)
+    pixels = torch.from_numpy(processor.pixels(noise).copy())
+    mean, std = (pixels.new_tensor(x, dtype=torch.float32)[:, None, None] for x in (config.mean, config.std))
+    found = normalise(pixels.float(), mean=mean, std=std)
+    np.testing.assert_array_equal(found.numpy(), processor(noise))
 
 
 def test_normalisation_is_per_channel() -> None:

@@ -1,0 +1,54 @@
+"""From deployment settings and checkpoint to vLLM's engine arguments. Does not import vLLM.
+
+Apart from vllm_engine.py because parity tests and benchmarks start engines of their own with the same arguments.
+"""
+
+from typing import Any
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.server.engine.quantization import quantization_arguments
+from medmoe.server.settings import Settings
+
+_CPU_BATCHED_TOKENS = 2048
+_CPU_BLOCK = 32
+"""The smallest that the CPU attention kernel takes."""
+
+
+def engine_arguments(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> dict[str, Any]:
+    """What decides the engine's numbers and sizes, for EngineArgs; the parity tests start engines with it too."""
+    context = config.text_config.max_position_embeddings
+    return {
+        "model": str(settings.model),
+        "served_model_name": [config.name],
+        "dtype": _dtype(settings, on_cpu=on_cpu),
+        "max_model_len": context,
+        "max_num_seqs": settings.max_num_seqs,
+        # Compiling costs a minute at start and has not been measured to pay on CPU.
+        "enforce_eager": on_cpu or settings.enforce_eager,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "enable_expert_parallel": settings.expert_parallel,
+        **quantization_arguments(settings),
+        "enable_prefix_caching": True,
+        # On CPU the default of 128 tokens is longer than a usual prompt, so that nothing would ever be cached.
+        "block_size": _CPU_BLOCK if on_cpu else None,
+        "load_format": "safetensors",
+        "enable_return_routed_experts": bool(config.text_config.moe_layers),
+        # vLLM cannot rewind a CPU generator: a seeded prompt that is prefilled in two steps would end the worker.
+        "enable_chunked_prefill": False if on_cpu else None,
+        "max_num_batched_tokens": max(_CPU_BATCHED_TOKENS, context) if on_cpu else None,
+        "limit_mm_per_prompt": {"image": 1},
+        # Normalising again costs a millisecond; the cache costs gigabytes, and drifts when a request is aborted.
+        "mm_processor_cache_gb": 0,
+        # What a client must never reach, also where a later vLLM should turn it on by itself.
+        "mm_processor_cache_type": "lru",
+        "enable_prompt_embeds": False,
+        "enable_mm_embeds": False,
+        "trust_remote_code": False,
+    }
+
+
+def _dtype(settings: Settings, *, on_cpu: bool) -> Any:
+    if settings.dtype != "auto" or not on_cpu:
+        return settings.dtype
+    # Few CPUs multiply bfloat16 natively, and on the others float32 is much the faster; int8 kernels take no float32.
+    return "float32" if settings.quantization == "none" else "bfloat16"
