@@ -16,6 +16,7 @@ MAX_LABELS = 128
 
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Modality = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Dtype = Literal["float32", "bfloat16", "float16"]
 ImageText = Annotated[
     str,
     Field(
@@ -134,6 +135,8 @@ class Provenance(Wire):
     """Of model.safetensors; null when the engine runs without weights."""
     adapter_sha256: str | None
     """Of adapter_model.safetensors; null when the checkpoint has no adapters."""
+    dtype: Dtype | None
+    """Number format that the engine computed in; null when the engine runs without weights."""
 
 
 class SampledProvenance(Provenance):
@@ -194,6 +197,8 @@ class Metadata(Wire):
     """Version of this software."""
     engine: Literal["vllm", "fake"]
     engine_version: str | None
+    dtype: Dtype | None
+    """Number format that the engine computes in; null when it runs without weights."""
     model: str
     weights_sha256: str | None
     """Null until the weights have been read, or when there are none."""

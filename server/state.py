@@ -152,6 +152,7 @@ class State:
             resized_to=picture.image.size,
             weights_sha256=self.weights_sha256,
             adapter_sha256=self.adapter_sha256,
+            dtype=self.engine.dtype,
         )
 
     async def hash_weights(self) -> None:

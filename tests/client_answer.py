@@ -22,6 +22,7 @@ ANSWER: dict[str, Any] = {
         "resized_to": [1, 1],
         "weights_sha256": None,
         "adapter_sha256": None,
+        "dtype": None,
         "temperature": 0.0,
         "seed": None,
         "max_tokens": 8,

@@ -67,6 +67,7 @@ class Provenance(Message):
     resized_to: tuple[int, int]
     weights_sha256: str | None
     adapter_sha256: str | None
+    dtype: str | None
     min_confidence: float | None
 
 

@@ -9,6 +9,7 @@ class Metadata(Message):
     service: str
     engine: str
     engine_version: str | None
+    dtype: str | None
     model: str
     weights_sha256: str | None
     adapter_sha256: str | None

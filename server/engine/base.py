@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from medmoe.server.errors import EngineDeadError, EngineError, GenerationError
+from medmoe.server.schemas import Dtype
 
 __all__ = [
     "Engine",
@@ -68,6 +69,10 @@ class GenerationChunk:
 
 class Engine(Protocol):
     """Generates tokens for prompts with images. One per process; its methods are called on the event loop."""
+
+    @property
+    def dtype(self) -> Dtype | None:
+        """Number format that it computes in; None for one without weights."""
 
     async def start(self) -> None:
         """Load the model; return when requests can be generated. Raises EngineError."""

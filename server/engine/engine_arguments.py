@@ -6,7 +6,8 @@ Apart from vllm_engine.py because parity tests and benchmarks start engines of t
 from typing import Any
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.server.engine.quantization import quantization_arguments
+from medmoe.server.engine.quantization import cpu_kernel, quantization_arguments
+from medmoe.server.schemas import Dtype
 from medmoe.server.settings import Settings
 
 _CPU_BATCHED_TOKENS = 2048
@@ -20,7 +21,7 @@ def engine_arguments(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) 
     return {
         "model": str(settings.model),
         "served_model_name": [config.name],
-        "dtype": _dtype(settings, on_cpu=on_cpu),
+        "dtype": engine_dtype(settings, config, on_cpu=on_cpu),
         "max_model_len": context,
         "max_num_seqs": settings.max_num_seqs,
         # Compiling costs a minute at start and has not been measured to pay on CPU.
@@ -47,8 +48,11 @@ def engine_arguments(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) 
     }
 
 
-def _dtype(settings: Settings, *, on_cpu: bool) -> Any:
-    if settings.dtype != "auto" or not on_cpu:
+def engine_dtype(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> Dtype:
+    """The number format that the engine computes in, whatever `settings` leave open."""
+    if settings.dtype != "auto":
         return settings.dtype
-    # Few CPUs multiply bfloat16 natively, and on the others float32 is much the faster; int8 kernels take no float32.
-    return "float32" if settings.quantization == "none" else "bfloat16"
+    if not on_cpu:
+        return config.dtype
+    # int8 kernels take no float32. Elsewhere bfloat16 pays only where the processor multiplies it in tiles.
+    return "bfloat16" if settings.quantization != "none" or cpu_kernel() == "amx" else "float32"

@@ -56,6 +56,10 @@ class FakeEngine:
     async def close(self) -> None:
         return None
 
+    @property
+    def dtype(self) -> None:
+        """See Engine.dtype."""
+
     def metrics(self) -> bytes:
         return b""
 

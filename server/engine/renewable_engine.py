@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from medmoe.server.engine.base import Engine, EngineDeadError, GenerationChunk, GenerationRequest, generation
 from medmoe.server.engine.quarantine import Quarantine
 from medmoe.server.errors import EngineRestarting
+from medmoe.server.schemas import Dtype
 
 
 class RenewableEngine:
@@ -18,6 +19,11 @@ class RenewableEngine:
         self.current = engine
         self.quarantine = Quarantine()
         self._dead = False
+
+    @property
+    def dtype(self) -> Dtype | None:
+        """See Engine.dtype."""
+        return self.current.dtype
 
     async def start(self) -> None:
         """See Engine.start."""

@@ -25,11 +25,12 @@ from medmoe.server.engine.base import (
     GenerationError,
     GenerationRequest,
 )
-from medmoe.server.engine.engine_arguments import engine_arguments
+from medmoe.server.engine.engine_arguments import engine_arguments, engine_dtype
 from medmoe.server.engine.parallelism import check_parallelism
 from medmoe.server.engine.process_tree import ProcessTree
 from medmoe.server.engine.quantization import check_accelerator, check_quantization, cpu_kernel
 from medmoe.server.engine.vllm_environment import built_for_cpu, cpu_threads, prepare_environment
+from medmoe.server.schemas import Dtype
 from medmoe.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ class VllmEngine:
         self._llm: AsyncLLM | None = None
         self._processes: ProcessTree | None = None
         self._sockets: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def dtype(self) -> Dtype:
+        """See Engine.dtype."""
+        return engine_dtype(self._settings, self._config, on_cpu=built_for_cpu())
 
     async def start(self) -> None:
         """Import vLLM and load the model, both in a thread: liveness is answered meanwhile. Raises EngineError."""

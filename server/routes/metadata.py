@@ -31,6 +31,7 @@ async def metadata(request: Request) -> Metadata:
         service=request.app.version,
         engine=state.settings.engine,
         engine_version=_engine_version() if state.settings.engine == "vllm" else None,
+        dtype=state.engine.dtype,
         model=state.config.name,
         weights_sha256=state.weights_sha256,
         adapter_sha256=state.adapter_sha256,

@@ -40,7 +40,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
     zeros = {name: torch.zeros_like(value) for name, value in load_file(checkpoint / "model.safetensors").items()}
     save_file(zeros, checkpoint / "zeros.safetensors")
     save_file(zeros, checkpoint / "consolidated.safetensors")
-    settings = Settings(model=checkpoint, drain_seconds=1)
+    settings = Settings(model=checkpoint, dtype="float32", drain_seconds=1)
     engine = VllmEngine(settings, MedMoEConfig.from_directory(checkpoint))
     app = create_app(settings, engine)
     async with LifespanManager(app, startup_timeout=START_SECONDS, shutdown_timeout=60) as manager:

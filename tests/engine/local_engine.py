@@ -38,7 +38,7 @@ class LocalEngine:
 @contextmanager
 def local_engine(directory: Path, **arguments: Any) -> Iterator[LocalEngine]:
     """An engine with the checkpoint of `directory`; `arguments` are further ones of vLLM's."""
-    settings = Settings(model=directory)
+    settings = Settings(model=directory, dtype="float32")
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     prepare_environment(settings)

@@ -27,7 +27,9 @@ RANKS = 2
 
 async def answer_all(directory: Path) -> None:
     config = MedMoEConfig.from_directory(directory)
-    engine = VllmEngine(Settings(model=directory, tensor_parallel_size=RANKS, drain_seconds=20), config)
+    engine = VllmEngine(
+        Settings(model=directory, dtype="float32", tensor_parallel_size=RANKS, drain_seconds=20), config
+    )
     prompt, processor = Prompt.from_directory(directory, config), ImageProcessor.from_config(config)
 
     async def answer(number: int) -> dict[str, np.ndarray]:

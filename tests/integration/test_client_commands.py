@@ -147,8 +147,8 @@ def test_bench_does_not_hide_refusals(medmoe: Medmoe) -> None:
     refused = refusal(429, "overloaded", type_="overloaded_error", **{"Retry-After": "3600"})
     metadata = {
         "service": "0", "engine": "fake", "engine_version": None, "model": "m", "weights_sha256": None,
-        "adapter_sha256": None, "config_sha256": "0", "calibrated": [], "licence": "", "expert_domains": [],
-        "intended_use": "",
+        "dtype": None, "adapter_sha256": None, "config_sha256": "0", "calibrated": [], "licence": "",
+        "expert_domains": [], "intended_use": "",
     }  # fmt: skip
     answer = json.dumps(ANSWER).encode()
     replies = (Reply(body=json.dumps(metadata).encode()), Reply(body=answer), refused)

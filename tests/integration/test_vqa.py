@@ -53,6 +53,7 @@ async def test_an_answer_comes_with_everything_that_explains_it(service: Service
         "resized_to": [32, 32],
         "weights_sha256": None,
         "adapter_sha256": None,
+        "dtype": None,
         "temperature": 0.0,
         "seed": None,
         "max_tokens": 128,
