@@ -32,9 +32,9 @@ def convert(image: Image.Image) -> tuple[Image.Image, tuple[Conversion, ...]]:
     done: list[Conversion] = []
     # Damaged metadata raise anything; they say nothing against the pixels.
     with contextlib.suppress(Exception):
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
-        image = ImageOps.exif_transpose(image)
-        if turned:
+        # Asked first: a picture that stands upright would be copied, and it may be large.
+        if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+            image = ImageOps.exif_transpose(image)
             done.append("orientation")
     if image.mode in _GREY_16:
         image = _stretch(image)
@@ -85,14 +85,14 @@ class ImageProcessor:
 
     def resize(self, image: Image.Image) -> Image.Image:
         """RGB picture of the model's size. A picture that already has it comes back unchanged."""
-        image = to_rgb(image)
+        return self.fit(to_rgb(image))
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        """`resize` for what `convert` has returned."""
         if image.size == (self.size, self.size):
             return image
         if self.config.mode == "pad":
-            side = max(image.size)
-            square = Image.new("RGB", (side, side), self.config.background)
-            square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-            return square.resize((self.size, self.size), Image.Resampling.BICUBIC)
+            return self._square(image).resize((self.size, self.size), Image.Resampling.BICUBIC)
         scale = self.size / min(image.size)
         wide, high = (max(self.size, int(edge * scale)) for edge in image.size)
         image = image.resize((wide, high), Image.Resampling.BICUBIC)
@@ -107,3 +107,11 @@ class ImageProcessor:
         """float32 [3, size, size], channel-normalised. Raises ImageError as `to_rgb` does."""
         normalised: np.ndarray = normalise(self.pixels(image).astype(np.float32), mean=self._mean, std=self._std)
         return normalised
+
+    def _square(self, image: Image.Image) -> Image.Image:
+        if image.width == image.height:
+            return image
+        side = max(image.size)
+        square = Image.new("RGB", (side, side), self.config.background)
+        square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        return square

@@ -77,7 +77,7 @@ class ImageReader:
 
     def _sized(self, image: Image.Image, view: View) -> Image.Image:
         if view == "model":
-            return self._processor.resize(image)
+            return self._processor.fit(image)
         image.thumbnail((FRAME_SIDE, FRAME_SIDE))
         return image
 
