@@ -62,12 +62,14 @@ def _stretch(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values, out=values).astype(np.uint8))
 
 
-def normalise(pixels: Any, *, mean: Any, std: Any) -> Any:
-    """(pixels / 255 - mean) / std of float32 pixels [..., 3, height, width]; `mean` and `std` are [3, 1, 1].
+def normalise(pixels: Any, *, mean: Any, std: Any) -> None:
+    """(pixels / 255 - mean) / std, in place, of float32 `pixels` [..., 3, height, width]; `mean`, `std` are [3, 1, 1].
 
     In operators alone, so that numpy in training and torch in the engine's process compute the same numbers.
     """
-    return (pixels / 255.0 - mean) / std
+    pixels /= 255.0
+    pixels -= mean
+    pixels /= std
 
 
 class ImageProcessor:
@@ -105,8 +107,10 @@ class ImageProcessor:
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """float32 [3, size, size], channel-normalised. Raises ImageError as `to_rgb` does."""
-        normalised: np.ndarray = normalise(self.pixels(image).astype(np.float32), mean=self._mean, std=self._std)
-        return normalised
+        # Channels first in memory too, where a channel's numbers meet long rows: several times as fast.
+        pixels: np.ndarray = self.pixels(image).astype(np.float32, order="C")
+        normalise(pixels, mean=self._mean, std=self._std)
+        return pixels
 
     def _square(self, image: Image.Image) -> Image.Image:
         if image.width == image.height:

@@ -67,12 +67,10 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
             return []
         if isinstance(pixel_values, list):
             pixel_values = torch.stack(pixel_values)
-        processor = self.medmoe.image_processor
-        mean, std = (
-            pixel_values.new_tensor(x, dtype=torch.float32)[:, None, None] for x in (processor.mean, processor.std)
-        )
-        normalised = normalise(pixel_values.float(), mean=mean, std=std)
-        return list(self.projector(self.vision_tower(normalised)))
+        config, pixels = self.medmoe.image_processor, pixel_values.float()
+        mean, std = (pixels.new_tensor(numbers)[:, None, None] for numbers in (config.mean, config.std))
+        normalise(pixels, mean=mean, std=std)
+        return list(self.projector(self.vision_tower(pixels)))
 
     def forward(
         self,

@@ -47,10 +47,10 @@ def test_torch_normalises_bytes_to_the_same_numbers() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8))
     config = ImageProcessorConfig(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), background=(0, 0, 0))
     processor = ImageProcessor(config, size=32)
-    pixels = torch.from_numpy(processor.pixels(noise).copy())
-    mean, std = (pixels.new_tensor(x, dtype=torch.float32)[:, None, None] for x in (config.mean, config.std))
-    found = normalise(pixels.float(), mean=mean, std=std)
-    np.testing.assert_array_equal(found.numpy(), processor(noise))
+    pixels = torch.from_numpy(processor.pixels(noise).copy()).float()
+    mean, std = (pixels.new_tensor(numbers)[:, None, None] for numbers in (config.mean, config.std))
+    normalise(pixels, mean=mean, std=std)
+    np.testing.assert_array_equal(pixels.numpy(), processor(noise))
 
 
 def test_normalisation_is_per_channel() -> None:
