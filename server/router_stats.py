@@ -4,6 +4,7 @@ Apart from metrics because it answers questions that counters cannot (shares, en
 request's own counts are part of its answer. Only real MoE layers are read: the engine reports dense ones as zeros.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -85,12 +86,12 @@ class RouterStats:
         kinds_T[:prompt_tokens] = KINDS.index("question")
         start = prompt_ids.index(self._config.image_token_id)
         kinds_T[start : start + self._config.num_image_tokens] = KINDS.index("image")
-        counts_KLE = np.zeros((len(KINDS), len(self._layers), self._experts), dtype=np.int64)
-        for index, layer in enumerate(self._layers):
-            chosen_TK = routed_experts[first_row:, layer, :].astype(np.int64)
-            rows_TK = np.broadcast_to(kinds_T[first_row:, None], chosen_TK.shape)
-            np.add.at(counts_KLE[:, index, :], (rows_TK, chosen_TK), 1)
-        return counts_KLE
+        chosen_TLK = routed_experts[first_row:, self._layers, :]
+        # A number for each kind, layer and expert: numpy counts numbers many times as fast as it adds at indices.
+        shape = len(KINDS), len(self._layers), self._experts
+        first_KL = np.arange(0, math.prod(shape), self._experts).reshape(shape[:2])
+        numbers_TLK = first_KL[kinds_T[first_row:], :, None] + chosen_TLK
+        return np.bincount(numbers_TLK.ravel(), minlength=math.prod(shape)).reshape(shape)
 
     def add(self, counts_KLE: np.ndarray, *, route: str, modality: str | None = None) -> None:
         """Add one request's counts to the total; `modality` as the request states it."""

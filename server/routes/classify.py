@@ -29,7 +29,7 @@ from medmoe.server.label_questions import YES, LabelQuestions, label_questions
 from medmoe.server.request_body import receive
 from medmoe.server.request_docs import REFUSALS, accepts
 from medmoe.server.request_record import RequestRecord
-from medmoe.server.schemas import ClassifyFields, ClassifyRequest, Routing
+from medmoe.server.schemas import ClassifyFields, ClassifyRequest
 from medmoe.server.state import State
 
 router = APIRouter(tags=["inference"])
@@ -70,12 +70,13 @@ async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | Mult
                     request_id=request_id,
                 )
     _count_tokens(record, scored)
-    routing = _count_routing(state, scored, modality=fields.modality)
+    counts = _count_routing(state, scored, modality=fields.modality)
+    routing = state.router_stats.request_report(counts) if fields.include_routing and counts is not None else None
     common = {
         "id": request_id,
         "model": state.config.name,
         "timings": record.timings(),
-        "routing": routing if fields.include_routing else None,
+        "routing": routing,
     }
     provenance = state.provenance(picture).model_dump()
     provenance["min_confidence"] = threshold(fields.min_confidence, state.settings)
@@ -194,26 +195,27 @@ def _count_tokens(record: RequestRecord, scored: Sequence[Scored]) -> None:
     )
 
 
-def _count_routing(state: State, scored: Sequence[Scored], *, modality: str | None) -> Routing | None:
+def _count_routing(state: State, scored: Sequence[Scored], *, modality: str | None) -> np.ndarray | None:
     """Count each token once, although each step of a trie carried its whole prompt again, and each prompt the image."""
     counts = []
     seen: dict[int, Any] = {}
     for one in scored:
+        routed = [chunk.routed_experts for _, chunk in one.steps if chunk.routed_experts is not None]
+        if len(routed) < len(one.steps):
+            return None
         prompt_ids, prompt_tokens = one.inquiry.prompt_ids, one.steps[0][1].num_prompt_tokens
-        known = _known(state.prompt.expand(prompt_ids), seen)
-        for prefix, chunk in one.steps:
-            if chunk.routed_experts is None:
-                return None
-            # A step's last row is the token that leads to it; the rows before belong to its ancestors.
-            first_row = prompt_tokens + len(prefix) - 1 if prefix else known
-            counts.append(
-                state.router_stats.count(
-                    chunk.routed_experts, prompt_ids=prompt_ids, prompt_tokens=prompt_tokens, first_row=first_row
-                )
+        counts.append(
+            state.router_stats.count(
+                # A step's last row is the token that leads to it; the rows before belong to its ancestors.
+                np.concatenate((routed[0], *(rows[-1:] for rows in routed[1:]))),
+                prompt_ids=prompt_ids,
+                prompt_tokens=prompt_tokens,
+                first_row=len(state.prompt.expand(prompt_ids[: _known(prompt_ids, seen)])),
             )
+        )
     total: np.ndarray = np.sum(counts, axis=0)
     state.router_stats.add(total, route=ROUTE, modality=modality)
-    return state.router_stats.request_report(total)
+    return total
 
 
 def _known(ids: Sequence[int], tree: dict[int, Any]) -> int:
