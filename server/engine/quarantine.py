@@ -6,12 +6,13 @@ cleared; if that engine dies as well, it is refused from then on. One bad reques
 every time a client repeats it, and no request is refused for having been in bad company.
 
 Requests are remembered by a keyed hash whose key nobody holds but this object: it ends with the process, and tells
-nothing about a picture or a question to anyone who has them.
+nothing about a picture or a question to anyone who has them. While no engine has died, none is made: a classification
+is a hundred requests with the same long prompt.
 """
 
 import hashlib
 import secrets
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,7 +32,8 @@ class _Inside:
     """What is in one engine."""
 
     lock: SharedLock = field(default_factory=SharedLock)
-    requests: Counter[Fingerprint] = field(default_factory=Counter)
+    requests: dict[int, GenerationRequest] = field(default_factory=dict)
+    """By the object's own id."""
 
 
 class Quarantine:
@@ -55,37 +57,40 @@ class Quarantine:
         return len(self._refused)
 
     @asynccontextmanager
-    async def admit(self, request: GenerationRequest) -> AsyncIterator[Fingerprint]:
+    async def admit(self, request: GenerationRequest) -> AsyncIterator[None]:
         """Be in the engine; a suspect waits until it is empty and keeps it so.
 
         Raises Quarantined, and EngineDeadError when the engine ended while this request waited.
         """
-        fingerprint = self._fingerprint(request)
-        if fingerprint in self._refused:
+        if self._is_among(self._refused, request):
             raise Quarantined("the engine has died of this request")
         # That of this engine: who is slow to leave a dead one must not be counted in the next.
         inside = self._inside
-        async with inside.lock.hold(alone=fingerprint in self._suspects):
-            inside.requests[fingerprint] += 1
+        async with inside.lock.hold(alone=self._is_among(self._suspects, request)):
+            inside.requests[id(request)] = request
             try:
-                yield fingerprint
+                yield
             finally:
-                inside.requests[fingerprint] -= 1
+                del inside.requests[id(request)]
 
-    def clear(self, fingerprint: Fingerprint) -> None:
+    def clear(self, request: GenerationRequest) -> None:
         """The engine has survived this request."""
-        self._suspects.pop(fingerprint, None)
+        if self._is_among(self._suspects, request):
+            del self._suspects[self._fingerprint(request)]
 
     def engine_died(self) -> None:
         """Judge what was in the engine; what comes next enters another one."""
         inside, self._inside = self._inside, _Inside()
         inside.lock.close()
-        found = [fingerprint for fingerprint, count in inside.requests.items() if count]
+        found = list(dict.fromkeys(map(self._fingerprint, inside.requests.values())))
         if len(found) == 1 and found[0] in self._suspects:
-            self.clear(found[0])
+            del self._suspects[found[0]]
             self._remember(self._refused, found)
         else:
             self._remember(self._suspects, found)
+
+    def _is_among(self, remembered: "OrderedDict[Fingerprint, None]", request: GenerationRequest) -> bool:
+        return bool(remembered) and self._fingerprint(request) in remembered
 
     def _remember(self, where: "OrderedDict[Fingerprint, None]", found: Iterable[Fingerprint]) -> None:
         for fingerprint in found:

@@ -32,12 +32,12 @@ class RenewableEngine:
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
         """See Engine.generate. Raises Quarantined, and EngineRestarting to a laggard of an engine already replaced."""
         engine = self._alive()
-        async with self.quarantine.admit(request) as fingerprint:
+        async with self.quarantine.admit(request):
             try:
                 async with generation(engine, request) as chunks:
                     async for chunk in chunks:
                         if chunk.finish_reason is not None:
-                            self.quarantine.clear(fingerprint)
+                            self.quarantine.clear(request)
                         yield chunk
             except EngineDeadError as error:
                 if engine is not self.current:

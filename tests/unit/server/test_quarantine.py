@@ -78,8 +78,8 @@ async def test_being_alone_at_one_death_refuses_nobody() -> None:
 async def test_a_suspect_is_cleared_by_an_engine_that_survives_it() -> None:
     quarantine = Quarantine()
     await crash_with(quarantine, request(1))
-    async with quarantine.admit(request(1)) as fingerprint:
-        quarantine.clear(fingerprint)
+    async with quarantine.admit(request(1)):
+        quarantine.clear(request(1))
     assert quarantine.suspects == 0
     await crash_with(quarantine, request(1))
     assert (quarantine.suspects, quarantine.refused) == (1, 0)
@@ -191,6 +191,14 @@ async def test_only_the_latest_are_remembered() -> None:
 async def test_the_same_request_has_another_hash_in_another_process() -> None:
     fingerprints = set()
     for _ in range(2):
-        async with Quarantine().admit(request(1)) as fingerprint:
-            fingerprints.add(fingerprint)
+        quarantine = Quarantine()
+        await crash_with(quarantine, request(1))
+        fingerprints |= set(quarantine._suspects)
     assert len(fingerprints) == 2
+
+
+async def test_nothing_is_kept_of_a_request_that_an_engine_has_survived() -> None:
+    quarantine = Quarantine()
+    async with quarantine.admit(request(1)):
+        assert len(quarantine._inside.requests) == 1
+    assert not quarantine._inside.requests
