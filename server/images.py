@@ -4,7 +4,7 @@ Apart from medmoe.server.imaging, which makes it in a child process.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from PIL import Image
 
@@ -17,19 +17,13 @@ class Picture:
 
     image: Image.Image
     """RGB, of the model's size."""
-    image_id: str = field(init=False)
-    """SHA-256 hex of size and pixels of `image`. The size is in it so that pictures of other shapes never collide.
-    Made here and not by the child: who can break a decoder must not choose whose cached picture he gets."""
+    image_id: str
+    """Of `image`, as `identify` gives it."""
     sha256: str
     """SHA-256 hex of the bytes as they were sent or fetched."""
     width: int
     height: int
     rendering: Rendering
-
-    def __post_init__(self) -> None:
-        identity = hashlib.sha256(f"{self.image.width}x{self.image.height}:".encode())
-        identity.update(self.image.tobytes())
-        object.__setattr__(self, "image_id", identity.hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,3 +36,14 @@ class RenderedPicture:
     height: int
     rendering: Rendering
     windowing: Windowing | None
+
+
+def identify(size: tuple[int, int], pixels: bytearray) -> str:
+    """SHA-256 hex of a picture's size and pixels. The size is in it so that pictures of other shapes never collide.
+
+    For the service and not for the child: who can break a decoder must not choose whose cached picture he gets.
+    """
+    width, height = size
+    identity = hashlib.sha256(f"{width}x{height}:".encode())
+    identity.update(pixels)
+    return identity.hexdigest()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import DecoderDied, ImageTooCostly
-from medmoe.server.images import Picture, RenderedPicture
+from medmoe.server.images import Picture, RenderedPicture, identify
 from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig, ImageLimits
 from medmoe.server.imaging.messages import LENGTHS, MAX_HEAD, Done, Order, Refused, pack
 from medmoe.server.imaging.nursery import NURSERY, Child
@@ -69,6 +69,7 @@ class DecoderPool:
         done, pixels = await self._read(sent, fields, "model")
         return Picture(
             image=Image.frombytes("RGB", done.size, pixels),
+            image_id=identify(done.size, pixels),
             sha256=done.sha256,
             width=done.width,
             height=done.height,
@@ -92,7 +93,7 @@ class DecoderPool:
         while self._idle:
             NURSERY.end(self._idle.pop())
 
-    async def _read(self, sent: str | bytes, fields: PictureFields, view: View) -> tuple[Done, bytes]:
+    async def _read(self, sent: str | bytes, fields: PictureFields, view: View) -> tuple[Done, bytearray]:
         async with self._slots:
             child = self._waiting() or await self._fork()
             try:
@@ -156,7 +157,7 @@ class DecoderPool:
 
     async def _ask(
         self, child: Child, sent: str | bytes, fields: PictureFields, view: View
-    ) -> tuple[Done | Refused, bytes]:
+    ) -> tuple[Done | Refused, bytearray]:
         loop, connection = asyncio.get_running_loop(), child.connection
         data = sent.encode(errors="replace") if isinstance(sent, str) else sent
         order = Order(
@@ -169,8 +170,7 @@ class DecoderPool:
         largest = self._config.size if view == "model" else FRAME_SIDE
         if head_size > MAX_HEAD or size > 3 * largest**2:
             raise ValueError("not an answer")
-        head = bytes(await _exactly(child, head_size))
-        pixels = bytes(await _exactly(child, size))
+        head, pixels = await _exactly(child, head_size), await _exactly(child, size)
         answer: Done | Refused = (Done if size else Refused).model_validate_json(head)
         if isinstance(answer, Refused):
             answer.exception()
@@ -179,7 +179,7 @@ class DecoderPool:
         return answer, pixels
 
 
-def _fits(size: tuple[int, int], pixels: bytes, *, largest: int, exactly: bool) -> bool:
+def _fits(size: tuple[int, int], pixels: bytearray, *, largest: int, exactly: bool) -> bool:
     width, height = size
     if exactly and not width == height == largest:
         return False
