@@ -29,7 +29,7 @@ async def start_up(state: State) -> None:
     """Start the engine, answer one question as any client's is answered, then be ready. Failure is final."""
     begun = time.monotonic()
     try:
-        await asyncio.gather(state.engine.start(), state.hash_weights())
+        await asyncio.gather(state.engine.start(), state.decoders.start(), state.hash_weights())
         await warm_up(state, state.engine.current)
     except Exception as error:
         # Nobody awaits this task while the server runs, so whatever it was must end here, and visibly. Its text is

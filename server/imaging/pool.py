@@ -4,13 +4,14 @@ A child that died, hung, ran out of memory or was interrupted is ended; whoever 
 """
 
 import asyncio
+import contextlib
 import signal
 import socket
 
 from PIL import Image
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.server.errors import DecoderDied, ImageTooCostly
+from medmoe.server.errors import DecoderDied, DecoderUnavailable, ImageTooCostly
 from medmoe.server.images import Picture, RenderedPicture, identify
 from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig, ImageLimits
 from medmoe.server.imaging.messages import LENGTHS, MAX_HEAD, Done, Order, Refused, pack
@@ -26,7 +27,7 @@ _OUT_OF_TIME = (signal.SIGALRM, signal.SIGPROF)
 
 
 class DecoderPool:
-    """Decodes pictures for one checkpoint, `workers` at a time; children are made when they are first needed."""
+    """Decodes pictures for one checkpoint, `workers` at a time; children are made when they are needed."""
 
     def __init__(self, config: DecoderConfig, *, workers: int) -> None:
         self._config = config
@@ -55,6 +56,12 @@ class DecoderPool:
             ),
             workers=settings.image_workers,
         )
+
+    async def start(self) -> None:
+        """Have a child before the first picture comes: the process that makes them takes a second to begin."""
+        # Whoever brings the first picture is told.
+        with contextlib.suppress(DecoderUnavailable):
+            self._keep(await self._fork(), worn=False)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -111,6 +118,7 @@ class DecoderPool:
             except BaseException:
                 self._discard(child)
                 raise
+            child.served += 1
             self._keep(child, worn=isinstance(answer, Refused) and answer.error == ImageTooCostly.__name__)
         if isinstance(answer, Refused):
             raise answer.exception()
@@ -143,7 +151,6 @@ class DecoderPool:
             self._keep(forked.result(), worn=False)
 
     def _keep(self, child: Child, *, worn: bool) -> None:
-        child.served += 1
         if worn or self._closed or child.served >= _LIFETIME or len(self._idle) >= self._workers:
             self._discard(child)
         else:
