@@ -29,7 +29,7 @@ class PictureFields(Wire):
     """For grey DICOM pictures: `centre/width` in the picture's own units, `file` (the file's window), `full` (smallest
     to largest value), or for CT one of lung, mediastinum, soft_tissue, liver, bone, brain, subdural, stroke. Three of
     these with commas between them become red, green and blue. When absent, the file's window where it has one."""
-    frame: int | None = Field(default=None, ge=0, le=2**31)
+    frame: int | None = Field(default=None, ge=0, le=2**31, examples=[0])
     """Which frame of a multi-frame DICOM file, page of a TIFF or picture of an animation, from 0. The first when
     absent."""
 

@@ -1,53 +1,72 @@
-"""How /docs describes what the routes accept and refuse.
+"""How /docs describes what the routes accept.
 
 Apart from the routes because they read their bodies themselves (two content types, one validation), so the framework
 cannot derive this; it is derived here from the same wire types.
 """
 
+import base64
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from medmoe.server.schemas import ErrorResponse
+EXAMPLES = Path(__file__).parent / "openapi_examples"
+"""A picture to ask about, and what the bundled checkpoint answers; python -m tests.openapi_examples makes them."""
+PICTURE = "data:image/png;base64," + base64.b64encode((EXAMPLES / "phantom.png").read_bytes()).decode()
+"""A chest CT that nobody has ever had."""
 
-BLACK_SQUARE = (
-    "data:image/png;base64,"
-    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFUlEQVR42mNgGAWjYBSMglEwCqgBAAMQAAFQKzYVAAAAAElFTkSuQmCC"
-)
-
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse, "description": description}
-    for status, description in {
-        400: "The body or the image string cannot be parsed, or the image URL is not allowed",
-        401: "No API key, or an unknown one, where the deployment has keys",
-        413: "The body or the picture is too large",
-        415: "Neither JSON nor multipart, or not an accepted picture format",
-        422: "A field or the picture cannot be used or fetched, or the engine has died of this request twice",
-        429: "The service is full, or this key has asked too often; see Retry-After",
-        500: "The service failed",
-        503: "Still loading, shutting down, or the engine has stopped; see Retry-After where there is one",
-        504: "Not finished in time",
-    }.items()
-}
-
-STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The answer; with `stream: true` as server-sent events, of which a failure on the way is one",
-        # Without a schema: OpenAPI 3.1 has none for a stream of events, and readers take one as that of each event.
-        "content": {"text/event-stream": {}},
-    }
-}
-UNKNOWN_MODEL: dict[int | str, dict[str, Any]] = {
-    404: {"model": ErrorResponse, "description": "Not the model that is served"}
-}
+Named = Mapping[str, Mapping[str, Any]]
+"""Bodies of requests by what they show."""
 
 
-def accepts_json(kind: type[BaseModel], *, example: dict[str, Any]) -> dict[str, Any]:
+def named(values: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenAPI's `examples`; a name with underscores is its own summary."""
+    return {name: {"summary": name.replace("_", " "), "value": value} for name, value in values.items()}
+
+
+def accepts_json(kind: type[BaseModel], *, examples: Named) -> dict[str, Any]:
     """The OpenAPI `requestBody` of a route that takes JSON alone."""
     schema = kind.model_json_schema()
     definitions = schema.pop("$defs", {})
-    content = {"application/json": {"schema": _inlined(schema, definitions), "example": example}}
+    content = {"application/json": {"schema": _inlined(schema, definitions), "examples": named(examples)}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def accepts(as_json: type[BaseModel], fields: type[BaseModel], *, examples: Named) -> dict[str, Any]:
+    """The OpenAPI `requestBody` for both content types; `examples` hold everything but the picture."""
+    form = fields.model_json_schema()
+    form["properties"] = {"image": {"type": "string", "format": "binary"}, **form["properties"]}
+    form["required"] = ["image", *form.get("required", ())]
+    # Pages that show this document fill in every field, so all first examples of a form must go together.
+    fullest = max(examples.values(), key=len)
+    form["properties"] |= {
+        name: _in_a_form(schema, fullest.get(name)) for name, schema in form["properties"].items() if name != "image"
+    }
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": as_json.model_json_schema(),
+                    "examples": named({name: {"image": PICTURE, **body} for name, body in examples.items()}),
+                },
+                "multipart/form-data": {
+                    "schema": form,
+                    # No text is a file: a reader of the document puts one in its place.
+                    "examples": named({name: {"image": "@ct.png", **body} for name, body in examples.items()}),
+                },
+            },
+        }
+    }
+
+
+def _in_a_form(schema: dict[str, Any], value: Any) -> dict[str, Any]:
+    """A field without null, which no form can send, and with an example."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind.get("type") != "null"]
+    (kind,) = kinds or [{}]
+    found = {name: one for name, one in (schema | kind).items() if name != "anyOf" and (name, one) != ("default", None)}
+    return found if value is None else found | {"examples": [value]}
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
@@ -57,26 +76,7 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
-        named = definitions[schema["$ref"].rpartition("/")[2]]
-        return _inlined(named | {key: value for key, value in schema.items() if key != "$ref"}, definitions)
+        found = definitions[schema["$ref"].rpartition("/")[2]]
+        return _inlined(found | {key: value for key, value in schema.items() if key != "$ref"}, definitions)
     # The discriminator refers too; each alternative's `type` says the same.
     return {key: _inlined(value, definitions) for key, value in schema.items() if key != "discriminator"}
-
-
-def accepts(as_json: type[BaseModel], fields: type[BaseModel], *, example: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI `requestBody` for both content types; `example` holds everything but the picture."""
-    form = fields.model_json_schema()
-    form["properties"] = {"image": {"type": "string", "format": "binary"}, **form["properties"]}
-    form["required"] = ["image", *form.get("required", ())]
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": as_json.model_json_schema(),
-                    "example": {"image": BLACK_SQUARE, **example},
-                },
-                "multipart/form-data": {"schema": form},
-            },
-        }
-    }

@@ -70,8 +70,8 @@ def valid(document: dict[str, Any], *, stream: bool = False, picture: str | None
 
 
 def example(described: dict[str, Any], path: str) -> dict[str, Any]:
-    assert "example" in described, f"{path} has no example in the OpenAPI document to put canaries into"
-    found: dict[str, Any] = copy.deepcopy(described["example"])
+    assert described.get("examples"), f"{path} has no example in the OpenAPI document to put canaries into"
+    found: dict[str, Any] = copy.deepcopy(next(iter(described["examples"].values()))["value"])
     return found
 
 

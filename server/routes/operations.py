@@ -3,17 +3,18 @@
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from medmoe.server.answer_docs import answers, text
 from medmoe.server.authentication import authenticated
 from medmoe.server.errors import EngineDeadError
 from medmoe.server.readiness import Phase
-from medmoe.server.request_docs import REFUSALS
+from medmoe.server.refusal_docs import ENGINE_DEAD, NO_KEY, NOT_READY, refusals
 from medmoe.server.schemas import Health
 from medmoe.server.state import State
 
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/health/live", responses={503: REFUSALS[503]})
+@router.get("/health/live", responses=answers("health", "starting", "ready") | refusals(*ENGINE_DEAD))
 async def live(request: Request) -> Health:
     """200 unless only a restart can help; a model that is still loading is alive."""
     state = State.of(request)
@@ -22,7 +23,7 @@ async def live(request: Request) -> Health:
     return Health(status=state.readiness.phase)
 
 
-@router.get("/health/ready", responses={503: REFUSALS[503]})
+@router.get("/health/ready", responses=answers("health", "ready") | refusals(*NOT_READY))
 async def ready(request: Request) -> Health:
     """200 when a request would be answered: the warm-up question has been, and the engine is well."""
     state = State.of(request)
@@ -35,7 +36,7 @@ async def ready(request: Request) -> Health:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, 401: REFUSALS[401]},
+    responses=text("text/plain", "metrics.txt") | refusals(*NO_KEY),
     dependencies=[Depends(authenticated)],
 )
 async def metrics(request: Request) -> Response:

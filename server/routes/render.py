@@ -7,26 +7,28 @@ import io
 from fastapi import APIRouter, Depends, Request
 from PIL import Image
 
+from medmoe.server.answer_docs import answers
 from medmoe.server.authentication import within_rate
 from medmoe.server.disconnect import abandon_on_disconnect
+from medmoe.server.refusal_docs import NOT_A_FORM, PICTURE, missing, refusals
 from medmoe.server.render_schemas import RenderFields, RenderRequest, RenderResponse
 from medmoe.server.request_body import receive
-from medmoe.server.request_docs import REFUSALS, accepts
+from medmoe.server.request_docs import Named, accepts
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.state import State
 
 # Not "inference": the engine has no part in it.
 router = APIRouter(tags=["pictures"])
 
-_EXAMPLE = {"view": "frame"}
+_EXAMPLES: Named = {"for_people": {"view": "frame", "timeout_ms": 10_000}, "for_the_model": {"view": "model"}}
 
 
 @router.post(
     "/v1/render",
     response_model=RenderResponse,
-    responses=REFUSALS,
+    responses=answers("render", "for_people") | refusals(missing("image"), *PICTURE, *NOT_A_FORM),
     dependencies=[Depends(within_rate)],
-    openapi_extra=accepts(RenderRequest, RenderFields, example=_EXAMPLE),
+    openapi_extra=accepts(RenderRequest, RenderFields, examples=_EXAMPLES),
 )
 async def render(request: Request) -> RenderResponse:
     """A DICOM frame, or any other picture, as PNG, with the window that was applied and what others there are.

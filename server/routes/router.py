@@ -4,9 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from medmoe.server.answer_docs import answers
 from medmoe.server.authentication import authenticated
 from medmoe.server.count_ring import BUCKET_SECONDS, LONGEST_SECONDS
-from medmoe.server.request_docs import REFUSALS
+from medmoe.server.errors import InvalidField
+from medmoe.server.refusal_docs import NO_KEY, refusals
+from medmoe.server.request_docs import named
 from medmoe.server.router_schemas import RouterStatsResponse
 from medmoe.server.state import State
 
@@ -18,13 +21,17 @@ Window = Annotated[
         ge=BUCKET_SECONDS,
         le=LONGEST_SECONDS,
         description="Count only the last so many seconds, in steps of ten; when absent everything since the start.",
+        openapi_examples=named({"an_hour": 3600}),
     ),
 ]
+
+_OUT_OF_RANGE = InvalidField("the parameter is out of range or of the wrong type", param="window")
 
 
 @router.get(
     "/v1/router/stats",
-    responses={401: REFUSALS[401], 422: REFUSALS[422]},
+    responses=answers("router_stats", "an_hour")
+    | refusals(*NO_KEY, _OUT_OF_RANGE, descriptions={422: "The window is not a number of seconds that is kept"}),
     dependencies=[Depends(authenticated)],
 )
 async def router_stats(request: Request, window: Window = None) -> RouterStatsResponse:

@@ -2,26 +2,43 @@
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from medmoe.server.answer_docs import answers_and_stream
 from medmoe.server.answering import answer
 from medmoe.server.authentication import within_rate
 from medmoe.server.event_stream import whole_or_streamed
+from medmoe.server.refusal_docs import NOT_A_FORM, PICTURE, QUESTION, missing, refusals
 from medmoe.server.request_body import receive
-from medmoe.server.request_docs import REFUSALS, STREAMED, accepts
+from medmoe.server.request_docs import Named, accepts
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.schemas import VQAFields, VQARequest, VQAResponse
 from medmoe.server.state import State
 
 router = APIRouter(tags=["inference"])
 
-_EXAMPLE = {"question": "Is there a pleural effusion?", "max_tokens": 32}
+_QUESTION = "Which part of the body does this image belong to?"
+_EXAMPLES: Named = {
+    "question": {"question": _QUESTION},
+    "every_option": {
+        "question": _QUESTION,
+        "max_tokens": 32,
+        "temperature": 0.7,
+        "seed": 7,
+        "include_routing": True,
+        "timeout_ms": 30_000,
+        "min_confidence": 0.5,
+        "modality": "CT",
+    },
+    "streamed": {"question": _QUESTION, "stream": True},
+}
 
 
 @router.post(
     "/v1/vqa",
     response_model=VQAResponse,
-    responses=REFUSALS | STREAMED,
+    responses=answers_and_stream("vqa", "question", "every_option")
+    | refusals(missing("question"), *PICTURE, *NOT_A_FORM, *QUESTION),
     dependencies=[Depends(within_rate)],
-    openapi_extra=accepts(VQARequest, VQAFields, example=_EXAMPLE),
+    openapi_extra=accepts(VQARequest, VQAFields, examples=_EXAMPLES),
 )
 async def vqa(request: Request) -> VQAResponse | Response:
     """Answer a question about one medical picture. Research software, not a medical device."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
@@ -400,8 +399,6 @@ async def test_the_documentation_is_whole(service: Service) -> None:
     content = operation["requestBody"]["content"]["application/json"]
     assert "$ref" not in json.dumps(content)
     assert set(content["schema"]["properties"]) == set(ChatRequest.model_fields)
-    sent: httpx.Response = await service.client.post(PATH, json=content["example"])
-    assert sent.status_code == 200, sent.text
     for path in (PATH, "/v1/vqa"):
         assert set(document["paths"][path]["post"]["responses"]["200"]["content"]) == {
             "application/json",

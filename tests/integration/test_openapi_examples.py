@@ -1,0 +1,194 @@
+"""Everything in the OpenAPI document has an example, and every example is true."""
+
+import json
+from collections.abc import Iterator
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+
+import medmoe.model
+from medmoe.server.request_docs import EXAMPLES
+from medmoe.server.settings import Settings
+from medmoe.server.tenants import new_key
+from tests.integration.conftest import Service, ServiceFactory
+from tests.openapi_examples import picture
+
+COMMAND = "python -m tests.openapi_examples"
+
+
+@pytest.fixture
+async def document(service: Service) -> dict[str, Any]:
+    found: dict[str, Any] = (await service.client.get("/openapi.json")).json()
+    return found
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def places(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each place of the document that describes something sent, and what it is called: bodies, answers, parameters."""
+    for method, path, operation in operations(document):
+        name = f"{method} {path}"
+        for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+            yield f"{name}: request, {kind}", content
+        for parameter in operation.get("parameters", ()):
+            yield f"{name}: parameter {parameter['name']}", parameter
+        for status, response in operation["responses"].items():
+            assert response["content"], f"{name}: {status}"
+            for kind, content in response["content"].items():
+                yield f"{name}: {status}, {kind}", content
+
+
+def examples(described: dict[str, Any]) -> dict[str, Any]:
+    if "example" in described:
+        return {"example": described["example"]}
+    return {name: example["value"] for name, example in described.get("examples", {}).items()}
+
+
+def test_everything_that_is_sent_has_an_example(document: dict[str, Any]) -> None:
+    found = dict(places(document))
+    assert not [name for name, described in found.items() if not examples(described)]
+    for name in (
+        "POST /v1/vqa: request, multipart/form-data",
+        "GET /metrics: 200, text/plain",
+        "GET /v1/router/stats: parameter window",
+    ):
+        assert name in found  # fmt: skip
+
+
+def test_every_example_is_valid_by_its_own_schema(document: dict[str, Any]) -> None:
+    checked = 0
+    for name, described in places(document):
+        if "schema" not in described:
+            assert name.endswith("text/event-stream")
+            continue
+        schema = described["schema"] | {"components": document["components"]}
+        jsonschema.Draft202012Validator.check_schema(schema)
+        for title, value in examples(described).items():
+            problems = [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(value)]
+            assert not problems, f"{name}, {title}: {problems}"
+            checked += 1
+    assert checked > 150
+
+
+def fields(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every schema inside one that has examples of its own."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("examples"), list):
+            yield schema
+        for one in schema.values():
+            yield from fields(one)
+    elif isinstance(schema, list):
+        for one in schema:
+            yield from fields(one)
+
+
+def test_examples_of_single_fields_are_valid_too(document: dict[str, Any]) -> None:
+    found = list(fields(document))
+    assert len(found) > 20
+    for schema in found:
+        for value in schema["examples"]:
+            jsonschema.validate(value, schema | {"components": document["components"]})
+
+
+async def test_a_form_that_was_filled_in_by_the_documents_page_is_answered(
+    document: dict[str, Any], service: Service
+) -> None:
+    """It puts the first example of each field there, or its default; a window is for DICOM pictures alone."""
+    for path in ("/v1/vqa", "/v1/classify", "/v1/render"):
+        form = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+        filled = {
+            name: schema["examples"][0] if "examples" in schema else schema["default"]
+            for name, schema in form.items()
+            if name not in ("image", "window")
+        }
+        answer = await send(service, "POST", path, "multipart/form-data", filled)
+        assert answer.status_code == 200, answer.text
+
+
+async def test_every_request_is_answered_as_documented(document: dict[str, Any], service: Service) -> None:
+    for method, path, operation in operations(document):
+        for kind, described in operation.get("requestBody", {}).get("content", {}).items():
+            for title, body in examples(described).items():
+                sent = body | ({"model": "tiny"} if "model" in body else {})
+                answer = await send(service, method, path, kind, sent)
+                assert answer.status_code == 200, f"{path}, {kind}, {title}: {answer.text}"
+                found = answer.headers["content-type"].partition(";")[0]
+                promised = operation["responses"]["200"]["content"][found]
+                if "schema" in promised:
+                    schema = promised["schema"] | {"components": document["components"]}
+                    jsonschema.validate(answer.json(), schema)
+
+
+async def send(service: Service, method: str, path: str, kind: str, body: dict[str, Any]) -> httpx.Response:
+    if kind == "application/json":
+        return await service.client.request(method, path, json=body)
+    fields = {
+        name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items() if name != "image"
+    }
+    return await service.client.request(method, path, data=fields, files={"image": ("ct.png", picture())})
+
+
+WRONG: dict[str, tuple[str, dict[str, Any]]] = {
+    "malformed_body": ("/v1/vqa", {"content": b"{", "headers": {"content-type": "application/json"}}),
+    "unsupported_content_type": ("/v1/vqa", {"content": b"x", "headers": {"content-type": "text/plain"}}),
+    "invalid_field": ("/v1/vqa", {"json": {"image": "AAAA"}}),
+    "malformed_image": ("/v1/vqa", {"json": {"image": "?", "question": "q"}}),
+    "unsupported_image": ("/v1/classify", {"json": {"image": "AAAA", "labels": ["a", "b"]}}),
+    "image_url_not_allowed": ("/v1/render", {"json": {"image": "https://example.org/a.png"}}),
+    "unsupported_parameter": ("/v1/chat/completions", {"json": {"messages": [], "top_p": 1}}),
+}
+
+
+@pytest.mark.parametrize("code", WRONG)
+async def test_refusals_are_said_in_the_documents_words(service: Service, document: dict[str, Any], code: str) -> None:
+    path, options = WRONG[code]
+    answer = await service.client.post(path, **options)
+    promised = examples(
+        document["paths"][path]["post"]["responses"][str(answer.status_code)]["content"]["application/json"]
+    )
+    expected, found = promised[code]["error"], answer.json()["error"]
+    assert found | {"request_id": ""} == expected | {"request_id": ""}
+
+
+async def test_the_refusals_of_operations_are_too(running: ServiceFactory, tmp_path: Path) -> None:
+    key, line = new_key("ward")
+    (tmp_path / "keys").write_text(line)
+    async with running(api_keys=tmp_path / "keys") as service:
+        as_ward = {"Authorization": f"Bearer {key}"}
+        document = (await service.client.get("/openapi.json", headers=as_ward)).json()
+        for path, headers in (
+            ("/v1/models", {}),
+            ("/v1/models/other", as_ward),
+            ("/v1/model-card", as_ward),
+            ("/v1/router/stats?window=1", as_ward),
+        ):
+            answer = await service.client.get(path, headers=headers)
+            template = "/v1/models/{model}" if path.endswith("other") else path.partition("?")[0]
+            content = document["paths"][template]["get"]["responses"][str(answer.status_code)]["content"]
+            error = answer.json()["error"]
+            expected = examples(content["application/json"])[error["code"]]["error"]
+            assert error | {"request_id": ""} == expected | {"request_id": ""}
+
+
+def test_the_answers_are_those_of_the_bundled_checkpoint() -> None:
+    bundled = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny" / "model.safetensors"
+    with bundled.open("rb") as file:
+        digest = file_digest(file, "sha256").hexdigest()
+    assert Settings.model_fields["model"].get_default(call_default_factory=True) == bundled.parent
+    recorded = {path.name: json.loads(path.read_text()) for path in EXAMPLES.glob("*.json")}
+    hashes = {
+        name: body.get("weights_sha256") or (body.get("provenance") or body["medmoe"]["provenance"])["weights_sha256"]
+        for name, body in recorded.items()
+        if name.startswith(("vqa", "classify", "chat", "metadata"))
+    }
+    assert hashes
+    assert set(hashes.values()) == {digest}, f"server/openapi_examples is another checkpoint's: {COMMAND}"
+    assert (EXAMPLES / "phantom.png").read_bytes() == picture(), COMMAND

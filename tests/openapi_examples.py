@@ -1,0 +1,106 @@
+"""The answers in the OpenAPI document: what the bundled checkpoint says to the requests in it.
+
+    python -m tests.openapi_examples
+
+starts the service over the bundled checkpoint, asks it, and writes server/openapi_examples/.
+"""
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from medmoe.server.request_docs import EXAMPLES
+from tests.phantom import chest_ct
+from tests.server_process import server_process
+
+ROUTES = {"/v1/vqa": "vqa", "/v1/classify": "classify", "/v1/render": "render", "/v1/chat/completions": "chat"}
+"""What takes a body, by what its files are called."""
+_SIDE = 64
+_METRICS = ("medmoe_requests_total", "medmoe_requests_in_flight", "medmoe_expert_tokens_total")
+_CARD_LINES = 24
+_TOO_LONG = ("for_the_model",)
+"""To stand in a document."""
+_START = 600.0
+
+
+def picture() -> bytes:
+    """The one that every example asks about, small enough to stand in a document."""
+    shown = np.clip((chest_ct(_SIDE) - (40 - 200)) / 400, 0, 1) * 15
+    file = io.BytesIO()
+    # Sixteen shades: few bytes, and all that a picture of this size has to say.
+    Image.fromarray((shown.round() * 17).astype(np.uint8)).save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def record(client: httpx.Client) -> Iterator[tuple[str, str]]:
+    """Names of files, and their content."""
+    document = client.get("/openapi.json").raise_for_status().json()
+    for path, route in ROUTES.items():
+        content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        for name, example in content["examples"].items():
+            if name in _TOO_LONG:
+                continue
+            answer = client.post(path, json=example["value"]).raise_for_status()
+            if name == "streamed":
+                yield f"{route}.streamed.txt", answer.text
+            else:
+                yield f"{route}.{name}.json", _json(answer.json())
+    model = client.get("/v1/models").raise_for_status().json()["data"][0]["id"]
+    for name, path in {
+        "router_stats.an_hour": "/v1/router/stats?window=3600",
+        "metadata.bundled_checkpoint": "/v1/metadata",
+        "models.bundled_checkpoint": "/v1/models",
+        "model.bundled_checkpoint": f"/v1/models/{model}",
+        "health.ready": "/health/ready",
+    }.items():
+        answer = client.get(path).raise_for_status().json()
+        yield f"{name}.json", _json(_first_layers(answer) if name.startswith("router") else answer)
+    yield "health.starting.json", _json({"status": "starting"})
+    card = client.get("/v1/model-card").raise_for_status().text
+    yield "model_card.md", "\n".join(card.splitlines()[:_CARD_LINES]) + "\n...\n"
+    yield "metrics.txt", "".join(_series(client.get("/metrics").raise_for_status().text))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def _first_layers(value: Any) -> Any:
+    """Of each list of layers the first: the others look the same, and a reader has seen enough."""
+    if isinstance(value, dict):
+        return {name: _first_layers(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_first_layers(one) for one in (value[:1] if value and _is_layer(value[0]) else value)]
+    return value
+
+
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, dict) and "layer" in value
+
+
+def _series(exposition: str) -> Iterator[str]:
+    """The first lines of some of our own series."""
+    for name in _METRICS:
+        lines = [line for line in exposition.splitlines() if name in line]
+        yield from (f"{line}\n" for line in lines[:6])
+
+
+def main() -> int:
+    (EXAMPLES / "phantom.png").write_bytes(picture())
+    with server_process() as server:
+        server.wait_ready(_START)
+        with httpx.Client(base_url=server.url, timeout=_START) as client:
+            for name, content in record(client):
+                (EXAMPLES / name).write_text(content, encoding="utf-8")
+                print(name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
