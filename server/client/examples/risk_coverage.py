@@ -1,0 +1,117 @@
+"""How far may its probabilities be trusted? Labelled pictures, one folder a label, put to a running service.
+
+    python -m medmoe.server.client.examples.risk_coverage PICTURES OUTPUT
+
+writes OUTPUT/answers.csv (a line a picture), OUTPUT/experts.csv (where each label's picture tokens went, layer by
+expert) and OUTPUT/risk_coverage.png: how often the answer is wrong when only the surest are kept, and how often it is
+right when the service says 70 %. Needs matplotlib. Research software, not a medical device.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import typer
+
+from medmoe.server.client import Classification, Client, RequestRefused
+
+Answered = tuple[Path, Classification]
+"""A picture, whose folder is its label, and what the service makes of it."""
+_BINS = 10
+
+
+def main(
+    pictures: Annotated[Path, typer.Argument(help="Folder of folders; each one's name is its pictures' label.")],
+    output: Annotated[Path, typer.Argument(help="Folder for the tables and the figure.")],
+    url: str = "http://127.0.0.1:8000",
+    question: Annotated[str | None, typer.Option(help="Own words; no calibration applies to those.")] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Questions at a time.")] = 8,
+) -> None:
+    """Classify every picture, and look at the answers as a whole."""
+    files = sorted(path for path in pictures.glob("*/*") if path.is_file())
+    labels = sorted({path.parent.name for path in files})
+    if len(labels) < 2:
+        raise typer.BadParameter("pictures of two labels at least are needed, each in a folder of its own")
+
+    # The key, where the service wants one, is taken from MEDMOE_API_KEY.
+    with Client(url) as client, ThreadPoolExecutor(at_once) as threads:
+
+        def ask(path: Path) -> Answered | None:
+            try:
+                return path, client.classify(path, labels, question=question, include_routing=True)
+            except RequestRefused as error:
+                typer.echo(f"left out: {path}: {error}", err=True)
+                return None
+
+        answered = [one for one in threads.map(ask, files) if one is not None]
+        domains = client.metadata().expert_domains
+    if not answered:
+        raise typer.BadParameter("none of the pictures was taken")
+
+    output.mkdir(parents=True, exist_ok=True)
+    rows = sorted(map(_row, answered), key=lambda row: -row["probability"])
+    _write(output / "answers.csv", rows)
+    _write(output / "experts.csv", [row for label in labels for row in _experts(label, answered, domains)])
+    wrong = [row["label"] != row["truth"] for row in rows]
+    risks = [sum(wrong[:kept]) / kept for kept in range(1, len(rows) + 1)]
+    _draw(output / "risk_coverage.png", rows, risks)
+    calibrated = "calibrated" if all(row["calibrated"] for row in rows) else "the model's own"
+    typer.echo(f"{len(rows)} of {len(files)} pictures, probabilities {calibrated}")
+    typer.echo(f"accuracy {100 * (1 - risks[-1]):.1f} %, area under risk and coverage {sum(risks) / len(risks):.3f}")
+
+
+def _row(answered: Answered) -> dict[str, Any]:
+    path, answer = answered
+    return {
+        "picture": f"{path.parent.name}/{path.name}",
+        "truth": path.parent.name,
+        "label": answer.label,
+        "probability": max(one.probability for one in answer.probabilities),
+        "label_mass": answer.label_mass,
+        "calibrated": answer.calibration is not None,
+    }
+
+
+def _experts(label: str, answered: Iterable[Answered], domains: Sequence[str]) -> list[dict[str, Any]]:
+    """Of one label's pictures: the share of their own tokens, not those of the question, that each expert got."""
+    tokens: dict[int, Counter[int]] = {}
+    for path, answer in answered:
+        for layer in answer.routing.layers if path.parent.name == label and answer.routing else ():
+            tokens.setdefault(layer.layer, Counter()).update(dict(enumerate(layer.image)))
+    names = dict(enumerate(domains))
+    return [
+        {"truth": label, "layer": layer, "expert": names.get(expert, expert), "share": count / counts.total()}
+        for layer, counts in tokens.items()
+        for expert, count in sorted(counts.items())
+    ]
+
+
+def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0] if rows else ())
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _draw(path: Path, rows: Sequence[dict[str, Any]], risks: Sequence[float]) -> None:
+    mpl.use("Agg")
+    figure, (left, right) = plt.subplots(ncols=2, figsize=(9, 4), layout="constrained")
+    left.plot([100 * kept / len(risks) for kept in range(1, len(risks) + 1)], [100 * risk for risk in risks])
+    left.set(xlabel="surest answers kept, %", ylabel="wrong among them, %", xlim=(0, 100), ylim=(0, None))
+    right.plot([0, 100], [0, 100], color="grey", linewidth=0.8)
+    for index in range(_BINS):
+        inside = [row for row in rows if min(int(row["probability"] * _BINS), _BINS - 1) == index]
+        if inside:
+            said = sum(row["probability"] for row in inside) / len(inside)
+            right.scatter(100 * said, 100 * sum(row["label"] == row["truth"] for row in inside) / len(inside), c="C0")
+    right.set(xlabel="probability as answered, %", ylabel="right, %", xlim=(0, 100), ylim=(0, 105))
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    typer.run(main)
