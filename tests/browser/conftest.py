@@ -29,10 +29,10 @@ PATIENCE_MS = 240_000
 TOKEN_SECONDS = 0.3
 """Between two tokens: an answer takes a second or two, of which a test can see the middle."""
 _CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_ARGUMENTS = (
+BROWSER_ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+]  # fmt: skip
 PATIENT = "doe_jane_1961-03-04"
 """In the name of every file that is chosen; nothing that leaves the page may hold it."""
 
@@ -42,9 +42,14 @@ def lacking() -> str | None:
     for module in ("playwright", "axe_playwright_python"):
         if find_spec(module) is None:
             return f"{module} is not installed; `make browser` installs it and runs these tests"
-    if not any(map(shutil.which, _CHROMIUMS)):
+    if browser_path() is None:
         return "no Chromium on this machine (Debian: apt-get install chromium)"
     return None
+
+
+def browser_path() -> str | None:
+    """The system's browser."""
+    return next(filter(None, map(shutil.which, _CHROMIUMS)), None)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -73,9 +78,8 @@ def browser() -> "Iterator[Browser]":
         pytest.skip(reason)
     from playwright.sync_api import sync_playwright
 
-    executable = next(filter(None, map(shutil.which, _CHROMIUMS)))
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=list(_ARGUMENTS))
+        launched = playwright.chromium.launch(executable_path=browser_path(), args=BROWSER_ARGUMENTS)
         yield launched
         launched.close()
 
