@@ -17,6 +17,8 @@ _ENVIRONMENT = {
     "VLLM_ALLOW_INSECURE_SERIALIZATION": "0",
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
+    # As vLLM's own server has it: a fork would take this process's threads' locks and the decoders' sockets along.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
 
 
