@@ -41,6 +41,8 @@ class Setup:
     """What all rungs have in common."""
 
     model: Path
+    dtype: Any
+    """As `Settings.dtype`."""
     clients: int
     """Most at once."""
     null_tokens: int = 8
@@ -50,7 +52,11 @@ class Setup:
     def settings(self) -> dict[str, str]:
         """Of the service: its defaults, and room for every client."""
         default = int(Settings.model_fields["max_concurrent"].default)
-        return {"MEDMOE_MODEL": str(self.model), "MEDMOE_MAX_CONCURRENT": str(max(default, self.clients))}
+        return {
+            "MEDMOE_MODEL": str(self.model),
+            "MEDMOE_DTYPE": str(self.dtype),
+            "MEDMOE_MAX_CONCURRENT": str(max(default, self.clients)),
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +132,7 @@ async def vllm_serve(setup: Setup) -> AsyncIterator[Live]:
     """vLLM's own server over the same engine."""
     begun = time.monotonic()
     name = MedMoEConfig.from_directory(setup.model).name
-    async with vllm_server(Settings(model=setup.model), seconds=_START) as (url, process, command):
+    async with vllm_server(Settings(model=setup.model, dtype=setup.dtype), seconds=_START) as (url, process, command):
         clients = [
             SseClient(url, VllmRoute(name, with_logprobs=setup.vllm_logprobs, with_ids=with_ids))
             for with_ids in (False, True)
@@ -146,7 +152,7 @@ async def vllm_serve(setup: Setup) -> AsyncIterator[Live]:
 async def in_process(setup: Setup) -> AsyncIterator[Live]:
     """vLLM's AsyncLLM as our engine builds it, asked without HTTP and without our service."""
     begun = time.monotonic()
-    settings = Settings(model=setup.model)
+    settings = Settings(model=setup.model, dtype=setup.dtype)
     config = MedMoEConfig.from_directory(setup.model)
     engine = VllmEngine(settings, config)
     await engine.start()

@@ -33,6 +33,7 @@ class Plan:
 
     rungs: tuple[str, ...]
     model: str
+    dtype: str
     requests: str
     """The request file: `parity`, then as many to warm up as there are `clients` at most, then fresh ones."""
     parity: int
@@ -56,6 +57,7 @@ class Plan:
     def setup(self) -> Setup:
         return Setup(
             model=Path(self.model),
+            dtype=self.dtype,
             clients=max(self.clients),
             null_tokens=self.null_tokens,
             vllm_logprobs=self.vllm_logprobs,

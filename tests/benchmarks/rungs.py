@@ -72,6 +72,7 @@ class Measurement:
         return Plan(
             rungs=(),
             model=str(options.model),
+            dtype=options.dtype,
             requests=str(self._folder / "requests.jsonl"),
             parity=options.parity,
             per_load=options.requests,
@@ -196,6 +197,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ours", default="service", help="the rung that is compared with the others")
     parser.add_argument(
         "--model", type=Path, default=Settings.model_fields["model"].get_default(call_default_factory=True)
+    )
+    parser.add_argument(
+        "--dtype", default="float32", help="of every engine, as MEDMOE_DTYPE; the reference computes in float32"
     )
     parser.add_argument("--requests", type=int, default=64, help="in each load")
     parser.add_argument("--repeats", type=int, default=5)
