@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 START = 300.0
 PATIENCE_MS = 240_000
 """For whatever a test waits for, on a machine that has other work."""
-TOKEN_SECONDS = 0.6
+TOKEN_SECONDS = 0.3
 """Between two tokens: an answer takes a second or two, of which a test can see the middle."""
 _CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER_ARGUMENTS = [
