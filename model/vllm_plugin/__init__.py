@@ -18,12 +18,17 @@ _DUMP_LOGGER = "vllm.logging_utils.dump_input"
 
 
 def register() -> None:
-    """Tell transformers about our config and vLLM about our architectures, and keep clients' data out of its log."""
+    """Tell transformers about our config and vLLM about our architectures; keep clients' data out of its log.
+
+    In a process that vLLM has started, see also that it ends with the one that started it.
+    """
     from transformers import AutoConfig
     from vllm import ModelRegistry
 
     from medmoe.model.vllm_plugin.hf_config import MedMoEHFConfig
+    from medmoe.model.vllm_plugin.orphan_guard import end_with_parent
 
+    end_with_parent()
     logging.getLogger(_DUMP_LOGGER).addFilter(_say_nothing)
     AutoConfig.register("medmoe", MedMoEHFConfig, exist_ok=True)
     known = ModelRegistry.get_supported_archs()
