@@ -24,7 +24,7 @@ MODALITIES = ("CT", "MRI", "X-ray", "pathology", None)
 MAY_BE_EMPTY = ("medmoe_routing_drift",)
 """Names in queries that find nothing here: the demonstration checkpoint has no routing_reference.json."""
 LOAD = 40
-INSIDE = 8
+INSIDE = 32
 """Requests during the stop: as many as a busy machine answers within MEDMOE_DRAIN_SECONDS."""
 PATIENCE = int(os.environ.get("PATIENCE", "1"))
 
@@ -164,7 +164,8 @@ def drain(*stop: str) -> None:
     """Whoever asked before the stop gets an answer, or a 503 when it was on the doorstep; no connection breaks."""
     with ThreadPoolExecutor(INSIDE) as callers:
         asked = [callers.submit(vqa, number) for number in range(INSIDE)]
-        time.sleep(1)
+        # Long enough to be inside, and too short for all of them.
+        time.sleep(0.3)
         before = sum(one.done() for one in asked)
         began = time.monotonic()
         subprocess.run(stop, check=True)
