@@ -128,7 +128,10 @@ class VllmEngine:
         processes, self._processes = self._processes, None
         sockets, self._sockets = self._sockets, None
         if llm is not None:
+            _tell_waiting(llm)
             await asyncio.to_thread(_shut_down, llm)
+            # And those that were on their way in.
+            _tell_waiting(llm)
             del llm
             # Its sockets' context and tokenizer hang in cycles, which nothing else breaks before the next engine's.
             await asyncio.to_thread(gc.collect)
@@ -245,6 +248,13 @@ def _processes(llm: "AsyncLLM") -> ProcessTree:
     # Not public, and pinned with vLLM's version: what to wait for, and what to kill, when the engine is gone.
     manager = llm.engine_core.resources.engine_manager
     return ProcessTree(process.pid for process in manager.processes)
+
+
+def _tell_waiting(llm: "AsyncLLM") -> None:
+    """Whoever waits for an answer is told that none comes: shutting down ends the task that would have told them."""
+    from vllm.v1.engine.exceptions import EngineDeadError as VllmDead
+
+    llm.output_processor.propagate_error(VllmDead())
 
 
 def _shut_down(llm: "AsyncLLM") -> None:
