@@ -152,6 +152,8 @@ async def requests_inside(client: Client) -> dict[str, float]:
     for line in (await asyncio.to_thread(httpx.get, f"{client.url}/metrics")).text.splitlines():
         name, _, value = line.rpartition(" ")
         name = name.partition("{")[0]
+        if line.startswith("#"):
+            continue
         if name == "medmoe_requests_in_flight":
             found["service"] += float(value)
         elif name.endswith((":num_requests_running", ":num_requests_waiting")):

@@ -143,6 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("vllm", "fake"), default="vllm")
     parser.add_argument("--model", help="checkpoint directory; the bundled one without it")
+    parser.add_argument("--dtype", default="auto", help="as MEDMOE_DTYPE")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each load")
     parser.add_argument(
         "--loads", type=lambda text: [float(part) for part in text.split(",")], default=[1.0, 3.0, 10.0]
@@ -157,6 +158,7 @@ def main() -> int:
     options = parser.parse_args()
     settings = {
         "MEDMOE_ENGINE": options.engine,
+        "MEDMOE_DTYPE": options.dtype,
         "MEDMOE_MAX_CONCURRENT": str(options.slots),
         "MEDMOE_MAX_QUEUED": str(options.queue),
     }
