@@ -1,4 +1,4 @@
-"""An engine that is closed under a request: found dead by the service before vLLM has noticed, it tells nobody itself."""
+"""An engine that is closed under a request, found dead by the service before vLLM has noticed, tells nobody itself."""
 
 import asyncio
 from collections.abc import AsyncIterator
