@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.engine.engine_arguments import engine_arguments
-from medmoe.server.engine.vllm_environment import prepare_environment
+from medmoe.server.engine.vllm_environment import built_for_cpu, prepare_environment
+from medmoe.server.schemas import Dtype
 from medmoe.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,22 +24,22 @@ class LocalEngine:
     """Prompts in, vLLM's own outputs out."""
 
     def __init__(self, llm: "LLM") -> None:
-        self._llm = llm
+        self.llm = llm
 
     def generate(self, prompts: list[dict[str, Any]], **sampling: Any) -> "list[RequestOutput]":
         """All prompts at once; `sampling` is what vLLM's SamplingParams take."""
         from vllm import SamplingParams
 
-        return self._llm.generate(prompts, SamplingParams(**sampling), use_tqdm=False)
+        return self.llm.generate(prompts, SamplingParams(**sampling), use_tqdm=False)
 
     def close(self) -> None:
-        self._llm.llm_engine.engine_core.shutdown()
+        self.llm.llm_engine.engine_core.shutdown()
 
 
 @contextmanager
-def local_engine(directory: Path, **arguments: Any) -> Iterator[LocalEngine]:
+def local_engine(directory: Path, *, dtype: Dtype = "float32", **arguments: Any) -> Iterator[LocalEngine]:
     """An engine with the checkpoint of `directory`; `arguments` are further ones of vLLM's."""
-    settings = Settings(model=directory, dtype="float32")
+    settings = Settings(model=directory, dtype=dtype)
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     prepare_environment(settings)
@@ -46,7 +47,7 @@ def local_engine(directory: Path, **arguments: Any) -> Iterator[LocalEngine]:
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
 
-    shape = engine_arguments(settings, MedMoEConfig.from_directory(directory), on_cpu=True)
+    shape = engine_arguments(settings, MedMoEConfig.from_directory(directory), on_cpu=built_for_cpu())
     engine = LocalEngine(LLM(**shape | {"distributed_executor_backend": "uni", "disable_log_stats": True} | arguments))
     try:
         yield engine

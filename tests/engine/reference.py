@@ -32,14 +32,19 @@ class Trace:
 class Reference:
     """The checkpoint in the reference implementation, on one thread-safe copy."""
 
-    def __init__(self, checkpoint: Path) -> None:
-        self.model = _load(checkpoint)
+    def __init__(self, checkpoint: Path, *, model: MedMoE | None = None) -> None:
+        """With `model`, that checkpoint's own, somebody else has decided where and in what numbers it computes."""
+        self.model = _load(checkpoint) if model is None else model
         self.prompt = Prompt.from_directory(checkpoint, self.model.config)
         self._processor = ImageProcessor.from_config(self.model.config)
 
     def features(self, images: Sequence[Image.Image]) -> torch.Tensor:
         pixels = torch.stack([torch.from_numpy(self._processor(image)) for image in images])
-        return self.model.vision_tower(pixels)
+        return self.model.vision_tower(pixels.to(self._device))
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
     def generate(self, questions: Sequence[str], images: Sequence[Image.Image], *, max_tokens: int) -> list[list[int]]:
         prompts = [self.prompt.expand(self.prompt.question(question)) for question in questions]
@@ -50,8 +55,9 @@ class Reference:
         before = self.prompt.expand(self.prompt.question(question))
         # Embedded apart: a random model may well generate the image token, which then is no image.
         image_embeddings = self.model.projector(self.features([image]))
-        given = self.model.embed(torch.tensor([before]), image_embeddings)
-        generated = self.model.language_model.get_input_embeddings()(torch.tensor([answer[:-1]], dtype=torch.long))
+        given = self.model.embed(torch.tensor([before], device=self._device), image_embeddings)
+        answered = torch.tensor([answer[:-1]], dtype=torch.long, device=self._device)
+        generated = self.model.language_model.get_input_embeddings()(answered)
         text = self.model.config.text_config
         shape = (len(before) + len(answer) - 1, text.num_hidden_layers, text.num_experts_per_tok)
         experts = np.zeros(shape, dtype=np.int64)
@@ -66,7 +72,7 @@ class Reference:
             for hook in hooks:
                 hook.remove()
         logits = self.model.language_model.lm_head(output.last_hidden_state[0, len(before) - 1 :])
-        return Trace(log_probs=logits.log_softmax(-1), experts=experts)
+        return Trace(log_probs=logits.float().log_softmax(-1).cpu(), experts=experts)
 
 
 def _load(checkpoint: Path) -> MedMoE:
@@ -79,6 +85,6 @@ def _load(checkpoint: Path) -> MedMoE:
 
 def _record(experts: np.ndarray, *, layer: int):  # type: ignore[no-untyped-def]
     def hook(_module: Router, _inputs: object, output: tuple[torch.Tensor, torch.Tensor]) -> None:
-        experts[:, layer] = output[1].numpy()
+        experts[:, layer] = output[1].cpu().numpy()
 
     return hook
