@@ -124,7 +124,7 @@ def outcome(part: Part, options: argparse.Namespace, work: Path, *, budget: Budg
     command += ["--write-config", str(options.write_config.resolve())] if options.write_config else []
     begun = time.monotonic()
     with log.open("w") as output:
-        code = _run(command, output, environment=_environment(part), limit=limit)
+        code = _run(command, output, environment=_environment(part, dry_run=options.dry_run), limit=limit)
     found = {
         "seconds": round(time.monotonic() - begun, 1),
         "figures": json.loads(into.read_text()) if into.exists() else {},
@@ -152,10 +152,11 @@ def _run(command: list[str], output: Any, *, environment: dict[str, str], limit:
         process.wait()
 
 
-def _environment(part: Part) -> dict[str, str]:
+def _environment(part: Part, *, dry_run: bool) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MEDMOE_")}
-    # Which kernels it has chosen, and what starting it took, are in its log alone.
-    environment.setdefault("VLLM_LOGGING_LEVEL", "INFO")
+    if not dry_run:
+        # Why it has chosen its kernels, and what starting it took, are in its log alone.
+        environment.setdefault("VLLM_LOGGING_LEVEL", "INFO")
     if part.dtype == "float32":
         # Triton multiplies float32 in TF32, ten bits of mantissa, unless told otherwise.
         environment["TRITON_F32_DEFAULT"] = "ieee"
