@@ -22,6 +22,12 @@ _BY_LETTER = "Answer with the option's letter from the given choices directly."
 """LLaVA's instruction for multiple-choice questions."""
 
 
+def expand(ids: Sequence[int], config: MedMoEConfig) -> list[int]:
+    """Replace each image token by as many copies as the image has embeddings."""
+    image, copies = config.image_token_id, config.num_image_tokens
+    return [token for id_ in ids for token in ([id_] * copies if id_ == image else [id_])]
+
+
 class Prompt:
     """Builds prompts and answers as token ids for one checkpoint."""
 
@@ -131,9 +137,8 @@ class Prompt:
         return _PRESENCE.replace("{label}", label.strip())
 
     def expand(self, ids: Sequence[int]) -> list[int]:
-        """Replace each image token by as many copies as the image has embeddings."""
-        image, copies = self.config.image_token_id, self.config.num_image_tokens
-        return [token for id_ in ids for token in ([id_] * copies if id_ == image else [id_])]
+        """See the function `expand`."""
+        return expand(ids, self.config)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, special tokens left out."""

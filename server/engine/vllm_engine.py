@@ -18,6 +18,7 @@ from PIL.Image import Image
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.image_processor import ImageProcessor
+from medmoe.model.prompt import expand
 from medmoe.server.engine.base import (
     EngineDeadError,
     EngineError,
@@ -49,17 +50,14 @@ class VllmEngine:
     def __init__(self, settings: Settings, config: MedMoEConfig) -> None:
         """Raises DeploymentError when the settings ask for what the checkpoint or the machine cannot give."""
         check_deployment(settings, config)
+        # Each answer names it, and asking the machine takes files.
+        self.dtype: Dtype = engine_dtype(settings, config, on_cpu=built_for_cpu())
         self._settings = settings
         self._config = config
         self._pictures = _Pictures(ImageProcessor.from_config(config))
         self._llm: AsyncLLM | None = None
         self._processes: ProcessTree | None = None
         self._sockets: tempfile.TemporaryDirectory[str] | None = None
-
-    @property
-    def dtype(self) -> Dtype:
-        """See Engine.dtype."""
-        return engine_dtype(self._settings, self._config, on_cpu=built_for_cpu())
 
     async def start(self) -> None:
         """Import vLLM and load the model, both in a thread: liveness is answered meanwhile. Raises EngineError."""
@@ -174,13 +172,13 @@ class VllmEngine:
         from vllm.multimodal.inputs import PlaceholderRange
 
         config, ids = self._config, request.prompt_ids
-        offset, length = ids.index(config.image_token_id), config.num_image_tokens
+        place = PlaceholderRange(offset=ids.index(config.image_token_id), length=config.num_image_tokens)
         return mm_input(
-            [*ids[:offset], *[config.image_token_id] * length, *ids[offset + 1 :]],
+            expand(ids, config),
             self._pictures(request),
             # Our own content hash: vLLM's caches are keyed by what the pixels are, nothing a client can choose.
             {"image": [f"{request.cache_salt or ''}{request.image_id}"]},
-            {"image": [PlaceholderRange(offset=offset, length=length)]},
+            {"image": [place]},
             cache_salt=request.cache_salt,
         )
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from medmoe.training.evaluation import markdown_table
+
 STEP_TARGET = 1.5
 """Times the floor, StableLM's shape, batch 64."""
 REQUESTS_TARGET = 30.0
@@ -27,8 +29,7 @@ def table(rows: Sequence[dict[str, str]]) -> str:
     if not rows:
         return ""
     heads = list(rows[0])
-    lines = [heads, ["---"] * len(heads), *([row[head] for head in heads] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table.table(heads, ([row[head] for head in heads] for row in rows))
 
 
 def _ceilings(found: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.readiness import Phase
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
+from tests.server_process import ServerProcess, server_process
 from tests.tiny import tiny_config, tiny_tokenizer
 
 SECRET = "SECRET-at-0x7f2a"
@@ -191,3 +192,11 @@ def vqa_body() -> dict[str, Any]:
 @pytest.fixture
 def classify_body() -> dict[str, Any]:
     return {"image": base64_picture(), "labels": ["CT", "MRI", "X-ray"]}
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint: Path) -> Iterator[ServerProcess]:
+    """The tiny checkpoint over the fake engine, as a process with a socket."""
+    with server_process(settings={"MEDMOE_MODEL": str(checkpoint), "MEDMOE_ENGINE": "fake"}) as server:
+        server.wait_ready(120)
+        yield server

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,11 @@ import pytest
 from tests.dicom_files import dicom, gradient
 from tests.integration.conftest import Medmoe, picture
 from tests.scripted_service import Reply, refusal, scripted_service
-from tests.server_process import ServerProcess, server_process
+from tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.timeout(300)
 
 PICTURES = 30
-
-
-@pytest.fixture(scope="module")
-def server(checkpoint: Path) -> Iterator[ServerProcess]:
-    with server_process(settings={"MEDMOE_MODEL": str(checkpoint), "MEDMOE_ENGINE": "fake"}) as server:
-        server.wait_ready(120)
-        yield server
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import csv
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.integration.conftest import picture
-from tests.server_process import ServerProcess, server_process
+from tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def server(checkpoint: Path) -> Iterator[ServerProcess]:
-    with server_process(settings={"MEDMOE_MODEL": str(checkpoint), "MEDMOE_ENGINE": "fake"}) as server:
-        server.wait_ready(120)
-        yield server
 
 
 @pytest.fixture
