@@ -5,11 +5,11 @@ elsewhere instead of meeting a closed door.
 """
 
 import asyncio
-import contextlib
 import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from types import FrameType
 from typing import Any
 
@@ -22,10 +22,8 @@ log = logging.getLogger("medmoe.stop")
 _LAST_WORDS = 2.0
 """Seconds for sending the refusals to those who could not be answered, and for closing connections."""
 
-_DOORSTEP, _LONGEST = 0.3, 1.5
-"""Seconds in which connections made last may bring their requests, and at most where some are still open: a busy
-machine needs them."""
-_POLL = 0.05
+_DOORSTEP = 0.3
+"""Seconds in which a connection made last may bring its request."""
 
 
 async def drain(state: State) -> None:
@@ -46,7 +44,7 @@ class DrainingServer(uvicorn.Server):
         config: uvicorn.Config,
         *,
         drain: Callable[[], Coroutine[Any, Any, None]],
-        beside: contextlib.AbstractAsyncContextManager[None],
+        beside: AbstractAsyncContextManager[None],
     ) -> None:
         """`beside` is entered for as long as the server listens, draining included."""
         super().__init__(config)
@@ -67,10 +65,6 @@ class DrainingServer(uvicorn.Server):
             server.close()
         # Whoever came before the door was shut gets an answer: that it is shut.
         await asyncio.sleep(_DOORSTEP)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LONGEST - _DOORSTEP):
-                while self.server_state.connections:
-                    await asyncio.sleep(_POLL)
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
