@@ -42,7 +42,7 @@ class ServerProcess:
 
     def engine(self) -> psutil.Process:
         """The process of the engine. Raises LookupError when there is none."""
-        for child in psutil.Process(self.process.pid).children():
+        for child in psutil.Process(self.process.pid).children(recursive=True):
             if child.status() != psutil.STATUS_ZOMBIE and _ENGINE_MARK in " ".join([child.name(), *child.cmdline()]):
                 return child
         raise LookupError("the server has no engine process")

@@ -5,8 +5,15 @@ settings have to be in the environment before its process starts. Whoever names 
 (medmoe.server.engine.cpu_tuning).
 """
 
+import multiprocessing
+
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 
 class OneProcessExecutor(UniProcExecutor):
     """A third of the imports at start, and no process that waits for the other by yielding in a loop."""
+
+    def _init_executor(self) -> None:
+        # vLLM makes a lock that nobody shares: of this kind its name is gone at once, and nothing stays after kill -9.
+        multiprocessing.set_start_method("fork", force=True)
+        super()._init_executor()

@@ -5,6 +5,7 @@ children find out in their own time, and shared memory waits for the end of ours
 free, on the accelerator above all.
 """
 
+import os
 import re
 import time
 from collections.abc import Iterable
@@ -21,6 +22,8 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lies; no fil
 _OWN = re.compile(rf"{_MEMORY}/((?:psm_|sem\.mp-|nccl-)[^\s/]+|[^\s/]+-cpushm[^\s/]*)$", re.MULTILINE)
 """Python's shared memory and semaphores, NCCL's, vLLM's between CPU ranks; whatever else is mapped may be others' too.
 """
+_OPENMP = "__KMP_REGISTERED_LIB_"
+"""What Intel's OpenMP names after a process that uses it, and leaves there unless that process exits by itself."""
 
 
 class ProcessTree:
@@ -51,6 +54,7 @@ class ProcessTree:
         for name in self._shared:
             _unlink(name)
         self._shared = set()
+        _sweep_openmp()
 
     def _living(self) -> list[psutil.Process]:
         return [process for process in self._processes if not _has_ended(process)]
@@ -69,6 +73,14 @@ def _mapped(pid: int) -> list[str]:
         return _OWN.findall(Path(f"/proc/{pid}/maps").read_text())
     except OSError:
         return []
+
+
+def _sweep_openmp() -> None:
+    """Whoever the process was, so that those are swept too whose service was killed."""
+    for file in _MEMORY.glob(f"{_OPENMP}*_{os.getuid()}"):
+        pid = file.name.removeprefix(_OPENMP).partition("_")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            file.unlink(missing_ok=True)
 
 
 def _unlink(name: str) -> None:

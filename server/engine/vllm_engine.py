@@ -26,11 +26,12 @@ from medmoe.server.engine.base import (
     GenerationError,
     GenerationRequest,
 )
-from medmoe.server.engine.cpu_tuning import ONE_PROCESS, cpu_threads, in_one_process, tune
+from medmoe.server.engine.cpu_tuning import ONE_PROCESS, in_one_process, tune
+from medmoe.server.engine.deployment import check_deployment
 from medmoe.server.engine.engine_arguments import engine_arguments, engine_dtype
-from medmoe.server.engine.parallelism import check_parallelism
+from medmoe.server.engine.fork_server import begin_importing
 from medmoe.server.engine.process_tree import ProcessTree
-from medmoe.server.engine.quantization import check_accelerator, check_quantization, cpu_kernel
+from medmoe.server.engine.quantization import check_accelerator
 from medmoe.server.engine.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.schemas import Dtype
 from medmoe.server.settings import Settings
@@ -155,13 +156,19 @@ class VllmEngine:
         return self._llm
 
     def _build(self) -> "AsyncLLM":
+        # Inherited by the engine's processes: Ctrl-C at a terminal reaches them too, and must not end them before us.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        forking = begin_importing(self._settings)
+
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
+        from vllm.v1.engine import utils
         from vllm.v1.engine.async_llm import AsyncLLM
 
         check_accelerator(self._settings, self._config.text_config, native_fp8=bool(current_platform.supports_fp8()))
-        # Inherited by the engine's processes: Ctrl-C at a terminal reaches them too, and must not end them before us.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        if forking is not None:
+            # vLLM has no setting for this: it knows fork and spawn.
+            utils.get_mp_context = lambda: forking
         shape = engine_arguments(self._settings, self._config, on_cpu=current_platform.is_cpu())
         arguments = AsyncEngineArgs(
             **shape,
@@ -237,14 +244,6 @@ class _Pictures:
         pixels = torch.from_numpy(self._processor.pixels(image).copy())
         element = MultiModalFieldElem(data=pixels, field=MultiModalBatchedField())
         return MultiModalKwargsItems({"image": [MultiModalKwargsItem({"pixel_values": element})]})
-
-
-def check_deployment(settings: Settings, config: MedMoEConfig) -> None:
-    """Raises DeploymentError for what vLLM would refuse late or, worse, crash on. Does not import it."""
-    on_cpu, text = built_for_cpu(), config.text_config
-    check_parallelism(settings, text, on_cpu=on_cpu)
-    check_quantization(settings, text, on_cpu=on_cpu, kernel=cpu_kernel() if on_cpu else None)
-    cpu_threads(settings)
 
 
 def _processes(llm: "AsyncLLM") -> ProcessTree:

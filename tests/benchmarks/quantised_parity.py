@@ -25,8 +25,8 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import MedMoEError
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
+from medmoe.server.engine.deployment import check_deployment
 from medmoe.server.engine.engine_arguments import engine_arguments
-from medmoe.server.engine.vllm_engine import check_deployment
 from medmoe.server.engine.vllm_environment import prepare_environment
 from medmoe.server.settings import Settings
 

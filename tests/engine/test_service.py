@@ -137,7 +137,7 @@ async def test_a_dead_engine_is_503_and_not_ready(served: Served) -> None:
         served.client.post("/v1/vqa", json={"image": encoded(9), "question": "Is it normal?", "max_tokens": 400})
     )
     await asyncio.sleep(0.3)
-    for child in psutil.Process().children():
+    for child in psutil.Process().children(recursive=True):
         if "EngineCore" in " ".join(child.cmdline()) or "EngineCore" in child.name():
             os.kill(child.pid, signal.SIGKILL)
     assert (await waiting).status_code == 503

@@ -1,5 +1,6 @@
 """A killed process leaves nothing behind."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -54,6 +55,24 @@ def test_what_a_killed_process_leaves_is_cleared(engine: subprocess.Popen[str]) 
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
     assert not memory.exists()
     tree.clear(grace=0.1)
+
+
+def test_what_openmp_leaves_is_swept_once_nobody_has_that_process_id(engine: subprocess.Popen[str]) -> None:
+    tree, _, _ = started(engine)
+    left, used = (Path("/dev/shm", f"__KMP_REGISTERED_LIB_{pid}_{os.getuid()}") for pid in (engine.pid, os.getpid()))
+    foreign = Path("/dev/shm", f"__KMP_REGISTERED_LIB_{engine.pid}_{os.getuid() + 1}")
+    try:
+        for file in (left, used, foreign):
+            file.touch()
+        engine.kill()
+        engine.wait()
+        tree.clear(grace=0.1)
+        assert not left.exists()
+        assert used.exists()
+        assert foreign.exists()
+    finally:
+        for file in (left, used, foreign):
+            file.unlink(missing_ok=True)
 
 
 def test_what_ends_by_itself_is_given_the_time(engine: subprocess.Popen[str]) -> None:

@@ -1,0 +1,7 @@
+"""Everything that an engine's process imports sooner or later; for the process that engines are forked from."""
+
+import medmoe.model.vllm_plugin.modeling_llama_moe
+import medmoe.model.vllm_plugin.modeling_medmoe
+import medmoe.model.vllm_plugin.modeling_phi_moe
+import medmoe.model.vllm_plugin.modeling_stablelm_moe
+import medmoe.model.vllm_plugin.one_process  # noqa: F401
