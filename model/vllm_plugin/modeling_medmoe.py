@@ -17,6 +17,7 @@ from medmoe.model.image_processor import normalise
 from medmoe.model.projector import Projector
 from medmoe.model.vision_tower import VisionTower
 from medmoe.model.vllm_plugin.gated_low_rank import attach_adapters
+from medmoe.model.vllm_plugin.norm_cpu import prefer_fused_norms
 from medmoe.model.vllm_plugin.processing import (
     IMAGE_MARKER,
     MedMoEDummyInputs,
@@ -43,6 +44,7 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
+        prefer_fused_norms()
         hf_config = vllm_config.model_config.hf_config
         config: MedMoEConfig = hf_config.medmoe
         self.medmoe = config
