@@ -18,6 +18,7 @@ from medmoe.model.projector import Projector
 from medmoe.model.vision_tower import VisionTower
 from medmoe.model.vllm_plugin.gated_low_rank import attach_adapters
 from medmoe.model.vllm_plugin.norm_cpu import prefer_fused_norms
+from medmoe.model.vllm_plugin.packed_tower import features, pack
 from medmoe.model.vllm_plugin.processing import (
     IMAGE_MARKER,
     MedMoEDummyInputs,
@@ -52,6 +53,7 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
         with self._mark_tower_model(vllm_config, "image"):
             self.vision_tower = VisionTower(config.vision_config)
             self.projector = Projector(config)
+        self._packed = False
         with self._mark_language_model(vllm_config):
             self.language_model = init_vllm_registered_model(
                 vllm_config=vllm_config,
@@ -72,7 +74,7 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
         config, pixels = self.medmoe.image_processor, pixel_values.float()
         mean, std = (pixels.new_tensor(numbers)[:, None, None] for numbers in (config.mean, config.std))
         normalise(pixels, mean=mean, std=std)
-        return list(self.projector(self.vision_tower(pixels)))
+        return list(self.projector(features(self.vision_tower, pixels)))
 
     def forward(
         self,
@@ -95,6 +97,10 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
 
         vLLM tolerates a parameter that no tensor filled, and would serve random numbers.
         """
+        if self._packed:
+            # vLLM loads once more. What is packed cannot be written to.
+            dtype = next(self.vision_tower.parameters()).dtype
+            self.vision_tower = VisionTower(self.medmoe.vision_config).to(dtype).eval()
         found: dict[str, tuple[int, ...]] = {}
 
         def seen() -> Iterator[tuple[str, torch.Tensor]]:
@@ -108,4 +114,5 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
             self._adapters.load()
             filled = self._adapters.parameters()
             loaded |= {name for name, parameter in self.named_parameters() if id(parameter) in filled}
+        self._packed = pack(self.vision_tower, self.medmoe.vision_config)
         return loaded
