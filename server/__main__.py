@@ -17,9 +17,11 @@ from medmoe.model.errors import MedMoEError
 from medmoe.model.prompt import Prompt
 from medmoe.server import log_format
 from medmoe.server.admin import admin_served, admin_socket
-from medmoe.server.app import create_app
+from medmoe.server.app import costly_paths, create_app
 from medmoe.server.draining import DrainingServer, drain
+from medmoe.server.early_refusal import EarlyRefusal
 from medmoe.server.engine.base import Engine
+from medmoe.server.front_door import FrontDoor
 from medmoe.server.settings import PREFIX, Settings
 from medmoe.server.state import State
 from medmoe.server.tenants import new_key
@@ -91,7 +93,7 @@ def _serve(settings: Settings) -> int:
     state: State = app.state.medmoe
     with admin_socket(settings.admin_socket) as operators:
         server = DrainingServer(
-            _uvicorn_config(app, settings), drain=lambda: drain(state), beside=admin_served(state, operators)
+            server_config(app, settings), drain=lambda: drain(state), beside=admin_served(state, operators)
         )
         # Once drained, uvicorn raises the signal that stopped it again; a service that was told to stop has not failed.
         for stop in (signal.SIGTERM, signal.SIGINT):
@@ -100,15 +102,16 @@ def _serve(settings: Settings) -> int:
     return ENGINE_FAILED if failed else 0 if server.started else UNUSABLE
 
 
-def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves what `create_app` has made."""
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         # Our own line per request replaces the access log, which would print raw paths.
         access_log=False,
-        # The one implementation that bounds what a client may send as headers.
-        http="h11",
+        # On h11, the one implementation that bounds what a client may send as headers.
+        http=FrontDoor.of(EarlyRefusal(app.state.medmoe, paths=costly_paths(app))),
         # No route speaks WebSocket, and the library that would answer writes its requests' headers to the log.
         ws="none",
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,

@@ -80,9 +80,14 @@ class Admission:
         """Requests that may be inside, running or waiting; the next is refused."""
         return self._places
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a request that came now would find no place."""
+        return self.in_flight >= self._places
+
     def refuse_when_full(self) -> None:
-        """Raises Overloaded when a request that came now would find no place."""
-        if self.in_flight >= self._places:
+        """Raises Overloaded when it is."""
+        if self.is_full:
             rounds = (self._waiting + 1) / self._max_concurrent
             raise Overloaded(retry_after=min(_LONGEST_RETRY, max(1, math.ceil(rounds * self._mean_hold))))
 

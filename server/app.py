@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from medmoe.server import error_responses
 from medmoe.server.body_limit import BodyLimit
@@ -66,6 +67,11 @@ def create_app(
     app.add_middleware(Telemetry, on_finish=state.publish, sample=state.traces is not None)
     app.add_middleware(ResponseHeaders)
     return app
+
+
+def costly_paths(app: FastAPI) -> frozenset[str]:
+    """Of the routes that need a place inside; without parameters, so that each is its own template."""
+    return frozenset(route.path for route in app.routes if isinstance(route, APIRoute) and "POST" in route.methods)
 
 
 async def _shut_down(state: State, starting: asyncio.Task[None]) -> None:

@@ -7,11 +7,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.datastructures import Headers
 
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.state import State
 from medmoe.server.tenants import Tenant
 
+_SCHEME = "bearer"
 _BEARER = HTTPBearer(auto_error=False, description="An API key, where the deployment has keys.")
 
 
@@ -22,6 +25,12 @@ async def authenticated(
     tenant = State.of(request).tenants.find(credentials.credentials if credentials else None)
     RequestRecord.of(request.scope).tenant = tenant
     return tenant
+
+
+def bearer_key(headers: Headers) -> str | None:
+    """What `authenticated` is given as credentials, for requests that do not get as far as the framework."""
+    scheme, key = get_authorization_scheme_param(headers.get("authorization"))
+    return key if key and scheme.lower() == _SCHEME else None
 
 
 async def within_rate(tenant: Annotated[Tenant, Depends(authenticated)]) -> None:

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from medmoe.model.errors import MedMoEError
 from medmoe.server.errors import (
@@ -61,7 +61,8 @@ def error_response(error: Exception, *, record: RequestRecord) -> Response:
     if isinstance(error, BodyTooLarge):
         # The rest of the body is still on its way; only closing the connection spares us from reading it.
         headers["Connection"] = "close"
-    return JSONResponse(error_body(error, record=record).model_dump(), status_code=status, headers=headers)
+    body = error_body(error, record=record).model_dump_json()
+    return Response(body, status_code=status, headers=headers, media_type="application/json")
 
 
 def log_failure(error: Exception, *, record: RequestRecord) -> None:

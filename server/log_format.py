@@ -9,7 +9,11 @@ import logging
 import logging.config
 from datetime import UTC, datetime
 
+from medmoe.server.log_handler import GatheringHandler
+
 _TRUSTED = ("medmoe", "uvicorn")
+_ENCODE = json.JSONEncoder(default=str).encode
+"""Made once: `json.dumps` makes one for each line."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -26,7 +30,7 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info and record.exc_info[0]:
             line["exception"] = record.exc_info[0].__name__
-        return json.dumps(line, default=str)
+        return _ENCODE(line)
 
 
 def configure(level: str) -> None:
@@ -40,7 +44,7 @@ def configure(level: str) -> None:
             "version": 1,
             "disable_existing_loggers": False,
             "formatters": {"json": {"()": JsonFormatter}},
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+            "handlers": {"stderr": {"()": GatheringHandler, "formatter": "json"}},
             "root": {"level": "WARNING", "handlers": ["stderr"]},
             "loggers": {"medmoe": {"level": level.upper()}, "uvicorn": {"level": foreign, "handlers": []}},
         }

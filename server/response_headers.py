@@ -19,6 +19,8 @@ _OF_ANSWERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 """A page brings its own."""
+ON_EVERY_REFUSAL = tuple((name.lower().encode(), value.encode()) for name, value in (_HEADERS | _OF_ANSWERS).items())
+"""All of them, for answers that do not come through here."""
 
 
 class ResponseHeaders:

@@ -98,12 +98,16 @@ class State:
         """The request's own limit, never longer than the deployment's."""
         return Deadline(min(timeout_ms or self.settings.timeout_ms, self.settings.timeout_ms) / 1000)
 
+    def require_room(self) -> None:
+        """Raises what Readiness.require raises, Overloaded."""
+        self.readiness.require()
+        self.admission.refuse_when_full()
+
     @asynccontextmanager
     async def receiving(self) -> AsyncIterator[None]:
-        """Read a request's body inside. Raises what Readiness.require raises, Overloaded, DeadlineExceeded."""
-        self.readiness.require()
+        """Read a request's body inside. Raises what `require_room` raises, DeadlineExceeded."""
         # Before the body is read: a full house should not also fill its memory.
-        self.admission.refuse_when_full()
+        self.require_room()
         async with self.deadline(None).guard():
             yield
 

@@ -38,24 +38,13 @@ class Telemetry:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        sent = Headers(scope=scope)
-        inbound = sent.get(REQUEST_ID_HEADER, "")
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        record = RequestRecord(
-            request_id=inbound if _SAFE_ID.fullmatch(inbound) else secrets.token_hex(16),
-            method=method,
-            trace=TraceContext.of_request(sent.getlist(REQUEST_HEADER), sample=self.sample),
-        )
+        record = begin(Headers(scope=scope), method=scope["method"], sample=self.sample)
         record.attach(scope)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID_HEADER] = record.request_id
-                headers["Server-Timing"] = record.server_timing()
-                if record.trace is not None:
-                    headers[RESPONSE_HEADER] = record.trace.response_header()
+                MutableHeaders(scope=message).update(identification(record))
             await send(message)
 
         try:
@@ -71,9 +60,32 @@ class Telemetry:
             # Also on cancellation, so that no request vanishes from the counts.
             record.status = record.status or CLIENT_GONE
             record.route = getattr(scope.get("route"), "path", record.route)
-            record.duration = record.elapsed()
-            self.on_finish(record)
-            _log_finished(record)
+            finish(record, publish=self.on_finish)
+
+
+def begin(sent: Headers, *, method: str, sample: bool) -> RequestRecord:
+    """The record of a request that came with the headers `sent`."""
+    inbound = sent.get(REQUEST_ID_HEADER, "")
+    return RequestRecord(
+        request_id=inbound if _SAFE_ID.fullmatch(inbound) else secrets.token_hex(16),
+        method=method if method in _METHODS else "other",
+        trace=TraceContext.of_request(sent.getlist(REQUEST_HEADER), sample=sample),
+    )
+
+
+def identification(record: RequestRecord) -> dict[str, str]:
+    """The headers by which an answer names its request and says how long it took."""
+    headers = {REQUEST_ID_HEADER: record.request_id, "Server-Timing": record.server_timing()}
+    if record.trace is not None:
+        headers[RESPONSE_HEADER] = record.trace.response_header()
+    return headers
+
+
+def finish(record: RequestRecord, *, publish: Callable[[RequestRecord], None]) -> None:
+    """The request is over: publish its record, and write its line."""
+    record.duration = record.elapsed()
+    publish(record)
+    _log_finished(record)
 
 
 def _log_finished(record: RequestRecord) -> None:

@@ -19,6 +19,7 @@ import psutil
 from PIL import Image
 
 from medmoe.training.evaluation.markdown_table import table
+from tests.benchmarks.exchange import Exchange, request_bytes
 from tests.server_process import ServerProcess
 
 PICTURES = 32
@@ -71,11 +72,8 @@ class Client:
     async def ask(self, body: bytes, *, due: float | None = None) -> Outcome:
         """Ask, and read all of the answer; the time counts from `due` where it is given."""
         begun = time.monotonic() if due is None else due
-        answer = b""
         try:
-            async with self._asked(body) as reader, asyncio.timeout(TIMEOUT):
-                answer = await reader.read()
-            what = _what(answer)
+            what = _what(await self._exchange(body))
         except ConnectionRefusedError:
             what = REFUSED
         except (OSError, TimeoutError):
@@ -91,14 +89,23 @@ class Client:
             await reader.readuntil(b"data: ")
             return True
 
+    async def _exchange(self, body: bytes) -> bytes:
+        """All that comes until the connection is closed. Raises OSError, TimeoutError."""
+        asked = request_bytes(body)
+        transport, exchange = await asyncio.get_running_loop().create_connection(
+            lambda: Exchange(asked), *self._address
+        )
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return await exchange.answer
+        finally:
+            transport.close()
+
     @asynccontextmanager
     async def _asked(self, body: bytes) -> AsyncIterator[asyncio.StreamReader]:
         reader, writer = await asyncio.open_connection(*self._address)
         try:
-            writer.write(
-                b"POST /v1/vqa HTTP/1.1\r\nHost: service\r\nConnection: close\r\nContent-Type: application/json\r\n"
-                b"Content-Length: %d\r\n\r\n" % len(body) + body
-            )
+            writer.write(request_bytes(body))
             yield reader
         finally:
             writer.close()

@@ -6,6 +6,8 @@ Capacity is what as many clients as there are slots get, each asking again when 
 1, 3 and 10 times that rate, open loop: at random (Poisson) times that do not wait for anybody, latency counted from the
 time when a request was due. Goodput is what was answered per second. Client and server share the machine; `late` says
 by how much the client itself was behind (99th percentile): where that is not small, the client was the bottleneck.
+`client's core` is the share of one core that the client took, which stands for machines elsewhere: the answers had to
+do without it.
 
 At last as many clients as `--leavers` says begin to read a stream and hang up; nothing may be left in the engine.
 """
@@ -19,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.exchange import loop_factory
 from tests.benchmarks.load import (
     ANSWERED,
     Client,
@@ -68,10 +71,11 @@ async def measured(
 ) -> dict[str, Any]:
     """One row of the table."""
     before = resident_mib(server)
-    begun = time.monotonic()
+    begun, begun_cpu = time.monotonic(), time.process_time()
     outcomes, late = await open_loop(
         client, asked, rate=factor * peak, seconds=seconds, chance=random.Random(str(factor))
     )
+    client_share = (time.process_time() - begun_cpu) / (time.monotonic() - begun)
     answered = [outcome for outcome in outcomes if outcome.what == ANSWERED]
     # Not what was answered later: at 1x the queue may be long at the end.
     goodput = sum(outcome.ended <= begun + seconds for outcome in answered) / seconds
@@ -85,6 +89,7 @@ async def measured(
         "p50 s": percentile(latencies, 0.5),
         "p99 s": percentile(latencies, 0.99),
         "late s": late,
+        "client's core": client_share,
         "outcomes": counts(outcomes),
         "server MiB": [round(before["server"], 1), round(after["server"], 1)],
         "children MiB": [round(before["children"], 1), round(after["children"], 1)],
@@ -168,7 +173,8 @@ def main() -> int:
     arguments = ("-m", "medmoe.server") if real else ("-m", "tests.mortal_engine", "--delay", str(options.delay))
     with server_process(arguments=arguments, settings=settings) as server:
         server.wait_ready(_START)
-        figures = asyncio.run(run(options, server))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            figures = runner.run(run(options, server))
     if options.json:
         options.json.write_text(json.dumps({"engine": options.engine, **figures}, indent=2) + "\n")
     clean = not any(figures["leavers"]["left inside"].values()) and figures["afterwards"] == ANSWERED

@@ -16,7 +16,7 @@ import json
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -38,7 +38,8 @@ from tests.server_process import ServerProcess, server_process
 _START = 600.0
 """Seconds; a process that has failed is noticed at once."""
 _WARM_UP = 16
-_HERE = Path(__file__).parents[2]
+HERE = Path(__file__).parents[2]
+"""This checkout."""
 _ROOMS = ("model", "server", "training")
 _QUESTION = {"question": "Is there a pleural effusion?", "max_tokens": 16}
 _FEW, _MANY = {"labels": LABELS[:2]}, {"labels": LABELS}
@@ -90,18 +91,16 @@ def ask(url: str, path: str, bodies: Sequence[Body], *, clients: int) -> None:
 
 
 @contextmanager
-def served(directory: Path, options: argparse.Namespace) -> Iterator[ServerProcess]:
-    """The service of the checkout in `directory`, ready, over an engine that does nothing."""
+def served(directory: Path, arguments: Sequence[str], settings: Mapping[str, str]) -> Iterator[ServerProcess]:
+    """The service of the checkout in `directory`, ready; `arguments` of Python, of which it is to be a module."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "medmoe").mkdir()
         for room in _ROOMS:
             (place / "medmoe" / room).symlink_to(directory.resolve() / room)
         (place / "tests").symlink_to(directory.resolve() / "tests")
-        settings = {"MEDMOE_MODEL": str(options.model), "MEDMOE_MAX_LABELS": "128", "MEDMOE_MAX_LABEL_STEPS": "2048"}
         # -P: not what lies in the directory where this was started.
-        arguments = ("-P", "-m", "tests.null_engine", "--tokens", str(options.tokens))
-        with server_process(arguments=arguments, settings=settings | {"PYTHONPATH": folder}) as server:
+        with server_process(arguments=("-P", *arguments), settings={**settings, "PYTHONPATH": folder}) as server:
             server.wait_ready(_START)
             yield server
 
@@ -116,13 +115,16 @@ def spent(server: ServerProcess) -> dict[str, float]:
 def measure(options: argparse.Namespace) -> Times:
     pictures = [asked.picture for asked in make_requests(options.requests, side=options.side, max_tokens=1)]
     asked = {name: way for name, way in _ASKED.items() if options.only in name}
+    # An engine that does nothing.
+    arguments = ("-m", "tests.null_engine", "--tokens", str(options.tokens))
+    settings = {"MEDMOE_MODEL": str(options.model), "MEDMOE_MAX_LABELS": "128", "MEDMOE_MAX_LABEL_STEPS": "2048"}
     times: Times = defaultdict(list)
     for repeat in range(options.repeats):
         print(f"repeat {repeat}", file=sys.stderr, flush=True)
         with ExitStack() as stack:
-            servers = {"this": stack.enter_context(served(_HERE, options))}
+            servers = {"this": stack.enter_context(served(HERE, arguments, settings))}
             if options.against:
-                servers["other"] = stack.enter_context(served(options.against, options))
+                servers["other"] = stack.enter_context(served(options.against, arguments, settings))
             for name, (path, fields, multipart) in asked.items():
                 bodies = [body(picture, fields, multipart=multipart) for picture in pictures]
                 for who in sorted(servers, reverse=bool(repeat % 2)):

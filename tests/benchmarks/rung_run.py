@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from tests.benchmarks.exchange import loop_factory
 from tests.benchmarks.live_rungs import RUNGS, Live, Setup
 from tests.benchmarks.request_file import Asked, read_requests
 from tests.benchmarks.traffic import Reply, Traffic, closed_loop, cpu_seconds, open_loop
@@ -207,19 +208,10 @@ def _slices(requests: Sequence[Asked], *, size: int, start: int) -> Iterator[Seq
         yield requests[place : place + size]
 
 
-def _loop_factory() -> Any:
-    """The event loop that uvicorn would choose: both of the servers run on it."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
 def main() -> int:
     fields = json.loads(Path(sys.argv[1]).read_text())
     plan = Plan(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         found = runner.run(run(plan))
     Path(plan.into).write_text(json.dumps(found))
     return UNEQUAL if any(rung["unequal"] for rung in found["rungs"].values()) else 0

@@ -1,0 +1,70 @@
+"""The head of a request in the plainest form that there is, read without a parser.
+
+Strict on purpose: of two readings of one request one may be wrong, and here it never is this one. Whatever is in any
+way unusual, malformed heads among it, is for h11.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from starlette.datastructures import Headers
+
+_END = b"\r\n\r\n"
+_LONGEST = 8 * 1024
+"""Bytes; far more than clients send."""
+_REQUEST_LINE = re.compile(rb"POST (/[A-Za-z0-9/_-]+) HTTP/1\.([01])")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)?)[ \t]*")
+_LENGTH = re.compile("[0-9]{1,15}")
+_UNUSUAL = frozenset({"transfer-encoding", "expect", "upgrade"})
+"""What would make the body, or what has to be said first, another than Content-Length tells."""
+_ONCE = frozenset({"host", "content-length", "connection"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlainHead:
+    """A POST whose body is as long as Content-Length says."""
+
+    path: str
+    headers: Headers
+    size: int
+    """Bytes of the head itself."""
+    body_size: int
+    """Bytes that follow it."""
+    keep: bool
+    """Whether another request may follow on the connection."""
+
+    @classmethod
+    def read(cls, data: bytes) -> Self | None:
+        """From the first bytes of a request; None for any that has to be read with more care."""
+        end = data.find(_END, 0, _LONGEST)
+        if end < 0:
+            return None
+        first, *lines = data[:end].split(b"\r\n")
+        asked = _REQUEST_LINE.fullmatch(first)
+        fields = [_FIELD.fullmatch(line) for line in lines]
+        if asked is None:
+            return None
+        raw: list[tuple[bytes, bytes]] = []
+        told: dict[str, str] = {}
+        for field in fields:
+            if field is None:
+                return None
+            name, value = field[1].lower(), field[2]
+            raw.append((name, value))
+            key = name.decode("ascii")
+            if key in _UNUSUAL or (key in _ONCE and key in told):
+                return None
+            told[key] = value.decode("ascii")
+        connection = told.get("connection", "keep-alive").lower()
+        length = told.get("content-length", "")
+        if "host" not in told or connection not in ("keep-alive", "close") or not _LENGTH.fullmatch(length):
+            return None
+        return cls(
+            path=asked[1].decode("ascii"),
+            headers=Headers(raw=raw),
+            size=end + len(_END),
+            body_size=int(length),
+            # As h11 has it, which keeps no connection of HTTP/1.0.
+            keep=connection == "keep-alive" and asked[2] == b"1",
+        )
