@@ -37,27 +37,28 @@ def prefer_fused_norms() -> None:
     """On a CPU, for all norms that this process computes from now on; elsewhere vLLM has chosen well."""
     if not current_platform.is_cpu():
         return
-
-    @ir.ops.rms_norm.register_impl(_PROVIDER, supports_args=_norm_fits)
-    def rms_norm(
-        x: torch.Tensor, weight: torch.Tensor | None, epsilon: float, variance_size: int | None = None
-    ) -> torch.Tensor:
-        """[..., D] and weight [D] of one dtype -> the same shape; Zhang and Sennrich 2019, equation 4."""
-        output = torch.empty_like(x)
-        torch.ops._C.rms_norm(output, x, weight, epsilon)
-        return output
-
-    @ir.ops.fused_add_rms_norm.register_impl(_PROVIDER, supports_args=_sum_fits, inplace=True)
-    def fused_add_rms_norm(
-        x: torch.Tensor,
-        x_residual: torch.Tensor,
-        weight: torch.Tensor | None,
-        epsilon: float,
-        variance_size: int | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalises the sum; returns that and the sum, each in place of what came."""
-        torch.ops._C.fused_add_rms_norm(x, x_residual, weight, epsilon)
-        return x, x_residual
-
+    ir.ops.rms_norm.register_impl(_PROVIDER, supports_args=_norm_fits)(_norm)
+    ir.ops.fused_add_rms_norm.register_impl(_PROVIDER, supports_args=_sum_fits, inplace=True)(_norm_of_sum)
     for operation in (ir.ops.rms_norm, ir.ops.fused_add_rms_norm):
         operation.set_default([_PROVIDER, "native"])
+
+
+def _norm(
+    x: torch.Tensor, weight: torch.Tensor | None, epsilon: float, variance_size: int | None = None
+) -> torch.Tensor:
+    """[..., D] and weight [D] of one dtype -> the same shape; Zhang and Sennrich 2019, equation 4."""
+    output = torch.empty_like(x)
+    torch.ops._C.rms_norm(output, x, weight, epsilon)
+    return output
+
+
+def _norm_of_sum(
+    x: torch.Tensor,
+    x_residual: torch.Tensor,
+    weight: torch.Tensor | None,
+    epsilon: float,
+    variance_size: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalises the sum; returns that and the sum, each in place of what came."""
+    torch.ops._C.fused_add_rms_norm(x, x_residual, weight, epsilon)
+    return x, x_residual
