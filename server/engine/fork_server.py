@@ -22,7 +22,7 @@ _IMPORTED = [
 
 
 def begin_importing(settings: Settings) -> BaseContext | None:
-    """Returns at once; where engines are to come from, None where they are to be started as vLLM does it.
+    """Returns at once; where one-process engines are to come from, None where engines are to be vLLM's own business.
 
     Whatever engines are to find in their environment must be there now. As multiprocessing's own server, it ends with
     this process, and is started again when it has been killed.

@@ -26,7 +26,7 @@ from medmoe.server.engine.base import (
     GenerationError,
     GenerationRequest,
 )
-from medmoe.server.engine.cpu_tuning import ONE_PROCESS, in_one_process, tune
+from medmoe.server.engine.cpu_tuning import ONE_PROCESS, tune
 from medmoe.server.engine.deployment import check_deployment
 from medmoe.server.engine.engine_arguments import engine_arguments, engine_dtype
 from medmoe.server.engine.fork_server import begin_importing
@@ -172,7 +172,7 @@ class VllmEngine:
         shape = engine_arguments(self._settings, self._config, on_cpu=current_platform.is_cpu())
         arguments = AsyncEngineArgs(
             **shape,
-            distributed_executor_backend=ONE_PROCESS if in_one_process(self._settings) else None,
+            distributed_executor_backend=None if forking is None else ONE_PROCESS,
             enable_log_requests=False,
             shutdown_timeout=round(self._settings.drain_seconds),
         )

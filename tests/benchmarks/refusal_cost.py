@@ -9,12 +9,11 @@ medians over the repeats with 95 % bootstrap intervals, under 1 where this check
 """
 
 import argparse
-import json
 import socket
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,11 +22,10 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from tests.benchmarks.bootstrap import median_interval, ratio_interval, shown
 from tests.benchmarks.exchange import request_bytes
-from tests.benchmarks.load import TIMEOUT, bodies, print_table
-from tests.benchmarks.machine import describe, machine
-from tests.benchmarks.request_cost import HERE, served
+from tests.benchmarks.load import TIMEOUT, bodies
+from tests.benchmarks.machine import machine
+from tests.benchmarks.request_cost import HERE, Times, report, served
 from tests.server_process import ServerProcess
 
 _WARM_UP = 200
@@ -41,9 +39,6 @@ _FULL = {
 _NEVER = ("-m", "tests.mortal_engine", "--delay", str(_LONG))
 _WAYS = {"a connection each": False, "kept connections": True}
 """By name: whether connections are kept."""
-
-Times = dict[tuple[str, str, str], list[float]]
-"""Seconds a refusal, one figure a repeat, by the way of asking, whose service, and which process."""
 
 
 @contextmanager
@@ -125,16 +120,6 @@ def measure(options: argparse.Namespace) -> Times:
     return times
 
 
-def rows(times: Times) -> Iterator[dict[str, str]]:
-    for way, process in dict.fromkeys((way, process) for way, _, process in times):
-        ours: Sequence[float] = times[way, "this", process]
-        row = {"refused": way, "process": process, "CPU ms": shown(median_interval(ours), scale=1e3)}
-        if others := times.get((way, "other", process)):
-            row["other CPU ms"] = shown(median_interval(others), scale=1e3)
-            row["this x other"] = shown(ratio_interval(ours, others))
-        yield row
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", type=Path, help="another checkout of this repository")
@@ -144,14 +129,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the times there too")
     options = parser.parse_args()
     here = machine()
-    times = measure(options)
-    print(describe(here) + "\n")
-    print_table(list(rows(times)))
-    if options.json:
-        kept = [
-            {"refused": key[0], "whose": key[1], "process": key[2], "seconds": found} for key, found in times.items()
-        ]
-        options.json.write_text(json.dumps({"machine": here, "times": kept}) + "\n")
+    report(measure(options), here=here, into=options.json)
     return 0
 
 

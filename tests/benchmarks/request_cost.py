@@ -146,6 +146,15 @@ def rows(times: Times) -> Iterator[dict[str, str]]:
         yield row
 
 
+def report(times: Times, *, here: dict[str, Any], into: Path | None) -> None:
+    """Print the table; write the times too, where a file is named. `here` is the machine before it was loaded."""
+    print(describe(here) + "\n")
+    print_table(list(rows(times)))
+    if into is not None:
+        kept = [{"asked": key[0], "whose": key[1], "process": key[2], "seconds": found} for key, found in times.items()]
+        into.write_text(json.dumps({"machine": here, "times": kept}) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", type=Path, help="another checkout of this repository")
@@ -161,12 +170,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the times there too")
     options = parser.parse_args()
     here = machine()
-    times = measure(options)
-    print(describe(here) + "\n")
-    print_table(list(rows(times)))
-    if options.json:
-        kept = [{"asked": key[0], "whose": key[1], "process": key[2], "seconds": found} for key, found in times.items()]
-        options.json.write_text(json.dumps({"machine": here, "times": kept}) + "\n")
+    report(measure(options), here=here, into=options.json)
     return 0
 
 

@@ -39,9 +39,9 @@ _MAIN = "from vllm.entrypoints.launchers.api_server.entry import main; main()"
 async def vllm_server(settings: Settings, *, seconds: float) -> AsyncIterator[tuple[str, psutil.Process, str]]:
     """Its address, its process and its command; ready. Raises RuntimeError or TimeoutError when it does not start."""
     prepare_environment(settings)
-    if (binding := cpu_threads(settings)) is not None:
-        # Left to itself it would keep one of two cores idle.
-        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = binding
+    # Left to itself it would keep one of two cores idle. For it alone: our own service takes this for a wish.
+    binding = cpu_threads(settings)
+    environment = os.environ | ({} if binding is None else {"VLLM_CPU_OMP_THREADS_BIND": binding})
     config = MedMoEConfig.from_directory(settings.model)
     with tempfile.TemporaryDirectory() as folder:
         template = Path(folder) / "template.jinja"
@@ -53,7 +53,7 @@ async def vllm_server(settings: Settings, *, seconds: float) -> AsyncIterator[tu
             "--disable-uvicorn-access-log",
             *flags(engine_arguments(settings, config, on_cpu=built_for_cpu())),
         ]
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", _MAIN, *arguments)
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", _MAIN, *arguments, env=environment)
         tree = psutil.Process(process.pid)
         try:
             url = f"http://127.0.0.1:{port}"
