@@ -24,6 +24,7 @@ _COSTLY = frozenset({"quarantined", "decoder_died", "image_too_costly"})
 _WATCHED = (*sorted(_COSTLY), "decoder_unavailable", "overloaded", "rate_limited")
 """Reasons that are counted from 0 on: a rate, and an alert on it, cannot see a series' first step."""
 _OUTCOMES = {True: "restarted", False: "failed"}
+_SOURCES = {True: "kept", False: "decoded"}
 
 
 ExpertTokens = tuple[int, int, str, int]
@@ -109,6 +110,14 @@ class Metrics:
         )
         for reason in _WATCHED:
             self._rejections.labels(reason=reason)
+        self._pictures = Counter(
+            "medmoe_pictures_total",
+            "Pictures that requests brought: decoded, or kept from a request shortly before",
+            ["source"],
+            registry=self.registry,
+        )
+        for kept in (True, False):
+            self._pictures.labels(source=_SOURCES[kept])
         Gauge(
             "medmoe_requests_in_flight", "Inference requests running or waiting for a slot", registry=self.registry
         ).set_function(lambda: float(in_flight()))
@@ -158,6 +167,10 @@ class Metrics:
             self._stages.labels(stage=stage).observe(seconds)
         if record.error_code and (record.status in _REJECTIONS or record.error_code in _COSTLY):
             self._rejections.labels(reason=record.error_code).inc()
+
+    def picture(self, kept: bool) -> None:
+        """Count a picture that was asked for, while some are kept."""
+        self._pictures.labels(source=_SOURCES[kept]).inc()
 
     def engine_restart(self, *, succeeded: bool) -> None:
         """Count an attempt to replace a dead engine."""

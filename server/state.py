@@ -27,6 +27,7 @@ from medmoe.server.image_url import is_url
 from medmoe.server.images import Picture, RenderedPicture
 from medmoe.server.imaging.pool import DecoderPool
 from medmoe.server.metrics import Metrics
+from medmoe.server.picture_cache import PictureCache
 from medmoe.server.picture_schemas import PictureFields, View
 from medmoe.server.readiness import Phase, Readiness
 from medmoe.server.request_record import RequestRecord
@@ -88,6 +89,7 @@ class State:
         self.fetcher = ImageFetcher.of(settings)
         """None where the deployment fetches no pictures."""
         self.decoders = DecoderPool.of(settings, self.config)
+        self.pictures = PictureCache(self.decoders, most=settings.kept_pictures, count=self.metrics.picture)
 
     @staticmethod
     def of(request: Request) -> "State":
@@ -114,12 +116,12 @@ class State:
     async def read_image(
         self, sent: str | bytes, fields: PictureFields, *, deadline: Deadline, record: RequestRecord
     ) -> Picture:
-        """Fetch what is sent as a URL, the stage `fetch`; decode in a child process, the stage `image`.
+        """Fetch what is sent as a URL, the stage `fetch`; find it kept or decode it in a child process, stage `image`.
 
         Raises what ImageFetcher.fetch and DecoderPool.decode raise, DeadlineExceeded.
         """
         async with self._in_hand(sent, deadline=deadline, record=record) as data:
-            return await self.decoders.decode(data, fields)
+            return await self.pictures.decode(data, fields, salt=record.cache_salt)
 
     async def render_image(
         self, sent: str | bytes, fields: PictureFields, *, view: View, deadline: Deadline, record: RequestRecord

@@ -13,6 +13,7 @@ from medmoe.server.admission import Admission, Deadline
 from medmoe.server.answering import answer
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.renewable_engine import RenewableEngine
+from medmoe.server.picture_cache import PictureCache
 from medmoe.server.request_record import RequestRecord
 from medmoe.server.schemas import VQAFields
 from medmoe.server.state import State
@@ -39,10 +40,11 @@ async def warm_up(state: State, engine: Engine) -> None:
 
 
 def _rehearsal(state: State, engine: Engine) -> State:
-    """`state` as it would be with `engine`, and with what counts requests replaced."""
+    """`state` as it would be with `engine`, and with what counts or keeps requests replaced."""
     rehearsal = copy.copy(state)
     # Its own quarantine too: a warm-up that an engine dies of must be asked again of the next one.
     rehearsal.engine = RenewableEngine(engine)
     rehearsal.admission = Admission(max_concurrent=1, max_queued=0)
+    rehearsal.pictures = PictureCache(state.decoders, most=0, count=state.metrics.picture)
     rehearsal.router_stats = copy.deepcopy(state.router_stats)
     return rehearsal

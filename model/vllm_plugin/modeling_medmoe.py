@@ -74,7 +74,8 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
         config, pixels = self.medmoe.image_processor, pixel_values.float()
         mean, std = (pixels.new_tensor(numbers)[:, None, None] for numbers in (config.mean, config.std))
         normalise(pixels, mean=mean, std=std)
-        return list(self.projector(features(self.vision_tower, pixels)))
+        # Not views: vLLM keeps each picture's for another while, and one of them would keep all of its batch.
+        return [one.clone() for one in self.projector(features(self.vision_tower, pixels))]
 
     def forward(
         self,

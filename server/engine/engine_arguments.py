@@ -13,6 +13,7 @@ from medmoe.server.settings import Settings
 _CPU_BATCHED_TOKENS = 2048
 _CPU_BLOCK = 32
 """The smallest that the CPU attention kernel takes."""
+_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def engine_arguments(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> dict[str, Any]:
@@ -56,3 +57,9 @@ def engine_dtype(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> D
         return config.dtype
     # int8 kernels take no float32. Elsewhere bfloat16 pays only where the processor multiplies it in tiles.
     return "bfloat16" if settings.quantization != "none" or cpu_kernel() == "amx" else "float32"
+
+
+def picture_cache_embeddings(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> int:
+    """How many of the decoder's input vectors fit into `Settings.picture_cache_mib`."""
+    vector = config.text_config.hidden_size * _BYTES[engine_dtype(settings, config, on_cpu=on_cpu)]
+    return settings.picture_cache_mib * 2**20 // vector

@@ -28,7 +28,7 @@ from medmoe.server.engine.base import (
 )
 from medmoe.server.engine.cpu_tuning import ONE_PROCESS, tune
 from medmoe.server.engine.deployment import check_deployment
-from medmoe.server.engine.engine_arguments import engine_arguments, engine_dtype
+from medmoe.server.engine.engine_arguments import engine_arguments, engine_dtype, picture_cache_embeddings
 from medmoe.server.engine.fork_server import begin_importing
 from medmoe.server.engine.process_tree import ProcessTree
 from medmoe.server.engine.quantization import check_accelerator
@@ -162,6 +162,7 @@ class VllmEngine:
 
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine import utils
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -169,14 +170,19 @@ class VllmEngine:
         if forking is not None:
             # vLLM has no setting for this: it knows fork and spawn.
             utils.get_mp_context = lambda: forking
-        shape = engine_arguments(self._settings, self._config, on_cpu=current_platform.is_cpu())
+        on_cpu = bool(current_platform.is_cpu())
+        shape = engine_arguments(self._settings, self._config, on_cpu=on_cpu)
         arguments = AsyncEngineArgs(
             **shape,
             distributed_executor_backend=None if forking is None else ONE_PROCESS,
             enable_log_requests=False,
             shutdown_timeout=round(self._settings.drain_seconds),
         )
-        return AsyncLLM.from_engine_args(arguments)
+        made = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
+        # vLLM has no setting for this either, and makes it one step's worth: 32 of the bundled checkpoint's pictures.
+        wanted = picture_cache_embeddings(self._settings, self._config, on_cpu=on_cpu)
+        made.scheduler_config.encoder_cache_size = max(made.scheduler_config.encoder_cache_size, wanted)
+        return AsyncLLM.from_vllm_config(made)
 
     def _engine_input(self, request: GenerationRequest) -> "MultiModalInput":
         """What vLLM's renderer would make of the prompt, without its one thread and its search for the placeholder."""

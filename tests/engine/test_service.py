@@ -16,6 +16,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from medmoe.server.engine.base import GenerationRequest
+from medmoe.server.engine.engine_arguments import picture_cache_embeddings
 from tests.engine.conftest import Served
 from tests.engine.reference import Reference
 
@@ -51,6 +52,13 @@ async def test_an_answer_is_the_reference_models(served: Served) -> None:
     trace = reference.trace(question, picture, answer=expected)
     total = sum(float(row[token]) for row, token in zip(trace.log_probs, expected, strict=True))
     assert math.isclose(body["confidence"]["value"], math.exp(total), rel_tol=1e-3)
+
+
+async def test_many_pictures_stay_with_the_engine(served: Served) -> None:
+    """vLLM's own way keeps one step's worth, and would run the vision tower again for every question."""
+    config = served.engine._running().vllm_config
+    wanted = picture_cache_embeddings(served.engine._settings, served.engine._config, on_cpu=True)
+    assert config.scheduler_config.encoder_cache_size == wanted > 10 * config.scheduler_config.max_num_batched_tokens
 
 
 async def test_class_probabilities_are_the_exact_likelihoods(served: Served) -> None:

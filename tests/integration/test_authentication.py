@@ -99,6 +99,10 @@ async def test_tenants_share_no_cache(
                 salts.append(service.engine.last_request.cache_salt)
             assert salts[0] == salts[2] != salts[1]
             assert None not in salts
+        metrics = (await service.client.get("/metrics", headers=bearer(WARD))).text
+        # Both bodies show the same picture: one for each tenant was decoded.
+        counted = {line for line in metrics.splitlines() if line.startswith("medmoe_pictures_total")}
+        assert counted == {'medmoe_pictures_total{source="decoded"} 2.0', 'medmoe_pictures_total{source="kept"} 4.0'}
 
 
 async def test_each_tenant_has_its_own_rate(running: ServiceFactory, keys: Path, vqa_body: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from medmoe.server.imaging.pool import DecoderPool
 from medmoe.server.picture_schemas import PictureFields
 from medmoe.server.settings import Settings
 from tests.hostile_pictures import large
-from tests.integration.conftest import Service, ServiceFactory, check, until
+from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, until
 
 
 async def post_large(service: Service, **fields: Any) -> Any:
@@ -62,7 +62,7 @@ async def test_a_child_that_is_killed_costs_one_request(running: ServiceFactory,
 
 
 async def test_a_child_that_dies_between_requests_costs_none(running: ServiceFactory, vqa_body: dict[str, Any]) -> None:
-    async with running(image_workers=1) as service:
+    async with running(image_workers=1, kept_pictures=0) as service:
         for _ in range(3):
             (pid,) = service.state.decoders.pids
             os.kill(pid, signal.SIGKILL)
@@ -71,6 +71,24 @@ async def test_a_child_that_dies_between_requests_costs_none(running: ServiceFac
             await until(lambda process=process: process.status() == psutil.STATUS_ZOMBIE)  # type: ignore[misc]
             assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
             assert service.state.decoders.pids != (pid,)
+
+
+async def test_the_next_question_about_a_picture_needs_no_child(
+    running: ServiceFactory, vqa_body: dict[str, Any], classify_body: dict[str, Any]
+) -> None:
+    async with running(image_workers=1) as service:
+        first = (await service.client.post("/v1/vqa", json=vqa_body)).json()
+        (pid,) = service.state.decoders.pids
+        os.kill(pid, signal.SIGKILL)
+        again = (await service.client.post("/v1/vqa", json=vqa_body)).json()
+        classified = (await service.client.post("/v1/classify", json=classify_body)).json()
+        assert service.state.decoders.pids == (pid,)
+        assert (first["provenance"], first["answer"]) == (again["provenance"], again["answer"])
+        for field in ("image_sha256", "rendering", "width", "height"):
+            assert classified["provenance"][field] == first["provenance"][field]
+        other = (await service.client.post("/v1/vqa", json=vqa_body | {"image": base64_picture(shade=1)})).json()
+        assert other["provenance"]["image_sha256"] != first["provenance"]["image_sha256"]
+        assert service.state.decoders.pids != (pid,)
 
 
 async def test_a_child_that_hangs_is_replaced(
