@@ -1,9 +1,11 @@
 """Servers alive side by side, asked turn about in short loads: a machine whose speed wanders harms all alike.
 
-What waits takes no processor time. In each round every contender gets a load, and the rounds rotate who begins; a ratio
-is the median of the rounds' ratios, with a 95 % bootstrap interval over the rounds.
+What waits takes no processor time. In each round every contender gets a load, in an order that is drawn: who comes
+after another of the same server finds it warm. A ratio is the median of the rounds' ratios, with a 95 % bootstrap
+interval over the rounds; between two processes of the same code it can be a few percent off one as long as they live.
 """
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,10 +56,10 @@ async def take_turns(
     found = []
     for repeat in range(rounds.repeats + 1):
         tell(f"round {repeat}")
-        turn = repeat % len(contenders)
+        chance = random.Random(repeat)
         for place, clients in enumerate(rounds.clients):
             start = (repeat * len(rounds.clients) + place) * rounds.requests
-            for contender in (*contenders[turn:], *contenders[:turn]):
+            for contender in chance.sample(contenders, len(contenders)):
                 requests = stocks[contender.stock][start : start + rounds.requests]
                 for warm in (False, True)[: 1 + rounds.warm]:
                     load = await _load(askers[contender.name], contender.server, requests, clients=clients, warm=warm)
