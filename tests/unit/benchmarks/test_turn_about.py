@@ -23,7 +23,9 @@ def load(variant: str, repeat: int, *, speed: float, start: int = 0, failure: st
 def test_a_slow_round_is_slow_for_all() -> None:
     speeds = (8.0, 4.0, 16.0, 2.0)
     found = [load("new", repeat, speed=2 * speed) for repeat, speed in enumerate(speeds)]
-    found += [load("old", repeat, speed=speed, failure="429" if repeat else None) for repeat, speed in enumerate(speeds)]
+    found += [
+        load("old", repeat, speed=speed, failure="429" if repeat else None) for repeat, speed in enumerate(speeds)
+    ]
     old, new = rows(found, base="old")
     assert (old["variant"], old["x old"], old["failures"]) == ("old", "-", "3")
     assert (new["x old"], new["first x old"], new["failures"]) == ("2 (2 to 2)", "0.5 (0.5 to 0.5)", "0")
