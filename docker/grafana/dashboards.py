@@ -109,6 +109,12 @@ def service() -> Json:
             ],
             [
                 lines(
+                    "Pictures, decoded or kept",
+                    (f"sum by (source) (rate(medmoe_pictures_total[{_RATE}]))", "{{source}}"),
+                    unit="reqps",
+                    note="kept: decoded for a question before; MEDMOE_KEPT_PICTURES says how many wait",
+                ),
+                lines(
                     "Memory of the front process",
                     (f"process_resident_memory_bytes{{{_JOB}}}", "{{instance}}"),
                     unit="bytes",

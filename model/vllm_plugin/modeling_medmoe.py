@@ -19,6 +19,7 @@ from medmoe.model.vision_tower import VisionTower
 from medmoe.model.vllm_plugin.gated_low_rank import attach_adapters
 from medmoe.model.vllm_plugin.norm_cpu import prefer_fused_norms
 from medmoe.model.vllm_plugin.packed_tower import features, pack
+from medmoe.model.vllm_plugin.picture_memory import PictureMemory
 from medmoe.model.vllm_plugin.processing import (
     IMAGE_MARKER,
     MedMoEDummyInputs,
@@ -54,6 +55,7 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
             self.vision_tower = VisionTower(config.vision_config)
             self.projector = Projector(config)
         self._packed = False
+        self._picture_memory = PictureMemory()
         with self._mark_language_model(vllm_config):
             self.language_model = init_vllm_registered_model(
                 vllm_config=vllm_config,
@@ -74,8 +76,7 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
         config, pixels = self.medmoe.image_processor, pixel_values.float()
         mean, std = (pixels.new_tensor(numbers)[:, None, None] for numbers in (config.mean, config.std))
         normalise(pixels, mean=mean, std=std)
-        # Not views: vLLM keeps each picture's for another while, and one of them would keep all of its batch.
-        return [one.clone() for one in self.projector(features(self.vision_tower, pixels))]
+        return list(self._picture_memory.copies(self.projector(features(self.vision_tower, pixels))))
 
     def forward(
         self,
