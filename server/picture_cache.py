@@ -5,12 +5,12 @@ Decoding a radiograph can take longer than answering. Kept are few, in memory on
 
 import asyncio
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable
 
 from medmoe.server.images import Picture
 from medmoe.server.imaging.pool import DecoderPool
 from medmoe.server.picture_schemas import PictureFields
+from medmoe.server.recent import Recent
 
 _AT_ONCE = 2**20
 """Bytes that are hashed on the event loop: a millisecond or two on a slow processor."""
@@ -24,7 +24,7 @@ class PictureCache:
         self._decoders = decoders
         self._most = most
         self._count = count
-        self._kept: OrderedDict[bytes, Picture] = OrderedDict()
+        self._kept: Recent[bytes, Picture] = Recent(most)
 
     async def decode(self, sent: str | bytes, fields: PictureFields, *, salt: str | None) -> Picture:
         """As DecoderPool.decode, whose refusals are not kept. `salt` keeps tenants apart: speed is an answer too."""
@@ -35,10 +35,7 @@ class PictureCache:
         self._count(picture is not None)
         if picture is None:
             picture = await self._decoders.decode(sent, fields)
-        self._kept[key] = picture
-        self._kept.move_to_end(key)
-        while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
+        self._kept.keep(key, picture)
         return picture
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import httpx
 import psutil
 
+_STOP = 90.0
 _ENGINE_MARK = "EngineCore"
 """In the name or the command line of the process that an engine lives in, vLLM's and tests/mortal_engine.py's."""
 
@@ -39,6 +40,11 @@ class ServerProcess:
                 pass
             time.sleep(0.02)
         raise TimeoutError("the server was not ready in time")
+
+    def stop(self) -> None:
+        """Politely, and wait: what has to free an engine would not if it were killed. Raises TimeoutExpired."""
+        self.process.terminate()
+        self.process.wait(_STOP)
 
     def engine(self) -> psutil.Process:
         """The process of the engine. Raises LookupError when there is none."""

@@ -76,7 +76,7 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
         config, pixels = self.medmoe.image_processor, pixel_values.float()
         mean, std = (pixels.new_tensor(numbers)[:, None, None] for numbers in (config.mean, config.std))
         normalise(pixels, mean=mean, std=std)
-        return list(self._picture_memory.copies(self.projector(features(self.vision_tower, pixels))))
+        return self._picture_memory.copies(self.projector(features(self.vision_tower, pixels)))
 
     def forward(
         self,

@@ -5,24 +5,22 @@ its whole batch. As copies in the heap they would lie between activations of meg
 they lay before: the engine grew by 738 MiB for 256. glibc gives every thread a heap of its own, so a thread makes them.
 """
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 
 class PictureMemory:
-    """One for each model; begins its thread with the first pictures, so that it can be made before a fork."""
+    """One for each model."""
 
     def __init__(self) -> None:
-        self._thread: ThreadPoolExecutor | None = None
+        # It begins with the first pictures.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="picture-memory")
 
-    def copies(self, embeddings: torch.Tensor) -> Sequence[torch.Tensor]:
+    def copies(self, embeddings: torch.Tensor) -> list[torch.Tensor]:
         """[N, num_image_tokens, D] -> N tensors that share memory with nothing."""
         if embeddings.device.type != "cpu":
             return _copies(embeddings)
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="picture-memory")
         return self._thread.submit(_copies, embeddings).result()
 
 

@@ -12,14 +12,14 @@ is a hundred requests with the same long prompt.
 
 import hashlib
 import secrets
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from medmoe.server.engine.base import GenerationRequest
 from medmoe.server.engine.shared_lock import SharedLock
 from medmoe.server.errors import Quarantined
+from medmoe.server.recent import Recent
 
 CAPACITY = 4096
 """Suspects, and as many refused requests, that are remembered at most, 32 bytes each; the oldest are forgotten."""
@@ -41,9 +41,8 @@ class Quarantine:
 
     def __init__(self, *, capacity: int = CAPACITY) -> None:
         self._key = secrets.token_bytes(32)
-        self._capacity = capacity
-        self._suspects: OrderedDict[Fingerprint, None] = OrderedDict()
-        self._refused: OrderedDict[Fingerprint, None] = OrderedDict()
+        self._suspects: Recent[Fingerprint, None] = Recent(capacity)
+        self._refused: Recent[Fingerprint, None] = Recent(capacity)
         self._inside = _Inside()
 
     @property
@@ -85,19 +84,14 @@ class Quarantine:
         found = list(dict.fromkeys(map(self._fingerprint, inside.requests.values())))
         if len(found) == 1 and found[0] in self._suspects:
             del self._suspects[found[0]]
-            self._remember(self._refused, found)
+            where = self._refused
         else:
-            self._remember(self._suspects, found)
-
-    def _is_among(self, remembered: "OrderedDict[Fingerprint, None]", request: GenerationRequest) -> bool:
-        return bool(remembered) and self._fingerprint(request) in remembered
-
-    def _remember(self, where: "OrderedDict[Fingerprint, None]", found: Iterable[Fingerprint]) -> None:
+            where = self._suspects
         for fingerprint in found:
-            where[fingerprint] = None
-            where.move_to_end(fingerprint)
-        while len(where) > self._capacity:
-            where.popitem(last=False)
+            where.keep(fingerprint, None)
+
+    def _is_among(self, remembered: Recent[Fingerprint, None], request: GenerationRequest) -> bool:
+        return bool(remembered) and self._fingerprint(request) in remembered
 
     def _fingerprint(self, request: GenerationRequest) -> Fingerprint:
         # Without the seed, which the service draws anew where the client sends none. With the tenant's salt: being

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import tempfile
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +32,7 @@ from medmoe.server.engine.fork_server import begin_importing
 from medmoe.server.engine.process_tree import ProcessTree
 from medmoe.server.engine.quantization import check_accelerator
 from medmoe.server.engine.vllm_environment import built_for_cpu, prepare_environment
+from medmoe.server.recent import Recent
 from medmoe.server.schemas import Dtype
 from medmoe.server.settings import Settings
 
@@ -227,16 +227,14 @@ class _Pictures:
 
     def __init__(self, processor: ImageProcessor) -> None:
         self._processor = processor
-        self._kept: OrderedDict[str, MultiModalKwargsItems] = OrderedDict()
+        self._kept: Recent[str, MultiModalKwargsItems] = Recent(self._KEPT)
 
     def __call__(self, request: GenerationRequest) -> "MultiModalKwargsItems":
-        if request.image_id in self._kept:
-            self._kept.move_to_end(request.image_id)
-        else:
-            self._kept[request.image_id] = self._made(request.image)
-            if len(self._kept) > self._KEPT:
-                self._kept.popitem(last=False)
-        return self._kept[request.image_id]
+        made = self._kept.get(request.image_id)
+        if made is None:
+            made = self._made(request.image)
+        self._kept.keep(request.image_id, made)
+        return made
 
     def _made(self, image: Image) -> "MultiModalKwargsItems":
         import torch

@@ -31,11 +31,11 @@ class Exchange(asyncio.Protocol):
             self.answer.set_exception(exc)
 
 
-def request_bytes(body: bytes, *, keep: bool = False) -> bytes:
-    """One whole POST /v1/vqa, after which the connection is to be closed unless it is to `keep`."""
+def request_bytes(body: bytes, *, path: str = "/v1/vqa", keep: bool = False) -> bytes:
+    """One whole POST, after which the connection is to be closed unless it is to `keep`."""
     close = b"" if keep else b"Connection: close\r\n"
-    head = b"POST /v1/vqa HTTP/1.1\r\nHost: service\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    return head % (close, len(body)) + body
+    head = b"POST %s HTTP/1.1\r\nHost: service\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head % (path.encode(), close, len(body)) + body
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -135,8 +135,7 @@ def main() -> int:
     with server_process(settings=environment) as server:
         server.wait_ready(_START)
         times = measure(server.url, counts=options.counts, repeats=options.repeats, side=options.side)
-        server.process.terminate()
-        server.process.wait(_TIMEOUT)
+        server.stop()
     print(describe(here) + "\n")
     print_table(rows(times, counts=options.counts, prompt=prompt))
     if options.json:

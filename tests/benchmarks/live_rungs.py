@@ -33,7 +33,6 @@ from tests.server_process import server_process
 
 _START = 3600.0
 """Seconds; a process that has failed is noticed at once."""
-_STOP = 90.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,9 +121,8 @@ async def _served(
             facts={"start_seconds": time.monotonic() - begun, "path": dialect.path},
         )
         client.close()
-        # Not killed: what has to free an engine would not, and the next rung needs the cores.
-        server.process.terminate()
-        await asyncio.to_thread(server.process.wait, _STOP)
+        # Not killed: the next rung needs the cores.
+        await asyncio.to_thread(server.stop)
 
 
 @asynccontextmanager

@@ -16,14 +16,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.checkouts import HERE, served
 from tests.benchmarks.dialects import OwnRoute
 from tests.benchmarks.load import print_table
 from tests.benchmarks.machine import describe, machine
-from tests.benchmarks.request_cost import HERE, served
 from tests.benchmarks.request_file import make_requests
+from tests.benchmarks.rungs import counts
 from tests.benchmarks.turn_about import Contender, Rounds, rows, take_turns
 
-_STOP = 90.0
 _SERVER = ("-m", "medmoe.server")
 
 
@@ -48,8 +48,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
             contenders.append(Contender(name=name, server=server, route=OwnRoute()))
         found = asyncio.run(take_turns(contenders, [stock], rounds, tell=lambda what: print(what, file=sys.stderr)))
         for contender in contenders:
-            contender.server.process.terminate()
-            contender.server.process.wait(_STOP)
+            contender.server.stop()
     return found
 
 
@@ -59,7 +58,7 @@ def main() -> int:
     parser.add_argument("--set", type=setting, action="append", default=[], help="of the other's environment")
     parser.add_argument("--with", dest="this", type=setting, action="append", default=[], help="of this one's")
     parser.add_argument("--engine", choices=("vllm", "fake"), default="vllm", help="fake: to try the benchmark itself")
-    parser.add_argument("--clients", type=lambda text: tuple(int(part) for part in text.split(",")), default=(1, 32))
+    parser.add_argument("--clients", type=counts, default=(1, 32))
     parser.add_argument("--requests", type=int, default=64, help="in each load")
     parser.add_argument("--repeats", type=int, default=12, help="rounds")
     parser.add_argument("--warm", action="store_true", help="ask each load's questions again too")

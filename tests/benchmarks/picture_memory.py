@@ -21,7 +21,6 @@ from tests.benchmarks.traffic import closed_loop
 from tests.server_process import ServerProcess, server_process
 
 _START = 600.0
-_STOP = 90.0
 
 
 async def fill(server: ServerProcess, options: argparse.Namespace) -> list[dict[str, str]]:
@@ -62,8 +61,7 @@ def main() -> int:
     with server_process(settings=settings) as server:
         server.wait_ready(_START)
         rows = asyncio.run(fill(server, options))
-        server.process.terminate()
-        server.process.wait(_STOP)
+        server.stop()
     print(describe(here) + "\n")
     print_table(rows)
     return 0

@@ -22,10 +22,11 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
+from tests.benchmarks.checkouts import this_and_other
 from tests.benchmarks.exchange import request_bytes
 from tests.benchmarks.load import TIMEOUT, bodies
 from tests.benchmarks.machine import machine
-from tests.benchmarks.request_cost import HERE, Times, report, served
+from tests.benchmarks.request_cost import Times, report
 from tests.server_process import ServerProcess
 
 _WARM_UP = 200
@@ -104,9 +105,7 @@ def measure(options: argparse.Namespace) -> Times:
     for repeat in range(options.repeats):
         print(f"repeat {repeat}", file=sys.stderr, flush=True)
         with ExitStack() as stack:
-            servers = {"this": stack.enter_context(served(HERE, _NEVER, _FULL))}
-            if options.against:
-                servers["other"] = stack.enter_context(served(options.against, _NEVER, _FULL))
+            servers = this_and_other(stack, options.against, _NEVER, _FULL)
             for server in servers.values():
                 stack.enter_context(full(server, body))
             for way, keep in _WAYS.items():

@@ -14,11 +14,10 @@ import base64
 import http.client
 import json
 import sys
-import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,19 +27,15 @@ import psutil
 
 from medmoe.server.settings import Settings
 from tests.benchmarks.bootstrap import median_interval, ratio_interval, shown
+from tests.benchmarks.checkouts import this_and_other
 from tests.benchmarks.label_cost import LABELS
 from tests.benchmarks.load import TIMEOUT, print_table
 from tests.benchmarks.machine import describe, machine
 from tests.benchmarks.request_file import make_requests
 from tests.benchmarks.traffic import cpu_seconds
-from tests.server_process import ServerProcess, server_process
+from tests.server_process import ServerProcess
 
-_START = 600.0
-"""Seconds; a process that has failed is noticed at once."""
 _WARM_UP = 16
-HERE = Path(__file__).parents[2]
-"""This checkout."""
-_ROOMS = ("model", "server", "training")
 _QUESTION = {"question": "Is there a pleural effusion?", "max_tokens": 16}
 _FEW, _MANY = {"labels": LABELS[:2]}, {"labels": LABELS}
 _ROUTING = {"include_routing": True}
@@ -90,21 +85,6 @@ def ask(url: str, path: str, bodies: Sequence[Body], *, clients: int) -> None:
         list(pool.map(one, [bodies[number::clients] for number in range(clients)]))
 
 
-@contextmanager
-def served(directory: Path, arguments: Sequence[str], settings: Mapping[str, str]) -> Iterator[ServerProcess]:
-    """The service of the checkout in `directory`, ready; `arguments` of Python, of which it is to be a module."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        (place / "medmoe").mkdir()
-        for room in _ROOMS:
-            (place / "medmoe" / room).symlink_to(directory.resolve() / room)
-        (place / "tests").symlink_to(directory.resolve() / "tests")
-        # -P: not what lies in the directory where this was started.
-        with server_process(arguments=("-P", *arguments), settings={**settings, "PYTHONPATH": folder}) as server:
-            server.wait_ready(_START)
-            yield server
-
-
 def spent(server: ServerProcess) -> dict[str, float]:
     """Seconds so far."""
     own = psutil.Process(server.process.pid).cpu_times()
@@ -124,9 +104,7 @@ def measure(options: argparse.Namespace) -> Times:
     for repeat in range(options.repeats):
         print(f"repeat {repeat}", file=sys.stderr, flush=True)
         with ExitStack() as stack:
-            servers = {"this": stack.enter_context(served(HERE, arguments, settings))}
-            if options.against:
-                servers["other"] = stack.enter_context(served(options.against, arguments, settings))
+            servers = this_and_other(stack, options.against, arguments, settings)
             for place, (name, (path, fields, multipart)) in enumerate(asked.items()):
                 own = [body(picture, fields, multipart=multipart) for picture in pictures[place :: len(asked)]]
                 warm_up, bodies = own[:_WARM_UP], own[_WARM_UP:]

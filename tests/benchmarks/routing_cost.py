@@ -31,12 +31,12 @@ from tests.benchmarks.load import print_table
 from tests.benchmarks.machine import describe, machine
 from tests.benchmarks.request_file import Asked, make_requests
 from tests.benchmarks.routing_server import UNCOUNTED, VARIANTS
+from tests.benchmarks.rungs import counts
 from tests.benchmarks.turn_about import Contender, Rounds, rows, take_turns
 from tests.server_process import ServerProcess, server_process
 
 _START = 3600.0
 """Seconds; a process that has failed is noticed at once."""
-_STOP = 90.0
 
 
 class MarkedRoute(OwnRoute):
@@ -90,8 +90,7 @@ async def _pair(
         ]
         found = await take_turns(contenders, stocks, rounds, tell=lambda what: print(what, file=sys.stderr))
         for server in servers.values():
-            server.process.terminate()
-            await asyncio.to_thread(server.process.wait, _STOP)
+            await asyncio.to_thread(server.stop)
     return found
 
 
@@ -127,7 +126,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="checkpoint directory; the bundled one without it")
     parser.add_argument("--requests", type=int, default=48, help="in each load")
     parser.add_argument("--repeats", type=int, default=20, help="rounds of each pair")
-    parser.add_argument("--clients", type=lambda text: tuple(int(part) for part in text.split(",")), default=(1, 32))
+    parser.add_argument("--clients", type=counts, default=(1, 32))
     parser.add_argument("--side", type=int, default=512, help="of the pictures, in pixels")
     parser.add_argument("--starts", type=int, default=3, help="pairs of processes")
     parser.add_argument("--json", type=Path, help="keep every load there, after each pair")

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from tests.benchmarks.exchange import request_bytes
 from tests.benchmarks.load import TIMEOUT
 from tests.benchmarks.request_file import Asked
 from tests.benchmarks.traffic import Answer
@@ -44,11 +45,7 @@ class SseClient:
         body = self._dialect.body(asked)
         reader, writer = self._waiting() or await asyncio.open_connection(*self._address)
         try:
-            writer.write(
-                b"POST %s HTTP/1.1\r\nHost: service\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-                % (self._dialect.path.encode(), len(body))
-            )
-            writer.write(body)
+            writer.write(request_bytes(body, path=self._dialect.path, keep=True))
             async with asyncio.timeout(TIMEOUT):
                 answer = await self._read(reader)
         except BaseException:

@@ -32,7 +32,6 @@ from tests.benchmarks.timed_server import ARGUMENTS, PHASES
 from tests.server_process import ServerProcess, server_process
 
 _START = 3600.0
-_STOP = 90.0
 _POLL = 0.01
 _READY = '"message": "ready"'
 _TOOK = re.compile(r"(Loading weights|Model loading|init engine).* took .*?([\d.]+) s(?:econds)?\b")
@@ -61,8 +60,7 @@ def once(settings: dict[str, str]) -> tuple[Start, dict[str, list[tuple[str, flo
             _wait_ready(process)
             found["ready"] = time.time() - begun
             roles = _roles(process, found)
-            process.process.terminate()
-            process.process.wait(_STOP)
+            process.stop()
             for line in process.lines:
                 if (told := _TOOK.search(line)) is not None:
                     found[f"vLLM: {told[1]}"] = float(told[2])
