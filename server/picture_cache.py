@@ -20,7 +20,7 @@ class PictureCache:
     """Asks the decoders for what it does not have."""
 
     def __init__(self, decoders: DecoderPool, *, most: int, count: Callable[[bool], None]) -> None:
-        """`most`: pictures; `count` is told of each that was asked for whether it was there."""
+        """`most`: pictures; `count` is told of each that came of it whether it was there."""
         self._decoders = decoders
         self._most = most
         self._count = count
@@ -32,9 +32,10 @@ class PictureCache:
             return await self._decoders.decode(sent, fields)
         key = await _key(sent, fields, salt)
         picture = self._kept.get(key)
-        self._count(picture is not None)
+        was_kept = picture is not None
         if picture is None:
             picture = await self._decoders.decode(sent, fields)
+        self._count(was_kept)
         self._kept.keep(key, picture)
         return picture
 

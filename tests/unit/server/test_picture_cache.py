@@ -78,8 +78,9 @@ async def test_none_is_kept_where_none_may_be() -> None:
 
 async def test_a_refused_picture_is_looked_at_again() -> None:
     decoders = Decoders()
-    kept, _ = cache(decoders)
+    kept, counted = cache(decoders)
     for _ in range(2):
         with pytest.raises(UnreadableImage):
             await kept.decode(b"damaged", PLAIN, salt=None)
     assert len(decoders.asked) == 2
+    assert not counted, "a picture that was refused was not decoded"
