@@ -15,16 +15,16 @@ from pydantic import ValidationError
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import MedMoEError
 from medmoe.model.prompt import Prompt
-from medmoe.server import log_format
-from medmoe.server.admin import admin_served, admin_socket
 from medmoe.server.app import costly_paths, create_app
-from medmoe.server.draining import DrainingServer, drain
-from medmoe.server.early_refusal import EarlyRefusal
+from medmoe.server.auth.tenants import new_key
+from medmoe.server.edge.load_shedding import EarlyRefusal
+from medmoe.server.edge.shedding_protocol import FrontDoor
 from medmoe.server.engine.base import Engine
-from medmoe.server.front_door import FrontDoor
+from medmoe.server.lifecycle.admin import admin_served, admin_socket
+from medmoe.server.lifecycle.draining import DrainingServer, drain
+from medmoe.server.observability import json_log
 from medmoe.server.settings import PREFIX, Settings
 from medmoe.server.state import State
-from medmoe.server.tenants import new_key
 
 UNUSABLE = 2
 """Exit status when the service cannot start as configured."""
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         if sys.flags.optimize:
             return _refuse("python -O and PYTHONOPTIMIZE leave out checks that libraries here make with assert")
         settings = Settings(insecure=True) if options.insecure else Settings()
-        log_format.configure(settings.log_level)
+        json_log.configure(settings.log_level)
         return _serve(settings)
     except ValidationError as error:
         return _refuse(f"settings: {_problems(error)}")

@@ -12,16 +12,16 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from medmoe.server import error_responses
-from medmoe.server.body_limit import BodyLimit
-from medmoe.server.draining import drain
 from medmoe.server.engine.base import Engine
-from medmoe.server.response_headers import ResponseHeaders
+from medmoe.server.http import error_responses
+from medmoe.server.http.body_limit import BodyLimit
+from medmoe.server.http.middleware import Telemetry
+from medmoe.server.http.security_headers import ResponseHeaders
+from medmoe.server.lifecycle.draining import drain
+from medmoe.server.lifecycle.supervisor import start_up
 from medmoe.server.routes import chat, classify, docs, metadata, models, operations, page, render, router, vqa
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
-from medmoe.server.supervisor import start_up
-from medmoe.server.telemetry import Telemetry
 
 _DESCRIPTION = "Med-MoE vision-language models over HTTP. Research software, not a medical device."
 

@@ -1,4 +1,4 @@
-"""Every failure the server can name; medmoe.server.http_meaning says what each looks like from outside.
+"""Every failure the server can name; medmoe.server.http.error_table says what each looks like from outside.
 
 MedMoEError (medmoe.model.errors)
 |-- ConfigError, CheckpointError    the checkpoint is unusable: refused at start-up

@@ -17,25 +17,25 @@ from medmoe.model.errors import CheckpointError
 from medmoe.model.file_digest import file_sha256
 from medmoe.model.prompt import Prompt
 from medmoe.model.routing_reference import RoutingReference
-from medmoe.server.admission import Admission, Deadline
-from medmoe.server.classifier import Classifier
+from medmoe.server.admission.readiness import Phase, Readiness
+from medmoe.server.admission.slots import Admission, Deadline
+from medmoe.server.auth.tenants import Tenants, read_key_file
 from medmoe.server.engine.base import Engine
-from medmoe.server.engine.renewable_engine import RenewableEngine
+from medmoe.server.engine.label_scorer import Classifier
+from medmoe.server.engine.restartable_engine import RenewableEngine
 from medmoe.server.errors import ImageURLNotAllowed
-from medmoe.server.image_fetcher import ImageFetcher
-from medmoe.server.image_url import is_url
-from medmoe.server.images import Picture, RenderedPicture
-from medmoe.server.imaging.pool import DecoderPool
-from medmoe.server.metrics import Metrics
-from medmoe.server.picture_cache import PictureCache
-from medmoe.server.picture_schemas import PictureFields, View
-from medmoe.server.readiness import Phase, Readiness
-from medmoe.server.request_record import RequestRecord
-from medmoe.server.router_stats import RouterStats
-from medmoe.server.schemas import Provenance
+from medmoe.server.imaging.cache import PictureCache
+from medmoe.server.imaging.fetch.fetcher import ImageFetcher
+from medmoe.server.imaging.image import Picture, RenderedPicture
+from medmoe.server.imaging.sandbox.pool import DecoderPool
+from medmoe.server.observability.metrics import Metrics
+from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.observability.trace_export import TraceExport
+from medmoe.server.router_stats.stats import RouterStats
+from medmoe.server.schemas.image_url import is_url
+from medmoe.server.schemas.images import PictureFields, View
+from medmoe.server.schemas.vqa import Provenance
 from medmoe.server.settings import Settings
-from medmoe.server.tenants import Tenants, read_key_file
-from medmoe.server.trace_export import TraceExport
 
 
 class State:

@@ -26,11 +26,11 @@ from schemathesis.schemas import BaseSchema
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
+from medmoe.server.admission.readiness import Phase
 from medmoe.server.app import create_app
+from medmoe.server.auth.tenants import new_key
 from medmoe.server.engine.fake_engine import FakeEngine
-from medmoe.server.readiness import Phase
 from medmoe.server.settings import Settings
-from medmoe.server.tenants import new_key
 from tests.tagged_pictures import png
 from tests.tiny import tiny_config, tiny_tokenizer
 

@@ -2,7 +2,7 @@
 
     python -m tests.openapi_examples
 
-starts the service over the bundled checkpoint, asks it, and writes server/openapi_examples/.
+starts the service over the bundled checkpoint, asks it, and writes server/openapi/examples/.
 """
 
 import io
@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from medmoe.server.request_docs import EXAMPLES
+from medmoe.server.openapi.requests import EXAMPLES
 from tests.phantom import chest_ct
 from tests.server_process import server_process
 

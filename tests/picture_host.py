@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from medmoe.server.host_addresses import Address, Endpoint
-from medmoe.server.image_fetcher import ImageFetcher
+from medmoe.server.imaging.fetch.addresses import Address, Endpoint
+from medmoe.server.imaging.fetch.fetcher import ImageFetcher
 
 NAME = "pictures.example.org"
 HERE = ipaddress.ip_address("127.0.0.1")

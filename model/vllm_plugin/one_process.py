@@ -2,7 +2,7 @@
 
 Named as a class in the engine's arguments: vLLM's CPU platform turns its own "uni" into "mp", because a worker's OpenMP
 settings have to be in the environment before its process starts. Whoever names this class has put them there
-(medmoe.server.engine.cpu_tuning).
+(medmoe.server.engine.deployment.cpu_tuning).
 """
 
 import multiprocessing

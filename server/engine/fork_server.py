@@ -9,7 +9,7 @@ import multiprocessing
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 
-from medmoe.server.engine.cpu_tuning import in_one_process
+from medmoe.server.engine.deployment.cpu_tuning import in_one_process
 from medmoe.server.settings import Settings
 
 _IMPORTED = [

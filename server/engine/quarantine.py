@@ -17,9 +17,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from medmoe.server.engine.base import GenerationRequest
-from medmoe.server.engine.shared_lock import SharedLock
+from medmoe.server.engine.read_write_lock import SharedLock
 from medmoe.server.errors import Quarantined
-from medmoe.server.recent import Recent
+from medmoe.server.lru import Recent
 
 CAPACITY = 4096
 """Suspects, and as many refused requests, that are remembered at most, 32 bytes each; the oldest are forgotten."""

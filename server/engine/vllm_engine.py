@@ -25,15 +25,15 @@ from medmoe.server.engine.base import (
     GenerationError,
     GenerationRequest,
 )
-from medmoe.server.engine.cpu_tuning import ONE_PROCESS, tune
-from medmoe.server.engine.deployment import check_deployment
-from medmoe.server.engine.engine_arguments import engine_arguments, engine_dtype, picture_cache_embeddings
+from medmoe.server.engine.deployment.check import check_deployment
+from medmoe.server.engine.deployment.cpu_tuning import ONE_PROCESS, tune
+from medmoe.server.engine.deployment.engine_arguments import engine_arguments, engine_dtype, picture_cache_embeddings
+from medmoe.server.engine.deployment.quantization import check_accelerator
+from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.engine.fork_server import begin_importing
 from medmoe.server.engine.process_tree import ProcessTree
-from medmoe.server.engine.quantization import check_accelerator
-from medmoe.server.engine.vllm_environment import built_for_cpu, prepare_environment
-from medmoe.server.recent import Recent
-from medmoe.server.schemas import Dtype
+from medmoe.server.lru import Recent
+from medmoe.server.schemas.vqa import Dtype
 from medmoe.server.settings import Settings
 
 if TYPE_CHECKING:

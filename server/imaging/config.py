@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from medmoe.model.config import ImageProcessorConfig
-from medmoe.server.picture_schemas import BurnedIn
+from medmoe.server.schemas.images import BurnedIn
 
 FRAME_SIDE = 1024
 """Longest side of a picture that is rendered for people, in pixels: what a page has room for."""

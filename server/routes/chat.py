@@ -2,18 +2,18 @@
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from medmoe.server.answer_docs import answers_and_stream
-from medmoe.server.answering import answer
-from medmoe.server.authentication import within_rate
-from medmoe.server.chat_answer import ChatAnswer
-from medmoe.server.chat_body import receive_chat
-from medmoe.server.chat_schemas import ChatCompletion, ChatRequest
 from medmoe.server.errors import UnknownModel, UnsupportedContentType, UnsupportedParameter
-from medmoe.server.event_stream import whole_or_streamed
-from medmoe.server.refusal_docs import PICTURE, QUESTION, missing, refusals
-from medmoe.server.request_docs import PICTURE as CT
-from medmoe.server.request_docs import Named, accepts_json
-from medmoe.server.request_record import RequestRecord
+from medmoe.server.http.sse import whole_or_streamed
+from medmoe.server.inference.openai_request import receive_chat
+from medmoe.server.inference.openai_response import ChatAnswer
+from medmoe.server.inference.vqa import answer
+from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.openapi.answers import answers_and_stream
+from medmoe.server.openapi.refusals import PICTURE, QUESTION, missing, refusals
+from medmoe.server.openapi.requests import PICTURE as CT
+from medmoe.server.openapi.requests import Named, accepts_json
+from medmoe.server.routes.dependencies import within_rate
+from medmoe.server.schemas.openai import ChatCompletion, ChatRequest
 from medmoe.server.state import State
 
 router = APIRouter(tags=["inference"])

@@ -8,12 +8,18 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request
 
 from medmoe.model.calibration import LabelCalibration, Temperature
-from medmoe.server.abstention import abstains, threshold
-from medmoe.server.answer_docs import answers
-from medmoe.server.authentication import within_rate
-from medmoe.server.classification import Classification, agreement, by_choice, by_likelihood, by_presence
-from medmoe.server.classifier import Scored
-from medmoe.server.classify_schemas import (
+from medmoe.server.engine.label_scorer import Scored
+from medmoe.server.http.disconnect import abandon_on_disconnect
+from medmoe.server.http.request_body import receive
+from medmoe.server.inference.abstention import abstains, threshold
+from medmoe.server.inference.label_probabilities import Classification, agreement, by_choice, by_likelihood, by_presence
+from medmoe.server.inference.label_prompts import YES, LabelQuestions, label_questions
+from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.openapi.answers import answers
+from medmoe.server.openapi.refusals import NOT_A_FORM, PICTURE, QUESTION, missing, refusals
+from medmoe.server.openapi.requests import Named, accepts
+from medmoe.server.routes.dependencies import within_rate
+from medmoe.server.schemas.classify import (
     AnyClassifyResponse,
     CalibrationNote,
     ChoiceProvenance,
@@ -25,13 +31,7 @@ from medmoe.server.classify_schemas import (
     LikelihoodProvenance,
     MultiLabelResponse,
 )
-from medmoe.server.disconnect import abandon_on_disconnect
-from medmoe.server.label_questions import YES, LabelQuestions, label_questions
-from medmoe.server.refusal_docs import NOT_A_FORM, PICTURE, QUESTION, missing, refusals
-from medmoe.server.request_body import receive
-from medmoe.server.request_docs import Named, accepts
-from medmoe.server.request_record import RequestRecord
-from medmoe.server.schemas import ClassifyFields, ClassifyRequest
+from medmoe.server.schemas.vqa import ClassifyFields, ClassifyRequest
 from medmoe.server.state import State
 
 router = APIRouter(tags=["inference"])

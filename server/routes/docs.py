@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import BaseRoute
 
-from medmoe.server.authentication import authenticated
+from medmoe.server.routes.dependencies import authenticated
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(authenticated)])
 

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Depends, Request, Response
 from medmoe.model.errors import CheckpointError
 from medmoe.model.licence import CARD_FILE, stated_licence
 from medmoe.model.small_file import read_small_file
-from medmoe.server.answer_docs import answers, text
-from medmoe.server.authentication import authenticated
 from medmoe.server.errors import NoModelCard
-from medmoe.server.refusal_docs import NO_KEY, refusals
-from medmoe.server.schemas import Metadata
+from medmoe.server.openapi.answers import answers, text
+from medmoe.server.openapi.refusals import NO_KEY, refusals
+from medmoe.server.routes.dependencies import authenticated
+from medmoe.server.schemas.vqa import Metadata
 from medmoe.server.state import State
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(authenticated)])

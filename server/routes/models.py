@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
 
-from medmoe.server.answer_docs import answers
-from medmoe.server.authentication import authenticated
 from medmoe.server.errors import UnknownModel
-from medmoe.server.refusal_docs import NO_KEY, refusals
-from medmoe.server.request_docs import named
-from medmoe.server.schemas import ModelInfo, ModelList
+from medmoe.server.openapi.answers import answers
+from medmoe.server.openapi.refusals import NO_KEY, refusals
+from medmoe.server.openapi.requests import named
+from medmoe.server.routes.dependencies import authenticated
+from medmoe.server.schemas.vqa import ModelInfo, ModelList
 from medmoe.server.state import State
 
 router = APIRouter(tags=["operations"])

@@ -3,12 +3,12 @@
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from medmoe.server.answer_docs import answers, text
-from medmoe.server.authentication import authenticated
+from medmoe.server.admission.readiness import Phase
 from medmoe.server.errors import EngineDeadError
-from medmoe.server.readiness import Phase
-from medmoe.server.refusal_docs import ENGINE_DEAD, NO_KEY, NOT_READY, refusals
-from medmoe.server.schemas import Health
+from medmoe.server.openapi.answers import answers, text
+from medmoe.server.openapi.refusals import ENGINE_DEAD, NO_KEY, NOT_READY, refusals
+from medmoe.server.routes.dependencies import authenticated
+from medmoe.server.schemas.vqa import Health
 from medmoe.server.state import State
 
 router = APIRouter(tags=["operations"])

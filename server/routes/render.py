@@ -7,14 +7,14 @@ import io
 from fastapi import APIRouter, Depends, Request
 from PIL import Image
 
-from medmoe.server.answer_docs import answers
-from medmoe.server.authentication import within_rate
-from medmoe.server.disconnect import abandon_on_disconnect
-from medmoe.server.refusal_docs import NOT_A_FORM, PICTURE, missing, refusals
-from medmoe.server.render_schemas import RenderFields, RenderRequest, RenderResponse
-from medmoe.server.request_body import receive
-from medmoe.server.request_docs import Named, accepts
-from medmoe.server.request_record import RequestRecord
+from medmoe.server.http.disconnect import abandon_on_disconnect
+from medmoe.server.http.request_body import receive
+from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.openapi.answers import answers
+from medmoe.server.openapi.refusals import NOT_A_FORM, PICTURE, missing, refusals
+from medmoe.server.openapi.requests import Named, accepts
+from medmoe.server.routes.dependencies import within_rate
+from medmoe.server.schemas.render import RenderFields, RenderRequest, RenderResponse
 from medmoe.server.state import State
 
 # Not "inference": the engine has no part in it.

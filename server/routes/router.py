@@ -4,13 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from medmoe.server.answer_docs import answers
-from medmoe.server.authentication import authenticated
-from medmoe.server.count_ring import BUCKET_SECONDS, LONGEST_SECONDS
 from medmoe.server.errors import InvalidField
-from medmoe.server.refusal_docs import NO_KEY, refusals
-from medmoe.server.request_docs import named
-from medmoe.server.router_schemas import RouterStatsResponse
+from medmoe.server.openapi.answers import answers
+from medmoe.server.openapi.refusals import NO_KEY, refusals
+from medmoe.server.openapi.requests import named
+from medmoe.server.router_stats.sliding_window import BUCKET_SECONDS, LONGEST_SECONDS
+from medmoe.server.routes.dependencies import authenticated
+from medmoe.server.schemas.router import RouterStatsResponse
 from medmoe.server.state import State
 
 router = APIRouter(tags=["experts"])

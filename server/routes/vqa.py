@@ -2,15 +2,15 @@
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from medmoe.server.answer_docs import answers_and_stream
-from medmoe.server.answering import answer
-from medmoe.server.authentication import within_rate
-from medmoe.server.event_stream import whole_or_streamed
-from medmoe.server.refusal_docs import NOT_A_FORM, PICTURE, QUESTION, missing, refusals
-from medmoe.server.request_body import receive
-from medmoe.server.request_docs import Named, accepts
-from medmoe.server.request_record import RequestRecord
-from medmoe.server.schemas import VQAFields, VQARequest, VQAResponse
+from medmoe.server.http.request_body import receive
+from medmoe.server.http.sse import whole_or_streamed
+from medmoe.server.inference.vqa import answer
+from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.openapi.answers import answers_and_stream
+from medmoe.server.openapi.refusals import NOT_A_FORM, PICTURE, QUESTION, missing, refusals
+from medmoe.server.openapi.requests import Named, accepts
+from medmoe.server.routes.dependencies import within_rate
+from medmoe.server.schemas.vqa import VQAFields, VQARequest, VQAResponse
 from medmoe.server.state import State
 
 router = APIRouter(tags=["inference"])

@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 
-from medmoe.server.engine.vllm_environment import built_for_cpu
+from medmoe.server.engine.deployment.vllm_environment import built_for_cpu
 from tests.benchmarks.gpu_budget import Budget, Part, parts
 from tests.benchmarks.gpu_part import NAMES
 from tests.benchmarks.gpu_table import report

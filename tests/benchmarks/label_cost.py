@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
-from medmoe.server.classifier import Inquiry
+from medmoe.server.engine.label_scorer import Inquiry
 from medmoe.server.settings import Settings
 from tests.benchmarks.bootstrap import median_interval, ratio_interval, shown
 from tests.benchmarks.load import print_table

@@ -25,9 +25,9 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import MedMoEError
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
-from medmoe.server.engine.deployment import check_deployment
-from medmoe.server.engine.engine_arguments import engine_arguments
-from medmoe.server.engine.vllm_environment import prepare_environment
+from medmoe.server.engine.deployment.check import check_deployment
+from medmoe.server.engine.deployment.engine_arguments import engine_arguments
+from medmoe.server.engine.deployment.vllm_environment import prepare_environment
 from medmoe.server.settings import Settings
 
 WORDS = (

@@ -10,8 +10,8 @@ import sys
 from typing import Any
 
 from medmoe.server import __main__ as server
-from medmoe.server import answering
 from medmoe.server.engine import vllm_engine
+from medmoe.server.inference import vqa
 
 VARIANTS = ("off", "capturing")
 UNCOUNTED = 17
@@ -23,12 +23,12 @@ def main() -> int:
     if variant not in VARIANTS:
         raise SystemExit(f"one of {', '.join(VARIANTS)}")
     # A name of another room's own: renamed there, nothing would be switched off here.
-    counted = answering._routing
+    counted = vqa._routing
 
     def routing(state: Any, fields: Any, **more: Any) -> Any:
         return None if variant == "off" or fields.max_tokens == UNCOUNTED else counted(state, fields, **more)
 
-    answering._routing = routing
+    vqa._routing = routing
     if variant == "off":
         arguments = vllm_engine.engine_arguments
         vllm_engine.engine_arguments = lambda *given, **named: (

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from medmoe.server import __main__ as server
-from medmoe.server import supervisor
-from medmoe.server.engine.renewable_engine import RenewableEngine
+from medmoe.server.engine.restartable_engine import RenewableEngine
+from medmoe.server.lifecycle import supervisor
 
 PHASES = "START_UP_PHASES"
 """Names the file for the notes."""

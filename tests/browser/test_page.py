@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from medmoe.server.tenants import new_key
+from medmoe.server.auth.tenants import new_key
 from tests.browser.conftest import PATIENT, START, Visit
 from tests.browser.wiretap import wiretap
 from tests.server_process import ServerProcess, server_process

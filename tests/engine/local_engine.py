@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.server.engine.engine_arguments import engine_arguments
-from medmoe.server.engine.vllm_environment import built_for_cpu, prepare_environment
-from medmoe.server.schemas import Dtype
+from medmoe.server.engine.deployment.engine_arguments import engine_arguments
+from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
+from medmoe.server.schemas.vqa import Dtype
 from medmoe.server.settings import Settings
 
 if TYPE_CHECKING:

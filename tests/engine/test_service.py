@@ -16,7 +16,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from medmoe.server.engine.base import GenerationRequest
-from medmoe.server.engine.engine_arguments import picture_cache_embeddings
+from medmoe.server.engine.deployment.engine_arguments import picture_cache_embeddings
 from tests.engine.conftest import Served
 from tests.engine.reference import Reference
 

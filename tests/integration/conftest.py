@@ -21,10 +21,10 @@ from PIL import Image
 from medmoe.model.command_line import main
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
+from medmoe.server.admission.readiness import Phase
 from medmoe.server.app import create_app
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.fake_engine import FakeEngine
-from medmoe.server.readiness import Phase
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
 from tests.server_process import ServerProcess, server_process

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from medmoe.server.schemas import VQAFields
+from medmoe.server.schemas.vqa import VQAFields
 from tests.integration.conftest import Service, ServiceFactory, base64_picture
 from tests.integration.test_calibration import ANSWERS, CLASSIFICATION, calibrate
 

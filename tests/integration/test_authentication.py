@@ -9,9 +9,9 @@ import pytest
 from fastapi.routing import APIRoute
 
 from medmoe.model.errors import ConfigError
-from medmoe.server.authentication import authenticated, within_rate
-from medmoe.server.log_format import JsonFormatter
-from medmoe.server.tenants import new_key
+from medmoe.server.auth.tenants import new_key
+from medmoe.server.observability.json_log import JsonFormatter
+from medmoe.server.routes.dependencies import authenticated, within_rate
 from tests.integration.conftest import Service, ServiceFactory, check
 
 WARD, WARD_LINE = new_key("ward-7")

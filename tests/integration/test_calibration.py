@@ -11,9 +11,9 @@ import pytest
 from asgi_lifespan import LifespanManager
 
 from medmoe.model.file_digest import file_sha256
+from medmoe.server.admission.readiness import Phase
 from medmoe.server.app import create_app
 from medmoe.server.engine.fake_engine import FakeEngine
-from medmoe.server.readiness import Phase
 from medmoe.server.settings import Settings
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.server_predictor import ServerPredictor, collect

@@ -22,8 +22,8 @@ import pytest
 from PIL import PngImagePlugin
 
 from medmoe.server.engine.base import EngineDeadError, GenerationError
-from medmoe.server.host_addresses import Endpoint
-from medmoe.server.log_format import JsonFormatter
+from medmoe.server.imaging.fetch.addresses import Endpoint
+from medmoe.server.observability.json_log import JsonFormatter
 from tests.canaries import CANARY, Probe, canary, probes, valid
 from tests.integration.conftest import Service, ServiceFactory, until
 from tests.otlp_collector import Collector, collecting

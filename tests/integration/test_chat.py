@@ -12,10 +12,10 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
-from medmoe.server.chat_schemas import ChatRequest
+from medmoe.server.auth.tenants import new_key
 from medmoe.server.engine.base import EngineDeadError, GenerationError
-from medmoe.server.log_format import JsonFormatter
-from medmoe.server.tenants import new_key
+from medmoe.server.observability.json_log import JsonFormatter
+from medmoe.server.schemas.openai import ChatRequest
 from tests.integration.conftest import SECRET, Service, ServiceFactory, base64_picture, check, gives_up, until
 
 PATH = "/v1/chat/completions"

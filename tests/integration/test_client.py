@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from medmoe.model.errors import MedMoEError
+from medmoe.server.auth.tenants import new_key
 from medmoe.server.client import (
     AsyncClient,
     ChoiceClassification,
@@ -29,7 +30,6 @@ from medmoe.server.client import (
     VqaAnswer,
 )
 from medmoe.server.engine.base import EngineDeadError
-from medmoe.server.tenants import new_key
 from tests.dicom_files import dicom, gradient
 from tests.integration.conftest import Service, ServiceFactory, gives_up, picture, until
 

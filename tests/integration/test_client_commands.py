@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from medmoe.server.auth.tenants import new_key
 from medmoe.server.client import Client, Delta, RequestRefused, VqaAnswer
-from medmoe.server.tenants import new_key
 from tests.client_answer import ANSWER
 from tests.dicom_files import dicom, gradient
 from tests.integration.conftest import Medmoe, picture

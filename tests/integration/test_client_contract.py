@@ -18,7 +18,7 @@ from medmoe.server.client import (
 )
 from medmoe.server.client.metadata import Health
 from medmoe.server.client.options import AskOptions, ClassifyOptions
-from medmoe.server.schemas import ClassifyFields, VQAFields
+from medmoe.server.schemas.vqa import ClassifyFields, VQAFields
 from tests.integration.conftest import Service
 
 

@@ -18,9 +18,9 @@ from PIL import Image
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import ImageTooCostly
-from medmoe.server.imaging.nursery import NURSERY
-from medmoe.server.imaging.pool import DecoderPool
-from medmoe.server.picture_schemas import PictureFields
+from medmoe.server.imaging.sandbox.pool import DecoderPool
+from medmoe.server.imaging.sandbox.spawner import NURSERY
+from medmoe.server.schemas.images import PictureFields
 from medmoe.server.settings import Settings
 from tests.hostile_pictures import large
 from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, until
@@ -94,7 +94,7 @@ async def test_the_next_question_about_a_picture_needs_no_child(
 async def test_a_child_that_hangs_is_replaced(
     running: ServiceFactory, vqa_body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medmoe.server.imaging.pool._GRACE", 0.1)
+    monkeypatch.setattr("medmoe.server.imaging.sandbox.pool._GRACE", 0.1)
     async with running(image_workers=1, image_seconds=3) as service:
         (pid,) = service.state.decoders.pids
         os.kill(pid, signal.SIGSTOP)
@@ -178,7 +178,7 @@ async def test_no_more_children_than_workers_and_none_after_the_end(
 async def test_a_child_does_not_serve_for_ever(
     running: ServiceFactory, vqa_body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medmoe.server.imaging.pool._LIFETIME", 2)
+    monkeypatch.setattr("medmoe.server.imaging.sandbox.pool._LIFETIME", 2)
     async with running(image_workers=1) as service:
         (first,) = service.state.decoders.pids
         assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from medmoe.server.log_format import JsonFormatter
+from medmoe.server.observability.json_log import JsonFormatter
 from tests.dicom_files import dicom, gradient
 from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, picture
 

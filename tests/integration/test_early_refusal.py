@@ -17,10 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from uvicorn.server import ServerState
 
 from medmoe.server.__main__ import server_config
-from medmoe.server.early_refusal import EarlyRefusal
-from medmoe.server.front_door import FrontDoor
-from medmoe.server.log_format import JsonFormatter
-from medmoe.server.tenants import new_key
+from medmoe.server.auth.tenants import new_key
+from medmoe.server.edge.load_shedding import EarlyRefusal
+from medmoe.server.edge.shedding_protocol import FrontDoor
+from medmoe.server.observability.json_log import JsonFormatter
 from tests.integration.conftest import SECRET, Service, ServiceFactory, until
 
 WARD, WARD_LINE = new_key("ward-7")

@@ -19,12 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
+from medmoe.server.admission.readiness import Phase
 from medmoe.server.engine.base import GenerationRequest, generation
 from medmoe.server.engine.fake_engine import FakeEngine
-from medmoe.server.engine.renewable_engine import RenewableEngine
+from medmoe.server.engine.restartable_engine import RenewableEngine
 from medmoe.server.errors import EngineDeadError, EngineRestarting
-from medmoe.server.log_format import JsonFormatter
-from medmoe.server.readiness import Phase
+from medmoe.server.observability.json_log import JsonFormatter
 from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, until
 from tests.mortal_engine import MortalEngine
 

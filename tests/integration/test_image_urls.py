@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from medmoe.server.host_addresses import Endpoint, is_public
+from medmoe.server.imaging.fetch.addresses import Endpoint, is_public
 from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, picture, until
 from tests.picture_host import NAME, Answer, PictureHost, endless, flood, picture_host, raw, whole
 from tests.tagged_pictures import dicom

@@ -30,10 +30,10 @@ import medmoe.model
 import medmoe.server
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import ConfigError
-from medmoe.server.engine.engine_arguments import engine_arguments
-from medmoe.server.engine.vllm_environment import prepare_environment
+from medmoe.server.auth.tenants import new_key
+from medmoe.server.engine.deployment.engine_arguments import engine_arguments
+from medmoe.server.engine.deployment.vllm_environment import prepare_environment
 from medmoe.server.settings import Settings
-from medmoe.server.tenants import new_key
 from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, picture
 from tests.tagged_pictures import dicom
 

@@ -147,7 +147,7 @@ async def test_a_service_can_be_stopped_while_it_loads(running: ServiceFactory) 
 async def test_an_engine_that_dies_while_nobody_asks_is_noticed(
     running: ServiceFactory, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medmoe.server.supervisor._WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("medmoe.server.lifecycle.supervisor._WATCH_SECONDS", 0.01)
     async with running() as service:
         engine.dead = True
         async with asyncio.timeout(5):

@@ -9,10 +9,10 @@ import pytest
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import DecoderDied
 from medmoe.server.imaging.config import FRAME_SIDE
-from medmoe.server.imaging.messages import LENGTHS, Done, pack
-from medmoe.server.imaging.nursery import Child
-from medmoe.server.imaging.pool import DecoderPool
-from medmoe.server.picture_schemas import PictureFields, Rendering, View
+from medmoe.server.imaging.sandbox.pool import DecoderPool
+from medmoe.server.imaging.sandbox.protocol import LENGTHS, Done, pack
+from medmoe.server.imaging.sandbox.spawner import Child
+from medmoe.server.schemas.images import PictureFields, Rendering, View
 from medmoe.server.settings import Settings
 from tests.integration.conftest import picture
 

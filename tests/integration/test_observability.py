@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from medmoe.server.engine.base import GenerationError
-from medmoe.server.log_format import JsonFormatter
+from medmoe.server.observability.json_log import JsonFormatter
 from tests.integration.conftest import Service, base64_picture, picture
 
 CANARY = "canary7f3q"

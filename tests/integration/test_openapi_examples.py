@@ -11,9 +11,9 @@ import jsonschema
 import pytest
 
 import medmoe.model
-from medmoe.server.request_docs import EXAMPLES
+from medmoe.server.auth.tenants import new_key
+from medmoe.server.openapi.requests import EXAMPLES
 from medmoe.server.settings import Settings
-from medmoe.server.tenants import new_key
 from tests.integration.conftest import Service, ServiceFactory
 from tests.openapi_examples import picture
 
@@ -190,5 +190,5 @@ def test_the_answers_are_those_of_the_bundled_checkpoint() -> None:
         if name.startswith(("vqa", "classify", "chat", "metadata"))
     }
     assert hashes
-    assert set(hashes.values()) == {digest}, f"server/openapi_examples is another checkpoint's: {COMMAND}"
+    assert set(hashes.values()) == {digest}, f"server/openapi/examples is another checkpoint's: {COMMAND}"
     assert (EXAMPLES / "phantom.png").read_bytes() == picture(), COMMAND

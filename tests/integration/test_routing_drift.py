@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from medmoe.model.file_digest import file_sha256
 from medmoe.model.routing_reference import RoutingReference
-from medmoe.server.readiness import Phase
+from medmoe.server.admission.readiness import Phase
 from medmoe.training.evaluation.__main__ import app as evaluate
 from tests.integration.conftest import Service, ServiceFactory, check, picture
 from tests.tiny import save_tiny_checkpoint

@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from medmoe.server.engine.base import GenerationError
-from medmoe.server.log_format import JsonFormatter
+from medmoe.server.observability.json_log import JsonFormatter
 from tests.integration.conftest import ServiceFactory
 from tests.otlp_collector import Collector, attributes, collecting
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medmoe.server.request_docs import EXAMPLES
-from medmoe.server.schemas import VQAResponse
+from medmoe.server.openapi.requests import EXAMPLES
+from medmoe.server.schemas.vqa import VQAResponse
 from medmoe.server.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def test_files_that_are_named_exist() -> None:
 def test_the_answer_on_the_first_screen_is_the_recorded_one() -> None:
     """To the picture and the question of the command above it, shortened."""
     command, answer = re.search(r"(    curl .*?)```json\n(.*?)```", TEXT, re.DOTALL).groups()  # type: ignore[union-attr]
-    assert "@server/openapi_examples/phantom.png" in command
+    assert "@server/openapi/examples/phantom.png" in command
     shown, recorded = json.loads(answer), json.loads((EXAMPLES / "vqa.question.json").read_text())
     assert shown.keys() <= VQAResponse.model_fields.keys()
     for name in ("model", "answer", "finish_reason", "abstained", "usage"):

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from medmoe.server.imaging.config import DecoderConfig, ImageLimits
-from medmoe.server.imaging.reader import Decoded, ImageReader
-from medmoe.server.picture_schemas import PictureFields
+from medmoe.server.imaging.formats.reader import Decoded, ImageReader
+from medmoe.server.schemas.images import PictureFields
 from tests.tiny import tiny_config
 
 Read = Callable[..., Decoded]

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from medmoe.server.admission import Admission, Deadline
+from medmoe.server.admission.slots import Admission, Deadline
 from medmoe.server.errors import DeadlineExceeded, Draining, Overloaded
-from medmoe.server.request_record import RequestRecord
+from medmoe.server.observability.request_record import RequestRecord
 
 FAR = 3600.0
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medmoe.server.classification import agreement, by_choice, by_likelihood, by_presence
 from medmoe.server.engine.base import GenerationError
-from medmoe.server.label_questions import rotations
+from medmoe.server.inference.label_probabilities import agreement, by_choice, by_likelihood, by_presence
+from medmoe.server.inference.label_prompts import rotations
 
 LOGS = st.floats(min_value=-40, max_value=0)
 

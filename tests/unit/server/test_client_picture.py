@@ -18,9 +18,9 @@ from medmoe.server.client.dicom import pixels_only
 from medmoe.server.client.errors import InvalidInput
 from medmoe.server.client.picture import Picture
 from medmoe.server.imaging.config import ImageLimits
-from medmoe.server.imaging.dicom_file import DicomFile
-from medmoe.server.imaging.dicom_values import show
-from medmoe.server.voi_window import parse
+from medmoe.server.imaging.formats.dicom_file import DicomFile
+from medmoe.server.imaging.formats.dicom_values import show
+from medmoe.server.schemas.voi_window import parse
 from tests.dicom_files import dicom, gradient, look_up_table
 
 SECRET = "DOE7Q"

@@ -22,7 +22,7 @@ from medmoe.server.client.errors import (
 )
 from medmoe.server.client.retry import Attempts, Retry
 from medmoe.server.client.transport_errors import TABLE, translated
-from medmoe.server.http_meaning import HTTP_MEANING
+from medmoe.server.http.error_table import HTTP_MEANING
 
 
 class Clock:

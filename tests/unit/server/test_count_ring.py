@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medmoe.server.count_ring import BUCKET_SECONDS, LONGEST_SECONDS, CountRing
+from medmoe.server.router_stats.sliding_window import BUCKET_SECONDS, LONGEST_SECONDS, CountRing
 
 KEY = ("vqa", "CT")
 

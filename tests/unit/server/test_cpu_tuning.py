@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from medmoe.server.engine import cpu_tuning
-from medmoe.server.engine.cpu_tuning import in_one_process, tune
+from medmoe.server.engine.deployment import cpu_tuning
+from medmoe.server.engine.deployment.cpu_tuning import in_one_process, tune
 from medmoe.server.settings import Settings
 
 OURS = ("GLIBC_TUNABLES", "LD_PRELOAD", "KMP_BLOCKTIME", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")

@@ -14,9 +14,9 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from medmoe.server.errors import InvalidField
-from medmoe.server.imaging.dicom_values import apply_window
-from medmoe.server.picture_schemas import AppliedWindow
-from medmoe.server.voi_window import PRESETS, Window
+from medmoe.server.imaging.formats.dicom_values import apply_window
+from medmoe.server.schemas.images import AppliedWindow
+from medmoe.server.schemas.voi_window import PRESETS, Window
 from tests.dicom_files import dicom, gradient, look_up_table
 from tests.unit.server.conftest import Read
 

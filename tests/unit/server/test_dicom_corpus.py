@@ -7,7 +7,7 @@ import pydicom.data
 import pytest
 
 from medmoe.model.errors import MedMoEError
-from medmoe.server.http_meaning import HTTP_MEANING
+from medmoe.server.http.error_table import HTTP_MEANING
 from tests.unit.server.conftest import Read
 
 ROOT = Path(pydicom.data.__path__[0]) / "test_files"

@@ -24,7 +24,7 @@ from pydicom.uid import (
 
 from medmoe.model.errors import MedMoEError
 from medmoe.server.errors import BurnedInAnnotation, ImageTooLarge, UnreadableImage, UnsupportedImage
-from medmoe.server.imaging.dicom_file import DECODERS
+from medmoe.server.imaging.formats.dicom_file import DECODERS
 from tests.dicom_files import dicom, gradient
 from tests.hostile_pictures import encoded, jpeg
 from tests.unit.server.conftest import Read
@@ -158,7 +158,7 @@ def test_twelve_bit_lossy_jpeg_is_refused_as_what_it_is(read: Read) -> None:
 
 @pytest.mark.usefixtures("undecoded")
 def test_a_deflated_bomb_is_inflated_only_so_far(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medmoe.server.imaging.dicom_file._LARGEST_INFLATED", 2**20)
+    monkeypatch.setattr("medmoe.server.imaging.formats.dicom_file._LARGEST_INFLATED", 2**20)
     data = dicom(VALUES, syntax=DeflatedExplicitVRLittleEndian)
     head = data[: data.index(b"1.2.840.10008.1.2.1.99") + 22]
     deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from medmoe.server.engine import engine_arguments as module
-from medmoe.server.engine.engine_arguments import engine_arguments, picture_cache_embeddings
-from medmoe.server.engine.quantization import CpuKernel
+from medmoe.server.engine.deployment import engine_arguments as module
+from medmoe.server.engine.deployment.engine_arguments import engine_arguments, picture_cache_embeddings
+from medmoe.server.engine.deployment.quantization import CpuKernel
 from medmoe.server.settings import Settings
 from tests.tiny import tiny_config
 

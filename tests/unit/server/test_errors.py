@@ -5,8 +5,9 @@ import re
 import pytest
 
 from medmoe.model.errors import MedMoEError
-from medmoe.server import errors, http_meaning
-from medmoe.server.http_meaning import HTTP_MEANING, meaning_of, meaning_of_status
+from medmoe.server import errors
+from medmoe.server.http import error_table
+from medmoe.server.http.error_table import HTTP_MEANING, meaning_of, meaning_of_status
 
 
 def family(root: type[MedMoEError]) -> set[type[MedMoEError]]:
@@ -38,7 +39,7 @@ def test_a_failure_of_the_service_never_speaks_for_itself(kind: type[MedMoEError
 
 
 def test_a_stranger_is_an_internal_error() -> None:
-    assert meaning_of(RuntimeError("x")) is http_meaning.INTERNAL
+    assert meaning_of(RuntimeError("x")) is error_table.INTERNAL
 
 
 def test_an_unlisted_subclass_means_what_its_parent_means() -> None:

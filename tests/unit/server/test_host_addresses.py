@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from medmoe.server.host_addresses import SystemResolver, is_public
+from medmoe.server.imaging.fetch.addresses import SystemResolver, is_public
 
 PUBLIC = (
     "8.8.8.8", "1.1.1.1", "100.63.255.255", "172.32.0.1", "192.0.1.1", "223.255.255.254",

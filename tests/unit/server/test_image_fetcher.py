@@ -15,8 +15,8 @@ from medmoe.server.errors import (
     ImageURLUnreachable,
     Overloaded,
 )
-from medmoe.server.host_addresses import Endpoint, is_public
-from medmoe.server.image_fetcher import ImageFetcher
+from medmoe.server.imaging.fetch.addresses import Endpoint, is_public
+from medmoe.server.imaging.fetch.fetcher import ImageFetcher
 from medmoe.server.settings import Settings
 from tests.picture_host import HERE, NAME, Answer, PictureHost, endless, flood, picture_host, raw, whole
 

@@ -17,8 +17,8 @@ from pydicom import dcmread
 
 from medmoe.model.errors import ImageError
 from medmoe.server.errors import RequestError
-from medmoe.server.imaging.reader import ImageReader
-from medmoe.server.picture_schemas import PictureFields
+from medmoe.server.imaging.formats.reader import ImageReader
+from medmoe.server.schemas.images import PictureFields
 from tests.dicom_files import dicom, gradient, look_up_table
 from tests.hostile_pictures import encoded
 from tests.unit.server.conftest import decoder_config

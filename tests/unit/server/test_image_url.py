@@ -3,7 +3,7 @@
 import pytest
 
 from medmoe.server.errors import ImageURLNotAllowed
-from medmoe.server.image_url import allowed_url, host_name, is_url
+from medmoe.server.schemas.image_url import allowed_url, host_name, is_url
 
 HOSTS = frozenset({"pictures.example.org", "xn--bcher-kva.example"})
 ALLOWED = {

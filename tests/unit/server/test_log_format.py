@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 
-from medmoe.server.log_format import JsonFormatter
+from medmoe.server.observability.json_log import JsonFormatter
 
 
 def line(name: str, message: str, *args: object, exception: bool = False) -> dict[str, object]:

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from medmoe.server import log_handler
-from medmoe.server.log_handler import GatheringHandler
+from medmoe.server.observability import log_handler
+from medmoe.server.observability.log_handler import GatheringHandler
 
 
 class Written(io.StringIO):

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from medmoe.model.config import TextConfig
-from medmoe.server.engine import parallelism
-from medmoe.server.engine.parallelism import check_parallelism, thread_binding
+from medmoe.server.engine.deployment import parallelism
+from medmoe.server.engine.deployment.parallelism import check_parallelism, thread_binding
 from medmoe.server.errors import DeploymentError
 from medmoe.server.settings import Settings
 from tests.tiny import tiny_config

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from medmoe.server.errors import UnreadableImage
-from medmoe.server.images import Picture
-from medmoe.server.picture_cache import PictureCache
-from medmoe.server.picture_schemas import PictureFields, Rendering
+from medmoe.server.imaging.cache import PictureCache
+from medmoe.server.imaging.image import Picture
+from medmoe.server.schemas.images import PictureFields, Rendering
 
 PLAIN = PictureFields()
 RENDERING = Rendering(format="PNG", colour="RGB", frame=0, frames=1, steps=(), windows=())

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medmoe.server.plain_head import PlainHead
+from medmoe.server.edge.request_head import PlainHead
 
 HEAD = b"POST /v1/vqa HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
 

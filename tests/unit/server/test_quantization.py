@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from medmoe.server.engine import quantization
-from medmoe.server.engine.quantization import (
+from medmoe.server.engine.deployment import quantization
+from medmoe.server.engine.deployment.quantization import (
     CpuKernel,
     check_accelerator,
     check_quantization,

@@ -1,6 +1,6 @@
 """How often, how soon."""
 
-from medmoe.server.restart_policy import RestartPolicy
+from medmoe.server.lifecycle.restart_policy import RestartPolicy
 
 
 class Clock:

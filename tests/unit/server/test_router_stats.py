@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medmoe.server.errors import InvalidField
-from medmoe.server.router_stats import RouterStats
+from medmoe.server.router_stats.stats import RouterStats
 from tests.tiny import tiny_config
 
 IMAGE = 3

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from medmoe.model.errors import ConfigError
 from medmoe.server import __main__ as main_module
+from medmoe.server.auth.tenants import Tenants, read_key_file
 from medmoe.server.settings import Settings
-from medmoe.server.tenants import Tenants, read_key_file
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ def test_every_setting_says_what_it_does(name: str) -> None:
 def test_a_service_that_cannot_start_says_why_in_one_line(
     variable: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("medmoe.server.log_format.configure", lambda level: None)
+    monkeypatch.setattr("medmoe.server.observability.json_log.configure", lambda level: None)
     monkeypatch.setenv(variable, value)
     assert main_module.main() == main_module.UNUSABLE
     written = capsys.readouterr().err

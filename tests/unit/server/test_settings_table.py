@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from medmoe.server.openapi.settings_table import COMMAND, settings_table
 from medmoe.server.settings import Settings
-from medmoe.server.settings_table import COMMAND, settings_table
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "server" / "SETTINGS.md"

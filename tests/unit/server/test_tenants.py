@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from medmoe.model.errors import ConfigError
+from medmoe.server.auth.tenants import Tenants, new_key, read_key_file
 from medmoe.server.errors import RateLimited, Unauthenticated
-from medmoe.server.tenants import Tenants, new_key, read_key_file
 
 KEY, LINE = new_key("ward-7")
 HASH = LINE.split()[1]

@@ -2,8 +2,8 @@
 
 import pytest
 
+from medmoe.server.auth.rate_limit import TokenBucket
 from medmoe.server.errors import RateLimited
-from medmoe.server.token_bucket import TokenBucket
 
 
 class Clock:

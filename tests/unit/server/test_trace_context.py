@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from medmoe.server.trace_context import TraceContext
+from medmoe.server.observability.trace_context import TraceContext
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from medmoe.server.engine.vllm_environment import prepare_environment
+from medmoe.server.engine.deployment.vllm_environment import prepare_environment
 from medmoe.server.settings import Settings
 
 
@@ -25,6 +25,6 @@ def test_a_cpu_needs_no_compiler(environment: dict[str, str]) -> None:
 
 def test_a_gpu_goes_on_compiling(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     environment.pop("VLLM_TARGET_DEVICE", None)
-    monkeypatch.setattr("medmoe.server.engine.vllm_environment.version", lambda _: "0.30.0")
+    monkeypatch.setattr("medmoe.server.engine.deployment.vllm_environment.version", lambda _: "0.30.0")
     prepare_environment(Settings())
     assert "TORCHDYNAMO_DISABLE" not in environment

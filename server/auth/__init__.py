@@ -1,0 +1,1 @@
+"""Authenticate callers by API key and limit their rate."""

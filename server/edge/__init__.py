@@ -1,0 +1,1 @@
+"""Refuse requests on a connection before the web framework runs."""

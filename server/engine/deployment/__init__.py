@@ -1,0 +1,1 @@
+"""Derive and check the engine configuration before vLLM is imported."""

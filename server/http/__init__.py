@@ -1,0 +1,1 @@
+"""Handle what every route shares: middleware, bodies, streams, errors."""

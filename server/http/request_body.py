@@ -1,0 +1,140 @@
+"""Reading a request: JSON or multipart in, validated fields and the picture as it was sent out.
+
+Apart from the routes so that both content types pass the same validation. Multipart files stay in memory (the body
+limit bounds them): pictures of patients do not belong in a temporary file.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from medmoe.server.errors import ClientDisconnected, InvalidField, MalformedBody, UnsupportedContentType
+from medmoe.server.http.error_responses import invalid
+from medmoe.server.schemas.vqa import MAX_LABELS
+
+Fields = TypeVar("Fields", bound=BaseModel)
+
+_IMAGE = "image"
+_MAX_PARTS = 512
+_MAX_FIELD_BYTES = 64 * 1024
+
+
+class _InMemoryParser(MultiPartParser):
+    spool_max_size = 2**62
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Received(Generic[Fields]):
+    """One request as it came in; `image` is base64 text or a URL from JSON, file bytes from multipart."""
+
+    fields: Fields
+    image: str | bytes
+
+
+async def receive(request: Request, fields: type[Fields], *, as_json: type[BaseModel]) -> Received[Fields]:
+    """Parse the body by its Content-Type; `as_json` is `fields` plus `image`.
+
+    Raises MalformedBody, InvalidField, UnsupportedContentType, BodyTooLarge, ClientDisconnected.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        if content_type == "application/json":
+            return _from_json(await request.body(), fields, as_json=as_json)
+        if content_type == "multipart/form-data":
+            return await _from_multipart(request, fields)
+    except ClientDisconnect as error:
+        raise ClientDisconnected("the client left while sending") from error
+    raise UnsupportedContentType("send application/json or multipart/form-data")
+
+
+def _from_json(body: bytes, fields: type[Fields], *, as_json: type[BaseModel]) -> Received[Fields]:
+    _check_shape(body, known=as_json.model_fields.keys())
+    try:
+        # Strict: "5" is not a number here, although it is one in a form.
+        whole = as_json.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        raise invalid(error, fields=frozenset(as_json.model_fields)) from error
+    image: str = getattr(whole, _IMAGE)
+    return Received(fields=fields.model_validate(whole.model_dump(exclude={_IMAGE})), image=image)
+
+
+def json_object(body: bytes, *, known: Collection[str], told: Collection[str] = ()) -> dict[str, Any]:
+    """The body as an object of no other fields than `known`. Raises MalformedBody, InvalidField.
+
+    `told` are those to tell a client whose field is unknown, where they are not all.
+    """
+    try:
+        document = from_json(body)
+    except ValueError as error:
+        raise MalformedBody("the body is not valid JSON") from error
+    if not isinstance(document, dict):
+        raise InvalidField("the body is not a JSON object")
+    if not document.keys() <= set(known):
+        raise InvalidField(f"unknown field; this route takes {', '.join(sorted(told or known))}")
+    return document
+
+
+def _check_shape(body: bytes, *, known: Collection[str]) -> None:
+    """Refuse what is cheap to refuse: validation describes every wrong item, and a body can hold millions."""
+    document = json_object(body, known=known)
+    for name, value in document.items():
+        if isinstance(value, dict) or (isinstance(value, list) and len(value) > MAX_LABELS):
+            raise InvalidField(f"the field is an object or has over {MAX_LABELS} items", param=name)
+
+
+async def _from_multipart(request: Request, fields: type[Fields]) -> Received[Fields]:
+    parser = _InMemoryParser(
+        request.headers, request.stream(), max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=_MAX_FIELD_BYTES
+    )
+    try:
+        form = await parser.parse()
+    except (MultiPartException, LookupError, UnicodeError) as error:
+        # KeyError: the parser's way of saying that Content-Type names no boundary; the others, an odd charset.
+        raise MalformedBody("the body is not valid multipart/form-data, or has too many or too long parts") from error
+    known = frozenset({_IMAGE, *fields.model_fields})
+    try:
+        image = await _only_image(form)
+        validated = fields.model_validate(_form_fields(form, fields))
+    except ValidationError as error:
+        raise invalid(error, fields=known) from error
+    finally:
+        await form.close()
+    return Received(fields=validated, image=image)
+
+
+async def _only_image(form: FormData) -> bytes:
+    files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
+    if len(files) != 1 or files[0][0] != _IMAGE:
+        raise InvalidField("send exactly one file part, named image", param=_IMAGE)
+    return await files[0][1].read()
+
+
+def _form_fields(form: FormData, fields: type[BaseModel]) -> dict[str, Any]:
+    """Form values by name. `labels` may be repeated, or be one JSON array; any other field comes once."""
+    collected: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, str):
+            collected.setdefault(name, []).append(value)
+    for name, values in collected.items():
+        if name == "labels" and "labels" in fields.model_fields:
+            if len(values) == 1 and values[0].lstrip().startswith("["):
+                collected[name] = _json_array(values[0])
+        elif len(values) > 1 and name in fields.model_fields:
+            raise InvalidField("the field was sent more than once", param=name)
+        else:
+            collected[name] = values[0]
+    return collected
+
+
+def _json_array(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidField("labels is not a JSON array", param="labels") from error

@@ -1,0 +1,106 @@
+"""An answer as server-sent events.
+
+Apart from the framework's StreamingResponse because a failure in the middle must still be said in the one error body,
+and because leaving early, for any reason, must close the generator that holds the engine's request.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from medmoe.server.admission.slots import Deadline
+from medmoe.server.errors import ClientDisconnected, DeadlineExceeded, Draining
+from medmoe.server.http.disconnect import abandon_on_disconnect
+from medmoe.server.http.error_responses import error_body, log_failure
+from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.schemas.vqa import VQAResponse
+
+Piece = str | VQAResponse
+Whole = TypeVar("Whole")
+"""What a route makes of the whole response."""
+
+Events = Callable[[Piece], Iterable[str]]
+"""What is sent for a piece: the JSON of any number of events."""
+
+_GRACE = 1.0
+"""Seconds past the deadline in which the event that says so can still be sent."""
+
+
+def own_events(piece: Piece) -> Iterable[str]:
+    """As `/v1/vqa` sends them: a `delta` for each piece of text, then the whole response."""
+    return (json.dumps({"delta": piece}) if isinstance(piece, str) else piece.model_dump_json(),)
+
+
+async def whole_or_streamed(
+    request: Request,
+    pieces: AsyncGenerator[Piece, None],
+    *,
+    stream: bool,
+    deadline: Deadline,
+    record: RequestRecord,
+    whole: Callable[[VQAResponse], Whole],
+    events: Events = own_events,
+) -> "Whole | EventStream":
+    """What a route returns for an answer's `pieces`: `whole` of its response, or an EventStream of `events`.
+
+    Raises what the pieces raise before anything is sent, ClientDisconnected.
+    """
+    async with abandon_on_disconnect(request.receive):
+        if stream:
+            return EventStream(await anext(pieces), pieces, deadline=deadline, record=record, events=events)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if isinstance(piece, VQAResponse):
+                    return whole(piece)
+    raise AssertionError("an answer ends with its response or with an error")
+
+
+class EventStream(StreamingResponse):
+    """The events of each piece, then `[DONE]`; or an `error` event, last."""
+
+    def __init__(
+        self,
+        first: Piece,
+        rest: AsyncGenerator[Piece, None],
+        *,
+        deadline: Deadline,
+        record: RequestRecord,
+        events: Events = own_events,
+    ) -> None:
+        """`first` was awaited before the status went out, so that early failures keep their own status."""
+        super().__init__(_stream(first, rest, record=record, events=events), media_type="text/event-stream")
+        self._rest = rest
+        self._deadline = deadline
+        self._record = record
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with abandon_on_disconnect(receive), self._deadline.guard(grace=_GRACE):
+                # For sending too: a client that stops reading must not keep its slot.
+                await self.stream_response(send)
+        except (ClientDisconnected, DeadlineExceeded, Draining) as error:
+            error_body(error, record=self._record)
+        finally:
+            await self._rest.aclose()
+
+
+async def _stream(
+    first: Piece, rest: AsyncGenerator[Piece, None], *, record: RequestRecord, events: Events
+) -> AsyncGenerator[str, None]:
+    try:
+        for event in events(first):
+            yield f"data: {event}\n\n"
+        async for piece in rest:
+            for event in events(piece):
+                yield f"data: {event}\n\n"
+    except Exception as error:
+        # Not only ours: the status is long out, so this event is the only way left to say it.
+        log_failure(error, record=record)
+        yield f"data: {error_body(error, record=record).model_dump_json()}\n\n"
+        return
+    yield "data: [DONE]\n\n"

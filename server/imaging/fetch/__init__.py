@@ -1,0 +1,1 @@
+"""Fetch images by URL from public addresses only."""

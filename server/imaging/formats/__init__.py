@@ -1,0 +1,1 @@
+"""Decode PNG, JPEG, WebP, TIFF, BMP and DICOM files."""

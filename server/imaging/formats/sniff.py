@@ -1,0 +1,55 @@
+"""What kind of file was sent, and how large its picture says it is: read from bytes alone, nothing decoded."""
+
+import binascii
+import re
+
+from medmoe.server.errors import MalformedImage, UnsupportedImage
+from medmoe.server.schemas.images import FileFormat
+
+_DATA_URL = re.compile(r"data:[\w.+/-]*;base64,", re.ASCII)
+_MAGIC: tuple[tuple[bytes, FileFormat], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"BM", "BMP"),
+)
+_PREAMBLE = 128
+"""Bytes before DICOM's magic word; free for any use, so that a DICOM file may be a TIFF too."""
+
+
+def from_text(text: str) -> bytes:
+    """The bytes in base64 or in a base64 data URL. Raises MalformedImage."""
+    prefix = _DATA_URL.match(text)
+    encoded = text[prefix.end() :] if prefix else text
+    try:
+        return binascii.a2b_base64(encoded, strict_mode=True)
+    except ValueError as error:
+        raise MalformedImage("the image is not base64 (standard alphabet, padded, without line breaks)") from error
+
+
+def sniff(data: bytes) -> FileFormat:
+    """DICOM goes first: what its preamble looks like is not what a medical picture is. Raises UnsupportedImage."""
+    if data[_PREAMBLE : _PREAMBLE + 4] == b"DICM":
+        return "DICOM"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    for magic, kind in _MAGIC:
+        if data.startswith(magic):
+            return kind
+    raise UnsupportedImage("the image is none of PNG, JPEG, WebP, TIFF, BMP, DICOM")
+
+
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of the canvas, because Pillow's WebP plugin allocates it while it opens the file."""
+    kind, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        return None
+    if kind == b"VP8X":
+        return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+    if kind == b"VP8L":
+        packed = int.from_bytes(body[1:5], "little")
+        return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
+    return None

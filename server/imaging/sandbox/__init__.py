@@ -1,0 +1,1 @@
+"""Run image decoders in child processes with limits."""

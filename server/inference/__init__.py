@@ -1,0 +1,1 @@
+"""Turn validated requests into engine calls and the results into answers."""

@@ -1,0 +1,121 @@
+"""From exact log-likelihoods to a decision about labels: the arithmetic of `/v1/classify`, without an engine.
+
+Apart from medmoe.server.engine.label_scorer, which asks the engine, because what is made of the same likelihoods
+differs by mode and is worth reading, and testing, on its own.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from medmoe.model.calibration import LabelCalibration
+from medmoe.server.engine.base import GenerationError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Classification:
+    """One label out of several. Everything per label in the order the labels were given."""
+
+    log_likelihoods: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    best: int
+    label_mass: float
+    entropy: float
+    """Nats."""
+    margin: float
+
+    def through(self, calibration: LabelCalibration) -> Self:
+        """The same with calibrated probabilities; likelihoods, and which label is best, stay the model's."""
+        probabilities = calibration.apply(self.probabilities)
+        entropy, margin = spread(probabilities)
+        return replace(self, probabilities=probabilities, entropy=entropy, margin=margin)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Presence:
+    """One label on its own: yes or no."""
+
+    probability: float
+    """Of yes, among yes and no."""
+    label_mass: float
+    """Of yes and no together."""
+    entropy: float
+    """Nats."""
+    margin: float
+
+    @property
+    def confidence(self) -> float:
+        """Of the likelier of the two."""
+        return max(self.probability, 1 - self.probability)
+
+
+def by_likelihood(log_likelihoods: Sequence[float], *, lengths: Sequence[int] | None = None) -> Classification:
+    """Each label as likely as its own text; with `lengths`, in tokens, as the geometric mean of its tokens.
+
+    Raises GenerationError when no likelihood is finite.
+    """
+    scores = log_likelihoods
+    if lengths is not None:
+        scores = [value / length for value, length in zip(log_likelihoods, lengths, strict=True)]
+    return _decide(scores, log_likelihoods=log_likelihoods, label_mass=_mass(log_likelihoods))
+
+
+def by_choice(rotations: Sequence[Sequence[float]]) -> Classification:
+    """The mean over `rotations` of each label's log-likelihood, `rotations[r][label]` being its letter's.
+
+    A model that likes a letter multiplies that letter's likelihood by something. Where every label has had every letter
+    once, each mean holds the sum of the same logarithms, which the normalisation takes away: hence the mean of
+    logarithms and not of probabilities. Raises GenerationError when no mean is finite.
+    """
+    means = [math.fsum(column) / len(rotations) for column in zip(*rotations, strict=True)]
+    mass = math.fsum(_mass(rotation) for rotation in rotations) / len(rotations)
+    return _decide(means, log_likelihoods=means, label_mass=mass)
+
+
+def agreement(rotations: Sequence[Sequence[float]], *, best: int) -> float:
+    """Share of `rotations` in which no label is likelier than the label `best`."""
+    return sum(rotation[best] >= max(rotation) for rotation in rotations) / len(rotations)
+
+
+def by_presence(yes: Sequence[float], no: Sequence[float]) -> Presence:
+    """From the log-likelihoods of the ways to say yes and of the ways to say no. Raises as by_likelihood does."""
+    found = by_likelihood((_log_sum(yes), _log_sum(no)))
+    return Presence(
+        probability=found.probabilities[0], label_mass=found.label_mass, entropy=found.entropy, margin=found.margin
+    )
+
+
+def spread(probabilities: Sequence[float]) -> tuple[float, float]:
+    """Entropy in nats, and the distance between the two largest."""
+    first, second = sorted(probabilities, reverse=True)[:2]
+    return -math.fsum(p * math.log(p) for p in probabilities if p > 0) + 0.0, first - second
+
+
+def _decide(scores: Sequence[float], *, log_likelihoods: Sequence[float], label_mass: float) -> Classification:
+    highest = max(scores)
+    if not math.isfinite(highest):
+        raise GenerationError("the engine returned log-probabilities that are not finite")
+    weights = [math.exp(value - highest) for value in scores]
+    total = math.fsum(weights)
+    probabilities = tuple(weight / total for weight in weights)
+    entropy, margin = spread(probabilities)
+    return Classification(
+        log_likelihoods=tuple(log_likelihoods),
+        probabilities=probabilities,
+        best=probabilities.index(max(probabilities)),
+        label_mass=label_mass,
+        entropy=entropy,
+        margin=margin,
+    )
+
+
+def _mass(log_likelihoods: Sequence[float]) -> float:
+    return math.fsum(math.exp(value) for value in log_likelihoods)
+
+
+def _log_sum(values: Sequence[float]) -> float:
+    highest = max(values)
+    if not math.isfinite(highest):
+        return highest
+    return highest + math.log(math.fsum(math.exp(value - highest) for value in values))

@@ -1,0 +1,156 @@
+"""Reading a chat completion's body: from OpenAI's shape to a question, a picture, and how the client named them.
+
+Apart from medmoe.server.http.request_body because there is no form here, the picture lies inside a message, and most
+of what may be refused is not wrong but not offered.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from medmoe.server.errors import (
+    ClientDisconnected,
+    InvalidField,
+    MalformedImage,
+    RequestError,
+    UnsupportedContentType,
+    UnsupportedParameter,
+)
+from medmoe.server.http.error_responses import invalid
+from medmoe.server.http.request_body import json_object
+from medmoe.server.schemas.image_url import is_url
+from medmoe.server.schemas.openai import ChatRequest, ImagePart, NotOffered, TextPart
+from medmoe.server.schemas.vqa import VQAFields
+
+_MESSAGES = "messages"
+_CONTENT = "messages.0.content"
+_TYPE_DEPTH = 4
+_MAX_ITEMS = 64
+"""In any one list or object: validation describes every wrong item."""
+_OFFERED = frozenset(ChatRequest.model_fields) - NotOffered.model_fields.keys()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatQuestion:
+    """What is left of a chat once it is a question about a picture."""
+
+    model: str | None
+    fields: VQAFields
+    image: str
+    """A URL; whoever reads the picture says whether it is one that can be read."""
+    include_usage: bool
+    names: Mapping[str, str]
+    """The client's names of what the rest of the service calls `image`, `question` and `max_tokens`."""
+
+
+async def receive_chat(request: Request) -> ChatQuestion:
+    """Raises MalformedBody, InvalidField, UnsupportedParameter, UnsupportedContentType, MalformedImage, BodyTooLarge,
+    ClientDisconnected.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise UnsupportedContentType("send application/json")
+    try:
+        body = await request.body()
+    except ClientDisconnect as error:
+        raise ClientDisconnected("the client left while sending") from error
+    document = json_object(body, known=ChatRequest.model_fields.keys(), told=_OFFERED)
+    _check_turns(document.get(_MESSAGES))
+    for name in (_MESSAGES, "stream_options"):
+        if not _is_small(document.get(name)):
+            raise InvalidField(f"a list or object in the field has over {_MAX_ITEMS} items", param=name)
+    try:
+        return _question(ChatRequest.model_validate_json(body, strict=True))
+    except ValidationError as error:
+        raise _refusal(error) from error
+
+
+def _check_turns(messages: Any) -> None:
+    """What clients most often try, in words that say what to do instead; other shapes are left to validation."""
+    if not isinstance(messages, list):
+        return
+    for index, message in enumerate(messages[:_MAX_ITEMS]):
+        if isinstance(message, dict) and message.get("role") in ("system", "developer"):
+            raise UnsupportedParameter(
+                "the checkpoint was trained with one fixed prompt, which has no place for instructions; put what "
+                "matters into the question",
+                param=f"{_MESSAGES}.{index}.role",
+            )
+    if len(messages) > 1:
+        raise UnsupportedParameter(
+            "conversations are not offered; send one user message with the picture and the question", param=_MESSAGES
+        )
+    if messages and isinstance(messages[0], dict) and isinstance(messages[0].get("content"), str):
+        raise UnsupportedParameter(
+            "there is no picture; send a list of one image_url part and at least one text part", param=_CONTENT
+        )
+
+
+def _is_small(value: Any) -> bool:
+    """Whether no list or object in the first levels of `value`, which are those with a schema, is a long one."""
+    level = [value]
+    for _ in range(5):
+        containers = [item for item in level if isinstance(item, list | dict)]
+        if any(len(item) > _MAX_ITEMS for item in containers):
+            return False
+        level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
+    return True
+
+
+def _question(chat: ChatRequest) -> ChatQuestion:
+    (message,) = chat.messages
+    pictures = [(index, part) for index, part in enumerate(message.content) if isinstance(part, ImagePart)]
+    if len(pictures) != 1:
+        raise UnsupportedParameter("send exactly one image_url part", param=_CONTENT)
+    ((place, picture),) = pictures
+    image_name = f"{_CONTENT}.{place}.image_url.url"
+    if not picture.image_url.url.startswith("data:") and not is_url(picture.image_url.url):
+        raise MalformedImage("the picture is not a data URL: data:image/png;base64,...", param=image_name)
+    text = "\n".join(part.text for part in message.content if isinstance(part, TextPart)).strip()
+    if not text:
+        raise InvalidField("the text parts are blank", param=_CONTENT)
+    if chat.max_tokens is not None and chat.max_completion_tokens is not None:
+        raise InvalidField("send max_completion_tokens or max_tokens, not both", param="max_completion_tokens")
+    if chat.stream_options is not None and not chat.stream:
+        raise InvalidField("stream_options belongs to stream: true", param="stream_options")
+    return ChatQuestion(
+        model=chat.model,
+        fields=VQAFields(
+            question=text,
+            max_tokens=chat.max_completion_tokens or chat.max_tokens,
+            temperature=chat.temperature or 0.0,
+            seed=chat.seed,
+            stream=bool(chat.stream),
+        ),
+        image=picture.image_url.url,
+        include_usage=chat.stream_options is not None and chat.stream_options.include_usage,
+        names={
+            "image": image_name,
+            "question": _CONTENT,
+            "max_tokens": "max_tokens" if chat.max_tokens is not None else "max_completion_tokens",
+        },
+    )
+
+
+def _refusal(error: ValidationError) -> RequestError:
+    """As `invalid`, but what OpenAI's API would take is not offered rather than wrong."""
+    problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    # Inside a part pydantic also names the part's type.
+    place = [part for depth, part in enumerate(problem["loc"]) if depth != _TYPE_DEPTH]
+    param = ".".join(map(str, place))
+    match problem["type"]:
+        case "none_required":
+            return UnsupportedParameter("the field is not offered; leave it out", param=param)
+        case "literal_error":
+            return UnsupportedParameter(f"the value is not offered; {problem['msg'].lower()}", param=param)
+        case "union_tag_invalid" | "union_tag_not_found":
+            return UnsupportedParameter("the part's type must be text or image_url", param=f"{param}.type")
+        case "extra_forbidden":
+            # Its last part is what the client called it.
+            return InvalidField("there is an unknown field inside", param=".".join(map(str, place[:-1])))
+    found = invalid(error, fields=_OFFERED)
+    found.param = param or None
+    return found

@@ -1,0 +1,82 @@
+"""An answer in the shape of OpenAI's chat completions, whole or chunk by chunk.
+
+Apart from medmoe.server.inference.vqa, which makes it: here it only changes its clothes.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from medmoe.server.schemas.openai import (
+    ChatChoice,
+    ChatCompletion,
+    ChatDetails,
+    ChatMessage,
+    ChatUsage,
+    PromptTokensDetails,
+)
+from medmoe.server.schemas.vqa import VQAResponse
+
+
+class ChatAnswer:
+    """One completion: its id and its time are the same in every chunk."""
+
+    def __init__(self, *, model: str, include_usage: bool) -> None:
+        self._model = model
+        self._include_usage = include_usage
+        self._id = f"chatcmpl-{uuid.uuid4().hex}"
+        self._created = int(time.time())
+        self._begun = False
+
+    def whole(self, answer: VQAResponse) -> ChatCompletion:
+        """The answer as one object."""
+        return ChatCompletion(
+            id=self._id,
+            created=self._created,
+            model=self._model,
+            choices=(ChatChoice(message=ChatMessage(content=answer.answer), finish_reason=answer.finish_reason),),
+            usage=_usage(answer),
+            medmoe=_details(answer),
+        )
+
+    def events(self, piece: str | VQAResponse) -> Iterator[str]:
+        """The chunks, as JSON, for a piece of text or, last, for the whole response."""
+        if not self._begun:
+            self._begun = True
+            yield self._chunk({"role": "assistant", "content": ""})
+        if isinstance(piece, str):
+            yield self._chunk({"content": piece})
+            return
+        yield self._chunk({}, finish_reason=piece.finish_reason, medmoe=_details(piece).model_dump(mode="json"))
+        if self._include_usage:
+            yield self._object(choices=[], usage=_usage(piece).model_dump())
+
+    def _chunk(self, delta: dict[str, str], *, finish_reason: str | None = None, **more: Any) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+        # With usage asked for, every chunk has the field.
+        return self._object(choices=[choice], **({"usage": None} if self._include_usage else {}), **more)
+
+    def _object(self, **fields: Any) -> str:
+        head = {"id": self._id, "object": "chat.completion.chunk", "created": self._created, "model": self._model}
+        return json.dumps(head | fields)
+
+
+def _usage(answer: VQAResponse) -> ChatUsage:
+    usage = answer.usage
+    return ChatUsage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=usage.cached_tokens, image_tokens=usage.image_tokens),
+    )
+
+
+def _details(answer: VQAResponse) -> ChatDetails:
+    return ChatDetails(
+        confidence=answer.confidence,
+        abstained=answer.abstained,
+        timings=answer.timings,
+        provenance=answer.provenance,
+    )

@@ -1,0 +1,1 @@
+"""Record each request for metrics, logs and traces."""

@@ -1,0 +1,181 @@
+"""Prometheus names, labels and buckets of this service; nothing else decides what a series is called.
+
+One registry per app, so that two apps in one process (tests) do not share counts. Gauges and the expert counts are read
+from their owners at scrape time instead of being kept twice.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from medmoe.server.engine.quarantine import Quarantine
+from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.schemas.router import RoutingDrift
+
+# An answer takes from tens of milliseconds (GPU, short) to most of a minute (CPU, long); doubling steps keep every
+# decade equally sharp. Stages reach down to a millisecond.
+_REQUEST_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
+_STAGE_BUCKETS = (0.001, 0.0025, 0.005, *_REQUEST_BUCKETS)
+_REJECTIONS = frozenset({401, 413, 415, 429, 503, 504})
+_COSTLY = frozenset({"quarantined", "decoder_died", "image_too_costly"})
+"""Codes of 422, the one status that says both "your mistake" and "this request was a danger"."""
+_WATCHED = (*sorted(_COSTLY), "decoder_unavailable", "overloaded", "rate_limited")
+"""Reasons that are counted from 0 on: a rate, and an alert on it, cannot see a series' first step."""
+_OUTCOMES = {True: "restarted", False: "failed"}
+_SOURCES = {True: "kept", False: "decoded"}
+
+
+ExpertTokens = tuple[int, int, str, int]
+"""Layer, expert, what the count is split by (kind of token, or modality), count."""
+
+
+class _ExpertTokensCollector(Collector):
+    def __init__(self, name: str, documentation: str, *, by: str, read: Callable[[], Iterable[ExpertTokens]]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labels = ("layer", "expert", by)
+        self._read = read
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+        for layer, expert, part, tokens in self._read():
+            family.add_metric([str(layer), str(expert), part], tokens)
+        yield family
+
+
+class _DriftCollector(Collector):
+    def __init__(self, read: Callable[[], RoutingDrift | None]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        drift = self._read()
+        if drift is None:
+            return
+        divergence = GaugeMetricFamily(
+            "medmoe_routing_drift",
+            "Jensen-Shannon divergence (bits) of the last hour's routing from the checkpoint's reference",
+            labels=["layer"],
+        )
+        tokens = GaugeMetricFamily(
+            "medmoe_routing_drift_tokens", "Prompt tokens behind medmoe_routing_drift", labels=["layer"]
+        )
+        for layer in drift.layers:
+            tokens.add_metric([str(layer.layer)], layer.tokens)
+            if layer.divergence is not None:
+                divergence.add_metric([str(layer.layer)], layer.divergence)
+        yield divergence
+        yield tokens
+
+
+class Metrics:
+    """The series of one app."""
+
+    def __init__(
+        self,
+        *,
+        ready: Callable[[], bool],
+        in_flight: Callable[[], int],
+        places: int,
+        expert_tokens: Callable[[], Iterable[ExpertTokens]],
+        expert_tokens_by_modality: Callable[[], Iterable[ExpertTokens]],
+        drift: Callable[[], RoutingDrift | None],
+        quarantine: Quarantine,
+    ) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "medmoe_requests_total",
+            "Requests by route template and status",
+            ["route", "status"],
+            registry=self.registry,
+        )
+        self._duration = Histogram(
+            "medmoe_request_duration_seconds",
+            "Time from a request's arrival to the end of its answer",
+            ["route"],
+            buckets=_REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+        self._stages = Histogram(
+            "medmoe_stage_duration_seconds",
+            "Time of one request in one stage: fetch (of a picture's URL), image (decode, resize), queue (for a slot), "
+            "engine (generation)",
+            ["stage"],
+            buckets=_STAGE_BUCKETS,
+            registry=self.registry,
+        )
+        self._rejections = Counter(
+            "medmoe_rejections_total", "Requests refused to protect the service", ["reason"], registry=self.registry
+        )
+        for reason in _WATCHED:
+            self._rejections.labels(reason=reason)
+        self._pictures = Counter(
+            "medmoe_pictures_total",
+            "Pictures that requests brought: decoded, or kept from a request shortly before",
+            ["source"],
+            registry=self.registry,
+        )
+        for kept in (True, False):
+            self._pictures.labels(source=_SOURCES[kept])
+        Gauge(
+            "medmoe_requests_in_flight", "Inference requests running or waiting for a slot", registry=self.registry
+        ).set_function(lambda: float(in_flight()))
+        Gauge(
+            "medmoe_requests_in_flight_limit",
+            "medmoe_requests_in_flight at which the next one is refused",
+            registry=self.registry,
+        ).set(places)
+        Gauge("medmoe_ready", "1 when requests can be answered", registry=self.registry).set_function(
+            lambda: float(ready())
+        )
+        self.registry.register(
+            _ExpertTokensCollector("medmoe_expert_tokens", "Tokens routed to an expert", by="kind", read=expert_tokens)
+        )
+        # Not one series for each kind and modality: their product would be most of what a scrape reads.
+        self.registry.register(
+            _ExpertTokensCollector(
+                "medmoe_expert_tokens_by_modality",
+                "Tokens routed to an expert, by the modality that their request states",
+                by="modality",
+                read=expert_tokens_by_modality,
+            )
+        )
+        self.registry.register(_DriftCollector(drift))
+        self._engine_restarts = Counter(
+            "medmoe_engine_restarts_total",
+            "Attempts to replace an engine that had died: restarted (it answers), failed (it does not)",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in (True, False):
+            self._engine_restarts.labels(outcome=_OUTCOMES[outcome])
+        remembered = Gauge(
+            "medmoe_quarantine_requests",
+            "Requests remembered from dead engines: suspect (runs alone), refused (does not run)",
+            ["kind"],
+            registry=self.registry,
+        )
+        remembered.labels(kind="suspect").set_function(lambda: float(quarantine.suspects))
+        remembered.labels(kind="refused").set_function(lambda: float(quarantine.refused))
+
+    def record(self, record: RequestRecord) -> None:
+        """Count a finished request."""
+        self._requests.labels(route=record.route, status=str(record.status)).inc()
+        self._duration.labels(route=record.route).observe(record.duration)
+        for stage, seconds in record.stages.items():
+            self._stages.labels(stage=stage).observe(seconds)
+        if record.error_code and (record.status in _REJECTIONS or record.error_code in _COSTLY):
+            self._rejections.labels(reason=record.error_code).inc()
+
+    def picture(self, kept: bool) -> None:
+        """Count a picture that was asked for, while some are kept."""
+        self._pictures.labels(source=_SOURCES[kept]).inc()
+
+    def engine_restart(self, *, succeeded: bool) -> None:
+        """Count an attempt to replace a dead engine."""
+        self._engine_restarts.labels(outcome=_OUTCOMES[succeeded]).inc()
+
+    def exposition(self) -> bytes:
+        """Prometheus text format."""
+        return generate_latest(self.registry)

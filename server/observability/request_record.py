@@ -1,0 +1,99 @@
+"""What is known about one HTTP request: its id, its clock, its outcome.
+
+One record feeds the histograms, the log line, the trace and the answer's `timings`, so that they can never disagree.
+It holds no content: nothing in it was written by a client except a request id of safe characters and a trace's ids.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Literal
+
+from starlette.types import Scope
+
+from medmoe.server.auth.tenants import Tenant
+from medmoe.server.observability.trace_context import TraceContext
+from medmoe.server.schemas.vqa import Timings
+
+Stage = Literal["fetch", "image", "queue", "engine"]
+_SCOPE_KEY = "medmoe.record"
+_PROBES = ("/health/", "/metrics")
+
+
+@dataclass(kw_only=True, slots=True)
+class RequestRecord:
+    """Mutable, owned by one request; seconds throughout."""
+
+    request_id: str
+    method: str
+    route: str = "unmatched"
+    """The route's template, never the raw path."""
+    tenant: Tenant | None = None
+    """Known once the API key was seen to be one."""
+    status: int | None = None
+    error_code: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What this request calls a field, where that is not what errors call it."""
+    stages: dict[Stage, float] = field(default_factory=dict)
+    spans: list[tuple[Stage, float, float]] = field(default_factory=list)
+    """Each stay in a stage: its begin and its end, by the clock of `started`."""
+    tokens: dict[str, int] = field(default_factory=dict)
+    """Of the answer: prompt, completion and cached, where it came that far."""
+    trace: TraceContext | None = None
+    duration: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+    started_ns: int = field(default_factory=time.time_ns)
+    """The same moment since 1970."""
+
+    def attach(self, scope: Scope) -> None:
+        scope[_SCOPE_KEY] = self
+
+    @staticmethod
+    def of(scope: Scope) -> "RequestRecord":
+        record: RequestRecord = scope[_SCOPE_KEY]
+        return record
+
+    @contextmanager
+    def stage(self, name: Stage) -> Iterator[None]:
+        """Add the time spent inside to stage `name`, also when it fails."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            ended = time.perf_counter()
+            self.spans.append((name, begun, ended))
+            self.stages[name] = self.stages.get(name, 0.0) + ended - begun
+
+    def count_tokens(self, *, prompt: int, completion: int, cached: int) -> None:
+        """How much the engine read, wrote, and did not have to read again."""
+        self.tokens = {"prompt": prompt, "completion": completion, "cached": cached}
+
+    @property
+    def is_quiet_probe(self) -> bool:
+        """Probes and scrapes come every few seconds for ever; a good one is not news."""
+        return self.route.startswith(_PROBES) and self.status == HTTPStatus.OK
+
+    def wall_ns(self, moment: float) -> int:
+        """Nanoseconds since 1970 at `moment`, by the clock of `started`."""
+        return self.started_ns + round((moment - self.started) * 1e9)
+
+    @property
+    def cache_salt(self) -> str | None:
+        """The tenant's."""
+        return self.tenant.cache_salt if self.tenant else None
+
+    def elapsed(self) -> float:
+        """Seconds since the request arrived."""
+        return time.perf_counter() - self.started
+
+    def server_timing(self) -> str:
+        """The stages that are over, and the time so far, as the Server-Timing header (W3C) has them: milliseconds."""
+        spans: list[tuple[str, float]] = [*self.stages.items(), ("total", self.elapsed())]
+        return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in spans)
+
+    def timings(self) -> Timings:
+        """Up to now, as part of an answer; a stage that was never entered took no time."""
+        fetch, image, queue, engine = (self.stages.get(stage, 0.0) for stage in ("fetch", "image", "queue", "engine"))
+        return Timings(fetch=fetch, image=image, queue=queue, engine=engine, total=self.elapsed())

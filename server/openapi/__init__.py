@@ -1,0 +1,1 @@
+"""Describe the routes for OpenAPI: requests, recorded answers, refusals, settings."""

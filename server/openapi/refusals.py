@@ -1,0 +1,121 @@
+"""How /docs describes what the routes refuse: every code that a route can answer with, in the one error body.
+
+Written as the exceptions that are raised, so that status, code and most words are those of
+medmoe.server.http.error_table.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from medmoe.model.errors import MedMoEError, PromptError
+from medmoe.server.errors import (
+    BodyTooLarge,
+    BurnedInAnnotation,
+    DeadlineExceeded,
+    DecoderDied,
+    DecoderUnavailable,
+    Draining,
+    EngineDeadError,
+    EngineRestarting,
+    GenerationError,
+    ImageTooCostly,
+    ImageTooLarge,
+    ImageURLNotAllowed,
+    ImageURLTimeout,
+    ImageURLTooLarge,
+    ImageURLUnreachable,
+    InvalidField,
+    MalformedBody,
+    MalformedImage,
+    NotReady,
+    Overloaded,
+    Quarantined,
+    RateLimited,
+    ServerError,
+    Unauthenticated,
+    UnreadableImage,
+    UnsupportedContentType,
+    UnsupportedImage,
+)
+from medmoe.server.http.error_responses import error_body
+from medmoe.server.http.error_table import meaning_of
+from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.openapi.answers import Responses
+from medmoe.server.openapi.requests import named
+from medmoe.server.schemas.vqa import ErrorResponse
+
+_DESCRIPTIONS = {
+    400: "The body or the image string cannot be parsed, or the image URL is not allowed",
+    401: "No API key, or an unknown one, where the deployment has keys",
+    404: "Not the model that is served",
+    413: "The body or the picture is too large",
+    415: "Neither JSON nor multipart, or not an accepted picture format",
+    422: "A field or the picture cannot be used or fetched, or the engine has died of this request twice",
+    429: "The service is full, or this key has asked too often; see Retry-After",
+    500: "The service failed",
+    503: "Still loading, shutting down, or the engine has stopped; see Retry-After where there is one",
+    504: "Not finished in time",
+}
+_REQUEST_ID = "5f0c3b8e9d1a4c27b6e4a1d2c3f40516"
+
+NO_KEY = (Unauthenticated(),)
+ENGINE_DEAD = (EngineDeadError(),)
+NOT_READY = (NotReady(), Draining(), *ENGINE_DEAD, EngineRestarting(retry_after=30))
+NOT_A_FORM = (UnsupportedContentType("send application/json or multipart/form-data"),)
+QUESTION = (
+    PromptError("the question, the image and max_tokens together are 12 tokens over the model's context"),
+    Quarantined(),
+    GenerationError(),
+)
+PICTURE = (
+    MalformedBody("the body is not valid JSON"),
+    MalformedImage("the image is not base64 (standard alphabet, padded, without line breaks)"),
+    ImageURLNotAllowed(
+        "this service fetches no image URLs (MEDMOE_IMAGE_URL_HOSTS); send the picture itself as base64"
+    ),
+    *NO_KEY,
+    BodyTooLarge("the body is larger than 16777216 bytes (MEDMOE_MAX_BODY_BYTES)"),
+    ImageTooLarge("the picture's longer side, squared, is over 40000000 pixels (MEDMOE_MAX_IMAGE_PIXELS)"),
+    ImageURLTooLarge("the picture behind the URL is larger than 16777216 bytes (MEDMOE_MAX_BODY_BYTES)"),
+    UnsupportedImage("the image is none of PNG, JPEG, WebP, TIFF, BMP, DICOM"),
+    UnreadableImage("the picture is damaged or truncated"),
+    ImageTooCostly("decoding the picture takes more memory than the service grants"),
+    DecoderDied("the process that decoded the picture ended"),
+    BurnedInAnnotation(
+        "the DICOM file says that text is burned into its picture, which may name the patient (MEDMOE_DICOM_BURNED_IN)"
+    ),
+    ImageURLUnreachable("the host of the image URL answers with status 404"),
+    ImageURLTimeout("the picture did not come from its URL in time"),
+    Overloaded(retry_after=1),
+    RateLimited(retry_after=1),
+    ServerError(),
+    DecoderUnavailable(),
+    *NOT_READY,
+    DeadlineExceeded(),
+)
+"""Of every route that takes one."""
+
+
+def missing(field: str) -> InvalidField:
+    """What most senders of wrong bodies are told."""
+    return InvalidField("Field required", param=field)
+
+
+def refusals(
+    *errors: MedMoEError, names: Mapping[str, str] | None = None, descriptions: Mapping[int, str] | None = None
+) -> Responses:
+    """OpenAPI's responses for `errors`, by status; `names` is what the route calls a field, where not as errors do."""
+    by_status: dict[int, dict[str, Any]] = {}
+    for error in errors:
+        record = RequestRecord(request_id=_REQUEST_ID, method="POST", names=names or {})
+        meaning = meaning_of(error)
+        by_status.setdefault(meaning.status, {})[meaning.code] = error_body(error, record=record).model_dump()
+    described = _DESCRIPTIONS | dict(descriptions or {})
+    return {
+        status: {
+            "model": ErrorResponse,
+            "description": described[status],
+            "content": {"application/json": {"examples": named(bodies)}},
+        }
+        for status, bodies in sorted(by_status.items())
+    }

@@ -1,0 +1,1 @@
+"""Count the tokens of each expert over time and compare them with a reference."""

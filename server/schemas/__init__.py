@@ -1,0 +1,1 @@
+"""Define the request and response models of the HTTP API."""

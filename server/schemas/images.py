@@ -1,0 +1,83 @@
+"""The wire's part about pictures: how a request wants one shown, and how it was shown.
+
+Apart from schemas.py because decoding children speak these too, which know nothing of questions and answers.
+"""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from medmoe.model.image_processor import Conversion
+from medmoe.server.schemas import voi_window
+from medmoe.server.schemas.base import Wire
+
+FileFormat = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "DICOM"]
+BurnedIn = Literal["refuse", "refuse_unless_clear", "accept"]
+"""What a deployment does about text in a picture."""
+View = Literal["frame", "model"]
+"""The picture as a person looks at it, or as the model does."""
+
+
+class PictureFields(Wire):
+    """How to show the picture; what does not apply to the one sent is refused."""
+
+    window: str | None = Field(
+        default=None,
+        max_length=voi_window.MAX_LENGTH,
+        examples=["lung", "40/400", "lung,mediastinum,bone"],
+    )
+    """For grey DICOM pictures: `centre/width` in the picture's own units, `file` (the file's window), `full` (smallest
+    to largest value), or for CT one of lung, mediastinum, soft_tissue, liver, bone, brain, subdural, stroke. Three of
+    these with commas between them become red, green and blue. When absent, the file's window where it has one."""
+    frame: int | None = Field(default=None, ge=0, le=2**31, examples=[0])
+    """Which frame of a multi-frame DICOM file, page of a TIFF or picture of an animation, from 0. The first when
+    absent."""
+
+    @field_validator("window")
+    @classmethod
+    def _readable(cls, window: str | None) -> str | None:
+        if window is not None:
+            voi_window.parse(window)
+        return window
+
+
+RenderingStep = Literal["palette", "high_byte", "modality_lut", "rescale", "voi_lut", "window", "invert"] | Conversion
+
+
+class AppliedWindow(Wire):
+    """Which values became black to white."""
+
+    source: Literal["file", "preset", "request", "full"]
+    centre: float | None = None
+    """In the picture's own units, Hounsfield in CT; null for a look-up table of the file."""
+    width: float | None = None
+    function: voi_window.Function | None = None
+    """As DICOM defines them (PS3.3 C.11.2.1)."""
+
+
+class Rendering(Wire):
+    """How the file became an 8-bit RGB picture; padding or cropping and resizing follow."""
+
+    format: FileFormat
+    colour: str
+    """As stored: Pillow's mode, or DICOM's photometric interpretation."""
+    frame: int
+    """The one shown, from 0."""
+    frames: int
+    """In the file."""
+    steps: tuple[RenderingStep, ...]
+    """What was done, in order: a palette applied; more than 8 bits of colour cut to the upper 8; DICOM's modality
+    look-up table, rescaling, VOI look-up table, window, inversion; the camera's orientation undone; grey stretched
+    from its minimum and maximum; transparency laid over black."""
+    windows: tuple[AppliedWindow, ...]
+    """One, or one each for red, green and blue; none for colours and for 8-bit grey without a window."""
+
+
+class Windowing(Wire):
+    """What a window of this frame can be chosen from."""
+
+    smallest: float
+    """Of the frame's values, in the picture's own units."""
+    largest: float
+    presets: tuple[str, ...]
+    """The names that `window` takes for this picture; none but for CT."""

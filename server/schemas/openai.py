@@ -1,0 +1,140 @@
+"""The part of OpenAI's chat completions that this service speaks: what it takes, and what it answers.
+
+Apart from medmoe.server.schemas.vqa because these shapes are somebody else's promise. What OpenAI has and this
+service has not is named here, so that it can be refused by name instead of being ignored.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from medmoe.server.schemas.base import Wire
+from medmoe.server.schemas.vqa import Confidence, SampledProvenance, Timings
+
+
+class TextPart(Wire):
+    type: Literal["text"]
+    text: str
+
+
+class ImageURL(Wire):
+    url: str
+    """The picture as a base64 data URL; where the deployment names hosts (MEDMOE_IMAGE_URL_HOSTS), its https URL."""
+    detail: Literal["auto"] | None = None
+    """The checkpoint decides how large it sees a picture."""
+
+
+class ImagePart(Wire):
+    type: Literal["image_url"]
+    image_url: ImageURL
+
+
+class UserMessage(Wire):
+    role: Literal["user"]
+    content: tuple[Annotated[TextPart | ImagePart, Field(discriminator="type")], ...] = Field(min_length=2)
+    """One picture and the question, in any order: where the picture stands in the prompt is the checkpoint's choice.
+    Several texts are joined by line breaks."""
+
+
+class StreamOptions(Wire):
+    include_usage: bool = False
+    """End the stream with a chunk that counts tokens."""
+
+
+class NotOffered(Wire):
+    """Fields of OpenAI's that would change the answer if they were served; null is as good as absent."""
+
+    audio: None = None
+    frequency_penalty: None = None
+    function_call: None = None
+    functions: None = None
+    logit_bias: None = None
+    logprobs: None = None
+    metadata: None = None
+    modalities: None = None
+    moderation: None = None
+    parallel_tool_calls: None = None
+    prediction: None = None
+    presence_penalty: None = None
+    prompt_cache_key: None = None
+    prompt_cache_options: None = None
+    prompt_cache_retention: None = None
+    reasoning_effort: None = None
+    response_format: None = None
+    safety_identifier: None = None
+    service_tier: None = None
+    stop: None = None
+    store: None = None
+    tool_choice: None = None
+    tools: None = None
+    top_logprobs: None = None
+    top_p: None = None
+    user: None = None
+    verbosity: None = None
+    web_search_options: None = None
+
+
+class ChatRequest(NotOffered):
+    """`POST /v1/chat/completions`: one question about one picture."""
+
+    model: str | None = None
+    """As `GET /v1/models` names it; absent: the one that is served."""
+    messages: tuple[UserMessage, ...] = Field(min_length=1, max_length=1)
+    """One user turn: checkpoints are trained on single questions, and their prompt has no place for instructions."""
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    """Longest answer, in tokens."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """The older name of max_completion_tokens; not both."""
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """Absent: 0, the most likely answer, and not OpenAI's 1."""
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    """Makes an answer with temperature above 0 reproducible; when absent one is chosen and reported."""
+    stream: bool | None = None
+    """Send the answer as server-sent events while it is generated."""
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+
+
+class ChatMessage(Wire):
+    role: Literal["assistant"] = "assistant"
+    content: str
+
+
+class ChatChoice(Wire):
+    index: Literal[0] = 0
+    message: ChatMessage
+    finish_reason: Literal["stop", "length"]
+    logprobs: None = None
+
+
+class PromptTokensDetails(Wire):
+    cached_tokens: int
+    image_tokens: int
+
+
+class ChatUsage(Wire):
+    prompt_tokens: int
+    """The picture's included."""
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class ChatDetails(Wire):
+    """What OpenAI's answer has no place for; as in the answer of `POST /v1/vqa`."""
+
+    confidence: Confidence | None
+    abstained: bool
+    timings: Timings
+    provenance: SampledProvenance
+
+
+class ChatCompletion(Wire):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    """Seconds since 1970."""
+    model: str
+    choices: tuple[ChatChoice]
+    usage: ChatUsage
+    medmoe: ChatDetails

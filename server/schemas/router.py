@@ -1,0 +1,68 @@
+"""The answer of GET /v1/router/stats. Apart from schemas.py, which has what questions and answers look like."""
+
+from medmoe.server.schemas.base import Wire
+
+
+class ExpertLoad(Wire):
+    expert: int
+    domain: str | None
+    tokens: int
+    load_share: float
+
+
+class LayerLoad(Wire):
+    """How one MoE layer spread its tokens; entropy and cv are null before the first token."""
+
+    layer: int
+    tokens: int
+    entropy: float | None
+    """0: one expert takes all; 1: perfectly even."""
+    cv: float | None
+    """Standard deviation of the experts' tokens over their mean."""
+    dead_experts: tuple[int, ...]
+    experts: tuple[ExpertLoad, ...]
+
+
+class Divergence(Wire):
+    """Of what was seen from what the reference expects."""
+
+    tokens: int
+    """Seen. A hundred tokens differ from any reference by chance; the divergence of thousands means something."""
+    divergence: float | None
+    """Jensen-Shannon, in bits: 0 is as expected, 1 is nothing in common. Null without tokens on either side."""
+
+
+class LayerDrift(Divergence):
+    layer: int
+    by_kind: dict[str, Divergence]
+    by_modality: dict[str, Divergence]
+    """Of modalities that requests have stated and the reference knows."""
+
+
+class RoutingDrift(Wire):
+    """Prompt tokens against the checkpoint's routing_reference.json."""
+
+    datasets: tuple[str, ...]
+    """What the reference was counted on."""
+    split: str
+    reference_samples: int
+    reference_tokens: int
+    """In each layer."""
+    layers: tuple[LayerDrift, ...]
+
+
+class RouterStatsResponse(Wire):
+    model: str
+    since: str
+    """Start of counting, or of the window, ISO 8601, UTC."""
+    window_seconds: int | None
+    """As asked for; counts come in steps of ten seconds. Null: everything since the start."""
+    requests: int
+    expert_domains: tuple[str, ...]
+    overall: tuple[LayerLoad, ...]
+    by_kind: dict[str, tuple[LayerLoad, ...]]
+    by_route: dict[str, tuple[LayerLoad, ...]]
+    by_modality: dict[str, tuple[LayerLoad, ...]]
+    """As the requests' `modality` says; `unstated` where it says nothing."""
+    drift: RoutingDrift | None
+    """Null where the checkpoint has no routing_reference.json."""
