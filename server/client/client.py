@@ -8,25 +8,25 @@ from typing import Literal, Self, TypeVar, Unpack, overload
 import httpx
 
 from medmoe.server.client import call as calls
-from medmoe.server.client.address import LOCAL, Address
-from medmoe.server.client.answers import VqaAnswer
+from medmoe.server.client.transport.address import LOCAL, Address
+from medmoe.server.client.answers.vqa import VqaAnswer
 from medmoe.server.client.call import Call
-from medmoe.server.client.classifications import (
+from medmoe.server.client.answers.classify import (
     AnyClassification,
     ChoiceClassification,
     Classification,
     Mode,
     MultiLabelClassification,
 )
-from medmoe.server.client.error_body import check
+from medmoe.server.client.transport.error_body import check
 from medmoe.server.client.errors import ClientError
-from medmoe.server.client.event_reader import Event, EventReader
-from medmoe.server.client.metadata import Health, Metadata, ModelList
+from medmoe.server.client.transport.event_reader import Event, EventReader
+from medmoe.server.client.answers.metadata import Health, Metadata, ModelList
 from medmoe.server.client.options import AskOptions, ClassifyOptions
-from medmoe.server.client.picture import Source
-from medmoe.server.client.retry import DEFAULT, Attempts, Retry
-from medmoe.server.client.router_stats import RouterStats
-from medmoe.server.client.transport_errors import translated
+from medmoe.server.client.images.image import Source
+from medmoe.server.client.transport.retry import DEFAULT, Attempts, Retry
+from medmoe.server.client.answers.router_stats import RouterStats
+from medmoe.server.client.transport.transport_errors import translated
 
 Answer = TypeVar("Answer")
 

@@ -16,7 +16,7 @@ from medmoe.server.client import (
     RouterStats,
     VqaAnswer,
 )
-from medmoe.server.client.metadata import Health
+from medmoe.server.client.answers.metadata import Health
 from medmoe.server.client.options import AskOptions, ClassifyOptions
 from medmoe.server.schemas.vqa import ClassifyFields, VQAFields
 from tests.integration.conftest import Service

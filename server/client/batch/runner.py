@@ -16,7 +16,7 @@ from medmoe.server.client.errors import (
     Unauthorized,
     Untrusted,
 )
-from medmoe.server.client.picture import Picture
+from medmoe.server.client.images.image import Picture
 
 Load = Callable[[Task], Picture]
 

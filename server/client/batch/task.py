@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from medmoe.server.client.classifications import Mode
+from medmoe.server.client.answers.classify import Mode
 from medmoe.server.client.options import AskOptions, ClassifyOptions
 
 ASK_FIELDS = frozenset(AskOptions.__optional_keys__)

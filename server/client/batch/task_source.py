@@ -12,7 +12,7 @@ from typing import Any
 
 from medmoe.server.client.batch.task import ASK_FIELDS, CLASSIFY_FIELDS, FIELDS, Task
 from medmoe.server.client.errors import InvalidInput
-from medmoe.server.client.picture import HEAD, is_dicom, is_ordinary
+from medmoe.server.client.images.image import HEAD, is_dicom, is_ordinary
 
 _OWN = frozenset({"image", "id", "question", "labels"})
 _SHOWN = 5

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from medmoe.server.client.answers import VqaAnswer
+from medmoe.server.client.answers.vqa import VqaAnswer
 from medmoe.server.client.async_client import AsyncClient
 from medmoe.server.client.bench.questions import Questions
 from medmoe.server.client.errors import ClientError, ServiceError

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from medmoe.server.client.address import LOCAL
-from medmoe.server.client.answers import Delta, VqaAnswer
+from medmoe.server.client.transport.address import LOCAL
+from medmoe.server.client.answers.vqa import Delta, VqaAnswer
 from medmoe.server.client.client import Client
 from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
-from medmoe.server.client.commands.pictures import (
+from medmoe.server.client.commands.images import (
     Frame,
     ImageArgument,
     MinConfidence,
@@ -21,7 +21,7 @@ from medmoe.server.client.commands.pictures import (
 )
 from medmoe.server.client.commands.terminal import as_json, note, safe
 from medmoe.server.client.options import AskOptions
-from medmoe.server.client.picture import Picture
+from medmoe.server.client.images.image import Picture
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

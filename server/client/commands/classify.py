@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from medmoe.server.client.address import LOCAL
-from medmoe.server.client.classifications import (
+from medmoe.server.client.transport.address import LOCAL
+from medmoe.server.client.answers.classify import (
     AnyClassification,
     LabelPresence,
     LabelProbability,
@@ -13,7 +13,7 @@ from medmoe.server.client.classifications import (
     MultiLabelClassification,
 )
 from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
-from medmoe.server.client.commands.pictures import (
+from medmoe.server.client.commands.images import (
     Frame,
     ImageArgument,
     MinConfidence,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medmoe.server.client.address import KEY_VARIABLE
+from medmoe.server.client.transport.address import KEY_VARIABLE
 from medmoe.server.client.client import Client
 from medmoe.server.client.errors import InvalidInput
 

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from medmoe.model.printable import printable
-from medmoe.server.client.message import Message
+from medmoe.server.client.answers.base import Message
 
 
 def safe(text: str) -> str:

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from medmoe.server.client.answers import Delta, VqaAnswer
+from medmoe.server.client.answers.vqa import Delta, VqaAnswer
 from medmoe.server.client.errors import ServiceUnavailable, UnexpectedAnswer
-from medmoe.server.client.event_reader import Event, EventReader
+from medmoe.server.client.transport.event_reader import Event, EventReader
 from tests.client_answer import ANSWER, WORDS
 
 EVENTS = [json.dumps({"delta": WORDS}), json.dumps(ANSWER, ensure_ascii=False), "[DONE]"]

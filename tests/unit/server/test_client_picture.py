@@ -13,10 +13,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from medmoe.server.client.call import ask
-from medmoe.server.client.commands.pictures import prepared
-from medmoe.server.client.dicom import pixels_only
+from medmoe.server.client.commands.images import prepared
+from medmoe.server.client.images.dicom import pixels_only
 from medmoe.server.client.errors import InvalidInput
-from medmoe.server.client.picture import Picture
+from medmoe.server.client.images.image import Picture
 from medmoe.server.imaging.config import ImageLimits
 from medmoe.server.imaging.formats.dicom_file import DicomFile
 from medmoe.server.imaging.formats.dicom_values import show

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from medmoe.server.client.answers import VqaAnswer
+from medmoe.server.client.answers.vqa import VqaAnswer
 from medmoe.server.client.batch.result_file import ResultFile
 from medmoe.server.client.batch.result_format import Csv, JsonLines
 from medmoe.server.client.batch.result_line import Line, answered, failed

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterator
 
-from medmoe.server.client.answers import Delta, VqaAnswer
-from medmoe.server.client.error_body import service_error
+from medmoe.server.client.answers.vqa import Delta, VqaAnswer
+from medmoe.server.client.transport.error_body import service_error
 from medmoe.server.client.errors import UnexpectedAnswer
 
 Event = Delta | VqaAnswer

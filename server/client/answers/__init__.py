@@ -1,0 +1,1 @@
+"""Define the models of the service's answers."""

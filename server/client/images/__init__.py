@@ -1,0 +1,1 @@
+"""Read images from files, arrays and DICOM for upload."""

@@ -1,0 +1,1 @@
+"""Send requests with retries and translate failures."""
