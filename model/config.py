@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medmoe.model.strict_json import StrictFile, StrictSection
+from medmoe.model.files.strict_json import StrictFile, StrictSection
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

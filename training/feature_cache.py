@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.model.file_digest import file_sha256
+from medmoe.model.files.digest import file_sha256
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.vision_tower import VisionTower
 from medmoe.training.atomic_file import write_atomically

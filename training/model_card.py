@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from medmoe.model.calibration import Calibration
+from medmoe.model.files.calibration import Calibration
 from medmoe.model.config import WEIGHTS_FILE
 from medmoe.training import card_sections as sections
 from medmoe.training.atomic_file import write_atomically

@@ -15,7 +15,7 @@ from medmoe.model.checkpoint.staging import staged_directory
 from medmoe.model.config import CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
 from medmoe.model.medmoe import MedMoE
-from medmoe.model.printable import listed
+from medmoe.model.files.terminal_safe import listed
 
 _DTYPES = ("F32", "F16", "BF16", "F64")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE
 from medmoe.model.errors import CheckpointError
-from medmoe.model.small_file import read_small_file
+from medmoe.model.files.bounded_read import read_small_file
 
 _OURS = {
     CONFIG_FILE,

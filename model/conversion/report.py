@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 
-from medmoe.model.printable import MAX_MESSAGE, printable
+from medmoe.model.files.terminal_safe import MAX_MESSAGE, printable
 
 REPORT_FILE = "conversion.json"
 _SHOWN = 20

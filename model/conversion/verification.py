@@ -2,11 +2,11 @@
 
 import torch
 
-from medmoe.model.conversion.source_files import WeightFiles
-from medmoe.model.conversion.tensor_source import TensorSource
-from medmoe.model.conversion.upstream_names import RESIDUAL_COPY
+from medmoe.model.conversion.weights.source_files import WeightFiles
+from medmoe.model.conversion.weights.tensor_source import TensorSource
+from medmoe.model.conversion.upstream.names import RESIDUAL_COPY
 from medmoe.model.errors import CheckpointError
-from medmoe.model.printable import listed
+from medmoe.model.files.terminal_safe import listed
 
 
 def check_copies(tensors: TensorSource, copies: dict[str, str]) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from medmoe.model.lora.adapter_config import AdapterConfig, Isolation
-from medmoe.model.lora.gated_delta import LowRankExperts
-from medmoe.model.lora.inference import GatedLowRank
+from medmoe.model.lora.experts import LowRankExperts
+from medmoe.model.lora.served_adapter import GatedLowRank
 from medmoe.model.lora.layout import BlockShape
 from medmoe.model.lora.router import GateRouter, drop_experts
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from medmoe.model.config import ADAPTER_CONFIG_FILE, MedMoEConfig
-from medmoe.model.strict_json import StrictFile, StrictSection
+from medmoe.model.files.strict_json import StrictFile, StrictSection
 
 Rank = Annotated[int, Field(ge=0, le=1024)]
 Scale = Annotated[float, Field(ge=0, le=2**16)]

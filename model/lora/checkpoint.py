@@ -18,8 +18,8 @@ from medmoe.model.checkpoint.staging import staged_directory
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
-from medmoe.model.file_digest import file_sha256
-from medmoe.model.licence import licence_file
+from medmoe.model.files.digest import file_sha256
+from medmoe.model.files.licence import licence_file
 from medmoe.model.lora.adapter_config import (
     AdapterConfig,
     BaseModelIdentity,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from medmoe.model.lora.adapter_config import AdapterConfig
-from medmoe.model.lora.inference import shrink_rows
+from medmoe.model.lora.served_adapter import shrink_rows
 from medmoe.model.lora.layout import BlockShape, router_names
 
 

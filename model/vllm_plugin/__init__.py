@@ -26,7 +26,7 @@ def register() -> None:
     from vllm import ModelRegistry
 
     from medmoe.model.vllm_plugin.hf_config import MedMoEHFConfig
-    from medmoe.model.vllm_plugin.orphan_guard import end_with_parent
+    from medmoe.model.vllm_plugin.process.parent_death_watch import end_with_parent
 
     end_with_parent()
     logging.getLogger(_DUMP_LOGGER).addFilter(_say_nothing)

@@ -9,7 +9,7 @@ from vllm.model_executor.models.phi import PhiForCausalLM
 from vllm.model_executor.models.utils import maybe_prefix
 
 from medmoe.model.config import TextConfig
-from medmoe.model.vllm_plugin.fused_moe import FusedMoE, replace_ffns
+from medmoe.model.vllm_plugin.layers.fused_moe import FusedMoE, replace_ffns
 from medmoe.model.vllm_plugin.weight_names import EXPERT_OUTPUT_BIAS, PHI_NAMES
 
 

@@ -5,7 +5,7 @@ from vllm.model_executor.models.stablelm import StablelmForCausalLM
 from vllm.model_executor.models.utils import maybe_prefix
 
 from medmoe.model.config import TextConfig
-from medmoe.model.vllm_plugin.fused_moe import FusedMoE, replace_ffns
+from medmoe.model.vllm_plugin.layers.fused_moe import FusedMoE, replace_ffns
 from medmoe.model.vllm_plugin.weight_names import SWIGLU_NAMES
 
 

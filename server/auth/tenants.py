@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.small_file import read_small_file
+from medmoe.model.files.bounded_read import read_small_file
 from medmoe.server.auth.rate_limit import TokenBucket
 from medmoe.server.errors import Unauthenticated
 

@@ -13,7 +13,7 @@ from medmoe.server.engine.deployment.cpu_tuning import in_one_process
 from medmoe.server.settings import Settings
 
 _IMPORTED = [
-    "medmoe.model.vllm_plugin.preloaded",
+    "medmoe.model.vllm_plugin.process.preload",
     # What every child imports anew otherwise: the module that the service was started from.
     "medmoe.server.app",
     "uvicorn",

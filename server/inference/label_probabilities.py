@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from medmoe.model.calibration import LabelCalibration
+from medmoe.model.files.calibration import LabelCalibration
 from medmoe.server.engine.base import GenerationError
 
 

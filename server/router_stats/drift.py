@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medmoe.model.routing_reference import LayerReference, RoutingReference
+from medmoe.model.files.routing_reference import LayerReference, RoutingReference
 from medmoe.server.schemas.router import Divergence, LayerDrift, RoutingDrift
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.model.routing_reference import RoutingReference
+from medmoe.model.files.routing_reference import RoutingReference
 from medmoe.server.errors import InvalidField
 from medmoe.server.router_stats.drift import routing_drift
 from medmoe.server.router_stats.sliding_window import LONGEST_SECONDS, CountRing, Counts

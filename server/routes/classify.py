@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Depends, Request
 
-from medmoe.model.calibration import LabelCalibration, Temperature
+from medmoe.model.files.calibration import LabelCalibration, Temperature
 from medmoe.server.engine.label_scorer import Scored
 from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.request_body import receive

@@ -25,7 +25,7 @@ from tokenizers import pre_tokenizers
 
 from medmoe.model.checkpoint.io import expected_shapes
 from medmoe.model.checkpoint.tensor_writer import TensorSpec, TensorWriter
-from medmoe.model.conversion.upstream_names import TOWER_PREFIX, upstream_name
+from medmoe.model.conversion.upstream.names import TOWER_PREFIX, upstream_name
 from tests.published import PHI_2, published
 
 ROWS, TOKENS, SHARDS = 51200, 50257, 8
@@ -109,7 +109,7 @@ def _shards(names: dict[str, tuple[int, ...]]) -> Iterator[dict[str, tuple[int, 
 
 def run(*arguments: object) -> tuple[str, float, dict[str, int]]:
     """Run `medmoe` and watch it: its output, seconds, and the peaks of its memory in bytes."""
-    program = [sys.executable, "-m", "medmoe.model.command_line", *map(str, arguments)]
+    program = [sys.executable, "-m", "medmoe.model.cli", *map(str, arguments)]
     start = time.perf_counter()
     process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
     peaks = {"VmHWM": 0, "RssAnon": 0}

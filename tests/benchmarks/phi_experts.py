@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 from vllm._custom_ops import cpu_fused_moe, cpu_prepack_moe_weight  # noqa: TID251 - the kernel itself is timed
 
-from medmoe.model.vllm_plugin.ungated_experts_cpu import untouched_zeros
+from medmoe.model.vllm_plugin.cpu.ungated_experts_cpu import untouched_zeros
 
 HIDDEN, WIDTH, EXPERTS = 2560, 10240, 4
 THREADS = 2

@@ -13,7 +13,7 @@ def _preferred() -> Iterator[None]:
     from vllm import ir
     from vllm.platforms import current_platform
 
-    from medmoe.model.vllm_plugin.norm_cpu import prefer_fused_norms
+    from medmoe.model.vllm_plugin.cpu.rms_norm_cpu import prefer_fused_norms
 
     if not current_platform.is_cpu():
         pytest.skip("on a GPU vLLM has kernels of its own")

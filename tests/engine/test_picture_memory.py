@@ -7,7 +7,7 @@ import torch
 
 from medmoe.model.projector import Projector
 from medmoe.model.vision_tower import VisionTower
-from medmoe.model.vllm_plugin.picture_memory import PictureMemory
+from medmoe.model.vllm_plugin.image_embeddings import PictureMemory
 from tests.tiny import tiny_config
 
 pytestmark = pytest.mark.engine

@@ -18,7 +18,7 @@ from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
 from PIL import Image
 
-from medmoe.model.command_line import main
+from medmoe.model.cli import main
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
 from medmoe.server.admission.readiness import Phase

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from asgi_lifespan import LifespanManager
 
-from medmoe.model.file_digest import file_sha256
+from medmoe.model.files.digest import file_sha256
 from medmoe.server.admission.readiness import Phase
 from medmoe.server.app import create_app
 from medmoe.server.engine.fake_engine import FakeEngine

@@ -48,7 +48,7 @@ def killed_in_the_middle(server: ServerProcess, answers: int, output: Path, *arg
         return Reply(status=response.status_code, body=response.content)
 
     with scripted_service(*[through] * answers, Reply(hang=True)) as gate:
-        command = ["-m", "medmoe.model.command_line", "batch", *map(str, arguments), "--url", gate.url]
+        command = ["-m", "medmoe.model.cli", "batch", *map(str, arguments), "--url", gate.url]
         before = output.read_bytes().count(b"\n") if output.exists() else 0
         process = subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
         try:

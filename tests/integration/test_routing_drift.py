@@ -11,8 +11,8 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
-from medmoe.model.file_digest import file_sha256
-from medmoe.model.routing_reference import RoutingReference
+from medmoe.model.files.digest import file_sha256
+from medmoe.model.files.routing_reference import RoutingReference
 from medmoe.server.admission.readiness import Phase
 from medmoe.training.evaluation.__main__ import app as evaluate
 from tests.integration.conftest import Service, ServiceFactory, check, picture

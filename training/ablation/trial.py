@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medmoe.model.errors import ConfigError
-from medmoe.model.inspection import inspect_checkpoint
+from medmoe.model.inspection.inspect import inspect_checkpoint
 from medmoe.training.ablation.budget import Config, last_stage
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.evaluation.prediction import Prediction

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from medmoe.model.file_digest import file_sha256
+from medmoe.model.files.digest import file_sha256
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.picture import read_rgb
 

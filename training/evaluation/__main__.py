@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from medmoe.model.calibration import CALIBRATION_FILE, Calibration
+from medmoe.model.files.calibration import CALIBRATION_FILE, Calibration
 from medmoe.model.errors import CheckpointError, MedMoEError
-from medmoe.model.routing_reference import ROUTING_REFERENCE_FILE
+from medmoe.model.files.routing_reference import ROUTING_REFERENCE_FILE
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.evaluator import evaluate_predictor

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from medmoe.model.calibration import CALIBRATION_FILE, AnswerCalibration, LabelCalibration, Temperature
+from medmoe.model.files.calibration import CALIBRATION_FILE, AnswerCalibration, LabelCalibration, Temperature
 from medmoe.model.errors import MedMoEError
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.errors import DataError

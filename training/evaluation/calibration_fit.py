@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from medmoe.model.calibration import Isotonic, Temperature
+from medmoe.model.files.calibration import Isotonic, Temperature
 
 Method = Literal["temperature", "isotonic"]
 _COLDEST, _HOTTEST = 0.05, 20.0

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from medmoe.model.calibration import AnswerCalibration, Calibration, FittedOn, HeldOut, LabelCalibration, Map
+from medmoe.model.files.calibration import AnswerCalibration, Calibration, FittedOn, HeldOut, LabelCalibration, Map
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from medmoe.model.calibration import Calibration, Map
+from medmoe.model.files.calibration import Calibration, Map
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.prediction import Predict, Prediction

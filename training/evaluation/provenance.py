@@ -13,7 +13,7 @@ from typing import Any
 
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE
 from medmoe.model.errors import CheckpointError
-from medmoe.model.file_digest import file_sha256
+from medmoe.model.files.digest import file_sha256
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 
 _MODULE = "medmoe.training.evaluation"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from medmoe.model.routing_reference import CountedOn, LayerReference, RoutingReference
+from medmoe.model.files.routing_reference import CountedOn, LayerReference, RoutingReference
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DataError
 from medmoe.training.evaluation.routing_table import UNKNOWN, RoutingTable

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE
-from medmoe.model.file_digest import file_sha256
+from medmoe.model.files.digest import file_sha256
 from medmoe.model.lora.checkpoint import read_adapter
 from medmoe.training.data.licences import LICENCES, Licence
 from medmoe.training.evaluation.provenance import commit

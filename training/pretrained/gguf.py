@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.printable import printable
+from medmoe.model.files.terminal_safe import printable
 
 Scalar = int | float | bool | str
 Value = Scalar | list[Scalar]

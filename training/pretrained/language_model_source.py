@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from medmoe.model.conversion.tokenizer_source import TokenizerSource
+from medmoe.model.conversion.tokenizer.source import TokenizerSource
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from medmoe.model.conversion.foreign_tokenizer import guarded
-from medmoe.model.conversion.tokenizer_source import TokenizerSource
+from medmoe.model.conversion.tokenizer.foreign import guarded
+from medmoe.model.conversion.tokenizer.source import TokenizerSource
 from medmoe.model.errors import CheckpointError
-from medmoe.model.file_digest import file_sha256
+from medmoe.model.files.digest import file_sha256
 from medmoe.training.pretrained.gguf import GGUFFile, Value
 from medmoe.training.pretrained.language_model_source import LanguageModelSource
 

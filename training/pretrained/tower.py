@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from medmoe.model.checkpoint.io import compare_tensors
 from medmoe.model.config import VisionConfig
 from medmoe.model.errors import CheckpointError
-from medmoe.model.file_digest import file_sha256
+from medmoe.model.files.digest import file_sha256
 from medmoe.model.vision_tower import VisionTower
 from medmoe.training.pretrained.tower_directory import read_tower_directory, renamed
 

@@ -8,8 +8,8 @@ import torch
 from medmoe.model.config import CONFIG_FILE, VisionConfig
 from medmoe.model.conversion.tower_directory import open_tower, tower_config
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.file_digest import file_sha256
-from medmoe.model.printable import listed, printable
+from medmoe.model.files.digest import file_sha256
+from medmoe.model.files.terminal_safe import listed, printable
 
 _MODEL_TYPES = {
     "clip": ("clip", "clip_vision_model"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from medmoe.model.printable import printable
+from medmoe.model.files.terminal_safe import printable
 from medmoe.server.client.answers.base import Message
 
 

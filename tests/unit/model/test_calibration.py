@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from medmoe.model.calibration import CALIBRATION_FILE, Calibration, Isotonic, Temperature
+from medmoe.model.files.calibration import CALIBRATION_FILE, Calibration, Isotonic, Temperature
 from medmoe.model.errors import CheckpointError, ConfigError
 
 WEIGHTS = "a" * 64
@@ -121,6 +121,6 @@ def test_the_calibration_of_other_weights_is_refused(tmp_path: Path, other: dict
 
 
 def test_reading_needs_no_torch() -> None:
-    check = "import sys, medmoe.model.calibration; print('torch' in sys.modules)"
+    check = "import sys, medmoe.model.files.calibration; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

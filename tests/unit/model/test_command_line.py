@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medmoe.model.checkpoint.io import load_checkpoint
-from medmoe.model.command_line import main
+from medmoe.model.cli import main
 from tests.tiny import save_tiny_checkpoint
 from tests.upstream import Variant, upstream_tensors, write_upstream
 
@@ -45,7 +45,7 @@ def test_help_lists_every_command(medmoe: Medmoe) -> None:
 
 def test_the_program_and_its_sub_commands_are_installed() -> None:
     (script,) = [point for point in entry_points(group="console_scripts") if point.name == "medmoe"]
-    assert script.value == "medmoe.model.command_line:main"
+    assert script.value == "medmoe.model.cli:main"
     assert {point.name for point in entry_points(group="medmoe.commands")} >= {"serve", "train", "eval"}
 
 
@@ -92,7 +92,7 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("somewhere\ndeep")
 
-    monkeypatch.setattr("medmoe.model.inspection.inspect_checkpoint", fail)
+    monkeypatch.setattr("medmoe.model.inspection.inspect.inspect_checkpoint", fail)
     found = medmoe("inspect", tmp_path)
     assert found.returncode == 1
     assert found.stderr.startswith("error: internal error, please report it")
@@ -147,7 +147,7 @@ def test_the_other_rooms_explain_themselves(medmoe: Medmoe, command: str) -> Non
 def test_inspecting_imports_neither_torch_nor_a_server(tmp_path: Path) -> None:
     directory = save_tiny_checkpoint(tmp_path / "tiny")
     script = (
-        "import sys; from medmoe.model.command_line import app; "
+        "import sys; from medmoe.model.cli import app; "
         f"app(['inspect', {str(directory)!r}], standalone_mode=False); "
         "print([name for name in ('torch', 'vllm', 'fastapi', 'transformers') if name in sys.modules])"
     )

@@ -11,8 +11,8 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.conversion.converter import convert
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.report import Report
-from medmoe.model.conversion.upstream_config import UpstreamConfig
-from medmoe.model.conversion.vision import image_processor_fields, vision_fields
+from medmoe.model.conversion.upstream.config import UpstreamConfig
+from medmoe.model.conversion.upstream.vision import image_processor_fields, vision_fields
 from medmoe.model.errors import CheckpointError, ConfigError
 from tests.upstream import TOWER_OPTIONS, Variant, tower, upstream_tensors, write_upstream
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from medmoe.model.checkpoint.io import expected_tensors
 from medmoe.model.config import TextConfig
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.inspection import count_parameters, inspect_checkpoint
+from medmoe.model.inspection.inspect import count_parameters, inspect_checkpoint
 from tests.published import PHI_2, STABLELM_2, published
 from tests.tiny import save_tiny_checkpoint
 from tests.tiny_lora import save_tiny_adapted

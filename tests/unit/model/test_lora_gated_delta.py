@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medmoe.model.lora.adapter_config import Isolation, LayerExperts
-from medmoe.model.lora.gated_delta import LowRankExperts
+from medmoe.model.lora.experts import LowRankExperts
 from medmoe.model.lora.layout import LinearShape
 from medmoe.model.lora.oracle import oracle_delta, oracle_gates
 from medmoe.model.lora.router import GateRouter, drop_experts

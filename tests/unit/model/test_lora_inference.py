@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from medmoe.model.lora.adapter_config import AdapterConfig, RouterScope
 from medmoe.model.lora.export import export_block, shard
-from medmoe.model.lora.inference import GatedLowRank, Reduce
+from medmoe.model.lora.served_adapter import GatedLowRank, Reduce
 from medmoe.model.lora.layout import BlockShape, adapted_blocks
 from medmoe.model.lora.oracle import oracle_delta, oracle_gates
 from tests.tiny import tiny_config

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from medmoe.model.vllm_plugin import orphan_guard
+from medmoe.model.vllm_plugin.process import parent_death_watch
 
 ROOT = Path(__file__).parents[3]
 _PARENT = """
@@ -25,8 +25,8 @@ if __name__ == "__main__":
 def child(deaf: bool) -> None:
     if deaf:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        orphan_guard._GRACE = 0.2
-    orphan_guard.end_with_parent()
+        parent_death_watch._GRACE = 0.2
+    parent_death_watch.end_with_parent()
     print(os.getpid(), flush=True)
     time.sleep(600)
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from medmoe.model.config import VisionConfig
 from medmoe.model.vision_tower import VisionTower
-from medmoe.model.vllm_plugin.packed_tower import AT_ONCE, features, pack
+from medmoe.model.vllm_plugin.cpu.vision_tower_cpu import AT_ONCE, features, pack
 from tests.tiny import tiny_config
 
 TOWERS = ["dinov2", "clip", "siglip"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medmoe.model.printable import listed, printable
+from medmoe.model.files.terminal_safe import listed, printable
 
 
 @pytest.mark.parametrize(

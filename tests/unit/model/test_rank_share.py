@@ -3,7 +3,7 @@
 import pytest
 
 from medmoe.model.lora.layout import backbone_blocks
-from medmoe.model.vllm_plugin.rank_share import RankShare
+from medmoe.model.vllm_plugin.layers.tp_shard import RankShare
 from tests.tiny import tiny_config
 
 TEXT = tiny_config(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.routing_reference import ROUTING_REFERENCE_FILE, RoutingReference
+from medmoe.model.files.routing_reference import ROUTING_REFERENCE_FILE, RoutingReference
 
 WEIGHTS = "a" * 64
 
@@ -83,6 +83,6 @@ def test_the_reference_of_another_checkpoint_is_refused(directory: Path, other: 
 
 
 def test_reading_needs_no_torch() -> None:
-    check = "import sys, medmoe.model.routing_reference; print('torch' in sys.modules)"
+    check = "import sys, medmoe.model.files.routing_reference; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.small_file import read_small_file
+from medmoe.model.files.bounded_read import read_small_file
 
 
 def test_a_file_is_read_whole(tmp_path: Path) -> None:

@@ -29,4 +29,4 @@ def test_the_client_imports_neither_the_service_nor_what_it_may_not_need() -> No
 
 @pytest.mark.parametrize("command", ["ask", "classify", "stats", "batch", "bench"])
 def test_a_command_starts_without_them_too(command: str) -> None:
-    check(imported(f"from medmoe.model.command_line import app; app(['{command}', '--help'])"))
+    check(imported(f"from medmoe.model.cli import app; app(['{command}', '--help'])"))

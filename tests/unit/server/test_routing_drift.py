@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medmoe.model.routing_reference import CountedOn, LayerReference, RoutingReference
+from medmoe.model.files.routing_reference import CountedOn, LayerReference, RoutingReference
 from medmoe.server.router_stats.drift import jensen_shannon, routing_drift
 from medmoe.server.schemas.router import RoutingDrift
 

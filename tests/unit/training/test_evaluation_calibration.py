@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medmoe.model.calibration import Isotonic, Temperature
+from medmoe.model.files.calibration import Isotonic, Temperature
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.calibration_fit import Method, fit_answers, fit_labels, isotonic

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from medmoe.model.calibration import Calibration
-from medmoe.model.routing_reference import RoutingReference
+from medmoe.model.files.calibration import Calibration
+from medmoe.model.files.routing_reference import RoutingReference
 from medmoe.training.data.errors import DataError
 from medmoe.training.evaluation import plots, server_predictor
 from medmoe.training.evaluation.__main__ import app

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medmoe.model.file_digest import file_sha256
+from medmoe.model.files.digest import file_sha256
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.vision_tower import VisionTower
 from medmoe.training.augmentation import augment

@@ -9,7 +9,7 @@ from tokenizers import pre_tokenizers
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.file_digest import file_sha256
+from medmoe.model.files.digest import file_sha256
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.pretrained import smollm2_wheel
 from medmoe.training.pretrained.gguf import GGUFFile

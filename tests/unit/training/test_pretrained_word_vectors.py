@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medmoe.model.conversion.tokenizer_source import TokenizerSource
+from medmoe.model.conversion.tokenizer.source import TokenizerSource
 from medmoe.model.errors import ConfigError
 from medmoe.training.pretrained.language_model_source import LanguageModelSource
 from medmoe.training.pretrained.word_vectors import start_from_word_vectors

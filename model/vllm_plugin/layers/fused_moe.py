@@ -77,7 +77,7 @@ def _expert_form(config: TextConfig) -> dict[str, Any]:
     if config.model_type != "phi":
         return {}
     if current_platform.is_cpu():
-        from medmoe.model.vllm_plugin.ungated_experts_cpu import UngatedExperts
+        from medmoe.model.vllm_plugin.cpu.ungated_experts_cpu import UngatedExperts
 
         return {"activation": "gelu_tanh", "has_bias": True, "routed_experts_cls": UngatedExperts}
     return {"activation": "gelu_tanh_no_mul", "has_bias": True}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medmoe.model.config import CONFIG_FILE
-from medmoe.model.conversion.source_files import read_json
+from medmoe.model.conversion.weights.source_files import read_json
 from medmoe.model.errors import CheckpointError, ConfigError
 
 MAX_SIZE = 2**20

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from medmoe.model.errors import MedMoEError
-from medmoe.model.printable import MAX_MESSAGE, listed, printable
+from medmoe.model.files.terminal_safe import MAX_MESSAGE, listed, printable
 
 GROUP = "medmoe.commands"
 FAILED = 1
@@ -137,7 +137,7 @@ def inspect(
 
     Exit status 1 also when its tensors or its adapter do not fit config.json.
     """
-    from medmoe.model.inspection import inspect_checkpoint
+    from medmoe.model.inspection.inspect import inspect_checkpoint
 
     found = inspect_checkpoint(checkpoint, digests=digests)
     typer.echo(found.to_json() if as_json else "\n".join(_lines(asdict(found))), nl=not as_json)

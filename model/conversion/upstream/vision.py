@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.report import Report
-from medmoe.model.conversion.upstream_config import MAX_LAYERS, UpstreamConfig
-from medmoe.model.conversion.upstream_names import NUMBER, indices
+from medmoe.model.conversion.upstream.config import MAX_LAYERS, UpstreamConfig
+from medmoe.model.conversion.upstream.names import NUMBER, indices
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.printable import listed
+from medmoe.model.files.terminal_safe import listed
 
 
 class KnownTower(NamedTuple):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from medmoe.model.conversion.source_files import WeightFiles
-from medmoe.model.conversion.weight_file import TensorInfo, WeightFile, open_weight_file
+from medmoe.model.conversion.weights.source_files import WeightFiles
+from medmoe.model.conversion.weights.weight_file import TensorInfo, WeightFile, open_weight_file
 from medmoe.model.errors import CheckpointError
-from medmoe.model.printable import listed
+from medmoe.model.files.terminal_safe import listed
 
 # Mapped pages count as memory until their file is closed; reopening costs milliseconds.
 _REOPEN_AFTER_BYTES = 2**30

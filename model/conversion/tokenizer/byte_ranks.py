@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.small_file import read_small_file
+from medmoe.model.files.bounded_read import read_small_file
 
 RANKS_FILE = "arcade100k.tiktoken"
 _PATTERN = (

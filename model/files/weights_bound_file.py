@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.strict_json import StrictFile
+from medmoe.model.files.strict_json import StrictFile
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from tokenizers import AddedToken, Tokenizer
 
-from medmoe.model.conversion.foreign_tokenizer import check_text, guarded
+from medmoe.model.conversion.tokenizer.foreign import check_text, guarded
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.report import Report
-from medmoe.model.conversion.text_backbone import Backbone
-from medmoe.model.conversion.tokenizer_source import TokenizerSource
-from medmoe.model.conversion.upstream_config import UpstreamConfig
+from medmoe.model.conversion.upstream.text_backbone import Backbone
+from medmoe.model.conversion.tokenizer.source import TokenizerSource
+from medmoe.model.conversion.upstream.config import UpstreamConfig
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.printable import listed, printable
+from medmoe.model.files.terminal_safe import listed, printable
 
 IMAGE_TOKEN = "<image>"  # noqa: S105 - no password
 # What upstream's train.py makes the padding (and unknown) token; one that is absent is added only for Phi.

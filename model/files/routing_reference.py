@@ -11,8 +11,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.strict_json import StrictSection
-from medmoe.model.weights_bound_file import WeightsBoundFile
+from medmoe.model.files.strict_json import StrictSection
+from medmoe.model.files.weights_bound_file import WeightsBoundFile
 
 ROUTING_REFERENCE_FILE = "routing_reference.json"
 

@@ -11,8 +11,8 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from medmoe.model.strict_json import StrictSection
-from medmoe.model.weights_bound_file import WeightsBoundFile
+from medmoe.model.files.strict_json import StrictSection
+from medmoe.model.files.weights_bound_file import WeightsBoundFile
 
 CALIBRATION_FILE = "calibration.json"
 _EPSILON = 1e-6

@@ -2,7 +2,7 @@
 
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.report import Report
-from medmoe.model.conversion.upstream_config import UpstreamConfig
+from medmoe.model.conversion.upstream.config import UpstreamConfig
 from medmoe.model.errors import ConfigError
 
 _NO_DROPS = "no token is ever dropped: upstream's capacity always suffices when it answers"

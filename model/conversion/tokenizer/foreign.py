@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from medmoe.model.errors import CheckpointError, MedMoEError
-from medmoe.model.printable import printable
+from medmoe.model.files.terminal_safe import printable
 
 _MAX_GROWTH = 16
 """How many times longer the rules of one part may make a text together; a published file's make it twice as long."""

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.small_file import read_small_file
+from medmoe.model.files.bounded_read import read_small_file
 
 
 class StrictSection(BaseModel):

@@ -11,9 +11,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from medmoe.model.checkpoint.tensor_writer import DTYPE_NAMES
-from medmoe.model.conversion.source_files import LFS_POINTER
+from medmoe.model.conversion.weights.source_files import LFS_POINTER
 from medmoe.model.errors import CheckpointError
-from medmoe.model.printable import printable
+from medmoe.model.files.terminal_safe import printable
 
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 _MAX_PICKLE_BYTES = 256 * 2**20

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medmoe.model.conversion.report import Report
-from medmoe.model.conversion.upstream_config import MAX_LAYERS, UpstreamConfig
-from medmoe.model.conversion.upstream_names import NUMBER, RESIDUAL_COPY, indices
+from medmoe.model.conversion.upstream.config import MAX_LAYERS, UpstreamConfig
+from medmoe.model.conversion.upstream.names import NUMBER, RESIDUAL_COPY, indices
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.printable import listed
+from medmoe.model.files.terminal_safe import listed
 
 Family = Literal["med_moe", "moe_llava", "dense"]
 _LAYER = rf"model\.layers\.{NUMBER}\."

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.small_file import read_small_file
+from medmoe.model.files.bounded_read import read_small_file
 
 CARD_FILE = "README.md"
 UNKNOWN_LICENCE = "unknown: ask the author"

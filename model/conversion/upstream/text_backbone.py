@@ -3,8 +3,8 @@
 from typing import Literal
 
 from medmoe.model.conversion.report import Report
-from medmoe.model.conversion.upstream_config import MAX_LAYERS, UpstreamConfig
-from medmoe.model.conversion.upstream_names import NUMBER, indices
+from medmoe.model.conversion.upstream.config import MAX_LAYERS, UpstreamConfig
+from medmoe.model.conversion.upstream.names import NUMBER, indices
 from medmoe.model.errors import CheckpointError, ConfigError
 
 Backbone = Literal["phi", "stablelm", "llama"]

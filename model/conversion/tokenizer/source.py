@@ -12,11 +12,11 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from medmoe.model.conversion.byte_ranks import RANKS_FILE, read_arcade
-from medmoe.model.conversion.foreign_tokenizer import guarded, parse_tokenizer
-from medmoe.model.conversion.source_files import contained_file, read_contained, read_json
+from medmoe.model.conversion.tokenizer.byte_ranks import RANKS_FILE, read_arcade
+from medmoe.model.conversion.tokenizer.foreign import guarded, parse_tokenizer
+from medmoe.model.conversion.weights.source_files import contained_file, read_contained, read_json
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.printable import printable
+from medmoe.model.files.terminal_safe import printable
 from medmoe.model.prompt import TOKENIZER_FILE
 
 _BYTE_LEVEL_CLASSES = ("GPT2Tokenizer", "CodeGenTokenizer")

@@ -2,7 +2,7 @@
 
 An adapted block takes over its original's children under their own names, so that the base loads as it always does,
 quantised or not. Whether there are adapters is said by adapter_config.json in the checkpoint's directory; how they
-compute, by medmoe.model.lora.inference.
+compute, by medmoe.model.lora.served_adapter.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.lora.adapter_config import AdapterConfig
 from medmoe.model.lora.checkpoint import has_adapter, read_adapter
 from medmoe.model.lora.export import export_block, shard
-from medmoe.model.lora.inference import GatedLowRank
+from medmoe.model.lora.served_adapter import GatedLowRank
 from medmoe.model.lora.layout import BlockShape, adapted_blocks
-from medmoe.model.vllm_plugin.rank_share import RankShare
+from medmoe.model.vllm_plugin.layers.tp_shard import RankShare
 
 
 class AdaptedFFN(nn.Module):

@@ -1,0 +1,1 @@
+"""Read upstream tokenizers and build the vocabulary."""

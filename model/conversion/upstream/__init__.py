@@ -1,0 +1,1 @@
+"""Interpret upstream configurations and tensor names."""

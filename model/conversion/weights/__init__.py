@@ -1,0 +1,1 @@
+"""Open upstream weight files and read tensors one at a time."""

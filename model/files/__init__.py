@@ -1,0 +1,1 @@
+"""Read and write a checkpoint's small files. Torch-free."""

@@ -1,0 +1,1 @@
+"""Inspect a checkpoint directory and verify its weights against its config."""

@@ -1,0 +1,1 @@
+"""Implement faster CPU kernels for the vision tower, norms and experts."""

@@ -1,0 +1,1 @@
+"""Implement MoE and LoRA layers on vLLM's kernels."""

@@ -1,0 +1,1 @@
+"""Configure the engine's process: executor, preload, parent-death watch."""
