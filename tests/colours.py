@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from medmoe.training.config import DataConfig, Optimizer, RouterConfig, RunConfig, StageConfig
-from medmoe.training.optimization.operation import OperationConfig
+from medmoe.training.optimization.runtime import OperationConfig
 from medmoe.training.recipes.trainable import EXPERTS, LANGUAGE_MODEL, PROJECTOR
 from tests.tiny import tiny_config
 
@@ -90,7 +90,7 @@ def colours_recipe(
 
 def _kill_at(step: int) -> None:
     """End this process as the kernel ends one that takes too much, once a stage has come to `step`."""
-    from medmoe.training.optimization.stage_trainer import StageTrainer
+    from medmoe.training.optimization.trainer import StageTrainer
 
     original = StageTrainer.log
 

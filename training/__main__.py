@@ -23,9 +23,9 @@ from medmoe.model.errors import MedMoEError
 from medmoe.training.config import RunConfig
 from medmoe.training.lora.config import LoRARunConfig
 from medmoe.training.lora.pipeline import LoRARun
-from medmoe.training.model_card import write_model_card
-from medmoe.training.optimization.operation import OperationConfig, Precision
-from medmoe.training.optimization.processes import is_first, join_processes, leave_processes
+from medmoe.training.model_card.card import write_model_card
+from medmoe.training.optimization.runtime import OperationConfig, Precision
+from medmoe.training.optimization.distributed import is_first, join_processes, leave_processes
 from medmoe.training.pipeline import Run
 from medmoe.training.recipes.catalogue import RECIPES
 

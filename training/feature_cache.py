@@ -25,7 +25,7 @@ from medmoe.model.vision_tower import VisionTower
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.augmentation import AUGMENTATION, augment
 from medmoe.training.data.errors import DataError
-from medmoe.training.data.picture import read_pixels, read_rgb
+from medmoe.training.data.image import read_pixels, read_rgb
 from medmoe.training.data.sample import Sample
 from medmoe.training.tower_fingerprint import tower_fingerprint
 

@@ -22,18 +22,18 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import DataConfig, RunConfig, StageConfig
-from medmoe.training.data.collator import Collator
-from medmoe.training.data.manifest import build_manifest
+from medmoe.training.data.batches.collator import Collator
+from medmoe.training.data.leakage.manifest import build_manifest
 from medmoe.training.data.mixture import Mixture, read_mixture
 from medmoe.training.data.sample import Sample
 from medmoe.training.feature_cache import FeatureCache
-from medmoe.training.optimization.operation import OperationConfig
+from medmoe.training.optimization.runtime import OperationConfig
 from medmoe.training.optimization.preflight import check_stage
-from medmoe.training.optimization.processes import is_first, join_processes, own_device, process_count, wait_for_all
+from medmoe.training.optimization.distributed import is_first, join_processes, own_device, process_count, wait_for_all
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
-from medmoe.training.optimization.trainer import train_stage
-from medmoe.training.pretrained.start import check_base, check_sources, start_words, starting_model
-from medmoe.training.router_training import train_router
+from medmoe.training.optimization.train_stage import train_stage
+from medmoe.training.pretrained.initialize import check_base, check_sources, start_words, starting_model
+from medmoe.training.router.training import train_router
 from medmoe.training.run_directory import REPORT_FILE, claim_directory
 from medmoe.training.stages import dense, initialise_gates, set_router, to_experts
 from medmoe.training.tokenizer import train_tokenizer

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medmoe.training.evaluation.interval import Interval
+from medmoe.training.evaluation.metrics.interval import Interval
 
 RESAMPLES = 10_000
 _ENDS = (2.5, 97.5)

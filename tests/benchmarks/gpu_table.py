@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from medmoe.training.evaluation import markdown_table
+from medmoe.training.evaluation.report import markdown_table
 
 STEP_TARGET = 1.5
 """Times the floor, StableLM's shape, batch 64."""

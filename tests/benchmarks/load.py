@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from medmoe.training.evaluation.markdown_table import table
+from medmoe.training.evaluation.report.markdown_table import table
 from tests.benchmarks.exchange import Exchange, request_bytes
 from tests.server_process import ServerProcess
 

@@ -16,10 +16,10 @@ import torch
 
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.prompt import Prompt
-from medmoe.training.data.collator import Collator
-from medmoe.training.data.packing import Pack
+from medmoe.training.data.batches.collator import Collator
+from medmoe.training.data.batches.packing import Pack
 from medmoe.training.data.sample import Sample
-from medmoe.training.optimization.objective import AnswerLoss
+from medmoe.training.optimization.loss import AnswerLoss
 from medmoe.training.stages import set_trainable
 
 IMAGES, ROUNDS = 6, 7

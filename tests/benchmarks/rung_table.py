@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from medmoe.training.evaluation.interval import Interval
+from medmoe.training.evaluation.metrics.interval import Interval
 from tests.benchmarks.bootstrap import difference_interval, median_interval, ratio_interval, shown
 
 Load = dict[str, Any]

@@ -16,7 +16,7 @@ from medmoe.server.app import create_app
 from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.settings import Settings
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.server_predictor import ServerPredictor, collect
+from medmoe.training.evaluation.predict.server_predictor import ServerPredictor, collect
 from tests.integration.conftest import Service, ServiceFactory, base64_picture, picture
 
 LABELS = ["CT", "MRI", "X-ray"]

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.image_processor import ImageProcessor
-from medmoe.training.data.picture import read_pixels
+from medmoe.training.data.image import read_pixels
 from tests.hostile_pictures import encoded
 from tests.integration.conftest import Service
 

@@ -41,7 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     (logs / "instruction_tuning" / ".checkpoint.new" / "checkpoint-8").mkdir(parents=True)
     torch.rand(3)
     seen = logging.handlers.MemoryHandler(1000)
-    logger = logging.getLogger("medmoe.training.optimization.trainer")
+    logger = logging.getLogger("medmoe.training.optimization.train_stage")
     logger.setLevel(logging.INFO)
     logger.addHandler(seen)
     Run(recipe, data=data, directory=root / "killed", operation=OPERATION)()

@@ -16,7 +16,7 @@ from medmoe.model.errors import ConfigError
 from medmoe.model.moe import MoE
 from medmoe.training.config import DataConfig, RunConfig
 from medmoe.training.data.errors import DataError
-from medmoe.training.model_card import write_model_card
+from medmoe.training.model_card.card import write_model_card
 from medmoe.training.pipeline import Run
 from tests.colours import COLOURS, colours_recipe, write_colours
 

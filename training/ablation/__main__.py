@@ -20,13 +20,13 @@ from medmoe.model.prompt import Prompt
 from medmoe.training.ablation.budget import Budget, check_equal
 from medmoe.training.ablation.comparison import compare
 from medmoe.training.ablation.features import SharedFeatures
-from medmoe.training.ablation.page import page
+from medmoe.training.ablation.report import page
 from medmoe.training.ablation.trial import Answer, Trial, trial, untrained
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.prediction import Prediction
-from medmoe.training.evaluation.predictors import LocalPredictor
-from medmoe.training.evaluation.progress import with_progress
+from medmoe.training.evaluation.predict.predictors import LocalPredictor
+from medmoe.training.evaluation.predict.progress import with_progress
 from medmoe.training.evaluation.provenance import commit
 from medmoe.training.recipes.catalogue import RECIPES
 from medmoe.training.run_directory import claim_directory

@@ -10,7 +10,7 @@ from medmoe.training.config import Split
 from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.detection import detect
 from medmoe.training.data.errors import DataError
-from medmoe.training.data.manifest import build_manifest
+from medmoe.training.data.leakage.manifest import build_manifest
 from medmoe.training.data.sample import Sample
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
-from medmoe.training.data.json_items import first_item
-from medmoe.training.data.records import CAPTIONS_FILE, RECORDS_FILE
-from medmoe.training.data.vqa_rad import PUBLIC_FILE
+from medmoe.training.data.readers.json_items import first_item
+from medmoe.training.data.readers.records import CAPTIONS_FILE, RECORDS_FILE
+from medmoe.training.data.readers.vqa_rad import PUBLIC_FILE
 
 
 class Form(StrEnum):

@@ -12,8 +12,8 @@ from medmoe.training.config import Split
 from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.detection import detect
 from medmoe.training.data.errors import DataError
-from medmoe.training.data.image_digests import ImageDigests
-from medmoe.training.data.leaks import shared_images
+from medmoe.training.data.leakage.image_digests import ImageDigests
+from medmoe.training.data.leakage.leaks import shared_images
 from medmoe.training.data.sample import Sample
 
 

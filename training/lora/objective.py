@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from medmoe.model.lora.attach import RouterState, TrainableAdapters
 from medmoe.model.medmoe import MedMoE
-from medmoe.training.data.collator import IGNORE_INDEX
+from medmoe.training.data.batches.collator import IGNORE_INDEX
 from medmoe.training.lora.config import GateLossConfig
 from medmoe.training.lora.gate_statistics import GateStatistics, gate_statistics
 from medmoe.training.lora.losses import balance_loss, base_divergence, localized_balancing_loss, preservation_loss
-from medmoe.training.optimization.objective import answer_logits
+from medmoe.training.optimization.loss import answer_logits
 
 log = logging.getLogger(__name__)
 _WATCH_EVERY = 50

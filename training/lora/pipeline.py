@@ -14,7 +14,7 @@ from medmoe.model.lora.checkpoint import base_identity, save_adapted
 from medmoe.model.lora.layout import target_modules
 from medmoe.model.prompt import Prompt
 from medmoe.training.atomic_file import write_atomically
-from medmoe.training.data.collator import Collator
+from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.mixture import load_mixture
 from medmoe.training.data.sample import Sample
@@ -22,10 +22,10 @@ from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.lora.card import adapter_card
 from medmoe.training.lora.config import LoRARunConfig
 from medmoe.training.lora.objective import AdapterLoss
-from medmoe.training.optimization.operation import OperationConfig
-from medmoe.training.optimization.processes import is_first, join_processes, own_device, wait_for_all
+from medmoe.training.optimization.runtime import OperationConfig
+from medmoe.training.optimization.distributed import is_first, join_processes, own_device, wait_for_all
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
-from medmoe.training.optimization.trainer import train_stage
+from medmoe.training.optimization.train_stage import train_stage
 from medmoe.training.run_directory import REPORT_FILE, claim_directory
 
 

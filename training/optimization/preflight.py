@@ -8,11 +8,11 @@ from pathlib import Path
 
 from medmoe.model.errors import ConfigError
 from medmoe.training.config import StageConfig
-from medmoe.training.data.collator import IGNORE_INDEX, Collator
+from medmoe.training.data.batches.collator import IGNORE_INDEX, Collator
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.optimization.muon import is_hidden_matrix
-from medmoe.training.optimization.operation import OperationConfig
+from medmoe.training.optimization.runtime import OperationConfig
 
 _COPIES = 6
 """Of the trained weights in float32, two step checkpoints at once: weights and Adam's two moments."""

@@ -1,188 +1,191 @@
-"""One stage of gradient descent: our loss on transformers' Trainer."""
+"""transformers' Trainer with what it leaves open here: step checkpoints that are whole, hold what is trained and no
+pickled code, figures of speed and routing in the log, and an end to a stage whose loss is no number.
+"""
 
-import logging
-from collections.abc import Callable
-from itertools import pairwise
+import math
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from torch import nn
-from torch.utils.tensorboard import SummaryWriter
-from transformers import TrainingArguments, set_seed
-from transformers.integrations import TensorBoardCallback
-from transformers.trainer_callback import ProgressCallback
+from accelerate.utils import save_fsdp_optimizer
+from safetensors import SafetensorError
+from transformers import Trainer, TrainerCallback, TrainerState
 
-from medmoe.model.errors import ConfigError
-from medmoe.model.medmoe import MedMoE
-from medmoe.training.config import StageConfig
-from medmoe.training.data.collator import Collator
-from medmoe.training.data.packing import pack_by_image
-from medmoe.training.data.sample import Sample
-from medmoe.training.optimization.dropout import residual_dropout
-from medmoe.training.optimization.epochs import Epochs
-from medmoe.training.optimization.fsdp import check_fsdp, make_whole
-from medmoe.training.optimization.objective import AnswerLoss
-from medmoe.training.optimization.operation import OperationConfig
-from medmoe.training.optimization.preflight import check_disk, check_stage
-from medmoe.training.optimization.processes import is_first, own_device, process_count, process_index, wait_for_all
-from medmoe.training.optimization.progress_bar import ProgressBar
-from medmoe.training.optimization.routing_watch import RoutingWatch
-from medmoe.training.optimization.stage_trainer import StageTrainer
+from medmoe.training.config import Optimizer
+from medmoe.training.errors import TrainingError
+from medmoe.training.optimization.fsdp import fill
+from medmoe.training.optimization.muon import MuonWithAdamW
+from medmoe.training.optimization.distributed import is_first, wait_for_all
+from medmoe.training.optimization.callbacks.routing_callback import RoutingWatch
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
-from medmoe.training.stages import set_trainable
+from medmoe.training.optimization.callbacks.throughput import Throughput
 
-log = logging.getLogger(__name__)
+_WEIGHTS = "model.safetensors"
 
 
-def train_stage(
-    model: MedMoE,
-    stage: StageConfig,
-    *,
-    samples: list[Sample],
-    collator: Collator,
-    directory: Path,
-    seed: int,
-    objective: Callable[[MedMoE], nn.Module] | None = None,
-    operation: OperationConfig | None = None,
-) -> dict[str, Any]:
-    """Train `model` in place; returns the stage's log: loss by step, speed and memory, what was trainable.
+class StageTrainer(Trainer):
+    """Trains on a dataset that is one stage's whole course (medmoe.training.optimization.sample_order)."""
 
-    `objective` makes of the model the module whose `loss` is minimised, by default AnswerLoss. `directory` takes
-    TensorBoard's figures and step checkpoints; a stage that was killed continues with the last of these, with the
-    losses and the weights that it would have had. They stay until the caller has saved the result
-    (`StepCheckpoints.clear`).
+    def __init__(
+        self,
+        *,
+        checkpoints: StepCheckpoints,
+        epochs: float,
+        routing: RoutingWatch,
+        optimizer: Optimizer = "adamw",
+        **options: Any,
+    ) -> None:
+        """`options` are Trainer's; `epochs`: how many of the stage's the course holds."""
+        super().__init__(callbacks=[routing, _LastStep()], **options)
+        self._checkpoints = checkpoints
+        self._epochs = epochs
+        self._routing = routing
+        self._optimizer = optimizer
+        self._trained = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        self.throughput = Throughput(self.args.device)
 
-    Raises DataError or ConfigError before the first step when something does not fit, TrainingError during training.
-    """
-    operation = operation or OperationConfig()
-    processes, device = process_count(), own_device()
-    parameters = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    check_stage(
-        stage, parameters=parameters, samples=samples, collator=collator, operation=operation, processes=processes
-    )
-    trainable = set_trainable(model, stage.trainable)
-    moving = sum(parameters[name] for name in trainable)
-    log.info("%s: %d samples, %d parameters in %d tensors", stage.name, len(samples), moving, len(trainable))
-    checkpoints = StepCheckpoints(directory)
-    if is_first():
-        check_disk(directory, trained=moving, operation=operation)
-        checkpoints.clear_unfinished()
-    wait_for_all()
-    last = checkpoints.last()
-    if last is not None:
-        log.info("%s: continued from %s", stage.name, last.name)
-    packs = pack_by_image(samples, most=stage.pack, seed=seed)
-    lengths = [collator.length(pack) for pack in packs] if stage.group_by_length else None
-    course = Epochs(packs, epochs=stage.epochs, batch_size=stage.batch_size, seed=seed, lengths=lengths)
-    module = AnswerLoss(model, balance=stage.balance_loss) if objective is None else objective(model)
-    with residual_dropout(model, stage.dropout):
-        trainer = StageTrainer(
-            model=module,
-            args=_arguments(stage, operation, module=module, directory=directory, seed=seed, device=device),
-            train_dataset=course,
-            data_collator=collator,
-            checkpoints=checkpoints,
-            epochs=stage.epochs,
-            optimizer=stage.optimizer,
-            routing=RoutingWatch(model, objective=module),
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self._optimizer == "adamw":
+            adamw: torch.optim.Optimizer = super().create_optimizer(model)
+            return adamw
+        whole = self.model if model is None else model
+        optimizer = MuonWithAdamW(
+            [(name, parameter) for name, parameter in whole.named_parameters() if parameter.requires_grad],
+            lr=self.args.learning_rate,
+            weight_decay=self.args.weight_decay,
+            decayed=self.get_decay_parameter_names(whole),
+            betas=(self.args.adam_beta1, self.args.adam_beta2),
+            eps=self.args.adam_epsilon,
         )
-        if trainer.is_fsdp_enabled:
-            check_fsdp(trainer.accelerator.state.fsdp_plugin, adapters=not isinstance(module, AnswerLoss))
-            if stage.optimizer == "muon":
-                raise ConfigError("muon needs whole matrices: launch with DistributedDataParallel, or train with adamw")
-        _show(trainer, directory, step=0 if last is None else int(last.name.rpartition("-")[2]))
-        if operation.gradient_checkpointing:
-            _recompute(model, module)
-        # Every process drops out other values; the first one's generator is that of a run of one process.
-        set_seed(seed + process_index())
-        model.train()
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-        if trainer.is_fsdp_enabled and (tensors := trainer.whole_tensors()):
-            make_whole(model, tensors, prefix="model.")
-        model.eval()
-    if operation.gradient_checkpointing:
-        model.language_model.activation_checkpointing_disable()
-    return _report(stage, trainer, samples=len(samples), moving=moving)
+        self.optimizer = optimizer
+        return optimizer
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+        batches, answer_tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.throughput.count(batches)
+        return batches, answer_tokens
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Raises TrainingError when the loss is not finite: no later step can mend the weights."""
+        if "loss" in logs:
+            if not math.isfinite(logs["loss"]):
+                raise TrainingError(
+                    f"the loss is {logs['loss']} at step {self.state.global_step}; lower the learning rate, or train "
+                    "in float32"
+                )
+            logs |= self.throughput.lap(self._sum) | self._routing.figures(self._sum)
+            if hasattr(self._objective, "figures"):
+                logs |= self._objective.figures()
+        course, self.state.epoch = self.state.epoch, (self.state.epoch or 0.0) * self._epochs
+        super().log(logs, start_time)
+        self.state.epoch = course
+
+    @property
+    def _objective(self) -> Any:
+        return self.accelerator.unwrap_model(self.model)
+
+    def _sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Over all processes. Every process logs at the same steps."""
+        total: torch.Tensor = self.accelerator.reduce(tensor.to(self.args.device), reduction="sum")
+        return total
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._checkpoints.staging)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Raises TrainingError when it cannot be written."""
+        try:
+            super()._save_checkpoint(model, trial)
+            wait_for_all()
+            if is_first():
+                self._checkpoints.publish(self.state.global_step)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"the checkpoint of step {self.state.global_step} cannot be written: {error}; the run can be "
+                "continued from the one before"
+            ) from error
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """What the stage trains; the rest is on disk already, as the stage's beginning."""
+        if self.args.should_save:
+            assert output_dir is not None, "only _save_checkpoint saves"
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            tensors = self.model.state_dict() if state_dict is None else state_dict
+            trained = {name: tensors[name].detach().cpu().contiguous() for name in self._trained}
+            safetensors.torch.save_file(trained, Path(output_dir) / _WEIGHTS, metadata={"format": "pt"})
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        # Trainer would also save the model once more, as a pickle.
+        save_fsdp_optimizer(
+            self.accelerator.state.fsdp_plugin, self.accelerator, self.optimizer, self.model, output_dir
+        )
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+
+    def whole_tensors(self) -> dict[str, torch.Tensor]:
+        """Every tensor of the model on the CPU, put together from the shards, in the first process; elsewhere none.
+
+        Every process must call it.
+        """
+        tensors: dict[str, torch.Tensor] = self.accelerator.get_state_dict(self.model)
+        return tensors
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Raises TrainingError when the checkpoint is not what this stage trains."""
+        place = Path(resume_from_checkpoint)
+        parameters = dict(self.model.named_parameters())
+        with _readable(resume_from_checkpoint):
+            TrainerState.load_from_json(str(place / "trainer_state.json"))
+            # Trainer would go on without them.
+            state = ("optimizer.bin" if self.is_fsdp_enabled else "optimizer.pt", "scheduler.pt")
+            if missing := [name for name in state if not (place / name).is_file()]:
+                raise ValueError(f"{missing} are missing")
+            found = safetensors.torch.load_file(place / _WEIGHTS)
+            if {name: tensor.shape for name, tensor in found.items()} != {
+                name: parameters[name].shape for name in self._trained
+            }:
+                raise ValueError("not what the stage trains")
+            for name, tensor in found.items():
+                fill(parameters[name], tensor)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            # Trainer reads these and the generators' with weights_only: tensors and numbers, no code.
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_rng_state(checkpoint)
 
 
-def _arguments(
-    stage: StageConfig,
-    operation: OperationConfig,
-    *,
-    module: nn.Module,
-    directory: Path,
-    seed: int,
-    device: torch.device,
-) -> TrainingArguments:
-    processes = process_count()
-    arguments = TrainingArguments(
-        output_dir=str(directory),
-        # The dataset is the whole course of the stage, in its order.
-        num_train_epochs=1,
-        train_sampling_strategy="sequential",
-        learning_rate=stage.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=stage.warmup_ratio,
-        weight_decay=stage.weight_decay,
-        max_grad_norm=stage.max_grad_norm,
-        per_device_train_batch_size=operation.device_batch(stage.batch_size, processes=processes),
-        gradient_accumulation_steps=operation.accumulate,
-        # The loss is divided by the answer tokens of the whole batch, wherever they are.
-        average_tokens_across_devices=True,
-        # Experts without tokens have gradients too (grouped_experts); of adapters some may take no part in a batch.
-        ddp_find_unused_parameters=not isinstance(module, AnswerLoss),
-        use_cpu=device.type == "cpu",
-        bf16=operation.uses_bfloat16(device),
-        seed=seed,
-        logging_steps=operation.log_every,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        save_strategy="steps" if operation.checkpoint_every else "no",
-        save_steps=operation.checkpoint_every or 1,
-        report_to=[],
-        remove_unused_columns=False,
-        dataloader_pin_memory=device.type == "cuda",
-        dataloader_num_workers=operation.loader_workers(device, processes=processes),
-    )
-    if arguments.n_gpu > 1:
-        # One process on a machine with several GPUs uses one: several are for several processes, not for threads.
-        arguments._n_gpu = 1
-    return arguments
+class _LastStep(TrainerCallback):
+    """The last step is logged, whatever its number: no loss is missing from the mean."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        control.should_log |= state.global_step == state.max_steps
+        return control
 
 
-def _show(trainer: StageTrainer, directory: Path, *, step: int) -> None:
-    """TensorBoard and progress bar; what TensorBoard was told after `step` by a process that was killed is undone."""
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(ProgressBar())
-    if is_first():
-        writer = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1 if step else None)
-        trainer.add_callback(TensorBoardCallback(writer))
-
-
-def _recompute(model: MedMoE, module: nn.Module) -> None:
-    if not isinstance(module, AnswerLoss):
-        raise ConfigError("gradient_checkpointing is not for adapters: a layer that is run again has lost its tags")
-    model.language_model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-
-
-def _report(stage: StageConfig, trainer: StageTrainer, *, samples: int, moving: int) -> dict[str, Any]:
-    losses = [{"step": row["step"], "loss": row["loss"]} for row in trainer.state.log_history if "loss" in row]
-    # Each is the mean since the one before.
-    lengths = [after - before for before, after in pairwise([0, *(row["step"] for row in losses)])]
-    weighted = sum(row["loss"] * length for row, length in zip(losses, lengths, strict=True))
-    return {
-        "stage": stage.name,
-        "samples": samples,
-        "trainable_parameters": moving,
-        "steps": trainer.state.global_step,
-        "processes": process_count(),
-        "precision": "bfloat16" if trainer.args.bf16 else "float32",
-        "first_loss": losses[0]["loss"] if losses else None,
-        "last_loss": losses[-1]["loss"] if losses else None,
-        "mean_loss": weighted / max(sum(lengths), 1),
-        **trainer.throughput.total(),
-        "peak_memory_bytes": trainer.throughput.peak_memory(),
-        "seconds": trainer.throughput.seconds(),
-        "losses": losses,
-    }
+@contextmanager
+def _readable(checkpoint: str | None) -> Iterator[None]:
+    """Raises TrainingError for whatever is wrong with a checkpoint's file that is read inside."""
+    try:
+        yield
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        EOFError,
+        pickle.UnpicklingError,
+        SafetensorError,
+    ) as error:
+        raise TrainingError(f"{checkpoint} cannot be continued from: remove it, and the stage begins anew") from error

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medmoe.training.ablation.comparison import compare
-from medmoe.training.ablation.page import page
+from medmoe.training.ablation.report import page
 from medmoe.training.ablation.trial import Trial
 from medmoe.training.data.sample import Sample
 

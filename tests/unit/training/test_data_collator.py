@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medmoe.model.prompt import Prompt
-from medmoe.training.data.collator import IGNORE_INDEX, Collator
+from medmoe.training.data.batches.collator import IGNORE_INDEX, Collator
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from tests.tiny import tiny_config, tiny_tokenizer

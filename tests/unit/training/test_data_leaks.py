@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from medmoe.training.config import Split
 from medmoe.training.data.__main__ import app
-from medmoe.training.data.leaks import find_leaks
-from medmoe.training.data.manifest import build_manifest
+from medmoe.training.data.leakage.leaks import find_leaks
+from medmoe.training.data.leakage.manifest import build_manifest
 from medmoe.training.data.sample import Sample
 
 

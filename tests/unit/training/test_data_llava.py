@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from medmoe.training.data.errors import DatasetError
-from medmoe.training.data.llava import read_llava
+from medmoe.training.data.readers.llava import read_llava
 from medmoe.training.data.read_result import ReadResult
 
 

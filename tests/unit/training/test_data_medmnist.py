@@ -9,8 +9,8 @@ from PIL import Image
 
 from medmoe.model.prompt import Prompt
 from medmoe.training.data.errors import DatasetError
-from medmoe.training.data.medmnist import read_medmnist
-from medmoe.training.data.medmnist_sets import SETS
+from medmoe.training.data.readers.medmnist import read_medmnist
+from medmoe.training.data.readers.medmnist_sets import SETS
 from tests.tiny import tiny_config, tiny_tokenizer
 
 RANDOM = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from medmoe.training.config import DataConfig
 from medmoe.training.data.errors import DataError
-from medmoe.training.data.manifest import build_manifest
+from medmoe.training.data.leakage.manifest import build_manifest
 from medmoe.training.data.mixture import load_mixture, read_mixture
 from medmoe.training.data.sample import Sample
 

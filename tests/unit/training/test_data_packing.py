@@ -8,10 +8,10 @@ import torch
 
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
-from medmoe.training.data.collator import Collator
-from medmoe.training.data.packing import PADDING, Pack, pack_by_image, packed_mask
+from medmoe.training.data.batches.collator import Collator
+from medmoe.training.data.batches.packing import PADDING, Pack, pack_by_image, packed_mask
 from medmoe.training.data.sample import Sample
-from medmoe.training.optimization.objective import AnswerLoss
+from medmoe.training.optimization.loss import AnswerLoss
 from tests.tiny import tiny_config, tiny_tokenizer
 
 

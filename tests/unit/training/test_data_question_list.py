@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from medmoe.training.config import Split
-from medmoe.training.data.question_list import read_question_list
+from medmoe.training.data.readers.question_list import read_question_list
 from medmoe.training.data.read_result import ReadResult
 
 ITEM: dict[str, Any] = {"image": "train_0001", "question": "Where is this from?", "answer": "liver"}

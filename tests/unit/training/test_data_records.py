@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from medmoe.training.data.errors import DatasetError
-from medmoe.training.data.records import read_captions, read_records
+from medmoe.training.data.readers.records import read_captions, read_records
 
 VQA: dict[str, Any] = {
     "id": "d/0",

@@ -7,7 +7,7 @@ from PIL import Image
 
 from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.read_result import ReadResult
-from medmoe.training.data.roco import read_roco
+from medmoe.training.data.readers.roco import read_roco
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from medmoe.training.data.errors import SampleError
-from medmoe.training.data.leaks import shared_images
+from medmoe.training.data.leakage.leaks import shared_images
 from medmoe.training.data.sample import Sample
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.read_result import ReadResult
-from medmoe.training.data.slake import read_slake
+from medmoe.training.data.readers.slake import read_slake
 
 
 def record(qid: Any, **fields: Any) -> dict[str, Any]:

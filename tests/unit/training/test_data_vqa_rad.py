@@ -10,7 +10,7 @@ from PIL import Image
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.read_result import ReadResult
-from medmoe.training.data.vqa_rad import IMAGE_FOLDERS, PUBLIC_FILE, read_vqa_rad
+from medmoe.training.data.readers.vqa_rad import IMAGE_FOLDERS, PUBLIC_FILE, read_vqa_rad
 
 BOTH: tuple[Split, ...] = ("train", "test")
 

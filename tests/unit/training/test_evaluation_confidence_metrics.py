@@ -5,10 +5,10 @@ import doctest
 import numpy as np
 import pytest
 
-from medmoe.training.evaluation import auc as auc_module
-from medmoe.training.evaluation.auc import auc, macro_auc
-from medmoe.training.evaluation.reliability import BINS, reliability
-from medmoe.training.evaluation.risk_coverage import risk_coverage
+from medmoe.training.evaluation.metrics import auc as auc_module
+from medmoe.training.evaluation.metrics.auc import auc, macro_auc
+from medmoe.training.evaluation.metrics.reliability import BINS, reliability
+from medmoe.training.evaluation.metrics.risk_coverage import risk_coverage
 
 
 def test_worked_examples_of_the_docstrings() -> None:

@@ -15,8 +15,8 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.image_features import ImageFeatures
-from medmoe.training.evaluation.predictors import LocalPredictor
+from medmoe.training.evaluation.predict.image_features import ImageFeatures
+from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from tests.tiny import tiny_config, tiny_tokenizer
 
 LABELS = ("CT", "MRI", "X-ray of the chest")

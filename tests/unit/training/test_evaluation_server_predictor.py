@@ -21,8 +21,8 @@ from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.settings import Settings
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation import server_predictor
-from medmoe.training.evaluation.server_predictor import ServerPredictor, ServiceError, blocking, collect
+from medmoe.training.evaluation.predict import server_predictor
+from medmoe.training.evaluation.predict.server_predictor import ServerPredictor, ServiceError, blocking, collect
 from tests.tiny import tiny_config, tiny_tokenizer
 
 LABELS = ("X-ray", "CT", "MRI")

@@ -22,7 +22,7 @@ from medmoe.training.data.errors import DataError
 from medmoe.training.lora.config import GateLossConfig, LoRARunConfig
 from medmoe.training.lora.objective import AdapterLoss
 from medmoe.training.lora.pipeline import LoRARun
-from medmoe.training.optimization.objective import AnswerLoss
+from medmoe.training.optimization.loss import AnswerLoss
 from medmoe.training.recipes.adapters import lora_r16, tiny_stage
 from medmoe.training.recipes.tiny import tiny
 from medmoe.training.recipes.trainable import ADAPTERS

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from medmoe.training.data.packing import Pack
+from medmoe.training.data.batches.packing import Pack
 from medmoe.training.data.sample import Sample
-from medmoe.training.optimization.epochs import Epochs
+from medmoe.training.optimization.sample_order import Epochs
 
 
 def packs(number: int) -> list[Pack]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medmoe.model.errors import ConfigError
-from medmoe.training.optimization.operation import OperationConfig
+from medmoe.training.optimization.runtime import OperationConfig
 
 CPU = torch.device("cpu")
 

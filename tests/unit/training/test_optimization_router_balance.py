@@ -6,7 +6,7 @@ from torch import nn
 
 from medmoe.model.language_model import build_language_model
 from medmoe.model.moe import Router
-from medmoe.training.optimization.router_balance import collect_router_logits, load_balancing_loss
+from medmoe.training.optimization.load_balancing_loss import collect_router_logits, load_balancing_loss
 from tests.tiny import tiny_config
 
 

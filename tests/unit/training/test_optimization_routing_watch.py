@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from medmoe.model.medmoe import MedMoE
-from medmoe.training.optimization.routing_watch import RoutingWatch
+from medmoe.training.optimization.callbacks.routing_callback import RoutingWatch
 from tests.tiny import tiny_config
 
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0, 0]])

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from medmoe.training.optimization.throughput import Throughput
+from medmoe.training.optimization.callbacks.throughput import Throughput
 
 PACKED = {
     "input_ids": torch.zeros(2, 6, dtype=torch.long),

@@ -17,12 +17,12 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.model.moe import MoE
 from medmoe.model.prompt import Prompt
 from medmoe.training.config import StageConfig
-from medmoe.training.data.collator import Collator
+from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.errors import TrainingError
-from medmoe.training.optimization.operation import OperationConfig
-from medmoe.training.optimization.trainer import train_stage
+from medmoe.training.optimization.runtime import OperationConfig
+from medmoe.training.optimization.train_stage import train_stage
 from tests.tiny import save_tiny_checkpoint
 
 STAGE = StageConfig(

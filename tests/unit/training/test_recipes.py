@@ -16,7 +16,7 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.training.__main__ import app
 from medmoe.training.config import RunConfig
 from medmoe.training.lora.config import LoRARunConfig
-from medmoe.training.pretrained.start import check_base, check_sources
+from medmoe.training.pretrained.initialize import check_base, check_sources
 from medmoe.training.recipes.baselines import dense_sft, moe, moe_learned_router, moe_without_meta
 from medmoe.training.recipes.catalogue import RECIPES
 from medmoe.training.recipes.published import phi_2, stablelm_1_6b

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from medmoe.training.config import DataConfig, RouterConfig
-from medmoe.training.router_solver import solve_router
+from medmoe.training.router.solver import solve_router
 
 DOMAINS = ("CT", "MRI", "X-ray")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medmoe.training.data.errors import DataError
-from medmoe.training.unseen_images import unseen_images
+from medmoe.training.model_card.unseen_images import unseen_images
 
 REPORT = """{"provenance": {"answered_by": {"weights_sha256": "abc"}}, "sections": [{"dataset": "d", "kind": "vqa",
 "n": 9, "in_train": 0, "scores": {"closed_accuracy_legacy": {"value": 0.5, "low": 0.25, "high": 0.75}}}]}"""

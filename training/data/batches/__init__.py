@@ -1,0 +1,1 @@
+"""Collate samples into packed batches."""

@@ -1,0 +1,1 @@
+"""Find images that are shared between splits."""

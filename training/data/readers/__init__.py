@@ -1,0 +1,1 @@
+"""Read dataset formats into samples."""

@@ -1,0 +1,163 @@
+"""Reader of VQA-RAD as its authors publish it (Lau et al. 2018, OSF project 89kps).
+
+One JSON list, `VQA_RAD Dataset Public.json`, with the pictures in a folder beside it. `phrase_type` holds the official
+split: 1,797 questions to train on and 451 to test on; there is no validation split.
+
+A record also holds other wordings of its question: `question_rephrase`, which mostly is the question of the record it
+is linked to by `qid_linked_id`, and `question_frame`, a template filled in (1,267 in all, by the paper). The 3,064
+training questions that others report are 1,797 + 1,267: framed wordings of test questions among them. Here they come
+on demand, and only those of training questions that no test question is linked to.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from medmoe.training.config import Split
+from medmoe.training.data.errors import SampleError
+from medmoe.training.data.readers.image_path import find_image, image_folder
+from medmoe.training.data.readers.item_loop import LeftOut, read_each
+from medmoe.training.data.readers.json_items import Place, read_json_items
+from medmoe.training.data.read_result import ReadResult
+from medmoe.training.data.readers.record_fields import Record, optional_text, text, text_or_number, upstream_answer_type
+from medmoe.training.data.sample import Sample
+
+PUBLIC_FILE = "VQA_RAD Dataset Public.json"
+IMAGE_FOLDERS = ("VQA_RAD Image Folder", "images")
+
+_WORDINGS = {"rephrase": "question_rephrase", "frame": "question_frame"}
+# What the release writes where there is nothing.
+_NOTHING = ("", "NULL")
+_SPLITS: dict[str, Split] = {"freeform": "train", "para": "train", "test_freeform": "test", "test_para": "test"}
+# By the dataset's design; a head is CT or MRI, which no field tells.
+_MODALITIES = {"CHEST": "X-ray", "ABD": "CT"}
+# Slips of the keyboard for ATTRIB and PRES.
+_MISSPELT = {"ATRIB": "ATTRIB", "PRSE": "PRES"}
+
+
+def read_vqa_rad(file: Path, *, splits: Collection[Split], paraphrases: bool = False) -> ReadResult:
+    """Samples of the wanted splits, with ids `FOLDER/QID`; the folder's name is the dataset's.
+
+    Train and test share pictures: such test samples are marked `image_in_train`. Training questions that repeat an
+    earlier one or a test question, with the same answer about the same picture, are left out and counted (4 in the
+    release). Values of `question_type` come sorted and joined by commas.
+
+    `paraphrases`: after them also the other wordings of the training questions that are kept, with ids
+    `FOLDER/QID/rephrase` and `FOLDER/QID/frame`; repeats, and wordings of anything that is tested, are left out and
+    counted.
+    Raises DatasetError when the file or the image folder cannot be used.
+    """
+    items = list(read_json_items(file))
+    images = image_folder(file.parent, names=IMAGE_FOLDERS)
+    build = _builder(items, file=file, images=images, splits=splits)
+    result = read_each(items, file=file.name, build=build)
+    if not (paraphrases and "train" in splits):
+        return result
+    kept = {sample.id for sample in result.samples}
+    wordings = list(_wordings(items, kept=kept, dataset=file.parent.absolute().name))
+    return result + read_each(wordings, file=file.name, build=_guarded(build, items=items))
+
+
+def _wordings(items: list[Place], *, kept: Collection[str], dataset: str) -> Iterator[Place]:
+    """A record for each other wording of the training questions that were `kept`."""
+    for place, item in items:
+        if not isinstance(item, dict) or not _is(item, "train") or f"{dataset}/{_qid(item)}" not in kept:
+            continue
+        for name, field in _WORDINGS.items():
+            wording = item.get(field)
+            if wording is None or (isinstance(wording, str) and wording.strip().upper() in _NOTHING):
+                continue
+            yield place, item | {"question": wording, "qid": f"{_qid(item)}/{name}"}
+
+
+def _guarded(
+    build: Callable[[Record], Sample | LeftOut], *, items: list[Place]
+) -> Callable[[Record], Sample | LeftOut]:
+    """`build`, but for wordings of tested questions: by their link, or because they are one on the same picture."""
+    tested = [item for _, item in items if isinstance(item, dict) and _is(item, "test")]
+    links = {_link(record) for record in tested} - {None}
+    known = {
+        (str(record.get("image_name")).strip().lower(), str(record.get(field)).strip().lower())
+        for record in tested
+        for field in ("question", *_WORDINGS.values())
+    }
+
+    def guarded(record: Record) -> Sample | LeftOut:
+        if _link(record) in links or _content(record)[:2] in known:
+            return LeftOut("wording of a test question")
+        return build(record)
+
+    return guarded
+
+
+def _builder(
+    items: list[Place], *, file: Path, images: Path, splits: Collection[Split]
+) -> Callable[[Record], Sample | LeftOut]:
+    dataset = file.parent.absolute().name
+    records = [item for _, item in items if isinstance(item, dict)]
+    trained = {str(record.get("image_name")) for record in records if _is(record, "train")}
+    # A repeat of a test question leaves training wherever it stands; of a training question, the later one does.
+    taken = {_content(record) for record in records if _is(record, "test")}
+
+    def build(record: Record) -> Sample | LeftOut:
+        split = _split(record)
+        if split not in splits:
+            return LeftOut(f"split {split}")
+        name = text(record, "image_name")
+        answer_type = upstream_answer_type(record)
+        if answer_type is None:
+            raise SampleError("answer_type is missing")
+        organ = optional_text(record, "image_organ")
+        sample = Sample(
+            id=f"{dataset}/{text_or_number(record, 'qid')}",
+            dataset=dataset,
+            image=find_image(name, directories=(images,)),
+            split=split,
+            question=text(record, "question"),
+            answer=text_or_number(record, "answer"),
+            modality=_MODALITIES.get((organ or "").upper()),
+            answer_type=answer_type,
+            question_type=_question_type(record),
+            image_in_train=split == "test" and name in trained,
+        )
+        if split == "train":
+            if _content(record) in taken:
+                return LeftOut("repeat of another record")
+            taken.add(_content(record))
+        return sample
+
+    return build
+
+
+def _split(record: Record) -> Split:
+    phrase = text(record, "phrase_type").lower()
+    if phrase not in _SPLITS:
+        raise SampleError(f"phrase_type is none of {', '.join(_SPLITS)}")
+    return _SPLITS[phrase]
+
+
+def _is(record: Record, split: Split) -> bool:
+    try:
+        return _split(record) == split
+    except SampleError:
+        return False  # read_each reports it
+
+
+def _qid(record: Record) -> str:
+    return str(record.get("qid")).strip()
+
+
+def _link(record: Record) -> str | None:
+    link = str(record.get("qid_linked_id") or "").strip()
+    return None if link.upper() in _NOTHING else link
+
+
+def _content(record: Record) -> tuple[str, ...]:
+    return tuple(str(record.get(field)).strip().lower() for field in ("image_name", "question", "answer"))
+
+
+def _question_type(record: Record) -> str | None:
+    value = optional_text(record, "question_type")
+    if value is None:
+        return None
+    kinds = {kind.strip().upper() for kind in value.split(",") if kind.strip()}
+    return ",".join(sorted(_MISSPELT.get(kind, kind) for kind in kinds)) or None

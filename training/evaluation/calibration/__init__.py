@@ -1,0 +1,1 @@
+"""Fit and evaluate calibration maps."""

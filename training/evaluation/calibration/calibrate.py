@@ -1,0 +1,116 @@
+"""`python -m medmoe.training.evaluation.calibration.calibrate CHECKPOINT --data DIR --dataset NAME`: writes calibration.json.
+
+The file belongs to the weights that it was fitted to; a service that finds it can say how often such answers are right.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medmoe.model.files.calibration import CALIBRATION_FILE, AnswerCalibration, LabelCalibration, Temperature
+from medmoe.model.errors import MedMoEError
+from medmoe.training.atomic_file import write_atomically
+from medmoe.training.data.errors import DataError
+from medmoe.training.evaluation.calibration.calibrator import Calibrator, only_helpful
+from medmoe.training.evaluation.evaluation_data import EvaluationData
+from medmoe.training.evaluation.predict.predictors import LocalPredictor
+from medmoe.training.evaluation.predict.progress import with_progress
+from medmoe.training.evaluation.provenance import checkpoint_identity
+
+app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+
+
+class _Split(StrEnum):
+    val = "val"
+    train = "train"
+    test = "test"
+
+
+class _Method(StrEnum):
+    temperature = "temperature"
+    isotonic = "isotonic"
+
+
+@app.command()
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory; calibration.json is written there.")],
+    data: Annotated[Path, typer.Option(help="Folder that holds one folder for each dataset.")],
+    dataset: Annotated[
+        list[str], typer.Option(help="Folder or file below --data; questions, classifications or both.")
+    ],
+    split: Annotated[_Split, typer.Option(help="Split to fit on and to measure on, with different images.")] = (
+        _Split.val
+    ),
+    method: Annotated[
+        _Method,
+        typer.Option(help="temperature has one or two numbers; isotonic follows any rise, and wants more data."),
+    ] = _Method.temperature,
+    held_out: Annotated[
+        float, typer.Option(min=0.1, max=0.9, help="Share of the images kept from the fit, to measure it.")
+    ] = 0.5,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many samples of each dataset.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Where pictures of MedMNIST arrays are written; else beside the file.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time; memory grows with it.")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 32,
+    seed: Annotated[int, typer.Option(help="Of --limit's draw and of the division by images.")] = 0,
+) -> None:
+    """Fit maps from the model's probabilities to how often they come true, and write them beside the weights.
+
+    Research software, not a medical device. Calibrated on one kind of data says little about another.
+    """
+    if split is not _Split.val:
+        typer.echo(f"warning: figures on the {split.value} split are no longer independent of this file", err=True)
+    try:
+        identity = checkpoint_identity(checkpoint)
+        samples = EvaluationData.read(data, dataset, split=split.value, limit=limit, seed=seed, pictures=pictures)
+        for file in samples.files:
+            if file.problems is not None:
+                typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)
+        predictor = LocalPredictor.from_checkpoint(
+            checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size
+        )
+        calibration = Calibrator(method=method.value, held_out=held_out, seed=seed)(
+            samples.samples,
+            predictions={found.id: found for found in with_progress(predictor.predict)(samples.samples)},
+            split=split.value,
+            weights_sha256=str(identity["weights_sha256"]),
+            adapter_sha256=identity["adapter_sha256"],
+        )
+        for name, fit in (("labels", calibration.classification), ("answers", calibration.answers)):
+            if fit is not None:
+                typer.echo(f"{name}: {_told(fit)}")
+        kept = only_helpful(calibration)
+        if kept.classification is None and kept.answers is None:
+            raise DataError("no map made the held-out samples likelier; nothing is written")
+        write_atomically(checkpoint / CALIBRATION_FILE, kept.to_json())
+    except MedMoEError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"wrote {checkpoint / CALIBRATION_FILE}")
+
+
+def _told(fit: LabelCalibration | AnswerCalibration) -> str:
+    found = fit.held_out
+    shape = (
+        f"temperature {fit.map.temperature:.3f}, bias {fit.map.bias:.3f}"
+        if isinstance(fit.map, Temperature)
+        else f"isotonic, {len(fit.map.x)} points"
+    )
+    return (
+        f"{shape}; fitted on {fit.fitted_on.n}, on {found.n} others ECE {100 * found.ece_before:.1f} -> "
+        f"{100 * found.ece_after:.1f} %, NLL {found.nll_before:.3f} -> {found.nll_after:.3f}"
+        + ("" if fit.helps else "; left out: the model's own probabilities are better")
+    )
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

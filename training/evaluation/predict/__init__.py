@@ -1,0 +1,1 @@
+"""Predict answers in process or through a running service."""

@@ -1,0 +1,1 @@
+"""Write evaluation reports as Markdown and plots."""

@@ -1,0 +1,136 @@
+"""The README.md of a finished checkpoint: what it is, what it saw, what it scores, and what it is not for.
+
+Every figure in it was computed by this run; the command that repeats the evaluation stands beside them. Nothing in it
+names the machine or the hour: the same run gives the same card.
+"""
+
+import os
+import platform
+import shlex
+from pathlib import Path
+
+import torch
+
+from medmoe.model.files.calibration import Calibration
+from medmoe.model.config import WEIGHTS_FILE
+from medmoe.training.model_card import sections as sections
+from medmoe.training.atomic_file import write_atomically
+from medmoe.training.evaluation.evaluation_data import EvaluationData
+from medmoe.training.evaluation.evaluator import evaluate_predictor
+from medmoe.training.evaluation.report.markdown import markdown
+from medmoe.training.evaluation.predict.predictors import LocalPredictor
+from medmoe.training.evaluation.provenance import checkpoint_identity, commit, provenance
+from medmoe.training.evaluation.report.results import write_results
+from medmoe.training.evaluation.trained_images import trained_images
+from medmoe.training.pipeline import MANIFEST_FILE, Run
+from medmoe.training.run_directory import REPORT_FILE
+from medmoe.training.model_card.unseen_images import unseen_images
+
+EVALUATION_FOLDER = "evaluation"
+_CARD = """\
+# {name}
+
+Research software, not a medical device. Not for diagnosis, triage or treatment. Its answers are often wrong, also
+when its probabilities are high. It knows short English questions on single images of the kinds listed below, and no
+others.
+
+## What it is
+
+{architecture}
+- weights: {megabytes:.1f} MB, SHA-256 `{digest}`
+
+## What it saw
+
+Training splits of:
+
+{data}
+
+{left_out}{manifest}
+
+{origins} All images are English-language teaching or benchmark material; no population is represented fairly.
+
+## How it was trained
+
+{command}{recipe}
+
+{stages}
+
+Times are of {machine}. {router}
+
+## How sure it is
+
+{calibration}
+
+## What it scores
+
+    {evaluation}
+
+{table}{unseen}"""
+
+
+def write_model_card(
+    run: Run, *, data: Path, command: str | None = None, origin: str | None = None, machine: str | None = None
+) -> None:
+    """Evaluate the finished checkpoint as it lies on disk and write its README.md, whole or not at all.
+
+    The full report, with every sample and pictures, goes to the folder `evaluation` of the run. What is calibrated
+    later, or put beside as `unseen_images` says, enters the card when it is written again.
+
+    `command` is what a reader types to repeat the run. `origin` says in whole sentences where the weights come from
+    that were not trained here; by default what the run noted. `machine` is where the times were measured: by default
+    this one, which is right when the run was not moved. Raises what reading the data and the checkpoint raises.
+    """
+    directory, checkpoint = run.checkpoint.parent, run.checkpoint
+    identity = checkpoint_identity(checkpoint)
+    weights = str(identity["weights_sha256"])
+    calibration = Calibration.of_weights(checkpoint, weights_sha256=weights)
+    manifest = directory / MANIFEST_FILE
+    # A base was trained on images that this run's manifest does not hold.
+    known = manifest.exists() and "base" not in run.report.get("origins", {})
+    names = tuple(dict.fromkeys(run.config.evaluation))
+    read = EvaluationData.read(
+        data, names, pictures=directory / "pictures", trained_on=trained_images(manifest) if known else None
+    )
+    predictor = LocalPredictor.from_checkpoint(checkpoint)
+    report = evaluate_predictor(read, predictor.predict, blank_images=True, calibration=calibration)
+    write_results(
+        report,
+        directory / EVALUATION_FOLDER,
+        provenance=provenance(answered_by={"checkpoint": checkpoint.name, **identity}, data=read, settings={}),
+        training_report=directory / REPORT_FILE,
+    )
+    config = run.config
+    card = _CARD.format(
+        name=config.name,
+        architecture=sections.architecture(config.architecture),
+        megabytes=(checkpoint / WEIGHTS_FILE).stat().st_size / 1e6,
+        digest=weights,
+        data=sections.datasets(config, run.report),
+        left_out=sections.left_out(config, run.report),
+        manifest=sections.manifest_facts(manifest),
+        origins=sections.origins(config, run.report, origin=origin),
+        command="" if command is None else f"    {command}\n\n",
+        recipe=sections.recipe(config, commit=commit()),
+        stages=sections.stage_table(config, run.report),
+        machine=machine or _machine(),
+        router=sections.router(config, run.report),
+        calibration=sections.calibration_facts(calibration),
+        evaluation=_evaluation(names, manifest=known),
+        table=markdown(report, question_types=False),
+        unseen="\n" + unseen if (unseen := unseen_images(directory)) else "",
+    )
+    write_atomically(checkpoint / "README.md", card.rstrip() + "\n")
+
+
+def _evaluation(names: tuple[str, ...], *, manifest: bool) -> str:
+    datasets = " ".join(f"--dataset {shlex.quote(name)}" for name in names)
+    told = " --manifest RUN/manifest.json" if manifest else ""
+    return f"medmoe eval CHECKPOINT --data DATA {datasets} --blank-images{told}"
+
+
+def _machine() -> str:
+    """Processor or accelerators of this machine, without its name."""
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        return f"{count} x {torch.cuda.get_device_name(0)}"
+    return f"{os.cpu_count()} CPU cores ({platform.machine()})"

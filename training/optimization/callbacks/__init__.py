@@ -1,0 +1,1 @@
+"""Report progress, throughput and routing while a stage trains."""

@@ -1,0 +1,1 @@
+"""Train the router as a classifier of imaging modality."""

@@ -1,0 +1,109 @@
+"""The router's own training: a linear classifier of imaging modality (arXiv 2404.10237, eq. 3).
+
+As upstream's notebook does it: one vector a sample, the mean over every hidden-state tensor of the language model and
+over all positions of image and question; then one linear layer with bias, cross-entropy. New here: the label map is
+fixed and stored with the checkpoint, and accuracy is measured on images that were not trained on.
+"""
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medmoe.model.medmoe import MedMoE
+from medmoe.training.config import RouterConfig
+from medmoe.training.data.batches.collator import Collator
+from medmoe.training.data.sample import Sample
+from medmoe.training.router.solver import solve_router
+
+log = logging.getLogger(__name__)
+_BATCH = 32
+
+
+@torch.no_grad()
+def pooled_hidden_states(model: MedMoE, samples: Sequence[Sample], *, collator: Collator) -> torch.Tensor:
+    """[samples, D] float32: mean over layers (embedding output, each block, final norm) and prompt positions.
+
+    Computed where the model is, returned on the CPU. The prompt alone is pooled: an answer would tell the modality in
+    words.
+    """
+    pooled = []
+    device = next(model.parameters()).device
+    for start in range(0, len(samples), _BATCH):
+        batch = collator([(sample,) for sample in samples[start : start + _BATCH]])
+        batch = {name: column.to(device) for name, column in batch.items()}
+        prompt = batch["attention_mask"] * (batch["labels"] == -100)
+        embedded = model.embed(batch["input_ids"], model.projector(batch["features"]))
+        output = model.language_model.model(
+            inputs_embeds=embedded, attention_mask=prompt, output_hidden_states=True, use_cache=False
+        )
+        mean = torch.stack(output.hidden_states).mean(dim=0)
+        weight = prompt[..., None].to(mean.dtype)
+        pooled.append(((mean * weight).sum(dim=1) / weight.sum(dim=1)).float().cpu())
+    return torch.cat(pooled)
+
+
+def balanced(samples: Sequence[Sample], *, domains: Sequence[str], per_domain: int, seed: int) -> list[Sample]:
+    """At most `per_domain` samples of each domain, drawn by `seed`. Raises ValueError for a domain without samples."""
+    taken: Counter[str] = Counter()
+    chosen = []
+    for sample in random.Random(seed).sample(samples, len(samples)):
+        modality = sample.modality
+        if modality is not None and modality in domains and taken[modality] < per_domain:
+            taken[modality] += 1
+            chosen.append(sample)
+    if empty := [domain for domain in domains if not taken[domain]]:
+        raise ValueError(f"no training image of {', '.join(empty)}")
+    return chosen
+
+
+def train_router(
+    model: MedMoE,
+    config: RouterConfig,
+    *,
+    samples: Sequence[Sample],
+    held_out: Sequence[Sample],
+    collator: Collator,
+    seed: int,
+) -> tuple[nn.Linear, dict[str, Any]]:
+    """Fit the linear router on `samples`; returns it with a report that holds the accuracy on `held_out`."""
+    index = {domain: number for number, domain in enumerate(config.domains)}
+    chosen = balanced(samples, domains=config.domains, per_domain=config.per_domain, seed=seed)
+    inputs = pooled_hidden_states(model, chosen, collator=collator)
+    targets = torch.tensor([index[str(sample.modality)] for sample in chosen])
+    router = solve_router(inputs, targets, config=config, seed=seed)
+    report = {
+        "label_map": index,
+        "training_images": dict(Counter(str(sample.modality) for sample in chosen)),
+        "training_loss": float(F.cross_entropy(router(inputs), targets).detach()),
+        "training_accuracy": _accuracy(router, inputs, targets),
+        "held_out": _held_out(router, model, held_out, index=index, collator=collator),
+    }
+    log.info("router: %s", report)
+    return router, report
+
+
+@torch.no_grad()
+def _held_out(
+    router: nn.Linear, model: MedMoE, samples: Sequence[Sample], *, index: dict[str, int], collator: Collator
+) -> dict[str, Any]:
+    known = [sample for sample in samples if sample.modality in index]
+    inputs = pooled_hidden_states(model, known, collator=collator)
+    targets = torch.tensor([index[str(sample.modality)] for sample in known])
+    per_domain = {
+        domain: {"images": int((targets == number).sum()), "accuracy": _accuracy(router, inputs, targets, only=number)}
+        for domain, number in index.items()
+    }
+    return {"images": len(known), "accuracy": _accuracy(router, inputs, targets), "per_domain": per_domain}
+
+
+def _accuracy(router: nn.Linear, inputs: torch.Tensor, targets: torch.Tensor, *, only: int | None = None) -> float:
+    rows = torch.ones_like(targets, dtype=torch.bool) if only is None else targets == only
+    with torch.no_grad():
+        correct = router(inputs[rows]).argmax(dim=1) == targets[rows]
+    return float(correct.float().mean()) if len(correct) else float("nan")
