@@ -37,7 +37,7 @@ browser: $(BROWSER)
 lint: $(PROJECT)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --config .importlinter.toml
 	rm -rf $(WHEEL) build
 	$(PIP) --no-deps --no-build-isolation --no-compile --target $(WHEEL) .
 	MYPYPATH=$(WHEEL) $(BIN)/mypy --cache-dir .cache/mypy -p medmoe.model -p medmoe.server -p medmoe.training

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from starlette.requests import Request
 
-from medmoe.model.files.calibration import Calibration
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
+from medmoe.model.files.calibration import Calibration
 from medmoe.model.files.digest import file_sha256
-from medmoe.model.prompt import Prompt
 from medmoe.model.files.routing_reference import RoutingReference
+from medmoe.model.prompt import Prompt
 from medmoe.server.admission.readiness import Phase, Readiness
 from medmoe.server.admission.slots import Admission, Deadline
 from medmoe.server.auth.tenants import Tenants, read_key_file

@@ -24,8 +24,8 @@ from medmoe.training.config import RunConfig
 from medmoe.training.lora.config import LoRARunConfig
 from medmoe.training.lora.pipeline import LoRARun
 from medmoe.training.model_card.card import write_model_card
-from medmoe.training.optimization.runtime import OperationConfig, Precision
 from medmoe.training.optimization.distributed import is_first, join_processes, leave_processes
+from medmoe.training.optimization.runtime import OperationConfig, Precision
 from medmoe.training.pipeline import Run
 from medmoe.training.recipes.catalogue import RECIPES
 

@@ -27,9 +27,9 @@ from medmoe.training.data.leakage.manifest import build_manifest
 from medmoe.training.data.mixture import Mixture, read_mixture
 from medmoe.training.data.sample import Sample
 from medmoe.training.feature_cache import FeatureCache
-from medmoe.training.optimization.runtime import OperationConfig
-from medmoe.training.optimization.preflight import check_stage
 from medmoe.training.optimization.distributed import is_first, join_processes, own_device, process_count, wait_for_all
+from medmoe.training.optimization.preflight import check_stage
+from medmoe.training.optimization.runtime import OperationConfig
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
 from medmoe.training.optimization.train_stage import train_stage
 from medmoe.training.pretrained.initialize import check_base, check_sources, start_words, starting_model

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from medmoe.model.checkpoint.staging import staged_directory
 from medmoe.model.config import CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
-from medmoe.model.medmoe import MedMoE
 from medmoe.model.files.terminal_safe import listed
+from medmoe.model.medmoe import MedMoE
 
 _DTYPES = ("F32", "F16", "BF16", "F64")
 

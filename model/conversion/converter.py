@@ -17,22 +17,13 @@ from medmoe.model.checkpoint.staging import staged_directory
 from medmoe.model.checkpoint.tensor_writer import TensorWriter
 from medmoe.model.checkpoint.tokenizer_files import write_tokenizer
 from medmoe.model.config import CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
-from medmoe.model.conversion.tokenizer.foreign import guarded
 from medmoe.model.conversion.model_card import model_card
-from medmoe.model.conversion.upstream.moe_layout import moe_layout
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.plan import Step, Tower, account_for_the_rest, most_common_dtype, plan_steps
 from medmoe.model.conversion.report import REPORT_FILE, Report
-from medmoe.model.conversion.weights.source_files import contained_file, find_weights, read_contained
 from medmoe.model.conversion.target import check_space, check_target
-from medmoe.model.conversion.weights.tensor_source import TensorSource
-from medmoe.model.conversion.upstream.text_backbone import find_backbone, text_fields
+from medmoe.model.conversion.tokenizer.foreign import guarded
 from medmoe.model.conversion.tokenizer.source import read_tokenizer
-from medmoe.model.conversion.tower_directory import find_tower
-from medmoe.model.conversion.upstream.config import UpstreamConfig
-from medmoe.model.conversion.upstream.fields import check_fields
-from medmoe.model.conversion.verification import check_copies, check_duplicate
-from medmoe.model.conversion.upstream.vision import image_processor_fields, vision_fields
 from medmoe.model.conversion.tokenizer.vocabulary import (
     PROMPT_ASSISTANT,
     PROMPT_BEFORE,
@@ -40,10 +31,19 @@ from medmoe.model.conversion.tokenizer.vocabulary import (
     Vocabulary,
     build_vocabulary,
 )
+from medmoe.model.conversion.tower_directory import find_tower
+from medmoe.model.conversion.upstream.config import UpstreamConfig
+from medmoe.model.conversion.upstream.fields import check_fields
+from medmoe.model.conversion.upstream.moe_layout import moe_layout
+from medmoe.model.conversion.upstream.text_backbone import find_backbone, text_fields
+from medmoe.model.conversion.upstream.vision import image_processor_fields, vision_fields
+from medmoe.model.conversion.verification import check_copies, check_duplicate
+from medmoe.model.conversion.weights.source_files import contained_file, find_weights, read_contained
+from medmoe.model.conversion.weights.tensor_source import TensorSource
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.files.licence import CARD_FILE, MAX_LICENCE_BYTES, licence_file, stated_licence
-from medmoe.model.prompt import Prompt
 from medmoe.model.files.router_fingerprint import RouterFingerprint
+from medmoe.model.prompt import Prompt
 
 Progress = Callable[[int, int], None]
 """Called after each tensor with the bytes written so far and in all."""

@@ -13,12 +13,12 @@ from medmoe.model.checkpoint.io import expected_tensors
 from medmoe.model.checkpoint.tensor_writer import TensorSpec
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.conversion.report import Report
-from medmoe.model.conversion.weights.tensor_source import TensorSource
 from medmoe.model.conversion.upstream.names import RESIDUAL_COPY, TOWER_PREFIX, reason_to_drop, upstream_name
+from medmoe.model.conversion.weights.tensor_source import TensorSource
 from medmoe.model.conversion.weights.weight_file import TensorInfo
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.terminal_safe import listed
 from medmoe.model.files.router_fingerprint import is_gate
+from medmoe.model.files.terminal_safe import listed
 
 _APART = "vision tower: "
 _VOCABULARY = ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight")

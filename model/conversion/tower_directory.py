@@ -4,10 +4,10 @@ from pathlib import Path
 
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.plan import Tower
-from medmoe.model.conversion.weights.source_files import find_weights
-from medmoe.model.conversion.weights.tensor_source import TensorSource
 from medmoe.model.conversion.upstream.config import UpstreamConfig
 from medmoe.model.conversion.upstream.names import TOWER_PREFIX
+from medmoe.model.conversion.weights.source_files import find_weights
+from medmoe.model.conversion.weights.tensor_source import TensorSource
 from medmoe.model.errors import CheckpointError, ConfigError
 
 _PREFIX = "vision_model."

@@ -2,9 +2,9 @@
 
 import torch
 
+from medmoe.model.conversion.upstream.names import RESIDUAL_COPY
 from medmoe.model.conversion.weights.source_files import WeightFiles
 from medmoe.model.conversion.weights.tensor_source import TensorSource
-from medmoe.model.conversion.upstream.names import RESIDUAL_COPY
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.terminal_safe import listed
 

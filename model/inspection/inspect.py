@@ -15,13 +15,13 @@ from safetensors import SafetensorError, safe_open
 
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.digest import file_sha256
-from medmoe.model.inspection.verify import Shapes, problems_of_adapter, problems_of_weights
-from medmoe.model.files.licence import stated_licence
-from medmoe.model.lora.adapter_config import AdapterConfig
-from medmoe.model.files.terminal_safe import printable
-from medmoe.model.files.router_fingerprint import RouterFingerprint, is_gate
 from medmoe.model.files.bounded_read import read_small_file
+from medmoe.model.files.digest import file_sha256
+from medmoe.model.files.licence import stated_licence
+from medmoe.model.files.router_fingerprint import RouterFingerprint, is_gate
+from medmoe.model.files.terminal_safe import printable
+from medmoe.model.inspection.verify import Shapes, problems_of_adapter, problems_of_weights
+from medmoe.model.lora.adapter_config import AdapterConfig
 
 PARTS = ("vision_tower", "projector", "language_model")
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import ConfigError
+from medmoe.model.files.terminal_safe import listed
 from medmoe.model.lora.adapter_config import AdapterConfig, architecture_sha256
 from medmoe.model.lora.layout import backbone_blocks, tensor_shapes
-from medmoe.model.files.terminal_safe import listed
 
 Shapes = Mapping[str, tuple[int, ...]]
 _LAYER = re.compile(r"language_model\.model\.layers\.(0|[1-9][0-9]{0,5})\.(.+)")

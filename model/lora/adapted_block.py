@@ -11,9 +11,9 @@ from torch import nn
 
 from medmoe.model.lora.adapter_config import AdapterConfig, Isolation
 from medmoe.model.lora.experts import LowRankExperts
-from medmoe.model.lora.served_adapter import GatedLowRank
 from medmoe.model.lora.layout import BlockShape
 from medmoe.model.lora.router import GateRouter, drop_experts
+from medmoe.model.lora.served_adapter import GatedLowRank
 
 
 class Adapter(Protocol):

@@ -9,11 +9,11 @@ from torch import nn
 
 from medmoe.model.lora.adapted_block import AdaptedBlock, ServedAdapter, TokenTags, TrainableAdapter
 from medmoe.model.lora.adapter_config import AdapterConfig, Isolation
-from medmoe.model.lora.export import export_block
 from medmoe.model.lora.experts import LowRankExperts
-from medmoe.model.lora.served_adapter import GatedLowRank
+from medmoe.model.lora.export import export_block
 from medmoe.model.lora.layout import BlockShape, adapted_blocks
 from medmoe.model.lora.router import GateRouter
+from medmoe.model.lora.served_adapter import GatedLowRank
 from medmoe.model.medmoe import MedMoE
 
 

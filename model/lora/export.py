@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 
 from medmoe.model.lora.adapter_config import AdapterConfig
-from medmoe.model.lora.served_adapter import shrink_rows
 from medmoe.model.lora.layout import BlockShape, router_names
+from medmoe.model.lora.served_adapter import shrink_rows
 
 
 def export_block(

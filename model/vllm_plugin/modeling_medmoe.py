@@ -16,10 +16,10 @@ from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.image_processor import normalise
 from medmoe.model.projector import Projector
 from medmoe.model.vision_tower import VisionTower
-from medmoe.model.vllm_plugin.layers.lora_layers import attach_adapters
 from medmoe.model.vllm_plugin.cpu.rms_norm_cpu import prefer_fused_norms
 from medmoe.model.vllm_plugin.cpu.vision_tower_cpu import features, pack
 from medmoe.model.vllm_plugin.image_embeddings import PictureMemory
+from medmoe.model.vllm_plugin.layers.lora_layers import attach_adapters
 from medmoe.model.vllm_plugin.processing import (
     IMAGE_MARKER,
     MedMoEDummyInputs,

@@ -3,9 +3,11 @@
 It shares no code with the service, only the promise of its /docs, which a test compares field by field.
 """
 
+from medmoe.server.client.answers.classify import ChoiceClassification, Classification, MultiLabelClassification
+from medmoe.server.client.answers.metadata import Health, Metadata, ModelInfo, ModelList
+from medmoe.server.client.answers.router_stats import RouterStats
 from medmoe.server.client.answers.vqa import Delta, Routing, VqaAnswer
 from medmoe.server.client.async_client import AsyncClient
-from medmoe.server.client.answers.classify import ChoiceClassification, Classification, MultiLabelClassification
 from medmoe.server.client.client import Client
 from medmoe.server.client.errors import (
     ClientError,
@@ -21,10 +23,8 @@ from medmoe.server.client.errors import (
     Unauthorized,
     UnexpectedAnswer,
 )
-from medmoe.server.client.answers.metadata import Health, Metadata, ModelInfo, ModelList
 from medmoe.server.client.images.image import Picture
 from medmoe.server.client.transport.retry import Retry
-from medmoe.server.client.answers.router_stats import RouterStats
 
 __all__ = [
     "AsyncClient",

@@ -8,9 +8,6 @@ from typing import Literal, Self, TypeVar, Unpack, overload
 import httpx
 
 from medmoe.server.client import call as calls
-from medmoe.server.client.transport.address import LOCAL, Address
-from medmoe.server.client.answers.vqa import VqaAnswer
-from medmoe.server.client.call import Call
 from medmoe.server.client.answers.classify import (
     AnyClassification,
     ChoiceClassification,
@@ -18,14 +15,17 @@ from medmoe.server.client.answers.classify import (
     Mode,
     MultiLabelClassification,
 )
-from medmoe.server.client.transport.error_body import check
-from medmoe.server.client.errors import ClientError
-from medmoe.server.client.transport.event_reader import Event, EventReader
 from medmoe.server.client.answers.metadata import Health, Metadata, ModelList
-from medmoe.server.client.options import AskOptions, ClassifyOptions
-from medmoe.server.client.images.image import Source
-from medmoe.server.client.transport.retry import DEFAULT, Attempts, Retry
 from medmoe.server.client.answers.router_stats import RouterStats
+from medmoe.server.client.answers.vqa import VqaAnswer
+from medmoe.server.client.call import Call
+from medmoe.server.client.errors import ClientError
+from medmoe.server.client.images.image import Source
+from medmoe.server.client.options import AskOptions, ClassifyOptions
+from medmoe.server.client.transport.address import LOCAL, Address
+from medmoe.server.client.transport.error_body import check
+from medmoe.server.client.transport.event_reader import Event, EventReader
+from medmoe.server.client.transport.retry import DEFAULT, Attempts, Retry
 from medmoe.server.client.transport.transport_errors import translated
 
 Answer = TypeVar("Answer")

@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import APIRouter, Depends, Request, Response
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.licence import CARD_FILE, stated_licence
 from medmoe.model.files.bounded_read import read_small_file
+from medmoe.model.files.licence import CARD_FILE, stated_licence
 from medmoe.server.errors import NoModelCard
 from medmoe.server.openapi.answers import answers, text
 from medmoe.server.openapi.refusals import NO_KEY, refusals

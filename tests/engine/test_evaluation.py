@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
-from medmoe.training.evaluation.report.report import build_report
 from medmoe.training.evaluation.predict.server_predictor import ServerPredictor, collect
+from medmoe.training.evaluation.prediction import Prediction
+from medmoe.training.evaluation.report.report import build_report
 from tests.engine.conftest import Served
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]

@@ -41,12 +41,12 @@ def test_no_drawers() -> None:
 
 def test_plugin_modules_do_not_share_a_name_with_vllms_models() -> None:
     taken = {"llava", "phi", "clip", "utils", "config", "llama", "stablelm", "siglip", "interfaces", "registry"}
-    assert not [path for path in (ROOT / "model" / "vllm_plugin").glob("*.py") if path.stem in taken]
+    assert not [path for path in (ROOT / "model" / "vllm_plugin").rglob("*.py") if path.stem in taken]
 
 
 def test_vllm_is_imported_in_two_places_only() -> None:
     importing = {
-        str(path.relative_to(ROOT).parent if "vllm_plugin" in path.parts else path.relative_to(ROOT))
+        "model/vllm_plugin" if "vllm_plugin" in path.parts else str(path.relative_to(ROOT))
         for path in sources()
         if any(line.strip().startswith(("import vllm", "from vllm")) for line in path.read_text().splitlines())
     }

@@ -24,9 +24,9 @@ from medmoe.training.ablation.report import page
 from medmoe.training.ablation.trial import Answer, Trial, trial, untrained
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.evaluation.evaluation_data import EvaluationData
-from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from medmoe.training.evaluation.predict.progress import with_progress
+from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.evaluation.provenance import commit
 from medmoe.training.recipes.catalogue import RECIPES
 from medmoe.training.run_directory import claim_directory

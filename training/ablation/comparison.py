@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from medmoe.training.ablation.trial import Trial
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.metrics.interval import Interval, mean_interval
-from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.evaluation.metrics.scores import is_correct
 from medmoe.training.evaluation.metrics.vqa_metrics import closed_accuracy_substring, open_recall
+from medmoe.training.evaluation.prediction import Prediction
 
 Values = dict[str, dict[str, float]]
 """By column (`slake closed`), by sample id: what one trial reaches on the sample, 0 to 1."""

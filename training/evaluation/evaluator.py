@@ -10,9 +10,9 @@ from PIL import Image
 from medmoe.model.files.calibration import Calibration, Map
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.evaluation_data import EvaluationData
+from medmoe.training.evaluation.metrics.scores import Scorer
 from medmoe.training.evaluation.prediction import Predict, Prediction
 from medmoe.training.evaluation.report.report import Report, build_report
-from medmoe.training.evaluation.metrics.scores import Scorer
 
 _GREY = (128, 128, 128)
 _SIDE = 256

@@ -22,8 +22,8 @@ from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.lora.card import adapter_card
 from medmoe.training.lora.config import LoRARunConfig
 from medmoe.training.lora.objective import AdapterLoss
-from medmoe.training.optimization.runtime import OperationConfig
 from medmoe.training.optimization.distributed import is_first, join_processes, own_device, wait_for_all
+from medmoe.training.optimization.runtime import OperationConfig
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
 from medmoe.training.optimization.train_stage import train_stage
 from medmoe.training.run_directory import REPORT_FILE, claim_directory

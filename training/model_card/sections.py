@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medmoe.model.files.calibration import AnswerCalibration, Calibration, LabelCalibration, Temperature
 from medmoe.model.checkpoint.io import expected_tensors
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.files.calibration import AnswerCalibration, Calibration, LabelCalibration, Temperature
 from medmoe.model.files.digest import file_sha256
 from medmoe.training.config import DataConfig, RunConfig, StageConfig
 from medmoe.training.data.licences import LICENCES, Licence

@@ -19,17 +19,17 @@ from medmoe.training.config import StageConfig
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.batches.packing import pack_by_image
 from medmoe.training.data.sample import Sample
-from medmoe.training.optimization.dropout import residual_dropout
-from medmoe.training.optimization.sample_order import Epochs
-from medmoe.training.optimization.fsdp import check_fsdp, make_whole
-from medmoe.training.optimization.loss import AnswerLoss
-from medmoe.training.optimization.runtime import OperationConfig
-from medmoe.training.optimization.preflight import check_disk, check_stage
-from medmoe.training.optimization.distributed import is_first, own_device, process_count, process_index, wait_for_all
 from medmoe.training.optimization.callbacks.progress_bar import ProgressBar
 from medmoe.training.optimization.callbacks.routing_callback import RoutingWatch
-from medmoe.training.optimization.trainer import StageTrainer
+from medmoe.training.optimization.distributed import is_first, own_device, process_count, process_index, wait_for_all
+from medmoe.training.optimization.dropout import residual_dropout
+from medmoe.training.optimization.fsdp import check_fsdp, make_whole
+from medmoe.training.optimization.loss import AnswerLoss
+from medmoe.training.optimization.preflight import check_disk, check_stage
+from medmoe.training.optimization.runtime import OperationConfig
+from medmoe.training.optimization.sample_order import Epochs
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
+from medmoe.training.optimization.trainer import StageTrainer
 from medmoe.training.stages import set_trainable
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 from medmoe.model.checkpoint.io import compare_tensors
 from medmoe.model.config import TextConfig
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.medmoe import MedMoE
 from medmoe.model.files.terminal_safe import printable
+from medmoe.model.medmoe import MedMoE
 from medmoe.training.pretrained.language_model_directory import read_language_model_directory
 from medmoe.training.pretrained.language_model_source import LanguageModelSource
 from medmoe.training.pretrained.smollm2_wheel import read_smollm2

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from medmoe.model.config import CONFIG_FILE
 from medmoe.model.conversion.report import Report
-from medmoe.model.conversion.weights.source_files import find_weights, read_json
-from medmoe.model.conversion.weights.tensor_source import TensorSource
-from medmoe.model.conversion.upstream.text_backbone import Backbone, text_fields
 from medmoe.model.conversion.tokenizer.source import read_tokenizer
 from medmoe.model.conversion.upstream.config import UpstreamConfig
+from medmoe.model.conversion.upstream.text_backbone import Backbone, text_fields
+from medmoe.model.conversion.weights.source_files import find_weights, read_json
+from medmoe.model.conversion.weights.tensor_source import TensorSource
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.files.digest import file_sha256
 from medmoe.model.files.terminal_safe import listed, printable

@@ -7,12 +7,12 @@ does, and done by it; where it is one of the tokens that the model has and never
 from tokenizers import Tokenizer
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.model.conversion.tokenizer.foreign import check_text, guarded
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.report import Report
+from medmoe.model.conversion.tokenizer.foreign import check_text, guarded
 from medmoe.model.conversion.tokenizer.source import TokenizerSource
-from medmoe.model.conversion.upstream.config import UpstreamConfig
 from medmoe.model.conversion.tokenizer.vocabulary import build_vocabulary
+from medmoe.model.conversion.upstream.config import UpstreamConfig
 from medmoe.model.errors import ConfigError
 from medmoe.model.prompt import Prompt
 

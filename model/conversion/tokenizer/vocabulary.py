@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from tokenizers import AddedToken, Tokenizer
 
-from medmoe.model.conversion.tokenizer.foreign import check_text, guarded
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.report import Report
-from medmoe.model.conversion.upstream.text_backbone import Backbone
+from medmoe.model.conversion.tokenizer.foreign import check_text, guarded
 from medmoe.model.conversion.tokenizer.source import TokenizerSource
 from medmoe.model.conversion.upstream.config import UpstreamConfig
+from medmoe.model.conversion.upstream.text_backbone import Backbone
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.files.terminal_safe import listed, printable
 

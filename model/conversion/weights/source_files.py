@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.terminal_safe import printable
 from medmoe.model.files.bounded_read import MAX_BYTES, read_small_file
+from medmoe.model.files.terminal_safe import printable
 
 LFS_POINTER = b"version https://git-lfs"
 """How a file begins that git left behind in place of a large one."""

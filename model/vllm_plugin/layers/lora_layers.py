@@ -21,8 +21,8 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.lora.adapter_config import AdapterConfig
 from medmoe.model.lora.checkpoint import has_adapter, read_adapter
 from medmoe.model.lora.export import export_block, shard
-from medmoe.model.lora.served_adapter import GatedLowRank
 from medmoe.model.lora.layout import BlockShape, adapted_blocks
+from medmoe.model.lora.served_adapter import GatedLowRank
 from medmoe.model.vllm_plugin.layers.tp_shard import RankShare
 
 

@@ -6,9 +6,9 @@ that of a run that was not.
 
 from typing import Any
 
+from medmoe.server.client.answers.classify import AnyClassification
 from medmoe.server.client.answers.vqa import VqaAnswer
 from medmoe.server.client.batch.task import Task
-from medmoe.server.client.answers.classify import AnyClassification
 from medmoe.server.client.errors import ClientError, ServiceError
 
 Line = dict[str, Any]

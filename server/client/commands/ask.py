@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from medmoe.server.client.transport.address import LOCAL
 from medmoe.server.client.answers.vqa import Delta, VqaAnswer
 from medmoe.server.client.client import Client
 from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
@@ -20,8 +19,9 @@ from medmoe.server.client.commands.images import (
     picture,
 )
 from medmoe.server.client.commands.terminal import as_json, note, safe
-from medmoe.server.client.options import AskOptions
 from medmoe.server.client.images.image import Picture
+from medmoe.server.client.options import AskOptions
+from medmoe.server.client.transport.address import LOCAL
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from medmoe.server.client.transport.address import LOCAL
 from medmoe.server.client.answers.classify import (
     AnyClassification,
     LabelPresence,
@@ -25,6 +24,7 @@ from medmoe.server.client.commands.images import (
 )
 from medmoe.server.client.commands.terminal import as_json, note, table
 from medmoe.server.client.options import ClassifyOptions
+from medmoe.server.client.transport.address import LOCAL
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

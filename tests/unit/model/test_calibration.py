@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from medmoe.model.files.calibration import CALIBRATION_FILE, Calibration, Isotonic, Temperature
 from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.files.calibration import CALIBRATION_FILE, Calibration, Isotonic, Temperature
 
 WEIGHTS = "a" * 64
 

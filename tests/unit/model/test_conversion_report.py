@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.conversion import converter
-from medmoe.model.conversion.weights import source_files
 from medmoe.model.conversion.converter import convert
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.report import Report
+from medmoe.model.conversion.weights import source_files
 from medmoe.model.errors import CheckpointError
 from tests.upstream import (
     TOWER_OPTIONS,

@@ -12,9 +12,9 @@ import tiktoken
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.model.conversion.tokenizer.byte_ranks import read_arcade
 from medmoe.model.conversion.converter import convert
 from medmoe.model.conversion.options import Options
+from medmoe.model.conversion.tokenizer.byte_ranks import read_arcade
 from medmoe.model.conversion.tokenizer.source import read_tokenizer
 from medmoe.model.errors import ConfigError
 from medmoe.model.prompt import Prompt

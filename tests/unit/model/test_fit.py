@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.model.inspection.verify import problems_of_weights
 from medmoe.model.inspection.inspect import inspect_checkpoint
+from medmoe.model.inspection.verify import problems_of_weights
 from tests.tiny import save_tiny_checkpoint
 from tests.tiny_lora import save_tiny_adapted
 

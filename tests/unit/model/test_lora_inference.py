@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from medmoe.model.lora.adapter_config import AdapterConfig, RouterScope
 from medmoe.model.lora.export import export_block, shard
-from medmoe.model.lora.served_adapter import GatedLowRank, Reduce
 from medmoe.model.lora.layout import BlockShape, adapted_blocks
 from medmoe.model.lora.oracle import oracle_delta, oracle_gates
+from medmoe.model.lora.served_adapter import GatedLowRank, Reduce
 from tests.tiny import tiny_config
 from tests.tiny_lora import random_tensors, tiny_adapter
 

@@ -14,8 +14,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 
 from medmoe.server.client.call import ask
 from medmoe.server.client.commands.images import prepared
-from medmoe.server.client.images.dicom import pixels_only
 from medmoe.server.client.errors import InvalidInput
+from medmoe.server.client.images.dicom import pixels_only
 from medmoe.server.client.images.image import Picture
 from medmoe.server.imaging.config import ImageLimits
 from medmoe.server.imaging.formats.dicom_file import DicomFile

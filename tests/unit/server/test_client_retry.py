@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from medmoe.server.client import errors
-from medmoe.server.client.transport.error_body import BY_TYPE, check, retry_after, service_error
 from medmoe.server.client.errors import (
     ClientError,
     NoConnection,
@@ -20,6 +19,7 @@ from medmoe.server.client.errors import (
     ServiceUnavailable,
     UnexpectedAnswer,
 )
+from medmoe.server.client.transport.error_body import BY_TYPE, check, retry_after, service_error
 from medmoe.server.client.transport.retry import Attempts, Retry
 from medmoe.server.client.transport.transport_errors import TABLE, translated
 from medmoe.server.http.error_table import HTTP_MEANING

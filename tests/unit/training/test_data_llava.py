@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from medmoe.training.data.errors import DatasetError
-from medmoe.training.data.readers.llava import read_llava
 from medmoe.training.data.read_result import ReadResult
+from medmoe.training.data.readers.llava import read_llava
 
 
 def turn(question: str, answer: str) -> list[dict[str, str]]:

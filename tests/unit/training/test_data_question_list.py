@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from medmoe.training.config import Split
-from medmoe.training.data.readers.question_list import read_question_list
 from medmoe.training.data.read_result import ReadResult
+from medmoe.training.data.readers.question_list import read_question_list
 
 ITEM: dict[str, Any] = {"image": "train_0001", "question": "Where is this from?", "answer": "liver"}
 

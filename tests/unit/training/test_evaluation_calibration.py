@@ -10,8 +10,8 @@ import pytest
 from medmoe.model.files.calibration import Isotonic, Temperature
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.calibration.fit import Method, fit_answers, fit_labels, isotonic
 from medmoe.training.evaluation.calibration.calibrator import Calibrator, only_helpful
+from medmoe.training.evaluation.calibration.fit import Method, fit_answers, fit_labels, isotonic
 from medmoe.training.evaluation.evaluator import calibrated
 from medmoe.training.evaluation.prediction import Prediction, of_labels
 

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from medmoe.model.files.calibration import Calibration
 from medmoe.model.files.routing_reference import RoutingReference
 from medmoe.training.data.errors import DataError
-from medmoe.training.evaluation.report import plots
-from medmoe.training.evaluation.predict import server_predictor
 from medmoe.training.evaluation.__main__ import app
 from medmoe.training.evaluation.calibration.calibrate import app as calibrate_app
+from medmoe.training.evaluation.predict import server_predictor
+from medmoe.training.evaluation.report import plots
 from medmoe.training.evaluation.report.results import read_losses
 from tests.tiny import save_tiny_checkpoint
 

@@ -11,14 +11,14 @@ import pytest
 
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.metrics.baseline import majority_answers, majority_answers_by_question_type
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.evaluator import evaluate_predictor
+from medmoe.training.evaluation.metrics.baseline import majority_answers, majority_answers_by_question_type
 from medmoe.training.evaluation.metrics.interval import mean_interval, statistic_interval
-from medmoe.training.evaluation.report.markdown import markdown
-from medmoe.training.evaluation.prediction import Prediction, PromptRouting, of_labels
-from medmoe.training.evaluation.report.report import build_report
 from medmoe.training.evaluation.metrics.scores import Scorer, Scores
+from medmoe.training.evaluation.prediction import Prediction, PromptRouting, of_labels
+from medmoe.training.evaluation.report.markdown import markdown
+from medmoe.training.evaluation.report.report import build_report
 
 SCORER = Scorer(resamples=200)
 

@@ -5,8 +5,7 @@ import math
 
 import pytest
 
-from medmoe.training.evaluation.metrics import answer_normalizer
-from medmoe.training.evaluation.metrics import vqa_metrics
+from medmoe.training.evaluation.metrics import answer_normalizer, vqa_metrics
 from medmoe.training.evaluation.metrics.answer_normalizer import normalize_answer
 from medmoe.training.evaluation.metrics.vqa_metrics import (
     bleu,

@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from medmoe.model.errors import PromptError
 from medmoe.model.prompt import Prompt
-from medmoe.training.data.errors import DataError
 from medmoe.training.data.batches.packing import PADDING, PREFIX, Pack
+from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 
 IGNORE_INDEX = -100

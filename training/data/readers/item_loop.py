@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from medmoe.training.data.errors import SampleError
-from medmoe.training.data.readers.json_items import Place
 from medmoe.training.data.read_result import BadItem, ReadResult
+from medmoe.training.data.readers.json_items import Place
 from medmoe.training.data.readers.record_fields import Record, record_id
 from medmoe.training.data.sample import Sample
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import SampleError
+from medmoe.training.data.read_result import BadItem, ReadResult
 from medmoe.training.data.readers.image_path import image_path
 from medmoe.training.data.readers.json_items import read_json_items
-from medmoe.training.data.read_result import BadItem, ReadResult
 from medmoe.training.data.readers.record_fields import record_id, upstream_answer_type
 from medmoe.training.data.sample import Sample
 

@@ -12,8 +12,8 @@ from typing import cast, get_args
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
-from medmoe.training.data.readers.image_path import image_path
 from medmoe.training.data.read_result import BadItem, ReadResult
+from medmoe.training.data.readers.image_path import image_path
 from medmoe.training.data.readers.record_fields import Record, optional_text, record_id, text
 from medmoe.training.data.sample import AnswerType, Domain, Sample
 

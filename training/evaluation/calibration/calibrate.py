@@ -1,4 +1,4 @@
-"""`python -m medmoe.training.evaluation.calibration.calibrate CHECKPOINT --data DIR --dataset NAME`: writes calibration.json.
+"""`medmoe calibrate CHECKPOINT --data DIR --dataset NAME`: writes calibration.json.
 
 The file belongs to the weights that it was fitted to; a service that finds it can say how often such answers are right.
 """
@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from medmoe.model.files.calibration import CALIBRATION_FILE, AnswerCalibration, LabelCalibration, Temperature
 from medmoe.model.errors import MedMoEError
+from medmoe.model.files.calibration import CALIBRATION_FILE, AnswerCalibration, LabelCalibration, Temperature
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.errors import DataError
 from medmoe.training.evaluation.calibration.calibrator import Calibrator, only_helpful

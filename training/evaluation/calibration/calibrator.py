@@ -10,9 +10,9 @@ from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.calibration.fit import Method, fit_answers, fit_labels
 from medmoe.training.evaluation.evaluator import mapped
-from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.evaluation.metrics.reliability import reliability
 from medmoe.training.evaluation.metrics.scores import Scorer, is_correct
+from medmoe.training.evaluation.prediction import Prediction
 
 FEWEST = 20
 """Samples that each part must have, for each kind."""

@@ -11,7 +11,6 @@ import numpy as np
 from medmoe.training.data.sample import AnswerType, Sample
 from medmoe.training.evaluation.metrics.auc import macro_auc
 from medmoe.training.evaluation.metrics.interval import Interval, mean_interval, statistic_interval
-from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.evaluation.metrics.vqa_metrics import (
     bleu,
     closed_accuracy_substring,
@@ -21,6 +20,7 @@ from medmoe.training.evaluation.metrics.vqa_metrics import (
     open_recall,
     strict_accuracy,
 )
+from medmoe.training.evaluation.prediction import Prediction
 
 Scores = dict[str, Interval]
 _SMALLEST = 1e-12

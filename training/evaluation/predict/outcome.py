@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from medmoe.training.data.sample import AnswerType, Kind, Sample
-from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.evaluation.metrics.scores import is_correct
+from medmoe.training.evaluation.prediction import Prediction
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,8 +26,8 @@ from medmoe.training.data.batches.collator import Features, prompt_ids
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.image_features import ImageFeatures
-from medmoe.training.evaluation.prediction import Prediction, PromptRouting, joined, of_labels
 from medmoe.training.evaluation.predict.routing_recorder import RoutingWatch
+from medmoe.training.evaluation.prediction import Prediction, PromptRouting, joined, of_labels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

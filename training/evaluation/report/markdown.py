@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from medmoe.training.evaluation.metrics.confusion import Confusion
-from medmoe.training.evaluation.report.markdown_table import percent, table
 from medmoe.training.evaluation.metrics.reliability import BINS, Reliability
-from medmoe.training.evaluation.report.report import Report, Section
 from medmoe.training.evaluation.metrics.scores import Scores
+from medmoe.training.evaluation.report.markdown_table import percent, table
+from medmoe.training.evaluation.report.report import Report, Section
 from medmoe.training.evaluation.report.summary import counted, summary
 
 _VQA_COLUMNS = {

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medmoe.training.evaluation.metrics.reliability import BINS
-from medmoe.training.evaluation.report.report import Report, Section
 from medmoe.training.evaluation.metrics.risk_coverage import ACCEPTED_RISK
+from medmoe.training.evaluation.report.report import Report, Section
 from medmoe.training.evaluation.report.routing_table import RoutingTable
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Kind, Sample
 from medmoe.training.evaluation.metrics.baseline import majority_answers, majority_answers_by_question_type
 from medmoe.training.evaluation.metrics.confusion import Confusion, confusion
-from medmoe.training.evaluation.predict.outcome import Outcome, outcome
-from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.evaluation.metrics.reliability import Reliability, reliability
 from medmoe.training.evaluation.metrics.risk_coverage import RiskCoverage, risk_coverage
-from medmoe.training.evaluation.report.routing_table import RoutingTable, routing_table
 from medmoe.training.evaluation.metrics.scores import Scorer, Scores, is_correct
+from medmoe.training.evaluation.predict.outcome import Outcome, outcome
+from medmoe.training.evaluation.prediction import Prediction
+from medmoe.training.evaluation.report.routing_table import RoutingTable, routing_table
 
 BLANKED, MAJORITY = "question alone, image blanked", "majority"
 _UNKNOWN = "unknown"

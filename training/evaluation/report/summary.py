@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from medmoe.training.evaluation.metrics.scores import Scores
 from medmoe.training.evaluation.report.markdown_table import percent, table
 from medmoe.training.evaluation.report.report import BLANKED, MAJORITY, Report, Section
-from medmoe.training.evaluation.metrics.scores import Scores
 
 _COLUMNS = ("dataset", "n", "closed", "open", "accuracy", "AUC", "ECE", "image blanked", "majority")
 
