@@ -117,7 +117,7 @@ def _is_autocast(rows: torch.Tensor) -> bool:
 def takes_grouped_products(experts: nn.ModuleList, rows_ND: torch.Tensor) -> bool:
     """Whether `grouped_products` can do these experts on these rows, and should."""
     # On CPU a grouped product is a loop over experts inside torch, for which every matrix was copied: segments are as
-    # fast or faster at all sizes measured (tests/benchmarks/grouped_experts.py).
+    # fast or faster at all sizes measured (tests/benchmarks/kernels/grouped_experts.py).
     if rows_ND.device.type not in _DEVICES:
         return False
     dtype = _compute_dtype(rows_ND)

@@ -190,7 +190,7 @@ class Settings(BaseSettings):
     work. GPU only."""
     quantization: Literal["none", "int8_per_channel", "fp8_per_tensor", "fp8_per_channel", "fp8_per_block"] = "none"
     """Number format of the routed experts' weights, made while loading: half the memory of 16 bit, and now and then
-    another answer; tests/benchmarks/quantised_parity.py measures both. Few CPUs have int8, none fp8."""
+    another answer; tests/benchmarks/kernels/quantised_parity.py measures both. Few CPUs have int8, none fp8."""
     enforce_eager: bool = False
     """Skip graph capture and compilation on GPU: a faster start for slower answers. CPU always skips them."""
 

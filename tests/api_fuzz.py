@@ -31,8 +31,8 @@ from medmoe.server.app import create_app
 from medmoe.server.auth.tenants import new_key
 from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.settings import Settings
-from tests.tagged_pictures import png
-from tests.tiny import tiny_config, tiny_tokenizer
+from tests.support.checkpoints.tiny import tiny_config, tiny_tokenizer
+from tests.support.images.tagged_images import png
 
 _PICTURE = png("a text chunk")
 

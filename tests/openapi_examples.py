@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from medmoe.server.openapi.requests import EXAMPLES
-from tests.phantom import chest_ct
-from tests.server_process import server_process
+from tests.support.images.phantom import chest_ct
+from tests.support.service.server_process import server_process
 
 ROUTES = {"/v1/vqa": "vqa", "/v1/classify": "classify", "/v1/render": "render", "/v1/chat/completions": "chat"}
 """What takes a body, by what its files are called."""

@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.benchmarks.load import (
+from tests.benchmarks.support.load import (
     ANSWERED,
     LOST,
     REFUSED,
@@ -36,7 +36,7 @@ from tests.benchmarks.load import (
     percentile,
     print_table,
 )
-from tests.server_process import ServerProcess, server_process
+from tests.support.service.server_process import ServerProcess, server_process
 
 _START = 600.0
 _POLL = 0.01
@@ -68,7 +68,7 @@ class Run:
             settings["MEDMOE_MODEL"] = self.options.model
         arguments: tuple[str, ...] = ("-m", "medmoe.server")
         if self.options.engine == "fake":
-            arguments = ("-m", "tests.mortal_engine", "--delay", str(self.options.delay))
+            arguments = ("-m", "tests.support.service.mortal_engine", "--delay", str(self.options.delay))
         with server_process(arguments=arguments, settings=settings) as server:
             server.wait_ready(_START)
             yield server

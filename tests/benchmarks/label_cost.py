@@ -25,11 +25,11 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
 from medmoe.server.engine.label_scorer import Inquiry
 from medmoe.server.settings import Settings
-from tests.benchmarks.bootstrap import median_interval, ratio_interval, shown
-from tests.benchmarks.load import print_table
-from tests.benchmarks.machine import describe, machine
-from tests.benchmarks.request_file import make_requests
-from tests.server_process import server_process
+from tests.benchmarks.support.bootstrap import median_interval, ratio_interval, shown
+from tests.benchmarks.support.load import print_table
+from tests.benchmarks.support.machine import describe, machine
+from tests.benchmarks.support.request_file import make_requests
+from tests.support.service.server_process import server_process
 
 _START = 3600.0
 """Seconds; a process that has failed is noticed at once."""

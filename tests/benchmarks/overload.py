@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.exchange import loop_factory
-from tests.benchmarks.load import (
+from tests.benchmarks.support.exchange import loop_factory
+from tests.benchmarks.support.load import (
     ANSWERED,
     Client,
     Outcome,
@@ -34,7 +34,7 @@ from tests.benchmarks.load import (
     requests_inside,
     resident_mib,
 )
-from tests.server_process import ServerProcess, server_process
+from tests.support.service.server_process import ServerProcess, server_process
 
 _START = 600.0
 _LEFT_SECONDS = 30.0
@@ -170,7 +170,11 @@ def main() -> int:
     if options.model:
         settings["MEDMOE_MODEL"] = options.model
     real = options.engine == "vllm"
-    arguments = ("-m", "medmoe.server") if real else ("-m", "tests.mortal_engine", "--delay", str(options.delay))
+    arguments = (
+        ("-m", "medmoe.server")
+        if real
+        else ("-m", "tests.support.service.mortal_engine", "--delay", str(options.delay))
+    )
     with server_process(arguments=arguments, settings=settings) as server:
         server.wait_ready(_START)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:

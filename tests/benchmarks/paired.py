@@ -16,13 +16,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.checkouts import HERE, served
-from tests.benchmarks.dialects import OwnRoute
-from tests.benchmarks.load import print_table
-from tests.benchmarks.machine import describe, machine
-from tests.benchmarks.request_file import make_requests
-from tests.benchmarks.rungs import counts
-from tests.benchmarks.turn_about import Contender, Rounds, rows, take_turns
+from tests.benchmarks.rungs.__main__ import counts
+from tests.benchmarks.support.checkouts import HERE, served
+from tests.benchmarks.support.dialects import OwnRoute
+from tests.benchmarks.support.load import print_table
+from tests.benchmarks.support.machine import describe, machine
+from tests.benchmarks.support.request_file import make_requests
+from tests.benchmarks.support.turn_about import Contender, Rounds, rows, take_turns
 
 _SERVER = ("-m", "medmoe.server")
 

@@ -22,12 +22,12 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from tests.benchmarks.checkouts import this_and_other
-from tests.benchmarks.exchange import request_bytes
-from tests.benchmarks.load import TIMEOUT, bodies
-from tests.benchmarks.machine import machine
 from tests.benchmarks.request_cost import Times, report
-from tests.server_process import ServerProcess
+from tests.benchmarks.support.checkouts import this_and_other
+from tests.benchmarks.support.exchange import request_bytes
+from tests.benchmarks.support.load import TIMEOUT, bodies
+from tests.benchmarks.support.machine import machine
+from tests.support.service.server_process import ServerProcess
 
 _WARM_UP = 200
 _LONG = 10**7
@@ -37,7 +37,7 @@ _FULL = {
     "MEDMOE_MAX_QUEUED": "0",
     "MEDMOE_TIMEOUT_MS": str(_LONG),
 }
-_NEVER = ("-m", "tests.mortal_engine", "--delay", str(_LONG))
+_NEVER = ("-m", "tests.support.service.mortal_engine", "--delay", str(_LONG))
 _WAYS = {"a connection each": False, "kept connections": True}
 """By name: whether connections are kept."""
 

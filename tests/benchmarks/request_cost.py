@@ -26,14 +26,14 @@ import httpx
 import psutil
 
 from medmoe.server.settings import Settings
-from tests.benchmarks.bootstrap import median_interval, ratio_interval, shown
-from tests.benchmarks.checkouts import this_and_other
 from tests.benchmarks.label_cost import LABELS
-from tests.benchmarks.load import TIMEOUT, print_table
-from tests.benchmarks.machine import describe, machine
-from tests.benchmarks.request_file import make_requests
-from tests.benchmarks.traffic import cpu_seconds
-from tests.server_process import ServerProcess
+from tests.benchmarks.support.bootstrap import median_interval, ratio_interval, shown
+from tests.benchmarks.support.checkouts import this_and_other
+from tests.benchmarks.support.load import TIMEOUT, print_table
+from tests.benchmarks.support.machine import describe, machine
+from tests.benchmarks.support.request_file import make_requests
+from tests.benchmarks.support.traffic import cpu_seconds
+from tests.support.service.server_process import ServerProcess
 
 _WARM_UP = 16
 _QUESTION = {"question": "Is there a pleural effusion?", "max_tokens": 16}
@@ -98,7 +98,7 @@ def measure(options: argparse.Namespace) -> Times:
     needed = len(asked) * (options.requests + _WARM_UP)
     pictures = [one.picture for one in make_requests(needed, side=options.side, max_tokens=1)]
     # An engine that does nothing.
-    arguments = ("-m", "tests.null_engine", "--tokens", str(options.tokens))
+    arguments = ("-m", "tests.support.service.null_engine", "--tokens", str(options.tokens))
     settings = {"MEDMOE_MODEL": str(options.model), "MEDMOE_MAX_LABELS": "128", "MEDMOE_MAX_LABEL_STEPS": "2048"}
     times: Times = defaultdict(list)
     for repeat in range(options.repeats):

@@ -25,15 +25,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.benchmarks.bootstrap import median_interval, shown
-from tests.benchmarks.dialects import OwnRoute
-from tests.benchmarks.load import print_table
-from tests.benchmarks.machine import describe, machine
-from tests.benchmarks.request_file import Asked, make_requests
-from tests.benchmarks.routing_server import UNCOUNTED, VARIANTS
-from tests.benchmarks.rungs import counts
-from tests.benchmarks.turn_about import Contender, Rounds, rows, take_turns
-from tests.server_process import ServerProcess, server_process
+from tests.benchmarks.rungs.__main__ import counts
+from tests.benchmarks.support.bootstrap import median_interval, shown
+from tests.benchmarks.support.dialects import OwnRoute
+from tests.benchmarks.support.load import print_table
+from tests.benchmarks.support.machine import describe, machine
+from tests.benchmarks.support.request_file import Asked, make_requests
+from tests.benchmarks.support.routing_server import UNCOUNTED, VARIANTS
+from tests.benchmarks.support.turn_about import Contender, Rounds, rows, take_turns
+from tests.support.service.server_process import ServerProcess, server_process
 
 _START = 3600.0
 """Seconds; a process that has failed is noticed at once."""
@@ -81,7 +81,7 @@ async def _pair(
         servers: dict[str, ServerProcess] = {}
         for variant in VARIANTS[:: -1 if turn % 2 else 1]:
             print(f"start {turn}: {variant}", file=sys.stderr, flush=True)
-            arguments = ("-m", "tests.benchmarks.routing_server", variant)
+            arguments = ("-m", "tests.benchmarks.support.routing_server", variant)
             servers[variant] = stack.enter_context(server_process(arguments=arguments, settings=settings))
             await asyncio.to_thread(servers[variant].wait_ready, _START)
         contenders = [

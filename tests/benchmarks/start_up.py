@@ -3,8 +3,8 @@
     python -m tests.benchmarks.start_up [--engine fake] [--repeats 5] [--json FILE]
 
 A server is started, and ended when it is ready, `--repeats` times; figures are medians. `imports` is the wall time of
-importing in one process, measured by a hook in every interpreter of the tree (tests/benchmarks/import_watch.py; forked
-processes inherit what is imported). `engine` is VllmEngine.start, vLLM's own import included; `warm-up` is the first
+importing in one process, measured by a hook in every interpreter of the tree (tests/benchmarks/support/import_watch.py;
+forked processes inherit what is imported). `engine` is VllmEngine.start with the import of vLLM; `warm-up` is the first
 question. What vLLM says of its own start (loading weights, profiling) is read from its log. The first repeat may read
 files from a disk that the others find in memory: it is shown beside the median.
 """
@@ -25,11 +25,11 @@ from typing import Any
 
 import psutil
 
-from tests.benchmarks import import_watch
-from tests.benchmarks.load import print_table
-from tests.benchmarks.machine import describe, machine
-from tests.benchmarks.timed_server import ARGUMENTS, PHASES
-from tests.server_process import ServerProcess, server_process
+from tests.benchmarks.support import import_watch
+from tests.benchmarks.support.load import print_table
+from tests.benchmarks.support.machine import describe, machine
+from tests.benchmarks.support.timed_server import ARGUMENTS, PHASES
+from tests.support.service.server_process import ServerProcess, server_process
 
 _START = 3600.0
 _POLL = 0.01

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.dicom_files import dicom
-from tests.server_process import ServerProcess, server_process
+from tests.support.images.dicom_files import dicom
+from tests.support.service.server_process import ServerProcess, server_process
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -87,7 +87,7 @@ def browser() -> "Iterator[Browser]":
 @pytest.fixture(scope="module")
 def server(browser: "Browser") -> Iterator[ServerProcess]:
     """The bundled checkpoint's names and shapes, without its weights. Asks for `browser` only to be skipped with it."""
-    arguments = ("-m", "tests.mortal_engine", "--delay", str(TOKEN_SECONDS))
+    arguments = ("-m", "tests.support.service.mortal_engine", "--delay", str(TOKEN_SECONDS))
     with server_process(arguments=arguments, settings={"MEDMOE_ENGINE": "fake"}) as started:
         started.wait_ready(START)
         yield started

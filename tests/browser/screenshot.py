@@ -14,8 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from tests.browser.conftest import BROWSER_ARGUMENTS, PATIENCE_MS, START, browser_path, lacking
-from tests.phantom import chest_ct_file
-from tests.server_process import server_process
+from tests.support.images.phantom import chest_ct_file
+from tests.support.service.server_process import server_process
 
 FILE = Path(__file__).with_suffix(".png")
 QUESTION = "What modality is used to take this image?"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.browser.conftest import Visit
 from tests.browser.test_page import Screenshot, Visiting, ask, classify, to_classify
-from tests.server_process import ServerProcess
+from tests.support.service.server_process import ServerProcess
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -14,7 +14,7 @@ import pytest
 from medmoe.server.auth.tenants import new_key
 from tests.browser.conftest import PATIENT, START, Visit
 from tests.browser.wiretap import wiretap
-from tests.server_process import ServerProcess, server_process
+from tests.support.service.server_process import ServerProcess, server_process
 
 pytestmark = pytest.mark.timeout(600)
 

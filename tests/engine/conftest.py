@@ -17,7 +17,7 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.server.app import create_app
 from medmoe.server.engine.vllm_engine import VllmEngine
 from medmoe.server.settings import Settings
-from tests.tiny import save_tiny_checkpoint
+from tests.support.checkpoints.tiny import save_tiny_checkpoint
 
 START_SECONDS = 300
 

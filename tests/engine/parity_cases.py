@@ -19,9 +19,9 @@ from medmoe.model.config import CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.conversion.converter import convert
 from medmoe.model.conversion.options import Options
 from medmoe.model.lora.checkpoint import base_identity, save_adapted
-from tests.tiny import save_tiny_checkpoint
-from tests.tiny_lora import random_tensors, tiny_adapter
-from tests.upstream import EXPERTS, TOWER_OPTIONS, Variant, upstream_tensors, write_upstream
+from tests.support.checkpoints.tiny import save_tiny_checkpoint
+from tests.support.checkpoints.tiny_lora import random_tensors, tiny_adapter
+from tests.support.checkpoints.upstream import EXPERTS, TOWER_OPTIONS, Variant, upstream_tensors, write_upstream
 
 PROMPTS = 8
 MAX_TOKENS = 10
@@ -87,10 +87,10 @@ class Case:
     backbone: str
     method: str
     shape: Mapping[str, Any] = field(default_factory=dict)
-    """What tests.tiny.tiny_config takes."""
+    """What tests.support.checkpoints.tiny.tiny_config takes."""
     cropped: bool = False
     adapter: Mapping[str, Any] | None = None
-    """What tests.tiny_lora.tiny_adapter takes, of a dense model with adapters."""
+    """What tests.support.checkpoints.tiny_lora.tiny_adapter takes, of a dense model with adapters."""
     upstream: Variant | None = None
     """Of a checkpoint in upstream's layout, which is converted."""
 

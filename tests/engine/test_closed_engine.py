@@ -12,7 +12,7 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.server.engine.base import EngineDeadError, GenerationRequest
 from medmoe.server.engine.vllm_engine import VllmEngine
 from medmoe.server.settings import Settings
-from tests.tiny import save_tiny_checkpoint
+from tests.support.checkpoints.tiny import save_tiny_checkpoint
 
 pytestmark = pytest.mark.engine
 

@@ -10,7 +10,7 @@ from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
 from medmoe.server.engine.base import EngineError
 from medmoe.server.engine.vllm_engine import VllmEngine
 from medmoe.server.settings import Settings
-from tests.tiny import save_tiny_checkpoint
+from tests.support.checkpoints.tiny import save_tiny_checkpoint
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 

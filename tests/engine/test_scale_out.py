@@ -18,7 +18,7 @@ from medmoe.model.moe import MoE
 from tests.engine.parity_cases import IMAGES, MAX_TOKENS, PROMPTS, QUESTIONS, cases
 from tests.engine.reference import Reference
 from tests.engine.scale_out_worker import ANSWERS_FILE, RANKS
-from tests.tiny import save_tiny_checkpoint, tiny_config
+from tests.support.checkpoints.tiny import save_tiny_checkpoint, tiny_config
 
 pytestmark = [
     pytest.mark.engine,

@@ -22,7 +22,7 @@ from tests.engine.reference import Reference
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 
-ENGINE_SERIES = Path(__file__).parents[1] / "engine_series.txt"
+ENGINE_SERIES = Path(__file__).parents[1] / "support/service/engine_series.txt"
 
 
 def png(number: int = 0) -> bytes:

@@ -27,8 +27,8 @@ from medmoe.server.engine.base import Engine
 from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
-from tests.server_process import ServerProcess, server_process
-from tests.tiny import tiny_config, tiny_tokenizer
+from tests.support.checkpoints.tiny import tiny_config, tiny_tokenizer
+from tests.support.service.server_process import ServerProcess, server_process
 
 SECRET = "SECRET-at-0x7f2a"
 """What tests hide in exceptions and field names; no answer may repeat it."""

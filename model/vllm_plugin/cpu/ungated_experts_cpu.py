@@ -2,7 +2,7 @@
 
 The kernel computes act(W1 x + b1) * (W3 x + b3). With W3 = 0 and b3 = 1 that is Phi's expert, exactly. The zeros cost
 neither memory nor bandwidth: they are pages that nobody ever writes, which the operating system keeps once.
-tests/benchmarks/phi_experts.py compares this with torch's grouped product and with zeros that are stored.
+tests/benchmarks/kernels/phi_experts.py compares this with torch's grouped product and with zeros that are stored.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 The blocks stay their owner's; these two parts of each are replaced. Query, key and value become one product, weights
 are brought once into the layout that oneDNN multiplies in, and GELU is computed while its argument is still at hand.
-tests/unit/model/test_packed_tower.py compares with the blocks as they were.
+tests/unit/model/vllm_plugin/test_vision_tower_cpu.py compares with the blocks as they were.
 """
 
 import platform

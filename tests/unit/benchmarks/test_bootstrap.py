@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tests.benchmarks.bootstrap import difference_interval, median_interval, ratio_interval, shown
+from tests.benchmarks.support.bootstrap import difference_interval, median_interval, ratio_interval, shown
 
 
 def test_the_interval_holds_the_median_and_stays_within_the_runs() -> None:

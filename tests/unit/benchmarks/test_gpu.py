@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.benchmarks.gpu import is_well, outcome
-from tests.benchmarks.gpu_budget import Budget, Part
-from tests.benchmarks.gpu_part import checkpoint
-from tests.benchmarks.gpu_table import report, table
+from tests.benchmarks.gpu.__main__ import is_well, outcome
+from tests.benchmarks.gpu.budget import Budget, Part
+from tests.benchmarks.gpu.part import checkpoint
+from tests.benchmarks.gpu.table import report, table
 
 ROOT = Path(__file__).parents[3]
 CEILINGS = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.benchmarks.gpu_budget import Budget, Part, parts
-from tests.benchmarks.gpu_part import NAMES
+from tests.benchmarks.gpu.budget import Budget, Part, parts
+from tests.benchmarks.gpu.part import NAMES
 
 
 class Clock:

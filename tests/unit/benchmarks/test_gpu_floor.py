@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.medmoe import MedMoE
-from tests.benchmarks.gpu_floor import counted_experts, distinct_experts, prefill_flops, step_bytes, token_cache_bytes
-from tests.benchmarks.gpu_shapes import shape_config
-from tests.tiny import tiny_config
+from tests.benchmarks.gpu.floor import counted_experts, distinct_experts, prefill_flops, step_bytes, token_cache_bytes
+from tests.benchmarks.gpu.shapes import shape_config
+from tests.support.checkpoints.tiny import tiny_config
 
 SHAPES = [*(shape_config(name, tiny=True) for name in ("stablelm", "phi")), tiny_config(), tiny_config(residual=True)]
 IDS = ["stablelm", "phi", "llama, tied", "residual"]

@@ -11,8 +11,8 @@ from torch import nn
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.moe import MoE, Router
-from tests.benchmarks.gpu_parity import Answers, Distance, account, distance, reference, verdict
-from tests.benchmarks.gpu_shapes import save_random_checkpoint, shape_config
+from tests.benchmarks.gpu.parity import Answers, Distance, account, distance, reference, verdict
+from tests.benchmarks.gpu.shapes import save_random_checkpoint, shape_config
 from tests.engine.parity_cases import IMAGES, QUESTIONS
 from tests.engine.reference import Reference
 

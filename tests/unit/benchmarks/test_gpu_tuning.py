@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.gpu_tuning import GRID, descend, neighbours
-from tests.benchmarks.gpu_vllm import KEYS, Configuration, file_text
+from tests.benchmarks.gpu.tuning import GRID, descend, neighbours
+from tests.benchmarks.gpu.vllm import KEYS, Configuration, file_text
 
 START: Configuration = {
     "BLOCK_SIZE_M": 16,

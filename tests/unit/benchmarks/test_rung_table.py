@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.rung_run import differences
-from tests.benchmarks.rung_table import comparisons, medians, over_reference, same_answers, warnings
+from tests.benchmarks.rungs.run import differences
+from tests.benchmarks.rungs.table import comparisons, medians, over_reference, same_answers, warnings
 
 
 def load(rung: str, repeat: int, *, label: str = "c=8", throughput: float = 1.0, **fields: Any) -> dict[str, Any]:

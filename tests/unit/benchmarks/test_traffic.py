@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from tests.benchmarks.request_file import Asked, make_requests, read_requests, write_requests
-from tests.benchmarks.traffic import Answer, Reply, Traffic, closed_loop, open_loop, poisson_times
+from tests.benchmarks.support.request_file import Asked, make_requests, read_requests, write_requests
+from tests.benchmarks.support.traffic import Answer, Reply, Traffic, closed_loop, open_loop, poisson_times
 
 
 def asked(count: int) -> list[Asked]:

@@ -10,7 +10,7 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import TOKENIZER_FILE, Prompt
 from medmoe.server.engine.deployment.engine_arguments import engine_arguments
 from medmoe.server.settings import Settings
-from tests.benchmarks.vllm_server import chat_template, flags
+from tests.benchmarks.support.vllm_server import chat_template, flags
 
 BUNDLED: Path = Settings().model
 

@@ -7,7 +7,7 @@ import pytest
 
 from medmoe.model.config import MedMoEConfig, ProjectorConfig, VisionConfig
 from medmoe.model.errors import ConfigError
-from tests.tiny import tiny_config
+from tests.support.checkpoints.tiny import tiny_config
 
 
 def edited(**changes: object) -> str:

@@ -13,7 +13,7 @@ from medmoe.model.config import TextConfig
 from medmoe.model.grouped_experts import Form, grouped_experts, grouped_products, segments, takes_grouped_products
 from medmoe.model.language_model import build_language_model
 from medmoe.model.moe import MoE, legacy_top2
-from tests.tiny import tiny_config
+from tests.support.checkpoints.tiny import tiny_config
 
 FAMILIES = ["llama", "stablelm", "phi"]
 FORMS = [pytest.param(segments, id="segments"), pytest.param(grouped_products, id="products")]

@@ -8,7 +8,7 @@ from medmoe.model.config import TextConfig
 from medmoe.model.errors import ConfigError
 from medmoe.model.language_model import build_language_model, upcycle
 from medmoe.model.moe import MoE
-from tests.tiny import tiny_config
+from tests.support.checkpoints.tiny import tiny_config
 
 FAMILIES = ["llama", "phi", "stablelm"]
 

@@ -5,7 +5,7 @@ import torch
 
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.projector import fold_patches
-from tests.tiny import tiny_config
+from tests.support.checkpoints.tiny import tiny_config
 
 
 @pytest.fixture(scope="module")

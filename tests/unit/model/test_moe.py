@@ -6,7 +6,7 @@ from torch import nn
 
 from medmoe.model.config import TextConfig
 from medmoe.model.moe import MoE, Router, legacy_top2
-from tests.tiny import tiny_config
+from tests.support.checkpoints.tiny import tiny_config
 
 
 class Scale(nn.Module):

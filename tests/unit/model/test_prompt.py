@@ -9,7 +9,7 @@ from tokenizers.models import BPE
 
 from medmoe.model.errors import CheckpointError, PromptError
 from medmoe.model.prompt import Prompt
-from tests.tiny import SPECIAL_TOKENS, tiny_config, tiny_tokenizer
+from tests.support.checkpoints.tiny import SPECIAL_TOKENS, tiny_config, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")

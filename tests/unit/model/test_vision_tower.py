@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medmoe.model.vision_tower import VisionTower
-from tests.tiny import tiny_config
+from tests.support.checkpoints.tiny import tiny_config
 
 
 def tower(name: str, *, factor: int = 2) -> tuple[VisionTower, torch.Tensor]:

@@ -8,7 +8,7 @@ import pytest
 from medmoe.server.imaging.config import DecoderConfig, ImageLimits
 from medmoe.server.imaging.formats.reader import Decoded, ImageReader
 from medmoe.server.schemas.images import PictureFields
-from tests.tiny import tiny_config
+from tests.support.checkpoints.tiny import tiny_config
 
 Read = Callable[..., Decoded]
 

@@ -15,7 +15,7 @@ from medmoe.model.vision_tower import VisionTower
 from medmoe.training.augmentation import augment
 from medmoe.training.data.errors import DataError
 from medmoe.training.feature_cache import FeatureCache
-from tests.tiny import tiny_config
+from tests.support.checkpoints.tiny import tiny_config
 
 CONFIG = tiny_config()
 ROW = CONFIG.vision_config.num_patches * CONFIG.vision_config.hidden_size * 2

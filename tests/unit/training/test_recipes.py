@@ -33,7 +33,7 @@ from medmoe.training.recipes.trainable import (
     moe_trainable,
 )
 from medmoe.training.stages import set_trainable
-from tests.tiny import tiny_config
+from tests.support.checkpoints.tiny import tiny_config
 
 SIZES = ("tiny", "small", "stablelm-1.6b", "phi-2")
 KINDS = ("", "-dense-sft", "-moe", "-moe-without-meta", "-moe-learned-router", "-lora-r16", "-med-moe-lora")

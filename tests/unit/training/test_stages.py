@@ -7,7 +7,7 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.model.moe import MoE
 from medmoe.training.recipes.trainable import EXPERTS, LANGUAGE_MODEL, PROJECTOR
 from medmoe.training.stages import dense, set_router, set_trainable, to_experts
-from tests.tiny import tiny_config
+from tests.support.checkpoints.tiny import tiny_config
 
 
 def moe_model() -> MedMoE:

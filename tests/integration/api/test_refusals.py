@@ -1,0 +1,213 @@
+"""What a client can send that is refused: one error body, the right status, and not a word that was sent."""
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.conftest import SECRET, Service, base64_picture, check, picture
+from tests.support.images.hostile_images import png
+
+
+async def post(service: Service, body: dict[str, Any], path: str = "/v1/vqa") -> httpx.Response:
+    return await service.client.post(path, json=body)
+
+
+async def test_unknown_routes_are_404(service: Service) -> None:
+    check(await service.client.get(f"/{SECRET}"), 404, "not_found")
+    check(await service.client.post("/v1/vqa/"), 404, "not_found")
+
+
+async def test_wrong_methods_are_405_and_name_the_right_one(service: Service) -> None:
+    response = await service.client.get("/v1/vqa")
+    check(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"image": "', b"[" * 5000, b'\xff{"a":1}', b'{"question": "\\ud800"}'])
+async def test_a_body_that_is_not_json_is_400(service: Service, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    check(await service.client.post("/v1/vqa", content=body, headers=headers), 400, "malformed_body")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["multipart/form-data", "multipart/form-data; boundary=x"], ids=["no boundary", "no parts"]
+)
+async def test_a_body_that_is_not_multipart_is_refused(service: Service, content_type: str) -> None:
+    response = await service.client.post("/v1/vqa", content=b"garbage", headers={"content-type": content_type})
+    check(response, 400, "malformed_body")
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+async def test_other_content_types_are_415(service: Service, content_type: str | None) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    check(await service.client.post("/v1/vqa", content=b"{}", headers=headers), 415, "unsupported_content_type")
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"question": None}, "question"),
+        ({"question": 7}, "question"),
+        ({"question": "  \n"}, "question"),
+        ({"question": "x" * 4001}, "question"),
+        ({"image": 7}, "image"),
+        ({"max_tokens": "5"}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 10**9}, "max_tokens"),
+        ({"max_tokens": 10**30}, "max_tokens"),
+        ({"temperature": 2.5}, "temperature"),
+        ({"temperature": -0.1}, "temperature"),
+        ({"seed": -1}, "seed"),
+        ({"stream": "yes"}, "stream"),
+        ({"timeout_ms": 0}, "timeout_ms"),
+        ({SECRET: 1}, None),
+    ],
+    ids=str,
+)
+async def test_a_bad_value_is_422_and_named(
+    service: Service, vqa_body: dict[str, Any], change: dict[str, Any], param: str | None
+) -> None:
+    check(await post(service, vqa_body | change), 422, "invalid_field", param)
+
+
+async def test_nan_is_not_a_temperature(service: Service, vqa_body: dict[str, Any]) -> None:
+    text = f'{{"image": "{vqa_body["image"]}", "question": "What?", "temperature": NaN}}'
+    response = await service.client.post("/v1/vqa", content=text, headers={"content-type": "application/json"})
+    check(response, 422, "invalid_field", "temperature")
+
+
+@pytest.mark.parametrize("missing", ["image", "question"])
+async def test_a_missing_field_is_named(service: Service, vqa_body: dict[str, Any], missing: str) -> None:
+    del vqa_body[missing]
+    check(await post(service, vqa_body), 422, "invalid_field", missing)
+
+
+@pytest.mark.parametrize(
+    ("labels", "param"),
+    [
+        ([], "labels"),
+        (["CT"], "labels"),
+        (["CT", "CT"], "labels"),
+        (["CT", " CT "], "labels"),
+        (["CT", " "], "labels.1"),
+        (["CT", 5], "labels.1"),
+        (["CT", "x" * 201], "labels.1"),
+        ([f"label {number}" for number in range(65)], "labels"),
+        ("CT, MRI", "labels"),
+    ],
+    ids=str,
+)
+async def test_bad_labels_are_422(service: Service, classify_body: dict[str, Any], labels: object, param: str) -> None:
+    check(await post(service, classify_body | {"labels": labels}, "/v1/classify"), 422, "invalid_field", param)
+
+
+@pytest.mark.parametrize("files", [0, 2], ids=["none", "two"])
+async def test_multipart_wants_exactly_one_image(service: Service, files: int) -> None:
+    parts = [("image", ("a.png", picture(), "image/png"))] * files
+    response = await service.client.post(
+        "/v1/vqa", data={"question": "What?"}, files=parts or {"other": ("b", b"", "text/plain")}
+    )
+    check(response, 422, "invalid_field", "image")
+
+
+async def test_multipart_refuses_unknown_and_repeated_fields(service: Service) -> None:
+    files = {"image": ("a.png", picture(), "image/png")}
+    response = await service.client.post("/v1/vqa", data={"question": "What?", SECRET: "1"}, files=files)
+    check(response, 422, "invalid_field")
+    response = await service.client.post("/v1/vqa", data={"question": ["What?", "Who?"]}, files=files)
+    check(response, 422, "invalid_field", "question")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["%%%", base64_picture()[:-3], base64_picture() + "\n", "data:image/png,abc", "//intra.net/a.png", "b\u00e9="],
+    ids=["alphabet", "truncated", "line break", "plain data URL", "path", "not ASCII"],
+)
+async def test_a_string_that_is_not_base64_is_400(service: Service, vqa_body: dict[str, Any], text: str) -> None:
+    check(await post(service, vqa_body | {"image": text}), 400, "malformed_image", "image")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"a text file", b"GIF89a", b"%PDF-1.7", bytes(128) + b"DICM"],
+    ids=["empty", "txt", "gif", "pdf", "empty dcm"],
+)
+async def test_other_formats_are_415(service: Service, vqa_body: dict[str, Any], data: bytes) -> None:
+    image = base64.b64encode(data).decode()
+    check(await post(service, vqa_body | {"image": image}), 415, "unsupported_image", "image")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (15, 400), (16, 400)], ids=str)
+async def test_pictures_too_small_or_too_long_are_422(
+    service: Service, vqa_body: dict[str, Any], size: tuple[int, int]
+) -> None:
+    check(await post(service, vqa_body | {"image": base64_picture(size=size)}), 422, "unreadable_image", "image")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
+async def test_a_truncated_picture_is_422(service: Service, vqa_body: dict[str, Any], kind: str) -> None:
+    data = picture((200, 200), kind=kind)
+    image = base64.b64encode(data[: len(data) // 2]).decode()
+    check(await post(service, vqa_body | {"image": image}), 422, "unreadable_image", "image")
+
+
+@pytest.mark.parametrize("side", [7000, 12_000, 20_000, 2**31 - 1])
+async def test_a_bomb_is_413(service: Service, vqa_body: dict[str, Any], side: int) -> None:
+    image = base64.b64encode(png(side, side)).decode()
+    check(await post(service, vqa_body | {"image": image}), 413, "image_too_large", "image")
+
+
+@pytest.mark.parametrize(
+    "field",
+    ['"labels": [' + "1," * 3_000_000 + "1]", '"question": [' + "[]," * 3_000_000 + "[]]", '"question": {"a": 1}'],
+    ids=["numbers", "arrays", "object"],
+)
+async def test_millions_of_wrong_items_are_refused_as_one(service: Service, field: str) -> None:
+    headers = {"content-type": "application/json"}
+    body = '{"image": "x", ' + field + "}"
+    response = await service.client.post("/v1/classify", content=body, headers=headers)
+    check(response, 422, "invalid_field", field.split('"')[1])
+
+
+async def test_labels_of_too_many_engine_steps_are_refused(service: Service) -> None:
+    labels = [chr(0x1F600 + number) * 100 for number in range(40)]
+    body = {"image": base64_picture(), "labels": labels, "question": "Which?"}
+    check(await post(service, body, "/v1/classify"), 422, "invalid_field", "labels")
+
+
+async def test_a_multipart_charset_that_does_not_exist_is_400(service: Service) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=b; charset=undefined"}
+    body = b'--b\r\nContent-Disposition: form-data; name="question"\r\n\r\n\xff\xfe\r\n--b--\r\n'
+    check(await service.client.post("/v1/vqa", content=body, headers=headers), 400, "malformed_body")
+
+
+async def test_a_long_picture_counts_as_the_square_it_is_padded_to(service: Service, vqa_body: dict[str, Any]) -> None:
+    image = base64_picture(size=(6400, 400))
+    check(await post(service, vqa_body | {"image": image}), 413, "image_too_large", "image")
+
+
+async def test_a_large_body_is_413_by_its_declared_length(service: Service) -> None:
+    response = await service.client.post(
+        "/v1/vqa", content=b"x" * (17 * 2**20), headers={"content-type": "application/json"}
+    )
+    check(response, 413, "body_too_large")
+    assert response.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=b"])
+async def test_a_large_body_is_413_while_it_is_read(service: Service, content_type: str) -> None:
+    produced = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal produced
+        yield b'--b\r\nContent-Disposition: form-data; name="image"; filename="f"\r\n\r\n'
+        for _ in range(100):
+            produced += 2**20
+            yield b"x" * 2**20
+
+    response = await service.client.post("/v1/vqa", content=body(), headers={"content-type": content_type})
+    check(response, 413, "body_too_large")
+    assert produced <= 18 * 2**20

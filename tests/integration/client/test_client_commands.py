@@ -1,0 +1,216 @@
+"""`medmoe ask | classify | stats | bench` as a person runs them, against the real server in a process of its own."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medmoe.server.auth.tenants import new_key
+from medmoe.server.client import Client, Delta, RequestRefused, VqaAnswer
+from tests.integration.conftest import Medmoe, picture
+from tests.support.images.dicom_files import dicom, gradient
+from tests.support.service.client_answer import ANSWER
+from tests.support.service.scripted_service import Reply, refusal, scripted_service
+from tests.support.service.server_process import ServerProcess, server_process
+
+pytestmark = pytest.mark.timeout(300)
+
+QUESTION = "Which organ is this?"
+LABELS = ("CT", "MRI", "X-ray")
+KEY, KEY_LINE = new_key("ward-7")
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text(KEY_LINE)
+    settings = {"MEDMOE_MODEL": str(checkpoint), "MEDMOE_ENGINE": "fake", "MEDMOE_API_KEYS": str(keys)}
+    with server_process(settings=settings) as server:
+        server.wait_ready(120)
+        yield server
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "DOE^JANE.png"
+    path.write_bytes(picture())
+    return path
+
+
+def failed(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
+    """The one line that it ended with."""
+    assert done.returncode == status, done
+    lines = done.stderr.strip().splitlines()
+    assert status != 1 or len(lines) == 1, done.stderr
+    return lines[-1]
+
+
+def test_the_blocking_client_speaks_to_the_real_server(server: ServerProcess, file: Path) -> None:
+    with Client(server.url, api_key=KEY) as client:
+        answer = client.ask(file, QUESTION)
+        *pieces, last = client.stream(file, QUESTION)
+        assert isinstance(last, VqaAnswer)
+        assert last.answer == answer.answer == "".join(one.text for one in pieces if isinstance(one, Delta))
+        assert len(pieces) > 1
+        assert client.classify(file, LABELS).label in LABELS
+        assert client.classify(file, LABELS, mode="choice").agreement <= 1
+        assert client.router_stats().requests >= 3
+        assert client.metadata().engine == "fake"
+        assert client.ready().status == "ready"
+
+
+def test_a_picture_that_is_too_large_is_refused_once_and_with_the_reason(server: ServerProcess) -> None:
+    pauses: list[float] = []
+    with Client(server.url, api_key=KEY, sleep=pauses.append) as client, pytest.raises(RequestRefused) as raised:
+        client.ask(bytes(17 * 2**20), QUESTION)
+    assert (raised.value.status, raised.value.code) == (413, "body_too_large")
+    assert not pauses
+
+
+def test_ask_prints_the_answer_and_how_sure_it_is(medmoe: Medmoe, server: ServerProcess, file: Path) -> None:
+    with Client(server.url, api_key=KEY) as client:
+        answer = client.ask(file, QUESTION)
+    assert answer.confidence is not None
+    done = medmoe("ask", file, QUESTION, "--min-confidence", 1, url=server.url, key=KEY)
+    assert (done.returncode, done.stdout) == (0, f"{answer.answer}\n")
+    assert f"confidence {answer.confidence.value:.3f} (the model's own" in done.stderr
+    assert "ABSTAINED" in done.stderr
+    streamed = medmoe("ask", "-", QUESTION, "--stream", url=server.url, key=KEY, given=file.read_bytes())
+    assert streamed.stdout == done.stdout
+    assert "ABSTAINED" not in streamed.stderr
+
+
+def test_ask_in_json_is_the_services_answer(medmoe: Medmoe, server: ServerProcess, tmp_path: Path) -> None:
+    (tmp_path / "ct").write_bytes(dicom(gradient((40, 48)), PatientName="DOE^JANE"))
+    options = ["--window", "lung", "--pixels-only", "--json", "--routing"]
+    done = medmoe("ask", tmp_path / "ct", QUESTION, *options, url=server.url, key=KEY)
+    answer = VqaAnswer.model_validate_json(done.stdout)
+    assert answer.provenance.rendering.windows[0].centre == -600
+    assert answer.routing is not None
+    assert done.stderr == ""
+    lines = medmoe("ask", tmp_path / "ct", QUESTION, "--json", "--stream", url=server.url, key=KEY).stdout.splitlines()
+    assert all(json.loads(line)["delta"] for line in lines[:-1])
+    assert json.loads(lines[-1])["answer"] == "".join(json.loads(line)["delta"] for line in lines[:-1])
+
+
+@pytest.mark.parametrize("mode", ["likelihood", "choice", "multi_label"])
+def test_classify_prints_the_likeliest_first(medmoe: Medmoe, server: ServerProcess, file: Path, mode: Any) -> None:
+    with Client(server.url, api_key=KEY) as client:
+        found = client.classify(file, LABELS, mode=mode)
+    done = medmoe("classify", file, *LABELS, "--mode", mode, url=server.url, key=KEY)
+    assert done.returncode == 0, done.stderr
+    header, *rows = [line.split() for line in done.stdout.splitlines()]
+    assert header[:2] == ["label", "probability"]
+    ordered = sorted(found.probabilities, key=lambda one: -one.probability)
+    assert [row[:2] for row in rows] == [[one.label, f"{one.probability:.3f}"] for one in ordered]
+    document = json.loads(medmoe("classify", file, *LABELS, "--mode", mode, "--json", url=server.url, key=KEY).stdout)
+    assert document["probabilities"] == found.model_dump(mode="json")["probabilities"]
+
+
+def test_stats_is_a_table_of_layers_and_experts(medmoe: Medmoe, server: ServerProcess, file: Path) -> None:
+    medmoe("ask", file, QUESTION, "--modality", "MRI", url=server.url, key=KEY)
+    done = medmoe("stats", "--json", url=server.url, key=KEY)
+    layers = json.loads(done.stdout)["overall"]
+    title, header, *rows = medmoe("stats", "--window", 600, url=server.url, key=KEY).stdout.splitlines()
+    assert title.startswith("tiny: ")
+    assert header.split()[:2] == ["layer", "tokens"]
+    assert [row.split()[0] for row in rows] == [str(layer["layer"]) for layer in layers]
+    shares = [f"{100 * expert['load_share']:.1f}" for expert in layers[0]["experts"]]
+    assert rows[0].split()[2 : 2 + len(shares)] == shares
+    by_kind = medmoe("stats", "--by", "kind", url=server.url, key=KEY).stdout
+    assert all(f"\n{kind}\n" in by_kind for kind in ("image", "question", "answer"))
+    assert "\nMRI\n" in medmoe("stats", "--by", "modality", url=server.url, key=KEY).stdout
+
+
+def test_bench_counts_what_it_asked(medmoe: Medmoe, server: ServerProcess, file: Path) -> None:
+    done = medmoe("bench", "--clients", "1,2", "--seconds", 0.5, "--json", url=server.url, key=KEY)
+    found = json.loads(done.stdout)
+    assert found["service"]["engine"] == "fake"
+    assert [level["load"] for level in found["levels"]] == ["c=1", "c=2"]
+    for level in found["levels"]:
+        assert level["outcomes"] == {"answered": level["requests"]}
+        assert level["requests"] >= 1
+        assert 0 < level["first_p50"] <= level["p50"] <= level["p90"] <= level["p99"]
+        assert level["answered_per_second"] > 0
+        assert level["tokens_per_second"] > level["answered_per_second"]
+    table = medmoe("bench", "--rate", "20", "--seconds", 0.5, "--image", file, url=server.url, key=KEY)
+    header, row = table.stdout.splitlines()
+    assert header.split("  ")[0] == "load"
+    assert row.startswith("20/s")
+    assert "answered: " in row
+
+
+def test_bench_does_not_hide_refusals(medmoe: Medmoe) -> None:
+    refused = refusal(429, "overloaded", type_="overloaded_error", **{"Retry-After": "3600"})
+    metadata = {
+        "service": "0", "engine": "fake", "engine_version": None, "model": "m", "weights_sha256": None,
+        "dtype": None, "adapter_sha256": None, "config_sha256": "0", "calibrated": [], "licence": "",
+        "expert_domains": [], "intended_use": "",
+    }  # fmt: skip
+    answer = json.dumps(ANSWER).encode()
+    replies = (Reply(body=json.dumps(metadata).encode()), Reply(body=answer), refused)
+    with scripted_service(*replies) as service:
+        done = medmoe("bench", "--clients", "1", "--seconds", 0.3, "--pictures", 1, "--json", url=service.url)
+    (level,) = json.loads(done.stdout)["levels"]
+    assert level["outcomes"] == {"429 overloaded": level["requests"]}
+    assert level["answered_per_second"] == 0
+    assert level["p50"] is None
+
+
+@pytest.mark.parametrize("command", [("ask", QUESTION), ("classify", *LABELS)])
+def test_what_goes_wrong_is_one_line(
+    medmoe: Medmoe, server: ServerProcess, file: Path, command: tuple[str, ...]
+) -> None:
+    name, *rest = command
+    assert "none.png cannot be read" in failed(medmoe(name, file.parent / "none.png", *rest, url=server.url, key=KEY))
+    line = failed(medmoe(name, file, *rest, "--window", "lung", url=server.url, key=KEY))
+    assert "invalid_field (window)" in line
+    line = failed(medmoe(name, file, *rest, url=server.url, key="mm-wrong"))
+    assert "invalid_api_key" in line
+    assert "mm-wrong" not in line
+
+
+def test_a_service_that_is_not_there_is_one_line(medmoe: Medmoe) -> None:
+    with scripted_service(Reply(drop=True)) as service:
+        pass
+    assert f"no connection to {service.url}" in failed(medmoe("stats", url=service.url))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ask",),
+        ("ask", "a.png"),
+        ("ask", "a.png", "What?", "--nonsense"),
+        ("ask", "a.png", "What?", "--routing"),
+        ("ask", "a.png", "What?", "--url", "service"),
+        ("classify", "a.png"),
+        ("classify", "a.png", "CT", "--mode", "nonsense"),
+        ("stats", "--by", "nonsense"),
+        ("stats", "--window", "x"),
+        ("bench", "--clients", "0"),
+        ("bench", "--clients", "1,x"),
+        ("bench", "--rate", "-1"),
+    ],
+)
+def test_wrong_usage_has_a_status_of_its_own(medmoe: Medmoe, arguments: tuple[str, ...]) -> None:
+    done = medmoe(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_key_file_is_read(medmoe: Medmoe, server: ServerProcess, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    done = medmoe("stats", "--json", "--token-file", tmp_path / "key", url=server.url)
+    assert json.loads(done.stdout)["model"] == "tiny"
+    assert "cannot be read" in failed(medmoe("stats", "--token-file", tmp_path / "none", url=server.url))
+
+
+def test_words_of_a_service_cannot_act_on_the_terminal(medmoe: Medmoe, file: Path) -> None:
+    answer = ANSWER | {"answer": "\x1b[2J\u202egone\nline"}
+    with scripted_service(Reply(body=json.dumps(answer).encode())) as service:
+        done = medmoe("ask", file, QUESTION, url=service.url)
+        assert done.stdout == "\\x1b[2J\\u202egone\nline\n"
+        assert medmoe("ask", file, QUESTION, "--json", url=service.url).stdout.isascii()

@@ -1,0 +1,66 @@
+"""The programs in server/client/examples, run as a person would against the real server over a real socket."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.integration.conftest import picture
+from tests.support.service.server_process import ServerProcess
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for label, first in (("CT", 0), ("MRI", 100)):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for number in range(7):
+            path = tmp_path / "pictures" / label / f"{number}.png"
+            path.write_bytes(picture(shade=first + 9 * number))
+    (tmp_path / "pictures" / "CT" / "notes.txt").write_text("no picture")
+    return tmp_path / "pictures"
+
+
+def risk_coverage(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "medmoe.server.client.examples.risk_coverage", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def table(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_risk_coverage_writes_two_tables_and_a_figure(server: ServerProcess, pictures: Path, tmp_path: Path) -> None:
+    done = risk_coverage(pictures, tmp_path / "out", "--url", server.url)
+    assert done.returncode == 0, done.stderr
+    assert "left out" in done.stderr
+    assert "notes.txt" in done.stderr
+    rows = table(tmp_path / "out" / "answers.csv")
+    assert {row["picture"] for row in rows} == {f"{label}/{n}.png" for label in ("CT", "MRI") for n in range(7)}
+    assert all(row["picture"].startswith(f"{row['truth']}/") for row in rows)
+    sure = [float(row["probability"]) for row in rows]
+    assert sure == sorted(sure, reverse=True)
+    right = sum(row["label"] == row["truth"] for row in rows)
+    assert "14 of 15 pictures, probabilities the model's own" in done.stdout
+    assert f"accuracy {100 * right / 14:.1f} %" in done.stdout
+    with Image.open(tmp_path / "out" / "risk_coverage.png") as figure:
+        assert figure.size == (1350, 600)
+    shares: dict[tuple[str, str], float] = {}
+    for row in table(tmp_path / "out" / "experts.csv"):
+        key = (row["truth"], row["layer"])
+        shares[key] = shares.get(key, 0) + float(row["share"])
+    assert {truth for truth, _ in shares} == {"CT", "MRI"}
+    assert all(share == pytest.approx(1) for share in shares.values())
+
+
+def test_risk_coverage_says_what_it_lacks(server: ServerProcess, pictures: Path, tmp_path: Path) -> None:
+    done = risk_coverage(pictures / "CT", tmp_path / "out", "--url", server.url)
+    assert done.returncode == 2
+    assert "two labels" in done.stderr
+    assert not (tmp_path / "out").exists()

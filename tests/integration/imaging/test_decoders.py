@@ -1,0 +1,252 @@
+"""Pictures are decoded in other processes: what one of them suffers, its own request pays and nobody else's."""
+
+import asyncio
+import io
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from PIL import Image
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.server.errors import ImageTooCostly
+from medmoe.server.imaging.sandbox.pool import DecoderPool
+from medmoe.server.imaging.sandbox.spawner import NURSERY
+from medmoe.server.schemas.images import PictureFields
+from medmoe.server.settings import Settings
+from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, until
+from tests.support.images.hostile_images import large
+
+
+async def post_large(service: Service, **fields: Any) -> Any:
+    files = {"image": ("a.png", large(), "image/png")}
+    return await service.client.post("/v1/vqa", data={"question": "What?"} | fields, files=files)
+
+
+async def busy_child(service: Service) -> int:
+    """The one child of a service with one worker, as soon as it has work."""
+    (pid,) = service.state.decoders.pids
+    await until(lambda: not service.state.decoders.pids)
+    return pid
+
+
+def open_files(pid: int) -> dict[str, str]:
+    """What each descriptor of a process leads to; `socket` for one, whatever its number."""
+    found = {entry.name: str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    sockets = [number for number, name in found.items() if name.startswith("socket:")]
+    assert len(sockets) == 1
+    del found[sockets[0]]
+    return found | {"socket": "socket"}
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid)
+
+
+async def test_a_child_that_is_killed_costs_one_request(running: ServiceFactory, vqa_body: dict[str, Any]) -> None:
+    async with running(image_workers=1) as service:
+        asking = asyncio.create_task(post_large(service))
+        os.kill(await busy_child(service), signal.SIGKILL)
+        check(await asking, 422, "decoder_died", "image")
+        assert service.state.admission.in_flight == 0
+        assert 'medmoe_rejections_total{reason="decoder_died"} 1.0' in (await service.client.get("/metrics")).text
+        assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+
+
+async def test_a_child_that_dies_between_requests_costs_none(running: ServiceFactory, vqa_body: dict[str, Any]) -> None:
+    async with running(image_workers=1, kept_pictures=0) as service:
+        for _ in range(3):
+            (pid,) = service.state.decoders.pids
+            os.kill(pid, signal.SIGKILL)
+            # A process is gone for others a moment after the signal; its socket closes with it.
+            process = psutil.Process(pid)
+            await until(lambda process=process: process.status() == psutil.STATUS_ZOMBIE)  # type: ignore[misc]
+            assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+            assert service.state.decoders.pids != (pid,)
+
+
+async def test_the_next_question_about_a_picture_needs_no_child(
+    running: ServiceFactory, vqa_body: dict[str, Any], classify_body: dict[str, Any]
+) -> None:
+    async with running(image_workers=1) as service:
+        first = (await service.client.post("/v1/vqa", json=vqa_body)).json()
+        (pid,) = service.state.decoders.pids
+        os.kill(pid, signal.SIGKILL)
+        again = (await service.client.post("/v1/vqa", json=vqa_body)).json()
+        classified = (await service.client.post("/v1/classify", json=classify_body)).json()
+        assert service.state.decoders.pids == (pid,)
+        assert (first["provenance"], first["answer"]) == (again["provenance"], again["answer"])
+        for field in ("image_sha256", "rendering", "width", "height"):
+            assert classified["provenance"][field] == first["provenance"][field]
+        other = (await service.client.post("/v1/vqa", json=vqa_body | {"image": base64_picture(shade=1)})).json()
+        assert other["provenance"]["image_sha256"] != first["provenance"]["image_sha256"]
+        assert service.state.decoders.pids != (pid,)
+
+
+async def test_a_child_that_hangs_is_replaced(
+    running: ServiceFactory, vqa_body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medmoe.server.imaging.sandbox.pool._GRACE", 0.1)
+    async with running(image_workers=1, image_seconds=3) as service:
+        (pid,) = service.state.decoders.pids
+        os.kill(pid, signal.SIGSTOP)
+        check(await service.client.post("/v1/vqa", json=vqa_body), 422, "image_too_costly", "image")
+        await until(lambda: gone(pid))
+        assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+
+
+async def test_a_picture_that_takes_too_much_memory_is_refused(
+    running: ServiceFactory, vqa_body: dict[str, Any]
+) -> None:
+    async with running(image_workers=1, image_memory_mib=100) as service:
+        (pid,) = service.state.decoders.pids
+        for _ in range(2):
+            check(await post_large(service), 422, "image_too_costly", "image")
+            assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+        assert service.state.decoders.pids != (pid,)
+
+
+@pytest.mark.parametrize("limit", [{"image_cpu_seconds": 0.05}, {"image_seconds": 0.05}], ids=str)
+async def test_a_picture_that_takes_too_much_time_is_refused(config: MedMoEConfig, limit: dict[str, float]) -> None:
+    pool = DecoderPool.of(Settings(image_workers=1, **limit), config)  # type: ignore[arg-type]
+    try:
+        for _ in range(2):
+            with pytest.raises(ImageTooCostly, match="time"):
+                await pool.decode(large(), PictureFields())
+        assert pool.pids == ()
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("I;16", "PNG"), ("F", "TIFF"), ("RGBA", "PNG"), ("RGBA", "WEBP")])
+async def test_the_default_memory_is_enough_for_the_largest_picture(config: MedMoEConfig, mode: str, kind: str) -> None:
+    settings = Settings(image_workers=1)
+    side = math.isqrt(settings.max_image_pixels)
+    file = io.BytesIO()
+    options = {"compression": "tiff_adobe_deflate"} if kind == "TIFF" else {}
+    Image.new(mode, (side, side)).save(file, format=kind, **options)
+    pool = DecoderPool.of(settings, config)
+    try:
+        assert (await pool.decode(file.getvalue(), PictureFields())).width == side
+    finally:
+        pool.close()
+
+
+async def test_the_same_picture_within_the_limits_is_answered(service: Service) -> None:
+    response = await post_large(service)
+    assert response.status_code == 200, response.text
+    assert response.json()["provenance"]["rendering"]["steps"] == ["over_black"]
+
+
+async def test_a_deadline_ends_the_work_and_not_only_the_wait(running: ServiceFactory) -> None:
+    async with running(image_workers=1) as service:
+        asking = asyncio.create_task(post_large(service, timeout_ms="100"))
+        pid = await busy_child(service)
+        check(await asking, 504, "deadline_exceeded")
+        await until(lambda: gone(pid))
+
+
+async def test_a_client_that_leaves_ends_the_work(running: ServiceFactory, vqa_body: dict[str, Any]) -> None:
+    async with running(image_workers=1) as service:
+        asking = asyncio.create_task(post_large(service))
+        pid = await busy_child(service)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await until(lambda: gone(pid))
+        assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+
+
+async def test_no_more_children_than_workers_and_none_after_the_end(
+    running: ServiceFactory, vqa_body: dict[str, Any]
+) -> None:
+    async with running(image_workers=2) as service:
+        answers = await asyncio.gather(*(service.client.post("/v1/vqa", json=vqa_body) for _ in range(12)))
+        assert {answer.status_code for answer in answers} == {200}
+        pids = service.state.decoders.pids
+        assert len(pids) == 2
+    assert all(gone(pid) for pid in pids)
+
+
+async def test_a_child_does_not_serve_for_ever(
+    running: ServiceFactory, vqa_body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medmoe.server.imaging.sandbox.pool._LIFETIME", 2)
+    async with running(image_workers=1) as service:
+        (first,) = service.state.decoders.pids
+        assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+        assert service.state.decoders.pids == ()
+        await until(lambda: gone(first))
+        assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+
+
+async def test_the_process_that_makes_children_is_replaced_too(service: Service, vqa_body: dict[str, Any]) -> None:
+    assert NURSERY._process is not None
+    (pid,) = service.state.decoders.pids
+    NURSERY._process.send_signal(signal.SIGKILL)
+    NURSERY._process.wait()
+    # They die with it.
+    await until(lambda: gone(pid))
+    assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+
+
+async def test_children_know_neither_secrets_nor_frameworks_nor_control_c(
+    service: Service, monkeypatch: pytest.MonkeyPatch, vqa_body: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "SECRET-token")
+    (old,) = service.state.decoders.pids
+    NURSERY.close()
+    await until(lambda: gone(old))
+    assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+    child = psutil.Process(service.state.decoders.pids[0])
+    assert "SOME_TOKEN" not in child.environ()
+    assert open_files(child.pid) == {"0": os.devnull, "1": os.devnull, "2": os.devnull, "socket": "socket"}
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        child.send_signal(stop)
+    assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+    assert service.state.decoders.pids == (child.pid,)
+
+
+def test_the_decoding_process_imports_no_framework() -> None:
+    code = textwrap.dedent(
+        """
+        import importlib, sys
+        from medmoe.server.imaging import decoder_process
+        for module in decoder_process._AHEAD:
+            importlib.import_module(module)
+        print(sorted({"torch", "vllm", "fastapi", "starlette", "uvicorn", "transformers"} & set(sys.modules)))
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def server(checkpoint: Path) -> Iterator[subprocess.Popen[str]]:
+    environment = os.environ | {"MEDMOE_MODEL": str(checkpoint), "MEDMOE_ENGINE": "fake", "MEDMOE_PORT": "0"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "medmoe.server"], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    yield process
+    process.kill()
+    process.wait()
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+@pytest.mark.timeout(60)
+async def test_children_die_with_a_service_that_is_killed(server: subprocess.Popen[str]) -> None:
+    assert server.stderr is not None
+    while '"ready"' not in server.stderr.readline():
+        pass
+    family = psutil.Process(server.pid).children(recursive=True)
+    assert len(family) == 2
+    server.kill()
+    await until(lambda: not any(member.is_running() and member.status() != "zombie" for member in family))

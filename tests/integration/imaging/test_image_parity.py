@@ -1,0 +1,90 @@
+"""The service shows the model the pixels that training showed it, for every kind of picture file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.image_processor import ImageProcessor
+from medmoe.training.data.image import read_pixels
+from tests.integration.conftest import Service
+from tests.support.images.hostile_images import encoded
+
+
+def noise(mode: str = "RGB", size: tuple[int, int] = (70, 50)) -> Image.Image:
+    pixels = np.random.default_rng(3).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
+    return Image.fromarray(pixels, "RGBA").convert(mode) if mode != "CMYK" else Image.fromarray(pixels, "CMYK")
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def deep(kind: type) -> Image.Image:
+    return Image.fromarray((np.arange(50 * 70).reshape(50, 70) * 13 + 500).astype(kind))
+
+
+KINDS: dict[str, Callable[[], bytes]] = {
+    **{
+        f"EXIF {orientation} {kind}": lambda kind=kind, orientation=orientation: encoded(  # type: ignore[misc]
+            noise(), kind, exif=turned(orientation)
+        )
+        for orientation in range(1, 9)
+        for kind in ("JPEG", "PNG", "WEBP", "TIFF")
+    },
+    "EXIF 9": lambda: encoded(noise(), "JPEG", exif=turned(9)),
+    "EXIF damaged": lambda: encoded(noise(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+    "CMYK JPEG": lambda: encoded(noise("CMYK"), "JPEG"),
+    "CMYK TIFF": lambda: encoded(noise("CMYK"), "TIFF"),
+    "grey JPEG": lambda: encoded(noise("L"), "JPEG"),
+    "grey 16 PNG": lambda: encoded(deep(np.uint16), "PNG"),
+    "grey 16 TIFF": lambda: encoded(deep(np.uint16), "TIFF"),
+    "grey 32 TIFF": lambda: encoded(deep(np.int32), "TIFF"),
+    "grey float TIFF": lambda: encoded(deep(np.float32), "TIFF"),
+    "grey 16 turned": lambda: encoded(deep(np.uint16), "PNG", exif=turned(6)),
+    "grey 16 flat": lambda: encoded(Image.fromarray(np.full((20, 20), 900, np.uint16)), "PNG"),
+    "one bit": lambda: encoded(noise("1"), "PNG"),
+    "one bit TIFF": lambda: encoded(noise("1"), "TIFF", compression="group4"),
+    "palette PNG": lambda: encoded(noise("P"), "PNG"),
+    "palette BMP": lambda: encoded(noise("P"), "BMP"),
+    "palette with transparency": lambda: encoded(noise("P"), "PNG", transparency=bytes(range(256))),
+    "colour key": lambda: encoded(noise(), "PNG", transparency=(1, 2, 3)),
+    "grey with alpha": lambda: encoded(noise("LA"), "PNG"),
+    "alpha PNG": lambda: encoded(noise("RGBA"), "PNG"),
+    "alpha WebP": lambda: encoded(noise("RGBA"), "WEBP", lossless=True),
+    "alpha TIFF": lambda: encoded(noise("RGBA"), "TIFF"),
+    "alpha turned": lambda: encoded(noise("RGBA"), "PNG", exif=turned(5)),
+    "YCbCr TIFF": lambda: encoded(noise("YCbCr"), "TIFF"),
+    "LAB TIFF": lambda: encoded(noise("LAB"), "TIFF"),
+    "progressive": lambda: encoded(noise(), "JPEG", progressive=True),
+    "colour profile": lambda: encoded(
+        noise(), "PNG", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    ),
+    "animated PNG": lambda: encoded(noise(), "PNG", save_all=True, append_images=[noise("L").convert("RGB")]),
+    "animated WebP": lambda: encoded(noise(), "WEBP", save_all=True, append_images=[noise("L").convert("RGB")]),
+    "pages": lambda: encoded(noise(), "TIFF", save_all=True, append_images=[noise("L", (30, 90))]),
+    "two pictures": lambda: encoded(noise(), "MPO", save_all=True, append_images=[noise("L").convert("RGB")]),
+    "one row": lambda: encoded(noise(size=(200, 16)), "PNG"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize("kind", list(KINDS))
+async def test_the_service_and_training_see_the_same_pixels(
+    service: Service, config: MedMoEConfig, tmp_path: Path, kind: str
+) -> None:
+    data = KINDS[kind]()
+    (tmp_path / "picture").write_bytes(data)
+    processor = ImageProcessor.from_config(config)
+    trained = read_pixels(tmp_path / "picture", processor=processor).numpy()
+    files = {"image": ("picture", data, "application/octet-stream")}
+    response = await service.client.post("/v1/vqa", data={"question": "What?"}, files=files)
+    assert response.status_code == 200, response.text
+    assert service.engine.last_request is not None
+    served = processor(service.engine.last_request.image)
+    np.testing.assert_array_equal(served, trained)

@@ -1,0 +1,110 @@
+"""The real process: python -m medmoe.server on a real port, stopped by real signals, its engine killed."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.service.server_process import ServerProcess, server_process
+
+pytestmark = pytest.mark.timeout(120)
+
+MORTAL = ("-m", "tests.support.service.mortal_engine")
+START = 60.0
+
+
+@pytest.fixture
+def settings(checkpoint: Path) -> dict[str, str]:
+    return {"MEDMOE_MODEL": str(checkpoint), "MEDMOE_ENGINE": "fake", "MEDMOE_LOG_LEVEL": "debug"}
+
+
+@contextmanager
+def slow_server(settings: dict[str, str], *, delay: float, **more: str) -> Iterator[ServerProcess]:
+    """`delay` seconds a token."""
+    with server_process(arguments=(*MORTAL, "--delay", str(delay)), settings=settings | more) as server:
+        server.wait_ready(START)
+        yield server
+
+
+def test_the_process_serves_and_leaves_cleanly(settings: dict[str, str], vqa_body: dict[str, Any]) -> None:
+    with server_process(settings=settings) as server:
+        server.wait_ready(START)
+        answer = httpx.post(f"{server.url}/v1/vqa", json=vqa_body)
+        assert answer.status_code == 200, answer.text
+        refused = httpx.post(
+            f"{server.url}/v1/vqa", content=b"x" * 17 * 2**20, headers={"content-type": "application/json"}
+        )
+        assert refused.status_code == 413
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+        assert "Traceback" not in "".join(server.lines)
+
+
+async def test_sigterm_under_load_answers_what_is_inside_and_refuses_what_comes(
+    settings: dict[str, str], vqa_body: dict[str, Any]
+) -> None:
+    with slow_server(settings, delay=0.5) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            inside = [asyncio.create_task(client.post("/v1/vqa", json=vqa_body)) for _ in range(3)]
+            await in_flight(client, 3)
+            server.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                while (ready := await client.get("/health/ready")).status_code == 200:
+                    await asyncio.sleep(0.01)
+            assert ready.json()["error"]["code"] == "draining"
+            refused = await client.post("/v1/vqa", json=vqa_body)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+            assert (await client.get("/health/live")).status_code == 200
+            assert {response.status_code for response in await asyncio.gather(*inside)} == {200}
+        assert server.process.wait(30) == 0
+
+
+async def test_what_does_not_end_within_the_bound_is_told_so(
+    settings: dict[str, str], vqa_body: dict[str, Any]
+) -> None:
+    with slow_server(settings, delay=30, MEDMOE_DRAIN_SECONDS="0.5") as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            inside = asyncio.create_task(client.post("/v1/vqa", json=vqa_body))
+            await in_flight(client, 1)
+            server.process.send_signal(signal.SIGTERM)
+            response = await inside
+            assert (response.status_code, response.json()["error"]["code"]) == (503, "draining")
+        assert server.process.wait(20) == 0
+        assert "Traceback" not in "".join(server.lines)
+
+
+async def test_a_killed_engine_is_replaced_in_the_same_process(
+    settings: dict[str, str], vqa_body: dict[str, Any]
+) -> None:
+    with slow_server(settings, delay=30) as server:
+        first = server.engine()
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            inside = [asyncio.create_task(client.post("/v1/vqa", json=vqa_body)) for _ in range(3)]
+            await in_flight(client, 3)
+            first.send_signal(signal.SIGKILL)
+            for response in await asyncio.gather(*inside):
+                assert (response.status_code, response.json()["error"]["code"]) == (503, "engine_dead")
+            server.wait_ready(START)
+            labels = {"image": vqa_body["image"], "labels": ["CT", "MRI"], "timeout_ms": 100}
+            # Asked, although it takes too long.
+            assert (await client.post("/v1/classify", json=labels)).status_code == 504
+        assert server.engine().pid != first.pid
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+
+
+def test_or_ends_the_process_with_a_status_of_its_own(settings: dict[str, str]) -> None:
+    with slow_server(settings, delay=0, MEDMOE_ON_ENGINE_DEATH="exit") as server:
+        server.engine().send_signal(signal.SIGKILL)
+        assert server.process.wait(30) == 3
+
+
+async def in_flight(client: httpx.AsyncClient, count: int) -> None:
+    async with asyncio.timeout(20):
+        while f"medmoe_requests_in_flight {float(count)}" not in (await client.get("/metrics")).text:
+            await asyncio.sleep(0.01)

@@ -1,0 +1,91 @@
+"""A chest CT that nobody has ever had: ellipses of body, lungs, heart and bone in Hounsfield units, with some noise."""
+
+import numpy as np
+
+from tests.support.images.dicom_files import dicom
+
+AIR, LUNG, FAT, MUSCLE, BLOOD, BONE, MARROW = -1000, -850, -95, 50, 40, 550, 180
+# centre x and y, half width and half height, degrees, Hounsfield; later ones lie over earlier ones.
+_PARTS: tuple[tuple[float, float, float, float, float, int], ...] = (
+    (0.0, 0.0, 0.90, 0.63, 0, FAT),
+    (0.0, 0.01, 0.83, 0.56, 0, MUSCLE),
+    (0.0, -0.02, 0.74, 0.47, 0, FAT),
+    (-0.41, 0.0, 0.33, 0.43, 8, LUNG),
+    (0.41, 0.0, 0.33, 0.43, -8, LUNG),
+    (0.0, -0.02, 0.14, 0.40, 0, FAT),
+    (0.10, -0.12, 0.26, 0.22, 35, MUSCLE),
+    (0.12, -0.12, 0.17, 0.13, 35, BLOOD),
+    (-0.07, -0.20, 0.08, 0.08, 0, BLOOD),
+    (0.12, 0.24, 0.062, 0.062, 0, BLOOD),
+    (0.0, 0.12, 0.04, 0.03, 0, AIR),
+    (0.0, 0.34, 0.12, 0.105, 0, BONE),
+    (0.0, 0.34, 0.095, 0.08, 0, MARROW),
+    (0.0, 0.475, 0.055, 0.05, 0, MUSCLE),
+    (-0.10, 0.46, 0.11, 0.028, 25, BONE),
+    (0.10, 0.46, 0.11, 0.028, -25, BONE),
+    (0.0, 0.55, 0.022, 0.07, 0, BONE),
+    (0.0, -0.49, 0.10, 0.026, 0, BONE),
+    (0.0, -0.49, 0.08, 0.014, 0, MARROW),
+)
+_RIBS = ((25, 20), (62, 12), (118, 12), (155, 20), (205, 20), (242, 12), (298, 12), (335, 20))
+"""Degrees around the chest, and how far each is cut along."""
+
+
+def chest_ct(side: int = 384, *, seed: int = 7) -> np.ndarray:
+    """[side, side], int16."""
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    values = np.full((side, side), AIR, np.float32)
+    for part in _PARTS:
+        _draw(values, x, y, *part)
+    for angle, tilt in _RIBS:
+        at = np.deg2rad(angle)
+        _draw(values, x, y, 0.785 * np.cos(at), 0.515 * np.sin(at) - 0.005, 0.030, 0.10, angle - tilt, BONE)
+        _draw(values, x, y, 0.785 * np.cos(at), 0.515 * np.sin(at) - 0.005, 0.013, 0.08, angle - tilt, MARROW)
+    chance = np.random.default_rng(seed)
+    _vessels(values, x, y, chance)
+    noise = chance.normal(0, 26, values.shape)
+    return np.clip(_blurred(values, side / 320) + _blurred(noise, 0.7), -1024, 3071).astype(np.int16)
+
+
+def chest_ct_file(side: int = 384) -> bytes:
+    """The same as a DICOM file, with the window that chests are first looked at with."""
+    return dicom(chest_ct(side), WindowCenter=40, WindowWidth=400)
+
+
+def _draw(
+    values: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    cx: float,
+    cy: float,
+    wide: float,
+    high: float,
+    turn: float,
+    hounsfield: int,
+) -> None:
+    cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+    along, across = (x - cx) * cos + (y - cy) * sin, (y - cy) * cos - (x - cx) * sin
+    values[(along / wide) ** 2 + (across / high) ** 2 < 1] = hounsfield
+
+
+def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
+    reach = int(3 * sigma) + 1
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        values = np.apply_along_axis(np.convolve, axis, values, kernel, mode="same")
+    return values
+
+
+def _vessels(values: np.ndarray, x: np.ndarray, y: np.ndarray, chance: np.random.Generator) -> None:
+    """Dots in the lungs alone, thicker near their roots."""
+    lungs = values == LUNG
+    for _ in range(190):
+        side = chance.choice((-1, 1))
+        away = chance.beta(1.2, 2.0)
+        at = chance.uniform(-1.3, 1.3)
+        cx, cy = side * (0.14 + 0.55 * away * np.cos(at)), 0.42 * away * np.sin(at) * 1.2
+        thick = 0.019 * (1 - away) + 0.004
+        dots = np.full_like(values, AIR)
+        _draw(dots, x, y, cx, cy, thick * chance.uniform(1, 2.2), thick, chance.uniform(0, 180), 1)
+        values[lungs & (dots == 1)] = 20 - 500 * away

@@ -1,0 +1,90 @@
+"""The real server in a process of its own, on a free port, over a fake engine or the real one."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import psutil
+
+_STOP = 90.0
+_ENGINE_MARK = "EngineCore"
+"""In the name or the command line of the process of an engine, vLLM's or the mortal stand-in's."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ServerProcess:
+    """A server that listens; `url` is its address."""
+
+    process: subprocess.Popen[str]
+    url: str
+    lines: list[str] = field(default_factory=list)
+    """Everything it has written to standard error so far."""
+
+    def wait_ready(self, seconds: float) -> float:
+        """Seconds until /health/ready was 200. Raises TimeoutError, or RuntimeError when the process has ended."""
+        begun = time.monotonic()
+        while time.monotonic() - begun < seconds:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the server ended with {self.process.returncode}")
+            try:
+                if httpx.get(f"{self.url}/health/ready").status_code == 200:
+                    return time.monotonic() - begun
+            except httpx.TransportError:
+                pass
+            time.sleep(0.02)
+        raise TimeoutError("the server was not ready in time")
+
+    def stop(self) -> None:
+        """Politely, and wait: what has to free an engine would not if it were killed. Raises TimeoutExpired."""
+        self.process.terminate()
+        self.process.wait(_STOP)
+
+    def engine(self) -> psutil.Process:
+        """The process of the engine. Raises LookupError when there is none."""
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            if child.status() != psutil.STATUS_ZOMBIE and _ENGINE_MARK in " ".join([child.name(), *child.cmdline()]):
+                return child
+        raise LookupError("the server has no engine process")
+
+
+@contextmanager
+def server_process(
+    *, arguments: Sequence[str] = ("-m", "medmoe.server"), settings: Mapping[str, str] | None = None
+) -> Iterator[ServerProcess]:
+    """Start it with `settings` (MEDMOE_*) instead of those of this environment; killed at the end if it still runs."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MEDMOE_")}
+    environment |= {"MEDMOE_PORT": "0"} | dict(settings or {})
+    process = subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines: list[str] = []
+    try:
+        address = ""
+        while not address:
+            line = process.stderr.readline()
+            if not line:
+                raise RuntimeError(f"the server did not start: {''.join(lines)}")
+            lines.append(line)
+            address = _address(line)
+        server = ServerProcess(process=process, url=address, lines=lines)
+        reader = threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True)
+        reader.start()
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def _address(line: str) -> str:
+    try:
+        message = str(json.loads(line)["message"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return next((word for word in message.split() if word.startswith("http")), "") if "running on" in message else ""

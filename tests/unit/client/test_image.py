@@ -1,0 +1,249 @@
+"""Everything that may be called a picture, and that nothing of it is sent but the picture."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+
+from medmoe.server.client.call import ask
+from medmoe.server.client.commands.images import prepared
+from medmoe.server.client.errors import InvalidInput
+from medmoe.server.client.images.dicom import pixels_only
+from medmoe.server.client.images.image import Picture
+from medmoe.server.imaging.config import ImageLimits
+from medmoe.server.imaging.formats.dicom_file import DicomFile
+from medmoe.server.imaging.formats.dicom_values import show
+from medmoe.server.schemas.voi_window import parse
+from tests.support.images.dicom_files import dicom, gradient, look_up_table
+
+SECRET = "DOE7Q"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / f"{SECRET}.png"
+    Image.linear_gradient("L").resize((20, 16)).save(path)
+    return path
+
+
+def test_a_file_its_content_and_its_base64_are_the_same_picture(file: Path) -> None:
+    data = file.read_bytes()
+    encoded = base64.b64encode(data).decode()
+    for source in (
+        file,
+        str(file),
+        data,
+        bytearray(data),
+        memoryview(data),
+        io.BytesIO(data),
+        f"data:image/png;base64,{encoded}",
+        Picture(data),
+    ):
+        assert Picture.of(source).data == data  # type: ignore[arg-type]
+    with file.open("rb") as opened:
+        assert Picture.of(opened).data == data
+    assert Picture.from_base64(encoded).data == data
+
+
+def test_neither_the_name_nor_a_key_nor_the_picture_is_shown(file: Path) -> None:
+    call = ask(file, f"Is this {SECRET}?", {})
+    assert SECRET not in repr(call)
+    assert repr(Picture(b"pixels")) == "Picture()"
+
+
+@pytest.mark.parametrize("text", ["data:image/png;base64,%%%", "data:image/png;base64,QQ=", "data:text/plain,hello"])
+def test_what_is_no_base64_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        Picture.of(text)
+
+
+@pytest.mark.parametrize("name", ["none.png", ".", "https://example.org/a.png", "a\0b"])
+def test_what_cannot_be_read_is_refused_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput):
+        Picture.of(name)
+
+
+@pytest.mark.parametrize("source", [None, 3, io.StringIO("text"), object()])
+def test_what_is_no_picture_at_all_is_a_programmers_mistake(source: Any) -> None:
+    with pytest.raises(TypeError):
+        Picture.of(source)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [((5, 7), "uint8"), ((5, 7), "uint16"), ((5, 7), ">u2"), ((5, 7, 3), "uint8"), ((5, 7, 4), "uint8")],
+)
+def test_an_array_keeps_its_values(shape: tuple[int, ...], kind: str) -> None:
+    pixels = (np.arange(np.prod(shape)).reshape(shape) * 7).astype(kind)
+    # Also one that does not lie in one piece.
+    for array in (pixels, np.repeat(pixels, 2, axis=1)[:, ::2]):
+        with Image.open(io.BytesIO(Picture.of(array).data)) as image:
+            assert np.array_equal(np.asarray(image), pixels)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 4), np.float32), np.zeros((4, 4), np.int16), np.zeros((4, 4), bool), np.zeros((3, 5, 5), np.uint8),
+     np.zeros((4, 4, 3), np.uint16), np.zeros(4, np.uint8), np.zeros((0, 4), np.uint8)],
+)  # fmt: skip
+def test_an_array_whose_black_and_white_are_not_known_is_refused(array: np.ndarray) -> None:
+    with pytest.raises(InvalidInput, match="no picture"):
+        Picture.of(array)
+
+
+def test_a_pillow_picture_is_sent_upright_and_without_its_notes() -> None:
+    image = Image.linear_gradient("L").resize((20, 10)).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, SECRET
+    file = io.BytesIO()
+    image.save(file, format="JPEG", exif=exif, comment=SECRET)
+    with Image.open(file) as turned:
+        sent = Picture.of(turned).data
+        expected = np.asarray(turned.transpose(Image.Transpose.ROTATE_270))
+        assert turned.getexif()[0x0112] == 6
+    assert SECRET.encode() not in sent
+    with Image.open(io.BytesIO(sent)) as image:
+        assert image.size == (10, 20)
+        assert np.array_equal(np.asarray(image), expected)
+
+
+def test_neither_text_nor_profile_of_a_png_goes_along_but_its_transparency_does() -> None:
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("Patient", SECRET)
+    palette = Image.linear_gradient("L").resize((20, 10)).convert("P")
+    file = io.BytesIO()
+    palette.save(file, format="PNG", pnginfo=notes, transparency=3, icc_profile=SECRET.encode())
+    with Image.open(file) as image:
+        sent = Picture.of(image).data
+    assert SECRET.encode() not in sent
+    with Image.open(io.BytesIO(sent)) as image:
+        assert image.info == {"transparency": 3}
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "F", "YCbCr"])
+def test_a_mode_that_png_has_not_is_the_callers_to_convert(mode: str) -> None:
+    with pytest.raises(InvalidInput, match=mode):
+        Picture.of(Image.new(mode, (4, 4)))
+
+
+def test_a_pillow_picture_that_is_cut_short_is_refused(file: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    data = Picture.of(noise).data
+    with Image.open(io.BytesIO(data[: len(data) // 2])) as image, pytest.raises(InvalidInput):
+        Picture.of(image)
+
+
+def named(**more: Any) -> dict[str, Any]:
+    """Attributes that name somebody, wherever DICOM lets them stand."""
+    item = Dataset()
+    item.PatientName = SECRET
+    item.WindowCenterWidthExplanation = SECRET
+    table = look_up_table([0, 100, 200], first=0)
+    table.LUTExplanation = SECRET
+    table.PatientID = SECRET
+    return {
+        "PatientName": f"{SECRET}^JANE",
+        "PatientID": SECRET,
+        "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.77",
+        "InstitutionName": SECRET,
+        "ImageComments": SECRET,
+        "ReferencedStudySequence": [item],
+        "WindowCenterWidthExplanation": SECRET,
+        **more,
+    }
+
+
+def shown(data: bytes, *, window: str | None = None, frame: int | None = None) -> tuple[bytes, object]:
+    limits = ImageLimits(max_pixels=10**7, min_side=1, max_aspect_ratio=100, max_frames=100)
+    file = DicomFile(data, frame=frame, limits=limits, burned_in="accept")
+    found = show(file, parse(window) if window else ())
+    return found.image.tobytes(), (found.steps, found.windows)
+
+
+SYNTAXES = ["1.2.840.10008.1.2.1", ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_a_dicom_file_without_its_tags_shows_the_same_picture(syntax: str, tmp_path: Path) -> None:
+    look = named(RescaleSlope=2, RescaleIntercept=-24, WindowCenter=40, WindowWidth=400, PixelPaddingValue=-1024)
+    data = dicom(gradient((40, 48)), syntax=syntax, **look)
+    private = dcmread(io.BytesIO(data))
+    private.private_block(0x0029, "MAKER", create=True).add_new(1, "LO", SECRET)
+    private.preamble = SECRET.encode().ljust(128, b"\0")
+    file = io.BytesIO()
+    private.save_as(file)
+    (tmp_path / "file").write_bytes(file.getvalue())
+    bare = pixels_only(tmp_path / "file").data
+    assert SECRET.encode() not in file.getvalue()[132:] or SECRET.encode() not in bare
+    assert SECRET.encode() not in bare
+    assert b"498.77" not in bare
+    left = {element.keyword for element in dcmread(io.BytesIO(bare))}
+    assert not left & {"PatientName", "PatientID", "StudyInstanceUID", "ReferencedStudySequence", "ImageComments"}
+    for window in (None, "full", "40/400", "lung"):
+        assert shown(bare, window=window) == shown(data, window=window)
+    assert pixels_only(bare).data == bare
+
+
+def test_look_up_tables_frames_and_compressed_pixels_stay() -> None:
+    table = look_up_table([0, 100, 200], first=-1024)
+    table.LUTExplanation = SECRET
+    lut = dicom(gradient((20, 24)), **named(VOILUTSequence=[table]))
+    group, item = Dataset(), Dataset()
+    item.WindowCenter, item.WindowWidth, item.WindowCenterWidthExplanation = 10, 50, SECRET
+    group.FrameVOILUTSequence = [item]
+    group.FrameContentSequence = [look_up_table([1])]
+    group.FrameContentSequence[0].FrameComments = SECRET
+    values = np.stack([np.full((16, 16), shade, np.uint8) for shade in (10, 30)])
+    frames = dicom(values, **named(NumberOfFrames=2, PerFrameFunctionalGroupsSequence=[group, group]))
+    squeezed = dcmread(io.BytesIO(dicom(gradient((16, 16), dtype=np.uint16, low=0), **named())))
+    squeezed.compress(RLELossless, encoding_plugin="pylibjpeg")
+    file = io.BytesIO()
+    squeezed.save_as(file)
+    for data, frame in ((lut, None), (frames, 1), (file.getvalue(), None)):
+        assert SECRET.encode() in data
+        bare = pixels_only(data).data
+        assert SECRET.encode() not in bare
+        assert shown(bare, frame=frame) == shown(data, frame=frame)
+    assert dcmread(io.BytesIO(pixels_only(file.getvalue()).data)).file_meta.TransferSyntaxUID == RLELossless
+
+
+def test_a_dataset_of_the_callers_is_left_as_it_was() -> None:
+    dataset = dcmread(io.BytesIO(dicom(gradient((20, 24)), **named(VOILUTSequence=[look_up_table([0, 1])]))))
+    before = str(dataset)
+    assert SECRET.encode() not in pixels_only(dataset).data
+    assert str(dataset) == before
+
+
+def test_what_marks_burned_in_text_stays_so_that_the_service_can_refuse_it() -> None:
+    bare = pixels_only(dicom(gradient((20, 24)), BurnedInAnnotation="YES"))
+    assert dcmread(io.BytesIO(bare.data)).BurnedInAnnotation == "YES"
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", bytes(128) + b"DICM", dicom(gradient())[:200]])
+def test_what_is_no_dicom_picture_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        pixels_only(data)
+
+
+@pytest.mark.parametrize("start", [132, 200])
+def test_what_may_be_dicom_without_its_preamble_is_not_sent_whole(start: int) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        prepared(Picture(dicom(gradient(), PatientName=SECRET)[start:]), pixels_only=True)
+    assert SECRET not in str(refused.value)
+
+
+def test_a_picture_with_a_dicom_file_behind_it_loses_its_tags_too() -> None:
+    both = b"II*\x00" + dicom(gradient(), PatientName=SECRET)[4:]
+    assert SECRET.encode() not in prepared(Picture(both), pixels_only=True).data
+
+
+def test_an_ordinary_picture_goes_as_it_is(file: Path) -> None:
+    assert prepared(Picture.of(file), pixels_only=True) == Picture.of(file)

@@ -1,0 +1,81 @@
+"""Without torch, inspection notices experts, layers and adapters that are not what the configuration promises."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.inspection.inspect import inspect_checkpoint
+from medmoe.model.inspection.verify import problems_of_weights
+from tests.support.checkpoints.tiny import save_tiny_checkpoint
+from tests.support.checkpoints.tiny_lora import save_tiny_adapted
+
+LAYER = "language_model.model.layers.0."
+NORMED = {"input_norm": "layer_norm"}
+
+
+@pytest.mark.parametrize("model_type", ["llama", "phi", "stablelm"])
+@pytest.mark.parametrize("fields", [{}, {"moe_layers": ()}, {"residual": True}, {"shared_expert": False}, NORMED])
+def test_a_whole_checkpoint_fits(tmp_path: Path, model_type: str, fields: dict[str, object]) -> None:
+    directory = save_tiny_checkpoint(tmp_path / "tiny", model_type=model_type, **fields)
+    found = inspect_checkpoint(directory)
+    assert found.fits_config
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("gone", "added", "match"),
+    [
+        (".layers.0.mlp.experts.", None, r"missing: .*layers\.0\.mlp\.experts\.0"),
+        (".layers.0.mlp.experts.3.", None, r"missing: .*experts\.3"),
+        (".layers.0.mlp.gate.bias", None, r"missing: .*layers\.0\.mlp\.gate\.bias"),
+        ("projector.linear_2.weight", None, r"missing: projector\.linear_2"),
+        (None, "projector.input_norm.weight", r"not in config.json: projector\.input_norm\.weight"),
+        (None, f"{LAYER}mlp.experts.4.up_proj.weight", r"not in config.json: .*experts\.4"),
+        (None, "language_model.model.layers.1.mlp.gate.weight", r"not in config.json: .*layers\.1\.mlp\.gate"),
+        (None, "language_model.model.layers.77.mlp.up_proj.weight", r"not in config.json: .*layers\.77"),
+        (None, "mystery\x1b", r"not in config.json: mystery\\x1b"),
+    ],
+)
+def test_what_is_missing_or_too_much_is_named(tmp_path: Path, gone: str, added: str, match: str) -> None:
+    directory = save_tiny_checkpoint(tmp_path / "tiny")
+    tensors = {n: v for n, v in load_file(directory / "model.safetensors").items() if not gone or gone not in n}
+    save_file(tensors | ({added: torch.zeros(1)} if added else {}), directory / "model.safetensors")
+    found = inspect_checkpoint(directory)
+    assert not found.fits_config
+    assert [problem for problem in found.problems if re.search(match, problem)]
+
+
+def test_a_norm_that_config_json_promises_is_missed(tmp_path: Path) -> None:
+    directory = save_tiny_checkpoint(tmp_path / "tiny", input_norm="layer_norm")
+    tensors = {n: v for n, v in load_file(directory / "model.safetensors").items() if "input_norm.bias" not in n}
+    save_file(tensors, directory / "model.safetensors")
+    assert inspect_checkpoint(directory).problems == ("missing: projector.input_norm.bias",)
+
+
+def test_a_promise_of_many_experts_costs_nothing(tmp_path: Path) -> None:
+    config = MedMoEConfig.from_directory(save_tiny_checkpoint(tmp_path / "tiny"))
+    (problem,) = problems_of_weights(config, {})
+    assert len(problem) < 2000
+
+
+def test_an_adapter_of_another_base_is_named(tmp_path: Path) -> None:
+    first, other = (save_tiny_adapted(tmp_path / str(seed), seed=seed) for seed in (1, 2))
+    assert inspect_checkpoint(first).fits_config
+    (first / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    assert any("other weights" in problem for problem in inspect_checkpoint(first).problems)
+    assert inspect_checkpoint(first, digests=False).fits_config
+
+
+def test_an_adapter_with_a_hole_is_named(tmp_path: Path) -> None:
+    directory = save_tiny_adapted(tmp_path / "tiny")
+    tensors = load_file(directory / "adapter_model.safetensors")
+    del tensors["layers.0.gate_proj.lora_A"]
+    tensors["layers.0.gate_proj.lora_B"] = torch.zeros(1, 1)
+    save_file(tensors, directory / "adapter_model.safetensors")
+    problems = "; ".join(inspect_checkpoint(directory).problems)
+    assert "missing from the adapter: layers.0.gate_proj.lora_A" in problems
+    assert "of another shape than the adapter's: layers.0.gate_proj.lora_B" in problems

@@ -1,0 +1,155 @@
+"""`medmoe`: one program, its errors one line, its sub-commands imported only when called."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.model.cli import main
+from tests.support.checkpoints.tiny import save_tiny_checkpoint
+from tests.support.checkpoints.upstream import Variant, upstream_tensors, write_upstream
+
+TOWER = ["--vision-layers", "3", "--vision-heads", "2", "--vision-activation", "quick_gelu", "--vision-eps", "1e-5"]
+
+
+Medmoe = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def medmoe(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Medmoe:
+    """Run the program in this process, where torch is imported already."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["medmoe", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return subprocess.CompletedProcess([], int(ended.value.code or 0), *capfd.readouterr())
+
+    return run
+
+
+def test_help_lists_every_command(medmoe: Medmoe) -> None:
+    found = medmoe("--help")
+    assert found.returncode == 0
+    assert all(name in found.stdout for name in ("convert", "inspect", "serve", "train", "eval"))
+
+
+def test_the_program_and_its_sub_commands_are_installed() -> None:
+    (script,) = [point for point in entry_points(group="console_scripts") if point.name == "medmoe"]
+    assert script.value == "medmoe.model.cli:main"
+    assert {point.name for point in entry_points(group="medmoe.commands")} >= {"serve", "train", "eval"}
+
+
+def test_a_checkpoint_is_converted_and_described(medmoe: Medmoe, tmp_path: Path) -> None:
+    write_upstream(tmp_path / "source", Variant())
+    done = medmoe("convert", tmp_path / "source", tmp_path / "target", *TOWER, "--expert-domain", "CT",
+                  "--expert-domain", "MRI", "--expert-domain", "X-ray")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "family med_moe" in done.stdout
+    assert "ignored auto_map: remote code is never run" in done.stdout
+    assert load_checkpoint(tmp_path / "target").config.expert_domains == ("CT", "MRI", "X-ray")
+    found = medmoe("inspect", tmp_path / "target", "--json")
+    assert json.loads(found.stdout)["moe"]["experts"] == 3
+    assert "layers: 0, 2" in medmoe("inspect", tmp_path / "target").stdout
+
+
+def test_an_error_is_one_line_on_standard_error(medmoe: Medmoe, tmp_path: Path) -> None:
+    for arguments in (["inspect", tmp_path], ["convert", tmp_path / "none", tmp_path / "target"]):
+        found = medmoe(*arguments)
+        assert found.returncode == 1
+        assert found.stdout == ""
+        assert found.stderr.startswith("error: ")
+        assert len(found.stderr.splitlines()) == 1
+
+
+def test_no_control_character_of_a_checkpoint_reaches_the_terminal(medmoe: Medmoe, tmp_path: Path) -> None:
+    tensors = upstream_tensors(Variant())
+    write_upstream(tmp_path / "source", Variant(), tensors=tensors | {"x\x1b[31m\u202e": torch.zeros(1)})
+    found = medmoe("convert", tmp_path / "source", tmp_path / "target", *TOWER)
+    assert "x\\x1b[31m\\u202e" in found.stderr
+    write_upstream(tmp_path / "source", Variant(), tensors=tensors)
+    (tmp_path / "source" / "\x1b[2J.bin").touch()
+    domains = ["--expert-domain", "\x1b[1m", "--expert-domain", "b", "--expert-domain", "c"]
+    done = medmoe("convert", tmp_path / "source", tmp_path / "target", *TOWER, *domains)
+    described = medmoe("inspect", tmp_path / "target")
+    assert (done.returncode, described.returncode) == (0, 0)
+    for text in (found.stderr, done.stdout, described.stdout):
+        assert all(line.isprintable() for line in text.splitlines())
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_too(
+    medmoe: Medmoe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("somewhere\ndeep")
+
+    monkeypatch.setattr("medmoe.model.inspection.inspect.inspect_checkpoint", fail)
+    found = medmoe("inspect", tmp_path)
+    assert found.returncode == 1
+    assert found.stderr.startswith("error: internal error, please report it")
+    assert len(found.stderr.splitlines()) == 1
+    monkeypatch.setenv("MEDMOE_DEBUG", "1")
+    monkeypatch.setattr(sys, "argv", ["medmoe", "inspect", str(tmp_path)])
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_conversion_that_is_killed_politely_removes_what_it_staged(
+    medmoe: Medmoe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+) -> None:
+    write_upstream(tmp_path / "source", Variant())
+    before = signal.getsignal(number)
+
+    def killed(*arguments: object) -> None:
+        assert len(list(tmp_path.iterdir())) == 2
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("medmoe.model.conversion.converter._write_weights", killed)
+    assert medmoe("convert", tmp_path / "source", tmp_path / "target", *TOWER).returncode == 128 + number
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    assert signal.getsignal(number) is before
+
+
+def test_a_checkpoint_that_does_not_fit_its_config_fails_inspection(medmoe: Medmoe, tmp_path: Path) -> None:
+    directory = save_tiny_checkpoint(tmp_path / "tiny")
+    assert "fits config: yes" in medmoe("inspect", directory).stdout
+    tensors = {n: v for n, v in load_file(directory / "model.safetensors").items() if ".experts." not in n}
+    save_file(tensors, directory / "model.safetensors")
+    found = medmoe("inspect", directory)
+    assert found.returncode == 1
+    assert "fits config: no" in found.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["convert"], ["nonsense"], ["inspect", "x", "--nonsense"], ["serve", "nonsense"]]
+)
+def test_wrong_usage_has_a_status_of_its_own(medmoe: Medmoe, arguments: list[str]) -> None:
+    assert medmoe(*arguments).returncode == 2
+
+
+@pytest.mark.parametrize("command", ["serve", "train", "eval"])
+def test_the_other_rooms_explain_themselves(medmoe: Medmoe, command: str) -> None:
+    found = medmoe(command, "--help")
+    assert found.returncode == 0
+    assert f"medmoe {command}" in found.stdout
+
+
+def test_inspecting_imports_neither_torch_nor_a_server(tmp_path: Path) -> None:
+    directory = save_tiny_checkpoint(tmp_path / "tiny")
+    script = (
+        "import sys; from medmoe.model.cli import app; "
+        f"app(['inspect', {str(directory)!r}], standalone_mode=False); "
+        "print([name for name in ('torch', 'vllm', 'fastapi', 'transformers') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,111 @@
+"""Where experts can be held in fewer bits, decided without vLLM."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medmoe.server.engine.deployment import quantization
+from medmoe.server.engine.deployment.quantization import (
+    CpuKernel,
+    check_accelerator,
+    check_quantization,
+    cpu_kernel,
+    quantization_arguments,
+)
+from medmoe.server.errors import DeploymentError
+from medmoe.server.settings import Settings
+from tests.support.checkpoints.tiny import tiny_config
+
+TOP_2 = {"num_experts_per_tok": 2, "renormalize": True}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"MEDMOE_{name.upper()}", raising=False)
+
+
+def check(shape: dict[str, Any], *, on_cpu: bool, kernel: CpuKernel | None = None, **settings: Any) -> None:
+    check_quantization(Settings(**settings), tiny_config(**shape).text_config, on_cpu=on_cpu, kernel=kernel)
+
+
+def test_nothing_is_said_to_the_engine_unless_asked() -> None:
+    assert quantization_arguments(Settings()) == {}
+
+
+@pytest.mark.parametrize("name", ["int8_per_channel", "fp8_per_tensor", "fp8_per_channel", "fp8_per_block"])
+def test_only_experts_are_quantised(name: Any) -> None:
+    arguments = quantization_arguments(Settings(quantization=name))
+    assert arguments["quantization"] == "online"
+    assert list(arguments["quantization_config"]) == ["moe"]
+
+
+@pytest.mark.parametrize("backbone", ["llama", "stablelm", "phi"])
+@pytest.mark.parametrize("name", ["int8_per_channel", "fp8_per_tensor", "fp8_per_channel", "fp8_per_block"])
+def test_gpus_take_every_format_and_backbone(name: str, backbone: str) -> None:
+    check({"model_type": backbone}, on_cpu=False, quantization=name)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel"), [(TOP_2, "zentorch"), ({}, "amx"), (TOP_2 | {"model_type": "stablelm"}, "amx")]
+)
+def test_cpus_with_a_kernel_take_int8(shape: dict[str, Any], kernel: CpuKernel) -> None:
+    check(shape, on_cpu=True, kernel=kernel, quantization="int8_per_channel")
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "settings", "reason"),
+    [
+        (TOP_2, "zentorch", {"quantization": "fp8_per_tensor"}, "needs a GPU; on CPU only int8_per_channel"),
+        (TOP_2, None, {}, "needs a processor with Intel's AMX tiles or.* package zentorch"),
+        (TOP_2, "zentorch", {"dtype": "float32"}, "MEDMOE_DTYPE is float32; use MEDMOE_DTYPE=bfloat16 or auto"),
+        (TOP_2, "zentorch", {"dtype": "float16"}, "MEDMOE_DTYPE=bfloat16 or auto, not float16"),
+        (TOP_2 | {"model_type": "phi"}, "zentorch", {}, "those of phi are not"),
+        (TOP_2 | {"moe_layers": ()}, "zentorch", {}, "this checkpoint has none"),
+        ({"intermediate_size": 96}, "amx", {"tensor_parallel_size": 2}, "multiples of 32, not 64 and 48"),
+    ],
+)
+def test_what_has_no_kernel_on_cpu_is_refused_with_the_reason(
+    shape: dict[str, Any], kernel: CpuKernel | None, settings: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(DeploymentError, match=reason) as refusal:
+        check(shape, on_cpu=True, kernel=kernel, **({"quantization": "int8_per_channel"} | settings))
+    assert "MEDMOE_QUANTIZATION=" in str(refusal.value)
+
+
+def test_a_package_that_would_crash_the_engine_is_refused_without_quantisation_too() -> None:
+    check(TOP_2, on_cpu=True, kernel="zentorch")
+    check({"moe_layers": ()}, on_cpu=True, kernel="zentorch")
+    with pytest.raises(DeploymentError, match=r"zentorch cannot serve this checkpoint.* uninstall it"):
+        check({}, on_cpu=True, kernel="zentorch")
+
+
+@pytest.mark.parametrize("name", ["fp8_per_tensor", "fp8_per_channel", "fp8_per_block"])
+def test_biased_experts_in_fp8_need_a_gpu_that_has_it(name: Any) -> None:
+    settings = Settings(quantization=name)
+    phi, llama = (tiny_config(model_type=family).text_config for family in ("phi", "llama"))
+    check_accelerator(settings, phi, native_fp8=True)
+    check_accelerator(settings, llama, native_fp8=False)
+    check_accelerator(Settings(quantization="int8_per_channel"), phi, native_fp8=False)
+    with pytest.raises(DeploymentError, match=r"compute capability 8\.9 or later.*use int8_per_channel"):
+        check_accelerator(settings, phi, native_fp8=False)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "installed", "expected"),
+    [
+        ("vendor_id : AuthenticAMD\nflags : avx2 avx512f avx512_bf16\n", True, "zentorch"),
+        ("vendor_id : AuthenticAMD\nflags : avx2 avx512f avx512_bf16\n", False, None),
+        ("vendor_id : AuthenticAMD\nflags : avx2\n", True, None),
+        ("vendor_id : GenuineIntel\nflags : avx512f amx_bf16 amx_tile amx_int8\n", True, "amx"),
+        ("vendor_id : GenuineIntel\nflags : avx512f\n", True, None),
+    ],
+)
+def test_the_processor_and_the_packages_tell_the_kernel(
+    cpuinfo: str, installed: bool, expected: CpuKernel | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(quantization.importlib.util, "find_spec", lambda name: object() if installed else None)
+    assert cpu_kernel(tmp_path / "cpuinfo") == expected
+    assert cpu_kernel(tmp_path / "missing") is None

@@ -1,0 +1,251 @@
+"""The commands from end to end on a tiny checkpoint and made-up pictures."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from medmoe.model.files.calibration import Calibration
+from medmoe.model.files.routing_reference import RoutingReference
+from medmoe.training.data.errors import DataError
+from medmoe.training.evaluation.__main__ import app
+from medmoe.training.evaluation.calibration.calibrate import app as calibrate_app
+from medmoe.training.evaluation.predict import server_predictor
+from medmoe.training.evaluation.report import plots
+from medmoe.training.evaluation.report.results import read_losses
+from tests.support.checkpoints.tiny import save_tiny_checkpoint
+
+LABELS = ["CT", "MRI"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`organs`: three questions, one test image also in train. `kinds`: 48 validation images with labels."""
+    root = tmp_path_factory.mktemp("data")
+    questions = []
+    for number, (split, shade) in enumerate((("train", 10), ("test", 10), ("test", 120))):
+        fields = {"question": "What?", "answer": "CT", "answer_type": "closed", "question_type": "organ"}
+        questions.append(fields | {"task": "vqa", "split": split, "shade": shade, "modality": LABELS[number % 2]})
+    labelled = [
+        {"task": "classification", "split": split, "shade": 3 * number, "label": LABELS[number % 2]}
+        | {"label_set": LABELS, "modality": LABELS[number % 2]}
+        for split, count in (("val", 48), ("test", 8))
+        for number in range(count)
+    ]
+    for name, records in (("organs", questions), ("kinds", labelled)):
+        (root / name / "images").mkdir(parents=True)
+        for number, record in enumerate(records):
+            record |= {"id": f"{name}/{number}", "image": f"images/{number}.png"}
+            Image.new("L", (40, 24), int(record.pop("shade"))).save(root / name / "images" / f"{number}.png")  # type: ignore[call-overload]
+        (root / name / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
+    return root
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_tables_are_printed_and_everything_is_written(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    losses = tmp_path / "training.json"
+    losses.write_text(json.dumps({"alignment": {"losses": [{"step": 1, "loss": 2.0}, {"step": 9, "loss": 1.0}]}}))
+    output = tmp_path / "results"
+    found = run(
+        checkpoint, "--data", data, "--dataset", "organs", "--dataset", "kinds", "--max-tokens", 3, "--blank-images",
+        "--output", output, "--training-report", losses,
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    assert "| organs | majority baseline | 2 | 100.0" in found.output
+    assert "| organs | question alone, image blanked baseline | 2 |" in found.output
+    assert "1 of 10 samples share an image with train." in found.output
+
+    report = json.loads((output / "report.json").read_text())
+    digest = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    assert report["provenance"]["answered_by"]["weights_sha256"] == digest
+    records = hashlib.sha256((data / "organs" / "records.jsonl").read_bytes()).hexdigest()
+    assert report["provenance"]["data"][0]["records_sha256"] == records
+    assert [section["n"] for section in report["sections"]] == [2, 8]
+    assert len(report["outcomes"]) == 10
+    assert set(report["routing"]["tokens"]) == set(LABELS)
+
+    page = (output / "report.md").read_text()
+    assert digest in page
+    pictures = {path.name for path in output.glob("*.png")}
+    assert pictures == {
+        "experts-by-modality.png",
+        "training-loss.png",
+        "reliability-organs-vqa.png",
+        "reliability-kinds-classification.png",
+        "risk-coverage-organs-vqa.png",
+        "risk-coverage-kinds-classification.png",
+    }
+    for name in pictures:
+        assert f"]({name})" in page
+        with Image.open(output / name) as picture:
+            assert np.ptp(np.asarray(picture.convert("L"))) > 100
+
+
+def test_without_matplotlib_the_report_is_whole_and_says_so(
+    checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    found = run(checkpoint, "--data", data, "--dataset", "kinds", "--output", tmp_path)
+    assert found.exit_code == 0, found.output
+    assert plots.MISSING in found.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.md"}
+
+
+def test_a_service_is_asked_instead(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[httpx.Request] = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        found = {"model": "m", "provenance": {"weights_sha256": "a" * 64}, "answer": "CT", "finish_reason": "stop"}
+        return httpx.Response(200, json=found | {"confidence": {"value": 0.75, "calibrated": False}})
+
+    original = httpx.AsyncClient
+    monkeypatch.setattr(
+        server_predictor.httpx, "AsyncClient", lambda **given: original(**given, transport=httpx.MockTransport(reply))
+    )
+    (tmp_path / "token").write_text("secret-token\n")
+    found = run(
+        "--url", "http://service", "--token-file", tmp_path / "token", "--data", data, "--dataset", "organs",
+        "--output", tmp_path / "results",
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    assert "| organs | model | 2 | 100.0" in found.output
+    assert {request.url.path for request in seen} == {"/v1/vqa"}
+    assert {request.headers["authorization"] for request in seen} == {"Bearer secret-token"}
+    text = (tmp_path / "results" / "report.json").read_text()
+    assert "secret-token" not in text
+    assert json.loads(text)["provenance"]["answered_by"]["weights_sha256"] == "a" * 64
+
+
+@pytest.mark.parametrize("place", [[], ["CHECKPOINT", "--url", "http://service"]])
+def test_one_place_to_ask_and_no_more(place: list[str], data: Path) -> None:
+    found = run(*place, "--data", data, "--dataset", "organs")
+    assert found.exit_code == 2
+    assert "either CHECKPOINT or --url" in found.output
+
+
+def test_a_file_without_splits_is_not_its_own_train_split(checkpoint: Path, data: Path) -> None:
+    items = [{"image": "organs/images/1.png", "question": "What?", "answer": "CT", "answer_type": "closed"}]
+    (data / "mine.json").write_text(json.dumps(items))
+    found = run(checkpoint, "--data", data, "--dataset", "mine.json", "--max-tokens", 3)
+    assert found.exit_code == 0, found.output
+    assert "majority baseline" not in found.output
+    assert "0 of 1 samples share an image" in found.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--dataset", "absent"], "records.jsonl cannot be read"),
+        (["--dataset", "organs", "--calibrated"], "no calibration"),
+    ],
+)
+def test_what_is_wrong_is_said_and_fails(arguments: list[str], reason: str, checkpoint: Path, data: Path) -> None:
+    found = run(checkpoint, "--data", data, *arguments)
+    assert found.exit_code == 1
+    assert reason in found.output
+
+
+def test_calibrating_writes_the_file_that_evaluating_uses(data: Path, tmp_path: Path) -> None:
+    checkpoint = save_tiny_checkpoint(tmp_path / "tiny")
+    made = CliRunner().invoke(calibrate_app, [str(checkpoint), "--data", str(data), "--dataset", "kinds"])
+    assert made.exit_code == 0, made.output
+    assert "labels: temperature" in made.output
+    digest = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    written = Calibration.of_weights(checkpoint, weights_sha256=digest)
+    assert written is not None
+    assert written.answers is None
+    assert written.classification is not None
+    assert written.classification.fitted_on.datasets == ("kinds",)
+    probabilities = []
+    for options in ([], ["--calibrated"]):
+        output = tmp_path / f"results{len(options)}"
+        assert run(checkpoint, "--data", data, "--dataset", "kinds", "--output", output, *options).exit_code == 0
+        report = json.loads((output / "report.json").read_text())
+        outcomes = report["outcomes"]
+        # Beside the model's own figures, unless those are the calibrated ones already.
+        assert (report["sections"][0]["calibrated"] is None) == bool(options)
+        assert ("kinds (classification), calibrated" in (output / "report.md").read_text()) == (not options)
+        probabilities.append([list(row["probabilities"].values()) for row in outcomes])
+    for raw, mapped in zip(*probabilities, strict=True):
+        assert mapped == pytest.approx(written.classification.apply(raw))
+        assert mapped != pytest.approx(raw)
+
+
+def test_the_routing_reference_is_what_the_service_will_read(data: Path, tmp_path: Path) -> None:
+    checkpoint = save_tiny_checkpoint(tmp_path / "tiny")
+    made = run(
+        checkpoint, "--data", data, "--dataset", "organs", "--dataset", "kinds", "--max-tokens", 3, "--blank-images",
+        "--routing-reference", "--output", tmp_path / "results",
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    assert "routing_reference.json" in made.output
+    digest = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    found = RoutingReference.from_directory(checkpoint, weights_sha256=digest, moe_layers=(0, 2), num_experts=4)
+    assert found is not None
+    counted = found.counted_on
+    assert (counted.datasets, counted.split, counted.samples) == (("organs", "kinds"), "test", 10)
+    tokens = json.loads((tmp_path / "results" / "report.json").read_text())["routing"]["tokens"]
+    for layer in found.layers:
+        # Four image tokens a sample; the blanked pictures of the baseline are nobody's traffic.
+        assert sum(layer.by_kind["image"]) == 40
+        assert {name: list(counts) for name, counts in layer.by_modality.items()} == {
+            name: layers[str(layer.layer)] for name, layers in tokens.items()
+        }
+
+
+def test_a_service_has_no_directory_for_a_routing_reference(data: Path) -> None:
+    found = run("--url", "http://service", "--routing-reference", "--data", data, "--dataset", "organs")
+    assert found.exit_code == 2
+    assert "--routing-reference is written into CHECKPOINT" in " ".join(found.output.split())
+
+
+def test_calibrating_on_too_little_says_so_and_writes_nothing(checkpoint: Path, data: Path) -> None:
+    found = CliRunner().invoke(
+        calibrate_app, [str(checkpoint), "--data", str(data), "--dataset", "kinds", "--limit", "30"]
+    )
+    assert found.exit_code == 1
+    assert "too few" in found.output
+    assert not (checkpoint / "calibration.json").exists()
+
+
+def test_the_manifest_of_the_run_decides_what_is_in_train(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.json"
+    arguments = [checkpoint, "--data", data, "--dataset", "organs", "--max-tokens", 3, "--manifest", manifest]
+    for images, expected in (("0.png",), 1), (("2.png",), 1), ((), 0):
+        hashes = {hashlib.sha256((data / "organs" / "images" / name).read_bytes()).hexdigest(): [] for name in images}
+        manifest.write_text(json.dumps({"splits": {"train": {"sha256": hashes}}}))
+        found = run(*arguments)
+        assert found.exit_code == 0, found.output
+        assert f"{expected} of 2 samples share an image with train." in found.output
+
+
+@pytest.mark.parametrize("text", ["[]", "no", '{"splits": {"train": {"sha256": [1]}}}', "[" * 100_000])
+def test_a_file_that_is_no_manifest_is_refused(text: str, checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    found = run(checkpoint, "--data", data, "--dataset", "organs", "--manifest", tmp_path / "manifest.json")
+    assert found.exit_code == 1
+    assert "is not the manifest of a training run" in found.output
+
+
+@pytest.mark.parametrize("text", ["[1]", "no", '{"a": {"losses": [1]}}'])
+def test_a_file_that_is_no_training_report_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"report\.json is not"):
+        read_losses(path)
