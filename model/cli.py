@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from medmoe.model.errors import MedMoEError
-from medmoe.model.files.terminal_safe import MAX_MESSAGE, listed, printable
+from medmoe.model.files.terminal_safe import MAX_MESSAGE, listed, terminal_safe
 
 GROUP = "medmoe.commands"
 FAILED = 1
@@ -107,7 +107,7 @@ def convert(
         report = convert_checkpoint(
             source, target, options, progress=lambda done, total: bar.update(1000 * done // total - bar.pos)
         )
-    typer.echo("\n".join([*report.summary(), f"written to {printable(str(target), limit=MAX_MESSAGE)}"]))
+    typer.echo("\n".join([*report.summary(), f"written to {terminal_safe(str(target), limit=MAX_MESSAGE)}"]))
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def inspect(
 def _lines(fields: dict[str, Any], indent: str = "") -> list[str]:
     lines = []
     for name, value in fields.items():
-        label = f"{indent}{printable(name.replace('_', ' ') if '.' not in name else name)}"
+        label = f"{indent}{terminal_safe(name.replace('_', ' ') if '.' not in name else name)}"
         if isinstance(value, dict):
             lines += [label, *_lines(value, indent + "  ")] if value else []
         elif isinstance(value, tuple):
@@ -158,7 +158,7 @@ def _lines(fields: dict[str, Any], indent: str = "") -> list[str]:
         elif isinstance(value, bool):
             lines.append(f"{label}: {'yes' if value else 'no'}")
         else:
-            lines.append(f"{label}: {f'{value:,}' if isinstance(value, int) else printable(str(value))}")
+            lines.append(f"{label}: {f'{value:,}' if isinstance(value, int) else terminal_safe(str(value))}")
     return lines
 
 
@@ -212,7 +212,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(printable(f"error: {message}", limit=MAX_MESSAGE), err=True)
+    typer.echo(terminal_safe(f"error: {message}", limit=MAX_MESSAGE), err=True)
     sys.exit(FAILED)
 
 

@@ -17,8 +17,8 @@ from medmoe.model.errors import MedMoEError
 from medmoe.model.prompt import Prompt
 from medmoe.server.app import costly_paths, create_app
 from medmoe.server.auth.tenants import new_key
-from medmoe.server.edge.load_shedding import EarlyRefusal
-from medmoe.server.edge.shedding_protocol import FrontDoor
+from medmoe.server.edge.load_shedding import LoadShedder
+from medmoe.server.edge.shedding_protocol import LoadSheddingProtocol
 from medmoe.server.engine.base import Engine
 from medmoe.server.lifecycle.admin import admin_served, admin_socket
 from medmoe.server.lifecycle.draining import DrainingServer, drain
@@ -111,7 +111,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         # Our own line per request replaces the access log, which would print raw paths.
         access_log=False,
         # On h11, the one implementation that bounds what a client may send as headers.
-        http=FrontDoor.of(EarlyRefusal(app.state.medmoe, paths=costly_paths(app))),
+        http=LoadSheddingProtocol.of(LoadShedder(app.state.medmoe, paths=costly_paths(app))),
         # No route speaks WebSocket, and the library that would answer writes its requests' headers to the log.
         ws="none",
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from medmoe.server.engine.base import Engine
 from medmoe.server.http import error_responses
 from medmoe.server.http.body_limit import BodyLimit
-from medmoe.server.http.middleware import Telemetry
+from medmoe.server.http.middleware import RequestMiddleware
 from medmoe.server.http.security_headers import ResponseHeaders
 from medmoe.server.lifecycle.draining import drain
 from medmoe.server.lifecycle.supervisor import start_up
@@ -64,7 +64,7 @@ def create_app(
     error_responses.install(app)
     # Last added is outermost: headers, then the record, then the limit.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_at_once=settings.max_uploads)
-    app.add_middleware(Telemetry, on_finish=state.publish, sample=state.traces is not None)
+    app.add_middleware(RequestMiddleware, on_finish=state.publish, sample=state.traces is not None)
     app.add_middleware(ResponseHeaders)
     return app
 

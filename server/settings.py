@@ -111,10 +111,10 @@ class Settings(BaseSettings):
     core busy."""
     image_seconds: float = Field(default=45.0, gt=0)
     """Time for one picture once its decoding has begun, likewise; longer keeps a worker under a stuck decoder."""
-    kept_pictures: int = Field(default=128, ge=0)
+    image_cache_entries: int = Field(default=128, ge=0)
     """Decoded pictures that wait in memory, at the model's size, for the next question about the same file: 0.15 MB
     each at 224 pixels. The oldest goes first, and no tenant finds another's. With 0 none outlives its request here; the
-    engine's own caches (`picture_cache_mib`, `kv_cache_gib`) hold what they have computed of it."""
+    engine's own caches (`encoder_cache_mib`, `kv_cache_gib`) hold what they have computed of it."""
     dicom_burned_in: BurnedIn = "refuse"
     """DICOM pictures with text in them, which may be a name: `refuse` those whose file says so; `refuse_unless_clear`
     also ultrasound, endoscopy, photographs and secondary captures whose file does not deny it, which is most of
@@ -175,7 +175,7 @@ class Settings(BaseSettings):
     different kinds must agree."""
     kv_cache_gib: int = Field(default=1, ge=1)
     """Memory for the engine's key-value cache; too little makes requests wait for each other."""
-    picture_cache_mib: int = Field(default=256, ge=0)
+    encoder_cache_mib: int = Field(default=256, ge=0)
     """Memory for what the vision tower has made of the latest pictures, beside the key-value cache and on its device:
     another question about one of them skips the tower, most of a short answer's work. 256 hold 8,192 pictures of the
     bundled checkpoint in bfloat16, 91 of the paper's (576 embeddings of 2,560 numbers each). vLLM's own minimum, one

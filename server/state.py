@@ -21,10 +21,10 @@ from medmoe.server.admission.readiness import Phase, Readiness
 from medmoe.server.admission.slots import Admission, Deadline
 from medmoe.server.auth.tenants import Tenants, read_key_file
 from medmoe.server.engine.base import Engine
-from medmoe.server.engine.label_scorer import Classifier
-from medmoe.server.engine.restartable_engine import RenewableEngine
+from medmoe.server.engine.label_scorer import LabelScorer
+from medmoe.server.engine.restartable_engine import RestartableEngine
 from medmoe.server.errors import ImageURLNotAllowed
-from medmoe.server.imaging.cache import PictureCache
+from medmoe.server.imaging.cache import ImageCache
 from medmoe.server.imaging.fetch.fetcher import ImageFetcher
 from medmoe.server.imaging.image import Picture, RenderedPicture
 from medmoe.server.imaging.sandbox.pool import DecoderPool
@@ -33,7 +33,7 @@ from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.observability.trace_export import TraceExport
 from medmoe.server.router_stats.stats import RouterStats
 from medmoe.server.schemas.image_url import is_url
-from medmoe.server.schemas.images import PictureFields, View
+from medmoe.server.schemas.images import ImageFields, View
 from medmoe.server.schemas.vqa import Provenance
 from medmoe.server.settings import Settings
 
@@ -54,7 +54,7 @@ class State:
     ) -> None:
         """Raises ConfigError or CheckpointError when the checkpoint directory cannot be read."""
         self.settings = settings
-        self.engine = RenewableEngine(engine)
+        self.engine = RestartableEngine(engine)
         self.rebuild = rebuild if settings.on_engine_death == "restart" else None
         """Makes another engine when one has died; None where its death is final."""
         self.created = int(time.time())
@@ -62,7 +62,7 @@ class State:
         self.config_sha256 = file_sha256(settings.model / CONFIG_FILE)
         """Of what is served, whatever happens to the file later."""
         self.prompt = Prompt.from_directory(settings.model, self.config)
-        self.classifier = Classifier(self.engine)
+        self.classifier = LabelScorer(self.engine)
         self.admission = Admission(max_concurrent=settings.max_concurrent, max_queued=settings.max_queued)
         self.tenants = Tenants(
             read_key_file(settings.api_keys) if settings.api_keys else (),
@@ -89,7 +89,7 @@ class State:
         self.fetcher = ImageFetcher.of(settings)
         """None where the deployment fetches no pictures."""
         self.decoders = DecoderPool.of(settings, self.config)
-        self.pictures = PictureCache(self.decoders, most=settings.kept_pictures, count=self.metrics.picture)
+        self.pictures = ImageCache(self.decoders, most=settings.image_cache_entries, count=self.metrics.picture)
 
     @staticmethod
     def of(request: Request) -> "State":
@@ -114,7 +114,7 @@ class State:
             yield
 
     async def read_image(
-        self, sent: str | bytes, fields: PictureFields, *, deadline: Deadline, record: RequestRecord
+        self, sent: str | bytes, fields: ImageFields, *, deadline: Deadline, record: RequestRecord
     ) -> Picture:
         """Fetch what is sent as a URL, the stage `fetch`; find it kept or decode it in a child process, stage `image`.
 
@@ -124,7 +124,7 @@ class State:
             return await self.pictures.decode(data, fields, salt=record.cache_salt)
 
     async def render_image(
-        self, sent: str | bytes, fields: PictureFields, *, view: View, deadline: Deadline, record: RequestRecord
+        self, sent: str | bytes, fields: ImageFields, *, view: View, deadline: Deadline, record: RequestRecord
     ) -> RenderedPicture:
         """For people; otherwise as `read_image`."""
         async with self._in_hand(sent, deadline=deadline, record=record) as data:

@@ -25,7 +25,7 @@ from medmoe.training.lora.config import LoRARunConfig
 from medmoe.training.lora.pipeline import LoRARun
 from medmoe.training.model_card.card import write_model_card
 from medmoe.training.optimization.distributed import is_first, join_processes, leave_processes
-from medmoe.training.optimization.runtime import OperationConfig, Precision
+from medmoe.training.optimization.runtime import Precision, RuntimeConfig
 from medmoe.training.pipeline import Run
 from medmoe.training.recipes.catalogue import RECIPES
 
@@ -82,7 +82,7 @@ def train(
     join_processes()
     first = is_first()
     try:
-        operation = OperationConfig(
+        operation = RuntimeConfig(
             accumulate=accumulate,
             precision=precision,
             checkpoint_every=checkpoint_every,

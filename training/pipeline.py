@@ -29,10 +29,10 @@ from medmoe.training.data.sample import Sample
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.optimization.distributed import is_first, join_processes, own_device, process_count, wait_for_all
 from medmoe.training.optimization.preflight import check_stage
-from medmoe.training.optimization.runtime import OperationConfig
+from medmoe.training.optimization.runtime import RuntimeConfig
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
 from medmoe.training.optimization.train_stage import train_stage
-from medmoe.training.pretrained.initialize import check_base, check_sources, start_words, starting_model
+from medmoe.training.pretrained.initialize import check_base, check_sources, initial_model, start_words
 from medmoe.training.router.training import train_router
 from medmoe.training.run_directory import REPORT_FILE, claim_directory
 from medmoe.training.stages import dense, initialise_gates, set_router, to_experts
@@ -55,7 +55,7 @@ class Run:
         language_model: Path | None = None,
         base: Path | None = None,
         features: Path | None = None,
-        operation: OperationConfig | None = None,
+        operation: RuntimeConfig | None = None,
     ) -> None:
         """`tower`: the pretrained vision tower, a wheel or a directory; None leaves it random (tests).
         `language_model`: the same for the decoder, where the recipe does not train it from scratch.
@@ -73,7 +73,7 @@ class Run:
         self._language_model = language_model
         self._base = base
         self._features_folder = features or directory / "features"
-        self._operation = operation or OperationConfig()
+        self._operation = operation or RuntimeConfig()
         self._pretrained_tokenizer: Tokenizer | None = None
         self._mixtures: dict[tuple[DataConfig, ...], Mixture] = {}
         self.report: dict[str, Any] = {}
@@ -200,7 +200,7 @@ class Run:
 
     def _start(self) -> MedMoE:
         words = self.config.word_vectors
-        model, self._pretrained_tokenizer, origins = starting_model(
+        model, self._pretrained_tokenizer, origins = initial_model(
             self.config, tower=self._tower, language_model=None if words else self._language_model
         )
         if words and self._language_model is not None:

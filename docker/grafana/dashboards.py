@@ -110,9 +110,9 @@ def service() -> Json:
             [
                 lines(
                     "Pictures, decoded or kept",
-                    (f"sum by (source) (rate(medmoe_pictures_total[{_RATE}]))", "{{source}}"),
+                    (f"sum by (source) (rate(medmoe_images_total[{_RATE}]))", "{{source}}"),
                     unit="reqps",
-                    note="kept: decoded for a question before; MEDMOE_KEPT_PICTURES says how many wait",
+                    note="kept: decoded for a question before; MEDMOE_IMAGE_CACHE_ENTRIES says how many wait",
                 ),
                 lines(
                     "Memory of the front process",

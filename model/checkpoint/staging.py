@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.bounded_read import read_small_file
+from medmoe.model.files.bounded_read import read_bounded
 
 _OURS = {
     CONFIG_FILE,
@@ -76,7 +76,7 @@ def check_replaceable(directory: Path, *, replace: bool) -> None:
 
 def _is_checkpoint(directory: Path) -> bool:
     try:
-        config = json.loads(read_small_file(directory / CONFIG_FILE))
+        config = json.loads(read_bounded(directory / CONFIG_FILE))
     except (OSError, ValueError, RecursionError, CheckpointError):
         return False
     return isinstance(config, dict) and config.get("model_type") == "medmoe"

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 
-from medmoe.model.files.terminal_safe import MAX_MESSAGE, printable
+from medmoe.model.files.terminal_safe import MAX_MESSAGE, terminal_safe
 
 REPORT_FILE = "conversion.json"
 _SHOWN = 20
@@ -42,15 +42,15 @@ class Report:
         lines.append(f"{len(self.mapped)} tensors converted, {len(self.tied)} tied, {len(self.dropped)} dropped")
         for reason in dict.fromkeys(self.dropped.values()):
             lines.append(f"  dropped {sum(r == reason for r in self.dropped.values())}: {reason}")
-        lines += _some([f"  cut {printable(name)}: {what}" for name, what in self.cut.items()])
+        lines += _some([f"  cut {terminal_safe(name)}: {what}" for name, what in self.cut.items()])
         ignored = self.ignored_fields | self.ignored_files
-        lines += _some([f"  ignored {printable(name)}: {why}" for name, why in ignored.items()])
+        lines += _some([f"  ignored {terminal_safe(name)}: {why}" for name, why in ignored.items()])
         lines += _some([f"  note: {note}" for note in self.notes])
         if self.router:
             lines.append(f"  router: {self.router['text']}")
         total = sum(self.parameters.values())
         parts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in self.parameters.items())
-        return [printable(line, limit=MAX_MESSAGE) for line in (*lines, f"{total:,} parameters ({parts})")]
+        return [terminal_safe(line, limit=MAX_MESSAGE) for line in (*lines, f"{total:,} parameters ({parts})")]
 
 
 def _some(lines: list[str]) -> list[str]:

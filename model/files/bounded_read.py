@@ -14,7 +14,7 @@ MAX_BYTES = 64 * 2**20
 """More than any configuration, tokenizer or card has; less than what would hurt."""
 
 
-def read_small_file(path: Path, *, limit: int = MAX_BYTES) -> bytes:
+def read_bounded(path: Path, *, limit: int = MAX_BYTES) -> bytes:
     """The whole content. Raises CheckpointError when it is no regular file or larger than `limit`, OSError as open."""
     # Without O_NONBLOCK, opening a pipe waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

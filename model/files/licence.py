@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.bounded_read import read_small_file
+from medmoe.model.files.bounded_read import read_bounded
 
 CARD_FILE = "README.md"
 UNKNOWN_LICENCE = "unknown: ask the author"
@@ -16,7 +16,7 @@ _STATED = re.compile(r"^licen[cs]e:[ \t]*[\"']?([A-Za-z0-9][A-Za-z0-9 .:+_-]{0,6
 def stated_licence(directory: Path) -> str:
     """What the front matter of README.md says, else that a LICENSE file is there, else that nobody said."""
     try:
-        text = read_small_file(directory / CARD_FILE, limit=MAX_LICENCE_BYTES).decode(errors="replace")
+        text = read_bounded(directory / CARD_FILE, limit=MAX_LICENCE_BYTES).decode(errors="replace")
     except (OSError, CheckpointError):  # a card that cannot be read states nothing
         text = ""
     front = _FRONT_MATTER.match(text)

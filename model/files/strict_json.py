@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.bounded_read import read_small_file
+from medmoe.model.files.bounded_read import read_bounded
 
 
 class StrictSection(BaseModel):
@@ -44,7 +44,7 @@ class StrictFile(StrictSection):
         """Parse the file in `directory`. Raises ConfigError when it is missing or malformed."""
         path = directory / cls.FILE
         try:
-            return cls.from_json(read_small_file(path))
+            return cls.from_json(read_bounded(path))
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
         except CheckpointError as error:

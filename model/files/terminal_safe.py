@@ -11,13 +11,13 @@ MAX_MESSAGE = 2000
 _SHOWN = 5
 
 
-def printable(text: str, *, limit: int = MAX_VALUE) -> str:
+def terminal_safe(text: str, *, limit: int = MAX_VALUE) -> str:
     """`text` on one line: what does not print (controls, bidi controls, lone surrogates) is escaped, the rest cut."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:limit])
     return shown + (f"… ({len(text) - limit} characters more)" if len(text) > limit else "")
 
 
 def listed(values: list[str], *, shown: int = _SHOWN) -> str:
-    """The first few values, each of them printable, and how many more there are."""
+    """The first few values, each of them terminal_safe, and how many more there are."""
     rest = len(values) - shown
-    return ", ".join(map(printable, values[:shown])) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(map(terminal_safe, values[:shown])) + (f" and {rest} more" if rest > 0 else "")

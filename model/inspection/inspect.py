@@ -15,11 +15,11 @@ from safetensors import SafetensorError, safe_open
 
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.bounded_read import read_small_file
+from medmoe.model.files.bounded_read import read_bounded
 from medmoe.model.files.digest import file_sha256
 from medmoe.model.files.licence import stated_licence
 from medmoe.model.files.router_fingerprint import RouterFingerprint, is_gate
-from medmoe.model.files.terminal_safe import printable
+from medmoe.model.files.terminal_safe import terminal_safe
 from medmoe.model.inspection.verify import Shapes, problems_of_adapter, problems_of_weights
 from medmoe.model.lora.adapter_config import AdapterConfig
 
@@ -190,12 +190,13 @@ def _expert(sizes: Mapping[str, int], layer: int) -> int:
 
 def _refuse_upstream(directory: Path) -> None:
     try:
-        model_type = json.loads(read_small_file(directory / CONFIG_FILE)).get("model_type")
+        model_type = json.loads(read_bounded(directory / CONFIG_FILE)).get("model_type")
     except (OSError, ValueError, RecursionError, AttributeError, CheckpointError):
         return
     if isinstance(model_type, str) and "llava" in model_type:
         raise ConfigError(
-            f"{directory} is an upstream checkpoint ({printable(repr(model_type))}): convert it with `medmoe convert`"
+            f"{directory} is an upstream checkpoint ({terminal_safe(repr(model_type))}): "
+            "convert it with `medmoe convert`"
         )
 
 
@@ -207,7 +208,7 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
         with safe_open(path, framework="np"), path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {printable(str(error))}") from error
+        raise CheckpointError(f"{path} cannot be read as safetensors: {terminal_safe(str(error))}") from error
     header.pop("__metadata__", None)
     return dict(header)
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from medmoe.model.lora.adapter_config import AdapterConfig, Isolation
-from medmoe.model.lora.experts import LowRankExperts
+from medmoe.model.lora.experts import LoRAExperts
 from medmoe.model.lora.layout import BlockShape
 from medmoe.model.lora.router import GateRouter, drop_experts
 from medmoe.model.lora.served_adapter import GatedLowRank
@@ -54,7 +54,7 @@ class TrainableAdapter(nn.Module):
         owners = {linear.name: linear.in_features for linear in block.linears} if per_linear else {"": block.width}
         self.experts = nn.ModuleDict(
             {
-                linear.name: LowRankExperts(
+                linear.name: LoRAExperts(
                     linear, experts, anchor_mode=config.anchor_mode, isolate=isolate, dropout=dropout
                 )
                 for linear in block.linears

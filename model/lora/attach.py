@@ -9,7 +9,7 @@ from torch import nn
 
 from medmoe.model.lora.adapted_block import AdaptedBlock, ServedAdapter, TokenTags, TrainableAdapter
 from medmoe.model.lora.adapter_config import AdapterConfig, Isolation
-from medmoe.model.lora.experts import LowRankExperts
+from medmoe.model.lora.experts import LoRAExperts
 from medmoe.model.lora.export import export_block
 from medmoe.model.lora.layout import BlockShape, adapted_blocks
 from medmoe.model.lora.router import GateRouter
@@ -93,10 +93,10 @@ class TrainableAdapters:
         for prefix, experts in self._linears():
             experts.fill(tensors[f"{prefix}.lora_A"], tensors[f"{prefix}.lora_B"])
 
-    def _linears(self) -> Iterator[tuple[str, LowRankExperts]]:
+    def _linears(self) -> Iterator[tuple[str, LoRAExperts]]:
         for (layer, _), adapter in self._blocks.items():
             for name, experts in adapter.experts.items():
-                assert isinstance(experts, LowRankExperts)
+                assert isinstance(experts, LoRAExperts)
                 yield f"layers.{layer}.{name}", experts
 
 

@@ -58,7 +58,7 @@ class ExpertGroup(nn.Module):
         return F.linear(z * weight.to(z.dtype), b)
 
 
-class LowRankExperts(nn.Module):
+class LoRAExperts(nn.Module):
     """All experts of one linear; what is added to its output."""
 
     def __init__(

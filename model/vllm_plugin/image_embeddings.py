@@ -1,6 +1,6 @@
 """What the engine keeps of pictures, apart from what comes and goes.
 
-vLLM keeps thousands of these tensors, each for another while (`Settings.picture_cache_mib`). As views each would hold
+vLLM keeps thousands of these tensors, each for another while (`Settings.encoder_cache_mib`). As views each would hold
 its whole batch. As copies in the heap they would lie between activations of megabytes, which then no longer fit where
 they lay before: the engine grew by 738 MiB for 256. glibc gives every thread a heap of its own, so a thread makes them.
 """
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 
-class PictureMemory:
+class ImageEmbeddings:
     """One for each model."""
 
     def __init__(self) -> None:

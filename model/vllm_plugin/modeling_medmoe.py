@@ -18,7 +18,7 @@ from medmoe.model.projector import Projector
 from medmoe.model.vision_tower import VisionTower
 from medmoe.model.vllm_plugin.cpu.rms_norm_cpu import prefer_fused_norms
 from medmoe.model.vllm_plugin.cpu.vision_tower_cpu import features, pack
-from medmoe.model.vllm_plugin.image_embeddings import PictureMemory
+from medmoe.model.vllm_plugin.image_embeddings import ImageEmbeddings
 from medmoe.model.vllm_plugin.layers.lora_layers import attach_adapters
 from medmoe.model.vllm_plugin.processing import (
     IMAGE_MARKER,
@@ -55,7 +55,7 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
             self.vision_tower = VisionTower(config.vision_config)
             self.projector = Projector(config)
         self._packed = False
-        self._picture_memory = PictureMemory()
+        self._picture_memory = ImageEmbeddings()
         with self._mark_language_model(vllm_config):
             self.language_model = init_vllm_registered_model(
                 vllm_config=vllm_config,

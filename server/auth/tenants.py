@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.bounded_read import read_small_file
+from medmoe.model.files.bounded_read import read_bounded
 from medmoe.server.auth.rate_limit import TokenBucket
 from medmoe.server.errors import Unauthenticated
 
@@ -78,7 +78,7 @@ def read_key_file(path: Path) -> tuple[tuple[str, str], ...]:
     Raises ConfigError when the file cannot be read, a line is something else, a hash comes twice, or there is no key.
     """
     try:
-        lines = read_small_file(path, limit=_MAX_FILE_BYTES).decode().splitlines()
+        lines = read_bounded(path, limit=_MAX_FILE_BYTES).decode().splitlines()
     except CheckpointError as error:
         raise ConfigError(f"the key file cannot be read: no regular file of at most {_MAX_FILE_BYTES} bytes") from error
     except (OSError, UnicodeError) as error:

@@ -6,7 +6,7 @@ Written once, as keyword arguments of both clients; the service's /docs say what
 from typing import TypedDict
 
 
-class PictureOptions(TypedDict, total=False):
+class ImageOptions(TypedDict, total=False):
     window: str | None
     """Of a grey DICOM picture: `40/400`, `full`, `file`, for CT a name such as `lung`; or three of these."""
     frame: int | None
@@ -21,7 +21,7 @@ class PictureOptions(TypedDict, total=False):
     """For the router's statistics alone."""
 
 
-class AskOptions(PictureOptions, total=False):
+class AskOptions(ImageOptions, total=False):
     """Of a question."""
 
     max_tokens: int | None
@@ -29,7 +29,7 @@ class AskOptions(PictureOptions, total=False):
     seed: int | None
 
 
-class ClassifyOptions(PictureOptions, total=False):
+class ClassifyOptions(ImageOptions, total=False):
     """Of a classification."""
 
     question: str | None

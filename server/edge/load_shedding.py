@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from medmoe.model.errors import MedMoEError
 from medmoe.server.admission.readiness import Phase
-from medmoe.server.edge.request_head import PlainHead
+from medmoe.server.edge.request_head import RequestHead
 from medmoe.server.http.error_responses import error_response, log_failure
 from medmoe.server.http.middleware import begin, finish, identification
 from medmoe.server.http.security_headers import ON_EVERY_REFUSAL
@@ -19,7 +19,7 @@ from medmoe.server.routes.dependencies import bearer_key
 from medmoe.server.state import State
 
 
-class EarlyRefusal:
+class LoadShedder:
     """For requests to routes that need a place inside."""
 
     def __init__(self, state: State, *, paths: Collection[str]) -> None:
@@ -32,11 +32,11 @@ class EarlyRefusal:
         """Whether a request that came now would be refused, whoever sent it."""
         return self._state.readiness.phase is not Phase.READY or self._state.admission.is_full
 
-    def concerns(self, head: PlainHead) -> bool:
+    def concerns(self, head: RequestHead) -> bool:
         """Whether `refuse` may have it: one of those routes, and a body of a length that is read at all."""
         return head.path in self._paths and head.body_size <= self._state.settings.max_body_bytes
 
-    def refuse(self, head: PlainHead, *, send: Callable[[Response], None]) -> None:
+    def refuse(self, head: RequestHead, *, send: Callable[[Response], None]) -> None:
         """Answer, by `send`, and publish the record as any other. Only while a refusal is `due`."""
         state = self._state
         record = begin(head.headers, method="POST", sample=state.traces is not None)

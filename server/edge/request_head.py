@@ -22,7 +22,7 @@ _ONCE = frozenset({"host", "content-length", "connection"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlainHead:
+class RequestHead:
     """A POST whose body is as long as Content-Length says."""
 
     path: str

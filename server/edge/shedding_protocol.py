@@ -14,14 +14,14 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
-from medmoe.server.edge.load_shedding import EarlyRefusal
-from medmoe.server.edge.request_head import PlainHead
+from medmoe.server.edge.load_shedding import LoadShedder
+from medmoe.server.edge.request_head import RequestHead
 
 
-class FrontDoor(asyncio.Protocol):
+class LoadSheddingProtocol(asyncio.Protocol):
     """One connection. The class of a server is made with `of`."""
 
-    refusal: EarlyRefusal
+    refusal: LoadShedder
 
     def __init__(
         self,
@@ -45,9 +45,9 @@ class FrontDoor(asyncio.Protocol):
         self._patience: asyncio.TimerHandle | None = None
 
     @classmethod
-    def of(cls, refusal: EarlyRefusal) -> "type[FrontDoor]":
+    def of(cls, refusal: LoadShedder) -> "type[LoadSheddingProtocol]":
         """For uvicorn, which makes one for each connection without knowing of us."""
-        return type("FrontDoor", (cls,), {"refusal": refusal})
+        return type("LoadSheddingProtocol", (cls,), {"refusal": refusal})
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol, also of the following."""
@@ -91,10 +91,10 @@ class FrontDoor(asyncio.Protocol):
         """Called by uvicorn while it stops; a connection that was let in is told itself."""
         self._transport.close()
 
-    def _refusable(self, data: bytes) -> PlainHead | None:
+    def _refusable(self, data: bytes) -> RequestHead | None:
         if not self.refusal.due or self._write_paused or not self._between_requests():
             return None
-        head = PlainHead.read(data)
+        head = RequestHead.read(data)
         return head if head is not None and self.refusal.concerns(head) else None
 
     def _between_requests(self) -> bool:

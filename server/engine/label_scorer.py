@@ -18,7 +18,7 @@ Path = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Inquiry:
+class ScoringRequest:
     """A prompt, and the answers whose likelihoods after it are wanted."""
 
     prompt_ids: Path
@@ -41,17 +41,17 @@ class Inquiry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scored:
+class LabelScore:
     """An inquiry's result."""
 
-    inquiry: Inquiry
+    inquiry: ScoringRequest
     log_likelihoods: tuple[float, ...]
     """Of each path, natural logarithm."""
     steps: tuple[tuple[Path, GenerationChunk], ...]
     """The engine's last chunk at each trie node, by the answer tokens that lead to it; the root, (), comes first."""
 
 
-class Classifier:
+class LabelScorer:
     """Scores answers with one engine."""
 
     def __init__(self, engine: Engine) -> None:
@@ -59,13 +59,13 @@ class Classifier:
 
     async def score(
         self,
-        inquiries: Sequence[Inquiry],
+        inquiries: Sequence[ScoringRequest],
         *,
         image: Image.Image,
         image_id: str,
         request_id: str,
         cache_salt: str | None = None,
-    ) -> tuple[Scored, ...]:
+    ) -> tuple[LabelScore, ...]:
         """Every inquiry's likelihoods. Raises what the engine raises; the other engine requests are aborted."""
         tries = [inquiry.children for inquiry in inquiries]
         try:
@@ -105,12 +105,12 @@ class Classifier:
         return last
 
 
-def _scored(inquiry: Inquiry, steps: dict[Path, GenerationChunk]) -> Scored:
+def _scored(inquiry: ScoringRequest, steps: dict[Path, GenerationChunk]) -> LabelScore:
     log_likelihoods = tuple(
         math.fsum(steps[path[:depth]].token_logprobs[path[depth]] for depth in range(len(path)))
         for path in inquiry.paths
     )
-    return Scored(inquiry=inquiry, log_likelihoods=log_likelihoods, steps=tuple(steps.items()))
+    return LabelScore(inquiry=inquiry, log_likelihoods=log_likelihoods, steps=tuple(steps.items()))
 
 
 def _first(failures: ExceptionGroup[Exception]) -> Exception:

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from medmoe.server.engine.base import GenerationRequest
-from medmoe.server.engine.read_write_lock import SharedLock
+from medmoe.server.engine.read_write_lock import ReadWriteLock
 from medmoe.server.errors import Quarantined
 from medmoe.server.lru import Recent
 
@@ -31,7 +31,7 @@ Fingerprint = bytes
 class _Inside:
     """What is in one engine."""
 
-    lock: SharedLock = field(default_factory=SharedLock)
+    lock: ReadWriteLock = field(default_factory=ReadWriteLock)
     requests: dict[int, GenerationRequest] = field(default_factory=dict)
     """By the object's own id."""
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from medmoe.server.errors import EngineDeadError
 
 
-class SharedLock:
+class ReadWriteLock:
     """A readers-writer lock that is fair, and that can be closed over the heads of those who wait."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from medmoe.server.errors import EngineRestarting
 from medmoe.server.schemas.vqa import Dtype
 
 
-class RenewableEngine:
+class RestartableEngine:
     """Implements Engine with whichever engine is `current`."""
 
     def __init__(self, engine: Engine) -> None:

@@ -27,7 +27,7 @@ from medmoe.server.engine.base import (
 )
 from medmoe.server.engine.deployment.check import check_deployment
 from medmoe.server.engine.deployment.cpu_tuning import ONE_PROCESS, tune
-from medmoe.server.engine.deployment.engine_arguments import engine_arguments, engine_dtype, picture_cache_embeddings
+from medmoe.server.engine.deployment.engine_arguments import encoder_cache_embeddings, engine_arguments, engine_dtype
 from medmoe.server.engine.deployment.quantization import check_accelerator
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.engine.fork_server import begin_importing
@@ -180,7 +180,7 @@ class VllmEngine:
         )
         made = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
         # vLLM has no setting for this either, and makes it one step's worth: 32 of the bundled checkpoint's pictures.
-        wanted = picture_cache_embeddings(self._settings, self._config, on_cpu=on_cpu)
+        wanted = encoder_cache_embeddings(self._settings, self._config, on_cpu=on_cpu)
         made.scheduler_config.encoder_cache_size = max(made.scheduler_config.encoder_cache_size, wanted)
         return AsyncLLM.from_vllm_config(made)
 

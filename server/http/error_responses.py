@@ -24,7 +24,7 @@ from medmoe.server.errors import (
     TryLater,
     Unauthenticated,
 )
-from medmoe.server.http.error_table import INTERNAL, HttpMeaning, meaning_of, meaning_of_status
+from medmoe.server.http.error_table import INTERNAL, ErrorSpec, error_spec, error_spec_of_status
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.vqa import ErrorBody, ErrorResponse
 
@@ -33,7 +33,7 @@ log = logging.getLogger("medmoe.request")
 
 def error_body(error: Exception, *, record: RequestRecord) -> ErrorResponse:
     """The body for `error`; notes its code on the record."""
-    meaning = meaning_of_status(error.status_code) if isinstance(error, HTTPException) else meaning_of(error)
+    meaning = error_spec_of_status(error.status_code) if isinstance(error, HTTPException) else error_spec(error)
     record.error_code = meaning.code
     return ErrorResponse(
         error=ErrorBody(
@@ -53,7 +53,7 @@ def error_response(error: Exception, *, record: RequestRecord) -> Response:
         status = error.status_code
         headers.update(error.headers or {})
     else:
-        status = meaning_of(error).status
+        status = error_spec(error).status
     if isinstance(error, TryLater):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthenticated):
@@ -70,7 +70,7 @@ def log_failure(error: Exception, *, record: RequestRecord) -> None:
 
     The engine's failures and strangers; what a client did wrong is told by the status in the request's own line.
     """
-    if isinstance(error, ServerError | HTTPException) or meaning_of(error).status < INTERNAL.status:
+    if isinstance(error, ServerError | HTTPException) or error_spec(error).status < INTERNAL.status:
         return
     root = error.__cause__ or error
     frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(root.__traceback__)]
@@ -116,7 +116,7 @@ def invalid(error: ValidationError, *, fields: frozenset[str]) -> RequestError:
     return InvalidField(problem["msg"].removeprefix("Value error, "), param=param)
 
 
-def _param(error: Exception, meaning: HttpMeaning, *, record: RequestRecord) -> str | None:
+def _param(error: Exception, meaning: ErrorSpec, *, record: RequestRecord) -> str | None:
     named = error.param if isinstance(error, RequestError) else None
     param = named or meaning.param
     return None if param is None else record.names.get(param, param)

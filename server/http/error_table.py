@@ -47,7 +47,7 @@ from medmoe.server.errors import (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HttpMeaning:
+class ErrorSpec:
     """What a failure looks like from outside."""
 
     status: int
@@ -65,110 +65,110 @@ _REQUEST, _LOAD, _AVAILABILITY, _SERVER = (
     "server_error",
 )
 
-INTERNAL = HttpMeaning(
+INTERNAL = ErrorSpec(
     status=500, type=_SERVER, code="internal_error", message="The service failed; the request id finds it in the log."
 )
 
-HTTP_MEANING: dict[type[MedMoEError], HttpMeaning] = {
+HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
     MedMoEError: INTERNAL,
     ConfigError: INTERNAL,
     CheckpointError: INTERNAL,
     ServerError: INTERNAL,
     EngineError: INTERNAL,
     DeploymentError: INTERNAL,
-    PromptError: HttpMeaning(status=422, type=_REQUEST, code="invalid_prompt", param="question"),
-    ImageError: HttpMeaning(status=422, type=_REQUEST, code="invalid_image", param="image"),
-    RequestError: HttpMeaning(status=422, type=_REQUEST, code="invalid_request"),
-    MalformedBody: HttpMeaning(status=400, type=_REQUEST, code="malformed_body"),
-    MalformedImage: HttpMeaning(status=400, type=_REQUEST, code="malformed_image", param="image"),
-    InvalidField: HttpMeaning(status=422, type=_REQUEST, code="invalid_field"),
-    UnsupportedParameter: HttpMeaning(status=400, type=_REQUEST, code="unsupported_parameter"),
-    UnknownModel: HttpMeaning(status=404, type=_REQUEST, code="model_not_found"),
-    UnsupportedContentType: HttpMeaning(status=415, type=_REQUEST, code="unsupported_content_type"),
-    UnsupportedImage: HttpMeaning(status=415, type=_REQUEST, code="unsupported_image", param="image"),
-    UnreadableImage: HttpMeaning(status=422, type=_REQUEST, code="unreadable_image", param="image"),
-    ImageTooLarge: HttpMeaning(status=413, type=_REQUEST, code="image_too_large", param="image"),
-    ImageTooCostly: HttpMeaning(status=422, type=_REQUEST, code="image_too_costly", param="image"),
-    DecoderDied: HttpMeaning(status=422, type=_REQUEST, code="decoder_died", param="image"),
-    BurnedInAnnotation: HttpMeaning(status=422, type=_REQUEST, code="burned_in_annotation", param="image"),
-    ImageURLNotAllowed: HttpMeaning(status=400, type=_REQUEST, code="image_url_not_allowed", param="image"),
-    ImageURLUnreachable: HttpMeaning(status=422, type=_REQUEST, code="image_url_unreachable", param="image"),
-    ImageURLTooLarge: HttpMeaning(status=413, type=_REQUEST, code="image_url_too_large", param="image"),
-    ImageURLTimeout: HttpMeaning(status=422, type=_REQUEST, code="image_url_timeout", param="image"),
-    BodyTooLarge: HttpMeaning(status=413, type=_REQUEST, code="body_too_large"),
-    Unauthenticated: HttpMeaning(
+    PromptError: ErrorSpec(status=422, type=_REQUEST, code="invalid_prompt", param="question"),
+    ImageError: ErrorSpec(status=422, type=_REQUEST, code="invalid_image", param="image"),
+    RequestError: ErrorSpec(status=422, type=_REQUEST, code="invalid_request"),
+    MalformedBody: ErrorSpec(status=400, type=_REQUEST, code="malformed_body"),
+    MalformedImage: ErrorSpec(status=400, type=_REQUEST, code="malformed_image", param="image"),
+    InvalidField: ErrorSpec(status=422, type=_REQUEST, code="invalid_field"),
+    UnsupportedParameter: ErrorSpec(status=400, type=_REQUEST, code="unsupported_parameter"),
+    UnknownModel: ErrorSpec(status=404, type=_REQUEST, code="model_not_found"),
+    UnsupportedContentType: ErrorSpec(status=415, type=_REQUEST, code="unsupported_content_type"),
+    UnsupportedImage: ErrorSpec(status=415, type=_REQUEST, code="unsupported_image", param="image"),
+    UnreadableImage: ErrorSpec(status=422, type=_REQUEST, code="unreadable_image", param="image"),
+    ImageTooLarge: ErrorSpec(status=413, type=_REQUEST, code="image_too_large", param="image"),
+    ImageTooCostly: ErrorSpec(status=422, type=_REQUEST, code="image_too_costly", param="image"),
+    DecoderDied: ErrorSpec(status=422, type=_REQUEST, code="decoder_died", param="image"),
+    BurnedInAnnotation: ErrorSpec(status=422, type=_REQUEST, code="burned_in_annotation", param="image"),
+    ImageURLNotAllowed: ErrorSpec(status=400, type=_REQUEST, code="image_url_not_allowed", param="image"),
+    ImageURLUnreachable: ErrorSpec(status=422, type=_REQUEST, code="image_url_unreachable", param="image"),
+    ImageURLTooLarge: ErrorSpec(status=413, type=_REQUEST, code="image_url_too_large", param="image"),
+    ImageURLTimeout: ErrorSpec(status=422, type=_REQUEST, code="image_url_timeout", param="image"),
+    BodyTooLarge: ErrorSpec(status=413, type=_REQUEST, code="body_too_large"),
+    Unauthenticated: ErrorSpec(
         status=401,
         type="authentication_error",
         code="invalid_api_key",
         message="Send a valid API key as Authorization: Bearer.",
     ),
-    DecoderUnavailable: HttpMeaning(
+    DecoderUnavailable: ErrorSpec(
         status=503,
         type=_AVAILABILITY,
         code="decoder_unavailable",
         message="Pictures cannot be decoded at the moment; try again.",
     ),
-    NoModelCard: HttpMeaning(
+    NoModelCard: ErrorSpec(
         status=404, type=_REQUEST, code="no_model_card", message="This checkpoint came without a model card."
     ),
     TryLater: INTERNAL,
-    RateLimited: HttpMeaning(
+    RateLimited: ErrorSpec(
         status=429,
         type=_LOAD,
         code="rate_limited",
         message="This caller has asked too often; try again after Retry-After seconds.",
     ),
-    Overloaded: HttpMeaning(
+    Overloaded: ErrorSpec(
         status=429, type=_LOAD, code="overloaded", message="The service is full; try again after Retry-After seconds."
     ),
-    NotReady: HttpMeaning(
+    NotReady: ErrorSpec(
         status=503,
         type=_AVAILABILITY,
         code="not_ready",
         message="The model is still loading; /health/ready tells when.",
     ),
-    Draining: HttpMeaning(
+    Draining: ErrorSpec(
         status=503, type=_AVAILABILITY, code="draining", message="The service is shutting down; ask another instance."
     ),
-    EngineDeadError: HttpMeaning(
+    EngineDeadError: ErrorSpec(
         status=503,
         type=_AVAILABILITY,
         code="engine_dead",
         message="The engine has stopped, and this request with it; /health/ready tells when it answers again.",
     ),
-    EngineRestarting: HttpMeaning(
+    EngineRestarting: ErrorSpec(
         status=503,
         type=_AVAILABILITY,
         code="engine_restarting",
         message="The engine has stopped and is being restarted; try again after Retry-After seconds.",
     ),
-    Quarantined: HttpMeaning(
+    Quarantined: ErrorSpec(
         status=422,
         type=_REQUEST,
         code="quarantined",
         message="The engine has died of this request, and then again of it alone; it is not tried a third time.",
     ),
-    DeadlineExceeded: HttpMeaning(
+    DeadlineExceeded: ErrorSpec(
         status=504, type="timeout_error", code="deadline_exceeded", message="The answer was not finished in time."
     ),
-    ClientDisconnected: HttpMeaning(
+    ClientDisconnected: ErrorSpec(
         status=499, type=_REQUEST, code="client_disconnected", message="The client closed the connection."
     ),
-    GenerationError: HttpMeaning(
+    GenerationError: ErrorSpec(
         status=500, type=_SERVER, code="generation_failed", message="The engine failed on this request."
     ),
 }
 
 _FRAMEWORK = {
-    400: HttpMeaning(status=400, type=_REQUEST, code="malformed_body", message="The body cannot be parsed."),
-    404: HttpMeaning(status=404, type=_REQUEST, code="not_found", message="There is no such route; see /docs."),
-    405: HttpMeaning(
+    400: ErrorSpec(status=400, type=_REQUEST, code="malformed_body", message="The body cannot be parsed."),
+    404: ErrorSpec(status=404, type=_REQUEST, code="not_found", message="There is no such route; see /docs."),
+    405: ErrorSpec(
         status=405, type=_REQUEST, code="method_not_allowed", message="The route does not take this method; see Allow."
     ),
 }
 
 
-def meaning_of(error: BaseException) -> HttpMeaning:
+def error_spec(error: BaseException) -> ErrorSpec:
     """The row of the most specific class of `error` that the table knows; INTERNAL for strangers."""
     for kind in type(error).__mro__:
         if kind in HTTP_MEANING:
@@ -176,10 +176,10 @@ def meaning_of(error: BaseException) -> HttpMeaning:
     return INTERNAL
 
 
-def meaning_of_status(status: int) -> HttpMeaning:
+def error_spec_of_status(status: int) -> ErrorSpec:
     """What a bare status raised by the web framework means; its own text is never used."""
     if status in _FRAMEWORK:
         return _FRAMEWORK[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return INTERNAL
-    return HttpMeaning(status=status, type=_REQUEST, code="refused", message="The request was refused.")
+    return ErrorSpec(status=status, type=_REQUEST, code="refused", message="The request was refused.")

@@ -25,7 +25,7 @@ CLIENT_GONE = 499
 """Status of a request whose client left before an answer began; nginx's number, never sent."""
 
 
-class Telemetry:
+class RequestMiddleware:
     """Gives each request its id and record, and publishes the record when the request is over."""
 
     def __init__(self, app: ASGIApp, *, on_finish: Callable[[RequestRecord], None], sample: bool = False) -> None:

@@ -31,14 +31,14 @@ class _InMemoryParser(MultiPartParser):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Received(Generic[Fields]):
+class ParsedRequest(Generic[Fields]):
     """One request as it came in; `image` is base64 text or a URL from JSON, file bytes from multipart."""
 
     fields: Fields
     image: str | bytes
 
 
-async def receive(request: Request, fields: type[Fields], *, as_json: type[BaseModel]) -> Received[Fields]:
+async def receive(request: Request, fields: type[Fields], *, as_json: type[BaseModel]) -> ParsedRequest[Fields]:
     """Parse the body by its Content-Type; `as_json` is `fields` plus `image`.
 
     Raises MalformedBody, InvalidField, UnsupportedContentType, BodyTooLarge, ClientDisconnected.
@@ -54,7 +54,7 @@ async def receive(request: Request, fields: type[Fields], *, as_json: type[BaseM
     raise UnsupportedContentType("send application/json or multipart/form-data")
 
 
-def _from_json(body: bytes, fields: type[Fields], *, as_json: type[BaseModel]) -> Received[Fields]:
+def _from_json(body: bytes, fields: type[Fields], *, as_json: type[BaseModel]) -> ParsedRequest[Fields]:
     _check_shape(body, known=as_json.model_fields.keys())
     try:
         # Strict: "5" is not a number here, although it is one in a form.
@@ -62,7 +62,7 @@ def _from_json(body: bytes, fields: type[Fields], *, as_json: type[BaseModel]) -
     except ValidationError as error:
         raise invalid(error, fields=frozenset(as_json.model_fields)) from error
     image: str = getattr(whole, _IMAGE)
-    return Received(fields=fields.model_validate(whole.model_dump(exclude={_IMAGE})), image=image)
+    return ParsedRequest(fields=fields.model_validate(whole.model_dump(exclude={_IMAGE})), image=image)
 
 
 def json_object(body: bytes, *, known: Collection[str], told: Collection[str] = ()) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _check_shape(body: bytes, *, known: Collection[str]) -> None:
             raise InvalidField(f"the field is an object or has over {MAX_LABELS} items", param=name)
 
 
-async def _from_multipart(request: Request, fields: type[Fields]) -> Received[Fields]:
+async def _from_multipart(request: Request, fields: type[Fields]) -> ParsedRequest[Fields]:
     parser = _InMemoryParser(
         request.headers, request.stream(), max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=_MAX_FIELD_BYTES
     )
@@ -106,7 +106,7 @@ async def _from_multipart(request: Request, fields: type[Fields]) -> Received[Fi
         raise invalid(error, fields=known) from error
     finally:
         await form.close()
-    return Received(fields=validated, image=image)
+    return ParsedRequest(fields=validated, image=image)
 
 
 async def _only_image(form: FormData) -> bytes:

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from medmoe.server.imaging.image import Picture
 from medmoe.server.imaging.sandbox.pool import DecoderPool
 from medmoe.server.lru import Recent
-from medmoe.server.schemas.images import PictureFields
+from medmoe.server.schemas.images import ImageFields
 
 _AT_ONCE = 2**20
 """Bytes that are hashed on the event loop: a millisecond or two on a slow processor."""
 
 
-class PictureCache:
+class ImageCache:
     """Asks the decoders for what it does not have."""
 
     def __init__(self, decoders: DecoderPool, *, most: int, count: Callable[[bool], None]) -> None:
@@ -26,7 +26,7 @@ class PictureCache:
         self._count = count
         self._kept: Recent[bytes, Picture] = Recent(most)
 
-    async def decode(self, sent: str | bytes, fields: PictureFields, *, salt: str | None) -> Picture:
+    async def decode(self, sent: str | bytes, fields: ImageFields, *, salt: str | None) -> Picture:
         """As DecoderPool.decode, whose refusals are not kept. `salt` keeps tenants apart: speed is an answer too."""
         if not self._most:
             return await self._decoders.decode(sent, fields)
@@ -40,7 +40,7 @@ class PictureCache:
         return picture
 
 
-async def _key(sent: str | bytes, fields: PictureFields, salt: str | None) -> bytes:
+async def _key(sent: str | bytes, fields: ImageFields, salt: str | None) -> bytes:
     """Of everything that decides what the picture looks like, and who asks."""
     head = repr((salt, isinstance(sent, str), fields.window, fields.frame)).encode()
     # As to the decoders: a character that is no base64 becomes another that is none.

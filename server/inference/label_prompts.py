@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from medmoe.model.errors import PromptError
 from medmoe.model.prompt import LETTERS
-from medmoe.server.engine.label_scorer import Inquiry, Path
+from medmoe.server.engine.label_scorer import Path, ScoringRequest
 from medmoe.server.errors import InvalidField
 from medmoe.server.schemas.vqa import ClassifyFields
 from medmoe.server.state import State
@@ -19,15 +19,15 @@ NO = ("no", "No")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LabelQuestions:
+class LabelPrompts:
     """What to ask, and for the mode choice how its answers belong to the labels."""
 
-    inquiries: tuple[Inquiry, ...]
+    inquiries: tuple[ScoringRequest, ...]
     orders: tuple[tuple[int, ...], ...] = ()
     """For each inquiry of the mode choice: which label (its index in the request) each letter stands for."""
 
 
-def label_questions(state: State, fields: ClassifyFields) -> LabelQuestions:
+def make_label_prompts(state: State, fields: ClassifyFields) -> LabelPrompts:
     """The inquiries for `fields`, within this deployment's limits and the model's context.
 
     Raises InvalidField, PromptError.
@@ -79,15 +79,15 @@ def _check_mode(state: State, fields: ClassifyFields) -> None:
         raise InvalidField(f"more than {limit} permutations (MEDMOE_MAX_PERMUTATIONS)", param="permutations")
 
 
-def _likelihood(state: State, fields: ClassifyFields) -> LabelQuestions:
+def _likelihood(state: State, fields: ClassifyFields) -> LabelPrompts:
     question = fields.question or state.prompt.classification(fields.labels)
     paths = tuple(tuple(state.prompt.answer(label)) for label in fields.labels)
     if len(set(paths)) != len(paths):
         raise InvalidField("labels must be distinct for the model", param="labels")
-    return LabelQuestions(inquiries=(_inquiry(state, question, paths),))
+    return LabelPrompts(inquiries=(_inquiry(state, question, paths),))
 
 
-def _choice(state: State, fields: ClassifyFields) -> LabelQuestions:
+def _choice(state: State, fields: ClassifyFields) -> LabelPrompts:
     letters = tuple(tuple(state.prompt.letter(index)) for index in range(len(fields.labels)))
     if len(set(letters)) != len(letters):
         raise InvalidField("this checkpoint's tokenizer cannot tell the letters of the options apart", param="mode")
@@ -95,14 +95,14 @@ def _choice(state: State, fields: ClassifyFields) -> LabelQuestions:
     questions = [
         state.prompt.choice([fields.labels[index] for index in order], question=fields.question) for order in orders
     ]
-    return LabelQuestions(inquiries=tuple(_inquiry(state, question, letters) for question in questions), orders=orders)
+    return LabelPrompts(inquiries=tuple(_inquiry(state, question, letters) for question in questions), orders=orders)
 
 
-def _multi_label(state: State, fields: ClassifyFields) -> LabelQuestions:
+def _multi_label(state: State, fields: ClassifyFields) -> LabelPrompts:
     paths = tuple(dict.fromkeys(tuple(state.prompt.answer(word)) for word in (*YES, *NO)))
     if len(paths) != len(YES) + len(NO):
         raise InvalidField("this checkpoint's tokenizer cannot tell yes and no apart", param="mode")
-    return LabelQuestions(
+    return LabelPrompts(
         inquiries=tuple(_inquiry(state, state.prompt.presence(label), paths) for label in fields.labels)
     )
 
@@ -118,5 +118,5 @@ def rotations(labels: Sequence[str], *, at_most: int) -> tuple[tuple[int, ...], 
     return tuple((*ordered[start:], *ordered[:start]) for start in starts)
 
 
-def _inquiry(state: State, question: str, paths: tuple[Path, ...]) -> Inquiry:
-    return Inquiry(prompt_ids=tuple(state.prompt.question(question)), paths=paths)
+def _inquiry(state: State, question: str, paths: tuple[Path, ...]) -> ScoringRequest:
+    return ScoringRequest(prompt_ids=tuple(state.prompt.question(question)), paths=paths)

@@ -11,8 +11,8 @@ from PIL import Image
 
 from medmoe.server.admission.slots import Admission, Deadline
 from medmoe.server.engine.base import Engine
-from medmoe.server.engine.restartable_engine import RenewableEngine
-from medmoe.server.imaging.cache import PictureCache
+from medmoe.server.engine.restartable_engine import RestartableEngine
+from medmoe.server.imaging.cache import ImageCache
 from medmoe.server.inference.vqa import answer
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.vqa import VQAFields
@@ -43,8 +43,8 @@ def _rehearsal(state: State, engine: Engine) -> State:
     """`state` as it would be with `engine`, and with what counts or keeps requests replaced."""
     rehearsal = copy.copy(state)
     # Its own quarantine too: a warm-up that an engine dies of must be asked again of the next one.
-    rehearsal.engine = RenewableEngine(engine)
+    rehearsal.engine = RestartableEngine(engine)
     rehearsal.admission = Admission(max_concurrent=1, max_queued=0)
-    rehearsal.pictures = PictureCache(state.decoders, most=0, count=state.metrics.picture)
+    rehearsal.pictures = ImageCache(state.decoders, most=0, count=state.metrics.picture)
     rehearsal.router_stats = copy.deepcopy(state.router_stats)
     return rehearsal

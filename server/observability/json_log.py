@@ -9,7 +9,7 @@ import logging
 import logging.config
 from datetime import UTC, datetime
 
-from medmoe.server.observability.log_handler import GatheringHandler
+from medmoe.server.observability.log_handler import BufferedHandler
 
 _TRUSTED = ("medmoe", "uvicorn")
 _ENCODE = json.JSONEncoder(default=str).encode
@@ -44,7 +44,7 @@ def configure(level: str) -> None:
             "version": 1,
             "disable_existing_loggers": False,
             "formatters": {"json": {"()": JsonFormatter}},
-            "handlers": {"stderr": {"()": GatheringHandler, "formatter": "json"}},
+            "handlers": {"stderr": {"()": BufferedHandler, "formatter": "json"}},
             "root": {"level": "WARNING", "handlers": ["stderr"]},
             "loggers": {"medmoe": {"level": level.upper()}, "uvicorn": {"level": foreign, "handlers": []}},
         }

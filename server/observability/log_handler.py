@@ -13,7 +13,7 @@ _SECONDS = 0.02
 _MOST_LINES = 256
 
 
-class GatheringHandler(logging.StreamHandler[TextIO]):
+class BufferedHandler(logging.StreamHandler[TextIO]):
     """To standard error. On the event loop lines wait for each other a moment; warnings and worse do not."""
 
     def __init__(self) -> None:

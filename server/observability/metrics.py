@@ -111,7 +111,7 @@ class Metrics:
         for reason in _WATCHED:
             self._rejections.labels(reason=reason)
         self._pictures = Counter(
-            "medmoe_pictures_total",
+            "medmoe_images_total",
             "Pictures that requests brought: decoded, or kept from a request shortly before",
             ["source"],
             registry=self.registry,

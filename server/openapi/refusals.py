@@ -38,7 +38,7 @@ from medmoe.server.errors import (
     UnsupportedImage,
 )
 from medmoe.server.http.error_responses import error_body
-from medmoe.server.http.error_table import meaning_of
+from medmoe.server.http.error_table import error_spec
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import Responses
 from medmoe.server.openapi.requests import named
@@ -108,7 +108,7 @@ def refusals(
     by_status: dict[int, dict[str, Any]] = {}
     for error in errors:
         record = RequestRecord(request_id=_REQUEST_ID, method="POST", names=names or {})
-        meaning = meaning_of(error)
+        meaning = error_spec(error)
         by_status.setdefault(meaning.status, {})[meaning.code] = error_body(error, record=record).model_dump()
     described = _DESCRIPTIONS | dict(descriptions or {})
     return {

@@ -32,7 +32,7 @@ class Counts:
         self.by_key[key] = self.by_key.get(key, 0) + counts
 
 
-class CountRing:
+class SlidingWindow:
     """Lives on the event loop's thread."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -16,7 +16,7 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.files.routing_reference import RoutingReference
 from medmoe.server.errors import InvalidField
 from medmoe.server.router_stats.drift import routing_drift
-from medmoe.server.router_stats.sliding_window import LONGEST_SECONDS, CountRing, Counts
+from medmoe.server.router_stats.sliding_window import LONGEST_SECONDS, Counts, SlidingWindow
 from medmoe.server.schemas.router import ExpertLoad, LayerLoad, RouterStatsResponse, RoutingDrift
 from medmoe.server.schemas.vqa import LayerRouting, Routing
 
@@ -62,7 +62,7 @@ class RouterStats:
         self.since = datetime.now(tz=UTC)
         """When counting began."""
         self._lifetime = Counts()
-        self._recent = CountRing(clock=self._clock)
+        self._recent = SlidingWindow(clock=self._clock)
 
     def modality(self, stated: str | None) -> str:
         """What a request's `modality` is counted as. Raises InvalidField when it is none of the known ones."""

@@ -8,12 +8,12 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request
 
 from medmoe.model.files.calibration import LabelCalibration, Temperature
-from medmoe.server.engine.label_scorer import Scored
+from medmoe.server.engine.label_scorer import LabelScore
 from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.request_body import receive
 from medmoe.server.inference.abstention import abstains, threshold
 from medmoe.server.inference.label_probabilities import Classification, agreement, by_choice, by_likelihood, by_presence
-from medmoe.server.inference.label_prompts import YES, LabelQuestions, label_questions
+from medmoe.server.inference.label_prompts import YES, LabelPrompts, make_label_prompts
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import answers
 from medmoe.server.openapi.refusals import NOT_A_FORM, PICTURE, QUESTION, missing, refusals
@@ -69,7 +69,7 @@ async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | Mult
     fields = received.fields
     state.router_stats.modality(fields.modality)
     deadline = state.deadline(fields.timeout_ms)
-    questions = label_questions(state, fields)
+    questions = make_label_prompts(state, fields)
     request_id = f"{ROUTE}-{uuid.uuid4().hex}"
     async with (
         abandon_on_disconnect(request.receive),
@@ -106,7 +106,7 @@ async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | Mult
 
 
 def _likelihood(
-    state: State, fields: ClassifyFields, scored: Scored, *, common: dict[str, Any], provenance: dict[str, Any]
+    state: State, fields: ClassifyFields, scored: LabelScore, *, common: dict[str, Any], provenance: dict[str, Any]
 ) -> ClassifyResponse:
     lengths = [len(path) for path in scored.inquiry.paths] if fields.length_normalized else None
     result = by_likelihood(scored.log_likelihoods, lengths=lengths)
@@ -126,8 +126,8 @@ def _likelihood(
 
 def _choice(
     fields: ClassifyFields,
-    scored: Sequence[Scored],
-    questions: LabelQuestions,
+    scored: Sequence[LabelScore],
+    questions: LabelPrompts,
     *,
     common: dict[str, Any],
     provenance: dict[str, Any],
@@ -163,7 +163,7 @@ def _one_label(fields: ClassifyFields, result: Classification, *, min_confidence
 
 
 def _multi_label(
-    fields: ClassifyFields, scored: Sequence[Scored], *, common: dict[str, Any], provenance: dict[str, Any]
+    fields: ClassifyFields, scored: Sequence[LabelScore], *, common: dict[str, Any], provenance: dict[str, Any]
 ) -> MultiLabelResponse:
     found = []
     for label, one in zip(fields.labels, scored, strict=True):
@@ -201,7 +201,7 @@ def _note(fit: LabelCalibration) -> CalibrationNote:
     )
 
 
-def _count_tokens(record: RequestRecord, scored: Sequence[Scored]) -> None:
+def _count_tokens(record: RequestRecord, scored: Sequence[LabelScore]) -> None:
     """Each prompt once: what its trie's later steps read again, they read from the cache."""
     roots = [one.steps[0][1] for one in scored]
     record.count_tokens(
@@ -211,7 +211,7 @@ def _count_tokens(record: RequestRecord, scored: Sequence[Scored]) -> None:
     )
 
 
-def _count_routing(state: State, scored: Sequence[Scored], *, modality: str | None) -> np.ndarray | None:
+def _count_routing(state: State, scored: Sequence[LabelScore], *, modality: str | None) -> np.ndarray | None:
     """Count each token once, although each step of a trie carried its whole prompt again, and each prompt the image."""
     counts = []
     seen: dict[int, Any] = {}

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 
-class Wire(BaseModel):
+class ApiModel(BaseModel):
     """Immutable, without unknown fields, NaN or infinity; the docstrings of its fields are its documentation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from medmoe.server.schemas.base import Wire
+from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.vqa import Provenance, Routing, Timings
 
 
-class CalibrationNote(Wire):
+class CalibrationNote(ApiModel):
     """How `probabilities` were made of the model's own, and what that did to data it was not fitted on."""
 
     method: Literal["temperature", "isotonic"]
@@ -44,7 +44,7 @@ class ChoiceProvenance(ClassifyProvenance):
     permutations: int
 
 
-class LabelProbability(Wire):
+class LabelProbability(ApiModel):
     label: str
     probability: float
     """Among the labels: they sum to 1. Calibrated where `calibration` says how."""
@@ -53,12 +53,12 @@ class LabelProbability(Wire):
     answer begins with this label's letter, as a mean over the orders of the options."""
 
 
-class _Head(Wire):
+class _Head(ApiModel):
     id: str
     model: str
 
 
-class _Tail(Wire):
+class _Tail(ApiModel):
     abstained: bool
     """Something answered here is less sure than `min_confidence`. It is given all the same."""
     calibration: CalibrationNote | None = None
@@ -101,7 +101,7 @@ class ChoiceResponse(_Tail, _OneLabel):
     provenance: ChoiceProvenance
 
 
-class LabelPresence(Wire):
+class LabelPresence(ApiModel):
     """One label, asked about on its own."""
 
     label: str

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from medmoe.model.image_processor import Conversion
 from medmoe.server.schemas import voi_window
-from medmoe.server.schemas.base import Wire
+from medmoe.server.schemas.base import ApiModel
 
 FileFormat = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "DICOM"]
 BurnedIn = Literal["refuse", "refuse_unless_clear", "accept"]
@@ -18,7 +18,7 @@ View = Literal["frame", "model"]
 """The picture as a person looks at it, or as the model does."""
 
 
-class PictureFields(Wire):
+class ImageFields(ApiModel):
     """How to show the picture; what does not apply to the one sent is refused."""
 
     window: str | None = Field(
@@ -44,7 +44,7 @@ class PictureFields(Wire):
 RenderingStep = Literal["palette", "high_byte", "modality_lut", "rescale", "voi_lut", "window", "invert"] | Conversion
 
 
-class AppliedWindow(Wire):
+class AppliedWindow(ApiModel):
     """Which values became black to white."""
 
     source: Literal["file", "preset", "request", "full"]
@@ -55,7 +55,7 @@ class AppliedWindow(Wire):
     """As DICOM defines them (PS3.3 C.11.2.1)."""
 
 
-class Rendering(Wire):
+class Rendering(ApiModel):
     """How the file became an 8-bit RGB picture; padding or cropping and resizing follow."""
 
     format: FileFormat
@@ -73,7 +73,7 @@ class Rendering(Wire):
     """One, or one each for red, green and blue; none for colours and for 8-bit grey without a window."""
 
 
-class Windowing(Wire):
+class Windowing(ApiModel):
     """What a window of this frame can be chosen from."""
 
     smallest: float

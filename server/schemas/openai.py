@@ -8,40 +8,40 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from medmoe.server.schemas.base import Wire
+from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.vqa import Confidence, SampledProvenance, Timings
 
 
-class TextPart(Wire):
+class TextPart(ApiModel):
     type: Literal["text"]
     text: str
 
 
-class ImageURL(Wire):
+class ImageURL(ApiModel):
     url: str
     """The picture as a base64 data URL; where the deployment names hosts (MEDMOE_IMAGE_URL_HOSTS), its https URL."""
     detail: Literal["auto"] | None = None
     """The checkpoint decides how large it sees a picture."""
 
 
-class ImagePart(Wire):
+class ImagePart(ApiModel):
     type: Literal["image_url"]
     image_url: ImageURL
 
 
-class UserMessage(Wire):
+class UserMessage(ApiModel):
     role: Literal["user"]
     content: tuple[Annotated[TextPart | ImagePart, Field(discriminator="type")], ...] = Field(min_length=2)
     """One picture and the question, in any order: where the picture stands in the prompt is the checkpoint's choice.
     Several texts are joined by line breaks."""
 
 
-class StreamOptions(Wire):
+class StreamOptions(ApiModel):
     include_usage: bool = False
     """End the stream with a chunk that counts tokens."""
 
 
-class NotOffered(Wire):
+class NotOffered(ApiModel):
     """Fields of OpenAI's that would change the answer if they were served; null is as good as absent."""
 
     audio: None = None
@@ -95,24 +95,24 @@ class ChatRequest(NotOffered):
     n: Literal[1] | None = None
 
 
-class ChatMessage(Wire):
+class ChatMessage(ApiModel):
     role: Literal["assistant"] = "assistant"
     content: str
 
 
-class ChatChoice(Wire):
+class ChatChoice(ApiModel):
     index: Literal[0] = 0
     message: ChatMessage
     finish_reason: Literal["stop", "length"]
     logprobs: None = None
 
 
-class PromptTokensDetails(Wire):
+class PromptTokensDetails(ApiModel):
     cached_tokens: int
     image_tokens: int
 
 
-class ChatUsage(Wire):
+class ChatUsage(ApiModel):
     prompt_tokens: int
     """The picture's included."""
     completion_tokens: int
@@ -120,7 +120,7 @@ class ChatUsage(Wire):
     prompt_tokens_details: PromptTokensDetails
 
 
-class ChatDetails(Wire):
+class ChatDetails(ApiModel):
     """What OpenAI's answer has no place for; as in the answer of `POST /v1/vqa`."""
 
     confidence: Confidence | None
@@ -129,7 +129,7 @@ class ChatDetails(Wire):
     provenance: SampledProvenance
 
 
-class ChatCompletion(Wire):
+class ChatCompletion(ApiModel):
     id: str
     object: Literal["chat.completion"] = "chat.completion"
     created: int

@@ -2,12 +2,12 @@
 
 from pydantic import Field
 
-from medmoe.server.schemas.base import Wire
-from medmoe.server.schemas.images import PictureFields, Rendering, View, Windowing
+from medmoe.server.schemas.base import ApiModel
+from medmoe.server.schemas.images import ImageFields, Rendering, View, Windowing
 from medmoe.server.schemas.vqa import ImageText
 
 
-class RenderFields(PictureFields):
+class RenderFields(ImageFields):
     """What `POST /v1/render` takes besides the picture."""
 
     view: View = "frame"
@@ -22,7 +22,7 @@ class RenderRequest(RenderFields):
     image: ImageText
 
 
-class RenderResponse(Wire):
+class RenderResponse(ApiModel):
     """Pixels, and how they came about; nothing else of the file."""
 
     image: str

@@ -1,16 +1,16 @@
 """The answer of GET /v1/router/stats. Apart from schemas.py, which has what questions and answers look like."""
 
-from medmoe.server.schemas.base import Wire
+from medmoe.server.schemas.base import ApiModel
 
 
-class ExpertLoad(Wire):
+class ExpertLoad(ApiModel):
     expert: int
     domain: str | None
     tokens: int
     load_share: float
 
 
-class LayerLoad(Wire):
+class LayerLoad(ApiModel):
     """How one MoE layer spread its tokens; entropy and cv are null before the first token."""
 
     layer: int
@@ -23,7 +23,7 @@ class LayerLoad(Wire):
     experts: tuple[ExpertLoad, ...]
 
 
-class Divergence(Wire):
+class Divergence(ApiModel):
     """Of what was seen from what the reference expects."""
 
     tokens: int
@@ -39,7 +39,7 @@ class LayerDrift(Divergence):
     """Of modalities that requests have stated and the reference knows."""
 
 
-class RoutingDrift(Wire):
+class RoutingDrift(ApiModel):
     """Prompt tokens against the checkpoint's routing_reference.json."""
 
     datasets: tuple[str, ...]
@@ -51,7 +51,7 @@ class RoutingDrift(Wire):
     layers: tuple[LayerDrift, ...]
 
 
-class RouterStatsResponse(Wire):
+class RouterStatsResponse(ApiModel):
     model: str
     since: str
     """Start of counting, or of the window, ISO 8601, UTC."""

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
-from medmoe.server.schemas.base import Wire
-from medmoe.server.schemas.images import PictureFields, Rendering
+from medmoe.server.schemas.base import ApiModel
+from medmoe.server.schemas.images import ImageFields, Rendering
 
 MAX_LABELS = 128
 """No deployment can allow more: the engine returns the log-probabilities of at most so many tokens at once."""
@@ -26,7 +26,7 @@ ImageText = Annotated[
 ]
 
 
-class VQAFields(PictureFields):
+class VQAFields(ImageFields):
     """What `POST /v1/vqa` takes besides the picture."""
 
     question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -56,7 +56,7 @@ class VQARequest(VQAFields):
     image: ImageText
 
 
-class ClassifyFields(PictureFields):
+class ClassifyFields(ImageFields):
     """What `POST /v1/classify` takes besides the picture."""
 
     labels: tuple[Label, ...] = Field(min_length=1, max_length=MAX_LABELS)
@@ -92,7 +92,7 @@ class ClassifyRequest(ClassifyFields):
     image: ImageText
 
 
-class Confidence(Wire):
+class Confidence(ApiModel):
     """How sure of this answer one may be."""
 
     value: float
@@ -103,14 +103,14 @@ class Confidence(Wire):
     model's own and says nothing about how often such answers are right."""
 
 
-class Usage(Wire):
+class Usage(ApiModel):
     prompt_tokens: int
     image_tokens: int
     completion_tokens: int
     cached_tokens: int
 
 
-class Timings(Wire):
+class Timings(ApiModel):
     """Seconds."""
 
     fetch: float
@@ -121,7 +121,7 @@ class Timings(Wire):
     total: float
 
 
-class Provenance(Wire):
+class Provenance(ApiModel):
     """What is needed to reproduce the answer."""
 
     image_sha256: str
@@ -148,7 +148,7 @@ class SampledProvenance(Provenance):
     min_confidence: float | None
 
 
-class LayerRouting(Wire):
+class LayerRouting(ApiModel):
     """Tokens of this request by expert index, in one MoE layer."""
 
     layer: int
@@ -158,12 +158,12 @@ class LayerRouting(Wire):
     answer: tuple[int, ...]
 
 
-class Routing(Wire):
+class Routing(ApiModel):
     expert_domains: tuple[str, ...]
     layers: tuple[LayerRouting, ...]
 
 
-class VQAResponse(Wire):
+class VQAResponse(ApiModel):
     id: str
     model: str
     answer: str
@@ -178,19 +178,19 @@ class VQAResponse(Wire):
     routing: Routing | None = None
 
 
-class ModelInfo(Wire):
+class ModelInfo(ApiModel):
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str
 
 
-class ModelList(Wire):
+class ModelList(ApiModel):
     object: Literal["list"] = "list"
     data: tuple[ModelInfo, ...]
 
 
-class Metadata(Wire):
+class Metadata(ApiModel):
     """What is served, by what."""
 
     service: str
@@ -212,11 +212,11 @@ class Metadata(Wire):
     intended_use: str
 
 
-class Health(Wire):
+class Health(ApiModel):
     status: str
 
 
-class ErrorBody(Wire):
+class ErrorBody(ApiModel):
     type: str
     code: str
     message: str
@@ -224,7 +224,7 @@ class ErrorBody(Wire):
     request_id: str
 
 
-class ErrorResponse(Wire):
+class ErrorResponse(ApiModel):
     """The one body of every failure."""
 
     error: ErrorBody

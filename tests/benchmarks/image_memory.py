@@ -1,6 +1,6 @@
 """What the service holds after thousands of different pictures: memory that its caches explain, and no more.
 
-    python -m tests.benchmarks.image_memory [--pictures 12000] [--every 2000] [--set MEDMOE_PICTURE_CACHE_MIB=0]
+    python -m tests.benchmarks.image_memory [--pictures 12000] [--every 2000] [--set MEDMOE_ENCODER_CACHE_MIB=0]
 
 Resident memory of the service's own process and of its children, the engine first among them. It grows until the
 key-value cache has been written once and the picture cache is full, and from then on should not.

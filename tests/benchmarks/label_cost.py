@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
-from medmoe.server.engine.label_scorer import Inquiry
+from medmoe.server.engine.label_scorer import ScoringRequest
 from medmoe.server.settings import Settings
 from tests.benchmarks.support.bootstrap import median_interval, ratio_interval, shown
 from tests.benchmarks.support.load import print_table
@@ -48,7 +48,7 @@ Times = dict[tuple[str, int, str], list[float]]
 
 def engine_steps(prompt: Prompt, labels: Sequence[str]) -> int:
     """Of one classification: the inner nodes of the labels' trie."""
-    return Inquiry(prompt_ids=(), paths=tuple(tuple(prompt.answer(label)) for label in labels)).steps
+    return ScoringRequest(prompt_ids=(), paths=tuple(tuple(prompt.answer(label)) for label in labels)).steps
 
 
 class Classifications:

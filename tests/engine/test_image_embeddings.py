@@ -7,7 +7,7 @@ import torch
 
 from medmoe.model.projector import Projector
 from medmoe.model.vision_tower import VisionTower
-from medmoe.model.vllm_plugin.image_embeddings import PictureMemory
+from medmoe.model.vllm_plugin.image_embeddings import ImageEmbeddings
 from tests.support.checkpoints.tiny import tiny_config
 
 pytestmark = pytest.mark.engine
@@ -23,7 +23,7 @@ def test_a_kept_picture_does_not_keep_its_batch() -> None:
         medmoe=config,
         vision_tower=VisionTower(config.vision_config),
         projector=Projector(config),
-        _picture_memory=PictureMemory(),
+        _picture_memory=ImageEmbeddings(),
     )
     side = config.vision_config.image_size
     pixels = torch.randint(0, 256, (3, 3, side, side), dtype=torch.uint8)
@@ -34,7 +34,7 @@ def test_a_kept_picture_does_not_keep_its_batch() -> None:
 
 def test_the_copies_are_what_was_copied_and_lie_apart() -> None:
     """Apart from the heap that this thread's activations come and go in: a thread's own is elsewhere."""
-    memory = PictureMemory()
+    memory = ImageEmbeddings()
     with torch.inference_mode():
         batch = torch.randn(5, 7, 3, dtype=torch.bfloat16)
         copies = memory.copies(batch)

@@ -16,7 +16,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from medmoe.server.engine.base import GenerationRequest
-from medmoe.server.engine.deployment.engine_arguments import picture_cache_embeddings
+from medmoe.server.engine.deployment.engine_arguments import encoder_cache_embeddings
 from tests.engine.conftest import Served
 from tests.engine.reference import Reference
 
@@ -57,7 +57,7 @@ async def test_an_answer_is_the_reference_models(served: Served) -> None:
 async def test_many_pictures_stay_with_the_engine(served: Served) -> None:
     """vLLM's own way keeps one step's worth, and would run the vision tower again for every question."""
     config = served.engine._running().vllm_config
-    wanted = picture_cache_embeddings(served.engine._settings, served.engine._config, on_cpu=True)
+    wanted = encoder_cache_embeddings(served.engine._settings, served.engine._config, on_cpu=True)
     assert config.scheduler_config.encoder_cache_size == wanted > 10 * config.scheduler_config.max_num_batched_tokens
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from medmoe.training.data.errors import DatasetError
 
 
-class PictureStore:
+class ImageStore:
     """A folder of PNGs named by their content: `ab/abcd....png`, SHA-256 over shape and pixels.
 
     Writing is idempotent: what is there is not written again, equal arrays share a file (and so features and leak

@@ -23,7 +23,7 @@ from medmoe.training.lora.card import adapter_card
 from medmoe.training.lora.config import LoRARunConfig
 from medmoe.training.lora.objective import AdapterLoss
 from medmoe.training.optimization.distributed import is_first, join_processes, own_device, wait_for_all
-from medmoe.training.optimization.runtime import OperationConfig
+from medmoe.training.optimization.runtime import RuntimeConfig
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
 from medmoe.training.optimization.train_stage import train_stage
 from medmoe.training.run_directory import REPORT_FILE, claim_directory
@@ -40,7 +40,7 @@ class LoRARun:
         data: Path,
         directory: Path,
         features: Path | None = None,
-        operation: OperationConfig | None = None,
+        operation: RuntimeConfig | None = None,
     ) -> None:
         """`base`: a dense checkpoint, such as the instruction-tuned stage of an ordinary run.
         `features`: a folder of tower features that runs share; None keeps them in this run's own.

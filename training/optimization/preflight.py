@@ -12,7 +12,7 @@ from medmoe.training.data.batches.collator import IGNORE_INDEX, Collator
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.optimization.muon import is_hidden_matrix
-from medmoe.training.optimization.runtime import OperationConfig
+from medmoe.training.optimization.runtime import RuntimeConfig
 
 _COPIES = 6
 """Of the trained weights in float32, two step checkpoints at once: weights and Adam's two moments."""
@@ -24,7 +24,7 @@ def check_stage(
     parameters: dict[str, int],
     samples: Sequence[Sample],
     collator: Collator,
-    operation: OperationConfig,
+    operation: RuntimeConfig,
     processes: int,
 ) -> None:
     """Raises ConfigError for settings that do not fit the model (`parameters`: numbers of values by name) or the
@@ -61,7 +61,7 @@ def check_samples(samples: Iterable[Sample], *, collator: Collator, stage: str) 
         raise DataError(f"{stage}: there are no samples to train on")
 
 
-def check_disk(directory: Path, *, trained: int, operation: OperationConfig) -> None:
+def check_disk(directory: Path, *, trained: int, operation: RuntimeConfig) -> None:
     """Raises ConfigError when `directory` cannot be written, or has no room for the step checkpoints of `trained`
     values."""
     try:

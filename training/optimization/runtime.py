@@ -17,7 +17,7 @@ _WORKERS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OperationConfig:
+class RuntimeConfig:
     """Raises ConfigError for numbers that mean nothing."""
 
     precision: Precision = "auto"

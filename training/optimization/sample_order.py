@@ -16,7 +16,7 @@ _STRETCH = 32
 """Batches."""
 
 
-class Epochs(Dataset[Pack]):
+class EpochDataset(Dataset[Pack]):
     """`epochs` times all packs, each time in another order drawn by `seed`, in full batches.
 
     The last batch is filled up with the packs that would come next.

@@ -20,14 +20,14 @@ from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.batches.packing import pack_by_image
 from medmoe.training.data.sample import Sample
 from medmoe.training.optimization.callbacks.progress_bar import ProgressBar
-from medmoe.training.optimization.callbacks.routing_callback import RoutingWatch
+from medmoe.training.optimization.callbacks.routing_callback import RoutingCallback
 from medmoe.training.optimization.distributed import is_first, own_device, process_count, process_index, wait_for_all
 from medmoe.training.optimization.dropout import residual_dropout
 from medmoe.training.optimization.fsdp import check_fsdp, make_whole
 from medmoe.training.optimization.loss import AnswerLoss
 from medmoe.training.optimization.preflight import check_disk, check_stage
-from medmoe.training.optimization.runtime import OperationConfig
-from medmoe.training.optimization.sample_order import Epochs
+from medmoe.training.optimization.runtime import RuntimeConfig
+from medmoe.training.optimization.sample_order import EpochDataset
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
 from medmoe.training.optimization.trainer import StageTrainer
 from medmoe.training.stages import set_trainable
@@ -44,7 +44,7 @@ def train_stage(
     directory: Path,
     seed: int,
     objective: Callable[[MedMoE], nn.Module] | None = None,
-    operation: OperationConfig | None = None,
+    operation: RuntimeConfig | None = None,
 ) -> dict[str, Any]:
     """Train `model` in place; returns the stage's log: loss by step, speed and memory, what was trainable.
 
@@ -55,7 +55,7 @@ def train_stage(
 
     Raises DataError or ConfigError before the first step when something does not fit, TrainingError during training.
     """
-    operation = operation or OperationConfig()
+    operation = operation or RuntimeConfig()
     processes, device = process_count(), own_device()
     parameters = {name: parameter.numel() for name, parameter in model.named_parameters()}
     check_stage(
@@ -74,7 +74,7 @@ def train_stage(
         log.info("%s: continued from %s", stage.name, last.name)
     packs = pack_by_image(samples, most=stage.pack, seed=seed)
     lengths = [collator.length(pack) for pack in packs] if stage.group_by_length else None
-    course = Epochs(packs, epochs=stage.epochs, batch_size=stage.batch_size, seed=seed, lengths=lengths)
+    course = EpochDataset(packs, epochs=stage.epochs, batch_size=stage.batch_size, seed=seed, lengths=lengths)
     module = AnswerLoss(model, balance=stage.balance_loss) if objective is None else objective(model)
     with residual_dropout(model, stage.dropout):
         trainer = StageTrainer(
@@ -85,7 +85,7 @@ def train_stage(
             checkpoints=checkpoints,
             epochs=stage.epochs,
             optimizer=stage.optimizer,
-            routing=RoutingWatch(model, objective=module),
+            routing=RoutingCallback(model, objective=module),
         )
         if trainer.is_fsdp_enabled:
             check_fsdp(trainer.accelerator.state.fsdp_plugin, adapters=not isinstance(module, AnswerLoss))
@@ -108,7 +108,7 @@ def train_stage(
 
 def _arguments(
     stage: StageConfig,
-    operation: OperationConfig,
+    operation: RuntimeConfig,
     *,
     module: nn.Module,
     directory: Path,

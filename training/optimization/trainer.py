@@ -17,7 +17,7 @@ from transformers import Trainer, TrainerCallback, TrainerState
 
 from medmoe.training.config import Optimizer
 from medmoe.training.errors import TrainingError
-from medmoe.training.optimization.callbacks.routing_callback import RoutingWatch
+from medmoe.training.optimization.callbacks.routing_callback import RoutingCallback
 from medmoe.training.optimization.callbacks.throughput import Throughput
 from medmoe.training.optimization.distributed import is_first, wait_for_all
 from medmoe.training.optimization.fsdp import fill
@@ -35,7 +35,7 @@ class StageTrainer(Trainer):
         *,
         checkpoints: StepCheckpoints,
         epochs: float,
-        routing: RoutingWatch,
+        routing: RoutingCallback,
         optimizer: Optimizer = "adamw",
         **options: Any,
     ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.terminal_safe import printable
+from medmoe.model.files.terminal_safe import terminal_safe
 
 Scalar = int | float | bool | str
 Value = Scalar | list[Scalar]
@@ -74,7 +74,7 @@ class GGUFFile:
             self._unique(name, self.tensors)
             nbytes = math.prod(shape) // kind.weights * kind.nbytes
             if data + offset + nbytes > len(content):
-                raise CheckpointError(f"the file ends before {printable(name)} does: it is not whole")
+                raise CheckpointError(f"the file ends before {terminal_safe(name)} does: it is not whole")
             self.tensors[name] = GGUFTensor(shape, kind, data + offset, nbytes)
 
     def read(self, name: str) -> Floats:
@@ -127,21 +127,21 @@ class GGUFFile:
     def _info(self) -> tuple[str, tuple[int, ...], _Kind, int]:
         name, dimensions = self._string(), self._number("I")
         if not 0 < dimensions <= _MAX_DIMENSIONS:
-            raise CheckpointError(f"{printable(name)} has {dimensions} dimensions")
+            raise CheckpointError(f"{terminal_safe(name)} has {dimensions} dimensions")
         # The fastest dimension comes first in the file.
         shape = tuple(self._number("Q") for _ in range(dimensions))[::-1]
         number, offset = self._number("I"), self._number("Q")
         kind = _KINDS.get(number)
         if kind is None:
             known = ", ".join(known.name for known in _KINDS.values())
-            raise CheckpointError(f"{printable(name)} is stored as GGUF type {number}; supported: {known}")
+            raise CheckpointError(f"{terminal_safe(name)} is stored as GGUF type {number}; supported: {known}")
         if shape[-1] % kind.weights:
-            raise CheckpointError(f"the rows of {printable(name)} are not whole blocks of {kind.weights} numbers")
+            raise CheckpointError(f"the rows of {terminal_safe(name)} are not whole blocks of {kind.weights} numbers")
         return name, shape, kind, offset
 
     def _unique(self, name: str, known: dict[str, Value] | dict[str, GGUFTensor]) -> None:
         if name in known:
-            raise CheckpointError(f"the GGUF header holds {printable(name)} twice")
+            raise CheckpointError(f"the GGUF header holds {terminal_safe(name)} twice")
 
 
 def _f32(raw: memoryview) -> Floats:

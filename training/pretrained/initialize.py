@@ -24,7 +24,7 @@ _MOE_FIELDS = {
 }  # fmt: skip
 
 
-def starting_model(
+def initial_model(
     config: RunConfig, *, tower: Path | None, language_model: Path | None
 ) -> tuple[MedMoE, Tokenizer | None, dict[str, str]]:
     """The dense model, the tokenizer where one came with it, and in whole sentences where each part comes from.

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from medmoe.model.checkpoint.io import compare_tensors
 from medmoe.model.config import TextConfig
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.terminal_safe import printable
+from medmoe.model.files.terminal_safe import terminal_safe
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.pretrained.language_model_directory import read_language_model_directory
 from medmoe.training.pretrained.language_model_source import LanguageModelSource
@@ -51,7 +51,7 @@ def load_pretrained_language_model(model: MedMoE, path: Path) -> tuple[Tokenizer
         wanted.pop(_HEAD)
     left_out = _left_out(source, text)
     for name, reason in left_out.items():
-        log.info("%s: %s is left out, %s", source.name, printable(name), reason)
+        log.info("%s: %s is left out, %s", source.name, terminal_safe(name), reason)
     found = {name: _cut(name, shape, text) for name, shape in source.shapes.items() if name not in left_out}
     shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     compare_tensors(found, shapes, source=source.name, fits="the recipe's architecture")

@@ -14,7 +14,7 @@ from medmoe.model.conversion.weights.source_files import find_weights, read_json
 from medmoe.model.conversion.weights.tensor_source import TensorSource
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.files.digest import file_sha256
-from medmoe.model.files.terminal_safe import listed, printable
+from medmoe.model.files.terminal_safe import listed, terminal_safe
 from medmoe.training.pretrained.language_model_source import LanguageModelSource
 
 _BACKBONES: dict[str, Backbone] = {"llama": "llama", "phi": "phi", "stablelm": "stablelm"}
@@ -28,7 +28,7 @@ def read_language_model_directory(directory: Path) -> LanguageModelSource:
     config = _read_config(directory)
     backbone = _BACKBONES.get(config.text("model_type") or "")
     if backbone is None:
-        said = printable(repr(config.text("model_type")))
+        said = terminal_safe(repr(config.text("model_type")))
         raise ConfigError(f"{CONFIG_FILE}: model_type {said} is not supported; supported: {listed(sorted(_BACKBONES))}")
     files = find_weights(directory)
     if any(path.suffix != ".safetensors" for path in files.files):
@@ -39,7 +39,7 @@ def read_language_model_directory(directory: Path) -> LanguageModelSource:
     digests = ", ".join(f"{path.name} `{file_sha256(path)}`" for path in files.files)
     return LanguageModelSource(
         name=directory.name,
-        origin=f"The language model starts from {printable(directory.name)} ({backbone}; SHA-256 of {digests}).",
+        origin=f"The language model starts from {terminal_safe(directory.name)} ({backbone}; SHA-256 of {digests}).",
         fields=text_fields(backbone, tensors.shapes, config, Report()),
         shapes=tensors.shapes,
         read=tensors.read,

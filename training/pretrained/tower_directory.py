@@ -9,7 +9,7 @@ from medmoe.model.config import CONFIG_FILE, VisionConfig
 from medmoe.model.conversion.tower_directory import open_tower, tower_config
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.files.digest import file_sha256
-from medmoe.model.files.terminal_safe import listed, printable
+from medmoe.model.files.terminal_safe import listed, terminal_safe
 
 _MODEL_TYPES = {
     "clip": ("clip", "clip_vision_model"),
@@ -54,7 +54,7 @@ def read_tower_directory(directory: Path, *, config: VisionConfig) -> tuple[dict
     digests = ", ".join(
         f"{path.name} `{file_sha256(path)}`" for path in sorted({info.file for info in tower.source.tensors.values()})
     )
-    return tensors, f"The vision tower comes from {printable(directory.name)} (SHA-256 of {digests})."
+    return tensors, f"The vision tower comes from {terminal_safe(directory.name)} (SHA-256 of {digests})."
 
 
 def renamed(name: str) -> str:
@@ -69,7 +69,7 @@ def _compare(directory: Path, config: VisionConfig) -> None:
     said = tower_config(directory)
     wrong = []
     if (kind := said.text("model_type")) is not None and kind not in _MODEL_TYPES[config.model_type]:
-        wrong.append(f"model_type is {printable(repr(kind))}, the recipe's {config.model_type}")
+        wrong.append(f"model_type is {terminal_safe(repr(kind))}, the recipe's {config.model_type}")
     # DINOv2's table of positions is resampled, so that its image size is free.
     sizes = ["hidden_size", "num_attention_heads", "patch_size"]
     sizes += ["image_size", "intermediate_size"] if config.model_type != "dinov2" else []
@@ -78,7 +78,7 @@ def _compare(directory: Path, config: VisionConfig) -> None:
         if found is not None and found != getattr(config, name):
             wrong.append(f"{name} is {found}, the recipe's {getattr(config, name)}")
     if (activation := said.text("hidden_act")) is not None and activation != config.hidden_act:
-        wrong.append(f"hidden_act is {printable(repr(activation))}, the recipe's {config.hidden_act}")
+        wrong.append(f"hidden_act is {terminal_safe(repr(activation))}, the recipe's {config.hidden_act}")
     if "layer_norm_eps" in said and (eps := said.number("layer_norm_eps", below=1)) != config.layer_norm_eps:
         wrong.append(f"layer_norm_eps is {eps:g}, the recipe's {config.layer_norm_eps:g}")
     if wrong:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.bounded_read import read_small_file
+from medmoe.model.files.bounded_read import read_bounded
 
 RANKS_FILE = "arcade100k.tiktoken"
 _PATTERN = (
@@ -54,7 +54,7 @@ def read_arcade(path: Path) -> Tokenizer:
 
 def _read_ranks(path: Path) -> dict[bytes, int]:
     try:
-        pairs = [line.split() for line in read_small_file(path).splitlines() if line]
+        pairs = [line.split() for line in read_bounded(path).splitlines() if line]
         ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
     except (OSError, ValueError, binascii.Error) as error:
         raise CheckpointError(f"{path} is not a file of base64 tokens and ranks") from error

@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from medmoe.model.errors import CheckpointError, MedMoEError
-from medmoe.model.files.terminal_safe import printable
+from medmoe.model.files.terminal_safe import terminal_safe
 
 _MAX_GROWTH = 16
 """How many times longer the rules of one part may make a text together; a published file's make it twice as long."""
@@ -31,7 +31,7 @@ def guarded(what: str) -> Iterator[None]:
         raise
     except BaseException as error:  # a Rust panic is no Exception
         reason = (str(error).splitlines() or [""])[0]
-        raise CheckpointError(f"{what}: {type(error).__name__} {printable(reason)}".rstrip()) from error
+        raise CheckpointError(f"{what}: {type(error).__name__} {terminal_safe(reason)}".rstrip()) from error
 
 
 def parse_tokenizer(content: bytes) -> Tokenizer:
@@ -56,7 +56,7 @@ def check_text(tokenizer: Tokenizer, text: str) -> None:
     # Llama's form puts a space in front of a text, and some decoders leave it there.
     if not ids or back.strip() != text.strip():
         raise CheckpointError(
-            f"the tokenizer does not know the prompt's own words: they come back as {printable(repr(back))}; "
+            f"the tokenizer does not know the prompt's own words: they come back as {terminal_safe(repr(back))}; "
             "its files are incomplete or another model's"
         )
 
@@ -75,7 +75,7 @@ def _rules(part: Any) -> Iterator[dict[str, Any]]:
 def _check_normalizers(part: Any) -> None:
     for rule in _rules(part):
         if "type" in rule and rule["type"] not in _NORMALIZERS:
-            raise CheckpointError(f"tokenizer.json: a normalizer {printable(repr(rule['type']))} is not supported")
+            raise CheckpointError(f"tokenizer.json: a normalizer {terminal_safe(repr(rule['type']))} is not supported")
 
 
 def _growth(rule: dict[str, Any]) -> float:

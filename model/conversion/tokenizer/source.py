@@ -16,7 +16,7 @@ from medmoe.model.conversion.tokenizer.byte_ranks import RANKS_FILE, read_arcade
 from medmoe.model.conversion.tokenizer.foreign import guarded, parse_tokenizer
 from medmoe.model.conversion.weights.source_files import contained_file, read_contained, read_json
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.terminal_safe import printable
+from medmoe.model.files.terminal_safe import terminal_safe
 from medmoe.model.prompt import TOKENIZER_FILE
 
 _BYTE_LEVEL_CLASSES = ("GPT2Tokenizer", "CodeGenTokenizer")
@@ -79,7 +79,7 @@ def _byte_level(directory: Path, config: dict[str, Any]) -> Tokenizer:
     name = config.get("tokenizer_class")
     if name is not None and str(name).removesuffix("Fast") not in _BYTE_LEVEL_CLASSES:
         raise ConfigError(
-            f"tokenizer_config.json: a {printable(str(name))} with vocab.json and merges.txt is not supported; "
+            f"tokenizer_config.json: a {terminal_safe(str(name))} with vocab.json and merges.txt is not supported; "
             f"save it as {TOKENIZER_FILE} first"
         )
     vocabulary = read_json(directory, "vocab.json")
@@ -161,7 +161,7 @@ def _added_tokens(config: dict[str, Any], added: dict[str, Any]) -> dict[int, Ad
 def _claim(tokens: dict[int, AddedToken], id_: int, token: AddedToken) -> None:
     """The later file may repeat a token with its flags, not put another into its place."""
     if id_ in tokens and tokens[id_].content != token.content:
-        both = f"{printable(repr(tokens[id_].content))} and {printable(repr(token.content))}"
+        both = f"{terminal_safe(repr(tokens[id_].content))} and {terminal_safe(repr(token.content))}"
         raise CheckpointError(f"the added tokens {both} claim one id, {id_}")
     tokens[id_] = token
 
@@ -173,7 +173,7 @@ def _add(tokenizer: Tokenizer, tokens: dict[int, AddedToken]) -> None:
             (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])
         if (got := tokenizer.token_to_id(token.content)) != id_:
             raise CheckpointError(
-                f"the added token {printable(repr(token.content))} claims the id {id_}, where {got} is next"
+                f"the added token {terminal_safe(repr(token.content))} claims the id {id_}, where {got} is next"
             )
 
 
@@ -183,5 +183,5 @@ def _content(token: object) -> str | None:
     if not isinstance(content, str) or not content:
         return None
     if any("\ud800" <= character <= "\udfff" for character in content):
-        raise CheckpointError(f"a token is not valid Unicode: {printable(content)}")
+        raise CheckpointError(f"a token is not valid Unicode: {terminal_safe(content)}")
     return content

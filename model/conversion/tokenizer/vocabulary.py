@@ -15,7 +15,7 @@ from medmoe.model.conversion.tokenizer.source import TokenizerSource
 from medmoe.model.conversion.upstream.config import UpstreamConfig
 from medmoe.model.conversion.upstream.text_backbone import Backbone
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.terminal_safe import listed, printable
+from medmoe.model.files.terminal_safe import listed, terminal_safe
 
 IMAGE_TOKEN = "<image>"  # noqa: S105 - no password
 # What upstream's train.py makes the padding (and unknown) token; one that is absent is added only for Phi.
@@ -129,5 +129,5 @@ def _mark_special(tokenizer: Tokenizer, token: str) -> None:
 def _id(tokenizer: Tokenizer, token: str, *, option: str) -> int:
     id_: int | None = tokenizer.token_to_id(token)
     if id_ is None:
-        raise ConfigError(f"the tokenizer has no {printable(repr(token))}; name another with {option}")
+        raise ConfigError(f"the tokenizer has no {terminal_safe(repr(token))}; name another with {option}")
     return id_

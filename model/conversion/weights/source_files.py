@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.bounded_read import MAX_BYTES, read_small_file
-from medmoe.model.files.terminal_safe import printable
+from medmoe.model.files.bounded_read import MAX_BYTES, read_bounded
+from medmoe.model.files.terminal_safe import terminal_safe
 
 LFS_POINTER = b"version https://git-lfs"
 """How a file begins that git left behind in place of a large one."""
@@ -95,8 +95,8 @@ def _read_index(index: Path, *, suffix: str) -> dict[str, str]:
     for tensor, file in entries.items():
         if not isinstance(file, str) or not file.endswith(suffix) or not _SHARD.fullmatch(file):
             raise CheckpointError(
-                f"{index} puts {printable(tensor)} into {printable(repr(file))}, which is not the name of a {suffix} "
-                "file"
+                f"{index} puts {terminal_safe(tensor)} into {terminal_safe(repr(file))}, "
+                f"which is not the name of a {suffix} file"
             )
     return entries
 
@@ -117,7 +117,7 @@ def contained_file(directory: Path, name: str, *, named_by: str | None = None) -
 def read_contained(directory: Path, name: str, *, limit: int = MAX_BYTES) -> bytes:
     """The content of a small file. Raises CheckpointError as `contained_file` does, and when it cannot be read."""
     try:
-        content = read_small_file(contained_file(directory, name), limit=limit)
+        content = read_bounded(contained_file(directory, name), limit=limit)
     except OSError as error:
         raise CheckpointError(f"{directory / name} cannot be read: {error.strerror}") from error
     if content.startswith(LFS_POINTER):
@@ -131,7 +131,7 @@ def read_json(directory: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads(read_contained(directory, name))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {printable(str(error))}") from error
+        raise CheckpointError(f"{path} is not JSON: {terminal_safe(str(error))}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a JSON {type(value).__name__}, not an object")
     return value

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from medmoe.model.checkpoint.tensor_writer import DTYPE_NAMES
 from medmoe.model.conversion.weights.source_files import LFS_POINTER
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.terminal_safe import printable
+from medmoe.model.files.terminal_safe import terminal_safe
 
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 _MAX_PICKLE_BYTES = 256 * 2**20
@@ -65,7 +65,7 @@ class SafetensorsFile(WeightFile):
         try:
             tensor: torch.Tensor = self._file.get_tensor(name)
         except (OSError, SafetensorError) as error:
-            text = f"{self.path}: {printable(name)} cannot be read any more: {_sentence(error)}"
+            text = f"{self.path}: {terminal_safe(name)} cannot be read any more: {_sentence(error)}"
             raise CheckpointError(text) from error
         return tensor
 
@@ -89,9 +89,11 @@ class TorchFile(WeightFile):
             raise CheckpointError(f"{path} does not hold a mapping of names to tensors")
         for name, tensor in found.items():
             if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided or tensor.is_quantized:
-                raise CheckpointError(f"{path} holds {printable(name)}, which is not a dense tensor")
+                raise CheckpointError(f"{path} holds {terminal_safe(name)}, which is not a dense tensor")
             if tensor.device.type != "cpu":
-                raise CheckpointError(f"{path} holds {printable(name)} without its values (a {tensor.device} tensor)")
+                raise CheckpointError(
+                    f"{path} holds {terminal_safe(name)} without its values (a {tensor.device} tensor)"
+                )
         self._tensors: Mapping[str, torch.Tensor] = found
 
     def _check_archive(self) -> None:
@@ -136,4 +138,4 @@ def open_weight_file(path: Path) -> WeightFile:
 
 def _sentence(error: Exception) -> str:
     """The first line of what a library says."""
-    return printable((str(error).splitlines() or [type(error).__name__])[0])
+    return terminal_safe((str(error).splitlines() or [type(error).__name__])[0])

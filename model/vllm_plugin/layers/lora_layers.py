@@ -23,7 +23,7 @@ from medmoe.model.lora.checkpoint import has_adapter, read_adapter
 from medmoe.model.lora.export import export_block, shard
 from medmoe.model.lora.layout import BlockShape, adapted_blocks
 from medmoe.model.lora.served_adapter import GatedLowRank
-from medmoe.model.vllm_plugin.layers.tp_shard import RankShare
+from medmoe.model.vllm_plugin.layers.tp_shard import TPShard
 
 
 class AdaptedFFN(nn.Module):
@@ -84,7 +84,7 @@ class Adapters:
     def __init__(self, decoder: Any, directory: Path, config: AdapterConfig, base: MedMoEConfig) -> None:
         """Replaces the adapted blocks of `decoder`'s layers. Raises ConfigError when the adapter does not fit."""
         self._directory = directory
-        self._share = RankShare(
+        self._share = TPShard(
             text=base.text_config,
             rank=get_tensor_model_parallel_rank(),
             ranks=get_tensor_model_parallel_world_size(),

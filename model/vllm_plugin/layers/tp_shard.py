@@ -7,7 +7,7 @@ from medmoe.model.lora.layout import BlockShape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RankShare:
+class TPShard:
     """One of `ranks` ranks. Heads are split; key and value heads fewer than ranks are shared by neighbours."""
 
     text: TextConfig

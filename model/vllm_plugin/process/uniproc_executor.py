@@ -10,7 +10,7 @@ import multiprocessing
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 
-class OneProcessExecutor(UniProcExecutor):
+class CPUUniProcExecutor(UniProcExecutor):
     """A third of the imports at start, and no process that waits for the other by yielding in a loop."""
 
     def _init_executor(self) -> None:

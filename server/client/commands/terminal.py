@@ -7,13 +7,13 @@ from typing import Any
 
 import typer
 
-from medmoe.model.files.terminal_safe import printable
+from medmoe.model.files.terminal_safe import terminal_safe
 from medmoe.server.client.answers.base import Message
 
 
 def safe(text: str) -> str:
     """Line by line what may be printed; the words are a model's, and the service anyone's."""
-    return "\n".join(printable(line, limit=len(line)) for line in text.split("\n"))
+    return "\n".join(terminal_safe(line, limit=len(line)) for line in text.split("\n"))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

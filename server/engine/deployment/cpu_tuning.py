@@ -13,7 +13,7 @@ from medmoe.server.engine.deployment.parallelism import thread_binding
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu
 from medmoe.server.settings import Settings
 
-ONE_PROCESS = "medmoe.model.vllm_plugin.process.uniproc_executor.OneProcessExecutor"
+ONE_PROCESS = "medmoe.model.vllm_plugin.process.uniproc_executor.CPUUniProcExecutor"
 """For vLLM's argument `distributed_executor_backend`."""
 _THREAD_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 _FEW_CORES = 4

@@ -59,7 +59,7 @@ def engine_dtype(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> D
     return "bfloat16" if settings.quantization != "none" or cpu_kernel() == "amx" else "float32"
 
 
-def picture_cache_embeddings(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> int:
-    """How many of the decoder's input vectors fit into `Settings.picture_cache_mib`."""
+def encoder_cache_embeddings(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> int:
+    """How many of the decoder's input vectors fit into `Settings.encoder_cache_mib`."""
     vector = config.text_config.hidden_size * _BYTES[engine_dtype(settings, config, on_cpu=on_cpu)]
-    return settings.picture_cache_mib * 2**20 // vector
+    return settings.encoder_cache_mib * 2**20 // vector

@@ -18,7 +18,7 @@ from medmoe.server.errors import ImageTooCostly, InvalidField, RequestError, Unr
 from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig
 from medmoe.server.imaging.formats.limits import check_frames, check_size, too_large
 from medmoe.server.imaging.formats.sniff import from_text, sniff, webp_size
-from medmoe.server.schemas.images import FileFormat, PictureFields, Rendering, View, Windowing
+from medmoe.server.schemas.images import FileFormat, ImageFields, Rendering, View, Windowing
 from medmoe.server.schemas.voi_window import parse
 
 # Pillow only warns between its limit and twice its limit; nobody reads a warning.
@@ -47,7 +47,7 @@ class ImageReader:
         self._config = config
         self._processor = ImageProcessor(config.processor, size=config.size)
 
-    def read(self, sent: str | bytes, fields: PictureFields, *, view: View = "model") -> Decoded:
+    def read(self, sent: str | bytes, fields: ImageFields, *, view: View = "model") -> Decoded:
         """Decode base64 text or file bytes, without `frame` the first one, and bring the picture to the view's size.
 
         That is the model's own, or for people at most FRAME_SIDE.
@@ -81,7 +81,7 @@ class ImageReader:
         image.thumbnail((FRAME_SIDE, FRAME_SIDE))
         return image
 
-    def _ordinary(self, data: bytes, kind: FileFormat, fields: PictureFields) -> Decoded:
+    def _ordinary(self, data: bytes, kind: FileFormat, fields: ImageFields) -> Decoded:
         limits = self._config.limits
         if fields.window is not None:
             raise InvalidField("only DICOM pictures have a window", param="window")
@@ -109,7 +109,7 @@ class ImageReader:
         check_frames(frames, limits)
         return frames
 
-    def _dicom(self, data: bytes, fields: PictureFields) -> Decoded:
+    def _dicom(self, data: bytes, fields: ImageFields) -> Decoded:
         # Here and not above: pydicom is needed for DICOM only, and importing it takes most of a second.
         from medmoe.server.imaging.formats.dicom_file import DicomFile
         from medmoe.server.imaging.formats.dicom_values import show

@@ -16,7 +16,7 @@ from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig, ImageLimits
 from medmoe.server.imaging.image import Picture, RenderedPicture, identify
 from medmoe.server.imaging.sandbox.protocol import LENGTHS, MAX_HEAD, Done, Order, Refused, pack
 from medmoe.server.imaging.sandbox.spawner import NURSERY, Child
-from medmoe.server.schemas.images import PictureFields, View
+from medmoe.server.schemas.images import ImageFields, View
 from medmoe.server.settings import Settings
 
 _GRACE = 5.0
@@ -68,7 +68,7 @@ class DecoderPool:
         """Of the children that are waiting for work."""
         return tuple(child.pid for child in self._idle)
 
-    async def decode(self, sent: str | bytes, fields: PictureFields) -> Picture:
+    async def decode(self, sent: str | bytes, fields: ImageFields) -> Picture:
         """The picture in base64 text or file bytes, at the model's size.
 
         Raises what medmoe.server.imaging.formats.reader raises, DecoderDied, DecoderUnavailable. Cancelling it ends
@@ -84,7 +84,7 @@ class DecoderPool:
             rendering=done.rendering,
         )
 
-    async def render(self, sent: str | bytes, fields: PictureFields, *, view: View) -> RenderedPicture:
+    async def render(self, sent: str | bytes, fields: ImageFields, *, view: View) -> RenderedPicture:
         """The same picture for people. Raises what `decode` raises."""
         done, pixels = await self._read(sent, fields, view)
         return RenderedPicture(
@@ -101,7 +101,7 @@ class DecoderPool:
         while self._idle:
             NURSERY.end(self._idle.pop())
 
-    async def _read(self, sent: str | bytes, fields: PictureFields, view: View) -> tuple[Done, bytearray]:
+    async def _read(self, sent: str | bytes, fields: ImageFields, view: View) -> tuple[Done, bytearray]:
         async with self._slots:
             child = self._waiting() or await self._fork()
             try:
@@ -164,12 +164,12 @@ class DecoderPool:
             asyncio.get_running_loop().run_in_executor(None, NURSERY.end, child)
 
     async def _ask(
-        self, child: Child, sent: str | bytes, fields: PictureFields, view: View
+        self, child: Child, sent: str | bytes, fields: ImageFields, view: View
     ) -> tuple[Done | Refused, bytearray]:
         loop, connection = asyncio.get_running_loop(), child.connection
         data = sent.encode(errors="replace") if isinstance(sent, str) else sent
         order = Order(
-            text=isinstance(sent, str), fields=PictureFields(window=fields.window, frame=fields.frame), view=view
+            text=isinstance(sent, str), fields=ImageFields(window=fields.window, frame=fields.frame), view=view
         )
         await loop.sock_sendall(connection, pack(order, size=len(data)))
         await loop.sock_sendall(connection, data)

@@ -18,7 +18,7 @@ from medmoe.server.errors import (
     UnsupportedImage,
 )
 from medmoe.server.imaging.config import Message
-from medmoe.server.schemas.images import PictureFields, Rendering, View, Windowing
+from medmoe.server.schemas.images import ImageFields, Rendering, View, Windowing
 
 LENGTHS = struct.Struct("!IQ")
 MAX_HEAD = 64 * 1024
@@ -42,7 +42,7 @@ class Order(Message):
 
     text: bool
     """The bytes are base64 text."""
-    fields: PictureFields
+    fields: ImageFields
     view: View
 
 

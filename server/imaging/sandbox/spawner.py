@@ -22,7 +22,7 @@ _KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL"
 
 @dataclass(kw_only=True, slots=True)
 class Child:
-    """One decoding process; whoever asked for it calls `Nursery.end` once, in the end."""
+    """One decoding process; whoever asked for it calls `WorkerSpawner.end` once, in the end."""
 
     pid: int
     connection: socket.socket
@@ -31,7 +31,7 @@ class Child:
     """Pictures so far."""
 
 
-class Nursery:
+class WorkerSpawner:
     """Starts `decoder_process` when first asked, and again when it has died. Blocking; threads may share it."""
 
     def __init__(self) -> None:
@@ -123,5 +123,5 @@ def _exchange(control: socket.socket, command: object, descriptors: list[int]) -
 
 
 # Shared by all apps of a process: starting it takes the better part of a second, and it holds no state of theirs.
-NURSERY = Nursery()
+NURSERY = WorkerSpawner()
 atexit.register(NURSERY.close)

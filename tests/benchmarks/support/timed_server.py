@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medmoe.server import __main__ as server
-from medmoe.server.engine.restartable_engine import RenewableEngine
+from medmoe.server.engine.restartable_engine import RestartableEngine
 from medmoe.server.lifecycle import supervisor
 
 PHASES = "START_UP_PHASES"
@@ -21,7 +21,7 @@ ARGUMENTS = ("-c", "from tests.benchmarks.support.timed_server import serve; rai
 
 
 def serve() -> int:
-    RenewableEngine.start = _noted("engine", RenewableEngine.start)  # type: ignore[method-assign]
+    RestartableEngine.start = _noted("engine", RestartableEngine.start)  # type: ignore[method-assign]
     supervisor.warm_up = _noted("warm-up", supervisor.warm_up)
     return server.main()
 

@@ -20,7 +20,7 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import ImageTooCostly
 from medmoe.server.imaging.sandbox.pool import DecoderPool
 from medmoe.server.imaging.sandbox.spawner import NURSERY
-from medmoe.server.schemas.images import PictureFields
+from medmoe.server.schemas.images import ImageFields
 from medmoe.server.settings import Settings
 from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, until
 from tests.support.images.hostile_images import large
@@ -62,7 +62,7 @@ async def test_a_child_that_is_killed_costs_one_request(running: ServiceFactory,
 
 
 async def test_a_child_that_dies_between_requests_costs_none(running: ServiceFactory, vqa_body: dict[str, Any]) -> None:
-    async with running(image_workers=1, kept_pictures=0) as service:
+    async with running(image_workers=1, image_cache_entries=0) as service:
         for _ in range(3):
             (pid,) = service.state.decoders.pids
             os.kill(pid, signal.SIGKILL)
@@ -120,7 +120,7 @@ async def test_a_picture_that_takes_too_much_time_is_refused(config: MedMoEConfi
     try:
         for _ in range(2):
             with pytest.raises(ImageTooCostly, match="time"):
-                await pool.decode(large(), PictureFields())
+                await pool.decode(large(), ImageFields())
         assert pool.pids == ()
     finally:
         pool.close()
@@ -135,7 +135,7 @@ async def test_the_default_memory_is_enough_for_the_largest_picture(config: MedM
     Image.new(mode, (side, side)).save(file, format=kind, **options)
     pool = DecoderPool.of(settings, config)
     try:
-        assert (await pool.decode(file.getvalue(), PictureFields())).width == side
+        assert (await pool.decode(file.getvalue(), ImageFields())).width == side
     finally:
         pool.close()
 

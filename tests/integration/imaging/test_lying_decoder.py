@@ -12,7 +12,7 @@ from medmoe.server.imaging.config import FRAME_SIDE
 from medmoe.server.imaging.sandbox.pool import DecoderPool
 from medmoe.server.imaging.sandbox.protocol import LENGTHS, Done, pack
 from medmoe.server.imaging.sandbox.spawner import Child
-from medmoe.server.schemas.images import PictureFields, Rendering, View
+from medmoe.server.schemas.images import ImageFields, Rendering, View
 from medmoe.server.settings import Settings
 from tests.integration.conftest import picture
 
@@ -39,7 +39,7 @@ async def told(config: MedMoEConfig, text: bytes, *, view: View, monkeypatch: py
     with theirs:
         speaking = asyncio.create_task(asyncio.to_thread(theirs.sendall, text))
         try:
-            return (await pool.render(picture(), PictureFields(), view=view)).image.size
+            return (await pool.render(picture(), ImageFields(), view=view)).image.size
         finally:
             theirs.shutdown(socket.SHUT_RDWR)
             await asyncio.gather(speaking, return_exceptions=True)

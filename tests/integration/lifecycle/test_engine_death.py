@@ -22,7 +22,7 @@ from medmoe.model.prompt import Prompt
 from medmoe.server.admission.readiness import Phase
 from medmoe.server.engine.base import GenerationRequest, generation
 from medmoe.server.engine.fake_engine import FakeEngine
-from medmoe.server.engine.restartable_engine import RenewableEngine
+from medmoe.server.engine.restartable_engine import RestartableEngine
 from medmoe.server.errors import EngineDeadError, EngineRestarting
 from medmoe.server.observability.json_log import JsonFormatter
 from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, until
@@ -315,7 +315,7 @@ async def test_a_classification_that_kills_engines_is_refused_too(mortal: Servic
 
 async def test_a_laggard_of_a_dead_engine_does_not_bring_down_the_next(config: MedMoEConfig, prompt: Prompt) -> None:
     first, second = FakeEngine(config, prompt), FakeEngine(config, prompt)
-    engine = RenewableEngine(first)
+    engine = RestartableEngine(first)
     request = GenerationRequest(
         request_id="slow reader",
         prompt_ids=tuple(prompt.question("What is shown?")),

@@ -18,8 +18,8 @@ from uvicorn.server import ServerState
 
 from medmoe.server.__main__ import server_config
 from medmoe.server.auth.tenants import new_key
-from medmoe.server.edge.load_shedding import EarlyRefusal
-from medmoe.server.edge.shedding_protocol import FrontDoor
+from medmoe.server.edge.load_shedding import LoadShedder
+from medmoe.server.edge.shedding_protocol import LoadSheddingProtocol
 from medmoe.server.observability.json_log import JsonFormatter
 from tests.integration.conftest import SECRET, Service, ServiceFactory, until
 
@@ -344,7 +344,7 @@ async def test_nothing_more_is_written_to_who_does_not_read(full: Listen) -> Non
         config = server_config(listening.service.app, listening.service.state.settings)
         config.load()
         door, pipe = (
-            FrontDoor.of(EarlyRefusal(listening.service.state, paths=COSTLY))(config, ServerState(), {}),
+            LoadSheddingProtocol.of(LoadShedder(listening.service.state, paths=COSTLY))(config, ServerState(), {}),
             _Pipe(),
         )
         door.connection_made(pipe)

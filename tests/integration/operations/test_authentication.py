@@ -101,8 +101,8 @@ async def test_tenants_share_no_cache(
             assert None not in salts
         metrics = (await service.client.get("/metrics", headers=bearer(WARD))).text
         # Both bodies show the same picture: one for each tenant was decoded.
-        counted = {line for line in metrics.splitlines() if line.startswith("medmoe_pictures_total")}
-        assert counted == {'medmoe_pictures_total{source="decoded"} 2.0', 'medmoe_pictures_total{source="kept"} 4.0'}
+        counted = {line for line in metrics.splitlines() if line.startswith("medmoe_images_total")}
+        assert counted == {'medmoe_images_total{source="decoded"} 2.0', 'medmoe_images_total{source="kept"} 4.0'}
 
 
 async def test_each_tenant_has_its_own_rate(running: ServiceFactory, keys: Path, vqa_body: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from medmoe.server.imaging.config import DecoderConfig, ImageLimits
 from medmoe.server.imaging.formats.reader import Decoded, ImageReader
-from medmoe.server.schemas.images import PictureFields
+from medmoe.server.schemas.images import ImageFields
 from tests.support.checkpoints.tiny import tiny_config
 
 Read = Callable[..., Decoded]
@@ -37,6 +37,6 @@ def read() -> Read:
     """`read(data, window="lung")`; settings of the deployment in `config`."""
 
     def call(sent: str | bytes, *, config: dict[str, Any] | None = None, **fields: Any) -> Decoded:
-        return ImageReader(decoder_config(**(config or {}))).read(sent, PictureFields(**fields))
+        return ImageReader(decoder_config(**(config or {}))).read(sent, ImageFields(**fields))
 
     return call

@@ -8,7 +8,7 @@ import numpy as np
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
-from medmoe.training.data.image_store import PictureStore
+from medmoe.training.data.image_store import ImageStore
 from medmoe.training.data.read_result import ReadResult
 from medmoe.training.data.readers.item_loop import read_each
 from medmoe.training.data.readers.json_items import Place
@@ -24,11 +24,11 @@ def read_medmnist(file: Path, *, splits: Collection[Split], pictures: Path) -> R
     """Classification samples of `file`, whose name says which set it is (`organcmnist_224.npz`).
 
     Ids are `NAME/SPLIT/ROW`: image and label are rows of two arrays, and the row number is the only identity that
-    MedMNIST gives a picture. Each wanted picture is written once below `pictures` (`PictureStore`).
+    MedMNIST gives a picture. Each wanted picture is written once below `pictures` (`ImageStore`).
     Raises DatasetError for a damaged file and for sets that are no single-label classification of 2D pictures.
     """
     known = _set(file)
-    store = PictureStore(pictures)
+    store = ImageStore(pictures)
     result = ReadResult()
     for split in ("train", "val", "test"):
         if split in splits:
@@ -49,7 +49,7 @@ def _set(file: Path) -> MedMNISTSet:
     return SETS[name]
 
 
-def _read(file: Path, known: MedMNISTSet, *, split: Split, store: PictureStore) -> ReadResult:
+def _read(file: Path, known: MedMNISTSet, *, split: Split, store: ImageStore) -> ReadResult:
     def build(record: Record) -> Sample:
         return Sample(
             id=f"{file.stem}/{split}/{record['row']}",

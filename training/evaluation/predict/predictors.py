@@ -26,7 +26,7 @@ from medmoe.training.data.batches.collator import Features, prompt_ids
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.image_features import ImageFeatures
-from medmoe.training.evaluation.predict.routing_recorder import RoutingWatch
+from medmoe.training.evaluation.predict.routing_recorder import RoutingRecorder
 from medmoe.training.evaluation.prediction import Prediction, PromptRouting, joined, of_labels
 
 
@@ -53,7 +53,7 @@ class LocalPredictor:
         self._features = features
         self._max_tokens = max_tokens
         self._batch_size = batch_size
-        self._watch = RoutingWatch(model)
+        self._watch = RoutingRecorder(model)
 
     @classmethod
     def from_checkpoint(

@@ -14,7 +14,7 @@ from medmoe.training.evaluation.prediction import PromptRouting
 _LAYER = 3  # language_model.model.layers.N.mlp.gate
 
 
-class RoutingWatch:
+class RoutingRecorder:
     """Reads the routers' choices; a dense model has none and gives None for every prompt."""
 
     def __init__(self, model: MedMoE) -> None:

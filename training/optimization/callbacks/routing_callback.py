@@ -12,7 +12,7 @@ from medmoe.model.moe import MoE
 from medmoe.training.optimization.callbacks.throughput import Reduce
 
 
-class RoutingWatch(TrainerCallback):
+class RoutingCallback(TrainerCallback):
     """Looks at the steps that are logged, and at tokens alone: padding is routed too, and means nothing."""
 
     def __init__(self, model: MedMoE, *, objective: nn.Module) -> None:

@@ -253,7 +253,7 @@ def test_a_licence_that_cannot_be_read_is_known_before_the_weights(
 
     write_upstream(tmp_path / "source", PHI)
     (tmp_path / "source" / "LICENSE").write_text("the text")
-    monkeypatch.setattr(source_files, "read_small_file", fail)
+    monkeypatch.setattr(source_files, "read_bounded", fail)
     monkeypatch.setattr(converter, "TensorSource", None)
     with pytest.raises(CheckpointError, match="LICENSE cannot be read: Permission denied"):
         converted(tmp_path / "source")

@@ -6,34 +6,34 @@ from pathlib import Path
 import pytest
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.bounded_read import read_small_file
+from medmoe.model.files.bounded_read import read_bounded
 
 
 def test_a_file_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(b"x" * 100)
-    assert read_small_file(path, limit=100) == b"x" * 100
+    assert read_bounded(path, limit=100) == b"x" * 100
 
 
 def test_one_byte_too_many_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(b"x" * 101)
     with pytest.raises(CheckpointError, match="larger than 100 bytes"):
-        read_small_file(path, limit=100)
+        read_bounded(path, limit=100)
 
 
 def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     os.mkfifo(path)
     with pytest.raises(CheckpointError, match="not a regular file"):
-        read_small_file(path)
+        read_bounded(path)
 
 
 def test_a_device_is_refused() -> None:
     with pytest.raises(CheckpointError, match="not a regular file"):
-        read_small_file(Path("/dev/zero"))
+        read_bounded(Path("/dev/zero"))
 
 
 def test_a_missing_file_stays_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        read_small_file(tmp_path / "none")
+        read_bounded(tmp_path / "none")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medmoe.model.lora.adapter_config import Isolation, LayerExperts
-from medmoe.model.lora.experts import LowRankExperts
+from medmoe.model.lora.experts import LoRAExperts
 from medmoe.model.lora.layout import LinearShape
 from medmoe.model.lora.oracle import oracle_delta, oracle_gates
 from medmoe.model.lora.router import GateRouter, drop_experts
@@ -22,9 +22,9 @@ LAYERS = {
 }
 
 
-def trained(layer: LayerExperts, *, isolate: Isolation = "anchors", dropout: float = 0.0) -> LowRankExperts:
+def trained(layer: LayerExperts, *, isolate: Isolation = "anchors", dropout: float = 0.0) -> LoRAExperts:
     mode = "replay" if any(layer.ranks[: layer.n_anchor]) else "null"
-    experts = LowRankExperts(LINEAR, layer, anchor_mode=mode, isolate=isolate, dropout=dropout).double()
+    experts = LoRAExperts(LINEAR, layer, anchor_mode=mode, isolate=isolate, dropout=dropout).double()
     with torch.no_grad():
         for parameter in experts.parameters():
             parameter.normal_()
@@ -56,7 +56,7 @@ def test_what_is_stored_fills_another_one(layer: LayerExperts) -> None:
 
 def test_each_experts_a_is_initialised_as_if_it_were_alone_and_b_is_zero() -> None:
     torch.manual_seed(0)
-    experts = LowRankExperts(LINEAR, LAYERS["eight experts"], anchor_mode="replay")
+    experts = LoRAExperts(LINEAR, LAYERS["eight experts"], anchor_mode="replay")
     a, b = (tensor.detach() for tensor in experts.stored())
     bound = 1 / math.sqrt(12)  # kaiming with a = sqrt(5)
     assert not b.any()
@@ -111,7 +111,7 @@ def test_dropped_experts_leave_a_distribution_and_never_nothing() -> None:
 def test_one_dropout_mask_is_shared_by_all_experts() -> None:
     """With every expert's A and B the same and gates summing to 1, the mixture is one expert on one masked input."""
     layer = LayerExperts(n_anchor=0, ranks=(3, 3), alphas=(3.0, 3.0))
-    experts = LowRankExperts(LINEAR, layer, anchor_mode="null", dropout=0.5)
+    experts = LoRAExperts(LINEAR, layer, anchor_mode="null", dropout=0.5)
     a, b = torch.eye(3, 12), torch.eye(10, 3)
     experts.fill(torch.cat([a, a]), torch.cat([b, b], dim=1))
     experts.train()
@@ -121,7 +121,7 @@ def test_one_dropout_mask_is_shared_by_all_experts() -> None:
     assert set(y.unique().tolist()) == {0.0, 2.0}
 
 
-def gradients(experts: LowRankExperts, *, general: torch.Tensor | None) -> dict[str, torch.Tensor]:
+def gradients(experts: LoRAExperts, *, general: torch.Tensor | None) -> dict[str, torch.Tensor]:
     torch.manual_seed(3)
     gates = torch.randn(8, 3, dtype=torch.float64).softmax(-1).requires_grad_()
     x = torch.randn(8, 12, dtype=torch.float64, requires_grad=True)
@@ -155,7 +155,7 @@ def test_anchors_learn_from_the_general_tokens_of_a_mixed_batch_alone() -> None:
     torch.testing.assert_close(only_medical["anchors.A"], everything["anchors.A"])  # "none" isolates nothing
 
 
-def trained_like(experts: LowRankExperts, *, isolate: Isolation) -> LowRankExperts:
+def trained_like(experts: LoRAExperts, *, isolate: Isolation) -> LoRAExperts:
     other = trained(LAYER, isolate=isolate)
     other.fill(*experts.stored())
     return other
@@ -176,6 +176,6 @@ def test_isolation_changes_no_value() -> None:
 
 
 def test_frozen_anchors_never_learn() -> None:
-    experts = LowRankExperts(LINEAR, LAYER, anchor_mode="frozen")
+    experts = LoRAExperts(LINEAR, LAYER, anchor_mode="frozen")
     trainable = {name for name, parameter in experts.named_parameters() if parameter.requires_grad}
     assert trainable == {"specialists.A", "specialists.B"}

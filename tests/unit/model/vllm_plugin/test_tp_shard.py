@@ -3,7 +3,7 @@
 import pytest
 
 from medmoe.model.lora.layout import backbone_blocks
-from medmoe.model.vllm_plugin.layers.tp_shard import RankShare
+from medmoe.model.vllm_plugin.layers.tp_shard import TPShard
 from tests.support.checkpoints.tiny import tiny_config
 
 TEXT = tiny_config(
@@ -12,8 +12,8 @@ TEXT = tiny_config(
 ATTENTION, FFN = backbone_blocks(TEXT)
 
 
-def shares(ranks: int) -> list[RankShare]:
-    return [RankShare(text=TEXT, rank=rank, ranks=ranks) for rank in range(ranks)]
+def shares(ranks: int) -> list[TPShard]:
+    return [TPShard(text=TEXT, rank=rank, ranks=ranks) for rank in range(ranks)]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

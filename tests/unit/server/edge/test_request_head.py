@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medmoe.server.edge.request_head import PlainHead
+from medmoe.server.edge.request_head import RequestHead
 
 HEAD = b"POST /v1/vqa HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
 
 
 def test_the_plainest_head_is_read() -> None:
     data = HEAD.replace(b"Host", b"X-Request-Id:  r 1 \t\r\nX-Empty:\r\nhoST")
-    head = PlainHead.read(data + b"hello, and more")
+    head = RequestHead.read(data + b"hello, and more")
     assert head is not None
     assert (head.path, head.size, head.body_size, head.keep) == ("/v1/vqa", len(data), 5, True)
     assert head.headers.items() == [("x-request-id", "r 1"), ("x-empty", ""), ("host", "a"), ("content-length", "5")]
@@ -29,7 +29,7 @@ def test_the_plainest_head_is_read() -> None:
 )
 def test_a_connection_is_kept_as_h11_keeps_it(change: bytes, to: bytes, keep: bool) -> None:
     data = HEAD.replace(change, to)
-    head = PlainHead.read(data)
+    head = RequestHead.read(data)
     assert head is not None
     assert head.keep is keep
     connection = h11.Connection(h11.SERVER)
@@ -77,7 +77,7 @@ def test_a_connection_is_kept_as_h11_keeps_it(change: bytes, to: bytes, keep: bo
     ],
 )
 def test_what_is_in_any_way_unusual_is_left_to_h11(change: bytes, to: bytes) -> None:
-    assert PlainHead.read(HEAD.replace(change, to)) is None
+    assert RequestHead.read(HEAD.replace(change, to)) is None
 
 
 LINE = (b"POST", b"GET", b" ", b"/v1/vqa", b"HTTP/1.1", b"HTTP/1.0", b"\r\n", b"\n", b"\r", b"\t", b"\x00", b"\xff")
@@ -88,7 +88,7 @@ PIECES = st.sampled_from((*LINE, *FIELDS))
 @given(st.lists(PIECES, max_size=12), st.integers(0, len(HEAD)), st.integers(0, 12))
 def test_whatever_is_read_h11_reads_alike(pieces: list[bytes], place: int, instead_of: int) -> None:
     data = HEAD[:place] + b"".join(pieces) + HEAD[place + instead_of :]
-    head = PlainHead.read(data)
+    head = RequestHead.read(data)
     if head is None:
         return
     connection = h11.Connection(h11.SERVER)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medmoe.server.engine.deployment import engine_arguments as module
-from medmoe.server.engine.deployment.engine_arguments import engine_arguments, picture_cache_embeddings
+from medmoe.server.engine.deployment.engine_arguments import encoder_cache_embeddings, engine_arguments
 from medmoe.server.engine.deployment.quantization import CpuKernel
 from medmoe.server.settings import Settings
 from tests.support.checkpoints.tiny import tiny_config
@@ -35,8 +35,8 @@ def test_number_format(
 
 @pytest.mark.parametrize(("dtype", "bytes_each"), [("float32", 4), ("bfloat16", 2)])
 def test_the_picture_cache_is_measured_in_memory(dtype: str, bytes_each: int) -> None:
-    settings = Settings(model=Path("somewhere"), dtype=dtype, picture_cache_mib=3)
+    settings = Settings(model=Path("somewhere"), dtype=dtype, encoder_cache_mib=3)
     config = tiny_config()
-    embeddings = picture_cache_embeddings(settings, config, on_cpu=True)
+    embeddings = encoder_cache_embeddings(settings, config, on_cpu=True)
     size = config.text_config.hidden_size * bytes_each
     assert embeddings * size <= 3 * 2**20 < (embeddings + 1) * size

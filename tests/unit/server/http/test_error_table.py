@@ -7,7 +7,7 @@ import pytest
 from medmoe.model.errors import MedMoEError
 from medmoe.server import errors
 from medmoe.server.http import error_table
-from medmoe.server.http.error_table import HTTP_MEANING, meaning_of, meaning_of_status
+from medmoe.server.http.error_table import HTTP_MEANING, error_spec, error_spec_of_status
 
 
 def family(root: type[MedMoEError]) -> set[type[MedMoEError]]:
@@ -39,7 +39,7 @@ def test_a_failure_of_the_service_never_speaks_for_itself(kind: type[MedMoEError
 
 
 def test_a_stranger_is_an_internal_error() -> None:
-    assert meaning_of(RuntimeError("x")) is error_table.INTERNAL
+    assert error_spec(RuntimeError("x")) is error_table.INTERNAL
 
 
 def test_an_unlisted_subclass_means_what_its_parent_means() -> None:
@@ -47,7 +47,7 @@ def test_an_unlisted_subclass_means_what_its_parent_means() -> None:
         """Only for this test."""
 
     try:
-        assert meaning_of(Special(retry_after=1)) is HTTP_MEANING[errors.Overloaded]
+        assert error_spec(Special(retry_after=1)) is HTTP_MEANING[errors.Overloaded]
     finally:
         # The class registers itself with its parent; without this the family tests would depend on their order.
         Special.__module__ = "test"
@@ -55,6 +55,6 @@ def test_an_unlisted_subclass_means_what_its_parent_means() -> None:
 
 @pytest.mark.parametrize(("status", "code"), [(404, "not_found"), (405, "method_not_allowed"), (418, "refused")])
 def test_framework_statuses_have_fixed_words(status: int, code: str) -> None:
-    meaning = meaning_of_status(status)
+    meaning = error_spec_of_status(status)
     assert (meaning.status, meaning.code) == (status, code)
     assert meaning.message

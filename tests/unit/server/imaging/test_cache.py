@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from medmoe.server.errors import UnreadableImage
-from medmoe.server.imaging.cache import PictureCache
+from medmoe.server.imaging.cache import ImageCache
 from medmoe.server.imaging.image import Picture
-from medmoe.server.schemas.images import PictureFields, Rendering
+from medmoe.server.schemas.images import ImageFields, Rendering
 
-PLAIN = PictureFields()
+PLAIN = ImageFields()
 RENDERING = Rendering(format="PNG", colour="RGB", frame=0, frames=1, steps=(), windows=())
 
 
@@ -20,7 +20,7 @@ class Decoders:
     def __init__(self) -> None:
         self.asked: list[str | bytes] = []
 
-    async def decode(self, sent: str | bytes, fields: PictureFields) -> Picture:
+    async def decode(self, sent: str | bytes, fields: ImageFields) -> Picture:
         self.asked.append(sent)
         if sent == b"damaged":
             raise UnreadableImage("the picture is damaged or truncated")
@@ -29,12 +29,12 @@ class Decoders:
         return Picture(image=image, image_id=name, sha256=name, width=2, height=2, rendering=RENDERING)
 
 
-def cache(decoders: Decoders, *, most: int = 8) -> tuple[PictureCache, list[bool]]:
+def cache(decoders: Decoders, *, most: int = 8) -> tuple[ImageCache, list[bool]]:
     counted: list[bool] = []
-    return PictureCache(decoders, most=most, count=counted.append), counted  # type: ignore[arg-type]
+    return ImageCache(decoders, most=most, count=counted.append), counted  # type: ignore[arg-type]
 
 
-async def names(kept: PictureCache, asked: Sequence[tuple[str | bytes, PictureFields, str | None]]) -> list[str]:
+async def names(kept: ImageCache, asked: Sequence[tuple[str | bytes, ImageFields, str | None]]) -> list[str]:
     return [(await kept.decode(sent, fields, salt=salt)).image_id for sent, fields, salt in asked]
 
 
@@ -51,21 +51,21 @@ async def test_the_same_again_is_not_decoded_again(sent: str | bytes) -> None:
     [
         (b"b", PLAIN, "tenant"),
         ("a", PLAIN, "tenant"),
-        (b"a", PictureFields(window="lung"), "tenant"),
-        (b"a", PictureFields(frame=0), "tenant"),
+        (b"a", ImageFields(window="lung"), "tenant"),
+        (b"a", ImageFields(frame=0), "tenant"),
         (b"a", PLAIN, "another"),
         (b"a", PLAIN, None),
     ],
     ids=["bytes", "text", "window", "frame", "tenant", "nobody"],
 )
-async def test_whatever_differs_is_another_picture(other: tuple[str | bytes, PictureFields, str | None]) -> None:
+async def test_whatever_differs_is_another_picture(other: tuple[str | bytes, ImageFields, str | None]) -> None:
     kept, _ = cache(Decoders())
     assert await names(kept, [(b"a", PLAIN, "tenant"), other]) == ["1", "2"]
 
 
 async def test_the_picture_that_nobody_asked_for_longest_goes() -> None:
     kept, _ = cache(Decoders(), most=2)
-    asked: list[tuple[str | bytes, PictureFields, str | None]] = [(name, PLAIN, None) for name in (b"a", b"b", b"a")]
+    asked: list[tuple[str | bytes, ImageFields, str | None]] = [(name, PLAIN, None) for name in (b"a", b"b", b"a")]
     assert await names(kept, asked) == ["1", "2", "1"]
     assert await names(kept, [(b"c", PLAIN, None), (b"a", PLAIN, None), (b"b", PLAIN, None)]) == ["3", "1", "4"]
 

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from medmoe.server.observability import log_handler
-from medmoe.server.observability.log_handler import GatheringHandler
+from medmoe.server.observability.log_handler import BufferedHandler
 
 
 class Written(io.StringIO):
@@ -27,7 +27,7 @@ def written() -> Written:
 
 @pytest.fixture
 def log(written: Written) -> logging.Logger:
-    handler = GatheringHandler()
+    handler = BufferedHandler()
     handler.setStream(written)
     logger = logging.Logger("test", logging.DEBUG)
     logger.addHandler(handler)

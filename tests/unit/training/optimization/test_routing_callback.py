@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from medmoe.model.medmoe import MedMoE
-from medmoe.training.optimization.callbacks.routing_callback import RoutingWatch
+from medmoe.training.optimization.callbacks.routing_callback import RoutingCallback
 from tests.support.checkpoints.tiny import tiny_config
 
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0, 0]])
@@ -45,7 +45,7 @@ def batch(objective: Calls) -> dict[str, torch.Tensor]:
 
 
 def test_shares_and_entropy_are_those_of_the_tokens_alone(objective: Calls) -> None:
-    watch = RoutingWatch(objective.model, objective=objective)
+    watch = RoutingCallback(objective.model, objective=objective)
     gates = {layer: objective.model.language_model.model.layers[layer].mlp.gate for layer in (0, 2)}
     inputs: dict[int, torch.Tensor] = {}
     for layer, gate in gates.items():
@@ -72,7 +72,7 @@ def test_shares_and_entropy_are_those_of_the_tokens_alone(objective: Calls) -> N
 
 @pytest.mark.parametrize(("before", "looks"), [(0, True), (3, False), (9, True), (94, True)])
 def test_only_steps_that_are_logged_are_looked_at(objective: Calls, before: int, looks: bool) -> None:
-    watch = RoutingWatch(objective.model, objective=objective)
+    watch = RoutingCallback(objective.model, objective=objective)
     watch.on_step_begin(None, state(before), None)
     objective(**batch(objective))
     watch.on_step_end(None, state(before + 1), None)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medmoe.model.errors import ConfigError
-from medmoe.training.optimization.runtime import OperationConfig
+from medmoe.training.optimization.runtime import RuntimeConfig
 
 CPU = torch.device("cpu")
 
@@ -13,31 +13,31 @@ CPU = torch.device("cpu")
 def test_a_stages_batch_is_divided_among_processes_and_accumulated_batches(
     processes: int, accumulate: int, expected: int
 ) -> None:
-    assert OperationConfig(accumulate=accumulate).device_batch(24, processes=processes) == expected
+    assert RuntimeConfig(accumulate=accumulate).device_batch(24, processes=processes) == expected
 
 
 def test_a_batch_that_cannot_be_divided_is_refused() -> None:
     with pytest.raises(ConfigError, match="24 cannot be divided among 5 processes"):
-        OperationConfig().device_batch(24, processes=5)
+        RuntimeConfig().device_batch(24, processes=5)
 
 
 @pytest.mark.parametrize("wrong", [{"accumulate": 0}, {"log_every": 0}, {"checkpoint_every": -10}, {"workers": -1}])
 def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
-        OperationConfig(**wrong)  # type: ignore[arg-type]
+        RuntimeConfig(**wrong)  # type: ignore[arg-type]
 
 
 def test_checkpoints_fall_on_logged_steps() -> None:
     with pytest.raises(ConfigError, match="25 is no multiple of log_every 10"):
-        OperationConfig(checkpoint_every=25)
+        RuntimeConfig(checkpoint_every=25)
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("auto", False), ("float32", False), ("bfloat16", True)])
 def test_a_cpu_computes_in_float32_unless_told_otherwise(precision: str, expected: bool) -> None:
-    assert OperationConfig(precision=precision).uses_bfloat16(CPU) is expected  # type: ignore[arg-type]
+    assert RuntimeConfig(precision=precision).uses_bfloat16(CPU) is expected  # type: ignore[arg-type]
 
 
 def test_batches_are_prepared_beside_a_gpu_and_not_beside_a_cpu() -> None:
-    assert OperationConfig().loader_workers(CPU, processes=1) == 0
-    assert OperationConfig().loader_workers(torch.device("cuda"), processes=1) > 0
-    assert OperationConfig(workers=3).loader_workers(CPU, processes=2) == 3
+    assert RuntimeConfig().loader_workers(CPU, processes=1) == 0
+    assert RuntimeConfig().loader_workers(torch.device("cuda"), processes=1) > 0
+    assert RuntimeConfig(workers=3).loader_workers(CPU, processes=2) == 3

@@ -21,7 +21,7 @@ from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.errors import TrainingError
-from medmoe.training.optimization.runtime import OperationConfig
+from medmoe.training.optimization.runtime import RuntimeConfig
 from medmoe.training.optimization.train_stage import train_stage
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
 
@@ -34,7 +34,7 @@ STAGE = StageConfig(
     batch_size=6,
     pack=2,
 )
-OPERATION = OperationConfig(checkpoint_every=2, log_every=1)
+OPERATION = RuntimeConfig(checkpoint_every=2, log_every=1)
 SAMPLES = [
     Sample(
         id=str(number),
