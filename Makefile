@@ -40,7 +40,7 @@ lint: $(PROJECT)
 	$(BIN)/lint-imports --config .importlinter.toml
 	rm -rf $(WHEEL) build
 	$(PIP) --no-deps --no-build-isolation --no-compile --target $(WHEEL) .
-	MYPYPATH=$(WHEEL) $(BIN)/mypy --cache-dir .cache/mypy -p medmoe.model -p medmoe.server -p medmoe.training
+	MYPYPATH=$(WHEEL) $(BIN)/mypy --cache-dir .cache/mypy -p medmoe.client -p medmoe.model -p medmoe.server -p medmoe.training
 
 format: $(PROJECT)
 	$(BIN)/ruff format .

@@ -3,13 +3,16 @@
 It shares no code with the service, only the promise of its /docs, which a test compares field by field.
 """
 
-from medmoe.server.client.answers.classify import ChoiceClassification, Classification, MultiLabelClassification
-from medmoe.server.client.answers.metadata import Health, Metadata, ModelInfo, ModelList
-from medmoe.server.client.answers.router_stats import RouterStats
-from medmoe.server.client.answers.vqa import Delta, Routing, VqaAnswer
-from medmoe.server.client.async_client import AsyncClient
-from medmoe.server.client.client import Client
-from medmoe.server.client.errors import (
+if __name__ != "medmoe.client":  # an editable install finds the folder below medmoe.server too
+    raise ImportError("import medmoe.client")
+
+from medmoe.client.answers.classify import ChoiceClassification, Classification, MultiLabelClassification
+from medmoe.client.answers.metadata import Health, Metadata, ModelInfo, ModelList
+from medmoe.client.answers.router_stats import RouterStats
+from medmoe.client.answers.vqa import Delta, Routing, VqaAnswer
+from medmoe.client.async_client import AsyncClient
+from medmoe.client.client import Client
+from medmoe.client.errors import (
     ClientError,
     InvalidInput,
     NoConnection,
@@ -23,8 +26,8 @@ from medmoe.server.client.errors import (
     Unauthorized,
     UnexpectedAnswer,
 )
-from medmoe.server.client.images.image import Picture
-from medmoe.server.client.transport.retry import Retry
+from medmoe.client.images.image import Picture
+from medmoe.client.transport.retry import Retry
 
 __all__ = [
     "AsyncClient",

@@ -1,4 +1,4 @@
-"""The client for asyncio. What it sends and reads is in medmoe.server.client.call, shared with the other one."""
+"""The client for asyncio. What it sends and reads is in medmoe.client.call, shared with the other one."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -7,26 +7,26 @@ from typing import Literal, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from medmoe.server.client import call as calls
-from medmoe.server.client.answers.classify import (
+from medmoe.client import call as calls
+from medmoe.client.answers.classify import (
     AnyClassification,
     ChoiceClassification,
     Classification,
     Mode,
     MultiLabelClassification,
 )
-from medmoe.server.client.answers.metadata import Health, Metadata, ModelList
-from medmoe.server.client.answers.router_stats import RouterStats
-from medmoe.server.client.answers.vqa import VqaAnswer
-from medmoe.server.client.call import Call
-from medmoe.server.client.errors import ClientError
-from medmoe.server.client.images.image import Source
-from medmoe.server.client.options import AskOptions, ClassifyOptions
-from medmoe.server.client.transport.address import LOCAL, Address
-from medmoe.server.client.transport.error_body import check
-from medmoe.server.client.transport.event_reader import Event, EventReader
-from medmoe.server.client.transport.retry import DEFAULT, Attempts, Retry
-from medmoe.server.client.transport.transport_errors import translated
+from medmoe.client.answers.metadata import Health, Metadata, ModelList
+from medmoe.client.answers.router_stats import RouterStats
+from medmoe.client.answers.vqa import VqaAnswer
+from medmoe.client.call import Call
+from medmoe.client.errors import ClientError
+from medmoe.client.images.image import Source
+from medmoe.client.options import AskOptions, ClassifyOptions
+from medmoe.client.transport.address import LOCAL, Address
+from medmoe.client.transport.error_body import check
+from medmoe.client.transport.event_reader import Event, EventReader
+from medmoe.client.transport.retry import DEFAULT, Attempts, Retry
+from medmoe.client.transport.transport_errors import translated
 
 Answer = TypeVar("Answer")
 

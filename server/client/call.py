@@ -8,13 +8,13 @@ from typing import Any, Generic, TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from medmoe.server.client.answers.classify import AnyClassification, ByMode, Mode
-from medmoe.server.client.answers.metadata import Health, Metadata, ModelList
-from medmoe.server.client.answers.router_stats import RouterStats
-from medmoe.server.client.answers.vqa import VqaAnswer
-from medmoe.server.client.errors import InvalidInput, UnexpectedAnswer
-from medmoe.server.client.images.image import Picture, Source
-from medmoe.server.client.options import AskOptions, ClassifyOptions
+from medmoe.client.answers.classify import AnyClassification, ByMode, Mode
+from medmoe.client.answers.metadata import Health, Metadata, ModelList
+from medmoe.client.answers.router_stats import RouterStats
+from medmoe.client.answers.vqa import VqaAnswer
+from medmoe.client.errors import InvalidInput, UnexpectedAnswer
+from medmoe.client.images.image import Picture, Source
+from medmoe.client.options import AskOptions, ClassifyOptions
 
 Answer = TypeVar("Answer")
 Read = Callable[[httpx.Response], Answer]

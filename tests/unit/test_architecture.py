@@ -25,7 +25,13 @@ def manifest() -> dict[str, dict[str, object]]:
 
 def test_every_folder_with_code_is_packaged(manifest: dict) -> None:  # type: ignore[type-arg]
     on_disk = {".".join(("medmoe", *path.parent.relative_to(ROOT).parts)) for path in sources()}
+    on_disk = {name.replace("medmoe.server.client", "medmoe.client") for name in on_disk}
     assert on_disk == set(manifest["tool"]["setuptools"]["packages"])
+
+
+def test_the_client_has_one_name() -> None:
+    done = subprocess.run([sys.executable, "-c", "import medmoe.server.client"], capture_output=True, text=True)
+    assert done.stderr.endswith("ImportError: import medmoe.client\n")
 
 
 def test_files_stay_short() -> None:

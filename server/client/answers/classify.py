@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from medmoe.server.client.answers.base import Message
-from medmoe.server.client.answers.vqa import Provenance, Routing, Timings
+from medmoe.client.answers.base import Message
+from medmoe.client.answers.vqa import Provenance, Routing, Timings
 
 
 class CalibrationNote(Message):

@@ -1,6 +1,6 @@
 """What a service says about itself."""
 
-from medmoe.server.client.answers.base import Message
+from medmoe.client.answers.base import Message
 
 
 class Metadata(Message):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from medmoe.server.client.answers.base import Message
+from medmoe.client.answers.base import Message
 
 
 class ExpertLoad(Message):

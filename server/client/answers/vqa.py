@@ -5,7 +5,7 @@ Words that a newer service may add to (formats, steps, reasons) are plain string
 
 from dataclasses import dataclass
 
-from medmoe.server.client.answers.base import Message
+from medmoe.client.answers.base import Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

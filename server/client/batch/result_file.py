@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from medmoe.server.client.batch.result_format import ResultFormat, Written, format_of
-from medmoe.server.client.batch.result_line import KEY, Line
-from medmoe.server.client.errors import InvalidInput
+from medmoe.client.batch.result_format import ResultFormat, Written, format_of
+from medmoe.client.batch.result_line import KEY, Line
+from medmoe.client.errors import InvalidInput
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from medmoe.server.client.batch.result_line import ERROR, KEY, RESULT, Line
+from medmoe.client.batch.result_line import ERROR, KEY, RESULT, Line
 
 _LARGEST_CELL = 2**31 - 1
 

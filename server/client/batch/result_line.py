@@ -6,10 +6,10 @@ that of a run that was not.
 
 from typing import Any
 
-from medmoe.server.client.answers.classify import AnyClassification
-from medmoe.server.client.answers.vqa import VqaAnswer
-from medmoe.server.client.batch.task import Task
-from medmoe.server.client.errors import ClientError, ServiceError
+from medmoe.client.answers.classify import AnyClassification
+from medmoe.client.answers.vqa import VqaAnswer
+from medmoe.client.batch.task import Task
+from medmoe.client.errors import ClientError, ServiceError
 
 Line = dict[str, Any]
 KEY, RESULT, ERROR = "key", "result", "error"

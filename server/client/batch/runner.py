@@ -4,11 +4,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from medmoe.server.client.async_client import AsyncClient
-from medmoe.server.client.batch.result_file import ResultFile
-from medmoe.server.client.batch.result_line import Line, answered, failed
-from medmoe.server.client.batch.task import Task
-from medmoe.server.client.errors import (
+from medmoe.client.async_client import AsyncClient
+from medmoe.client.batch.result_file import ResultFile
+from medmoe.client.batch.result_line import Line, answered, failed
+from medmoe.client.batch.task import Task
+from medmoe.client.errors import (
     ClientError,
     NoConnection,
     ServiceFull,
@@ -16,7 +16,7 @@ from medmoe.server.client.errors import (
     Unauthorized,
     Untrusted,
 )
-from medmoe.server.client.images.image import Picture
+from medmoe.client.images.image import Picture
 
 Load = Callable[[Task], Picture]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from medmoe.server.client.answers.classify import Mode
-from medmoe.server.client.options import AskOptions, ClassifyOptions
+from medmoe.client.answers.classify import Mode
+from medmoe.client.options import AskOptions, ClassifyOptions
 
 ASK_FIELDS = frozenset(AskOptions.__optional_keys__)
 CLASSIFY_FIELDS = frozenset(ClassifyOptions.__optional_keys__ | {"mode"})

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medmoe.server.client.batch.task import ASK_FIELDS, CLASSIFY_FIELDS, FIELDS, Task
-from medmoe.server.client.errors import InvalidInput
-from medmoe.server.client.images.image import HEAD, is_dicom, is_ordinary
+from medmoe.client.batch.task import ASK_FIELDS, CLASSIFY_FIELDS, FIELDS, Task
+from medmoe.client.errors import InvalidInput
+from medmoe.client.images.image import HEAD, is_dicom, is_ordinary
 
 _OWN = frozenset({"image", "id", "question", "labels"})
 _SHOWN = 5

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from medmoe.server.client.answers.vqa import VqaAnswer
-from medmoe.server.client.async_client import AsyncClient
-from medmoe.server.client.bench.questions import Questions
-from medmoe.server.client.errors import ClientError, ServiceError
+from medmoe.client.answers.vqa import VqaAnswer
+from medmoe.client.async_client import AsyncClient
+from medmoe.client.bench.questions import Questions
+from medmoe.client.errors import ClientError, ServiceError
 
 ANSWERED = "answered"
 _AFTER_REFUSAL = 0.05

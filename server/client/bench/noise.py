@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from medmoe.server.client.images.image import Picture
+from medmoe.client.images.image import Picture
 
 _SIDE = 256
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from medmoe.server.client.images.image import Picture
+from medmoe.client.images.image import Picture
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from medmoe.server.client.bench.load import ANSWERED, Outcome
+from medmoe.client.bench.load import ANSWERED, Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from medmoe.server.client.answers.vqa import Delta, VqaAnswer
-from medmoe.server.client.client import Client
-from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
-from medmoe.server.client.commands.images import (
+from medmoe.client.answers.vqa import Delta, VqaAnswer
+from medmoe.client.client import Client
+from medmoe.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
+from medmoe.client.commands.images import (
     Frame,
     ImageArgument,
     MinConfidence,
@@ -18,10 +18,10 @@ from medmoe.server.client.commands.images import (
     Window,
     picture,
 )
-from medmoe.server.client.commands.terminal import as_json, note, safe
-from medmoe.server.client.images.image import Picture
-from medmoe.server.client.options import AskOptions
-from medmoe.server.client.transport.address import LOCAL
+from medmoe.client.commands.terminal import as_json, note, safe
+from medmoe.client.images.image import Picture
+from medmoe.client.options import AskOptions
+from medmoe.client.transport.address import LOCAL
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

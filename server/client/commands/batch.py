@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from medmoe.server.client.answers.classify import Mode
-from medmoe.server.client.async_client import AsyncClient
-from medmoe.server.client.batch.result_file import ResultFile
-from medmoe.server.client.batch.runner import run
-from medmoe.server.client.batch.task_source import read_tasks
-from medmoe.server.client.commands.connection import AsJson, TokenFile, Url, api_key, usage
-from medmoe.server.client.commands.images import MinConfidence, PixelsOnly, Window, prepared
-from medmoe.server.client.commands.terminal import as_json, note, watched
-from medmoe.server.client.errors import ClientError, InvalidInput
-from medmoe.server.client.images.image import Picture
-from medmoe.server.client.transport.address import LOCAL
-from medmoe.server.client.transport.retry import Retry
+from medmoe.client.answers.classify import Mode
+from medmoe.client.async_client import AsyncClient
+from medmoe.client.batch.result_file import ResultFile
+from medmoe.client.batch.runner import run
+from medmoe.client.batch.task_source import read_tasks
+from medmoe.client.commands.connection import AsJson, TokenFile, Url, api_key, usage
+from medmoe.client.commands.images import MinConfidence, PixelsOnly, Window, prepared
+from medmoe.client.commands.terminal import as_json, note, watched
+from medmoe.client.errors import ClientError, InvalidInput
+from medmoe.client.images.image import Picture
+from medmoe.client.transport.address import LOCAL
+from medmoe.client.transport.retry import Retry
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

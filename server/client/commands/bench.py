@@ -9,16 +9,16 @@ from typing import Annotated
 
 import typer
 
-from medmoe.server.client.answers.metadata import Metadata
-from medmoe.server.client.async_client import AsyncClient
-from medmoe.server.client.bench.load import Outcome, closed_loop, open_loop
-from medmoe.server.client.bench.questions import Questions
-from medmoe.server.client.bench.report import Level, level
-from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, api_key, usage
-from medmoe.server.client.commands.terminal import as_json, note, table, watched
-from medmoe.server.client.images.image import Picture
-from medmoe.server.client.transport.address import LOCAL
-from medmoe.server.client.transport.retry import Retry
+from medmoe.client.answers.metadata import Metadata
+from medmoe.client.async_client import AsyncClient
+from medmoe.client.bench.load import Outcome, closed_loop, open_loop
+from medmoe.client.bench.questions import Questions
+from medmoe.client.bench.report import Level, level
+from medmoe.client.commands.connection import AsJson, Timeout, TokenFile, Url, api_key, usage
+from medmoe.client.commands.terminal import as_json, note, table, watched
+from medmoe.client.images.image import Picture
+from medmoe.client.transport.address import LOCAL
+from medmoe.client.transport.retry import Retry
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -89,7 +89,7 @@ def bench(
 
 def _made(count: int, *, seed: int) -> tuple[Picture, ...]:
     # Here and not above: numpy and Pillow would slow every start of the command.
-    from medmoe.server.client.bench.noise import noise
+    from medmoe.client.bench.noise import noise
 
     return noise(count, seed=seed)
 

@@ -4,15 +4,15 @@ from typing import Annotated
 
 import typer
 
-from medmoe.server.client.answers.classify import (
+from medmoe.client.answers.classify import (
     AnyClassification,
     LabelPresence,
     LabelProbability,
     Mode,
     MultiLabelClassification,
 )
-from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
-from medmoe.server.client.commands.images import (
+from medmoe.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
+from medmoe.client.commands.images import (
     Frame,
     ImageArgument,
     MinConfidence,
@@ -22,9 +22,9 @@ from medmoe.server.client.commands.images import (
     Window,
     picture,
 )
-from medmoe.server.client.commands.terminal import as_json, note, table
-from medmoe.server.client.options import ClassifyOptions
-from medmoe.server.client.transport.address import LOCAL
+from medmoe.client.commands.terminal import as_json, note, table
+from medmoe.client.options import ClassifyOptions
+from medmoe.client.transport.address import LOCAL
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from medmoe.server.client.client import Client
-from medmoe.server.client.errors import InvalidInput
-from medmoe.server.client.transport.address import KEY_VARIABLE
+from medmoe.client.client import Client
+from medmoe.client.errors import InvalidInput
+from medmoe.client.transport.address import KEY_VARIABLE
 
 Url = Annotated[str, typer.Option(help="Where the service answers.")]
 TokenFile = Annotated[Path | None, typer.Option(help=f"File with the API key; else {KEY_VARIABLE} is sent, if set.")]

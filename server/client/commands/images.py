@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from medmoe.server.client.images.image import HEAD, Picture, is_dicom, is_ordinary
+from medmoe.client.images.image import HEAD, Picture, is_dicom, is_ordinary
 
 ImageArgument = Annotated[
     str, typer.Argument(metavar="IMAGE", help="PNG, JPEG, WebP, TIFF, BMP or DICOM file; - is standard input.")
@@ -40,7 +40,7 @@ def prepared(found: Picture, *, pixels_only: bool) -> Picture:
     head = found.data[:HEAD]
     if pixels_only and (is_dicom(head) or not is_ordinary(head)):
         # Here and not above: pydicom takes a while, and most pictures need none of it.
-        from medmoe.server.client.images.dicom import pixels_only as without_tags
+        from medmoe.client.images.dicom import pixels_only as without_tags
 
         return without_tags(found)
     return found

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from medmoe.server.client.answers.router_stats import LayerLoad, RouterStats
-from medmoe.server.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
-from medmoe.server.client.commands.terminal import as_json, safe, table
-from medmoe.server.client.transport.address import LOCAL
+from medmoe.client.answers.router_stats import LayerLoad, RouterStats
+from medmoe.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
+from medmoe.client.commands.terminal import as_json, safe, table
+from medmoe.client.transport.address import LOCAL
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
+from medmoe.client.answers.base import Message
 from medmoe.model.files.terminal_safe import terminal_safe
-from medmoe.server.client.answers.base import Message
 
 
 def safe(text: str) -> str:

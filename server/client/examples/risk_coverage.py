@@ -1,6 +1,6 @@
 """How far may its probabilities be trusted? Labelled pictures, one folder a label, put to a running service.
 
-    python -m medmoe.server.client.examples.risk_coverage PICTURES OUTPUT
+    python -m medmoe.client.examples.risk_coverage PICTURES OUTPUT
 
 writes OUTPUT/answers.csv (a line a picture), OUTPUT/experts.csv (where each label's picture tokens went, layer by
 expert) and OUTPUT/risk_coverage.png: how often the answer is wrong when only the surest are kept, and how often it is
@@ -18,7 +18,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import typer
 
-from medmoe.server.client import Classification, Client, RequestRefused
+from medmoe.client import Classification, Client, RequestRefused
 
 Answered = tuple[Path, Classification]
 """A picture, whose folder is its label, and what the service makes of it."""

@@ -17,8 +17,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from medmoe.server.client.errors import InvalidInput
-from medmoe.server.client.images.image import Picture
+from medmoe.client.errors import InvalidInput
+from medmoe.client.images.image import Picture
 
 _IMAGE_GROUP = 0x0028
 """Size, bits, photometric interpretation, padding, rescaling, windows, look-up tables, burned-in annotation."""

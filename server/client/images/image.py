@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union, cast
 
-from medmoe.server.client.errors import InvalidInput
+from medmoe.client.errors import InvalidInput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,11 +46,11 @@ class Picture:
         if isinstance(source, str | os.PathLike):
             return cls(_content(Path(source)))
         if _is(source, "numpy", "ndarray"):
-            from medmoe.server.client.images.pixels import png_of_array
+            from medmoe.client.images.pixels import png_of_array
 
             return cls(png_of_array(cast(Any, source)))
         if _is(source, "PIL.Image", "Image"):
-            from medmoe.server.client.images.pixels import png_of_image
+            from medmoe.client.images.pixels import png_of_image
 
             return cls(png_of_image(cast(Any, source)))
         read = getattr(source, "read", None)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from medmoe.server.client.errors import InvalidInput
+from medmoe.client.errors import InvalidInput
 
 _MODES = frozenset({"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"})
 """What a PNG can hold."""

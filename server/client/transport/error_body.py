@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from medmoe.server.client.errors import (
+from medmoe.client.errors import (
     RequestRefused,
     ServiceError,
     ServiceFailed,

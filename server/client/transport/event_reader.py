@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterator
 
-from medmoe.server.client.answers.vqa import Delta, VqaAnswer
-from medmoe.server.client.errors import UnexpectedAnswer
-from medmoe.server.client.transport.error_body import service_error
+from medmoe.client.answers.vqa import Delta, VqaAnswer
+from medmoe.client.errors import UnexpectedAnswer
+from medmoe.client.transport.error_body import service_error
 
 Event = Delta | VqaAnswer
 """Pieces of text, then the whole answer."""

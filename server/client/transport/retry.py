@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from medmoe.server.client.errors import ClientError, OutOfTime
+from medmoe.client.errors import ClientError, OutOfTime
 
 _MOST_DOUBLINGS = 60
 

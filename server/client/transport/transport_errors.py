@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from medmoe.server.client.errors import ClientError, NoConnection, OutOfTime, UnexpectedAnswer, Untrusted
+from medmoe.client.errors import ClientError, NoConnection, OutOfTime, UnexpectedAnswer, Untrusted
 
 TABLE: Mapping[type[httpx.RequestError], type[ClientError]] = {
     httpx.TimeoutException: OutOfTime,

@@ -12,9 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from medmoe.model.errors import MedMoEError
-from medmoe.server.auth.tenants import new_key
-from medmoe.server.client import (
+from medmoe.client import (
     AsyncClient,
     ChoiceClassification,
     Classification,
@@ -29,6 +27,8 @@ from medmoe.server.client import (
     Unauthorized,
     VqaAnswer,
 )
+from medmoe.model.errors import MedMoEError
+from medmoe.server.auth.tenants import new_key
 from medmoe.server.engine.base import EngineDeadError
 from tests.integration.conftest import Service, ServiceFactory, gives_up, picture, until
 from tests.support.images.dicom_files import dicom, gradient

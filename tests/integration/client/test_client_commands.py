@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from medmoe.client import Client, Delta, RequestRefused, VqaAnswer
 from medmoe.server.auth.tenants import new_key
-from medmoe.server.client import Client, Delta, RequestRefused, VqaAnswer
 from tests.integration.conftest import Medmoe, picture
 from tests.support.images.dicom_files import dicom, gradient
 from tests.support.service.client_answer import ANSWER

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-from medmoe.server.client import (
+from medmoe.client import (
     AsyncClient,
     ChoiceClassification,
     Classification,
@@ -16,8 +16,8 @@ from medmoe.server.client import (
     RouterStats,
     VqaAnswer,
 )
-from medmoe.server.client.answers.metadata import Health
-from medmoe.server.client.options import AskOptions, ClassifyOptions
+from medmoe.client.answers.metadata import Health
+from medmoe.client.options import AskOptions, ClassifyOptions
 from medmoe.server.schemas.vqa import ClassifyFields, VQAFields
 from tests.integration.conftest import Service
 

@@ -27,7 +27,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def risk_coverage(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "medmoe.server.client.examples.risk_coverage", *map(str, arguments)]
+    command = [sys.executable, "-m", "medmoe.client.examples.risk_coverage", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 

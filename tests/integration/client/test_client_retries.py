@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from medmoe.server.client import (
+from medmoe.client import (
     AsyncClient,
     Client,
     ClientError,

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from medmoe.server.client.answers.vqa import Delta, VqaAnswer
-from medmoe.server.client.errors import ServiceUnavailable, UnexpectedAnswer
-from medmoe.server.client.transport.event_reader import Event, EventReader
+from medmoe.client.answers.vqa import Delta, VqaAnswer
+from medmoe.client.errors import ServiceUnavailable, UnexpectedAnswer
+from medmoe.client.transport.event_reader import Event, EventReader
 from tests.support.service.client_answer import ANSWER, WORDS
 
 EVENTS = [json.dumps({"delta": WORDS}), json.dumps(ANSWER, ensure_ascii=False), "[DONE]"]

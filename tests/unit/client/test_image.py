@@ -12,11 +12,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
-from medmoe.server.client.call import ask
-from medmoe.server.client.commands.images import prepared
-from medmoe.server.client.errors import InvalidInput
-from medmoe.server.client.images.dicom import pixels_only
-from medmoe.server.client.images.image import Picture
+from medmoe.client.call import ask
+from medmoe.client.commands.images import prepared
+from medmoe.client.errors import InvalidInput
+from medmoe.client.images.dicom import pixels_only
+from medmoe.client.images.image import Picture
 from medmoe.server.imaging.config import ImageLimits
 from medmoe.server.imaging.formats.dicom_file import DicomFile
 from medmoe.server.imaging.formats.dicom_values import show

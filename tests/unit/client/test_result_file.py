@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from medmoe.server.client.answers.vqa import VqaAnswer
-from medmoe.server.client.batch.result_file import ResultFile
-from medmoe.server.client.batch.result_format import Csv, JsonLines
-from medmoe.server.client.batch.result_line import Line, answered, failed
-from medmoe.server.client.batch.task import Task
-from medmoe.server.client.errors import InvalidInput
+from medmoe.client.answers.vqa import VqaAnswer
+from medmoe.client.batch.result_file import ResultFile
+from medmoe.client.batch.result_format import Csv, JsonLines
+from medmoe.client.batch.result_line import Line, answered, failed
+from medmoe.client.batch.task import Task
+from medmoe.client.errors import InvalidInput
 from tests.support.service.client_answer import ANSWER
 
 

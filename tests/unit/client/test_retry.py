@@ -8,8 +8,8 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from medmoe.server.client import errors
-from medmoe.server.client.errors import (
+from medmoe.client import errors
+from medmoe.client.errors import (
     ClientError,
     NoConnection,
     OutOfTime,
@@ -19,9 +19,9 @@ from medmoe.server.client.errors import (
     ServiceUnavailable,
     UnexpectedAnswer,
 )
-from medmoe.server.client.transport.error_body import BY_TYPE, check, retry_after, service_error
-from medmoe.server.client.transport.retry import Attempts, Retry
-from medmoe.server.client.transport.transport_errors import TABLE, translated
+from medmoe.client.transport.error_body import BY_TYPE, check, retry_after, service_error
+from medmoe.client.transport.retry import Attempts, Retry
+from medmoe.client.transport.transport_errors import TABLE, translated
 from medmoe.server.http.error_table import HTTP_MEANING
 
 

@@ -16,7 +16,7 @@ def family(root: type[MedMoEError]) -> set[type[MedMoEError]]:
 
 def ours() -> list[type[MedMoEError]]:
     """What can come out of the service; its client's errors, if another test has imported them, are no part of it."""
-    rooms, elsewhere = ("medmoe.model.errors", "medmoe.server"), "medmoe.server.client"
+    rooms, elsewhere = ("medmoe.model.errors", "medmoe.server"), "medmoe.client"
     kinds = (kind for kind in family(MedMoEError) if kind.__module__.startswith(rooms))
     return sorted((kind for kind in kinds if not kind.__module__.startswith(elsewhere)), key=lambda k: k.__name__)
 
