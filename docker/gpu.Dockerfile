@@ -30,7 +30,7 @@ COPY --from=wheel /wheels /wheels
 RUN export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1 \
  && python3 -m pip install --no-deps --requirement /requirements.txt \
  && python3 -m pip install --no-deps /wheels/*.whl \
- && python3 -m pip install --dry-run --no-index medmoe \
+ && python3 -m pip install --dry-run --no-index 'medmoe[serve]' \
  && groupadd --gid 10001 medmoe \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/cache/medmoe --shell /usr/sbin/nologin medmoe \
  && install --directory --owner medmoe --group medmoe /var/cache/medmoe
