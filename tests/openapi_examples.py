@@ -16,12 +16,13 @@ import numpy as np
 from PIL import Image
 
 from medmoe.server.openapi.requests import EXAMPLES
-from tests.support.images.phantom import chest_ct
+from tests.support.images.phantom import chest_ct, chest_ct_file
 from tests.support.service.server_process import server_process
 
 ROUTES = {"/v1/vqa": "vqa", "/v1/classify": "classify", "/v1/render": "render", "/v1/chat/completions": "chat"}
 """What takes a body, by what its files are called."""
 _SIDE = 64
+_DICOM_SIDE = 128
 _METRICS = ("medmoe_requests_total", "medmoe_requests_in_flight", "medmoe_expert_tokens_total")
 _CARD_LINES = 24
 _TOO_LONG = ("for_the_model",)
@@ -36,6 +37,11 @@ def picture() -> bytes:
     # Sixteen shades: few bytes, and all that a picture of this size has to say.
     Image.fromarray((shown.round() * 17).astype(np.uint8)).save(file, format="PNG", optimize=True)
     return file.getvalue()
+
+
+def dicom_file() -> bytes:
+    """Return the chest CT of README's example with a window: a DICOM file of 33 kB."""
+    return chest_ct_file(_DICOM_SIDE)
 
 
 def record(client: httpx.Client) -> Iterator[tuple[str, str]]:
@@ -93,6 +99,7 @@ def _series(exposition: str) -> Iterator[str]:
 
 def main() -> int:
     (EXAMPLES / "phantom.png").write_bytes(picture())
+    (EXAMPLES / "phantom.dcm").write_bytes(dicom_file())
     with server_process() as server:
         server.wait_ready(_START)
         with httpx.Client(base_url=server.url, timeout=_START) as client:

@@ -1,7 +1,9 @@
-"""README names what there is: files, sections, settings, commands; and its answer is the recorded one."""
+"""The READMEs name only what exists, and README's answer and figures are the recorded ones."""
 
 import json
 import re
+import subprocess
+import sys
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,65 +11,100 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import medmoe.model
 from medmoe.server.openapi.requests import EXAMPLES
 from medmoe.server.schemas.vqa import VQAResponse
 from medmoe.server.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "README.md").read_text()
-ELSEWHERE = {"API_KEY", "CHECKPOINT"}
-"""MEDMOE_*: the client's, and docker/compose.gpu.yml's."""
-MODELS_OWN = {"convert", "inspect"}
+README = ROOT / "README.md"
+TEXT = README.read_text()
+CARD = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny" / "README.md"
+ELSEWHERE = {"API_KEY", "CHECKPOINT", "DEBUG", "GPUS", "METRICS_KEY_FILE", "PUBLISHED_PORT", "START_SECONDS", "URL"}
+"""MEDMOE_*: read by the client or by the compose files, not by the service."""
+MODELS_OWN = {"convert", "inspect", "export-peft"}
+LONGEST = 150
+
+
+def texts() -> list[Path]:
+    """Return every README and the runbook, except those under pretrained checkpoints."""
+    named = [*ROOT.glob("*/**/README.md"), ROOT / "docker" / "RUNBOOK.md"]
+    kept = [path for path in named if not {"pretrained", ".venv", ".cache", "build", "runs"} & set(path.parts)]
+    return [README, *sorted(kept)]
+
+
+def names() -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in texts()]
 
 
 def slug(heading: str) -> str:
-    """The anchor that GitHub makes of a heading."""
+    """Return the anchor that GitHub makes of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def commands() -> str:
-    """Whatever is to be typed."""
-    fenced = re.findall(r"^```(?:sh|bash|yaml|python)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-    return "\n".join([*re.findall(r"^    (?! )(.+)$", TEXT, re.MULTILINE), *re.findall(r"`([^`\n]+)`", TEXT), *fenced])
+def commands(text: str) -> str:
+    """Return everything in `text` that can be typed: code blocks and code spans."""
+    blocks = re.findall(r"^ *```(?:sh|bash|yaml|python)\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    return "\n".join([*re.findall(r"^    (?! )(.+)$", text, re.MULTILINE), *re.findall(r"`([^`\n]+)`", text), *blocks])
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)]+)\)", TEXT))))
-def test_links_lead_somewhere(target: str) -> None:
-    path, _, section = target.partition("#")
-    if target.startswith("https://"):
-        return
-    assert not path or (ROOT / path).exists()
-    if section:
-        assert section in map(slug, re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE))
+def test_readme_is_short() -> None:
+    assert len(TEXT.splitlines()) <= LONGEST
+    assert len(TEXT.split()) <= 1300
 
 
-def test_settings_that_are_named_exist() -> None:
-    known = {name.upper() for name in Settings.model_fields} | ELSEWHERE
-    assert set(re.findall(r"MEDMOE_([A-Z_]+[A-Z])", TEXT)) <= known
+@pytest.mark.parametrize("name", names())
+def test_links_resolve(name: str) -> None:
+    text = (ROOT / name).read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, section = target.partition("#")
+        if target.startswith("https://"):
+            continue
+        file = (ROOT / name).parent / path if path else ROOT / name
+        assert file.exists(), f"{name}: {target}"
+        if section:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert section in map(slug, headings), f"{name}: {target}"
 
 
-def test_programs_that_are_named_exist() -> None:
-    typed = commands()
-    modules = set(re.findall(r"python -m ([\w.]+)", typed)) | {"tests.benchmarks.overload"}
-    assert len(modules) > 8
-    assert not [name for name in modules if find_spec(name) is None]
-    spoken = set(re.findall(r"(?:^|[ /`])medmoe ([a-z]+)", typed, re.MULTILINE))
-    served = {point.name for point in entry_points(group="medmoe.commands")} | MODELS_OWN
-    assert {"ask", "train", "convert"} <= spoken <= served
+@pytest.mark.parametrize("name", names())
+def test_settings_that_are_named_exist(name: str) -> None:
+    known = {setting.upper() for setting in Settings.model_fields} | ELSEWHERE
+    assert set(re.findall(r"MEDMOE_([A-Z_]+[A-Z])\b", (ROOT / name).read_text())) <= known
+
+
+@pytest.mark.parametrize("name", names())
+def test_commands_that_are_named_exist(name: str) -> None:
+    typed = commands((ROOT / name).read_text())
+    modules = set(re.findall(r"python -m ((?:medmoe|tests)[\w.]*)", typed))
+    assert not [module for module in modules if find_spec(module) is None]
+    offered = {point.name for point in entry_points(group="medmoe.commands")} | MODELS_OWN
+    assert set(re.findall(r"^(?:\S+=\S+ )*medmoe ([a-z-]+)", typed, re.MULTILINE)) <= offered
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {"serve", "test"} <= set(re.findall(r"\bmake ([a-z]+)", typed)) <= targets
+    assert set(re.findall(r"^(?:\S+=\S+ )*make ([a-z]+)", typed, re.MULTILINE)) <= targets
 
 
-def test_files_that_are_named_exist() -> None:
-    for path in re.findall(r"`((?:tests|server|model|training|docker|\.ci)/[\w./-]*)`", TEXT):
-        assert (ROOT / path).exists(), path
-    for name in re.findall(r"`(test_\w+\.py)`", TEXT):
-        assert list((ROOT / "tests").rglob(name)), name
+@pytest.mark.parametrize("name", names())
+def test_files_that_are_named_exist(name: str) -> None:
+    text = (ROOT / name).read_text()
+    for path in re.findall(r"`((?:tests|server|model|training|docker|\.ci)/[\w./-]*)`", text):
+        assert (ROOT / path).exists(), f"{name}: {path}"
+    for file in re.findall(r"`(test_\w+\.py)`", text):
+        assert list((ROOT / "tests").rglob(file)), f"{name}: {file}"
 
 
-def test_the_answer_on_the_first_screen_is_the_recorded_one() -> None:
-    """To the picture and the question of the command above it, shortened."""
-    command, answer = re.search(r"(    curl .*?)```json\n(.*?)```", TEXT, re.DOTALL).groups()  # type: ignore[union-attr]
+def test_options_in_readme_exist() -> None:
+    """Ask each client command that README shows for its help."""
+    for line in re.findall(r"^medmoe .+$", TEXT, re.MULTILINE):
+        command = line.split()[1]
+        options = set(re.findall(r" (--[a-z-]+)", line))
+        help_text = [str(Path(sys.executable).with_name("medmoe")), command, "--help"]
+        done = subprocess.run(help_text, capture_output=True, text=True, check=True)
+        assert options <= set(re.findall(r"--[a-z-]+", done.stdout)), line
+
+
+def test_readme_shows_the_recorded_answer() -> None:
+    command, answer = re.search(r"(curl .*?)```json\n(.*?)```", TEXT, re.DOTALL).groups()  # type: ignore[union-attr]
     assert "@server/openapi/examples/phantom.png" in command
     shown, recorded = json.loads(answer), json.loads((EXAMPLES / "vqa.question.json").read_text())
     assert shown.keys() <= VQAResponse.model_fields.keys()
@@ -78,8 +115,28 @@ def test_the_answer_on_the_first_screen_is_the_recorded_one() -> None:
         assert seconds == pytest.approx(recorded["timings"][stage], abs=5e-4), stage
 
 
-def test_the_picture_of_the_page_is_small_and_there() -> None:
+def test_readme_has_the_figures_of_the_model_card() -> None:
+    """Compare the scores in README's table with the rows of the same number of samples in the card."""
+    card: dict[str, set[str]] = {}
+    for cells in rows(CARD.read_text()):
+        card.setdefault(cells[min(1, len(cells) - 1)], set()).update(re.findall(r"[\d.]+", " ".join(cells)))
+    size = ""
+    compared = 0
+    for cells in rows(TEXT):
+        if len(cells) == 5 and cells[1] in ("closed accuracy", "open recall", "accuracy"):
+            if found := re.search(r"\(([\d,]+)\)", cells[0]):
+                size = found[1].replace(",", "")
+            assert set(cells[2:]) <= card[size], cells
+            compared += 1
+    assert compared >= 4
+
+
+def rows(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def test_the_screenshot_is_small_and_exists() -> None:
     (path,) = re.findall(r"^!\[[^\]]+\]\((.+)\)$", TEXT, re.MULTILINE)
     assert (ROOT / path).stat().st_size < 250_000
-    with Image.open(ROOT / path) as picture:
-        assert picture.width == 1240
+    with Image.open(ROOT / path) as image:
+        assert image.width == 1240

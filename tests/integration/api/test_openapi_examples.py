@@ -15,7 +15,7 @@ from medmoe.server.auth.tenants import new_key
 from medmoe.server.openapi.requests import EXAMPLES
 from medmoe.server.settings import Settings
 from tests.integration.conftest import Service, ServiceFactory
-from tests.openapi_examples import picture
+from tests.openapi_examples import dicom_file, picture
 
 COMMAND = "python -m tests.openapi_examples"
 
@@ -192,3 +192,4 @@ def test_the_answers_are_those_of_the_bundled_checkpoint() -> None:
     assert hashes
     assert set(hashes.values()) == {digest}, f"server/openapi/examples is another checkpoint's: {COMMAND}"
     assert (EXAMPLES / "phantom.png").read_bytes() == picture(), COMMAND
+    assert (EXAMPLES / "phantom.dcm").read_bytes() == dicom_file(), COMMAND
