@@ -26,7 +26,7 @@ from medmoe.server.engine.restartable_engine import RestartableEngine
 from medmoe.server.errors import ImageURLNotAllowed
 from medmoe.server.imaging.cache import ImageCache
 from medmoe.server.imaging.fetch.fetcher import ImageFetcher
-from medmoe.server.imaging.image import Picture, RenderedPicture
+from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.imaging.sandbox.pool import DecoderPool
 from medmoe.server.observability.metrics import Metrics
 from medmoe.server.observability.request_record import RequestRecord
@@ -89,7 +89,7 @@ class State:
         self.fetcher = ImageFetcher.of(settings)
         """None where the deployment fetches no pictures."""
         self.decoders = DecoderPool.of(settings, self.config)
-        self.pictures = ImageCache(self.decoders, most=settings.image_cache_entries, count=self.metrics.picture)
+        self.images = ImageCache(self.decoders, most=settings.image_cache_entries, count=self.metrics.picture)
 
     @staticmethod
     def of(request: Request) -> "State":
@@ -115,20 +115,20 @@ class State:
 
     async def read_image(
         self, sent: str | bytes, fields: ImageFields, *, deadline: Deadline, record: RequestRecord
-    ) -> Picture:
+    ) -> DecodedImage:
         """Fetch what is sent as a URL, the stage `fetch`; find it kept or decode it in a child process, stage `image`.
 
         Raises what ImageFetcher.fetch and DecoderPool.decode raise, DeadlineExceeded.
         """
         async with self._in_hand(sent, deadline=deadline, record=record) as data:
-            return await self.pictures.decode(data, fields, salt=record.cache_salt)
+            return await self.images.decode(data, fields, salt=record.cache_salt)
 
     async def render_image(
         self, sent: str | bytes, fields: ImageFields, *, view: View, deadline: Deadline, record: RequestRecord
-    ) -> RenderedPicture:
+    ) -> DecodedImage:
         """For people; otherwise as `read_image`."""
         async with self._in_hand(sent, deadline=deadline, record=record) as data:
-            return await self.decoders.render(data, fields, view=view)
+            return await self.decoders.decode(data, fields, view=view)
 
     @asynccontextmanager
     async def _in_hand(
@@ -147,15 +147,15 @@ class State:
             async with deadline.guard():
                 yield sent
 
-    def provenance(self, picture: Picture) -> Provenance:
-        """What reproduces an answer about `picture`."""
+    def provenance(self, image: DecodedImage) -> Provenance:
+        """What reproduces an answer about `image`."""
         return Provenance(
-            image_sha256=picture.sha256,
-            width=picture.width,
-            height=picture.height,
-            rendering=picture.rendering,
+            image_sha256=image.sha256,
+            width=image.width,
+            height=image.height,
+            rendering=image.rendering,
             mode=self.config.image_processor.mode,
-            resized_to=picture.image.size,
+            resized_to=image.size,
             weights_sha256=self.weights_sha256,
             adapter_sha256=self.adapter_sha256,
             dtype=self.engine.dtype,

@@ -1,7 +1,7 @@
 """A language model made of hashes: deterministic, instant, and consistent with itself.
 
 It ships, for tests and for a first look without weights (MEDMOE_ENGINE=fake). Consistent means: the distribution of the
-next token depends only on the picture and on the tokens so far, wherever prompt ends and answer begins, and sums to one
+next token depends only on the image and on the tokens so far, wherever prompt ends and answer begins, and sums to one
 over the vocabulary. So whatever the server computes from probabilities can be checked against it exactly.
 """
 

@@ -6,7 +6,7 @@ cleared; if that engine dies as well, it is refused from then on. One bad reques
 every time a client repeats it, and no request is refused for having been in bad company.
 
 Requests are remembered by a keyed hash whose key nobody holds but this object: it ends with the process, and tells
-nothing about a picture or a question to anyone who has them. While no engine has died, none is made: a classification
+nothing about an image or a question to anyone who has them. While no engine has died, none is made: a classification
 is a hundred requests with the same long prompt.
 """
 

@@ -56,7 +56,7 @@ class VllmEngine:
         self.dtype: Dtype = engine_dtype(settings, config, on_cpu=built_for_cpu())
         self._settings = settings
         self._config = config
-        self._pictures = _Pictures(ImageProcessor.from_config(config))
+        self._image_inputs = _ImageInputs(ImageProcessor.from_config(config))
         self._llm: AsyncLLM | None = None
         self._processes: ProcessTree | None = None
         self._sockets: tempfile.TemporaryDirectory[str] | None = None
@@ -179,7 +179,7 @@ class VllmEngine:
             shutdown_timeout=round(self._settings.drain_seconds),
         )
         made = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
-        # vLLM has no setting for this either, and makes it one step's worth: 32 of the bundled checkpoint's pictures.
+        # vLLM has no setting for this either, and makes it one step's worth: 32 of the bundled checkpoint's images.
         wanted = encoder_cache_embeddings(self._settings, self._config, on_cpu=on_cpu)
         made.scheduler_config.encoder_cache_size = max(made.scheduler_config.encoder_cache_size, wanted)
         return AsyncLLM.from_vllm_config(made)
@@ -193,7 +193,7 @@ class VllmEngine:
         place = PlaceholderRange(offset=ids.index(config.image_token_id), length=config.num_image_tokens)
         return mm_input(
             expand(ids, config),
-            self._pictures(request),
+            self._image_inputs(request),
             # Our own content hash: vLLM's caches are keyed by what the pixels are, nothing a client can choose.
             {"image": [f"{request.cache_salt or ''}{request.image_id}"]},
             {"image": [place]},
@@ -219,11 +219,11 @@ class VllmEngine:
         )
 
 
-class _Pictures:
-    """Pictures as vLLM takes them, the latest kept: a classification sends one with each of its requests."""
+class _ImageInputs:
+    """Makes vLLM's multi-modal inputs and keeps the latest: a classification sends one image with each request."""
 
     _KEPT = 32
-    """Pictures; 0.15 MB each at 224 pixels."""
+    """Images; 0.15 MB each at 224 pixels."""
 
     def __init__(self, processor: ImageProcessor) -> None:
         self._processor = processor

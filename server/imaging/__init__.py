@@ -1,1 +1,1 @@
-"""From the bytes that a client sent to the RGB picture that the model sees, in child processes with limits."""
+"""Turn the bytes that a client sent into RGB images, in decoder processes with limits."""

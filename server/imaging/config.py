@@ -1,4 +1,4 @@
-"""What a decoding child must know, as it travels to it: as JSON, never pickled."""
+"""Configuration of a decoder process, sent to it as JSON."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -6,17 +6,17 @@ from medmoe.model.config import ImageProcessorConfig
 from medmoe.server.schemas.images import BurnedIn
 
 FRAME_SIDE = 1024
-"""Longest side of a picture that is rendered for people, in pixels: what a page has room for."""
+"""Longest side, in pixels, of an image that is rendered for people."""
 
 
 class Message(BaseModel):
-    """What crosses the line between the service and its children."""
+    """Base of the records that the service and its decoder processes exchange as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ImageLimits(Message):
-    """Checked on the header, before any pixel is decoded."""
+    """Limits that are checked on an image's header, before any pixel is decoded."""
 
     max_pixels: int
     min_side: int
@@ -25,14 +25,14 @@ class ImageLimits(Message):
 
 
 class DecoderConfig(Message):
-    """One deployment's checkpoint and limits, as the children see them."""
+    """The checkpoint's image size and the deployment's limits."""
 
     processor: ImageProcessorConfig
     size: int
-    """Side of the model's picture, in pixels."""
+    """Side of the model's image, in pixels."""
     limits: ImageLimits
     burned_in: BurnedIn
     memory_bytes: int
-    """What one picture may take beyond what the child holds when it starts."""
+    """Memory for one image beyond what the process holds when it starts."""
     cpu_seconds: float
     wall_seconds: float

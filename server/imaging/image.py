@@ -1,49 +1,44 @@
-"""The picture of one request as the routes and the engine see it, and as people do.
-
-Apart from medmoe.server.imaging, which makes it in a child process.
-"""
+"""Represent a decoded image on its way from a decoder process to the engine and the routes."""
 
 import hashlib
-from dataclasses import dataclass
+from functools import cached_property
 
 from PIL import Image
+from pydantic import Field
 
+from medmoe.server.imaging.config import Message
 from medmoe.server.schemas.images import Rendering, Windowing
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
-    """A decoded picture and where it came from."""
+class DecodedImage(Message):
+    """One decoded image and how it came about."""
 
-    image: Image.Image
-    """RGB, of the model's size."""
-    image_id: str
-    """Of `image`, as `identify` gives it."""
     sha256: str
     """SHA-256 hex of the bytes as they were sent or fetched."""
     width: int
+    """Of the frame in the file, in pixels."""
     height: int
     rendering: Rendering
+    windowing: Windowing | None = None
+    """None where no window can be chosen: for colours, and for formats other than DICOM."""
+    size: tuple[int, int]
+    """Width and height of `pixels`."""
+    pixels: bytes = Field(default=b"", exclude=True, repr=False)
+    """8-bit RGB, row by row. Not part of the JSON: a decoder process sends them after it."""
 
+    @cached_property
+    def image(self) -> Image.Image:
+        """RGB image of the model's size, or of the size that a view for people asks for."""
+        return Image.frombytes("RGB", self.size, self.pixels)
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RenderedPicture:
-    """A decoded picture for people to look at."""
+    @cached_property
+    def image_id(self) -> str:
+        """SHA-256 hex of size and pixels; keys the engine's caches.
 
-    image: Image.Image
-    """RGB."""
-    width: int
-    height: int
-    rendering: Rendering
-    windowing: Windowing | None
-
-
-def identify(size: tuple[int, int], pixels: bytearray) -> str:
-    """SHA-256 hex of a picture's size and pixels. The size is in it so that pictures of other shapes never collide.
-
-    For the service and not for the child: who can break a decoder must not choose whose cached picture he gets.
-    """
-    width, height = size
-    identity = hashlib.sha256(f"{width}x{height}:".encode())
-    identity.update(pixels)
-    return identity.hexdigest()
+        Computed from the pixels alone, never read from a decoder process: a broken decoder must not choose another
+        image's cache entry. The size is part of it, so images of different shapes never collide.
+        """
+        width, height = self.size
+        digest = hashlib.sha256(f"{width}x{height}:".encode())
+        digest.update(self.pixels)
+        return digest.hexdigest()

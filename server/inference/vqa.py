@@ -15,7 +15,7 @@ from medmoe.model.errors import PromptError
 from medmoe.server.admission.slots import Deadline
 from medmoe.server.engine.base import GenerationChunk, GenerationError, GenerationRequest, generation
 from medmoe.server.errors import InvalidField
-from medmoe.server.imaging.image import Picture
+from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.inference.abstention import abstains, threshold
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.vqa import Confidence, Routing, SampledProvenance, Usage, VQAFields, VQAResponse
@@ -63,12 +63,12 @@ async def answer(
     if fields.temperature > 0 and seed is None:
         seed = secrets.randbelow(2**31)
     async with state.admission.slot(deadline=deadline, record=record):
-        picture = await state.read_image(image, fields, deadline=deadline, record=record)
+        decoded = await state.read_image(image, fields, deadline=deadline, record=record)
         request = GenerationRequest(
             request_id=f"{route}-{uuid.uuid4().hex}",
             prompt_ids=prompt_ids,
-            image=picture.image,
-            image_id=picture.image_id,
+            image=decoded.image,
+            image_id=decoded.image_id,
             cache_salt=record.cache_salt,
             max_tokens=max_tokens,
             temperature=fields.temperature,
@@ -93,7 +93,7 @@ async def answer(
             request=request,
             generated=generated,
             last=last,
-            picture=picture,
+            decoded=decoded,
             record=record,
             route=route,
         )
@@ -141,7 +141,7 @@ def _response(
     request: GenerationRequest,
     generated: _Generated,
     last: GenerationChunk,
-    picture: Picture,
+    decoded: DecodedImage,
     record: RequestRecord,
     route: str,
 ) -> VQAResponse:
@@ -164,7 +164,7 @@ def _response(
         ),
         timings=record.timings(),
         provenance=SampledProvenance(
-            **state.provenance(picture).model_dump(),
+            **state.provenance(decoded).model_dump(),
             temperature=fields.temperature,
             seed=request.seed,
             max_tokens=request.max_tokens,

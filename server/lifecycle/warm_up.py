@@ -45,6 +45,6 @@ def _rehearsal(state: State, engine: Engine) -> State:
     # Its own quarantine too: a warm-up that an engine dies of must be asked again of the next one.
     rehearsal.engine = RestartableEngine(engine)
     rehearsal.admission = Admission(max_concurrent=1, max_queued=0)
-    rehearsal.pictures = ImageCache(state.decoders, most=0, count=state.metrics.picture)
+    rehearsal.images = ImageCache(state.decoders, most=0, count=state.metrics.picture)
     rehearsal.router_stats = copy.deepcopy(state.router_stats)
     return rehearsal

@@ -75,13 +75,13 @@ async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | Mult
         abandon_on_disconnect(request.receive),
         state.admission.slot(deadline=deadline, record=record),
     ):
-        picture = await state.read_image(received.image, fields, deadline=deadline, record=record)
+        decoded = await state.read_image(received.image, fields, deadline=deadline, record=record)
         with record.stage("engine"), state.readiness.watch():
             async with deadline.guard():
                 scored = await state.classifier.score(
                     questions.inquiries,
-                    image=picture.image,
-                    image_id=picture.image_id,
+                    image=decoded.image,
+                    image_id=decoded.image_id,
                     cache_salt=record.cache_salt,
                     request_id=request_id,
                 )
@@ -94,7 +94,7 @@ async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | Mult
         "timings": record.timings(),
         "routing": routing,
     }
-    provenance = state.provenance(picture).model_dump()
+    provenance = state.provenance(decoded).model_dump()
     provenance["min_confidence"] = threshold(fields.min_confidence, state.settings)
     match fields.mode:
         case "likelihood":

@@ -44,14 +44,14 @@ async def render(request: Request) -> RenderResponse:
         abandon_on_disconnect(request.receive),
         state.admission.slot(deadline=deadline, record=record),
     ):
-        picture = await state.render_image(received.image, fields, view=fields.view, deadline=deadline, record=record)
-        url = await asyncio.to_thread(_data_url, picture.image)
+        decoded = await state.render_image(received.image, fields, view=fields.view, deadline=deadline, record=record)
+        url = await asyncio.to_thread(_data_url, decoded.image)
     return RenderResponse(
         image=url,
-        width=picture.width,
-        height=picture.height,
-        rendering=picture.rendering,
-        windowing=picture.windowing,
+        width=decoded.width,
+        height=decoded.height,
+        rendering=decoded.rendering,
+        windowing=decoded.windowing,
     )
 
 

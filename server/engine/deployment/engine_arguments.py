@@ -39,7 +39,7 @@ def engine_arguments(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) 
         "enable_chunked_prefill": False if on_cpu else None,
         "max_num_batched_tokens": max(_CPU_BATCHED_TOKENS, context) if on_cpu else None,
         "limit_mm_per_prompt": {"image": 1},
-        # Pictures come made, and seldom twice; the cache costs gigabytes, and drifts when a request is aborted.
+        # Images come made, and seldom twice; the cache costs gigabytes, and drifts when a request is aborted.
         "mm_processor_cache_gb": 0,
         # What a client must never reach, also where a later vLLM should turn it on by itself.
         "mm_processor_cache_type": "lru",

@@ -1,12 +1,12 @@
-"""Where a host name leads, and whether a service may be sent there.
-
-Apart from the fetching because it is a table of networks, and because tests bring their own name server.
-"""
+"""Resolve host names, tell public addresses from others, and connect to resolved addresses only."""
 
 import asyncio
 import socket
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+import httpcore
 
 HTTPS_PORT = 443
 
@@ -14,7 +14,7 @@ Address = IPv4Address | IPv6Address
 Endpoint = tuple[Address, int]
 """Address and port."""
 
-# What `is_global` lets pass in one Python or another, and no server of pictures can have.
+# Networks that `is_global` accepts in some Python version, and that no image server can be in.
 _NOT_PUBLIC_V4 = tuple(
     ip_network(text)
     for text in (
@@ -37,9 +37,9 @@ _NAT64 = ip_network("64:ff9b::/96")
 
 
 def is_public(address: Address) -> bool:
-    """Whether `address` is global and unicast, and no other way to one that is not.
+    """Return whether `address` is global and unicast, and leads to no other that is not.
 
-    Mapped IPv4 addresses and those behind NAT64's common prefix, which networks without IPv4 need, are judged as IPv4.
+    IPv4-mapped addresses are judged as IPv4, and so are those behind NAT64's well-known prefix.
     """
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
@@ -53,16 +53,53 @@ def is_public(address: Address) -> bool:
 
 
 class SystemResolver:
-    """The system's own, on threads of its own: a name server that is silent must not hold up what shares a pool."""
+    """Resolves names as the system does, in threads of its own: a silent name server must not block a shared pool."""
 
     def __init__(self, *, threads: int) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="resolver")
 
     async def __call__(self, host: str) -> tuple[Endpoint, ...]:
-        """Every address of `host`, asked for once. Raises OSError."""
+        """Return every address of `host`, resolved once. Raises OSError."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, _ask, host)
 
 
 def _ask(host: str) -> tuple[Endpoint, ...]:
     found = socket.getaddrinfo(host, HTTPS_PORT, type=socket.SOCK_STREAM)
     return tuple((ip_address(address[0]), int(address[1])) for *_, address in found)
+
+
+class PinnedNetwork(httpcore.AsyncNetworkBackend):
+    """Connects to given endpoints, whatever host name httpcore asks for; TLS and the request still use the name.
+
+    The checked addresses are thus the connected ones (no DNS rebinding). One instance serves one connection.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = endpoints
+        self._network = httpcore.AnyIOBackend()
+        self._opened: httpcore.AsyncNetworkStream | None = None
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first endpoint that answers, each within `timeout`. Raises ConnectError, ConnectTimeout."""
+        failure: Exception = httpcore.ConnectError("no address")
+        for address, own_port in self._endpoints:
+            try:
+                self._opened = await self._network.connect_tcp(
+                    str(address), own_port, timeout, local_address, socket_options
+                )
+                return self._opened
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+    async def aclose(self) -> None:
+        """Close the connection: httpcore leaves one open that is cancelled during its TLS handshake."""
+        if self._opened is not None:
+            await self._opened.aclose()

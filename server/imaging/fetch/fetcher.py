@@ -1,12 +1,14 @@
-"""Pictures by URL: what a caller names is asked for by this service, from inside its network, so little is left to him.
+"""Fetch images by URL, from public addresses and allowed hosts only.
+
+The service sends the request from inside its network, so a caller may choose little:
 
 1. The URL has one form, and its host is one that the deployment names (image_url.py).
-2. The host's name is resolved once, and every one of its addresses must be public (host_addresses.py).
-3. The connection goes to these addresses, while certificate and request are those of the name (pinned_network.py).
+2. The host's name is resolved once, and every one of its addresses must be public (addresses.py).
+3. The connection goes to these addresses, while certificate and request are those of the name (addresses.py).
 4. One GET: no redirect is followed, no proxy used, no cookie or credential sent, no encoding undone.
 5. Bytes are counted as they come, time runs from the first step, and the number of fetches at once is bounded.
 
-Nothing that is raised here holds a word of the URL or of the answer, and nothing is logged.
+No error holds a word of the URL or of the answer, and nothing is logged.
 """
 
 import asyncio
@@ -24,13 +26,19 @@ from medmoe.server.errors import (
     Overloaded,
     ServerError,
 )
-from medmoe.server.imaging.fetch.addresses import HTTPS_PORT, Address, Endpoint, SystemResolver, is_public
-from medmoe.server.imaging.fetch.pinned_network import PinnedNetwork
+from medmoe.server.imaging.fetch.addresses import (
+    HTTPS_PORT,
+    Address,
+    Endpoint,
+    PinnedNetwork,
+    SystemResolver,
+    is_public,
+)
 from medmoe.server.schemas.image_url import AllowedURL, allowed_url
 from medmoe.server.settings import Settings
 
 Resolver = Callable[[str], Awaitable[Sequence[Endpoint]]]
-"""From a host's name to its endpoints. Raises OSError."""
+"""Maps a host name to its endpoints. Raises OSError."""
 
 _HEADERS = (
     (b"User-Agent", b"medmoe"),
@@ -40,14 +48,14 @@ _HEADERS = (
     (b"Connection", b"close"),
 )
 _SILENCE_SECONDS = 5.0
-"""For a connection, its TLS handshake, and any one read: an address that is silent leaves time for the next."""
+"""Time limit of a connection, its TLS handshake and each read: a silent address leaves time for the next."""
 _RETRY = 1
-"""Seconds; how long others take to fetch is not ours to know."""
+"""Seconds until a refused caller should try again."""
 _OK = 200
 
 
 class ImageFetcher:
-    """Fetches pictures from `hosts`: at most `max_bytes` each, within `seconds`, `at_once` at a time."""
+    """Fetches images from `hosts`: at most `max_bytes` each, within `seconds`, `at_once` at a time."""
 
     def __init__(
         self,
@@ -71,7 +79,7 @@ class ImageFetcher:
 
     @classmethod
     def of(cls, settings: Settings) -> "ImageFetcher | None":
-        """None where the deployment names no host."""
+        """Return a fetcher, None where the deployment names no host."""
         if not settings.image_url_hosts:
             return None
         return cls(
@@ -86,7 +94,7 @@ class ImageFetcher:
         )
 
     async def fetch(self, url: str) -> bytes:
-        """The bytes behind `url`. Cancelling it closes the connection.
+        """Return the bytes behind `url`. Cancelling it closes the connection.
 
         Raises ImageURLNotAllowed, ImageURLUnreachable, ImageURLTooLarge, ImageURLTimeout, Overloaded.
         """
@@ -131,7 +139,7 @@ class ImageFetcher:
         except (ServerError, httpcore.TimeoutException):
             raise
         except Exception as error:
-            # httpcore lets some of what ssl and anyio raise pass, and what a stranger sends is no failure of ours.
+            # httpcore lets some exceptions of ssl and anyio pass; a fault of the host is not the service's.
             raise ImageURLUnreachable("the host of the image URL cannot be reached, or breaks off") from error
 
     async def _body(self, response: httpcore.Response) -> bytes:

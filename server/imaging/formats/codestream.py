@@ -1,4 +1,4 @@
-"""The size that a compressed frame itself announces, which need not be the one in the DICOM header around it."""
+"""Read the image size that a compressed DICOM frame itself announces; the DICOM header may say another."""
 
 from dataclasses import dataclass
 

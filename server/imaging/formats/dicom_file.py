@@ -1,6 +1,6 @@
-"""A DICOM file as it was sent: what it may be, checked on its header before any pixel data are decoded.
+"""Parse a DICOM file and check its header before any pixel data are decoded.
 
-Only here and in the two modules beside it is pydicom imported. Nothing of a tag's text is ever put into an error.
+No error holds the text of an attribute: it may name a patient.
 """
 
 import io

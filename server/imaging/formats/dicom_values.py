@@ -1,10 +1,8 @@
-"""From stored values to a picture: modality LUT, window, photometric interpretation, in DICOM's own order (PS3.4 N.2).
+"""Render the stored values of a DICOM frame: modality LUT, VOI window, photometric interpretation (PS3.4 N.2).
 
-Apart from dicom_file.py, which decides whether a file is read at all. What no window limits is handed on as numbers:
-the model room's `to_rgb` stretches them as it does those of a 16-bit PNG.
+Values that no window limits stay numbers: the model room's `to_rgb` stretches them as it does those of a 16-bit PNG.
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +14,7 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 from medmoe.model.image_processor import to_rgb
 from medmoe.server.errors import InvalidField, UnreadableImage
 from medmoe.server.imaging.formats.dicom_file import DicomFile
-from medmoe.server.schemas.images import AppliedWindow, RenderingStep, Windowing
+from medmoe.server.schemas.images import AppliedWindow, Rendering, RenderingStep, Windowing
 from medmoe.server.schemas.voi_window import PRESETS, Channel, Function, Window, usable
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -26,19 +24,12 @@ _FRAME_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 _FUNCTIONS: dict[str, Function] = {"LINEAR": "LINEAR", "LINEAR_EXACT": "LINEAR_EXACT", "SIGMOID": "SIGMOID"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
-    """A picture for the model room's `to_rgb`, and how it came about."""
-
-    image: Image.Image
-    steps: tuple[RenderingStep, ...]
-    windows: tuple[AppliedWindow, ...] = ()
-    windowing: Windowing | None = None
-    """None for colours."""
+Shown = tuple[Image.Image, Rendering, Windowing | None]
+"""An image for `convert`, how it was rendered, and for grey images what a window can be chosen from."""
 
 
 def show(file: DicomFile, channels: tuple[Channel, ...]) -> Shown:
-    """Decode the frame and render it; no channels means what the file says.
+    """Decode the frame and render it, without channels as the file says.
 
     Raises InvalidField for a window that does not fit, UnreadableImage, or anything that pydicom raises.
     """
@@ -87,13 +78,25 @@ def _colour(file: DicomFile, stored: np.ndarray) -> Shown:
     if bits > 8:
         steps.append("high_byte")
         stored = stored >> (bits - 8)
-    return Shown(image=Image.fromarray(np.ascontiguousarray(stored.astype(np.uint8))), steps=tuple(steps))
+    return Image.fromarray(np.ascontiguousarray(stored.astype(np.uint8))), _rendering(file, steps, []), None
+
+
+def _rendering(file: DicomFile, steps: list[RenderingStep], windows: list[AppliedWindow]) -> Rendering:
+    return Rendering(
+        format="DICOM",
+        colour=file.colour,
+        frame=file.frame,
+        frames=file.frames,
+        steps=tuple(steps),
+        windows=tuple(windows),
+    )
 
 
 class _Grey:
     """One frame of grey values on its way; notes what it does."""
 
     def __init__(self, file: DicomFile, stored: np.ndarray) -> None:
+        self._file = file
         self._attributes = _frame_attributes(file)
         self._presets = tuple(PRESETS) if _is_ct(file) else ()
         self._inverted = file.colour == "MONOCHROME1"
@@ -117,22 +120,18 @@ class _Grey:
 
     def show(self, channels: tuple[Channel, ...]) -> Shown:
         asked = channels or (Channel(choice="file"),)
-        pictures = [self._picture(channel) for channel in asked]
+        images = [self._channel(channel) for channel in asked]
         if self._inverted:
             self._note("invert")
-        image = pictures[0]
-        if len(pictures) > 1:
-            image = Image.merge("RGB", [to_rgb(picture).getchannel(0) for picture in pictures])
-        return Shown(
-            image=image,
-            steps=tuple(self._steps),
-            windows=tuple(self._windows),
-            windowing=Windowing(
-                smallest=float(self._values.min()), largest=float(self._values.max()), presets=self._presets
-            ),
+        image = images[0]
+        if len(images) > 1:
+            image = Image.merge("RGB", [to_rgb(one).getchannel(0) for one in images])
+        windowing = Windowing(
+            smallest=float(self._values.min()), largest=float(self._values.max()), presets=self._presets
         )
+        return image, _rendering(self._file, self._steps, self._windows), windowing
 
-    def _picture(self, channel: Channel) -> Image.Image:
+    def _channel(self, channel: Channel) -> Image.Image:
         choice = channel.choice
         source: Literal["file", "preset", "request"]
         if choice == "file":

@@ -1,4 +1,4 @@
-"""Size limits, held on what a header says; the same for every format."""
+"""Check the size limits that hold for every format."""
 
 from medmoe.server.errors import ImageTooLarge, UnreadableImage
 from medmoe.server.imaging.config import ImageLimits

@@ -1,14 +1,13 @@
-"""From what a client sent to the picture the model sees, with every limit held before decoding.
+"""Read the file that a client sent into the image that the model sees; check every limit before decoding.
 
-Runs in a child process (decoder_process.py): nothing is trusted here, not the declared media type, not the header, not
-the words of Pillow's and pydicom's exceptions. Synchronous.
+Runs in a worker process. Nothing is trusted: not the declared media type, not the header, not the text of Pillow's and
+pydicom's exceptions.
 """
 
 import contextlib
 import hashlib
 import io
 import warnings
-from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -18,39 +17,25 @@ from medmoe.server.errors import ImageTooCostly, InvalidField, RequestError, Unr
 from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig
 from medmoe.server.imaging.formats.limits import check_frames, check_size, too_large
 from medmoe.server.imaging.formats.sniff import from_text, sniff, webp_size
+from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.schemas.images import FileFormat, ImageFields, Rendering, View, Windowing
 from medmoe.server.schemas.voi_window import parse
 
-# Pillow only warns between its limit and twice its limit; nobody reads a warning.
+# Pillow only warns between its limit and twice its limit.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Decoded:
-    """A picture and where it came from."""
-
-    image: Image.Image
-    """RGB, of the size that the view asks for."""
-    sha256: str
-    """Hex, of the bytes as they were sent."""
-    width: int
-    height: int
-    rendering: Rendering
-    windowing: Windowing | None = None
-    """None where no window can be chosen: for colours, and for what is no DICOM."""
-
-
 class ImageReader:
-    """Reads one picture for one checkpoint."""
+    """Reads images for one checkpoint."""
 
     def __init__(self, config: DecoderConfig) -> None:
         self._config = config
         self._processor = ImageProcessor(config.processor, size=config.size)
 
-    def read(self, sent: str | bytes, fields: ImageFields, *, view: View = "model") -> Decoded:
-        """Decode base64 text or file bytes, without `frame` the first one, and bring the picture to the view's size.
+    def read(self, sent: str | bytes, fields: ImageFields, *, view: View = "model") -> DecodedImage:
+        """Decode base64 text or file bytes, by default the first frame, and resize the image for `view`.
 
-        That is the model's own, or for people at most FRAME_SIDE.
+        The sides are the model's, or for people at most FRAME_SIDE pixels.
 
         Raises MalformedImage, UnsupportedImage, ImageTooLarge, UnreadableImage, BurnedInAnnotation, InvalidField,
         ImageTooCostly when memory ends, or the model room's ImageError.
@@ -58,8 +43,9 @@ class ImageReader:
         data = from_text(sent) if isinstance(sent, str) else sent
         kind = sniff(data)
         try:
-            decoded = self._dicom(data, fields) if kind == "DICOM" else self._ordinary(data, kind, fields)
-            return replace(decoded, image=self._sized(decoded.image, view))
+            if kind == "DICOM":
+                return self._dicom(data, fields, view)
+            return self._raster(data, kind, fields, view)
         except (RequestError, ImageError):
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -81,7 +67,7 @@ class ImageReader:
         image.thumbnail((FRAME_SIDE, FRAME_SIDE))
         return image
 
-    def _ordinary(self, data: bytes, kind: FileFormat, fields: ImageFields) -> Decoded:
+    def _raster(self, data: bytes, kind: FileFormat, fields: ImageFields, view: View) -> DecodedImage:
         limits = self._config.limits
         if fields.window is not None:
             raise InvalidField("only DICOM pictures have a window", param="window")
@@ -101,7 +87,7 @@ class ImageReader:
             opened.load()
             image, steps = convert(opened)
         rendering = Rendering(format=kind, colour=colour, frame=frame, frames=frames, steps=steps, windows=())
-        return Decoded(image=image, sha256=_sha256(data), width=width, height=height, rendering=rendering)
+        return _decoded(data, self._sized(image, view), size=(width, height), rendering=rendering)
 
     def _count_frames(self, opened: Image.Image, data: bytes, kind: FileFormat) -> int:
         limits = self._config.limits
@@ -109,37 +95,47 @@ class ImageReader:
         check_frames(frames, limits)
         return frames
 
-    def _dicom(self, data: bytes, fields: ImageFields) -> Decoded:
+    def _dicom(self, data: bytes, fields: ImageFields, view: View) -> DecodedImage:
         # Here and not above: pydicom is needed for DICOM only, and importing it takes most of a second.
         from medmoe.server.imaging.formats.dicom_file import DicomFile
         from medmoe.server.imaging.formats.dicom_values import show
 
         config = self._config
         file = DicomFile(data, frame=fields.frame, limits=config.limits, burned_in=config.burned_in)
-        shown = show(file, parse(fields.window) if fields.window is not None else ())
-        image, steps = convert(shown.image)
-        rendering = Rendering(
-            format="DICOM",
-            colour=file.colour,
-            frame=file.frame,
-            frames=file.frames,
-            steps=shown.steps + steps,
-            windows=shown.windows,
+        shown, rendering, windowing = show(file, parse(fields.window) if fields.window is not None else ())
+        image, steps = convert(shown)
+        return _decoded(
+            data,
+            self._sized(image, view),
+            size=(file.width, file.height),
+            rendering=rendering.model_copy(update={"steps": rendering.steps + steps}),
+            windowing=windowing,
         )
-        return Decoded(
-            image=image,
-            sha256=_sha256(data),
-            width=file.width,
-            height=file.height,
-            rendering=rendering,
-            windowing=shown.windowing,
-        )
+
+
+def _decoded(
+    data: bytes,
+    image: Image.Image,
+    *,
+    size: tuple[int, int],
+    rendering: Rendering,
+    windowing: Windowing | None = None,
+) -> DecodedImage:
+    return DecodedImage(
+        sha256=hashlib.sha256(data).hexdigest(),
+        width=size[0],
+        height=size[1],
+        rendering=rendering,
+        windowing=windowing,
+        size=image.size,
+        pixels=image.tobytes(),
+    )
 
 
 def _count_pages(data: bytes, *, most: int) -> int:
-    """Pages of a TIFF, at most one more than `most`: each page's header must be read to find the next.
+    """Count the pages of a TIFF up to `most` + 1: each page's header must be read to find the next.
 
-    On a handle of its own: damage behind the first page says nothing against that page.
+    The file is opened separately: damage behind the first page says nothing against that page.
     """
     pages = 1
     with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=["TIFF"]) as opened:
@@ -149,12 +145,8 @@ def _count_pages(data: bytes, *, most: int) -> int:
     return pages
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def _out_of_memory(error: BaseException | None) -> bool:
-    """Also where a library has wrapped it."""
+    """Return whether `error` is, or wraps, a MemoryError."""
     while error is not None:
         if isinstance(error, MemoryError):
             return True

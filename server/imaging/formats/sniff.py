@@ -1,4 +1,4 @@
-"""What kind of file was sent, and how large its picture says it is: read from bytes alone, nothing decoded."""
+"""Recognise the format of a file, and the size of a WebP canvas, from its first bytes."""
 
 import binascii
 import re

@@ -1,6 +1,6 @@
-"""A bounded number of decoding children, and what becomes of a request whose child does not answer.
+"""Decode images in a bounded number of worker processes.
 
-A child that died, hung, ran out of memory or was interrupted is ended; whoever comes next gets a new one.
+A worker that died, hung, ran out of memory or was interrupted is stopped; the next request gets a new one.
 """
 
 import asyncio
@@ -8,32 +8,30 @@ import contextlib
 import signal
 import socket
 
-from PIL import Image
-
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import DecoderDied, DecoderUnavailable, ImageTooCostly
 from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig, ImageLimits
-from medmoe.server.imaging.image import Picture, RenderedPicture, identify
-from medmoe.server.imaging.sandbox.protocol import LENGTHS, MAX_HEAD, Done, Order, Refused, pack
-from medmoe.server.imaging.sandbox.spawner import NURSERY, Child
+from medmoe.server.imaging.image import DecodedImage
+from medmoe.server.imaging.sandbox.protocol import LENGTHS, MAX_HEAD, DecodeRequest, Refusal, pack
+from medmoe.server.imaging.sandbox.spawner import WORKER_SPAWNER, Worker
 from medmoe.server.schemas.images import ImageFields, View
 from medmoe.server.settings import Settings
 
 _GRACE = 5.0
-"""Seconds beyond a child's own limit until it is taken to be unable to end itself."""
+"""Seconds beyond a worker's own time limit until the service stops it."""
 _LIFETIME = 500
-"""Pictures: memory that a library leaks, or what a bad picture left behind, does not stay for ever."""
+"""Images per worker: memory that a library leaks, or that a bad image corrupts, does not stay for ever."""
 _OUT_OF_TIME = (signal.SIGALRM, signal.SIGPROF)
 
 
 class DecoderPool:
-    """Decodes pictures for one checkpoint, `workers` at a time; children are made when they are needed."""
+    """Decodes images for one checkpoint, `workers` at a time; starts workers when they are needed."""
 
     def __init__(self, config: DecoderConfig, *, workers: int) -> None:
         self._config = config
         self._workers = workers
         self._slots = asyncio.Semaphore(workers)
-        self._idle: list[Child] = []
+        self._idle: list[Worker] = []
         self._closed = False
 
     @classmethod
@@ -58,147 +56,124 @@ class DecoderPool:
         )
 
     async def start(self) -> None:
-        """Have a child before the first picture comes: the process that makes them takes a second to begin."""
-        # Whoever brings the first picture is told.
+        """Start one worker before the first image comes: the process that forks workers takes a second to begin."""
+        # The first request with an image gets the error.
         with contextlib.suppress(DecoderUnavailable):
-            self._keep(await self._fork(), worn=False)
+            self._keep(await self._spawn(), worn=False)
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Of the children that are waiting for work."""
-        return tuple(child.pid for child in self._idle)
+        """Process ids of the idle workers."""
+        return tuple(worker.pid for worker in self._idle)
 
-    async def decode(self, sent: str | bytes, fields: ImageFields) -> Picture:
-        """The picture in base64 text or file bytes, at the model's size.
+    async def decode(self, sent: str | bytes, fields: ImageFields, *, view: View = "model") -> DecodedImage:
+        """Decode base64 text or file bytes to the size of `view`.
 
-        Raises what medmoe.server.imaging.formats.reader raises, DecoderDied, DecoderUnavailable. Cancelling it ends
-        the child.
+        Raises what ImageReader.read raises, DecoderDied, DecoderUnavailable. Cancelling it stops the worker.
         """
-        done, pixels = await self._read(sent, fields, "model")
-        return Picture(
-            image=Image.frombytes("RGB", done.size, pixels),
-            image_id=identify(done.size, pixels),
-            sha256=done.sha256,
-            width=done.width,
-            height=done.height,
-            rendering=done.rendering,
-        )
-
-    async def render(self, sent: str | bytes, fields: ImageFields, *, view: View) -> RenderedPicture:
-        """The same picture for people. Raises what `decode` raises."""
-        done, pixels = await self._read(sent, fields, view)
-        return RenderedPicture(
-            image=Image.frombytes("RGB", done.size, pixels),
-            width=done.width,
-            height=done.height,
-            rendering=done.rendering,
-            windowing=done.windowing,
-        )
-
-    def close(self) -> None:
-        """End all children that are waiting for work; a busy one is ended when its request is."""
-        self._closed = True
-        while self._idle:
-            NURSERY.end(self._idle.pop())
-
-    async def _read(self, sent: str | bytes, fields: ImageFields, view: View) -> tuple[Done, bytearray]:
         async with self._slots:
-            child = self._waiting() or await self._fork()
+            worker = self._waiting() or await self._spawn()
             try:
                 async with asyncio.timeout(self._config.wall_seconds + _GRACE):
-                    answer, pixels = await self._ask(child, sent, fields, view)
+                    answer = await self._ask(worker, sent, fields, view)
             except TimeoutError as error:
-                await asyncio.to_thread(NURSERY.end, child)
+                await asyncio.to_thread(WORKER_SPAWNER.stop, worker)
                 raise _out_of_time() from error
             except (OSError, EOFError, ValueError, LookupError) as error:
-                # The last two: it answered something that no child of ours does.
-                ended_by = await asyncio.to_thread(NURSERY.end, child)
+                # The last two: it answered something that no worker of ours does.
+                ended_by = await asyncio.to_thread(WORKER_SPAWNER.stop, worker)
                 if ended_by in _OUT_OF_TIME:
                     raise _out_of_time() from error
                 raise DecoderDied("the process that decoded the picture ended") from error
             except BaseException:
-                self._discard(child)
+                self._discard(worker)
                 raise
-            child.served += 1
-            self._keep(child, worn=isinstance(answer, Refused) and answer.error == ImageTooCostly.__name__)
-        if isinstance(answer, Refused):
+            worker.served += 1
+            self._keep(worker, worn=isinstance(answer, Refusal) and answer.error == ImageTooCostly.__name__)
+        if isinstance(answer, Refusal):
             raise answer.exception()
-        return answer, pixels
+        return answer
 
-    def _waiting(self) -> Child | None:
-        """One that still lives: a request should not pay for what happened before it."""
+    def close(self) -> None:
+        """Stop all idle workers; a busy one is stopped when its request ends."""
+        self._closed = True
         while self._idle:
-            child = self._idle.pop()
+            WORKER_SPAWNER.stop(self._idle.pop())
+
+    def _waiting(self) -> Worker | None:
+        """Return an idle worker that still lives, None where there is none."""
+        while self._idle:
+            worker = self._idle.pop()
             try:
-                child.connection.recv(1, socket.MSG_PEEK)
+                worker.connection.recv(1, socket.MSG_PEEK)
             except BlockingIOError:
-                return child
+                return worker
             except OSError:
                 pass
-            self._discard(child)
+            self._discard(worker)
         return None
 
-    async def _fork(self) -> Child:
-        forking = asyncio.ensure_future(asyncio.to_thread(NURSERY.fork, self._config))
+    async def _spawn(self) -> Worker:
+        spawning = asyncio.ensure_future(asyncio.to_thread(WORKER_SPAWNER.spawn, self._config))
         try:
-            return await asyncio.shield(forking)
+            return await asyncio.shield(spawning)
         except asyncio.CancelledError:
-            forking.add_done_callback(self._adopt)
+            spawning.add_done_callback(self._adopt)
             raise
 
-    def _adopt(self, forked: asyncio.Future[Child]) -> None:
-        """A child whose request has gone meanwhile."""
-        if not forked.cancelled() and forked.exception() is None:
-            self._keep(forked.result(), worn=False)
+    def _adopt(self, spawned: asyncio.Future[Worker]) -> None:
+        """Keep a worker whose request was cancelled while it was started."""
+        if not spawned.cancelled() and spawned.exception() is None:
+            self._keep(spawned.result(), worn=False)
 
-    def _keep(self, child: Child, *, worn: bool) -> None:
-        if worn or self._closed or child.served >= _LIFETIME or len(self._idle) >= self._workers:
-            self._discard(child)
+    def _keep(self, worker: Worker, *, worn: bool) -> None:
+        if worn or self._closed or worker.served >= _LIFETIME or len(self._idle) >= self._workers:
+            self._discard(worker)
         else:
-            self._idle.append(child)
+            self._idle.append(worker)
 
-    def _discard(self, child: Child) -> None:
+    def _discard(self, worker: Worker) -> None:
         if self._closed:
-            NURSERY.end(child)
+            WORKER_SPAWNER.stop(worker)
         else:
-            asyncio.get_running_loop().run_in_executor(None, NURSERY.end, child)
+            asyncio.get_running_loop().run_in_executor(None, WORKER_SPAWNER.stop, worker)
 
-    async def _ask(
-        self, child: Child, sent: str | bytes, fields: ImageFields, view: View
-    ) -> tuple[Done | Refused, bytearray]:
-        loop, connection = asyncio.get_running_loop(), child.connection
+    async def _ask(self, worker: Worker, sent: str | bytes, fields: ImageFields, view: View) -> DecodedImage | Refusal:
+        loop, connection = asyncio.get_running_loop(), worker.connection
         data = sent.encode(errors="replace") if isinstance(sent, str) else sent
-        order = Order(
-            text=isinstance(sent, str), fields=ImageFields(window=fields.window, frame=fields.frame), view=view
-        )
-        await loop.sock_sendall(connection, pack(order, size=len(data)))
+        shown = ImageFields(**{name: getattr(fields, name) for name in ImageFields.model_fields})
+        request = DecodeRequest(text=isinstance(sent, str), fields=shown, view=view)
+        await loop.sock_sendall(connection, pack(request, size=len(data)))
         await loop.sock_sendall(connection, data)
-        head_size, size = LENGTHS.unpack(await _exactly(child, LENGTHS.size))
-        # What broke a child may speak through it: believe no length.
+        head_size, size = LENGTHS.unpack(await _exactly(worker, LENGTHS.size))
+        # A worker that an image has taken over may answer anything: no length is believed.
         largest = self._config.size if view == "model" else FRAME_SIDE
         if head_size > MAX_HEAD or size > 3 * largest**2:
             raise ValueError("not an answer")
-        head, pixels = await _exactly(child, head_size), await _exactly(child, size)
-        answer: Done | Refused = (Done if size else Refused).model_validate_json(head)
-        if isinstance(answer, Refused):
-            answer.exception()
-        elif not _fits(answer.size, pixels, largest=largest, exactly=view == "model"):
-            raise ValueError("not a picture of the size that was asked for")
-        return answer, pixels
+        head, pixels = await _exactly(worker, head_size), await _exactly(worker, size)
+        if not size:
+            refusal = Refusal.model_validate_json(head)
+            # Raises for an error that no worker of ours sends, while the worker can still be blamed.
+            refusal.exception()
+            return refusal
+        answer = DecodedImage.model_validate_json(head).model_copy(update={"pixels": bytes(pixels)})
+        if not _fits(answer, largest=largest, exactly=view == "model"):
+            raise ValueError("not an image of the size that was asked for")
+        return answer
 
 
-def _fits(size: tuple[int, int], pixels: bytearray, *, largest: int, exactly: bool) -> bool:
-    width, height = size
+def _fits(answer: DecodedImage, *, largest: int, exactly: bool) -> bool:
+    width, height = answer.size
     if exactly and not width == height == largest:
         return False
-    return 0 < width <= largest and 0 < height <= largest and len(pixels) == 3 * width * height
+    return 0 < width <= largest and 0 < height <= largest and len(answer.pixels) == 3 * width * height
 
 
-async def _exactly(child: Child, size: int) -> bytearray:
+async def _exactly(worker: Worker, size: int) -> bytearray:
     data = bytearray(size)
     view, position = memoryview(data), 0
     while position < size:
-        count = await asyncio.get_running_loop().sock_recv_into(child.connection, view[position:])
+        count = await asyncio.get_running_loop().sock_recv_into(worker.connection, view[position:])
         if not count:
             raise EOFError
         position += count

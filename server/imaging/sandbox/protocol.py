@@ -1,8 +1,10 @@
-"""What the service and its decoding children say to each other: two lengths, JSON, bytes. Nothing is ever unpickled."""
+"""Define the messages between the service and its decoder processes: two lengths, JSON, bytes.
+
+Nothing is ever unpickled.
+"""
 
 import socket
 import struct
-from typing import Literal
 
 from pydantic import BaseModel
 
@@ -18,7 +20,7 @@ from medmoe.server.errors import (
     UnsupportedImage,
 )
 from medmoe.server.imaging.config import Message
-from medmoe.server.schemas.images import ImageFields, Rendering, View, Windowing
+from medmoe.server.schemas.images import ImageFields, View
 
 LENGTHS = struct.Struct("!IQ")
 MAX_HEAD = 64 * 1024
@@ -37,56 +39,42 @@ _ERRORS: dict[str, type[MedMoEError]] = {
 }
 
 
-class Order(Message):
-    """To the child; the bytes are what the client sent."""
+class DecodeRequest(Message):
+    """Asks a worker for one image; the bytes that follow are what the client sent."""
 
     text: bool
-    """The bytes are base64 text."""
+    """Whether the bytes are base64 text."""
     fields: ImageFields
     view: View
 
 
-class Done(Message):
-    """From the child; the bytes are RGB pixels, row by row."""
+class Refusal(Message):
+    """Tells why a worker decoded no image; no bytes follow."""
 
-    kind: Literal["done"] = "done"
-    sha256: str
-    width: int
-    height: int
-    rendering: Rendering
-    windowing: Windowing | None
-    size: tuple[int, int]
-    """Width and height of what the pixels are of."""
-
-
-class Refused(Message):
-    """From the child; no bytes."""
-
-    kind: Literal["refused"] = "refused"
     error: str
-    """Name of the class."""
+    """Name of the error's class."""
     message: str
-    """Ours, not an exception's of a library."""
+    """The error's own message, never one of an image library."""
     param: str | None = None
 
     @classmethod
-    def of(cls, error: RequestError | ImageError) -> "Refused":
+    def of(cls, error: RequestError | ImageError) -> "Refusal":
         return cls(error=type(error).__name__, message=str(error), param=getattr(error, "param", None))
 
     def exception(self) -> MedMoEError:
-        """What the child raised. Raises KeyError for what it never raises."""
+        """Return the error that the worker raised. Raises KeyError for a class that it never raises."""
         kind = _ERRORS[self.error]
         return kind(self.message, param=self.param) if issubclass(kind, RequestError) else kind(self.message)
 
 
 def pack(head: BaseModel, *, size: int) -> bytes:
-    """Everything of a message but its `size` bytes."""
+    """Return a message without its `size` trailing bytes."""
     text = head.model_dump_json().encode()
     return LENGTHS.pack(len(text), size) + text
 
 
 def receive_exactly(connection: socket.socket, size: int) -> bytearray:
-    """Blocking. Raises EOFError when the other side ends before `size` bytes."""
+    """Receive `size` bytes; blocks. Raises EOFError when the other side ends earlier."""
     data = bytearray(size)
     view, position = memoryview(data), 0
     while position < size:

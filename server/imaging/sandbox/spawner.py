@@ -1,4 +1,4 @@
-"""The service's end of the line to the process that makes decoding children; one for the whole process."""
+"""Start and stop decoder workers through one process that forks them."""
 
 import atexit
 import contextlib
@@ -14,35 +14,41 @@ from medmoe.server.errors import DecoderUnavailable
 from medmoe.server.imaging.config import DecoderConfig
 
 _MODULE = "medmoe.server.imaging.sandbox.worker"
-_PATIENCE = 120.0
-"""Seconds: on a busy machine the imports before the first child take several."""
-_KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
-"""Of the environment; the rest holds secrets that a decoder has no use for."""
+_START_SECONDS = 120.0
+"""On a busy machine the imports before the first worker take several seconds."""
+_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
+"""Environment variables that workers get; others may hold secrets that a decoder does not need."""
 
 
 @dataclass(kw_only=True, slots=True)
-class Child:
-    """One decoding process; whoever asked for it calls `WorkerSpawner.end` once, in the end."""
+class Worker:
+    """One decoder process; its owner must call `WorkerSpawner.stop` once, in the end."""
 
     pid: int
     connection: socket.socket
     """Non-blocking."""
     served: int = 0
-    """Pictures so far."""
+    """Images decoded so far."""
 
 
 class WorkerSpawner:
-    """Starts `decoder_process` when first asked, and again when it has died. Blocking; threads may share it."""
+    """Forks workers from a process that it starts on first use, and again after that process has died.
+
+    Its methods block; threads may share it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
-    def fork(self, config: DecoderConfig) -> Child:
-        """A child with its limits. Raises DecoderUnavailable."""
-        command = {"do": "fork", "config": config.model_dump_json()}
-        ours, theirs = socket.socketpair()
+    def spawn(self, config: DecoderConfig) -> Worker:
+        """Fork a worker with the limits of `config`. Raises DecoderUnavailable."""
+        command = {"do": "spawn", "config": config.model_dump_json()}
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise DecoderUnavailable("no decoding process can be started") from error
         try:
             with theirs:
                 answer = self._ask(command, descriptors=[theirs.fileno()])
@@ -50,39 +56,41 @@ class WorkerSpawner:
             ours.close()
             raise
         ours.setblocking(False)
-        return Child(pid=answer["pid"], connection=ours)
+        return Worker(pid=answer["pid"], connection=ours)
 
-    def end(self, child: Child) -> int:
-        """Make sure that it is gone; the number of the signal that ended it, 0 for none or where nobody knows."""
-        child.connection.close()
+    def stop(self, worker: Worker) -> int:
+        """Kill `worker` if it still lives; return the number of the signal that ended it, 0 for none or unknown."""
+        worker.connection.close()
         with contextlib.suppress(DecoderUnavailable):
-            return self._ask({"do": "end", "pid": child.pid}, restart=False)["signal"]
+            return self._ask({"do": "stop", "pid": worker.pid}, restart=False)["signal"]
         return 0
 
     def close(self) -> None:
-        """End the process and, with it, all its children."""
+        """End the process and, with it, all its workers."""
         with self._lock:
             self._drop()
 
     def _ask(self, command: object, *, descriptors: list[int] | None = None, restart: bool = True) -> dict[str, int]:
         with self._lock:
             for _ in range(2 if restart else 1):
-                if self._control is None:
-                    if not restart:
-                        break
-                    self._start()
-                assert self._control is not None
+                if self._control is None and not restart:
+                    break
                 try:
+                    if self._control is None:
+                        self._start()
+                    assert self._control is not None
                     return _exchange(self._control, command, descriptors or [])
                 except (OSError, EOFError, ValueError):
-                    # It has died, with all its children.
+                    # It has died, with all its workers, or the system has no process or descriptor left.
                     self._drop()
         raise DecoderUnavailable("no decoding process can be started")
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
+        ours.settimeout(_START_SECONDS)
+        self._control = ours
         # Numerical libraries would otherwise keep a thread and its memory for every core.
-        environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | {
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | {
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
@@ -95,8 +103,6 @@ class WorkerSpawner:
                 # Control-C goes to whole groups, and the service drains before it ends.
                 start_new_session=True,
             )
-        ours.settimeout(_PATIENCE)
-        self._control = ours
 
     def _drop(self) -> None:
         if self._control is not None:
@@ -122,6 +128,6 @@ def _exchange(control: socket.socket, command: object, descriptors: list[int]) -
     return found
 
 
-# Shared by all apps of a process: starting it takes the better part of a second, and it holds no state of theirs.
-NURSERY = WorkerSpawner()
-atexit.register(NURSERY.close)
+# Shared by all apps of a process: starting it takes most of a second, and it holds no state of theirs.
+WORKER_SPAWNER = WorkerSpawner()
+atexit.register(WORKER_SPAWNER.close)

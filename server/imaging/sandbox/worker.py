@@ -1,8 +1,8 @@
-"""python -m medmoe.server.imaging.sandbox.worker: a process that makes children which decode pictures.
+"""Fork workers that decode images; run as python -m medmoe.server.imaging.sandbox.worker.
 
-It imports Pillow, numpy and pydicom once and then forks: a child is there in milliseconds, wherever one has died. It
-never sees a picture itself. Children share nothing with the service but their socket: no environment, no output, no
-file to write, and limits on memory and time that the kernel holds. When the service ends, so do all of them.
+The process imports Pillow, numpy and pydicom once and then forks, so a new worker is there in milliseconds. It never
+sees an image itself. Workers share nothing with the service but their socket: no environment, no output, no file to
+write. The kernel holds their limits on memory and time. All of them end with the service.
 """
 
 import contextlib
@@ -22,48 +22,49 @@ from medmoe.model.errors import ImageError
 from medmoe.server.errors import ImageTooCostly, RequestError
 from medmoe.server.imaging.config import DecoderConfig
 from medmoe.server.imaging.formats.reader import ImageReader
-from medmoe.server.imaging.sandbox.protocol import LENGTHS, Done, Order, Refused, pack, receive_exactly
+from medmoe.server.imaging.image import DecodedImage
+from medmoe.server.imaging.sandbox.protocol import LENGTHS, DecodeRequest, Refusal, pack, receive_exactly
 
 _MAX_COMMAND = 64 * 1024
 _PR_SET_PDEATHSIG = 1
-_AHEAD = (
+_PRELOADED = (
     "medmoe.server.imaging.formats.dicom_values",
     "PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.TiffImagePlugin", "PIL.WebPImagePlugin", "PIL.BmpImagePlugin",
     "pydicom.pixels.decoders", "gdcm", "openjpeg", "rle",
 )  # fmt: skip
-"""Imported before the first child is made, so that none does it."""
+"""Modules that are imported before the first fork, so that no worker imports them."""
 
 
 def main() -> NoReturn:
-    """Obey the service at the other end of standard input until it goes."""
+    """Obey the service at the other end of standard input until it ends."""
     for ignored in (signal.SIGINT, signal.SIGTERM):
-        # Whoever stops the service drains it first, and these signals reach whole groups.
+        # These signals reach whole process groups; the service drains first and then ends its workers.
         signal.signal(ignored, signal.SIG_IGN)
     control = socket.socket(fileno=os.dup(0))
     _silence()
-    for module in _AHEAD:
+    for module in _PRELOADED:
         importlib.import_module(module)
-    # What is here now stays in the pages that all children share.
+    # Objects that exist now stay in the memory pages that all workers share.
     gc.freeze()
-    children: set[int] = set()
+    workers: set[int] = set()
     with contextlib.suppress(ConnectionError):
         while (received := _command(control)) is not None:
             command, descriptors = received
-            if command["do"] == "fork":
-                pid = _fork(control, DecoderConfig.model_validate_json(command["config"]), *descriptors)
-                children.add(pid)
+            if command["do"] == "spawn":
+                pid = _spawn(control, DecoderConfig.model_validate_json(command["config"]), *descriptors)
+                workers.add(pid)
                 answer = {"pid": pid}
             else:
-                # A number from before a restart may by now be anybody's.
-                known = command["pid"] in children
-                children.discard(command["pid"])
-                answer = {"signal": _end(command["pid"]) if known else 0}
+                # A process id from before a restart may belong to another process by now.
+                known = command["pid"] in workers
+                workers.discard(command["pid"])
+                answer = {"signal": _stop(command["pid"]) if known else 0}
             control.sendall(json.dumps(answer).encode() + b"\n")
     os._exit(0)
 
 
 def _silence() -> None:
-    """Libraries print what they find in files; nobody may read that."""
+    """Discard all output: image libraries print what they find in files."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):
         os.dup2(nowhere, standard)
@@ -81,14 +82,14 @@ def _command(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     return json.loads(text), descriptors
 
 
-def _end(pid: int) -> int:
-    """Kill a child, if it still lives, and say which signal ended it: 0 for none."""
+def _stop(pid: int) -> int:
+    """Kill a worker if it still lives; return the number of the signal that ended it, 0 for none."""
     os.kill(pid, signal.SIGKILL)
     status = os.waitpid(pid, 0)[1]
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
-def _fork(control: socket.socket, config: DecoderConfig, descriptor: int) -> int:
+def _spawn(control: socket.socket, config: DecoderConfig, descriptor: int) -> int:
     parent = os.getpid()
     pid = os.fork()
     if pid:
@@ -121,36 +122,28 @@ def _serve(connection: socket.socket, config: DecoderConfig) -> None:
     with contextlib.suppress(EOFError, ConnectionError):
         while not costly:
             head_size, size = LENGTHS.unpack(receive_exactly(connection, LENGTHS.size))
-            order = Order.model_validate_json(bytes(receive_exactly(connection, head_size)))
+            request = DecodeRequest.model_validate_json(bytes(receive_exactly(connection, head_size)))
             _grant(config)
             pixels = b""
-            answer: Done | Refused
+            answer: DecodedImage | Refusal
             try:
                 sent = bytes(receive_exactly(connection, size))
-                decoded = reader.read(sent.decode() if order.text else sent, order.fields, view=order.view)
-                pixels = decoded.image.tobytes()
-                answer = Done(
-                    sha256=decoded.sha256,
-                    width=decoded.width,
-                    height=decoded.height,
-                    rendering=decoded.rendering,
-                    windowing=decoded.windowing,
-                    size=decoded.image.size,
-                )
+                answer = reader.read(sent.decode() if request.text else sent, request.fields, view=request.view)
+                pixels = answer.pixels
             except MemoryError:
-                answer = Refused.of(ImageTooCostly("decoding the picture takes more memory than the service grants"))
+                answer = Refusal.of(ImageTooCostly("decoding the picture takes more memory than the service grants"))
             except (RequestError, ImageError) as error:
-                answer = Refused.of(error)
-            # What a picture that took all memory has left behind, the next one should not have to live with.
-            costly = isinstance(answer, Refused) and answer.error == ImageTooCostly.__name__
-            # Before answering: a child that has answered is given the next picture.
+                answer = Refusal.of(error)
+            # An image that took all memory may leave the worker damaged: it serves no other.
+            costly = isinstance(answer, Refusal) and answer.error == ImageTooCostly.__name__
+            # Before answering: a worker that has answered is given the next image.
             _take_back()
             connection.sendall(pack(answer, size=len(pixels)))
             connection.sendall(pixels)
 
 
 def _grant(config: DecoderConfig) -> None:
-    """Time for one picture; the kernel ends a process that takes more, in native code too."""
+    """Start the timers of one image; the kernel ends a process that takes longer, in native code too."""
     signal.setitimer(signal.ITIMER_REAL, config.wall_seconds)
     signal.setitimer(signal.ITIMER_PROF, config.cpu_seconds)
 

@@ -19,7 +19,7 @@ from PIL import Image
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import ImageTooCostly
 from medmoe.server.imaging.sandbox.pool import DecoderPool
-from medmoe.server.imaging.sandbox.spawner import NURSERY
+from medmoe.server.imaging.sandbox.spawner import WORKER_SPAWNER
 from medmoe.server.schemas.images import ImageFields
 from medmoe.server.settings import Settings
 from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, until
@@ -188,10 +188,10 @@ async def test_a_child_does_not_serve_for_ever(
 
 
 async def test_the_process_that_makes_children_is_replaced_too(service: Service, vqa_body: dict[str, Any]) -> None:
-    assert NURSERY._process is not None
+    assert WORKER_SPAWNER._process is not None
     (pid,) = service.state.decoders.pids
-    NURSERY._process.send_signal(signal.SIGKILL)
-    NURSERY._process.wait()
+    WORKER_SPAWNER._process.send_signal(signal.SIGKILL)
+    WORKER_SPAWNER._process.wait()
     # They die with it.
     await until(lambda: gone(pid))
     assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
@@ -202,7 +202,7 @@ async def test_children_know_neither_secrets_nor_frameworks_nor_control_c(
 ) -> None:
     monkeypatch.setenv("SOME_TOKEN", "SECRET-token")
     (old,) = service.state.decoders.pids
-    NURSERY.close()
+    WORKER_SPAWNER.close()
     await until(lambda: gone(old))
     assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
     child = psutil.Process(service.state.decoders.pids[0])
@@ -218,8 +218,8 @@ def test_the_decoding_process_imports_no_framework() -> None:
     code = textwrap.dedent(
         """
         import importlib, sys
-        from medmoe.server.imaging import decoder_process
-        for module in decoder_process._AHEAD:
+        from medmoe.server.imaging.sandbox import worker
+        for module in worker._PRELOADED:
             importlib.import_module(module)
         print(sorted({"torch", "vllm", "fastapi", "starlette", "uvicorn", "transformers"} & set(sys.modules)))
         """

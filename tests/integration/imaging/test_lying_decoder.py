@@ -9,9 +9,10 @@ import pytest
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import DecoderDied
 from medmoe.server.imaging.config import FRAME_SIDE
+from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.imaging.sandbox.pool import DecoderPool
-from medmoe.server.imaging.sandbox.protocol import LENGTHS, Done, pack
-from medmoe.server.imaging.sandbox.spawner import Child
+from medmoe.server.imaging.sandbox.protocol import LENGTHS, pack
+from medmoe.server.imaging.sandbox.spawner import Worker
 from medmoe.server.schemas.images import ImageFields, Rendering, View
 from medmoe.server.settings import Settings
 from tests.integration.conftest import picture
@@ -22,7 +23,7 @@ MODEL = 32
 
 def answer(size: tuple[int, int], *, pixels: int) -> bytes:
     rendering = Rendering(format="PNG", colour="L", frame=0, frames=1, steps=(), windows=())
-    done = Done(sha256="0" * 64, width=1, height=1, rendering=rendering, windowing=None, size=size)
+    done = DecodedImage(sha256="0" * 64, width=1, height=1, rendering=rendering, size=size)
     return pack(done, size=pixels) + bytes(pixels)
 
 
@@ -32,14 +33,14 @@ async def told(config: MedMoEConfig, text: bytes, *, view: View, monkeypatch: py
     ours.setblocking(False)
     pool = DecoderPool.of(Settings(), config)
 
-    async def fork() -> Child:
-        return Child(pid=2**30, connection=ours)
+    async def spawn() -> Worker:
+        return Worker(pid=2**30, connection=ours)
 
-    monkeypatch.setattr(pool, "_fork", fork)
+    monkeypatch.setattr(pool, "_spawn", spawn)
     with theirs:
         speaking = asyncio.create_task(asyncio.to_thread(theirs.sendall, text))
         try:
-            return (await pool.render(picture(), ImageFields(), view=view)).image.size
+            return (await pool.decode(picture(), ImageFields(), view=view)).image.size
         finally:
             theirs.shutdown(socket.SHUT_RDWR)
             await asyncio.gather(speaking, return_exceptions=True)

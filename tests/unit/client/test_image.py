@@ -164,8 +164,8 @@ def named(**more: Any) -> dict[str, Any]:
 def shown(data: bytes, *, window: str | None = None, frame: int | None = None) -> tuple[bytes, object]:
     limits = ImageLimits(max_pixels=10**7, min_side=1, max_aspect_ratio=100, max_frames=100)
     file = DicomFile(data, frame=frame, limits=limits, burned_in="accept")
-    found = show(file, parse(window) if window else ())
-    return found.image.tobytes(), (found.steps, found.windows)
+    image, rendering, _ = show(file, parse(window) if window else ())
+    return image.tobytes(), (rendering.steps, rendering.windows)
 
 
 SYNTAXES = ["1.2.840.10008.1.2.1", ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]

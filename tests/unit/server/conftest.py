@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from medmoe.server.imaging.config import DecoderConfig, ImageLimits
-from medmoe.server.imaging.formats.reader import Decoded, ImageReader
+from medmoe.server.imaging.formats.reader import ImageReader
+from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.schemas.images import ImageFields
 from tests.support.checkpoints.tiny import tiny_config
 
-Read = Callable[..., Decoded]
+Read = Callable[..., DecodedImage]
 
 
 def decoder_config(**changes: Any) -> DecoderConfig:
@@ -36,7 +37,7 @@ def decoder_config(**changes: Any) -> DecoderConfig:
 def read() -> Read:
     """`read(data, window="lung")`; settings of the deployment in `config`."""
 
-    def call(sent: str | bytes, *, config: dict[str, Any] | None = None, **fields: Any) -> Decoded:
+    def call(sent: str | bytes, *, config: dict[str, Any] | None = None, **fields: Any) -> DecodedImage:
         return ImageReader(decoder_config(**(config or {}))).read(sent, ImageFields(**fields))
 
     return call

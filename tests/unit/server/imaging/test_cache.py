@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 import pytest
-from PIL import Image
 
 from medmoe.server.errors import UnreadableImage
 from medmoe.server.imaging.cache import ImageCache
-from medmoe.server.imaging.image import Picture
+from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.schemas.images import ImageFields, Rendering
 
 PLAIN = ImageFields()
@@ -20,13 +19,12 @@ class Decoders:
     def __init__(self) -> None:
         self.asked: list[str | bytes] = []
 
-    async def decode(self, sent: str | bytes, fields: ImageFields) -> Picture:
+    async def decode(self, sent: str | bytes, fields: ImageFields) -> DecodedImage:
         self.asked.append(sent)
         if sent == b"damaged":
             raise UnreadableImage("the picture is damaged or truncated")
-        image = Image.new("RGB", (2, 2))
         name = str(len(self.asked))
-        return Picture(image=image, image_id=name, sha256=name, width=2, height=2, rendering=RENDERING)
+        return DecodedImage(sha256=name, width=2, height=2, rendering=RENDERING, size=(2, 2), pixels=bytes(12))
 
 
 def cache(decoders: Decoders, *, most: int = 8) -> tuple[ImageCache, list[bool]]:
@@ -35,7 +33,7 @@ def cache(decoders: Decoders, *, most: int = 8) -> tuple[ImageCache, list[bool]]
 
 
 async def names(kept: ImageCache, asked: Sequence[tuple[str | bytes, ImageFields, str | None]]) -> list[str]:
-    return [(await kept.decode(sent, fields, salt=salt)).image_id for sent, fields, salt in asked]
+    return [(await kept.decode(sent, fields, salt=salt)).sha256 for sent, fields, salt in asked]
 
 
 @pytest.mark.parametrize("sent", [b"a file", "base64", b"x" * 2**21], ids=["bytes", "text", "large"])
