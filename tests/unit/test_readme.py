@@ -93,9 +93,10 @@ def test_files_that_are_named_exist(name: str) -> None:
         assert list((ROOT / "tests").rglob(file)), f"{name}: {file}"
 
 
-def test_options_in_readme_exist() -> None:
-    """Ask each client command that README shows for its help."""
-    for line in re.findall(r"^medmoe .+$", TEXT, re.MULTILINE):
+@pytest.mark.parametrize("name", ["README.md", "server/client/README.md"])
+def test_options_that_are_shown_exist(name: str) -> None:
+    """Look for each option in the help of its command."""
+    for line in re.findall(r"^medmoe .+$", (ROOT / name).read_text(), re.MULTILINE):
         command = line.split()[1]
         options = set(re.findall(r" (--[a-z-]+)", line))
         help_text = [str(Path(sys.executable).with_name("medmoe")), command, "--help"]
