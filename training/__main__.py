@@ -21,6 +21,7 @@ import typer
 
 from medmoe.model.errors import MedMoEError
 from medmoe.training.config import RunConfig
+from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.lora.config import LoRARunConfig
 from medmoe.training.lora.pipeline import LoRARun
 from medmoe.training.model_card.card import write_model_card
@@ -43,7 +44,7 @@ def _list(wanted: bool) -> None:
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A name from --list.")],
-    data: Annotated[Path, typer.Option(help="Folder that holds one folder for each dataset.")],
+    data: Annotated[Path, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option(help="Directory of the run; an unfinished run there is continued.")],
     tower: Annotated[
         Path | None,

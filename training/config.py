@@ -1,10 +1,16 @@
 """What a run is told: frozen, complete, and saved beside the checkpoint that came of it."""
 
+import dataclasses
+import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.training.recipe_json import recipe_json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Source = Literal["captions", "vqa", "classification", "modality"]
 Split = Literal["train", "val", "test"]
@@ -166,3 +172,18 @@ class RunConfig:
 
     def to_json(self) -> str:
         return recipe_json(self)
+
+
+def recipe_json(recipe: "DataclassInstance") -> str:
+    """Fields as they are declared. Raises TypeError for a value that is neither JSON nor a configuration."""
+    fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    return json.dumps(fields, indent=2, default=_plain) + "\n"
+
+
+def _plain(value: object) -> object:
+    """What json cannot write by itself."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    raise TypeError(f"a recipe cannot hold a {type(value).__name__}")

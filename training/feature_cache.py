@@ -7,6 +7,7 @@ image costs as much again (1,000 images in 8 views: 1.6 GB).
 """
 
 import fcntl
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -27,7 +28,6 @@ from medmoe.training.augmentation import AUGMENTATION, augment
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.image import read_pixels, read_rgb
 from medmoe.training.data.sample import Sample
-from medmoe.training.tower_fingerprint import tower_fingerprint
 
 _INDEX, _FEATURES, _LOCK = "index.json", "features.float16", "lock"
 _BATCH = 16
@@ -144,3 +144,15 @@ class FeatureCache:
 def _key(digest: str, view: int) -> str:
     """The index's key; that of view 0 is older than views."""
     return digest if view == 0 else f"{digest}/{AUGMENTATION}/{view}"
+
+
+def tower_fingerprint(tower: VisionTower, config: MedMoEConfig) -> str:
+    """16 hexadecimal digits. Of the weights' values: a tower stored in 16 bit is another than its original."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tower.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.float().cpu().numpy().tobytes())
+    digest.update(config.image_processor.model_dump_json().encode())
+    # A field that a later version adds, with a default that changes nothing, must not throw features away.
+    digest.update(config.vision_config.model_dump_json(exclude_defaults=True).encode())
+    return digest.hexdigest()[:16]

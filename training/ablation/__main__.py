@@ -23,9 +23,9 @@ from medmoe.training.ablation.features import SharedFeatures
 from medmoe.training.ablation.report import page
 from medmoe.training.ablation.trial import Answer, Trial, trial, untrained
 from medmoe.training.atomic_file import write_atomically
+from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.evaluation.evaluation_data import EvaluationData
-from medmoe.training.evaluation.predict.predictors import LocalPredictor
-from medmoe.training.evaluation.predict.progress import with_progress
+from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
 from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.evaluation.provenance import commit
 from medmoe.training.recipes.catalogue import RECIPES
@@ -53,7 +53,7 @@ class _Split(StrEnum):
 @app.command()
 def ablate(
     base: Annotated[Path, typer.Argument(help="Dense checkpoint after stage 2, from which every method starts.")],
-    data: Annotated[Path, typer.Option(help="Folder that holds one folder for each dataset.")],
+    data: Annotated[Path, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option(help="Folder of the trials and of the table; finished trials are kept.")],
     dataset: Annotated[list[str], typer.Option(help="Folder or file below --data to evaluate on.")],
     recipe: Annotated[

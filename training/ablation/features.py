@@ -7,8 +7,8 @@ import torch
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.data.batches.collator import Features
-from medmoe.training.evaluation.predict.image_features import ImageFeatures
-from medmoe.training.tower_fingerprint import tower_fingerprint
+from medmoe.training.evaluation.predict.predictors import ImageFeatures
+from medmoe.training.feature_cache import tower_fingerprint
 
 
 class SharedFeatures:

@@ -7,7 +7,7 @@ import typer
 
 from medmoe.model.errors import MedMoEError
 from medmoe.training.config import Split
-from medmoe.training.data.dataset import read_dataset
+from medmoe.training.data.dataset import DATA_HELP, read_dataset
 from medmoe.training.data.detection import detect
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.leakage.manifest import build_manifest
@@ -18,7 +18,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
 @app.command()
 def manifest(
-    data: Annotated[Path, typer.Option(help="Folder that holds one folder for each dataset.")],
+    data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[
         list[str],
         typer.Option(

@@ -14,6 +14,9 @@ from medmoe.training.data.readers.roco import read_roco
 from medmoe.training.data.readers.slake import read_slake
 from medmoe.training.data.readers.vqa_rad import read_vqa_rad
 
+DATA_HELP = "Folder that holds one folder for each dataset."
+"""Help of the option --data of every command."""
+
 
 def read_dataset(
     path: Path, *, split: Split, captions: bool = False, pictures: Path | None = None, paraphrases: bool = False

@@ -1,5 +1,6 @@
 """Where each dataset comes from and on what terms, for the model card."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -28,3 +29,12 @@ LICENCES = {
     ),
     "bccd_cells": Licence(title="BCCD", terms="MIT", credit="the BCCD authors"),
 }
+
+
+def licence_table(datasets: Iterable[str]) -> str:
+    """Return a Markdown table of the title, licence and credit of each of `datasets`; FOLDER/FILE counts as FOLDER."""
+    rows = ["| dataset | licence | credit |", "| --- | --- | --- |"]
+    for name in dict.fromkeys(dataset.partition("/")[0] for dataset in datasets):
+        licence = LICENCES.get(name, Licence(title="", terms="not recorded here: ask its owner", credit=""))
+        rows.append(f"| {licence.title or name} | {licence.terms} | {licence.credit} |")
+    return "\n".join(rows)

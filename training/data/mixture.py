@@ -13,7 +13,7 @@ from medmoe.training.config import DataConfig
 from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.image import read_rgb
-from medmoe.training.data.leakage.disjoint import without_test_images
+from medmoe.training.data.leakage.leaks import without_test_images
 from medmoe.training.data.modality import modality_samples
 from medmoe.training.data.sample import Sample
 

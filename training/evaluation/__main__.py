@@ -17,19 +17,18 @@ from medmoe.model.errors import CheckpointError, MedMoEError
 from medmoe.model.files.calibration import CALIBRATION_FILE, Calibration
 from medmoe.model.files.routing_reference import ROUTING_REFERENCE_FILE
 from medmoe.training.atomic_file import write_atomically
-from medmoe.training.evaluation.evaluation_data import EvaluationData
+from medmoe.training.data.dataset import DATA_HELP
+from medmoe.training.evaluation.evaluation_data import EvaluationData, trained_images
 from medmoe.training.evaluation.evaluator import evaluate_predictor
 from medmoe.training.evaluation.metrics.scores import Scorer
-from medmoe.training.evaluation.predict.predictors import LocalPredictor
-from medmoe.training.evaluation.predict.progress import with_progress
+from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
 from medmoe.training.evaluation.predict.server_predictor import connected
 from medmoe.training.evaluation.prediction import Predict
 from medmoe.training.evaluation.provenance import checkpoint_identity, provenance
 from medmoe.training.evaluation.report.markdown import markdown
 from medmoe.training.evaluation.report.plots import MISSING, can_draw
 from medmoe.training.evaluation.report.results import read_losses, write_results
-from medmoe.training.evaluation.report.routing_reference import routing_reference as reference_of
-from medmoe.training.evaluation.trained_images import trained_images
+from medmoe.training.evaluation.report.routing_table import routing_reference as reference_of
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -51,7 +50,7 @@ class _Answering:
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option(help="Folder that holds one folder for each dataset.")],
+    data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[
         list[str],
         typer.Option(

@@ -1,6 +1,7 @@
 """What is evaluated: a split of some datasets, their train splits for baselines and leaks, and hashes of the files."""
 
 import hashlib
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -120,3 +121,19 @@ def _sha256(path: Path) -> str:
         return file_sha256(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def trained_images(manifest: Path) -> frozenset[str]:
+    """SHA-256 of every image file in the train split of a run's manifest.json.
+
+    Raises DataError when the file cannot be read or is no manifest.
+    """
+    try:
+        found = json.loads(manifest.read_bytes())["splits"]["train"]["sha256"]
+        if not isinstance(found, dict):
+            raise TypeError
+    except OSError as error:
+        raise DataError(f"{manifest} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{manifest} is not the manifest of a training run") from error
+    return frozenset(found)

@@ -7,7 +7,7 @@ from typing import Any
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE
 from medmoe.model.files.digest import file_sha256
 from medmoe.model.lora.checkpoint import read_adapter
-from medmoe.training.data.licences import LICENCES, Licence
+from medmoe.training.data.licences import licence_table
 from medmoe.training.evaluation.provenance import commit
 from medmoe.training.lora.config import LoRARunConfig
 
@@ -74,13 +74,5 @@ def adapter_card(run: LoRARunConfig, checkpoint: Path, *, report: dict[str, Any]
         first=report["first_loss"],
         last=report["last_loss"],
         minutes=report["seconds"] / 60,
-        data=_data(run),
+        data=licence_table(entry.dataset for entry in run.stage.data),
     )
-
-
-def _data(run: LoRARunConfig) -> str:
-    rows = ["| dataset | licence | credit |", "| --- | --- | --- |"]
-    for name in dict.fromkeys(entry.dataset for entry in run.stage.data):
-        licence = LICENCES.get(name, Licence(title="", terms="not recorded here: ask its owner", credit=""))
-        rows.append(f"| {licence.title or name} | {licence.terms} | {licence.credit} |")
-    return "\n".join(rows)

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medmoe.model.lora.adapter_config import Isolation, LayerExperts, RouterScope
-from medmoe.training.config import StageConfig
-from medmoe.training.recipe_json import recipe_json
+from medmoe.training.config import StageConfig, recipe_json
 
 Balancing = Literal["target", "loramoe"]
 

@@ -14,13 +14,12 @@ import torch
 from medmoe.model.config import WEIGHTS_FILE
 from medmoe.model.files.calibration import Calibration
 from medmoe.training.atomic_file import write_atomically
-from medmoe.training.evaluation.evaluation_data import EvaluationData
+from medmoe.training.evaluation.evaluation_data import EvaluationData, trained_images
 from medmoe.training.evaluation.evaluator import evaluate_predictor
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from medmoe.training.evaluation.provenance import checkpoint_identity, commit, provenance
 from medmoe.training.evaluation.report.markdown import markdown
 from medmoe.training.evaluation.report.results import write_results
-from medmoe.training.evaluation.trained_images import trained_images
 from medmoe.training.model_card import sections as sections
 from medmoe.training.model_card.unseen_images import unseen_images
 from medmoe.training.pipeline import MANIFEST_FILE, Run

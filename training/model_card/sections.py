@@ -17,7 +17,7 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.files.calibration import AnswerCalibration, Calibration, LabelCalibration, Temperature
 from medmoe.model.files.digest import file_sha256
 from medmoe.training.config import DataConfig, RunConfig, StageConfig
-from medmoe.training.data.licences import LICENCES, Licence
+from medmoe.training.data.licences import licence_table
 from medmoe.training.evaluation.report.markdown_table import table
 
 Report = dict[str, Any]
@@ -50,13 +50,7 @@ def stages_of(config: RunConfig, report: Report) -> list[StageConfig]:
 
 
 def datasets(config: RunConfig, report: Report) -> str:
-    # A file of a folder has the folder's licence.
-    used = dict.fromkeys(entry.dataset.partition("/")[0] for entry in _entries(config, report))
-    rows = []
-    for name in used:
-        licence = LICENCES.get(name, Licence(title="", terms="not recorded here: ask its owner", credit=""))
-        rows.append([licence.title or name, licence.terms, licence.credit])
-    return table(["dataset", "licence", "credit"], rows)
+    return licence_table(entry.dataset for entry in _entries(config, report))
 
 
 def left_out(config: RunConfig, report: Report) -> str:

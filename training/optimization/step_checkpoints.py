@@ -10,6 +10,8 @@ import re
 import shutil
 from pathlib import Path
 
+from medmoe.model.errors import MedMoEError
+
 _NAME = re.compile(r"checkpoint-(\d{1,12})")
 _STAGING = ".checkpoint.new"
 
@@ -55,3 +57,7 @@ class StepCheckpoints:
             if match and path.is_dir() and not path.is_symlink():
                 found.append((int(match[1]), path))
         return [path for _, path in sorted(found)]
+
+
+class TrainingError(MedMoEError):
+    """Training cannot go on: the loss is not finite, or a step checkpoint cannot be written or read."""

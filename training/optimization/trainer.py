@@ -16,13 +16,12 @@ from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback, TrainerState
 
 from medmoe.training.config import Optimizer
-from medmoe.training.errors import TrainingError
 from medmoe.training.optimization.callbacks.routing_callback import RoutingCallback
 from medmoe.training.optimization.callbacks.throughput import Throughput
 from medmoe.training.optimization.distributed import is_first, wait_for_all
 from medmoe.training.optimization.fsdp import fill
 from medmoe.training.optimization.muon import MuonWithAdamW
-from medmoe.training.optimization.step_checkpoints import StepCheckpoints
+from medmoe.training.optimization.step_checkpoints import StepCheckpoints, TrainingError
 
 _WEIGHTS = "model.safetensors"
 

@@ -10,8 +10,7 @@ from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
 from medmoe.training.data.image_store import ImageStore
 from medmoe.training.data.read_result import ReadResult
-from medmoe.training.data.readers.item_loop import read_each
-from medmoe.training.data.readers.json_items import Place
+from medmoe.training.data.readers.json_items import Place, read_each
 from medmoe.training.data.readers.medmnist_sets import MULTI_LABEL, SETS, MedMNISTSet
 from medmoe.training.data.readers.npz_rows import Rows, open_rows
 from medmoe.training.data.readers.record_fields import Record

@@ -12,8 +12,7 @@ from pathlib import Path
 from medmoe.training.config import Split
 from medmoe.training.data.read_result import ReadResult
 from medmoe.training.data.readers.image_path import find_image
-from medmoe.training.data.readers.item_loop import read_each
-from medmoe.training.data.readers.json_items import read_json_items
+from medmoe.training.data.readers.json_items import read_each, read_json_items
 from medmoe.training.data.readers.record_fields import Record, optional_text, text, text_or_number, upstream_answer_type
 from medmoe.training.data.sample import AnswerType, Sample
 

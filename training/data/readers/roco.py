@@ -13,8 +13,7 @@ from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
 from medmoe.training.data.read_result import ReadResult
 from medmoe.training.data.readers.image_path import find_image
-from medmoe.training.data.readers.item_loop import LeftOut, read_each
-from medmoe.training.data.readers.json_items import Place
+from medmoe.training.data.readers.json_items import LeftOut, Place, read_each
 from medmoe.training.data.readers.record_fields import Record, optional_text, text
 from medmoe.training.data.sample import Sample
 

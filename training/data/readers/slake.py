@@ -11,8 +11,7 @@ from medmoe.training.config import Split
 from medmoe.training.data.errors import SampleError
 from medmoe.training.data.read_result import ReadResult
 from medmoe.training.data.readers.image_path import find_image, image_folder
-from medmoe.training.data.readers.item_loop import LeftOut, read_each
-from medmoe.training.data.readers.json_items import read_json_items
+from medmoe.training.data.readers.json_items import LeftOut, read_each, read_json_items
 from medmoe.training.data.readers.record_fields import Record, optional_text, text, text_or_number, upstream_answer_type
 from medmoe.training.data.sample import Sample
 

@@ -12,11 +12,11 @@ import typer
 from medmoe.model.errors import MedMoEError
 from medmoe.model.files.calibration import CALIBRATION_FILE, AnswerCalibration, LabelCalibration, Temperature
 from medmoe.training.atomic_file import write_atomically
+from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.data.errors import DataError
 from medmoe.training.evaluation.calibration.calibrator import Calibrator, only_helpful
 from medmoe.training.evaluation.evaluation_data import EvaluationData
-from medmoe.training.evaluation.predict.predictors import LocalPredictor
-from medmoe.training.evaluation.predict.progress import with_progress
+from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
 from medmoe.training.evaluation.provenance import checkpoint_identity
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
@@ -36,7 +36,7 @@ class _Method(StrEnum):
 @app.command()
 def calibrate(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory; calibration.json is written there.")],
-    data: Annotated[Path, typer.Option(help="Folder that holds one folder for each dataset.")],
+    data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[
         list[str], typer.Option(help="Folder or file below --data; questions, classifications or both.")
     ],

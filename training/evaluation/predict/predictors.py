@@ -9,13 +9,16 @@ once for them. `MedMoE.generate` reads everything for everyone, and says the sam
 
 import copy
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
 import torch
+import typer
 from transformers import DynamicCache
 
 from medmoe.model.image_processor import ImageProcessor
@@ -24,10 +27,10 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
 from medmoe.training.data.batches.collator import Features, prompt_ids
 from medmoe.training.data.errors import DataError
+from medmoe.training.data.image import read_pixels
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.predict.image_features import ImageFeatures
 from medmoe.training.evaluation.predict.routing_recorder import RoutingRecorder
-from medmoe.training.evaluation.prediction import Prediction, PromptRouting, joined, of_labels
+from medmoe.training.evaluation.prediction import Predict, Prediction, PromptRouting, joined, of_labels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,13 +87,6 @@ class LocalPredictor:
             for start in range(0, len(ordered), self._batch_size):
                 batch = ordered[start : start + self._batch_size]
                 yield from self._answers(batch) if kind == "vqa" else self._classifications(batch)
-
-    def label_log_likelihoods(self, samples: Sequence[Sample]) -> list[dict[str, float]]:
-        """For each classification sample: log p(label and end-of-sequence | image, question), natural logarithm."""
-        found: list[dict[str, float]] = []
-        for start in range(0, len(samples), self._batch_size):
-            found += self._likelihoods(samples[start : start + self._batch_size])[0]
-        return found
 
     @torch.inference_mode()
     def _answers(self, batch: Sequence[Sample]) -> Iterator[Prediction]:
@@ -222,3 +218,36 @@ class LocalPredictor:
     @property
     def _device(self) -> torch.device:
         return next(self._model.parameters()).device
+
+
+def with_progress(predict: Predict) -> Predict:
+    """The same predictions; standard output stays free for the report."""
+
+    def watched(samples: Sequence[Sample]) -> Iterator[Prediction]:
+        with typer.progressbar(predict(samples), length=len(samples), label="answering", file=sys.stderr) as bar:
+            yield from bar
+
+    return watched
+
+
+_REMEMBERED = 64
+
+
+class ImageFeatures:
+    """Callable from a path to the tower's output [patches, vision hidden], on the model's device."""
+
+    def __init__(self, model: MedMoE, *, processor: ImageProcessor) -> None:
+        self._model = model
+        self._processor = processor
+        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._compute)
+
+    def __call__(self, path: Path) -> torch.Tensor:
+        """Raises DataError naming the file when it is not a readable picture."""
+        return self._remembered(path)
+
+    @torch.no_grad()  # not inference_mode: its tensors could not feed a trained projector
+    def _compute(self, path: Path) -> torch.Tensor:
+        pixels = read_pixels(path, processor=self._processor)
+        device = next(self._model.parameters()).device
+        features: torch.Tensor = self._model.vision_tower(pixels[None].to(device))
+        return features[0]

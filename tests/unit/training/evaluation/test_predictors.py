@@ -15,8 +15,7 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.predict.image_features import ImageFeatures
-from medmoe.training.evaluation.predict.predictors import LocalPredictor
+from medmoe.training.evaluation.predict.predictors import ImageFeatures, LocalPredictor
 from tests.support.checkpoints.tiny import tiny_config, tiny_tokenizer
 
 LABELS = ("CT", "MRI", "X-ray of the chest")
@@ -172,7 +171,8 @@ def test_label_likelihood_is_that_of_every_token_and_the_end(
     model: MedMoE, prompt: Prompt, pictures: list[Path]
 ) -> None:
     sample = shown(pictures)[1]
-    found = predictor(model, prompt, batch_size=2).label_log_likelihoods([sample])[0]
+    (found,) = predictor(model, prompt, batch_size=2).predict([sample])
+    expected = {}
     with Image.open(sample.image) as image:
         pixels = torch.from_numpy(ImageProcessor.from_config(model.config)(image))[None]
     question = prompt.expand(prompt.question(prompt.classification(LABELS)))
@@ -181,8 +181,11 @@ def test_label_likelihood_is_that_of_every_token_and_the_end(
         ids = torch.tensor([question + answer])
         with torch.no_grad():
             log_p = model(ids, torch.ones_like(ids), pixels)[0].log_softmax(-1)
-        expected = sum(float(log_p[len(question) - 1 + place, token]) for place, token in enumerate(answer))
-        assert found[label] == pytest.approx(expected, abs=1e-3)
+        log_likelihood = sum(float(log_p[len(question) - 1 + place, token]) for place, token in enumerate(answer))
+        expected[label] = math.exp(log_likelihood)
+    total = sum(expected.values())
+    shares = {label: likelihood / total for label, likelihood in expected.items()}
+    assert found.probabilities == pytest.approx(shares, abs=1e-3)
 
 
 def test_label_probabilities_sum_to_one(model: MedMoE, prompt: Prompt, pictures: list[Path]) -> None:

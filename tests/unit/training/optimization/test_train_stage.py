@@ -20,8 +20,8 @@ from medmoe.training.config import StageConfig
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
-from medmoe.training.errors import TrainingError
 from medmoe.training.optimization.runtime import RuntimeConfig
+from medmoe.training.optimization.step_checkpoints import TrainingError
 from medmoe.training.optimization.train_stage import train_stage
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
 
