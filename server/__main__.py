@@ -20,8 +20,10 @@ from medmoe.server.auth.tenants import new_key
 from medmoe.server.edge.load_shedding import LoadShedder
 from medmoe.server.edge.shedding_protocol import LoadSheddingProtocol
 from medmoe.server.engine.base import Engine
+from medmoe.server.engine.deployment.vllm_environment import built_for_cpu
 from medmoe.server.lifecycle.admin import admin_served, admin_socket
 from medmoe.server.lifecycle.draining import DrainingServer, drain
+from medmoe.server.lifecycle.preflight import check_memory, check_model_directory, check_weights, listening_sockets
 from medmoe.server.observability import json_log
 from medmoe.server.settings import PREFIX, Settings
 from medmoe.server.state import State
@@ -89,16 +91,30 @@ def _serve(settings: Settings) -> int:
         failed = True
         server.should_exit = True
 
-    app = create_app(settings, build_engine(settings), on_failure=on_failure, rebuild=lambda: build_engine(settings))
-    state: State = app.state.medmoe
-    with admin_socket(settings.admin_socket) as operators:
+    check_model_directory(settings.model)
+    if settings.engine == "vllm":
+        check_weights(settings.model)
+        if built_for_cpu():
+            check_memory(settings)
+    engine = build_engine(settings)
+    with (
+        listening_sockets(settings.host, settings.port) as sockets,
+        admin_socket(settings.admin_socket) as operators,
+    ):
+        # A port of 0 has become a real one.
+        settings = settings.model_copy(update={"port": sockets[0].getsockname()[1]})
+        app = create_app(settings, engine, on_failure=on_failure, rebuild=lambda: build_engine(settings))
+        state: State = app.state.medmoe
         server = DrainingServer(
-            server_config(app, settings), drain=lambda: drain(state), beside=admin_served(state, operators)
+            server_config(app, settings),
+            drain=lambda: drain(state),
+            beside=admin_served(state, operators),
+            url=settings.url,
         )
         # Once drained, uvicorn raises the signal that stopped it again; a service that was told to stop has not failed.
         for stop in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stop, lambda *_: None)
-        server.run()
+        server.run(sockets)
     return ENGINE_FAILED if failed else 0 if server.started else UNUSABLE
 
 

@@ -194,6 +194,12 @@ class Settings(BaseSettings):
     enforce_eager: bool = False
     """Skip graph capture and compilation on GPU: a faster start for slower answers. CPU always skips them."""
 
+    @property
+    def url(self) -> str:
+        """Base URL on this machine, without a slash at its end."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (compared, not bound)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
     @field_validator("image_url_hosts", mode="before")
     @classmethod
     def _names_of_hosts(cls, hosts: str | frozenset[str]) -> frozenset[str]:

@@ -36,5 +36,8 @@ class WeightsBoundFile(StrictFile):
             return None
         found = cls.read(directory)
         if (found.weights_sha256, found.adapter_sha256) != (weights_sha256, adapter_sha256):
-            raise CheckpointError(f"{path} was {cls.MADE} other weights; {cls.REMEDY} or remove the file")
+            raise CheckpointError(
+                f"{path} was {cls.MADE} other weights, or the weights are damaged; copy the checkpoint again, or"
+                f" {cls.REMEDY} or remove the file"
+            )
         return found

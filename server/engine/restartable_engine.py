@@ -4,9 +4,17 @@ Apart from the engines because a dead one is replaced by a fresh object, never r
 which decides when. What is in an engine when it dies goes through the quarantine here.
 """
 
+import math
 from collections.abc import AsyncIterator
 
-from medmoe.server.engine.base import Engine, EngineDeadError, GenerationChunk, GenerationRequest, generation
+from medmoe.server.engine.base import (
+    Engine,
+    EngineDeadError,
+    GenerationChunk,
+    GenerationError,
+    GenerationRequest,
+    generation,
+)
 from medmoe.server.engine.quarantine import Quarantine
 from medmoe.server.errors import EngineRestarting
 from medmoe.server.schemas.vqa import Dtype
@@ -36,6 +44,7 @@ class RestartableEngine:
             try:
                 async with generation(engine, request) as chunks:
                     async for chunk in chunks:
+                        _require_numbers(chunk)
                         if chunk.finish_reason is not None:
                             self.quarantine.clear(request)
                         yield chunk
@@ -78,3 +87,12 @@ class RestartableEngine:
         if not self._dead:
             self._dead = True
             self.quarantine.engine_died()
+
+
+def _require_numbers(chunk: GenerationChunk) -> None:
+    """Raise GenerationError for a log-probability that is not a number; minus infinity is one."""
+    if any(map(math.isnan, (*chunk.logprobs, *chunk.token_logprobs.values()))):
+        raise GenerationError(
+            "the model's probabilities are not numbers: the weights are damaged or incomplete, or MEDMOE_DTYPE is too"
+            " narrow for them"
+        )

@@ -45,9 +45,11 @@ class DrainingServer(uvicorn.Server):
         *,
         drain: Callable[[], Coroutine[Any, Any, None]],
         beside: AbstractAsyncContextManager[None],
+        url: str,
     ) -> None:
-        """`beside` is entered for as long as the server listens, draining included."""
+        """`beside` is entered for as long as the server listens at `url`, draining included."""
         super().__init__(config)
+        self._url = url
         self._drain = drain
         self._beside = beside
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -57,6 +59,7 @@ class DrainingServer(uvicorn.Server):
         """See uvicorn.Server.main_loop."""
         async with self._beside:
             self._loop = asyncio.get_running_loop()
+            log.info(f"running on {self._url} while the model loads")
             await super().main_loop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -126,4 +126,6 @@ async def _close(engine: Engine) -> None:
 def _ready(state: State, *, seconds: float) -> None:
     state.readiness.retry_after = max(1, math.ceil(seconds))
     state.readiness.started()
-    log.info("ready", extra={"fields": {"model": state.config.name, **state.hashes()}})
+    url = state.settings.url
+    addresses = {"page": f"{url}/", "api": f"{url}/v1", "docs": f"{url}/docs"}
+    log.info("ready", extra={"fields": {**addresses, "model": state.config.name, **state.hashes()}})

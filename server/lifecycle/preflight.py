@@ -1,0 +1,137 @@
+"""Check port, checkpoint and memory before the engine starts: each misfit is one line that names the setting."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+
+import psutil
+from safetensors import SafetensorError, safe_open
+
+from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.files.terminal_safe import listed
+from medmoe.server.errors import DeploymentError
+from medmoe.server.settings import Settings
+
+_GIB = 2**30
+_BACKLOG = 2048
+_MOST_NEIGHBOURS = 3
+_MOST_ENTRIES = 500
+"""Directory entries that are looked at for neighbours."""
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+@contextlib.contextmanager
+def listening_sockets(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Open a TCP socket at each address of `host`, one for loopback. Raises ConfigError when that is not possible."""
+    with contextlib.ExitStack() as stack:
+        try:
+            addresses = dict.fromkeys(
+                (family, address)
+                for family, _, _, _, address in socket.getaddrinfo(
+                    host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                )
+            )
+        except OSError as error:
+            raise ConfigError(f"MEDMOE_HOST={host} has no address: {error.strerror or error}") from error
+        try:
+            sockets = [stack.enter_context(_listening(family, address)) for family, address in addresses]
+        except OSError as error:
+            reason = f"{os.strerror(error.errno) if error.errno else error}".lower()
+            raise ConfigError(
+                f"MEDMOE_PORT={port}: cannot listen on {host}: {reason}; end the process that listens there, or set"
+                " another MEDMOE_PORT"
+            ) from error
+        yield sockets
+
+
+def _listening(family: int, address: tuple[object, ...]) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind(address)
+        # With SO_REUSEADDR two sockets may be bound to one port as long as neither of them listens.
+        opened.listen(_BACKLOG)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def check_model_directory(model: Path) -> None:
+    """Raise ConfigError when `model` holds no config.json or a malformed one; name checkpoints nearby."""
+    try:
+        MedMoEConfig.from_directory(model)
+    except ConfigError as error:
+        if (model / CONFIG_FILE).exists():
+            raise
+        nearby = _nearby_checkpoints(model)
+        proposal = f"; checkpoints nearby: {listed(nearby, shown=_MOST_NEIGHBOURS)}" if nearby else ""
+        raise ConfigError(f"MEDMOE_MODEL: {error}{proposal}") from error
+
+
+def _nearby_checkpoints(model: Path) -> list[str]:
+    """Return checkpoint directories inside `model`, else beside it, the most similar name first."""
+    for folder in (model, model.parent):
+        try:
+            entries = list(islice(folder.iterdir(), _MOST_ENTRIES))
+        except OSError:
+            continue
+        found = sorted(str(entry) for entry in entries if _is_checkpoint(entry))
+        if found:
+            similar = get_close_matches(str(model), found, n=_MOST_NEIGHBOURS, cutoff=0)
+            return [*similar, *(path for path in found if path not in similar)]
+    return []
+
+
+def _is_checkpoint(directory: Path) -> bool:
+    try:
+        MedMoEConfig.from_directory(directory)
+    except (ConfigError, CheckpointError, OSError):
+        return False
+    return True
+
+
+def check_weights(model: Path) -> None:
+    """Compare each weights file's header with its size. Raises CheckpointError for missing or damaged weights."""
+    if not (model / WEIGHTS_FILE).is_file():
+        raise CheckpointError(f"MEDMOE_MODEL: {model} has no {WEIGHTS_FILE}; the checkpoint is incomplete")
+    for path in (model / WEIGHTS_FILE, model / ADAPTER_WEIGHTS_FILE):
+        if not path.exists():
+            continue
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"MEDMOE_MODEL: the weights are damaged or incomplete: {path} cannot be read as safetensors"
+                f" ({error}); copy or download the file again"
+            ) from error
+
+
+def check_memory(settings: Settings, *, free: int | None = None) -> None:
+    """Compare a CPU engine's weights and key-value caches with the `free` bytes of memory. Raises DeploymentError."""
+    free = _free_memory() if free is None else free
+    caches = settings.kv_cache_gib * settings.tensor_parallel_size * _GIB
+    weights = (settings.model / WEIGHTS_FILE).stat().st_size
+    if caches + weights > free:
+        ranks = f" for each of {settings.tensor_parallel_size} ranks" if settings.tensor_parallel_size > 1 else ""
+        raise DeploymentError(
+            f"MEDMOE_KV_CACHE_GIB={settings.kv_cache_gib}{ranks} and {weights / _GIB:.1f} GiB of weights do not fit in"
+            f" {free / _GIB:.1f} GiB of free memory; lower MEDMOE_KV_CACHE_GIB or free memory"
+        )
+
+
+def _free_memory() -> int:
+    free: int = psutil.virtual_memory().available
+    try:
+        return min(free, int(_CONTAINER_LIMIT.read_text()))
+    except (OSError, ValueError):
+        # No control group, or the word "max".
+        return free

@@ -1,0 +1,33 @@
+"""What passes between the service and the engine that is current."""
+
+import math
+from collections.abc import AsyncIterator
+
+import pytest
+from PIL import Image
+
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.prompt import Prompt
+from medmoe.server.engine.base import GenerationChunk, GenerationError, GenerationRequest
+from medmoe.server.engine.fake_engine import FakeEngine
+from medmoe.server.engine.restartable_engine import RestartableEngine
+from medmoe.server.settings import Settings
+
+
+class DamagedEngine(FakeEngine):
+    """Computes what damaged weights compute."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+        yield GenerationChunk(text="", token_ids=(1,), logprobs=(math.nan,))
+
+
+async def test_probabilities_that_are_not_numbers_are_refused() -> None:
+    model = Settings.model_fields["model"].get_default(call_default_factory=True)
+    config = MedMoEConfig.from_directory(model)
+    engine = RestartableEngine(DamagedEngine(config, Prompt.from_directory(model, config)))
+    request = GenerationRequest(
+        request_id="1", prompt_ids=(1,), image=Image.new("RGB", (8, 8)), image_id="1", max_tokens=1
+    )
+    with pytest.raises(GenerationError, match="the weights are damaged or incomplete"):
+        async for _ in engine.generate(request):
+            pass
