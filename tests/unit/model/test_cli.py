@@ -105,10 +105,12 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_conversion_that_is_killed_politely_removes_what_it_staged(
-    medmoe: Medmoe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+    medmoe: Medmoe, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path, number: int
 ) -> None:
     write_upstream(tmp_path / "source", Variant())
-    before = signal.getsignal(number)
+    # Under nohup SIGHUP is ignored, and a conversion leaves it so.
+    of_the_run = signal.signal(number, signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(number, of_the_run))
 
     def killed(*arguments: object) -> None:
         assert len(list(tmp_path.iterdir())) == 2
@@ -117,7 +119,7 @@ def test_a_conversion_that_is_killed_politely_removes_what_it_staged(
     monkeypatch.setattr("medmoe.model.conversion.converter._write_weights", killed)
     assert medmoe("convert", tmp_path / "source", tmp_path / "target", *TOWER).returncode == 128 + number
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(number) is signal.SIG_DFL
 
 
 def test_a_checkpoint_that_does_not_fit_its_config_fails_inspection(medmoe: Medmoe, tmp_path: Path) -> None:
