@@ -33,7 +33,6 @@ from medmoe.model.conversion.tokenizer.vocabulary import (
 )
 from medmoe.model.conversion.tower_directory import find_tower
 from medmoe.model.conversion.upstream.config import UpstreamConfig
-from medmoe.model.conversion.upstream.fields import check_fields
 from medmoe.model.conversion.upstream.moe_layout import moe_layout
 from medmoe.model.conversion.upstream.text_backbone import find_backbone, text_fields
 from medmoe.model.conversion.upstream.vision import image_processor_fields, vision_fields
@@ -48,6 +47,15 @@ from medmoe.model.prompt import Prompt
 Progress = Callable[[int, int], None]
 """Called after each tensor with the bytes written so far and in all."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_NO_DROPS = "no token is ever dropped: upstream's capacity always suffices when it answers"
+_IGNORED_IN_MOE = {
+    "capacity_factor": _NO_DROPS,
+    "eval_capacity_factor": _NO_DROPS,
+    "min_capacity": _NO_DROPS,
+    "router_aux_loss_coef": "a loss, used in training only",
+    "train_modules": "used in training only",
+    "ep_size": "how upstream spread the experts over devices",
+}
 
 
 def convert(source: Path, target: Path, options: Options, *, progress: Progress = lambda done, total: None) -> Report:
@@ -115,7 +123,7 @@ def _configuration(
     shapes, upstream = found.tensors.shapes, found.upstream
     backbone = find_backbone(shapes, upstream)
     layout = moe_layout(shapes, upstream, report, top_k=options.top_k)
-    check_fields(upstream, options, report)
+    _check_fields(upstream, options, report)
     weights = "shards" if _sharded(found.tensors) else "file"
     report.source |= {"family": layout.family, "backbone": backbone, "weights": weights}
     text = text_fields(backbone, shapes, upstream, report)
@@ -142,6 +150,22 @@ def _configuration(
         return MedMoEConfig.from_json(json.dumps(fields)), vocabulary
     except ConfigError as error:
         raise ConfigError(f"what the checkpoint describes cannot be built: {error}") from error
+
+
+def _check_fields(upstream: UpstreamConfig, options: Options, report: Report) -> None:
+    """Note what is ignored. Raises ConfigError for what would make the converted model another one."""
+    projector = upstream.text("image_projector_type")
+    if projector != "mlp2x_gelu":
+        raise ConfigError(f"config.json: image_projector_type is {projector!r}; only mlp2x_gelu is supported")
+    upstream.refuse("mm_use_im_start_end", "mm_use_im_patch_token", why="tokens around images are not supported")
+    if upstream.section("lora").flag("lora_enable"):
+        raise ConfigError("config.json: lora_enable is set: merge the adapter into its base first")
+    moe = upstream.section("moe")
+    report.ignored_fields |= {f"moe.{name}": why for name, why in _IGNORED_IN_MOE.items() if name in moe}
+    if "auto_map" in upstream:
+        report.ignored_fields["auto_map"] = "remote code is never run"
+    if options.top_k is not None and moe.integer("top_k_experts") not in (None, options.top_k):
+        report.notes.append(f"top-{options.top_k} as asked; config.json says {moe.integer('top_k_experts')}")
 
 
 def _sharded(tensors: TensorSource) -> bool:

@@ -6,7 +6,7 @@ Shape letters: T tokens, N experts, R sum of the ranks.
     y = (g[segment] * c * z) B^T        B [out, R]; c = alpha / rank, g [N] the gates, segment maps a rank to its expert
 
 This equals sum_i g_i c_i B_i A_i x of the paper's equations 1 and 4, unequal ranks included, but keeps T x R instead of
-N tensors of T x out for the backward pass. medmoe.model.lora.oracle is the loop it must equal.
+N tensors of T x out for the backward pass.
 """
 
 import math

@@ -9,7 +9,7 @@ from typing import Literal
 
 from medmoe.model.config import MedMoEConfig, TextConfig
 from medmoe.model.errors import ConfigError
-from medmoe.model.lora.adapter_config import AdapterConfig, LayerExperts
+from medmoe.model.lora.adapter_config import AdapterConfig
 
 BlockName = Literal["attn", "mlp"]
 
@@ -117,16 +117,6 @@ def tensor_shapes(config: AdapterConfig, base: MedMoEConfig) -> dict[str, tuple[
                 shapes[f"layers.{index}.{linear.name}.lora_A"] = (layer.total_rank, linear.in_features)
                 shapes[f"layers.{index}.{linear.name}.lora_B"] = (linear.out_features, layer.total_rank)
     return shapes
-
-
-def parameter_counts(layers: tuple[LayerExperts, ...], blocks: tuple[BlockShape, ...]) -> tuple[int, int]:
-    """Numbers of low-rank and of router weights with block routers; all are trained and all are active."""
-    low_rank = router = 0
-    for layer in layers:
-        for block in blocks:
-            low_rank += layer.total_rank * sum(linear.in_features + linear.out_features for linear in block.linears)
-            router += layer.n_experts * block.width if layer.n_experts > 1 else 0
-    return low_rank, router
 
 
 def _linear(name: str, in_features: int, out_features: int) -> LinearShape:

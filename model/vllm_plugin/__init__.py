@@ -1,6 +1,6 @@
-"""The door through which vLLM finds the model: the `vllm.general_plugins` entry point calls `register`.
+"""Register Med-MoE with vLLM through the `vllm.general_plugins` entry point.
 
-vLLM calls it in each of its processes, so it may run twice, and it imports nothing heavy before it is called.
+vLLM calls `register` in each of its processes, possibly twice. Heavy imports happen inside the call.
 """
 
 import logging
@@ -13,14 +13,14 @@ _ARCHITECTURES = {
 }
 
 
-# When a step fails, vLLM logs what it was about to compute: pixels, hashes and sampling settings of its clients.
-_DUMP_LOGGER = "vllm.logging_utils.dump_input"
+# When a step fails, vLLM logs its whole input here: clients' image hashes, token ids and sampling settings.
+_INPUT_DUMP_LOGGER = "vllm.logging_utils.dump_input"
 
 
 def register() -> None:
-    """Tell transformers about our config and vLLM about our architectures; keep clients' data out of its log.
+    """Register the configuration with transformers and the architectures with vLLM.
 
-    In a process that vLLM has started, see also that it ends with the one that started it.
+    Also drops vLLM's dumps of failed inputs from the log, and ends an engine process together with its parent.
     """
     from transformers import AutoConfig
     from vllm import ModelRegistry
@@ -29,7 +29,7 @@ def register() -> None:
     from medmoe.model.vllm_plugin.process.parent_death_watch import end_with_parent
 
     end_with_parent()
-    logging.getLogger(_DUMP_LOGGER).addFilter(_say_nothing)
+    logging.getLogger(_INPUT_DUMP_LOGGER).addFilter(_drop_record)
     AutoConfig.register("medmoe", MedMoEHFConfig, exist_ok=True)
     known = ModelRegistry.get_supported_archs()
     for name, path in _ARCHITECTURES.items():
@@ -37,5 +37,6 @@ def register() -> None:
             ModelRegistry.register_model(name, path)
 
 
-def _say_nothing(_: logging.LogRecord) -> bool:
+def _drop_record(_: logging.LogRecord) -> bool:
+    """Return False, which tells `logging` to drop the record."""
     return False

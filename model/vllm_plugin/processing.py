@@ -93,16 +93,6 @@ class MedMoEProcessor(BaseMultiModalProcessor[MedMoEProcessingInfo]):
     def _get_mm_fields_config(self, *_: Any, **__: Any) -> Mapping[str, MultiModalFieldConfig]:
         return {"pixel_values": MultiModalFieldConfig.batched("image")}
 
-    def _call_hf_processor(self, prompt: str, mm_data: Mapping[str, Any], *_: Any, **__: Any) -> BatchFeature:
-        """Only vLLM 0.26, the last for torch 2.11, calls this: with our dummy text, whose tokens it wants as well."""
-        features: BatchFeature = self.info.ctx.call_hf_processor(self.info.get_hf_processor(), dict(mm_data))
-        features["input_ids"] = [[self.info.medmoe.image_token_id] * len(features["pixel_values"])]
-        return features
-
-    def _hf_processor_applies_updates(self, *_: Any, **__: Any) -> bool:
-        """Likewise: one token for each image has come, as prompts have it."""
-        return False
-
     def _get_prompt_updates(self, *_: Any, **__: Any) -> Sequence[PromptUpdate]:
         config = self.info.medmoe
         token = config.image_token_id

@@ -9,15 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 from vllm.config import get_current_vllm_config
+from vllm.model_executor.layers.fused_moe import FusedMoEFactory
 from vllm.platforms import current_platform
 
 from medmoe.model.config import TextConfig
 from medmoe.model.moe import Coefficient, Router
-
-try:
-    from vllm.model_executor.layers.fused_moe import FusedMoEFactory
-except ImportError:  # vLLM 0.26, the last for torch 2.11, calls it so
-    from vllm.model_executor.layers.fused_moe import FusedMoE as FusedMoEFactory
 
 
 class FusedMoE(nn.Module):

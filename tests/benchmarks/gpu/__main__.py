@@ -13,7 +13,7 @@
 | tuning | vLLM's fused MoE kernel for four experts: its default against the best configuration found |
 
 Each part is a process of its own; what it found is in FILE as soon as it has ended, or has been ended. Parts that do
-not fit the time any more are left out, and named. Runs with vLLM 0.26 (torch 2.11) and 0.30. The exit status is 1 when
+not fit the time any more are left out, and named. The exit status is 1 when
 a part failed or the engine was not the reference, and 2 without a GPU.
 """
 

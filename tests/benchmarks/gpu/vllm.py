@@ -1,8 +1,4 @@
-"""All that the benchmark on a GPU asks of vLLM beside generating: what an engine has chosen, and its fused experts.
-
-Apart because it is what a version of vLLM may call otherwise. These names were read in 0.26 (the last for torch 2.11)
-and in 0.30: they are the same in both, but for one that fused_moe.py in the plugin guards.
-"""
+"""Read an engine's choices of kernels and run vLLM's fused experts, for the benchmark on a GPU."""
 
 # ruff: noqa: TID251 - measuring the engine and its kernel
 import json

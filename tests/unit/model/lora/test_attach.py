@@ -11,10 +11,10 @@ from medmoe.model.errors import ConfigError
 from medmoe.model.lora.adapted_block import AdaptedBlock
 from medmoe.model.lora.adapter_config import AdapterConfig
 from medmoe.model.lora.attach import TrainableAdapters, attach_served, attach_trainable
-from medmoe.model.lora.oracle import oracle_delta, oracle_gates
 from medmoe.model.medmoe import MedMoE
 from tests.support.checkpoints.tiny import tiny_config
 from tests.support.checkpoints.tiny_lora import random_tensors, tiny_adapter
+from tests.support.lora_oracle import oracle_delta, oracle_gates
 
 BACKBONES = ("llama", "phi", "stablelm")
 SCOPES = ("block", "module")

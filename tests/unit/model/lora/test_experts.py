@@ -8,9 +8,9 @@ import torch
 from medmoe.model.lora.adapter_config import Isolation, LayerExperts
 from medmoe.model.lora.experts import LoRAExperts
 from medmoe.model.lora.layout import LinearShape
-from medmoe.model.lora.oracle import oracle_delta, oracle_gates
 from medmoe.model.lora.router import GateRouter, drop_experts
 from medmoe.model.lora.schedule import layer_experts
+from tests.support.lora_oracle import oracle_delta, oracle_gates
 
 LINEAR = LinearShape(name="up_proj", in_features=12, out_features=10)
 LAYERS = {

@@ -3,7 +3,8 @@
 import pytest
 
 from medmoe.model.config import TextConfig
-from medmoe.model.lora.layout import backbone_blocks, parameter_counts
+from medmoe.model.lora.adapter_config import LayerExperts
+from medmoe.model.lora.layout import BlockShape, backbone_blocks
 from medmoe.model.lora.schedule import anchor_count, expand, expert_counts, rank_ladder
 
 
@@ -83,6 +84,16 @@ def shape(model_type: str, width: int, inner: int, depth: int, heads: int, kv: i
             "pad_token_id": 0,
         }
     )
+
+
+def parameter_counts(layers: tuple[LayerExperts, ...], blocks: tuple[BlockShape, ...]) -> tuple[int, int]:
+    """Numbers of low-rank and of router weights, with one router for each block."""
+    low_rank = router = 0
+    for layer in layers:
+        for block in blocks:
+            low_rank += layer.total_rank * sum(linear.in_features + linear.out_features for linear in block.linears)
+            router += layer.n_experts * block.width if layer.n_experts > 1 else 0
+    return low_rank, router
 
 
 LLAMA_3_8B = shape("llama", 4096, 14336, 32, 32, 8)

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from medmoe.model.lora.adapter_config import AdapterConfig, RouterScope
 from medmoe.model.lora.export import export_block, shard
 from medmoe.model.lora.layout import BlockShape, adapted_blocks
-from medmoe.model.lora.oracle import oracle_delta, oracle_gates
 from medmoe.model.lora.served_adapter import GatedLowRank, Reduce
 from tests.support.checkpoints.tiny import tiny_config
 from tests.support.checkpoints.tiny_lora import random_tensors, tiny_adapter
+from tests.support.lora_oracle import oracle_delta, oracle_gates
 
 BACKBONES = ("llama", "phi", "stablelm")
 LAYER = 2  # two anchors, two specialists

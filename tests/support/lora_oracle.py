@@ -1,6 +1,6 @@
-"""The paper's equations 1, 3 and 4 as a loop over experts: slow, obvious, and the yardstick for everything else.
+"""Compute Med-MoE-LoRA's equations 1, 3 and 4 as a loop over experts, the slow reference for the tests.
 
-Nothing here is shared with the code it judges; every function works in float64 as well.
+Shape letters: T tokens, D input width, N experts, R sum of the ranks, O output width. Float32 or float64.
 """
 
 import math
