@@ -86,4 +86,4 @@ async def _shut_down(state: State, starting: asyncio.Task[None]) -> None:
     await state.engine.close()
     if state.traces is not None:
         await asyncio.to_thread(state.traces.close)
-    state.close()
+    state.decoders.close()

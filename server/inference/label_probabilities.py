@@ -25,7 +25,7 @@ class Classification:
     """Nats."""
     margin: float
 
-    def through(self, calibration: LabelCalibration) -> Self:
+    def calibrated(self, calibration: LabelCalibration) -> Self:
         """The same with calibrated probabilities; likelihoods, and which label is best, stay the model's."""
         probabilities = calibration.apply(self.probabilities)
         entropy, margin = spread(probabilities)

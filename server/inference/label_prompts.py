@@ -10,8 +10,8 @@ from medmoe.model.errors import PromptError
 from medmoe.model.prompt import LETTERS
 from medmoe.server.engine.label_scorer import Path, ScoringRequest
 from medmoe.server.errors import InvalidField
+from medmoe.server.inference.context import InferenceContext
 from medmoe.server.schemas.vqa import ClassifyFields
-from medmoe.server.state import State
 
 YES = ("yes", "Yes")
 """Data sets write both; a model that learnt from them divides itself between the two."""
@@ -22,34 +22,35 @@ NO = ("no", "No")
 class LabelPrompts:
     """What to ask, and for the mode choice how its answers belong to the labels."""
 
-    inquiries: tuple[ScoringRequest, ...]
+    requests: tuple[ScoringRequest, ...]
     orders: tuple[tuple[int, ...], ...] = ()
-    """For each inquiry of the mode choice: which label (its index in the request) each letter stands for."""
+    """For each request of the mode choice: which label (its index in the request) each letter stands for."""
 
 
-def make_label_prompts(state: State, fields: ClassifyFields) -> LabelPrompts:
-    """The inquiries for `fields`, within this deployment's limits and the model's context.
+def make_label_prompts(context: InferenceContext, fields: ClassifyFields) -> LabelPrompts:
+    """The requests for `fields`, within this deployment's limits and the model's context.
 
     Raises InvalidField, PromptError.
     """
-    _check_labels(state, fields)
-    _check_mode(state, fields)
-    found = {"likelihood": _likelihood, "choice": _choice, "multi_label": _multi_label}[fields.mode](state, fields)
-    needed, limit = sum(inquiry.steps for inquiry in found.inquiries), state.settings.max_label_steps
+    _check_labels(context, fields)
+    _check_mode(context, fields)
+    found = {"likelihood": _likelihood, "choice": _choice, "multi_label": _multi_label}[fields.mode](context, fields)
+    needed, limit = sum(request.steps for request in found.requests), context.settings.max_label_steps
     if needed > limit:
         raise InvalidField(
             f"the labels take {needed} engine steps, over {limit} (MEDMOE_MAX_LABEL_STEPS)", param="labels"
         )
     longest = max(
-        len(state.prompt.expand(inquiry.prompt_ids)) + max(map(len, inquiry.paths)) for inquiry in found.inquiries
+        len(context.checkpoint.prompt.expand(request.prompt_ids)) + max(map(len, request.paths))
+        for request in found.requests
     )
-    if (excess := longest - state.config.text_config.max_position_embeddings) > 0:
+    if (excess := longest - context.checkpoint.config.text_config.max_position_embeddings) > 0:
         raise PromptError(f"the question, the image and the longest label are {excess} tokens over the model's context")
     return found
 
 
-def _check_labels(state: State, fields: ClassifyFields) -> None:
-    settings = state.settings
+def _check_labels(context: InferenceContext, fields: ClassifyFields) -> None:
+    settings = context.settings
     if len(fields.labels) > settings.max_labels:
         raise InvalidField(f"more than {settings.max_labels} labels (MEDMOE_MAX_LABELS)", param="labels")
     for index, label in enumerate(fields.labels):
@@ -59,8 +60,8 @@ def _check_labels(state: State, fields: ClassifyFields) -> None:
         raise InvalidField(f"the question is longer than {settings.max_question_chars} characters", param="question")
 
 
-def _check_mode(state: State, fields: ClassifyFields) -> None:
-    mode, limit = fields.mode, state.settings.max_permutations
+def _check_mode(context: InferenceContext, fields: ClassifyFields) -> None:
+    mode, limit = fields.mode, context.settings.max_permutations
     if mode != "multi_label" and len(fields.labels) < 2:
         raise InvalidField("one label leaves nothing to choose from; mode multi_label takes it", param="labels")
     if mode == "multi_label" and fields.question is not None:
@@ -79,31 +80,32 @@ def _check_mode(state: State, fields: ClassifyFields) -> None:
         raise InvalidField(f"more than {limit} permutations (MEDMOE_MAX_PERMUTATIONS)", param="permutations")
 
 
-def _likelihood(state: State, fields: ClassifyFields) -> LabelPrompts:
-    question = fields.question or state.prompt.classification(fields.labels)
-    paths = tuple(tuple(state.prompt.answer(label)) for label in fields.labels)
+def _likelihood(context: InferenceContext, fields: ClassifyFields) -> LabelPrompts:
+    question = fields.question or context.checkpoint.prompt.classification(fields.labels)
+    paths = tuple(tuple(context.checkpoint.prompt.answer(label)) for label in fields.labels)
     if len(set(paths)) != len(paths):
         raise InvalidField("labels must be distinct for the model", param="labels")
-    return LabelPrompts(inquiries=(_inquiry(state, question, paths),))
+    return LabelPrompts(requests=(_request(context, question, paths),))
 
 
-def _choice(state: State, fields: ClassifyFields) -> LabelPrompts:
-    letters = tuple(tuple(state.prompt.letter(index)) for index in range(len(fields.labels)))
+def _choice(context: InferenceContext, fields: ClassifyFields) -> LabelPrompts:
+    letters = tuple(tuple(context.checkpoint.prompt.letter(index)) for index in range(len(fields.labels)))
     if len(set(letters)) != len(letters):
         raise InvalidField("this checkpoint's tokenizer cannot tell the letters of the options apart", param="mode")
-    orders = rotations(fields.labels, at_most=fields.permutations or state.settings.max_permutations)
+    orders = rotations(fields.labels, at_most=fields.permutations or context.settings.max_permutations)
     questions = [
-        state.prompt.choice([fields.labels[index] for index in order], question=fields.question) for order in orders
+        context.checkpoint.prompt.choice([fields.labels[index] for index in order], question=fields.question)
+        for order in orders
     ]
-    return LabelPrompts(inquiries=tuple(_inquiry(state, question, letters) for question in questions), orders=orders)
+    return LabelPrompts(requests=tuple(_request(context, question, letters) for question in questions), orders=orders)
 
 
-def _multi_label(state: State, fields: ClassifyFields) -> LabelPrompts:
-    paths = tuple(dict.fromkeys(tuple(state.prompt.answer(word)) for word in (*YES, *NO)))
+def _multi_label(context: InferenceContext, fields: ClassifyFields) -> LabelPrompts:
+    paths = tuple(dict.fromkeys(tuple(context.checkpoint.prompt.answer(word)) for word in (*YES, *NO)))
     if len(paths) != len(YES) + len(NO):
         raise InvalidField("this checkpoint's tokenizer cannot tell yes and no apart", param="mode")
     return LabelPrompts(
-        inquiries=tuple(_inquiry(state, state.prompt.presence(label), paths) for label in fields.labels)
+        requests=tuple(_request(context, context.checkpoint.prompt.presence(label), paths) for label in fields.labels)
     )
 
 
@@ -118,5 +120,5 @@ def rotations(labels: Sequence[str], *, at_most: int) -> tuple[tuple[int, ...], 
     return tuple((*ordered[start:], *ordered[:start]) for start in starts)
 
 
-def _inquiry(state: State, question: str, paths: tuple[Path, ...]) -> ScoringRequest:
-    return ScoringRequest(prompt_ids=tuple(state.prompt.question(question)), paths=paths)
+def _request(context: InferenceContext, question: str, paths: tuple[Path, ...]) -> ScoringRequest:
+    return ScoringRequest(prompt_ids=tuple(context.checkpoint.prompt.question(question)), paths=paths)

@@ -16,6 +16,7 @@ from medmoe.server.errors import (
     InvalidField,
     MalformedImage,
     RequestError,
+    UnknownModel,
     UnsupportedContentType,
     UnsupportedParameter,
 )
@@ -37,7 +38,6 @@ _OFFERED = frozenset(ChatRequest.model_fields) - NotOffered.model_fields.keys()
 class ChatQuestion:
     """What is left of a chat once it is a question about a picture."""
 
-    model: str | None
     fields: VQAFields
     image: str
     """A URL; whoever reads the picture says whether it is one that can be read."""
@@ -46,9 +46,11 @@ class ChatQuestion:
     """The client's names of what the rest of the service calls `image`, `question` and `max_tokens`."""
 
 
-async def receive_chat(request: Request) -> ChatQuestion:
-    """Raises MalformedBody, InvalidField, UnsupportedParameter, UnsupportedContentType, MalformedImage, BodyTooLarge,
-    ClientDisconnected.
+async def receive_chat(request: Request, *, model: str) -> ChatQuestion:
+    """Parse the body of a request to `model`, the one that is served.
+
+    Raises MalformedBody, InvalidField, UnsupportedParameter, UnsupportedContentType, MalformedImage, UnknownModel,
+    BodyTooLarge, ClientDisconnected.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
@@ -63,9 +65,13 @@ async def receive_chat(request: Request) -> ChatQuestion:
         if not _is_small(document.get(name)):
             raise InvalidField(f"a list or object in the field has over {_MAX_ITEMS} items", param=name)
     try:
-        return _question(ChatRequest.model_validate_json(body, strict=True))
+        chat = ChatRequest.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise _refusal(error) from error
+    question = _question(chat)
+    if chat.model not in (None, model):
+        raise UnknownModel(param="model")
+    return question
 
 
 def _check_turns(messages: Any) -> None:
@@ -117,7 +123,6 @@ def _question(chat: ChatRequest) -> ChatQuestion:
     if chat.stream_options is not None and not chat.stream:
         raise InvalidField("stream_options belongs to stream: true", param="stream_options")
     return ChatQuestion(
-        model=chat.model,
         fields=VQAFields(
             question=text,
             max_tokens=chat.max_completion_tokens or chat.max_tokens,

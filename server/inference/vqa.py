@@ -1,10 +1,5 @@
-"""One question, answered: from validated fields to pieces of text and the final response.
+"""Answer one question about one image: from validated fields to pieces of text and the final response."""
 
-Apart from routes/vqa.py because the warm-up at start must run exactly this, and because streaming and not streaming
-are the same generator read in two ways.
-"""
-
-import math
 import secrets
 import uuid
 from collections.abc import AsyncGenerator
@@ -16,36 +11,40 @@ from medmoe.server.admission.slots import Deadline
 from medmoe.server.engine.base import GenerationChunk, GenerationError, GenerationRequest, generation
 from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.image import DecodedImage
-from medmoe.server.inference.abstention import abstains, threshold
+from medmoe.server.inference.confidence import abstains, answer_confidence, confidence_threshold
+from medmoe.server.inference.context import InferenceContext
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.schemas.vqa import Confidence, Routing, SampledProvenance, Usage, VQAFields, VQAResponse
-from medmoe.server.state import State
+from medmoe.server.schemas.vqa import Routing, SampledProvenance, Usage, VQAFields, VQAResponse
 
 ROUTE = "vqa"
 
 
 @dataclass(slots=True)
-class _Generated:
-    """What has come out of the engine so far."""
+class _Generation:
+    """What the engine has generated so far."""
 
-    raw: str = ""
-    sent: int = 0
+    text: str = ""
+    sent_chars: int = 0
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
     def add(self, chunk: GenerationChunk) -> str:
-        """Take a chunk; return the text that is now certain, outer white space never being part of an answer."""
-        self.raw += chunk.text
+        """Add `chunk`; return the text to send now. White space is held back: an answer does not end with any."""
+        self.text += chunk.text
         self.token_ids.extend(chunk.token_ids)
         self.logprobs.extend(chunk.logprobs)
-        certain = self.raw.strip()
-        delta = certain[self.sent :]
-        self.sent = len(certain)
+        delta = self.answer[self.sent_chars :]
+        self.sent_chars = len(self.answer)
         return delta
+
+    @property
+    def answer(self) -> str:
+        """The text without outer white space."""
+        return self.text.strip()
 
 
 async def answer(
-    state: State,
+    context: InferenceContext,
     fields: VQAFields,
     *,
     image: str | bytes,
@@ -53,17 +52,17 @@ async def answer(
     record: RequestRecord,
     route: str = ROUTE,
 ) -> AsyncGenerator[str | VQAResponse, None]:
-    """Yield the answer's text piece by piece, then the whole response. Closing the iterator aborts the generation.
+    """Yield the answer's text piece by piece, then the response. Closing the iterator aborts the generation.
 
-    `route` is what the engine's request ids and the router statistics call it.
+    `image` is base64, a URL or a file's bytes; `route` names the request in the engine and in the router statistics.
     Raises InvalidField, PromptError, Overloaded, DeadlineExceeded, the image errors and the engine errors.
     """
-    prompt_ids, max_tokens = _plan(state, fields)
+    prompt_ids, max_tokens = _plan(context, fields)
     seed = fields.seed
     if fields.temperature > 0 and seed is None:
         seed = secrets.randbelow(2**31)
-    async with state.admission.slot(deadline=deadline, record=record):
-        decoded = await state.read_image(image, fields, deadline=deadline, record=record)
+    async with context.admission.slot(deadline=deadline, record=record):
+        decoded = await context.images.read(image, fields, deadline=deadline, record=record)
         request = GenerationRequest(
             request_id=f"{route}-{uuid.uuid4().hex}",
             prompt_ids=prompt_ids,
@@ -74,10 +73,10 @@ async def answer(
             temperature=fields.temperature,
             seed=seed,
         )
-        generated = _Generated()
+        generated = _Generation()
         last: GenerationChunk | None = None
-        with record.stage("engine"), state.readiness.watch():
-            async with aclosing(_chunks(state, request, deadline=deadline)) as chunks:
+        with record.stage("engine"), context.readiness.watch():
+            async with aclosing(_chunks(context, request, deadline=deadline)) as chunks:
                 async for chunk in chunks:
                     last = chunk
                     if delta := generated.add(chunk):
@@ -88,7 +87,7 @@ async def answer(
             prompt=last.num_prompt_tokens, completion=len(generated.token_ids), cached=last.num_cached_tokens
         )
         yield _response(
-            state,
+            context,
             fields,
             request=request,
             generated=generated,
@@ -99,33 +98,33 @@ async def answer(
         )
 
 
-def _plan(state: State, fields: VQAFields) -> tuple[tuple[int, ...], int]:
-    """Prompt ids, and how many tokens may follow them."""
-    settings, text = state.settings, state.config.text_config
-    state.router_stats.modality(fields.modality)
+def _plan(context: InferenceContext, fields: VQAFields) -> tuple[tuple[int, ...], int]:
+    """Return the prompt ids and the largest number of tokens to generate after them."""
+    settings, checkpoint = context.settings, context.checkpoint
+    context.router_stats.modality(fields.modality)
     if len(fields.question) > settings.max_question_chars:
         raise InvalidField(f"the question is longer than {settings.max_question_chars} characters", param="question")
     if fields.max_tokens is not None and fields.max_tokens > settings.max_tokens:
         raise InvalidField(f"max_tokens is over this service's {settings.max_tokens}", param="max_tokens")
-    prompt_ids = tuple(state.prompt.question(fields.question))
-    room = text.max_position_embeddings - len(state.prompt.expand(prompt_ids))
-    wanted = (
+    prompt_ids = tuple(checkpoint.prompt.question(fields.question))
+    room = checkpoint.config.text_config.max_position_embeddings - len(checkpoint.prompt.expand(prompt_ids))
+    max_tokens = (
         fields.max_tokens
         if fields.max_tokens is not None
         else min(settings.default_max_tokens, settings.max_tokens, max(room, 1))
     )
-    if wanted > room:
+    if max_tokens > room:
         raise PromptError(
-            f"the question, the image and max_tokens together are {wanted - room} tokens over the model's context"
+            f"the question, the image and max_tokens together are {max_tokens - room} tokens over the model's context"
         )
-    return prompt_ids, wanted
+    return prompt_ids, max_tokens
 
 
 async def _chunks(
-    state: State, request: GenerationRequest, *, deadline: Deadline
+    context: InferenceContext, request: GenerationRequest, *, deadline: Deadline
 ) -> AsyncGenerator[GenerationChunk, None]:
-    """The engine's chunks, each awaited under the deadline; a timeout must not span a yield."""
-    async with generation(state.engine, request) as chunks:
+    """Yield the engine's chunks, each awaited under the deadline; a timeout must not span a yield."""
+    async with generation(context.engine, request) as chunks:
         while True:
             async with deadline.guard():
                 chunk = await anext(chunks, None)
@@ -135,11 +134,11 @@ async def _chunks(
 
 
 def _response(
-    state: State,
+    context: InferenceContext,
     fields: VQAFields,
     *,
     request: GenerationRequest,
-    generated: _Generated,
+    generated: _Generation,
     last: GenerationChunk,
     decoded: DecodedImage,
     record: RequestRecord,
@@ -147,50 +146,46 @@ def _response(
 ) -> VQAResponse:
     if last.finish_reason is None:
         raise GenerationError("the engine stopped without a reason")
-    confidence = _confidence(state, generated, greedy=fields.temperature == 0, whole=last.finish_reason == "stop")
-    least = threshold(fields.min_confidence, state.settings)
+    checkpoint = context.checkpoint
+    confidence = answer_confidence(
+        generated.logprobs,
+        calibration=checkpoint.calibration,
+        greedy=fields.temperature == 0,
+        complete=last.finish_reason == "stop",
+    )
+    threshold = confidence_threshold(fields.min_confidence, context.settings)
     return VQAResponse(
         id=request.request_id,
-        model=state.config.name,
-        answer=generated.raw.strip(),
+        model=checkpoint.config.name,
+        answer=generated.answer,
         finish_reason=last.finish_reason,
         confidence=confidence,
-        abstained=abstains(confidence.value if confidence else None, under=least),
+        abstained=abstains(confidence.value if confidence else None, threshold=threshold),
         usage=Usage(
             prompt_tokens=last.num_prompt_tokens,
-            image_tokens=state.config.num_image_tokens,
+            image_tokens=checkpoint.config.num_image_tokens,
             completion_tokens=len(generated.token_ids),
             cached_tokens=last.num_cached_tokens,
         ),
         timings=record.timings(),
         provenance=SampledProvenance(
-            **state.provenance(decoded).model_dump(),
+            **checkpoint.provenance(decoded, dtype=context.engine.dtype).model_dump(),
             temperature=fields.temperature,
             seed=request.seed,
             max_tokens=request.max_tokens,
-            min_confidence=least,
+            min_confidence=threshold,
         ),
-        routing=_routing(state, fields, request=request, last=last, route=route),
+        routing=_routing(context, fields, request=request, last=last, route=route),
     )
-
-
-def _confidence(state: State, generated: _Generated, *, greedy: bool, whole: bool) -> Confidence | None:
-    if not generated.logprobs:
-        return None
-    own = math.exp(math.fsum(generated.logprobs))
-    answers = state.calibration.answers if state.calibration is not None else None
-    if answers is None or not (greedy and whole):
-        return Confidence(value=own, calibrated=False)
-    return Confidence(value=answers.apply((min(own, 1.0),))[0], calibrated=True)
 
 
 def _routing(
-    state: State, fields: VQAFields, *, request: GenerationRequest, last: GenerationChunk, route: str
+    context: InferenceContext, fields: VQAFields, *, request: GenerationRequest, last: GenerationChunk, route: str
 ) -> Routing | None:
+    """Count the request's routing; return its report where the request asks for one."""
     if last.routed_experts is None:
         return None
-    counts = state.router_stats.count(
-        last.routed_experts, prompt_ids=request.prompt_ids, prompt_tokens=last.num_prompt_tokens
-    )
-    state.router_stats.add(counts, route=route, modality=fields.modality)
-    return state.router_stats.request_report(counts) if fields.include_routing else None
+    stats = context.router_stats
+    counts = stats.count(last.routed_experts, prompt_ids=request.prompt_ids, prompt_tokens=last.num_prompt_tokens)
+    stats.add(counts, route=route, modality=fields.modality)
+    return stats.request_report(counts) if fields.include_routing else None

@@ -29,7 +29,8 @@ async def start_up(state: State) -> None:
     """Start the engine, answer one question as any client's is answered, then be ready. Failure is final."""
     begun = time.monotonic()
     try:
-        await asyncio.gather(state.engine.start(), state.decoders.start(), state.hash_weights())
+        await asyncio.gather(state.engine.start(), state.decoders.start(), state.checkpoint.hash_weights())
+        state.router_stats.reference = state.checkpoint.routing_reference
         await warm_up(state, state.engine.current)
     except Exception as error:
         # Nobody awaits this task while the server runs, so whatever it was must end here, and visibly. Its text is
@@ -98,7 +99,7 @@ async def _restart(state: State, policy: RestartPolicy) -> None:
 async def _started(state: State) -> Engine:
     """A new engine that has answered. Raises CheckpointError when it would not be what this service says it serves."""
     assert state.rebuild is not None
-    same = asyncio.create_task(state.require_same_checkpoint())
+    same = asyncio.create_task(state.checkpoint.require_unchanged())
     engine: Engine | None = None
     try:
         # Reads the checkpoint's config, and may look for an accelerator.
@@ -126,6 +127,13 @@ async def _close(engine: Engine) -> None:
 def _ready(state: State, *, seconds: float) -> None:
     state.readiness.retry_after = max(1, math.ceil(seconds))
     state.readiness.started()
-    url = state.settings.url
-    addresses = {"page": f"{url}/", "api": f"{url}/v1", "docs": f"{url}/docs"}
-    log.info("ready", extra={"fields": {**addresses, "model": state.config.name, **state.hashes()}})
+    url, checkpoint = state.settings.url, state.checkpoint
+    details = {
+        "page": f"{url}/",
+        "api": f"{url}/v1",
+        "docs": f"{url}/docs",
+        "model": checkpoint.config.name,
+        "weights_sha256": checkpoint.weights_sha256,
+        "adapter_sha256": checkpoint.adapter_sha256,
+    }
+    log.info("ready", extra={"fields": details})

@@ -62,19 +62,17 @@ async def chat_completions(request: Request) -> ChatCompletion | Response:
     """
     state, record = State.of(request), RequestRecord.of(request.scope)
     async with state.receiving():
-        question = await receive_chat(request)
-    if question.model not in (None, state.config.name):
-        raise UnknownModel(param="model")
-    record.names = question.names
+        chat = await receive_chat(request, model=state.checkpoint.config.name)
+    record.names = chat.names
     deadline = state.deadline(None)
-    pieces = answer(state, question.fields, image=question.image, deadline=deadline, record=record, route=ROUTE)
-    chat = ChatAnswer(model=state.config.name, include_usage=question.include_usage)
+    pieces = answer(state.inference, chat.fields, image=chat.image, deadline=deadline, record=record, route=ROUTE)
+    completion = ChatAnswer(model=state.checkpoint.config.name, include_usage=chat.include_usage)
     return await whole_or_streamed(
         request,
         pieces,
-        stream=question.fields.stream,
+        stream=chat.fields.stream,
         deadline=deadline,
         record=record,
-        whole=chat.whole,
-        events=chat.events,
+        whole=completion.whole,
+        events=completion.events,
     )

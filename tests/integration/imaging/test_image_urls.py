@@ -48,7 +48,7 @@ async def fetching(
 ) -> AsyncIterator[tuple[Service, PictureHost]]:
     """A service that fetches from a host which gives `answer`; `fetch` are arguments of ImageFetcher."""
     async with picture_host(answer) as host, running(image_url_hosts=NAME, **settings) as service:
-        service.state.fetcher = host.fetcher(**(fetch or {}))
+        service.state.images.fetcher = host.fetcher(**(fetch or {}))
         yield service, host
 
 

@@ -271,13 +271,13 @@ async def test_pictures_by_url(watching: Any) -> None:
         described = await document(watched.service)
         for status, answer, changes in cases:
             host.answer = answer
-            watched.service.state.fetcher = host.fetcher(**{"hosts": {name}} | changes)
+            watched.service.state.images.fetcher = host.fetcher(**{"hosts": {name}} | changes)
             sent = (*valid(described, picture=url), *valid(described, stream=True, picture=url))
             for probe in sent:
                 response = await watched.send(probe)
                 assert response.status_code == status, (probe.name, response.text)
                 assert name not in response.text
-        watched.service.state.fetcher = host.fetcher(hosts={name})
+        watched.service.state.images.fetcher = host.fetcher(hosts={name})
         host.answer = endless(b"HTTP/1.1 200 OK\r\n")
         for probe in sent:
             before = len(host.heads)

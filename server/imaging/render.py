@@ -1,0 +1,41 @@
+"""Render one image for people to look at: the response of `/v1/render`."""
+
+import asyncio
+import base64
+import io
+
+from PIL import Image
+
+from medmoe.server.admission.slots import Admission, Deadline
+from medmoe.server.imaging.intake import ImageIntake
+from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.schemas.render import RenderFields, RenderResponse
+
+
+async def render_png(
+    images: ImageIntake,
+    fields: RenderFields,
+    *,
+    image: str | bytes,
+    admission: Admission,
+    deadline: Deadline,
+    record: RequestRecord,
+) -> RenderResponse:
+    """Return `image` (base64, URL or file) as a PNG data URL. Raises Overloaded, DeadlineExceeded, the image errors."""
+    async with admission.slot(deadline=deadline, record=record):
+        rendered = await images.render(image, fields, view=fields.view, deadline=deadline, record=record)
+        url = await asyncio.to_thread(_data_url, rendered.image)
+    return RenderResponse(
+        image=url,
+        width=rendered.width,
+        height=rendered.height,
+        rendering=rendered.rendering,
+        windowing=rendered.windowing,
+    )
+
+
+def _data_url(image: Image.Image) -> str:
+    file = io.BytesIO()
+    # Level 1: a viewer's slider waits for it, and a smaller file would take several times as long.
+    image.save(file, format="PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,107 @@
+"""Score the labels of one image: from validated fields to the response of `/v1/classify`."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from medmoe.server.admission.slots import Deadline
+from medmoe.server.engine.label_scorer import LabelScore, LabelScorer
+from medmoe.server.inference.classify_response import classify_response
+from medmoe.server.inference.context import InferenceContext
+from medmoe.server.inference.label_prompts import make_label_prompts
+from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.schemas.classify import ChoiceResponse, ClassifyResponse, MultiLabelResponse
+from medmoe.server.schemas.vqa import ClassifyFields
+
+ROUTE = "classify"
+
+
+async def classify_image(
+    context: InferenceContext,
+    fields: ClassifyFields,
+    *,
+    image: str | bytes,
+    deadline: Deadline,
+    record: RequestRecord,
+) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
+    """Return the probabilities of the labels for `image` (base64, URL or file). Cancelling it aborts the scoring.
+
+    Raises InvalidField, PromptError, Overloaded, DeadlineExceeded, the image errors and the engine errors.
+    """
+    context.router_stats.modality(fields.modality)
+    prompts = make_label_prompts(context, fields)
+    request_id = f"{ROUTE}-{uuid.uuid4().hex}"
+    async with context.admission.slot(deadline=deadline, record=record):
+        decoded = await context.images.read(image, fields, deadline=deadline, record=record)
+        with record.stage("engine"), context.readiness.watch():
+            async with deadline.guard():
+                scores = await LabelScorer(context.engine).score(
+                    prompts.requests,
+                    image=decoded.image,
+                    image_id=decoded.image_id,
+                    cache_salt=record.cache_salt,
+                    request_id=request_id,
+                )
+    _count_tokens(record, scores)
+    counts = _count_routing(context, scores, modality=fields.modality)
+    routing = context.router_stats.request_report(counts) if fields.include_routing and counts is not None else None
+    return classify_response(
+        context,
+        fields,
+        request_id=request_id,
+        prompts=prompts,
+        scores=scores,
+        decoded=decoded,
+        timings=record.timings(),
+        routing=routing,
+    )
+
+
+def _count_tokens(record: RequestRecord, scores: Sequence[LabelScore]) -> None:
+    """Count each prompt once: the later steps of its trie read it from the prefix cache."""
+    roots = [score.steps[0][1] for score in scores]
+    record.count_tokens(
+        prompt=sum(root.num_prompt_tokens for root in roots),
+        completion=0,
+        cached=sum(root.num_cached_tokens for root in roots),
+    )
+
+
+def _count_routing(
+    context: InferenceContext, scores: Sequence[LabelScore], *, modality: str | None
+) -> np.ndarray | None:
+    """Add the request's token counts [kind, MoE layer, expert] to the statistics; None without routing.
+
+    Each token counts once, although every step of a trie carries its whole prompt and every prompt carries the image.
+    """
+    counts = []
+    counted: dict[int, Any] = {}
+    for score in scores:
+        routed = [chunk.routed_experts for _, chunk in score.steps if chunk.routed_experts is not None]
+        if len(routed) < len(score.steps):
+            return None
+        prompt_ids, prompt_tokens = score.inquiry.prompt_ids, score.steps[0][1].num_prompt_tokens
+        shared = _add_prefix(prompt_ids, counted)
+        counts.append(
+            context.router_stats.count(
+                # A step's last row is the token that leads to it; the rows before belong to its ancestors.
+                np.concatenate((routed[0], *(rows[-1:] for rows in routed[1:]))),
+                prompt_ids=prompt_ids,
+                prompt_tokens=prompt_tokens,
+                first_row=len(context.checkpoint.prompt.expand(prompt_ids[:shared])),
+            )
+        )
+    total: np.ndarray = np.sum(counts, axis=0)
+    context.router_stats.add(total, route=ROUTE, modality=modality)
+    return total
+
+
+def _add_prefix(token_ids: Sequence[int], trie: dict[int, Any]) -> int:
+    """Add `token_ids` to `trie`; return how many of their first tokens it already held."""
+    shared = 0
+    for token in token_ids:
+        shared += token in trie
+        trie = trie.setdefault(token, {})
+    return shared

@@ -1,0 +1,151 @@
+"""Build the response of `/v1/classify` from the scores of the labels, by mode."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from medmoe.model.files.calibration import LabelCalibration, Temperature
+from medmoe.server.engine.label_scorer import LabelScore
+from medmoe.server.imaging.image import DecodedImage
+from medmoe.server.inference.confidence import abstains, confidence_threshold
+from medmoe.server.inference.context import InferenceContext
+from medmoe.server.inference.label_probabilities import Classification, agreement, by_choice, by_likelihood, by_presence
+from medmoe.server.inference.label_prompts import YES, LabelPrompts
+from medmoe.server.schemas.classify import (
+    CalibrationNote,
+    ChoiceProvenance,
+    ChoiceResponse,
+    ClassifyProvenance,
+    ClassifyResponse,
+    LabelPresence,
+    LabelProbability,
+    LikelihoodProvenance,
+    MultiLabelResponse,
+)
+from medmoe.server.schemas.vqa import ClassifyFields, Routing, Timings
+
+
+def classify_response(
+    context: InferenceContext,
+    fields: ClassifyFields,
+    *,
+    request_id: str,
+    prompts: LabelPrompts,
+    scores: Sequence[LabelScore],
+    decoded: DecodedImage,
+    timings: Timings,
+    routing: Routing | None,
+) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
+    """Return the response of the request's mode. Raises GenerationError when no likelihood is finite."""
+    checkpoint = context.checkpoint
+    common = {"id": request_id, "model": checkpoint.config.name, "timings": timings, "routing": routing}
+    provenance = checkpoint.provenance(decoded, dtype=context.engine.dtype).model_dump()
+    provenance["min_confidence"] = confidence_threshold(fields.min_confidence, context.settings)
+    match fields.mode:
+        case "likelihood":
+            fit = checkpoint.calibration.classification if checkpoint.calibration else None
+            return _likelihood(fields, scores[0], fit=fit, common=common, provenance=provenance)
+        case "choice":
+            return _choice(fields, scores, prompts, common=common, provenance=provenance)
+        case "multi_label":
+            return _multi_label(fields, scores, common=common, provenance=provenance)
+
+
+def _likelihood(
+    fields: ClassifyFields,
+    score: LabelScore,
+    *,
+    fit: LabelCalibration | None,
+    common: dict[str, Any],
+    provenance: dict[str, Any],
+) -> ClassifyResponse:
+    lengths = [len(path) for path in score.inquiry.paths] if fields.length_normalized else None
+    result = by_likelihood(score.log_likelihoods, lengths=lengths)
+    # The calibration was fitted with the checkpoint's own question and likelihoods that are not length-normalized.
+    if fields.question is not None or fields.length_normalized:
+        fit = None
+    if fit is not None:
+        result = result.calibrated(fit)
+    return ClassifyResponse(
+        **common,
+        **_one_label(fields, result, threshold=provenance["min_confidence"]),
+        calibration=None if fit is None else _note(fit),
+        provenance=LikelihoodProvenance(**provenance, length_normalized=fields.length_normalized),
+    )
+
+
+def _choice(
+    fields: ClassifyFields,
+    scores: Sequence[LabelScore],
+    prompts: LabelPrompts,
+    *,
+    common: dict[str, Any],
+    provenance: dict[str, Any],
+) -> ChoiceResponse:
+    rotations = []
+    for score, order in zip(scores, prompts.orders, strict=True):
+        by_label = dict(zip(order, score.log_likelihoods, strict=True))
+        rotations.append([by_label[index] for index in range(len(fields.labels))])
+    result = by_choice(rotations)
+    return ChoiceResponse(
+        **common,
+        **_one_label(fields, result, threshold=provenance["min_confidence"]),
+        permutations=len(rotations),
+        agreement=agreement(rotations, best=result.best),
+        provenance=ChoiceProvenance(**provenance, permutations=len(rotations)),
+    )
+
+
+def _one_label(fields: ClassifyFields, result: Classification, *, threshold: float | None) -> dict[str, Any]:
+    """Return the fields that the modes likelihood and choice share."""
+    return {
+        "label": fields.labels[result.best],
+        "probabilities": tuple(
+            LabelProbability(label=label, probability=probability, log_likelihood=log_likelihood)
+            for label, probability, log_likelihood in zip(
+                fields.labels, result.probabilities, result.log_likelihoods, strict=True
+            )
+        ),
+        "label_mass": result.label_mass,
+        "entropy": result.entropy,
+        "margin": result.margin,
+        "abstained": abstains(result.probabilities[result.best], threshold=threshold),
+    }
+
+
+def _multi_label(
+    fields: ClassifyFields, scores: Sequence[LabelScore], *, common: dict[str, Any], provenance: dict[str, Any]
+) -> MultiLabelResponse:
+    presences = []
+    for label, score in zip(fields.labels, scores, strict=True):
+        result = by_presence(score.log_likelihoods[: len(YES)], score.log_likelihoods[len(YES) :])
+        presences.append(
+            LabelPresence(
+                label=label,
+                present=result.probability >= 0.5,
+                probability=result.probability,
+                label_mass=result.label_mass,
+                entropy=result.entropy,
+                margin=result.margin,
+                abstained=abstains(result.confidence, threshold=provenance["min_confidence"]),
+            )
+        )
+    return MultiLabelResponse(
+        **common,
+        labels=tuple(presence.label for presence in presences if presence.present),
+        probabilities=tuple(presences),
+        abstained=any(presence.abstained for presence in presences),
+        provenance=ClassifyProvenance(**provenance),
+    )
+
+
+def _note(fit: LabelCalibration) -> CalibrationNote:
+    return CalibrationNote(
+        method=fit.map.method,
+        temperature=fit.map.temperature if isinstance(fit.map, Temperature) else None,
+        datasets=fit.fitted_on.datasets,
+        split=fit.fitted_on.split,
+        fitted_on=fit.fitted_on.n,
+        held_out=fit.held_out.n,
+        ece_before=fit.held_out.ece_before,
+        ece_after=fit.held_out.ece_after,
+    )

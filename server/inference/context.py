@@ -1,0 +1,24 @@
+"""Hold what an inference request is answered with."""
+
+from dataclasses import dataclass
+
+from medmoe.server.admission.readiness import Readiness
+from medmoe.server.admission.slots import Admission
+from medmoe.server.engine.base import Engine
+from medmoe.server.imaging.intake import ImageIntake
+from medmoe.server.router_stats.stats import RouterStats
+from medmoe.server.served_checkpoint import ServedCheckpoint
+from medmoe.server.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InferenceContext:
+    """The parts of the service that `/v1/vqa`, `/v1/classify` and chat use to answer a request."""
+
+    settings: Settings
+    checkpoint: ServedCheckpoint
+    engine: Engine
+    images: ImageIntake
+    admission: Admission
+    readiness: Readiness
+    router_stats: RouterStats
