@@ -22,6 +22,7 @@ help:
 	@echo "make clean    remove the virtual environment and caches"
 
 serve: $(PROJECT)
+	@echo "starting; the log's last line will be \"ready\" with the addresses"
 	exec $(BIN)/python -m medmoe.server
 
 # Some tests ask checkers that `make checks` puts there.
@@ -52,11 +53,14 @@ install: $(PROJECT)
 # torch comes first and with what it needs: a CPU build needs little, the registry's own brings its CUDA libraries.
 $(PACKAGES): $(LOCK)
 	$(PYTHON) -m venv --clear $(VENV)
+	@echo "installing torch, for a minute or more"
 	$(PIP) --constraint $(LOCK) torch
+	@echo "installing vLLM and $$(grep -c == $(LOCK)) other packages, for some minutes"
 	$(PIP) --no-deps --requirement $(LOCK)
 	@touch $@
 
 $(PROJECT): $(PACKAGES) pyproject.toml
+	@echo "installing medmoe itself"
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 

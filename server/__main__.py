@@ -25,6 +25,7 @@ from medmoe.server.lifecycle.admin import admin_served, admin_socket
 from medmoe.server.lifecycle.draining import DrainingServer, drain
 from medmoe.server.lifecycle.preflight import check_memory, check_model_directory, check_weights, listening_sockets
 from medmoe.server.observability import json_log
+from medmoe.server.observability.plain_output import plain_output_as_json
 from medmoe.server.settings import PREFIX, Settings
 from medmoe.server.state import State
 
@@ -114,7 +115,8 @@ def _serve(settings: Settings) -> int:
         # Once drained, uvicorn raises the signal that stopped it again; a service that was told to stop has not failed.
         for stop in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stop, lambda *_: None)
-        server.run(sockets)
+        with plain_output_as_json():
+            server.run(sockets)
     return ENGINE_FAILED if failed else 0 if server.started else UNUSABLE
 
 

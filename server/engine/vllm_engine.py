@@ -176,6 +176,7 @@ class VllmEngine:
             **shape,
             distributed_executor_backend=None if forking is None else ONE_PROCESS,
             enable_log_requests=False,
+            use_tqdm_on_load=False,
             shutdown_timeout=round(self._settings.drain_seconds),
         )
         made = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)

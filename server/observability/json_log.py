@@ -36,9 +36,9 @@ class JsonFormatter(logging.Formatter):
 def configure(level: str) -> None:
     """Send every logger of this process to standard error, one JSON object a line.
 
-    uvicorn stays at info: more from it would be about what was sent.
+    Of uvicorn only warnings: its debug lines are about what was sent, and the service says itself when it is ready.
     """
-    foreign = max(logging.INFO, logging.getLevelNamesMapping()[level.upper()])
+    foreign = max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()])
     logging.config.dictConfig(
         {
             "version": 1,
