@@ -60,7 +60,7 @@ export function abstention(least) {
   return element("p", { className: "banner caution" }, element("strong", {}, "Abstained."), text);
 }
 
-/** A share as a bar; its number stands beside it, so readers are spared the bar. */
+/** A share as a bar; its number stands beside it, so screen readers skip the bar. */
 export function bar(share) {
   const filled = element("span", { className: "filled" });
   filled.style.setProperty("--share", share);

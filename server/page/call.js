@@ -44,7 +44,7 @@ export class CallView {
 }
 
 const address = (route) => new URL(route, document.baseURI).href;
-const file = (format) => `picture.${SUFFIXES[format] ?? "png"}`;
+const file = (format) => `image.${SUFFIXES[format] ?? "png"}`;
 const text = (value) => (Array.isArray(value) ? JSON.stringify(value) : String(value));
 const quoted = (value) => `'${value.replaceAll("'", `'\\''`)}'`;
 

@@ -1,4 +1,4 @@
-// Server-sent events, read from a fetch: the browser's own EventSource can neither post nor stop politely.
+// Server-sent events, read from a fetch: the browser's EventSource can neither send a POST nor be stopped.
 
 /** Each event's data as JSON, until the stream says that it is done. Throws when it ends before. */
 export async function* events(body) {

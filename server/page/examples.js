@@ -1,4 +1,4 @@
-// What one may ask: by kind of picture, in the words of the public data sets that such models are trained on.
+// Example questions and labels by modality, in the words of the public datasets that such models are trained on.
 
 import { element, find } from "./element.js";
 
@@ -56,7 +56,7 @@ export class Examples {
     return find("modality").value;
   }
 
-  /** The checkpoint's own kinds of pictures. */
+  /** The checkpoint's own modalities. */
   offer(domains) {
     const chosen = this.modality;
     const options = domains.map((domain) => element("option", { value: domain }, domain));

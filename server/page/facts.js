@@ -11,7 +11,7 @@ export function factList(facts) {
 
 export function timingFacts({ image, queue, engine, total }) {
   return [
-    ["picture", milliseconds(image)],
+    ["image", milliseconds(image)],
     ["queue", milliseconds(queue)],
     ["engine", milliseconds(engine)],
     ["in all", milliseconds(total)],
@@ -20,13 +20,13 @@ export function timingFacts({ image, queue, engine, total }) {
 
 export function usageFacts({ prompt_tokens, image_tokens, completion_tokens, cached_tokens }) {
   return [
-    ["tokens in", `${prompt_tokens} (picture ${image_tokens})`],
+    ["tokens in", `${prompt_tokens} (image ${image_tokens})`],
     ["tokens out", String(completion_tokens)],
     ...(cached_tokens ? [["from cache", String(cached_tokens)]] : []),
   ];
 }
 
-/** Closed at first: whoever wants to reproduce an answer opens it. */
+/** Closed at first. */
 export function provenanceDetails(id, provenance) {
   const { rendering, ...rest } = provenance;
   const facts = Object.entries({ id, ...rest, ...rendering }).map(([name, value]) => [

@@ -4,9 +4,9 @@ import { element, find } from "./element.js";
 import { percent } from "./format.js";
 
 const EXPLANATION =
-  "In each of these layers a gate sent every token to an expert. Names say on what kind of picture an expert was " +
-  "trained, not what it found here.";
-const KINDS = { image: "Picture", question: "Question", answer: "Answer" };
+  "In each of these layers a gate sent every token to an expert. The names are the modalities on which the experts " +
+  "were trained, not findings in this image.";
+const KINDS = { image: "Image", question: "Question", answer: "Answer" };
 
 export class HeatMap {
   #box = find("routing");

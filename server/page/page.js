@@ -98,7 +98,7 @@ function refuse(error, options) {
 }
 
 function lacking() {
-  if (picture.file === null) return { field: find("file"), message: "Choose a picture first." };
+  if (picture.file === null) return { field: find("file"), message: "Choose an image first." };
   return task().source.lacking;
 }
 

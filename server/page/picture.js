@@ -1,4 +1,4 @@
-// The picture: chosen, dropped or pasted, and shown as the service renders it.
+// The image: chosen, dropped or pasted, and shown as the service renders it.
 //
 // No browser reads DICOM. The service renders every format, so that all take one way, what is shown is what will be
 // asked about, and a file that the service refuses is refused before anything is asked.
@@ -37,7 +37,7 @@ export class Picture {
     });
   }
 
-  /** Of a request, besides the picture itself. */
+  /** Of a request, besides the image itself. */
   get fields() {
     const frame = Number(find("frame").value);
     return {
@@ -75,7 +75,7 @@ export class Picture {
   #remove() {
     this.#clear();
     this.#changed();
-    announce("The picture is removed.");
+    announce("The image is removed.");
     find("file").focus();
   }
 
@@ -108,7 +108,7 @@ export class Picture {
       const rendered = await this.#service.render(this.file, { ...this.fields, view }, running.signal);
       this.rendered = rendered;
       this.#show(rendered, view);
-      if (focus) announce(`The picture is read: ${summary(rendered)}.`);
+      if (focus) announce(`The image is read: ${summary(rendered)}.`);
       this.#changed();
     } catch (error) {
       if (wasStopped(error)) return;
@@ -130,7 +130,7 @@ export class Picture {
     const { frame, frames } = rendered.rendering;
     Object.assign(find("shown"), {
       src: rendered.image,
-      alt: `The picture you chose, ${view === "model" ? "as the model sees it" : summary(rendered)}`,
+      alt: `The image you chose, ${view === "model" ? "as the model sees it" : summary(rendered)}`,
       hidden: false,
     });
     find("shown").classList.toggle("pixels", view === "model");

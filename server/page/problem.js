@@ -20,13 +20,13 @@ export class Problem extends Error {
   static from(error, response = null) {
     if (error instanceof SyntaxError && response) return Problem.#unexpected(response);
     if (!(error instanceof TypeError)) return error;
-    const message = "The service cannot be reached, or it broke off.";
+    const message = "The service cannot be reached, or the connection broke.";
     return new Problem({ type: "network_error", code: "no_answer", message });
   }
 
   static #unexpected(response) {
     const requestId = response.headers.get("X-Request-Id");
-    const message = "The answer is not one of this service.";
+    const message = "The answer is not from this service.";
     const code = String(response.status);
     return new Problem({ type: "unexpected_answer", code, message, request_id: requestId }, Problem.#about(response));
   }

@@ -1,4 +1,4 @@
-// The question about the picture.
+// The question about the image.
 
 import { find } from "./element.js";
 import { formFields } from "./form_fields.js";

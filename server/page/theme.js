@@ -1,4 +1,4 @@
-// Dark or light: the system's choice until the person makes another. It is not kept, as nothing here is.
+// Dark or light: the system's choice until the user makes another. It is not stored.
 
 import { find } from "./element.js";
 

@@ -15,7 +15,7 @@ export class Windowing {
   #decimals = 0;
   #moved;
 
-  /** `moved` is called when somebody has chosen another window. */
+  /** `moved` is called when the user has chosen another window. */
   constructor({ moved }) {
     this.#moved = moved;
     for (const { slider, exact } of this.#pairs) {

@@ -1,8 +1,8 @@
-"""The picture of the page in README: a made-up chest CT, asked about, with the answer and where its tokens went.
+"""Take the screenshot of the page in README: a drawn chest CT, a question, its answer and where the tokens went.
 
     python -m tests.browser.screenshot [--engine fake] [FILE]
 
-starts the service over the bundled checkpoint, asks as a person would, and writes FILE. Nobody's picture is in it.
+starts the service over the bundled checkpoint, asks in a browser, and writes FILE. The image is drawn.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def photograph(url: str) -> Image.Image:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Take README's picture of the page.")
+    parser = argparse.ArgumentParser(description="Take the screenshot of the page in README.")
     parser.add_argument("file", nargs="?", type=Path, default=FILE)
     parser.add_argument("--engine", choices=("vllm", "fake"), default="vllm")
     options = parser.parse_args()

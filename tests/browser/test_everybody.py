@@ -109,7 +109,7 @@ def test_what_happens_is_announced(visit: Visiting, server: ServerProcess, photo
     ask(opened)
     opened.finished()
     heard = page.evaluate("heard")
-    assert heard[0] == "The picture is read: PNG, 320 \u00d7 240 pixels."
+    assert heard[0] == "The image is read: PNG, 320 \u00d7 240 pixels."
     assert heard[1] == "Answering. Stop ends it."
     # Once, and whole: not word by word.
     assert len(heard) == 3

@@ -86,7 +86,7 @@ def test_an_answer_comes_word_by_word_with_all_that_belongs_to_it(
     assert page.locator(".confidence .badge").text_content() == "calibrated"
     assert (page.locator("#announcer").text_content() or "").startswith(f"Answer: {answer}.")
     names = page.locator("#result > .facts dt").all_text_contents()
-    assert {"picture", "queue", "engine", "in all", "tokens in", "tokens out"} <= set(names)
+    assert {"image", "queue", "engine", "in all", "tokens in", "tokens out"} <= set(names)
     assert not page.locator(".provenance dl").is_visible()
     page.locator(".provenance summary").click()
     assert "image sha256" in page.locator(".provenance dt").all_text_contents()
@@ -114,7 +114,7 @@ def test_the_map_of_experts_is_this_answers_own(visit: Visiting, server: ServerP
     rows = page.locator(".heat tbody tr")
     assert rows.count() == len(layers)
     for kinds in (["image", "question", "answer"], ["image", "question"], ["question"]):
-        for name, kind in (("Picture", "image"), ("Question", "question"), ("Answer", "answer")):
+        for name, kind in (("Image", "image"), ("Question", "question"), ("Answer", "answer")):
             page.get_by_role("checkbox", name=name).set_checked(kind in kinds)
         for index, layer in enumerate(layers):
             expected = [sum(layer[kind][expert] for kind in kinds) for expert in range(4)]
@@ -219,30 +219,30 @@ def test_a_dicom_file_has_frames_and_a_window_that_moves(
     assert (page.input_value("#centre-exact"), page.input_value("#width-exact")) == ("40", "400")
     seen = [shown.get_attribute("src")]
 
-    def next_picture() -> None:
+    def next_image() -> None:
         page.wait_for_timeout(300)
         page.locator("#well[aria-busy=false]").wait_for()
         seen.append(shown.get_attribute("src"))
         assert seen[-1] != seen[-2]
 
     page.get_by_role("button", name="lung").click()
-    next_picture()
+    next_image()
     assert (page.input_value("#centre-exact"), page.input_value("#width-exact")) == ("-600", "1500")
     assert "window=lung" in call(opened)
     page.locator("#centre").press("PageUp")
-    next_picture()
+    next_image()
     moved = page.input_value("#centre-exact")
     assert float(moved) > -600
     assert f"window={moved}/1500" in call(opened)
     page.fill("#width-exact", "300.5")
-    next_picture()
+    next_image()
     assert f"window={moved}/300.5" in call(opened)
     page.locator("#frame").press("ArrowRight")
-    next_picture()
+    next_image()
     assert "frame=1" in call(opened)
     screenshot(opened, "5-dicom")
     page.get_by_role("radio", name="As the model sees it").check()
-    next_picture()
+    next_image()
     ask(opened)
     opened.finished()
     told = page.locator(".provenance").text_content() or ""
@@ -250,7 +250,7 @@ def test_a_dicom_file_has_frames_and_a_window_that_moves(
     assert re.search(r"frame1(?!\d)", told)
 
 
-def test_a_picture_is_dropped_anywhere(visit: Visiting, server: ServerProcess, photograph: Path) -> None:
+def test_an_image_is_dropped_anywhere(visit: Visiting, server: ServerProcess, photograph: Path) -> None:
     opened = visit(server.url)
     page = opened.page
     data = list(photograph.read_bytes())
@@ -296,7 +296,7 @@ def test_what_is_missing_is_said_where_it_is_missing(visit: Visiting, server: Se
     opened = visit(server.url)
     page = opened.page
     page.get_by_role("button", name="Ask", exact=True).click()
-    assert "Choose a picture first." in (page.locator("#problem").text_content() or "")
+    assert "Choose an image first." in (page.locator("#problem").text_content() or "")
     assert page.evaluate("document.activeElement.id") == "file"
     opened.choose(photograph)
     page.get_by_role("button", name="Ask", exact=True).click()
@@ -361,7 +361,7 @@ def test_the_same_call_gives_the_same_answer(
     ask(opened, "@/etc/passwd; is it 'left' or \"right\" of the $HEART, \\ and `why`?")
     opened.finished()
     page.get_by_role("radio", name=kind).check()
-    (tmp_path / "picture.dcm").write_bytes(ct.read_bytes())
+    (tmp_path / "image.dcm").write_bytes(ct.read_bytes())
     command = ["bash", "-c", call(opened)] if kind == "curl" else [sys.executable, "-c", call(opened)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout)["answer"] if kind == "curl" else done.stdout.strip()

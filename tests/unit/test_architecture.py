@@ -66,7 +66,13 @@ def test_vllm_finds_the_plugin_by_its_entry_point() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["medmoe.model.vllm_plugin", "medmoe.model.prompt", "medmoe.model.image_processor", "medmoe.server.app"],
+    [
+        "medmoe.model.vllm_plugin",
+        "medmoe.model.prompt",
+        "medmoe.model.image_processor",
+        "medmoe.server.app",
+        "medmoe.server.__main__",
+    ],
 )
 def test_importing_stays_cheap(module: str) -> None:
     check = f"import sys, {module}; print([name for name in ('torch', 'vllm', 'transformers') if name in sys.modules])"

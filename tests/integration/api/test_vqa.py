@@ -1,6 +1,7 @@
 """POST /v1/vqa as a client sees it."""
 
 import asyncio
+import base64
 import hashlib
 import io
 import json
@@ -209,9 +210,14 @@ async def test_a_closed_connection_stops_the_engine(service: Service, vqa_body: 
 
 async def test_the_documented_example_works(service: Service) -> None:
     document = (await service.client.get("/openapi.json")).json()
-    for path in ("/v1/vqa", "/v1/classify"):
-        content = document["paths"][path]["post"]["requestBody"]["content"]
-        assert content["multipart/form-data"]["schema"]["required"][0] == "image"
+    content = document["paths"]["/v1/vqa"]["post"]["requestBody"]["content"]["application/json"]
+    example = content["examples"]["question"]["value"]
+    sent = base64.b64decode(example["image"].partition(",")[2])
+    response = await service.client.post("/v1/vqa", json=example)
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert answer["answer"]
+    assert answer["provenance"]["image_sha256"] == hashlib.sha256(sent).hexdigest()
 
 
 async def test_models_lists_the_one_model(service: Service) -> None:
