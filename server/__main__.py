@@ -26,7 +26,7 @@ from medmoe.server.lifecycle.draining import DrainingServer, drain
 from medmoe.server.lifecycle.preflight import check_memory, check_model_directory, check_weights, listening_sockets
 from medmoe.server.observability import json_log
 from medmoe.server.observability.plain_output import plain_output_as_json
-from medmoe.server.settings import PREFIX, Settings
+from medmoe.server.settings import Settings, variable
 from medmoe.server.state import State
 
 UNUSABLE = 2
@@ -149,7 +149,7 @@ def _problems(error: ValidationError) -> str:
     """Names of the variables and what is wrong with them; values stay out, one of them may be a secret."""
     return "; ".join(
         # What concerns several settings names them itself.
-        (f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}: " if item["loc"] else "")
+        (f"{variable('.'.join(map(str, item['loc'])))}: " if item["loc"] else "")
         + item["msg"].removeprefix("Value error, ")
         for item in error.errors(include_input=False, include_url=False)
     )

@@ -1,9 +1,10 @@
-"""One deployment: every MEDMOE_* variable, each with what it costs.
+"""Declare the deployment settings: every MEDMOE_* variable with its cost.
 
-Apart from the architecture (config.json) and from training runs: a value lives in one of the three. Only __main__
-builds it from the real environment; an unknown MEDMOE_* variable is refused, because a misspelt limit is no limit.
+An unknown MEDMOE_* variable is refused: a misspelt limit would be no limit.
 """
 
+import re
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,19 +27,49 @@ from medmoe.server.schemas.vqa import MAX_LABELS
 PREFIX = "MEDMOE_"
 
 
+RENAMED = {"picture_cache_mib": "encoder_cache_mib", "kept_pictures": "image_cache_entries"}
+"""Former names of settings, which are refused with the present name."""
+_COMMAND_LINE = frozenset({"api_key", "url", "debug"})
+"""Variables of the client and the command line; they may lie in the same .env file."""
+_SERVICE_LINK = re.compile(r"(.+_)?(service_host|service_port(_.+)?|port_\d+_(tcp|udp|sctp)(_.+)?)")
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+_LIST = "server/SETTINGS.md lists all settings"
+
+
 class _StrictEnvironment(EnvSettingsSource):
-    """The environment, with misspelt variables an error instead of a silent default."""
+    """Read the environment; refuse variables that are no setting."""
 
     def __call__(self) -> dict[str, Any]:
-        known = {(PREFIX + name).lower() for name in self.settings_cls.model_fields}
-        unknown = sorted(
-            name.upper() for name in self.env_vars if name.lower().startswith(PREFIX.lower()) and name not in known
+        prefix = PREFIX.lower()
+        given = {
+            name.lower().removeprefix(prefix): value or ""
+            for name, value in self.env_vars.items()
+            if name.lower().startswith(prefix)
+        }
+        known = set(self.settings_cls.model_fields)
+        links = sorted(
+            name for name, value in given.items() if _SERVICE_LINK.fullmatch(name) or _SERVICE_ADDRESS.match(value)
         )
-        if unknown:
+        if links:
             raise ConfigError(
-                f"unknown environment variables: {', '.join(unknown)}; server/settings.py lists the known ones"
+                f"{variable(links[0])} was set by Kubernetes for a Service named like the settings; set"
+                " enableServiceLinks: false in the pod's spec, or rename the Service"
             )
+        if unknown := sorted(given.keys() - known - _COMMAND_LINE):
+            raise ConfigError(f"{'; '.join(_unknown(name, known) for name in unknown)}; {_LIST}")
         return super().__call__()
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return (PREFIX + name).upper()
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    if name in RENAMED:
+        return f"{variable(name)} is now {variable(RENAMED[name])}"
+    similar = get_close_matches(name, sorted(known), n=1)
+    return f"unknown variable {variable(name)}" + (f": did you mean {variable(similar[0])}?" if similar else "")
 
 
 def _is_loopback(host: str) -> bool:
@@ -67,9 +98,9 @@ class Settings(BaseSettings):
     model: Path = Field(default_factory=_bundled_model)
     """Checkpoint directory. The default is the small demonstration model of the package: not for real images."""
     engine: Literal["vllm", "fake"] = "vllm"
-    """What generates: vllm, or fake for a deterministic stand-in that needs no weights and knows no medicine."""
+    """Engine: vllm, or fake for a deterministic stand-in that needs no weights and knows no medicine."""
     admin_socket: Path | None = None
-    """Unix socket for the operator, which only the service's own user may open: `POST /admin/drain`,
+    """Unix socket for operators, which only the service's own user may open: `POST /admin/drain`,
     `POST /admin/router/reset`, `GET /admin/status`. None without it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written; info is one line per request."""
@@ -80,12 +111,12 @@ class Settings(BaseSettings):
 
     api_keys: Path | None = None
     """File of API keys' hashes, a name and a hash a line (`--new-key NAME` makes one); read once, at the start. Without
-    it whoever reaches the port may ask."""
+    it every client that reaches the port may ask."""
     insecure: bool = False
-    """Listen to the network without API keys, because something in front of the service asks who it is."""
+    """Listen to the network without API keys, because something in front of the service authenticates."""
     requests_per_minute: int | None = Field(default=None, ge=1)
     """Questions and classifications a minute for each name in `api_keys`, up to all of them at once; without keys for
-    everybody together. No limit when absent: one caller can then fill the queue."""
+    all clients together. No limit when absent: one caller can then fill the queue."""
 
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     """Largest request body. Every request that is being read may hold this much memory; base64 adds a third."""
@@ -93,41 +124,42 @@ class Settings(BaseSettings):
     """Bodies that are read at once; the next is refused with 429. Times `max_body_bytes` it bounds what slow senders
     can fill before they count as requests."""
     max_image_pixels: int = Field(default=40_000_000, ge=2**16, le=89_000_000)
-    """Largest square around a picture that is decoded, at 4 to 40 bytes a pixel; Pillow's limit is the ceiling."""
+    """Largest square around a decoded image, at 4 to 40 bytes a pixel; Pillow's limit is the ceiling."""
     min_image_side: int = Field(default=16, ge=1, le=256)
-    """Shortest accepted side in pixels; lower lets in pictures that hold nothing to see."""
+    """Shortest accepted side in pixels; lower lets in images without content."""
     max_image_aspect_ratio: float = Field(default=20.0, ge=1)
     """Longest side over shortest; padding to a square costs the square of the long side."""
     max_image_frames: int = Field(default=2000, ge=1, le=100_000)
     """Most frames or pages in a file of which one is shown; showing a late frame may mean decoding all before it."""
     image_workers: int = Field(default=2, ge=1, le=64)
-    """Processes that decode and resize, one picture each at a time. Each takes a core and, beyond its imports,
+    """Processes that decode and resize, one image each at a time. Each takes a core and, beyond its imports,
     at most `image_memory_mib`."""
     image_memory_mib: int = Field(default=1536, ge=64)
-    """Memory for decoding one picture, held by the kernel (Linux); a picture that needs more is refused. The default is
-    enough for `max_image_pixels` as 16-bit grey, as floating point and with transparency."""
+    """Memory for decoding one image, enforced by the kernel (Linux); an image that needs more is refused. The default
+    is enough for `max_image_pixels` as 16-bit grey, as floating point and with transparency."""
     image_cpu_seconds: float = Field(default=30.0, gt=0)
-    """Processor time for one picture; then its process is ended and its request refused. Longer lets one sender keep a
+    """Processor time for one image; then its process is ended and its request refused. Longer lets one sender keep a
     core busy."""
     image_seconds: float = Field(default=45.0, gt=0)
-    """Time for one picture once its decoding has begun, likewise; longer keeps a worker under a stuck decoder."""
+    """Wall-clock time for decoding one image; then its process is ended and its request refused. Longer keeps a worker
+    under a stuck decoder."""
     image_cache_entries: int = Field(default=128, ge=0)
-    """Decoded pictures that wait in memory, at the model's size, for the next question about the same file: 0.15 MB
-    each at 224 pixels. The oldest goes first, and no tenant finds another's. With 0 none outlives its request here; the
-    engine's own caches (`encoder_cache_mib`, `kv_cache_gib`) hold what they have computed of it."""
+    """Decoded images that stay in memory, at the model's size, for the next question about the same file: 0.15 MB each
+    at 224 pixels. The least recently used goes first; a tenant never finds another tenant's. With 0 no decoded image
+    outlives its request here; the engine's caches (`encoder_cache_mib`, `kv_cache_gib`) are separate."""
     dicom_burned_in: BurnedIn = "refuse"
-    """DICOM pictures with text in them, which may be a name: `refuse` those whose file says so; `refuse_unless_clear`
+    """DICOM images with text in them, which may be a name: `refuse` those whose file says so; `refuse_unless_clear`
     also ultrasound, endoscopy, photographs and secondary captures whose file does not deny it, which is most of
     them; `accept` all."""
     image_url_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Hosts from which pictures are fetched by https URL, with commas between them; none when empty. Exact names, no
-    addresses, and only hosts whose every address is public. Each costs trust: whoever may ask then makes this service
-    ask them for any path."""
+    """Hosts from which images are fetched by https URL, with commas between them; none when empty. Exact names, no
+    addresses, and only hosts whose every address is public. Each costs trust: every client can then make this service
+    request any path there."""
     image_url_seconds: float = Field(default=10.0, gt=0)
-    """Time to fetch one picture, from its host's name to its last byte; longer keeps a slot under a slow host."""
+    """Time to fetch one image, from its host's name to its last byte; longer keeps a slot under a slow host."""
     image_url_fetches: int = Field(default=16, ge=1)
-    """Pictures that are fetched at once; the next is refused with 429. Each holds a slot and up to `max_body_bytes`:
-    with as many as `max_concurrent`, slow hosts can keep out those who send their pictures."""
+    """Images that are fetched at once; the next is refused with 429. Each holds a slot and up to `max_body_bytes`:
+    with as many as `max_concurrent`, slow hosts can keep out clients that send images themselves."""
     max_question_chars: int = Field(default=4000, ge=32)
     """Longest question; tokenising it runs on the event loop, about a microsecond a character."""
     max_labels: int = Field(default=64, ge=2, le=MAX_LABELS)
@@ -176,9 +208,9 @@ class Settings(BaseSettings):
     kv_cache_gib: int = Field(default=1, ge=1)
     """Memory for the engine's key-value cache; too little makes requests wait for each other."""
     encoder_cache_mib: int = Field(default=256, ge=0)
-    """Memory for what the vision tower has made of the latest pictures, beside the key-value cache and on its device:
-    another question about one of them skips the tower, most of a short answer's work. 256 hold 8,192 pictures of the
-    bundled checkpoint in bfloat16, 91 of the paper's (576 embeddings of 2,560 numbers each). vLLM's own minimum, one
+    """Memory for the vision tower's embeddings of recent images, beside the key-value cache and on its device: another
+    question about one of them skips the tower, most of a short answer's work. 256 MiB hold 8,192 images of the bundled
+    checkpoint in bfloat16, 91 of the paper's (576 embeddings of 2,560 numbers each). vLLM's own minimum, one
     engine step's worth, is kept whatever this says."""
     max_num_seqs: int = Field(default=64, ge=1)
     """Sequences in one engine step; a classification uses one per branching point of its labels."""
@@ -202,7 +234,7 @@ class Settings(BaseSettings):
 
     @field_validator("image_url_hosts", mode="before")
     @classmethod
-    def _names_of_hosts(cls, hosts: str | frozenset[str]) -> frozenset[str]:
+    def _host_names(cls, hosts: str | frozenset[str]) -> frozenset[str]:
         listed = hosts.split(",") if isinstance(hosts, str) else hosts
         try:
             return frozenset(host_name(host.strip()) for host in listed)

@@ -22,7 +22,7 @@ _FORMATS = (
     re.compile(r"^\[?(?P<level>[DIWEF])\d{4} [\d:.]+ (?:\d+ )?(?P<source>\S+)\] (?P<text>.*)$"),
 )
 _HARMLESS = (
-    # What the service asks for on a CPU: no chunked prefill, no compilation, threads that are bound already, our kernels.
+    # What the service asks for on a CPU: no chunked prefill, no compilation, bound threads, kernels of its own.
     "does not officially support disabling chunked prefill",
     "Enforce eager set, disabling torch.compile",
     "Inductor compilation was disabled by user settings",

@@ -1,23 +1,35 @@
-"""SETTINGS.md: every setting as a table, for whoever deploys and does not read Python.
+"""Write SETTINGS.md: every setting as a table, made from settings.py.
 
-    python -m medmoe.server.openapi.settings_table > server/SETTINGS.md
-
-makes it anew from settings.py, which stays the only place where a setting is declared; a test compares the two.
+python -m medmoe.server.openapi.settings_table > server/SETTINGS.md
 """
 
 import re
 import sys
 from typing import Any
 
-from medmoe.server.settings import PREFIX, Settings
+from medmoe.server.settings import PREFIX, Settings, variable
 
 COMMAND = "python -m medmoe.server.openapi.settings_table > server/SETTINGS.md"
 
 _HEAD = f"""# Settings
 
-Environment variables of the service, and what each costs. An empty variable is as good as none, an unknown one that
-begins with `{PREFIX}` is refused at the start, and all are read once. Made from [settings.py](settings.py) by
-`{COMMAND}`.
+Environment variables of the service, and what each costs. All are read once, at the start. An empty variable counts as
+unset. An unknown one that begins with `{PREFIX}` is refused with its nearest name; `{PREFIX}API_KEY`, `{PREFIX}URL` and
+`{PREFIX}DEBUG` belong to the client and the command line and are ignored here. This file is made from
+[settings.py](settings.py) by `{COMMAND}`.
+
+## Image caches
+
+A question about an image that came before is looked up in three caches, in this order:
+
+1. Decoded images, in the service: `MEDMOE_IMAGE_CACHE_ENTRIES` of them. Saves decoding and resizing.
+2. Pixel tensors for vLLM, in the service: 32 of them, a constant (`_KEPT` in
+   [vllm_engine.py](engine/vllm_engine.py)). Saves the conversion for the many requests of one classification.
+3. Embeddings of the vision tower, in the engine: `MEDMOE_ENCODER_CACHE_MIB`. Saves the tower.
+
+Beyond them the engine's key-value cache (`MEDMOE_KV_CACHE_GIB`) holds the attention of whole prompts, image included.
+
+## Table
 
 | variable | value | default | meaning |
 | --- | --- | --- | --- |
@@ -38,13 +50,8 @@ _BUNDLED = "the bundled checkpoint"
 
 
 def settings_table() -> str:
-    """The whole document, Markdown."""
+    """Return the document as Markdown."""
     return _HEAD + "".join(_row(name) for name in Settings.model_fields)
-
-
-def variable(name: str) -> str:
-    """What a field is called in the environment."""
-    return (PREFIX + name).upper()
 
 
 def _row(name: str) -> str:
@@ -88,7 +95,7 @@ def _number(value: object) -> str:
 
 
 def _meaning(name: str) -> str:
-    """The field's own words in one line, in which other settings are called as in the environment."""
+    """Return a field's description in one line, with other settings by their environment variables."""
     text = " ".join((Settings.model_fields[name].description or "").split())
     return re.sub(
         r"`(\w+)`", lambda found: f"`{variable(found[1])}`" if found[1] in Settings.model_fields else found[0], text

@@ -3,6 +3,7 @@
 `make checks` installs it, with the schemas of Kubernetes. No cluster was there to install the chart on.
 """
 
+import importlib.util
 import json
 from typing import Any
 
@@ -29,6 +30,16 @@ GPU: dict[str, Any] = {
     "dashboards": {"enabled": True},
 }
 KUBERNETES = "1.34"
+
+
+def test_the_schema_is_as_the_program_would_write_it() -> None:
+    spec = importlib.util.spec_from_file_location("values_schema", DOCKER / "helm" / "values_schema.py")
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    current = (CHART / "values.schema.json").read_text() == program.schema()
+    assert current, "the settings have changed: python docker/helm/values_schema.py"
 
 
 def test_the_schema_knows_every_setting_and_no_other() -> None:

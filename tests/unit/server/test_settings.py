@@ -38,6 +38,45 @@ def test_an_unknown_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("MEDMOE_POTR", "80", r"did you mean MEDMOE_PORT\?; server/SETTINGS\.md"),
+        ("MEDMOE_XYZZY", "1", r"unknown variable MEDMOE_XYZZY; server/SETTINGS\.md"),
+        ("MEDMOE_PICTURE_CACHE_MIB", "64", "MEDMOE_PICTURE_CACHE_MIB is now MEDMOE_ENCODER_CACHE_MIB"),
+        ("MEDMOE_KEPT_PICTURES", "0", "MEDMOE_KEPT_PICTURES is now MEDMOE_IMAGE_CACHE_ENTRIES"),
+        ("MEDMOE_PORT", "tcp://10.0.0.1:8000", "MEDMOE_PORT .*enableServiceLinks: false"),
+        ("MEDMOE_SERVICE_HOST", "10.0.0.1", "MEDMOE_SERVICE_HOST .*enableServiceLinks: false"),
+        ("MEDMOE_GPU_PORT_8000_TCP_ADDR", "10.0.0.1", "enableServiceLinks: false"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_a_way_out(
+    name: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=expected):
+        Settings()
+
+
+def test_variables_of_the_client_do_not_stop_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MEDMOE_API_KEY", "MEDMOE_URL", "MEDMOE_DEBUG"):
+        monkeypatch.setenv(name, "http://127.0.0.1:8137")
+    assert Settings().api_keys is None
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+    ],
+)
+def test_the_address_on_this_machine_is_one_that_a_browser_takes(host: str, url: str) -> None:
+    assert Settings(host=host, insecure=True).url == url
+
+
+@pytest.mark.parametrize(
     ("name", "value"), [("port", 70000), ("kv_cache_gib", 0), ("engine", "magic"), ("dtype", "int8")]
 )
 def test_senseless_values_are_refused(name: str, value: object) -> None:
