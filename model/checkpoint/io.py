@@ -55,7 +55,7 @@ def load_checkpoint(directory: Path, *, dtype: torch.dtype = torch.float32) -> M
                 if not torch.isfinite(parameter).all():
                     raise CheckpointError(f"{path}: {name} holds values that are not finite in float32")
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors") from error
+        raise damaged_weights(path, error) from error
     return model.to(dtype).eval()
 
 
@@ -71,7 +71,7 @@ def check_weights(directory: Path, config: MedMoEConfig) -> None:
             found = {name: tuple(part.get_shape()) for name, part in slices.items()}
             kinds = {name: part.get_dtype() for name, part in slices.items()}
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors") from error
+        raise damaged_weights(path, error) from error
     text = config.text_config
     # One tensor at least for each: cheaper to say than to build what a hostile config.json promises.
     least = text.num_hidden_layers + len(text.moe_layers) * text.num_experts + config.vision_config.num_hidden_layers
@@ -80,6 +80,12 @@ def check_weights(directory: Path, config: MedMoEConfig) -> None:
     compare_tensors(found, expected_shapes(config), source=str(path))
     if wrong := sorted(name for name, kind in kinds.items() if kind not in _DTYPES):
         raise CheckpointError(f"{path}: not stored as 16 or 32 bit floating point numbers: {listed(wrong)}")
+
+
+def damaged_weights(path: Path, error: Exception) -> CheckpointError:
+    """Return the error for a safetensors file that the library refuses with `error`."""
+    reason = f"the file is damaged or incomplete ({error}); copy or download it again"
+    return CheckpointError(f"{path} cannot be read as safetensors: {reason}")
 
 
 def model_tensors(model: MedMoE) -> dict[str, torch.Tensor]:

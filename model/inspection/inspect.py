@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
@@ -19,8 +20,8 @@ from medmoe.model.files.bounded_read import read_bounded
 from medmoe.model.files.digest import file_sha256
 from medmoe.model.files.licence import stated_licence
 from medmoe.model.files.router_fingerprint import RouterFingerprint, is_gate
-from medmoe.model.files.terminal_safe import terminal_safe
-from medmoe.model.inspection.verify import Shapes, problems_of_adapter, problems_of_weights
+from medmoe.model.files.terminal_safe import listed, terminal_safe
+from medmoe.model.inspection.verify import Shapes, verify_adapter, verify_weights
 from medmoe.model.lora.adapter_config import AdapterConfig
 
 PARTS = ("vision_tower", "projector", "language_model")
@@ -123,13 +124,16 @@ def inspect_checkpoint(directory: Path, *, digests: bool = True) -> Inspection:
     sizes = {name: math.prod(entry["shape"]) for name, entry in header.items()}
     text, vision = config.text_config, config.vision_config
     sha256 = _digests(directory) if digests else {}
-    problems = problems_of_weights(config, _shapes(header))
+    gates = _read_gates(directory / WEIGHTS_FILE, header)
+    problems = verify_weights(config, _shapes(header))
+    if bad := [name for name, values in gates.items() if not _is_finite(values, dtype=header[name]["dtype"])]:
+        problems.append(f"not finite numbers: {listed(bad)}")
     adapter = None
     if (directory / ADAPTER_CONFIG_FILE).exists() or (directory / ADAPTER_WEIGHTS_FILE).exists():
         adapter_config = AdapterConfig.from_directory(directory)
         tensors = _shapes(_header(directory / ADAPTER_WEIGHTS_FILE))
         adapter = _adapter(adapter_config, tensors)
-        problems += problems_of_adapter(adapter_config, config, tensors, weights_sha256=sha256.get(WEIGHTS_FILE))
+        problems += verify_adapter(adapter_config, config, tensors, weights_sha256=sha256.get(WEIGHTS_FILE))
     return Inspection(
         name=config.name,
         family=_family(config, adapter),
@@ -138,7 +142,7 @@ def inspect_checkpoint(directory: Path, *, digests: bool = True) -> Inspection:
         context=text.max_position_embeddings,
         vision_tower=f"{vision.model_type}, {vision.num_hidden_layers} blocks, {vision.image_size} px",
         image_tokens=config.num_image_tokens,
-        moe=_experts(config, gates=_gates(directory / WEIGHTS_FILE, header)) if text.moe_layers else None,
+        moe=_experts(config, gates=_compare_gates(gates)) if text.moe_layers else None,
         adapter=adapter,
         parameters=count_parameters(config, sizes),
         tensors=dict(sorted(Counter(entry["dtype"] for entry in header.values()).items())),
@@ -208,7 +212,10 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
         with safe_open(path, framework="np"), path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {terminal_safe(str(error))}") from error
+        raise CheckpointError(
+            f"{path} cannot be read as safetensors: the file is damaged or incomplete ({terminal_safe(str(error))}); "
+            "copy or download it again"
+        ) from error
     header.pop("__metadata__", None)
     return dict(header)
 
@@ -217,14 +224,30 @@ def _shapes(header: dict[str, dict[str, Any]]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(entry["shape"]) for name, entry in header.items()}
 
 
-def _gates(path: Path, header: dict[str, dict[str, Any]]) -> str:
-    router = RouterFingerprint()
+def _read_gates(path: Path, header: dict[str, dict[str, Any]]) -> dict[str, bytes]:
+    """Read the stored bytes of every gate tensor."""
+    gates = {}
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
         for name in filter(is_gate, header):
             begin, end = header[name]["data_offsets"]
             file.seek(start + begin)
-            router.add(name, file.read(end - begin))
+            gates[name] = file.read(end - begin)
+    return gates
+
+
+def _is_finite(values: bytes, *, dtype: str) -> bool:
+    """Whether little-endian `values` of a safetensors dtype hold neither NaN nor an infinity."""
+    if dtype == "BF16":  # the upper half of a float32
+        return bool(np.isfinite((np.frombuffer(values, "<u2").astype("<u4") << 16).view("<f4")).all())
+    numpy_dtype = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}.get(dtype)
+    return numpy_dtype is None or bool(np.isfinite(np.frombuffer(values, numpy_dtype)).all())
+
+
+def _compare_gates(gates: Mapping[str, bytes]) -> str:
+    router = RouterFingerprint()
+    for name, values in gates.items():
+        router.add(name, values)
     return "one for all layers" if router.different == 1 else f"{router.different} different in {router.layers} layers"
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from medmoe.model.checkpoint.io import compare_tensors, load_checkpoint
+from medmoe.model.checkpoint.io import compare_tensors, damaged_weights, load_checkpoint
 from medmoe.model.checkpoint.staging import staged_directory
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
@@ -99,7 +99,7 @@ def read_adapter(directory: Path) -> tuple[AdapterConfig, dict[str, torch.Tensor
             compare_tensors(found, wanted, source=str(path), fits=ADAPTER_CONFIG_FILE)
             tensors = {name: file.get_tensor(name) for name in wanted}
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors") from error
+        raise damaged_weights(path, error) from error
     _check_values(tensors, config, path=path)
     if config.adapter_sha256 not in (None, _file_sha256(path)):
         raise CheckpointError(f"{path} is not the file that {ADAPTER_CONFIG_FILE} was written for")

@@ -1,5 +1,6 @@
 """Without torch, inspection notices experts, layers and adapters that are not what the configuration promises."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,10 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from medmoe.model.checkpoint.io import expected_shapes
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.errors import CheckpointError
 from medmoe.model.inspection.inspect import inspect_checkpoint
-from medmoe.model.inspection.verify import problems_of_weights
-from tests.support.checkpoints.tiny import save_tiny_checkpoint
+from medmoe.model.inspection.tensor_shapes import tensor_shapes
+from medmoe.model.inspection.verify import verify_weights
+from tests.support.checkpoints.tiny import save_tiny_checkpoint, tiny_config
 from tests.support.checkpoints.tiny_lora import save_tiny_adapted
 
 LAYER = "language_model.model.layers.0."
@@ -58,8 +62,54 @@ def test_a_norm_that_config_json_promises_is_missed(tmp_path: Path) -> None:
 
 def test_a_promise_of_many_experts_costs_nothing(tmp_path: Path) -> None:
     config = MedMoEConfig.from_directory(save_tiny_checkpoint(tmp_path / "tiny"))
-    (problem,) = problems_of_weights(config, {})
+    (problem,) = verify_weights(config, {})
     assert len(problem) < 2000
+
+
+TEXTS: list[dict[str, object]] = [
+    {},
+    {"residual": True},
+    {"shared_expert": False, "gate_bias": False},
+    {"model_type": "phi", "num_key_value_heads": 2},
+    {"model_type": "stablelm", "tie_word_embeddings": True},
+    {"model_type": "stablelm", "qkv_bias": False, "moe_layers": ()},
+]
+
+
+@pytest.mark.parametrize("tower", ["dinov2", "clip", "siglip"])
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_shapes_without_torch_are_those_of_the_built_model(tower: str, text: dict[str, object]) -> None:
+    config = tiny_config(tower=tower, input_norm="layer_norm" if text else "none", **text)
+    assert tensor_shapes(config) == expected_shapes(config)
+
+
+def test_a_changed_width_in_config_json_is_named(tmp_path: Path) -> None:
+    directory = save_tiny_checkpoint(tmp_path / "tiny")
+    config = json.loads((directory / "config.json").read_text())
+    config["text_config"]["intermediate_size"] = 160
+    (directory / "config.json").write_text(json.dumps(config))
+    found = inspect_checkpoint(directory)
+    assert not found.fits_config
+    assert "mlp.experts.0.down_proj.weight is (64, 128), expected (64, 160)" in "; ".join(found.problems)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_gate_that_is_not_finite_is_named(tmp_path: Path, dtype: torch.dtype) -> None:
+    directory = save_tiny_checkpoint(tmp_path / "tiny")
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(directory / "model.safetensors").items()}
+    save_file(tensors, directory / "model.safetensors")
+    assert inspect_checkpoint(directory).problems == ()
+    tensors[f"{LAYER}mlp.gate.weight"][1, 1] = torch.nan
+    save_file(tensors, directory / "model.safetensors")
+    assert inspect_checkpoint(directory).problems == (f"not finite numbers: {LAYER}mlp.gate.weight",)
+
+
+@pytest.mark.parametrize("kept", [4, 100, -1])
+def test_a_truncated_file_is_said_to_be_incomplete(tmp_path: Path, kept: int) -> None:
+    path = save_tiny_checkpoint(tmp_path / "tiny") / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read .* damaged or incomplete"):
+        inspect_checkpoint(path.parent)
 
 
 def test_an_adapter_of_another_base_is_named(tmp_path: Path) -> None:
