@@ -46,8 +46,6 @@ def hf_text_config(config: TextConfig) -> PreTrainedConfig:
             layer_norm_eps=config.norm_eps,
             hidden_act="gelu_new",
             rope_parameters=rope,
-            # vLLM's name for the FFN's width, which it otherwise takes to be four times the hidden size.
-            n_inner=config.intermediate_size,
         )
     return StableLmConfig(
         **fields,

@@ -59,19 +59,12 @@ class AdaptedAttention(nn.Module):
         self._exit = "dense" if hasattr(attention, "dense") else "o_proj"
         getattr(self, self._exit).reduce_results = False
 
-    def forward(
-        self,
-        *,
-        hidden_states: torch.Tensor,
-        positions: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """[T, D] -> [T, D]. Phi's layers call the positions `position_ids`."""
-        places = positions if position_ids is None else position_ids
+    def forward(self, *, positions: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Positions [T] and hidden states [T, D] to [T, D]."""
         u, gates = self.low_rank.enter(hidden_states)
         qkv, _ = self.qkv_proj(hidden_states)
         q, k, v = self.low_rank.add_packed_entry(qkv, u).split(self._sizes, dim=-1)
-        q, k = self.rotary_emb(places, q, k)
+        q, k = self.rotary_emb(positions, q, k)
         mixed = self.attn(q, k, v)
         out, _ = getattr(self, self._exit)(mixed)
         reduced: torch.Tensor = tensor_model_parallel_all_reduce(self.low_rank.add_exit(out, mixed, gates))
