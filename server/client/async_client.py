@@ -1,4 +1,4 @@
-"""The client for asyncio. What it sends and reads is in medmoe.client.call, shared with the other one."""
+"""The client for asyncio."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -7,22 +7,14 @@ from typing import Literal, Self, TypeVar, Unpack, overload
 
 import httpx
 
+from medmoe.client import answers
 from medmoe.client import call as calls
-from medmoe.client.answers.classify import (
-    AnyClassification,
-    ChoiceClassification,
-    Classification,
-    Mode,
-    MultiLabelClassification,
-)
-from medmoe.client.answers.metadata import Health, Metadata, ModelList
-from medmoe.client.answers.router_stats import RouterStats
-from medmoe.client.answers.vqa import VqaAnswer
+from medmoe.client.answers import AnyClassification, Mode
+from medmoe.client.base_client import LIMITS, BaseClient
 from medmoe.client.call import Call
 from medmoe.client.errors import ClientError
 from medmoe.client.images.image import Source
 from medmoe.client.options import AskOptions, ClassifyOptions
-from medmoe.client.transport.address import LOCAL, Address
 from medmoe.client.transport.error_body import check
 from medmoe.client.transport.event_reader import Event, EventReader
 from medmoe.client.transport.retry import DEFAULT, Attempts, Retry
@@ -31,12 +23,12 @@ from medmoe.client.transport.transport_errors import translated
 Answer = TypeVar("Answer")
 
 
-class AsyncClient:
-    """As `Client`, method by method, for one event loop. Pictures are read and encoded in threads."""
+class AsyncClient(BaseClient):
+    """Ask one service from one event loop, with the methods of `Client`. Threads read and encode images."""
 
     def __init__(
         self,
-        url: str = LOCAL,
+        url: str | None = None,
         *,
         api_key: str | None = None,
         timeout: float = 120.0,
@@ -44,35 +36,29 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """As `Client`, with a `timeout` that is kept to the second. Raises ValueError."""
-        self._address = Address.of(url, api_key=api_key)
-        self._timeout = timeout
-        self._retry = retry
+        """Take the arguments of `Client`, with an exact `timeout`. Raises ValueError."""
+        super().__init__(url, api_key=api_key, timeout=timeout, retry=retry)
         self._sleep = sleep
         self._http = httpx.AsyncClient(
             base_url=self._address.url,
             headers=self._address.headers,
             transport=transport,
-            # How much is asked at a time is the caller's choice.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            limits=LIMITS,
         )
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self._address)!r})"
-
-    async def ask(self, image: Source, question: str, **options: Unpack[AskOptions]) -> VqaAnswer:
-        """Answer a question about a picture."""
+    async def ask(self, image: Source, question: str, **options: Unpack[AskOptions]) -> answers.VqaAnswer:
+        """Answer a question about an image."""
         return await self._send(await asyncio.to_thread(calls.ask, image, question, options))
 
     async def stream(self, image: Source, question: str, **options: Unpack[AskOptions]) -> AsyncGenerator[Event, None]:
-        """The same answer piece by piece, then whole; close it (`contextlib.aclosing`) to abandon the question."""
+        """Yield the answer piece by piece, then whole; close it (`contextlib.aclosing`) to cancel the request."""
         call = await asyncio.to_thread(calls.ask, image, question, options, stream=True)
         response, attempts = await self._answered(call, stream=True)
         reader = EventReader()
         chunks = response.aiter_bytes()
         try:
             while True:
-                # Not around the whole loop: a timeout must not span a yield.
+                # A timeout around the whole loop would span a yield.
                 with translated(self._address.url):
                     async with asyncio.timeout(attempts.seconds()):
                         chunk = await anext(chunks, None)
@@ -92,15 +78,15 @@ class AsyncClient:
         *,
         mode: Literal["likelihood"] = "likelihood",
         **options: Unpack[ClassifyOptions],
-    ) -> Classification: ...
+    ) -> answers.Classification: ...
     @overload
     async def classify(
         self, image: Source, labels: Sequence[str], *, mode: Literal["choice"], **options: Unpack[ClassifyOptions]
-    ) -> ChoiceClassification: ...
+    ) -> answers.ChoiceClassification: ...
     @overload
     async def classify(
         self, image: Source, labels: Sequence[str], *, mode: Literal["multi_label"], **options: Unpack[ClassifyOptions]
-    ) -> MultiLabelClassification: ...
+    ) -> answers.MultiLabelClassification: ...
     @overload
     async def classify(
         self, image: Source, labels: Sequence[str], *, mode: Mode, **options: Unpack[ClassifyOptions]
@@ -108,27 +94,27 @@ class AsyncClient:
     async def classify(
         self, image: Source, labels: Sequence[str], *, mode: Mode = "likelihood", **options: Unpack[ClassifyOptions]
     ) -> AnyClassification:
-        """How likely the model finds each label."""
+        """Return the probability of each label."""
         return await self._send(await asyncio.to_thread(calls.classify, image, labels, options, mode=mode))
 
-    async def router_stats(self, *, window: int | None = None) -> RouterStats:
-        """Where the tokens went, of the last `window` seconds or since the start."""
+    async def router_stats(self, *, window: int | None = None) -> answers.RouterStats:
+        """Return the expert loads of the last `window` seconds, or since the start."""
         return await self._send(calls.router_stats(window))
 
-    async def metadata(self) -> Metadata:
-        """What is served, by what."""
+    async def metadata(self) -> answers.Metadata:
+        """Describe the served checkpoint and its engine."""
         return await self._send(calls.METADATA)
 
     async def model_card(self) -> str:
-        """The checkpoint's own, Markdown."""
+        """Return the checkpoint's model card, as Markdown."""
         return await self._send(calls.MODEL_CARD)
 
-    async def models(self) -> ModelList:
-        """A list of one."""
+    async def models(self) -> answers.ModelList:
+        """List the one served model."""
         return await self._send(calls.MODELS)
 
-    async def ready(self) -> Health:
-        """Returns once the service answers questions, or raises when it does not within the attempts."""
+    async def ready(self) -> answers.Health:
+        """Wait until the service answers questions. Raises ClientError if the attempts are used up before."""
         return await self._send(calls.READY)
 
     async def close(self) -> None:
@@ -148,8 +134,8 @@ class AsyncClient:
         return call.read(response)
 
     async def _answered(self, call: Call[Answer], *, stream: bool = False) -> tuple[httpx.Response, Attempts]:
-        """A success, of which a stream is still to be read, and what is left of the time."""
-        attempts = Attempts(self._retry, seconds=self._timeout)
+        """Return a successful response, unread if it is a stream, and the attempts with the time that is left."""
+        attempts = self._attempts()
         while True:
             try:
                 with translated(self._address.url):

@@ -1,4 +1,4 @@
-"""One request: what is sent, and how its answer is read. Both clients send these; no other module knows a route."""
+"""Build the requests that both clients send and parse their responses."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from medmoe.client.answers.metadata import Health, Metadata, ModelList
 from medmoe.client.answers.router_stats import RouterStats
 from medmoe.client.answers.vqa import VqaAnswer
 from medmoe.client.errors import InvalidInput, UnexpectedAnswer
-from medmoe.client.images.image import Picture, Source
+from medmoe.client.images.image import Image, Source
 from medmoe.client.options import AskOptions, ClassifyOptions
 
 Answer = TypeVar("Answer")
@@ -21,31 +21,31 @@ Read = Callable[[httpx.Response], Answer]
 
 _CONNECT_SECONDS = 10.0
 _FILE_NAME = "image"
-"""Sent as that of every picture: the real one may be a patient's."""
+"""File name sent with every image: the real one may name a patient."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call(Generic[Answer]):
-    """A GET, or with a picture a POST."""
+    """Describe one request: a POST if it has an image, otherwise a GET."""
 
     path: str
     read: Read[Answer]
     query: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, str | list[str]] = field(default_factory=dict, repr=False)
-    picture: Picture | None = None
+    image: Image | None = None
 
     def request(self, http: httpx.Client | httpx.AsyncClient, *, seconds: float) -> httpx.Request:
-        """For `http` to send, which may take so long."""
+        """Build the request for `http`, with a timeout in seconds."""
         timeout = httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
-        if self.picture is None:
+        if self.image is None:
             return http.build_request("GET", self.path, params=self.query, timeout=timeout)
-        # A form and not JSON, whose base64 is a third longer than the picture.
-        files = {"image": (_FILE_NAME, self.picture.data, "application/octet-stream")}
+        # A form and not JSON, whose base64 is a third longer.
+        files = {"image": (_FILE_NAME, self.image.data, "application/octet-stream")}
         return http.build_request("POST", self.path, data=self.fields, files=files, timeout=timeout)
 
 
 def _reader(kind: Any) -> Read[Any]:
-    """What makes one of `kind` of a response. Raises UnexpectedAnswer."""
+    """Return a function that parses a response into `kind`. Raises UnexpectedAnswer."""
     adapter = TypeAdapter(kind)
 
     def read(response: httpx.Response) -> Any:
@@ -71,28 +71,29 @@ _ROUTER_STATS = _reader(RouterStats)
 
 
 def ask(image: Source, question: str, options: AskOptions, *, stream: bool = False) -> Call[VqaAnswer]:
-    """Raises InvalidInput, and TypeError for an option that there is not."""
+    """Build a question. Raises InvalidInput, and TypeError for an unknown option."""
     fields = _fields({"question": question, "stream": stream, **_known(options, AskOptions)})
-    return Call(path="/v1/vqa", read=_VQA, fields=fields, picture=Picture.of(image))
+    return Call(path="/v1/vqa", read=_VQA, fields=fields, image=Image.of(image))
 
 
 def classify(
     image: Source, labels: Sequence[str], options: ClassifyOptions, *, mode: Mode = "likelihood"
 ) -> Call[AnyClassification]:
-    """Raises InvalidInput, and TypeError for an option that there is not or labels that are one text."""
+    """Build a classification. Raises InvalidInput, and TypeError for an unknown option or labels in one string."""
     if isinstance(labels, str):
         raise TypeError("labels are several texts, not one")
     fields = _fields({"labels": list(labels), "mode": mode, **_known(options, ClassifyOptions)})
-    return Call(path="/v1/classify", read=_CLASSIFY, fields=fields, picture=Picture.of(image))
+    return Call(path="/v1/classify", read=_CLASSIFY, fields=fields, image=Image.of(image))
 
 
 def router_stats(window: int | None) -> Call[RouterStats]:
+    """Build a request for the router's statistics over the last `window` seconds, or since the start."""
     query = {} if window is None else {"window": str(window)}
     return Call(path="/v1/router/stats", read=_ROUTER_STATS, query=query)
 
 
 def _known(options: Any, kind: Any) -> dict[str, Any]:
-    """A misspelt option would otherwise be the service's to refuse, after the picture has been sent."""
+    """Return the options. Raises TypeError for an unknown one, before the image is sent."""
     for name in options:
         if name not in kind.__optional_keys__:
             raise TypeError(f"there is no option {name}; there are {', '.join(sorted(kind.__optional_keys__))}")
@@ -100,7 +101,7 @@ def _known(options: Any, kind: Any) -> dict[str, Any]:
 
 
 def _fields(values: Mapping[str, Any]) -> dict[str, str | list[str]]:
-    """As a form holds them: several labels as several fields, one as a list, which no label can be mistaken for."""
+    """Encode form fields: several labels become repeated fields, a single one becomes a JSON list."""
     found: dict[str, str | list[str]] = {}
     for name, value in values.items():
         if value is None:

@@ -1,4 +1,4 @@
-"""The blocking client. What it sends and reads is in medmoe.client.call, shared with the other one."""
+"""The blocking client."""
 
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -7,22 +7,14 @@ from typing import Literal, Self, TypeVar, Unpack, overload
 
 import httpx
 
+from medmoe.client import answers
 from medmoe.client import call as calls
-from medmoe.client.answers.classify import (
-    AnyClassification,
-    ChoiceClassification,
-    Classification,
-    Mode,
-    MultiLabelClassification,
-)
-from medmoe.client.answers.metadata import Health, Metadata, ModelList
-from medmoe.client.answers.router_stats import RouterStats
-from medmoe.client.answers.vqa import VqaAnswer
+from medmoe.client.answers import AnyClassification, Mode
+from medmoe.client.base_client import LIMITS, BaseClient
 from medmoe.client.call import Call
 from medmoe.client.errors import ClientError
 from medmoe.client.images.image import Source
 from medmoe.client.options import AskOptions, ClassifyOptions
-from medmoe.client.transport.address import LOCAL, Address
 from medmoe.client.transport.error_body import check
 from medmoe.client.transport.event_reader import Event, EventReader
 from medmoe.client.transport.retry import DEFAULT, Attempts, Retry
@@ -31,16 +23,16 @@ from medmoe.client.transport.transport_errors import translated
 Answer = TypeVar("Answer")
 
 
-class Client:
-    """One service. May be shared by threads; closed by `close` or as a context manager.
+class Client(BaseClient):
+    """Ask one service. Threads may share a client; close it with `close` or use it as a context manager.
 
-    Every method raises ClientError, one of its subclasses (medmoe.client.errors), and TypeError for an option
-    that there is not or a picture that is none.
+    Every method raises a subclass of ClientError (medmoe.client.errors), and TypeError for an unknown option or image
+    type.
     """
 
     def __init__(
         self,
-        url: str = LOCAL,
+        url: str | None = None,
         *,
         api_key: str | None = None,
         timeout: float = 120.0,
@@ -48,34 +40,28 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`api_key` None takes MEDMOE_API_KEY. `timeout` is for a whole call: attempts, pauses, and a stream's events;
-        it is looked at whenever something arrives, so that a trickling answer may pass it once over.
+        """`url` None reads MEDMOE_URL, `api_key` None reads MEDMOE_API_KEY.
 
-        Raises ValueError for an address or a key that cannot be one.
+        `timeout` is in seconds and covers a whole call: attempts, pauses and a stream's events. It is checked whenever
+        data arrive, so a slow answer may exceed it once. Raises ValueError for an invalid address or key.
         """
-        self._address = Address.of(url, api_key=api_key)
-        self._timeout = timeout
-        self._retry = retry
+        super().__init__(url, api_key=api_key, timeout=timeout, retry=retry)
         self._sleep = sleep
         self._http = httpx.Client(
             base_url=self._address.url,
             headers=self._address.headers,
             transport=transport,
-            # As many as there are threads.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            limits=LIMITS,
         )
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self._address)!r})"
-
-    def ask(self, image: Source, question: str, **options: Unpack[AskOptions]) -> VqaAnswer:
-        """Answer a question about a picture."""
+    def ask(self, image: Source, question: str, **options: Unpack[AskOptions]) -> answers.VqaAnswer:
+        """Answer a question about an image."""
         return self._send(calls.ask(image, question, options))
 
     def stream(self, image: Source, question: str, **options: Unpack[AskOptions]) -> Generator[Event, None, None]:
-        """The same answer piece by piece, then whole. What fails before the first piece is tried again.
+        """Yield the answer piece by piece, then whole. Only failures before the first piece are retried.
 
-        Closing the generator abandons the question.
+        Closing the generator cancels the request.
         """
         response, attempts = self._answered(calls.ask(image, question, options, stream=True), stream=True)
         reader = EventReader()
@@ -96,15 +82,15 @@ class Client:
         *,
         mode: Literal["likelihood"] = "likelihood",
         **options: Unpack[ClassifyOptions],
-    ) -> Classification: ...
+    ) -> answers.Classification: ...
     @overload
     def classify(
         self, image: Source, labels: Sequence[str], *, mode: Literal["choice"], **options: Unpack[ClassifyOptions]
-    ) -> ChoiceClassification: ...
+    ) -> answers.ChoiceClassification: ...
     @overload
     def classify(
         self, image: Source, labels: Sequence[str], *, mode: Literal["multi_label"], **options: Unpack[ClassifyOptions]
-    ) -> MultiLabelClassification: ...
+    ) -> answers.MultiLabelClassification: ...
     @overload
     def classify(
         self, image: Source, labels: Sequence[str], *, mode: Mode, **options: Unpack[ClassifyOptions]
@@ -112,27 +98,27 @@ class Client:
     def classify(
         self, image: Source, labels: Sequence[str], *, mode: Mode = "likelihood", **options: Unpack[ClassifyOptions]
     ) -> AnyClassification:
-        """How likely the model finds each label."""
+        """Return the probability of each label."""
         return self._send(calls.classify(image, labels, options, mode=mode))
 
-    def router_stats(self, *, window: int | None = None) -> RouterStats:
-        """Where the tokens went, of the last `window` seconds or since the start."""
+    def router_stats(self, *, window: int | None = None) -> answers.RouterStats:
+        """Return the expert loads of the last `window` seconds, or since the start."""
         return self._send(calls.router_stats(window))
 
-    def metadata(self) -> Metadata:
-        """What is served, by what."""
+    def metadata(self) -> answers.Metadata:
+        """Describe the served checkpoint and its engine."""
         return self._send(calls.METADATA)
 
     def model_card(self) -> str:
-        """The checkpoint's own, Markdown."""
+        """Return the checkpoint's model card, as Markdown."""
         return self._send(calls.MODEL_CARD)
 
-    def models(self) -> ModelList:
-        """A list of one."""
+    def models(self) -> answers.ModelList:
+        """List the one served model."""
         return self._send(calls.MODELS)
 
-    def ready(self) -> Health:
-        """Returns once the service answers questions, or raises when it does not within the attempts."""
+    def ready(self) -> answers.Health:
+        """Wait until the service answers questions. Raises ClientError if the attempts are used up before."""
         return self._send(calls.READY)
 
     def close(self) -> None:
@@ -152,8 +138,8 @@ class Client:
         return call.read(response)
 
     def _answered(self, call: Call[Answer], *, stream: bool = False) -> tuple[httpx.Response, Attempts]:
-        """A success, of which a stream is still to be read, and what is left of the time."""
-        attempts = Attempts(self._retry, seconds=self._timeout)
+        """Return a successful response, unread if it is a stream, and the attempts with the time that is left."""
+        attempts = self._attempts()
         while True:
             try:
                 with translated(self._address.url):

@@ -1,22 +1,22 @@
-"""Every failure a caller of the service can meet.
+"""Define the errors that the client raises.
 
 MedMoEError (medmoe.model.errors)
-`-- ClientError
-    |-- InvalidInput         what was given cannot be sent: no readable file, no picture, no text
-    |-- NoConnection         nobody was reached, or the connection broke; tried again
-    |-- OutOfTime            no answer within the client's own time
-    |-- UnexpectedAnswer     an answer came, and it is not what /docs promises
-    |   `-- Untrusted            it came with a certificate that this machine does not trust
-    `-- ServiceError         the service said no, in its one error body
-        |-- RequestRefused       400, 404, 413, 415, 422: the request must change
-        |-- Unauthorized         401: no API key, or none that the service knows
-        |-- ServiceFull          429: full, or asked too often; tried again
-        |-- ServiceUnavailable   503: loading, stopping, or its engine has died; tried again
-        |-- ServiceTimeout       504: not finished within the request's time
-        `-- ServiceFailed        500 and whatever else
+└── ClientError
+    ├── InvalidInput              the input cannot be sent: unreadable file, no image, no Unicode text
+    ├── ConnectionFailed          no connection, or it broke; retried
+    ├── Timeout                   no answer within the client's own timeout
+    ├── UnexpectedAnswer          the answer is not what /docs promises
+    │   └── CertificateError      this machine does not trust the service's certificate
+    └── ServiceError              the service answered with its error body
+        ├── BadRequest            400, 404, 413, 415, 422: the request must change
+        ├── Unauthorized          401: no API key, or an unknown one
+        ├── Overloaded            429: the service is full, or this key asked too often; retried
+        ├── ServiceUnavailable    503: loading, stopping, or without an engine; retried
+        ├── ServiceTimeout        504: not finished within the request's time
+        └── ServiceFailed         500 and every other status
 
-Answers are deterministic, so that asking again does no harm: what is "tried again" is raised only when the attempts or
-the time are used up.
+Answers are deterministic, so repeating a request does no harm. A retried error is raised once its attempts or the time
+are used up.
 """
 
 from typing import ClassVar
@@ -27,36 +27,41 @@ from medmoe.model.errors import MedMoEError
 class ClientError(MedMoEError):
     """Asking the service failed."""
 
-    again: ClassVar[bool] = False
+    retryable: ClassVar[bool] = False
     """Whether the same request may succeed a moment later."""
     retry_after: float | None = None
-    """Seconds after which the service wants to be asked again, where it has said so."""
+    """Seconds that the service asks to wait before the next attempt, if it named any."""
 
 
 class InvalidInput(ClientError):
-    """A file that cannot be read, a picture that cannot be encoded, or text that is no Unicode."""
+    """A file cannot be read, an image cannot be encoded, or a text is no Unicode."""
 
 
-class NoConnection(ClientError):
-    """The service was not reached, or left in the middle of an answer."""
+class ConnectionFailed(ClientError):
+    """No connection to the service could be made, or it broke before the answer was complete."""
 
-    again = True
+    retryable = True
+
+    def __init__(self, message: str, *, unreachable: bool = False) -> None:
+        """`unreachable`: no connection could be made at all."""
+        super().__init__(message)
+        self.unreachable = unreachable
 
 
-class OutOfTime(ClientError):
-    """The client's `timeout`, over all attempts and the pauses between them, has passed."""
+class Timeout(ClientError):
+    """The client's `timeout` passed, which covers all attempts and the pauses between them."""
 
 
 class UnexpectedAnswer(ClientError):
-    """The answer is not what the service's /docs promise, or a stream ended before its answer."""
+    """The answer does not follow the service's /docs, or a stream ended early."""
 
 
-class Untrusted(UnexpectedAnswer):
-    """Whoever answers has no certificate that this machine trusts; nothing that a second attempt would change."""
+class CertificateError(UnexpectedAnswer):
+    """This machine does not trust the service's certificate. A second attempt would not change that."""
 
 
 class ServiceError(ClientError):
-    """What the service said, field by field."""
+    """The service answered with an error; the attributes are the fields of its error body."""
 
     def __init__(
         self,
@@ -69,7 +74,7 @@ class ServiceError(ClientError):
         request_id: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        """`status` is None for an error event in a stream, whose status went out before."""
+        """`status` is None for an error event in a stream, which began with status 200."""
         super().__init__(message)
         self.message = message
         self.status = status
@@ -81,33 +86,33 @@ class ServiceError(ClientError):
 
     def __str__(self) -> str:
         where = "" if self.param is None else f" ({self.param})"
-        request = "" if self.request_id is None else f" [request {self.request_id}]"
-        return f"{self.code}{where}: {self.message}{request}"
+        request = "" if self.request_id is None else f", request {self.request_id}"
+        return f"{self.message} [{self.code}{where}{request}]"
 
 
-class RequestRefused(ServiceError):
-    """The service cannot answer this request as it is; `param` names the field where there is one."""
+class BadRequest(ServiceError):
+    """The service cannot answer this request as it is; `param` names the field, if one is to blame."""
 
 
 class Unauthorized(ServiceError):
-    """No API key, or one that the service does not know."""
+    """The API key is missing or unknown to the service."""
 
 
-class ServiceFull(ServiceError):
-    """Every place is taken, or this key has asked too often."""
+class Overloaded(ServiceError):
+    """The service is full, or this key asked too often."""
 
-    again = True
+    retryable = True
 
 
 class ServiceUnavailable(ServiceError):
     """The model is loading, the service is stopping, or its engine has died."""
 
-    again = True
+    retryable = True
 
 
 class ServiceTimeout(ServiceError):
-    """The service did not finish within the request's time; more of it would only take longer."""
+    """The service did not finish within the request's time."""
 
 
 class ServiceFailed(ServiceError):
-    """A failure inside the service; its log has the request id."""
+    """The service failed; its log has the request id."""

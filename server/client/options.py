@@ -1,28 +1,27 @@
-"""The fields of a request besides its picture and its question or labels; None is as good as absent.
-
-Written once, as keyword arguments of both clients; the service's /docs say what each of them means.
-"""
+"""Define the optional fields of a request, which are keyword arguments of both clients. None means absent."""
 
 from typing import TypedDict
 
 
 class ImageOptions(TypedDict, total=False):
+    """Options of every request with an image."""
+
     window: str | None
-    """Of a grey DICOM picture: `40/400`, `full`, `file`, for CT a name such as `lung`; or three of these."""
+    """VOI window of a grey DICOM image: `40/400`, `full`, `file`, for CT a name such as `lung`; or three of these."""
     frame: int | None
-    """Of a DICOM file, a TIFF or an animation, from 0."""
+    """Index of the frame in a DICOM file, a TIFF or an animation, from 0."""
     include_routing: bool | None
-    """Add which experts the tokens went to."""
+    """Whether to return the experts that the tokens were routed to."""
     timeout_ms: int | None
-    """After which the service gives up; the client's own `timeout` is another, and covers its attempts too."""
+    """Time limit in the service; the client's `timeout` also covers its retries."""
     min_confidence: float | None
-    """Under which an answer is marked as abstained."""
+    """Confidence below which an answer is marked as abstained."""
     modality: str | None
-    """For the router's statistics alone."""
+    """Modality label for the router's statistics; the model does not see it."""
 
 
 class AskOptions(ImageOptions, total=False):
-    """Of a question."""
+    """Options of a question."""
 
     max_tokens: int | None
     temperature: float | None
@@ -30,11 +29,11 @@ class AskOptions(ImageOptions, total=False):
 
 
 class ClassifyOptions(ImageOptions, total=False):
-    """Of a classification."""
+    """Options of a classification."""
 
     question: str | None
-    """Instead of the checkpoint's own."""
+    """Question that replaces the checkpoint's own."""
     length_normalized: bool | None
-    """Mode likelihood."""
+    """Mode likelihood: divide each label's log-likelihood by its number of tokens."""
     permutations: int | None
-    """Mode choice."""
+    """Mode choice: maximum number of label orders."""

@@ -1,1 +1,28 @@
 """Define the models of the service's answers."""
+
+from medmoe.client.answers.classify import (
+    AnyClassification,
+    ChoiceClassification,
+    Classification,
+    Mode,
+    MultiLabelClassification,
+)
+from medmoe.client.answers.metadata import Health, Metadata, ModelInfo, ModelList
+from medmoe.client.answers.router_stats import RouterStats
+from medmoe.client.answers.vqa import Delta, Routing, VqaAnswer
+
+__all__ = [
+    "AnyClassification",
+    "ChoiceClassification",
+    "Classification",
+    "Delta",
+    "Health",
+    "Metadata",
+    "Mode",
+    "ModelInfo",
+    "ModelList",
+    "MultiLabelClassification",
+    "RouterStats",
+    "Routing",
+    "VqaAnswer",
+]

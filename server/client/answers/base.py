@@ -1,9 +1,9 @@
-"""What every answer of the service has in common, seen from its client."""
+"""Define the base class of the service's answers."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Message(BaseModel):
-    """Immutable. Fields that a newer service adds are kept, and stand in what is dumped."""
+    """Base of every answer: immutable, and it keeps fields that a newer service adds."""
 
     model_config = ConfigDict(frozen=True, extra="allow")

@@ -1,4 +1,4 @@
-"""What `/v1/classify` answers, by mode; the service's /docs say what each field means."""
+"""Define the answers of `/v1/classify` by mode; /docs explains each field."""
 
 from typing import Annotated, Literal
 
@@ -30,7 +30,7 @@ class ChoiceProvenance(Provenance):
 class LabelProbability(Message):
     label: str
     probability: float
-    """Among the labels: they sum to 1."""
+    """Probability among the labels; they sum to 1."""
     log_likelihood: float
 
 
@@ -38,7 +38,7 @@ class LabelPresence(Message):
     label: str
     present: bool
     probability: float
-    """Of yes, among yes and no."""
+    """Probability of yes among yes and no."""
     label_mass: float
     entropy: float
     margin: float
@@ -49,7 +49,7 @@ class _Classified(Message):
     id: str
     model: str
     abstained: bool
-    """Something here is less sure than `min_confidence`."""
+    """Whether a probability is below `min_confidence`."""
     calibration: CalibrationNote | None = None
     timings: Timings
     routing: Routing | None = None
@@ -57,23 +57,23 @@ class _Classified(Message):
 
 class _OneLabel(_Classified):
     label: str
-    """The most probable."""
+    """Most probable label."""
     probabilities: tuple[LabelProbability, ...]
-    """In the request's order."""
+    """One entry for each label, in the request's order."""
     label_mass: float
     entropy: float
     margin: float
 
 
 class Classification(_OneLabel):
-    """Mode likelihood."""
+    """Answer of mode likelihood."""
 
     mode: Literal["likelihood"] = "likelihood"
     provenance: LikelihoodProvenance
 
 
 class ChoiceClassification(_OneLabel):
-    """Mode choice."""
+    """Answer of mode choice."""
 
     mode: Literal["choice"] = "choice"
     permutations: int
@@ -82,11 +82,11 @@ class ChoiceClassification(_OneLabel):
 
 
 class MultiLabelClassification(_Classified):
-    """Mode multi_label: a yes or no about each label."""
+    """Answer of mode multi_label: yes or no for each label."""
 
     mode: Literal["multi_label"] = "multi_label"
     labels: tuple[str, ...]
-    """Those that are present."""
+    """Labels that are present."""
     probabilities: tuple[LabelPresence, ...]
     provenance: Provenance
 

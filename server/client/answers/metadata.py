@@ -1,10 +1,10 @@
-"""What a service says about itself."""
+"""Define the answers that describe the service."""
 
 from medmoe.client.answers.base import Message
 
 
 class Metadata(Message):
-    """What is served, by what: `/v1/metadata`."""
+    """Describe the served checkpoint and its engine: `/v1/metadata`."""
 
     service: str
     engine: str
@@ -24,18 +24,18 @@ class ModelInfo(Message):
     id: str
     object: str
     created: int
-    """Seconds since 1970."""
+    """Unix time in seconds."""
     owned_by: str
 
 
 class ModelList(Message):
-    """`/v1/models`."""
+    """List the served model: `/v1/models`."""
 
     object: str
     data: tuple[ModelInfo, ...]
 
 
 class Health(Message):
-    """`/health/ready`, where it is."""
+    """State of a service that is ready: `/health/ready`."""
 
     status: str

@@ -1,4 +1,4 @@
-"""What `/v1/router/stats` answers; the service's /docs say what each field means."""
+"""Define the answer of `/v1/router/stats`; /docs explains each field."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ class LayerLoad(Message):
     layer: int
     tokens: int
     entropy: float | None
-    """0: one expert takes all; 1: perfectly even."""
+    """Normalised entropy: 0 if one expert takes all tokens, 1 if all take the same."""
     cv: float | None
     dead_experts: tuple[int, ...]
     experts: tuple[ExpertLoad, ...]
@@ -25,7 +25,7 @@ class LayerLoad(Message):
 class Divergence(Message):
     tokens: int
     divergence: float | None
-    """Jensen-Shannon, in bits."""
+    """Jensen-Shannon divergence in bits."""
 
 
 class LayerDrift(Divergence):
@@ -45,7 +45,7 @@ class RoutingDrift(Message):
 class RouterStats(Message):
     model: str
     since: str
-    """ISO 8601, UTC."""
+    """Start of the counts, ISO 8601 in UTC."""
     window_seconds: int | None
     requests: int
     expert_domains: tuple[str, ...]

@@ -1,6 +1,6 @@
-"""The answer to a question, and what it shares with a classification; the service's /docs say what each field means.
+"""Define the answer of `/v1/vqa` and the parts that it shares with classifications; /docs explains each field.
 
-Words that a newer service may add to (formats, steps, reasons) are plain strings here.
+Values that a newer service may extend (formats, steps, reasons) are plain strings.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from medmoe.client.answers.base import Message
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delta:
-    """The next piece of an answer that is still being generated."""
+    """Next piece of a streamed answer."""
 
     text: str
 
@@ -28,7 +28,7 @@ class Usage(Message):
 
 
 class Timings(Message):
-    """Seconds."""
+    """Durations in seconds."""
 
     fetch: float
     image: float
@@ -45,7 +45,7 @@ class AppliedWindow(Message):
 
 
 class Rendering(Message):
-    """How the file became the picture that the model saw."""
+    """Describe how the file was rendered for the model."""
 
     format: str
     colour: str
@@ -56,10 +56,10 @@ class Rendering(Message):
 
 
 class Provenance(Message):
-    """What is needed to get the same answer again."""
+    """Record what reproduces the answer."""
 
     image_sha256: str
-    """Of the bytes as they were sent."""
+    """SHA-256 of the bytes as they were sent."""
     width: int
     height: int
     rendering: Rendering
@@ -78,7 +78,7 @@ class SampledProvenance(Provenance):
 
 
 class LayerRouting(Message):
-    """Tokens of one request by expert index, in one MoE layer."""
+    """Token counts of one request in one MoE layer, indexed by expert."""
 
     layer: int
     image: tuple[int, ...]
@@ -92,16 +92,16 @@ class Routing(Message):
 
 
 class VqaAnswer(Message):
-    """What `/v1/vqa` answers."""
+    """Answer of `/v1/vqa`."""
 
     id: str
     model: str
     answer: str
     finish_reason: str
-    """stop, or length for an answer that was cut."""
+    """`stop`, or `length` for an answer that was cut."""
     confidence: Confidence | None
     abstained: bool
-    """Less sure than `min_confidence`: the answer should not be relied on."""
+    """Whether the confidence is below `min_confidence`; such an answer should not be relied on."""
     usage: Usage
     timings: Timings
     provenance: SampledProvenance

@@ -1,1 +1,1 @@
-"""Many questions from a folder or a file, answered into a file that a killed run is continued with."""
+"""Answer many questions from a folder or a file, resumable after an interruption."""

@@ -1,4 +1,4 @@
-"""The output of a batch, which a killed run leaves behind whole but for its last line, and the next one continues."""
+"""Write the output of a batch, which a later run can continue."""
 
 import fcntl
 import os
@@ -22,12 +22,12 @@ class _Place:
 
 
 class ResultFile:
-    """One line a task, appended whole; `done` says which keys are there."""
+    """Hold one line for each task; `done` has the keys of the lines."""
 
     def __init__(self, path: Path) -> None:
-        """Reads what is there, and cuts off what a killed run left unfinished. A context manager.
+        """Open the file, read its lines and cut off an unfinished last line.
 
-        Raises ValueError for another ending than .jsonl and .csv; InvalidInput when the file cannot be opened, holds
+        Raises ValueError for a suffix other than .jsonl and .csv; InvalidInput when the file cannot be opened, holds
         something else, or is being written by another process.
         """
         self._format: ResultFormat = format_of(path)
@@ -37,7 +37,7 @@ class ResultFile:
             self._file: BinaryIO = path.open("a+b", buffering=0)
         except OSError as error:
             raise self._unwritten(error) from error
-        # Rewriting puts a file in the place of what a link leads to, not of the link.
+        # Rewriting must replace the target of a link, not the link.
         self._path = path.resolve()
         try:
             _lock(self._file, path)
@@ -59,14 +59,16 @@ class ResultFile:
 
     @property
     def done(self) -> Collection[str]:
+        """Return the keys of all lines."""
         return self._places.keys()
 
     @property
     def failed(self) -> frozenset[str]:
+        """Return the keys of the lines with errors."""
         return frozenset(key for key, place in self._places.items() if place.failed)
 
     def append(self, line: Line) -> None:
-        """In one piece: it is there whole, or cut off by the next run. Raises InvalidInput, of a full disk say."""
+        """Append a line. Raises InvalidInput when it cannot be written, for example to a full disk."""
         data = self._format.encode(line)
         start = self._file.seek(0, os.SEEK_END)
         try:
@@ -78,12 +80,12 @@ class ResultFile:
         self._places[line[KEY]] = _Place(start=start, length=len(data), failed=line["error"] is not None)
 
     def drop(self, keys: Collection[str]) -> None:
-        """Take these lines out."""
+        """Remove lines."""
         if keys:
             self._rewrite([key for key in self._places if key not in keys])
 
     def arrange(self, order: Sequence[str]) -> None:
-        """Put the lines into this order, behind those of other inputs; does nothing where they are."""
+        """Sort the lines into `order`, after the lines of other inputs."""
         wanted = set(order)
         arranged = [key for key in self._places if key not in wanted]
         arranged += [key for key in order if key in self._places]
@@ -95,7 +97,7 @@ class ResultFile:
         for number, line in enumerate(self._lines(), start=1):
             is_header = number == 1 and self._format.header != b""
             if not line.endswith(b"\n"):
-                # Nothing is cut off that a batch has not begun to write.
+                # Only an unfinished line of a batch may be cut off.
                 beginning = self._format.header if is_header else self._format.start
                 if not (line.startswith(beginning) or beginning.startswith(line)):
                     raise self._foreign(number)
@@ -131,7 +133,7 @@ class ResultFile:
         )
 
     def _rewrite(self, keys: Sequence[str]) -> None:
-        """Into a sibling that takes the file's place: a kill leaves the one or the other."""
+        """Write a new file and replace the old one atomically."""
         staging = self._path.with_name(f".{self._path.name}.new")
         places = {}
         try:
@@ -147,7 +149,7 @@ class ResultFile:
                 new.flush()
                 os.fsync(new.fileno())
             replaced = staging.open("a+b", buffering=0)
-            # Before anybody else can see it under the name that they ask for.
+            # Lock it before it gets its final name.
             _lock(replaced, self._path)
             os.replace(staging, self._path)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""A result line as bytes, and as much of it read back as continuing needs: JSONL, or CSV for spreadsheets."""
+"""Encode result lines as JSONL or CSV, and read back what a later run needs."""
 
 import csv
 import io
@@ -15,27 +15,29 @@ _LARGEST_CELL = 2**31 - 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
-    """A line that is there already."""
+    """Key and state of an existing line."""
 
     key: str
     failed: bool
 
 
 class ResultFormat(Protocol):
+    """Encode and decode lines of one file format."""
+
     header: bytes
-    """First line of the file; may be nothing."""
+    """First line of the file; may be empty."""
     start: bytes
-    """How every other line begins."""
+    """First bytes of every other line."""
 
     def encode(self, line: Line) -> bytes:
-        """One line, its line feed included, with no other line feed in it."""
+        """Encode one line, which ends with its only line feed."""
 
     def decode(self, line: bytes) -> Written:
-        """Raises ValueError for a line that this format does not write."""
+        """Decode a line. Raises ValueError for a line that this format does not write."""
 
 
 def format_of(path: Path) -> ResultFormat:
-    """By the file's ending. Raises ValueError for another."""
+    """Return the format of a file by its suffix. Raises ValueError for an unknown suffix."""
     match path.suffix.lower():
         case ".jsonl":
             return JsonLines()
@@ -45,13 +47,13 @@ def format_of(path: Path) -> ResultFormat:
 
 
 class JsonLines:
-    """Everything that was answered."""
+    """JSONL with every field of the answers."""
 
     header = b""
     start = b'{"key": "q'
 
     def encode(self, line: Line) -> bytes:
-        # A file name that is no Unicode is escaped, which JSON has a way to say.
+        # File names may hold bytes that are no Unicode.
         return json.dumps(line, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
     def decode(self, line: bytes) -> Written:
@@ -62,7 +64,7 @@ class JsonLines:
 
 
 class Csv:
-    """A row for each line, lists as JSON. No cell is a formula, whoever wrote what stands in it."""
+    """CSV with lists as JSON; no cell is a formula."""
 
     columns = (
         KEY, "id", "image", "question", "labels", "answer", "confidence", "calibrated", "abstained", "finish_reason",
@@ -73,7 +75,7 @@ class Csv:
 
     def __init__(self) -> None:
         self.header = _row(self.columns)
-        # For the whole process, hence never lowered: what is written here, a long question say, must be read again.
+        # The limit is process-wide, so it is only raised; long questions must be readable again.
         csv.field_size_limit(max(csv.field_size_limit(), _LARGEST_CELL))
 
     def encode(self, line: Line) -> bytes:
@@ -113,7 +115,7 @@ def _cells_of(result: Line) -> Line:
     several = result["mode"] == "multi_label"
     return cells | {
         "answer": result["labels"] if several else result["label"],
-        # Of several labels each has its own.
+        # In multi_label each label has its own confidence.
         "confidence": None if several else probabilities[result["label"]],
         "calibrated": result["calibration"] is not None,
         "probabilities": probabilities,
@@ -123,17 +125,17 @@ def _cells_of(result: Line) -> Line:
 
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""Beginnings that spreadsheets calculate with, wide ones included."""
+"""First characters of formulas in spreadsheets, including full-width forms."""
 
 
 def _cell(value: Any) -> str:
-    """Numbers as they are, none of ours is negative; text without control characters, and never a formula."""
+    """Return a cell without control characters that no spreadsheet reads as a formula. Numbers are never negative."""
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    # Line breaks would tear the row apart, and the rest has no business in a table.
+    # Line breaks would split the row.
     text = "".join(" " if ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u2028\u2029" else c for c in text)
-    # Behind blanks too: some programs trim a cell before they look at it.
+    # Some programs trim a cell before they parse it.
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 

@@ -1,7 +1,6 @@
-"""What a batch writes about one task.
+"""Build the output line of a task.
 
-Ids, times and what the cache held are left out: they differ from run to run, and a file that was continued is to be
-that of a run that was not.
+Ids, timings and usage are left out: a resumed run must write the same file as an uninterrupted one.
 """
 
 from typing import Any
@@ -17,11 +16,12 @@ _VARYING = {"id", "timings", "usage"}
 
 
 def answered(task: Task, answer: VqaAnswer | AnyClassification) -> Line:
+    """Return the line of an answer."""
     return _head(task) | {RESULT: answer.model_dump(mode="json", exclude=_VARYING), ERROR: None}
 
 
 def failed(task: Task, error: ClientError) -> Line:
-    """With the service's words, or our own."""
+    """Return the line of an error."""
     if isinstance(error, ServiceError):
         told = {"type": error.type, "code": error.code, "message": error.message, "param": error.param}
     else:

@@ -1,4 +1,4 @@
-"""The loop of a batch: several tasks at a time, their lines in the input's order."""
+"""Run the tasks of a batch concurrently and write their lines in the input's order."""
 
 import asyncio
 from collections import deque
@@ -9,21 +9,21 @@ from medmoe.client.batch.result_file import ResultFile
 from medmoe.client.batch.result_line import Line, answered, failed
 from medmoe.client.batch.task import Task
 from medmoe.client.errors import (
+    CertificateError,
     ClientError,
-    NoConnection,
-    ServiceFull,
+    ConnectionFailed,
+    Overloaded,
     ServiceUnavailable,
     Unauthorized,
-    Untrusted,
 )
-from medmoe.client.images.image import Picture
+from medmoe.client.images.image import Image
 
-Load = Callable[[Task], Picture]
+Load = Callable[[Task], Image]
 
-_ENDS_THE_RUN = (NoConnection, ServiceFull, ServiceUnavailable, Unauthorized, Untrusted)
-"""What no line is to blame for, after all attempts: the rest would only meet it too."""
+_ENDS_THE_RUN = (ConnectionFailed, Overloaded, ServiceUnavailable, Unauthorized, CertificateError)
+"""Errors that would fail every other task too, so they end the run after all attempts."""
 _AHEAD = 4
-"""Times `concurrency`: lines that may wait for an earlier one. A kill loses at most these."""
+"""Lines that may wait for an earlier one, in multiples of `concurrency`. A kill loses at most these."""
 
 
 async def run(
@@ -35,9 +35,10 @@ async def run(
     concurrency: int,
     tick: Callable[[], None],
 ) -> None:
-    """Ask all `tasks` and append their lines; a task that fails gets a line that says so. `tick` for each of them.
+    """Ask all `tasks` and append a line for each, which holds the answer or the error; call `tick` after each.
 
-    Raises what would have failed every other task too, with everything before it written; InvalidInput of the file.
+    Raises an error that would fail every other task too, after writing the lines before it, and InvalidInput when the
+    file cannot be written.
     """
     places = asyncio.Semaphore(concurrency)
     waiting = iter(tasks)
@@ -64,10 +65,10 @@ async def run(
 
 async def _line(client: AsyncClient, task: Task, *, load: Load) -> Line:
     try:
-        picture = await asyncio.to_thread(load, task)
+        image = await asyncio.to_thread(load, task)
         if task.labels is None:
-            return answered(task, await client.ask(picture, task.question or "", **task.ask_options))
-        return answered(task, await client.classify(picture, task.labels, mode=task.mode, **task.classify_options))
+            return answered(task, await client.ask(image, task.question or "", **task.ask_options))
+        return answered(task, await client.classify(image, task.labels, mode=task.mode, **task.classify_options))
     except _ENDS_THE_RUN:
         raise
     except ClientError as error:

@@ -1,7 +1,4 @@
-"""The tasks of a batch: every picture below a folder, or every line of a JSONL file.
-
-Whatever can be wrong without the service is found before it is asked anything.
-"""
+"""Read the tasks of a batch from a folder of images or a JSONL file, and check all of them first."""
 
 import json
 from collections import Counter
@@ -20,17 +17,19 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tasks:
+    """Hold the tasks of an input and notes about it."""
+
     tasks: tuple[Task, ...]
     notes: tuple[str, ...]
-    """What was left out, for a person to see."""
+    """Messages about files and fields that were left out."""
 
 
 def read_tasks(
     source: Path, *, question: str | None, labels: Sequence[str] | None, options: Mapping[str, Any]
 ) -> Tasks:
-    """From a folder, whose every picture is asked the same, or from a file, whose lines may leave these out.
+    """Read the tasks of a folder or file; `question`, `labels` and `options` are defaults for the lines of a file.
 
-    Raises InvalidInput, with the number of each line that is wrong.
+    Raises InvalidInput, which names the first invalid lines by number.
     """
     given = {name: value for name, value in options.items() if value is not None}
     found = (
@@ -47,17 +46,17 @@ def _of_folder(
     folder: Path, *, question: str | None, labels: Sequence[str] | None, options: Mapping[str, Any]
 ) -> Tasks:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    pictures = [path for path in files if _is_picture(path)]
-    others = len(files) - len(pictures)
+    images = [path for path in files if _is_image(path)]
+    others = len(files) - len(images)
     tasks = []
-    for path in pictures:
+    for path in images:
         record = {"image": path.relative_to(folder).as_posix()}
         tasks.append(_task(record, folder=folder, question=question, labels=labels, options=options))
-    return Tasks(tasks=tuple(tasks), notes=(f"left out {others} files that are no pictures",) if others else ())
+    return Tasks(tasks=tuple(tasks), notes=(f"left out {others} files that are not images",) if others else ())
 
 
-def _is_picture(path: Path) -> bool:
-    """By how it begins, because DICOM files often have no ending. One that cannot be read is left to fail by name."""
+def _is_image(path: Path) -> bool:
+    """Check the first bytes, because DICOM files often have no suffix. An unreadable file counts as an image."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
@@ -84,7 +83,7 @@ def _of_file(file: Path, *, question: str | None, labels: Sequence[str] | None, 
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise InvalidInput(f"{file.name}, {'; '.join(problems[:_SHOWN])}{more}")
-    # People's files have columns of their own; a misspelt option is one of these.
+    # Additional fields are allowed, but a misspelt option would be one too.
     notes = (f"fields that are not sent: {', '.join(sorted(ignored))}",) if ignored else ()
     return Tasks(tasks=tuple(tasks), notes=notes)
 
@@ -107,7 +106,7 @@ def _task(
     labels: Sequence[str] | None,
     options: Mapping[str, Any],
 ) -> Task:
-    """Raises InvalidInput."""
+    """Return the task of one record. Raises InvalidInput."""
     image = _text(record, "image")
     if image is None:
         raise InvalidInput("image is missing")
@@ -120,7 +119,7 @@ def _task(
     own = {name: value for name, value in record.items() if name in FIELDS - _OWN}
     if strange := sorted(own.keys() - taken):
         raise InvalidInput(f"{', '.join(strange)} is not for a {'question' if classes is None else 'classification'}")
-    # What was given for all lines is for those that it fits.
+    # A common option applies only to lines that take it.
     common = {name: value for name, value in options.items() if name in taken}
     id_ = record.get("id")
     return Task(
@@ -150,7 +149,7 @@ def _labels(record: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _numbered(tasks: Sequence[Task]) -> tuple[Task, ...]:
-    """Equal lines are answered once each, and told apart by their number."""
+    """Number equal tasks, so that their keys differ."""
     seen: Counter[str] = Counter()
     found = []
     for task in tasks:

@@ -1,1 +1,1 @@
-"""Load on a running service, and what became of each request."""
+"""Measure a running service under load."""

@@ -1,7 +1,7 @@
-"""Requests as many clients would send them, and one record of each.
+"""Generate load: closed and open loops of streamed requests, with one record for each request.
 
-Each is sent once, as a stream: what is refused counts as refused, and the first piece of an answer has a time.
-`numbers` are those of the requests and go on from one load to the next, so that none begins with another's pictures.
+Every request is sent once, so refusals are counted. `numbers` continue from one level to the next, so that a level does
+not begin with images that the service has just cached.
 """
 
 import asyncio
@@ -13,62 +13,71 @@ from dataclasses import dataclass
 
 from medmoe.client.answers.vqa import VqaAnswer
 from medmoe.client.async_client import AsyncClient
-from medmoe.client.bench.questions import Questions
 from medmoe.client.errors import ClientError, ServiceError
+from medmoe.client.images.image import Image
 
 ANSWERED = "answered"
 _AFTER_REFUSAL = 0.05
-"""Seconds: a closed loop that is refused must not spin."""
+"""Pause of a closed loop after a refusal, in seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workload:
+    """Define what is asked: request n asks about image n, starting over after the last image."""
+
+    images: tuple[Image, ...]
+    question: str
+    max_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """One request; times on the clock of `time.monotonic`."""
+    """Record one request; times are those of `time.monotonic`, in seconds."""
 
-    what: str
-    """ANSWERED, or the code of a refusal, or the kind of a failure without one."""
+    status: str
+    """ANSWERED, the status and code of a refusal, or the class of another error."""
     begun: float
-    """When it was due, where that was decided before."""
+    """Start of the request; in an open loop the time when it was due."""
     first: float | None
-    """First piece of the answer."""
+    """Arrival of the first piece of the answer."""
     ended: float
     tokens: int
 
 
-async def once(client: AsyncClient, asked: Questions, number: int, *, due: float | None = None) -> Outcome:
-    """Ask, read to the end, and say what became of it."""
+async def once(client: AsyncClient, workload: Workload, number: int, *, due: float | None = None) -> Outcome:
+    """Send one request, read its answer to the end, and record the outcome."""
     begun = time.monotonic() if due is None else due
     first: float | None = None
     tokens = 0
-    what = ANSWERED
-    picture = asked.pictures[number % len(asked.pictures)]
+    status = ANSWERED
+    image = workload.images[number % len(workload.images)]
     try:
-        async with aclosing(client.stream(picture, asked.text, max_tokens=asked.max_tokens)) as events:
+        async with aclosing(client.stream(image, workload.question, max_tokens=workload.max_tokens)) as events:
             async for event in events:
                 first = first or time.monotonic()
                 if isinstance(event, VqaAnswer):
                     tokens = event.usage.completion_tokens
     except ServiceError as error:
-        what = f"{error.status or 'stream'} {error.code}"
+        status = f"{error.status or 'stream'} {error.code}"
     except ClientError as error:
-        what = type(error).__name__
-    return Outcome(what=what, begun=begun, first=first, ended=time.monotonic(), tokens=tokens)
+        status = type(error).__name__
+    return Outcome(status=status, begun=begun, first=first, ended=time.monotonic(), tokens=tokens)
 
 
 async def closed_loop(
-    client: AsyncClient, asked: Questions, *, clients: int, seconds: float, numbers: Iterator[int]
+    client: AsyncClient, workload: Workload, *, clients: int, seconds: float, numbers: Iterator[int]
 ) -> list[Outcome]:
-    """So many clients, each asking its next question when the last one is answered, for `seconds`; each asks once."""
+    """Run `clients` that each ask again once they are answered, for `seconds`; each asks at least once."""
     outcomes: list[Outcome] = []
     end = time.monotonic() + seconds
 
     async def one() -> None:
         while True:
-            outcome = await once(client, asked, next(numbers))
+            outcome = await once(client, workload, next(numbers))
             outcomes.append(outcome)
             if time.monotonic() >= end:
                 return
-            if outcome.what != ANSWERED:
+            if outcome.status != ANSWERED:
                 await asyncio.sleep(_AFTER_REFUSAL)
 
     await asyncio.gather(*(one() for _ in range(clients)))
@@ -76,9 +85,9 @@ async def closed_loop(
 
 
 async def open_loop(
-    client: AsyncClient, asked: Questions, *, rate: float, seconds: float, seed: int, numbers: Iterator[int]
+    client: AsyncClient, workload: Workload, *, rate: float, seconds: float, seed: int, numbers: Iterator[int]
 ) -> list[Outcome]:
-    """Questions that come on their own, `rate` a second on average (Poisson), whether others are answered or not."""
+    """Send Poisson arrivals of `rate` requests a second on average, independent of the answers."""
     arrivals = random.Random(seed)
     begun = time.monotonic()
     due = begun + arrivals.expovariate(rate)
@@ -86,6 +95,6 @@ async def open_loop(
     async with asyncio.TaskGroup() as group:
         while due < begun + seconds:
             await asyncio.sleep(due - time.monotonic())
-            coming.append(group.create_task(once(client, asked, next(numbers), due=due)))
+            coming.append(group.create_task(once(client, workload, next(numbers), due=due)))
             due += arrivals.expovariate(rate)
     return [task.result() for task in coming]

@@ -1,4 +1,4 @@
-"""What a level of load came to: throughput, times to the first piece and to the last, outcomes."""
+"""Summarise a level of load: throughput, latencies and outcomes."""
 
 import math
 from collections import Counter
@@ -11,14 +11,14 @@ from medmoe.client.bench.load import ANSWERED, Outcome
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Level:
-    """Times in seconds, of what was answered; None where nothing was."""
+    """Summary of one level; latencies of answered requests in seconds, None without any."""
 
     load: str
     requests: int
     answered_per_second: float
     tokens_per_second: float
     first_p50: float | None
-    """Time to the first piece of the answer."""
+    """Median time to the first piece of the answer."""
     first_p99: float | None
     p50: float | None
     p90: float | None
@@ -26,12 +26,13 @@ class Level:
     outcomes: dict[str, int]
 
     def document(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
 def level(load: str, outcomes: Sequence[Outcome]) -> Level:
-    """`outcomes` of one level, from its first beginning to its last end."""
-    good = [outcome for outcome in outcomes if outcome.what == ANSWERED]
+    """Summarise the outcomes of one level, from its first start to its last end."""
+    good = [outcome for outcome in outcomes if outcome.status == ANSWERED]
     took = max((one.ended for one in outcomes), default=0.0) - min((one.begun for one in outcomes), default=0.0)
     firsts = [one.first - one.begun for one in good if one.first is not None]
     wholes = [one.ended - one.begun for one in good]
@@ -45,10 +46,10 @@ def level(load: str, outcomes: Sequence[Outcome]) -> Level:
         p50=percentile(wholes, 0.5),
         p90=percentile(wholes, 0.9),
         p99=percentile(wholes, 0.99),
-        outcomes=dict(sorted(Counter(one.what for one in outcomes).items())),
+        outcomes=dict(sorted(Counter(one.status for one in outcomes).items())),
     )
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """Nearest rank; None of nothing."""
+    """Return the nearest-rank percentile, or None without values."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else None

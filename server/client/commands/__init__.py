@@ -1,5 +1,1 @@
-"""`medmoe ask | classify | stats | batch | bench`: the client at a command line.
-
-Found through the entry points `medmoe.commands`; errors of medmoe.client become one line in
-medmoe.model.cli.
-"""
+"""Define the sub-commands of `medmoe` that ask a running service. medmoe.model.cli imports them and reports errors."""

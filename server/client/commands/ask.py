@@ -1,80 +1,72 @@
-"""`medmoe ask IMAGE QUESTION`: one question to a running service."""
+"""`medmoe ask`: ask a service a question about an image."""
 
 from contextlib import closing
 from typing import Annotated
 
 import typer
 
-from medmoe.client.answers.vqa import Delta, VqaAnswer
+from medmoe.client.answers import Delta, VqaAnswer
 from medmoe.client.client import Client
-from medmoe.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
+from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
 from medmoe.client.commands.images import (
-    Frame,
+    FrameOption,
     ImageArgument,
-    MinConfidence,
-    Modality,
-    PixelsOnly,
-    Routing,
-    Window,
-    picture,
+    MinConfidenceOption,
+    ModalityOption,
+    PixelsOnlyOption,
+    RoutingOption,
+    WindowOption,
+    image_options,
+    read_image,
 )
-from medmoe.client.commands.terminal import as_json, note, safe
-from medmoe.client.images.image import Picture
+from medmoe.client.commands.terminal import ABSTAINED, as_json, note, safe
+from medmoe.client.images.image import Image
 from medmoe.client.options import AskOptions
 from medmoe.client.transport.address import LOCAL
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-
-@app.command()
 def ask(
     image: ImageArgument,
     question: Annotated[str, typer.Argument(metavar="QUESTION")],
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer while it is generated.")] = False,
-    window: Window = None,
-    frame: Frame = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0: the most likely answer.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of a temperature above 0.")] = None,
-    min_confidence: MinConfidence = None,
-    modality: Modality = None,
-    routing: Routing = False,
-    pixels_only: PixelsOnly = False,
-    url: Url = LOCAL,
-    token_file: TokenFile = None,
-    timeout: Timeout = 120.0,
-    json_: AsJson = False,
+    window: WindowOption = None,
+    frame: FrameOption = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of the answer in tokens.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=2, help="Sampling temperature; 0 takes the most likely answer.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the sampling.")] = None,
+    min_confidence: MinConfidenceOption = None,
+    modality: ModalityOption = None,
+    routing: RoutingOption = False,
+    pixels_only: PixelsOnlyOption = False,
+    url: UrlOption = LOCAL,
+    token_file: TokenFileOption = None,
+    timeout: TimeoutOption = 120.0,
+    json_: JsonOption = False,
 ) -> None:
-    """Ask a running service a question about a picture.
+    """Ask a running service a question about an image.
 
-    The answer goes to standard output, how sure it is to standard error. Research software, not a medical device.
+    The answer is printed on standard output, its confidence on standard error. Research software, not a medical device.
     """
-    if routing and not json_:
-        raise typer.BadParameter("--routing is printed with --json")
-    options: AskOptions = {
-        "window": window,
-        "frame": frame,
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "seed": seed,
-        "min_confidence": min_confidence,
-        "modality": modality,
-        "include_routing": routing,
-    }
-    with client_of(url, token_file, timeout) as client:
-        given = picture(image, pixels_only=pixels_only)
+    common = image_options(
+        window=window, frame=frame, min_confidence=min_confidence, modality=modality, routing=routing, json_=json_
+    )
+    options: AskOptions = {**common, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+    with create_client(url, token_file, timeout) as client:
+        given = read_image(image, pixels_only=pixels_only)
         if stream:
             _stream(client, given, question, options, json_=json_)
         else:
             answer = client.ask(given, question, **options)
             typer.echo(as_json(answer) if json_ else safe(answer.answer))
             if not json_:
-                _tell(answer)
+                _print_confidence(answer)
 
 
-def _stream(client: Client, given: Picture, question: str, options: AskOptions, *, json_: bool) -> None:
-    """In JSON an event a line; else the text as it comes."""
-    with closing(client.stream(given, question, **options)) as events:
+def _stream(client: Client, image: Image, question: str, options: AskOptions, *, json_: bool) -> None:
+    """Print the text as it arrives, or as JSON one event a line."""
+    with closing(client.stream(image, question, **options)) as events:
         for event in events:
             if json_:
                 typer.echo(as_json({"delta": event.text} if isinstance(event, Delta) else event))
@@ -82,17 +74,17 @@ def _stream(client: Client, given: Picture, question: str, options: AskOptions, 
                 typer.echo(safe(event.text), nl=False)
             else:
                 typer.echo()
-                _tell(event)
+                _print_confidence(event)
 
 
-def _tell(answer: VqaAnswer) -> None:
-    told = []
+def _print_confidence(answer: VqaAnswer) -> None:
+    notes = []
     if answer.confidence is not None:
-        own = "calibrated" if answer.confidence.calibrated else "the model's own, not calibrated"
-        told.append(f"confidence {answer.confidence.value:.3f} ({own})")
+        kind = "calibrated" if answer.confidence.calibrated else "the model's own, not calibrated"
+        notes.append(f"confidence {answer.confidence.value:.3f} ({kind})")
     if answer.abstained:
-        told.append("ABSTAINED: not to be relied on")
+        notes.append(ABSTAINED)
     if answer.finish_reason == "length":
-        told.append(f"cut after {answer.usage.completion_tokens} tokens")
-    if told:
-        note("; ".join(told))
+        notes.append(f"cut after {answer.usage.completion_tokens} tokens")
+    if notes:
+        note("; ".join(notes))

@@ -1,4 +1,4 @@
-"""`medmoe batch INPUT OUTPUT`: many pictures or lines to a running service, into a file that can be continued."""
+"""`medmoe batch`: ask a service about many images, resumable after an interruption."""
 
 import asyncio
 import sys
@@ -7,54 +7,55 @@ from typing import Annotated
 
 import typer
 
-from medmoe.client.answers.classify import Mode
+from medmoe.client.answers import Mode
 from medmoe.client.async_client import AsyncClient
 from medmoe.client.batch.result_file import ResultFile
 from medmoe.client.batch.runner import run
 from medmoe.client.batch.task_source import read_tasks
-from medmoe.client.commands.connection import AsJson, TokenFile, Url, api_key, usage
-from medmoe.client.commands.images import MinConfidence, PixelsOnly, Window, prepared
-from medmoe.client.commands.terminal import as_json, note, watched
+from medmoe.client.commands.connection import JsonOption, TokenFileOption, UrlOption, api_key, reported, usage_errors
+from medmoe.client.commands.images import MinConfidenceOption, PixelsOnlyOption, WindowOption, prepared
+from medmoe.client.commands.terminal import INTERRUPTED, as_json, has_progress_bar, note
 from medmoe.client.errors import ClientError, InvalidInput
-from medmoe.client.images.image import Picture
+from medmoe.client.images.image import Image
 from medmoe.client.transport.address import LOCAL
 from medmoe.client.transport.retry import Retry
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
 _PATIENT = Retry(attempts=20, longest_pause=30.0)
-"""Long enough for a service that restarts its engine, or itself."""
+"""Retries that outlast a restart of the engine or of the service."""
 
 
-@app.command()
 def batch(
     source: Annotated[
         Path,
         typer.Argument(
             metavar="INPUT",
             exists=True,
-            help="Folder, of which every picture is asked about; or JSONL with image (a path beside it), question or "
-            "labels, and fields of the request.",
+            help="Folder of images; or a JSONL file with the fields image (a path relative to the file), question or "
+            "labels, and options of the request.",
         ),
     ],
-    output: Annotated[Path, typer.Argument(help="File to write or to continue, .jsonl or .csv.")],
-    question: Annotated[str | None, typer.Option(help="For a folder, and for lines without.")] = None,
-    label: Annotated[list[str] | None, typer.Option(help="Classify instead; repeat it.")] = None,
-    mode: Annotated[Mode | None, typer.Option(help="Of classifications.")] = None,
-    window: Window = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
-    min_confidence: MinConfidence = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Ask again what ended in an error.")] = False,
-    pixels_only: PixelsOnly = False,
-    url: Url = LOCAL,
-    token_file: TokenFile = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each line, attempts and pauses included.")] = 600,
-    json_: AsJson = False,
+    output: Annotated[Path, typer.Argument(help="File to write or to continue: .jsonl or .csv.")],
+    question: Annotated[
+        str | None, typer.Option(help="Question about each image of a folder, and default for the lines of a file.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Label, to classify instead; repeat the option for each label.")
+    ] = None,
+    mode: Annotated[Mode | None, typer.Option(help="Mode of classifications.")] = None,
+    window: WindowOption = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of an answer in tokens.")] = None,
+    min_confidence: MinConfidenceOption = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Number of concurrent requests.")] = 8,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Ask the lines with errors again.")] = False,
+    pixels_only: PixelsOnlyOption = False,
+    url: UrlOption = LOCAL,
+    token_file: TokenFileOption = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each line, including retries.")] = 600,
+    json_: JsonOption = False,
 ) -> None:
-    """Ask a running service about many pictures. Run again, killed or not, it asks what has no line yet.
+    """Ask a running service about many images. Run the same command again to continue after an interruption.
 
-    Lines are in the input's order. Exit status 1 when a line ended in an error.
+    Lines are in the input's order. The exit status is 1 if a line has an error.
     Research software, not a medical device.
     """
     if source.is_dir() and question is None and not label:
@@ -63,8 +64,8 @@ def batch(
     tasks = read_tasks(source, question=question, labels=label, options=options)
     for left_out in tasks.notes:
         note(left_out)
-    with usage():
-        client = AsyncClient(url, api_key=api_key(token_file), timeout=timeout, retry=_PATIENT)
+    with usage_errors():
+        client = AsyncClient(url, api_key=api_key(token_file), timeout=timeout, retry=reported(_PATIENT))
         file = ResultFile(output)
     with file:
         keys = [task.key for task in tasks.tasks]
@@ -72,28 +73,33 @@ def batch(
             file.drop(file.failed & set(keys))
         open_ = [task for task, key in zip(tasks.tasks, keys, strict=True) if key not in file.done]
         with typer.progressbar(
-            length=len(keys), label="answering", file=sys.stderr, hidden=not watched(), show_pos=True
+            length=len(keys), label="answering", file=sys.stderr, hidden=not has_progress_bar(), show_pos=True
         ) as bar:
             bar.update(len(keys) - len(open_))
 
-            async def all_of_them() -> None:
+            async def run_all() -> None:
                 async with client:
                     await run(
                         client,
                         open_,
                         file,
-                        load=lambda task: prepared(Picture.of(task.path), pixels_only=pixels_only),
+                        load=lambda task: prepared(Image.of(task.path), pixels_only=pixels_only),
                         concurrency=concurrency,
                         tick=lambda: bar.update(1),
                     )
 
+            def progress() -> str:
+                return f"{sum(key in file.done for key in keys)} of {len(keys)} lines are there, run again to continue"
+
             try:
-                asyncio.run(all_of_them())
+                asyncio.run(run_all())
             except InvalidInput:
                 raise
             except ClientError as error:
-                there = sum(key in file.done for key in keys)
-                raise ClientError(f"{error}; {there} of {len(keys)} lines are there, run again to continue") from error
+                raise ClientError(f"{error}; {progress()}") from error
+            except KeyboardInterrupt:
+                note(f"interrupted: {progress()}")
+                raise typer.Exit(INTERRUPTED) from None
         file.arrange(keys)
         errors = len(file.failed & set(keys))
     counted = {"lines": len(keys), "asked": len(open_), "errors": errors}

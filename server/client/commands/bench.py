@@ -1,4 +1,4 @@
-"""`medmoe bench`: how fast a running service answers, and what it refuses."""
+"""`medmoe bench`: measure a service's throughput, latency and refusals."""
 
 import asyncio
 import itertools
@@ -9,89 +9,110 @@ from typing import Annotated
 
 import typer
 
-from medmoe.client.answers.metadata import Metadata
+from medmoe.client.answers import Metadata
 from medmoe.client.async_client import AsyncClient
-from medmoe.client.bench.load import Outcome, closed_loop, open_loop
-from medmoe.client.bench.questions import Questions
+from medmoe.client.bench.load import Outcome, Workload, closed_loop, open_loop
 from medmoe.client.bench.report import Level, level
-from medmoe.client.commands.connection import AsJson, Timeout, TokenFile, Url, api_key, usage
-from medmoe.client.commands.terminal import as_json, note, table, watched
-from medmoe.client.images.image import Picture
+from medmoe.client.commands.connection import (
+    JsonOption,
+    TimeoutOption,
+    TokenFileOption,
+    UrlOption,
+    api_key,
+    usage_errors,
+)
+from medmoe.client.commands.terminal import INTERRUPTED, as_json, has_progress_bar, note, table
+from medmoe.client.images.image import Image
 from medmoe.client.transport.address import LOCAL
 from medmoe.client.transport.retry import Retry
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 _ONCE = Retry(attempts=1)
 _CLIENTS = "1,8,32"
 
 
-@app.command()
 def bench(
-    clients: Annotated[str, typer.Option(help="Clients at a time, one level each (closed loop).")] = _CLIENTS,
+    clients: Annotated[
+        str, typer.Option(help="Numbers of concurrent clients, one level for each (closed loop).")
+    ] = _CLIENTS,
     rate: Annotated[
-        str | None, typer.Option(help="Instead: requests a second, arriving at random (Poisson), such as 2,4,8.")
+        str | None, typer.Option(help="Requests a second with Poisson arrivals, such as 2,4,8; replaces --clients.")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="For each level; what is inside then is waited for.")] = 10.0,
-    image: Annotated[list[Path] | None, typer.Option(help="Picture to ask about; repeat it. Else made ones.")] = None,
-    pictures: Annotated[
-        int, typer.Option(min=1, help="How many to make; the service's cache knows a repeated one.")
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Duration of each level; pending requests are waited for.")
+    ] = 10.0,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="Image to ask about; repeat the option. By default noise is generated.")
+    ] = None,
+    noise_images: Annotated[
+        int, typer.Option(min=1, help="Number of noise images; repeated images hit the service's caches.")
     ] = 64,
-    question: Annotated[str, typer.Option(help="Asked about each.")] = "What is shown in the picture?",
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 32,
-    seed: Annotated[int, typer.Option(help="Of the pictures and of the arrivals.")] = 0,
-    url: Url = LOCAL,
-    token_file: TokenFile = None,
-    timeout: Timeout = 120.0,
-    json_: AsJson = False,
+    question: Annotated[str, typer.Option(help="Question about each image.")] = "What is shown in the image?",
+    max_tokens: Annotated[int, typer.Option(min=1, help="Maximum length of an answer in tokens.")] = 32,
+    seed: Annotated[int, typer.Option(help="Seed of the noise and of the arrivals.")] = 0,
+    url: UrlOption = LOCAL,
+    token_file: TokenFileOption = None,
+    timeout: TimeoutOption = 120.0,
+    json_: JsonOption = False,
 ) -> None:
-    """Put load on a running service: throughput, time to the first piece of an answer and to the last, outcomes.
+    """Measure a running service's throughput, time to the first piece of an answer, latency and refusals.
 
-    Every request is sent once and streamed; pictures come round again when all have been asked about. The client takes
-    processor time too: beside the service it is measured with it.
+    Every request is sent once and streamed. On the service's own machine the client takes processor time from it.
     """
     closed, rates = _numbers(clients, "--clients"), _numbers(rate, "--rate") if rate is not None else []
-    made_or_own = tuple(Picture.of(path) for path in image) if image else _made(pictures, seed=seed)
-    asked = Questions(pictures=made_or_own, text=question, max_tokens=max_tokens)
-    with usage():
+    images = tuple(map(Image.of, image)) if image else _noise(noise_images, seed=seed)
+    workload = Workload(images=images, question=question, max_tokens=max_tokens)
+    with usage_errors():
         client = AsyncClient(url, api_key=api_key(token_file), timeout=timeout, retry=_ONCE)
     loads = [f"{number:g}/s" for number in rates] or [f"c={number:g}" for number in closed]
 
-    async def all_levels() -> tuple[Metadata, list[Level]]:
-        found = []
-        # The warm-up has the first.
+    served: list[Metadata] = []
+    levels: list[Level] = []
+
+    async def measure() -> None:
+        # Image 0 is the warm-up's.
         numbers = itertools.count(1)
         async with client:
-            served = await client.metadata()
-            # What cannot be answered at all is said at once, and the first connection is nobody's latency.
-            await client.ask(asked.pictures[0], asked.text, max_tokens=max_tokens)
-            with typer.progressbar(loads, label="measuring", file=sys.stderr, hidden=not watched()) as bar:
+            served.append(await client.metadata())
+            # The warm-up reports a request that cannot be answered, and opens the first connection.
+            await client.ask(images[0], question, max_tokens=max_tokens)
+            with typer.progressbar(loads, label="measuring", file=sys.stderr, hidden=not has_progress_bar()) as bar:
                 for number, load in enumerate(bar):
                     outcomes: list[Outcome]
                     if rates:
                         outcomes = await open_loop(
-                            client, asked, rate=rates[number], seconds=seconds, seed=seed, numbers=numbers
+                            client, workload, rate=rates[number], seconds=seconds, seed=seed, numbers=numbers
                         )
                     else:
                         outcomes = await closed_loop(
-                            client, asked, clients=int(closed[number]), seconds=seconds, numbers=numbers
+                            client, workload, clients=int(closed[number]), seconds=seconds, numbers=numbers
                         )
-                    found.append(level(load, outcomes))
-        return served, found
+                    levels.append(level(load, outcomes))
 
-    served, levels = asyncio.run(all_levels())
-    if json_:
-        typer.echo(as_json({"service": served.model_dump(mode="json"), "levels": [one.document() for one in levels]}))
+    try:
+        asyncio.run(measure())
+    except KeyboardInterrupt:
+        note(f"interrupted: {len(levels)} of {len(loads)} levels are measured")
+        _print(served, levels, json_=json_)
+        raise typer.Exit(INTERRUPTED) from None
+    _print(served, levels, json_=json_)
+
+
+def _print(served: Sequence[Metadata], levels: Sequence[Level], *, json_: bool) -> None:
+    if not levels:
         return
-    note(f"{served.model} on {served.engine} {served.engine_version or ''}".rstrip())
+    (service,) = served
+    if json_:
+        typer.echo(as_json({"service": service.model_dump(mode="json"), "levels": [one.document() for one in levels]}))
+        return
+    note(f"{service.model} on {service.engine} {service.engine_version or ''}".rstrip())
     typer.echo(_table(levels))
 
 
-def _made(count: int, *, seed: int) -> tuple[Picture, ...]:
-    # Here and not above: numpy and Pillow would slow every start of the command.
-    from medmoe.client.bench.noise import noise
+def _noise(count: int, *, seed: int) -> tuple[Image, ...]:
+    # Imported here because numpy and Pillow are slow to import.
+    from medmoe.client.images.pixels import noise_pngs
 
-    return noise(count, seed=seed)
+    return tuple(map(Image, noise_pngs(count, seed=seed)))
 
 
 def _numbers(text: str, name: str) -> list[float]:

@@ -1,78 +1,89 @@
-"""`medmoe classify IMAGE LABEL...`: how likely a running service finds each label."""
+"""`medmoe classify`: ask a service how likely each label is."""
 
 from typing import Annotated
 
 import typer
 
-from medmoe.client.answers.classify import (
-    AnyClassification,
-    LabelPresence,
-    LabelProbability,
-    Mode,
-    MultiLabelClassification,
-)
-from medmoe.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
+from medmoe.client.answers import AnyClassification, Mode, MultiLabelClassification
+from medmoe.client.answers.classify import LabelPresence, LabelProbability
+from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
 from medmoe.client.commands.images import (
-    Frame,
+    FrameOption,
     ImageArgument,
-    MinConfidence,
-    Modality,
-    PixelsOnly,
-    Routing,
-    Window,
-    picture,
+    MinConfidenceOption,
+    ModalityOption,
+    PixelsOnlyOption,
+    RoutingOption,
+    WindowOption,
+    image_options,
+    read_image,
 )
-from medmoe.client.commands.terminal import as_json, note, table
+from medmoe.client.commands.terminal import ABSTAINED, as_json, note, table
 from medmoe.client.options import ClassifyOptions
 from medmoe.client.transport.address import LOCAL
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+_LOW_LABEL_MASS = 0.01
+"""Probability of all labels together below which the ranking means little."""
 
 
-@app.command()
 def classify(
     image: ImageArgument,
-    labels: Annotated[list[str], typer.Argument(metavar="LABEL...", help="At least two, but for multi_label.")],
-    mode: Annotated[Mode, typer.Option(help="What is compared; README and /docs explain.")] = "likelihood",
-    question: Annotated[str | None, typer.Option(help="Instead of the checkpoint's own.")] = None,
+    labels: Annotated[
+        list[str], typer.Argument(metavar="LABEL...", help="At least two labels; one is enough for multi_label.")
+    ],
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="likelihood compares the labels as answers, choice as lettered options, multi_label asks yes or no "
+            "about each."
+        ),
+    ] = "likelihood",
+    question: Annotated[str | None, typer.Option(help="Question that replaces the checkpoint's own.")] = None,
     length_normalized: Annotated[
-        bool, typer.Option("--length-normalized", help="Mode likelihood: compare by token.")
+        bool, typer.Option("--length-normalized", help="Mode likelihood: divide by the number of tokens.")
     ] = False,
-    permutations: Annotated[int | None, typer.Option(min=1, help="Mode choice: at most so many orders.")] = None,
-    window: Window = None,
-    frame: Frame = None,
-    min_confidence: MinConfidence = None,
-    modality: Modality = None,
-    routing: Routing = False,
-    pixels_only: PixelsOnly = False,
-    url: Url = LOCAL,
-    token_file: TokenFile = None,
-    timeout: Timeout = 120.0,
-    json_: AsJson = False,
+    permutations: Annotated[int | None, typer.Option(min=1, help="Mode choice: maximum number of orders.")] = None,
+    window: WindowOption = None,
+    frame: FrameOption = None,
+    min_confidence: MinConfidenceOption = None,
+    modality: ModalityOption = None,
+    routing: RoutingOption = False,
+    pixels_only: PixelsOnlyOption = False,
+    url: UrlOption = LOCAL,
+    token_file: TokenFileOption = None,
+    timeout: TimeoutOption = 120.0,
+    json_: JsonOption = False,
 ) -> None:
-    """Ask a running service how likely each label is, the likeliest first.
+    """Ask a running service how likely each label is, and print the most likely first.
 
     Research software, not a medical device.
     """
-    if routing and not json_:
-        raise typer.BadParameter("--routing is printed with --json")
+    if len(labels) == 1 and mode != "multi_label":
+        raise typer.BadParameter(
+            "one label leaves nothing to choose from; give each label as an argument of its own (CT MRI X-ray), or use "
+            "--mode multi_label"
+        )
+    common = image_options(
+        window=window, frame=frame, min_confidence=min_confidence, modality=modality, routing=routing, json_=json_
+    )
     options: ClassifyOptions = {
+        **common,
         "question": question,
         "length_normalized": length_normalized,
         "permutations": permutations,
-        "window": window,
-        "frame": frame,
-        "min_confidence": min_confidence,
-        "modality": modality,
-        "include_routing": routing,
     }
-    with client_of(url, token_file, timeout) as client:
-        found = client.classify(picture(image, pixels_only=pixels_only), labels, mode=mode, **options)
+    with create_client(url, token_file, timeout) as client:
+        found = client.classify(read_image(image, pixels_only=pixels_only), labels, mode=mode, **options)
     if json_:
         typer.echo(as_json(found))
         return
     typer.echo(_table(found))
-    note(_told(found))
+    note(_summary(found))
+    if not isinstance(found, MultiLabelClassification) and found.label_mass < _LOW_LABEL_MASS:
+        note(
+            f"WARNING: label mass {found.label_mass:.2g}: the model finds none of these labels likely, so their "
+            "ranking means little"
+        )
 
 
 def _table(found: AnyClassification) -> str:
@@ -84,10 +95,10 @@ def _table(found: AnyClassification) -> str:
     return table(("label", "probability", "present"), [(*row, present[row[0]]) for row in rows])
 
 
-def _told(found: AnyClassification) -> str:
-    told = ["calibrated" if found.calibration is not None else "the model's own probabilities, not calibrated"]
+def _summary(found: AnyClassification) -> str:
+    notes = ["calibrated" if found.calibration is not None else "the model's own probabilities, not calibrated"]
     if not isinstance(found, MultiLabelClassification):
-        told.append(f"label mass {found.label_mass:.3g}")
+        notes.append(f"label mass {found.label_mass:.3g}")
     if found.abstained:
-        told.append("ABSTAINED: not to be relied on")
-    return "; ".join(told)
+        notes.append(ABSTAINED)
+    return "; ".join(notes)

@@ -1,30 +1,42 @@
-"""What every command says about the service that it asks, and how it is reached."""
+"""Define the options that name the service, and create clients from them."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medmoe.client.client import Client
-from medmoe.client.errors import InvalidInput
-from medmoe.client.transport.address import KEY_VARIABLE
+from medmoe.client.commands.terminal import note
+from medmoe.client.errors import ClientError, InvalidInput
+from medmoe.client.transport.address import KEY_VARIABLE, URL_VARIABLE
+from medmoe.client.transport.retry import Retry
 
-Url = Annotated[str, typer.Option(help="Where the service answers.")]
-TokenFile = Annotated[Path | None, typer.Option(help=f"File with the API key; else {KEY_VARIABLE} is sent, if set.")]
-Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds for an answer, attempts and pauses included.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+UrlOption = Annotated[str, typer.Option(envvar=URL_VARIABLE, help="Address of the service.")]
+TokenFileOption = Annotated[
+    Path | None, typer.Option(help=f"File with the API key; by default {KEY_VARIABLE} is sent, if it is set.")
+]
+TimeoutOption = Annotated[float, typer.Option(min=0.1, help="Seconds for an answer, including retries.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_NOTE_SECONDS = 5.0
+"""Pause between two notes about retries, however many requests are waiting."""
 
 
-def client_of(url: str, token_file: Path | None, timeout: float) -> Client:
-    """Raises InvalidInput, and typer.BadParameter for an address or a key that cannot be one."""
-    with usage():
-        return Client(url, api_key=api_key(token_file), timeout=timeout)
+def create_client(url: str, token_file: Path | None, timeout: float) -> Client:
+    """Create a client that fails at once if nothing listens at `url`, and reports its other retries.
+
+    Raises InvalidInput for an unreadable key file, and typer.BadParameter for an invalid address or key.
+    """
+    with usage_errors():
+        return Client(url, api_key=api_key(token_file), timeout=timeout, retry=reported(Retry(unreachable=False)))
 
 
 def api_key(token_file: Path | None) -> str | None:
-    """What the file holds; without one the environment is asked, never the command line. Raises InvalidInput."""
+    """Return the key in a file, or None without a file. Raises InvalidInput."""
     if token_file is None:
         return None
     try:
@@ -33,9 +45,26 @@ def api_key(token_file: Path | None) -> str | None:
         raise InvalidInput(f"{token_file} cannot be read") from error
 
 
+def reported(retry: Retry) -> Retry:
+    """Return `retry` with a note on standard error for each retry, or one in a few seconds if there are many."""
+    return replace(retry, notify=_notifier())
+
+
+def _notifier() -> Callable[[ClientError, float], None]:
+    next_note = 0.0
+
+    def notify(error: ClientError, pause: float) -> None:
+        nonlocal next_note
+        if time.monotonic() >= next_note:
+            next_note = time.monotonic() + _NOTE_SECONDS
+            note(f"{error}; trying again in {pause:.1f} s")
+
+    return notify
+
+
 @contextmanager
-def usage() -> Iterator[None]:
-    """What a client finds wrong with its address or its key was typed wrong."""
+def usage_errors() -> Iterator[None]:
+    """Turn a ValueError about an option into typer.BadParameter."""
     try:
         yield
     except ValueError as error:

@@ -1,46 +1,75 @@
-"""A picture as a command line names it."""
+"""Define the options of a request about an image, and read the image."""
 
 import sys
 from typing import Annotated
 
 import typer
 
-from medmoe.client.images.image import HEAD, Picture, is_dicom, is_ordinary
+from medmoe.client.images.image import HEAD, Image, is_dicom, is_ordinary
+from medmoe.client.options import ImageOptions
 
 ImageArgument = Annotated[
-    str, typer.Argument(metavar="IMAGE", help="PNG, JPEG, WebP, TIFF, BMP or DICOM file; - is standard input.")
+    str, typer.Argument(metavar="IMAGE", help="PNG, JPEG, WebP, TIFF, BMP or DICOM file; - reads standard input.")
 ]
-Window = Annotated[
+WindowOption = Annotated[
     str | None,
     typer.Option(
-        help="Of a grey DICOM picture: centre/width, full, for CT lung, bone, ...; or three with commas for red, green "
-        "and blue."
+        help="VOI window of a grey DICOM image: centre/width, full, for CT lung, bone, ...; or three with commas for "
+        "red, green and blue."
     ),
 ]
-Frame = Annotated[int | None, typer.Option(min=0, help="Of a DICOM file, TIFF or animation, from 0.")]
-PixelsOnly = Annotated[
-    bool, typer.Option("--pixels-only", help="Send nothing of a DICOM file but what shows its picture.")
+FrameOption = Annotated[int | None, typer.Option(min=0, help="Frame of a DICOM file, TIFF or animation, from 0.")]
+PixelsOnlyOption = Annotated[
+    bool, typer.Option("--pixels-only", help="Remove all DICOM attributes that displaying the image does not need.")
 ]
 
-MinConfidence = Annotated[float | None, typer.Option(min=0, max=1, help="Mark what is less sure as abstained.")]
-Modality = Annotated[str | None, typer.Option(help="Of the picture; for the router's statistics alone.")]
-Routing = Annotated[bool, typer.Option("--routing", help="With --json: where the tokens went.")]
+MinConfidenceOption = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Confidence below which an answer is marked as abstained.")
+]
+ModalityOption = Annotated[
+    str | None, typer.Option(help="Modality for the router's statistics; the model does not see it.")
+]
+RoutingOption = Annotated[bool, typer.Option("--routing", help="With --json: add the experts of the tokens.")]
 
 
-def picture(name: str, *, pixels_only: bool) -> Picture:
-    """Raises InvalidInput."""
-    return prepared(Picture(sys.stdin.buffer.read()) if name == "-" else Picture.of(name), pixels_only=pixels_only)
+def image_options(
+    *,
+    window: str | None,
+    frame: int | None,
+    min_confidence: float | None,
+    modality: str | None,
+    routing: bool,
+    json_: bool,
+) -> ImageOptions:
+    """Return the options that questions and classifications share. Raises typer.BadParameter."""
+    if routing and not json_:
+        raise typer.BadParameter("--routing is printed with --json")
+    return {
+        "window": window,
+        "frame": frame,
+        "min_confidence": min_confidence,
+        "modality": modality,
+        "include_routing": routing,
+    }
 
 
-def prepared(found: Picture, *, pixels_only: bool) -> Picture:
-    """As it is, or if it is a DICOM file without its tags. Raises InvalidInput.
+def read_image(name: str, *, pixels_only: bool) -> Image:
+    """Read a file, or standard input if `name` is `-`. Raises InvalidInput."""
+    return prepared(Image(sys.stdin.buffer.read()) if name == "-" else Image.of(name), pixels_only=pixels_only)
 
-    What is of no known kind may be a DICOM file without its preamble: it is not sent as it is either.
+
+def prepared(image: Image, *, pixels_only: bool) -> Image:
+    """Return the image as it is, or a DICOM file without attributes if `pixels_only`. Raises InvalidInput.
+
+    A file of unknown format may be DICOM without a preamble, so it is treated as DICOM.
     """
-    head = found.data[:HEAD]
+    head = image.data[:HEAD]
     if pixels_only and (is_dicom(head) or not is_ordinary(head)):
-        # Here and not above: pydicom takes a while, and most pictures need none of it.
-        from medmoe.client.images.dicom import pixels_only as without_tags
+        # Imported here because pydicom is slow to import and not installed with the client alone.
+        try:
+            from medmoe.client.images.dicom import pixels_only as without_attributes
+        except ModuleNotFoundError as error:
+            raise typer.BadParameter("--pixels-only needs pydicom for DICOM files: pip install pydicom") from error
 
-        return without_tags(found)
-    return found
+        return without_attributes(image)
+    return image

@@ -1,4 +1,4 @@
-"""`medmoe stats`: which experts a running service's tokens went to, layer by expert."""
+"""`medmoe stats`: show which experts a service's tokens went to."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -6,32 +6,32 @@ from typing import Annotated, Literal
 import typer
 
 from medmoe.client.answers.router_stats import LayerLoad, RouterStats
-from medmoe.client.commands.connection import AsJson, Timeout, TokenFile, Url, client_of
+from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
 from medmoe.client.commands.terminal import as_json, safe, table
 from medmoe.client.transport.address import LOCAL
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-
-@app.command()
 def stats(
     window: Annotated[
-        int | None, typer.Option(min=1, help="Of the last so many seconds; else since the start.")
+        int | None, typer.Option(min=1, help="Seconds to look back; by default everything since the start.")
     ] = None,
     by: Annotated[
         Literal["kind", "route", "modality"] | None,
-        typer.Option(help="A table for each kind of token, route or modality."),
+        typer.Option(help="Print a table for each kind of token, route or modality."),
     ] = None,
-    url: Url = LOCAL,
-    token_file: TokenFile = None,
-    timeout: Timeout = 30.0,
-    json_: AsJson = False,
+    url: UrlOption = LOCAL,
+    token_file: TokenFileOption = None,
+    timeout: TimeoutOption = 30.0,
+    json_: JsonOption = False,
 ) -> None:
-    """Print where a running service's tokens went: each expert's share of each MoE layer, in percent.
+    """Print each expert's share of the tokens of each MoE layer, in percent.
 
-    Entropy is 1 where all experts take the same, 0 where one takes all.
+    Columns: entropy is 1 if all experts take equal shares and 0 if one takes all tokens. cv is the coefficient of
+    variation of the shares: 0 if they are equal. dead lists the experts that took no token. drift is the Jensen-Shannon
+    divergence, in bits, of the shares from those of the checkpoint's reference data: 0 if they are the same, 1 at most;
+    it is shown if the checkpoint has a reference.
     """
-    with client_of(url, token_file, timeout) as client:
+    with create_client(url, token_file, timeout) as client:
         found = client.router_stats(window=window)
     if json_:
         typer.echo(as_json(found))
@@ -67,7 +67,7 @@ def _table(layers: Sequence[LayerLoad], domains: Sequence[str], *, drift: Mappin
 
 
 def _drift(found: RouterStats) -> dict[int, str]:
-    """By layer, in bits; empty where the checkpoint has no reference."""
+    """Return the divergence of each layer in bits; empty without a reference."""
     layers = () if found.drift is None else found.drift.layers
     return {layer.layer: _number(layer.divergence) for layer in layers}
 

@@ -1,4 +1,4 @@
-"""What is printed: text of a service made harmless for terminals, tables, JSON."""
+"""Print text of a service safely, as tables or as JSON."""
 
 import json
 import sys
@@ -10,14 +10,18 @@ import typer
 from medmoe.client.answers.base import Message
 from medmoe.model.files.terminal_safe import terminal_safe
 
+ABSTAINED = "ABSTAINED: not to be relied on"
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
+
 
 def safe(text: str) -> str:
-    """Line by line what may be printed; the words are a model's, and the service anyone's."""
+    """Escape every character that a terminal would act on, and keep line breaks."""
     return "\n".join(terminal_safe(line, limit=len(line)) for line in text.split("\n"))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of one width, the first to the left, numbers to the right."""
+    """Align columns, the first to the left and the others to the right."""
     lines = [list(map(safe, line)) for line in (headers, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -30,15 +34,15 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_json(value: Any) -> str:
-    """One line, ASCII: whatever a terminal would act on is escaped."""
+    """Return one line of ASCII, with control characters escaped."""
     return json.dumps(value.model_dump(mode="json") if isinstance(value, Message) else value)
 
 
 def note(text: str) -> None:
-    """To standard error, which leaves standard output to the answer."""
+    """Print to standard error."""
     typer.echo(safe(text), err=True)
 
 
-def watched() -> bool:
-    """Whether somebody sees a progress bar."""
+def has_progress_bar() -> bool:
+    """Return whether standard error is a terminal."""
     return sys.stderr.isatty()

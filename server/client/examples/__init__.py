@@ -1,1 +1,1 @@
-"""Programs of a page or two that use the client, to be read, run and changed."""
+"""Short example programs that use the client."""

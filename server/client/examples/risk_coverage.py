@@ -1,10 +1,10 @@
-"""How far may its probabilities be trusted? Labelled pictures, one folder a label, put to a running service.
+"""Measure how far a service's probabilities can be trusted, on labelled images with one folder for each label.
 
-    python -m medmoe.client.examples.risk_coverage PICTURES OUTPUT
+    python -m medmoe.client.examples.risk_coverage IMAGES OUTPUT
 
-writes OUTPUT/answers.csv (a line a picture), OUTPUT/experts.csv (where each label's picture tokens went, layer by
-expert) and OUTPUT/risk_coverage.png: how often the answer is wrong when only the surest are kept, and how often it is
-right when the service says 70 %. Needs matplotlib. Research software, not a medical device.
+writes OUTPUT/answers.csv (one line for each image), OUTPUT/experts.csv (the experts of each label's image tokens by
+layer) and OUTPUT/risk_coverage.png (risk against coverage, and accuracy against probability). Needs matplotlib.
+Research software, not a medical device.
 """
 
 import csv
@@ -18,40 +18,40 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import typer
 
-from medmoe.client import Classification, Client, RequestRefused
+from medmoe.client import BadRequest, Classification, Client
 
 Answered = tuple[Path, Classification]
-"""A picture, whose folder is its label, and what the service makes of it."""
+"""An image, whose folder is its label, and the service's answer."""
 _BINS = 10
 
 
 def main(
-    pictures: Annotated[Path, typer.Argument(help="Folder of folders; each one's name is its pictures' label.")],
+    images: Annotated[Path, typer.Argument(help="Folder with one folder for each label.")],
     output: Annotated[Path, typer.Argument(help="Folder for the tables and the figure.")],
-    url: str = "http://127.0.0.1:8000",
-    question: Annotated[str | None, typer.Option(help="Own words; no calibration applies to those.")] = None,
-    at_once: Annotated[int, typer.Option(min=1, help="Questions at a time.")] = 8,
+    url: Annotated[str | None, typer.Option(help="Address of the service; by default MEDMOE_URL.")] = None,
+    question: Annotated[str | None, typer.Option(help="Question in your own words, without calibration.")] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Number of concurrent requests.")] = 8,
 ) -> None:
-    """Classify every picture, and look at the answers as a whole."""
-    files = sorted(path for path in pictures.glob("*/*") if path.is_file())
+    """Classify every image and summarise the answers."""
+    files = sorted(path for path in images.glob("*/*") if path.is_file())
     labels = sorted({path.parent.name for path in files})
     if len(labels) < 2:
-        raise typer.BadParameter("pictures of two labels at least are needed, each in a folder of its own")
+        raise typer.BadParameter("at least two labels are needed, each with a folder of images")
 
-    # The key, where the service wants one, is taken from MEDMOE_API_KEY.
+    # The client reads MEDMOE_API_KEY.
     with Client(url) as client, ThreadPoolExecutor(at_once) as threads:
 
         def ask(path: Path) -> Answered | None:
             try:
                 return path, client.classify(path, labels, question=question, include_routing=True)
-            except RequestRefused as error:
+            except BadRequest as error:
                 typer.echo(f"left out: {path}: {error}", err=True)
                 return None
 
         answered = [one for one in threads.map(ask, files) if one is not None]
         domains = client.metadata().expert_domains
     if not answered:
-        raise typer.BadParameter("none of the pictures was taken")
+        raise typer.BadParameter("the service took none of the images")
 
     output.mkdir(parents=True, exist_ok=True)
     rows = sorted(map(_row, answered), key=lambda row: -row["probability"])
@@ -61,14 +61,14 @@ def main(
     risks = [sum(wrong[:kept]) / kept for kept in range(1, len(rows) + 1)]
     _draw(output / "risk_coverage.png", rows, risks)
     calibrated = "calibrated" if all(row["calibrated"] for row in rows) else "the model's own"
-    typer.echo(f"{len(rows)} of {len(files)} pictures, probabilities {calibrated}")
+    typer.echo(f"{len(rows)} of {len(files)} images, probabilities {calibrated}")
     typer.echo(f"accuracy {100 * (1 - risks[-1]):.1f} %, area under risk and coverage {sum(risks) / len(risks):.3f}")
 
 
 def _row(answered: Answered) -> dict[str, Any]:
     path, answer = answered
     return {
-        "picture": f"{path.parent.name}/{path.name}",
+        "image": f"{path.parent.name}/{path.name}",
         "truth": path.parent.name,
         "label": answer.label,
         "probability": max(one.probability for one in answer.probabilities),
@@ -78,7 +78,7 @@ def _row(answered: Answered) -> dict[str, Any]:
 
 
 def _experts(label: str, answered: Iterable[Answered], domains: Sequence[str]) -> list[dict[str, Any]]:
-    """Of one label's pictures: the share of their own tokens, not those of the question, that each expert got."""
+    """Return each expert's share of the image tokens of one label."""
     tokens: dict[int, Counter[int]] = {}
     for path, answer in answered:
         for layer in answer.routing.layers if path.parent.name == label and answer.routing else ():

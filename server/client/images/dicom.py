@@ -1,8 +1,4 @@
-"""A DICOM file with nothing in it but what shows the picture, for services that should not see whose it is.
-
-The service puts no tag anywhere; what was not sent cannot be put anywhere at all. Needs pydicom, which is imported only
-here.
-"""
+"""Remove every DICOM attribute that is not needed to display the image. Needs pydicom."""
 
 import io
 import os
@@ -18,7 +14,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from medmoe.client.errors import InvalidInput
-from medmoe.client.images.image import Picture
+from medmoe.client.images.image import Image
 
 _IMAGE_GROUP = 0x0028
 """Size, bits, photometric interpretation, padding, rescaling, windows, look-up tables, burned-in annotation."""
@@ -26,36 +22,36 @@ _PIXEL_GROUP = 0x7FE0
 _KIND = ("SOPClassUID", "Modality")
 _FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _FREE = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UN", "UR", "UT"})
-"""Value representations that can name somebody; nothing of this kind is needed to show a picture."""
+"""Value representations that can hold identifying text; displaying an image needs none of them."""
 _NOBODYS_UID = UID("2.25.0")
 _QUIET = threading.Lock()
-"""What keeps pydicom from quoting values is switched for the whole process: two at once would leave it switched."""
+"""Guards pydicom's process-wide validation switch, which two threads must not change at once."""
 
 
-def pixels_only(source: Dataset | Picture | str | os.PathLike[str] | bytes) -> Picture:
-    """The same picture in a DICOM file without patient, study, device, dates, identifiers, overlays and private tags.
+def pixels_only(source: Dataset | Image | str | os.PathLike[str] | bytes) -> Image:
+    """Return the image in a DICOM file without patient, study, device, dates, identifiers, overlays and private tags.
 
-    Pixel data stay as they are stored, compressed or not: names that are burned into them stay too.
-    Raises InvalidInput for what is no DICOM file with pixel data.
+    Pixel data stay as they are stored, so text that is burned into them stays too.
+    Raises InvalidInput unless the source is a DICOM file with pixel data.
     """
-    data = None if isinstance(source, Dataset) else Picture.of(source).data
+    data = None if isinstance(source, Dataset) else Image.of(source).data
     try:
-        # What is against its representation's rules is the file's own affair, and a warning about it would quote it.
+        # A warning about an invalid value would quote the value.
         with _QUIET, pydicom_config.disable_value_validation():
             read = source if isinstance(source, Dataset) else dcmread(io.BytesIO(data or b""))
-            return Picture(_written(_bare(read), syntax=_syntax(read)))
+            return Image(_written(_bare(read), syntax=_syntax(read)))
     except InvalidInput:
         raise
     except InvalidDicomError as error:
         raise InvalidInput("the file is no DICOM file") from error
     except Exception as error:
-        # pydicom raises whatever it runs into.
+        # pydicom raises many kinds of exceptions for damaged files.
         raise InvalidInput(f"the DICOM file cannot be read or written ({type(error).__name__})") from error
 
 
 def _bare(dataset: Dataset) -> Dataset:
     found = _image_attributes(dataset)
-    # Iterating over the dataset itself would read every element, names and all.
+    # Iterating over the dataset itself would read every element.
     pixels = [tag for tag in _tags(dataset) if tag.group == _PIXEL_GROUP]
     if not pixels:
         raise InvalidInput("the DICOM file holds no pixel data")
@@ -72,7 +68,7 @@ def _bare(dataset: Dataset) -> Dataset:
 
 
 def _image_attributes(dataset: Dataset) -> Dataset:
-    """Group 0028 without free text and identifiers, inside its sequences too."""
+    """Return group 0028 without free text and identifiers, also inside its sequences."""
     found = Dataset()
     for tag in _tags(dataset):
         if tag.group != _IMAGE_GROUP:
@@ -90,7 +86,7 @@ def _tags(dataset: Dataset) -> tuple[BaseTag, ...]:
 
 
 def _copied(element: DataElement) -> DataElement:
-    """Writing corrects elements in place, and these are the caller's."""
+    """Copy an element, because writing a file corrects elements in place."""
     copy = DataElement(element.tag, element.VR, element.value)
     copy.is_undefined_length = element.is_undefined_length
     return copy

@@ -1,4 +1,4 @@
-"""Whatever a caller calls a picture, as the bytes of a picture file. Of a file its content is sent, never its name."""
+"""Read an image from any supported source as the bytes of an image file; file names are never sent."""
 
 import binascii
 import os
@@ -12,37 +12,37 @@ from medmoe.client.errors import InvalidInput
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL import Image
+    import PIL.Image
 
-Source: TypeAlias = Union["Picture", str, os.PathLike[str], bytes, BinaryIO, "np.ndarray[Any, Any]", "Image.Image"]
-"""A path (as text too), a data URL, a file's content, an open binary file, an array, or a Pillow picture.
+Source: TypeAlias = Union["Image", str, os.PathLike[str], bytes, BinaryIO, "np.ndarray[Any, Any]", "PIL.Image.Image"]
+"""A path, a data URL, the bytes of a file, an open binary file, an array, or a Pillow image.
 
-Base64 without `data:` looks like a path: `Picture.from_base64` takes it.
+Base64 without `data:` looks like a path: use `Image.from_base64` for it.
 """
 
 _DATA_URL = re.compile(r"data:[\w.+/-]*;base64,", re.ASCII)
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"BM")
 HEAD = 132
-"""Bytes that tell what a picture file is."""
+"""Number of leading bytes that identify a file format."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """The content of a picture file: PNG, JPEG, WebP, TIFF, BMP or DICOM."""
+class Image:
+    """Hold the content of an image file: PNG, JPEG, WebP, TIFF, BMP or DICOM."""
 
     data: bytes = field(repr=False)
 
     @classmethod
-    def of(cls, source: Source) -> "Picture":
-        """Raises InvalidInput for what cannot be read or encoded, TypeError for what is none of `Source`."""
-        if isinstance(source, Picture):
+    def of(cls, source: Source) -> "Image":
+        """Read `source`. Raises InvalidInput if it cannot be read or encoded, TypeError if it is no `Source`."""
+        if isinstance(source, Image):
             return source
         if isinstance(source, bytes | bytearray | memoryview):
             return cls(bytes(source))
         if isinstance(source, str) and source.startswith("data:"):
             return cls.from_base64(source)
         if isinstance(source, str) and source.startswith(("http:", "https:")):
-            raise InvalidInput("addresses of pictures are not fetched; give the picture itself")
+            raise InvalidInput("the client fetches no URLs; give the image itself")
         if isinstance(source, str | os.PathLike):
             return cls(_content(Path(source)))
         if _is(source, "numpy", "ndarray"):
@@ -56,26 +56,26 @@ class Picture:
         read = getattr(source, "read", None)
         data = read() if callable(read) else None
         if not isinstance(data, bytes):
-            raise TypeError("a picture is a path, bytes, an open binary file, a data URL, an array or a Pillow picture")
+            raise TypeError("an image is a path, bytes, an open binary file, a data URL, an array or a Pillow image")
         return cls(data)
 
     @classmethod
-    def from_base64(cls, text: str) -> "Picture":
-        """From base64, as a data URL or bare. Raises InvalidInput."""
+    def from_base64(cls, text: str) -> "Image":
+        """Decode base64, with or without the prefix of a data URL. Raises InvalidInput."""
         prefix = _DATA_URL.match(text)
         try:
             return cls(binascii.a2b_base64(text[prefix.end() :] if prefix else text, strict_mode=True))
         except ValueError as error:
-            raise InvalidInput("the picture is not base64 (standard alphabet, padded, without line breaks)") from error
+            raise InvalidInput("the image is not base64 (standard alphabet, padded, without line breaks)") from error
 
 
 def is_dicom(head: bytes) -> bool:
-    """By the first HEAD bytes: DICM behind a preamble that may be anything, another format's beginning too."""
+    """Return whether the first HEAD bytes are those of DICOM: DICM after an arbitrary preamble."""
     return head[128:HEAD] == b"DICM"
 
 
 def is_ordinary(head: bytes) -> bool:
-    """Whether it begins as PNG, JPEG, TIFF, BMP or WebP do."""
+    """Return whether the first bytes are those of PNG, JPEG, TIFF, BMP or WebP."""
     return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
@@ -88,6 +88,6 @@ def _content(path: Path) -> bytes:
 
 
 def _is(source: object, module: str, name: str) -> Any:
-    """Whether it is an instance of a class whose library, if it is one, its caller has imported."""
+    """Return whether `source` is an instance of a class of a library, without importing the library."""
     library = sys.modules.get(module)
     return library is not None and isinstance(source, getattr(library, name))

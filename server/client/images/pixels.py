@@ -1,7 +1,4 @@
-"""Arrays and Pillow pictures as PNG: lossless, and without anything but their pixels.
-
-Imported only for those, because numpy and Pillow are the caller's then.
-"""
+"""Encode arrays and Pillow images as PNG, without loss and without metadata."""
 
 import io
 from typing import Any
@@ -11,21 +8,22 @@ from PIL import Image, ImageOps
 
 from medmoe.client.errors import InvalidInput
 
+_NOISE_SIDE = 256
 _MODES = frozenset({"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"})
-"""What a PNG can hold."""
+"""Pillow modes that PNG can store."""
 
 
 def png_of_array(pixels: np.ndarray) -> bytes:
-    """Rows x columns as grey of 8 or 16 bit; with a third axis of 3 or 4 as RGB or RGBA of 8 bit.
+    """Encode grey [H, W] of uint8 or uint16, or RGB [H, W, 3] or RGBA [H, W, 4] of uint8.
 
-    Raises InvalidInput for anything else: which numbers become black and white is not for this program to guess.
+    Raises InvalidInput for other shapes and types, whose black and white points are unknown.
     """
-    # By kind and size, because a dtype of the other byte order is another dtype.
+    # dtype equality would reject the other byte order.
     grey = pixels.ndim == 2 and pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2
     colour = pixels.ndim == 3 and pixels.shape[2] in (3, 4) and pixels.dtype == np.uint8
     if not (grey or colour) or 0 in pixels.shape:
         raise InvalidInput(
-            f"an array of shape {pixels.shape} and {pixels.dtype} is no picture: uint8 or uint16 as rows x columns, or "
+            f"an array of shape {pixels.shape} and {pixels.dtype} is no image: uint8 or uint16 as rows x columns, or "
             "uint8 as rows x columns x 3 (or 4)"
         )
     native = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
@@ -33,23 +31,33 @@ def png_of_array(pixels: np.ndarray) -> bytes:
 
 
 def png_of_image(image: Image.Image) -> bytes:
-    """Turned as its camera was held, which a PNG would not say. Raises InvalidInput for a mode that PNG has not."""
+    """Encode a Pillow image, rotated as its EXIF orientation says. Raises InvalidInput for a mode that PNG lacks."""
     if image.mode not in _MODES:
-        raise InvalidInput(f"a picture of mode {image.mode} is not sent as it is; convert it to RGB or to L")
+        raise InvalidInput(f"an image of mode {image.mode} cannot be stored as PNG; convert it to RGB or to L")
     try:
         upright = ImageOps.exif_transpose(image)
         kept: dict[str | tuple[int, int], Any] = {
             name: value for name, value in upright.info.items() if name == "transparency"
         }
         bare = upright.copy()
-        # Comments, EXIF and profiles would otherwise be written too.
+        # Pillow would write comments, EXIF and profiles too.
         bare.info = kept
         return _png(bare)
     except (OSError, ValueError, SyntaxError) as error:
-        raise InvalidInput("the picture cannot be read to its end") from error
+        raise InvalidInput("the image is damaged or cut off") from error
 
 
-def _png(image: Image.Image) -> bytes:
+def noise_pngs(count: int, *, seed: int) -> tuple[bytes, ...]:
+    """Return PNG files of grey noise, 256 pixels a side, which are the same for the same seed."""
+    random = np.random.default_rng(seed)
+    return tuple(
+        # Noise does not compress, so trying would only take time.
+        _png(Image.fromarray(random.integers(0, 255, (_NOISE_SIDE, _NOISE_SIDE), dtype=np.uint8)), compress_level=0)
+        for _ in range(count)
+    )
+
+
+def _png(image: Image.Image, *, compress_level: int = 6) -> bytes:
     file = io.BytesIO()
-    image.save(file, format="PNG")
+    image.save(file, format="PNG", compress_level=compress_level)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Where the service is and with which key it is asked; the key is in the header and in nothing that is shown."""
+"""Resolve the service's address and API key. The key is sent in a header and never shown."""
 
 import os
 from collections.abc import Mapping
@@ -7,23 +7,27 @@ from dataclasses import dataclass, field
 import httpx
 
 KEY_VARIABLE = "MEDMOE_API_KEY"
+URL_VARIABLE = "MEDMOE_URL"
 LOCAL = "http://127.0.0.1:8000"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Address:
+    """Hold the service's base URL, which may be shown, and the headers of every request."""
+
     url: str
-    """As it may be shown."""
     headers: Mapping[str, str] = field(repr=False)
 
     @classmethod
-    def of(cls, url: str, *, api_key: str | None) -> "Address":
-        """`api_key` None: what MEDMOE_API_KEY holds; an empty one: none.
+    def of(cls, url: str | None, *, api_key: str | None) -> "Address":
+        """Check an address, with or without a final /v1, and a key.
 
-        Raises ValueError, without quoting either, for what is no plain http(s) address or no possible key.
+        `url` None reads MEDMOE_URL and falls back to http://127.0.0.1:8000; `api_key` None reads MEDMOE_API_KEY, and
+        an empty key is none. Raises ValueError, which quotes neither, for an invalid address or key.
         """
+        given = url if url is not None else os.environ.get(URL_VARIABLE) or LOCAL
         try:
-            parsed = httpx.URL(url.strip())
+            parsed = httpx.URL(given.strip())
         except httpx.InvalidURL as error:
             raise ValueError("the service's address cannot be read") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
@@ -33,7 +37,9 @@ class Address:
         key = os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key
         if any(not "!" <= letter <= "~" for letter in key):
             raise ValueError("the API key has characters that no key has")
-        return cls(url=str(parsed).rstrip("/"), headers={"Authorization": f"Bearer {key}"} if key else {})
+        # OpenAI's clients want the final /v1, so it is often part of what is pasted.
+        base = str(parsed).rstrip("/").removesuffix("/v1")
+        return cls(url=base, headers={"Authorization": f"Bearer {key}"} if key else {})
 
     def __str__(self) -> str:
         return self.url

@@ -1,4 +1,4 @@
-"""From the service's error body, or from somebody else's in front of it, to an exception."""
+"""Turn an error response of the service, or of a proxy before it, into an exception."""
 
 import time
 from collections.abc import Mapping
@@ -9,19 +9,19 @@ from typing import Any
 import httpx
 
 from medmoe.client.errors import (
-    RequestRefused,
+    BadRequest,
+    Overloaded,
     ServiceError,
     ServiceFailed,
-    ServiceFull,
     ServiceTimeout,
     ServiceUnavailable,
     Unauthorized,
 )
 
 BY_TYPE: Mapping[str, type[ServiceError]] = {
-    "invalid_request_error": RequestRefused,
+    "invalid_request_error": BadRequest,
     "authentication_error": Unauthorized,
-    "overloaded_error": ServiceFull,
+    "overloaded_error": Overloaded,
     "unavailable_error": ServiceUnavailable,
     "timeout_error": ServiceTimeout,
     "server_error": ServiceFailed,
@@ -29,14 +29,14 @@ BY_TYPE: Mapping[str, type[ServiceError]] = {
 _BY_STATUS: Mapping[int, type[ServiceError]] = {
     401: Unauthorized,
     403: Unauthorized,
-    429: ServiceFull,
+    429: Overloaded,
     503: ServiceUnavailable,
     504: ServiceTimeout,
 }
 
 
 def check(response: httpx.Response) -> None:
-    """Raises the ServiceError that a response, read to its end, stands for; a success stands for none."""
+    """Raise the ServiceError of a response whose body has been read; return for a success."""
     if response.is_success:
         return
     try:
@@ -47,11 +47,11 @@ def check(response: httpx.Response) -> None:
 
 
 def service_error(document: Any, *, response: httpx.Response | None = None) -> ServiceError:
-    """The exception for an error body; without a `response` for that of an event in a stream."""
+    """Return the exception for an error body; without `response`, for that of an event in a stream."""
     status = None if response is None else response.status_code
     body = document.get("error") if isinstance(document, dict) else None
     if not isinstance(body, dict) or not isinstance(body.get("code"), str):
-        # A proxy's own page, say: only its status means anything.
+        # A proxy's own page, for example: only its status has a meaning.
         reason = "the stream ended with an error" if response is None else response.reason_phrase or "refused"
         body = {"code": "stream_error" if status is None else f"http_{status}", "message": reason}
     type_ = str(body.get("type", "unknown_error"))
@@ -68,9 +68,9 @@ def service_error(document: Any, *, response: httpx.Response | None = None) -> S
 
 
 def retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds from the response on that `Retry-After` asks for, as a number or as a date; None without a sensible one.
+    """Return the seconds that `Retry-After` asks to wait, from a number or a date; None if it is absent or invalid.
 
-    A date is compared with the response's own, because the two clocks need not agree.
+    A date is compared with the response's own Date, because the two clocks may differ.
     """
     asked = headers.get("Retry-After", "").strip()
     if asked.isascii() and asked.isdigit():
@@ -84,14 +84,14 @@ def retry_after(headers: httpx.Headers) -> float | None:
 def _moment(text: str) -> float | None:
     try:
         moment: datetime = parsedate_to_datetime(text)
-        # HTTP's dates are all GMT; "-0000", which leaves the zone open, must not become this machine's.
+        # HTTP dates are GMT; "-0000" gives a date without a zone, which must not become this machine's.
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
 
 
 def _by_status(status: int) -> type[ServiceError]:
-    return _BY_STATUS.get(status, RequestRefused if 400 <= status < 500 else ServiceFailed)
+    return _BY_STATUS.get(status, BadRequest if 400 <= status < 500 else ServiceFailed)
 
 
 def _text(value: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""A stream of server-sent events, put together from whatever pieces of it arrive."""
+"""Parse server-sent events from the chunks of a response."""
 
 import json
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ from medmoe.client.errors import UnexpectedAnswer
 from medmoe.client.transport.error_body import service_error
 
 Event = Delta | VqaAnswer
-"""Pieces of text, then the whole answer."""
+"""Deltas of the text, then the whole answer."""
 
 _DONE = b"[DONE]"
 
 
 class EventReader:
-    """Takes bytes, gives events. Lines end with a line feed and with nothing else: text may hold Unicode's others."""
+    """Parse a byte stream into events. Only line feeds end lines, because text may hold Unicode's line separators."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -22,7 +22,7 @@ class EventReader:
         self._done = False
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events that `chunk` completes. Raises ServiceError for an error event, UnexpectedAnswer."""
+        """Yield the events that `chunk` completes. Raises ServiceError for an error event, and UnexpectedAnswer."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             line = line.removesuffix(b"\r")
@@ -36,7 +36,7 @@ class EventReader:
                     yield _event(data)
 
     def end(self) -> None:
-        """Raises UnexpectedAnswer when the stream has ended before it said so."""
+        """Raise UnexpectedAnswer when the stream ended without its final [DONE]."""
         if not self._done:
             raise UnexpectedAnswer("the stream ended before the answer did")
 

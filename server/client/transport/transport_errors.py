@@ -1,4 +1,4 @@
-"""What httpx raises, in this package's words; the only place that knows its exceptions."""
+"""Translate httpx's exceptions into the client's errors."""
 
 import ssl
 from collections.abc import Iterator, Mapping
@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 import httpx
 
-from medmoe.client.errors import ClientError, NoConnection, OutOfTime, UnexpectedAnswer, Untrusted
+from medmoe.client.errors import CertificateError, ClientError, ConnectionFailed, Timeout, UnexpectedAnswer
 
 TABLE: Mapping[type[httpx.RequestError], type[ClientError]] = {
-    httpx.TimeoutException: OutOfTime,
-    # Connecting has a time of its own, shorter than the whole: another attempt may find somebody.
-    httpx.ConnectTimeout: NoConnection,
-    httpx.TransportError: NoConnection,
+    httpx.TimeoutException: Timeout,
+    # Connecting has a shorter time limit of its own, so another attempt is possible.
+    httpx.ConnectTimeout: ConnectionFailed,
+    httpx.TransportError: ConnectionFailed,
     httpx.DecodingError: UnexpectedAnswer,
     httpx.TooManyRedirects: UnexpectedAnswer,
 }
@@ -20,28 +20,31 @@ TABLE: Mapping[type[httpx.RequestError], type[ClientError]] = {
 
 @contextmanager
 def translated(service: str) -> Iterator[None]:
-    """Raises NoConnection, OutOfTime or UnexpectedAnswer for what httpx raises inside; `service` is its address."""
+    """Raise ConnectionFailed, Timeout or UnexpectedAnswer for an httpx error inside; `service` is the address."""
     try:
         yield
     except TimeoutError as error:
-        raise OutOfTime(f"{service} has not answered in time") from error
+        raise Timeout(f"{service} has not answered in time") from error
     except httpx.RequestError as error:
         raise _translation(error, service) from error
 
 
 def _translation(error: httpx.RequestError, service: str) -> ClientError:
     kind = next(TABLE[known] for known in type(error).__mro__ if known in TABLE)
-    if kind is OutOfTime:
-        return OutOfTime(f"{service} has not answered in time")
+    if kind is Timeout:
+        return Timeout(f"{service} has not answered in time")
     if kind is UnexpectedAnswer:
         return UnexpectedAnswer(f"the answer of {service} cannot be read ({type(error).__name__})")
-    if _is_about_certificates(error):
-        return Untrusted(f"{service} has no certificate that this machine trusts")
+    if _is_certificate_error(error):
+        return CertificateError(f"{service} has no certificate that this machine trusts")
     reason = str(error) or type(error).__name__
-    return NoConnection(f"no connection to {service}: {reason}")
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        hint = "is the service running? Start it with `make serve`, or set MEDMOE_URL to its address"
+        return ConnectionFailed(f"no connection to {service}: {reason}; {hint}", unreachable=True)
+    return ConnectionFailed(f"no connection to {service}: {reason}")
 
 
-def _is_about_certificates(error: BaseException | None) -> bool:
+def _is_certificate_error(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return True

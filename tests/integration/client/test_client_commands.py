@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from medmoe.client import Client, Delta, RequestRefused, VqaAnswer
+from medmoe.client import BadRequest, Client, Delta, VqaAnswer
 from medmoe.server.auth.tenants import new_key
 from tests.integration.conftest import Medmoe, picture
 from tests.support.images.dicom_files import dicom, gradient
@@ -64,7 +64,7 @@ def test_the_blocking_client_speaks_to_the_real_server(server: ServerProcess, fi
 
 def test_a_picture_that_is_too_large_is_refused_once_and_with_the_reason(server: ServerProcess) -> None:
     pauses: list[float] = []
-    with Client(server.url, api_key=KEY, sleep=pauses.append) as client, pytest.raises(RequestRefused) as raised:
+    with Client(server.url, api_key=KEY, sleep=pauses.append) as client, pytest.raises(BadRequest) as raised:
         client.ask(bytes(17 * 2**20), QUESTION)
     assert (raised.value.status, raised.value.code) == (413, "body_too_large")
     assert not pauses
@@ -153,7 +153,7 @@ def test_bench_does_not_hide_refusals(medmoe: Medmoe) -> None:
     answer = json.dumps(ANSWER).encode()
     replies = (Reply(body=json.dumps(metadata).encode()), Reply(body=answer), refused)
     with scripted_service(*replies) as service:
-        done = medmoe("bench", "--clients", "1", "--seconds", 0.3, "--pictures", 1, "--json", url=service.url)
+        done = medmoe("bench", "--clients", "1", "--seconds", 0.3, "--noise-images", 1, "--json", url=service.url)
     (level,) = json.loads(done.stdout)["levels"]
     assert level["outcomes"] == {"429 overloaded": level["requests"]}
     assert level["answered_per_second"] == 0

@@ -11,11 +11,11 @@ from medmoe.client import (
     AsyncClient,
     Client,
     ClientError,
-    NoConnection,
-    OutOfTime,
+    ConnectionFailed,
+    Overloaded,
     Retry,
-    ServiceFull,
     ServiceUnavailable,
+    Timeout,
     UnexpectedAnswer,
 )
 from tests.integration.conftest import picture
@@ -115,7 +115,7 @@ def test_the_whole_question_is_sent_again(blocking: bool) -> None:
 
 def test_after_the_last_attempt_the_refusal_is_raised(blocking: bool) -> None:
     with scripted_service(refusal(429, "rate_limited", **FULL, **{"Retry-After": "1"})) as service:
-        with pytest.raises(ServiceFull) as raised:
+        with pytest.raises(Overloaded) as raised:
             Asker(service, blocking=blocking).models()
         assert (raised.value.code, raised.value.retry_after) == ("rate_limited", 1.0)
         assert len(service.asked) == 4
@@ -142,7 +142,7 @@ def test_a_redirect_is_not_followed_with_a_picture_and_a_key(blocking: bool) -> 
 def test_a_wait_beyond_the_time_for_all_of_it_is_not_begun(blocking: bool) -> None:
     with scripted_service(refusal(429, "overloaded", **FULL, **{"Retry-After": "3600"})) as service:
         asker = Asker(service, blocking=blocking, timeout=60)
-        with pytest.raises(ServiceFull):
+        with pytest.raises(Overloaded):
             asker.models()
         assert len(service.asked) == 1
         assert not asker.pauses
@@ -151,7 +151,7 @@ def test_a_wait_beyond_the_time_for_all_of_it_is_not_begun(blocking: bool) -> No
 @pytest.mark.parametrize("way", ["models", "ask", "stream"])
 def test_a_service_that_says_nothing_is_left(blocking: bool, way: str) -> None:
     with scripted_service(Reply(hang=True)) as service:
-        with pytest.raises(OutOfTime):
+        with pytest.raises(Timeout):
             getattr(Asker(service, blocking=blocking, timeout=0.3), way)()
         # None where this machine was so busy that the time passed before anything was sent.
         assert len(service.asked) <= 1
@@ -161,7 +161,7 @@ def test_nobody_there_is_asked_as_often_as_said(blocking: bool) -> None:
     with scripted_service(MODELS) as service:
         pass
     asker = Asker(service, blocking=blocking)
-    with pytest.raises(NoConnection, match=service.url):
+    with pytest.raises(ConnectionFailed, match=service.url):
         asker.models()
     assert len(asker.pauses) == 3
 
@@ -178,7 +178,7 @@ def test_a_stream_is_asked_for_again_only_before_it_begins(blocking: bool) -> No
     broken = Reply(body=PIECE, drop=True)
     with scripted_service(refusal(503, "not_ready", **AWAY), broken) as service:
         asker = Asker(service, blocking=blocking)
-        with pytest.raises(NoConnection):
+        with pytest.raises(ConnectionFailed):
             asker.stream()
         assert [event.text for event in asker.seen] == ["no"]
         assert len(service.asked) == 2

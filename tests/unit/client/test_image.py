@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import PngImagePlugin
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
@@ -16,7 +17,7 @@ from medmoe.client.call import ask
 from medmoe.client.commands.images import prepared
 from medmoe.client.errors import InvalidInput
 from medmoe.client.images.dicom import pixels_only
-from medmoe.client.images.image import Picture
+from medmoe.client.images.image import Image
 from medmoe.server.imaging.config import ImageLimits
 from medmoe.server.imaging.formats.dicom_file import DicomFile
 from medmoe.server.imaging.formats.dicom_values import show
@@ -29,7 +30,7 @@ SECRET = "DOE7Q"
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / f"{SECRET}.png"
-    Image.linear_gradient("L").resize((20, 16)).save(path)
+    PIL.Image.linear_gradient("L").resize((20, 16)).save(path)
     return path
 
 
@@ -44,37 +45,37 @@ def test_a_file_its_content_and_its_base64_are_the_same_picture(file: Path) -> N
         memoryview(data),
         io.BytesIO(data),
         f"data:image/png;base64,{encoded}",
-        Picture(data),
+        Image(data),
     ):
-        assert Picture.of(source).data == data  # type: ignore[arg-type]
+        assert Image.of(source).data == data  # type: ignore[arg-type]
     with file.open("rb") as opened:
-        assert Picture.of(opened).data == data
-    assert Picture.from_base64(encoded).data == data
+        assert Image.of(opened).data == data
+    assert Image.from_base64(encoded).data == data
 
 
 def test_neither_the_name_nor_a_key_nor_the_picture_is_shown(file: Path) -> None:
     call = ask(file, f"Is this {SECRET}?", {})
     assert SECRET not in repr(call)
-    assert repr(Picture(b"pixels")) == "Picture()"
+    assert repr(Image(b"pixels")) == "Image()"
 
 
 @pytest.mark.parametrize("text", ["data:image/png;base64,%%%", "data:image/png;base64,QQ=", "data:text/plain,hello"])
 def test_what_is_no_base64_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
-        Picture.of(text)
+        Image.of(text)
 
 
 @pytest.mark.parametrize("name", ["none.png", ".", "https://example.org/a.png", "a\0b"])
 def test_what_cannot_be_read_is_refused_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidInput):
-        Picture.of(name)
+        Image.of(name)
 
 
 @pytest.mark.parametrize("source", [None, 3, io.StringIO("text"), object()])
 def test_what_is_no_picture_at_all_is_a_programmers_mistake(source: Any) -> None:
     with pytest.raises(TypeError):
-        Picture.of(source)
+        Image.of(source)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_an_array_keeps_its_values(shape: tuple[int, ...], kind: str) -> None:
     pixels = (np.arange(np.prod(shape)).reshape(shape) * 7).astype(kind)
     # Also one that does not lie in one piece.
     for array in (pixels, np.repeat(pixels, 2, axis=1)[:, ::2]):
-        with Image.open(io.BytesIO(Picture.of(array).data)) as image:
+        with PIL.Image.open(io.BytesIO(Image.of(array).data)) as image:
             assert np.array_equal(np.asarray(image), pixels)
 
 
@@ -95,22 +96,22 @@ def test_an_array_keeps_its_values(shape: tuple[int, ...], kind: str) -> None:
      np.zeros((4, 4, 3), np.uint16), np.zeros(4, np.uint8), np.zeros((0, 4), np.uint8)],
 )  # fmt: skip
 def test_an_array_whose_black_and_white_are_not_known_is_refused(array: np.ndarray) -> None:
-    with pytest.raises(InvalidInput, match="no picture"):
-        Picture.of(array)
+    with pytest.raises(InvalidInput, match="no image"):
+        Image.of(array)
 
 
 def test_a_pillow_picture_is_sent_upright_and_without_its_notes() -> None:
-    image = Image.linear_gradient("L").resize((20, 10)).convert("RGB")
-    exif = Image.Exif()
+    image = PIL.Image.linear_gradient("L").resize((20, 10)).convert("RGB")
+    exif = PIL.Image.Exif()
     exif[0x0112], exif[0x010E] = 6, SECRET
     file = io.BytesIO()
     image.save(file, format="JPEG", exif=exif, comment=SECRET)
-    with Image.open(file) as turned:
-        sent = Picture.of(turned).data
-        expected = np.asarray(turned.transpose(Image.Transpose.ROTATE_270))
+    with PIL.Image.open(file) as turned:
+        sent = Image.of(turned).data
+        expected = np.asarray(turned.transpose(PIL.Image.Transpose.ROTATE_270))
         assert turned.getexif()[0x0112] == 6
     assert SECRET.encode() not in sent
-    with Image.open(io.BytesIO(sent)) as image:
+    with PIL.Image.open(io.BytesIO(sent)) as image:
         assert image.size == (10, 20)
         assert np.array_equal(np.asarray(image), expected)
 
@@ -118,27 +119,27 @@ def test_a_pillow_picture_is_sent_upright_and_without_its_notes() -> None:
 def test_neither_text_nor_profile_of_a_png_goes_along_but_its_transparency_does() -> None:
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Patient", SECRET)
-    palette = Image.linear_gradient("L").resize((20, 10)).convert("P")
+    palette = PIL.Image.linear_gradient("L").resize((20, 10)).convert("P")
     file = io.BytesIO()
     palette.save(file, format="PNG", pnginfo=notes, transparency=3, icc_profile=SECRET.encode())
-    with Image.open(file) as image:
-        sent = Picture.of(image).data
+    with PIL.Image.open(file) as image:
+        sent = Image.of(image).data
     assert SECRET.encode() not in sent
-    with Image.open(io.BytesIO(sent)) as image:
+    with PIL.Image.open(io.BytesIO(sent)) as image:
         assert image.info == {"transparency": 3}
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "F", "YCbCr"])
 def test_a_mode_that_png_has_not_is_the_callers_to_convert(mode: str) -> None:
     with pytest.raises(InvalidInput, match=mode):
-        Picture.of(Image.new(mode, (4, 4)))
+        Image.of(PIL.Image.new(mode, (4, 4)))
 
 
 def test_a_pillow_picture_that_is_cut_short_is_refused(file: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
-    data = Picture.of(noise).data
-    with Image.open(io.BytesIO(data[: len(data) // 2])) as image, pytest.raises(InvalidInput):
-        Picture.of(image)
+    data = Image.of(noise).data
+    with PIL.Image.open(io.BytesIO(data[: len(data) // 2])) as image, pytest.raises(InvalidInput):
+        Image.of(image)
 
 
 def named(**more: Any) -> dict[str, Any]:
@@ -236,14 +237,14 @@ def test_what_is_no_dicom_picture_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("start", [132, 200])
 def test_what_may_be_dicom_without_its_preamble_is_not_sent_whole(start: int) -> None:
     with pytest.raises(InvalidInput) as refused:
-        prepared(Picture(dicom(gradient(), PatientName=SECRET)[start:]), pixels_only=True)
+        prepared(Image(dicom(gradient(), PatientName=SECRET)[start:]), pixels_only=True)
     assert SECRET not in str(refused.value)
 
 
 def test_a_picture_with_a_dicom_file_behind_it_loses_its_tags_too() -> None:
     both = b"II*\x00" + dicom(gradient(), PatientName=SECRET)[4:]
-    assert SECRET.encode() not in prepared(Picture(both), pixels_only=True).data
+    assert SECRET.encode() not in prepared(Image(both), pixels_only=True).data
 
 
 def test_an_ordinary_picture_goes_as_it_is(file: Path) -> None:
-    assert prepared(Picture.of(file), pixels_only=True) == Picture.of(file)
+    assert prepared(Image.of(file), pixels_only=True) == Image.of(file)

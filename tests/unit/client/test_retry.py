@@ -10,13 +10,13 @@ import pytest
 
 from medmoe.client import errors
 from medmoe.client.errors import (
+    BadRequest,
     ClientError,
-    NoConnection,
-    OutOfTime,
-    RequestRefused,
+    ConnectionFailed,
+    Overloaded,
     ServiceError,
-    ServiceFull,
     ServiceUnavailable,
+    Timeout,
     UnexpectedAnswer,
 )
 from medmoe.client.transport.error_body import BY_TYPE, check, retry_after, service_error
@@ -37,15 +37,15 @@ def attempts(seconds: float = 1e6, **retry: float) -> tuple[Attempts, Clock]:
     return Attempts(Retry(**retry), seconds=seconds, clock=clock), clock  # type: ignore[arg-type]
 
 
-def full(seconds: float | None) -> ServiceFull:
-    return ServiceFull("No.", status=429, type_="overloaded_error", code="overloaded", retry_after=seconds)
+def full(seconds: float | None) -> Overloaded:
+    return Overloaded("No.", status=429, type_="overloaded_error", code="overloaded", retry_after=seconds)
 
 
 def test_pauses_double_up_to_the_longest_and_are_not_all_alike() -> None:
     seen = []
     for _ in range(50):
         trying, _ = attempts(attempts=8, first_pause=1, longest_pause=10)
-        seen.append([trying.pause(NoConnection("gone")) for _ in range(7)])
+        seen.append([trying.pause(ConnectionFailed("gone")) for _ in range(7)])
     for number, longest in enumerate((1, 2, 4, 8, 10, 10, 10)):
         pauses = [pauses[number] for pauses in seen]
         assert all(longest / 2 <= pause <= longest for pause in pauses)
@@ -63,8 +63,8 @@ def test_the_last_attempts_error_is_the_one_that_is_raised() -> None:
     trying, _ = attempts(attempts=3)
     trying.pause(full(None))
     trying.pause(full(None))
-    last = NoConnection("gone")
-    with pytest.raises(NoConnection) as raised:
+    last = ConnectionFailed("gone")
+    with pytest.raises(ConnectionFailed) as raised:
         trying.pause(last)
     assert raised.value is last
 
@@ -74,17 +74,17 @@ def test_no_pause_goes_beyond_the_time_for_all_of_it() -> None:
     clock.now += 60
     assert trying.seconds() == 40
     assert trying.pause(full(30.0)) < 40
-    with pytest.raises(ServiceFull):
+    with pytest.raises(Overloaded):
         trying.pause(full(41.0))
     clock.now += 40
-    with pytest.raises(OutOfTime):
+    with pytest.raises(Timeout):
         trying.seconds()
 
 
 def test_only_what_may_pass_is_tried_again() -> None:
-    again = {kind for kind in vars(errors).values() if isinstance(kind, type) and getattr(kind, "again", False)}
-    assert again == {NoConnection, ServiceFull, ServiceUnavailable}
-    for kind in (UnexpectedAnswer, OutOfTime):
+    retryable = {kind for kind in vars(errors).values() if isinstance(kind, type) and getattr(kind, "retryable", False)}
+    assert retryable == {ConnectionFailed, Overloaded, ServiceUnavailable}
+    for kind in (UnexpectedAnswer, Timeout):
         with pytest.raises(kind):
             attempts()[0].pause(kind("no"))
 
@@ -147,7 +147,7 @@ def test_a_strangers_error_page_is_told_by_its_status(body: bytes) -> None:
     with pytest.raises(ServiceError) as raised:
         check(response(502, content=body, headers={"X-Request-Id": "r7"}))
     assert (raised.value.code, raised.value.status, raised.value.request_id) == ("http_502", 502, "r7")
-    with pytest.raises(RequestRefused):
+    with pytest.raises(BadRequest):
         check(response(418, content=body))
 
 
@@ -165,7 +165,7 @@ def test_whatever_the_http_library_raises_becomes_ours() -> None:
             raise kind("secret-free", request=None)  # type: ignore[call-arg]
         assert raised.value.__cause__ is not None
         assert any(known in TABLE for known in kind.__mro__)
-    with pytest.raises(OutOfTime), translated("http://service"):
+    with pytest.raises(Timeout), translated("http://service"):
         raise TimeoutError
     with pytest.raises(ZeroDivisionError), translated("http://service"):
         _ = 1 / 0

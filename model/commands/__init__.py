@@ -1,0 +1,1 @@
+"""Define the sub-commands of `medmoe` that work on checkpoints."""

@@ -1,0 +1,25 @@
+"""Hold what both clients share: the service's address, the time limit and the retries."""
+
+import httpx
+
+from medmoe.client.transport.address import Address
+from medmoe.client.transport.retry import Attempts, Retry
+
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+"""Connections are unlimited, because callers choose their own concurrency."""
+
+
+class BaseClient:
+    """Base of Client and AsyncClient."""
+
+    def __init__(self, url: str | None, *, api_key: str | None, timeout: float, retry: Retry) -> None:
+        """Raise ValueError for an invalid address or key."""
+        self._address = Address.of(url, api_key=api_key)
+        self._timeout = timeout
+        self._retry = retry
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._address)!r})"
+
+    def _attempts(self) -> Attempts:
+        return Attempts(self._retry, seconds=self._timeout)
