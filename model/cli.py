@@ -80,6 +80,8 @@ def _delegate(name: str, command: Command) -> Callable[[typer.Context], None]:
         module, _, attribute = command.target.partition(":")
         try:
             target = getattr(import_module(module), attribute)
+            if name == "serve":
+                raise typer.Exit(target(context.args))
             single_command(target, name)(args=context.args, prog_name=f"medmoe {name}")
         except ModuleNotFoundError as error:
             if command.extra is None or (error.name or "").startswith("medmoe"):

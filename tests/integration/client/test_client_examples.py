@@ -47,7 +47,7 @@ def test_risk_coverage_writes_two_tables_and_a_figure(server: ServerProcess, pic
     sure = [float(row["probability"]) for row in rows]
     assert sure == sorted(sure, reverse=True)
     right = sum(row["label"] == row["truth"] for row in rows)
-    assert "14 of 15 pictures, probabilities the model's own" in done.stdout
+    assert "14 of 15 images, probabilities the model's own" in done.stdout
     assert f"accuracy {100 * right / 14:.1f} %" in done.stdout
     with Image.open(tmp_path / "out" / "risk_coverage.png") as figure:
         assert figure.size == (1350, 600)
