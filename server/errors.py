@@ -1,68 +1,52 @@
-"""Every failure the server can name; medmoe.server.http.error_table says what each looks like from outside.
+"""Define every failure that the server names; medmoe.server.http.error_table maps each to a status and a code.
 
 MedMoEError (medmoe.model.errors)
-|-- ConfigError, CheckpointError    the checkpoint is unusable: refused at start-up
-|-- PromptError, ImageError         the model room refuses this text or this picture
-|-- ServerError                     born in this room
-|   |-- RequestError                the client can fix it; `param` names the offending field
-|   |   |-- MalformedBody           not JSON, not multipart, or not what its Content-Type says
-|   |   |-- MalformedImage          the image string is not base64
-|   |   |-- InvalidField            a field is missing, unknown, or holds a value out of range
-|   |   |-- UnsupportedParameter    a field or a value of OpenAI's API that is not offered here
-|   |   |-- UnknownModel            another model than the one that is served
-|   |   |-- UnsupportedContentType  neither JSON nor multipart
-|   |   |-- UnsupportedImage        the bytes are not one of the accepted picture formats
-|   |   |-- UnreadableImage         the picture is damaged, too small or too elongated
-|   |   |-- ImageTooLarge           more pixels than this service decodes
-|   |   |-- ImageTooCostly          decoding took more memory or time than this service grants one picture
-|   |   |-- DecoderDied             the process that decoded the picture ended; the next picture gets another
-|   |   |-- BurnedInAnnotation      this deployment takes no picture with text burned in
-|   |   |-- ImageURLNotAllowed      this deployment fetches no pictures, or none from there
-|   |   |-- ImageURLUnreachable     the URL's host does not give the picture
-|   |   |-- ImageURLTooLarge        the URL leads to more bytes than this service reads
-|   |   |-- ImageURLTimeout         the URL's host takes more time than this service grants
-|   |   `-- BodyTooLarge            more bytes than this service reads
-|   |-- DecoderUnavailable          no process can be had that decodes pictures
-|   |-- NoModelCard                 the checkpoint directory has no README.md
-|   |-- Unauthenticated             no API key, or none that this service knows
-|   |-- TryLater                    `retry_after` says when
-|   |   |-- RateLimited             this caller has asked too often
-|   |   |-- Overloaded              every slot and every place in the queue is taken
-|   |   `-- EngineRestarting        the engine has died and another one is being started
-|   |-- Quarantined                 an engine died twice over this very request
-|   |-- NotReady                    the model is still loading
-|   |-- Draining                    the service is shutting down
-|   |-- DeadlineExceeded            the answer did not come within the request's time
-|   `-- ClientDisconnected          nobody is left to read the answer (never seen by a client)
-`-- EngineError                     the engine could not start
-    |-- DeploymentError             the settings ask for what this checkpoint or this machine cannot give
-    |-- EngineDeadError             this engine is gone, and every request that was in it
-    `-- GenerationError             this request failed; the engine lives on
-
-The engine's errors are drawn here so that the family is in one place; medmoe.server.engine.base exports them.
+|-- ConfigError, CheckpointError, PromptError, ImageError   (medmoe.model.errors)
+|-- ServerError
+|   |-- RequestError                the client can correct it
+|   |   |-- MalformedBody, MalformedImage, InvalidField, UnsupportedParameter, UnknownModel, UnsupportedContentType
+|   |   |-- UnsupportedImage, UnreadableImage, ImageTooLarge, ImageTooCostly, DecoderDied, BurnedInAnnotation
+|   |   |-- ImageURLNotAllowed, ImageURLUnreachable, ImageURLTooLarge, ImageURLTimeout
+|   |   `-- BodyTooLarge
+|   |-- TryLater                    the client can repeat it after `retry_after` seconds
+|   |   `-- RateLimited, Overloaded, EngineRestarting
+|   |-- Unauthenticated, NoModelCard, Quarantined
+|   |-- NotReady, Draining, DecoderUnavailable, DeadlineExceeded
+|   `-- ClientDisconnected
+`-- EngineError
+    `-- DeploymentError, EngineDeadError, GenerationError
 """
+
+from typing import ClassVar, Self
 
 from medmoe.model.errors import MedMoEError
 
 
 class ServerError(MedMoEError):
-    """A failure born in the server room."""
+    """Base of the failures that begin in the server."""
 
 
 class RequestError(ServerError):
     """The request cannot be served as sent; the message says what to change and never quotes the request."""
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
-        super().__init__(message)
+    default_message: ClassVar[str] = "the request cannot be served as it was sent"
+
+    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+        """Use `default_message` unless there is a `message`; `param` names the field to correct."""
+        super().__init__(self.default_message if message is None else message)
         self.param = param
 
 
 class MalformedBody(RequestError):
     """The body is not the JSON or multipart document that its Content-Type promises."""
 
+    default_message = "the body is not valid JSON"
+
 
 class MalformedImage(RequestError):
     """The image string is neither base64 nor a base64 data URL."""
+
+    default_message = "the image is not base64 (standard alphabet, padded, without line breaks)"
 
 
 class InvalidField(RequestError):
@@ -70,115 +54,149 @@ class InvalidField(RequestError):
 
 
 class UnsupportedParameter(RequestError):
-    """OpenAI's API has this field or value; ignoring it would give another answer than was asked for."""
+    """The service does not offer this field or value of OpenAI's API; ignoring it would change the answer."""
+
+    default_message = "the field is not offered; leave it out"
 
 
 class UnknownModel(RequestError):
-    """The request names another model than the one this process serves."""
+    """The request names another model than the one that this process serves."""
 
-    def __init__(self, *, param: str | None = None) -> None:
-        super().__init__("this model is not served; GET /v1/models names the one that is", param=param)
+    default_message = "this model is not served; GET /v1/models names the one that is"
 
 
 class UnsupportedContentType(RequestError):
-    """The Content-Type is neither application/json nor multipart/form-data."""
+    """The Content-Type is none that the route reads."""
+
+    default_message = "send application/json or multipart/form-data"
 
 
 class UnsupportedImage(RequestError):
-    """The bytes do not begin like any accepted picture format."""
+    """The first bytes are those of no accepted image format."""
+
+    default_message = "the image is none of PNG, JPEG, WebP, TIFF, BMP, DICOM"
 
 
 class UnreadableImage(RequestError):
-    """The picture is damaged, truncated, too small, or too elongated."""
+    """The image is damaged, truncated, too small, or too elongated."""
+
+    default_message = "the picture is damaged or truncated"
 
 
 class ImageTooLarge(RequestError):
-    """The picture's header announces more pixels than the service decodes."""
+    """The image's header announces more pixels than the service decodes."""
+
+    @classmethod
+    def over(cls, max_pixels: int) -> Self:
+        """Return the error of an image over `max_pixels`."""
+        return cls(f"the picture's longer side, squared, is over {max_pixels} pixels (MEDMOE_MAX_IMAGE_PIXELS)")
 
 
 class ImageTooCostly(RequestError):
-    """Decoding the picture took more memory, processor time or time than one picture may take."""
+    """Decoding takes more memory, processor time or time than one image may take."""
+
+    default_message = "decoding the picture takes more memory than the service grants"
 
 
 class DecoderDied(RequestError):
-    """The process that decoded this picture ended without an answer; others are not affected."""
+    """The process that decoded this image ended without an answer; other images are not affected."""
+
+    default_message = "the process that decoded the picture ended"
 
 
 class BurnedInAnnotation(RequestError):
-    """A DICOM file whose picture holds text, or may hold it, where the deployment takes none such."""
+    """The image of a DICOM file contains text, or may contain it, and the deployment refuses such images."""
+
+    default_message = (
+        "the DICOM file says that text is burned into its picture, which may name the patient (MEDMOE_DICOM_BURNED_IN)"
+    )
 
 
 class ImageURLNotAllowed(RequestError):
-    """The deployment fetches no pictures, or none from this host; or the URL is not of the one form that is fetched."""
+    """The deployment fetches no images, none from this host, or none by a URL of this form."""
+
+    default_message = "this service fetches no image URLs (MEDMOE_IMAGE_URL_HOSTS); send the picture itself as base64"
 
 
 class ImageURLUnreachable(RequestError):
-    """The URL's host has no address, no valid certificate, or answers with something else than a file.
+    """The URL's host has no address or no valid certificate, or does not answer with a file.
 
-    Like all errors of this family the request's: its URL is what has to change. A status of 502 would say that the
-    service is broken, to whoever counts those, each time that a caller misspells a path.
+    An error of the request, because its URL must change: status 502 would report a broken service.
     """
+
+    default_message = "the host of the image URL cannot be reached, or breaks off"
 
 
 class ImageURLTooLarge(RequestError):
-    """The URL leads to a file of more bytes than the service reads."""
+    """The file behind the URL has more bytes than the service reads."""
+
+    @classmethod
+    def over(cls, max_bytes: int) -> Self:
+        """Return the error of a file over `max_bytes`."""
+        return cls(f"the picture behind the URL is larger than {max_bytes} bytes (MEDMOE_MAX_BODY_BYTES)")
 
 
 class ImageURLTimeout(RequestError):
-    """The URL's host did not give the file within the time of one fetch; the request's own had not yet ended."""
+    """The URL's host did not send the file within the time of one fetch."""
+
+    default_message = "the picture did not come from its URL in time"
 
 
 class BodyTooLarge(RequestError):
     """The body has more bytes than the service reads."""
 
+    @classmethod
+    def over(cls, max_bytes: int) -> Self:
+        """Return the error of a body over `max_bytes`."""
+        return cls(f"the body is larger than {max_bytes} bytes (MEDMOE_MAX_BODY_BYTES)")
+
 
 class Unauthenticated(ServerError):
-    """The request carries no API key, or one that this service does not know."""
+    """The request carries no API key, or an unknown one."""
 
 
 class DecoderUnavailable(ServerError):
-    """No decoding process could be started."""
+    """No decoder process can be started."""
 
 
 class NoModelCard(ServerError):
-    """The checkpoint directory holds no model card that can be read."""
+    """The checkpoint directory contains no model card that can be read."""
 
 
 class TryLater(ServerError):
-    """What a client should repeat after `retry_after` seconds."""
+    """The client can repeat the request after `retry_after` seconds."""
 
-    def __init__(self, message: str, *, retry_after: int) -> None:
-        super().__init__(message)
+    default_message: ClassVar[str] = "the request can be repeated later"
+
+    def __init__(self, *, retry_after: int) -> None:
+        super().__init__(self.default_message)
         self.retry_after = retry_after
 
 
 class RateLimited(TryLater):
-    """This caller has used up its permits; after `retry_after` seconds there is one."""
+    """The caller has no permit left; the next comes after `retry_after` seconds."""
 
-    def __init__(self, *, retry_after: int) -> None:
-        super().__init__("too many requests", retry_after=retry_after)
+    default_message = "too many requests"
 
 
 class Overloaded(TryLater):
-    """Every slot and every place in the queue is taken; `retry_after` seconds is a fair time to wait."""
+    """Every slot and every place in the queue is taken."""
 
-    def __init__(self, *, retry_after: int) -> None:
-        super().__init__("the service is full", retry_after=retry_after)
+    default_message = "the service is full"
 
 
 class EngineRestarting(TryLater):
-    """The engine has died and another one is being started; `retry_after` is what starts have taken."""
+    """The engine has died and another one is starting; `retry_after` is how long earlier starts have taken."""
 
-    def __init__(self, *, retry_after: int) -> None:
-        super().__init__("the engine is being restarted", retry_after=retry_after)
+    default_message = "the engine is being restarted"
 
 
 class Quarantined(ServerError):
-    """An engine died while it worked on this request and on nothing else, and had died over it before."""
+    """An engine died while it worked on this request alone, after another one had died with it."""
 
 
 class NotReady(ServerError):
-    """The model is still being loaded or warmed up."""
+    """The model is still loading or warming up."""
 
 
 class Draining(ServerError):
@@ -194,16 +212,16 @@ class ClientDisconnected(ServerError):
 
 
 class EngineError(MedMoEError):
-    """The engine could not do what it was asked."""
+    """The engine failed; medmoe.server.engine.base exports this class and its subclasses for engines."""
 
 
 class DeploymentError(EngineError):
-    """The settings ask for ranks or a number format that this checkpoint or this machine cannot give."""
+    """The settings ask for ranks or a number format that the checkpoint or the machine cannot give."""
 
 
 class EngineDeadError(EngineError):
-    """The engine is gone, and with it every request that was in it."""
+    """The engine has died, and with it every request that it was working on."""
 
 
 class GenerationError(EngineError):
-    """This one request failed in the engine; others are not affected."""
+    """The engine failed on this request; other requests are not affected."""

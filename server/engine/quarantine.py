@@ -16,10 +16,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from cachetools import LRUCache
+
 from medmoe.server.engine.base import GenerationRequest
 from medmoe.server.engine.read_write_lock import ReadWriteLock
 from medmoe.server.errors import Quarantined
-from medmoe.server.lru import Recent
 
 CAPACITY = 4096
 """Suspects, and as many refused requests, that are remembered at most, 32 bytes each; the oldest are forgotten."""
@@ -41,8 +42,8 @@ class Quarantine:
 
     def __init__(self, *, capacity: int = CAPACITY) -> None:
         self._key = secrets.token_bytes(32)
-        self._suspects: Recent[Fingerprint, None] = Recent(capacity)
-        self._refused: Recent[Fingerprint, None] = Recent(capacity)
+        self._suspects: LRUCache[Fingerprint, None] = LRUCache(capacity)
+        self._refused: LRUCache[Fingerprint, None] = LRUCache(capacity)
         self._inside = _Inside()
 
     @property
@@ -88,9 +89,9 @@ class Quarantine:
         else:
             where = self._suspects
         for fingerprint in found:
-            where.keep(fingerprint, None)
+            where[fingerprint] = None
 
-    def _is_among(self, remembered: Recent[Fingerprint, None], request: GenerationRequest) -> bool:
+    def _is_among(self, remembered: LRUCache[Fingerprint, None], request: GenerationRequest) -> bool:
         return bool(remembered) and self._fingerprint(request) in remembered
 
     def _fingerprint(self, request: GenerationRequest) -> Fingerprint:

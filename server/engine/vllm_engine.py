@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cachetools import LRUCache
 from PIL.Image import Image
 
 from medmoe.model.config import MedMoEConfig
@@ -32,7 +33,6 @@ from medmoe.server.engine.deployment.quantization import check_accelerator
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.engine.fork_server import begin_importing
 from medmoe.server.engine.process_tree import ProcessTree
-from medmoe.server.lru import Recent
 from medmoe.server.schemas.vqa import Dtype
 from medmoe.server.settings import Settings
 
@@ -228,13 +228,12 @@ class _ImageInputs:
 
     def __init__(self, processor: ImageProcessor) -> None:
         self._processor = processor
-        self._kept: Recent[str, MultiModalKwargsItems] = Recent(self._KEPT)
+        self._kept: LRUCache[str, MultiModalKwargsItems] = LRUCache(self._KEPT)
 
     def __call__(self, request: GenerationRequest) -> "MultiModalKwargsItems":
         made = self._kept.get(request.image_id)
         if made is None:
-            made = self._made(request.image)
-        self._kept.keep(request.image_id, made)
+            made = self._kept[request.image_id] = self._made(request.image)
         return made
 
     def _made(self, image: Image) -> "MultiModalKwargsItems":

@@ -66,4 +66,4 @@ class BodyLimit:
 
     def _check(self, size: int) -> None:
         if size > self.max_bytes:
-            raise BodyTooLarge(f"the body is larger than {self.max_bytes} bytes (MEDMOE_MAX_BODY_BYTES)")
+            raise BodyTooLarge.over(self.max_bytes)

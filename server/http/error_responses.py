@@ -108,7 +108,7 @@ def invalid(error: ValidationError, *, fields: frozenset[str]) -> RequestError:
     """Our words for the first problem pydantic found; never the input, not even the name of an unknown field."""
     problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
     if problem["type"] == "json_invalid":
-        return MalformedBody("the body is not valid JSON")
+        return MalformedBody()
     if problem["type"] == "extra_forbidden":
         # A misplaced key may be a patient's name: say what is known instead of what was sent.
         return InvalidField(f"unknown field; this route takes {', '.join(sorted(fields))}")

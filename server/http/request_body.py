@@ -51,7 +51,7 @@ async def receive(request: Request, fields: type[Fields], *, as_json: type[BaseM
             return await _from_multipart(request, fields)
     except ClientDisconnect as error:
         raise ClientDisconnected("the client left while sending") from error
-    raise UnsupportedContentType("send application/json or multipart/form-data")
+    raise UnsupportedContentType()
 
 
 def _from_json(body: bytes, fields: type[Fields], *, as_json: type[BaseModel]) -> ParsedRequest[Fields]:
@@ -73,7 +73,7 @@ def json_object(body: bytes, *, known: Collection[str], told: Collection[str] = 
     try:
         document = from_json(body)
     except ValueError as error:
-        raise MalformedBody("the body is not valid JSON") from error
+        raise MalformedBody() from error
     if not isinstance(document, dict):
         raise InvalidField("the body is not a JSON object")
     if not document.keys() <= set(known):

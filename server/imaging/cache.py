@@ -7,9 +7,10 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 
+from cachetools import LRUCache
+
 from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.imaging.sandbox.pool import DecoderPool
-from medmoe.server.lru import Recent
 from medmoe.server.schemas.images import ImageFields
 
 _HASH_INLINE_BYTES = 2**20
@@ -24,7 +25,7 @@ class ImageCache:
         self._decoders = decoders
         self._most = most
         self._count = count
-        self._kept: Recent[bytes, DecodedImage] = Recent(most)
+        self._kept: LRUCache[bytes, DecodedImage] = LRUCache(most)
 
     async def decode(self, sent: str | bytes, fields: ImageFields, *, salt: str | None) -> DecodedImage:
         """Return the image as DecoderPool.decode does; its refusals are not cached.
@@ -35,11 +36,10 @@ class ImageCache:
             return await self._decoders.decode(sent, fields)
         key = await _key(sent, fields, salt)
         image = self._kept.get(key)
-        was_kept = image is not None
+        was_cached = image is not None
         if image is None:
-            image = await self._decoders.decode(sent, fields)
-        self._count(was_kept)
-        self._kept.keep(key, image)
+            image = self._kept[key] = await self._decoders.decode(sent, fields)
+        self._count(was_cached)
         return image
 
 

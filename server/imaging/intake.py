@@ -47,9 +47,7 @@ class ImageIntake:
         """Yield base64 or the file's bytes; the block is the stage `image`, under the deadline."""
         if isinstance(image, str) and is_url(image):
             if self.fetcher is None:
-                raise ImageURLNotAllowed(
-                    "this service fetches no image URLs (MEDMOE_IMAGE_URL_HOSTS); send the picture itself as base64"
-                )
+                raise ImageURLNotAllowed()
             with record.stage("fetch"):
                 async with deadline.guard():
                     image = await self.fetcher.fetch(image)

@@ -148,7 +148,7 @@ def _refusal(error: ValidationError) -> RequestError:
     param = ".".join(map(str, place))
     match problem["type"]:
         case "none_required":
-            return UnsupportedParameter("the field is not offered; leave it out", param=param)
+            return UnsupportedParameter(param=param)
         case "literal_error":
             return UnsupportedParameter(f"the value is not offered; {problem['msg'].lower()}", param=param)
         case "union_tag_invalid" | "union_tag_not_found":

@@ -61,31 +61,27 @@ _REQUEST_ID = "5f0c3b8e9d1a4c27b6e4a1d2c3f40516"
 NO_KEY = (Unauthenticated(),)
 ENGINE_DEAD = (EngineDeadError(),)
 NOT_READY = (NotReady(), Draining(), *ENGINE_DEAD, EngineRestarting(retry_after=30))
-NOT_A_FORM = (UnsupportedContentType("send application/json or multipart/form-data"),)
+NOT_A_FORM = (UnsupportedContentType(),)
 QUESTION = (
     PromptError("the question, the image and max_tokens together are 12 tokens over the model's context"),
     Quarantined(),
     GenerationError(),
 )
 PICTURE = (
-    MalformedBody("the body is not valid JSON"),
-    MalformedImage("the image is not base64 (standard alphabet, padded, without line breaks)"),
-    ImageURLNotAllowed(
-        "this service fetches no image URLs (MEDMOE_IMAGE_URL_HOSTS); send the picture itself as base64"
-    ),
+    MalformedBody(),
+    MalformedImage(),
+    ImageURLNotAllowed(),
     *NO_KEY,
-    BodyTooLarge("the body is larger than 16777216 bytes (MEDMOE_MAX_BODY_BYTES)"),
-    ImageTooLarge("the picture's longer side, squared, is over 40000000 pixels (MEDMOE_MAX_IMAGE_PIXELS)"),
-    ImageURLTooLarge("the picture behind the URL is larger than 16777216 bytes (MEDMOE_MAX_BODY_BYTES)"),
-    UnsupportedImage("the image is none of PNG, JPEG, WebP, TIFF, BMP, DICOM"),
-    UnreadableImage("the picture is damaged or truncated"),
-    ImageTooCostly("decoding the picture takes more memory than the service grants"),
-    DecoderDied("the process that decoded the picture ended"),
-    BurnedInAnnotation(
-        "the DICOM file says that text is burned into its picture, which may name the patient (MEDMOE_DICOM_BURNED_IN)"
-    ),
-    ImageURLUnreachable("the host of the image URL answers with status 404"),
-    ImageURLTimeout("the picture did not come from its URL in time"),
+    BodyTooLarge.over(16_777_216),
+    ImageTooLarge.over(40_000_000),
+    ImageURLTooLarge.over(16_777_216),
+    UnsupportedImage(),
+    UnreadableImage(),
+    ImageTooCostly(),
+    DecoderDied(),
+    BurnedInAnnotation(),
+    ImageURLUnreachable(),
+    ImageURLTimeout(),
     Overloaded(retry_after=1),
     RateLimited(retry_after=1),
     ServerError(),

@@ -41,7 +41,7 @@ _EXAMPLES: Named = {
 }
 _NAMES = {"image": "messages.0.content.1.image_url.url", "question": "messages.0.content"}
 _REFUSED = (
-    UnsupportedParameter("the field is not offered; leave it out", param="top_p"),
+    UnsupportedParameter(param="top_p"),
     UnknownModel(param="model"),
     UnsupportedContentType("send application/json"),
 )

@@ -106,7 +106,7 @@ class ImageFetcher:
             async with asyncio.timeout(self._seconds):
                 return await self._get(allowed, await self._endpoints(allowed.host))
         except (TimeoutError, httpcore.TimeoutException) as error:
-            raise ImageURLTimeout("the picture did not come from its URL in time") from error
+            raise ImageURLTimeout() from error
         finally:
             self._fetching -= 1
 
@@ -140,7 +140,7 @@ class ImageFetcher:
             raise
         except Exception as error:
             # httpcore lets some exceptions of ssl and anyio pass; a fault of the host is not the service's.
-            raise ImageURLUnreachable("the host of the image URL cannot be reached, or breaks off") from error
+            raise ImageURLUnreachable() from error
 
     async def _body(self, response: httpcore.Response) -> bytes:
         if 300 <= response.status < 400:
@@ -154,7 +154,5 @@ class ImageFetcher:
         async for chunk in response.aiter_stream():
             body += chunk
             if len(body) > self._max_bytes:
-                raise ImageURLTooLarge(
-                    f"the picture behind the URL is larger than {self._max_bytes} bytes (MEDMOE_MAX_BODY_BYTES)"
-                )
+                raise ImageURLTooLarge.over(self._max_bytes)
         return bytes(body)

@@ -163,10 +163,7 @@ def _check_annotation(dataset: Dataset, policy: BurnedIn) -> None:
         return
     marked = str(dataset.get("BurnedInAnnotation", "")).strip().upper()
     if marked == "YES":
-        raise BurnedInAnnotation(
-            "the DICOM file says that text is burned into its picture, which may name the patient "
-            "(MEDMOE_DICOM_BURNED_IN)"
-        )
+        raise BurnedInAnnotation()
     suspect = (
         str(dataset.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE)
         or str(dataset.get("Modality", "")).strip().upper() in _OFTEN_ANNOTATED

@@ -5,9 +5,7 @@ from medmoe.server.imaging.config import ImageLimits
 
 
 def too_large(limits: ImageLimits) -> ImageTooLarge:
-    return ImageTooLarge(
-        f"the picture's longer side, squared, is over {limits.max_pixels} pixels (MEDMOE_MAX_IMAGE_PIXELS)"
-    )
+    return ImageTooLarge.over(limits.max_pixels)
 
 
 def check_size(width: int, height: int, limits: ImageLimits) -> None:

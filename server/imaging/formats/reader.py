@@ -52,14 +52,14 @@ class ImageReader:
             raise too_large(self._config.limits) from error
         except Exception as error:
             if _out_of_memory(error):
-                raise ImageTooCostly("decoding the picture takes more memory than the service grants") from error
+                raise ImageTooCostly() from error
             # Format plugins raise anything from SyntaxError to struct.error on damaged files.
-            raise UnreadableImage("the picture is damaged or truncated") from error
+            raise UnreadableImage() from error
         except BaseException as error:
             # How decoders written in Rust fail is no Exception, and has a name but no class to import.
             if type(error).__name__ != "PanicException":
                 raise
-            raise UnreadableImage("the picture is damaged or truncated") from error
+            raise UnreadableImage() from error
 
     def _sized(self, image: Image.Image, view: View) -> Image.Image:
         if view == "model":

@@ -25,7 +25,7 @@ def from_text(text: str) -> bytes:
     try:
         return binascii.a2b_base64(encoded, strict_mode=True)
     except ValueError as error:
-        raise MalformedImage("the image is not base64 (standard alphabet, padded, without line breaks)") from error
+        raise MalformedImage() from error
 
 
 def sniff(data: bytes) -> FileFormat:
@@ -37,7 +37,7 @@ def sniff(data: bytes) -> FileFormat:
     for magic, kind in _MAGIC:
         if data.startswith(magic):
             return kind
-    raise UnsupportedImage("the image is none of PNG, JPEG, WebP, TIFF, BMP, DICOM")
+    raise UnsupportedImage()
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:

@@ -84,7 +84,7 @@ class DecoderPool:
                 ended_by = await asyncio.to_thread(WORKER_SPAWNER.stop, worker)
                 if ended_by in _OUT_OF_TIME:
                     raise _out_of_time() from error
-                raise DecoderDied("the process that decoded the picture ended") from error
+                raise DecoderDied() from error
             except BaseException:
                 self._discard(worker)
                 raise

@@ -131,7 +131,7 @@ def _serve(connection: socket.socket, config: DecoderConfig) -> None:
                 answer = reader.read(sent.decode() if request.text else sent, request.fields, view=request.view)
                 pixels = answer.pixels
             except MemoryError:
-                answer = Refusal.of(ImageTooCostly("decoding the picture takes more memory than the service grants"))
+                answer = Refusal.of(ImageTooCostly())
             except (RequestError, ImageError) as error:
                 answer = Refusal.of(error)
             # An image that took all memory may leave the worker damaged: it serves no other.
