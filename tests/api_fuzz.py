@@ -34,7 +34,7 @@ from medmoe.server.settings import Settings
 from tests.support.checkpoints.tiny import tiny_config, tiny_tokenizer
 from tests.support.images.tagged_images import png
 
-_PICTURE = png("a text chunk")
+_IMAGE = png("a text chunk")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -63,15 +63,15 @@ def fuzz(directory: Path, *, examples: int, seed: int, say: Callable[[str], None
 
     @schema.hook("map_body")
     def meaningful(context: Any, body: Any) -> Any:
-        """A random text is never a picture nor a modality: nothing behind those checks would be met without this."""
+        """A random text is never an image nor a modality: nothing behind those checks would be met without this."""
         if not isinstance(body, dict):
             return body
         changed = dict(body)
         image, modality = body.get("image"), body.get("modality")
         if isinstance(image, str) and len(image) % 4:
-            changed["image"] = base64.b64encode(_PICTURE).decode()
+            changed["image"] = base64.b64encode(_IMAGE).decode()
         if isinstance(image, bytes) and len(image) % 4:
-            changed["image"] = _PICTURE
+            changed["image"] = _IMAGE
         if isinstance(modality, str) and len(modality) % 4:
             changed["modality"] = "CT"
         if context.operation.path in streaming and len(str(body.get("question"))) % 3 == 1:
@@ -118,7 +118,7 @@ def _config(key: str, examples: int, seed: int) -> SchemathesisConfig:
             "checks": {
                 # A client that allows a millisecond is told that it was not enough.
                 "not_a_server_error": {"expected-statuses": ["2xx", "4xx", "504"]},
-                # No schema can say that a string is a picture, or that a text fits the model's context.
+                # No schema can say that a string is an image, or that a text fits the model's context.
                 "positive_data_acceptance": {"enabled": False},
             },
         }

@@ -29,7 +29,7 @@ INSIDE = 32
 PATIENCE = int(os.environ.get("PATIENCE", "1"))
 
 
-def picture(shade: int) -> str:
+def drawn_image(shade: int) -> str:
     """A PNG of 64 by 64, a gradient that begins at `shade`, in base64."""
     rows = b"".join(b"\0" + bytes((shade + x * 2 + y) % 256 for x in range(64)) for y in range(64))
 
@@ -74,7 +74,7 @@ def until(what: str, seconds: float, holds: Callable[[], object]) -> None:
 
 def vqa(number: int) -> int:
     body = {
-        "image": picture(number * 7 % 256),
+        "image": drawn_image(number * 7 % 256),
         "question": "What modality is used to take this image?",
         "max_tokens": 8,
     }
@@ -83,12 +83,16 @@ def vqa(number: int) -> int:
 
 
 def ask() -> None:
-    question = {"image": picture(30), "question": "Which part of the body does this image belong to?", "modality": "CT"}
+    question = {
+        "image": drawn_image(30),
+        "question": "Which part of the body does this image belong to?",
+        "modality": "CT",
+    }
     status, text = fetch(f"{SERVICE}/v1/vqa", question)
     assert status == 200, text
     answer = json.loads(text)
     print("vqa:", {name: answer[name] for name in ("answer", "confidence", "timings")})
-    status, text = fetch(f"{SERVICE}/v1/classify", {"image": picture(30), "labels": ["CT", "MRI", "X-ray"]})
+    status, text = fetch(f"{SERVICE}/v1/classify", {"image": drawn_image(30), "labels": ["CT", "MRI", "X-ray"]})
     assert status == 200, text
     print("classify:", json.loads(text)["label"], json.loads(text)["probabilities"])
     status, text = fetch(f"{SERVICE}/v1/router/stats")

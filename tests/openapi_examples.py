@@ -30,11 +30,11 @@ _TOO_LONG = ("for_the_model",)
 _START = 600.0
 
 
-def picture() -> bytes:
+def drawn_image() -> bytes:
     """The one that every example asks about, small enough to stand in a document."""
     shown = np.clip((chest_ct(_SIDE) - (40 - 200)) / 400, 0, 1) * 15
     file = io.BytesIO()
-    # Sixteen shades: few bytes, and all that a picture of this size has to say.
+    # Sixteen shades: few bytes, and all that an image of this size has to say.
     Image.fromarray((shown.round() * 17).astype(np.uint8)).save(file, format="PNG", optimize=True)
     return file.getvalue()
 
@@ -98,7 +98,7 @@ def _series(exposition: str) -> Iterator[str]:
 
 
 def main() -> int:
-    (EXAMPLES / "phantom.png").write_bytes(picture())
+    (EXAMPLES / "phantom.png").write_bytes(drawn_image())
     (EXAMPLES / "phantom.dcm").write_bytes(dicom_file())
     with server_process() as server:
         server.wait_ready(_START)

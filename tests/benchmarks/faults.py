@@ -4,7 +4,7 @@
 
 `kill-engine`: kill -9 of the engine's process, again and again in one server. `sigterm`: SIGTERM to a server of its own
 each time. `kill-child`: kill -9 of another child of the server, whose command line holds `--mark` (one that decodes
-pictures, say). Meanwhile `--clients` ask all the time, every second one for a stream; each fault comes at a random
+images, say). Meanwhile `--clients` ask all the time, every second one for a stream; each fault comes at a random
 moment. Lost is a request that was accepted and ended without an answer and without an error.
 """
 

@@ -1,9 +1,9 @@
-"""What the service holds after thousands of different pictures: memory that its caches explain, and no more.
+"""What the service holds after thousands of different images: memory that its caches explain, and no more.
 
-    python -m tests.benchmarks.image_memory [--pictures 12000] [--every 2000] [--set MEDMOE_ENCODER_CACHE_MIB=0]
+    python -m tests.benchmarks.image_memory [--images 12000] [--every 2000] [--set MEDMOE_ENCODER_CACHE_MIB=0]
 
 Resident memory of the service's own process and of its children, the engine first among them. It grows until the
-key-value cache has been written once and the picture cache is full, and from then on should not.
+key-value cache has been written once and the image cache is full, and from then on should not.
 """
 
 import argparse
@@ -24,9 +24,9 @@ _START = 600.0
 
 
 async def fill(server: ServerProcess, options: argparse.Namespace) -> list[dict[str, str]]:
-    """A row for each `--every` pictures."""
+    """A row for each `--every` images."""
     asker = SseClient(server.url, OwnRoute())
-    requests = make_requests(options.pictures, side=options.side, max_tokens=2)
+    requests = make_requests(options.images, side=options.side, max_tokens=2)
     rows = []
     for start in range(0, len(requests), options.every):
         some = requests[start : start + options.every]
@@ -35,7 +35,7 @@ async def fill(server: ServerProcess, options: argparse.Namespace) -> list[dict[
         held = resident_mib(server)
         rows.append(
             {
-                "pictures so far": str(start + len(some)),
+                "images so far": str(start + len(some)),
                 "answers/s": f"{len(some) / (time.monotonic() - begun):.1f}",
                 "service MiB": f"{held['server']:.0f}",
                 "children MiB": f"{held['children']:.0f}",
@@ -50,10 +50,10 @@ async def fill(server: ServerProcess, options: argparse.Namespace) -> list[dict[
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("vllm", "fake"), default="vllm", help="fake: to try the benchmark itself")
-    parser.add_argument("--pictures", type=int, default=12_000)
+    parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--every", type=int, default=2_000)
     parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--side", type=int, default=64, help="of the pictures, in pixels; the model's size is its own")
+    parser.add_argument("--side", type=int, default=64, help="of the images, in pixels; the model's size is its own")
     parser.add_argument("--set", type=setting, action="append", default=[], help="of the service's environment")
     options = parser.parse_args()
     here = machine()

@@ -1,8 +1,8 @@
-"""What more labels cost in `/v1/classify`: 2, 10, 50 and 100 of them for the same picture, in one server.
+"""What more labels cost in `/v1/classify`: 2, 10, 50 and 100 of them for the same image, in one server.
 
     python -m tests.benchmarks.label_cost [--engine fake] [--repeats 15] [--counts 2,10,50,100] [--json FILE]
 
-For each number of labels, each repeat shows a picture that nobody has seen and asks about it twice: `cold`, and the
+For each number of labels, each repeat shows an image that nobody has seen and asks about it twice: `cold`, and the
 same again, `warm`. Asked are the checkpoint's own question, which names the labels and grows with them, and a fixed
 one. `steps` are the engine requests that one classification takes. The last rows are ratios of the most labels to the
 fewest, medians over the repeats with 95 % bootstrap intervals; the repeats turn the order of the numbers.
@@ -58,9 +58,9 @@ class Classifications:
         address = urlsplit(url)
         self._connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_TIMEOUT)
 
-    def seconds(self, picture: bytes, labels: Sequence[str], *, question: str | None) -> float:
+    def seconds(self, image: bytes, labels: Sequence[str], *, question: str | None) -> float:
         """Raises RuntimeError when the labels were not classified."""
-        fields = {"image": base64.b64encode(picture).decode(), "labels": list(labels)}
+        fields = {"image": base64.b64encode(image).decode(), "labels": list(labels)}
         fields |= {} if question is None else {"question": question}
         body = json.dumps(fields)
         # A connection that waited for long is closed by the server.
@@ -78,14 +78,14 @@ class Classifications:
 
 def measure(url: str, *, counts: Sequence[int], repeats: int, side: int) -> Times:
     asker = Classifications(url)
-    pictures = iter(make_requests((repeats + 1) * len(_WORDINGS) * len(counts), side=side, max_tokens=1))
+    images = iter(make_requests((repeats + 1) * len(_WORDINGS) * len(counts), side=side, max_tokens=1))
     times: Times = defaultdict(list)
     for repeat in range(repeats + 1):
         turn = repeat % len(counts)
         for (wording, question), count in product(_WORDINGS.items(), (*counts[turn:], *counts[:turn])):
-            picture = next(pictures).picture
+            image = next(images).image
             for state in _STATES:
-                seconds = asker.seconds(picture, LABELS[:count], question=question)
+                seconds = asker.seconds(image, LABELS[:count], question=question)
                 # The first repeat only warms the engine up.
                 if repeat:
                     times[wording, count, state].append(seconds)
@@ -118,7 +118,7 @@ def main() -> int:
     parser.add_argument(
         "--counts", type=lambda text: sorted(int(part) for part in text.split(",")), default=[2, 10, 50, 100]
     )
-    parser.add_argument("--side", type=int, default=512, help="of the pictures, in pixels")
+    parser.add_argument("--side", type=int, default=512, help="of the images, in pixels")
     parser.add_argument("--json", type=Path, help="write the times there too")
     options = parser.parse_args()
     if options.counts[-1] > len(LABELS):

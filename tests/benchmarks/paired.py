@@ -4,7 +4,7 @@
     python -m tests.benchmarks.paired --set NAME=VALUE [--set NAME=VALUE]
 
 `this` is this checkout with `--with` (NAME=VALUE, as in the environment) where given. `other` is `--against` (a git
-worktree), or this checkout too, with `--set`. Fresh pictures, and with `--warm` the same questions again at once. See
+worktree), or this checkout too, with `--set`. Fresh images, and with `--warm` the same questions again at once. See
 turn_about.py for what the ratios are. Needs memory for two engines.
 """
 
@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=64, help="in each load")
     parser.add_argument("--repeats", type=int, default=12, help="rounds")
     parser.add_argument("--warm", action="store_true", help="ask each load's questions again too")
-    parser.add_argument("--side", type=int, default=512, help="of the pictures, in pixels")
+    parser.add_argument("--side", type=int, default=512, help="of the images, in pixels")
     parser.add_argument("--max-tokens", type=int, default=16)
     parser.add_argument("--json", type=Path, help="write every load there too")
     options = parser.parse_args()

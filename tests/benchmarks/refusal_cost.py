@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.refusal_cost [--refusals 2000] [--repeats 5] [--against DIR] [--json FILE]
 
-One request holds the only slot until the end; all others are questions with a picture of 12 kB, and get 429. `a
+One request holds the only slot until the end; all others are questions with an image of 12 kB, and get 429. `a
 connection each` is how strangers come, `kept connections` how one client's pool does. `client` is what asks, for
 comparison. With `--against`, the same goes to the service of another checkout (a git worktree), turn about; ratios are
 medians over the repeats with 95 % bootstrap intervals, under 1 where this checkout takes less.

@@ -49,7 +49,7 @@ _ASKED: dict[str, tuple[str, dict[str, Any], bool]] = {
     f"classify, {len(_MANY['labels'])} labels": ("/v1/classify", _MANY, False),
     f"classify, {len(_MANY['labels'])} labels, routing": ("/v1/classify", _MANY | _ROUTING, False),
 }
-"""By name: the route, the fields besides the picture, whether they are sent as multipart."""
+"""By name: the route, the fields besides the image, whether they are sent as multipart."""
 
 Body = tuple[bytes, str]
 """And its Content-Type."""
@@ -58,12 +58,12 @@ Times = dict[tuple[str, str, str], list[float]]
 """Seconds a request, one figure a repeat, by what was asked, whose service, and which of its processes."""
 
 
-def body(picture: bytes, fields: dict[str, Any], *, multipart: bool) -> Body:
+def body(image: bytes, fields: dict[str, Any], *, multipart: bool) -> Body:
     if multipart:
         data = {name: str(value) for name, value in fields.items()}
-        request = httpx.Request("POST", "http://service", data=data, files={"image": ("picture", picture)})
+        request = httpx.Request("POST", "http://service", data=data, files={"image": ("image", image)})
         return request.read(), request.headers["content-type"]
-    encoded = base64.b64encode(picture).decode()
+    encoded = base64.b64encode(image).decode()
     return json.dumps({"image": encoded} | fields).encode(), "application/json"
 
 
@@ -94,9 +94,9 @@ def spent(server: ServerProcess) -> dict[str, float]:
 
 def measure(options: argparse.Namespace) -> Times:
     asked = {name: way for name, way in _ASKED.items() if options.only in name}
-    # Each way has its own: a picture that was there before is not decoded again.
+    # Each way has its own: an image that was there before is not decoded again.
     needed = len(asked) * (options.requests + _WARM_UP)
-    pictures = [one.picture for one in make_requests(needed, side=options.side, max_tokens=1)]
+    images = [one.image for one in make_requests(needed, side=options.side, max_tokens=1)]
     # An engine that does nothing.
     arguments = ("-m", "tests.support.service.null_engine", "--tokens", str(options.tokens))
     settings = {"MEDMOE_MODEL": str(options.model), "MEDMOE_MAX_LABELS": "128", "MEDMOE_MAX_LABEL_STEPS": "2048"}
@@ -106,7 +106,7 @@ def measure(options: argparse.Namespace) -> Times:
         with ExitStack() as stack:
             servers = this_and_other(stack, options.against, arguments, settings)
             for place, (name, (path, fields, multipart)) in enumerate(asked.items()):
-                own = [body(picture, fields, multipart=multipart) for picture in pictures[place :: len(asked)]]
+                own = [body(image, fields, multipart=multipart) for image in images[place :: len(asked)]]
                 warm_up, bodies = own[:_WARM_UP], own[_WARM_UP:]
                 for who in sorted(servers, reverse=bool(repeat % 2)):
                     ask(servers[who].url, path, warm_up, clients=options.clients)
@@ -145,7 +145,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=100, help="of each kind, in each repeat")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--side", type=int, default=512, help="of the pictures, in pixels")
+    parser.add_argument("--side", type=int, default=512, help="of the images, in pixels")
     parser.add_argument("--tokens", type=int, default=16, help="of each answer")
     parser.add_argument("--only", default="", help="kinds of request with this in their name")
     parser.add_argument("--json", type=Path, help="write the times there too")

@@ -12,7 +12,7 @@
 The service has no switch for the first two; they are made here. `captured`, `counted` and `reported` are one process,
 and their table tells percents apart. `off` is another one, alive beside it (memory for two engines), and two
 processes of the same code differ by more than that: hence `--starts` pairs of them, and an interval over the pairs.
-Fresh pictures everywhere; see turn_about.py.
+Fresh images everywhere; see turn_about.py.
 """
 
 import argparse
@@ -127,7 +127,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=48, help="in each load")
     parser.add_argument("--repeats", type=int, default=20, help="rounds of each pair")
     parser.add_argument("--clients", type=counts, default=(1, 32))
-    parser.add_argument("--side", type=int, default=512, help="of the pictures, in pixels")
+    parser.add_argument("--side", type=int, default=512, help="of the images, in pixels")
     parser.add_argument("--starts", type=int, default=3, help="pairs of processes")
     parser.add_argument("--json", type=Path, help="keep every load there, after each pair")
     options = parser.parse_args()

@@ -9,7 +9,7 @@
 | checkpoint | random weights of StableLM-2-1.6B's and Phi-2's Med-MoE at true size, made on the GPU |
 | steps | decoding steps at batch 1, 8, 64, 256 against the bytes that they must read; prefill against the products |
 | parity | greedy tokens, routing and log-probabilities of the engine against the PyTorch reference on the same GPU |
-| requests | pictures and questions a second at 1, 8 and 64 clients against the reference, one at a time |
+| requests | images and questions a second at 1, 8 and 64 clients against the reference, one at a time |
 | tuning | vLLM's fused MoE kernel for four experts: its default against the best configuration found |
 
 Each part is a process of its own; what it found is in FILE as soon as it has ended, or has been ended. Parts that do

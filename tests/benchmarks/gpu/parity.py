@@ -1,4 +1,4 @@
-"""The engine's answers about pictures against the reference on the same device: tokens, routing, log-probabilities.
+"""The engine's answers about images against the reference on the same device: tokens, routing, log-probabilities.
 
 In float32 both are held to fixed tolerances. In bfloat16 no fixed one means much, because 24 layers round at every
 product and a token that is routed otherwise goes its own way from there on. The yardstick is therefore the reference
@@ -87,8 +87,8 @@ def answer(directory: Path, output: Path, *, dtype: Dtype) -> None:
     config = MedMoEConfig.from_directory(directory)
     prompt, processor = Prompt.from_directory(directory, config), ImageProcessor.from_config(config)
     prompts = [
-        {"prompt_token_ids": prompt.question(question), "multi_modal_data": {"image": processor.resize(picture)}}
-        for question, picture in zip(QUESTIONS, IMAGES, strict=True)
+        {"prompt_token_ids": prompt.question(question), "multi_modal_data": {"image": processor.resize(image)}}
+        for question, image in zip(QUESTIONS, IMAGES, strict=True)
     ]
     with local_engine(directory, dtype=dtype) as engine:
         facts = engine_facts(engine.llm)
@@ -167,9 +167,9 @@ def account(
 ) -> tuple[Answers, list[float], list[bool]]:
     """Its account of the engine's answers; of each position by how much the engine's token misses its best one."""
     log_probs, experts, gaps, best = [], [], [], []
-    for number, (question, picture) in enumerate(zip(QUESTIONS, IMAGES, strict=True)):
+    for number, (question, image) in enumerate(zip(QUESTIONS, IMAGES, strict=True)):
         tokens = kept[f"tokens.{number}"]
-        trace = model.trace(question, picture, answer=tokens.tolist())
+        trace = model.trace(question, image, answer=tokens.tolist())
         told = trace.log_probs.numpy()
         log_probs.append(np.take_along_axis(told, kept[f"ids.{number}"], axis=1))
         experts.append(np.sort(trace.experts[:, layers], axis=-1))

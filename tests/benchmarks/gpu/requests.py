@@ -1,6 +1,6 @@
-"""Questions about pictures a second: the service's own engine adapter, and the reference answering one at a time.
+"""Questions about images a second: the service's own engine adapter, and the reference answering one at a time.
 
-Both are given decoded pictures of the model's size and generate as many tokens greedily; no picture comes twice.
+Both are given decoded images of the model's size and generate as many tokens greedily; no image comes twice.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from medmoe.server.engine.vllm_engine import VllmEngine
 from medmoe.server.schemas.vqa import Dtype
 from medmoe.server.settings import Settings
 from tests.benchmarks.gpu.parity import reference
-from tests.benchmarks.kernels.quantised_parity import WORDS, picture
+from tests.benchmarks.kernels.quantised_parity import WORDS, drawn_image
 
 CLIENTS = (1, 8, 64)
 _MAX_TOKENS = {False: 32, True: 8}
@@ -36,11 +36,11 @@ def measure(directory: Path, *, dtype: Dtype, device: str, tiny: bool, keep: Cal
     asyncio.run(_engine(directory, config, dtype=dtype, tiny=tiny, found=found, keep=keep))
     model = reference(directory, device=device, dtype=dtype)
     asked = _ALONE[tiny]
-    pictures = [picture(90_000 + number) for number in range(asked + 1)]
-    model.generate(WORDS[:1], pictures[:1], max_tokens=_MAX_TOKENS[tiny])
+    images = [drawn_image(90_000 + number) for number in range(asked + 1)]
+    model.generate(WORDS[:1], images[:1], max_tokens=_MAX_TOKENS[tiny])
     begun, tokens = time.perf_counter(), 0
     for number in range(asked):
-        (ids,) = model.generate([WORDS[number % len(WORDS)]], [pictures[number + 1]], max_tokens=_MAX_TOKENS[tiny])
+        (ids,) = model.generate([WORDS[number % len(WORDS)]], [images[number + 1]], max_tokens=_MAX_TOKENS[tiny])
         tokens += len(ids)
     taken = time.perf_counter() - begun
     attention = getattr(model.model.language_model.config, "_attn_implementation", None)
@@ -107,7 +107,7 @@ def _requests(directory: Path, config: MedMoEConfig, *, max_tokens: int) -> Iter
     prompt, processor = Prompt.from_directory(directory, config), ImageProcessor.from_config(config)
     number = 0
     while True:
-        image = processor.resize(picture(number))
+        image = processor.resize(drawn_image(number))
         yield GenerationRequest(
             request_id=f"gpu-{number}",
             prompt_ids=tuple(prompt.question(WORDS[number % len(WORDS)])),

@@ -2,7 +2,7 @@
 
 The weights keep a decoder of that depth in a sound state. Products keep the scale of what they are given and layers add
 little to what they find, as trained ones do: otherwise rounding grows from layer to layer, and parity in 16 bit would
-say nothing. Attention is sharp enough that pictures and questions matter, and gates are decided.
+say nothing. Attention is sharp enough that images and questions matter, and gates are decided.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 A step is the difference of a long and a short generation, divided by the steps between them: the prompts' own time,
 which is in both, falls out, and what the engine does around the GPU's work stays in. Prompts are random token ids, so
-that no two share a block of keys and values, and are as long as a picture with its question.
+that no two share a block of keys and values, and are as long as an image with its question.
 """
 
 import statistics
@@ -21,7 +21,7 @@ from medmoe.model.prompt import Prompt
 from medmoe.server.schemas.vqa import Dtype
 from tests.benchmarks.gpu.floor import counted_experts, distinct_experts, prefill_flops, step_bytes
 from tests.benchmarks.gpu.vllm import engine_facts
-from tests.benchmarks.kernels.quantised_parity import WORDS, picture
+from tests.benchmarks.kernels.quantised_parity import WORDS, drawn_image
 from tests.engine.local_engine import LocalEngine, local_engine
 
 _PROFILED = 12
@@ -100,8 +100,8 @@ class Steps:
             "flops": flops,
         }
 
-    def pictures(self) -> dict[str, Any]:
-        """The same with a fresh picture and a question each; the tower's work and Pillow's are in the time."""
+    def images(self) -> dict[str, Any]:
+        """The same with a fresh image and a question each; the tower's work and Pillow's are in the time."""
         loads, taken = self._loads, []
         prompt = Prompt.from_directory(self._directory, self._config)
         processor = ImageProcessor.from_config(self._config)
@@ -109,12 +109,12 @@ class Steps:
             asked = [
                 {
                     "prompt_token_ids": prompt.question(WORDS[number % len(WORDS)]),
-                    "multi_modal_data": {"image": processor.resize(picture(1000 * repeat + number))},
+                    "multi_modal_data": {"image": processor.resize(drawn_image(1000 * repeat + number))},
                 }
                 for number in range(loads.prompts)
             ]
             taken.append(self._seconds(asked, 1))
-        return {"pictures": loads.prompts, "seconds": statistics.median(taken[1:])}
+        return {"images": loads.prompts, "seconds": statistics.median(taken[1:])}
 
     def kernels(self, batch: int) -> dict[str, Any]:
         """Where the GPU's time goes in a step of `batch` sequences: seconds of each kernel, the longest first."""
@@ -162,7 +162,7 @@ def measure(directory: Path, *, dtype: Dtype, tiny: bool, keep: Callable[[dict[s
             row = steps.decode(batch)
             found["decode" if row else "too_large"].append(row or batch)
             keep(found)
-        for name, load in (("prefill", steps.prefill), ("pictures", steps.pictures)):
+        for name, load in (("prefill", steps.prefill), ("images", steps.images)):
             found[name] = load()
             keep(found)
         if torch.cuda.is_available():

@@ -74,7 +74,7 @@ def _prefill(results: dict[str, Any], ceilings: dict[str, Any]) -> str:
     for part, figures in _parts(results, "steps"):
         if "prefill" not in figures:
             continue
-        found, pictures = figures["prefill"], figures.get("pictures")
+        found, images = figures["prefill"], figures.get("images")
         rate = found["flops"] / found["seconds"]
         rows.append(
             {
@@ -83,7 +83,7 @@ def _prefill(results: dict[str, Any], ceilings: dict[str, Any]) -> str:
                 "tokens/s": f"{found['tokens_per_second']:.0f}",
                 "TFLOP/s": f"{rate / 1e12:.3g}",
                 "of the measured rate": f"{rate / ceilings['multiplication']:.1%}" if ceilings else "-",
-                "pictures/s": f"{pictures['pictures'] / pictures['seconds']:.1f}" if pictures else "-",
+                "images/s": f"{images['images'] / images['seconds']:.1f}" if images else "-",
             }
         )
     return table(rows)

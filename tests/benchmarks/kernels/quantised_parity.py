@@ -3,8 +3,8 @@
     python tests/benchmarks/kernels/quantised_parity.py CHECKPOINT [--quantization int8_per_channel] [--prompts 32]
 
 Each row is an engine of its own, started with the service's own arguments. The first one answers; at every token of its
-answers the others say what they think there, given the same picture, question and words so far, so that one early
-difference does not make all that follows incomparable. Pictures and questions are made up here: for what quantisation
+answers the others say what they think there, given the same image, question and words so far, so that one early
+difference does not make all that follows incomparable. Images and questions are made up here: for what quantisation
 costs in accuracy, evaluate the service on a dataset.
 
 The rows in 16 bit with float experts tell the rounding of the format apart from that of the experts.
@@ -48,7 +48,7 @@ _HEADER = (
 _UNLIKELY = np.log(1e-4)
 
 
-def picture(number: int) -> Image.Image:
+def drawn_image(number: int) -> Image.Image:
     """Soft bright shapes on black, like no organ in particular; RGB, 256 pixels a side."""
     random = np.random.default_rng(number)
     drawn = Image.new("L", (256, 256))
@@ -74,7 +74,7 @@ def answer(settings: Settings, output: Path, *, prompts: int, max_tokens: int, g
     llm = LLM(**arguments, max_logprobs=-1, disable_log_stats=True, distributed_executor_backend="uni")
     prompt, processor = Prompt.from_directory(settings.model, config), ImageProcessor.from_config(config)
     asked = [prompt.question(WORDS[number % len(WORDS)]) for number in range(prompts)]
-    pictures = [processor.resize(picture(number)) for number in range(prompts)]
+    images = [processor.resize(drawn_image(number)) for number in range(prompts)]
     eos = config.text_config.eos_token_id
 
     def run(texts: list[list[int]], images: list[Image.Image], *, length: int, scores: bool) -> list[object]:
@@ -87,7 +87,7 @@ def answer(settings: Settings, output: Path, *, prompts: int, max_tokens: int, g
         )
         return list(llm.generate(inputs, parameters, use_tqdm=False))
 
-    free = [list(one.outputs[0].token_ids) for one in run(asked, pictures, length=max_tokens, scores=False)]
+    free = [list(one.outputs[0].token_ids) for one in run(asked, images, length=max_tokens, scores=False)]
     forced = free if given is None else np.load(given, allow_pickle=False)["lengths"].tolist()
     if given is not None:
         tokens = np.load(given)["forced"].tolist()
@@ -96,7 +96,7 @@ def answer(settings: Settings, output: Path, *, prompts: int, max_tokens: int, g
     places = [(number, place) for number, words in enumerate(forced) for place in range(len(words))]
     scored = run(
         [[*asked[number], *forced[number][:place]] for number, place in places],
-        [pictures[number] for number, _ in places],
+        [images[number] for number, _ in places],
         length=1,
         scores=True,
     )
@@ -177,9 +177,7 @@ def main() -> int:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             kept.append(dict(np.load(into)))
     names = [f"{dtype}, experts {quantization if quantization != 'none' else dtype}" for quantization, dtype in engines]
-    print(
-        f"{options.checkpoint.name}: {options.prompts} prompts with pictures, {len(kept[0]['forced'])} tokens answered"
-    )
+    print(f"{options.checkpoint.name}: {options.prompts} prompts with images, {len(kept[0]['forced'])} tokens answered")
     print(f"\nAgainst {names[0]}:\n\n{_HEADER}")
     for name, one in zip(names, kept, strict=True):
         print(report(name, one, kept[0]))

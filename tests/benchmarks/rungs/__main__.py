@@ -11,7 +11,7 @@
 | reference | medmoe.model.medmoe in PyTorch, one request at a time and in static batches |
 
 First every rung answers some requests alone; one that does not give the same token ids (text and number of tokens,
-where it tells no ids) is not timed. Then closed loops with fresh pictures, the same requests again (`warm`: prefix
+where it tells no ids) is not timed. Then closed loops with fresh images, the same requests again (`warm`: prefix
 cache), and open loops at Poisson times at `--rates`, or else at the `--shares` of what the first rung answered in its
 widest closed loop. Each run of a rung is a process of its own and the only one with an engine; runs alternate,
 `--repeats` times. `--alternate` keeps two rungs alive instead, and alternates their loads.
@@ -208,7 +208,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shares", type=numbers, default=(0.5, 0.8), help="of the first rung's peak, without --rates")
     parser.add_argument("--batches", type=counts, default=(1, 2, 4, 8, 16, 32), help="of the reference")
     parser.add_argument("--parity", type=int, default=8, help="requests that each rung answers alone first")
-    parser.add_argument("--side", type=int, default=512, help="of the pictures, in pixels")
+    parser.add_argument("--side", type=int, default=512, help="of the images, in pixels")
     parser.add_argument("--max-tokens", type=int, default=16)
     parser.add_argument("--null-tokens", type=int, default=4, help="of the null engine's answers")
     parser.add_argument("--vllm-logprobs", action="store_true", help="ask vllm serve for log-probabilities too")

@@ -179,7 +179,7 @@ class _InProcess:
 
     async def ask(self, asked: Asked) -> Answer:
         begun = time.monotonic()
-        image, image_id = await asyncio.to_thread(self._picture, asked.picture)
+        image, image_id = await asyncio.to_thread(self._image, asked.image)
         decoded = time.monotonic()
         self._count += 1
         request = GenerationRequest(
@@ -212,7 +212,7 @@ class _InProcess:
             stages={"image": decoded - begun, "engine": time.monotonic() - decoded},
         )
 
-    def _picture(self, file: bytes) -> tuple[Image.Image, str]:
+    def _image(self, file: bytes) -> tuple[Image.Image, str]:
         with Image.open(io.BytesIO(file)) as opened:
             image = self._processor.resize(opened)
         return image, hashlib.sha256(image.tobytes()).hexdigest()

@@ -1,6 +1,6 @@
 """The reference model in PyTorch: one request after the other, and static batches of every size.
 
-A batch is what a program without an engine would make: pictures decoded and resized one by one, prompts padded on the
+A batch is what a program without an engine would make: images decoded and resized one by one, prompts padded on the
 left, every row computed until the last has ended, every request answered when the batch is.
 """
 
@@ -46,7 +46,7 @@ class Reference:
         """Raises ValueError for requests of different length limits."""
         (max_tokens,) = {asked.max_tokens for asked in batch}
         begun = time.monotonic()
-        pixels = torch.from_numpy(np.stack([self._pixels(asked.picture) for asked in batch]))
+        pixels = torch.from_numpy(np.stack([self._pixels(asked.image) for asked in batch]))
         decoded = time.monotonic()
         prompts = [self._prompt.expand(self._prompt.question(asked.question)) for asked in batch]
         features = self._model.vision_tower(pixels)

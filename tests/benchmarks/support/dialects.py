@@ -15,7 +15,7 @@ class OwnRoute:
 
     def body(self, asked: Asked) -> bytes:
         fields = {
-            "image": base64.b64encode(asked.picture).decode(),
+            "image": base64.b64encode(asked.image).decode(),
             "question": asked.question,
             "max_tokens": asked.max_tokens,
             "stream": True,

@@ -58,7 +58,7 @@ def _watch(loader: type) -> None:
 
 
 def _note(**fields: object) -> None:
-    # Opened each time: a forked process has a file of its own, and one that decodes pictures may write none.
+    # Opened each time: a forked process has a file of its own, and one that decodes images may write none.
     try:
         with open(os.path.join(_FOLDER, f"{os.getpid()}.jsonl"), "a") as file:  # noqa: PTH118, PTH123
             file.write(json.dumps(fields) + "\n")

@@ -22,7 +22,7 @@ from medmoe.training.evaluation.report.markdown_table import table
 from tests.benchmarks.support.exchange import Exchange, request_bytes
 from tests.support.service.server_process import ServerProcess
 
-PICTURES = 32
+IMAGES = 32
 ANSWERED = "200"
 REFUSED = "connection refused"
 LOST = "no answer"
@@ -45,10 +45,10 @@ class Outcome:
 
 
 def bodies(*, max_tokens: int, stream: bool = False) -> list[bytes]:
-    """Bodies for POST /v1/vqa, each with a picture of its own."""
+    """Bodies for POST /v1/vqa, each with an image of its own."""
     random = np.random.default_rng(0)
     made = []
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         file = io.BytesIO()
         Image.fromarray(random.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(file, format="PNG")
         fields = {

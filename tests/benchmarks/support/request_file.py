@@ -1,4 +1,4 @@
-"""The one file of requests that every rung answers: pictures, questions and lengths, made up and always the same.
+"""The one file of requests that every rung answers: images, questions and lengths, made up and always the same.
 
 A file and not a function, so that what was asked can be kept beside what was measured.
 """
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.benchmarks.kernels.quantised_parity import WORDS, picture
+from tests.benchmarks.kernels.quantised_parity import WORDS, drawn_image
 
 _MOTIFS = 64
-"""Different drawings; each request's picture is one of them with a mark of its own, which is what makes it new."""
+"""Different drawings; each request's image is one of them with a mark of its own, which is what makes it new."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,23 +23,25 @@ class Asked:
     """One request."""
 
     number: int
-    picture: bytes
+    image: bytes
     """A JPEG file, different from every other request's."""
     question: str
     max_tokens: int
 
     @property
     def data_url(self) -> str:
-        return f"data:image/jpeg;base64,{base64.b64encode(self.picture).decode()}"
+        return f"data:image/jpeg;base64,{base64.b64encode(self.image).decode()}"
 
 
 def make_requests(count: int, *, side: int, max_tokens: int) -> list[Asked]:
-    """Requests 0 to `count` - 1, with square pictures of `side` pixels."""
-    motifs = [picture(number).resize((side, side), Image.Resampling.BICUBIC) for number in range(min(count, _MOTIFS))]
+    """Requests 0 to `count` - 1, with square images of `side` pixels."""
+    motifs = [
+        drawn_image(number).resize((side, side), Image.Resampling.BICUBIC) for number in range(min(count, _MOTIFS))
+    ]
     return [
         Asked(
             number=number,
-            picture=_jpeg(motifs[number % _MOTIFS], mark=number),
+            image=_jpeg(motifs[number % _MOTIFS], mark=number),
             question=WORDS[number % len(WORDS)],
             max_tokens=max_tokens,
         )
@@ -53,7 +55,7 @@ def write_requests(path: Path, requests: Iterable[Asked]) -> None:
         json.dumps(
             {
                 "number": asked.number,
-                "picture": base64.b64encode(asked.picture).decode(),
+                "image": base64.b64encode(asked.image).decode(),
                 "question": asked.question,
                 "max_tokens": asked.max_tokens,
             }
@@ -68,7 +70,7 @@ def read_requests(path: Path) -> list[Asked]:
     found = []
     for line in path.read_text().splitlines():
         fields = json.loads(line)
-        found.append(Asked(**(fields | {"picture": base64.b64decode(fields["picture"])})))
+        found.append(Asked(**(fields | {"image": base64.b64decode(fields["image"])})))
     return found
 
 

@@ -1,6 +1,6 @@
 """`vllm serve` with our plugin and the arguments of our own engine, computing as vLLM has it by default.
 
-The chat template is written here: it yields, token for token, what medmoe.model.prompt makes of a picture and a
+The chat template is written here: it yields, token for token, what medmoe.model.prompt makes of an image and a
 question. That it does is not believed but compared, id by id, before anything is timed.
 
 What `vllm serve` starts is started here directly: the command itself asks for the version of a distribution that is
@@ -64,7 +64,7 @@ async def vllm_server(settings: Settings, *, seconds: float) -> AsyncIterator[tu
 
 
 def chat_template(model: Path, config: MedMoEConfig) -> str:
-    """Jinja: the one user message's picture and text in the checkpoint's own prompt."""
+    """Jinja: the one user message's image and text in the checkpoint's own prompt."""
     tokenizer = Tokenizer.from_file(str(model / TOKENIZER_FILE))
     prompt, text = config.prompt, config.text_config
     bos = "" if text.bos_token_id is None else tokenizer.id_to_token(text.bos_token_id)

@@ -15,7 +15,7 @@ from medmoe.server.auth.tenants import new_key
 from medmoe.server.openapi.requests import EXAMPLES
 from medmoe.server.settings import Settings
 from tests.integration.conftest import Service, ServiceFactory
-from tests.openapi_examples import dicom_file, picture
+from tests.openapi_examples import dicom_file, drawn_image
 
 COMMAND = "python -m tests.openapi_examples"
 
@@ -133,7 +133,7 @@ async def send(service: Service, method: str, path: str, kind: str, body: dict[s
     fields = {
         name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items() if name != "image"
     }
-    return await service.client.request(method, path, data=fields, files={"image": ("ct.png", picture())})
+    return await service.client.request(method, path, data=fields, files={"image": ("ct.png", drawn_image())})
 
 
 WRONG: dict[str, tuple[str, dict[str, Any]]] = {
@@ -191,5 +191,5 @@ def test_the_answers_are_those_of_the_bundled_checkpoint() -> None:
     }
     assert hashes
     assert set(hashes.values()) == {digest}, f"server/openapi/examples is another checkpoint's: {COMMAND}"
-    assert (EXAMPLES / "phantom.png").read_bytes() == picture(), COMMAND
+    assert (EXAMPLES / "phantom.png").read_bytes() == drawn_image(), COMMAND
     assert (EXAMPLES / "phantom.dcm").read_bytes() == dicom_file(), COMMAND

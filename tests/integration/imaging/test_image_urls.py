@@ -12,7 +12,7 @@ import pytest
 
 from medmoe.server.imaging.fetch.addresses import Endpoint, is_public
 from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, picture, until
-from tests.support.images.image_host import NAME, Answer, PictureHost, endless, flood, picture_host, raw, whole
+from tests.support.images.image_host import NAME, Answer, ImageHost, endless, flood, image_host, raw, whole
 from tests.support.images.tagged_images import dicom
 
 URL = f"https://{NAME}/ct.png"
@@ -45,9 +45,9 @@ async def post(service: Service, route: str, image: str = URL, **fields: Any) ->
 @asynccontextmanager
 async def fetching(
     running: ServiceFactory, answer: Answer, *, fetch: dict[str, Any] | None = None, **settings: Any
-) -> AsyncIterator[tuple[Service, PictureHost]]:
+) -> AsyncIterator[tuple[Service, ImageHost]]:
     """A service that fetches from a host which gives `answer`; `fetch` are arguments of ImageFetcher."""
-    async with picture_host(answer) as host, running(image_url_hosts=NAME, **settings) as service:
+    async with image_host(answer) as host, running(image_url_hosts=NAME, **settings) as service:
         service.state.images.fetcher = host.fetcher(**(fetch or {}))
         yield service, host
 

@@ -25,7 +25,7 @@ from medmoe.server.engine.base import EngineDeadError, GenerationError
 from medmoe.server.imaging.fetch.addresses import Endpoint
 from medmoe.server.observability.json_log import JsonFormatter
 from tests.integration.conftest import Service, ServiceFactory, until
-from tests.support.images.image_host import Answer, endless, picture_host, raw, whole
+from tests.support.images.image_host import Answer, endless, image_host, raw, whole
 from tests.support.images.tagged_images import png
 from tests.support.service.canaries import CANARY, Probe, canary, probes, valid
 from tests.support.service.otlp_collector import Collector, collecting
@@ -267,12 +267,12 @@ async def test_pictures_by_url(watching: Any) -> None:
         (400, whole(picture), {"resolve": private}),
         (400, whole(picture), {"hosts": {"other.example.org"}}),
     ]
-    async with picture_host(whole(picture), certified=name) as host, watching(image_url_hosts=name) as watched:
+    async with image_host(whole(picture), certified=name) as host, watching(image_url_hosts=name) as watched:
         described = await document(watched.service)
         for status, answer, changes in cases:
             host.answer = answer
             watched.service.state.images.fetcher = host.fetcher(**{"hosts": {name}} | changes)
-            sent = (*valid(described, picture=url), *valid(described, stream=True, picture=url))
+            sent = (*valid(described, image=url), *valid(described, stream=True, image=url))
             for probe in sent:
                 response = await watched.send(probe)
                 assert response.status_code == status, (probe.name, response.text)
@@ -371,7 +371,7 @@ def test_the_real_process_at_its_most_talkative(checkpoint: Path, tmp_path: Path
         port = _port(tmp_path / "err", process)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             described = client.get("/openapi.json").json()
-            by_url = valid(described, picture=f"https://localhost/{canary('path')}?{canary('query')}")
+            by_url = valid(described, image=f"https://localhost/{canary('path')}?{canary('query')}")
             sent = [*probes(described), *valid(described), *valid(described, stream=True), *by_url]
             for probe in sent:
                 response = client.request(probe.method, probe.path, content=probe.content, headers=probe.headers)

@@ -1,4 +1,4 @@
-"""A whole run that takes seconds: pictures whose colour is their modality, and a recipe for a tiny model.
+"""A whole run that takes seconds: images whose colour is their modality, and a recipe for a tiny model.
 
 As a program it is a process of its own, to be killed or to be one of several:
 `python -m tests.support.images.colours DATA RUN [--kill-at-step N]`, under torchrun or alone.
@@ -25,7 +25,7 @@ OPERATION = RuntimeConfig(checkpoint_every=4, log_every=1)
 
 
 def write_colours(root: Path, *, train: int = 40, val: int = 8, test: int = 0) -> Path:
-    """The data folder, one question and one caption a picture: learnable in a hundred steps, and only by looking."""
+    """The data folder, one question and one caption an image: learnable in a hundred steps, and only by looking."""
     folder = root / "colours"
     (folder / "images").mkdir(parents=True)
     records, captions = [], []

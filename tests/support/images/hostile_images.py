@@ -1,4 +1,4 @@
-"""Pictures that a service should refuse, or survive: huge, lying, of two formats at once."""
+"""Images that a service should refuse, or survive: huge, lying, of two formats at once."""
 
 import io
 import struct
@@ -72,4 +72,4 @@ BOMBS = {
     "WebP lossless": lambda width, height: webp(width, height, kind="VP8L"),
     "WebP lossy": lambda width, height: webp(width, height, kind="VP8 "),
 }  # fmt: skip
-"""By format, a file whose header announces a picture of the given width and height."""
+"""By format, a file whose header announces an image of the given width and height."""

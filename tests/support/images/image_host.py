@@ -1,4 +1,4 @@
-"""An HTTPS server of pictures on this machine, with certificates of its own authority, and a fetcher that trusts it."""
+"""An HTTPS server of images on this machine, with certificates of its own authority, and a fetcher that trusts it."""
 
 import asyncio
 import datetime
@@ -26,7 +26,7 @@ Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass(kw_only=True, slots=True)
-class PictureHost:
+class ImageHost:
     """What has arrived so far, and what is answered from now on."""
 
     port: int
@@ -63,9 +63,9 @@ class PictureHost:
 
 
 @asynccontextmanager
-async def picture_host(answer: Answer, *, certified: str = NAME) -> AsyncIterator[PictureHost]:
+async def image_host(answer: Answer, *, certified: str = NAME) -> AsyncIterator[ImageHost]:
     """A host on a free port; `certified` is the name in its certificate."""
-    host = PictureHost(port=0, answer=answer)
+    host = ImageHost(port=0, answer=answer)
     tls = _server_context(certified)
     tls.sni_callback = lambda _, name, __: host.names.append(name)
 

@@ -1,4 +1,4 @@
-"""Pictures that carry text of somebody's choice beside their pixels."""
+"""Images that carry text of somebody's choice beside their pixels."""
 
 import io
 

@@ -15,8 +15,8 @@ from tests.support.images.tagged_images import dicom, png
 
 CANARY = "cnry7f3q"
 """How every one of them begins; no other text has it."""
-_PICTURE = ("image", "url")
-"""The names of the fields that hold a picture."""
+_IMAGE = ("image", "url")
+"""The names of the fields that hold an image."""
 _numbers = itertools.count()
 
 
@@ -52,8 +52,8 @@ def probes(document: dict[str, Any]) -> Iterator[Probe]:
     yield _with(Probe(name="unknown method", method=canary("method").upper(), path="/v1/vqa"))
 
 
-def valid(document: dict[str, Any], *, stream: bool = False, picture: str | None = None) -> Iterator[Probe]:
-    """One request for each operation that generates, valid and full of canaries; `picture` instead of the example's."""
+def valid(document: dict[str, Any], *, stream: bool = False, image: str | None = None) -> Iterator[Probe]:
+    """One request for each operation that generates, valid and full of canaries; `image` instead of the example's."""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             content = operation.get("requestBody", {}).get("content", {})
@@ -64,8 +64,8 @@ def valid(document: dict[str, Any], *, stream: bool = False, picture: str | None
             if stream and "stream" not in properties:
                 continue
             body = _every_text(example(described, path)) | ({"stream": True} if stream else {})
-            if picture is not None:
-                body = _with_picture(body, picture)
+            if image is not None:
+                body = _with_image(body, image)
             yield _as_json(Probe(name=f"valid {method} {path}", method=method.upper(), path=path), body)
 
 
@@ -99,7 +99,7 @@ def _json(base: Probe, described: dict[str, Any], document: dict[str, Any]) -> I
             yield _as_json(base, sample | {"image": text}, name=f"{base.name}: {kind}")
             yield _as_json(base, sample | {"image": f"data:image/{canary('mime')};base64,{text}"}, name="data URL")
     url = f"https://{canary('user')}@{canary('host')}/{canary('file')}.png?{canary('query')}#{canary('fragment')}"
-    yield _as_json(base, _with_picture(sample, url), name=f"{base.name}: URL")
+    yield _as_json(base, _with_image(sample, url), name=f"{base.name}: URL")
     yield _as_json(base, _every_text(sample), name=f"{base.name}: everything")
     text = canary("json")
     for content in (text.encode(), f'{{"{text}": '.encode(), f'"{text}"'.encode(), f'["{text}"]'.encode(), b"\xff" * 9):
@@ -120,7 +120,7 @@ def _forms(base: Probe, described: dict[str, Any], as_json: dict[str, Any]) -> I
         "part name": (canary("part"), "a.png", "image/png", good[3]),
         "part type": ("image", "a.png", f"image/{canary('type')}", good[3]),
         "part header": ("image", "a.png", f"image/png\r\nX-Note: {canary('header')}", good[3]),
-        "no picture": ("image", "a.png", "image/png", canary("bytes").encode()),
+        "no image": ("image", "a.png", "image/png", canary("bytes").encode()),
         "dicom": ("image", f"{canary('file')}.dcm", "application/dicom", _tagged_dicom()),
     }.items():
         yield _form(base, fields, file, name=f"{base.name}: {name}")
@@ -175,12 +175,12 @@ def _tagged_dicom() -> bytes:
 
 
 def _every_text(value: Any, *, key: str = "") -> Any:
-    """Every string a canary, but the picture and what a schema can only take from a list."""
+    """Every string a canary, but the image and what a schema can only take from a list."""
     if isinstance(value, dict):
         return {name: _every_text(item, key=name) for name, item in value.items()}
     if isinstance(value, list):
         return [_every_text(item, key=key) for item in value]
-    if isinstance(value, str) and key not in {*_PICTURE, "role", "type", "model", "mode"}:
+    if isinstance(value, str) and key not in {*_IMAGE, "role", "type", "model", "mode"}:
         return canary(key)
     return value
 
@@ -204,10 +204,10 @@ def _replaced(value: dict[str, Any], place: tuple[str | int, ...], by: Any) -> d
     return changed
 
 
-def _with_picture(body: dict[str, Any], picture: str) -> dict[str, Any]:
+def _with_image(body: dict[str, Any], image: str) -> dict[str, Any]:
     for place in _places(body):
-        if place[-1] in _PICTURE:
-            body = _replaced(body, place, picture)
+        if place[-1] in _IMAGE:
+            body = _replaced(body, place, image)
     return body
 
 

@@ -10,7 +10,7 @@ from tests.benchmarks.support.traffic import Answer, Reply, Traffic, closed_loop
 
 
 def asked(count: int) -> list[Asked]:
-    return [Asked(number=number, picture=b"", question="?", max_tokens=1) for number in range(count)]
+    return [Asked(number=number, image=b"", question="?", max_tokens=1) for number in range(count)]
 
 
 def traffic(replies: list[Reply], **fields: object) -> Traffic:
@@ -106,9 +106,9 @@ def test_labels_tell_loads_apart() -> None:
     assert labels == {"c=8", "c=8, warm", "8 req/s", "batch 8", "c=32"}
 
 
-def test_requests_survive_their_file_and_have_pictures_of_their_own(tmp_path: object) -> None:
+def test_requests_survive_their_file_and_have_images_of_their_own(tmp_path: object) -> None:
     made = make_requests(70, side=64, max_tokens=3)
     path = tmp_path / "requests.jsonl"  # type: ignore[operator]
     write_requests(path, made)
     assert read_requests(path) == made
-    assert len({request.picture for request in made}) == len(made)
+    assert len({request.image for request in made}) == len(made)

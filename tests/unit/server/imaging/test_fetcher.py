@@ -18,14 +18,14 @@ from medmoe.server.errors import (
 from medmoe.server.imaging.fetch.addresses import Endpoint, is_public
 from medmoe.server.imaging.fetch.fetcher import ImageFetcher
 from medmoe.server.settings import Settings
-from tests.support.images.image_host import HERE, NAME, Answer, PictureHost, endless, flood, picture_host, raw, whole
+from tests.support.images.image_host import HERE, NAME, Answer, ImageHost, endless, flood, image_host, raw, whole
 
 SECRET = "q7secret"
 URL = f"https://{NAME}/{SECRET}.png?token={SECRET}"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
 
 
-async def refused(host: PictureHost, kind: type[Exception], *, url: str = URL, **changes: object) -> str:
+async def refused(host: ImageHost, kind: type[Exception], *, url: str = URL, **changes: object) -> str:
     """The error's message, which holds nothing of the URL."""
     with pytest.raises(kind) as raised:
         await host.fetcher(**changes).fetch(url)
@@ -35,7 +35,7 @@ async def refused(host: PictureHost, kind: type[Exception], *, url: str = URL, *
 
 
 async def test_the_bytes_come_and_the_request_says_nothing_but_what_is_wanted() -> None:
-    async with picture_host(whole(b"picture")) as host:
+    async with image_host(whole(b"picture")) as host:
         assert await host.fetcher().fetch(URL) == b"picture"
     line, *headers = host.heads[0].decode().strip().split("\r\n")
     assert line == f"GET /{SECRET}.png?token={SECRET} HTTP/1.1"
@@ -56,7 +56,7 @@ async def test_the_bytes_come_and_the_request_says_nothing_but_what_is_wanted() 
     ids=["chunked", "until the end", "after a hint", "headers that do not matter"],
 )
 async def test_every_way_of_sending_a_body_is_read(answer: Answer) -> None:
-    async with picture_host(answer) as host:
+    async with image_host(answer) as host:
         assert await host.fetcher().fetch(URL) == b"picture"
 
 
@@ -86,14 +86,14 @@ async def test_every_way_of_sending_a_body_is_read(answer: Answer) -> None:
     ],
 )  # fmt: skip
 async def test_anything_but_a_plain_answer_is_unreachable(answer: Answer, reason: str) -> None:
-    async with picture_host(answer) as host:
+    async with image_host(answer) as host:
         assert reason in await refused(host, ImageURLUnreachable)
     assert len(host.heads) == 1
 
 
 @pytest.mark.parametrize("answer", [flood, whole(bytes(4097))], ids=["without a length", "with a length"])
 async def test_a_body_is_cut_off_while_it_comes(answer: Answer) -> None:
-    async with picture_host(answer) as host:
+    async with image_host(answer) as host:
         assert "4096 bytes" in await refused(host, ImageURLTooLarge, max_bytes=4096)
         host.answer = whole(bytes(4096))
         assert await host.fetcher(max_bytes=4096).fetch(URL) == bytes(4096)
@@ -101,24 +101,24 @@ async def test_a_body_is_cut_off_while_it_comes(answer: Answer) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"HTTP/1.1 200 OK\r\n", HEAD + b"slow"], ids=["nothing", "half a head", "body"])
 async def test_a_slow_host_has_its_time_and_no_more(data: bytes) -> None:
-    async with picture_host(endless(data)) as host:
+    async with image_host(endless(data)) as host:
         await refused(host, ImageURLTimeout, seconds=0.1)
 
 
 async def test_the_certificate_must_be_the_names() -> None:
-    async with picture_host(whole(b"picture"), certified="other.example.org") as host:
+    async with image_host(whole(b"picture"), certified="other.example.org") as host:
         await refused(host, ImageURLUnreachable)
     assert not host.heads
 
 
 async def test_the_certificate_must_be_of_a_known_authority() -> None:
-    async with picture_host(whole(b"picture")) as host:
+    async with image_host(whole(b"picture")) as host:
         await refused(host, ImageURLUnreachable, tls=ssl.create_default_context())
     assert not host.heads
 
 
 async def test_nobody_listens() -> None:
-    async with picture_host(whole(b"picture")) as host:
+    async with image_host(whole(b"picture")) as host:
         pass
     await refused(host, ImageURLUnreachable)
 
@@ -131,7 +131,7 @@ async def test_nobody_listens() -> None:
     ],
 )  # fmt: skip
 async def test_a_url_that_is_not_allowed_is_not_even_resolved(url: str) -> None:
-    async with picture_host(whole(b"picture")) as host:
+    async with image_host(whole(b"picture")) as host:
         with pytest.raises(ImageURLNotAllowed):
             await host.fetcher().fetch(url)
     assert not host.asked
@@ -146,7 +146,7 @@ async def test_one_address_that_is_not_public_refuses_all(answers: list[str]) ->
     async def resolve(_: str) -> tuple[Endpoint, ...]:
         return tuple((ip_address(answer), host.port) for answer in answers)
 
-    async with picture_host(whole(b"picture")) as host:
+    async with image_host(whole(b"picture")) as host:
         assert "not public" in await refused(host, ImageURLNotAllowed, resolve=resolve, may_connect=is_public)
     assert not host.names
 
@@ -158,7 +158,7 @@ async def test_a_name_without_an_address_is_unreachable() -> None:
     async def nothing(_: str) -> tuple[Endpoint, ...]:
         return ()
 
-    async with picture_host(whole(b"picture")) as host:
+    async with image_host(whole(b"picture")) as host:
         await refused(host, ImageURLUnreachable, resolve=fail)
         await refused(host, ImageURLUnreachable, resolve=nothing)
 
@@ -176,7 +176,7 @@ async def test_a_name_that_changes_its_address_is_asked_once_and_the_first_answe
     def resolve_again(*_: object, **__: object) -> None:
         raise AssertionError("a name was resolved behind the fetcher's back")
 
-    async with picture_host(whole(b"picture")) as host:
+    async with image_host(whole(b"picture")) as host:
         monkeypatch.setattr(socket, "getaddrinfo", resolve_again)
         assert await host.fetcher(resolve=resolve).fetch(URL) == b"picture"
     assert asked == [NAME]
@@ -184,18 +184,18 @@ async def test_a_name_that_changes_its_address_is_asked_once_and_the_first_answe
 
 
 async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
-    async with picture_host(whole(b"")) as gone:
+    async with image_host(whole(b"")) as gone:
         pass
 
     async def resolve(_: str) -> tuple[Endpoint, ...]:
         return (HERE, gone.port), (HERE, host.port)
 
-    async with picture_host(whole(b"picture")) as host:
+    async with image_host(whole(b"picture")) as host:
         assert await host.fetcher(resolve=resolve).fetch(URL) == b"picture"
 
 
 async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with picture_host(whole(b"picture")) as host, picture_host(whole(b"proxy")) as proxy:
+    async with image_host(whole(b"picture")) as host, image_host(whole(b"proxy")) as proxy:
         for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         assert await host.fetcher().fetch(URL) == b"picture"
@@ -203,7 +203,7 @@ async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPat
 
 
 async def test_every_fetch_is_a_connection_of_its_own_without_memory() -> None:
-    async with picture_host(whole(b"picture", set_cookie=f"a={SECRET}")) as host:
+    async with image_host(whole(b"picture", set_cookie=f"a={SECRET}")) as host:
         fetcher = host.fetcher()
         assert [await fetcher.fetch(URL) for _ in range(2)] == [b"picture"] * 2
     assert len(host.names) == len(host.asked) == 2
@@ -212,7 +212,7 @@ async def test_every_fetch_is_a_connection_of_its_own_without_memory() -> None:
 
 
 async def test_so_many_at_once_and_the_next_is_told_to_come_again() -> None:
-    async with picture_host(endless(HEAD)) as host:
+    async with image_host(endless(HEAD)) as host:
         fetcher = host.fetcher(at_once=1)
         first = asyncio.create_task(fetcher.fetch(URL))
         while not host.heads:
@@ -235,7 +235,7 @@ async def test_a_fetch_that_is_cancelled_in_its_handshake_leaves_no_connection()
         closed.set()
         writer.close()
 
-    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server, picture_host(whole(b"")) as host:
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server, image_host(whole(b"")) as host:
         host.port = server.sockets[0].getsockname()[1]
         fetch = asyncio.create_task(host.fetcher().fetch(URL))
         await asyncio.wait_for(opened.wait(), 10)
@@ -247,7 +247,7 @@ async def test_a_fetch_that_is_cancelled_in_its_handshake_leaves_no_connection()
 
 async def test_our_own_loggers_are_silent(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with picture_host(whole(b"picture")) as host:
+    async with image_host(whole(b"picture")) as host:
         await host.fetcher().fetch(URL)
         host.answer = raw(b"")
         await refused(host, ImageURLUnreachable)
