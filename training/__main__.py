@@ -20,17 +20,12 @@ from typing import Annotated
 import typer
 
 from medmoe.model.errors import MedMoEError
-from medmoe.training.config import RunConfig
+from medmoe.training.config import Precision, RunConfig
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.lora.config import LoRARunConfig
-from medmoe.training.lora.pipeline import LoRARun
-from medmoe.training.model_card.card import write_model_card
-from medmoe.training.optimization.distributed import is_first, join_processes, leave_processes
-from medmoe.training.optimization.runtime import Precision, RuntimeConfig
-from medmoe.training.pipeline import Run
 from medmoe.training.recipes.catalogue import RECIPES
 
-app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def _list(wanted: bool) -> None:
@@ -79,6 +74,13 @@ def train(
     if seed is not None:
         config = replace(config, seed=seed)
     _check_starts(config, tower=tower, language_model=language_model, base=base)
+    # Imported here because torch takes seconds.
+    from medmoe.training.lora.pipeline import LoRARun
+    from medmoe.training.model_card.card import write_model_card
+    from medmoe.training.optimization.distributed import is_first, join_processes, leave_processes
+    from medmoe.training.optimization.runtime import RuntimeConfig
+    from medmoe.training.pipeline import Run
+
     started = time.perf_counter()
     join_processes()
     first = is_first()

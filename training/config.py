@@ -16,6 +16,7 @@ Source = Literal["captions", "vqa", "classification", "modality"]
 Split = Literal["train", "val", "test"]
 Routing = Literal["domain", "learned"]
 Optimizer = Literal["adamw", "muon"]
+Precision = Literal["auto", "float32", "bfloat16"]
 RouterSolver = Literal["adam", "lbfgs"]
 
 

@@ -10,29 +10,25 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medmoe.model.errors import MedMoEError
-from medmoe.model.lora.checkpoint import base_identity, load_adapted
 from medmoe.model.prompt import Prompt
 from medmoe.training.ablation.budget import Budget, check_equal
-from medmoe.training.ablation.comparison import compare
-from medmoe.training.ablation.features import SharedFeatures
-from medmoe.training.ablation.report import page
-from medmoe.training.ablation.trial import Answer, Trial, trial, untrained
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.dataset import DATA_HELP
-from medmoe.training.evaluation.evaluation_data import EvaluationData
-from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
-from medmoe.training.evaluation.prediction import Prediction
-from medmoe.training.evaluation.provenance import commit
 from medmoe.training.recipes.catalogue import RECIPES
 from medmoe.training.run_directory import claim_directory
 
+if TYPE_CHECKING:
+    from medmoe.training.ablation.trial import Answer, Trial
+    from medmoe.training.evaluation.evaluation_data import EvaluationData
+    from medmoe.training.evaluation.prediction import Prediction
+
 log = logging.getLogger(__name__)
-app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 ABLATION_JSON, ABLATION_MARKDOWN = "ablation.json", "ablation.md"
 METHODS = (
     "tiny-dense-sft",
@@ -79,6 +75,10 @@ def ablate(
 
     Research software, not a medical device.
     """
+    # Imported here because torch takes seconds.
+    from medmoe.training.ablation.trial import trial, untrained
+    from medmoe.training.evaluation.evaluation_data import EvaluationData
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     names = list(dict.fromkeys(recipe or METHODS))
     if unknown := [name for name in names if name not in RECIPES]:
@@ -114,8 +114,10 @@ def ablate(
     typer.echo(text)
 
 
-def _setup(base: Path, read: EvaluationData, *, budget: Budget, split: str, max_tokens: int) -> dict[str, Any]:
+def _setup(base: Path, read: "EvaluationData", *, budget: Budget, split: str, max_tokens: int) -> dict[str, Any]:
     """What must not change while trials join a table."""
+    from medmoe.model.lora.checkpoint import base_identity
+
     return {
         "base": base_identity(base).model_dump(),
         "budget": asdict(budget),
@@ -125,10 +127,14 @@ def _setup(base: Path, read: EvaluationData, *, budget: Budget, split: str, max_
     }
 
 
-def _answering(read: EvaluationData, *, max_tokens: int, batch_size: int) -> Answer:
+def _answering(read: "EvaluationData", *, max_tokens: int, batch_size: int) -> "Answer":
+    from medmoe.model.lora.checkpoint import load_adapted
+    from medmoe.training.ablation.features import SharedFeatures
+    from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
+
     features = SharedFeatures()
 
-    def answer(checkpoint: Path) -> Iterator[Prediction]:
+    def answer(checkpoint: Path) -> "Iterator[Prediction]":
         model = load_adapted(checkpoint)
         predictor = LocalPredictor(
             model,
@@ -142,8 +148,12 @@ def _answering(read: EvaluationData, *, max_tokens: int, batch_size: int) -> Ans
     return answer
 
 
-def _write(output: Path, done: list[Trial], *, read: EvaluationData, setup: dict[str, Any], reference: str) -> str:
+def _write(output: Path, done: "list[Trial]", *, read: "EvaluationData", setup: dict[str, Any], reference: str) -> str:
     """After each trial: an ablation that stops leaves the table of what it finished."""
+    from medmoe.training.ablation.comparison import compare
+    from medmoe.training.ablation.report import page
+    from medmoe.training.evaluation.provenance import commit
+
     rows = compare(done, samples=read.samples, reference=reference)
     trials = [{name: value for name, value in asdict(found).items() if name != "answers"} for found in done]
     facts = {"format_version": 1, "commit": commit(), "setup": setup, "reference": reference}

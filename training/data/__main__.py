@@ -10,10 +10,9 @@ from medmoe.training.config import Split
 from medmoe.training.data.dataset import DATA_HELP, read_dataset
 from medmoe.training.data.detection import detect
 from medmoe.training.data.errors import DataError
-from medmoe.training.data.leakage.manifest import build_manifest
 from medmoe.training.data.sample import Sample
 
-app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.command()
@@ -32,6 +31,9 @@ def manifest(
     strict: Annotated[bool, typer.Option(help="Exit with status 1 when anything is bad or leaks.")] = False,
 ) -> None:
     """Count and hash every split of every dataset, and name each held-out image that is a training image too."""
+    # Imported here because torch takes seconds.
+    from medmoe.training.data.leakage.manifest import build_manifest
+
     try:
         samples: list[Sample] = []
         bad = 0

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,19 +18,12 @@ from medmoe.model.files.calibration import CALIBRATION_FILE, Calibration
 from medmoe.model.files.routing_reference import ROUTING_REFERENCE_FILE
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.dataset import DATA_HELP
-from medmoe.training.evaluation.evaluation_data import EvaluationData, trained_images
-from medmoe.training.evaluation.evaluator import evaluate_predictor
-from medmoe.training.evaluation.metrics.scores import Scorer
-from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
-from medmoe.training.evaluation.predict.server_predictor import connected
-from medmoe.training.evaluation.prediction import Predict
-from medmoe.training.evaluation.provenance import checkpoint_identity, provenance
-from medmoe.training.evaluation.report.markdown import markdown
 from medmoe.training.evaluation.report.plots import MISSING, can_draw
-from medmoe.training.evaluation.report.results import read_losses, write_results
-from medmoe.training.evaluation.report.routing_table import routing_reference as reference_of
 
-app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+if TYPE_CHECKING:
+    from medmoe.training.evaluation.prediction import Predict
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 class _Split(StrEnum):
@@ -43,7 +36,7 @@ class _Split(StrEnum):
 class _Answering:
     """Who answers; a service's identity is known only after it has answered."""
 
-    predict: Predict
+    predict: "Predict"
     identity: dict[str, Any]
     calibration: Calibration | None = None
 
@@ -99,6 +92,16 @@ def evaluate(
 
     Research software, not a medical device.
     """
+    # Imported here because torch takes seconds.
+    from medmoe.training.evaluation.evaluation_data import EvaluationData, trained_images
+    from medmoe.training.evaluation.evaluator import evaluate_predictor
+    from medmoe.training.evaluation.metrics.scores import Scorer
+    from medmoe.training.evaluation.predict.predictors import with_progress
+    from medmoe.training.evaluation.provenance import provenance
+    from medmoe.training.evaluation.report.markdown import markdown
+    from medmoe.training.evaluation.report.results import read_losses, write_results
+    from medmoe.training.evaluation.report.routing_table import routing_reference as reference_of
+
     if (checkpoint is None) == (url is None):
         raise typer.BadParameter("give either CHECKPOINT or --url")
     if calibrated and checkpoint is None:
@@ -166,6 +169,9 @@ def evaluate(
 def _local(
     checkpoint: Path, *, calibrated: bool, device: str, batch_size: int, max_tokens: int
 ) -> Iterator[_Answering]:
+    from medmoe.training.evaluation.predict.predictors import LocalPredictor
+    from medmoe.training.evaluation.provenance import checkpoint_identity
+
     identity = checkpoint_identity(checkpoint)
     calibration = Calibration.of_weights(
         checkpoint, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
@@ -182,6 +188,8 @@ def _local(
 
 @contextmanager
 def _served(url: str, *, token_file: Path | None, concurrency: int, max_tokens: int) -> Iterator[_Answering]:
+    from medmoe.training.evaluation.predict.server_predictor import connected
+
     with connected(url, token_file=token_file, concurrency=concurrency, max_tokens=max_tokens) as (predictor, predict):
         answering = _Answering(predict=predict, identity={})
         yield answering

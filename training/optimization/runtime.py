@@ -6,13 +6,12 @@ for every choice, and recipe.json does not know of it.
 
 import os
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from medmoe.model.errors import ConfigError
+from medmoe.training.config import Precision
 
-Precision = Literal["auto", "float32", "bfloat16"]
 _WORKERS = 4
 
 

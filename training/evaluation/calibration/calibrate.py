@@ -14,12 +14,8 @@ from medmoe.model.files.calibration import CALIBRATION_FILE, AnswerCalibration, 
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.data.errors import DataError
-from medmoe.training.evaluation.calibration.calibrator import Calibrator, only_helpful
-from medmoe.training.evaluation.evaluation_data import EvaluationData
-from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
-from medmoe.training.evaluation.provenance import checkpoint_identity
 
-app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 class _Split(StrEnum):
@@ -63,6 +59,12 @@ def calibrate(
 
     Research software, not a medical device. Calibrated on one kind of data says little about another.
     """
+    # Imported here because torch takes seconds.
+    from medmoe.training.evaluation.calibration.calibrator import Calibrator, only_helpful
+    from medmoe.training.evaluation.evaluation_data import EvaluationData
+    from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
+    from medmoe.training.evaluation.provenance import checkpoint_identity
+
     if split is not _Split.val:
         typer.echo(f"warning: figures on the {split.value} split are no longer independent of this file", err=True)
     try:
