@@ -1,7 +1,9 @@
-"""A decoder's own FFN or attention with adapters on its linears: somebody else's block, we add to what its linears say.
+"""Wrap a decoder's FFN or attention so that adapters add to the outputs of its linears.
 
-The block's forward is not rewritten. It calls its linears as ever; each of them is wrapped and asks the block's adapter
-what to add. What the adapter learnt from the block's input (the gates) it keeps between those calls.
+The block's own forward is called unchanged. Each of its linears is wrapped and asks the block's adapter what to add.
+Between those calls the adapter keeps the gates that it computed from the block's input. Shape letters: T tokens (any
+number of leading dimensions), D width of the block's input, I input and O output width of a linear, N experts,
+M entry linears, R sum of the ranks.
 """
 
 from typing import Protocol
@@ -13,19 +15,19 @@ from medmoe.model.lora.adapter_config import AdapterConfig, Isolation
 from medmoe.model.lora.experts import LoRAExperts
 from medmoe.model.lora.layout import BlockShape
 from medmoe.model.lora.router import GateRouter, drop_experts
-from medmoe.model.lora.served_adapter import GatedLowRank
+from medmoe.model.lora.served_adapter import GatedLoRA
 
 
 class Adapter(Protocol):
-    """What a wrapped block needs: told its input first, then asked once for every linear."""
+    """What a wrapped block calls: `begin` with its input, then `add` once for every linear."""
 
-    def begin(self, x: torch.Tensor) -> None: ...
+    def begin(self, x_TD: torch.Tensor) -> None: ...
 
-    def add(self, name: str, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor: ...
+    def add(self, name: str, x_TI: torch.Tensor, y_TO: torch.Tensor) -> torch.Tensor: ...
 
 
 class TokenTags:
-    """What the adapters of a model are told about the batch, shared by all of them."""
+    """Facts about the current batch that all adapters of a model share."""
 
     def __init__(self) -> None:
         self.general: torch.Tensor | None = None
@@ -35,7 +37,7 @@ class TokenTags:
 
 
 class TrainableAdapter(nn.Module):
-    """One block's routers and experts, with gradients; keeps the gates of its last call for the losses."""
+    """Hold one block's routers and experts with gradients, and the gates of its last call for the losses."""
 
     def __init__(
         self,
@@ -67,54 +69,58 @@ class TrainableAdapter(nn.Module):
                     width=width, n_experts=experts.n_experts, tau_clamp=config.tau_clamp
                 )
         self.gates: dict[str, torch.Tensor] = {}
-        """By router: gates [..., N] before expert dropout."""
-        self._mixed: torch.Tensor | None = None
+        """Gates [..., N] by router, before expert dropout."""
+        self._gates_TN: torch.Tensor | None = None
         self._tags = tags
         self._expert_dropout = expert_dropout
 
-    def begin(self, x: torch.Tensor) -> None:
+    def begin(self, x_TD: torch.Tensor) -> None:
+        """Compute the block's gates from its input [..., D]."""
         if self._tags.enabled and "block" in self.routers:
-            self._mixed = self._route("block", x)
+            self._gates_TN = self._route("block", x_TD)
 
-    def add(self, name: str, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def add(self, name: str, x_TI: torch.Tensor, y_TO: torch.Tensor) -> torch.Tensor:
+        """Return the output [..., O] of linear `name` plus its experts' on its input [..., I]."""
         if not self._tags.enabled:
-            return y
-        mixed = self._route(name, x) if name in self.routers else self._mixed
-        delta: torch.Tensor = self.experts[name](x, mixed, general=self._tags.general)
-        return y + delta.to(y.dtype)
+            return y_TO
+        gates_TN = self._route(name, x_TI) if name in self.routers else self._gates_TN
+        delta_TO: torch.Tensor = self.experts[name](x_TI, gates_TN, general=self._tags.general)
+        return y_TO + delta_TO.to(y_TO.dtype)
 
-    def _route(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        gates: torch.Tensor = self.routers[name](x)
-        self.gates[name] = gates
+    def _route(self, name: str, x_TD: torch.Tensor) -> torch.Tensor:
+        gates_TN: torch.Tensor = self.routers[name](x_TD)
+        self.gates[name] = gates_TN
         if self.training and self._expert_dropout:
-            return drop_experts(gates, probability=self._expert_dropout)
-        return gates
+            return drop_experts(gates_TN, probability=self._expert_dropout)
+        return gates_TN
 
 
 class ServedAdapter(nn.Module):
-    """One block's adapters in the served form, asked one linear at a time."""
+    """Apply one block's adapters in the served form, one linear at a time."""
 
-    def __init__(self, low_rank: GatedLowRank) -> None:
+    def __init__(self, lora: GatedLoRA) -> None:
         super().__init__()
-        self.low_rank = low_rank
-        self._u: torch.Tensor | None = None
-        self._gates: torch.Tensor | None = None
+        self.lora = lora
+        self._u_TMR: torch.Tensor | None = None
+        self._gates_TR: torch.Tensor | None = None
 
-    def begin(self, x: torch.Tensor) -> None:
-        self._u, self._gates = self.low_rank.enter(x.reshape(-1, x.shape[-1]))
+    def begin(self, x_TD: torch.Tensor) -> None:
+        """Compute the entry linears' low-rank states and the gates from the block's input [..., D]."""
+        self._u_TMR, self._gates_TR = self.lora.enter(x_TD.flatten(0, -2))
 
-    def add(self, name: str, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        flat = y.reshape(-1, y.shape[-1])
-        if name == self.low_rank.exit_name:
-            added = self.low_rank.add_exit(flat, x.reshape(-1, x.shape[-1]), self._gates)
+    def add(self, name: str, x_TI: torch.Tensor, y_TO: torch.Tensor) -> torch.Tensor:
+        """Return the output [..., O] of linear `name` plus its experts' on its input [..., I]."""
+        flat_TO = y_TO.flatten(0, -2)
+        if name == self.lora.exit_name:
+            added_TO = self.lora.add_exit(flat_TO, x_TI.flatten(0, -2), self._gates_TR)
         else:
-            assert self._u is not None, "begin() comes first"
-            added = self.low_rank.add_entry(flat, self._u, name)
-        return added.view_as(y)
+            assert self._u_TMR is not None, "begin() comes first"
+            added_TO = self.lora.add_entry(flat_TO, self._u_TMR, name)
+        return added_TO.view_as(y_TO)
 
 
 class AdaptedLinear(nn.Module):
-    """A linear of the block, and what the adapter adds to its output."""
+    """A linear of the block whose adapter adds to its output."""
 
     def __init__(self, linear: nn.Module, *, name: str, adapter: Adapter) -> None:
         super().__init__()
@@ -123,12 +129,13 @@ class AdaptedLinear(nn.Module):
         # Not a submodule: its parameters belong to the block, and are listed once.
         self._adapter = (adapter,)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._adapter[0].add(self._name, x, self.linear(x))
+    def forward(self, x_TI: torch.Tensor) -> torch.Tensor:
+        """[..., I] -> [..., O]."""
+        return self._adapter[0].add(self._name, x_TI, self.linear(x_TI))
 
 
 class AdaptedBlock(nn.Module):
-    """Takes the place of a decoder layer's `mlp` or `self_attn`."""
+    """Replace a decoder layer's `mlp` or `self_attn`."""
 
     def __init__(self, block: nn.Module, adapter: TrainableAdapter | ServedAdapter, *, shape: BlockShape) -> None:
         super().__init__()
@@ -138,6 +145,6 @@ class AdaptedBlock(nn.Module):
             setattr(block, linear.name, AdaptedLinear(getattr(block, linear.name), name=linear.name, adapter=adapter))
 
     def forward(self, hidden_states: torch.Tensor, *args: object, **kwargs: object) -> object:
-        """Whatever the block returns; `hidden_states` is its normed input [..., D]."""
+        """Return what the block returns for its normed input `hidden_states` [..., D]."""
         self.adapter.begin(hidden_states)
         return self.block(hidden_states, *args, **kwargs)

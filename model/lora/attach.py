@@ -1,4 +1,4 @@
-"""Adapters on a built model: the base is frozen, and each adapted block of each layer is replaced in place."""
+"""Attach adapters to a built model: freeze the base and replace each adapted block in place."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ from medmoe.model.lora.experts import LoRAExperts
 from medmoe.model.lora.export import export_block
 from medmoe.model.lora.layout import BlockShape, adapted_blocks
 from medmoe.model.lora.router import GateRouter
-from medmoe.model.lora.served_adapter import GatedLowRank
+from medmoe.model.lora.served_adapter import GatedLoRA
 from medmoe.model.medmoe import MedMoE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouterState:
-    """One router and what it last decided."""
+    """One router and the gates of its last forward."""
 
     router: GateRouter
     n_anchor: int
@@ -28,7 +28,7 @@ class RouterState:
 
 
 class TrainableAdapters:
-    """The handle on a model's adapters while they are trained."""
+    """Hold a model's adapters while they are trained."""
 
     def __init__(self, config: AdapterConfig, *, tags: TokenTags) -> None:
         self.config = config
@@ -40,9 +40,9 @@ class TrainableAdapters:
 
     @contextmanager
     def tagged(self, general: torch.Tensor) -> Iterator[None]:
-        """Which tokens (bool [B, L]) of the batch inside the context are of the general domain.
+        """Mark the tokens (bool [B, L]) of the general domain for the batch inside the context.
 
-        Outside it nothing is isolated. A forward that is repeated in the backward pass (gradient checkpointing) must
+        Outside the context nothing is isolated. A forward that gradient checkpointing repeats in the backward pass must
         lie inside too.
         """
         self._tags.general = general
@@ -53,7 +53,7 @@ class TrainableAdapters:
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """The base model, bit for bit, as long as the context lasts."""
+        """Switch the adapters off inside the context: the outputs are the base model's, bit for bit."""
         self._tags.enabled = False
         try:
             yield
@@ -61,7 +61,7 @@ class TrainableAdapters:
             self._tags.enabled = True
 
     def routers(self) -> dict[str, RouterState]:
-        """Every router by its prefix on disk."""
+        """Return every router by its prefix on disk."""
         states = {}
         for (layer, block), adapter in self._blocks.items():
             for name, router in adapter.routers.items():
@@ -72,7 +72,7 @@ class TrainableAdapters:
         return states
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """What adapter_model.safetensors holds, in its dtypes, on the CPU."""
+        """Return the tensors of adapter_model.safetensors in its dtypes, on the CPU."""
         dtype = getattr(torch, self.config.dtype)
         tensors = {}
         for name, state in self.routers().items():
@@ -86,7 +86,7 @@ class TrainableAdapters:
 
     @torch.no_grad()
     def fill(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Copy tensors that medmoe.model.lora.checkpoint.read_adapter has checked."""
+        """Copy `tensors`, which medmoe.model.lora.checkpoint.read_adapter has checked."""
         for name, state in self.routers().items():
             state.router.weight.copy_(tensors[f"{name}.weight"])
             state.router.log_tau.copy_(tensors[f"{name}.log_tau"])
@@ -144,15 +144,15 @@ def attach_served(
     dtype = next(model.language_model.parameters()).dtype
     for index, layer in enumerate(model.language_model.model.layers):
         for block in blocks:
-            low_rank = GatedLowRank(
+            lora = GatedLoRA(
                 block,
                 config.layers[index],
                 router_scope=config.router_scope,
                 router_in_shrink=router_in_shrink,
                 dtype=dtype,
             )
-            low_rank.load(export_block(config, tensors, layer=index, block=block, router_in_shrink=router_in_shrink))
-            _replace(layer, ServedAdapter(low_rank), block=block)
+            lora.load(export_block(config, tensors, layer=index, block=block, router_in_shrink=router_in_shrink))
+            _replace(layer, ServedAdapter(lora), block=block)
 
 
 def _replace(layer: nn.Module, adapter: TrainableAdapter | ServedAdapter, *, block: BlockShape) -> None:

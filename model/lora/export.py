@@ -1,4 +1,4 @@
-"""From the tensors of adapter_model.safetensors to the weights of the served form, whole or one rank's part of them."""
+"""Convert tensors of adapter_model.safetensors to the weights of the served form, whole or for one rank."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ def export_block(
     block: BlockShape,
     router_in_shrink: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """What `GatedLowRank.load` takes for one block of one layer.
+    """Return what `GatedLoRA.load` takes for one block of one layer.
 
     The temperature is folded into the router's rows and alpha / rank into B; both in at least float32.
     """
@@ -51,7 +51,7 @@ def export_block(
 def shard(
     exported: Mapping[str, torch.Tensor], *, rows: Mapping[str, slice], columns: slice
 ) -> dict[str, torch.Tensor]:
-    """One rank's part under tensor parallelism.
+    """Return one rank's part under tensor parallelism.
 
     `rows`: its slice of each entry linear's output (column-parallel base); `columns`: its slice of the exit linear's
     input (row-parallel base). The entry's shrink and router and the exit's expand are the same on every rank.

@@ -1,7 +1,7 @@
-"""Two APPROXIMATE forms for servers that know no gates: every token gets a fixed mixture of the experts.
+"""Export adapters with fixed gates for servers without gates, as an ordinary PEFT LoRA or merged. APPROXIMATE.
 
-The mixture is the mean gate over a calibration set. What is lost is the method itself, routing by token; measure before
-use. Loading the concatenated A and B without any gates would be wrong instead of approximate: all gates would be 1.
+Every token gets the same mixture of experts: the mean gate over a calibration set. Routing by token is lost; measure
+before use. Shape letters: B batch, L length, N experts, R sum of the ranks, I input and O output width of a linear.
 """
 
 import json
@@ -24,7 +24,7 @@ _NOTICE = (
 
 
 class MeanGates:
-    """The mean gate of every router over the tokens of a calibration set, one batch after the other."""
+    """Accumulate the mean gate of every router over the tokens of a calibration set."""
 
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor] = {}
@@ -40,16 +40,16 @@ class MeanGates:
         self._tokens += int(mask.sum())
 
     def result(self) -> dict[str, torch.Tensor]:
-        """By router's prefix on disk: [N], float32, summing to 1."""
+        """Return the mean gates [N] by router's prefix on disk, float32; they sum to 1."""
         return {name: (total / self._tokens).float() for name, total in self._sums.items()}
 
 
 def static_products(
     config: AdapterConfig, base: MedMoEConfig, tensors: Mapping[str, torch.Tensor], gates: Mapping[str, torch.Tensor]
 ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """Of every adapted linear: `layers.L.BLOCK.NAME`, A [R, in], and B diag(c g) [out, R], in float32.
+    """Yield `layers.L.BLOCK.NAME`, A [R, I] and B diag(c g) [O, R] of every adapted linear, in float32.
 
-    `gates`: by router, [N], as `MeanGates.result` gives them.
+    `gates`: mean gates [N] by router, from `MeanGates.result`.
     """
     for block in adapted_blocks(config, base):
         for index, layer in enumerate(config.layers):

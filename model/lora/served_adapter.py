@@ -1,14 +1,15 @@
-"""The adapters of one block as they are served: one concatenated shrink product, per-rank gates, one expand per linear.
+"""Compute one block's adapters for serving: one concatenated shrink product, per-rank gates, one expand per linear.
 
-Shape letters: T tokens, D width of the block's input, I width of the exit linear's input, M entry linears, N experts,
-R sum of the ranks, G routers of the entry (1, or M when every linear has its own).
+Shape letters: T tokens, D width of the block's input, I width of the exit linear's input, O output width of a linear,
+M entry linears, N experts, R sum of the ranks, G routers of the entry (1, or M when every linear has its own),
+S rows of a shrink product.
 
     h = x shrink^T                              shrink [M R (+ G N) + padding, D]: A_1 .. A_M, router rows W / tau
     u_m = h[mR : (m+1)R] * softmax(logits)[segment]
     y_m += u_m expand_m^T                       expand_m [out_m, R] = B_m diag(alpha / rank)
 
-Plain matrix products: no sort, no scatter, no shape that depends on data, so that it compiles and its graph is captured
-once. The base linears are called elsewhere and stay as they are, quantised or not.
+All shapes are independent of the data, so the module compiles and its CUDA graph is captured once. The base linears are
+called by the block and may be quantised.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,8 +24,8 @@ from medmoe.model.lora.layout import BlockShape
 Reduce = Callable[[torch.Tensor], torch.Tensor]
 
 
-class GatedLowRank(nn.Module):
-    """One block's adapters; parameters are filled by `load`, from what medmoe.model.lora.export gives."""
+class GatedLoRA(nn.Module):
+    """Hold and apply the adapters of one block; `load` fills the parameters from `medmoe.model.lora.export`."""
 
     segment: torch.Tensor
 
@@ -40,7 +41,7 @@ class GatedLowRank(nn.Module):
         reduce: Reduce | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Allocates in `dtype` (torch's default if None) on the default device; a separate router is float32.
+        """Allocate in `dtype` (torch's default if None) on the default device; a separate router is float32.
 
         `router_in_shrink`: the router's rows ride in the shrink product and are rounded with it; otherwise they are a
         product of their own in float32. `rows`, `columns`: this rank's part of each entry linear's output and of the
@@ -72,54 +73,53 @@ class GatedLowRank(nn.Module):
         self.exit_router = _weight(self.n_experts, inner, torch.float32) if separate and self.per_linear else None
         self.register_buffer("segment", torch.tensor(layer.segment, dtype=torch.long), persistent=False)
 
-    def enter(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Block input [T, D] to gated low-rank states [T, M, R] and the gates per rank [T, R] that the exit reuses.
+    def enter(self, x_TD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return gated low-rank states [T, M, R] of the block input [T, D], and the gates [T, R] that the exit reuses.
 
-        The second is None when the exit needs none: a single expert, or a router of its own.
+        The gates are None for a single expert, or when the exit linear has its own router.
         """
-        h = F.linear(x, self.shrink)
-        u = h[:, : len(self.names) * self.total_rank].unflatten(-1, (len(self.names), self.total_rank))
+        h_TS = F.linear(x_TD, self.shrink)
+        start = len(self.names) * self.total_rank
+        u_TMR = h_TS[:, :start].unflatten(-1, (len(self.names), self.total_rank))
         if not self.routed:
-            return u, None
+            return u_TMR, None
         if self.router is None:
-            start = len(self.names) * self.total_rank
-            logits = h[:, start : start + self.routers * self.n_experts]
+            logits = h_TS[:, start : start + self.routers * self.n_experts]
         else:
-            logits = F.linear(x.to(self.router.dtype), self.router)
-        gates = self._per_rank(logits.unflatten(-1, (self.routers, self.n_experts)))
-        return (u * gates).to(u.dtype), None if self.per_linear else gates[:, 0]
+            logits = F.linear(x_TD.to(self.router.dtype), self.router)
+        gates_TGR = self._per_rank(logits.unflatten(-1, (self.routers, self.n_experts)))
+        return (u_TMR * gates_TGR).to(u_TMR.dtype), None if self.per_linear else gates_TGR[:, 0]
 
-    def add_entry(self, y: torch.Tensor, u: torch.Tensor, name: str) -> torch.Tensor:
-        """The output [T, out] of the entry linear `name` plus its experts; `u` is what `enter` gave."""
-        return torch.addmm(y, u[:, self.names.index(name)], self.expand[name].t())
+    def add_entry(self, y_TO: torch.Tensor, u_TMR: torch.Tensor, name: str) -> torch.Tensor:
+        """Return the output [T, O] of the entry linear `name` plus its experts' for the states of `enter`."""
+        return torch.addmm(y_TO, u_TMR[:, self.names.index(name)], self.expand[name].t())
 
-    def add_packed_entry(self, y: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        """The same for all entry linears packed side by side ([q; k; v], [gate; up]); writes into `y`, returns it."""
+    def add_packed_entry(self, y_TO: torch.Tensor, u_TMR: torch.Tensor) -> torch.Tensor:
+        """Add to the packed output of all entry linears ([q; k; v] or [gate; up]) in place, and return it."""
         start = 0
         for index, name in enumerate(self.names):
-            expand = self.expand[name]
-            y[:, start : start + len(expand)].addmm_(u[:, index], expand.t())
-            start += len(expand)
-        return y
+            expand_OR = self.expand[name]
+            y_TO[:, start : start + len(expand_OR)].addmm_(u_TMR[:, index], expand_OR.t())
+            start += len(expand_OR)
+        return y_TO
 
-    def add_exit(self, y: torch.Tensor, x: torch.Tensor, gates: torch.Tensor | None) -> torch.Tensor:
-        """The exit linear's output [T, D] plus its experts on its input [T, I]; `gates` is what `enter` gave.
+    def add_exit(self, y_TD: torch.Tensor, x_TI: torch.Tensor, gates_TR: torch.Tensor | None) -> torch.Tensor:
+        """Return the exit linear's output [T, D] plus its experts' on its input [T, I], with the gates of `enter`.
 
-        Under tensor parallelism `y` is this rank's partial sum, before the base linear's all-reduce, and so is the
-        result.
+        Under tensor parallelism `y_TD` and the result are this rank's partial sums, before the all-reduce.
         """
-        h = F.linear(x, self.exit_shrink)
-        u = h[:, : self.total_rank]
+        h_TS = F.linear(x_TI, self.exit_shrink)
+        u_TR = h_TS[:, : self.total_rank]
         if self.routed and self.per_linear:
             if self.exit_router is None:
-                logits = h[:, self.total_rank : self.total_rank + self.n_experts]
+                logits_TN = h_TS[:, self.total_rank : self.total_rank + self.n_experts]
             else:
-                logits = F.linear(x.to(self.exit_router.dtype), self.exit_router)
+                logits_TN = F.linear(x_TI.to(self.exit_router.dtype), self.exit_router)
             # Logits of a split input are partial sums: the softmax of a part is not a part of the softmax.
-            gates = self._per_rank(logits if self._reduce is None else self._reduce(logits))
-        if gates is not None:
-            u = (u * gates).to(u.dtype)
-        return torch.addmm(y, u, self.exit_expand.t())
+            gates_TR = self._per_rank(logits_TN if self._reduce is None else self._reduce(logits_TN))
+        if gates_TR is not None:
+            u_TR = (u_TR * gates_TR).to(u_TR.dtype)
+        return torch.addmm(y_TD, u_TR, self.exit_expand.t())
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -136,6 +136,7 @@ class GatedLowRank(nn.Module):
             parameter.copy_(tensors[name])
 
     def _per_rank(self, logits: torch.Tensor) -> torch.Tensor:
+        """Router logits [..., N] to the gate of each rank [..., R], in at least float32."""
         dtype = torch.promote_types(logits.dtype, torch.float32)
         return logits.to(dtype).softmax(dim=-1)[..., self.segment]
 
@@ -144,7 +145,7 @@ class GatedLowRank(nn.Module):
 
 
 def shrink_rows(rows: int) -> int:
-    """Rounded up to a multiple of 16, which GEMM kernels want."""
+    """Round up to a multiple of 16, which GEMM kernels prefer."""
     return -(-rows // 16) * 16
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from medmoe.model.lora.adapter_config import AdapterConfig, RouterScope
 from medmoe.model.lora.export import export_block, shard
 from medmoe.model.lora.layout import BlockShape, adapted_blocks
-from medmoe.model.lora.served_adapter import GatedLowRank, Reduce
+from medmoe.model.lora.served_adapter import GatedLoRA, Reduce
 from tests.support.checkpoints.tiny import tiny_config
 from tests.support.checkpoints.tiny_lora import random_tensors, tiny_adapter
 from tests.support.lora_oracle import oracle_delta, oracle_gates
@@ -32,7 +32,7 @@ class Case:
         self.x = torch.randn(7, self.block.width, generator=generator, dtype=torch.float64)
         self.inner = torch.randn(7, self.block.exit.in_features, generator=generator, dtype=torch.float64)
 
-    def module(self, *, dtype: torch.dtype = torch.float64, in_shrink: bool = False, **options: Any) -> GatedLowRank:
+    def module(self, *, dtype: torch.dtype = torch.float64, in_shrink: bool = False, **options: Any) -> GatedLoRA:
         exported = export_block(self.config, self.tensors, layer=LAYER, block=self.block, router_in_shrink=in_shrink)
         return filled(self, exported, dtype=dtype, in_shrink=in_shrink, **options)
 
@@ -53,8 +53,8 @@ class Case:
 
 def filled(
     case: Case, tensors: dict[str, torch.Tensor], *, dtype: torch.dtype, in_shrink: bool, **options: Any
-) -> GatedLowRank:
-    module = GatedLowRank(
+) -> GatedLoRA:
+    module = GatedLoRA(
         case.block,
         case.config.layers[LAYER],
         router_scope=case.config.router_scope,
@@ -73,7 +73,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(*request.param)
 
 
-@pytest.mark.parametrize("in_shrink", [False, True], ids=["router-apart", "router-in-shrink"])
+@pytest.mark.parametrize("in_shrink", [False, True], ids=["separate-router", "router-in-shrink"])
 def test_the_served_form_equals_the_loop_over_experts(case: Case, in_shrink: bool) -> None:
     module = case.module(in_shrink=in_shrink)
     u, gates = module.enter(case.x)
@@ -127,7 +127,7 @@ def halves(block: BlockShape) -> Iterator[tuple[dict[str, slice], slice]]:
         yield rows, half(block.exit.in_features, rank)
 
 
-def two_ranks(case: Case, *, reduce: tuple[Reduce | None, Reduce | None]) -> list[GatedLowRank]:
+def two_ranks(case: Case, *, reduce: tuple[Reduce | None, Reduce | None]) -> list[GatedLoRA]:
     exported = export_block(case.config, case.tensors, layer=LAYER, block=case.block)
     modules = []
     for (rows, columns), sum_over_ranks in zip(halves(case.block), reduce, strict=True):
@@ -186,7 +186,7 @@ def test_a_router_of_a_split_linear_is_wrong_without_the_sum_over_ranks(model_ty
     assert error > 0.05
 
 
-@pytest.mark.parametrize("in_shrink", [False, True], ids=["router-apart", "router-in-shrink"])
+@pytest.mark.parametrize("in_shrink", [False, True], ids=["separate-router", "router-in-shrink"])
 def test_bfloat16_moves_no_gate_by_a_hundredth(in_shrink: bool) -> None:
     case = Case("llama", "mlp", "block")
     name = f"layers.{LAYER}.mlp.router"
@@ -223,7 +223,7 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("compiling")
-@pytest.mark.parametrize("in_shrink", [False, True], ids=["router-apart", "router-in-shrink"])
+@pytest.mark.parametrize("in_shrink", [False, True], ids=["separate-router", "router-in-shrink"])
 def test_it_compiles_whole_and_once_for_every_number_of_tokens(case: Case, in_shrink: bool) -> None:
     module = case.module(dtype=torch.float32, in_shrink=in_shrink)
     graphs = 0
