@@ -42,6 +42,9 @@ COMMANDS = {
         "medmoe.training.evaluation.calibration.calibrate:calibrate", "Calibrate a checkpoint's confidence.", "train"
     ),
     "ablate": Command("medmoe.training.ablation.__main__:ablate", "Compare recipes on one budget.", "train"),
+    "finetune": Command(
+        "medmoe.training.finetune.__main__:finetune", "Train a checkpoint on images of your own.", "train"
+    ),
     "manifest": Command("medmoe.training.data.__main__:manifest", "Count, hash and check datasets.", "train"),
     "convert": Command("medmoe.model.commands.convert:convert", "Convert an upstream checkpoint.", "train"),
     "inspect": Command("medmoe.model.commands.inspect:inspect", "Describe a checkpoint.", "train"),

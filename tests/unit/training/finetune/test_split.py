@@ -1,0 +1,145 @@
+"""What `finetune` understands of a folder, a CSV and JSON lines, and how it divides them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medmoe.training.data.errors import DataError, DatasetError
+from medmoe.training.finetune.data import read_own_data
+from medmoe.training.finetune.split import OwnSplit, split_own_data
+
+
+def draw(path: Path, *, seed: int, shift: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 250, (16, 16, 3)) + shift
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path
+
+
+def two_labels(directory: Path, *, each: int = 10) -> Path:
+    for number in range(each):
+        draw(directory / "normal" / f"{number}.png", seed=number)
+        draw(directory / "mass" / f"{number}.png", seed=1000 + number)
+    return directory
+
+
+def read(path: Path, *, group: str | None = None) -> OwnSplit:
+    return split_own_data(read_own_data(path, group=group))
+
+
+def test_a_folder_for_each_label_is_divided_with_every_label_in_every_split(tmp_path: Path) -> None:
+    split = read(two_labels(tmp_path / "own"))
+    assert len(split.samples) == 20
+    for part in (split.train, split.val, split.test):
+        assert {sample.answer for sample in part} == {"mass", "normal"}
+    assert all(sample.labels == ("mass", "normal") for sample in split.samples)
+    assert {sample.image for sample in split.train}.isdisjoint(sample.image for sample in split.test)
+
+
+def test_repeats_broken_files_and_contradictions_are_left_out_and_said(tmp_path: Path) -> None:
+    own = two_labels(tmp_path / "own")
+    draw(own / "mass" / "again.png", seed=1000)
+    draw(own / "mass" / "also normal.png", seed=0)
+    (own / "mass" / "broken.png").write_bytes((own / "mass" / "1.png").read_bytes()[:100])
+    (own / "mass" / "notes.txt").write_text("x")
+    split = read(own)
+    assert split.repeats == 1
+    assert len(split.samples) == 19
+    reasons = "\n".join(map(str, split.bad))
+    assert "notes.txt" in reasons
+    assert "broken.png" in reasons
+    assert reasons.count("another label") == 2
+    assert "left out as bad: 4" in split.table()
+
+
+def test_near_duplicates_share_a_split(tmp_path: Path) -> None:
+    own = two_labels(tmp_path / "own")
+    for number in range(10):
+        draw(own / "mass" / f"near {number}.png", seed=1000 + number, shift=2)
+    split = read(own)
+    assert split.near_duplicates == 10
+    where = {sample.image.name: sample.split for sample in split.samples if sample.answer == "mass"}
+    assert all(where[f"{number}.png"] == where[f"near {number}.png"] for number in range(10))
+
+
+def test_the_images_of_a_patient_share_a_split(tmp_path: Path) -> None:
+    two_labels(tmp_path)
+    rows = [f"{label}/{n}.png,{label},{n // 2}" for label in ("normal", "mass") for n in range(10)]
+    (tmp_path / "own.csv").write_text("image,label,patient\n" + "\n".join(rows))
+    split = read(tmp_path / "own.csv")
+    assert "grouped by patient" in split.form
+    where: dict[int, set[str]] = {}
+    for sample in split.samples:
+        where.setdefault(int(sample.image.stem) // 2, set()).add(sample.split)
+    assert all(len(splits) == 1 for splits in where.values())
+
+
+def test_questions_of_a_csv_keep_an_image_in_one_split_and_get_answer_types(tmp_path: Path) -> None:
+    two_labels(tmp_path)
+    rows = [
+        row
+        for n in range(10)
+        for row in (
+            f"normal/{n}.png;Is there a mass?;no",
+            f"normal/{n}.png;What is it?;the chest",
+            "gone.png;Why?;so",
+        )
+    ]
+    (tmp_path / "own.csv").write_text("Image;Question;Answer\n" + "\n".join(rows))
+    split = read(tmp_path / "own.csv")
+    assert {(s.answer, s.answer_type) for s in split.samples} == {("no", "closed"), ("the chest", "open")}
+    assert len(split.bad) == 10
+    assert {s.image for s in split.train}.isdisjoint(s.image for s in split.val + split.test)
+
+
+def test_json_lines_may_state_their_split(tmp_path: Path) -> None:
+    two_labels(tmp_path)
+    records = [
+        {"image": f"{label}/{n}.png", "label": label, "split": "test" if n < 3 else "train"}
+        for label in ("normal", "mass")
+        for n in range(10)
+    ]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, records)))
+    split = read(tmp_path / "own.jsonl")
+    assert {int(sample.image.stem) for sample in split.test} == {0, 1, 2}
+
+
+def test_folders_of_splits_are_no_labels(tmp_path: Path) -> None:
+    two_labels(tmp_path / "own" / "train")
+    for label, seed in (("normal", 50), ("mass", 1050)):
+        draw(tmp_path / "own" / "test" / label / "a.png", seed=seed)
+    split = read(tmp_path / "own")
+    assert {sample.answer for sample in split.samples} == {"normal", "mass"}
+    assert len(split.test) == 2
+
+
+def test_few_images_are_warned_of(tmp_path: Path) -> None:
+    own = two_labels(tmp_path / "own")
+    draw(own / "cyst" / "0.png", seed=5000)
+    warnings = " ".join(read(own).warnings())
+    assert "21 images are few" in warnings
+    assert "no test image is left for cyst" in warnings
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [("file,label", "needs the columns image and label"), ("image,label", "no column ward")],
+)
+def test_a_csv_with_other_columns_is_refused_by_them(tmp_path: Path, columns: str, message: str) -> None:
+    (tmp_path / "own.csv").write_text(f"{columns}\na.png,x\n")
+    with pytest.raises(DatasetError, match=message):
+        read_own_data(tmp_path / "own.csv", group="ward")
+
+
+def test_one_label_and_no_images_are_refused(tmp_path: Path) -> None:
+    draw(tmp_path / "one" / "normal" / "a.png", seed=0)
+    with pytest.raises(DatasetError, match="one label alone"):
+        read_own_data(tmp_path / "one")
+    with pytest.raises(DatasetError, match="does not exist"):
+        read_own_data(tmp_path / "missing")
+    two_labels(tmp_path / "few", each=1)
+    with pytest.raises(DataError, match="too few usable images"):
+        read(tmp_path / "few")

@@ -1,0 +1,1 @@
+"""Finetune a checkpoint on images of one's own."""

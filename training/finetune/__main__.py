@@ -1,0 +1,92 @@
+"""`medmoe finetune [CHECKPOINT] DATA --output OUT`: a checkpoint for images of one's own."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import medmoe.model
+from medmoe.model.errors import MedMoEError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+
+
+class _Method(StrEnum):
+    experts = "experts"
+    full = "full"
+    lora = "lora"
+
+
+@app.command()
+def finetune(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[CHECKPOINT] DATA",
+            help="DATA: a folder for each label, a CSV or .jsonl file with image and label or image, question and "
+            "answer, or a dataset that `medmoe eval` reads. CHECKPOINT: the bundled one unless given.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Directory to write; the same command continues an unfinished run.")],
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="At most; by default as the number of samples asks.")
+    ] = None,
+    method: Annotated[
+        _Method | None,
+        typer.Option(help="What is trained: experts and projector, everything but tower and routers, or adapters."),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column of the patient or study: its images stay in one split.")
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Data of earlier training, of which a sample is trained too, against forgetting."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the division into splits and of the training.")] = 0,
+    check: Annotated[bool, typer.Option("--check", help="Say what was understood, and stop.")] = False,
+) -> None:
+    """Train a checkpoint on images of your own and write a directory that serves.
+
+    Research software, not a medical device.
+    """
+    if len(paths) > 2:
+        raise typer.BadParameter("give DATA, or CHECKPOINT and DATA")
+    bundled = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
+    # Torch takes seconds to import, and --help needs none of it.
+    from medmoe.training.finetune.run import Finetune
+
+    run = Finetune(
+        checkpoint=paths[0] if len(paths) == 2 else bundled,
+        data=paths[-1],
+        output=output,
+        epochs=epochs,
+        method=None if method is None else method.value,
+        group=group,
+        replay=replay,
+        seed=seed,
+    )
+    try:
+        split = run.split()
+        typer.echo(split.table())
+        for warning in split.warnings():
+            typer.echo(f"warning: {warning}", err=True)
+        if check:
+            return
+        table = run(split)
+    except MedMoEError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except OSError as error:
+        typer.echo(f"error: {error.filename or output} cannot be written: {error.strerror or error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(table)
+    typer.echo(f"wrote {output}\nserve it: MEDMOE_MODEL={output} medmoe serve")
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The README.md of a finetuned checkpoint."""
+
+from medmoe.model.files.calibration import Calibration
+from medmoe.model.lora.adapter_config import BaseModelIdentity
+from medmoe.training.finetune.split import OwnSplit
+from medmoe.training.model_card.sections import calibration_facts
+
+_CARD = """\
+# {name}
+
+Research software, not a medical device. Not for diagnosis, triage or treatment.
+
+{base} (weights SHA-256 `{digest}`), finetuned on images of one's own with `medmoe finetune`.
+
+## What it saw
+
+{train} training samples of {images} images; {val} samples chose the epoch and {test} measured the result. Images that
+nearly repeat one another, or share a group, are in one split. {labels}The data's licence is its owner's to state; the
+base checkpoint's licence is: {licence}.
+
+## How it was trained
+
+Method `{method}`, {epochs} epochs, seed {seed}{replay}. Routers and vision tower are those of the base checkpoint.
+
+## What it scores
+
+{table}
+
+95 % bootstrap intervals over images. The test images come from the same source as the training images: expect less on
+images from elsewhere. Nothing was measured on other questions than these{forgetting}
+
+## How sure it is
+
+{calibration}
+"""
+
+
+def finetuned_card(
+    split: OwnSplit,
+    *,
+    name: str,
+    base: BaseModelIdentity,
+    licence: str,
+    method: str,
+    epochs: int,
+    seed: int,
+    replayed: int,
+    table: str,
+    calibration: Calibration | None,
+) -> str:
+    """Return the card's text; `table` compares the scores before and after."""
+    labels = sorted({label for sample in split.samples for label in sample.labels})
+    return _CARD.format(
+        name=name,
+        base=base.name,
+        digest=base.weights_sha256,
+        train=len(split.train),
+        images=len({sample.image for sample in split.train}),
+        val=len(split.val),
+        test=len(split.test),
+        labels=f"Labels: {', '.join(labels)}. " if labels else "",
+        licence=licence,
+        method=method,
+        epochs=epochs,
+        seed=seed,
+        replay=f", with {replayed} replayed samples of other data" if replayed else "",
+        table=table,
+        forgetting="." if replayed else ", and without `--replay` the answers to them get worse.",
+        calibration=calibration_facts(calibration),
+    )

@@ -1,0 +1,149 @@
+"""Training in rounds of whole epochs, each followed by a look at the val split; the best round's weights are kept."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import typer
+from torch import nn
+
+from medmoe.model.medmoe import MedMoE
+from medmoe.training.atomic_file import write_atomically
+from medmoe.training.config import StageConfig
+from medmoe.training.data.batches.collator import Collator
+from medmoe.training.data.sample import Sample
+from medmoe.training.finetune.measurement import mean_loss
+from medmoe.training.optimization.runtime import RuntimeConfig
+from medmoe.training.optimization.step_checkpoints import StepCheckpoints
+from medmoe.training.optimization.train_stage import train_stage
+
+log = logging.getLogger(__name__)
+_STATE, _LAST, _BEST = "rounds.json", "last.safetensors", "best.safetensors"
+_PATIENCE = 3
+"""Rounds without a lower loss on val after which training ends."""
+_LEAST_SAMPLES = 160
+"""Training samples of a round: an epoch of a few images would end before it changed anything."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    """The rounds that are finished. `losses` begins with the loss before training."""
+
+    losses: list[float] = field(default_factory=list)
+    epochs: int = 0
+
+    @property
+    def best(self) -> int:
+        """The number of the round with the lowest loss; 0 is the checkpoint as it was."""
+        return min(range(len(self.losses)), key=self.losses.__getitem__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rounds:
+    """How a model is trained: `epochs` at most, in rounds, with early stopping."""
+
+    directory: Path
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    trainable: tuple[str, ...]
+    batch_size: int
+    seed: int
+    loss: Callable[[MedMoE], nn.Module] | None = None
+    """What `train_stage` minimises; None is the cross-entropy of the answers."""
+
+    def __call__(
+        self, model: MedMoE, train: Sequence[Sample], *, val: Sequence[Sample], collator: Collator
+    ) -> Progress:
+        """Train `model` in place until the loss on `val` no longer falls, and leave the best round's weights in it.
+
+        A run that was killed continues after its last step checkpoint. Raises what `train_stage` raises.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        progress = self._restored(model)
+        if not progress.losses:
+            progress.losses.append(mean_loss(model, val, collator=collator))
+        each = epochs_of_round(len(train), epochs=self.epochs)
+        count = math.ceil(self.epochs / each)
+        started, done = time.perf_counter(), len(progress.losses) - 1
+        while (number := len(progress.losses)) <= count and number - progress.best <= _PATIENCE:
+            epochs = min(each, self.epochs - progress.epochs)
+            directory = self.directory / f"round-{number}"
+            train_stage(
+                model,
+                self._stage(number, of=count, epochs=epochs),
+                samples=list(train),
+                collator=collator,
+                directory=directory,
+                seed=self.seed + number,
+                operation=RuntimeConfig(checkpoint_every=50),
+                objective=self.loss,
+            )
+            progress.losses.append(mean_loss(model, val, collator=collator))
+            progress.epochs += epochs
+            self._save(model, progress)
+            StepCheckpoints(directory).clear()
+            left = (time.perf_counter() - started) / (number - done) * (count - number)
+            typer.echo(
+                f"epoch {progress.epochs} of {self.epochs}: loss on val {progress.losses[-1]:.3f} "
+                f"(before: {progress.losses[0]:.3f}, best: {progress.losses[progress.best]:.3f}); "
+                f"at most {left / 60:.1f} minutes left",
+                err=True,
+            )
+        if progress.best:
+            _fill(model, self.directory / _BEST)
+        return progress
+
+    def _stage(self, number: int, *, of: int, epochs: int) -> StageConfig:
+        """The learning rate falls along a cosine from round to round; within a round the trainer's schedule applies."""
+        rate = self.learning_rate * (1 + math.cos(math.pi * (number - 1) / of)) / 2
+        return StageConfig(
+            name=f"round {number}",
+            data=(),
+            trainable=self.trainable,
+            epochs=epochs,
+            learning_rate=rate,
+            batch_size=self.batch_size,
+            pack=8,
+            weight_decay=self.weight_decay,
+        )
+
+    def _restored(self, model: MedMoE) -> Progress:
+        path = self.directory / _STATE
+        if not path.exists():
+            return Progress()
+        progress = Progress(**json.loads(path.read_text()))
+        _fill(model, self.directory / _LAST)
+        typer.echo(f"continued after epoch {progress.epochs}", err=True)
+        return progress
+
+    def _save(self, model: MedMoE, progress: Progress) -> None:
+        tensors = {
+            name: parameter.detach().cpu().contiguous()
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+        best = progress.best == len(progress.losses) - 1
+        for name in [_LAST, _BEST] if best else [_LAST]:
+            staging = self.directory / f".{name}"
+            safetensors.torch.save_file(tensors, staging)
+            staging.replace(self.directory / name)
+        write_atomically(self.directory / _STATE, json.dumps(asdict(progress)))
+
+
+def epochs_of_round(samples: int, *, epochs: int) -> int:
+    """Return how many epochs pass between two looks at the val split."""
+    return min(epochs, max(1, math.ceil(_LEAST_SAMPLES / samples)))
+
+
+@torch.no_grad()
+def _fill(model: MedMoE, path: Path) -> None:
+    parameters = dict(model.named_parameters())
+    for name, tensor in safetensors.torch.load_file(path).items():
+        parameters[name].copy_(tensor)

@@ -1,0 +1,267 @@
+"""From a checkpoint and images of one's own to a directory that serves."""
+
+import json
+import math
+import os
+import random
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import typer
+from transformers import set_seed
+
+from medmoe.model.checkpoint.io import load_checkpoint, save_checkpoint
+from medmoe.model.checkpoint.staging import check_replaceable
+from medmoe.model.checkpoint.tokenizer_files import tokenizer_files
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.errors import ConfigError
+from medmoe.model.files.calibration import CALIBRATION_FILE, Calibration
+from medmoe.model.files.licence import licence_file, stated_licence
+from medmoe.model.lora.adapter_config import AdapterConfig
+from medmoe.model.lora.attach import TrainableAdapters, attach_trainable
+from medmoe.model.lora.checkpoint import base_identity, has_adapter, load_adapted, save_adapted
+from medmoe.model.lora.layout import target_modules
+from medmoe.model.lora.schedule import explicit
+from medmoe.model.medmoe import MedMoE
+from medmoe.model.prompt import Prompt
+from medmoe.training.atomic_file import write_atomically
+from medmoe.training.data.batches.collator import Collator
+from medmoe.training.data.leakage.image_digests import ImageDigests
+from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.calibration.calibrator import FEWEST, Calibrator, only_helpful
+from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
+from medmoe.training.evaluation.prediction import Prediction
+from medmoe.training.evaluation.provenance import checkpoint_identity
+from medmoe.training.feature_cache import FeatureCache
+from medmoe.training.finetune.card import finetuned_card
+from medmoe.training.finetune.data import read_own_data
+from medmoe.training.finetune.measurement import Measurement, comparison
+from medmoe.training.finetune.rounds import Rounds
+from medmoe.training.finetune.split import OwnSplit, split_own_data
+from medmoe.training.lora.config import GateLossConfig
+from medmoe.training.lora.objective import AdapterLoss
+from medmoe.training.optimization.distributed import own_device
+from medmoe.training.optimization.loss import AnswerLoss
+from medmoe.training.optimization.preflight import check_disk, check_samples
+from medmoe.training.optimization.runtime import RuntimeConfig
+from medmoe.training.recipes.trainable import ADAPTERS, PROJECTOR, moe_trainable
+from medmoe.training.run_directory import claim_directory
+
+Method = Literal["lora", "experts", "full"]
+_TRAINABLE = {
+    "experts": moe_trainable("upstream"),
+    "full": (PROJECTOR, r"language_model\.(?!model\.layers\.\d+\.mlp\.gate\.)"),
+    "lora": (ADAPTERS,),
+}
+_RATES = {"experts": 1e-3, "full": 5e-4, "lora": 1e-3}
+_RANK = 16
+_BATCH = 4
+_VIEWS, _FEW = 4, 300
+"""Views of each training image where there are at most `_FEW` of them, else one."""
+_REPLAYED = 200
+_EPOCHS = (4, 40)
+"""Fewest and most; in between, about `_SEEN` samples are seen."""
+_SEEN = 2000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finetune:
+    """One finetuning run. The working files lie in `OUTPUT.work` until it is finished."""
+
+    checkpoint: Path
+    data: Path
+    output: Path
+    epochs: int | None = None
+    """At most; None chooses by the number of samples."""
+    method: Method | None = None
+    """None: experts where the checkpoint has them, else full."""
+    group: str | None = None
+    replay: Path | None = None
+    seed: int = 0
+
+    def split(self) -> OwnSplit:
+        """Return the samples as they will be used. Raises DataError when they cannot be."""
+        return split_own_data(read_own_data(self.data, group=self.group), seed=self.seed)
+
+    def __call__(self, split: OwnSplit) -> str:
+        """Train on `split` and write `output`, whole or not at all; returns the scores before and after as a table.
+
+        Raises ConfigError when the checkpoint does not allow the method, CheckpointError when `output` holds something
+        or cannot be written, DataError for data that cannot be trained on, TrainingError as `train_stage`.
+        """
+        method = self._method()
+        check_replaceable(self.output, replace=False)
+        set_seed(self.seed)
+        model = load_checkpoint(self.checkpoint)
+        adapters, adapter = self._adapters(model) if method == "lora" else (None, None)
+        epochs = self.epochs or min(max(_EPOCHS[0], math.ceil(_SEEN / len(split.train))), _EPOCHS[1])
+        self._claim(split, method=method, epochs=epochs, parameters=sum(p.numel() for p in model.parameters()))
+        replayed = self._replayed()
+        train = _training(split.train, seed=self.seed) + replayed
+        prompt = Prompt.from_directory(self.checkpoint, model.config)
+        features = FeatureCache(self._work / "features", tower=model.vision_tower.to(own_device()), config=model.config)
+        collator = Collator(prompt, features=features)
+        check_samples([*train, *split.val, *split.test], collator=collator, stage="finetuning")
+        features.fill([split.train[0].image])
+        self._tell_time(
+            model, train, held_out=[*split.val, *split.test], features=features, collator=collator, epochs=epochs
+        )
+        features.fill_for([*train, *split.val, *split.test])
+        before = Measurement.of(split.test, self._predicted(model, split.test, features=features), seed=self.seed)
+        progress = Rounds(
+            directory=self._work,
+            epochs=epochs,
+            learning_rate=_RATES[method],
+            weight_decay=0.0 if method == "lora" else 0.01,
+            trainable=_TRAINABLE[method],
+            batch_size=min(_BATCH, len(train)),
+            seed=self.seed,
+            loss=None if adapters is None else lambda tuned: AdapterLoss(tuned, adapters, losses=_NO_ANCHORS),
+        )(model, train, val=split.val, collator=collator)
+        finished = self._work / "checkpoint"
+        if adapters is None or adapter is None:
+            model.config = model.config.model_copy(update={"name": self.output.name})
+            save_checkpoint(model, finished, tokenizer_files=tokenizer_files(self.checkpoint), replace=True)
+            if (licence := licence_file(self.checkpoint)) is not None:
+                shutil.copyfile(licence, finished / licence.name)
+        else:
+            save_adapted(
+                finished, adapter, adapters.tensors(), base=self.checkpoint, name=self.output.name, replace=True
+            )
+        # What is measured is what was saved, in its number format.
+        saved = load_adapted(finished)
+        predictions = self._predicted(saved, [*split.val, *split.test], features=features)
+        table = comparison(before, Measurement.of(split.test, predictions, seed=self.seed))
+        calibration = self._calibrated(split.val, predictions, directory=finished)
+        card = finetuned_card(
+            split,
+            name=self.output.name,
+            base=base_identity(self.checkpoint),
+            licence=stated_licence(self.checkpoint),
+            method=method,
+            epochs=progress.epochs,
+            seed=self.seed,
+            replayed=len(replayed),
+            table=table,
+            calibration=calibration,
+        )
+        write_atomically(finished / "README.md", card)
+        os.replace(finished, self.output)
+        shutil.rmtree(self._work, ignore_errors=True)
+        return table
+
+    @property
+    def _work(self) -> Path:
+        return self.output.with_name(f"{self.output.name}.work")
+
+    def _method(self) -> Method:
+        if has_adapter(self.checkpoint):
+            raise ConfigError(f"{self.checkpoint} holds an adapter; finetune its base checkpoint instead")
+        experts = bool(MedMoEConfig.from_directory(self.checkpoint).text_config.moe_layers)
+        if self.method == "lora" and experts:
+            raise ConfigError(f"{self.checkpoint} has experts, and adapters need a dense base; choose --method experts")
+        if self.method == "experts" and not experts:
+            raise ConfigError(f"{self.checkpoint} has no experts; choose --method full or lora")
+        return self.method or ("experts" if experts else "full")
+
+    def _adapters(self, model: MedMoE) -> tuple[TrainableAdapters, AdapterConfig]:
+        text = model.config.text_config
+        adapter = AdapterConfig(
+            base=base_identity(self.checkpoint),
+            dtype=model.config.dtype,
+            target_modules=target_modules(text, attention=False),
+            router_scope="block",
+            anchor_mode="null",
+            layers=(explicit((_RANK,), n_anchor=0),) * text.num_hidden_layers,
+            training={"command": "finetune"},
+        )
+        return attach_trainable(model, adapter), adapter
+
+    def _claim(self, split: OwnSplit, *, method: Method, epochs: int, parameters: int) -> None:
+        """Bind the working files to this base, data and settings, so that only the same command continues them."""
+        check_disk(self._work, trained=parameters, operation=RuntimeConfig())
+        digests = ImageDigests()
+        settings = {
+            "base": base_identity(self.checkpoint).model_dump(),
+            "method": method,
+            "epochs": epochs,
+            "seed": self.seed,
+            "replay": None if self.replay is None else str(self.replay),
+            "samples": [[s.id, s.split, s.question, s.answer, digests.of_bytes(s.image)] for s in split.samples],
+        }
+        claim_directory(self._work, json.dumps(settings) + "\n", made_of="command or data")
+
+    def _replayed(self) -> list[Sample]:
+        """Return at most `_REPLAYED` training samples of the replay data, drawn by the seed."""
+        if self.replay is None:
+            return []
+        samples = [sample for sample in read_own_data(self.replay).samples if sample.split == "train"]
+        return random.Random(self.seed).sample(samples, min(_REPLAYED, len(samples)))
+
+    def _tell_time(
+        self,
+        model: MedMoE,
+        train: Sequence[Sample],
+        *,
+        held_out: Sequence[Sample],
+        features: FeatureCache,
+        collator: Collator,
+        epochs: int,
+    ) -> None:
+        """Time one image and one sample, and say how long the whole takes at most."""
+        started = time.perf_counter()
+        features.fill([held_out[0].image])
+        image_seconds = time.perf_counter() - started
+        known = replace(train[0], image=held_out[0].image, view=0)
+        started = time.perf_counter()
+        AnswerLoss(model)(**collator([(known,)] * _BATCH))["loss"].backward()
+        model.zero_grad(set_to_none=True)
+        sample_seconds = (time.perf_counter() - started) / _BATCH
+        views = {sample.image: sample.views for sample in [*held_out, *train]}
+        seconds = sum(views.values()) * image_seconds + (epochs * len(train) + 2 * len(held_out)) * sample_seconds
+        typer.echo(f"{epochs} epochs at most; about {max(seconds / 60, 0.1):.1f} minutes on this machine", err=True)
+
+    def _predicted(self, model: MedMoE, samples: Sequence[Sample], *, features: FeatureCache) -> list[Prediction]:
+        prompt = Prompt.from_directory(self.checkpoint, model.config)
+        predictor = LocalPredictor(model, prompt=prompt, features=features)
+        return list(with_progress(predictor.predict)(samples))
+
+    def _calibrated(
+        self, val: Sequence[Sample], predictions: Sequence[Prediction], *, directory: Path
+    ) -> Calibration | None:
+        """Fit and write a calibration for each kind of sample that val has enough of and that it helps."""
+        kinds = [[sample for sample in val if sample.kind == kind] for kind in ("classification", "vqa")]
+        enough = [sample for samples in kinds if len(samples) >= 2 * FEWEST for sample in samples]
+        if not enough:
+            return None
+        identity = checkpoint_identity(directory)
+        found = only_helpful(
+            Calibrator(seed=self.seed)(
+                enough,
+                predictions={prediction.id: prediction for prediction in predictions},
+                split="val",
+                weights_sha256=str(identity["weights_sha256"]),
+                adapter_sha256=identity["adapter_sha256"],
+            )
+        )
+        if found.classification is None and found.answers is None:
+            return None
+        write_atomically(directory / CALIBRATION_FILE, found.to_json())
+        return found
+
+
+_NO_ANCHORS = GateLossConfig(balance=0.0, preservation=0.0, divergence=0.0)
+
+
+def _training(samples: Sequence[Sample], *, seed: int) -> list[Sample]:
+    """Return the samples with several views, and with their labels in an order drawn by `seed`."""
+    views = _VIEWS if len({sample.image for sample in samples}) <= _FEW else 1
+    drawn = random.Random(seed)
+    return [
+        replace(sample, views=views, labels=tuple(drawn.sample(sample.labels, len(sample.labels))))
+        for sample in samples
+    ]

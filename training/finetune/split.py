@@ -1,0 +1,190 @@
+"""From what was read to train, val and test: unreadable images and repeats removed, no image or group divided."""
+
+import random
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import typer
+
+from medmoe.training.config import Split
+from medmoe.training.data.errors import DataError
+from medmoe.training.data.image import read_rgb
+from medmoe.training.data.leakage.image_digests import ImageDigests
+from medmoe.training.data.read_result import BadItem
+from medmoe.training.data.sample import Sample
+from medmoe.training.finetune.data import OwnData
+from medmoe.training.finetune.near_duplicates import DisjointSets, Thumbnail, near_duplicates, thumbnail
+
+FEW_IMAGES = 50
+_VAL, _TEST = 0.15, 0.2
+_QUESTIONS = "questions"
+_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnSplit:
+    """The samples of each split and the account of everything else."""
+
+    form: str
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    """Chooses the epoch and fits the calibration."""
+    test: tuple[Sample, ...]
+    """Measures the result; it has no part in training."""
+    bad: tuple[BadItem, ...]
+    repeats: int
+    """Samples that equal an earlier one in image, question and answer; they are left out."""
+    near_duplicates: int
+    """Images that nearly equal an earlier one; they share its split."""
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        return self.train + self.val + self.test
+
+    @property
+    def images(self) -> int:
+        return len({sample.image for sample in self.samples})
+
+    def warnings(self) -> list[str]:
+        """Return what the user should know before the training begins."""
+        found = []
+        if self.images < FEW_IMAGES:
+            found.append(f"{self.images} images are few: below {FEW_IMAGES} the figures say little, collect more")
+        tested = {sample.answer for sample in self.test if sample.kind == "classification"}
+        labels = dict.fromkeys(label for sample in self.samples for label in sample.labels)
+        if missing := [label for label in labels if label not in tested]:
+            found.append(f"no test image is left for {', '.join(missing)}: each needs three that differ")
+        return found
+
+    def table(self) -> str:
+        """Return the table of samples by label and split, then what was left out and why."""
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for sample in self.samples:
+            counts[_stratum(sample)][sample.split] += 1
+        width = max(map(len, [*counts, "label"]))
+        lines = [f"read as: {self.form}", f"{'label':{width}} {'train':>7} {'val':>7} {'test':>7}"]
+        for name, found in sorted(counts.items()):
+            lines.append(f"{name:{width}} {found['train']:>7} {found['val']:>7} {found['test']:>7}")
+        lines.append(
+            f"images: {self.images}; repeats left out: {self.repeats}; near duplicates: {self.near_duplicates}"
+        )
+        lines.append(f"left out as bad: {len(self.bad)}")
+        lines += [f"  {item}" for item in self.bad[:_SHOWN]]
+        if len(self.bad) > _SHOWN:
+            lines.append(f"  and {len(self.bad) - _SHOWN} more")
+        return "\n".join(lines)
+
+
+def split_own_data(data: OwnData, *, seed: int = 0) -> OwnSplit:
+    """Decode every image once, remove what cannot be used, and divide the rest by groups of images.
+
+    A split that the source states is kept. Raises DataError when nothing is left to train on or to measure.
+    """
+    thumbnails, unreadable = _thumbnails(data.samples)
+    bad = [*data.bad]
+    bad += [
+        BadItem(file=str(image.name), place=1, reason=reason, id=sample)
+        for image, (sample, reason) in unreadable.items()
+    ]
+    readable = [sample for sample in data.samples if sample.image not in unreadable]
+    sound, repeats, contradicting = _without_repeats(readable)
+    bad += [
+        BadItem(file=sample.image.name, place=1, reason="the same image has another label", id=sample.id)
+        for sample in contradicting
+    ]
+    images = dict.fromkeys(sample.image for sample in sound)
+    pairs = list(near_duplicates({image: thumbnails[image] for image in images}))
+    groups = _groups(images, pairs=pairs, named=data.groups)
+    divided = _divided(sound, groups=groups, seed=seed)
+    by_split = {split: tuple(s for s in divided if s.split == split) for split in ("train", "val", "test")}
+    if empty := [split for split, found in by_split.items() if not found]:
+        raise DataError(f"too few usable images ({len(images)}): none is left for {', '.join(empty)}")
+    return OwnSplit(
+        form=data.form,
+        train=by_split["train"],
+        val=by_split["val"],
+        test=by_split["test"],
+        bad=tuple(bad),
+        repeats=repeats,
+        near_duplicates=len({later for _, later in pairs}),
+    )
+
+
+def _thumbnails(samples: Sequence[Sample]) -> tuple[dict[Path, Thumbnail], dict[Path, tuple[str, str]]]:
+    """Return thumbnails by image, and the first sample and the reason by image that cannot be read."""
+    owners = {sample.image: sample.id for sample in reversed(samples)}
+    found: dict[Path, Thumbnail] = {}
+    unreadable: dict[Path, tuple[str, str]] = {}
+    with typer.progressbar(owners.items(), length=len(owners), label="reading images", file=sys.stderr) as bar:
+        for image, owner in bar:
+            try:
+                found[image] = thumbnail(read_rgb(image))
+            except DataError:
+                unreadable[image] = (owner, "the file is not an image that can be read, or only the beginning of one")
+    return found, unreadable
+
+
+def _without_repeats(samples: Sequence[Sample]) -> tuple[list[Sample], int, list[Sample]]:
+    """Return the samples to keep, the number of repeats, and the samples whose image has two labels."""
+    digests = ImageDigests()
+    answers: dict[tuple[object, ...], set[str]] = defaultdict(set)
+    for sample in samples:
+        answers[digests.of_pixels(sample.image), sample.question, sample.labels].add(sample.answer)
+    kept: dict[tuple[object, ...], Sample] = {}
+    contradicting = []
+    repeats = 0
+    for sample in samples:
+        asked = (digests.of_pixels(sample.image), sample.question, sample.labels)
+        if sample.labels and len(answers[asked]) > 1:
+            contradicting.append(sample)
+        elif (*asked, sample.answer) in kept:
+            repeats += 1
+        else:
+            kept[*asked, sample.answer] = sample
+    return list(kept.values()), repeats, contradicting
+
+
+def _groups(
+    images: Iterable[Path], *, pairs: Iterable[tuple[Path, Path]], named: Mapping[Path, str]
+) -> dict[Path, str]:
+    """Return each image's group: what shares a value of the group column or is nearly the same belongs together."""
+    sets = DisjointSets()
+    for one, other in pairs:
+        sets.join(one, other)
+    for image, name in named.items():
+        sets.join(name, image)
+    return {image: str(sets.root(image)) for image in images}
+
+
+def _divided(samples: Sequence[Sample], *, groups: dict[Path, str], seed: int) -> list[Sample]:
+    """Give each group one split; groups of each label are drawn by `seed`, and at least one stays in train."""
+    stated: dict[str, Split] = {groups[s.image]: s.split for s in samples if s.split != "train"}
+    strata: dict[str, Counter[str]] = defaultdict(Counter)
+    for group, names in _by_group(samples, groups).items():
+        if group not in stated:
+            strata[names.most_common(1)[0][0]][group] = names.total()
+    wanted = [(split, share) for split, share in (("test", _TEST), ("val", _VAL)) if split not in stated.values()]
+    chosen: dict[str, str] = dict(stated)
+    for name, sizes in sorted(strata.items()):
+        drawn = random.Random(f"{seed}/{name}").sample(sorted(sizes), len(sizes))
+        for split, share in wanted:
+            taken = 0
+            while len(drawn) > 1 and taken < max(1, round(share * sizes.total())):
+                group = drawn.pop()
+                chosen[group] = split
+                taken += sizes[group]
+    return [replace(sample, split=chosen.get(groups[sample.image], "train")) for sample in samples]
+
+
+def _by_group(samples: Sequence[Sample], groups: dict[Path, str]) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for sample in samples:
+        found[groups[sample.image]][_stratum(sample)] += 1
+    return found
+
+
+def _stratum(sample: Sample) -> str:
+    return sample.answer if sample.labels else _QUESTIONS
