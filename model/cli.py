@@ -47,6 +47,9 @@ COMMANDS = {
     ),
     "manifest": Command("medmoe.training.data.__main__:manifest", "Count, hash and check datasets.", "train"),
     "convert": Command("medmoe.model.commands.convert:convert", "Convert an upstream checkpoint.", "train"),
+    "export-peft": Command(
+        "medmoe.training.lora.export_peft:export_peft", "Export an adapter as a PEFT LoRA.", "train"
+    ),
     "inspect": Command("medmoe.model.commands.inspect:inspect", "Describe a checkpoint.", "train"),
 }
 
