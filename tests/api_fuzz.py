@@ -1,4 +1,4 @@
-"""Schemathesis over the whole service: requests made from the OpenAPI document, valid and not, all checks on.
+"""Fuzz the whole service with Schemathesis: valid and invalid requests from the OpenAPI document, all checks on.
 
     python -m tests.api_fuzz --examples 1000
 
@@ -39,10 +39,10 @@ _IMAGE = png("a text chunk")
 
 @dataclass(kw_only=True, slots=True)
 class Findings:
-    """What a run saw."""
+    """Hold the result of a run."""
 
     requests: Counter[str] = field(default_factory=Counter)
-    """By operation."""
+    """Requests by operation."""
     statuses: Counter[int] = field(default_factory=Counter)
     failures: dict[str, str] = field(default_factory=dict)
     """By operation and kind, the first of each: what the check said, and the request as a curl command."""
@@ -63,7 +63,7 @@ def fuzz(directory: Path, *, examples: int, seed: int, say: Callable[[str], None
 
     @schema.hook("map_body")
     def meaningful(context: Any, body: Any) -> Any:
-        """A random text is never an image nor a modality: nothing behind those checks would be met without this."""
+        """Return the request with a valid image and modality, which random text never is."""
         if not isinstance(body, dict):
             return body
         changed = dict(body)

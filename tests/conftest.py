@@ -1,4 +1,4 @@
-"""For every test: no network, whatever a library would like to fetch."""
+"""Keep every test off the network."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The checks of .ci/containers on a running stack, with the standard library alone: python3 container_checks.py WHAT.
+"""Check a running container stack for .ci/containers; standard library only: python3 container_checks.py WHAT.
 
 Each prints what it saw, and ends with an exception or a status other than 0 when that is not what it should be.
 """
@@ -22,7 +22,7 @@ SERVICE, PROMETHEUS = os.environ["MEDMOE_URL"], os.environ["PROMETHEUS_URL"]
 DASHBOARDS = Path(__file__).parents[1] / "docker" / "grafana" / "dashboards"
 MODALITIES = ("CT", "MRI", "X-ray", "pathology", None)
 MAY_BE_EMPTY = ("medmoe_routing_drift",)
-"""Names in queries that find nothing here: the demonstration checkpoint has no routing_reference.json."""
+"""Names in queries that find nothing with the bundled checkpoint."""
 LOAD = 40
 INSIDE = 32
 """Requests during the stop: as many as a busy machine answers within MEDMOE_DRAIN_SECONDS."""
@@ -30,7 +30,7 @@ PATIENCE = int(os.environ.get("PATIENCE", "1"))
 
 
 def drawn_image(shade: int) -> str:
-    """A PNG of 64 by 64, a gradient that begins at `shade`, in base64."""
+    """Return a 64-pixel PNG in base64, a gradient that begins at `shade`."""
     rows = b"".join(b"\0" + bytes((shade + x * 2 + y) % 256 for x in range(64)) for y in range(64))
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -42,7 +42,7 @@ def drawn_image(shade: int) -> str:
 
 
 def fetch(url: str, body: object = None, *, key: str = "") -> tuple[int, bytes]:
-    """Status and content; a status from 400 on is no exception."""
+    """Return status and content, also for a status from 400 on."""
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     data = None if body is None else json.dumps(body).encode()
     try:
@@ -55,7 +55,7 @@ def fetch(url: str, body: object = None, *, key: str = "") -> tuple[int, bytes]:
 
 
 def query(expression: str) -> list[dict[str, object]]:
-    """What Prometheus finds now."""
+    """Return the result of a Prometheus query."""
     status, text = fetch(f"{PROMETHEUS}/api/v1/query?{urllib.parse.urlencode({'query': expression})}")
     assert status == 200, (expression, text)
     found: list[dict[str, object]] = json.loads(text)["data"]["result"]
@@ -63,7 +63,7 @@ def query(expression: str) -> list[dict[str, object]]:
 
 
 def until(what: str, seconds: float, holds: Callable[[], object]) -> None:
-    """Wait until `holds` gives something true. Raises TimeoutError."""
+    """Wait until `holds` returns something true. Raises TimeoutError."""
     began = time.monotonic()
     while not holds():
         if time.monotonic() - began > seconds * PATIENCE:
@@ -104,7 +104,7 @@ def ask() -> None:
 
 
 def load() -> None:
-    """Twice, over more than the minute that panels look back and the scrapes that a rate needs."""
+    """Send requests twice, more than a minute apart: panels look back a minute, and a rate needs two scrapes."""
     for _ in range(2):
         began = time.monotonic()
         with ThreadPoolExecutor(4) as callers:
@@ -115,7 +115,7 @@ def load() -> None:
 
 
 def targets() -> dict[str, str]:
-    """Health by job, as the Prometheus that runs now has seen it: its data may be of the one before."""
+    """Return each job's health as the running Prometheus has seen it, not from data of an earlier one."""
     found = json.loads(fetch(f"{PROMETHEUS}/api/v1/targets")[1])["data"]["activeTargets"]
     return {target["labels"]["job"]: target["health"] for target in found}
 
@@ -165,7 +165,7 @@ def resolved(alert: str) -> None:
 
 
 def drain(*stop: str) -> None:
-    """Whoever asked before the stop gets an answer, or a 503 when it was on the doorstep; no connection breaks."""
+    """Check that requests sent before the stop get an answer or a 503, and that no connection breaks."""
     with ThreadPoolExecutor(INSIDE) as callers:
         asked = [callers.submit(vqa, number) for number in range(INSIDE)]
         # Long enough to be inside, and too short for all of them.

@@ -1,4 +1,4 @@
-"""The answers in the OpenAPI document: what the bundled checkpoint says to the requests in it.
+"""Record the answers of the bundled checkpoint to the example requests of the OpenAPI document.
 
     python -m tests.openapi_examples
 
@@ -20,21 +20,21 @@ from tests.support.images.phantom import chest_ct, chest_ct_file
 from tests.support.service.server_process import server_process
 
 ROUTES = {"/v1/vqa": "vqa", "/v1/classify": "classify", "/v1/render": "render", "/v1/chat/completions": "chat"}
-"""What takes a body, by what its files are called."""
+"""Routes with a body, and the prefix of their example files."""
 _SIDE = 64
 _DICOM_SIDE = 128
 _METRICS = ("medmoe_requests_total", "medmoe_requests_in_flight", "medmoe_expert_tokens_total")
 _CARD_LINES = 24
 _TOO_LONG = ("for_the_model",)
-"""To stand in a document."""
+"""Examples whose answer is too long for the document."""
 _START = 600.0
 
 
 def drawn_image() -> bytes:
-    """The one that every example asks about, small enough to stand in a document."""
+    """Return the PNG of the examples, small enough for the document."""
     shown = np.clip((chest_ct(_SIDE) - (40 - 200)) / 400, 0, 1) * 15
     file = io.BytesIO()
-    # Sixteen shades: few bytes, and all that an image of this size has to say.
+    # Sixteen shades keep the file small.
     Image.fromarray((shown.round() * 17).astype(np.uint8)).save(file, format="PNG", optimize=True)
     return file.getvalue()
 
@@ -45,7 +45,7 @@ def dicom_file() -> bytes:
 
 
 def record(client: httpx.Client) -> Iterator[tuple[str, str]]:
-    """Names of files, and their content."""
+    """Yield the name and content of each example file."""
     document = client.get("/openapi.json").raise_for_status().json()
     for path, route in ROUTES.items():
         content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
@@ -78,7 +78,7 @@ def _json(value: Any) -> str:
 
 
 def _first_layers(value: Any) -> Any:
-    """Of each list of layers the first: the others look the same, and a reader has seen enough."""
+    """Return `value` with only the first item of each list of layers."""
     if isinstance(value, dict):
         return {name: _first_layers(one) for name, one in value.items()}
     if isinstance(value, list):
@@ -91,7 +91,7 @@ def _is_layer(value: Any) -> bool:
 
 
 def _series(exposition: str) -> Iterator[str]:
-    """The first lines of some of our own series."""
+    """Yield the first lines of some of the service's own series."""
     for name in _METRICS:
         lines = [line for line in exposition.splitlines() if name in line]
         yield from (f"{line}\n" for line in lines[:6])

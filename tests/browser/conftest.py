@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 START = 300.0
 PATIENCE_MS = 240_000
-"""For whatever a test waits for, on a machine that has other work."""
+"""Milliseconds that a test waits for an element."""
 TOKEN_SECONDS = 0.3
-"""Between two tokens: an answer takes a second or two, of which a test can see the middle."""
+"""Seconds between two tokens, so that a test sees an answer while it is generated."""
 _CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER_ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 PATIENT = "doe_jane_1961-03-04"
-"""In the name of every file that is chosen; nothing that leaves the page may hold it."""
+"""Part of the name of every chosen file; nothing that leaves the page may contain it."""
 
 
 def lacking() -> str | None:
-    """What these tests cannot do without and this machine does not have."""
+    """Return what these tests need and this machine lacks, or None."""
     for module in ("playwright", "axe_playwright_python"):
         if find_spec(module) is None:
             return f"{module} is not installed; `make browser` installs it and runs these tests"
@@ -48,20 +48,20 @@ def lacking() -> str | None:
 
 
 def browser_path() -> str | None:
-    """The system's browser."""
+    """Return the path of the system's Chromium."""
     return next(filter(None, map(shutil.which, _CHROMIUMS)), None)
 
 
 @dataclass(kw_only=True, slots=True)
 class Visit:
-    """One opened page, and what it has sent and said."""
+    """Hold an opened page, its requests and its console errors."""
 
     page: "Page"
     url: str
     sent: list[Any] = field(default_factory=list)
     """Every request."""
     said: list[str] = field(default_factory=list)
-    """Errors in the console, but those that only repeat a response's status."""
+    """Console errors, except those that repeat a response's status."""
 
     def choose(self, file: Path) -> None:
         self.page.set_input_files("#file", str(file))
@@ -86,7 +86,7 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture(scope="module")
 def server(browser: "Browser") -> Iterator[ServerProcess]:
-    """The bundled checkpoint's names and shapes, without its weights. Asks for `browser` only to be skipped with it."""
+    """Start a fake engine with the bundled checkpoint's shapes. `browser` is requested to be skipped with it."""
     arguments = ("-m", "tests.support.service.mortal_engine", "--delay", str(TOKEN_SECONDS))
     with server_process(arguments=arguments, settings={"MEDMOE_ENGINE": "fake"}) as started:
         started.wait_ready(START)
@@ -95,7 +95,7 @@ def server(browser: "Browser") -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def visit(browser: "Browser") -> Iterator[Callable[..., Visit]]:
-    """`visit(url, color_scheme="dark", viewport=...)`; on leaving, nothing may have gone wrong in any page."""
+    """Return `visit(url, color_scheme="dark", viewport=...)`; fail at the end if a page had an error."""
     visits: list[Visit] = []
 
     def opened(url: str, **context: Any) -> Visit:
@@ -125,7 +125,7 @@ def _note(visit: Visit, message: Any) -> None:
 
 @pytest.fixture
 def screenshot() -> Callable[..., None]:
-    """`screenshot(visit, "name")`, where a folder was named."""
+    """Return `screenshot(visit, "name")`, which does nothing unless a folder was named."""
     folder = os.environ.get("PAGE_SCREENSHOTS")
 
     def take(visit: Visit, name: str, *, whole: bool = True) -> None:
@@ -147,7 +147,7 @@ def photograph(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ct(tmp_path: Path) -> Path:
-    """Three frames of a body, roughly: fat around muscle around lungs, and bone."""
+    """Return a DICOM file of three frames: fat around muscle around lungs, and bone."""
     y, x = np.mgrid[-1:1:128j, -1:1:128j]
     values = np.full((3, 128, 128), -1000, np.int16)
     for frame, shift in enumerate((0.0, 0.1, 0.2)):

@@ -20,13 +20,13 @@ from tests.support.service.server_process import server_process
 FILE = Path(__file__).with_suffix(".png")
 QUESTION = "What modality is used to take this image?"
 VIEWPORT = {"width": 1240, "height": 1700}
-"""High enough for everything down to the map of experts."""
+"""Pixels; high enough for everything down to the heat map of experts."""
 _MARGIN = 24
 _COLOURS = 128
 
 
 def photograph(url: str) -> Image.Image:
-    """The page at `url` with a whole answer on it."""
+    """Return a screenshot of the page at `url` with a whole answer."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:

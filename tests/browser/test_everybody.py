@@ -1,4 +1,4 @@
-"""The page for everybody: axe finds nothing, in either theme, on a telephone, with less motion; in every state."""
+"""Check the page's accessibility with axe: every state, both themes, desktop and phone, reduced motion."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ GRAVE = {"serious", "critical"}
 
 
 def states(visit: Visit, *, photograph: Path, ct: Path, broken: Path) -> Iterator[str]:
-    """One after the other, in one page."""
+    """Yield the name of each state after bringing one page into it."""
     page = visit.page
     page.locator("[data-light=good]").wait_for()
     yield "empty"

@@ -1,4 +1,4 @@
-"""The page in a real browser: what a person does, sees and hears, and what leaves the page meanwhile."""
+"""Check the page in a real browser: what users do and see, what screen readers announce, and what is sent."""
 
 import json
 import re
@@ -186,7 +186,7 @@ def test_an_unsure_answer_is_said_to_be_one(visit: Visiting, server: ServerProce
 
 
 def test_a_calibration_is_shown_with_what_it_did(visit: Visiting, server: ServerProcess, photograph: Path) -> None:
-    """The bundled checkpoint has none; its answers get one on their way to the page."""
+    """Add a calibration to answers on their way to the page: the engine here has none."""
     note = {
         "method": "temperature", "temperature": 1.7, "datasets": ["a set"], "split": "val", "fitted_on": 500,
         "held_out": 100, "ece_before": 0.21, "ece_after": 0.04,

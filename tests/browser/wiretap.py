@@ -1,4 +1,4 @@
-"""What really leaves a browser: a relay between it and the server that keeps every byte of one direction."""
+"""Record every byte that a browser sends: a relay between it and the server."""
 
 import contextlib
 import socket
@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 class Wiretap:
     url: str
     sent: bytearray = field(default_factory=bytearray)
-    """By the browser, of all its connections together."""
+    """Bytes from the browser, over all connections."""
 
 
 @contextmanager
 def wiretap(url: str) -> Iterator[Wiretap]:
-    """Listens in front of the server at `url`."""
+    """Relay connections to the server at `url`."""
     server = (urlsplit(url).hostname or "", urlsplit(url).port or 0)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         tap = Wiretap(url=f"http://127.0.0.1:{listening.getsockname()[1]}")

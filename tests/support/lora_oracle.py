@@ -12,7 +12,7 @@ import torch
 def oracle_gates(
     x: torch.Tensor, weight: torch.Tensor, log_tau: float, *, tau_clamp: tuple[float, float] = (0.25, 4.0)
 ) -> torch.Tensor:
-    """Gates [T, N] of inputs [T, D], one token at a time."""
+    """Return gates [T, N] of inputs [T, D], one token at a time."""
     tau = min(max(math.exp(log_tau), tau_clamp[0]), tau_clamp[1])
     rows = []
     for token in x:
@@ -32,7 +32,7 @@ def oracle_delta(
     ranks: Sequence[int],
     alphas: Sequence[float],
 ) -> torch.Tensor:
-    """sum_i g_i (alpha_i / r_i) B_i A_i x, [T, out], from A [R, in] and B [out, R]; a rank-0 expert adds nothing."""
+    """Return sum_i g_i (alpha_i / r_i) B_i A_i x, [T, out], from A [R, in] and B [out, R]; a rank-0 expert adds 0."""
     total = torch.zeros(len(x), len(lora_b), dtype=x.dtype)
     start = 0
     for expert, (rank, alpha) in enumerate(zip(ranks, alphas, strict=True)):

@@ -1,4 +1,4 @@
-"""A writer of GGUF files for tests, and the slow obvious reading of their blocks: one number at a time."""
+"""Write GGUF files for tests, and decode their blocks one number at a time."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ def text(value: str) -> bytes:
 
 
 def value(field: object) -> bytes:
-    """A typed value of the header."""
+    """Encode a typed value of the header."""
     if isinstance(field, str):
         return struct.pack("<I", 8) + text(field)
     if isinstance(field, list):
@@ -65,7 +65,7 @@ def slow_q8_0(raw: bytes) -> list[float]:
 
 
 def random_blocks(kind: int, *, weights: int, seed: int = 0) -> bytes:
-    """Any bytes are levels; scales are kept ordinary."""
+    """Return random blocks with finite scales."""
     drawn = np.random.default_rng(seed)
     blocks = []
     for _ in range(weights // 32):

@@ -1,4 +1,4 @@
-"""The published sizes of Med-MoE: CLIP-L/336 with Phi-2 or StableLM-2, four experts in every second layer."""
+"""Describe the published sizes of Med-MoE: CLIP-L/336 with Phi-2 or StableLM-2, four experts in every second layer."""
 
 from medmoe.model.config import ImageProcessorConfig, MedMoEConfig, TextConfig
 from medmoe.training.recipes.published import phi_2, stablelm_1_6b

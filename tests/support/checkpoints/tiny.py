@@ -1,4 +1,4 @@
-"""A complete checkpoint small enough for a test: random weights, real tokenizer, every kind of layer."""
+"""Make a complete checkpoint small enough for a test: random weights, real tokenizer, every kind of layer."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def tiny_config(
     out_of_vocabulary: bool = False,
     **text: object,
 ) -> MedMoEConfig:
-    """32-pixel images in 4 tokens; 3 layers, of which 0 and 2 are MoE with 4 experts.
+    """Return a config of 32-pixel images in 4 tokens and 3 layers, of which 0 and 2 are MoE with 4 experts.
 
     `text` overrides fields of TextConfig; its `model_type` brings the family's own shape. With `out_of_vocabulary` the
     image token is the first id after the vocabulary.
@@ -90,7 +90,7 @@ def tiny_config(
 
 
 def tiny_tokenizer(config: MedMoEConfig | None = None) -> Tokenizer:
-    """Of `config`, where its image token lies outside the vocabulary."""
+    """Return the tokenizer of `config` with an image token outside the vocabulary."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

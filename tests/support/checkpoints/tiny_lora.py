@@ -1,4 +1,4 @@
-"""Adapters for the tiny checkpoint: small ranks of every kind, and weights large enough to matter."""
+"""Make adapters for the tiny checkpoint: small ranks of every kind, and weights large enough to matter."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def tiny_adapter(
     layers: tuple[LayerExperts, ...] | None = None,
     **fields: Any,
 ) -> AdapterConfig:
-    """Three layers with 2, 3 and 4 experts of unequal ranks; the first layer's rank is no multiple of anything."""
+    """Return a config of three layers with 2, 3 and 4 experts of unequal, odd ranks."""
     anchor = 0 if anchor_mode == "null" else 2
     default = (
         explicit((anchor, 3), n_anchor=1),
@@ -46,7 +46,7 @@ def tiny_adapter(
 
 
 def random_tensors(config: AdapterConfig, base: MedMoEConfig, *, seed: int = 0) -> dict[str, torch.Tensor]:
-    """What adapter_model.safetensors could hold after training: gates differ by token, temperatures are not 1."""
+    """Return adapter tensors as after training: gates differ by token, temperatures are not 1."""
     generator = torch.Generator().manual_seed(seed)
     dtype = getattr(torch, config.dtype)
     tensors = {}

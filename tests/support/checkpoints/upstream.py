@@ -1,4 +1,4 @@
-"""Small upstream checkpoints with random weights, in every published layout, and the forward pass that they mean.
+"""Make small upstream checkpoints with random weights in every published layout, and compute their forward pass.
 
 The forward pass is written from the layout itself: transformers' decoders take the tensors by upstream's names, and the
 MoE layers are computed from upstream's keys. Nothing of the project's model is used.
@@ -45,7 +45,7 @@ _CORPUS = [SYSTEM, "USER: Is there a fracture? ASSISTANT: yes", "What modality i
 
 @dataclass(frozen=True)
 class Variant:
-    """One published form of a checkpoint. residual: none, only the meta expert's names, or both names of it."""
+    """Describe one published form of a checkpoint. residual: none, only the meta expert's names, or both."""
 
     backbone: str = "phi"
     family: str = "med_moe"
@@ -66,7 +66,7 @@ class Variant:
 
 
 def text_config(variant: Variant) -> Any:
-    """transformers' configuration of the dense decoder."""
+    """Return transformers' configuration of the dense decoder."""
     fields: dict[str, Any] = {
         "vocab_size": ROWS,
         "hidden_size": variant.hidden,
@@ -122,7 +122,7 @@ def tower(variant: Variant) -> Any:
 
 
 def upstream_tensors(variant: Variant, *, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Every tensor under upstream's name, large enough that tokens and experts differ."""
+    """Return every tensor under upstream's name, large enough that tokens and experts differ."""
     torch.manual_seed(seed)
     tensors: dict[str, torch.Tensor] = dict(decoder(variant).state_dict())
     for layer in variant.moe_layers:
@@ -158,7 +158,7 @@ def upstream_tensors(variant: Variant, *, seed: int = 0) -> dict[str, torch.Tens
 
 
 def upstream_config(variant: Variant) -> dict[str, Any]:
-    """config.json as upstream's trainer writes it."""
+    """Return config.json as upstream's trainer writes it."""
     prefix = "llava_" if variant.family == "dense" else "moe_llava_"
     config: dict[str, Any] = {
         "architectures": ["MoELLaVAPhiForCausalLM"],
@@ -212,7 +212,7 @@ def upstream_config(variant: Variant) -> dict[str, Any]:
 
 
 def write_tokenizer_files(directory: Path, variant: Variant) -> None:
-    """phi and stablelm: GPT-2's files; llama: a tokenizer.json that puts <s> in front."""
+    """Write GPT-2's files for phi and stablelm; for llama a tokenizer.json that prepends <s>."""
     specials = ["<unk>", "<s>", "</s>"] if variant.backbone == "llama" else ["<|endoftext|>"]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -279,7 +279,7 @@ def edit_config(directory: Path, **fields: Any) -> None:
 
 
 class UpstreamMoE(nn.Module):
-    """An MoE layer computed from upstream's keys, one token and one expert at a time."""
+    """Compute an MoE layer from upstream's keys, one token and one expert at a time."""
 
     def __init__(self, tensors: dict[str, torch.Tensor], layer: int, variant: Variant) -> None:
         super().__init__()
@@ -318,7 +318,7 @@ class UpstreamMoE(nn.Module):
 def upstream_logits(
     tensors: dict[str, torch.Tensor], variant: Variant, *, before: list[int], after: list[int], pixels: torch.Tensor
 ) -> torch.Tensor:
-    """Logits [L, rows] of one prompt around one image [1, 3, size, size], in float32."""
+    """Return logits [L, rows] of one prompt around one image [1, 3, size, size], in float32."""
     tensors = {name: value.float() for name, value in tensors.items()}
     variant = replace(variant, dtype=torch.float32)
     vision = tower(variant).eval()

@@ -1,4 +1,4 @@
-"""A whole run that takes seconds: images whose colour is their modality, and a recipe for a tiny model.
+"""Make a training run of seconds: images whose colour is their modality, and a recipe for a tiny model.
 
 As a program it is a process of its own, to be killed or to be one of several:
 `python -m tests.support.images.colours DATA RUN [--kill-at-step N]`, under torchrun or alone.
@@ -25,7 +25,7 @@ OPERATION = RuntimeConfig(checkpoint_every=4, log_every=1)
 
 
 def write_colours(root: Path, *, train: int = 40, val: int = 8, test: int = 0) -> Path:
-    """The data folder, one question and one caption an image: learnable in a hundred steps, and only by looking."""
+    """Write a data folder with a question and a caption per image, learnable in a hundred steps from the image only."""
     folder = root / "colours"
     (folder / "images").mkdir(parents=True)
     records, captions = [], []
@@ -55,7 +55,7 @@ def colours_recipe(
     per_domain: int = 8,
     router_epochs: int = 5,
 ) -> RunConfig:
-    """By default three stages of 5, 13 and 8 steps, whose epochs end within batches."""
+    """Return a recipe, by default of three stages of 5, 13 and 8 steps, whose epochs end within batches."""
 
     def stage(name: str, source: Any, trainable: tuple[str, ...], passes: float) -> StageConfig:
         return StageConfig(
@@ -89,7 +89,7 @@ def colours_recipe(
 
 
 def _kill_at(step: int) -> None:
-    """End this process as the kernel ends one that takes too much, once a stage has come to `step`."""
+    """Kill this process with SIGKILL once a stage has reached `step`."""
     from medmoe.training.optimization.trainer import StageTrainer
 
     original = StageTrainer.log
@@ -103,7 +103,7 @@ def _kill_at(step: int) -> None:
 
 
 def _shard_on_cpu() -> None:
-    """What `accelerate launch` says in the environment for FSDP; accelerate itself allows that on accelerators only."""
+    """Return the environment that `accelerate launch` sets for FSDP, which it refuses to set on CPU."""
     from accelerate.state import AcceleratorState, DistributedType, PartialState
 
     os.environ |= {

@@ -1,4 +1,4 @@
-"""Ways to damage an upstream directory, each a function of the directory, for tables of what must be refused."""
+"""Damage an upstream directory in ways that must be refused; each function takes the directory."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def without(part: str) -> Change:
 
 
 def fifo(name: str) -> Change:
-    """A pipe without a writer, on which a careless reader waits for ever."""
+    """Replace a file by a pipe without a writer, on which a plain read blocks."""
 
     def change(directory: Path) -> None:
         (directory / name).unlink(missing_ok=True)

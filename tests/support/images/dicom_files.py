@@ -1,4 +1,4 @@
-"""DICOM files made up for tests: a gradient or given values, any attribute by its keyword, no patient."""
+"""Make DICOM files for tests: a gradient or given values, any attribute by its keyword, no patient."""
 
 import io
 from typing import Any
@@ -23,7 +23,7 @@ def dicom(
     colours: int = 1,
     **attributes: Any,
 ) -> bytes:
-    """`values` [rows, columns], with `colours` 3 [..., 3]; a leading axis of frames with NumberOfFrames.
+    """Return a file of `values` [rows, columns]; with `colours` 3 [..., 3], with NumberOfFrames [frames, ...].
 
     `frames`: compressed instead of `values`, which then only describe them. An attribute of None is left out.
     """
@@ -61,7 +61,7 @@ def dicom(
 
 
 def look_up_table(entries: list[int], *, first: int = 0, bits: int = 16) -> Dataset:
-    """An item of a Modality or VOI LUT Sequence."""
+    """Return an item of a Modality or VOI LUT Sequence."""
     item = Dataset()
     item.LUTDescriptor = [len(entries), first, bits]
     item.LUTData = np.asarray(entries, dtype="<u2").tobytes()

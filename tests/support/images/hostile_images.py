@@ -1,4 +1,4 @@
-"""Images that a service should refuse, or survive: huge, lying, of two formats at once."""
+"""Make images that a service should refuse or survive: huge ones, false headers, two formats in one file."""
 
 import io
 import struct
@@ -17,12 +17,12 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 @cache
 def large(side: int = 3000) -> bytes:
-    """Within the size limits, small as a file; takes over 100 MB and over 50 ms of any processor to decode."""
+    """Return a small file within the size limits that takes over 100 MB and 50 ms of processor time to decode."""
     return encoded(Image.new("RGBA", (side, side), (90, 120, 30, 200)), "PNG", compress_level=1)
 
 
 def png(width: int, height: int, *, depth: int = 8, body: bytes = b"") -> bytes:
-    """The header is well formed, whatever it says."""
+    """Return a file with a well-formed header of the given size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -56,7 +56,7 @@ def tiff(width: int, height: int) -> bytes:
 
 
 def webp(width: int, height: int, *, kind: str = "VP8X") -> bytes:
-    """A canvas (VP8X, at most 2**24), a lossless or a lossy header (at most 2**14) with nothing behind."""
+    """Return a WebP header without data: VP8X (at most 2**24), lossless or lossy (at most 2**14)."""
     if kind == "VP8X":
         body = bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     elif kind == "VP8L":
@@ -72,4 +72,4 @@ BOMBS = {
     "WebP lossless": lambda width, height: webp(width, height, kind="VP8L"),
     "WebP lossy": lambda width, height: webp(width, height, kind="VP8 "),
 }  # fmt: skip
-"""By format, a file whose header announces an image of the given width and height."""
+"""Functions by format; each returns a file whose header announces the given width and height."""

@@ -1,4 +1,4 @@
-"""An HTTPS server of images on this machine, with certificates of its own authority, and a fetcher that trusts it."""
+"""Serve images over HTTPS on this machine with its own certificate authority, and a fetcher that trusts it."""
 
 import asyncio
 import datetime
@@ -27,21 +27,21 @@ Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass(kw_only=True, slots=True)
 class ImageHost:
-    """What has arrived so far, and what is answered from now on."""
+    """Hold the received requests and the answer to the next ones."""
 
     port: int
     answer: Answer
     heads: list[bytes] = field(default_factory=list)
-    """Of each request, line and headers."""
+    """Request line and headers of each request."""
     names: list[str | None] = field(default_factory=list)
-    """That TLS clients asked for."""
+    """Server names that TLS clients asked for."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
-    """A client has closed its connection before its answer was whole."""
+    """Set when a client closed its connection before its answer was complete."""
     asked: list[str] = field(default_factory=list)
-    """Names that were resolved for `fetcher`."""
+    """Host names that were resolved for `fetcher`."""
 
     def fetcher(self, **changes: Any) -> ImageFetcher:
-        """One for which NAME is here; `changes` are arguments of ImageFetcher."""
+        """Return a fetcher that resolves NAME to this machine; `changes` are arguments of ImageFetcher."""
 
         async def resolve(host: str) -> tuple[Endpoint, ...]:
             self.asked.append(host)
@@ -64,7 +64,7 @@ class ImageHost:
 
 @asynccontextmanager
 async def image_host(answer: Answer, *, certified: str = NAME) -> AsyncIterator[ImageHost]:
-    """A host on a free port; `certified` is the name in its certificate."""
+    """Start a host on a free port; `certified` is the name in its certificate."""
     host = ImageHost(port=0, answer=answer)
     tls = _server_context(certified)
     tls.sni_callback = lambda _, name, __: host.names.append(name)
@@ -92,7 +92,7 @@ async def image_host(answer: Answer, *, certified: str = NAME) -> AsyncIterator[
 
 
 def whole(body: bytes, *, status: str = "200 OK", **headers: str) -> Answer:
-    """A finished answer; `content_type="a"` is the header Content-Type."""
+    """Return a complete answer; `content_type="a"` is the header Content-Type."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
 
@@ -104,7 +104,7 @@ def whole(body: bytes, *, status: str = "200 OK", **headers: str) -> Answer:
 
 
 def raw(data: bytes) -> Answer:
-    """These bytes, and the end."""
+    """Send these bytes and close the connection."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
         writer.write(data)
@@ -114,7 +114,7 @@ def raw(data: bytes) -> Answer:
 
 
 def endless(data: bytes) -> Answer:
-    """`data`, and then nothing for as long as the client stays."""
+    """Send `data`, then nothing until the client disconnects."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
         writer.write(data)
@@ -125,7 +125,7 @@ def endless(data: bytes) -> Answer:
 
 
 def flood(writer: asyncio.StreamWriter) -> Awaitable[None]:
-    """A body that never ends, as fast as it is read."""
+    """Send a body that never ends."""
 
     async def answer() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")

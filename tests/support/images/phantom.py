@@ -1,4 +1,4 @@
-"""A chest CT that nobody has ever had: ellipses of body, lungs, heart and bone in Hounsfield units, with some noise."""
+"""Draw a chest CT: ellipses of body, lungs, heart and bone in Hounsfield units, with noise."""
 
 import numpy as np
 
@@ -28,11 +28,11 @@ _PARTS: tuple[tuple[float, float, float, float, float, int], ...] = (
     (0.0, -0.49, 0.08, 0.014, 0, MARROW),
 )
 _RIBS = ((25, 20), (62, 12), (118, 12), (155, 20), (205, 20), (242, 12), (298, 12), (335, 20))
-"""Degrees around the chest, and how far each is cut along."""
+"""Degrees around the chest, and the tilt of each rib in degrees."""
 
 
 def chest_ct(side: int = 384, *, seed: int = 7) -> np.ndarray:
-    """[side, side], int16."""
+    """Return Hounsfield units [side, side], int16."""
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     values = np.full((side, side), AIR, np.float32)
     for part in _PARTS:
@@ -48,7 +48,7 @@ def chest_ct(side: int = 384, *, seed: int = 7) -> np.ndarray:
 
 
 def chest_ct_file(side: int = 384) -> bytes:
-    """The same as a DICOM file, with the window that chests are first looked at with."""
+    """Return the chest CT as a DICOM file with a window of 40/400."""
     return dicom(chest_ct(side), WindowCenter=40, WindowWidth=400)
 
 
@@ -78,7 +78,7 @@ def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _vessels(values: np.ndarray, x: np.ndarray, y: np.ndarray, chance: np.random.Generator) -> None:
-    """Dots in the lungs alone, thicker near their roots."""
+    """Draw dots in the lungs only, thicker near their roots."""
     lungs = values == LUNG
     for _ in range(190):
         side = chance.choice((-1, 1))

@@ -1,4 +1,4 @@
-"""Images that carry text of somebody's choice beside their pixels."""
+"""Make images that carry a given text in their metadata."""
 
 import io
 
@@ -9,7 +9,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 
 def dicom(*, media: str = SecondaryCaptureImageStorage, **tags: str) -> bytes:
-    """16 by 16 pixels, and whatever text."""
+    """Return a 16-pixel DICOM file with the given tags."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = media
     meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.3680043.8.498.1"
@@ -30,7 +30,7 @@ def dicom(*, media: str = SecondaryCaptureImageStorage, **tags: str) -> bytes:
 
 
 def png(text: str) -> bytes:
-    """With `text` in a text chunk, in a compressed one, in Exif and in XMP."""
+    """Return a PNG with `text` in a text chunk, in a compressed one, in Exif and in XMP."""
     info = PngImagePlugin.PngInfo()
     info.add_text("Patient", text)
     info.add_text(f"Key {text}"[:79], text, zip=True)

@@ -1,4 +1,4 @@
-"""Requests with a unique string in every place that a client can write to, found from the OpenAPI document.
+"""Make requests with a unique string in every field that a client can write, from the OpenAPI document.
 
 A route or a field that is added later is covered without a change here, as long as its operation has an example.
 """
@@ -14,21 +14,21 @@ from typing import Any
 from tests.support.images.tagged_images import dicom, png
 
 CANARY = "cnry7f3q"
-"""How every one of them begins; no other text has it."""
+"""Prefix of every canary; no other text contains it."""
 _IMAGE = ("image", "url")
 """The names of the fields that hold an image."""
 _numbers = itertools.count()
 
 
 def canary(place: str) -> str:
-    """Unique, and says where it was put."""
+    """Return a unique string that names its place."""
     letters = "".join(letter for letter in place.lower() if letter.isalnum())
     return f"{CANARY}x{next(_numbers)}x{letters}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
-    """One request; `name` says where its canaries are."""
+    """Hold one request; `name` tells where its canaries are."""
 
     name: str
     method: str
@@ -38,7 +38,7 @@ class Probe:
 
 
 def probes(document: dict[str, Any]) -> Iterator[Probe]:
-    """Every place of every operation, and the places that no operation has."""
+    """Yield requests for every field of every operation, and for fields that no operation has."""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             base = Probe(name=f"{method} {path}", method=method.upper(), path=path)
@@ -53,7 +53,7 @@ def probes(document: dict[str, Any]) -> Iterator[Probe]:
 
 
 def valid(document: dict[str, Any], *, stream: bool = False, image: str | None = None) -> Iterator[Probe]:
-    """One request for each operation that generates, valid and full of canaries; `image` instead of the example's."""
+    """Yield a valid request full of canaries per generating operation, with `image` or the example's."""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             content = operation.get("requestBody", {}).get("content", {})
@@ -150,7 +150,7 @@ def _as_json(base: Probe, body: dict[str, Any], *, name: str | None = None) -> P
 
 
 def _with(base: Probe, *, headers: dict[str, str] | None = None, **changes: Any) -> Probe:
-    """`base` with `changes`, and a canary in every header that servers and proxies look at."""
+    """Return `base` with `changes` and a canary in every header that servers and proxies read."""
     own = {
         "X-Request-Id": f"{canary('requestid')}_",
         "X-Patient": canary("header"),
@@ -175,7 +175,7 @@ def _tagged_dicom() -> bytes:
 
 
 def _every_text(value: Any, *, key: str = "") -> Any:
-    """Every string a canary, but the image and what a schema can only take from a list."""
+    """Return `value` with a canary for every string, except the image and enumerated values."""
     if isinstance(value, dict):
         return {name: _every_text(item, key=name) for name, item in value.items()}
     if isinstance(value, list):
@@ -186,7 +186,7 @@ def _every_text(value: Any, *, key: str = "") -> Any:
 
 
 def _places(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """The leaves of a JSON value."""
+    """Yield the leaves of a JSON value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if items is None:
         yield place

@@ -1,9 +1,9 @@
-"""An answer of the service, whole, as tests of its client have it answered."""
+"""Hold a complete answer of the service for tests of the client."""
 
 from typing import Any
 
 WORDS = "caf\u00e9 \u2028 \x85 \u4e2d\u6587"
-"""With Unicode's line separators, and letters of several bytes."""
+"""Text with Unicode line separators and multi-byte letters."""
 ANSWER: dict[str, Any] = {
     "id": "vqa-1",
     "model": "tiny",

@@ -1,4 +1,4 @@
-"""A fake engine with a process of its own, which can be killed; and a server over it.
+"""Run a fake engine in a process that can be killed, and a server over it.
 
     python -m tests.support.service.mortal_engine [--delay SECONDS] [--poison WORD]
 
@@ -21,12 +21,12 @@ from medmoe.server.engine.process_tree import ProcessTree
 from tests.support.service.served_engine import serve_over
 
 MARK = "EngineCore of a fake"
-"""In the command line of the process, by which others find it."""
+"""Part of the command line of the engine's process, to find it by."""
 _BODY = f"import sys; sys.stdin.read()  # {MARK}"
 
 
 class MortalEngine(FakeEngine):
-    """Dies with its process: every generation then ends with EngineDeadError, one that waits for a token too."""
+    """Generate like the fake engine; end every generation with EngineDeadError when the process dies."""
 
     def __init__(self, config: MedMoEConfig, prompt: Prompt, *, delay: float = 0.0, poison: str | None = None) -> None:
         """`delay` seconds between tokens but in the first answer, the warm-up; `poison` in a question kills."""

@@ -1,4 +1,4 @@
-"""An engine that does nothing: what a request costs then is the service's own. And a server over it.
+"""Run a server over an engine that answers at once, to measure the service alone.
 
     python -m tests.support.service.null_engine [--tokens 8]
 
@@ -24,7 +24,7 @@ _ANSWER = "left lower lobe with a small nodule and no pleural effusion "
 
 
 class NullEngine(FakeEngine):
-    """Always the same answer of `tokens` tokens, at most what was asked for."""
+    """Return the same answer of `tokens` tokens, or fewer if the request asks for fewer."""
 
     def __init__(self, config: MedMoEConfig, prompt: Prompt, *, tokens: int) -> None:
         super().__init__(config, prompt)

@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector small enough for a test: a real HTTP server that parses what it is sent."""
+"""Run a small OpenTelemetry collector: an HTTP server that parses the spans it receives."""
 
 import gzip
 import threading
@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 @dataclass(slots=True)
 class Collector:
-    """What has arrived so far."""
+    """Hold the received spans."""
 
     endpoint: str
     paths: list[str] = field(default_factory=list)
@@ -43,7 +43,7 @@ def attributes(span: Span) -> dict[str, str | int | float]:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """A collector on a free port of this machine."""
+    """Start a collector on a free port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -55,7 +55,7 @@ def collecting() -> Iterator[Collector]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Keeps the test's output clean."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         collector = Collector(endpoint=f"http://127.0.0.1:{server.server_port}")

@@ -1,4 +1,4 @@
-"""A small real HTTP service that answers what a test has told it, one reply after another."""
+"""Run a small HTTP service that answers with scripted replies."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """`drop` closes the connection instead, after what there is of `body`; `hang` says nothing until the end."""
+    """Describe a reply. `drop` closes the connection after `body`; `hang` sends nothing."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -22,11 +22,11 @@ class Reply:
 
 
 Answering = Callable[[str, Mapping[str, str], bytes], Reply]
-"""Path, headers and body of a request into a reply."""
+"""Function from the path, headers and body of a request to a reply."""
 
 
 def refusal(status: int, code: str, *, type_: str, **headers: str) -> Reply:
-    """In the one error body."""
+    """Return a reply with the service's error body."""
     error = {"type": type_, "code": code, "message": "No.", "param": None, "request_id": "r1"}
     return Reply(status=status, headers=headers, body=json.dumps({"error": error}).encode())
 
@@ -35,14 +35,14 @@ def refusal(status: int, code: str, *, type_: str, **headers: str) -> Reply:
 class ScriptedService:
     url: str
     replies: list[Reply | Answering]
-    """What comes next; the last one again and again."""
+    """Next replies; the last one repeats."""
     asked: list[tuple[str, Mapping[str, str], bytes]] = field(default_factory=list)
     """Path, headers and body of each request."""
 
 
 @contextmanager
 def scripted_service(*replies: Reply | Answering) -> Iterator[ScriptedService]:
-    """Listens on a free port until the end."""
+    """Start the service on a free port."""
     ended, turns = threading.Event(), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):

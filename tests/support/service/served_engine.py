@@ -1,4 +1,4 @@
-"""The server's own `main` over another engine, for the programs that bring one."""
+"""Run the server's `main` over another engine."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from medmoe.server.settings import Settings
 
 
 def serve_over(make: Callable[[MedMoEConfig, Prompt], Engine]) -> int:
-    """Serve as the environment says, but with engines that `make` builds. Returns the exit status."""
+    """Serve by the settings of the environment with engines from `make`. Returns the exit status."""
 
     def build_engine(settings: Settings) -> Engine:
         config = MedMoEConfig.from_directory(settings.model)

@@ -1,4 +1,4 @@
-"""The real server in a process of its own, on a free port, over a fake engine or the real one."""
+"""Run the server in a child process on a free port, over a fake engine or the real one."""
 
 import json
 import os
@@ -15,20 +15,20 @@ import psutil
 
 _STOP = 90.0
 _ENGINE_MARK = "EngineCore"
-"""In the name or the command line of the process of an engine, vLLM's or the mortal stand-in's."""
+"""Parts of the name or command line of an engine's process, vLLM's or the mortal engine's."""
 
 
 @dataclass(kw_only=True, slots=True)
 class ServerProcess:
-    """A server that listens; `url` is its address."""
+    """Hold a listening server; `url` is its address."""
 
     process: subprocess.Popen[str]
     url: str
     lines: list[str] = field(default_factory=list)
-    """Everything it has written to standard error so far."""
+    """Return its standard error so far."""
 
     def wait_ready(self, seconds: float) -> float:
-        """Seconds until /health/ready was 200. Raises TimeoutError, or RuntimeError when the process has ended."""
+        """Return the seconds until /health/ready is 200. Raises TimeoutError, or RuntimeError if it has ended."""
         begun = time.monotonic()
         while time.monotonic() - begun < seconds:
             if self.process.poll() is not None:
@@ -42,12 +42,12 @@ class ServerProcess:
         raise TimeoutError("the server was not ready in time")
 
     def stop(self) -> None:
-        """Politely, and wait: what has to free an engine would not if it were killed. Raises TimeoutExpired."""
+        """Send SIGTERM and wait, so that the engine is freed. Raises TimeoutExpired."""
         self.process.terminate()
         self.process.wait(_STOP)
 
     def engine(self) -> psutil.Process:
-        """The process of the engine. Raises LookupError when there is none."""
+        """Return the engine's process. Raises LookupError when there is none."""
         for child in psutil.Process(self.process.pid).children(recursive=True):
             if child.status() != psutil.STATUS_ZOMBIE and _ENGINE_MARK in " ".join([child.name(), *child.cmdline()]):
                 return child
@@ -58,7 +58,7 @@ class ServerProcess:
 def server_process(
     *, arguments: Sequence[str] = ("-m", "medmoe.server"), settings: Mapping[str, str] | None = None
 ) -> Iterator[ServerProcess]:
-    """Start it with `settings` (MEDMOE_*) instead of those of this environment; killed at the end if it still runs."""
+    """Start a server with `settings` (MEDMOE_*) instead of the environment's; kill it at the end if it still runs."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MEDMOE_")}
     environment |= {"MEDMOE_PORT": "0"} | dict(settings or {})
     process = subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
