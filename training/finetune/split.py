@@ -166,8 +166,9 @@ def _divided(samples: Sequence[Sample], *, groups: dict[Path, str], seed: int) -
     for group, names in _by_group(samples, groups).items():
         if group not in stated:
             strata[names.most_common(1)[0][0]][group] = names.total()
-    wanted = [(split, share) for split, share in (("test", _TEST), ("val", _VAL)) if split not in stated.values()]
-    chosen: dict[str, str] = dict(stated)
+    shares: dict[Split, float] = {"test": _TEST, "val": _VAL}
+    wanted = [(split, share) for split, share in shares.items() if split not in stated.values()]
+    chosen: dict[str, Split] = dict(stated)
     for name, sizes in sorted(strata.items()):
         drawn = random.Random(f"{seed}/{name}").sample(sorted(sizes), len(sizes))
         for split, share in wanted:
