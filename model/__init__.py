@@ -1,1 +1,1 @@
-"""The model room: one checkpoint directory, and the code that reads it in training and in serving."""
+"""Define the model architecture and read and write its checkpoints, for training and serving."""

@@ -1,4 +1,4 @@
-"""The architecture of a checkpoint, as config.json states it.
+"""Parse config.json, the architecture of a checkpoint.
 
 Torch-free on purpose: the server reads it without importing torch. Every field is checked; an unknown or
 missing key is a ConfigError that names it, so that a checkpoint from a newer version is refused, not guessed at.
@@ -64,7 +64,7 @@ class VisionConfig(StrictSection):
 
     @property
     def num_patches(self) -> int:
-        """Features the tower gives for one image."""
+        """Number of features for one image."""
         return self.grid**2 - self.drop_first_patch
 
 
@@ -158,7 +158,7 @@ class TextConfig(StrictSection):
 
 
 class ImageProcessorConfig(StrictSection):
-    """What is done to an RGB image before the tower; the only definition, in training and in serving."""
+    """Preprocessing of an RGB image before the vision tower, in training and in serving."""
 
     mode: Literal["pad", "crop"] = "pad"
     """pad: to a square with `background`, then resize. crop: short side to size, then the centre square."""
@@ -169,7 +169,7 @@ class ImageProcessorConfig(StrictSection):
 
 
 class PromptConfig(StrictSection):
-    """The words around a question; `{system}{user}<image>{separator}{question}{assistant}`."""
+    """The prompt template: `{system}{user}<image>{separator}{question}{assistant}`."""
 
     system: str = ""
     user: str = "USER: "
@@ -186,7 +186,7 @@ class PromptConfig(StrictSection):
 
 
 class MedMoEConfig(StrictFile):
-    """Everything needed to build the model and to talk to it."""
+    """The configuration of model, preprocessing and prompt."""
 
     FILE = CONFIG_FILE
     KIND = "a Med-MoE configuration"
@@ -224,7 +224,7 @@ class MedMoEConfig(StrictFile):
 
     @property
     def num_image_tokens(self) -> int:
-        """Tokens one image occupies in the prompt."""
+        """Number of tokens that one image occupies in the prompt."""
         return self.vision_config.num_patches // self.projector_config.downsample_factor**2
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The root of every error this project raises on purpose.
+"""Define the root of the errors that this project raises.
 
 MedMoEError
 ├── ConfigError       config.json is missing, malformed, or asks for something this version cannot build
@@ -7,12 +7,12 @@ MedMoEError
 └── ImageError        pixels that cannot become the model's input (no size, unsupported mode)
 
 Messages say what happened, which value, and what to do; they never quote a user's text or pixels.
-HTTP meaning is given to these classes in one place only: medmoe.server.errors.
+medmoe.server.http.error_table maps these classes to HTTP statuses.
 """
 
 
 class MedMoEError(Exception):
-    """Anything that went wrong in a way the caller can understand and act on."""
+    """The base class of all errors that the caller can understand and act on."""
 
 
 class ConfigError(MedMoEError):

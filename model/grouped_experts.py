@@ -1,4 +1,4 @@
-"""The routed experts of an MoE layer, computed for training: tokens sorted by expert, one product per matrix.
+"""Compute the routed experts of an MoE layer for training: sort tokens by expert, one product per matrix.
 
 The loop in `moe.py` says what is computed; this says how to do it fast with gradients. It is apart because it knows
 devices and kernels, and `moe.py` knows only the mathematics. No token is dropped and none is computed by an expert that
@@ -43,7 +43,7 @@ def grouped_experts(
     *,
     form: Form | None = None,
 ) -> torch.Tensor:
-    """The weighted sum [T, D] of each token's chosen experts; differentiable in x, weights and experts.
+    """Return the weighted sum [T, D] of each token's chosen experts, differentiable in x, weights and experts.
 
     `experts_TK` holds indices into `experts`, `weights_TK` their weights (any floating dtype, rounded to x's). `form`
     is by default what suits the device and the experts.
@@ -89,7 +89,7 @@ def _activation(experts: nn.ModuleList, name: str) -> nn.Module:
 
 
 def _linear(rows_NI: torch.Tensor, ends_E: torch.Tensor, experts: nn.ModuleList, name: str) -> torch.Tensor:
-    """[N, I] -> [N, O], each row by its expert's layer of that name."""
+    """Apply to each row of [N, I] its expert's layer of that name; returns [N, O]."""
     layers: list[nn.Linear] = [getattr(expert, name) for expert in experts]
     # Autocast does for nn.Linear what is done by hand here: it knows nothing of stacked parameters.
     dtype = _compute_dtype(rows_NI)
@@ -115,7 +115,7 @@ def _is_autocast(rows: torch.Tensor) -> bool:
 
 
 def takes_grouped_products(experts: nn.ModuleList, rows_ND: torch.Tensor) -> bool:
-    """Whether `grouped_products` can do these experts on these rows, and should."""
+    """Return whether `grouped_products` supports these experts on these rows and is faster."""
     # On CPU a grouped product is a loop over experts inside torch, for which every matrix was copied: segments are as
     # fast or faster at all sizes measured (tests/benchmarks/kernels/grouped_experts.py).
     if rows_ND.device.type not in _DEVICES:

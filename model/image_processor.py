@@ -1,4 +1,4 @@
-"""From a decoded picture to the tower's pixels: the only image preprocessing in the repository.
+"""Convert a decoded image to the tower's pixels, in training and in serving.
 
 Pillow and numpy alone, so that the server's process runs exactly what training ran. Source of the two modes:
 Med-MoE trains with `expand2square` (pad) and evaluates with CLIP's centre crop; both are kept, stored in config.json.
@@ -17,7 +17,7 @@ _GREY_16 = ("I;16", "I;16B", "I;16L", "I", "F")
 
 
 Conversion = Literal["orientation", "stretch", "over_black"]
-"""What may happen to a picture on its way to 8-bit RGB: turned upright, stretched to 8 bits, laid over black."""
+"""What may happen to an image on its way to 8-bit RGB: turned upright, stretched to 8 bits, laid over black."""
 
 
 def convert(image: Image.Image) -> tuple[Image.Image, tuple[Conversion, ...]]:
@@ -32,7 +32,7 @@ def convert(image: Image.Image) -> tuple[Image.Image, tuple[Conversion, ...]]:
     done: list[Conversion] = []
     # Damaged metadata raise anything; they say nothing against the pixels.
     with contextlib.suppress(Exception):
-        # Asked first: a picture that stands upright would be copied, and it may be large.
+        # First, because Pillow would copy an upright image, and it may be large.
         if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
             image = ImageOps.exif_transpose(image)
             done.append("orientation")
@@ -56,7 +56,7 @@ def _stretch(image: Image.Image) -> Image.Image:
     if not np.isfinite(values).all():
         raise ImageError("the image holds values that are not numbers")
     low, high = values.min(), values.max()
-    # In place: a picture may be large, and the server's processes have little memory.
+    # In place: an image may be large, and the server's processes have little memory.
     values -= low
     values *= 255.0 / (high - low) if high > low else 0.0
     return Image.fromarray(np.rint(values, out=values).astype(np.uint8))
@@ -86,7 +86,7 @@ class ImageProcessor:
         return cls(config.image_processor, size=config.vision_config.image_size)
 
     def resize(self, image: Image.Image) -> Image.Image:
-        """RGB picture of the model's size. A picture that already has it comes back unchanged."""
+        """Return an RGB image of the model's size. An image that already has it comes back unchanged."""
         return self.fit(to_rgb(image))
 
     def fit(self, image: Image.Image) -> Image.Image:
@@ -102,11 +102,11 @@ class ImageProcessor:
         return image.crop((left, top, left + self.size, top + self.size))
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """uint8 [3, size, size], not yet normalised. Raises ImageError as `to_rgb` does."""
+        """Return uint8 pixels [3, size, size], not yet normalised. Raises ImageError as `to_rgb` does."""
         return np.asarray(self.resize(image)).transpose(2, 0, 1)
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """float32 [3, size, size], channel-normalised. Raises ImageError as `to_rgb` does."""
+        """Return float32 pixels [3, size, size], normalised by channel. Raises ImageError as `to_rgb` does."""
         # Channels first in memory too, where a channel's numbers meet long rows: several times as fast.
         pixels: np.ndarray = self.pixels(image).astype(np.float32, order="C")
         normalise(pixels, mean=self._mean, std=self._std)

@@ -1,4 +1,4 @@
-"""The text model: a backbone is somebody else's; we replace its FFNs."""
+"""Build the decoder: a backbone of transformers' whose FFNs are partly replaced by MoE layers."""
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from medmoe.model.moe import MoE
 
 
 def hf_text_config(config: TextConfig) -> PreTrainedConfig:
-    """transformers' own configuration of the backbone, for the reference model and for vLLM's decoder alike."""
+    """Return transformers' configuration of the backbone, for the reference model and for vLLM's decoder."""
     fields: dict[str, object] = {
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -57,7 +57,7 @@ def hf_text_config(config: TextConfig) -> PreTrainedConfig:
 
 
 def build_language_model(config: TextConfig) -> PreTrainedModel:
-    """transformers' decoder with the FFN of each layer in `moe_layers` replaced by an MoE (random weights)."""
+    """Build transformers' decoder with an MoE in each layer of `moe_layers`, with random weights."""
     hf_config = hf_text_config(config)
     if config.model_type == "llama":
         model: PreTrainedModel = LlamaForCausalLM(hf_config)

@@ -1,4 +1,4 @@
-"""The Med-MoE layer as the paper writes it: slow, obvious, and the yardstick for the fused and the grouped one.
+"""Compute the Med-MoE layer as the paper writes it, the reference for the fused and the grouped form.
 
 Shape letters: T tokens, D hidden size, E experts, K experts chosen per token.
 
@@ -41,11 +41,11 @@ class Router(nn.Module):
         """Told the logits [T, E] of every forward, with their graph, while somebody listens."""
 
     def logits(self, x_TD: torch.Tensor) -> torch.Tensor:
-        """Router logits [T, E] in float32."""
+        """Return router logits [T, E] in float32."""
         return F.linear(x_TD.float(), self.weight.float(), None if self.bias is None else self.bias.float())
 
     def forward(self, x_TD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights [T, K] (float32) and expert indices [T, K] of each token's choice, best first."""
+        """Return weights [T, K] (float32) and expert indices [T, K] of each token's choice, best first."""
         with _own_precision(x_TD):
             logits_TE = self.logits(x_TD)
         if self.on_logits is not None:

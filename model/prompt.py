@@ -1,4 +1,4 @@
-"""From a question to token ids: one template, one tokenizer, in training and in serving. Torch-free.
+"""Build prompts as token ids with one template and one tokenizer, in training and in serving. Torch-free.
 
 What comes before the image and what comes after it are encoded apart (as upstream's `tokenizer_image_token` does), with
 special tokens switched off: a question that spells `<image>` is text, never an image.
@@ -103,7 +103,7 @@ class Prompt:
         return [*self._bos(), self.config.image_token_id, *self.answer(caption)]
 
     def answer(self, text: str) -> list[int]:
-        """Ids of an answer, end-of-sequence included. The leading space is part of its first word."""
+        """Return the ids of an answer, end-of-sequence included. The leading space is part of its first word."""
         if not text.strip():
             raise PromptError("the answer is empty")
         return [*self._encode(" " + text.strip()), self.config.text_config.eos_token_id]
@@ -141,6 +141,6 @@ class Prompt:
         return expand(ids, self.config)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of generated ids, special tokens left out."""
+        """Return the text of generated ids without special tokens."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()

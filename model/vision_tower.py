@@ -1,4 +1,7 @@
-"""The vision tower: somebody else's vision transformer, cut after its last used block."""
+"""Compute patch features by a vision transformer of transformers', cut after its last used block.
+
+Shape letters: N images, S side of an image in pixels, P patches, C width of the tower.
+"""
 
 from typing import Any
 
@@ -51,7 +54,7 @@ def _siglip(config: VisionConfig) -> PreTrainedModel:
 
 
 def _sizes(config: VisionConfig) -> dict[str, Any]:
-    """What CLIP's and SigLIP's configurations call as we do."""
+    """Return the fields whose names CLIP's and SigLIP's configurations share with ours."""
     return config.model_dump(exclude={"model_type", "drop_first_patch"})
 
 
@@ -59,7 +62,7 @@ _BUILDERS = {"dinov2": _dinov2, "clip": _clip, "siglip": _siglip}
 
 
 class VisionTower(nn.Module):
-    """Pixels to patch features; frozen in every training stage, so it runs without gradients."""
+    """A vision transformer without gradients: every training stage freezes it."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -69,7 +72,7 @@ class VisionTower(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """[N, 3, size, size] normalised pixels -> [N, patches, hidden_size] features of the last used block."""
+        """Normalised pixels [N, 3, S, S] to features [N, P, C] of the last used block."""
         weight = next(self.backbone.parameters())
-        hidden: torch.Tensor = self.backbone(pixel_values.to(weight.dtype)).last_hidden_state
-        return hidden[:, self._skipped :]
+        hidden_NPC: torch.Tensor = self.backbone(pixel_values.to(weight.dtype)).last_hidden_state
+        return hidden_NPC[:, self._skipped :]

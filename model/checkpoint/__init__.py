@@ -1,1 +1,1 @@
-"""A checkpoint directory on disk: config.json, model.safetensors, tokenizer files, README.md."""
+"""Read and write a checkpoint directory: config.json, model.safetensors, tokenizer files, README.md."""

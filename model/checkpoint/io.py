@@ -1,4 +1,4 @@
-"""Writing and reading a checkpoint directory. Strict in both directions, and never a half-written one.
+"""Write and read a checkpoint directory, whole or not at all.
 
 Only safetensors: nothing here can execute what it reads.
 """
@@ -60,7 +60,7 @@ def load_checkpoint(directory: Path, *, dtype: torch.dtype = torch.float32) -> M
 
 
 def check_weights(directory: Path, config: MedMoEConfig) -> None:
-    """Whether the header of the weights fits `config`; reads no tensor.
+    """Compare the header of the weights with `config`; read no tensor.
 
     Raises CheckpointError for a file that is missing or damaged, or naming every missing, unknown or misshapen tensor.
     """
@@ -89,7 +89,7 @@ def damaged_weights(path: Path, error: Exception) -> CheckpointError:
 
 
 def model_tensors(model: MedMoE) -> dict[str, torch.Tensor]:
-    """Every stored tensor by its name on disk; a tied output head is stored once, as the embedding."""
+    """Return every stored tensor by its name on disk; a tied output head is stored once, as the embedding."""
     tensors = model.state_dict()
     if model.config.text_config.tie_word_embeddings:
         tensors.pop("language_model.lm_head.weight", None)
@@ -110,7 +110,7 @@ def expected_tensors(config: MedMoEConfig) -> dict[str, torch.Tensor]:
 def compare_tensors(
     found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], *, source: str, fits: str = CONFIG_FILE
 ) -> None:
-    """Names and shapes of `source` against what the file `fits` asks for.
+    """Compare names and shapes of `source` with those that the file `fits` asks for.
 
     Raises CheckpointError naming every tensor that is missing, unknown or misshapen.
     """

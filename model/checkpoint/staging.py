@@ -1,4 +1,4 @@
-"""A checkpoint directory that appears whole or not at all, and never in the place of somebody's files."""
+"""Write a checkpoint directory whole or not at all, and never over other files."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Writing a safetensors file one tensor at a time, so that a model larger than memory can be written.
+"""Write a safetensors file one tensor at a time, for models larger than memory.
 
 safetensors' own `save_file` wants every tensor at once. The format is small enough to write by hand: eight bytes of
 header length, a JSON header that says each tensor's dtype, shape and place, then the bytes.

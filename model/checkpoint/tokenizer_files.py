@@ -1,4 +1,4 @@
-"""The tokenizer's files in a checkpoint directory, so that transformers and vLLM load them without our code."""
+"""Write the tokenizer's files so that transformers and vLLM load them without our code."""
 
 import json
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""From an upstream checkpoint (DeepSpeed's names, a Hugging Face directory) to a checkpoint of this project."""
+"""Convert upstream checkpoints (DeepSpeed's names, a Hugging Face directory) to checkpoints of this project."""

@@ -1,4 +1,4 @@
-"""An upstream checkpoint directory to one of ours, in one pass and in little memory.
+"""Convert an upstream checkpoint directory in one pass and in little memory.
 
 Everything is decided from headers and config.json before the first weight is read; then each tensor is read, checked
 and written once. The target appears whole or not at all.
@@ -202,7 +202,7 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 
 def _about(router: RouterFingerprint) -> dict[str, object]:
-    """For the report; empty for a dense model."""
+    """Describe the gates for the report; empty for a dense model."""
     if not router.layers:
         return {}
     equal = router.different == 1

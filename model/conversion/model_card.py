@@ -1,4 +1,4 @@
-"""README.md of a converted checkpoint: where it comes from, what its licence is known to be, what it is not for."""
+"""Write the model card of a converted checkpoint: source, licence and limits."""
 
 from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.conversion.report import REPORT_FILE, Report

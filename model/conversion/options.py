@@ -1,4 +1,4 @@
-"""What a person may decide about a conversion that the checkpoint does not say, or says wrongly."""
+"""Define the options of a conversion, for facts that the checkpoint omits or states wrongly."""
 
 from dataclasses import dataclass
 from pathlib import Path

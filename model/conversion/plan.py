@@ -1,4 +1,4 @@
-"""Which upstream tensor becomes which of ours, decided for all of them before one is read.
+"""Plan the conversion of every tensor before one is read.
 
 Driven from our side: the configuration says which tensors must exist; whatever upstream has beyond them needs a reason.
 """

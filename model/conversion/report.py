@@ -1,4 +1,4 @@
-"""What a conversion did with every tensor and every doubtful field; written beside the weights as conversion.json."""
+"""Report what a conversion did with every tensor and doubtful field, as conversion.json."""
 
 import json
 from dataclasses import asdict, dataclass, field

@@ -1,4 +1,4 @@
-"""May the target be written: is anything in the way, can its parent be written to, and is there room?
+"""Check that the target of a conversion is free, writable and has enough disk space.
 
 Asked before the first weight is read, which can be an hour before the answer would show by itself.
 """

@@ -1,4 +1,4 @@
-"""The vision tower's tensors: inside the checkpoint, or in a transformers directory that the caller gives."""
+"""Find the vision tower's tensors in the checkpoint or in a transformers directory given by the caller."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tensors that must be equal to others: tied copies inside a checkpoint, and its duplicate as .bin."""
+"""Verify tensors that must equal others: tied copies inside a checkpoint, and its duplicate as .bin."""
 
 import torch
 

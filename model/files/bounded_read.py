@@ -1,7 +1,7 @@
-"""Reading the small files beside the weights: whole, but never without end. Torch-free.
+"""Read the small files of a checkpoint directory with a limit on their size. Torch-free.
 
-A checkpoint directory comes from somebody else. A name in it may be a pipe that nobody writes to, a device, or a file
-of many gigabytes; none of them may hold a process or fill its memory.
+A checkpoint directory is untrusted: a file in it may be a pipe without a writer, a device, or many gigabytes. None of
+them may block a process or fill its memory.
 """
 
 import os
@@ -11,11 +11,11 @@ from pathlib import Path
 from medmoe.model.errors import CheckpointError
 
 MAX_BYTES = 64 * 2**20
-"""More than any configuration, tokenizer or card has; less than what would hurt."""
+"""Larger than any configuration, tokenizer or model card."""
 
 
 def read_bounded(path: Path, *, limit: int = MAX_BYTES) -> bytes:
-    """The whole content. Raises CheckpointError when it is no regular file or larger than `limit`, OSError as open."""
+    """Return the whole content. Raises CheckpointError for no regular file or more than `limit` bytes, and OSError."""
     # Without O_NONBLOCK, opening a pipe waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:

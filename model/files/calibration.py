@@ -1,4 +1,4 @@
-"""calibration.json: from the model's own probabilities to ones that say how often such answers are right. Torch-free.
+"""Calibrate the model's probabilities by the maps in calibration.json. Torch-free.
 
 Apart from the fitting (medmoe.training.evaluation), because whoever serves a checkpoint must apply the maps without
 importing what made them. A file belongs to exactly one set of weights: on others it would be wrong and look right.
@@ -135,7 +135,7 @@ class AnswerCalibration(_Fit):
 
 
 class Calibration(WeightsBoundFile):
-    """The whole file."""
+    """The content of calibration.json."""
 
     FILE = CALIBRATION_FILE
     KIND = "a calibration that this version reads"

@@ -1,4 +1,4 @@
-"""The licence that a checkpoint directory states; apart because both converting and inspecting ask for it."""
+"""Read the licence that a checkpoint directory states."""
 
 import re
 from pathlib import Path
@@ -10,13 +10,15 @@ CARD_FILE = "README.md"
 UNKNOWN_LICENCE = "unknown: ask the author"
 MAX_LICENCE_BYTES = 2**20
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---", re.DOTALL)
-_STATED = re.compile(r"^licen[cs]e:[ \t]*[\"']?([A-Za-z0-9][A-Za-z0-9 .:+_-]{0,63}?)[\"']?[ \t]*$", re.MULTILINE)
+_STATED = re.compile(
+    r"^licen[cs]e:[ \t]*[\"']?([A-Za-z0-9][A-Za-z0-9 .:+_-]{0,63}?)[\"']?[ \t]*(?:[ \t]#.*)?\r?$", re.MULTILINE
+)
 
 
 def stated_licence(directory: Path) -> str:
-    """What the front matter of README.md says, else that a LICENSE file is there, else that nobody said."""
+    """Return the licence of README.md's front matter, else the name of a licence file, else that it is unknown."""
     try:
-        text = read_bounded(directory / CARD_FILE, limit=MAX_LICENCE_BYTES).decode(errors="replace")
+        text = read_bounded(directory / CARD_FILE, limit=MAX_LICENCE_BYTES).decode("utf-8-sig", errors="replace")
     except (OSError, CheckpointError):  # a card that cannot be read states nothing
         text = ""
     front = _FRONT_MATTER.match(text)
@@ -27,6 +29,6 @@ def stated_licence(directory: Path) -> str:
 
 
 def licence_file(directory: Path) -> Path | None:
-    """The directory's licence text, if there is one of a reasonable size."""
+    """Return the path of the directory's licence text, or None when there is none of a reasonable size."""
     files = (directory / name for name in ("LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE"))
     return next((file for file in files if file.is_file() and file.stat().st_size <= MAX_LICENCE_BYTES), None)

@@ -1,4 +1,4 @@
-"""routing_reference.json: where a checkpoint's tokens went on data that it was evaluated on. Torch-free.
+"""Read routing_reference.json: a checkpoint's routing on its evaluation data. Torch-free.
 
 A service compares its own traffic with it. Apart from the counting (medmoe.training.evaluation), as calibration.json is
 apart from its fitting. A file belongs to exactly one set of weights: other routers send the same tokens elsewhere.
@@ -56,7 +56,7 @@ class LayerReference(StrictSection):
 
 
 class RoutingReference(WeightsBoundFile):
-    """The whole file."""
+    """The content of routing_reference.json."""
 
     FILE = ROUTING_REFERENCE_FILE
     KIND = "a routing reference that this version reads"

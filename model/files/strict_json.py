@@ -1,4 +1,4 @@
-"""The JSON files of a checkpoint as pydantic models: strict, and read with one and the same care. Torch-free.
+"""Parse the JSON files of a checkpoint strictly, as pydantic models. Torch-free.
 
 Every field is checked, an unknown or missing key is an error that names it, and no value of the file is repeated in a
 message.
@@ -14,18 +14,18 @@ from medmoe.model.files.bounded_read import read_bounded
 
 
 class StrictSection(BaseModel):
-    """A JSON object inside such a file."""
+    """A JSON object inside a strict file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class StrictFile(StrictSection):
-    """A whole file."""
+    """A JSON file of a checkpoint directory."""
 
     FILE: ClassVar[str]
-    """Its name in the checkpoint's directory."""
+    """File name in the checkpoint's directory."""
     KIND: ClassVar[str]
-    """What it is, with an article: the end of "config.json is not ..."."""
+    """Noun with an article, which ends the message "config.json is not ..."."""
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

@@ -1,4 +1,4 @@
-"""Text of unknown origin on its way to a terminal; one place, so that no command forgets it. Torch-free.
+"""Escape untrusted text for a terminal. Torch-free.
 
 Names inside a checkpoint are somebody else's. Printed as they are, they could move the cursor, recolour, reorder or
 overwrite what the program says, or fill the screen.

@@ -1,4 +1,4 @@
-"""JSON files that belong to exactly one set of weights: on others they would be wrong and look right. Torch-free."""
+"""Read JSON files that are bound to one set of weights by its digest. Torch-free."""
 
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self

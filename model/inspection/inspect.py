@@ -1,7 +1,4 @@
-"""What a checkpoint is, from its config.json and the header of its weights; no weight but the gates' is read.
-
-Torch-free, so that a question about a file is answered before a tensor library would have been imported.
-"""
+"""Inspect a checkpoint by its config.json, the header of its weights and the values of its gates. Torch-free."""
 
 import json
 import math
@@ -29,7 +26,7 @@ PARTS = ("vision_tower", "projector", "language_model")
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """Numbers of parameters. Activated: without the experts that a token does not go through."""
+    """Numbers of parameters. `activated` leaves out the experts that a token does not go through."""
 
     vision_tower: int
     projector: int
@@ -42,7 +39,7 @@ class ParameterCount:
 
 @dataclass(frozen=True)
 class Experts:
-    """The MoE layers of a checkpoint that has some."""
+    """Facts about the MoE layers of a checkpoint."""
 
     layers: tuple[int, ...]
     experts: int
@@ -52,26 +49,26 @@ class Experts:
     shared_expert: bool
     residual: bool
     gates: str
-    """Whether one router serves all layers."""
+    """Says whether one router serves all layers."""
     domains: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """The LoRA experts of a checkpoint that has some."""
+    """Facts about the LoRA experts of a checkpoint."""
 
     parameters: int
     target_modules: tuple[str, ...]
     experts_per_layer: tuple[int, ...]
     ranks_per_layer: tuple[int, ...]
-    """The sum over a layer's experts."""
+    """Sum of the experts' ranks in each layer."""
     router_scope: str
     anchors: str
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything `medmoe inspect` says."""
+    """The report of `medmoe inspect`."""
 
     name: str
     family: str
@@ -84,11 +81,11 @@ class Inspection:
     adapter: Adapter | None
     parameters: ParameterCount
     tensors: dict[str, int]
-    """How many tensors of each dtype."""
+    """Number of tensors by dtype."""
     bytes: int
     licence: str
     fits_config: bool
-    """Whether the tensors, and the adapter's, are those that the configuration promises; see `problems`."""
+    """Whether the tensors, also the adapter's, are those of the configuration; `problems` names the differences."""
     problems: tuple[str, ...]
     sha256: dict[str, str]
 
@@ -97,7 +94,7 @@ class Inspection:
 
 
 def count_parameters(config: MedMoEConfig, sizes: Mapping[str, int]) -> ParameterCount:
-    """From the number of elements of every tensor by its name on disk."""
+    """Count total and activated parameters from the number of elements of every tensor by its name on disk."""
     parts = {part: sum(size for name, size in sizes.items() if name.startswith(f"{part}.")) for part in PARTS}
     text = config.text_config
     idle = text.num_experts - text.num_experts_per_tok
@@ -114,7 +111,7 @@ def count_parameters(config: MedMoEConfig, sizes: Mapping[str, int]) -> Paramete
 
 
 def inspect_checkpoint(directory: Path, *, digests: bool = True) -> Inspection:
-    """Raises ConfigError or CheckpointError when `directory` is no checkpoint of this project.
+    """Inspect the checkpoint in `directory`. Raises ConfigError or CheckpointError when it is none of this project.
 
     `digests` reads every file whole for its SHA-256.
     """
@@ -187,7 +184,7 @@ def _adapter(config: AdapterConfig, shapes: Shapes) -> Adapter:
 
 
 def _expert(sizes: Mapping[str, int], layer: int) -> int:
-    """Every expert of a layer has the size of its first."""
+    """Return the parameters of one expert of a layer; all of its experts have the same size."""
     prefix = f"language_model.model.layers.{layer}.mlp.experts.0."
     return sum(size for name, size in sizes.items() if name.startswith(prefix))
 
@@ -205,7 +202,7 @@ def _refuse_upstream(directory: Path) -> None:
 
 
 def _header(path: Path) -> dict[str, dict[str, Any]]:
-    """Dtype, shape and place of every tensor. The safetensors library checks the file first."""
+    """Return dtype, shape and offsets of every tensor, after the safetensors library has checked the file."""
     if not path.is_file():
         raise CheckpointError(f"{path} cannot be read: it is missing or no regular file")
     try:

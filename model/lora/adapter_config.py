@@ -1,4 +1,4 @@
-"""What adapter_config.json states: which linears are adapted, and the experts of every layer, spelled out.
+"""Parse adapter_config.json: the adapted linears and the experts of every layer.
 
 Torch-free, like medmoe.model.config, and as strict: an unknown or missing key is a ConfigError that names it. Schedules
 and rank ladders are expanded before they are written (medmoe.model.lora.schedule): a file needs no preset to be read.

@@ -1,4 +1,4 @@
-"""A checkpoint directory with adapters in it: the base model's files, adapter_config.json, adapter_model.safetensors.
+"""Read and write a checkpoint directory with adapters beside the base model's files.
 
 As strict as medmoe.model.checkpoint.io, and one thing more: an adapter is bound to the bytes of its base. On another
 base of the same shape it would load, answer, and be wrong.

@@ -1,4 +1,4 @@
-"""Where adapters sit in each backbone, and the name and shape of every tensor in adapter_model.safetensors. Torch-free.
+"""List the adapted linears of each backbone and the tensors of adapter_model.safetensors. Torch-free.
 
 A block is a decoder layer's FFN or attention. Its entry linears read the block's input and share one shrink product;
 its exit linear reads what the block computed between. Training, serving and the file format all follow this one table.
@@ -42,7 +42,7 @@ class BlockShape:
 
     @property
     def width(self) -> int:
-        """Of the block's input."""
+        """Width of the block's input."""
         return self.entry[0].in_features
 
 

@@ -1,4 +1,4 @@
-"""How many experts each layer gets, and of which ranks: the presets, written out as explicit lists. Torch-free.
+"""Expand presets to explicit lists of experts and ranks for each layer. Torch-free.
 
 Layers are counted as the paper counts them, l = 1..L. Its equation 2 and its implementation section contradict each
 other for every gamma (8 experts are reached at l = L only, but the text wants them from l = 20 of 32), so both exist.

@@ -1,4 +1,4 @@
-"""config.json as vLLM reads it: a transformers config around our own strict one.
+"""Present config.json to vLLM as a transformers config around our strict one.
 
 vLLM looks at the attributes of a `PretrainedConfig`. Values used: `architectures`, `dtype`, and on `text_config` the
 decoder's sizes. Presence required: `num_experts` and `num_experts_per_tok` as integers on `text_config` (routing

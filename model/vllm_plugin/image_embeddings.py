@@ -1,8 +1,8 @@
-"""What the engine keeps of pictures, apart from what comes and goes.
+"""Copy image embeddings for vLLM's encoder cache without fragmenting the heap.
 
-vLLM keeps thousands of these tensors, each for another while (`Settings.encoder_cache_mib`). As views each would hold
-its whole batch. As copies in the heap they would lie between activations of megabytes, which then no longer fit where
-they lay before: the engine grew by 738 MiB for 256. glibc gives every thread a heap of its own, so a thread makes them.
+vLLM caches thousands of these tensors for different times. A view would keep its whole batch alive. Copies on the main
+heap would lie between activations of megabytes and fragment it: the engine grew by 738 MiB for 256 MiB of embeddings.
+glibc gives every thread its own heap, so a separate thread makes the copies.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,20 +11,20 @@ import torch
 
 
 class ImageEmbeddings:
-    """One for each model."""
+    """Makes the copies; one object for each model."""
 
     def __init__(self) -> None:
-        # It begins with the first pictures.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="picture-memory")
+        # The thread starts with the first images.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="image-embeddings")
 
-    def copies(self, embeddings: torch.Tensor) -> list[torch.Tensor]:
-        """[N, num_image_tokens, D] -> N tensors that share memory with nothing."""
-        if embeddings.device.type != "cpu":
-            return _copies(embeddings)
-        return self._thread.submit(_copies, embeddings).result()
+    def copies(self, embeddings_NID: torch.Tensor) -> list[torch.Tensor]:
+        """Return the embeddings [I, D] of each of N images, with I tokens each, as tensors of their own memory."""
+        if embeddings_NID.device.type != "cpu":
+            return _copies(embeddings_NID)
+        return self._thread.submit(_copies, embeddings_NID).result()
 
 
-# Its own, because the caller's mode is that of the caller's thread.
+# Inference mode belongs to a thread; the caller's does not apply here.
 @torch.inference_mode()
-def _copies(embeddings: torch.Tensor) -> list[torch.Tensor]:
-    return [one.clone() for one in embeddings]
+def _copies(embeddings_NID: torch.Tensor) -> list[torch.Tensor]:
+    return [embeddings_ID.clone() for embeddings_ID in embeddings_NID]

@@ -1,4 +1,4 @@
-"""The Llama-family decoder in vLLM: vLLM's own, whose FFNs in `moe_layers` we replace."""
+"""Adapt vLLM's Llama decoder: replace the FFNs of `moe_layers` by fused Med-MoE layers."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class MedMoELlamaForCausalLM(LlamaForCausalLM):
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "", **kwargs: Any) -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
-        # It is the inner model's mapper that loading consults.
+        # Loading uses the inner model's mapper.
         self.model.hf_to_vllm_mapper = SWIGLU_NAMES
         text = TextConfig.model_validate(self.config.medmoe_text, strict=False)
         replace_ffns(self.model, text, prefix=maybe_prefix(prefix, "model"), new=FusedMoE)

@@ -1,4 +1,4 @@
-"""The whole model inside vLLM: our vision tower and projector, the very modules of training, and vLLM's decoder."""
+"""Compose vision tower and projector, the modules of training, with a decoder on vLLM's layers."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from medmoe.model.image_processor import normalise
 from medmoe.model.projector import Projector
 from medmoe.model.vision_tower import VisionTower
 from medmoe.model.vllm_plugin.cpu.rms_norm_cpu import prefer_fused_norms
-from medmoe.model.vllm_plugin.cpu.vision_tower_cpu import features, pack
+from medmoe.model.vllm_plugin.cpu.vision_tower_cpu import pack_vision_tower, tower_features
 from medmoe.model.vllm_plugin.image_embeddings import ImageEmbeddings
 from medmoe.model.vllm_plugin.layers.lora_layers import attach_adapters
 from medmoe.model.vllm_plugin.processing import (
@@ -30,12 +30,9 @@ from medmoe.model.vllm_plugin.processing import (
 
 @MULTIMODAL_REGISTRY.register_processor(MedMoEProcessor, info=MedMoEProcessingInfo, dummy_inputs=MedMoEDummyInputs)
 class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
-    """Composition only; the mathematics lives in the modules it holds.
+    """The multimodal model. Adapters (Med-MoE-LoRA) in the checkpoint's directory are served with it."""
 
-    The checkpoint is a directory; where it holds adapters (Med-MoE-LoRA), they are served with it.
-    """
-
-    # vLLM would read every *.safetensors, an index, or even pickles it finds beside: what is hashed is what is served.
+    # vLLM would also read other *.safetensors, an index or pickles. Only the file that is hashed may be served.
     allow_patterns_overrides: ClassVar[list[str]] = [WEIGHTS_FILE]
 
     @classmethod
@@ -55,7 +52,7 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
             self.vision_tower = VisionTower(config.vision_config)
             self.projector = Projector(config)
         self._packed = False
-        self._picture_memory = ImageEmbeddings()
+        self._image_embeddings = ImageEmbeddings()
         with self._mark_language_model(vllm_config):
             self.language_model = init_vllm_registered_model(
                 vllm_config=vllm_config,
@@ -67,7 +64,7 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
         self.make_empty_intermediate_tensors = self.language_model.make_empty_intermediate_tensors
 
     def embed_multimodal(self, **kwargs: Any) -> list[torch.Tensor]:
-        """Embeddings [num_image_tokens, D] of each image in `pixel_values`, uint8 [N, 3, size, size]."""
+        """Return the embeddings [num_image_tokens, D] of each image in `pixel_values`, uint8 [N, 3, size, size]."""
         pixel_values = kwargs.get("pixel_values")
         if pixel_values is None:
             return []
@@ -76,7 +73,7 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
         config, pixels = self.medmoe.image_processor, pixel_values.float()
         mean, std = (pixels.new_tensor(numbers)[:, None, None] for numbers in (config.mean, config.std))
         normalise(pixels, mean=mean, std=std)
-        return self._picture_memory.copies(self.projector(features(self.vision_tower, pixels)))
+        return self._image_embeddings.copies(self.projector(tower_features(self.vision_tower, pixels)))
 
     def forward(
         self,
@@ -95,12 +92,13 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
         return logits
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        """Raises CheckpointError for a missing tensor, vLLM's own error for an unknown or misshapen one.
+        """Load every tensor and the adapters; return the names of the filled parameters.
 
-        vLLM tolerates a parameter that no tensor filled, and would serve random numbers.
+        Raises CheckpointError for a missing tensor, which vLLM would tolerate and serve random numbers, and vLLM's own
+        error for an unknown or misshapen one.
         """
         if self._packed:
-            # vLLM loads once more. What is packed cannot be written to.
+            # vLLM reloads the weights, and a packed tower cannot be filled.
             dtype = next(self.vision_tower.parameters()).dtype
             self.vision_tower = VisionTower(self.medmoe.vision_config).to(dtype).eval()
         found: dict[str, tuple[int, ...]] = {}
@@ -116,5 +114,5 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
             self._adapters.load()
             filled = self._adapters.parameters()
             loaded |= {name for name, parameter in self.named_parameters() if id(parameter) in filled}
-        self._packed = pack(self.vision_tower, self.medmoe.vision_config)
+        self._packed = pack_vision_tower(self.vision_tower, self.medmoe.vision_config)
         return loaded

@@ -1,4 +1,4 @@
-"""The StableLM decoder in vLLM: vLLM's own, whose FFNs in `moe_layers` we replace."""
+"""Adapt vLLM's StableLM decoder: replace the FFNs of `moe_layers` by fused Med-MoE layers."""
 
 from vllm.config import VllmConfig
 from vllm.model_executor.models.stablelm import StablelmForCausalLM

@@ -1,7 +1,6 @@
-"""How vLLM turns a picture and its one image token into pixels and placeholders.
+"""Turn an image and its one image token into pixels and placeholders for vLLM.
 
-Pixels come from our ImageProcessor, never from a processor of the hub: what training saw is what is served. The prompt
-arrives as token ids, so nothing here reads or writes text.
+Pixels come from the ImageProcessor of training, never from a processor of the hub. Prompts arrive as token ids.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,30 +30,29 @@ IMAGE_MARKER = "<image>"
 
 
 class _PixelProcessor:
-    """What vLLM calls where other models have a Hugging Face processor.
+    """Takes the place of a Hugging Face processor.
 
-    Pixels travel through its processes as bytes, a quarter of what float32 would be, and are normalised by the model:
-    only for pictures that the engine has not seen yet.
+    Pixels travel between processes as uint8, a quarter of float32's size; the model normalises those of new images.
     """
 
     def __init__(self, processor: ImageProcessor) -> None:
         self._processor = processor
 
     def __call__(self, images: Image.Image | Sequence[Image.Image] = (), **_: Any) -> BatchFeature:
-        pictures = [images] if isinstance(images, Image.Image) else images
-        pixels = [torch.from_numpy(np.ascontiguousarray(self._processor.pixels(picture))) for picture in pictures]
+        several = [images] if isinstance(images, Image.Image) else images
+        pixels = [torch.from_numpy(np.ascontiguousarray(self._processor.pixels(image))) for image in several]
         return BatchFeature({"pixel_values": torch.stack(pixels)})
 
 
 class MedMoEProcessingInfo(BaseProcessingInfo):
-    """Facts about one checkpoint that vLLM's scheduler and profiler ask for.
+    """Tells vLLM's scheduler and profiler about one checkpoint.
 
-    vLLM makes one before it starts its other processes, which could only say that they failed: here a checkpoint that
-    does not fit is refused with the reason.
+    vLLM builds it before it starts its other processes, so a checkpoint that does not fit is refused here with the
+    reason.
     """
 
     def __init__(self, ctx: Any) -> None:
-        """Raises CheckpointError as `check_weights` does."""
+        """Raise CheckpointError as `check_weights` does."""
         super().__init__(ctx)
         directory = Path(ctx.model_config.model)
         check_weights(directory, self.medmoe)
@@ -76,7 +74,7 @@ class MedMoEProcessingInfo(BaseProcessingInfo):
 
 
 class MedMoEDummyInputs(BaseDummyInputsBuilder[MedMoEProcessingInfo]):
-    """The largest input there is, for vLLM's memory profiling."""
+    """Builds the largest possible input for vLLM's memory profiling."""
 
     def get_dummy_text(self, mm_counts: Mapping[str, int]) -> str:
         token: str = self.info.get_tokenizer().convert_ids_to_tokens(self.info.medmoe.image_token_id)
@@ -88,7 +86,7 @@ class MedMoEDummyInputs(BaseDummyInputsBuilder[MedMoEProcessingInfo]):
 
 
 class MedMoEProcessor(BaseMultiModalProcessor[MedMoEProcessingInfo]):
-    """One image token becomes `num_image_tokens` copies of itself; one picture becomes one block of pixels."""
+    """One image token becomes `num_image_tokens` copies of itself; one image becomes one block of pixels."""
 
     def _get_mm_fields_config(self, *_: Any, **__: Any) -> Mapping[str, MultiModalFieldConfig]:
         return {"pixel_values": MultiModalFieldConfig.batched("image")}

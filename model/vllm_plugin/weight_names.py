@@ -1,8 +1,8 @@
-"""What the tensors of a checkpoint are called inside vLLM's decoders.
+"""Map tensor names on disk to names inside vLLM's decoders.
 
-vLLM's own tables rename every `.gate_proj` and `.up_proj`, those of single experts too, which would then load into the
-wrong place without an error. These name only the attention, the dense FFN and the shared expert; experts keep the names
-that vLLM's fused layer looks for.
+vLLM's own tables rename every `.gate_proj` and `.up_proj`, also of single experts, which would then load into the wrong
+place without an error. These tables rename only attention, dense FFN and shared expert; experts keep the names that
+vLLM's fused layer expects.
 """
 
 import re

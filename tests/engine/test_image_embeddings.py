@@ -1,4 +1,4 @@
-"""What the engine keeps of a picture is that picture's alone."""
+"""A cached image embedding shares memory with no other."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.engine
 
 
 @torch.inference_mode()
-def test_a_kept_picture_does_not_keep_its_batch() -> None:
+def test_a_cached_image_does_not_keep_its_batch() -> None:
     """vLLM drops them one by one, whatever came with them: views would hold up to a batch's memory each."""
     from medmoe.model.vllm_plugin.modeling_medmoe import MedMoEForConditionalGeneration
 
@@ -23,7 +23,7 @@ def test_a_kept_picture_does_not_keep_its_batch() -> None:
         medmoe=config,
         vision_tower=VisionTower(config.vision_config),
         projector=Projector(config),
-        _picture_memory=ImageEmbeddings(),
+        _image_embeddings=ImageEmbeddings(),
     )
     side = config.vision_config.image_size
     pixels = torch.randint(0, 256, (3, 3, side, side), dtype=torch.uint8)

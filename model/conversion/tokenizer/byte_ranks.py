@@ -1,4 +1,4 @@
-"""Arcade100k, the tokenizer of StableLM-2: a file of byte strings and ranks, as a tokenizers BPE.
+"""Convert Arcade100k, StableLM-2's tokenizer of byte strings and ranks, to a tokenizers BPE.
 
 Stability's own class for it is remote code; the file and these constants hold everything that it does.
 """

@@ -1,4 +1,4 @@
-"""Using a tokenizer that somebody else wrote: what it may contain, and what it may do to us when it is called.
+"""Load and call untrusted tokenizers safely.
 
 The tokenizers library trusts its files. A malformed one ends in a bare Exception or a Rust panic wherever it is first
 used, and a few lines of replacement rules can multiply a sentence into gigabytes.
@@ -24,7 +24,7 @@ _NORMALIZERS = {
 
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Whatever the library raises inside becomes a CheckpointError that begins with `what`."""
+    """Turn any exception inside the context into a CheckpointError that begins with `what`."""
     try:
         yield
     except (MedMoEError, KeyboardInterrupt, SystemExit, GeneratorExit):

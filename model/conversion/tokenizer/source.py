@@ -1,4 +1,4 @@
-"""The tokenizer that ships with an upstream checkpoint, in whichever of its forms, as one tokenizers object.
+"""Read the tokenizer of an upstream checkpoint, in any of its forms, as one tokenizers object.
 
 No code of the checkpoint is run: a tokenizer class that exists only as remote code is rebuilt or refused.
 """

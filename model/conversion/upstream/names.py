@@ -1,4 +1,4 @@
-"""What upstream calls each tensor of ours, and which of its other tensors may be left behind, and why.
+"""Map tensor names to upstream's, and give reasons for upstream tensors that are dropped.
 
 Source of the names: DeepSpeed 0.9.5's `deepspeed_moe`, Med-MoE's `meta_moe` and `coefficient`, LLaVA's towers.
 """

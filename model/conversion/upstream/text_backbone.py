@@ -1,4 +1,4 @@
-"""The decoder of an upstream checkpoint as TextConfig fields; what we would compute differently is refused by name."""
+"""Read an upstream decoder as TextConfig fields; refuse by name what this model computes differently."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The vision tower of an upstream checkpoint: sizes from its tensors, the rest from a known name or the caller.
+"""Read an upstream vision tower: sizes from its tensors, the rest from a known name or the caller.
 
 Upstream loads the tower by the name in mm_image_tower, which in published configs is a path on the author's machine;
 the number of heads, the activation and the epsilon stand nowhere else. They are never guessed.

@@ -1,4 +1,4 @@
-"""Which files of an upstream directory hold the weights; nothing is opened here but the index.
+"""Find the weight files of an upstream directory; only the index is opened.
 
 Everything in such a directory was written by somebody else: names in an index are not followed out of it.
 """

@@ -1,4 +1,4 @@
-"""All tensors of an upstream checkpoint under one roof, whatever its files, read one at a time."""
+"""Read all tensors of an upstream checkpoint one at a time, whatever its files."""
 
 from pathlib import Path
 

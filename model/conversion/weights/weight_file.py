@@ -1,4 +1,4 @@
-"""One file of upstream weights, opened without executing anything it holds and without reading it whole."""
+"""Open one file of upstream weights without executing its content and without reading it whole."""
 
 import pickle
 import zipfile

@@ -1,8 +1,8 @@
-"""RMS normalisation by vLLM's own CPU kernel, one pass over memory.
+"""Compute RMS normalisation on a CPU with vLLM's fused kernel.
 
-vLLM leaves it to torch's single operations on CPU, where it counts on a compiler to fuse them; we serve without one.
-It serves single tokens too, where starting it costs more than it saves: so a token's numbers do not depend on how many
-others are computed with it.
+Without a compiler vLLM would use torch's separate operations. The kernel is used for single tokens too, where it saves
+nothing, so that a token's result does not depend on the batch. Shape letters: T tokens (any number of leading
+dimensions), D hidden size.
 """
 
 import functools
@@ -34,7 +34,7 @@ def _sum_fits(
 
 @functools.cache
 def prefer_fused_norms() -> None:
-    """On a CPU, for all norms that this process computes from now on; elsewhere vLLM has chosen well."""
+    """Use the fused kernels for all norms of this process from now on; do nothing on other devices than a CPU."""
     if not current_platform.is_cpu():
         return
     ir.ops.rms_norm.register_impl(_PROVIDER, supports_args=_norm_fits)(_norm)
@@ -46,7 +46,7 @@ def prefer_fused_norms() -> None:
 def _norm(
     x: torch.Tensor, weight: torch.Tensor | None, epsilon: float, variance_size: int | None = None
 ) -> torch.Tensor:
-    """[..., D] and weight [D] of one dtype -> the same shape; Zhang and Sennrich 2019, equation 4."""
+    """Normalise x [..., D] with weight [D] of the same dtype (Zhang and Sennrich 2019, equation 4)."""
     output = torch.empty_like(x)
     torch.ops._C.rms_norm(output, x, weight, epsilon)
     return output
@@ -59,6 +59,6 @@ def _norm_of_sum(
     epsilon: float,
     variance_size: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalises the sum; returns that and the sum, each in place of what came."""
+    """Return the normalised sum in place of x, and the sum in place of x_residual, both [..., D]."""
     torch.ops._C.fused_add_rms_norm(x, x_residual, weight, epsilon)
     return x, x_residual

@@ -1,7 +1,7 @@
-"""Phi's two-matrix experts on CPU, where vLLM's fused kernel knows only gated ones.
+"""Run Phi's two-matrix experts on vLLM's fused CPU kernel for gated experts.
 
 The kernel computes act(W1 x + b1) * (W3 x + b3). With W3 = 0 and b3 = 1 that is Phi's expert, exactly. The zeros cost
-neither memory nor bandwidth: they are pages that nobody ever writes, which the operating system keeps once.
+neither memory nor bandwidth: they are never written, so the operating system backs them with one shared page.
 tests/benchmarks/kernels/phi_experts.py compares this with torch's grouped product and with zeros that are stored.
 """
 
@@ -20,15 +20,14 @@ _ALIGNMENT = 32  # rows that the kernel's packed layout keeps together
 
 
 class UngatedExperts(RoutedExperts):
-    """vLLM's container of expert weights, with our method of holding them."""
+    """vLLM's container of expert weights, with `_UngatedMethod`."""
 
     def _get_quant_method(self, prefix: str, quant_config: Any, moe_config: FusedMoEConfig) -> "_UngatedMethod":
         return _UngatedMethod(moe_config)
 
 
 class _UngatedMethod(UnquantizedFusedMoEMethod):
-    """Weights w13 [E, 2F, D], of which the second half stays zero, and w2 [E, D, F]; F is this rank's share,
-    rounded up."""
+    """Holds w13 [E, 2F, D], whose second half stays zero, and w2 [E, D, F]; F is this rank's width, rounded up."""
 
     def create_weights(
         self,
@@ -39,7 +38,7 @@ class _UngatedMethod(UnquantizedFusedMoEMethod):
         params_dtype: torch.dtype,
         **attributes: Any,
     ) -> None:
-        # The loader fills what the checkpoint has; rows and columns beyond add nothing, being zero.
+        # Rows and columns beyond the checkpoint's stay zero and add nothing.
         width = round_up(intermediate_size_per_partition, _ALIGNMENT)
         with torch.device("meta"):
             super().create_weights(layer, num_experts, hidden_size, width, params_dtype, **attributes)
@@ -61,7 +60,7 @@ class _UngatedMethod(UnquantizedFusedMoEMethod):
 
 
 def untouched_zeros(shape: tuple[int, ...], *, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor of zeros in fresh private pages: one takes memory only when something is written to it."""
+    """Return zeros in fresh private pages, which take memory only once they are written."""
     size = math.prod(shape) * dtype.itemsize
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return torch.frombuffer(pages, dtype=dtype).view(shape)
@@ -70,6 +69,6 @@ def untouched_zeros(shape: tuple[int, ...], *, dtype: torch.dtype) -> torch.Tens
 def _materialise(layer: torch.nn.Module, name: str, value: torch.Tensor) -> None:
     placeholder = getattr(layer, name)
     parameter = torch.nn.Parameter(value, requires_grad=False)
-    # The loader that vLLM hung on its own parameter.
+    # vLLM attaches its weight loader to the parameter.
     parameter.__dict__.update(placeholder.__dict__)
     setattr(layer, name, parameter)

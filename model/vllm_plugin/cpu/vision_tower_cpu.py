@@ -1,8 +1,7 @@
-"""The vision tower on a CPU: attention and FFN of each block as oneDNN computes them best.
+"""Speed up the vision tower on a CPU: replace attention and FFN of each block by oneDNN products.
 
-The blocks stay their owner's; these two parts of each are replaced. Query, key and value become one product, weights
-are brought once into the layout that oneDNN multiplies in, and GELU is computed while its argument is still at hand.
-tests/unit/model/vllm_plugin/test_vision_tower_cpu.py compares with the blocks as they were.
+Query, key and value become one product, weights are packed once into oneDNN's layout, and GELU is fused into its
+product. Shape letters: B images, N positions, D width, H heads.
 """
 
 import platform
@@ -15,16 +14,16 @@ from torch.nn import functional as F
 from medmoe.model.config import VisionConfig
 from medmoe.model.vision_tower import VisionTower
 
-# Of the pictures of one call, how many the tower sees at once: more are not faster (measured up to 32), and what one
-# layer hands to the next grows with them, in CLIP's large tower by 9 MB a picture (577 x 4,096 numbers of float32).
+# Images that go through the tower at once. More are not faster (measured up to 32), and activations grow with them: by
+# 9 MB an image in CLIP's large tower (577 x 4,096 numbers of float32).
 AT_ONCE = 16
 
-# oneDNN's names of what it can compute inside a product; CLIP's quick_gelu is none of them.
+# oneDNN's names of activations that it fuses into a product. It has no quick_gelu.
 _FUSED = {"gelu": ("gelu", "none"), "gelu_pytorch_tanh": ("gelu", "tanh")}
 
 
 class _Names(NamedTuple):
-    """Where transformers keeps the parts of a block."""
+    """Attribute names of a block's parts in transformers."""
 
     blocks: str
     attention: str
@@ -36,33 +35,32 @@ _NAMES = {"dinov2": _Names("layer", "attention", "o_proj"), "clip": _CLIP, "sigl
 
 
 class PackedLinear:
-    """Linears of the same input, side by side, with an activation.
+    """Several linears of one input as one product, with an optional activation.
 
-    No module, and its tensors are no parameters: nobody copies numbers into a layout that only oneDNN knows.
+    It is no nn.Module and has no parameters, because weights in oneDNN's layout must not be loaded or cast.
     """
 
     def __init__(self, *linears: nn.Linear, activation: tuple[str, str] | None = None) -> None:
         self._bias = torch.cat([linear.bias for linear in linears])
         self._weight = torch.cat([linear.weight for linear in linears])
         self._activation, self._algorithm = activation or ("none", "")
-        # torch's own float32 product is as fast, and faster for some numbers of rows (CLIP's 577 of 336 pixels: 1.2
-        # times). What is left to win there is the activation.
+        # torch's float32 product is as fast, and 1.2 times faster for CLIP's 577 rows; only a fused activation helps.
         self._is_packed = self._weight.dtype != torch.float32 or activation is not None
         if self._is_packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight)
 
     def __call__(self, x_BND: torch.Tensor) -> torch.Tensor:
-        """[B, N, D] -> [B, N, sum of the linears' widths]."""
+        """[B, N, D] -> [B, N, O], O the sum of the linears' widths."""
         if not self._is_packed:
             return F.linear(x_BND, self._weight, self._bias)
-        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+        y_BNO: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
             x_BND, self._weight, self._bias, self._activation, [], self._algorithm
         )
-        return y
+        return y_BNO
 
 
 class PackedAttention(nn.Module):
-    """In place of a block's attention: every head looks everywhere, without dropout."""
+    """Replaces a block's attention: full attention without dropout."""
 
     def __init__(self, attention: Any, names: _Names, *, heads: int) -> None:
         super().__init__()
@@ -74,14 +72,14 @@ class PackedAttention(nn.Module):
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
     ) -> tuple[torch.Tensor, None]:
         """[B, N, D] -> [B, N, D], and no attention weights."""
-        # [3, B, H, N, D / H]: views into one product, which the attention reads where they are.
+        # [3, B, H, N, D / H], views into one product.
         q, k, v = self._qkv(hidden_states).unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
-        return self._exit(mixed.transpose(1, 2).flatten(2)), None
+        mixed_BHNd = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
+        return self._exit(mixed_BHNd.transpose(1, 2).flatten(2)), None
 
 
 class PackedFFN(nn.Module):
-    """In place of a block's two linears with an activation between."""
+    """Replaces a block's FFN: two linears with an activation between them."""
 
     def __init__(self, ffn: Any, *, hidden_act: str) -> None:
         super().__init__()
@@ -96,10 +94,10 @@ class PackedFFN(nn.Module):
 
 
 @torch.no_grad()
-def pack(tower: nn.Module, config: VisionConfig) -> bool:
-    """Replace the parts of a loaded tower, whose linears are then freed: no other weights can be loaded into it.
+def pack_vision_tower(tower: nn.Module, config: VisionConfig) -> bool:
+    """Pack a loaded tower in place and free its linears; weights cannot be loaded into it afterwards.
 
-    Where that is not known to be right and faster, the tower stays as it is, and the answer is False.
+    Returns False and leaves the tower unchanged where packing is not known to be right and faster.
     """
     if not _applies(tower):
         return False
@@ -113,14 +111,14 @@ def pack(tower: nn.Module, config: VisionConfig) -> bool:
 
 
 def _applies(tower: nn.Module) -> bool:
-    # Where no pictures are served, vLLM has put a placeholder there.
+    # vLLM puts a placeholder here when no images are served.
     if not isinstance(tower, VisionTower):
         return False
     weight = next(tower.parameters())
-    # Asked first: elsewhere torch may have been built without these operators.
+    # First: torch builds for other devices may lack these operators.
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    # On ARM the same operators are another library's, which nobody has tried here.
+    # On ARM another library implements these operators; untested.
     if platform.machine() not in ("x86_64", "AMD64"):
         return False
     if weight.dtype == torch.bfloat16:
@@ -128,8 +126,8 @@ def _applies(tower: nn.Module) -> bool:
     return weight.dtype == torch.float32
 
 
-def features(tower: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """What `tower` says of [N, 3, size, size] pixels; on a CPU a few pictures at a time, which gives the same."""
+def tower_features(tower: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Return the tower's features of pixels [B, 3, size, size]; on a CPU in parts of `AT_ONCE` images."""
     if pixels.device.type != "cpu":
         return tower(pixels)  # type: ignore[no-any-return]
     return torch.cat([tower(few) for few in pixels.split(AT_ONCE)])

@@ -1,6 +1,7 @@
-"""The Med-MoE layer on vLLM's fused kernels; medmoe.model.moe.MoE is what it must equal.
+"""Compute the Med-MoE layer with vLLM's fused kernels, equal to medmoe.model.moe.MoE.
 
-Routing, the kernels, the capture of routed experts and the sum over tensor-parallel ranks are vLLM's.
+Routing, kernels, capture of routed experts and the sum over tensor-parallel ranks are vLLM's. Shape letters: T tokens,
+D hidden size, E experts.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from medmoe.model.moe import Coefficient, Router
 
 
 class FusedMoE(nn.Module):
-    """Gate, fused experts, and the layer's own dense FFN as the shared expert, added with weight 1 or mixed in."""
+    """Gate, fused experts, and the layer's dense FFN as the shared expert, added with weight 1 or mixed in."""
 
     def __init__(self, ffn: nn.Module, *, config: TextConfig, prefix: str) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class FusedMoE(nn.Module):
 
 
 def replace_ffns(decoder: Any, config: TextConfig, *, prefix: str, new: Callable[..., nn.Module]) -> None:
-    """Put `new(ffn, config=, prefix=)` in the place of each FFN of `moe_layers` that lives on this pipeline stage."""
+    """Replace each FFN of `moe_layers` on this pipeline stage by `new(ffn, config=, prefix=)`."""
     for index in config.moe_layers:
         if decoder.start_layer <= index < decoder.end_layer:
             layer = decoder.layers[index]
@@ -69,7 +70,7 @@ def _output_projection(ffn: nn.Module) -> Any:
 
 
 def _expert_form(config: TextConfig) -> dict[str, Any]:
-    """What the factory must be told about experts that are not SwiGLU."""
+    """Return the factory's arguments for experts that are not SwiGLU."""
     if config.model_type != "phi":
         return {}
     if current_platform.is_cpu():

@@ -1,4 +1,4 @@
-"""Which rows and columns of a block's linears belong to one tensor-parallel rank, as vLLM splits them."""
+"""Compute the rows and columns of a block's linears on one tensor-parallel rank, as vLLM splits them."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from medmoe.model.lora.layout import BlockShape
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TPShard:
-    """One of `ranks` ranks. Heads are split; key and value heads fewer than ranks are shared by neighbours."""
+    """The part of rank `rank` of `ranks`. When key and value heads are fewer than ranks, neighbours share them."""
 
     text: TextConfig
     rank: int
     ranks: int
 
     def slices(self, block: BlockShape) -> tuple[dict[str, slice], slice]:
-        """Rows of each entry linear's output, and columns of the exit linear's input."""
+        """Return the rows of each entry linear's output, and the columns of the exit linear's input."""
         if block.name == "mlp":
             part = _even(self.text.intermediate_size, self.rank, self.ranks)
             return {linear.name: part for linear in block.entry}, part

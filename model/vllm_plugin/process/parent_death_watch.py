@@ -1,7 +1,7 @@
-"""An engine's process ends with the process that started it, however that one ended.
+"""End an engine process when its parent process has died.
 
-vLLM lets the starting process watch its engine and not the other way round: after a kill -9 or an out-of-memory kill of
-the service its engine would stay, with the model's memory and with nobody to ask it anything.
+In vLLM the parent watches its engine and not the other way round. After a kill -9 or an out-of-memory kill of the
+service, its engine would keep running and hold the model's memory.
 """
 
 import functools
@@ -13,12 +13,12 @@ import time
 from multiprocessing.connection import wait
 
 _GRACE = 10.0
-"""Seconds in which the process may end in its own way."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 @functools.cache
 def end_with_parent() -> None:
-    """Watch the starting process from a thread; nothing happens where there is none, as in the service itself."""
+    """Watch the parent process from a thread; do nothing in a process that multiprocessing did not start."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_watch, args=(parent.sentinel,), name="end-with-parent", daemon=True).start()

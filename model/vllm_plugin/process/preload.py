@@ -1,4 +1,4 @@
-"""Everything that an engine's process imports sooner or later; for the process that engines are forked from."""
+"""Import all modules of an engine process, for the process from which engines are forked."""
 
 import medmoe.model.vllm_plugin.modeling_llama_moe
 import medmoe.model.vllm_plugin.modeling_medmoe

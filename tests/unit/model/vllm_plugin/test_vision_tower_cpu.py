@@ -12,7 +12,7 @@ from torch import nn
 
 from medmoe.model.config import VisionConfig
 from medmoe.model.vision_tower import VisionTower
-from medmoe.model.vllm_plugin.cpu.vision_tower_cpu import AT_ONCE, features, pack
+from medmoe.model.vllm_plugin.cpu.vision_tower_cpu import AT_ONCE, pack_vision_tower, tower_features
 from tests.support.checkpoints.tiny import tiny_config
 
 TOWERS = ["dinov2", "clip", "siglip"]
@@ -37,7 +37,7 @@ def tower(name: str, dtype: torch.dtype = torch.float32) -> tuple[VisionTower, V
     return built.to(dtype), config
 
 
-def pictures(config: VisionConfig, number: int) -> torch.Tensor:
+def random_pixels(config: VisionConfig, number: int) -> torch.Tensor:
     return torch.randn(number, 3, config.image_size, config.image_size)
 
 
@@ -46,10 +46,10 @@ def pictures(config: VisionConfig, number: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", TOWERS)
 def test_in_float32_it_says_the_same(name: str, number: int) -> None:
     built, config = tower(name)
-    pixels = pictures(config, number)
+    pixels = random_pixels(config, number)
     expected = built(pixels)
-    assert pack(built, config)
-    torch.testing.assert_close(features(built, pixels), expected, rtol=1e-5, atol=1e-5)
+    assert pack_vision_tower(built, config)
+    torch.testing.assert_close(tower_features(built, pixels), expected, rtol=1e-5, atol=1e-5)
 
 
 @applies
@@ -61,9 +61,9 @@ def test_every_activation_is_computed_as_named(hidden_act: str) -> None:
     built = VisionTower(config).eval()
     for parameter in built.parameters():
         nn.init.normal_(parameter, std=0.5)
-    pixels = pictures(config, 2)
+    pixels = random_pixels(config, 2)
     expected = built(pixels)
-    assert pack(built, config)
+    assert pack_vision_tower(built, config)
     torch.testing.assert_close(built(pixels), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -72,11 +72,11 @@ def test_every_activation_is_computed_as_named(hidden_act: str) -> None:
 @pytest.mark.parametrize("name", TOWERS)
 def test_in_bfloat16_it_is_as_near_to_the_truth(name: str) -> None:
     built, config = tower(name, torch.bfloat16)
-    pixels = pictures(config, 2 * AT_ONCE + 1)
+    pixels = random_pixels(config, 2 * AT_ONCE + 1)
     truth = copy.deepcopy(built).float()(pixels)
     before = (built(pixels).float() - truth).norm()
-    assert pack(built, config)
-    told = features(built, pixels)
+    assert pack_vision_tower(built, config)
+    told = tower_features(built, pixels)
     assert told.dtype == torch.bfloat16
     assert (told.float() - truth).norm() < 1.2 * before < 0.1 * truth.norm()
 
@@ -88,7 +88,7 @@ def test_the_linears_are_freed_and_what_stays_keeps_its_name(name: str) -> None:
     before = {key for key, _ in built.named_parameters()}
     linears = [weakref.ref(module.weight) for module in built.modules() if isinstance(module, nn.Linear)]
     assert len(linears) == 6 * config.num_hidden_layers
-    assert pack(built, config)
+    assert pack_vision_tower(built, config)
     gc.collect()
     assert not [linear for linear in linears if linear() is not None]
     after = {key for key, _ in built.named_parameters()}
@@ -134,12 +134,12 @@ def test_where_it_is_not_known_to_be_right_the_tower_stays_as_it_was(
     built, config = tower(name)
     changed = change(built, monkeypatch)
     modules, parameters = list(changed.modules()), list(changed.parameters())
-    assert not pack(changed, config)
+    assert not pack_vision_tower(changed, config)
     assert all(now is then for now, then in zip(changed.modules(), modules, strict=True))
     assert all(now is then for now, then in zip(changed.parameters(), parameters, strict=True))
 
 
-def test_only_a_cpu_looks_at_a_few_pictures_at_a_time() -> None:
+def test_only_a_cpu_looks_at_a_few_images_at_a_time() -> None:
     seen: list[int] = []
 
     class Watched(nn.Module):
@@ -148,6 +148,6 @@ def test_only_a_cpu_looks_at_a_few_pictures_at_a_time() -> None:
             return pixels
 
     pixels = torch.randn(2 * AT_ONCE + 1, 1)
-    assert torch.equal(features(Watched(), pixels), pixels)
-    features(Watched(), pixels.to("meta"))
+    assert torch.equal(tower_features(Watched(), pixels), pixels)
+    tower_features(Watched(), pixels.to("meta"))
     assert seen == [AT_ONCE, AT_ONCE, 1, 2 * AT_ONCE + 1]
