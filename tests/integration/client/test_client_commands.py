@@ -176,7 +176,9 @@ def test_what_goes_wrong_is_one_line(
 def test_a_service_that_is_not_there_is_one_line(medmoe: Medmoe) -> None:
     with scripted_service(Reply(drop=True)) as service:
         pass
-    assert f"no connection to {service.url}" in failed(medmoe("stats", url=service.url))
+    line = failed(medmoe("stats", url=f"{service.url}/v1"))
+    assert f"no connection to {service.url}:" in line
+    assert "is the service running?" in line
 
 
 @pytest.mark.parametrize(
@@ -188,6 +190,7 @@ def test_a_service_that_is_not_there_is_one_line(medmoe: Medmoe) -> None:
         ("ask", "a.png", "What?", "--routing"),
         ("ask", "a.png", "What?", "--url", "service"),
         ("classify", "a.png"),
+        ("classify", "a.png", "CT"),
         ("classify", "a.png", "CT", "--mode", "nonsense"),
         ("stats", "--by", "nonsense"),
         ("stats", "--window", "x"),

@@ -43,6 +43,15 @@ def test_help_lists_every_command(medmoe: Medmoe) -> None:
     assert all(name in found.stdout for name in ("convert", "inspect", "serve", "train", "eval"))
 
 
+def test_a_misspelt_command_names_the_nearest(medmoe: Medmoe) -> None:
+    assert "Did you mean 'classify'?" in medmoe("clasify").stderr
+    assert "--url" in medmoe("ask", "--ulr", "x").stderr
+
+
+def test_the_version_is_printed(medmoe: Medmoe) -> None:
+    assert medmoe("--version").stdout.startswith("medmoe ")
+
+
 def test_the_program_and_its_sub_commands_are_installed() -> None:
     (script,) = [point for point in entry_points(group="console_scripts") if point.name == "medmoe"]
     assert script.value == "medmoe.model.cli:main"
