@@ -1,8 +1,4 @@
-"""create_app: wiring and nothing else.
-
-No settings are read here and no engine is built: both are given, so that a test's app and the real one differ only in
-what they were given.
-"""
+"""Build the app from settings and an engine."""
 
 import asyncio
 import contextlib
@@ -33,10 +29,10 @@ def create_app(
     on_failure: Callable[[], None] = lambda: None,
     rebuild: Callable[[], Engine] | None = None,
 ) -> FastAPI:
-    """The whole service; `on_failure` is called once when the engine is beyond help.
+    """Return the app; it calls `on_failure` once when the engine has failed for good.
 
-    `rebuild` makes the engine that replaces one that has died, where the settings want that; without it the first death
-    is final. Raises ConfigError or CheckpointError when the checkpoint directory cannot be read.
+    `rebuild` builds the engine that replaces a dead one, where the settings allow it; without it the first death is
+    final. Raises ConfigError or CheckpointError when the checkpoint directory cannot be read.
     """
     state = State(settings, engine, on_failure=on_failure, rebuild=rebuild)
 
@@ -54,7 +50,7 @@ def create_app(
         description=_DESCRIPTION,
         version=version("medmoe"),
         lifespan=lifespan,
-        # Served by routes/docs.py, which asks for the key.
+        # routes/docs.py serves it, to authenticated callers.
         openapi_url=None,
         redirect_slashes=False,
     )
@@ -70,17 +66,17 @@ def create_app(
 
 
 def costly_paths(app: FastAPI) -> frozenset[str]:
-    """Of the routes that need a place inside; without parameters, so that each is its own template."""
+    """Return the paths of the routes that need a slot; none has parameters."""
     return frozenset(route.path for route in app.routes if isinstance(route, APIRoute) and "POST" in route.methods)
 
 
 async def _shut_down(state: State, starting: asyncio.Task[None]) -> None:
-    """Refuse what comes, finish what is inside, free the model."""
+    """Refuse new requests, finish the running ones, and close the engine."""
     await drain(state)
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
     if state.watching is not None:
-        # It may be in the middle of a restart, and has an engine of its own to close then.
+        # During a restart it closes the engine that it is starting.
         state.watching.cancel()
         await asyncio.gather(state.watching, return_exceptions=True)
     await state.engine.close()

@@ -20,9 +20,9 @@ from pydantic_settings import (
 
 import medmoe.model
 from medmoe.model.errors import ConfigError
+from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.image_url import host_name
 from medmoe.server.schemas.images import BurnedIn
-from medmoe.server.schemas.vqa import MAX_LABELS
 
 PREFIX = "MEDMOE_"
 

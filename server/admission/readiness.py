@@ -1,8 +1,4 @@
-"""Whether this process can answer: starting, ready, restarting its engine, draining, or failed for good.
-
-Apart from admission, which asks how many: this asks whether at all. Failure is final; `on_failure` lets __main__ end
-the process so that an orchestrator replaces it.
-"""
+"""Track whether the service can answer: starting, ready, restarting its engine, draining, or failed."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -24,20 +20,20 @@ class Phase(StrEnum):
 
 
 class Readiness:
-    """The phase, and the only transitions it has."""
+    """The phase of the service and its transitions. A failure is final: `on_failure` ends the process."""
 
     def __init__(self, *, on_failure: Callable[[], None], restarts: bool = False) -> None:
-        """`restarts`: somebody waits for `left_ready` and replaces an engine that has died."""
+        """Pass `restarts` when a supervisor waits for `left_ready` and replaces an engine that has died."""
         self.phase = Phase.STARTING
         self.left_ready = asyncio.Event()
-        """Set as soon as the service, once ready, no longer is."""
+        """Set when the service stops being ready."""
         self.retry_after = _UNKNOWN_START
-        """Seconds after which a client that met a restart should come back."""
+        """Seconds after which a client should repeat a request that was refused during a restart."""
         self._on_failure = on_failure
         self._restarts = restarts
 
     def require(self) -> None:
-        """Raises NotReady, EngineRestarting, Draining or EngineDeadError unless requests can be answered."""
+        """Raise NotReady, EngineRestarting, Draining or EngineDeadError unless requests can be answered."""
         match self.phase:
             case Phase.STARTING:
                 raise NotReady("the model is still loading")
@@ -51,7 +47,7 @@ class Readiness:
                 return
 
     def started(self) -> None:
-        """Also when it was not the first start."""
+        """Become ready after a start or a restart."""
         if self.phase in (Phase.STARTING, Phase.RESTARTING):
             self.phase = Phase.READY
             self.left_ready.clear()
@@ -61,7 +57,7 @@ class Readiness:
             self._leave_for(Phase.DRAINING)
 
     def engine_died(self) -> None:
-        """The engine that had made the service ready is gone."""
+        """Begin a restart, or fail where no supervisor restarts engines."""
         if self.phase is not Phase.READY:
             return
         if self._restarts:
@@ -76,7 +72,7 @@ class Readiness:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Take note when what is inside meets a dead engine."""
+        """Call `engine_died` when the block raises EngineDeadError."""
         try:
             yield
         except EngineDeadError:

@@ -1,8 +1,4 @@
-"""How many requests may be inside, how many may wait, and for how long: 429 and 504 are born here.
-
-Apart from the routes because the two limits protect the process as a whole. The count is derived from two numbers
-that only `slot` moves, each in a `finally`, so it comes back to zero whatever happens inside.
-"""
+"""Limit how many requests run, how many wait, and for how long; raise the errors behind 429 and 504."""
 
 import asyncio
 import math
@@ -18,7 +14,7 @@ _LONGEST_RETRY = 120
 
 
 class Deadline:
-    """A point in time that a request must not outlive; it can be brought forward when the service has to stop."""
+    """The time at which a request is ended; it can be brought forward when the service has to stop."""
 
     def __init__(self, seconds: float) -> None:
         self._when = asyncio.get_running_loop().time() + seconds
@@ -27,7 +23,7 @@ class Deadline:
 
     @asynccontextmanager
     async def guard(self, *, grace: float = 0.0) -> AsyncIterator[None]:
-        """Cancel what is inside when the time (and `grace` seconds more) has come.
+        """Cancel the block at the deadline plus `grace` seconds.
 
         Raises DeadlineExceeded, or Draining after `cut_short`.
         """
@@ -46,7 +42,7 @@ class Deadline:
             del self._guards[timeout]
 
     def cut_short(self) -> None:
-        """The time has come."""
+        """Bring the deadline forward to now."""
         now = asyncio.get_running_loop().time()
         if self._cut_short or self._when <= now:
             return
@@ -57,7 +53,10 @@ class Deadline:
 
 
 class Admission:
-    """A semaphore with a bounded queue in front of it."""
+    """A semaphore with a bounded queue in front of it.
+
+    `slot` changes both counts in a `finally`, so that they return to zero whatever happens to a request.
+    """
 
     def __init__(self, *, max_concurrent: int, max_queued: int) -> None:
         self._slots = asyncio.Semaphore(max_concurrent)
@@ -72,21 +71,21 @@ class Admission:
 
     @property
     def in_flight(self) -> int:
-        """Requests running or waiting for their turn."""
+        """The number of requests that run or wait."""
         return self._running + self._waiting
 
     @property
     def places(self) -> int:
-        """Requests that may be inside, running or waiting; the next is refused."""
+        """The largest number of requests that run or wait; the next is refused."""
         return self._places
 
     @property
     def is_full(self) -> bool:
-        """Whether a request that came now would find no place."""
+        """Whether the next request is refused."""
         return self.in_flight >= self._places
 
     def refuse_when_full(self) -> None:
-        """Raises Overloaded when it is."""
+        """Raise Overloaded when `is_full`."""
         if self.is_full:
             rounds = (self._waiting + 1) / self._max_concurrent
             raise Overloaded(retry_after=min(_LONGEST_RETRY, max(1, math.ceil(rounds * self._mean_hold))))
@@ -103,7 +102,7 @@ class Admission:
             self._deadlines.discard(deadline)
 
     def cut_short(self) -> None:
-        """End every request inside with Draining, at once."""
+        """End every running and waiting request with Draining."""
         for deadline in tuple(self._deadlines):
             deadline.cut_short()
 
@@ -131,7 +130,7 @@ class Admission:
             self._settle()
 
     async def wait_idle(self, seconds: float) -> bool:
-        """Wait until nobody is inside, at most `seconds`; True when that came about."""
+        """Wait at most `seconds` until no request runs or waits; return whether that happened."""
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()

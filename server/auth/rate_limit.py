@@ -1,4 +1,4 @@
-"""How often one caller may ask: a bucket of permits that refills steadily."""
+"""Limit the requests of one caller with a token bucket."""
 
 import math
 import time
@@ -10,17 +10,17 @@ _SECONDS = 60.0
 
 
 class TokenBucket:
-    """Holds a minute's permits at most, so that a caller who was quiet may ask in a burst."""
+    """A bucket of at most one minute's permits, which refills steadily; a caller may use them in a burst."""
 
     def __init__(self, *, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` in seconds; tests turn it by hand."""
+        """Pass a `clock` in seconds."""
         self._capacity = float(per_minute)
         self._clock = clock
         self._permits = self._capacity
         self._filled = clock()
 
     def take(self) -> None:
-        """Use one permit. Raises RateLimited with the seconds until there is one."""
+        """Use one permit. Raises RateLimited with the seconds until the next."""
         now = self._clock()
         self._permits = min(self._capacity, self._permits + (now - self._filled) * self._capacity / _SECONDS)
         self._filled = now

@@ -1,7 +1,7 @@
-"""Who may ask: API keys, known by their hashes, and each key's own rate and cache salt.
+"""Authenticate API keys by their hashes; give each tenant its own rate limit and cache salt.
 
-The key file holds `name sha256-of-the-key` a line, so that reading it gives nobody a key. Keys are 256 random bits made
-here: a slow password hash would add nothing to them but work for whoever floods the service with guesses.
+A line of the key file is `name sha256-of-the-key`. Keys are 256 random bits, so that a fast hash is enough: a slow one
+would only let a flood of guesses cost more.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ _MAX_FILE_BYTES = 2**20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tenant:
-    """Whoever a key was given to."""
+    """The owner of one or several API keys."""
 
     log_id: str | None
-    """Stands for the tenant in log lines; None when there are no keys."""
+    """Identifies the tenant in log lines; None when there are no keys."""
     cache_salt: str | None
-    """Keeps what the engine caches for this tenant from being found, by its speed, by another."""
+    """Separates the engine's caches by tenant: an answer's speed would tell one tenant of another's requests."""
     bucket: TokenBucket | None
-    """None: as many requests as the service can take."""
+    """None: no limit for each tenant."""
 
     def spend(self) -> None:
         """Count one request. Raises RateLimited."""
@@ -40,10 +40,10 @@ class Tenant:
 
 
 class Tenants:
-    """Everybody who has a key, or the one anonymous tenant of a service without keys."""
+    """The tenants of the key file, or the one anonymous tenant of a service without keys."""
 
     def __init__(self, hashes: Iterable[tuple[str, str]], *, requests_per_minute: int | None) -> None:
-        """`hashes`: names and the SHA-256 hex of their keys; none of them means that no key is asked for."""
+        """Pass names and the SHA-256 hex of their keys; without any, no key is required."""
 
         def tenant(log_id: str | None, cache_salt: str | None) -> Tenant:
             bucket = None if requests_per_minute is None else TokenBucket(per_minute=requests_per_minute)
@@ -59,9 +59,9 @@ class Tenants:
         self._anonymous = None if self._tenants else tenant(None, None)
 
     def find(self, key: str | None) -> Tenant:
-        """Whose `key` this is. Raises Unauthenticated.
+        """Return the tenant of `key`. Raises Unauthenticated.
 
-        Every hash is compared, each in constant time: how long it takes tells nothing about which one was near.
+        Every hash is compared, each in constant time, so that timing does not tell which one was close.
         """
         if self._anonymous is not None:
             return self._anonymous
@@ -73,7 +73,7 @@ class Tenants:
 
 
 def read_key_file(path: Path) -> tuple[tuple[str, str], ...]:
-    """Names and hashes in `path`; blank lines and lines that begin with # are skipped.
+    """Read names and hashes from `path`; blank lines and lines that begin with # are skipped.
 
     Raises ConfigError when the file cannot be read, a line is something else, a hash comes twice, or there is no key.
     """
@@ -89,7 +89,7 @@ def read_key_file(path: Path) -> tuple[tuple[str, str], ...]:
             continue
         match = _LINE.fullmatch(line.strip())
         if match is None:
-            # The line itself may be a key that somebody pasted where its hash belongs.
+            # The message leaves the line out: it may be a key in the place of its hash.
             raise ConfigError(f"line {number} of the key file is not a name and the SHA-256 of a key")
         name, key_hash = match.groups()
         if any(key_hash == other for _, other in found):
@@ -101,7 +101,7 @@ def read_key_file(path: Path) -> tuple[tuple[str, str], ...]:
 
 
 def new_key(name: str) -> tuple[str, str]:
-    """A new key, and the line for the key file. Raises ConfigError for a name that the file could not hold."""
+    """Make a key and its line for the key file. Raises ConfigError for a name that the file cannot hold."""
     key = _PREFIX + secrets.token_urlsafe(32)
     line = f"{name} {hashlib.sha256(key.encode()).hexdigest()}"
     if _LINE.fullmatch(line) is None:

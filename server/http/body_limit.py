@@ -1,8 +1,7 @@
-"""The limits on request bodies, enforced before and while reading: how long one is, how many are read at once.
+"""Limit the length of request bodies, and how many are read at once.
 
-Apart from request parsing because they must hold for every route and before any parser allocates. Length is known by
-Content-Length where there is one, by counting where there is none or where it lies. Admission counts a request only
-once its body is there: without the second limit, slow senders could fill the memory before it.
+The length is that of Content-Length and that of the bytes received. Admission counts a request only once its body is
+read, so the second limit keeps slow senders from filling the memory before that.
 """
 
 from starlette.datastructures import Headers
@@ -11,14 +10,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from medmoe.server.errors import BodyTooLarge, MalformedBody, Overloaded
 
 _RETRY = 1
-"""Seconds; how long others take to send is not ours to know."""
+"""Seconds. How long the current senders will take is unknown."""
 
 
 class BodyLimit:
-    """Pure ASGI middleware.
+    """ASGI middleware that limits bodies.
 
-    Raises BodyTooLarge past `max_bytes`, MalformedBody for a senseless Content-Length, Overloaded while `max_at_once`
-    bodies are being read.
+    Raises BodyTooLarge past `max_bytes`, MalformedBody for a Content-Length that is no number, Overloaded while
+    `max_at_once` bodies are being read.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, max_at_once: int) -> None:

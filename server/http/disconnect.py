@@ -1,8 +1,4 @@
-"""Stop working when nobody is left to read the answer.
-
-Apart because both ways of answering need it and it is easily done wrong: a cancellation that is not ours must pass, and
-ours must arrive once, so that the engine's own clean-up is not cancelled in turn.
-"""
+"""Cancel the work on a request when its client disconnects."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +11,10 @@ from medmoe.server.errors import ClientDisconnected
 
 @asynccontextmanager
 async def abandon_on_disconnect(receive: Receive) -> AsyncIterator[None]:
-    """Cancel what is inside when the client goes. Call it once the body has been read. Raises ClientDisconnected."""
+    """Cancel the block when the client disconnects; enter it after the body has been read. Raises ClientDisconnected.
+
+    Other cancellations pass. Its own is sent once, so that the engine's clean-up is not cancelled in turn.
+    """
     task = asyncio.current_task()
     assert task is not None
     gone = False

@@ -1,7 +1,6 @@
-"""From any failure to the one error body; the only place where an exception becomes bytes.
+"""Turn any failure into the one error body.
 
-Apart from medmoe.server.errors, which must stay free of the web framework. Foreign exceptions never contribute a
-word: their text may hold memory addresses, paths, or what the client sent.
+The text of a foreign exception is never sent: it may contain memory addresses, paths, or what the client sent.
 """
 
 import logging
@@ -26,28 +25,28 @@ from medmoe.server.errors import (
 )
 from medmoe.server.http.error_table import INTERNAL, ErrorSpec, error_spec, error_spec_of_status
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.schemas.vqa import ErrorBody, ErrorResponse
+from medmoe.server.schemas.errors import ErrorBody, ErrorResponse
 
 log = logging.getLogger("medmoe.request")
 
 
 def error_body(error: Exception, *, record: RequestRecord) -> ErrorResponse:
-    """The body for `error`; notes its code on the record."""
-    meaning = error_spec_of_status(error.status_code) if isinstance(error, HTTPException) else error_spec(error)
-    record.error_code = meaning.code
+    """Return the body for `error`, and note its code on the record."""
+    spec = error_spec_of_status(error.status_code) if isinstance(error, HTTPException) else error_spec(error)
+    record.error_code = spec.code
     return ErrorResponse(
         error=ErrorBody(
-            type=meaning.type,
-            code=meaning.code,
-            message=meaning.message or _sentence(str(error)),
-            param=_param(error, meaning, record=record),
+            type=spec.type,
+            code=spec.code,
+            message=spec.message or _sentence(str(error)),
+            param=_param(error, spec, record=record),
             request_id=record.request_id,
         )
     )
 
 
 def error_response(error: Exception, *, record: RequestRecord) -> Response:
-    """The whole response for `error`, status and headers included."""
+    """Return the response for `error`: status, headers and body."""
     headers: dict[str, str] = {}
     if isinstance(error, HTTPException):
         status = error.status_code
@@ -59,16 +58,16 @@ def error_response(error: Exception, *, record: RequestRecord) -> Response:
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, BodyTooLarge):
-        # The rest of the body is still on its way; only closing the connection spares us from reading it.
+        # The client is still sending the body; closing the connection avoids reading the rest.
         headers["Connection"] = "close"
     body = error_body(error, record=record).model_dump_json()
     return Response(body, status_code=status, headers=headers, media_type="application/json")
 
 
 def log_failure(error: Exception, *, record: RequestRecord) -> None:
-    """One line for what an operator must look into: classes and places, nothing that an exception says.
+    """Log classes and source lines, never messages, of the engine's failures and of foreign exceptions.
 
-    The engine's failures and strangers; what a client did wrong is told by the status in the request's own line.
+    A client's mistake appears only as the status in the request's own line.
     """
     if isinstance(error, ServerError | HTTPException) or error_spec(error).status < INTERNAL.status:
         return
@@ -84,7 +83,7 @@ def log_failure(error: Exception, *, record: RequestRecord) -> None:
 
 
 def install(app: FastAPI) -> None:
-    """Answer our family and the framework's own refusals; strangers are left to medmoe.server.http.middleware."""
+    """Answer MedMoEError and the framework's refusals; medmoe.server.http.middleware answers other exceptions."""
 
     async def answer(request: Request, error: Exception) -> Response:
         record = RequestRecord.of(request.scope)
@@ -92,7 +91,7 @@ def install(app: FastAPI) -> None:
         return error_response(error, record=record)
 
     async def refuse(request: Request, error: Exception) -> Response:
-        # The framework's own words quote the value; only query parameters get there, bodies are read elsewhere.
+        # The framework's message quotes the value. Only query parameters arrive here; routes read bodies themselves.
         assert isinstance(error, RequestValidationError)
         name = error.errors()[0]["loc"][-1]
         return await answer(
@@ -105,20 +104,20 @@ def install(app: FastAPI) -> None:
 
 
 def invalid(error: ValidationError, *, fields: frozenset[str]) -> RequestError:
-    """Our words for the first problem pydantic found; never the input, not even the name of an unknown field."""
+    """Return the error for the first problem that pydantic found, without the input or the name of an unknown field."""
     problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
     if problem["type"] == "json_invalid":
         return MalformedBody()
     if problem["type"] == "extra_forbidden":
-        # A misplaced key may be a patient's name: say what is known instead of what was sent.
+        # A misplaced key may be a patient's name, so the message lists the known fields.
         return InvalidField(f"unknown field; this route takes {', '.join(sorted(fields))}")
     param = ".".join(str(part) for part in problem["loc"]) or None
     return InvalidField(problem["msg"].removeprefix("Value error, "), param=param)
 
 
-def _param(error: Exception, meaning: ErrorSpec, *, record: RequestRecord) -> str | None:
+def _param(error: Exception, spec: ErrorSpec, *, record: RequestRecord) -> str | None:
     named = error.param if isinstance(error, RequestError) else None
-    param = named or meaning.param
+    param = named or spec.param
     return None if param is None else record.names.get(param, param)
 
 

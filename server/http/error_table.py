@@ -1,7 +1,4 @@
-"""What each failure looks like from outside: status, code, and the words that a client is told.
-
-Apart from the errors themselves, which the decoding children and the engines raise without knowing of HTTP.
-"""
+"""Map every error class to its HTTP status, error type, code and message."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -48,13 +45,13 @@ from medmoe.server.errors import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorSpec:
-    """What a failure looks like from outside."""
+    """The HTTP status and the error body of one error class."""
 
     status: int
     type: str
     code: str
     message: str | None = None
-    """Sent instead of the exception's own words; None only where those words are ours and meant for the client."""
+    """Sent instead of the exception's own message; None only where that message is written for the client."""
     param: str | None = None
 
 
@@ -169,7 +166,7 @@ _FRAMEWORK = {
 
 
 def error_spec(error: BaseException) -> ErrorSpec:
-    """The row of the most specific class of `error` that the table knows; INTERNAL for strangers."""
+    """Return the entry of the most specific class of `error` in the table; INTERNAL for foreign exceptions."""
     for kind in type(error).__mro__:
         if kind in HTTP_MEANING:
             return HTTP_MEANING[kind]
@@ -177,7 +174,7 @@ def error_spec(error: BaseException) -> ErrorSpec:
 
 
 def error_spec_of_status(status: int) -> ErrorSpec:
-    """What a bare status raised by the web framework means; its own text is never used."""
+    """Return the entry of a status that the web framework raised; its own text is never sent."""
     if status in _FRAMEWORK:
         return _FRAMEWORK[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

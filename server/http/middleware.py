@@ -1,7 +1,6 @@
-"""One request, one record, one log line: the outermost layer that knows about requests.
+"""Give every request an id and a record, log it, and answer exceptions that nothing else has caught.
 
-Pure ASGI, so that streaming and disconnects pass through untouched. It also catches what nobody else caught: the web
-framework would hand such an exception, text included, to the server's log.
+Without the last, the web framework would write the text of such an exception to the log.
 """
 
 import logging
@@ -26,10 +25,10 @@ CLIENT_GONE = 499
 
 
 class RequestMiddleware:
-    """Gives each request its id and record, and publishes the record when the request is over."""
+    """ASGI middleware that opens a record for each request, and publishes it when the request ends."""
 
     def __init__(self, app: ASGIApp, *, on_finish: Callable[[RequestRecord], None], sample: bool = False) -> None:
-        """`sample`: record the traces that begin here, not only those whose caller asks for it."""
+        """Pass `sample` to record also the traces that begin here, not only those that the caller samples."""
         self.app = app
         self.on_finish = on_finish
         self.sample = sample
@@ -54,27 +53,27 @@ class RequestMiddleware:
             if record.status is None:
                 await error_response(error, record=record)(scope, receive, send_with_id)
             else:
-                # The status is out; a broken-off body is all that can still be said.
+                # The status has been sent; breaking off the body is all that is left.
                 record.error_code = "internal_error"
         finally:
-            # Also on cancellation, so that no request vanishes from the counts.
+            # Also on cancellation, so that every request is counted.
             record.status = record.status or CLIENT_GONE
             record.route = getattr(scope.get("route"), "path", record.route)
             finish(record, publish=self.on_finish)
 
 
-def begin(sent: Headers, *, method: str, sample: bool) -> RequestRecord:
-    """The record of a request that came with the headers `sent`."""
-    inbound = sent.get(REQUEST_ID_HEADER, "")
+def begin(headers: Headers, *, method: str, sample: bool) -> RequestRecord:
+    """Return the record of a request with these headers."""
+    inbound = headers.get(REQUEST_ID_HEADER, "")
     return RequestRecord(
         request_id=inbound if _SAFE_ID.fullmatch(inbound) else secrets.token_hex(16),
         method=method if method in _METHODS else "other",
-        trace=TraceContext.of_request(sent.getlist(REQUEST_HEADER), sample=sample),
+        trace=TraceContext.of_request(headers.getlist(REQUEST_HEADER), sample=sample),
     )
 
 
 def identification(record: RequestRecord) -> dict[str, str]:
-    """The headers by which an answer names its request and says how long it took."""
+    """Return the response headers that carry the request id, the timings and the trace."""
     headers = {REQUEST_ID_HEADER: record.request_id, "Server-Timing": record.server_timing()}
     if record.trace is not None:
         headers[RESPONSE_HEADER] = record.trace.response_header()
@@ -82,7 +81,7 @@ def identification(record: RequestRecord) -> dict[str, str]:
 
 
 def finish(record: RequestRecord, *, publish: Callable[[RequestRecord], None]) -> None:
-    """The request is over: publish its record, and write its line."""
+    """Publish and log the record of a request that has ended."""
     record.duration = record.elapsed()
     publish(record)
     _log_finished(record)

@@ -1,7 +1,6 @@
-"""Reading a request: JSON or multipart in, validated fields and the picture as it was sent out.
+"""Parse a JSON or multipart body into validated fields and the image as it was sent.
 
-Apart from the routes so that both content types pass the same validation. Multipart files stay in memory (the body
-limit bounds them): pictures of patients do not belong in a temporary file.
+Multipart files stay in memory, within the body limit: images of patients do not belong in a temporary file.
 """
 
 import json
@@ -17,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from medmoe.server.errors import ClientDisconnected, InvalidField, MalformedBody, UnsupportedContentType
 from medmoe.server.http.error_responses import invalid
-from medmoe.server.schemas.vqa import MAX_LABELS
+from medmoe.server.schemas.classify import MAX_LABELS
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -32,7 +31,7 @@ class _InMemoryParser(MultiPartParser):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParsedRequest(Generic[Fields]):
-    """One request as it came in; `image` is base64 text or a URL from JSON, file bytes from multipart."""
+    """A parsed body; `image` is base64 text or a URL from JSON, a file's bytes from multipart."""
 
     fields: Fields
     image: str | bytes
@@ -66,9 +65,9 @@ def _from_json(body: bytes, fields: type[Fields], *, as_json: type[BaseModel]) -
 
 
 def json_object(body: bytes, *, known: Collection[str], told: Collection[str] = ()) -> dict[str, Any]:
-    """The body as an object of no other fields than `known`. Raises MalformedBody, InvalidField.
+    """Parse the body as an object without other fields than `known`. Raises MalformedBody, InvalidField.
 
-    `told` are those to tell a client whose field is unknown, where they are not all.
+    The message about an unknown field lists `told`, or all of `known`.
     """
     try:
         document = from_json(body)
@@ -82,7 +81,7 @@ def json_object(body: bytes, *, known: Collection[str], told: Collection[str] = 
 
 
 def _check_shape(body: bytes, *, known: Collection[str]) -> None:
-    """Refuse what is cheap to refuse: validation describes every wrong item, and a body can hold millions."""
+    """Refuse large lists and objects before validation, which would describe each of millions of wrong items."""
     document = json_object(body, known=known)
     for name, value in document.items():
         if isinstance(value, dict) or (isinstance(value, list) and len(value) > MAX_LABELS):
@@ -96,7 +95,7 @@ async def _from_multipart(request: Request, fields: type[Fields]) -> ParsedReque
     try:
         form = await parser.parse()
     except (MultiPartException, LookupError, UnicodeError) as error:
-        # KeyError: the parser's way of saying that Content-Type names no boundary; the others, an odd charset.
+        # The parser raises KeyError when Content-Type names no boundary, the others for an unknown charset.
         raise MalformedBody("the body is not valid multipart/form-data, or has too many or too long parts") from error
     known = frozenset({_IMAGE, *fields.model_fields})
     try:
@@ -117,7 +116,7 @@ async def _only_image(form: FormData) -> bytes:
 
 
 def _form_fields(form: FormData, fields: type[BaseModel]) -> dict[str, Any]:
-    """Form values by name. `labels` may be repeated, or be one JSON array; any other field comes once."""
+    """Return form values by name. `labels` may be repeated or be one JSON array; any other field comes once."""
     collected: dict[str, Any] = {}
     for name, value in form.multi_items():
         if isinstance(value, str):

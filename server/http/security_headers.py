@@ -1,7 +1,4 @@
-"""Headers that every answer carries, errors included: no sniffing, no storing, no framing.
-
-Apart from telemetry and placed outside of it, so that the answers telemetry writes itself carry them too.
-"""
+"""Add security headers to every response, errors included."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,22 +6,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    # A page of somebody else's must neither frame the documentation nor read an answer.
+    # No other site may frame the documentation or read a response.
     "X-Frame-Options": "DENY",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _OF_ANSWERS = {
     "Cache-Control": "no-store",
-    # They load nothing.
+    # API responses load nothing.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-"""A page brings its own."""
+"""Defaults; a page sets its own."""
 ON_EVERY_REFUSAL = tuple((name.lower().encode(), value.encode()) for name, value in (_HEADERS | _OF_ANSWERS).items())
-"""All of them, for answers that do not come through here."""
+"""All headers, for responses that bypass the middleware."""
 
 
 class ResponseHeaders:
-    """Pure ASGI middleware."""
+    """ASGI middleware that sets the headers. It must be outside RequestMiddleware, which responds itself too."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

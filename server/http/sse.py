@@ -1,7 +1,6 @@
-"""An answer as server-sent events.
+"""Return an answer whole or as server-sent events.
 
-Apart from the framework's StreamingResponse because a failure in the middle must still be said in the one error body,
-and because leaving early, for any reason, must close the generator that holds the engine's request.
+A failure during a stream becomes an event with the one error body, and leaving a stream early aborts the generation.
 """
 
 import json
@@ -22,17 +21,17 @@ from medmoe.server.schemas.vqa import VQAResponse
 
 Piece = str | VQAResponse
 Whole = TypeVar("Whole")
-"""What a route makes of the whole response."""
+"""The response of a route."""
 
 Events = Callable[[Piece], Iterable[str]]
-"""What is sent for a piece: the JSON of any number of events."""
+"""Returns the events of a piece, as JSON."""
 
 _GRACE = 1.0
-"""Seconds past the deadline in which the event that says so can still be sent."""
+"""Seconds past the deadline in which its error event can still be sent."""
 
 
 def own_events(piece: Piece) -> Iterable[str]:
-    """As `/v1/vqa` sends them: a `delta` for each piece of text, then the whole response."""
+    """Return the event of `/v1/vqa`: a `delta` for a piece of text, and the response at the end."""
     return (json.dumps({"delta": piece}) if isinstance(piece, str) else piece.model_dump_json(),)
 
 
@@ -46,7 +45,7 @@ async def whole_or_streamed(
     whole: Callable[[VQAResponse], Whole],
     events: Events = own_events,
 ) -> "Whole | EventStream":
-    """What a route returns for an answer's `pieces`: `whole` of its response, or an EventStream of `events`.
+    """Return `whole` of the response that ends `pieces`, or an EventStream of their `events`.
 
     Raises what the pieces raise before anything is sent, ClientDisconnected.
     """
@@ -61,7 +60,7 @@ async def whole_or_streamed(
 
 
 class EventStream(StreamingResponse):
-    """The events of each piece, then `[DONE]`; or an `error` event, last."""
+    """A stream of the events of each piece, then `[DONE]`; after a failure an `error` event ends it."""
 
     def __init__(
         self,
@@ -72,7 +71,7 @@ class EventStream(StreamingResponse):
         record: RequestRecord,
         events: Events = own_events,
     ) -> None:
-        """`first` was awaited before the status went out, so that early failures keep their own status."""
+        """Pass the `first` piece awaited, so that a failure before it keeps its own status."""
         super().__init__(_stream(first, rest, record=record, events=events), media_type="text/event-stream")
         self._rest = rest
         self._deadline = deadline
@@ -99,7 +98,7 @@ async def _stream(
             for event in events(piece):
                 yield f"data: {event}\n\n"
     except Exception as error:
-        # Not only ours: the status is long out, so this event is the only way left to say it.
+        # Any exception: the status has been sent, so only an event can report it.
         log_failure(error, record=record)
         yield f"data: {error_body(error, record=record).model_dump_json()}\n\n"
         return

@@ -1,1 +1,1 @@
-"""Turn validated requests into engine calls and the results into answers."""
+"""Turn validated requests into engine calls and the results into responses."""

@@ -12,8 +12,7 @@ from medmoe.server.inference.classify_response import classify_response
 from medmoe.server.inference.context import InferenceContext
 from medmoe.server.inference.label_prompts import make_label_prompts
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.schemas.classify import ChoiceResponse, ClassifyResponse, MultiLabelResponse
-from medmoe.server.schemas.vqa import ClassifyFields
+from medmoe.server.schemas.classify import ChoiceResponse, ClassifyFields, ClassifyResponse, MultiLabelResponse
 
 ROUTE = "classify"
 

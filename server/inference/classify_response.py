@@ -14,6 +14,7 @@ from medmoe.server.schemas.classify import (
     CalibrationNote,
     ChoiceProvenance,
     ChoiceResponse,
+    ClassifyFields,
     ClassifyProvenance,
     ClassifyResponse,
     LabelPresence,
@@ -21,7 +22,7 @@ from medmoe.server.schemas.classify import (
     LikelihoodProvenance,
     MultiLabelResponse,
 )
-from medmoe.server.schemas.vqa import ClassifyFields, Routing, Timings
+from medmoe.server.schemas.common import Routing, Timings
 
 
 def classify_response(

@@ -1,8 +1,4 @@
-"""From exact log-likelihoods to a decision about labels: the arithmetic of `/v1/classify`, without an engine.
-
-Apart from medmoe.server.engine.label_scorer, which asks the engine, because what is made of the same likelihoods
-differs by mode and is worth reading, and testing, on its own.
-"""
+"""Compute label probabilities from the log-likelihoods that medmoe.server.engine.label_scorer returns."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +11,7 @@ from medmoe.server.engine.base import GenerationError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Classification:
-    """One label out of several. Everything per label in the order the labels were given."""
+    """The probabilities of labels that exclude each other, in the order of the labels."""
 
     log_likelihoods: tuple[float, ...]
     probabilities: tuple[float, ...]
@@ -26,7 +22,7 @@ class Classification:
     margin: float
 
     def calibrated(self, calibration: LabelCalibration) -> Self:
-        """The same with calibrated probabilities; likelihoods, and which label is best, stay the model's."""
+        """Return it with calibrated probabilities; the likelihoods and the best label stay the model's."""
         probabilities = calibration.apply(self.probabilities)
         entropy, margin = spread(probabilities)
         return replace(self, probabilities=probabilities, entropy=entropy, margin=margin)
@@ -34,24 +30,24 @@ class Classification:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Presence:
-    """One label on its own: yes or no."""
+    """The probability of one label on its own."""
 
     probability: float
-    """Of yes, among yes and no."""
+    """Probability of yes among yes and no."""
     label_mass: float
-    """Of yes and no together."""
+    """Probability of yes and no together."""
     entropy: float
     """Nats."""
     margin: float
 
     @property
     def confidence(self) -> float:
-        """Of the likelier of the two."""
+        """The probability of the likelier of yes and no."""
         return max(self.probability, 1 - self.probability)
 
 
 def by_likelihood(log_likelihoods: Sequence[float], *, lengths: Sequence[int] | None = None) -> Classification:
-    """Each label as likely as its own text; with `lengths`, in tokens, as the geometric mean of its tokens.
+    """Normalize the labels' likelihoods; with `lengths`, in tokens, the geometric means over their tokens.
 
     Raises GenerationError when no likelihood is finite.
     """
@@ -62,11 +58,11 @@ def by_likelihood(log_likelihoods: Sequence[float], *, lengths: Sequence[int] | 
 
 
 def by_choice(rotations: Sequence[Sequence[float]]) -> Classification:
-    """The mean over `rotations` of each label's log-likelihood, `rotations[r][label]` being its letter's.
+    """Normalize the mean log-likelihood of each label; `rotations[r][label]` is that of its letter in rotation r.
 
-    A model that likes a letter multiplies that letter's likelihood by something. Where every label has had every letter
-    once, each mean holds the sum of the same logarithms, which the normalisation takes away: hence the mean of
-    logarithms and not of probabilities. Raises GenerationError when no mean is finite.
+    A preference for a letter is a factor of its likelihood. When every label has had every letter once, all means
+    contain the same sum of these factors' logarithms, and normalization removes it. Means of probabilities would keep
+    it. Raises GenerationError when no mean is finite.
     """
     means = [math.fsum(column) / len(rotations) for column in zip(*rotations, strict=True)]
     mass = math.fsum(_mass(rotation) for rotation in rotations) / len(rotations)
@@ -74,12 +70,12 @@ def by_choice(rotations: Sequence[Sequence[float]]) -> Classification:
 
 
 def agreement(rotations: Sequence[Sequence[float]], *, best: int) -> float:
-    """Share of `rotations` in which no label is likelier than the label `best`."""
+    """Return the share of `rotations` in which no label is likelier than `best`."""
     return sum(rotation[best] >= max(rotation) for rotation in rotations) / len(rotations)
 
 
 def by_presence(yes: Sequence[float], no: Sequence[float]) -> Presence:
-    """From the log-likelihoods of the ways to say yes and of the ways to say no. Raises as by_likelihood does."""
+    """Compare the log-likelihoods of all spellings of yes and of no. Raises as by_likelihood does."""
     found = by_likelihood((_log_sum(yes), _log_sum(no)))
     return Presence(
         probability=found.probabilities[0], label_mass=found.label_mass, entropy=found.entropy, margin=found.margin
@@ -87,7 +83,7 @@ def by_presence(yes: Sequence[float], no: Sequence[float]) -> Presence:
 
 
 def spread(probabilities: Sequence[float]) -> tuple[float, float]:
-    """Entropy in nats, and the distance between the two largest."""
+    """Return the entropy in nats and the difference of the two largest probabilities."""
     first, second = sorted(probabilities, reverse=True)[:2]
     return -math.fsum(p * math.log(p) for p in probabilities if p > 0) + 0.0, first - second
 

@@ -1,7 +1,4 @@
-"""What `/v1/classify` asks the model, by mode: from labels to prompts and to the answers that are scored after them.
-
-Apart from the route so that every limit on labels is held in one place, before a slot is taken.
-"""
+"""Make the prompts of `/v1/classify`, by mode, with the answers to score after each; check the limits on labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,42 +8,42 @@ from medmoe.model.prompt import LETTERS
 from medmoe.server.engine.label_scorer import Path, ScoringRequest
 from medmoe.server.errors import InvalidField
 from medmoe.server.inference.context import InferenceContext
-from medmoe.server.schemas.vqa import ClassifyFields
+from medmoe.server.schemas.classify import ClassifyFields
 
 YES = ("yes", "Yes")
-"""Data sets write both; a model that learnt from them divides itself between the two."""
+"""Datasets contain both spellings, so a trained model divides its probability between them."""
 NO = ("no", "No")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelPrompts:
-    """What to ask, and for the mode choice how its answers belong to the labels."""
+    """The requests to score, and in mode choice the order of the labels in each."""
 
     requests: tuple[ScoringRequest, ...]
     orders: tuple[tuple[int, ...], ...] = ()
-    """For each request of the mode choice: which label (its index in the request) each letter stands for."""
+    """Mode choice: for each request, the index of the label that each letter stands for."""
 
 
 def make_label_prompts(context: InferenceContext, fields: ClassifyFields) -> LabelPrompts:
-    """The requests for `fields`, within this deployment's limits and the model's context.
+    """Return the requests for `fields`, within the deployment's limits and the model's context.
 
     Raises InvalidField, PromptError.
     """
     _check_labels(context, fields)
     _check_mode(context, fields)
-    found = {"likelihood": _likelihood, "choice": _choice, "multi_label": _multi_label}[fields.mode](context, fields)
-    needed, limit = sum(request.steps for request in found.requests), context.settings.max_label_steps
+    prompts = {"likelihood": _likelihood, "choice": _choice, "multi_label": _multi_label}[fields.mode](context, fields)
+    needed, limit = sum(request.steps for request in prompts.requests), context.settings.max_label_steps
     if needed > limit:
         raise InvalidField(
             f"the labels take {needed} engine steps, over {limit} (MEDMOE_MAX_LABEL_STEPS)", param="labels"
         )
     longest = max(
         len(context.checkpoint.prompt.expand(request.prompt_ids)) + max(map(len, request.paths))
-        for request in found.requests
+        for request in prompts.requests
     )
     if (excess := longest - context.checkpoint.config.text_config.max_position_embeddings) > 0:
         raise PromptError(f"the question, the image and the longest label are {excess} tokens over the model's context")
-    return found
+    return prompts
 
 
 def _check_labels(context: InferenceContext, fields: ClassifyFields) -> None:
@@ -85,7 +82,7 @@ def _likelihood(context: InferenceContext, fields: ClassifyFields) -> LabelPromp
     paths = tuple(tuple(context.checkpoint.prompt.answer(label)) for label in fields.labels)
     if len(set(paths)) != len(paths):
         raise InvalidField("labels must be distinct for the model", param="labels")
-    return LabelPrompts(requests=(_request(context, question, paths),))
+    return LabelPrompts(requests=(_scoring_request(context, question, paths),))
 
 
 def _choice(context: InferenceContext, fields: ClassifyFields) -> LabelPrompts:
@@ -97,7 +94,9 @@ def _choice(context: InferenceContext, fields: ClassifyFields) -> LabelPrompts:
         context.checkpoint.prompt.choice([fields.labels[index] for index in order], question=fields.question)
         for order in orders
     ]
-    return LabelPrompts(requests=tuple(_request(context, question, letters) for question in questions), orders=orders)
+    return LabelPrompts(
+        requests=tuple(_scoring_request(context, question, letters) for question in questions), orders=orders
+    )
 
 
 def _multi_label(context: InferenceContext, fields: ClassifyFields) -> LabelPrompts:
@@ -105,14 +104,16 @@ def _multi_label(context: InferenceContext, fields: ClassifyFields) -> LabelProm
     if len(paths) != len(YES) + len(NO):
         raise InvalidField("this checkpoint's tokenizer cannot tell yes and no apart", param="mode")
     return LabelPrompts(
-        requests=tuple(_request(context, context.checkpoint.prompt.presence(label), paths) for label in fields.labels)
+        requests=tuple(
+            _scoring_request(context, context.checkpoint.prompt.presence(label), paths) for label in fields.labels
+        )
     )
 
 
 def rotations(labels: Sequence[str], *, at_most: int) -> tuple[tuple[int, ...], ...]:
-    """Orders of the labels, as indices: rotations of their sorted order, evenly spaced where not all are allowed.
+    """Return rotations of the labels' sorted order, as indices, evenly spaced where not all are allowed.
 
-    All of them together put every label once in every place. The order in which the labels came has no influence.
+    All of them together put every label once in every place. The order of `labels` has no influence.
     """
     ordered = sorted(range(len(labels)), key=labels.__getitem__)
     count = min(len(ordered), at_most)
@@ -120,5 +121,5 @@ def rotations(labels: Sequence[str], *, at_most: int) -> tuple[tuple[int, ...], 
     return tuple((*ordered[start:], *ordered[:start]) for start in starts)
 
 
-def _request(context: InferenceContext, question: str, paths: tuple[Path, ...]) -> ScoringRequest:
+def _scoring_request(context: InferenceContext, question: str, paths: tuple[Path, ...]) -> ScoringRequest:
     return ScoringRequest(prompt_ids=tuple(context.checkpoint.prompt.question(question)), paths=paths)

@@ -1,8 +1,4 @@
-"""Reading a chat completion's body: from OpenAI's shape to a question, a picture, and how the client named them.
-
-Apart from medmoe.server.http.request_body because there is no form here, the picture lies inside a message, and most
-of what may be refused is not wrong but not offered.
-"""
+"""Parse the body of a chat completion into a question, an image, and the client's names of both."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,20 +26,20 @@ _MESSAGES = "messages"
 _CONTENT = "messages.0.content"
 _TYPE_DEPTH = 4
 _MAX_ITEMS = 64
-"""In any one list or object: validation describes every wrong item."""
+"""The limit for one list or object: validation describes every wrong item."""
 _OFFERED = frozenset(ChatRequest.model_fields) - NotOffered.model_fields.keys()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatQuestion:
-    """What is left of a chat once it is a question about a picture."""
+    """A chat with one question about one image."""
 
     fields: VQAFields
     image: str
-    """A URL; whoever reads the picture says whether it is one that can be read."""
+    """A data URL or an https URL; medmoe.server.imaging.intake checks it."""
     include_usage: bool
     names: Mapping[str, str]
-    """The client's names of what the rest of the service calls `image`, `question` and `max_tokens`."""
+    """The client's names of the fields `image`, `question` and `max_tokens`, for error messages."""
 
 
 async def receive_chat(request: Request, *, model: str) -> ChatQuestion:
@@ -75,7 +71,7 @@ async def receive_chat(request: Request, *, model: str) -> ChatQuestion:
 
 
 def _check_turns(messages: Any) -> None:
-    """What clients most often try, in words that say what to do instead; other shapes are left to validation."""
+    """Refuse the most frequent unsupported messages with what to send instead; validation refuses the others."""
     if not isinstance(messages, list):
         return
     for index, message in enumerate(messages[:_MAX_ITEMS]):
@@ -96,7 +92,7 @@ def _check_turns(messages: Any) -> None:
 
 
 def _is_small(value: Any) -> bool:
-    """Whether no list or object in the first levels of `value`, which are those with a schema, is a long one."""
+    """Return whether every list and object in the five levels of `value` that have a schema is short."""
     level = [value]
     for _ in range(5):
         containers = [item for item in level if isinstance(item, list | dict)]
@@ -108,12 +104,12 @@ def _is_small(value: Any) -> bool:
 
 def _question(chat: ChatRequest) -> ChatQuestion:
     (message,) = chat.messages
-    pictures = [(index, part) for index, part in enumerate(message.content) if isinstance(part, ImagePart)]
-    if len(pictures) != 1:
+    images = [(index, part) for index, part in enumerate(message.content) if isinstance(part, ImagePart)]
+    if len(images) != 1:
         raise UnsupportedParameter("send exactly one image_url part", param=_CONTENT)
-    ((place, picture),) = pictures
-    image_name = f"{_CONTENT}.{place}.image_url.url"
-    if not picture.image_url.url.startswith("data:") and not is_url(picture.image_url.url):
+    ((index, image),) = images
+    image_name = f"{_CONTENT}.{index}.image_url.url"
+    if not image.image_url.url.startswith("data:") and not is_url(image.image_url.url):
         raise MalformedImage("the picture is not a data URL: data:image/png;base64,...", param=image_name)
     text = "\n".join(part.text for part in message.content if isinstance(part, TextPart)).strip()
     if not text:
@@ -130,7 +126,7 @@ def _question(chat: ChatRequest) -> ChatQuestion:
             seed=chat.seed,
             stream=bool(chat.stream),
         ),
-        image=picture.image_url.url,
+        image=image.image_url.url,
         include_usage=chat.stream_options is not None and chat.stream_options.include_usage,
         names={
             "image": image_name,
@@ -141,7 +137,7 @@ def _question(chat: ChatRequest) -> ChatQuestion:
 
 
 def _refusal(error: ValidationError) -> RequestError:
-    """As `invalid`, but what OpenAI's API would take is not offered rather than wrong."""
+    """Return the error as `invalid` does, but UnsupportedParameter for fields and values of OpenAI's API."""
     problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
     # Inside a part pydantic also names the part's type.
     place = [part for depth, part in enumerate(problem["loc"]) if depth != _TYPE_DEPTH]
@@ -154,7 +150,7 @@ def _refusal(error: ValidationError) -> RequestError:
         case "union_tag_invalid" | "union_tag_not_found":
             return UnsupportedParameter("the part's type must be text or image_url", param=f"{param}.type")
         case "extra_forbidden":
-            # Its last part is what the client called it.
+            # The last part of the path is the client's text.
             return InvalidField("there is an unknown field inside", param=".".join(map(str, place[:-1])))
     found = invalid(error, fields=_OFFERED)
     found.param = param or None

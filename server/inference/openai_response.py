@@ -1,7 +1,4 @@
-"""An answer in the shape of OpenAI's chat completions, whole or chunk by chunk.
-
-Apart from medmoe.server.inference.vqa, which makes it: here it only changes its clothes.
-"""
+"""Convert the answer of medmoe.server.inference.vqa to OpenAI's chat completion, whole or as chunks."""
 
 import json
 import time
@@ -21,7 +18,7 @@ from medmoe.server.schemas.vqa import VQAResponse
 
 
 class ChatAnswer:
-    """One completion: its id and its time are the same in every chunk."""
+    """One completion; every chunk has the same id and time."""
 
     def __init__(self, *, model: str, include_usage: bool) -> None:
         self._model = model
@@ -31,7 +28,7 @@ class ChatAnswer:
         self._begun = False
 
     def whole(self, answer: VQAResponse) -> ChatCompletion:
-        """The answer as one object."""
+        """Return the completion as one object."""
         return ChatCompletion(
             id=self._id,
             created=self._created,
@@ -42,7 +39,7 @@ class ChatAnswer:
         )
 
     def events(self, piece: str | VQAResponse) -> Iterator[str]:
-        """The chunks, as JSON, for a piece of text or, last, for the whole response."""
+        """Yield the chunks, as JSON, of a piece of text or of the response at the end."""
         if not self._begun:
             self._begun = True
             yield self._chunk({"role": "assistant", "content": ""})
@@ -55,7 +52,7 @@ class ChatAnswer:
 
     def _chunk(self, delta: dict[str, str], *, finish_reason: str | None = None, **more: Any) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-        # With usage asked for, every chunk has the field.
+        # With include_usage, every chunk has the field.
         return self._object(choices=[choice], **({"usage": None} if self._include_usage else {}), **more)
 
     def _object(self, **fields: Any) -> str:

@@ -1,7 +1,4 @@
-"""How /docs describes what the routes answer: with what the bundled checkpoint did answer to the documented requests.
-
-Recorded, in examples/, because an answer that somebody made up would sooner or later be one that cannot be.
-"""
+"""Describe the responses of each route in OpenAPI, with recorded responses of the bundled checkpoint."""
 
 import json
 from typing import Any
@@ -14,20 +11,20 @@ _STREAM = "The answer; with `stream: true` as server-sent events, of which a fai
 
 
 def answers(route: str, *names: str) -> Responses:
-    """Those that were recorded as `route.name.json`."""
+    """Return the examples that were recorded as `route.name.json`."""
     found = {name: json.loads((EXAMPLES / f"{route}.{name}.json").read_bytes()) for name in names}
     return {200: {"content": {"application/json": {"examples": named(found)}}}}
 
 
 def answers_and_stream(route: str, *names: str) -> Responses:
-    """The same, and the events that were recorded as `route.streamed.txt`."""
+    """Return `answers` and the events that were recorded as `route.streamed.txt`."""
     whole = answers(route, *names)[200]["content"]
     events = (EXAMPLES / f"{route}.streamed.txt").read_text()
-    # Without a schema: OpenAPI 3.1 has none for a stream of events, and readers take one as that of each event.
+    # Without a schema: OpenAPI 3.1 has none for a stream of events.
     return {200: {"description": _STREAM, "content": whole | {"text/event-stream": {"example": events}}}}
 
 
 def text(media_type: str, file: str) -> Responses:
-    """A text that was recorded as `file`."""
+    """Return the text that was recorded as `file`."""
     recorded = (EXAMPLES / file).read_text()
     return {200: {"content": {media_type: {"schema": {"type": "string"}, "example": recorded}}}}

@@ -1,7 +1,6 @@
-"""How /docs describes what the routes refuse: every code that a route can answer with, in the one error body.
+"""Describe the errors of each route in OpenAPI, from the exceptions that the route raises.
 
-Written as the exceptions that are raised, so that status, code and most words are those of
-medmoe.server.http.error_table.
+Status, code and message come from the error classes and medmoe.server.http.error_table.
 """
 
 from collections.abc import Mapping
@@ -42,15 +41,15 @@ from medmoe.server.http.error_table import error_spec
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import Responses
 from medmoe.server.openapi.requests import named
-from medmoe.server.schemas.vqa import ErrorResponse
+from medmoe.server.schemas.errors import ErrorResponse
 
 _DESCRIPTIONS = {
     400: "The body or the image string cannot be parsed, or the image URL is not allowed",
     401: "No API key, or an unknown one, where the deployment has keys",
     404: "Not the model that is served",
-    413: "The body or the picture is too large",
-    415: "Neither JSON nor multipart, or not an accepted picture format",
-    422: "A field or the picture cannot be used or fetched, or the engine has died of this request twice",
+    413: "The body or the image is too large",
+    415: "Neither JSON nor multipart, or not an accepted image format",
+    422: "A field or the image cannot be used or fetched, or the engine has died of this request twice",
     429: "The service is full, or this key has asked too often; see Retry-After",
     500: "The service failed",
     503: "Still loading, shutting down, or the engine has stopped; see Retry-After where there is one",
@@ -67,7 +66,7 @@ QUESTION = (
     Quarantined(),
     GenerationError(),
 )
-PICTURE = (
+IMAGE = (
     MalformedBody(),
     MalformedImage(),
     ImageURLNotAllowed(),
@@ -89,23 +88,23 @@ PICTURE = (
     *NOT_READY,
     DeadlineExceeded(),
 )
-"""Of every route that takes one."""
+"""Errors of every route that takes an image."""
 
 
 def missing(field: str) -> InvalidField:
-    """What most senders of wrong bodies are told."""
+    """Return the error of a body without `field`."""
     return InvalidField("Field required", param=field)
 
 
 def refusals(
     *errors: MedMoEError, names: Mapping[str, str] | None = None, descriptions: Mapping[int, str] | None = None
 ) -> Responses:
-    """OpenAPI's responses for `errors`, by status; `names` is what the route calls a field, where not as errors do."""
+    """Return OpenAPI's responses for `errors`, by status; `names` maps the fields of errors to those of the route."""
     by_status: dict[int, dict[str, Any]] = {}
     for error in errors:
         record = RequestRecord(request_id=_REQUEST_ID, method="POST", names=names or {})
-        meaning = error_spec(error)
-        by_status.setdefault(meaning.status, {})[meaning.code] = error_body(error, record=record).model_dump()
+        spec = error_spec(error)
+        by_status.setdefault(spec.status, {})[spec.code] = error_body(error, record=record).model_dump()
     described = _DESCRIPTIONS | dict(descriptions or {})
     return {
         status: {

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: the same question as /v1/vqa, in the shape that OpenAI's clients send."""
+"""POST /v1/chat/completions: the answer of /v1/vqa in the format of OpenAI's API."""
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -9,9 +9,8 @@ from medmoe.server.inference.openai_response import ChatAnswer
 from medmoe.server.inference.vqa import answer
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import answers_and_stream
-from medmoe.server.openapi.refusals import PICTURE, QUESTION, missing, refusals
-from medmoe.server.openapi.requests import PICTURE as CT
-from medmoe.server.openapi.requests import Named, accepts_json
+from medmoe.server.openapi.refusals import IMAGE, QUESTION, missing, refusals
+from medmoe.server.openapi.requests import EXAMPLE_IMAGE, Named, accepts_json
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.openai import ChatCompletion, ChatRequest
 from medmoe.server.state import State
@@ -19,12 +18,12 @@ from medmoe.server.state import State
 router = APIRouter(tags=["inference"])
 
 ROUTE = "chat"
-_NOT_JSON = "Not JSON, or not an accepted picture format"
+_NOT_JSON = "Not JSON, or not an accepted image format"
 _MESSAGE = {
     "role": "user",
     "content": [
         {"type": "text", "text": "Which part of the body does this image belong to?"},
-        {"type": "image_url", "image_url": {"url": CT}},
+        {"type": "image_url", "image_url": {"url": EXAMPLE_IMAGE}},
     ],
 }
 _EXAMPLES: Named = {
@@ -51,14 +50,14 @@ _REFUSED = (
     "/v1/chat/completions",
     response_model=ChatCompletion,
     responses=answers_and_stream("chat", "question", "every_option")
-    | refusals(missing("messages"), *PICTURE, *QUESTION, *_REFUSED, names=_NAMES, descriptions={415: _NOT_JSON}),
+    | refusals(missing("messages"), *IMAGE, *QUESTION, *_REFUSED, names=_NAMES, descriptions={415: _NOT_JSON}),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts_json(ChatRequest, examples=_EXAMPLES),
 )
 async def chat_completions(request: Request) -> ChatCompletion | Response:
-    """Answer a question about one medical picture, as OpenAI's API does. Research software, not a medical device.
+    """Answer a question about one medical image, as OpenAI's API does. Research software, not a medical device.
 
-    A strict subset: one user message with one picture and a text. Whatever else OpenAI's API has is refused by name.
+    A strict subset: one user message with one image and a text. Other fields of OpenAI's API are refused by name.
     """
     state, record = State.of(request), RequestRecord.of(request.scope)
     async with state.receiving():

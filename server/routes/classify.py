@@ -7,11 +7,17 @@ from medmoe.server.http.request_body import receive
 from medmoe.server.inference.classify import classify_image
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import answers
-from medmoe.server.openapi.refusals import NOT_A_FORM, PICTURE, QUESTION, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.routes.dependencies import within_rate
-from medmoe.server.schemas.classify import AnyClassifyResponse, ChoiceResponse, ClassifyResponse, MultiLabelResponse
-from medmoe.server.schemas.vqa import ClassifyFields, ClassifyRequest
+from medmoe.server.schemas.classify import (
+    AnyClassifyResponse,
+    ChoiceResponse,
+    ClassifyFields,
+    ClassifyRequest,
+    ClassifyResponse,
+    MultiLabelResponse,
+)
 from medmoe.server.state import State
 
 router = APIRouter(tags=["inference"])
@@ -36,7 +42,7 @@ _EXAMPLES: Named = {
 @router.post(
     "/v1/classify",
     response_model=AnyClassifyResponse,
-    responses=answers("classify", *_EXAMPLES) | refusals(missing("labels"), *PICTURE, *NOT_A_FORM, *QUESTION),
+    responses=answers("classify", *_EXAMPLES) | refusals(missing("labels"), *IMAGE, *NOT_A_FORM, *QUESTION),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(ClassifyRequest, ClassifyFields, examples=_EXAMPLES),
 )

@@ -1,7 +1,4 @@
-"""The two questions asked of a request before anything of its body is read: who is it, and not again so soon?
-
-FastAPI dependencies, so that a route that forgets them is found by a test over the route table.
-"""
+"""Authenticate a request and limit its rate before its body is read, as FastAPI dependencies."""
 
 from typing import Annotated
 
@@ -21,18 +18,18 @@ _BEARER = HTTPBearer(auto_error=False, description="An API key, where the deploy
 async def authenticated(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 ) -> Tenant:
-    """The tenant whose key came as `Authorization: Bearer`; noted on the record. Raises Unauthenticated."""
+    """Return the tenant of the `Authorization: Bearer` key, and note it on the record. Raises Unauthenticated."""
     tenant = State.of(request).tenants.find(credentials.credentials if credentials else None)
     RequestRecord.of(request.scope).tenant = tenant
     return tenant
 
 
 def bearer_key(headers: Headers) -> str | None:
-    """What `authenticated` is given as credentials, for requests that do not get as far as the framework."""
+    """Return the bearer key in `headers`, for requests that are refused before the framework reads them."""
     scheme, key = get_authorization_scheme_param(headers.get("authorization"))
     return key if key and scheme.lower() == _SCHEME else None
 
 
 async def within_rate(tenant: Annotated[Tenant, Depends(authenticated)]) -> None:
-    """For routes that cost the engine something. Raises Unauthenticated, RateLimited."""
+    """Count the request against its tenant's rate limit. Raises Unauthenticated, RateLimited."""
     tenant.spend()

@@ -1,7 +1,7 @@
-"""The API's description, for whoever may use the API: with keys, for whoever has one.
+"""GET /openapi.json and /docs, for authenticated callers.
 
-Apart from the framework's own pages, which know no authentication. The page takes its script from a public CDN, so its
-policy lets that script talk to this service and to nobody else: it sees the pictures that people try out.
+Swagger UI comes from a public CDN. The page's policy allows its script to connect to this service only, because it sees
+the images that people try out.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ router = APIRouter(include_in_schema=False, dependencies=[Depends(authenticated)
 _DOCUMENT = "/openapi.json"
 _SCRIPT = urlsplit(signature(get_swagger_ui_html).parameters["swagger_js_url"].default)
 _CDN = f"{_SCRIPT.scheme}://{_SCRIPT.netloc}"
-"""The framework's choice."""
+"""The CDN that FastAPI uses."""
 _FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
 _POLICY = (
     f"default-src 'none'; script-src {_CDN} 'unsafe-inline'; style-src {_CDN} 'unsafe-inline'; img-src 'self' data:; "
@@ -32,7 +32,7 @@ _POLICY = (
 
 @router.get(_DOCUMENT)
 async def document(request: Request) -> JSONResponse:
-    """OpenAPI."""
+    """Return the OpenAPI document."""
     described: dict[str, Any] = request.app.openapi()
     _correct(described, request.app.routes)
     return JSONResponse(described)
@@ -40,18 +40,14 @@ async def document(request: Request) -> JSONResponse:
 
 @router.get("/docs")
 async def page(request: Request) -> HTMLResponse:
-    """Swagger UI over the same document."""
+    """Return Swagger UI for the document."""
     found = get_swagger_ui_html(openapi_url=_DOCUMENT, title=request.app.title, swagger_favicon_url="data:,")
     found.headers["Content-Security-Policy"] = _POLICY
     return found
 
 
 def _correct(described: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
-    """Put right what the framework gets wrong.
-
-    It drops every null of an example, also of fields that may be null but not absent; and it gives a 422 of its own
-    kind to routes that never answer so.
-    """
+    """Restore nulls of examples that the framework drops, and remove the 422 that it adds to routes without one."""
     for route in routes:
         if not isinstance(route, APIRoute) or not route.include_in_schema:
             continue

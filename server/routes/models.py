@@ -1,4 +1,4 @@
-"""GET /v1/models and /v1/models/{model}: the one model this process serves, in OpenAI's shape."""
+"""GET /v1/models and /v1/models/{model}: the model that this process serves, in OpenAI's format."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from medmoe.server.openapi.answers import answers
 from medmoe.server.openapi.refusals import NO_KEY, refusals
 from medmoe.server.openapi.requests import named
 from medmoe.server.routes.dependencies import authenticated
-from medmoe.server.schemas.vqa import ModelInfo, ModelList
+from medmoe.server.schemas.operations import ModelInfo, ModelList
 from medmoe.server.state import State
 
 router = APIRouter(tags=["operations"])
@@ -23,7 +23,7 @@ Name = Annotated[str, Path(openapi_examples=named({"bundled_checkpoint": "medmoe
     dependencies=[Depends(authenticated)],
 )
 async def models(request: Request) -> ModelList:
-    """A list of one."""
+    """List the served model."""
     return ModelList(data=(_served(State.of(request)),))
 
 
@@ -33,7 +33,7 @@ async def models(request: Request) -> ModelList:
     dependencies=[Depends(authenticated)],
 )
 async def model(request: Request, model: Name) -> ModelInfo:
-    """The one, if it is the one. Raises UnknownModel."""
+    """Return the served model by its name. Raises UnknownModel."""
     served = _served(State.of(request))
     if model != served.id:
         raise UnknownModel(param="model")

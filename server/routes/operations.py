@@ -1,4 +1,4 @@
-"""What an orchestrator and a scraper ask: alive, ready, how much."""
+"""GET /health/live, /health/ready and /metrics: probes of an orchestrator and a Prometheus scraper."""
 
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -8,7 +8,7 @@ from medmoe.server.errors import EngineDeadError
 from medmoe.server.openapi.answers import answers, text
 from medmoe.server.openapi.refusals import ENGINE_DEAD, NO_KEY, NOT_READY, refusals
 from medmoe.server.routes.dependencies import authenticated
-from medmoe.server.schemas.vqa import Health
+from medmoe.server.schemas.operations import Health
 from medmoe.server.state import State
 
 router = APIRouter(tags=["operations"])
@@ -25,7 +25,7 @@ async def live(request: Request) -> Health:
 
 @router.get("/health/ready", responses=answers("health", "ready") | refusals(*NOT_READY))
 async def ready(request: Request) -> Health:
-    """200 when a request would be answered: the warm-up question has been, and the engine is well."""
+    """200 when requests are answered: the warm-up question has been answered, and the engine is healthy."""
     state = State.of(request)
     state.readiness.require()
     with state.readiness.watch():
@@ -40,6 +40,6 @@ async def ready(request: Request) -> Health:
     dependencies=[Depends(authenticated)],
 )
 async def metrics(request: Request) -> Response:
-    """Prometheus text: this service's series, then the engine's own."""
+    """Prometheus text: the series of the service, then those of the engine."""
     state = State.of(request)
     return Response(state.metrics.exposition() + state.engine.metrics(), media_type=CONTENT_TYPE_LATEST)

@@ -24,7 +24,7 @@ _MEDIA_TYPES = {
 }
 _METHODS = ["GET", "HEAD"]
 _HEADERS = {
-    # It sees pictures of patients: it loads from here, talks to here, and turns no text into markup.
+    # The page sees images of patients: it loads from this service, connects to it, and turns no text into markup.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "

@@ -7,13 +7,12 @@ from medmoe.server.http.request_body import receive
 from medmoe.server.imaging.render import render_png
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import answers
-from medmoe.server.openapi.refusals import NOT_A_FORM, PICTURE, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.render import RenderFields, RenderRequest, RenderResponse
 from medmoe.server.state import State
 
-# Not "inference": the engine has no part in it.
 router = APIRouter(tags=["pictures"])
 
 _EXAMPLES: Named = {"for_people": {"view": "frame", "timeout_ms": 10_000}, "for_the_model": {"view": "model"}}
@@ -22,14 +21,14 @@ _EXAMPLES: Named = {"for_people": {"view": "frame", "timeout_ms": 10_000}, "for_
 @router.post(
     "/v1/render",
     response_model=RenderResponse,
-    responses=answers("render", "for_people") | refusals(missing("image"), *PICTURE, *NOT_A_FORM),
+    responses=answers("render", "for_people") | refusals(missing("image"), *IMAGE, *NOT_A_FORM),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(RenderRequest, RenderFields, examples=_EXAMPLES),
 )
 async def render(request: Request) -> RenderResponse:
-    """A DICOM frame, or any other picture, as PNG, with the window that was applied and what others there are.
+    """Render a DICOM frame or any other image as PNG, with the window that was applied and those to choose from.
 
-    Admitted and decoded as the pictures of questions are: whatever is shown here will be taken there.
+    Images are decoded as `/v1/vqa` and `/v1/classify` decode them: an image that renders here is accepted there.
     """
     state, record = State.of(request), RequestRecord.of(request.scope)
     async with state.receiving():

@@ -1,4 +1,4 @@
-"""GET /v1/router/stats: which experts this service's tokens have gone to."""
+"""GET /v1/router/stats: the distribution of tokens over experts."""
 
 from typing import Annotated
 

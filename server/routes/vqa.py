@@ -7,7 +7,7 @@ from medmoe.server.http.sse import whole_or_streamed
 from medmoe.server.inference.vqa import answer
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import answers_and_stream
-from medmoe.server.openapi.refusals import NOT_A_FORM, PICTURE, QUESTION, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.vqa import VQAFields, VQARequest, VQAResponse
@@ -36,12 +36,12 @@ _EXAMPLES: Named = {
     "/v1/vqa",
     response_model=VQAResponse,
     responses=answers_and_stream("vqa", "question", "every_option")
-    | refusals(missing("question"), *PICTURE, *NOT_A_FORM, *QUESTION),
+    | refusals(missing("question"), *IMAGE, *NOT_A_FORM, *QUESTION),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(VQARequest, VQAFields, examples=_EXAMPLES),
 )
 async def vqa(request: Request) -> VQAResponse | Response:
-    """Answer a question about one medical picture. Research software, not a medical device."""
+    """Answer a question about one medical image. Research software, not a medical device."""
     state, record = State.of(request), RequestRecord.of(request.scope)
     async with state.receiving():
         parsed = await receive(request, VQAFields, as_json=VQARequest)

@@ -1,37 +1,78 @@
-"""What `POST /v1/classify` answers, by mode.
+"""Define the request of `POST /v1/classify` and its response in each mode.
 
-Apart from medmoe.server.schemas.vqa because the modes' answers differ in shape: one label of several, or a yes or no
-about each.
+The models hold the limits of every deployment; medmoe.server.inference.label_prompts checks those that settings choose.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, field_validator
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.vqa import Provenance, Routing, Timings
+from medmoe.server.schemas.common import ImageText, Modality, Provenance, Question, Routing, Timings
+from medmoe.server.schemas.images import ImageFields
+
+MAX_LABELS = 128
+"""No deployment can allow more: the engine returns the log-probabilities of at most so many tokens at once."""
+
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class ClassifyFields(ImageFields):
+    """The fields of `POST /v1/classify` besides the image."""
+
+    labels: tuple[Label, ...] = Field(min_length=1, max_length=MAX_LABELS)
+    """The classes to choose from, distinct; at least two, but for mode multi_label."""
+    mode: Literal["likelihood", "choice", "multi_label"] = "likelihood"
+    """likelihood: how likely each label is as the whole answer. choice: how likely each label's letter (A, B, ...) is,
+    averaged over orders of the options. multi_label: yes or no about each label on its own."""
+    length_normalized: bool = False
+    """Mode likelihood: compare labels by their mean per token, so that long ones are not unlikely for their length."""
+    permutations: int | None = Field(default=None, ge=1)
+    """Mode choice: the largest number of orders of the options. As many as there are labels cancel the model's
+    preference for letters and places. Absent: as many, or what the service allows."""
+    question: Question | None = None
+    """Asked instead of the checkpoint's own classification question."""
+    include_routing: bool = False
+    timeout_ms: int | None = Field(default=None, ge=1)
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+    """Mark the answer as abstained when its best probability is lower; absent: the deployment's threshold, 0: never."""
+    modality: Modality | None = None
+    """For the router statistics only, as in `/v1/vqa`."""
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(labels)) != len(labels):
+            raise ValueError("labels must be distinct")
+        return labels
+
+
+class ClassifyRequest(ClassifyFields):
+    """`POST /v1/classify` as JSON."""
+
+    image: ImageText
 
 
 class CalibrationNote(ApiModel):
-    """How `probabilities` were made of the model's own, and what that did to data it was not fitted on."""
+    """How `probabilities` were calibrated, and the effect on data that the calibration was not fitted on."""
 
     method: Literal["temperature", "isotonic"]
     temperature: float | None
-    """Above 1: the model was too sure. Null for isotonic."""
+    """Above 1: the model was overconfident. Null for isotonic."""
     datasets: tuple[str, ...]
     split: str
     fitted_on: int
     """Samples."""
     held_out: int
-    """Samples of other images, on which the errors are."""
+    """Samples of other images, on which the errors were measured."""
     ece_before: float
     """Expected calibration error."""
     ece_after: float
 
 
 class ClassifyProvenance(Provenance):
-    """With the picture, the labels, the question and the answer's `mode` (that of the image processor is another), its
-    fields sent as fields of a request give the same answer again."""
+    """Sent as fields of a request with the same image, labels, question and the response's own `mode`, these give the
+    same answer again. `mode` here is the image processor's."""
 
     min_confidence: float | None
 
@@ -60,7 +101,7 @@ class _Head(ApiModel):
 
 class _Tail(ApiModel):
     abstained: bool
-    """Something answered here is less sure than `min_confidence`. It is given all the same."""
+    """A confidence is under `min_confidence`. The answer is given all the same."""
     calibration: CalibrationNote | None = None
     """Null: the probabilities are the model's own, because the checkpoint has no calibration or because this is not
     what it was fitted on: mode likelihood, not length-normalised, with the checkpoint's own question."""

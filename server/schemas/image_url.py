@@ -1,7 +1,6 @@
-"""Which URLs of pictures may be fetched: one strict grammar, and hosts that the deployment names.
+"""Parse image URLs by one strict grammar, and check their host against those that the deployment names.
 
-Apart from the fetching so that settings and requests read host names by one rule. A URL is taken apart here, once, and
-never put together again: where two parsers read one text, they can be made to disagree about its host.
+A URL is parsed once, here, and never put together again: two parsers can disagree about the host of one URL.
 """
 
 import re
@@ -22,7 +21,7 @@ _HTTPS = re.compile(
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-"""What the last part of an IPv4 address can look like, in every spelling that some resolver takes; no domain does."""
+"""The last part of an IPv4 address in every spelling that a resolver accepts; no domain name ends like it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,18 +29,18 @@ class AllowedURL:
     """An https URL on port 443 whose host the deployment names."""
 
     host: str
-    """As the settings have it."""
+    """In the spelling of the settings."""
     target: str
-    """Path and query, as they were sent."""
+    """Path and query as they were sent."""
 
 
 def is_url(text: str) -> bool:
-    """Whether `text` says where a picture is instead of holding it; base64 has no colon."""
+    """Return whether `text` is a URL and not base64, which has no colon."""
     return _SCHEME.match(text) is not None
 
 
 def allowed_url(text: str, *, hosts: Collection[str]) -> AllowedURL:
-    """Raises ImageURLNotAllowed."""
+    """Parse `text` and check it against `hosts`. Raises ImageURLNotAllowed."""
     match = _HTTPS.fullmatch(text) if len(text) <= _MAX_CHARS else None
     if match is None:
         raise ImageURLNotAllowed(
@@ -58,9 +57,9 @@ def allowed_url(text: str, *, hosts: Collection[str]) -> AllowedURL:
 
 
 def host_name(text: str) -> str:
-    """`text` as name servers and certificates have it: IDNA, lower case, no dot at the end. Raises ValueError.
+    """Return the normal form of a host name: IDNA, lower case, without a dot at the end. Raises ValueError.
 
-    An IP address is none: whom it belongs to, no certificate and no list of names can say.
+    An IP address is refused, because a list of names cannot tell who owns it.
     """
     if len(text) > _MAX_HOST_CHARS:
         raise ValueError("the host name is too long")

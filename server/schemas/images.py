@@ -1,6 +1,6 @@
-"""The wire's part about pictures: how a request wants one shown, and how it was shown.
+"""Define how a request wants its image rendered, and how it was rendered.
 
-Apart from schemas.py because decoding children speak these too, which know nothing of questions and answers.
+The decoder processes use these models too.
 """
 
 from typing import Literal
@@ -13,24 +13,24 @@ from medmoe.server.schemas.base import ApiModel
 
 FileFormat = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "DICOM"]
 BurnedIn = Literal["refuse", "refuse_unless_clear", "accept"]
-"""What a deployment does about text in a picture."""
+"""What a deployment does with an image that contains text."""
 View = Literal["frame", "model"]
-"""The picture as a person looks at it, or as the model does."""
+"""The image for people to look at, or as the model gets it."""
 
 
 class ImageFields(ApiModel):
-    """How to show the picture; what does not apply to the one sent is refused."""
+    """How to render the image. A field that does not apply to the image is refused."""
 
     window: str | None = Field(
         default=None,
         max_length=voi_window.MAX_LENGTH,
         examples=["lung", "40/400", "lung,mediastinum,bone"],
     )
-    """For grey DICOM pictures: `centre/width` in the picture's own units, `file` (the file's window), `full` (smallest
+    """For grey DICOM images: `centre/width` in the image's own units, `file` (the file's window), `full` (smallest
     to largest value), or for CT one of lung, mediastinum, soft_tissue, liver, bone, brain, subdural, stroke. Three of
     these with commas between them become red, green and blue. When absent, the file's window where it has one."""
     frame: int | None = Field(default=None, ge=0, le=2**31, examples=[0])
-    """Which frame of a multi-frame DICOM file, page of a TIFF or picture of an animation, from 0. The first when
+    """Which frame of a multi-frame DICOM file, page of a TIFF or image of an animation, from 0. The first when
     absent."""
 
     @field_validator("window")
@@ -45,18 +45,18 @@ RenderingStep = Literal["palette", "high_byte", "modality_lut", "rescale", "voi_
 
 
 class AppliedWindow(ApiModel):
-    """Which values became black to white."""
+    """The range of values that became black to white."""
 
     source: Literal["file", "preset", "request", "full"]
     centre: float | None = None
-    """In the picture's own units, Hounsfield in CT; null for a look-up table of the file."""
+    """In the image's own units, Hounsfield in CT; null for a look-up table of the file."""
     width: float | None = None
     function: voi_window.Function | None = None
     """As DICOM defines them (PS3.3 C.11.2.1)."""
 
 
 class Rendering(ApiModel):
-    """How the file became an 8-bit RGB picture; padding or cropping and resizing follow."""
+    """How the file became an 8-bit RGB image; padding or cropping and resizing follow."""
 
     format: FileFormat
     colour: str
@@ -74,10 +74,10 @@ class Rendering(ApiModel):
 
 
 class Windowing(ApiModel):
-    """What a window of this frame can be chosen from."""
+    """The range and the presets for a window of this frame."""
 
     smallest: float
-    """Of the frame's values, in the picture's own units."""
+    """Of the frame's values, in the image's own units."""
     largest: float
     presets: tuple[str, ...]
-    """The names that `window` takes for this picture; none but for CT."""
+    """The names that `window` takes for this image; empty except for CT."""

@@ -1,7 +1,6 @@
-"""The part of OpenAI's chat completions that this service speaks: what it takes, and what it answers.
+"""Define the part of OpenAI's chat completions that this service offers.
 
-Apart from medmoe.server.schemas.vqa because these shapes are somebody else's promise. What OpenAI has and this
-service has not is named here, so that it can be refused by name instead of being ignored.
+Fields of OpenAI's that it does not offer are named too, so that they are refused by name and not ignored.
 """
 
 from typing import Annotated, Literal
@@ -9,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.vqa import Confidence, SampledProvenance, Timings
+from medmoe.server.schemas.common import Timings
+from medmoe.server.schemas.vqa import Confidence, SampledProvenance
 
 
 class TextPart(ApiModel):
@@ -19,9 +19,9 @@ class TextPart(ApiModel):
 
 class ImageURL(ApiModel):
     url: str
-    """The picture as a base64 data URL; where the deployment names hosts (MEDMOE_IMAGE_URL_HOSTS), its https URL."""
+    """The image as a base64 data URL; where the deployment names hosts (MEDMOE_IMAGE_URL_HOSTS), its https URL."""
     detail: Literal["auto"] | None = None
-    """The checkpoint decides how large it sees a picture."""
+    """The checkpoint decides at which size it sees an image."""
 
 
 class ImagePart(ApiModel):
@@ -32,7 +32,7 @@ class ImagePart(ApiModel):
 class UserMessage(ApiModel):
     role: Literal["user"]
     content: tuple[Annotated[TextPart | ImagePart, Field(discriminator="type")], ...] = Field(min_length=2)
-    """One picture and the question, in any order: where the picture stands in the prompt is the checkpoint's choice.
+    """One image and the question, in any order: the checkpoint decides where the image stands in the prompt.
     Several texts are joined by line breaks."""
 
 
@@ -42,7 +42,7 @@ class StreamOptions(ApiModel):
 
 
 class NotOffered(ApiModel):
-    """Fields of OpenAI's that would change the answer if they were served; null is as good as absent."""
+    """Fields of OpenAI's that would change the answer if they were offered; null counts as absent."""
 
     audio: None = None
     frequency_penalty: None = None
@@ -75,7 +75,7 @@ class NotOffered(ApiModel):
 
 
 class ChatRequest(NotOffered):
-    """`POST /v1/chat/completions`: one question about one picture."""
+    """`POST /v1/chat/completions`: one question about one image."""
 
     model: str | None = None
     """As `GET /v1/models` names it; absent: the one that is served."""
@@ -114,14 +114,14 @@ class PromptTokensDetails(ApiModel):
 
 class ChatUsage(ApiModel):
     prompt_tokens: int
-    """The picture's included."""
+    """Those of the image included."""
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
 
 
 class ChatDetails(ApiModel):
-    """What OpenAI's answer has no place for; as in the answer of `POST /v1/vqa`."""
+    """The fields of a `POST /v1/vqa` response that OpenAI's response has no place for."""
 
     confidence: Confidence | None
     abstained: bool

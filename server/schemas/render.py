@@ -1,14 +1,14 @@
-"""What `POST /v1/render` takes and answers."""
+"""Define the request and the response of `POST /v1/render`."""
 
 from pydantic import Field
 
 from medmoe.server.schemas.base import ApiModel
+from medmoe.server.schemas.common import ImageText
 from medmoe.server.schemas.images import ImageFields, Rendering, View, Windowing
-from medmoe.server.schemas.vqa import ImageText
 
 
 class RenderFields(ImageFields):
-    """What `POST /v1/render` takes besides the picture."""
+    """The fields of `POST /v1/render` besides the image."""
 
     view: View = "frame"
     """frame: for people, upright and reduced to at most 1024 pixels a side. model: exactly what the model gets, padded
@@ -23,7 +23,7 @@ class RenderRequest(RenderFields):
 
 
 class RenderResponse(ApiModel):
-    """Pixels, and how they came about; nothing else of the file."""
+    """The rendered image and how it was rendered; nothing else from the file."""
 
     image: str
     """A PNG as data URL."""
@@ -32,4 +32,4 @@ class RenderResponse(ApiModel):
     height: int
     rendering: Rendering
     windowing: Windowing | None
-    """What a window can be chosen from; null for colours and for what is no DICOM."""
+    """The range and the presets for a window; null for colours and for formats other than DICOM."""

@@ -1,4 +1,4 @@
-"""The answer of GET /v1/router/stats. Apart from schemas.py, which has what questions and answers look like."""
+"""Define the response of `GET /v1/router/stats`."""
 
 from medmoe.server.schemas.base import ApiModel
 
@@ -24,10 +24,10 @@ class LayerLoad(ApiModel):
 
 
 class Divergence(ApiModel):
-    """Of what was seen from what the reference expects."""
+    """Divergence of the observed routing from the reference."""
 
     tokens: int
-    """Seen. A hundred tokens differ from any reference by chance; the divergence of thousands means something."""
+    """Tokens observed. A hundred differ from any reference by chance; the divergence of thousands is meaningful."""
     divergence: float | None
     """Jensen-Shannon, in bits: 0 is as expected, 1 is nothing in common. Null without tokens on either side."""
 
@@ -36,14 +36,14 @@ class LayerDrift(Divergence):
     layer: int
     by_kind: dict[str, Divergence]
     by_modality: dict[str, Divergence]
-    """Of modalities that requests have stated and the reference knows."""
+    """For modalities that requests have stated and that the reference contains."""
 
 
 class RoutingDrift(ApiModel):
-    """Prompt tokens against the checkpoint's routing_reference.json."""
+    """Divergence of prompt tokens from the checkpoint's routing_reference.json."""
 
     datasets: tuple[str, ...]
-    """What the reference was counted on."""
+    """Datasets that the reference was counted on."""
     split: str
     reference_samples: int
     reference_tokens: int
@@ -63,6 +63,6 @@ class RouterStatsResponse(ApiModel):
     by_kind: dict[str, tuple[LayerLoad, ...]]
     by_route: dict[str, tuple[LayerLoad, ...]]
     by_modality: dict[str, tuple[LayerLoad, ...]]
-    """As the requests' `modality` says; `unstated` where it says nothing."""
+    """By the requests' `modality`; `unstated` for requests without one."""
     drift: RoutingDrift | None
     """Null where the checkpoint has no routing_reference.json."""

@@ -1,7 +1,4 @@
-"""The `window` field: which part of a DICOM picture's grey values becomes black to white.
-
-Apart from the DICOM code because the wire types check a window's spelling before any picture is decoded.
-"""
+"""Parse the `window` field: the grey values of a DICOM image that become black to white."""
 
 import math
 import re
@@ -18,7 +15,7 @@ Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
-    """Centre and width in the picture's own units (CT: Hounsfield), and the curve between its ends (PS3.3 C.11.2)."""
+    """Centre and width in the image's own units (CT: Hounsfield), and the curve between its ends (PS3.3 C.11.2)."""
 
     centre: float
     width: float
@@ -38,19 +35,19 @@ PRESETS = {
 """Radiology's usual windows, in Hounsfield units: for CT only."""
 
 Choice = Window | Literal["file", "full"]
-"""A window; what the file itself names; or everything from the frame's smallest value to its largest."""
+"""A window, the file's own, or the range from the frame's smallest value to its largest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Channel:
-    """One grey picture of the frame, and whether its window only means something in Hounsfield units."""
+    """The window of one grey rendering of the frame, and whether it is in Hounsfield units."""
 
     choice: Choice
     hounsfield: bool = False
 
 
 def parse(text: str) -> tuple[Channel, ...]:
-    """One channel, or three for red, green and blue: a preset, `centre/width`, `file` or `full`, with commas between.
+    """Parse one channel, or three (red, green, blue) with commas: each a preset, `centre/width`, `file` or `full`.
 
     Raises ValueError, without quoting `text`.
     """
@@ -75,5 +72,5 @@ def _channel(text: str) -> Channel:
 
 
 def usable(centre: float, width: float) -> bool:
-    """Whether arithmetic with these numbers gives a picture."""
+    """Return whether a window with these numbers can be computed."""
     return math.isfinite(centre) and math.isfinite(width) and abs(centre) <= _LARGEST and 0 < width <= _LARGEST

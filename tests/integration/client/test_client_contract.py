@@ -18,7 +18,8 @@ from medmoe.client import (
 )
 from medmoe.client.answers.metadata import Health
 from medmoe.client.options import AskOptions, ClassifyOptions
-from medmoe.server.schemas.vqa import ClassifyFields, VQAFields
+from medmoe.server.schemas.classify import ClassifyFields
+from medmoe.server.schemas.vqa import VQAFields
 from tests.integration.conftest import Service
 
 
