@@ -32,7 +32,7 @@ from medmoe.training.optimization.preflight import check_stage
 from medmoe.training.optimization.runtime import RuntimeConfig
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
 from medmoe.training.optimization.train_stage import train_stage
-from medmoe.training.pretrained.initialize import check_base, check_sources, initial_model, start_words
+from medmoe.training.pretrained.initialize import check_base, check_sources, initial_model, initialize_words
 from medmoe.training.router.training import train_router
 from medmoe.training.run_directory import REPORT_FILE, claim_directory
 from medmoe.training.stages import dense, initialise_gates, set_router, to_experts
@@ -205,7 +205,7 @@ class Run:
         )
         if words and self._language_model is not None:
             self._pretrained_tokenizer = self._learnt_tokenizer(model.config)
-            origins["word_vectors"] = start_words(
+            origins["word_vectors"] = initialize_words(
                 model, tokenizer=self._pretrained_tokenizer, language_model=self._language_model
             )
         self.report["origins"] = origins

@@ -151,7 +151,7 @@ def _answering(read: "EvaluationData", *, max_tokens: int, batch_size: int) -> "
 def _write(output: Path, done: "list[Trial]", *, read: "EvaluationData", setup: dict[str, Any], reference: str) -> str:
     """After each trial: an ablation that stops leaves the table of what it finished."""
     from medmoe.training.ablation.comparison import compare
-    from medmoe.training.ablation.report import page
+    from medmoe.training.ablation.report import ablation_report
     from medmoe.training.evaluation.provenance import commit
 
     rows = compare(done, samples=read.samples, reference=reference)
@@ -159,7 +159,7 @@ def _write(output: Path, done: "list[Trial]", *, read: "EvaluationData", setup: 
     facts = {"format_version": 1, "commit": commit(), "setup": setup, "reference": reference}
     whole = facts | {"rows": [row.to_dict() for row in rows], "trials": trials}
     write_atomically(output / ABLATION_JSON, json.dumps(whole, indent=2, allow_nan=False) + "\n")
-    text = page(rows, setup=setup, reference=reference)
+    text = ablation_report(rows, setup=setup, reference=reference)
     write_atomically(output / ABLATION_MARKDOWN, text)
     return text
 

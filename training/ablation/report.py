@@ -19,7 +19,7 @@ _DIFFERENCE_NOTES = (
 )
 
 
-def page(rows: Sequence[Row], *, setup: dict[str, Any], reference: str) -> str:
+def ablation_report(rows: Sequence[Row], *, setup: dict[str, Any], reference: str) -> str:
     """The same text for the same rows. `setup` is what all trials have in common."""
     columns = list(dict.fromkeys(column for row in rows for column in row.figures))
     blocks = [

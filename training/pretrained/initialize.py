@@ -15,7 +15,7 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.training.config import RunConfig
 from medmoe.training.pretrained.language_model import load_pretrained_language_model, read_language_model
 from medmoe.training.pretrained.tower import load_pretrained_tower
-from medmoe.training.pretrained.word_vectors import start_from_word_vectors
+from medmoe.training.pretrained.word_vectors import initialize_from_word_vectors
 from medmoe.training.stages import dense
 
 # Fields of TextConfig that say nothing about a model without MoE layers.
@@ -44,13 +44,15 @@ def initial_model(
     return model, tokenizer, origins
 
 
-def start_words(model: MedMoE, *, tokenizer: Tokenizer, language_model: Path) -> str:
+def initialize_words(model: MedMoE, *, tokenizer: Tokenizer, language_model: Path) -> str:
     """Take the words of a pretrained model into the random embedding of `model`; returns where they come from.
 
-    Raises as `read_language_model` and `start_from_word_vectors` do.
+    Raises as `read_language_model` and `initialize_from_word_vectors` do.
     """
     source = read_language_model(language_model)
-    share = start_from_word_vectors(model.language_model.get_input_embeddings(), tokenizer=tokenizer, source=source)
+    share = initialize_from_word_vectors(
+        model.language_model.get_input_embeddings(), tokenizer=tokenizer, source=source
+    )
     return (
         f"The token embeddings start as the leading {model.config.text_config.hidden_size} principal components "
         f"({share:.0%} of the variance) of another model's. {source.origin}"

@@ -18,7 +18,7 @@ _NO_TEXT = "�"
 
 
 @torch.no_grad()
-def start_from_word_vectors(
+def initialize_from_word_vectors(
     embedding: nn.Embedding, *, tokenizer: Tokenizer, source: LanguageModelSource, deviation: float = 0.02
 ) -> float:
     """Fill the rows of `embedding` [V, D] whose tokens are text; returns the share of variance that D components hold.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medmoe.training.ablation.comparison import compare
-from medmoe.training.ablation.report import page
+from medmoe.training.ablation.report import ablation_report
 from medmoe.training.ablation.trial import Trial
 from medmoe.training.data.sample import Sample
 
@@ -70,8 +70,8 @@ def test_seeds_are_averaged_and_differences_are_paired() -> None:
 
 def test_the_page_is_the_same_for_the_same_trials_and_shows_what_was_reached() -> None:
     rows = compare([trial("base", None, 2), trial("dense", 1, 4)], samples=SAMPLES, reference="dense", resamples=50)
-    text = page(rows, setup=SETUP, reference="dense")
-    assert text == page(rows, setup=SETUP, reference="dense")
+    text = ablation_report(rows, setup=SETUP, reference="dense")
+    assert text == ablation_report(rows, setup=SETUP, reference="dense")
     assert "| base | - | - | 0.00 M | 0.00 M | - | - | 25.0 |" in text
     assert "| dense | 1 | 0.00 M | 0.00 M | 0.00 M | 4 | 6 | 50.0 |" in text
     assert "| base | -25.0 (" in text
@@ -81,4 +81,4 @@ def test_the_page_is_the_same_for_the_same_trials_and_shows_what_was_reached() -
 def test_without_a_reference_nothing_is_compared() -> None:
     (row,) = compare([trial("ours", 1, 4)], samples=SAMPLES, reference="dense")
     assert row.figures["d closed"].difference is None
-    assert "Against" not in page([row], setup=SETUP, reference="dense")
+    assert "Against" not in ablation_report([row], setup=SETUP, reference="dense")

@@ -73,10 +73,12 @@ def calibrate(
         for file in samples.files:
             if file.problems is not None:
                 typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)
+        calibrator = Calibrator(method=method.value, held_out=held_out, seed=seed)
+        calibrator.check_counts(samples.samples)
         predictor = LocalPredictor.from_checkpoint(
             checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size
         )
-        calibration = Calibrator(method=method.value, held_out=held_out, seed=seed)(
+        calibration = calibrator(
             samples.samples,
             predictions={found.id: found for found in with_progress(predictor.predict)(samples.samples)},
             split=split.value,

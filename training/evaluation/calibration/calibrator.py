@@ -63,6 +63,12 @@ class Calibrator:
             weights_sha256=weights_sha256, adapter_sha256=adapter_sha256, classification=labels, answers=answers
         )
 
+    def check_counts(self, samples: Sequence[Sample]) -> None:
+        """Raise DataError when there are too few samples of a kind to fit and to measure; needs no prediction."""
+        for kind in ("classification", "vqa"):
+            if of_kind := [sample for sample in samples if sample.kind == kind]:
+                self._divided(of_kind)
+
     def _divided(self, samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
         """By image: questions about one picture are right and wrong together."""
         images = sorted({sample.image for sample in samples})

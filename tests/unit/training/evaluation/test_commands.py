@@ -18,6 +18,7 @@ from medmoe.training.data.errors import DataError
 from medmoe.training.evaluation.__main__ import app
 from medmoe.training.evaluation.calibration.calibrate import app as calibrate_app
 from medmoe.training.evaluation.predict import server_predictor
+from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from medmoe.training.evaluation.report import plots
 from medmoe.training.evaluation.report.results import read_losses
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
@@ -215,7 +216,10 @@ def test_a_service_has_no_directory_for_a_routing_reference(data: Path) -> None:
     assert "--routing-reference is written into CHECKPOINT" in " ".join(found.output.split())
 
 
-def test_calibrating_on_too_little_says_so_and_writes_nothing(checkpoint: Path, data: Path) -> None:
+def test_calibrating_on_too_little_says_so_before_it_answers(
+    checkpoint: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalPredictor, "predict", None)
     found = CliRunner().invoke(
         calibrate_app, [str(checkpoint), "--data", str(data), "--dataset", "kinds", "--limit", "30"]
     )

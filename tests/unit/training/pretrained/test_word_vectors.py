@@ -7,7 +7,7 @@ from torch import nn
 from medmoe.model.conversion.tokenizer.source import TokenizerSource
 from medmoe.model.errors import ConfigError
 from medmoe.training.pretrained.language_model_source import LanguageModelSource
-from medmoe.training.pretrained.word_vectors import start_from_word_vectors
+from medmoe.training.pretrained.word_vectors import initialize_from_word_vectors
 from tests.support.checkpoints.tiny import tiny_tokenizer
 
 
@@ -29,7 +29,7 @@ def vectors(width: int) -> torch.Tensor:
 def test_distances_are_kept_when_every_component_is() -> None:
     tokenizer, theirs = tiny_tokenizer(), vectors(32)
     embedding = nn.Embedding(len(theirs), 32)
-    assert start_from_word_vectors(embedding, tokenizer=tokenizer, source=source(theirs)) == pytest.approx(1.0)
+    assert initialize_from_word_vectors(embedding, tokenizer=tokenizer, source=source(theirs)) == pytest.approx(1.0)
     words = [row for row in range(len(theirs)) if len(tokenizer.decode([row])) > 1 and row == spelt(row)]
     assert len(words) > 10
     ours = distances(embedding.weight[words].detach())
@@ -52,14 +52,14 @@ def test_the_leading_components_are_those_that_hold_most() -> None:
     theirs = vectors(32)
     theirs[:, 8:] *= 0.01
     embedding = nn.Embedding(len(theirs), 8)
-    assert start_from_word_vectors(embedding, tokenizer=tiny_tokenizer(), source=source(theirs)) > 0.99
+    assert initialize_from_word_vectors(embedding, tokenizer=tiny_tokenizer(), source=source(theirs)) > 0.99
 
 
 def test_special_tokens_keep_what_they_have_and_the_scale_is_that_asked_for() -> None:
     theirs = vectors(32)
     embedding = nn.Embedding(len(theirs), 16)
     before = embedding.weight.detach().clone()
-    start_from_word_vectors(embedding, tokenizer=tiny_tokenizer(), source=source(theirs), deviation=0.02)
+    initialize_from_word_vectors(embedding, tokenizer=tiny_tokenizer(), source=source(theirs), deviation=0.02)
     assert torch.equal(embedding.weight[:4], before[:4])
     changed = (embedding.weight != before).all(dim=1)
     assert float(embedding.weight[changed].detach().std()) == pytest.approx(0.02, rel=0.05)
@@ -67,4 +67,4 @@ def test_special_tokens_keep_what_they_have_and_the_scale_is_that_asked_for() ->
 
 def test_vectors_that_are_too_narrow_are_refused() -> None:
     with pytest.raises(ConfigError, match="cannot fill an embedding of 64"):
-        start_from_word_vectors(nn.Embedding(512, 64), tokenizer=tiny_tokenizer(), source=source(vectors(32)))
+        initialize_from_word_vectors(nn.Embedding(512, 64), tokenizer=tiny_tokenizer(), source=source(vectors(32)))
