@@ -11,6 +11,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 import typer
+from safetensors import SafetensorError
 from torch import nn
 
 from medmoe.model.medmoe import MedMoE
@@ -20,7 +21,7 @@ from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.sample import Sample
 from medmoe.training.finetune.measurement import mean_loss
 from medmoe.training.optimization.runtime import RuntimeConfig
-from medmoe.training.optimization.step_checkpoints import StepCheckpoints
+from medmoe.training.optimization.step_checkpoints import StepCheckpoints, TrainingError
 from medmoe.training.optimization.train_stage import train_stage
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,12 @@ class Rounds:
         best = progress.best == len(progress.losses) - 1
         for name in [_LAST, _BEST] if best else [_LAST]:
             staging = self.directory / f".{name}"
-            safetensors.torch.save_file(tensors, staging)
+            try:
+                safetensors.torch.save_file(tensors, staging)
+            except SafetensorError as error:
+                raise TrainingError(
+                    f"{staging} cannot be written: {error}; make room and run the command again"
+                ) from error
             staging.replace(self.directory / name)
         write_atomically(self.directory / _STATE, json.dumps(asdict(progress)))
 
