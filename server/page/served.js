@@ -21,6 +21,16 @@ export class Served {
       this.#service.key = find("key-text").value.trim();
       this.look({ from: "key" });
     });
+    find("model-card").addEventListener("click", (event) => {
+      if (this.#service.key === null) return;
+      event.preventDefault();
+      this.#openModelCard();
+    });
+    // The documentation, opened from here, asks for the key that a browser cannot send with an address.
+    addEventListener("message", (event) => {
+      if (event.origin !== location.origin || event.data !== "key?" || this.#service.key === null) return;
+      event.source.postMessage({ key: this.#service.key }, location.origin);
+    });
   }
 
   get needsKey() {
@@ -57,10 +67,22 @@ export class Served {
   #describe() {
     const { engine, engine_version, licence, model, service, weights_sha256 } = this.metadata;
     find("stand-in").hidden = engine !== "fake";
-    find("links").hidden = this.#service.key !== null;
+    find("links").hidden = false;
     const by = engine_version ? `, vLLM ${engine_version}` : "";
     const hash = weights_sha256 ? [", weights ", element("code", {}, weights_sha256.slice(0, 12))] : [];
     find("origin").replaceChildren(`Med-MoE ${service}${by}; model ${model}, licence ${licence}`, ...hash, ".");
+  }
+
+  async #openModelCard() {
+    const opened = window.open("about:blank");
+    try {
+      const text = new Blob([await this.#service.modelCard()], { type: "text/plain;charset=utf-8" });
+      opened.location = URL.createObjectURL(text);
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      opened.close();
+      announce(error.message);
+    }
   }
 
   async #untilReady() {

@@ -11,6 +11,10 @@ export class Service {
     return this.#json("v1/metadata");
   }
 
+  async modelCard() {
+    return (await this.#answered("v1/model-card")).text();
+  }
+
   async isReady() {
     return (await this.#fetch("health/ready")).ok;
   }

@@ -1,36 +1,43 @@
-"""GET /openapi.json and /docs, for authenticated callers.
+"""Serve the API's description, and Swagger UI over it from this service's own files.
 
-Swagger UI comes from a public CDN. The page's policy allows its script to connect to this service only, because it sees
-the images that people try out.
+With API keys the description needs one. The page and Swagger UI need none: they hold nothing of the deployment, and a
+browser that opens an address can send no key.
 """
 
 from collections.abc import Iterable
-from inspect import signature
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 
+from medmoe.server.routes.assets import MEDIA_TYPES, Asset
 from medmoe.server.routes.dependencies import authenticated
 
-router = APIRouter(include_in_schema=False, dependencies=[Depends(authenticated)])
+router = APIRouter(include_in_schema=False)
 
 _DOCUMENT = "/openapi.json"
-_SCRIPT = urlsplit(signature(get_swagger_ui_html).parameters["swagger_js_url"].default)
-_CDN = f"{_SCRIPT.scheme}://{_SCRIPT.netloc}"
-"""The CDN that FastAPI uses."""
+_INDEX = "index.html"
+_FOLDER = Path(__file__).parents[1] / "openapi" / "docs_page"
+_SWAGGER_UI = "fastapi_swagger"
+"""Package that brings Swagger UI's files."""
 _FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
-_POLICY = (
-    f"default-src 'none'; script-src {_CDN} 'unsafe-inline'; style-src {_CDN} 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_HEADERS = {
+    # Styles are inline in Swagger UI's own elements; scripts are not.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-cache",
+}
 
 
-@router.get(_DOCUMENT)
+@router.get(_DOCUMENT, dependencies=[Depends(authenticated)])
 async def document(request: Request) -> JSONResponse:
     """Return the OpenAPI document."""
     described: dict[str, Any] = request.app.openapi()
@@ -39,11 +46,34 @@ async def document(request: Request) -> JSONResponse:
 
 
 @router.get("/docs")
-async def page(request: Request) -> HTMLResponse:
-    """Return Swagger UI for the document."""
-    found = get_swagger_ui_html(openapi_url=_DOCUMENT, title=request.app.title, swagger_favicon_url="data:,")
-    found.headers["Content-Security-Policy"] = _POLICY
-    return found
+async def page(request: Request) -> Response:
+    """Return the page of Swagger UI."""
+    return _answer(request, _INDEX)
+
+
+@router.get("/docs/{name}")
+async def asset(request: Request, name: str) -> Response:
+    """Return a file that the page loads. Raises HTTPException (404)."""
+    return _answer(request, name)
+
+
+def _answer(request: Request, name: str) -> Response:
+    found = _assets().get(name)
+    if found is None:
+        raise HTTPException(404)
+    return found.respond(request, _HEADERS)
+
+
+@cache
+def _assets() -> dict[str, Asset]:
+    """Return every file by name: no path is ever made of what a client sends."""
+    folders = (_FOLDER, Path(str(files(_SWAGGER_UI) / "resources")))
+    return {
+        path.name: Asset.read(path)
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path.suffix in MEDIA_TYPES
+    }
 
 
 def _correct(described: dict[str, Any], routes: Iterable[BaseRoute]) -> None:

@@ -417,3 +417,29 @@ def test_a_key_is_asked_for_used_and_shown_nowhere(
         assert key not in page.content()
         assert page.input_value("#key-text") == ""
         assert key not in page.evaluate("JSON.stringify(performance.getEntries())")
+        # Both open with the key that the page holds.
+        with page.expect_popup() as popup:
+            page.get_by_role("link", name="API").click()
+        popup.value.get_by_text("/v1/vqa", exact=True).wait_for()
+        with page.expect_popup() as popup:
+            page.get_by_role("link", name="Model card").click()
+        popup.value.get_by_text("medmoe-tiny").first.wait_for()
+
+
+def test_the_documentation_asks_for_a_key_by_itself(visit: Visiting, tmp_path: Path) -> None:
+    key, line = new_key("ward")
+    (tmp_path / "keys").write_text(line)
+    settings = {"MEDMOE_ENGINE": "fake", "MEDMOE_API_KEYS": str(tmp_path / "keys")}
+    with server_process(settings=settings) as guarded:
+        guarded.wait_ready(START)
+        page = visit(f"{guarded.url}/docs").page
+        page.fill("#key-text", "mm-wrong")
+        page.keyboard.press("Enter")
+        page.get_by_text("This key is not known here.").wait_for()
+        page.fill("#key-text", key)
+        page.keyboard.press("Enter")
+        page.get_by_text("/v1/vqa", exact=True).wait_for()
+        page.locator("#operations-operations-live_health_live_get, [id^=operations-operations]").first.click()
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("button", name="Execute").click()
+        page.locator(".responses-table.live-responses-table").wait_for()

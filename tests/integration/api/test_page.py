@@ -90,7 +90,7 @@ async def test_with_keys_the_page_is_open_and_what_it_asks_for_is_not(running: S
     async with running(api_keys=tmp_path / "keys") as service:
         for address in ADDRESSES.values():
             assert (await service.client.get(address)).status_code == 200
-        for path in ("/v1/metadata", "/docs"):
+        for path in ("/v1/metadata", "/v1/model-card", "/openapi.json"):
             check(await service.client.get(path), 401, "invalid_api_key")
         for path in ("/v1/vqa", "/v1/classify", "/v1/render"):
             check(await service.client.post(path), 401, "invalid_api_key")

@@ -16,8 +16,8 @@ from tests.integration.conftest import Service, ServiceFactory, check
 
 WARD, WARD_LINE = new_key("ward-7")
 LAB, LAB_LINE = new_key("lab")
-OPEN = {"/health/live", "/health/ready", "/", "/page/{name}"}
-"""The page is files, the same for everybody; what it asks for needs the key."""
+OPEN = {"/health/live", "/health/ready", "/", "/page/{name}", "/docs", "/docs/{name}"}
+"""The two pages are files, the same for everybody; what they ask for needs the key."""
 
 
 @pytest.fixture
