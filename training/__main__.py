@@ -115,6 +115,7 @@ def train(
                     run,
                     data=data,
                     command=_command(recipe, tower=tower, language_model=language_model, base=base, seed=seed),
+                    licence=RECIPES[recipe].licence,
                 )
     except MedMoEError as error:
         typer.echo(f"error: {error}", err=True)

@@ -34,6 +34,11 @@ class DataConfig:
     """At most so many samples, drawn without replacement by the run's seed; None takes all."""
     balanced: bool = False
     """Of sources with labels: as many samples of each label as of the rarest, drawn by the run's seed."""
+    even: bool = False
+    """Of sources with labels: samples of rarer labels are there several times, until each label is about as frequent as
+    the most frequent one. Nothing is left out, as `balanced` does."""
+    wordings: int = 0
+    """Of source classification: so many other ways of asking beside each sample's own (`wordings`)."""
     views: int = 1
     """Views of each training image that are drawn from: the image itself and augmented ones; 1 is the image alone."""
     repeat: int = 1
@@ -61,8 +66,12 @@ class DataConfig:
             raise ValueError(f"{self.dataset}: {self.views} views; the image itself is the first")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"{self.dataset}: limit {self.limit} would leave nothing of it; None takes all")
-        if self.balanced and self.source not in ("classification", "modality"):
-            raise ValueError(f"{self.dataset}: balanced needs labels, and source {self.source} has none")
+        if (self.balanced or self.even) and self.source not in ("classification", "modality"):
+            raise ValueError(f"{self.dataset}: balanced and even need labels, and source {self.source} has none")
+        if self.balanced and self.even:
+            raise ValueError(f"{self.dataset}: balanced leaves samples out, even repeats them; choose one")
+        if self.wordings < 0 or (self.wordings and self.source != "classification"):
+            raise ValueError(f"{self.dataset}: wordings count from 0, and are for label sets")
         if self.modality is not None and self.source != "modality":
             raise ValueError(f"{self.dataset}: modality renames what source modality asks for")
         if self.paraphrases and (self.source != "vqa" or self.split != "train"):

@@ -6,6 +6,7 @@ this one's. A row is patches x hidden numbers: 256 x 384 of a small DINOv2 are 1
 image costs as much again (1,000 images in 8 views: 1.6 GB).
 """
 
+import copy
 import fcntl
 import hashlib
 import json
@@ -41,12 +42,18 @@ class FeatureCache:
     and rows that another process has added are found.
     """
 
-    def __init__(self, directory: Path, *, tower: VisionTower, config: MedMoEConfig) -> None:
-        """Raises DataError when the folder holds an index that this class has not written."""
-        self._tower = tower
+    def __init__(
+        self, directory: Path, *, tower: VisionTower, config: MedMoEConfig, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """`dtype`: what the tower's weights are rounded to and computed in; each has a folder of its own.
+
+        Raises DataError when the folder holds an index that this class has not written.
+        """
+        self._tower = tower if dtype == torch.float32 else copy.deepcopy(tower).to(dtype)
         self._processor = ImageProcessor.from_config(config)
         self._shape = (config.vision_config.num_patches, config.vision_config.hidden_size)
-        self.directory = directory / tower_fingerprint(tower, config)
+        precision = "" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}"
+        self.directory = directory / f"{tower_fingerprint(self._tower, config)}{precision}"
         self.directory.mkdir(parents=True, exist_ok=True)
         self._rows = self._read_index()
         self._digests: dict[Path, str] = {}

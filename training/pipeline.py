@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer
 from transformers import set_seed
 
@@ -83,6 +84,11 @@ class Run:
         """Where the finished model lies."""
         return self._directory / self.config.name
 
+    @property
+    def features_folder(self) -> Path:
+        """Where tower features lie."""
+        return self._features_folder
+
     def __call__(self) -> Path:
         """Run every stage that is not done yet; returns the checkpoint directory.
 
@@ -100,7 +106,12 @@ class Run:
         self.report = json.loads(report.read_text()) if report.exists() else {}
         model = self._stage("0-start", self._start) if self._base is None else self._load_base(self._base)
         tower = model.vision_tower.to(own_device())
-        features = FeatureCache(self._features_folder, tower=tower, config=self.config.architecture)
+        features = FeatureCache(
+            self._features_folder,
+            tower=tower,
+            config=self.config.architecture,
+            dtype=torch.bfloat16 if self._operation.uses_bfloat16(own_device()) else torch.float32,
+        )
         self._check_stages(features)
         if is_first():
             features.fill_for(self._everything)

@@ -16,6 +16,7 @@ from medmoe.training.data.image import read_rgb
 from medmoe.training.data.leakage.leaks import without_test_images
 from medmoe.training.data.modality import modality_samples
 from medmoe.training.data.sample import Sample
+from medmoe.training.data.wordings import with_wordings
 
 log = logging.getLogger(__name__)
 _SHOWN = 5
@@ -67,6 +68,10 @@ def read_mixture(
         if entry.limit is not None and len(samples) > entry.limit:
             samples = random.Random(f"{seed}/{entry.dataset}/{entry.source}").sample(samples, entry.limit)
         log.info("%s: %d of %d samples", name, len(samples), found)
+        if entry.even:
+            samples = _even(samples)
+        if entry.wordings:
+            samples = with_wordings(samples, count=entry.wordings, seed=seed)
         if entry.views > 1:
             samples = [replace(sample, views=entry.views) for sample in samples]
         mixture += samples * entry.repeat
@@ -137,3 +142,10 @@ def _balanced(samples: list[Sample], *, seed: int) -> list[Sample]:
         for number in random.Random(f"{seed}/{answer}").sample(numbers, least)
     }
     return [sample for number, sample in enumerate(samples) if number in chosen]
+
+
+def _even(samples: list[Sample]) -> list[Sample]:
+    """Each sample as often as its answer is rarer than the most frequent one, to the nearest whole number."""
+    frequent = Counter(sample.answer for sample in samples)
+    most = max(frequent.values())
+    return [sample for sample in samples for _ in range(round(most / frequent[sample.answer]))]

@@ -4,6 +4,7 @@ With `--url` instead of CHECKPOINT a running service is asked, and what it reall
 Prints the Markdown tables to standard output; progress and everything about the data goes to standard error.
 """
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.evaluation.report.plots import MISSING, can_draw
 
 if TYPE_CHECKING:
+    from medmoe.training.evaluation.evaluation_data import EvaluationData
+    from medmoe.training.evaluation.predict.linear_probe import Features
     from medmoe.training.evaluation.prediction import Predict
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -59,6 +62,12 @@ def evaluate(
     blank_images: Annotated[
         bool, typer.Option("--blank-images", help="Ask everything again about a grey square, as a baseline.")
     ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="A linear probe on CHECKPOINT's own tower beside its answers about labels.")
+    ] = False,
+    features: Annotated[
+        Path | None, typer.Option(help="Folder of tower features, shared with training runs; for --probe.")
+    ] = None,
     calibrated: Annotated[
         bool, typer.Option("--calibrated", help="Score probabilities through calibration.json; else both are told.")
     ] = False,
@@ -108,6 +117,8 @@ def evaluate(
         raise typer.BadParameter("--calibrated reads a checkpoint's calibration.json; a service applies its own")
     if routing_reference and checkpoint is None:
         raise typer.BadParameter("--routing-reference is written into CHECKPOINT; a service's directory is not known")
+    if probe and checkpoint is None:
+        raise typer.BadParameter("--probe needs CHECKPOINT's tower; a service does not give its features away")
     if output is not None and not can_draw():
         typer.echo(MISSING, err=True)
     try:
@@ -131,13 +142,17 @@ def evaluate(
             if checkpoint is not None
             else _served(str(url), token_file=token_file, concurrency=concurrency, max_tokens=max_tokens)
         )
-        with source as answering:
+        with (
+            source as answering,
+            _tower(checkpoint if probe else None, read, features=features, device=device) as tower,
+        ):
             report = evaluate_predictor(
                 read,
                 with_progress(answering.predict),
                 blank_images=blank_images,
                 calibration=answering.calibration,
                 apply=calibrated,
+                tower=tower,
                 scorer=Scorer(seed=seed),
             )
         settings = {"max_tokens": max_tokens, "seed": seed, "limit": limit, "calibrated": calibrated}
@@ -184,6 +199,21 @@ def _local(
         identity={"checkpoint": checkpoint.name, **identity, "device": device},
         calibration=calibration,
     )
+
+
+@contextmanager
+def _tower(
+    checkpoint: Path | None, data: "EvaluationData", *, features: Path | None, device: str
+) -> "Iterator[Features | None]":
+    """Features of all labelled pictures, computed in batches; without a folder they last as long as the context."""
+    if checkpoint is None:
+        yield None
+        return
+    from medmoe.training.evaluation.predict.linear_probe import tower_features
+
+    samples = (*data.samples, *data.train, *data.val)
+    with tempfile.TemporaryDirectory() as own:
+        yield tower_features(checkpoint, features or Path(own), samples=samples, device=device)
 
 
 @contextmanager

@@ -38,6 +38,8 @@ class DataFile:
 class EvaluationData:
     samples: tuple[Sample, ...]
     train: tuple[Sample, ...]
+    val: tuple[Sample, ...] = ()
+    """Empty where it is what is evaluated."""
     shared: frozenset[str]
     """Ids of samples whose picture is byte for byte one of train's, where nobody knows what was trained on."""
     files: tuple[DataFile, ...]
@@ -63,6 +65,7 @@ class EvaluationData:
         """
         samples: list[Sample] = []
         train: list[Sample] = []
+        val: list[Sample] = []
         files: list[DataFile] = []
         digests = ImageDigests()
         for name in dict.fromkeys(datasets):
@@ -84,6 +87,8 @@ class EvaluationData:
             # A file that does not say its split would give its own samples back as train.
             if found.knows_splits:
                 train += read_dataset(root / name, split="train", pictures=pictures).samples
+                if split != "val":
+                    val += read_dataset(root / name, split="val", pictures=pictures).samples
         if not samples:
             raise DataError(f"none of the datasets has a {split} split")
         if trained_on is not None:
@@ -96,6 +101,7 @@ class EvaluationData:
         return cls(
             samples=tuple(samples),
             train=tuple(train),
+            val=tuple(val),
             shared=frozenset(sample.id for sample in leaked),
             files=tuple(files),
         )

@@ -11,6 +11,7 @@ from medmoe.model.files.calibration import Calibration, Map
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.metrics.scores import Scorer
+from medmoe.training.evaluation.predict.linear_probe import Features, probe_predictions
 from medmoe.training.evaluation.prediction import Predict, Prediction
 from medmoe.training.evaluation.report.report import Report, build_report
 
@@ -25,13 +26,14 @@ def evaluate_predictor(
     blank_images: bool = False,
     calibration: Calibration | None = None,
     apply: bool = False,
+    tower: Features | None = None,
     scorer: Scorer | None = None,
 ) -> Report:
     """Answer `data` and score it. Raises what `predict` raises, and DataError as `build_report` does.
 
     `blank_images` asks everything once more about a mid-grey square, as a baseline: what the questions (and the labels
     offered) give away. `calibration` is told beside the model's own probabilities; with `apply` it replaces them, in
-    every figure. Answers stay.
+    every figure. Answers stay. `tower` gives an image's tower features: a linear probe on them is told beside.
     """
     predictions = _by_id(predict(data.samples))
     beside: dict[str, Prediction] = {}
@@ -47,6 +49,9 @@ def evaluate_predictor(
         predictions=predictions,
         without_image=_without_image(data.samples, predict) if blank_images else None,
         calibrated=beside,
+        probe=None
+        if tower is None
+        else probe_predictions(data.samples, train=data.train, val=data.val, features=tower),
         train=data.train,
         shared=data.shared,
         scorer=scorer,

@@ -16,22 +16,25 @@ from medmoe.model.files.calibration import Calibration
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.evaluation.evaluation_data import EvaluationData, trained_images
 from medmoe.training.evaluation.evaluator import evaluate_predictor
+from medmoe.training.evaluation.predict.linear_probe import tower_features
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from medmoe.training.evaluation.provenance import checkpoint_identity, commit, provenance
 from medmoe.training.evaluation.report.markdown import markdown
 from medmoe.training.evaluation.report.results import write_results
 from medmoe.training.model_card import sections as sections
+from medmoe.training.model_card.opening import opening
 from medmoe.training.model_card.unseen_images import unseen_images
 from medmoe.training.pipeline import MANIFEST_FILE, Run
 from medmoe.training.run_directory import REPORT_FILE
 
 EVALUATION_FOLDER = "evaluation"
 _CARD = """\
-# {name}
+{licence}# {name}
 
 Research software, not a medical device. Not for diagnosis, triage or treatment. Its answers are often wrong, also
-when its probabilities are high. It knows short English questions on single images of the kinds listed below, and no
-others.
+when its probabilities are high.
+
+{opening}
 
 ## What it is
 
@@ -44,7 +47,7 @@ Training splits of:
 
 {data}
 
-{left_out}{manifest}
+{terms}{left_out}{manifest}
 
 {origins} All images are English-language teaching or benchmark material; no population is represented fairly.
 
@@ -68,7 +71,13 @@ Times are of {machine}. {router}
 
 
 def write_model_card(
-    run: Run, *, data: Path, command: str | None = None, origin: str | None = None, machine: str | None = None
+    run: Run,
+    *,
+    data: Path,
+    command: str | None = None,
+    origin: str | None = None,
+    machine: str | None = None,
+    licence: str | None = None,
 ) -> None:
     """Evaluate the finished checkpoint as it lies on disk and write its README.md, whole or not at all.
 
@@ -77,7 +86,8 @@ def write_model_card(
 
     `command` is what a reader types to repeat the run. `origin` says in whole sentences where the weights come from
     that were not trained here; by default what the run noted. `machine` is where the times were measured: by default
-    this one, which is right when the run was not moved. Raises what reading the data and the checkpoint raises.
+    this one, which is right when the run was not moved. `licence` is the SPDX name of the weights' own; without one the
+    card states none. Raises what reading the data and the checkpoint raises.
     """
     directory, checkpoint = run.checkpoint.parent, run.checkpoint
     identity = checkpoint_identity(checkpoint)
@@ -91,7 +101,14 @@ def write_model_card(
         data, names, pictures=directory / "pictures", trained_on=trained_images(manifest) if known else None
     )
     predictor = LocalPredictor.from_checkpoint(checkpoint)
-    report = evaluate_predictor(read, predictor.predict, blank_images=True, calibration=calibration)
+    samples = (*read.samples, *read.train, *read.val)
+    report = evaluate_predictor(
+        read,
+        predictor.predict,
+        blank_images=True,
+        calibration=calibration,
+        tower=tower_features(checkpoint, run.features_folder, samples=samples),
+    )
     write_results(
         report,
         directory / EVALUATION_FOLDER,
@@ -101,10 +118,13 @@ def write_model_card(
     config = run.config
     card = _CARD.format(
         name=config.name,
+        licence=sections.front_matter(licence),
+        opening=opening(report),
         architecture=sections.architecture(config.architecture),
         megabytes=(checkpoint / WEIGHTS_FILE).stat().st_size / 1e6,
         digest=weights,
         data=sections.datasets(config, run.report),
+        terms=sections.terms(licence),
         left_out=sections.left_out(config, run.report),
         manifest=sections.manifest_facts(manifest),
         origins=sections.origins(config, run.report, origin=origin),
@@ -124,7 +144,7 @@ def write_model_card(
 def _evaluation(names: tuple[str, ...], *, manifest: bool) -> str:
     datasets = " ".join(f"--dataset {shlex.quote(name)}" for name in names)
     told = " --manifest RUN/manifest.json" if manifest else ""
-    return f"medmoe eval CHECKPOINT --data DATA {datasets} --blank-images{told}"
+    return f"medmoe eval CHECKPOINT --data DATA {datasets} --blank-images --probe{told}"
 
 
 def _machine() -> str:

@@ -23,6 +23,16 @@ from medmoe.training.evaluation.report.markdown_table import table
 Report = dict[str, Any]
 
 
+def front_matter(licence: str | None) -> str:
+    """What `inspect` and the service read the licence from; empty without one."""
+    return "" if licence is None else f"---\nlicense: {licence}\n---\n"
+
+
+def terms(licence: str | None) -> str:
+    """Whose terms hold for what; empty without a licence."""
+    return "" if licence is None else f"The weights are licensed under {licence}; the data keep the terms above. "
+
+
 def architecture(config: MedMoEConfig) -> str:
     text, vision = config.text_config, config.vision_config
     lines = [

@@ -31,13 +31,13 @@ def is_hidden_matrix(name: str) -> bool:
     return bool(_HIDDEN.fullmatch(name)) and not _GATE.fullmatch(name)
 
 
-def orthogonalized(matrices: torch.Tensor) -> torch.Tensor:
+def orthogonalized(matrices: torch.Tensor, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Newton-Schulz iteration: `matrices` (n, rows, columns) with all singular values near 1, in their own dtype.
 
-    In float32 on a CPU, in bfloat16 on a GPU, which is what the iteration was made for.
+    In bfloat16 on a GPU, which is what the iteration was made for; on a CPU in `dtype`.
     """
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.to(torch.bfloat16 if matrices.is_cuda else torch.float32)
+    x = matrices.to(torch.bfloat16 if matrices.is_cuda else dtype)
     x = x.mT if tall else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(_ROUNDS):
@@ -52,8 +52,17 @@ class Muon(torch.optim.Optimizer):
     Liu et al. 2025 (arXiv 2502.16982); the same as torch.optim.Muon with `adjust_lr_fn="match_rms_adamw"`.
     """
 
-    def __init__(self, matrices: Iterable[nn.Parameter], *, lr: float, weight_decay: float) -> None:
+    def __init__(
+        self,
+        matrices: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        weight_decay: float,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """`dtype`: what a CPU orthogonalises in."""
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -61,7 +70,8 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for shape, matrices in self._by_shape(group["params"]).items():
                 rate = group["lr"] * 0.2 * math.sqrt(max(shape))
-                steps = orthogonalized(torch.stack([self._momentum(matrix) for matrix in matrices]))
+                momenta = torch.stack([self._momentum(matrix) for matrix in matrices])
+                steps = orthogonalized(momenta, dtype=self._dtype)
                 for matrix, step in zip(matrices, steps, strict=True):
                     matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-rate)
 
@@ -87,8 +97,18 @@ class Muon(torch.optim.Optimizer):
 class MuonWithAdamW(torch.optim.Optimizer):
     """Two optimizers that share this one's `param_groups` and `state`."""
 
-    def __init__(self, parameters: Named, *, lr: float, weight_decay: float, decayed: Iterable[str], **adamw: Any):
-        """`decayed`: names of the parameters that decay; hidden matrices always do. `adamw` are AdamW's own options.
+    def __init__(
+        self,
+        parameters: Named,
+        *,
+        lr: float,
+        weight_decay: float,
+        decayed: Iterable[str],
+        dtype: torch.dtype = torch.float32,
+        **adamw: Any,
+    ):
+        """`decayed`: names of the parameters that decay; hidden matrices always do. `dtype` is Muon's, `adamw` are
+        AdamW's own options.
 
         Both get the same learning rate. Raises ValueError when there is nothing for Muon to move.
         """
@@ -101,7 +121,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
             {"params": [parameter for name, parameter in rest if (name in decayed) is decays], "weight_decay": decay}
             for decays, decay in ((True, weight_decay), (False, 0.0))
         ]
-        self._muon = Muon(hidden, lr=lr, weight_decay=weight_decay)
+        self._muon = Muon(hidden, lr=lr, weight_decay=weight_decay, dtype=dtype)
         self._adamw = AdamW([group for group in groups if group["params"]] or [{"params": []}], lr=lr, **adamw)
         super().__init__([*self._muon.param_groups, *self._adamw.param_groups], {"lr": lr})
         self._share()

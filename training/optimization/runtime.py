@@ -11,6 +11,7 @@ import torch
 
 from medmoe.model.errors import ConfigError
 from medmoe.training.config import Precision
+from medmoe.training.precision import has_bfloat16
 
 _WORKERS = 4
 
@@ -20,8 +21,8 @@ class RuntimeConfig:
     """Raises ConfigError for numbers that mean nothing."""
 
     precision: Precision = "auto"
-    """Of matrix products; weights, gradients, router gates and losses stay float32. auto: bfloat16 on a CUDA device
-    that has it, else float32."""
+    """Of matrix products; weights, gradients, router gates and losses stay float32. auto: bfloat16 on a device that has
+    it (`has_bfloat16`), else float32."""
     accumulate: int = 1
     """Batches whose gradients are added before a step; a stage's batch is divided among them and the processes."""
     checkpoint_every: int = 200
@@ -58,7 +59,7 @@ class RuntimeConfig:
     def uses_bfloat16(self, device: torch.device) -> bool:
         """Whether matrix products are in bfloat16 on `device`."""
         if self.precision == "auto":
-            return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            return has_bfloat16(device)
         return self.precision == "bfloat16"
 
     def loader_workers(self, device: torch.device, *, processes: int) -> int:

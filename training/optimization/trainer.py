@@ -59,6 +59,7 @@ class StageTrainer(Trainer):
             decayed=self.get_decay_parameter_names(whole),
             betas=(self.args.adam_beta1, self.args.adam_beta2),
             eps=self.args.adam_epsilon,
+            dtype=torch.bfloat16 if self.args.bf16 else torch.float32,
         )
         self.optimizer = optimizer
         return optimizer

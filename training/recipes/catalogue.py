@@ -23,6 +23,8 @@ class Recipe:
 
     about: str
     build: Callable[[], Config]
+    licence: str | None = None
+    """SPDX name, where nothing but open weights and data goes into the result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +63,7 @@ _SIZES = {
         ladder=(32, 16, 8),
     ),
 }
+_LICENCES = {"tiny": "Apache-2.0"}
 _UPSTREAM = {"stablelm-1.6b": stablelm_1_6b, "phi-2": phi_2}
 _BASELINES = {
     "dense-sft": ("no experts: stage 3 trains the dense FFNs", baselines.dense_sft),
@@ -73,7 +76,7 @@ _BASELINES = {
 def _recipes() -> dict[str, Recipe]:
     found: dict[str, Recipe] = {}
     for name, size in _SIZES.items():
-        found[name] = Recipe(about=size.about, build=size.build)
+        found[name] = Recipe(about=size.about, build=size.build, licence=_LICENCES.get(name))
         if name in _UPSTREAM:
             found[f"{name}-upstream"] = Recipe(
                 about="what upstream's code trains in stage 3: dense FFNs and projector too",

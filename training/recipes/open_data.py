@@ -25,23 +25,33 @@ TESTED = (
 def captions() -> tuple[DataConfig, ...]:
     return (
         DataConfig(dataset="slake", source="captions"),
-        DataConfig(dataset="vqa_med_2019", source="captions"),
+        # Joined from four answers each, and long: as many as SLAKE has, twice over.
+        DataConfig(dataset="vqa_med_2019", source="captions", limit=900),
     )
 
 
 def grounding() -> tuple[DataConfig, ...]:
-    """The questions whose answers are mostly to be seen: which organ, where, which plane, how many."""
+    """What is mostly to be seen: which organ, where, which plane, how many, and which label of a set.
+
+    SLAKE and VQA-RAD are asked several times an epoch, so that pictures with one question each do not drown them.
+    """
     return (
-        DataConfig(dataset="slake", source="vqa"),
-        # A tenth of all questions, and the hardest.
-        DataConfig(dataset="vqa_rad", source="vqa", repeat=2),
+        DataConfig(dataset="slake", source="vqa", repeat=2),
+        # The hardest of all questions.
+        DataConfig(dataset="vqa_rad", source="vqa", repeat=3),
+        _modality("slake"),
+        _modality("vqa_rad"),
+        _modality("vqa_med_2019", limit=600),
+        _modality("path_vqa", limit=200),
+        *label_sets(share=0.4),
     )
 
 
 def questions() -> tuple[DataConfig, ...]:
-    """Everything that is asked, in one mixture. Of each image the image alone, without augmented views."""
+    """Everything that is asked, in one mixture."""
     return (
-        *grounding(),
+        DataConfig(dataset="slake", source="vqa", repeat=2),
+        DataConfig(dataset="vqa_rad", source="vqa", repeat=3),
         DataConfig(dataset="vqa_med_2019", source="vqa"),
         DataConfig(dataset="path_vqa", source="vqa"),
         *modality_questions(),
@@ -52,29 +62,37 @@ def questions() -> tuple[DataConfig, ...]:
 def modality_questions() -> tuple[DataConfig, ...]:
     """The router's domains, offered as a user would offer them."""
     return (
-        _modality("slake", limit=300),
-        _modality("vqa_rad", limit=150),
-        _modality("vqa_med_2019", limit=400),
-        _modality("path_vqa", limit=150),
+        _modality("slake"),
+        _modality("vqa_rad"),
+        _modality("vqa_med_2019", limit=1200),
+        _modality("path_vqa", limit=400),
         _modality("lc25000_lung", limit=80, modality="pathology"),
         _modality("bccd_cells", limit=80, modality="pathology"),
     )
 
 
-def label_sets() -> tuple[DataConfig, ...]:
-    """Classification. PneumoniaMNIST's test split has another share of normal pictures than its train split, of which
-    three in four show pneumonia: what is learnt from equal numbers does not depend on either. The limits keep pictures
-    with one question each, a sequence for every answer, to about half of an epoch.
+def label_sets(share: float = 1.0) -> tuple[DataConfig, ...]:
+    """Classification on all training pictures, or on a share of the large sets; each picture is also asked in other
+    words, which cost little beside the picture that they share.
+
+    PneumoniaMNIST's test split has another share of normal pictures than its train split, of which three in four show
+    pneumonia: what is learnt from equal numbers does not depend on either. Brain tumours are as frequent as none for
+    the same reason. Dermoscopy and ultrasound keep their shares, which are those of their test splits.
     """
+
+    def part(count: int) -> int:
+        return round(share * count)
+
     return (
-        DataConfig(dataset="pneumonia_mnist", source="classification", limit=1600, balanced=True),
-        DataConfig(dataset="mednist", source="classification", limit=200),
-        DataConfig(dataset="brain_tumor_mri", source="classification", limit=300),
-        DataConfig(dataset="slake_ct_organs", source="classification"),
-        DataConfig(dataset="lc25000_lung", source="classification", limit=200),
-        DataConfig(dataset="bccd_cells", source="classification", limit=160),
-        DataConfig(dataset="busi_ultrasound", source="classification", limit=200),
-        DataConfig(dataset="isic2017_dermoscopy", source="classification", limit=200, balanced=True),
+        DataConfig(dataset="pneumonia_mnist", source="classification", limit=part(2400), balanced=True, wordings=1),
+        # Nearly separable: half is plenty.
+        DataConfig(dataset="mednist", source="classification", limit=part(1400), wordings=1),
+        DataConfig(dataset="brain_tumor_mri", source="classification", limit=part(2200), even=True, wordings=2),
+        DataConfig(dataset="slake_ct_organs", source="classification", wordings=2, views=2, repeat=2),
+        DataConfig(dataset="lc25000_lung", source="classification", limit=part(1600), wordings=2),
+        DataConfig(dataset="bccd_cells", source="classification", wordings=2, views=2),
+        DataConfig(dataset="busi_ultrasound", source="classification", wordings=2, views=3, repeat=2),
+        DataConfig(dataset="isic2017_dermoscopy", source="classification", limit=part(1900), wordings=2),
     )
 
 

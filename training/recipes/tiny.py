@@ -21,7 +21,6 @@ from medmoe.training.recipes.stages import How, alignment, instruction_tuning, m
 from medmoe.training.recipes.trainable import LANGUAGE_MODEL, PROJECTOR
 
 _RATE, _BATCH = 1e-3, 8
-_SMALL_BATCH = 4
 _ON_QUESTIONS: How = {"weight_decay": 0.05, "group_by_length": True, "optimizer": "muon"}
 
 
@@ -66,14 +65,14 @@ def tiny() -> RunConfig:
             captions(), trainable=(PROJECTOR, LANGUAGE_MODEL), epochs=2, batch_size=_BATCH, optimizer="muon"
         ),
         instruction_tuning=packed(
-            instruction_tuning(grounding(), epochs=4, learning_rate=_RATE, batch_size=_SMALL_BATCH, **_ON_QUESTIONS)
+            instruction_tuning(grounding(), epochs=1.62, learning_rate=_RATE, batch_size=_BATCH, **_ON_QUESTIONS)
         ),
         router=router(
             router_images(), held_out=router_held_out(), domains=DOMAINS, per_domain=900, solver="lbfgs", l2=1e-3
         ),
         moe_tuning=packed(
             moe_tuning(
-                questions(), epochs=1, learning_rate=_RATE / 2, batch_size=_BATCH, mode="upstream", **_ON_QUESTIONS
+                questions(), epochs=0.3, learning_rate=_RATE / 2, batch_size=_BATCH, mode="upstream", **_ON_QUESTIONS
             )
         ),
         evaluation=TESTED,

@@ -50,6 +50,22 @@ def by_hand(tower: VisionTower, path: Path, view: int) -> torch.Tensor:
     return tower(pixels[None])[0].half().float()
 
 
+def test_features_in_bfloat16_lie_apart_and_are_those_of_the_rounded_tower(tmp_path: Path) -> None:
+    tower, images = new_tower(), new_images(tmp_path)
+    exact = FeatureCache(tmp_path, tower=tower, config=CONFIG)
+    rounded = FeatureCache(tmp_path, tower=tower, config=CONFIG, dtype=torch.bfloat16)
+    for cache in (exact, rounded):
+        cache.fill(images)
+    assert exact.directory != rounded.directory
+    difference = rounded(images[0]) - exact(images[0])
+    assert 0 < difference.norm() < 0.05 * exact(images[0]).norm()
+    # The tower itself stays as it was, and a stored, rounded copy of it finds its features again.
+    assert next(tower.parameters()).dtype == torch.float32
+    stored = new_tower()
+    stored.load_state_dict({name: value.bfloat16().float() for name, value in tower.state_dict().items()})
+    assert FeatureCache(tmp_path, tower=stored, config=CONFIG, dtype=torch.bfloat16).directory == rounded.directory
+
+
 def test_features_are_the_towers_own_of_each_view(tmp_path: Path) -> None:
     tower, images = new_tower(), new_images(tmp_path, 20)
     cache = FeatureCache(tmp_path, tower=tower, config=CONFIG)

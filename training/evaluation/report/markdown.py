@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from medmoe.training.evaluation.metrics.confusion import Confusion
 from medmoe.training.evaluation.metrics.reliability import BINS, Reliability
 from medmoe.training.evaluation.metrics.scores import Scores
+from medmoe.training.evaluation.predict.linear_probe import PROBE
 from medmoe.training.evaluation.report.markdown_table import percent, table
 from medmoe.training.evaluation.report.report import BLANKED, MAJORITY, Report, Section
 
@@ -31,7 +32,7 @@ SUMMARY_NOTES = (
     "Percent; the tables below have the intervals. Closed and open are Med-MoE's accuracy and recall. ECE: how far "
     "confidences are from the share that is right; after the arrow, through the checkpoint's calibration. Image "
     "blanked: the same model asked about a grey square; majority: the most frequent answer of the train split. Both "
-    "give closed / open, or accuracy."
+    "give closed / open, or accuracy. Probe: accuracy of logistic regression on the tower's pooled features."
 )
 _NOTES = (
     "Percent, with 95 % bootstrap intervals over images. Legacy numbers follow Med-MoE's evaluator: closed counts a "
@@ -138,20 +139,21 @@ def _facts(report: Report) -> Iterator[str]:
         )
 
 
-_COLUMNS = ("dataset", "n", "closed", "open", "accuracy", "AUC", "ECE", "image blanked", "majority")
-
-
 def summary(report: Report) -> str:
-    """Percent without intervals: the tables behind it have them."""
-    return table(_COLUMNS, (row for section in report.sections for row in _rows(section)))
+    """Percent without intervals: the tables behind it have them. The probe's column is there where a probe is."""
+    beside = {"image blanked": BLANKED, "majority": MAJORITY}
+    if any(PROBE in section.baselines for section in report.sections):
+        beside["probe"] = PROBE
+    columns = ("dataset", "n", "closed", "open", "accuracy", "AUC", "ECE", *beside)
+    return table(columns, (row for section in report.sections for row in _rows(section, tuple(beside.values()))))
 
 
-def _rows(section: Section) -> Iterator[list[str]]:
+def _rows(section: Section, baselines: tuple[str, ...]) -> Iterator[list[str]]:
     name = f"{section.dataset} ({section.kind})"
-    without = [_headline(section.baselines.get(baseline)) for baseline in (BLANKED, MAJORITY)]
+    without = [_headline(section.baselines.get(baseline)) for baseline in baselines]
     yield [name, str(section.n), *_figures(section.scores), _ece(section), *without]
     for part, scores in section.subsets.items():
-        yield [f"{name}, {part}", str(counted(scores)), *_figures(scores), "-", "-", "-"]
+        yield [f"{name}, {part}", str(counted(scores)), *_figures(scores), "-", *("-" for _ in baselines)]
 
 
 def _figures(scores: Scores) -> list[str]:

@@ -13,6 +13,7 @@ from medmoe.training.evaluation.metrics.confusion import Confusion, confusion
 from medmoe.training.evaluation.metrics.reliability import Reliability, reliability
 from medmoe.training.evaluation.metrics.risk_coverage import RiskCoverage, risk_coverage
 from medmoe.training.evaluation.metrics.scores import Scorer, Scores, is_correct
+from medmoe.training.evaluation.predict.linear_probe import PROBE
 from medmoe.training.evaluation.predict.outcome import Outcome, outcome
 from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.evaluation.report.routing_table import RoutingTable, routing_table
@@ -78,6 +79,7 @@ def build_report(
     predictions: Mapping[str, Prediction],
     without_image: Mapping[str, Prediction] | None = None,
     calibrated: Mapping[str, Prediction] | None = None,
+    probe: Mapping[str, Prediction] | None = None,
     train: Sequence[Sample] = (),
     shared: Collection[str] = (),
     scorer: Scorer | None = None,
@@ -85,7 +87,8 @@ def build_report(
     """Score `predictions` (by sample id) against `samples`, a section for each dataset and kind.
 
     `without_image` are the same model's predictions on a blank picture; `calibrated` its predictions on the samples
-    with calibrated confidences, of the kinds that have a calibration. `train` feeds the baselines; `shared` are ids
+    with calibrated confidences, of the kinds that have a calibration; `probe` a linear probe's, of datasets that have
+    one. `train` feeds the baselines; `shared` are ids
     of samples whose image was found in train (`shared_images`).
     Raises DataError when an id occurs twice, a prediction is missing or belongs to no sample, or a sample is a
     caption, which no metric here scores. Upstream zips by position and lets the shorter list decide.
@@ -102,6 +105,8 @@ def build_report(
     for group in groups.values():
         blind = {BLANKED: without_image} if without_image is not None else {}
         baselines = blind | _majorities(group, train=train)
+        if probe and all(sample.id in probe for sample in group):
+            baselines[PROBE] = probe
         sections.append(
             _section(
                 group,

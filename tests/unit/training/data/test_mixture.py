@@ -263,3 +263,39 @@ def test_test_images_of_another_dataset_can_be_kept_out_under_any_name(root: Pat
     kept = load(root, replace(entry, without_images_of=("tested",)))
     assert [sample for sample in every if sample.image.name != "4.png"] == kept
     assert len(every) - len(kept) == 2
+
+
+def kinds(root: Path, shares: tuple[int, ...]) -> Path:
+    (root / "kinds").mkdir()
+    lines = []
+    for label, count in zip("abc", shares, strict=False):
+        for number in range(count):
+            Image.new("L", (4, 4), number).save(root / "kinds" / f"{label}{number}.png")
+            record = {"id": f"kinds/{label}{number}", "task": "classification", "image": f"{label}{number}.png"}
+            lines.append(record | {"split": "train", "label": label, "label_set": ["a", "b", "c"], "modality": "CT"})
+    (root / "kinds" / "records.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return root
+
+
+def test_rarer_labels_can_be_there_as_often_as_the_most_frequent_one(tmp_path: Path) -> None:
+    kinds(tmp_path, (6, 3, 2))
+    samples = load(tmp_path, DataConfig(dataset="kinds", source="classification", even=True))
+    assert Counter(sample.answer for sample in samples) == {"a": 6, "b": 6, "c": 6}
+    assert len({sample.id for sample in samples}) == 11
+
+
+def test_a_label_set_can_be_asked_in_other_words_beside_its_own(tmp_path: Path) -> None:
+    kinds(tmp_path, (2, 2, 2))
+    entry = DataConfig(dataset="kinds", source="classification", wordings=2, views=3)
+    samples = load(tmp_path, entry)
+    assert len(samples) == 18
+    assert {sample.views for sample in samples} == {3}
+    assert load(tmp_path, entry) == samples
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"source": "vqa", "even": True}, {"source": "modality", "wordings": 1}, {"wordings": -1}]
+)
+def test_words_and_evenness_are_for_labels(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="label"):
+        DataConfig(**({"dataset": "kinds", "source": "classification"} | wrong))

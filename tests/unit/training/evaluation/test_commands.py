@@ -253,3 +253,29 @@ def test_a_file_that_is_no_training_report_is_refused(text: str, tmp_path: Path)
     path.write_text(text)
     with pytest.raises(DataError, match=r"report\.json is not"):
         read_losses(path)
+
+
+def test_a_probe_on_the_tower_stands_beside_the_answers(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "shades" / "images").mkdir(parents=True)
+    records = []
+    for number in range(48):
+        split = ("train", "train", "val", "test")[number % 4]
+        dark = number // 4 % 2
+        Image.new("L", (40, 24), 30 + number if dark else 200 - number).save(
+            tmp_path / "shades" / "images" / f"{number}.png"
+        )
+        record = {"id": f"shades/{number}", "task": "classification", "split": split, "modality": "CT"}
+        record |= {"image": f"images/{number}.png", "label": LABELS[dark], "label_set": LABELS}
+        records.append(record)
+    (tmp_path / "shades" / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
+    features = tmp_path / "features"
+    found = run(checkpoint, "--data", tmp_path, "--dataset", "shades", "--probe", "--features", features)
+    assert found.exit_code == 0, found.output
+    assert "| shades | linear probe on the tower baseline | 12 | 100.0" in found.output
+    assert list(features.glob("*/index.json"))
+
+
+def test_a_service_cannot_be_probed(data: Path) -> None:
+    found = run("--url", "http://127.0.0.1:1", "--data", data, "--dataset", "kinds", "--probe")
+    assert found.exit_code == 2
+    assert "--probe needs" in found.output

@@ -68,6 +68,14 @@ def test_orthogonalized_singular_values_are_near_one() -> None:
     assert ((values > 0.6) & (values < 1.3)).all()
 
 
+def test_in_bfloat16_a_step_is_the_same_to_three_digits() -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(2, 24, 40)
+    exact, rounded = orthogonalized(matrices), orthogonalized(matrices, dtype=torch.bfloat16)
+    assert rounded.dtype == torch.float32
+    assert (rounded - exact).norm() < 0.02 * exact.norm()
+
+
 def test_a_matrix_without_a_gradient_stays() -> None:
     idle, moved = nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4, 4))
     moved.grad = torch.randn(4, 4)

@@ -32,8 +32,16 @@ def test_checkpoints_fall_on_logged_steps() -> None:
         RuntimeConfig(checkpoint_every=25)
 
 
-@pytest.mark.parametrize(("precision", "expected"), [("auto", False), ("float32", False), ("bfloat16", True)])
-def test_a_cpu_computes_in_float32_unless_told_otherwise(precision: str, expected: bool) -> None:
+@pytest.mark.parametrize(
+    ("precision", "native", "expected"),
+    [("auto", False, False), ("auto", True, True), ("float32", True, False), ("bfloat16", False, True)],
+)
+def test_a_processor_computes_in_bfloat16_where_it_can_unless_told_otherwise(
+    precision: str, native: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     assert RuntimeConfig(precision=precision).uses_bfloat16(CPU) is expected  # type: ignore[arg-type]
 
 

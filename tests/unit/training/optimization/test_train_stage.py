@@ -34,7 +34,7 @@ STAGE = StageConfig(
     batch_size=6,
     pack=2,
 )
-OPERATION = RuntimeConfig(checkpoint_every=2, log_every=1)
+OPERATION = RuntimeConfig(checkpoint_every=2, log_every=1, precision="float32")
 SAMPLES = [
     Sample(
         id=str(number),

@@ -1,0 +1,120 @@
+"""One labelled picture asked about in several ways, so that a label is read and not recited.
+
+Beside the set as it is come other spellings of it, parts of it, groups of its labels, one label as a yes-or-no
+question, sentences of another form, and now and then a set that lacks the truth. Which of these a picture gets is drawn
+by the seed and its name: the same run draws the same.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from medmoe.training.data.label_words import COARSE, HELD_OUT, SPELLINGS
+from medmoe.training.data.sample import Sample
+
+NONE = "none of these"
+_PRESENCE = "Does the picture contain {}?"
+"""As `Prompt.presence` asks."""
+_SENTENCES = (
+    "What is shown here: {}?",
+    "Is this {}?",
+    "Choose one: {}.",
+    "Which label fits the image best: {}?",
+    "Classify the picture: {}.",
+    "What does the image show, {}?",
+)
+_Way = Callable[[Sample, random.Random], Sample | None]
+
+
+def with_wordings(samples: Sequence[Sample], *, count: int, seed: int) -> list[Sample]:
+    """Each classification sample, followed by `count` other ways of asking what it asks."""
+    found: list[Sample] = []
+    times: Counter[str] = Counter()
+    for sample in samples:
+        found.append(sample)
+        # A sample that is there several times is asked in other ways each time.
+        first = count * times[sample.id]
+        times[sample.id] += 1
+        drawn = random.Random(f"{seed}/wordings/{sample.id}/{first}")
+        for number in range(first, first + count):
+            found.append(replace(_reworded(sample, drawn), id=f"{sample.id}/wording/{number}"))
+    return found
+
+
+def paraphrased(sample: Sample, number: int) -> Sample | None:
+    """The sample under spelling `number` (0, 1 or 2) of its labels that training never sees; None without one."""
+    spellings = HELD_OUT.get(frozenset(sample.labels), ())
+    if number >= len(spellings):
+        return None
+    words = spellings[number]
+    return replace(sample, labels=tuple(words[label] for label in sample.labels), answer=words[sample.answer])
+
+
+def _reworded(sample: Sample, drawn: random.Random) -> Sample:
+    ways: list[_Way] = [_respelt, _part, _sentence, _presence, _group, _none]
+    (way,) = drawn.choices(ways, weights=(30, 20, 18, 15, 12, 5))
+    return way(sample, drawn) or _respelt(sample, drawn)
+
+
+def _respelt(sample: Sample, drawn: random.Random) -> Sample:
+    words = _words(sample, drawn)
+    return replace(sample, labels=tuple(words[label] for label in sample.labels), answer=words[sample.answer])
+
+
+def _part(sample: Sample, drawn: random.Random) -> Sample | None:
+    """The truth and some of the other labels; of two labels there is no part."""
+    if len(sample.labels) < 3:
+        return None
+    others = [label for label in sample.labels if label != sample.answer]
+    kept = {sample.answer, *drawn.sample(others, drawn.randint(1, len(others) - 1))}
+    words = _words(sample, drawn)
+    return replace(
+        sample,
+        labels=tuple(words[label] for label in sample.labels if label in kept),
+        answer=words[sample.answer],
+    )
+
+
+def _sentence(sample: Sample, drawn: random.Random) -> Sample:
+    words = _words(sample, drawn)
+    labels = drawn.sample([words[label] for label in sample.labels], len(sample.labels))
+    offered = ", ".join(labels[:-1]) + drawn.choice((" or ", ", ")) + labels[-1]
+    return replace(sample, question=drawn.choice(_SENTENCES).format(offered), labels=(), answer=words[sample.answer])
+
+
+def _presence(sample: Sample, drawn: random.Random) -> Sample:
+    """Yes and no about equally often, whatever the number of labels."""
+    there = drawn.random() < 0.5
+    label = sample.answer if there else drawn.choice([label for label in sample.labels if label != sample.answer])
+    asked = _PRESENCE.format(_words(sample, drawn)[label])
+    return replace(sample, question=asked, labels=(), answer="Yes" if there else "No", answer_type="closed")
+
+
+def _group(sample: Sample, drawn: random.Random) -> Sample | None:
+    groupings = COARSE.get(frozenset(sample.labels))
+    if groupings is None:
+        return None
+    grouping = drawn.choice(groupings)
+    words = [drawn.choice(names) for names, _ in grouping]
+    answer = next(word for word, (_, labels) in zip(words, grouping, strict=True) if sample.answer in labels)
+    return replace(sample, labels=tuple(words), answer=answer)
+
+
+def _none(sample: Sample, drawn: random.Random) -> Sample | None:
+    """With a label for what is not offered, which is the truth every second time."""
+    if len(sample.labels) < 3:
+        return None
+    words = _words(sample, drawn)
+    if drawn.random() < 0.5:
+        return replace(sample, labels=(*(words[label] for label in sample.labels), NONE), answer=words[sample.answer])
+    return replace(
+        sample, labels=(*(words[label] for label in sample.labels if label != sample.answer), NONE), answer=NONE
+    )
+
+
+def _words(sample: Sample, drawn: random.Random) -> dict[str, str]:
+    """A spelling for each label, its own among them; no two labels get the same."""
+    spellings = SPELLINGS.get(frozenset(sample.labels), {})
+    words = {label: drawn.choice((label, *spellings.get(label, ()))) for label in sample.labels}
+    return words if len(set(words.values())) == len(words) else {label: label for label in sample.labels}

@@ -1,0 +1,145 @@
+"""A linear probe on a checkpoint's own vision tower: what the picture's features give away without any language model.
+
+Logistic regression on each picture's mean, standard deviation and maximum over its patch features, fitted on the train
+split. A checkpoint whose answers lose to it is not trained: what it needs is in its features.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.prediction import Prediction, of_labels
+from medmoe.training.feature_cache import FeatureCache
+from medmoe.training.precision import has_bfloat16
+
+PROBE = "linear probe on the tower"
+Features = Callable[[Path], torch.Tensor]
+"""An image file to patch features [patches, hidden]."""
+_PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
+"""Half the squared norm of the weights is weighed so, beside the mean loss on features of unit variance."""
+_HELD_OUT = 0.2
+
+
+def probe_predictions(
+    samples: Sequence[Sample], *, train: Sequence[Sample], val: Sequence[Sample], features: Features
+) -> dict[str, Prediction]:
+    """A prediction for each classification sample whose dataset has training pictures of at least two labels, by id.
+
+    The penalty is the one that is best on `val`; where a dataset has no such samples, on a fifth of its training
+    pictures, which the last fit then gets back.
+    """
+    found: dict[str, Prediction] = {}
+    of_train, of_val = _by_dataset(train), _by_dataset(val)
+    for dataset, asked in _by_dataset(samples).items():
+        known = of_train.get(dataset, [])
+        if len({sample.answer for sample in known}) > 1:
+            found |= _probed(asked, train=known, val=of_val.get(dataset, []), features=features)
+    return found
+
+
+def tower_features(checkpoint: Path, folder: Path, *, samples: Iterable[Sample], device: str = "cpu") -> FeatureCache:
+    """The checkpoint's own tower features of every labelled picture, kept in `folder` as a training run keeps them.
+
+    In bfloat16 where the device has it. Raises DataError naming a file that is no picture, and what reading the
+    checkpoint raises.
+    """
+    model = load_checkpoint(checkpoint)
+    dtype = torch.bfloat16 if has_bfloat16(torch.device(device)) else torch.float32
+    cache = FeatureCache(folder, tower=model.vision_tower.to(device), config=model.config, dtype=dtype)
+    cache.fill(dict.fromkeys(sample.image for sample in samples if sample.kind == "classification"))
+    return cache
+
+
+def pooled(features: torch.Tensor) -> torch.Tensor:
+    """Patch features [patches, hidden] to one vector [3 * hidden]: mean, standard deviation, maximum."""
+    features = features.float()
+    return torch.cat([features.mean(dim=0), features.std(dim=0, correction=0), features.amax(dim=0)])
+
+
+def logistic_regression(
+    inputs: torch.Tensor, targets: torch.Tensor, *, classes: int, penalty: float, start: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Weights [classes, D + 1], the bias last, of the optimum on `inputs` [N, D] and `targets` [N] of class numbers.
+
+    `start`: weights near it, such as another penalty's.
+    """
+    ones = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
+    weights = torch.zeros(classes, ones.shape[1]) if start is None else start.clone()
+    weights.requires_grad_()
+    solver = torch.optim.LBFGS([weights], max_iter=100, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        solver.zero_grad()
+        value = F.cross_entropy(ones @ weights.T, targets) + penalty / 2 * weights[:, :-1].square().sum()
+        value.backward()
+        return value
+
+    solver.step(loss)
+    return weights.detach()
+
+
+def _probed(
+    asked: Sequence[Sample], *, train: Sequence[Sample], val: Sequence[Sample], features: Features
+) -> Mapping[str, Prediction]:
+    labels = sorted({sample.answer for sample in train})
+    inputs, targets = _tensors(train, labels=labels, features=features)
+    mean, deviation = inputs.mean(dim=0), inputs.std(dim=0, correction=0).clamp(min=1e-6)
+    inputs = (inputs - mean) / deviation
+    val = [sample for sample in val if sample.answer in labels]
+    if val:
+        of_val, wanted = _tensors(val, labels=labels, features=features)
+        part = inputs, targets, (of_val - mean) / deviation, wanted
+    else:
+        drawn = random.Random(0).sample(range(len(train)), max(1, round(_HELD_OUT * len(train))))
+        held = torch.zeros(len(train), dtype=torch.bool)
+        held[drawn] = True
+        part = inputs[~held], targets[~held], inputs[held], targets[held]
+    penalty = _best_penalty(*part, classes=len(labels))
+    weights = logistic_regression(inputs, targets, classes=len(labels), penalty=penalty)
+    pictures = torch.stack([pooled(features(sample.image)) for sample in asked])
+    log_p = _log_p((pictures - mean) / deviation, weights)
+    return {
+        sample.id: of_labels(sample.id, dict(zip(labels, row, strict=True)), routing=None)
+        for sample, row in zip(asked, log_p.tolist(), strict=True)
+    }
+
+
+def _best_penalty(
+    inputs: torch.Tensor, targets: torch.Tensor, of_val: torch.Tensor, wanted: torch.Tensor, *, classes: int
+) -> float:
+    """By accuracy, and between equals by likelihood."""
+    scores = {}
+    weights: torch.Tensor | None = None
+    for penalty in _PENALTIES:
+        weights = logistic_regression(inputs, targets, classes=classes, penalty=penalty, start=weights)
+        log_p = _log_p(of_val, weights)
+        right = (log_p.argmax(dim=1) == wanted).float().mean().item()
+        scores[penalty] = (right, log_p.gather(1, wanted[:, None]).mean().item())
+    return max(scores, key=scores.__getitem__)
+
+
+def _log_p(inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return (inputs @ weights[:, :-1].T + weights[:, -1]).log_softmax(dim=1)
+
+
+def _tensors(
+    samples: Sequence[Sample], *, labels: Sequence[str], features: Features
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return (
+        torch.stack([pooled(features(sample.image)) for sample in samples]),
+        torch.tensor([labels.index(sample.answer) for sample in samples]),
+    )
+
+
+def _by_dataset(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    groups: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.kind == "classification":
+            groups[sample.dataset].append(sample)
+    return groups
