@@ -5,8 +5,8 @@ MedMoEError (medmoe.model.errors)
 |-- ServerError
 |   |-- RequestError                the client can correct it
 |   |   |-- MalformedBody, MalformedImage, InvalidField, UnsupportedParameter, UnknownModel, UnsupportedContentType
-|   |   |-- UnsupportedImage, UnreadableImage, ImageTooLarge, ImageTooCostly, DecoderDied, BurnedInAnnotation
-|   |   |-- ImageURLNotAllowed, ImageURLUnreachable, ImageURLTooLarge, ImageURLTimeout
+|   |   |-- UnsupportedImage, UnreadableImage, UniformImage, ImageTooLarge, ImageTooCostly, DecoderDied
+|   |   |-- BurnedInAnnotation, ImageURLNotAllowed, ImageURLUnreachable, ImageURLTooLarge, ImageURLTimeout
 |   |   `-- BodyTooLarge
 |   |-- TryLater                    the client can repeat it after `retry_after` seconds
 |   |   `-- RateLimited, Overloaded, EngineRestarting
@@ -81,6 +81,12 @@ class UnreadableImage(RequestError):
     """The image is damaged, truncated, too small, or too elongated."""
 
     default_message = "the picture is damaged or truncated"
+
+
+class UniformImage(RequestError):
+    """The image comes out as one shade, and the request does not allow that."""
+
+    default_message = "the picture comes out as one shade; choose another window or frame, or send allow_uniform=true"
 
 
 class ImageTooLarge(RequestError):

@@ -118,8 +118,9 @@ class Settings(BaseSettings):
     """Questions and classifications a minute for each name in `api_keys`, up to all of them at once; without keys for
     all clients together. No limit when absent: one caller can then fill the queue."""
 
-    max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
-    """Largest request body. Every request that is being read may hold this much memory; base64 adds a third."""
+    max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
+    """Largest request body: the default takes a full-field mammogram of 5,928 by 4,728 pixels as a form, and one of
+    4,096 by 3,328 as base64, which adds a third. Every request that is being read may hold this much memory."""
     max_uploads: int = Field(default=256, ge=1)
     """Bodies that are read at once; the next is refused with 429. Times `max_body_bytes` it bounds what slow senders
     can fill before they count as requests."""

@@ -35,7 +35,7 @@ async def warm_up(state: State, engine: Engine) -> None:
     )
     pieces = answer(
         context,
-        VQAFields(question="What is shown?", max_tokens=min(2, state.settings.max_tokens)),
+        VQAFields(question="What is shown?", max_tokens=min(2, state.settings.max_tokens), allow_uniform=True),
         image=_black_png(side=max(_MIN_SIDE, state.settings.min_image_side)),
         deadline=Deadline(_TIMEOUT_SECONDS),
         record=RequestRecord(request_id="warm-up", method="POST"),

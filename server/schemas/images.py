@@ -33,6 +33,10 @@ class ImageFields(ApiModel):
     """Which frame of a multi-frame DICOM file, page of a TIFF or image of an animation, from 0. The first when
     absent."""
 
+    allow_uniform: bool = Field(default=False, examples=[False])
+    """Take an image that comes out as one shade, or nearly. Otherwise it is refused (`uniform_image`): an answer about
+    it would say nothing."""
+
     @field_validator("window")
     @classmethod
     def _readable(cls, window: str | None) -> str | None:
@@ -41,7 +45,17 @@ class ImageFields(ApiModel):
         return window
 
 
-RenderingStep = Literal["palette", "high_byte", "modality_lut", "rescale", "voi_lut", "window", "invert"] | Conversion
+RenderingStep = (
+    Literal[
+        "palette", "high_byte", "modality_lut", "rescale", "voi_lut", "window", "invert",
+        "meta_header_added", "delimiter_added", "frame_count", "attribute_inferred", "high_bit",
+        "modality_lut_ignored", "rescale_ignored", "rescale_completed", "voi_lut_ignored", "lut_descriptor_corrected",
+        "window_ignored", "decimal_comma", "voi_function_ignored", "linear_exact",
+        "padding_inferred", "not_a_number", "pixel_aspect", "overlay_ignored", "icc_profile_ignored",
+        "end_marker_added", "metadata_dropped", "low_bits", "over_white",
+    ]
+    | Conversion
+)  # fmt: skip
 
 
 class AppliedWindow(ApiModel):
@@ -68,7 +82,18 @@ class Rendering(ApiModel):
     steps: tuple[RenderingStep, ...]
     """What was done, in order: a palette applied; more than 8 bits of colour cut to the upper 8; DICOM's modality
     look-up table, rescaling, VOI look-up table, window, inversion; the camera's orientation undone; grey stretched
-    from its minimum and maximum; transparency laid over black."""
+    from its minimum and maximum; transparency laid over black.
+
+    And every repair: `meta_header_added`, a DICOM file without preamble, meta header or transfer syntax;
+    `delimiter_added`, encapsulated frames without their end; `frame_count`, a wrong NumberOfFrames;
+    `attribute_inferred`, a missing attribute that follows from others; `high_bit`, stored bits at an unusual place;
+    `modality_lut_ignored`, `rescale_ignored`, `voi_lut_ignored`, `window_ignored`, attributes without usable values;
+    `rescale_completed`, one of slope and intercept missing; `lut_descriptor_corrected`, a table whose data are not as
+    described; `decimal_comma`, a number with one; `voi_function_ignored`, an unknown function taken as LINEAR;
+    `linear_exact`, a LINEAR width under 1; `padding_inferred`, undeclared padding in CT; `not_a_number`, such values
+    made background; `pixel_aspect`, pixels made square; `overlay_ignored`, `icc_profile_ignored`, present and not
+    applied; `end_marker_added`, a JPEG without one; `metadata_dropped`, a damaged chunk of a PNG; `low_bits`, 16-bit
+    colour that holds fewer bits; `over_white`, a dark drawing on transparency laid over white."""
     windows: tuple[AppliedWindow, ...]
     """One, or one each for red, green and blue; none for colours and for 8-bit grey without a window."""
 

@@ -4,9 +4,7 @@ Runs in a worker process. Nothing is trusted: not the declared media type, not t
 pydicom's exceptions.
 """
 
-import contextlib
 import hashlib
-import io
 import warnings
 
 from PIL import Image
@@ -15,10 +13,12 @@ from medmoe.model.errors import ImageError
 from medmoe.model.image_processor import ImageProcessor, convert
 from medmoe.server.errors import ImageTooCostly, InvalidField, RequestError, UnreadableImage
 from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig
-from medmoe.server.imaging.formats.limits import check_frames, check_size, too_large
-from medmoe.server.imaging.formats.sniff import from_text, sniff, webp_size
+from medmoe.server.imaging.formats import raster
+from medmoe.server.imaging.formats.limits import check_size, too_large
+from medmoe.server.imaging.formats.sniff import from_text, sniff
+from medmoe.server.imaging.formats.uniform import require_contrast
 from medmoe.server.imaging.image import DecodedImage
-from medmoe.server.schemas.images import FileFormat, ImageFields, Rendering, View, Windowing
+from medmoe.server.schemas.images import FileFormat, ImageFields, Rendering, RenderingStep, View, Windowing
 from medmoe.server.schemas.voi_window import parse
 
 # Pillow only warns between its limit and twice its limit.
@@ -37,8 +37,8 @@ class ImageReader:
 
         The sides are the model's, or for people at most FRAME_SIDE pixels.
 
-        Raises MalformedImage, UnsupportedImage, ImageTooLarge, UnreadableImage, BurnedInAnnotation, InvalidField,
-        ImageTooCostly when memory ends, or the model room's ImageError.
+        Raises MalformedImage, UnsupportedImage, ImageTooLarge, UnreadableImage, UniformImage, BurnedInAnnotation,
+        InvalidField, ImageTooCostly when memory ends, or the model room's ImageError.
         """
         data = from_text(sent) if isinstance(sent, str) else sent
         kind = sniff(data)
@@ -61,49 +61,31 @@ class ImageReader:
                 raise
             raise UnreadableImage() from error
 
-    def _sized(self, image: Image.Image, view: View) -> Image.Image:
-        if view == "model":
-            return self._processor.fit(image)
-        image.thumbnail((FRAME_SIDE, FRAME_SIDE))
-        return image
-
     def _raster(self, data: bytes, kind: FileFormat, fields: ImageFields, view: View) -> DecodedImage:
-        limits = self._config.limits
         if fields.window is not None:
             raise InvalidField("only DICOM pictures have a window", param="window")
-        if kind == "WEBP" and (size := webp_size(data)):
-            check_size(*size, limits)
-        with Image.open(io.BytesIO(data), formats=[kind]) as opened:
-            check_size(*opened.size, limits)
-            frames = self._count_frames(opened, data, kind)
-            frame = fields.frame or 0
-            if frame >= frames:
-                raise InvalidField(f"frames count from 0 and this picture has {frames}", param="frame")
-            if frame:
-                opened.seek(frame)
-                check_size(*opened.size, limits)
-            width, height = opened.size
-            colour = opened.mode
-            opened.load()
-            image, steps = convert(opened)
-        rendering = Rendering(format=kind, colour=colour, frame=frame, frames=frames, steps=steps, windows=())
-        return _decoded(data, self._sized(image, view), size=(width, height), rendering=rendering)
-
-    def _count_frames(self, opened: Image.Image, data: bytes, kind: FileFormat) -> int:
-        limits = self._config.limits
-        frames: int = _count_pages(data, most=limits.max_frames) if kind == "TIFF" else getattr(opened, "n_frames", 1)
-        check_frames(frames, limits)
-        return frames
+        image, size, rendering = raster.show(data, kind, fields.frame, self._config.limits)
+        # A frame of several that was asked for by number, and is shown as it is stored, was chosen.
+        chosen = fields.frame is not None and rendering.frames > 1 and not rendering.steps
+        if not fields.allow_uniform and not chosen:
+            require_contrast(image)
+        return _decoded(data, self._sized(image, view), size=size, rendering=rendering)
 
     def _dicom(self, data: bytes, fields: ImageFields, view: View) -> DecodedImage:
         # Here and not above: pydicom is needed for DICOM only, and importing it takes most of a second.
-        from medmoe.server.imaging.formats.dicom_file import DicomFile
-        from medmoe.server.imaging.formats.dicom_values import show
+        from medmoe.server.imaging.formats.dicom.file import DicomFile
+        from medmoe.server.imaging.formats.dicom.rendering import show
 
         config = self._config
         file = DicomFile(data, frame=fields.frame, limits=config.limits, burned_in=config.burned_in)
         shown, rendering, windowing = show(file, parse(fields.window) if fields.window is not None else ())
-        image, steps = convert(shown)
+        image, done = convert(shown)
+        steps: tuple[RenderingStep, ...] = done
+        if not fields.allow_uniform:
+            require_contrast(image)
+        if file.pixel_aspect != 1:
+            image = self._square_pixels(image, file.pixel_aspect)
+            steps = (*done, "pixel_aspect")
         return _decoded(
             data,
             self._sized(image, view),
@@ -111,6 +93,19 @@ class ImageReader:
             rendering=rendering.model_copy(update={"steps": rendering.steps + steps}),
             windowing=windowing,
         )
+
+    def _square_pixels(self, image: Image.Image, aspect: float) -> Image.Image:
+        """Return the image enlarged to pixels as high as wide. Raises ImageTooLarge, UnreadableImage."""
+        width, height = image.size
+        size = (width, round(height * aspect)) if aspect > 1 else (round(width / aspect), height)
+        check_size(*size, self._config.limits)
+        return image.resize(size, Image.Resampling.BICUBIC)
+
+    def _sized(self, image: Image.Image, view: View) -> Image.Image:
+        if view == "model":
+            return self._processor.fit(image)
+        image.thumbnail((FRAME_SIDE, FRAME_SIDE))
+        return image
 
 
 def _decoded(
@@ -130,19 +125,6 @@ def _decoded(
         size=image.size,
         pixels=image.tobytes(),
     )
-
-
-def _count_pages(data: bytes, *, most: int) -> int:
-    """Count the pages of a TIFF up to `most` + 1: each page's header must be read to find the next.
-
-    The file is opened separately: damage behind the first page says nothing against that page.
-    """
-    pages = 1
-    with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=["TIFF"]) as opened:
-        while pages <= most:
-            opened.seek(pages)
-            pages += 1
-    return pages
 
 
 def _out_of_memory(error: BaseException | None) -> bool:

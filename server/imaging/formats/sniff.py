@@ -12,14 +12,18 @@ _MAGIC: tuple[tuple[bytes, FileFormat], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"II*\x00", "TIFF"),
     (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
     (b"BM", "BMP"),
 )
 _PREAMBLE = 128
 """Bytes before DICOM's magic word; free for any use, so that a DICOM file may be a TIFF too."""
+_WITHOUT_PREAMBLE = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+"""Group of the first element in a DICOM file without preamble: meta header, data set, big-endian data set."""
 
 
 def from_text(text: str) -> bytes:
-    """The bytes in base64 or in a base64 data URL. Raises MalformedImage."""
+    """Return the bytes in base64 or in a base64 data URL. Raises MalformedImage."""
     prefix = _DATA_URL.match(text)
     encoded = text[prefix.end() :] if prefix else text
     try:
@@ -29,8 +33,13 @@ def from_text(text: str) -> bytes:
 
 
 def sniff(data: bytes) -> FileFormat:
-    """DICOM goes first: what its preamble looks like is not what a medical picture is. Raises UnsupportedImage."""
+    """Return the format of `data`. Raises UnsupportedImage.
+
+    DICOM goes first: its preamble may look like another format.
+    """
     if data[_PREAMBLE : _PREAMBLE + 4] == b"DICM":
+        return "DICOM"
+    if data.startswith(_WITHOUT_PREAMBLE) and _is_element(data):
         return "DICOM"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
@@ -40,8 +49,18 @@ def sniff(data: bytes) -> FileFormat:
     raise UnsupportedImage()
 
 
+def _is_element(data: bytes) -> bool:
+    """Return whether a DICOM element begins here: an even, plausible element number, then a VR or a short length."""
+    big_endian = data[0] == 0
+    element = int.from_bytes(data[2:4], "big" if big_endian else "little")
+    if len(data) < 256 or element > 0x1FFF:
+        return False
+    explicit = data[4:6].isalpha() and data[4:6].isupper()
+    return explicit or (not big_endian and int.from_bytes(data[4:8], "little") < 1024)
+
+
 def webp_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of the canvas, because Pillow's WebP plugin allocates it while it opens the file."""
+    """Return width and height of a WebP canvas, which Pillow allocates when it opens the file."""
     kind, body = data[12:16], data[20:30]
     if len(body) < 10:
         return None

@@ -16,6 +16,7 @@ from medmoe.server.errors import (
     InvalidField,
     MalformedImage,
     RequestError,
+    UniformImage,
     UnreadableImage,
     UnsupportedImage,
 )
@@ -33,6 +34,7 @@ _ERRORS: dict[str, type[MedMoEError]] = {
         ImageTooLarge,
         InvalidField,
         MalformedImage,
+        UniformImage,
         UnreadableImage,
         UnsupportedImage,
     )

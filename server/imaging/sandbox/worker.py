@@ -28,7 +28,7 @@ from medmoe.server.imaging.sandbox.protocol import LENGTHS, DecodeRequest, Refus
 _MAX_COMMAND = 64 * 1024
 _PR_SET_PDEATHSIG = 1
 _PRELOADED = (
-    "medmoe.server.imaging.formats.dicom_values",
+    "medmoe.server.imaging.formats.dicom.rendering",
     "PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.TiffImagePlugin", "PIL.WebPImagePlugin", "PIL.BmpImagePlugin",
     "pydicom.pixels.decoders", "gdcm", "openjpeg", "rle",
 )  # fmt: skip

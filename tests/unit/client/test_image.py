@@ -19,8 +19,8 @@ from medmoe.client.errors import InvalidInput
 from medmoe.client.images.dicom import pixels_only
 from medmoe.client.images.image import Image
 from medmoe.server.imaging.config import ImageLimits
-from medmoe.server.imaging.formats.dicom_file import DicomFile
-from medmoe.server.imaging.formats.dicom_values import show
+from medmoe.server.imaging.formats.dicom.file import DicomFile
+from medmoe.server.imaging.formats.dicom.rendering import show
 from medmoe.server.schemas.voi_window import parse
 from tests.support.images.dicom_files import dicom, gradient, look_up_table
 

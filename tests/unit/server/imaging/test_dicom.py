@@ -14,7 +14,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from medmoe.server.errors import InvalidField
-from medmoe.server.imaging.formats.dicom_values import apply_window
+from medmoe.server.imaging.formats.dicom.voi_lut import apply_window
 from medmoe.server.schemas.images import AppliedWindow
 from medmoe.server.schemas.voi_window import PRESETS, Window
 from tests.support.images.dicom_files import dicom, gradient, look_up_table
@@ -94,7 +94,7 @@ def test_presets_are_for_ct_only_and_numbers_for_all_grey_pictures(read: Read) -
 
 
 def test_three_windows_become_red_green_and_blue(read: Read) -> None:
-    data = dicom(HU)
+    data = dicom(HU, RescaleIntercept=0, RescaleSlope=1)
     pixels = shown(read, data, window="lung, mediastinum,40/80")
     for channel, window in enumerate((PRESETS["lung"], PRESETS["mediastinum"], PRESETS["brain"])):
         same(pixels[..., channel], linear(HU, window.centre, window.width))
@@ -124,6 +124,7 @@ def test_eight_bits_without_a_window_are_left_alone_as_those_of_a_png(read: Read
 @pytest.mark.parametrize("fields", [{}, {"window": "full"}, {"window": "40/400"}, {"window": "lung,full,bone"}])
 @pytest.mark.parametrize("attributes", [{}, {"WindowCenter": 40, "WindowWidth": 400}])
 def test_monochrome1_is_the_negative(read: Read, fields: dict[str, Any], attributes: dict[str, Any]) -> None:
+    attributes = attributes | {"RescaleIntercept": 0, "RescaleSlope": 1}
     positive = shown(read, dicom(HU, **attributes), **fields)
     data = dicom(HU, PhotometricInterpretation="MONOCHROME1", **attributes)
     same(shown(read, data, **fields), 255 - positive)
@@ -193,9 +194,12 @@ def test_colours_have_no_window(read: Read, window: str) -> None:
 def test_frames_are_chosen_by_number(read: Read) -> None:
     values = np.stack([np.full((SIDE, SIDE), shade, np.uint8) for shade in (10, 120, 230)])
     data = dicom(values, NumberOfFrames=3)
-    assert [int(grey(read, data, frame=number)[0, 0]) for number in range(3)] == [10, 120, 230]
-    assert int(grey(read, data)[0, 0]) == 10
-    assert (read(data, frame=2).rendering.frame, read(data, frame=2).rendering.frames) == (2, 3)
+    assert [int(grey(read, data, frame=number, allow_uniform=True)[0, 0]) for number in range(3)] == [10, 120, 230]
+    assert int(grey(read, data, allow_uniform=True)[0, 0]) == 10
+    assert (
+        read(data, frame=2, allow_uniform=True).rendering.frame,
+        read(data, frame=2, allow_uniform=True).rendering.frames,
+    ) == (2, 3)
     with pytest.raises(InvalidField, match="3") as caught:
         read(data, frame=3)
     assert caught.value.param == "frame"

@@ -25,13 +25,15 @@ REASONS = {
     "cut": (422, "unreadable_image", "damaged or truncated"),
     "lies": (422, "unreadable_image", "announce different sizes"),
     "incomplete": (422, "unreadable_image", "lacks a number"),
+    "blank": (422, "uniform_image", "one shade"),
 }
 
 REFUSED = {
-    NOT_DICOM: """README.txt crayons.icc no_meta.dcm ExplVR_BigEndNoMeta.dcm ExplVR_LitEndNoMeta.dcm rtplan.dump
-        rtstruct.dcm rtstruct.dump test1.json test_PN.json zipMR.gz dicomdirtests/README.txt
+    NOT_DICOM: """README.txt crayons.icc no_meta.dcm rtplan.dump
+        rtstruct.dump test1.json test_PN.json zipMR.gz dicomdirtests/README.txt
         dicomdirtests/TINY_ALPHA/README""",
-    NO_PIXELS: """UN_sequence.dcm empty_charset_LEI.dcm no_meta_group_length.dcm priv_SQ.dcm reportsi.dcm
+    NO_PIXELS: """ExplVR_BigEndNoMeta.dcm ExplVR_LitEndNoMeta.dcm rtstruct.dcm
+        UN_sequence.dcm empty_charset_LEI.dcm no_meta_group_length.dcm priv_SQ.dcm reportsi.dcm
         reportsi_with_empty_number_tags.dcm rtplan.dcm rtplan_truncated.dcm test-SR.dcm waveform_ecg.dcm""",
     DIRECTORY: """dicomdirtests/DICOMDIR dicomdirtests/DICOMDIR-bigEnd dicomdirtests/DICOMDIR-empty.dcm
         dicomdirtests/DICOMDIR-implicit dicomdirtests/DICOMDIR-nooffset dicomdirtests/DICOMDIR-nopatient
@@ -41,6 +43,7 @@ REFUSED = {
     "cut": "MR_truncated.dcm",
     "lies": "JPEG2000-embedded-sequence-delimiter.dcm",
     "incomplete": "badVR.dcm nested_priv_SQ.dcm",
+    "blank": "dicomdirtests/77654033/CT2/17166 dicomdirtests/77654033/CT2/17196",
 }
 """By reason; of dicomdirtests/TINY_ALPHA every file but README and DICOMDIR holds no pixels."""
 
@@ -49,17 +52,19 @@ READ = {
         dicomdirtests/77654033/CR3/6278""",
     "MONOCHROME2": "image_dfl.dcm JPEGLSNearLossless_08.dcm",
     "MONOCHROME2 rescale stretch": "CT_small.dcm",
-    "MONOCHROME2 rescale window": """693_J2KI.dcm J2K_pixelrep_mismatch.dcm dicomdirtests/77654033/CT2/17106
-        dicomdirtests/77654033/CT2/17136 dicomdirtests/77654033/CT2/17166 dicomdirtests/77654033/CT2/17196
-        dicomdirtests/98892001/CT2N/6293 dicomdirtests/98892001/CT2N/6924 dicomdirtests/98892001/CT5N/2062
+    "MONOCHROME2 rescale window": """693_J2KI.dcm dicomdirtests/77654033/CT2/17106
+        dicomdirtests/77654033/CT2/17136
+        dicomdirtests/98892001/CT5N/2062
         dicomdirtests/98892001/CT5N/2392 dicomdirtests/98892001/CT5N/2693 dicomdirtests/98892001/CT5N/3023
         dicomdirtests/98892001/CT5N/3353""",
+    "MONOCHROME2 rescale padding_inferred window": "J2K_pixelrep_mismatch.dcm",
+    "MONOCHROME2 rescale window pixel_aspect": "dicomdirtests/98892001/CT2N/6293 dicomdirtests/98892001/CT2N/6924",
     "MONOCHROME2 stretch": """JPEG2000.dcm JPEGLSNearLossless_16.dcm liver_1frame.dcm
         liver_expb_1frame.dcm rtdose.dcm rtdose_1frame.dcm rtdose_expb.dcm rtdose_expb_1frame.dcm rtdose_rle.dcm
         rtdose_rle_1frame.dcm""",
     "MONOCHROME2 window": """MR_small.dcm MR_small_RLE.dcm MR_small_bigendian.dcm MR_small_expb.dcm
-        MR_small_implicit.dcm MR_small_jp2klossless.dcm MR_small_jpeg_ls_lossless.dcm MR_small_padded.dcm
-        examples_overlay.dcm""",
+        MR_small_implicit.dcm MR_small_jp2klossless.dcm MR_small_jpeg_ls_lossless.dcm MR_small_padded.dcm""",
+    "MONOCHROME2 window overlay_ignored": "examples_overlay.dcm",
     "PALETTE COLOR palette high_byte": "examples_palette.dcm",
     "RGB": """ExplVR_BigEnd.dcm SC_jpeg_no_color_transform.dcm SC_jpeg_no_color_transform_2.dcm SC_rgb_dcmtk_+eb+cr.dcm
         SC_rgb_gdcm_KY.dcm SC_rgb_jls_lossy_line.dcm SC_rgb_jls_lossy_sample.dcm SC_rgb_jpeg.dcm

@@ -1,0 +1,117 @@
+"""Read attributes of a DICOM dataset whose values may break the rules of their representation.
+
+No function quotes a value: it may name a patient.
+"""
+
+import re
+import struct
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from medmoe.server.errors import UnreadableImage
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+
+
+def get(dataset: Dataset, keyword: str) -> Any:
+    """Return an attribute's value, None where it is absent, empty or cannot be converted."""
+    try:
+        value = dataset.get(keyword)
+    except Exception:  # pydicom raises many types on malformed values
+        return None
+    return None if value is None or (hasattr(value, "__len__") and not len(value)) else value
+
+
+def code(dataset: Dataset, keyword: str) -> str:
+    """Return a code string in upper case without padding, the first of several, empty where there is none."""
+    value = get(dataset, keyword)
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    if value is not None and not isinstance(value, str):
+        items = _items(value)
+        value = items[0] if items else ""
+    return str(value or "").split("\\")[0].strip(" \0\t\r\n").upper()
+
+
+def number(dataset: Dataset, keyword: str, *, index: int = 0) -> float | None:
+    """Return the value at `index` of a numeric attribute, None for text that is no number as a whole."""
+    items = _items(get(dataset, keyword))
+    return _parse(items[index]) if index < len(items) else None
+
+
+def count(dataset: Dataset, keyword: str) -> int:
+    """Return how many values an attribute has."""
+    return len(_items(get(dataset, keyword)))
+
+
+def has_decimal_comma(dataset: Dataset, keyword: str) -> bool:
+    return any(isinstance(item, str) and "," in item and _parse(item) is not None for item in _texts(dataset, keyword))
+
+
+def whole(dataset: Dataset, keyword: str, *, default: int | None = None) -> int:
+    """Return an integer attribute. Raises UnreadableImage where it is absent without a default, or no integer."""
+    if get(dataset, keyword) is None and default is not None:
+        return default
+    value = number(dataset, keyword)
+    if value is None or value != int(value):
+        raise UnreadableImage(f"the DICOM header lacks a number that describes the picture: {keyword}")
+    return int(value)
+
+
+def words(dataset: Dataset, keyword: str, *, signed: bool, big_endian: bool) -> tuple[int, ...]:
+    """Return the values of a "US or SS" attribute by the given signedness, whatever representation it is stored in."""
+    value = get(dataset, keyword)
+    if isinstance(value, bytes):
+        value = struct.unpack(f"{'>' if big_endian else '<'}{len(value) // 2}H", value[: len(value) // 2 * 2])
+    found = []
+    for item in _items(value):
+        parsed = _parse(item)
+        if parsed is None or parsed != int(parsed):
+            return ()
+        word = int(parsed) & 0xFFFF
+        found.append(word - 0x10000 if signed and word >= 0x8000 else word)
+    return tuple(found)
+
+
+def first_item(dataset: Dataset, keyword: str, *, holding: str) -> Dataset | None:
+    """Return the first item of a sequence in which the attribute `holding` has a value."""
+    for item in _items(get(dataset, keyword)):
+        if isinstance(item, Dataset) and get(item, holding) is not None:
+            return item
+    return None
+
+
+def _items(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return value.split("\\")
+    if isinstance(value, bytes):
+        return value.decode("ascii", "replace").split("\\")
+    try:
+        return list(value)
+    except TypeError:
+        return [value]
+
+
+def _texts(dataset: Dataset, keyword: str) -> list[Any]:
+    return [getattr(item, "original_string", item) for item in _items(get(dataset, keyword))]
+
+
+def _parse(item: Any) -> float | None:
+    if isinstance(item, str):
+        text = item.strip(" \0\t\r\n")
+        # A comma between thousands and a decimal comma cannot be told apart: such text is no number.
+        if _DECIMAL_COMMA.fullmatch(text) and not _THOUSANDS.fullmatch(text):
+            text = text.replace(",", ".")
+        if not _NUMBER.fullmatch(text):
+            return None
+        item = text
+    try:
+        value = float(item)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return value if abs(value) < 1e300 else None

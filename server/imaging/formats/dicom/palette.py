@@ -1,0 +1,50 @@
+"""Apply a palette colour look-up table (PS3.3 C.7.6.3.1.5, C.7.9)."""
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_color_lut
+
+from medmoe.server.errors import UnreadableImage
+from medmoe.server.imaging.formats.dicom.attributes import get, words
+from medmoe.server.imaging.formats.dicom.lookup_table import read_table
+
+_COLOURS = ("Red", "Green", "Blue")
+
+
+def apply_palette(stored: np.ndarray, dataset: Dataset, *, signed: bool, big_endian: bool) -> tuple[np.ndarray, int]:
+    """Return uint8 or uint16 [rows, columns, 3] and the bits a colour that they hold.
+
+    Raises UnreadableImage where the dataset has no palette.
+    """
+    tables = [
+        read_table(
+            dataset,
+            descriptor=f"{colour}PaletteColorLookupTableDescriptor",
+            data=f"{colour}PaletteColorLookupTableData",
+            signed=signed,
+            big_endian=big_endian,
+        )
+        for colour in _COLOURS
+    ]
+    found = [table for table in tables if table is not None]
+    if len(found) == len(_COLOURS):
+        # One number of bits for all: a palette without blue holds zeros.
+        bits = 8 if max(int(table.entries.max()) for table in found) <= 0xFF else 16
+        return np.stack([table(stored) for table in found], axis=-1), bits
+    if get(dataset, "SegmentedRedPaletteColorLookupTableData") is None:
+        raise UnreadableImage("the DICOM picture's colours have no palette (Palette Color Lookup Table)")
+    return _segmented(stored, dataset, signed=signed, big_endian=big_endian)
+
+
+def _segmented(stored: np.ndarray, dataset: Dataset, *, signed: bool, big_endian: bool) -> tuple[np.ndarray, int]:
+    """Apply a segmented palette with pydicom, its descriptors' signedness corrected."""
+    palette = Dataset()
+    palette.file_meta = dataset.file_meta
+    for colour in _COLOURS:
+        descriptor = f"{colour}PaletteColorLookupTableDescriptor"
+        length, first, bits = words(dataset, descriptor, signed=False, big_endian=big_endian)
+        setattr(palette, descriptor, [length, first - 0x10000 if signed and first >= 0x8000 else first, bits])
+        segments = f"Segmented{colour}PaletteColorLookupTableData"
+        setattr(palette, segments, get(dataset, segments))
+    colours = apply_color_lut(stored.astype(np.int32), palette)
+    return colours[..., :3], 8 * colours.dtype.itemsize

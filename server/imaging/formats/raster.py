@@ -1,0 +1,192 @@
+"""Read PNG, JPEG, WebP, TIFF and BMP files with Pillow; repair what can be read without guessing."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from medmoe.model.image_processor import convert
+from medmoe.server.errors import InvalidField, UnreadableImage
+from medmoe.server.imaging.config import ImageLimits
+from medmoe.server.imaging.formats import jpeg, tiff
+from medmoe.server.imaging.formats.limits import check_frames, check_size
+from medmoe.server.imaging.formats.png import without_metadata
+from medmoe.server.imaging.formats.sniff import webp_size
+from medmoe.server.imaging.formats.uniform import is_uniform
+from medmoe.server.schemas.images import FileFormat, Rendering, RenderingStep
+
+_DARK = 64
+"""Level of 255: a drawing whose every shade is darker cannot be seen on black."""
+_SOLID = 0.99
+"""Share of opaque pixels from which an image is no drawing on transparency."""
+
+Shown = tuple[Image.Image, tuple[int, int], Rendering]
+"""An RGB image, the size of the frame in the file, and how it was rendered."""
+
+
+def show(data: bytes, kind: FileFormat, frame: int | None, limits: ImageLimits) -> Shown:
+    """Decode one frame of a file of format `kind`.
+
+    Raises ImageTooLarge, UnreadableImage, InvalidField, ImageError, or anything that Pillow raises on damaged files.
+    """
+    steps: list[RenderingStep] = []
+    if kind == "WEBP" and (size := webp_size(data)):
+        check_size(*size, limits)
+    if kind == "PNG":
+        data, damaged = without_metadata(data)
+        if damaged:
+            steps.append("metadata_dropped")
+    if kind == "JPEG" and not jpeg.has_end(data):
+        data = jpeg.with_end(data)
+        steps.append("end_marker_added")
+    with _opened(data, kind, frame or 0, limits) as (opened, frames):
+        width, height = opened.size
+        colour = opened.mode
+        deep = _deep_raw_mode(opened)
+        opened.load()
+        if kind == "JPEG":
+            _require_scans(data, opened)
+        image: Image.Image = opened
+        if deep is not None and (combined := _low_bits(data, kind, frame or 0, opened, deep, limits)) is not None:
+            image = combined
+            steps.append("low_bits")
+        if kind == "TIFF":
+            image = _tiff_values(opened, steps)
+        image = _finite(image, steps)
+        image = _on_white(image, steps)
+        image, done = convert(image)
+    rendering = Rendering(
+        format=kind, colour=colour, frame=frame or 0, frames=frames, steps=(*steps, *done), windows=()
+    )
+    return image, (width, height), rendering
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, kind: FileFormat, frame: int, limits: ImageLimits) -> Iterator[tuple[Image.Image, int]]:
+    """Open a file at `frame`, its size checked, with the number of its frames."""
+    if kind == "TIFF":
+        frames = _count_pages(data, most=limits.max_frames)
+        check_frames(frames, limits)
+        _require_frame(frame, frames)
+        with tiff.open_page(data, frame) as opened:
+            check_size(*opened.size, limits)
+            yield opened, frames
+        return
+    with Image.open(io.BytesIO(data), formats=[kind]) as opened:
+        check_size(*opened.size, limits)
+        frames = getattr(opened, "n_frames", 1)
+        check_frames(frames, limits)
+        _require_frame(frame, frames)
+        if frame:
+            opened.seek(frame)
+            check_size(*opened.size, limits)
+        yield opened, frames
+
+
+def _require_frame(frame: int, frames: int) -> None:
+    if frame >= frames:
+        raise InvalidField(f"frames count from 0 and this picture has {frames}", param="frame")
+
+
+def _count_pages(data: bytes, *, most: int) -> int:
+    """Count the pages of a TIFF up to `most` + 1: each page's header must be read to find the next.
+
+    The file is opened separately: damage behind the first page says nothing against that page.
+    """
+    pages = 1
+    with contextlib.suppress(Exception), tiff.open_page(data, 0) as opened:
+        while pages <= most:
+            opened.seek(pages)
+            pages += 1
+    return pages
+
+
+def _require_scans(data: bytes, opened: Image.Image) -> None:
+    corner = np.asarray(opened.crop((max(opened.width - 8, 0), max(opened.height - 8, 0), *opened.size)))
+    # Blocks that are missing are flat: a last block with detail was decoded.
+    flat = bool((corner == corner[-1, -1]).all())
+    if (flat or opened.info.get("progressive")) and not jpeg.is_whole(data):
+        raise UnreadableImage("the picture is damaged or truncated: scan data of the JPEG are missing")
+
+
+def _deep_raw_mode(opened: Image.Image) -> str | None:
+    """Return Pillow's raw mode of 16-bit colour, of which it keeps the high byte; None for other images."""
+    for tile in getattr(opened, "tile", []):
+        arguments = tile[3] if len(tile) > 3 else None
+        raw = arguments if isinstance(arguments, str) else (arguments or [None])[0]
+        if isinstance(raw, str) and raw.startswith(("RGB;16", "RGBA;16")):
+            return raw
+    return None
+
+
+def _low_bits(
+    data: bytes, kind: FileFormat, frame: int, high: Image.Image, raw: str, limits: ImageLimits
+) -> Image.Image | None:
+    """Return 8-bit colours from 16-bit samples that hold 14 bits or fewer, None where they hold more.
+
+    Pillow keeps the high byte. Read with the other byte order, the file gives the low byte.
+    """
+    upper = np.asarray(high.convert("RGB"))
+    bits = 8 + int(upper.max()).bit_length()
+    if bits > 14:
+        return None
+    order = raw[-1]
+    other = {"B": "L", "L": "B", "N": "B"}.get(order)
+    if other is None:
+        return None
+    with _opened(data, kind, frame, limits) as (opened, _):
+        tiles = [tile._replace(args=_replaced(tile.args, raw[:-1] + other)) for tile in opened.tile]  # type: ignore[attr-defined]
+        opened.tile = tiles  # type: ignore[attr-defined]
+        lower = np.asarray(opened.convert("RGB"))
+    values = upper.astype(np.uint16) << 8 | lower
+    held = max(int(values.max()).bit_length(), 1)
+    scaled = values * np.float32(255 / (2**held - 1))
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+
+
+def _replaced(arguments: object, raw: str) -> object:
+    return raw if isinstance(arguments, str) else (raw, *arguments[1:])  # type: ignore[index]
+
+
+def _tiff_values(opened: Image.Image, steps: list[RenderingStep]) -> Image.Image:
+    image = tiff.unsigned_32(opened, opened)
+    if not tiff.is_white_zero(opened):
+        return image
+    steps.append("invert")
+    return Image.fromarray(-np.asarray(image).astype(np.float32))
+
+
+def _finite(image: Image.Image, steps: list[RenderingStep]) -> Image.Image:
+    """Return an image in which values that are not numbers are background."""
+    if image.mode != "F":
+        return image
+    values = np.asarray(image)
+    unknown = np.isnan(values)
+    if not unknown.any() or unknown.all():
+        return image
+    steps.append("not_a_number")
+    return Image.fromarray(np.where(unknown, values[~unknown].min(), values))
+
+
+def _on_white(image: Image.Image, steps: list[RenderingStep]) -> Image.Image:
+    """Lay a dark drawing on transparency over white; `convert` lays everything else over black."""
+    # Pillow lays no transparent shade under deep grey: `convert` stretches it.
+    if not image.has_transparency_data or image.mode.startswith(("I", "F")):
+        return image
+    layered = image.convert("RGBA")
+    alpha = np.asarray(layered.getchannel("A"))
+    opaque = alpha >= 128
+    if not opaque.any() or opaque.mean() > _SOLID:
+        return image
+    shades = np.asarray(layered.convert("RGB").convert("L"))[opaque]
+    if np.percentile(shades, 99) >= _DARK:
+        return image
+    whitened = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), layered).convert("RGB")
+    if is_uniform(whitened):
+        return image
+    steps.append("over_white")
+    # The orientation is undone by `convert`, which reads it from the image's own metadata.
+    whitened.info = {name: image.info[name] for name in ("exif", "xmp", "XML:com.adobe.xmp") if name in image.info}
+    return whitened
