@@ -103,7 +103,9 @@ async def test_only_the_first_frame_counts(service: Service) -> None:
     frames = [Image.new("L", (20, 20), shade) for shade in (10, 200)]
     frames[0].save(file, format="TIFF", save_all=True, append_images=frames[1:])
     response = await service.client.post(
-        "/v1/vqa", data={"question": "What?"}, files={"image": ("a", file.getvalue(), "image/tiff")}
+        "/v1/vqa",
+        data={"question": "What?", "allow_uniform": "true"},
+        files={"image": ("a", file.getvalue(), "image/tiff")},
     )
     assert response.status_code == 200
     request = service.engine.last_request

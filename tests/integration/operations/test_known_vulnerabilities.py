@@ -281,7 +281,7 @@ async def test_cve_2025_46722_pictures_of_other_shapes_and_tenants_share_nothing
             for key in (ward, lab):
                 await service.client.post(
                     "/v1/vqa",
-                    data={"question": "What?"},
+                    data={"question": "What?", "allow_uniform": "true"},
                     files={"image": ("a.png", flat.getvalue(), "image/png")},
                     headers={"Authorization": f"Bearer {key}"},
                 )

@@ -18,7 +18,9 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 @cache
 def large(side: int = 3000) -> bytes:
     """Return a small file within the size limits that takes over 100 MB and 50 ms of processor time to decode."""
-    return encoded(Image.new("RGBA", (side, side), (90, 120, 30, 200)), "PNG", compress_level=1)
+    image = Image.new("RGBA", (side, side), (90, 120, 30, 200))
+    image.paste((240, 240, 240, 255), (0, 0, side // 2, side))
+    return encoded(image, "PNG", compress_level=1)
 
 
 def png(width: int, height: int, *, depth: int = 8, body: bytes = b"") -> bytes:

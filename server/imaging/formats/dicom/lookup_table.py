@@ -65,7 +65,8 @@ def _bits(described: int, held: int) -> int:
 def _entries(dataset: Dataset, keyword: str, *, length: int, bits: int, big_endian: bool) -> np.ndarray | None:
     value = get(dataset, keyword)
     if isinstance(value, bytes):
-        packed = len(value) < 2 * length and (bits <= 8 or len(value) in (length, length + length % 2))
+        even = length + length % 2
+        packed = len(value) <= even and (bits <= 8 or len(value) in (length, even)) and length > 1
         if packed:
             found = np.frombuffer(value, np.uint8)
             # In a word of two entries the low byte comes first, which big endian stores last.

@@ -1,0 +1,107 @@
+"""Look-up tables and windows of DICOM files in each storage that occurs."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
+
+from medmoe.server.errors import InvalidField
+from tests.support.images.dicom_files import dicom, look_up_table
+from tests.unit.server.conftest import Read
+
+SIDE = 32
+RAMP = np.tile(np.arange(SIDE, dtype=np.uint16) * 8, (SIDE, 1))
+EXPECTED = RAMP[0].astype(int)
+
+
+def row(read: Read, data: bytes, **fields: Any) -> np.ndarray:
+    return np.asarray(read(data, **fields).image).astype(int)[SIDE // 2, :, 0]
+
+
+def table(data: bytes | list[int], *, descriptor: list[int], vr: str = "OW") -> Dataset:
+    item = Dataset()
+    item.LUTDescriptor = descriptor
+    item.LUTData = data
+    item["LUTData"].VR = vr
+    return item
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        table(bytes(range(256)), descriptor=[256, 0, 8]),
+        table(np.arange(256, dtype="<u2").tobytes(), descriptor=[256, 0, 8]),
+        table((np.arange(256, dtype="<u2") << 8).tobytes(), descriptor=[256, 0, 8]),
+        table((np.arange(256, dtype="<u2") * 16).tobytes(), descriptor=[256, 0, 16]),
+        table(list(range(0, 65536, 257)), descriptor=[256, 0, 16], vr="US"),
+        table(np.arange(250, dtype="<u2").tobytes(), descriptor=[256, 0, 8]),
+    ],
+    ids=["bytes", "low byte", "high byte", "12 bits called 16", "list", "short"],
+)
+def test_a_voi_table_is_read_in_every_storage(read: Read, item: Dataset) -> None:
+    found = row(read, dicom(RAMP, VOILUTSequence=Sequence([item])))
+    assert np.abs(found - np.minimum(EXPECTED, 249)).max() <= 2
+
+
+@pytest.mark.parametrize("first", [-1024, 64512])
+def test_a_first_value_is_signed_where_values_can_be_negative(read: Read, first: int) -> None:
+    item = look_up_table(list(range(256)), bits=8)
+    item.LUTDescriptor = [256, first & 0xFFFF, 8]
+    data = dicom(RAMP, VOILUTSequence=Sequence([item]), RescaleSlope=1, RescaleIntercept=-1024)
+    assert np.abs(row(read, data) - EXPECTED).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["ModalityLUTSequence", "VOILUTSequence"])
+def test_an_empty_item_is_named_and_not_used(read: Read, name: str) -> None:
+    data = dicom(RAMP, WindowCenter=128, WindowWidth=256, **{name: Sequence([Dataset()])})
+    assert np.abs(row(read, data) - EXPECTED).max() <= 1
+    assert any(step.endswith("lut_ignored") for step in read(data).rendering.steps)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "step"),
+    [
+        ({"RescaleSlope": 1}, "rescale_completed"),
+        ({"RescaleIntercept": 0}, "rescale_completed"),
+        ({"RescaleSlope": 0, "RescaleIntercept": 0}, "rescale_ignored"),
+        ({"VOILUTFunction": "CURVED"}, "voi_function_ignored"),
+        ({"PixelAspectRatio": ["2", "1"]}, "pixel_aspect"),
+    ],
+    ids=str,
+)
+def test_what_is_missing_or_unknown_is_repaired_and_told(read: Read, attributes: dict[str, Any], step: str) -> None:
+    rendering = read(dicom(RAMP, WindowCenter=128, WindowWidth=256, **attributes)).rendering
+    assert step in rendering.steps
+    assert rendering.windows[0].centre == 128
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{}, {"RescaleSlope": 0, "RescaleIntercept": 0}, {"RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "US"}],
+    ids=["no rescaling", "slope 0", "unspecified units"],
+)
+def test_named_windows_are_for_hounsfield_units_alone(read: Read, attributes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidField, match="Hounsfield"):
+        read(dicom(RAMP, **attributes), window="lung")
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize(("bits", "words"), [(8, False), (8, True), (16, True)])
+def test_a_palette_is_read_in_every_storage(read: Read, syntax: str, bits: int, words: bool) -> None:
+    index = RAMP.astype(np.uint8)
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    entries = np.arange(256, dtype=f"{order}u2") << (bits - 8)
+    # Two bytes in a word: the low one is the first, and big endian stores it last.
+    packed = np.arange(256, dtype=np.uint8)
+    if syntax == ExplicitVRBigEndian:
+        packed = packed.reshape(-1, 2)[:, ::-1]
+    attributes: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        attributes[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, bits]
+        attributes[f"{colour}PaletteColorLookupTableData"] = (
+            entries.astype(f"{order}u2") if words else packed
+        ).tobytes()
+    assert row(read, dicom(index, syntax=syntax, **attributes)).tolist() == EXPECTED.tolist()

@@ -1,0 +1,47 @@
+"""Pixels without data in DICOM files, and stored bits at unusual places."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.images.dicom_files import dicom
+from tests.unit.server.conftest import Read
+
+SIDE = 32
+HU = np.tile(np.linspace(-1024, 1023, SIDE).astype(np.int16), (SIDE, 1))
+LINEAR = np.rint((HU[0].astype(float) + 1024) / 2047 * 255)
+
+
+def body(read: Read, data: bytes) -> np.ndarray:
+    return np.asarray(read(data).image).astype(int)[SIDE // 2, :, 0]
+
+
+def with_rim(value: int, *, noise: int = 0) -> np.ndarray:
+    values = HU.copy()
+    values[:8] = value + np.random.default_rng(0).integers(-noise, noise + 1, (8, SIDE))
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "attributes"),
+    [
+        (with_rim(-2000), {"PixelPaddingValue": -2000}),
+        (with_rim(-2000, noise=5), {"PixelPaddingValue": -2010, "PixelPaddingRangeLimit": -1990}),
+        (with_rim(-2000, noise=3), {"PixelPaddingValue": -2000, "LossyImageCompression": "01"}),
+        (with_rim(-3024), {"RescaleSlope": 1, "RescaleIntercept": 0}),
+    ],
+    ids=["declared", "range", "blurred", "undeclared"],
+)
+def test_a_rim_without_data_does_not_darken_the_image(
+    read: Read, values: np.ndarray, attributes: dict[str, Any]
+) -> None:
+    assert np.abs(body(read, dicom(values, **attributes)) - LINEAR).max() <= 1
+
+
+@pytest.mark.parametrize("high_bit", [12, 13, 15])
+def test_stored_bits_are_found_at_their_high_bit(read: Read, high_bit: int) -> None:
+    values = (HU.astype(np.int32) + 1024).astype(np.uint16) << (high_bit - 11)
+    data = dicom(values, BitsStored=12, HighBit=high_bit)
+    assert np.abs(body(read, data) - LINEAR).max() <= 1
+    assert "high_bit" in read(data).rendering.steps

@@ -1,0 +1,33 @@
+"""Images in which nothing is to be seen are refused, unless the request allows them."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medmoe.server.errors import UniformImage
+from tests.support.images.dicom_files import dicom, gradient
+from tests.support.images.hostile_images import encoded
+from tests.unit.server.conftest import Read
+
+
+def nearly() -> Image.Image:
+    image = Image.new("L", (100, 100), 3)
+    image.putpixel((4, 4), 255)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("data", "fields"),
+    [
+        (encoded(Image.new("RGB", (40, 40)), "PNG"), {}),
+        (encoded(Image.new("L", (40, 40), 255), "JPEG"), {}),
+        (encoded(nearly(), "PNG"), {}),
+        (dicom(np.full((32, 32), 7, np.int16)), {}),
+        (dicom(gradient((32, 32))), {"window": "90000/10"}),
+    ],
+    ids=["black", "white", "nearly", "DICOM", "window"],
+)
+def test_one_shade_is_refused_unless_it_is_allowed(read: Read, data: bytes, fields: dict[str, str]) -> None:
+    with pytest.raises(UniformImage, match="allow_uniform"):
+        read(data, **fields)
+    assert read(data, allow_uniform=True, **fields).image.size == (32, 32)
