@@ -28,10 +28,9 @@ def tiny() -> RunConfig:
     """The bundled checkpoint: a DINOv2-small-shaped tower, and a small decoder from scratch; for two CPU cores.
 
     The decoder has no pretraining but its words', so alignment trains it together with the projector: a frozen random
-    decoder would align nothing. Stage 2 teaches it to look: dense, on SLAKE and VQA-RAD alone, in small batches.
-    Trained there on the whole mixture (4 epochs, batches of 8) it learnt the training images by heart: 65.4 / 80.4 on
-    SLAKE's val split after stage 2, closed / open, instead of 76.5 / 84.5; with four augmented views an image 70.6 /
-    82.9. Stage 3 is upstream's: everything, gently, for one epoch.
+    decoder would align nothing. Stage 2 teaches it to look: dense, on SLAKE, VQA-RAD and part of every label set, since
+    attention is frozen in stage 3. Stage 3 is upstream's: everything, gently. The weights in
+    model/pretrained are of an earlier form, at the commit that their card names; `training/README.md` has the figures.
     """
     return RunConfig(
         name="medmoe-tiny",
