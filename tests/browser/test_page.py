@@ -432,7 +432,8 @@ def test_the_documentation_asks_for_a_key_by_itself(visit: Visiting, tmp_path: P
     settings = {"MEDMOE_ENGINE": "fake", "MEDMOE_API_KEYS": str(tmp_path / "keys")}
     with server_process(settings=settings) as guarded:
         guarded.wait_ready(START)
-        page = visit(f"{guarded.url}/docs").page
+        page = visit(guarded.url).page
+        page.goto(f"{guarded.url}/docs")
         page.fill("#key-text", "mm-wrong")
         page.keyboard.press("Enter")
         page.get_by_text("This key is not known here.").wait_for()
