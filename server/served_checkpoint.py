@@ -10,7 +10,7 @@ from medmoe.model.files.digest import file_sha256
 from medmoe.model.files.routing_reference import RoutingReference
 from medmoe.model.prompt import Prompt
 from medmoe.server.imaging.image import DecodedImage
-from medmoe.server.schemas.common import Dtype, Provenance
+from medmoe.server.schemas.inference import Dtype, Provenance
 
 
 class ServedCheckpoint:

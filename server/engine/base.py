@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from medmoe.server.errors import EngineDeadError, EngineError, GenerationError
-from medmoe.server.schemas.common import Dtype
+from medmoe.server.schemas.inference import Dtype
 
 __all__ = [
     "Engine",

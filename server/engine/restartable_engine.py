@@ -17,7 +17,7 @@ from medmoe.server.engine.base import (
 )
 from medmoe.server.engine.quarantine import Quarantine
 from medmoe.server.errors import EngineRestarting
-from medmoe.server.schemas.common import Dtype
+from medmoe.server.schemas.inference import Dtype
 
 
 class RestartableEngine:

@@ -33,7 +33,7 @@ from medmoe.server.engine.deployment.quantization import check_accelerator
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.engine.fork_server import begin_importing
 from medmoe.server.engine.process_tree import ProcessTree
-from medmoe.server.schemas.common import Dtype
+from medmoe.server.schemas.inference import Dtype
 from medmoe.server.settings import Settings
 
 if TYPE_CHECKING:

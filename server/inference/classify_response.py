@@ -22,7 +22,7 @@ from medmoe.server.schemas.classify import (
     LikelihoodProvenance,
     MultiLabelResponse,
 )
-from medmoe.server.schemas.common import Routing, Timings
+from medmoe.server.schemas.inference import Routing, Timings
 
 
 def classify_response(

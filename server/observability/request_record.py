@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from medmoe.server.auth.tenants import Tenant
 from medmoe.server.observability.trace_context import TraceContext
-from medmoe.server.schemas.common import Timings
+from medmoe.server.schemas.inference import Timings
 
 Stage = Literal["fetch", "image", "queue", "engine"]
 _SCOPE_KEY = "medmoe.record"

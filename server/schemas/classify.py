@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.common import ImageText, Modality, Provenance, Question, Routing, Timings
 from medmoe.server.schemas.images import ImageFields
+from medmoe.server.schemas.inference import ImageText, Modality, Provenance, Question, Routing, Timings
 
 MAX_LABELS = 128
 """No deployment can allow more: the engine returns the log-probabilities of at most so many tokens at once."""

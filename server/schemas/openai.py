@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.common import Timings
+from medmoe.server.schemas.inference import Timings
 from medmoe.server.schemas.vqa import Confidence, SampledProvenance
 
 

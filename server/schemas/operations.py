@@ -3,7 +3,7 @@
 from typing import Literal
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.common import Dtype
+from medmoe.server.schemas.inference import Dtype
 
 
 class ModelInfo(ApiModel):

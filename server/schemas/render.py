@@ -3,8 +3,8 @@
 from pydantic import Field
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.common import ImageText
 from medmoe.server.schemas.images import ImageFields, Rendering, View, Windowing
+from medmoe.server.schemas.inference import ImageText
 
 
 class RenderFields(ImageFields):

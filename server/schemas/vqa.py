@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.common import ImageText, Modality, Provenance, Question, Routing, Timings
 from medmoe.server.schemas.images import ImageFields
+from medmoe.server.schemas.inference import ImageText, Modality, Provenance, Question, Routing, Timings
 
 
 class VQAFields(ImageFields):

@@ -7,7 +7,7 @@ from typing import Any
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.engine.deployment.quantization import cpu_kernel, quantization_arguments
-from medmoe.server.schemas.common import Dtype
+from medmoe.server.schemas.inference import Dtype
 from medmoe.server.settings import Settings
 
 _CPU_BATCHED_TOKENS = 2048

@@ -21,7 +21,7 @@ from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
-from medmoe.server.schemas.common import Dtype
+from medmoe.server.schemas.inference import Dtype
 from tests.benchmarks.gpu.vllm import engine_facts
 from tests.engine.local_engine import local_engine
 from tests.engine.parity_cases import IMAGES, QUESTIONS

@@ -1,4 +1,4 @@
-"""Define the fields and objects that several routes share."""
+"""Define the fields and objects that the inference routes share."""
 
 from typing import Annotated, Literal
 
