@@ -73,7 +73,7 @@ class Run:
         self._tower = tower
         self._language_model = language_model
         self._base = base
-        self._features_folder = features or directory / "features"
+        self.features_folder = features or directory / "features"
         self._operation = operation or RuntimeConfig()
         self._pretrained_tokenizer: Tokenizer | None = None
         self._mixtures: dict[tuple[DataConfig, ...], Mixture] = {}
@@ -83,11 +83,6 @@ class Run:
     def checkpoint(self) -> Path:
         """Where the finished model lies."""
         return self._directory / self.config.name
-
-    @property
-    def features_folder(self) -> Path:
-        """Where tower features lie."""
-        return self._features_folder
 
     def __call__(self) -> Path:
         """Run every stage that is not done yet; returns the checkpoint directory.
@@ -106,12 +101,8 @@ class Run:
         self.report = json.loads(report.read_text()) if report.exists() else {}
         model = self._stage("0-start", self._start) if self._base is None else self._load_base(self._base)
         tower = model.vision_tower.to(own_device())
-        features = FeatureCache(
-            self._features_folder,
-            tower=tower,
-            config=self.config.architecture,
-            dtype=torch.bfloat16 if self._operation.uses_bfloat16(own_device()) else torch.float32,
-        )
+        dtype = torch.bfloat16 if self._operation.uses_bfloat16(own_device()) else torch.float32
+        features = FeatureCache(self.features_folder, tower=tower, config=self.config.architecture, dtype=dtype)
         self._check_stages(features)
         if is_first():
             features.fill_for(self._everything)
