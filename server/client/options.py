@@ -10,6 +10,8 @@ class ImageOptions(TypedDict, total=False):
     """VOI window of a grey DICOM image: `40/400`, `full`, `file`, for CT a name such as `lung`; or three of these."""
     frame: int | None
     """Index of the frame in a DICOM file, a TIFF or an animation, from 0."""
+    allow_uniform: bool | None
+    """Whether to take an image that comes out as one shade; otherwise the service refuses it."""
     include_routing: bool | None
     """Whether to return the experts that the tokens were routed to."""
     timeout_ms: int | None
