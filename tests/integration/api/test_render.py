@@ -88,7 +88,7 @@ async def test_large_pictures_are_reduced_and_small_ones_are_not_enlarged(servic
 async def test_frames_are_counted_and_chosen(service: Service) -> None:
     data = dicom(np.stack([np.full((32, 32), shade, np.uint8) for shade in (10, 200)]), NumberOfFrames=2)
     for frame, shade in enumerate((10, 200)):
-        response = await render(service, data, frame=str(frame))
+        response = await render(service, data, frame=str(frame), allow_uniform="true")
         assert response.json()["rendering"]["frames"] == 2
         assert shown(response).getpixel((16, 16)) == (shade,) * 3
     check(await render(service, data, frame="2"), 422, "invalid_field", "frame")
@@ -96,7 +96,7 @@ async def test_frames_are_counted_and_chosen(service: Service) -> None:
 
 async def test_colours_have_no_window_and_a_table_has_no_numbers(service: Service) -> None:
     colours = np.full((32, 32, 3), 90, np.uint8)
-    assert (await render(service, dicom(colours, colours=3))).json()["windowing"] is None
+    assert (await render(service, dicom(colours, colours=3), allow_uniform="true")).json()["windowing"] is None
     table = dicom(
         np.arange(1024, dtype=np.uint16).reshape(32, 32) % 64,
         VOILUTSequence=[look_up_table(list(range(0, 65536, 1024)))],

@@ -83,7 +83,8 @@ async def test_the_service_and_training_see_the_same_pixels(
     processor = ImageProcessor.from_config(config)
     trained = read_pixels(tmp_path / "picture", processor=processor).numpy()
     files = {"image": ("picture", data, "application/octet-stream")}
-    response = await service.client.post("/v1/vqa", data={"question": "What?"}, files=files)
+    fields = {"question": "What?", "allow_uniform": "true"}
+    response = await service.client.post("/v1/vqa", data=fields, files=files)
     assert response.status_code == 200, response.text
     assert service.engine.last_request is not None
     served = processor(service.engine.last_request.image)
