@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
     """Largest request body: the default takes a full-field mammogram of 5,928 by 4,728 pixels as a form, and one of
     4,096 by 3,328 as base64, which adds a third. Every request that is being read may hold this much memory."""
-    max_uploads: int = Field(default=256, ge=1)
+    max_uploads: int = Field(default=64, ge=1)
     """Bodies that are read at once; the next is refused with 429. Times `max_body_bytes` it bounds what slow senders
     can fill before they count as requests."""
     max_image_pixels: int = Field(default=40_000_000, ge=2**16, le=89_000_000)
