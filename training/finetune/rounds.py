@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -62,11 +62,13 @@ class Rounds:
     def __call__(
         self, model: MedMoE, train: Sequence[Sample], *, val: Sequence[Sample], collator: Collator
     ) -> Progress:
-        """Train `model` in place until the loss on `val` no longer falls, and leave the best round's weights in it.
+        """Train `model` in place until the loss on `val` no longer falls, and leave the best round's weights in it, or
+        those it came with where no round was better.
 
         A run that was killed continues after its last step checkpoint. Raises what `train_stage` raises.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
+        initial = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
         progress = self._restored(model)
         if not progress.losses:
             progress.losses.append(mean_loss(model, val, collator=collator))
@@ -98,7 +100,10 @@ class Rounds:
                 err=True,
             )
         if progress.best:
-            _fill(model, self.directory / _BEST)
+            _fill(model, safetensors.torch.load_file(self.directory / _BEST))
+        else:
+            _fill(model, initial)
+            typer.echo("no round lowered the loss on val: the weights stay as they were", err=True)
         return progress
 
     def _stage(self, number: int, *, of: int, epochs: int) -> StageConfig:
@@ -120,7 +125,7 @@ class Rounds:
         if not path.exists():
             return Progress()
         progress = Progress(**json.loads(path.read_text()))
-        _fill(model, self.directory / _LAST)
+        _fill(model, safetensors.torch.load_file(self.directory / _LAST))
         typer.echo(f"continued after epoch {progress.epochs}", err=True)
         return progress
 
@@ -149,7 +154,7 @@ def epochs_of_round(samples: int, *, epochs: int) -> int:
 
 
 @torch.no_grad()
-def _fill(model: MedMoE, path: Path) -> None:
+def _fill(model: MedMoE, tensors: Mapping[str, torch.Tensor]) -> None:
     parameters = dict(model.named_parameters())
-    for name, tensor in safetensors.torch.load_file(path).items():
+    for name, tensor in tensors.items():
         parameters[name].copy_(tensor)
