@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -39,6 +40,11 @@ def test_files_stay_short() -> None:
         str(path.relative_to(ROOT)): n for path in sources() if (n := len(path.read_text().splitlines())) > LONGEST
     }
     assert not too_long
+
+
+def test_folders_stay_small() -> None:
+    modules = Counter(str(path.parent.relative_to(ROOT)) for path in sources() if path.name != "__init__.py")
+    assert not {folder: count for folder, count in modules.items() if count > 12}
 
 
 def test_no_drawers() -> None:

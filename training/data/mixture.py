@@ -16,7 +16,7 @@ from medmoe.training.data.image import read_rgb
 from medmoe.training.data.leakage.leaks import without_test_images
 from medmoe.training.data.modality import modality_samples
 from medmoe.training.data.sample import Sample
-from medmoe.training.data.wordings import with_wordings
+from medmoe.training.data.wordings.phrasing import with_wordings
 
 log = logging.getLogger(__name__)
 _SHOWN = 5

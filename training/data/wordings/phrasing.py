@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from medmoe.training.data.label_words import COARSE, HELD_OUT, SPELLINGS
 from medmoe.training.data.sample import Sample
+from medmoe.training.data.wordings.label_words import COARSE, HELD_OUT, SPELLINGS
 
 NONE = "none of these"
 _PRESENCE = "Does the picture contain {}?"

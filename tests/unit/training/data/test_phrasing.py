@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from medmoe.training.data.label_words import COARSE, HELD_OUT, SPELLINGS
 from medmoe.training.data.sample import Sample
-from medmoe.training.data.wordings import NONE, paraphrased, with_wordings
+from medmoe.training.data.wordings.label_words import COARSE, HELD_OUT, SPELLINGS
+from medmoe.training.data.wordings.phrasing import NONE, paraphrased, with_wordings
 
 BRAIN = ("glioma", "meningioma", "no tumor", "pituitary")
 

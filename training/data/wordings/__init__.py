@@ -1,0 +1,1 @@
+"""Ask about the same labels in varied words."""
