@@ -162,7 +162,15 @@ def ct(tmp_path: Path) -> Path:
             values[frame][((x - centre[0]) / wide) ** 2 + ((y - centre[1]) / high) ** 2 < 1] = hounsfield
     path = tmp_path / f"{PATIENT}.dcm"
     path.write_bytes(
-        dicom(values, NumberOfFrames=3, WindowCenter=40, WindowWidth=400, PatientName=PATIENT.replace("_", "^"))
+        dicom(
+            values,
+            NumberOfFrames=3,
+            WindowCenter=40,
+            WindowWidth=400,
+            RescaleSlope=1,
+            RescaleIntercept=0,
+            PatientName=PATIENT.replace("_", "^"),
+        )
     )
     return path
 

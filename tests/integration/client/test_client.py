@@ -152,7 +152,8 @@ async def test_the_model_card_is_text(running: ServiceFactory, with_card: Path) 
 
 async def test_a_dicom_file_with_its_window_and_frame(service: Service, tmp_path: Path) -> None:
     path = tmp_path / "ct"
-    path.write_bytes(dicom(np.stack([gradient((40, 48))] * 2), NumberOfFrames=2, PatientName="DOE^JANE"))
+    frames = np.stack([gradient((40, 48))] * 2)
+    path.write_bytes(dicom(frames, NumberOfFrames=2, PatientName="DOE^JANE", RescaleSlope=1, RescaleIntercept=0))
     async with asking(service) as (client, _):
         found = await client.ask(path, "Is there a nodule?", window="lung,mediastinum,bone", frame=1)
         assert found.provenance.rendering.frame == 1

@@ -114,7 +114,7 @@ def write(path: Path, *records: Mapping[str, Any]) -> Path:
 
 def test_a_file_of_lines_says_what_each_is_asked(medmoe: Medmoe, server: ServerProcess, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture())
-    (tmp_path / "ct").write_bytes(dicom(gradient((40, 48))))
+    (tmp_path / "ct").write_bytes(dicom(gradient((40, 48)), RescaleSlope=1, RescaleIntercept=0))
     source = write(
         tmp_path / "in.jsonl",
         {"image": "a.png", "question": "Which organ is this?", "max_tokens": 3, "answer": "gold", "id": 7},

@@ -65,7 +65,7 @@ def test_the_blocking_client_speaks_to_the_real_server(server: ServerProcess, fi
 def test_a_picture_that_is_too_large_is_refused_once_and_with_the_reason(server: ServerProcess) -> None:
     pauses: list[float] = []
     with Client(server.url, api_key=KEY, sleep=pauses.append) as client, pytest.raises(BadRequest) as raised:
-        client.ask(bytes(17 * 2**20), QUESTION)
+        client.ask(bytes(65 * 2**20), QUESTION)
     assert (raised.value.status, raised.value.code) == (413, "body_too_large")
     assert not pauses
 
@@ -84,7 +84,8 @@ def test_ask_prints_the_answer_and_how_sure_it_is(medmoe: Medmoe, server: Server
 
 
 def test_ask_in_json_is_the_services_answer(medmoe: Medmoe, server: ServerProcess, tmp_path: Path) -> None:
-    (tmp_path / "ct").write_bytes(dicom(gradient((40, 48)), PatientName="DOE^JANE"))
+    values = gradient((40, 48))
+    (tmp_path / "ct").write_bytes(dicom(values, PatientName="DOE^JANE", RescaleSlope=1, RescaleIntercept=0))
     options = ["--window", "lung", "--pixels-only", "--json", "--routing"]
     done = medmoe("ask", tmp_path / "ct", QUESTION, *options, url=server.url, key=KEY)
     answer = VqaAnswer.model_validate_json(done.stdout)

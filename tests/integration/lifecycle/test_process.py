@@ -37,7 +37,7 @@ def test_the_process_serves_and_leaves_cleanly(settings: dict[str, str], vqa_bod
         answer = httpx.post(f"{server.url}/v1/vqa", json=vqa_body)
         assert answer.status_code == 200, answer.text
         refused = httpx.post(
-            f"{server.url}/v1/vqa", content=b"x" * 17 * 2**20, headers={"content-type": "application/json"}
+            f"{server.url}/v1/vqa", content=b"x" * 65 * 2**20, headers={"content-type": "application/json"}
         )
         assert refused.status_code == 413
         server.process.send_signal(signal.SIGTERM)

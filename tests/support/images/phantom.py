@@ -49,7 +49,8 @@ def chest_ct(side: int = 384, *, seed: int = 7) -> np.ndarray:
 
 def chest_ct_file(side: int = 384) -> bytes:
     """Return the chest CT as a DICOM file with a window of 40/400."""
-    return dicom(chest_ct(side), WindowCenter=40, WindowWidth=400)
+    hounsfield = {"RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "HU"}
+    return dicom(chest_ct(side), WindowCenter=40, WindowWidth=400, **hounsfield)
 
 
 def _draw(
