@@ -21,7 +21,7 @@ from medmoe.training.recipes.trainable import EXPERTS, LANGUAGE_MODEL, PROJECTOR
 from tests.support.checkpoints.tiny import tiny_config
 
 COLOURS = {"CT": (230, 20, 20), "MRI": (20, 230, 20), "X-ray": (20, 20, 230), "pathology": (230, 230, 20)}
-OPERATION = RuntimeConfig(checkpoint_every=4, log_every=1)
+OPERATION = RuntimeConfig(checkpoint_every=4, log_every=1, precision="float32")
 
 
 def write_colours(root: Path, *, train: int = 40, val: int = 8, test: int = 0) -> Path:
