@@ -142,7 +142,7 @@ def test_the_environment_is_one_that_the_service_takes(values: dict[str, Any], m
     settings = Settings()
     assert settings.host == "0.0.0.0"
     assert settings.drain_seconds == values.get("settings", {}).get("drain_seconds", 30)
-    assert settings.max_body_bytes == 64 * 2**20
+    assert settings.max_body_bytes == values.get("settings", {}).get("max_body_bytes", 64 * 2**20)
     assert settings.insecure is (settings.api_keys is None)
 
 
