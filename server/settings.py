@@ -202,12 +202,17 @@ class Settings(BaseSettings):
     made at once. Longer gives a busy machine time, and keeps clients waiting."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format in the engine. auto: the checkpoint's own on GPU; on CPU bfloat16 where the processor has Intel's
-    AMX tiles (there 2.1 times as many answers a second, the bundled checkpoint on two cores) or experts are quantised,
-    else float32. What it came to is in `/v1/metadata` and in each answer's provenance: set it where machines of
-    different kinds must agree."""
-    kv_cache_gib: int = Field(default=1, ge=1)
-    """Memory for the engine's key-value cache; too little makes requests wait for each other."""
+    """Number format in the engine. auto: the checkpoint's own on GPU; on CPU bfloat16 where the processor multiplies it
+    natively (Intel's AMX, AVX-512 BF16, Arm's BF16; on two cores 1.8 to 2.4 times as many answers a second with the
+    bundled checkpoint) or experts are quantised, else float32. The format used is in `/v1/metadata` and in each
+    answer's provenance: set it where machines of different kinds must agree. float32 on GPU multiplies in IEEE
+    float32, not TF32, without tensor cores."""
+    kv_cache_gib: int | None = Field(default=None, ge=1)
+    """Memory for the engine's key-value cache; too little makes requests wait for each other. Absent: 1 on CPU, and
+    what `gpu_memory_utilization` leaves on GPU."""
+    gpu_memory_utilization: float = Field(default=0.92, gt=0, le=1)
+    """Share of each GPU's memory for weights, activations and key-value cache. `encoder_cache_mib` comes on top. Less
+    leaves room for another process on the same GPU."""
     encoder_cache_mib: int = Field(default=256, ge=0)
     """Memory for the vision tower's embeddings of recent images, beside the key-value cache and on its device: another
     question about one of them skips the tower, most of a short answer's work. 256 MiB hold 8,192 images of the bundled

@@ -44,6 +44,9 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
         prefer_fused_norms()
+        if vllm_config.model_config.dtype == torch.float32:
+            # cuDNN's convolution would compute the vision tower's patches in TF32.
+            torch.backends.cudnn.allow_tf32 = False
         hf_config = vllm_config.model_config.hf_config
         config: MedMoEConfig = hf_config.medmoe
         self.medmoe = config
@@ -51,6 +54,10 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
         with self._mark_tower_model(vllm_config, "image"):
             self.vision_tower = VisionTower(config.vision_config)
             self.projector = Projector(config)
+            # Made once: a copy from the CPU in every batch would wait for the GPU.
+            for name, numbers in (("_mean", config.image_processor.mean), ("_std", config.image_processor.std)):
+                values = torch.tensor(numbers, dtype=torch.float32)[:, None, None]
+                self.register_buffer(name, values, persistent=False)
         self._packed = False
         self._image_embeddings = ImageEmbeddings()
         with self._mark_language_model(vllm_config):
@@ -70,9 +77,8 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
             return []
         if isinstance(pixel_values, list):
             pixel_values = torch.stack(pixel_values)
-        config, pixels = self.medmoe.image_processor, pixel_values.float()
-        mean, std = (pixels.new_tensor(numbers)[:, None, None] for numbers in (config.mean, config.std))
-        normalise(pixels, mean=mean, std=std)
+        pixels = pixel_values.float()
+        normalise(pixels, mean=self._mean, std=self._std)
         return self._image_embeddings.copies(self.projector(tower_features(self.vision_tower, pixels)))
 
     def forward(

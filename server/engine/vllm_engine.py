@@ -29,10 +29,11 @@ from medmoe.server.engine.base import (
 from medmoe.server.engine.deployment.check import check_deployment
 from medmoe.server.engine.deployment.cpu_tuning import ONE_PROCESS, tune
 from medmoe.server.engine.deployment.engine_arguments import encoder_cache_embeddings, engine_arguments, engine_dtype
-from medmoe.server.engine.deployment.quantization import check_accelerator
+from medmoe.server.engine.deployment.quantization import Capability, check_accelerator
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.engine.fork_server import begin_importing
 from medmoe.server.engine.process_tree import ProcessTree
+from medmoe.server.errors import DeploymentError
 from medmoe.server.schemas.inference import Dtype
 from medmoe.server.settings import Settings
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from vllm.inputs.engine import MultiModalInput
     from vllm.multimodal.inputs import MultiModalKwargsItems
     from vllm.outputs import CompletionOutput
+    from vllm.platforms.interface import Platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
 log = logging.getLogger(__name__)
@@ -63,7 +65,7 @@ class VllmEngine:
 
     async def start(self) -> None:
         """Import vLLM and load the model, both in a thread: liveness is answered meanwhile. Raises EngineError."""
-        prepare_environment(self._settings)
+        prepare_environment(self._settings, dtype=self.dtype)
         tune(self._settings)
         # One directory for each engine: a killed process does not remove its sockets.
         self._sockets = tempfile.TemporaryDirectory(prefix="medmoe-engine-")
@@ -75,6 +77,8 @@ class VllmEngine:
         except asyncio.CancelledError:
             # The thread cannot be stopped; what it builds must not outlive us.
             building.add_done_callback(_shut_down_orphan)
+            raise
+        except DeploymentError:
             raise
         except Exception as error:
             # No client has been heard yet, so the reason can be told whole.
@@ -166,12 +170,14 @@ class VllmEngine:
         from vllm.v1.engine import utils
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        check_accelerator(self._settings, self._config.text_config, native_fp8=bool(current_platform.supports_fp8()))
+        on_cpu = bool(current_platform.is_cpu())
+        capability = None if on_cpu else _capability(current_platform)
+        if capability is not None:
+            check_accelerator(self._settings, self._config.text_config, dtype=self.dtype, capability=capability)
         if forking is not None:
             # vLLM has no setting for this: it knows fork and spawn.
             utils.get_mp_context = lambda: forking
-        on_cpu = bool(current_platform.is_cpu())
-        shape = engine_arguments(self._settings, self._config, on_cpu=on_cpu)
+        shape = engine_arguments(self._settings, self._config, on_cpu=on_cpu, capability=capability)
         arguments = AsyncEngineArgs(
             **shape,
             distributed_executor_backend=None if forking is None else ONE_PROCESS,
@@ -248,6 +254,16 @@ class _ImageInputs:
         pixels = torch.from_numpy(self._processor.pixels(image).copy())
         element = MultiModalFieldElem(data=pixels, field=MultiModalBatchedField())
         return MultiModalKwargsItems({"image": [MultiModalKwargsItem({"pixel_values": element})]})
+
+
+def _capability(platform: "Platform") -> Capability:
+    found = platform.get_device_capability()
+    if found is None:
+        raise DeploymentError(
+            "vLLM sees no GPU: start the container with --gpus all, check that nvidia-smi lists one, or install the"
+            " build for CPUs (make install)"
+        )
+    return found.major, found.minor
 
 
 def _processes(llm: "AsyncLLM") -> ProcessTree:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.files.terminal_safe import listed
+from medmoe.server.engine.deployment.vllm_environment import CPU_KV_CACHE_GIB
 from medmoe.server.errors import DeploymentError
 from medmoe.server.settings import Settings
 
@@ -118,12 +119,13 @@ def check_weights(model: Path) -> None:
 def check_memory(settings: Settings, *, free: int | None = None) -> None:
     """Compare a CPU engine's weights and key-value caches with the `free` bytes of memory. Raises DeploymentError."""
     free = _free_memory() if free is None else free
-    caches = settings.kv_cache_gib * settings.tensor_parallel_size * _GIB
+    kv_cache = settings.kv_cache_gib or CPU_KV_CACHE_GIB
+    caches = kv_cache * settings.tensor_parallel_size * _GIB
     weights = (settings.model / WEIGHTS_FILE).stat().st_size
     if caches + weights > free:
         ranks = f" for each of {settings.tensor_parallel_size} ranks" if settings.tensor_parallel_size > 1 else ""
         raise DeploymentError(
-            f"MEDMOE_KV_CACHE_GIB={settings.kv_cache_gib}{ranks} and {weights / _GIB:.1f} GiB of weights do not fit in"
+            f"MEDMOE_KV_CACHE_GIB={kv_cache}{ranks} and {weights / _GIB:.1f} GiB of weights do not fit in"
             f" {free / _GIB:.1f} GiB of free memory; lower MEDMOE_KV_CACHE_GIB or free memory"
         )
 

@@ -42,7 +42,7 @@ def local_engine(directory: Path, *, dtype: Dtype = "float32", **arguments: Any)
     settings = Settings(model=directory, dtype=dtype)
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    prepare_environment(settings)
+    prepare_environment(settings, dtype=dtype)
 
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory

@@ -24,6 +24,8 @@ def test_a_cached_image_does_not_keep_its_batch() -> None:
         vision_tower=VisionTower(config.vision_config),
         projector=Projector(config),
         _image_embeddings=ImageEmbeddings(),
+        _mean=torch.tensor(config.image_processor.mean)[:, None, None],
+        _std=torch.tensor(config.image_processor.std)[:, None, None],
     )
     side = config.vision_config.image_size
     pixels = torch.randint(0, 256, (3, 3, side, side), dtype=torch.uint8)

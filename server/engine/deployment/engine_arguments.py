@@ -1,23 +1,25 @@
-"""From deployment settings and checkpoint to vLLM's engine arguments. Does not import vLLM.
-
-Apart from vllm_engine.py because parity tests and benchmarks start engines of their own with the same arguments.
-"""
+"""Derive vLLM's engine arguments from settings and checkpoint, without importing vLLM."""
 
 from typing import Any
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.server.engine.deployment.quantization import cpu_kernel, quantization_arguments
+from medmoe.server.engine.deployment.cpu_features import has_native_bfloat16
+from medmoe.server.engine.deployment.quantization import NATIVE_FP8, Capability, quantization_arguments
 from medmoe.server.schemas.inference import Dtype
 from medmoe.server.settings import Settings
 
 _CPU_BATCHED_TOKENS = 2048
+_GPU_BATCHED_TOKENS = 8192
+"""As in `vllm serve`; an engine made without its server gets 2,048, three images of 576 tokens."""
 _CPU_BLOCK = 32
 """The smallest that the CPU attention kernel takes."""
 _BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def engine_arguments(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> dict[str, Any]:
-    """What decides the engine's numbers and sizes, for EngineArgs; the parity tests start engines with it too."""
+def engine_arguments(
+    settings: Settings, config: MedMoEConfig, *, on_cpu: bool, capability: Capability | None = None
+) -> dict[str, Any]:
+    """Return the keyword arguments of vLLM's EngineArgs. `capability` is the GPU's compute capability, if known."""
     context = config.text_config.max_position_embeddings
     return {
         "model": str(settings.model),
@@ -37,7 +39,7 @@ def engine_arguments(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) 
         "enable_return_routed_experts": bool(config.text_config.moe_layers),
         # vLLM cannot rewind a CPU generator: a seeded prompt that is prefilled in two steps would end the worker.
         "enable_chunked_prefill": False if on_cpu else None,
-        "max_num_batched_tokens": max(_CPU_BATCHED_TOKENS, context) if on_cpu else None,
+        "max_num_batched_tokens": max(_CPU_BATCHED_TOKENS if on_cpu else _GPU_BATCHED_TOKENS, context),
         "limit_mm_per_prompt": {"image": 1},
         # Images come made, and seldom twice; the cache costs gigabytes, and drifts when a request is aborted.
         "mm_processor_cache_gb": 0,
@@ -46,20 +48,32 @@ def engine_arguments(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) 
         "enable_prompt_embeds": False,
         "enable_mm_embeds": False,
         "trust_remote_code": False,
+        **({} if on_cpu else _gpu_arguments(settings, capability)),
     }
 
 
 def engine_dtype(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> Dtype:
-    """The number format that the engine computes in, whatever `settings` leave open."""
+    """Return the number format that the engine computes in."""
     if settings.dtype != "auto":
         return settings.dtype
     if not on_cpu:
         return config.dtype
-    # int8 kernels take no float32. Elsewhere bfloat16 pays only where the processor multiplies it in tiles.
-    return "bfloat16" if settings.quantization != "none" or cpu_kernel() == "amx" else "float32"
+    # int8 kernels take no float32. Elsewhere bfloat16 pays only where the processor multiplies it itself.
+    return "bfloat16" if settings.quantization != "none" or has_native_bfloat16() else "float32"
 
 
 def encoder_cache_embeddings(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> int:
-    """How many of the decoder's input vectors fit into `Settings.encoder_cache_mib`."""
+    """Return how many embeddings fit into `Settings.encoder_cache_mib`."""
     vector = config.text_config.hidden_size * _BYTES[engine_dtype(settings, config, on_cpu=on_cpu)]
     return settings.encoder_cache_mib * 2**20 // vector
+
+
+def _gpu_arguments(settings: Settings, capability: Capability | None) -> dict[str, Any]:
+    marlin = settings.quantization.startswith("fp8") and capability is not None and capability < NATIVE_FP8
+    return {
+        # vLLM's own choice on Blackwell rounds float16 and float32 to bfloat16; Triton's kernel is the one that is
+        # compared with the reference. Below 8.9 only Marlin has fp8.
+        "moe_backend": "auto" if marlin else "triton",
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "kv_cache_memory_bytes": None if settings.kv_cache_gib is None else settings.kv_cache_gib * 2**30,
+    }

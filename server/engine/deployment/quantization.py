@@ -1,8 +1,7 @@
-"""In which number format the routed experts are held, and where that works: decided before vLLM is imported.
+"""Choose and check the number format of the routed experts, before vLLM is imported.
 
 vLLM quantises while it loads. Only the routed experts change; gate, meta expert, attention, vision tower and projector
-keep the checkpoint's numbers. Apart from vllm_engine.py because vLLM refuses late, from inside its worker, or, for an
-expert that its method does not know, not at all.
+keep the checkpoint's numbers. vLLM itself refuses late, from inside its worker, or not at all.
 """
 
 import importlib.util
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from medmoe.model.config import TextConfig
 from medmoe.server.errors import DeploymentError
+from medmoe.server.schemas.inference import Dtype
 from medmoe.server.settings import Settings
 
 _ONLINE = {
@@ -21,6 +21,13 @@ _ONLINE = {
 }
 """Our name of a format: vLLM's name of the method that makes it (vllm/config/quantization.py)."""
 _CPU_ALIGNMENT = 32
+
+Capability = tuple[int, int]
+"""A GPU's compute capability, major and minor."""
+NATIVE_FP8: Capability = (8, 9)
+_SMALL_SHARED_MEMORY: frozenset[Capability] = frozenset({(8, 6), (8, 9), (12, 0), (12, 1)})
+"""GPUs with 99 KiB of shared memory a block (CUDA C++ Programming Guide, table of compute capabilities); vLLM's Triton
+kernel takes 120 to 128 KiB in float32."""
 
 CpuKernel = Literal["zentorch", "amx"]
 """Who can multiply int8 experts on a CPU: AMD's zentorch, or vLLM itself where the processor has Intel's AMX tiles.
@@ -60,14 +67,27 @@ def check_quantization(settings: Settings, text: TextConfig, *, on_cpu: bool, ke
         _check_on_cpu(settings, text, kernel=kernel, asked=asked)
 
 
-def check_accelerator(settings: Settings, text: TextConfig, *, native_fp8: bool) -> None:
-    """What only the GPU itself can tell. Raises DeploymentError for a format that it would compute wrongly."""
-    if settings.quantization.startswith("fp8") and text.model_type == "phi" and text.moe_layers and not native_fp8:
+def check_accelerator(settings: Settings, text: TextConfig, *, dtype: Dtype, capability: Capability) -> None:
+    """Raise DeploymentError for a format that this GPU cannot compute, or would compute wrongly."""
+    if not text.moe_layers:
+        return
+    name = f"compute capability {capability[0]}.{capability[1]}"
+    if dtype == "float32" and (capability in _SMALL_SHARED_MEMORY or capability < (8, 0)):
+        raise DeploymentError(
+            f"experts in float32 do not fit in the shared memory of this GPU ({name}); use MEDMOE_DTYPE=bfloat16 or"
+            " float16"
+        )
+    if capability >= NATIVE_FP8 or not settings.quantization.startswith("fp8"):
+        return
+    asked = f"MEDMOE_QUANTIZATION={settings.quantization}"
+    wanted = f"a GPU that multiplies fp8 itself (compute capability 8.9 or later, not {name[-3:]})"
+    if text.model_type == "phi":
         # There vLLM takes its Marlin kernel and, with fp8, does not bring the experts' biases into that kernel's order.
         raise DeploymentError(
-            f"MEDMOE_QUANTIZATION={settings.quantization} with the experts of phi, which have biases, needs a GPU that"
-            " multiplies fp8 itself (compute capability 8.9 or later); use int8_per_channel"
+            f"{asked} with the experts of phi, which have biases, needs {wanted}; use int8_per_channel"
         )
+    if settings.quantization == "fp8_per_channel":
+        raise DeploymentError(f"{asked} needs {wanted}; use fp8_per_tensor, fp8_per_block or int8_per_channel")
 
 
 def cpu_kernel(cpuinfo: Path = Path("/proc/cpuinfo")) -> CpuKernel | None:

@@ -1,11 +1,9 @@
-"""What vLLM reads from the environment when it is imported, and what kind of build it is.
-
-Apart from vllm_engine.py, which imports vLLM: these things must be settled before that.
-"""
+"""Set the environment variables that vLLM reads when it is imported, and tell which build is installed."""
 
 import os
 from importlib.metadata import PackageNotFoundError, version
 
+from medmoe.server.schemas.inference import Dtype
 from medmoe.server.settings import Settings
 
 _ENVIRONMENT = {
@@ -20,11 +18,18 @@ _ENVIRONMENT = {
 }
 
 
-def prepare_environment(settings: Settings) -> None:
-    """vLLM reads these when it is imported; what an operator has set already stays, except for what keeps it safe."""
+CPU_KV_CACHE_GIB = 1
+"""Where the settings name no size."""
+
+
+def prepare_environment(settings: Settings, *, dtype: Dtype) -> None:
+    """Set vLLM's variables; one that is set already stays, unless safety or the number format needs another value."""
     os.environ.update(_ENVIRONMENT)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "DEBUG" if settings.log_level == "debug" else "WARNING")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gib))
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gib or CPU_KV_CACHE_GIB))
+    if dtype == "float32":
+        # Triton's default for float32 is TF32, which has ten bits of mantissa.
+        os.environ["TRITON_F32_DEFAULT"] = "ieee"
     if built_for_cpu():
         # vLLM compiles a function or two of its sampler even so, and ends the worker at the first answer where there is
         # no C++ compiler; a container has none, and a machine need not have one.
@@ -32,7 +37,7 @@ def prepare_environment(settings: Settings) -> None:
 
 
 def built_for_cpu() -> bool:
-    """Whether the installed vLLM drives CPUs: as it decides itself, without the seconds that importing it takes."""
+    """Return whether the installed vLLM is built for CPUs, by vLLM's own rule but without importing it."""
     if os.environ.get("VLLM_TARGET_DEVICE", "").lower() == "cpu":
         return True
     try:

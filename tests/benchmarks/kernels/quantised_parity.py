@@ -26,8 +26,8 @@ from medmoe.model.errors import MedMoEError
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
 from medmoe.server.engine.deployment.check import check_deployment
-from medmoe.server.engine.deployment.engine_arguments import engine_arguments
-from medmoe.server.engine.deployment.vllm_environment import prepare_environment
+from medmoe.server.engine.deployment.engine_arguments import engine_arguments, engine_dtype
+from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.settings import Settings
 
 WORDS = (
@@ -65,7 +65,7 @@ def answer(settings: Settings, output: Path, *, prompts: int, max_tokens: int, g
     """Run one engine in this process, and leave in `output` what it says; `given` holds the first engine's tokens."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     config = MedMoEConfig.from_directory(settings.model)
-    prepare_environment(settings)
+    prepare_environment(settings, dtype=engine_dtype(settings, config, on_cpu=built_for_cpu()))
     from vllm import LLM, SamplingParams  # noqa: TID251  (a measurement of the engine drives the engine)
     from vllm.platforms import current_platform  # noqa: TID251
 

@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import TOKENIZER_FILE
 from medmoe.server.engine.deployment.cpu_tuning import cpu_threads
-from medmoe.server.engine.deployment.engine_arguments import engine_arguments
+from medmoe.server.engine.deployment.engine_arguments import engine_arguments, engine_dtype
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.settings import Settings
 
@@ -38,11 +38,11 @@ _MAIN = "from vllm.entrypoints.launchers.api_server.entry import main; main()"
 @asynccontextmanager
 async def vllm_server(settings: Settings, *, seconds: float) -> AsyncIterator[tuple[str, psutil.Process, str]]:
     """Its address, its process and its command; ready. Raises RuntimeError or TimeoutError when it does not start."""
-    prepare_environment(settings)
+    config = MedMoEConfig.from_directory(settings.model)
+    prepare_environment(settings, dtype=engine_dtype(settings, config, on_cpu=built_for_cpu()))
     # Left to itself it would keep one of two cores idle. For it alone: our own service takes this for a wish.
     binding = cpu_threads(settings)
     environment = os.environ | ({} if binding is None else {"VLLM_CPU_OMP_THREADS_BIND": binding})
-    config = MedMoEConfig.from_directory(settings.model)
     with tempfile.TemporaryDirectory() as folder:
         template = Path(folder) / "template.jinja"
         template.write_text(chat_template(settings.model, config))

@@ -350,7 +350,7 @@ def test_cve_2025_29783_cve_2025_47277_cve_2024_9053_nothing_from_a_socket_is_un
     if operator is not None:
         os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = operator
         os.environ["HF_HUB_OFFLINE"] = "0"
-    prepare_environment(Settings(model=checkpoint))
+    prepare_environment(Settings(model=checkpoint), dtype="bfloat16")
     assert os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] == "0"
     assert (os.environ["HF_HUB_OFFLINE"], os.environ["TRANSFORMERS_OFFLINE"]) == ("1", "1")
     assert os.environ["VLLM_PLUGINS"] == "medmoe"

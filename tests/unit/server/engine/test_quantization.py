@@ -84,12 +84,36 @@ def test_a_package_that_would_crash_the_engine_is_refused_without_quantisation_t
 @pytest.mark.parametrize("name", ["fp8_per_tensor", "fp8_per_channel", "fp8_per_block"])
 def test_biased_experts_in_fp8_need_a_gpu_that_has_it(name: Any) -> None:
     settings = Settings(quantization=name)
-    phi, llama = (tiny_config(model_type=family).text_config for family in ("phi", "llama"))
-    check_accelerator(settings, phi, native_fp8=True)
-    check_accelerator(settings, llama, native_fp8=False)
-    check_accelerator(Settings(quantization="int8_per_channel"), phi, native_fp8=False)
-    with pytest.raises(DeploymentError, match=r"compute capability 8\.9 or later.*use int8_per_channel"):
-        check_accelerator(settings, phi, native_fp8=False)
+    phi = tiny_config(model_type="phi").text_config
+    check_accelerator(settings, phi, dtype="bfloat16", capability=(8, 9))
+    check_accelerator(Settings(quantization="int8_per_channel"), phi, dtype="bfloat16", capability=(8, 6))
+    with pytest.raises(DeploymentError, match=r"compute capability 8\.9 or later, not 8\.6.*use int8_per_channel"):
+        check_accelerator(settings, phi, dtype="bfloat16", capability=(8, 6))
+
+
+def test_fp8_by_channel_has_no_kernel_on_older_gpus() -> None:
+    llama = tiny_config(model_type="llama").text_config
+    settings = Settings(quantization="fp8_per_channel")
+    check_accelerator(settings, llama, dtype="bfloat16", capability=(9, 0))
+    check_accelerator(Settings(quantization="fp8_per_tensor"), llama, dtype="bfloat16", capability=(8, 0))
+    with pytest.raises(DeploymentError, match=r"needs a GPU.*not 8\.0.*use fp8_per_tensor, fp8_per_block"):
+        check_accelerator(settings, llama, dtype="bfloat16", capability=(8, 0))
+
+
+@pytest.mark.parametrize(
+    ("capability", "fits"),
+    [((7, 5), False), ((8, 0), True), ((8, 6), False), ((8, 9), False), ((9, 0), True), ((12, 0), False)],
+)
+def test_float32_experts_need_shared_memory(capability: tuple[int, int], fits: bool) -> None:
+    llama = tiny_config(model_type="llama").text_config
+    dense = llama.model_copy(update={"moe_layers": ()})
+    check_accelerator(Settings(), dense, dtype="float32", capability=capability)
+    check_accelerator(Settings(), llama, dtype="bfloat16", capability=capability)
+    if fits:
+        check_accelerator(Settings(), llama, dtype="float32", capability=capability)
+        return
+    with pytest.raises(DeploymentError, match=r"do not fit in the shared memory.*use MEDMOE_DTYPE=bfloat16"):
+        check_accelerator(Settings(), llama, dtype="float32", capability=capability)
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,25 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def test_a_cpu_needs_no_compiler(environment: dict[str, str]) -> None:
     """Where it would look for one: in the sampler, at the first answer with log-probabilities. An image has no g++."""
     environment["VLLM_TARGET_DEVICE"] = "cpu"
-    prepare_environment(Settings())
+    prepare_environment(Settings(), dtype="bfloat16")
     assert environment["TORCHDYNAMO_DISABLE"] == "1"
 
 
 def test_a_gpu_goes_on_compiling(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     environment.pop("VLLM_TARGET_DEVICE", None)
     monkeypatch.setattr("medmoe.server.engine.deployment.vllm_environment.version", lambda _: "0.30.0")
-    prepare_environment(Settings())
+    prepare_environment(Settings(), dtype="bfloat16")
     assert "TORCHDYNAMO_DISABLE" not in environment
+    assert "TRITON_F32_DEFAULT" not in environment
+
+
+def test_float32_is_not_computed_in_tf32(environment: dict[str, str]) -> None:
+    prepare_environment(Settings(), dtype="float32")
+    assert environment["TRITON_F32_DEFAULT"] == "ieee"
+
+
+@pytest.mark.parametrize(("gib", "space"), [(None, "1"), (3, "3")])
+def test_a_cpu_has_a_key_value_cache_of_the_size_set(environment: dict[str, str], gib: int | None, space: str) -> None:
+    environment.pop("VLLM_CPU_KVCACHE_SPACE", None)
+    prepare_environment(Settings(kv_cache_gib=gib), dtype="float32")
+    assert environment["VLLM_CPU_KVCACHE_SPACE"] == space
