@@ -1,5 +1,9 @@
-"""Run the `medmoe` program: find its sub-commands, import them when they are called, and report errors."""
+"""Run the `medmoe` program: find its sub-commands, import them when they are called, and report errors.
 
+Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted. Every error is one line on standard error.
+"""
+
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -9,13 +13,19 @@ from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from medmoe.model.errors import MedMoEError
 from medmoe.model.files.terminal_safe import MAX_MESSAGE, terminal_safe
 
 FAILED = 1
+INTERRUPTED = 130
 DEBUG_VARIABLE = "MEDMOE_DEBUG"
 """If set, an unexpected error shows its traceback."""
+_MENDABLE = frozenset(
+    {errno.EACCES, errno.EDQUOT, errno.EISDIR, errno.ENOENT, errno.ENOSPC, errno.ENOTDIR, errno.EROFS}
+)
+"""Errors of the file system that the user can mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,7 @@ class Command:
 
 
 COMMANDS = {
-    "serve": Command("medmoe.server.__main__:main", "Serve a checkpoint over HTTP.", "cpu"),
+    "serve": Command("medmoe.server.__main__:serve", "Serve a checkpoint over HTTP.", "cpu"),
     "ask": Command("medmoe.client.commands.ask:ask", "Ask a service a question about an image."),
     "classify": Command("medmoe.client.commands.classify:classify", "Ask a service how likely each label is."),
     "batch": Command("medmoe.client.commands.batch:batch", "Ask a service about many images; resumable."),
@@ -53,7 +63,72 @@ COMMANDS = {
     "inspect": Command("medmoe.model.commands.inspect:inspect", "Describe a checkpoint.", "train"),
 }
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+class _Reporting(TyperCommand):
+    """Report every error of a command as one line."""
+
+    def main(self, *arguments: Any, **options: Any) -> NoReturn:
+        _run(super().main, *arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail("interrupted", status=INTERRUPTED)
+
+
+class _ReportingGroup(TyperGroup):
+    """Report every error of a program with sub-commands as one line."""
+
+    def main(self, *arguments: Any, **options: Any) -> NoReturn:
+        _run(super().main, *arguments, **options)
+
+
+def _run(program: Callable[..., Any], *arguments: Any, **options: Any) -> NoReturn:
+    """Run a program, and exit with its status."""
+    try:
+        status = program(*arguments, **{**options, "standalone_mode": False})
+    except typer.TyperException as error:
+        _fail(_usage(error), status=error.exit_code)
+    except typer.Abort:
+        _fail("interrupted", status=INTERRUPTED)
+    except MedMoEError as error:
+        _fail(str(error))
+    except SystemExit:
+        raise
+    except OSError as error:
+        if error.errno not in _MENDABLE:
+            _report(error)
+        _fail(f"{error.filename or 'a file'}: {error.strerror}")
+    except BaseException as error:  # Rust libraries' panics are no Exceptions
+        _report(error)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _usage(error: typer.TyperException) -> str:
+    """Describe wrong usage, and name the nearest option and the help."""
+    text = error.format_message().removeprefix("Invalid value: ").replace("Value error, ", "").rstrip(".")
+    if nearest := getattr(error, "possibilities", None):
+        text = f"{error.message}; did you mean {' or '.join(sorted(nearest))}?"
+    context = getattr(error, "ctx", None)
+    text = text[:1].lower() + text[1:]
+    return text if context is None else f"{text} (see {context.command_path} --help)"
+
+
+def _report(error: BaseException) -> NoReturn:
+    """Report an error that is a fault of this program."""
+    if os.environ.get(DEBUG_VARIABLE):
+        raise error
+    reason = f"{type(error).__name__} {error}".rstrip()
+    _fail(f"internal error, please report it ({DEBUG_VARIABLE}=1 shows where it happened): {reason}")
+
+
+def _fail(message: str, *, status: int = FAILED) -> NoReturn:
+    typer.echo(terminal_safe(f"error: {message}", limit=MAX_MESSAGE), err=True)
+    sys.exit(status)
+
+
+app = typer.Typer(add_completion=False, cls=_ReportingGroup, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,8 +137,9 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def medmoe(
+    context: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -72,12 +148,14 @@ def medmoe(
 
     Research software, not a medical device.
     """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def single_command(function: Callable[..., Any], name: str | None = None) -> typer.Typer:
-    """Return an application with one command, which looks like every other command of `medmoe`."""
+    """Return a program with one command, which looks like every other command of `medmoe`."""
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    single.command(name)(function)
+    single.command(name, cls=_Reporting)(function)
     return single
 
 
@@ -86,8 +164,6 @@ def _delegate(name: str, command: Command) -> Callable[[typer.Context], None]:
         module, _, attribute = command.target.partition(":")
         try:
             target = getattr(import_module(module), attribute)
-            if name == "serve":
-                raise typer.Exit(target(context.args))
             single_command(target, name)(args=context.args, prog_name=f"medmoe {name}")
         except ModuleNotFoundError as error:
             if command.extra is None or (error.name or "").startswith("medmoe"):
@@ -109,30 +185,9 @@ for _name, _command in COMMANDS.items():
     )(_delegate(_name, _command))
 
 
-def run(program: typer.Typer, name: str) -> NoReturn:
-    """Run an application. Any error becomes one line on standard error and exit status 1."""
-    try:
-        program(prog_name=name)
-    except MedMoEError as error:
-        _fail(str(error))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # Rust libraries' panics are no Exceptions
-        if os.environ.get(DEBUG_VARIABLE):
-            raise
-        reason = f"{type(error).__name__} {error}".rstrip()
-        _fail(f"internal error, please report it ({DEBUG_VARIABLE}=1 shows where it happened): {reason}")
-    sys.exit()
-
-
 def main() -> None:
     """Run `medmoe`."""
-    run(app, "medmoe")
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(terminal_safe(f"error: {message}", limit=MAX_MESSAGE), err=True)
-    sys.exit(FAILED)
+    app(prog_name="medmoe")
 
 
 if __name__ == "__main__":

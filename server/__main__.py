@@ -1,17 +1,18 @@
-"""python -m medmoe.server: the only reader of the environment.
+"""`medmoe serve`: serve a checkpoint over HTTP, as the environment's MEDMOE_* variables say.
 
-Settings, log format, engine, app, server, in this order. What a person can fix ends the process with one line.
+Settings, log format, engine, app, server, in this order. A start that the user can mend ends with one line.
 """
 
-import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from typing import Annotated
 
+import typer
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from medmoe.model.cli import single_command
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import MedMoEError
 from medmoe.model.prompt import Prompt
@@ -37,31 +38,37 @@ ENGINE_FAILED = 3
 """Exit status when the engine was lost, and not brought back: a restart of the process may help."""
 
 
-def main(arguments: Sequence[str] = ()) -> int:
+def serve(
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen to the network without API keys; like MEDMOE_INSECURE=true.")
+    ] = False,
+    new_key: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Print a new API key and its line for the file MEDMOE_API_KEYS, and stop."),
+    ] = None,
+) -> None:
+    """Serve a Med-MoE checkpoint. Settings are MEDMOE_* variables (server/SETTINGS.md), MEDMOE_MODEL the checkpoint.
+
+    The exit status is 2 if the service cannot start as configured, and 3 if its engine is lost.
+    Research software, not a medical device.
+    """
+    raise typer.Exit(main(insecure=insecure, new_key=new_key))
+
+
+def main(*, insecure: bool = False, new_key: str | None = None) -> int:
     """Serve until told to stop, or make an API key. Returns the exit status."""
-    options = _parser().parse_args(arguments)
     try:
-        if options.new_key is not None:
-            return _print_new_key(options.new_key)
+        if new_key is not None:
+            return _print_new_key(new_key)
         if sys.flags.optimize:
             return _refuse("python -O and PYTHONOPTIMIZE leave out checks that libraries here make with assert")
-        settings = Settings(insecure=True) if options.insecure else Settings()
+        settings = Settings(insecure=True) if insecure else Settings()
         json_log.configure(settings.log_level)
         return _serve(settings)
     except ValidationError as error:
         return _refuse(f"settings: {_problems(error)}")
     except MedMoEError as error:
         return _refuse(str(error))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medmoe serve",
-        description="Serve a Med-MoE checkpoint, as MEDMOE_* variables say. Research software, not a medical device.",
-    )
-    parser.add_argument("--insecure", action="store_true", help="listen to the network without API keys")
-    parser.add_argument("--new-key", metavar="NAME", help="print a new API key and its line for MEDMOE_API_KEYS")
-    return parser
 
 
 def _print_new_key(name: str) -> int:
@@ -141,7 +148,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 
 def _refuse(reason: str) -> int:
-    sys.stderr.write(f"medmoe: cannot start: {reason}\n")
+    sys.stderr.write(f"error: cannot start: {reason}\n")
     return UNUSABLE
 
 
@@ -156,4 +163,4 @@ def _problems(error: ValidationError) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    single_command(serve)(prog_name="medmoe serve")

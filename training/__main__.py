@@ -19,13 +19,11 @@ from typing import Annotated
 
 import typer
 
-from medmoe.model.errors import MedMoEError
+from medmoe.model.cli import single_command
 from medmoe.training.config import Precision, RunConfig
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.lora.config import LoRARunConfig
 from medmoe.training.recipes.catalogue import RECIPES
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def _list(wanted: bool) -> None:
@@ -36,7 +34,6 @@ def _list(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A name from --list.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
@@ -84,42 +81,36 @@ def train(
     started = time.perf_counter()
     join_processes()
     first = is_first()
-    try:
-        operation = RuntimeConfig(
-            accumulate=accumulate,
-            precision=precision,
-            checkpoint_every=checkpoint_every,
-            gradient_checkpointing=gradient_checkpointing,
+    operation = RuntimeConfig(
+        accumulate=accumulate,
+        precision=precision,
+        checkpoint_every=checkpoint_every,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    if isinstance(config, LoRARunConfig):
+        assert base is not None, "checked"
+        checkpoint = LoRARun(config, base=base, data=data, directory=output, features=features, operation=operation)()
+        leave_processes()
+    else:
+        run = Run(
+            config,
+            data=data,
+            directory=output,
+            tower=tower,
+            language_model=language_model,
+            base=base,
+            features=features,
+            operation=operation,
         )
-        if isinstance(config, LoRARunConfig):
-            assert base is not None, "checked"
-            checkpoint = LoRARun(
-                config, base=base, data=data, directory=output, features=features, operation=operation
-            )()
-            leave_processes()
-        else:
-            run = Run(
-                config,
+        checkpoint = run()
+        leave_processes()
+        if first:
+            write_model_card(
+                run,
                 data=data,
-                directory=output,
-                tower=tower,
-                language_model=language_model,
-                base=base,
-                features=features,
-                operation=operation,
+                command=_command(recipe, tower=tower, language_model=language_model, base=base, seed=seed),
+                licence=RECIPES[recipe].licence,
             )
-            checkpoint = run()
-            leave_processes()
-            if first:
-                write_model_card(
-                    run,
-                    data=data,
-                    command=_command(recipe, tower=tower, language_model=language_model, base=base, seed=seed),
-                    licence=RECIPES[recipe].licence,
-                )
-    except MedMoEError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
     if first:
         typer.echo(f"{checkpoint} is ready after {(time.perf_counter() - started) / 60:.1f} minutes")
 
@@ -149,5 +140,8 @@ def _command(
     return command if seed is None else f"{command} --seed {seed}"
 
 
+app = single_command(train, "train")
+
+
 if __name__ == "__main__":
-    app()
+    app(prog_name="medmoe train")

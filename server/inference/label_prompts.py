@@ -17,7 +17,7 @@ NO = ("no", "No")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelPrompts:
-    """The requests to score, and in mode choice the order of the labels in each."""
+    """Hold the requests to score, and in mode choice the order of the labels in each."""
 
     requests: tuple[ScoringRequest, ...]
     orders: tuple[tuple[int, ...], ...] = ()
@@ -60,7 +60,11 @@ def _check_labels(context: InferenceContext, fields: ClassifyFields) -> None:
 def _check_mode(context: InferenceContext, fields: ClassifyFields) -> None:
     mode, limit = fields.mode, context.settings.max_permutations
     if mode != "multi_label" and len(fields.labels) < 2:
-        raise InvalidField("one label leaves nothing to choose from; mode multi_label takes it", param="labels")
+        raise InvalidField(
+            "one label leaves nothing to choose from: repeat the field for each label, or send a JSON list; mode "
+            "multi_label takes a single label",
+            param="labels",
+        )
     if mode == "multi_label" and fields.question is not None:
         raise InvalidField(
             "mode multi_label has its own question about each label; for another wording ask with mode likelihood and "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medmoe.model.errors import MedMoEError
+from medmoe.model.cli import single_command
 from medmoe.model.prompt import Prompt
 from medmoe.training.ablation.budget import Budget, check_equal
 from medmoe.training.atomic_file import write_atomically
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from medmoe.training.evaluation.prediction import Prediction
 
 log = logging.getLogger(__name__)
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 ABLATION_JSON, ABLATION_MARKDOWN = "ablation.json", "ablation.md"
 METHODS = (
     "tiny-dense-sft",
@@ -46,7 +45,6 @@ class _Split(StrEnum):
     test = "test"
 
 
-@app.command()
 def ablate(
     base: Annotated[Path, typer.Argument(help="Dense checkpoint after stage 2, from which every method starts.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
@@ -85,32 +83,28 @@ def ablate(
         raise typer.BadParameter(f"no recipe {unknown[0]!r}; there are: {', '.join(RECIPES)}")
     seeds = list(dict.fromkeys(seed or [0]))
     budget = Budget(epochs=epochs, limit=samples)
-    try:
-        configs = {name: RECIPES[name].build() for name in names}
-        check_equal({name: budget(config, seed=0) for name, config in configs.items()})
-        read = EvaluationData.read(data, dataset, split=split.value, limit=limit)
-        setup = _setup(base, read, budget=budget, split=split.value, max_tokens=max_tokens)
-        claim_directory(output, json.dumps(setup, indent=2) + "\n", made_of="ablation")
-        answer = _answering(read, max_tokens=max_tokens, batch_size=batch_size)
-        done = [untrained(base, directory=output / "base", answer=answer)]
-        for one in seeds:
-            for name, config in configs.items():
-                log.info("%s, seed %d", name, one)
-                done.append(
-                    trial(
-                        name,
-                        budget(config, seed=one),
-                        base=base,
-                        data=data,
-                        directory=output / f"{name}-seed{one}",
-                        features=features or output / "features",
-                        answer=answer,
-                    )
+    configs = {name: RECIPES[name].build() for name in names}
+    check_equal({name: budget(config, seed=0) for name, config in configs.items()})
+    read = EvaluationData.read(data, dataset, split=split.value, limit=limit)
+    setup = _setup(base, read, budget=budget, split=split.value, max_tokens=max_tokens)
+    claim_directory(output, json.dumps(setup, indent=2) + "\n", made_of="ablation")
+    answer = _answering(read, max_tokens=max_tokens, batch_size=batch_size)
+    done = [untrained(base, directory=output / "base", answer=answer)]
+    for one in seeds:
+        for name, config in configs.items():
+            log.info("%s, seed %d", name, one)
+            done.append(
+                trial(
+                    name,
+                    budget(config, seed=one),
+                    base=base,
+                    data=data,
+                    directory=output / f"{name}-seed{one}",
+                    features=features or output / "features",
+                    answer=answer,
                 )
-                text = _write(output, done, read=read, setup=setup, reference=reference)
-    except MedMoEError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+            )
+            text = _write(output, done, read=read, setup=setup, reference=reference)
     typer.echo(text)
 
 
@@ -164,9 +158,8 @@ def _write(output: Path, done: "list[Trial]", *, read: "EvaluationData", setup: 
     return text
 
 
-def main() -> None:
-    app()
+app = single_command(ablate, "ablate")
 
 
 if __name__ == "__main__":
-    main()
+    app(prog_name="medmoe ablate")

@@ -5,17 +5,14 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from medmoe.model.errors import MedMoEError
+from medmoe.model.cli import single_command
 from medmoe.training.config import Split
 from medmoe.training.data.dataset import DATA_HELP, read_dataset
 from medmoe.training.data.detection import detect
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-
-@app.command()
 def manifest(
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[
@@ -34,17 +31,13 @@ def manifest(
     # Imported here because torch takes seconds.
     from medmoe.training.data.leakage.manifest import build_manifest
 
-    try:
-        samples: list[Sample] = []
-        bad = 0
-        for name in dataset:
-            found, broken = _read(data, name, pictures=pictures)
-            samples += found
-            bad += broken
-        result = build_manifest(samples, pixels=pixels)
-    except MedMoEError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+    samples: list[Sample] = []
+    bad = 0
+    for name in dataset:
+        found, broken = _read(data, name, pictures=pictures)
+        samples += found
+        bad += broken
+    result = build_manifest(samples, pixels=pixels)
     for split, found_in in result.splits.items():
         typer.echo(f"{split}: {found_in['samples']} samples, {found_in['images']} images")
     for sample in result.unreadable:
@@ -79,5 +72,8 @@ def _read(data: Path, name: str, *, pictures: Path | None) -> tuple[list[Sample]
     return samples, bad
 
 
+app = single_command(manifest, "manifest")
+
+
 if __name__ == "__main__":
-    app()
+    app(prog_name="medmoe manifest")

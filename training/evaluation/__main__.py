@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medmoe.model.errors import CheckpointError, MedMoEError
+from medmoe.model.cli import single_command
+from medmoe.model.errors import CheckpointError
 from medmoe.model.files.calibration import CALIBRATION_FILE, Calibration
 from medmoe.model.files.routing_reference import ROUTING_REFERENCE_FILE
 from medmoe.training.atomic_file import write_atomically
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from medmoe.training.evaluation.evaluation_data import EvaluationData
     from medmoe.training.evaluation.predict.linear_probe import Features
     from medmoe.training.evaluation.prediction import Predict
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 class _Split(StrEnum):
@@ -44,7 +43,6 @@ class _Answering:
     calibration: Calibration | None = None
 
 
-@app.command()
 def evaluate(
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[
@@ -121,56 +119,52 @@ def evaluate(
         raise typer.BadParameter("--probe needs CHECKPOINT's tower; a service does not give its features away")
     if output is not None and not can_draw():
         typer.echo(MISSING, err=True)
-    try:
-        # Whatever can be wrong without a model is found before the model is asked.
-        if training_report is not None:
-            read_losses(training_report)
-        read = EvaluationData.read(
-            data,
-            dataset,
+    # Whatever can be wrong without a model is found before the model is asked.
+    if training_report is not None:
+        read_losses(training_report)
+    read = EvaluationData.read(
+        data,
+        dataset,
+        split=split.value,
+        limit=limit,
+        seed=seed,
+        pictures=pictures,
+        trained_on=None if manifest is None else trained_images(manifest),
+    )
+    for file in read.files:
+        if file.problems is not None:
+            typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)
+    source = (
+        _local(checkpoint, calibrated=calibrated, device=device, batch_size=batch_size, max_tokens=max_tokens)
+        if checkpoint is not None
+        else _served(str(url), token_file=token_file, concurrency=concurrency, max_tokens=max_tokens)
+    )
+    with (
+        source as answering,
+        _tower(checkpoint if probe else None, read, features=features, device=device) as tower,
+    ):
+        report = evaluate_predictor(
+            read,
+            with_progress(answering.predict),
+            blank_images=blank_images,
+            calibration=answering.calibration,
+            apply=calibrated,
+            tower=tower,
+            scorer=Scorer(seed=seed),
+        )
+    settings = {"max_tokens": max_tokens, "seed": seed, "limit": limit, "calibrated": calibrated}
+    facts = provenance(answered_by=answering.identity, data=read, settings=settings)
+    if output is not None:
+        write_results(report, output, provenance=facts, training_report=training_report)
+    if routing_reference and checkpoint is not None:
+        found = reference_of(
+            report.routing,
+            datasets=dataset,
             split=split.value,
-            limit=limit,
-            seed=seed,
-            pictures=pictures,
-            trained_on=None if manifest is None else trained_images(manifest),
+            weights_sha256=answering.identity["weights_sha256"],
+            adapter_sha256=answering.identity["adapter_sha256"],
         )
-        for file in read.files:
-            if file.problems is not None:
-                typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)
-        source = (
-            _local(checkpoint, calibrated=calibrated, device=device, batch_size=batch_size, max_tokens=max_tokens)
-            if checkpoint is not None
-            else _served(str(url), token_file=token_file, concurrency=concurrency, max_tokens=max_tokens)
-        )
-        with (
-            source as answering,
-            _tower(checkpoint if probe else None, read, features=features, device=device) as tower,
-        ):
-            report = evaluate_predictor(
-                read,
-                with_progress(answering.predict),
-                blank_images=blank_images,
-                calibration=answering.calibration,
-                apply=calibrated,
-                tower=tower,
-                scorer=Scorer(seed=seed),
-            )
-        settings = {"max_tokens": max_tokens, "seed": seed, "limit": limit, "calibrated": calibrated}
-        facts = provenance(answered_by=answering.identity, data=read, settings=settings)
-        if output is not None:
-            write_results(report, output, provenance=facts, training_report=training_report)
-        if routing_reference and checkpoint is not None:
-            found = reference_of(
-                report.routing,
-                datasets=dataset,
-                split=split.value,
-                weights_sha256=answering.identity["weights_sha256"],
-                adapter_sha256=answering.identity["adapter_sha256"],
-            )
-            write_atomically(checkpoint / ROUTING_REFERENCE_FILE, found.to_json())
-    except MedMoEError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        write_atomically(checkpoint / ROUTING_REFERENCE_FILE, found.to_json())
     typer.echo(markdown(report))
     if routing_reference and checkpoint is not None:
         typer.echo(f"wrote {checkpoint / ROUTING_REFERENCE_FILE}")
@@ -226,9 +220,8 @@ def _served(url: str, *, token_file: Path | None, concurrency: int, max_tokens: 
         answering.identity = {"service": url, **predictor.identity}
 
 
-def main() -> None:
-    app()
+app = single_command(evaluate, "eval")
 
 
 if __name__ == "__main__":
-    main()
+    app(prog_name="medmoe eval")

@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 import medmoe.model
-from medmoe.model.errors import MedMoEError
-
-app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+from medmoe.model.cli import single_command
 
 
 class _Method(StrEnum):
@@ -18,7 +16,6 @@ class _Method(StrEnum):
     lora = "lora"
 
 
-@app.command()
 def finetune(
     paths: Annotated[
         list[Path],
@@ -66,27 +63,19 @@ def finetune(
         replay=replay,
         seed=seed,
     )
-    try:
-        split = run.split()
-        typer.echo(split.table())
-        for warning in split.warnings():
-            typer.echo(f"warning: {warning}", err=True)
-        if check:
-            return
-        table = run(split)
-    except MedMoEError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-    except OSError as error:
-        typer.echo(f"error: {error.filename or output} cannot be written: {error.strerror or error}", err=True)
-        raise typer.Exit(1) from error
+    split = run.split()
+    typer.echo(split.table())
+    for warning in split.warnings():
+        typer.echo(f"warning: {warning}", err=True)
+    if check:
+        return
+    table = run(split)
     typer.echo(table)
     typer.echo(f"wrote {output}\nserve it: MEDMOE_MODEL={output} medmoe serve")
 
 
-def main() -> None:
-    app()
+app = single_command(finetune, "finetune")
 
 
 if __name__ == "__main__":
-    main()
+    app(prog_name="medmoe finetune")

@@ -7,61 +7,45 @@ import typer
 
 from medmoe.client.answers import Delta, VqaAnswer
 from medmoe.client.client import Client
-from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
-from medmoe.client.commands.images import (
-    FrameOption,
-    ImageArgument,
-    MinConfidenceOption,
-    ModalityOption,
-    PixelsOnlyOption,
-    RoutingOption,
-    WindowOption,
-    image_options,
-    read_image,
-)
+from medmoe.client.commands.images import ImageArgument
+from medmoe.client.commands.request_options import RequestOptions, with_request_options
 from medmoe.client.commands.terminal import ABSTAINED, as_json, note, safe
 from medmoe.client.images.image import Image
 from medmoe.client.options import AskOptions
-from medmoe.client.transport.address import LOCAL
 
 
+@with_request_options
 def ask(
     image: ImageArgument,
     question: Annotated[str, typer.Argument(metavar="QUESTION")],
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer while it is generated.")] = False,
-    window: WindowOption = None,
-    frame: FrameOption = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of the answer in tokens.")] = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, max=2, help="Sampling temperature; 0 takes the most likely answer.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the sampling.")] = None,
-    min_confidence: MinConfidenceOption = None,
-    modality: ModalityOption = None,
-    routing: RoutingOption = False,
-    pixels_only: PixelsOnlyOption = False,
-    url: UrlOption = LOCAL,
-    token_file: TokenFileOption = None,
-    timeout: TimeoutOption = 120.0,
-    json_: JsonOption = False,
+    *,
+    request: RequestOptions,
 ) -> None:
     """Ask a running service a question about an image.
 
     The answer is printed on standard output, its confidence on standard error. Research software, not a medical device.
     """
-    common = image_options(
-        window=window, frame=frame, min_confidence=min_confidence, modality=modality, routing=routing, json_=json_
-    )
-    options: AskOptions = {**common, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
-    with create_client(url, token_file, timeout) as client:
-        given = read_image(image, pixels_only=pixels_only)
+    options: AskOptions = {
+        **request.fields(),
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "seed": seed,
+    }
+    with request.client() as client:
+        given = request.read(image)
         if stream:
-            _stream(client, given, question, options, json_=json_)
-        else:
-            answer = client.ask(given, question, **options)
-            typer.echo(as_json(answer) if json_ else safe(answer.answer))
-            if not json_:
-                _print_confidence(answer)
+            _stream(client, given, question, options, json_=request.json_)
+            return
+        answer = client.ask(given, question, **options)
+    typer.echo(as_json(answer) if request.json_ else safe(answer.answer))
+    if not request.json_:
+        _print_confidence(answer)
 
 
 def _stream(client: Client, image: Image, question: str, options: AskOptions, *, json_: bool) -> None:

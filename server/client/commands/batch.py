@@ -14,11 +14,12 @@ from medmoe.client.batch.runner import run
 from medmoe.client.batch.task_source import read_tasks
 from medmoe.client.commands.connection import JsonOption, TokenFileOption, UrlOption, api_key, reported, usage_errors
 from medmoe.client.commands.images import MinConfidenceOption, PixelsOnlyOption, WindowOption, prepared
-from medmoe.client.commands.terminal import INTERRUPTED, as_json, has_progress_bar, note
+from medmoe.client.commands.terminal import as_json, has_progress_bar, note
 from medmoe.client.errors import ClientError, InvalidInput
 from medmoe.client.images.image import Image
 from medmoe.client.transport.address import LOCAL
 from medmoe.client.transport.retry import Retry
+from medmoe.model.cli import INTERRUPTED
 
 _PATIENT = Retry(attempts=20, longest_pause=30.0)
 """Retries that outlast a restart of the engine or of the service."""
@@ -89,7 +90,9 @@ def batch(
                     )
 
             def progress() -> str:
-                return f"{sum(key in file.done for key in keys)} of {len(keys)} lines are there, run again to continue"
+                return (
+                    f"{sum(key in file.done for key in keys)} of {len(keys)} lines are answered; run again to continue"
+                )
 
             try:
                 asyncio.run(run_all())

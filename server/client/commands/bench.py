@@ -21,10 +21,11 @@ from medmoe.client.commands.connection import (
     api_key,
     usage_errors,
 )
-from medmoe.client.commands.terminal import INTERRUPTED, as_json, has_progress_bar, note, table
+from medmoe.client.commands.terminal import as_json, has_progress_bar, note, table
 from medmoe.client.images.image import Image
 from medmoe.client.transport.address import LOCAL
 from medmoe.client.transport.retry import Retry
+from medmoe.model.cli import INTERRUPTED
 
 _ONCE = Retry(attempts=1)
 _CLIENTS = "1,8,32"

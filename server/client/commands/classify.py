@@ -6,26 +6,16 @@ import typer
 
 from medmoe.client.answers import AnyClassification, Mode, MultiLabelClassification
 from medmoe.client.answers.classify import LabelPresence, LabelProbability
-from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
-from medmoe.client.commands.images import (
-    FrameOption,
-    ImageArgument,
-    MinConfidenceOption,
-    ModalityOption,
-    PixelsOnlyOption,
-    RoutingOption,
-    WindowOption,
-    image_options,
-    read_image,
-)
+from medmoe.client.commands.images import ImageArgument
+from medmoe.client.commands.request_options import RequestOptions, with_request_options
 from medmoe.client.commands.terminal import ABSTAINED, as_json, note, table
 from medmoe.client.options import ClassifyOptions
-from medmoe.client.transport.address import LOCAL
 
 _LOW_LABEL_MASS = 0.01
 """Probability of all labels together below which the ranking means little."""
 
 
+@with_request_options
 def classify(
     image: ImageArgument,
     labels: Annotated[
@@ -43,38 +33,29 @@ def classify(
         bool, typer.Option("--length-normalized", help="Mode likelihood: divide by the number of tokens.")
     ] = False,
     permutations: Annotated[int | None, typer.Option(min=1, help="Mode choice: maximum number of orders.")] = None,
-    window: WindowOption = None,
-    frame: FrameOption = None,
-    min_confidence: MinConfidenceOption = None,
-    modality: ModalityOption = None,
-    routing: RoutingOption = False,
-    pixels_only: PixelsOnlyOption = False,
-    url: UrlOption = LOCAL,
-    token_file: TokenFileOption = None,
-    timeout: TimeoutOption = 120.0,
-    json_: JsonOption = False,
+    *,
+    request: RequestOptions,
 ) -> None:
     """Ask a running service how likely each label is, and print the most likely first.
 
     Research software, not a medical device.
     """
     if len(labels) == 1 and mode != "multi_label":
+        apart = " ".join(part.strip() for part in labels[0].split(",") if part.strip())
+        meant = f"did you mean {apart}? " if "," in labels[0] else ""
         raise typer.BadParameter(
-            "one label leaves nothing to choose from; give each label as an argument of its own (CT MRI X-ray), or use "
-            "--mode multi_label"
+            f"one label leaves nothing to choose from; {meant}Each label is an argument of its own; --mode multi_label "
+            "takes a single one"
         )
-    common = image_options(
-        window=window, frame=frame, min_confidence=min_confidence, modality=modality, routing=routing, json_=json_
-    )
     options: ClassifyOptions = {
-        **common,
+        **request.fields(),
         "question": question,
         "length_normalized": length_normalized,
         "permutations": permutations,
     }
-    with create_client(url, token_file, timeout) as client:
-        found = client.classify(read_image(image, pixels_only=pixels_only), labels, mode=mode, **options)
-    if json_:
+    with request.client() as client:
+        found = client.classify(request.read(image), labels, mode=mode, **options)
+    if request.json_:
         typer.echo(as_json(found))
         return
     typer.echo(_table(found))

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from medmoe.client.images.image import HEAD, Image, is_dicom, is_ordinary
-from medmoe.client.options import ImageOptions
 
 ImageArgument = Annotated[
     str, typer.Argument(metavar="IMAGE", help="PNG, JPEG, WebP, TIFF, BMP or DICOM file; - reads standard input.")
@@ -30,27 +29,6 @@ ModalityOption = Annotated[
     str | None, typer.Option(help="Modality for the router's statistics; the model does not see it.")
 ]
 RoutingOption = Annotated[bool, typer.Option("--routing", help="With --json: add the experts of the tokens.")]
-
-
-def image_options(
-    *,
-    window: str | None,
-    frame: int | None,
-    min_confidence: float | None,
-    modality: str | None,
-    routing: bool,
-    json_: bool,
-) -> ImageOptions:
-    """Return the options that questions and classifications share. Raises typer.BadParameter."""
-    if routing and not json_:
-        raise typer.BadParameter("--routing is printed with --json")
-    return {
-        "window": window,
-        "frame": frame,
-        "min_confidence": min_confidence,
-        "modality": modality,
-        "include_routing": routing,
-    }
 
 
 def read_image(name: str, *, pixels_only: bool) -> Image:

@@ -11,8 +11,6 @@ from medmoe.client.answers.base import Message
 from medmoe.model.files.terminal_safe import terminal_safe
 
 ABSTAINED = "ABSTAINED: not to be relied on"
-INTERRUPTED = 130
-"""Exit status after Ctrl-C."""
 
 
 def safe(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from tests.integration.conftest import Medmoe, picture
 from tests.support.images.dicom_files import dicom, gradient
+from tests.support.service.client_answer import ANSWER
 from tests.support.service.scripted_service import Reply, refusal, scripted_service
 from tests.support.service.server_process import ServerProcess
 
@@ -86,6 +88,23 @@ def test_a_killed_run_is_continued_to_the_same_file(
     rows = lines(whole) if suffix == "jsonl" else list(csv.DictReader(whole.open()))
     expected = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "notes.txt")
     assert [row["image"] for row in rows] == [path.relative_to(folder).as_posix() for path in expected]
+
+
+def test_an_interrupted_run_says_how_to_continue(
+    medmoe: Medmoe, server: ServerProcess, folder: Path, tmp_path: Path
+) -> None:
+    def interrupt(path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        os.kill(os.getpid(), signal.SIGINT)
+        return Reply(hang=True)
+
+    kind = {"Content-Type": "application/json"}
+    answered = Reply(headers=kind, body=json.dumps(ANSWER).encode())
+    output = tmp_path / "out.jsonl"
+    with scripted_service(answered, answered, interrupt) as service:
+        done = medmoe("batch", folder, output, "--question", "What?", "--concurrency", 1, url=service.url)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == f"interrupted: 2 of {PICTURES} lines are answered; run again to continue"
+    assert output.read_bytes().count(b"\n") == 2
 
 
 def test_pictures_that_come_later_are_asked_about_alone(

@@ -1,8 +1,11 @@
 """`medmoe ask | classify | stats | bench` as a person runs them, against the real server in a process of its own."""
 
 import json
+import os
+import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,11 @@ pytestmark = pytest.mark.timeout(300)
 QUESTION = "Which organ is this?"
 LABELS = ("CT", "MRI", "X-ray")
 KEY, KEY_LINE = new_key("ward-7")
+METADATA = {
+    "service": "0", "engine": "fake", "engine_version": None, "model": "m", "weights_sha256": None,
+    "dtype": None, "adapter_sha256": None, "config_sha256": "0", "calibrated": [], "licence": "",
+    "expert_domains": [], "intended_use": "",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -146,19 +154,32 @@ def test_bench_counts_what_it_asked(medmoe: Medmoe, server: ServerProcess, file:
 
 def test_bench_does_not_hide_refusals(medmoe: Medmoe) -> None:
     refused = refusal(429, "overloaded", type_="overloaded_error", **{"Retry-After": "3600"})
-    metadata = {
-        "service": "0", "engine": "fake", "engine_version": None, "model": "m", "weights_sha256": None,
-        "dtype": None, "adapter_sha256": None, "config_sha256": "0", "calibrated": [], "licence": "",
-        "expert_domains": [], "intended_use": "",
-    }  # fmt: skip
     answer = json.dumps(ANSWER).encode()
-    replies = (Reply(body=json.dumps(metadata).encode()), Reply(body=answer), refused)
+    replies = (Reply(body=json.dumps(METADATA).encode()), Reply(body=answer), refused)
     with scripted_service(*replies) as service:
         done = medmoe("bench", "--clients", "1", "--seconds", 0.3, "--noise-images", 1, "--json", url=service.url)
     (level,) = json.loads(done.stdout)["levels"]
     assert level["outcomes"] == {"429 overloaded": level["requests"]}
     assert level["answered_per_second"] == 0
     assert level["p50"] is None
+
+
+def test_bench_that_is_interrupted_prints_the_levels_that_are_finished(medmoe: Medmoe) -> None:
+    begun: list[float] = []
+
+    def interrupt(path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        begun.append(time.monotonic())
+        if begun[-1] < begun[0] + 0.5:
+            return refusal(429, "overloaded", type_="overloaded_error")
+        os.kill(os.getpid(), signal.SIGINT)
+        return Reply(hang=True)
+
+    replies = (Reply(body=json.dumps(METADATA).encode()), Reply(body=json.dumps(ANSWER).encode()), interrupt)
+    with scripted_service(*replies) as service:
+        done = medmoe("bench", "--clients", "1,2", "--seconds", 0.3, "--noise-images", 1, "--json", url=service.url)
+    assert done.returncode == 130
+    assert done.stderr == "interrupted: 1 of 2 levels are measured\n"
+    assert [level["load"] for level in json.loads(done.stdout)["levels"]] == ["c=1"]
 
 
 @pytest.mark.parametrize("command", [("ask", QUESTION), ("classify", *LABELS)])
@@ -200,9 +221,16 @@ def test_a_service_that_is_not_there_is_one_line(medmoe: Medmoe) -> None:
         ("bench", "--rate", "-1"),
     ],
 )
-def test_wrong_usage_has_a_status_of_its_own(medmoe: Medmoe, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_is_one_line_and_has_a_status_of_its_own(medmoe: Medmoe, arguments: tuple[str, ...]) -> None:
     done = medmoe(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.endswith(f"(see medmoe {arguments[0]} --help)\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_labels_in_one_argument_are_pointed_out(medmoe: Medmoe) -> None:
+    assert "did you mean CT MRI X-ray?" in medmoe("classify", "a.png", "CT,MRI, X-ray").stderr
 
 
 def test_a_key_file_is_read(medmoe: Medmoe, server: ServerProcess, file: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`medmoe`: one program, its errors one line, its sub-commands imported only when called."""
 
+import errno
 import json
 import os
 import signal
@@ -45,7 +46,9 @@ def test_help_lists_every_command(medmoe: Medmoe) -> None:
 
 def test_a_misspelt_command_names_the_nearest(medmoe: Medmoe) -> None:
     assert "Did you mean 'classify'?" in medmoe("clasify").stderr
-    assert "--url" in medmoe("ask", "--ulr", "x").stderr
+    found = medmoe("ask", "--ulr", "x")
+    assert found.stderr == "error: no such option: --ulr; did you mean --url? (see medmoe ask --help)\n"
+    assert found.returncode == 2
 
 
 def test_the_version_is_printed(medmoe: Medmoe) -> None:
@@ -109,6 +112,25 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(
     monkeypatch.setattr(sys, "argv", ["medmoe", "inspect", str(tmp_path)])
     with pytest.raises(ZeroDivisionError):
         main()
+
+
+def test_an_interrupted_command_ends_with_a_word(
+    medmoe: Medmoe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medmoe.model.inspection.inspect.inspect_checkpoint", interrupted)
+    found = medmoe("inspect", tmp_path)
+    assert (found.returncode, found.stderr) == (130, "error: interrupted\n")
+
+
+def test_a_full_disk_is_no_internal_error(medmoe: Medmoe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "x"))
+
+    monkeypatch.setattr("medmoe.model.inspection.inspect.inspect_checkpoint", full)
+    assert medmoe("inspect", tmp_path).stderr == f"error: {tmp_path / 'x'}: No space left on device\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

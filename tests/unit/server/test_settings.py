@@ -140,7 +140,7 @@ def test_this_machine_needs_no_key(host: str) -> None:
 
 
 def test_a_new_key_is_printed_with_its_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main_module.main(["--new-key", "lab"]) == 0
+    assert main_module.main(new_key="lab") == 0
     written = capsys.readouterr()
     key = next(word for word in written.err.split() if word.startswith("mm-"))
     (tmp_path / "keys").write_text(written.out)

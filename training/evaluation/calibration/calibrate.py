@@ -9,13 +9,11 @@ from typing import Annotated
 
 import typer
 
-from medmoe.model.errors import MedMoEError
+from medmoe.model.cli import single_command
 from medmoe.model.files.calibration import CALIBRATION_FILE, AnswerCalibration, LabelCalibration, Temperature
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.data.errors import DataError
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 class _Split(StrEnum):
@@ -29,7 +27,6 @@ class _Method(StrEnum):
     isotonic = "isotonic"
 
 
-@app.command()
 def calibrate(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory; calibration.json is written there.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
@@ -67,34 +64,28 @@ def calibrate(
 
     if split is not _Split.val:
         typer.echo(f"warning: figures on the {split.value} split are no longer independent of this file", err=True)
-    try:
-        identity = checkpoint_identity(checkpoint)
-        samples = EvaluationData.read(data, dataset, split=split.value, limit=limit, seed=seed, pictures=pictures)
-        for file in samples.files:
-            if file.problems is not None:
-                typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)
-        calibrator = Calibrator(method=method.value, held_out=held_out, seed=seed)
-        calibrator.check_counts(samples.samples)
-        predictor = LocalPredictor.from_checkpoint(
-            checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size
-        )
-        calibration = calibrator(
-            samples.samples,
-            predictions={found.id: found for found in with_progress(predictor.predict)(samples.samples)},
-            split=split.value,
-            weights_sha256=str(identity["weights_sha256"]),
-            adapter_sha256=identity["adapter_sha256"],
-        )
-        for name, fit in (("labels", calibration.classification), ("answers", calibration.answers)):
-            if fit is not None:
-                typer.echo(f"{name}: {_told(fit)}")
-        kept = only_helpful(calibration)
-        if kept.classification is None and kept.answers is None:
-            raise DataError("no map made the held-out samples likelier; nothing is written")
-        write_atomically(checkpoint / CALIBRATION_FILE, kept.to_json())
-    except MedMoEError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+    identity = checkpoint_identity(checkpoint)
+    samples = EvaluationData.read(data, dataset, split=split.value, limit=limit, seed=seed, pictures=pictures)
+    for file in samples.files:
+        if file.problems is not None:
+            typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)
+    calibrator = Calibrator(method=method.value, held_out=held_out, seed=seed)
+    calibrator.check_counts(samples.samples)
+    predictor = LocalPredictor.from_checkpoint(checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size)
+    calibration = calibrator(
+        samples.samples,
+        predictions={found.id: found for found in with_progress(predictor.predict)(samples.samples)},
+        split=split.value,
+        weights_sha256=str(identity["weights_sha256"]),
+        adapter_sha256=identity["adapter_sha256"],
+    )
+    for name, fit in (("labels", calibration.classification), ("answers", calibration.answers)):
+        if fit is not None:
+            typer.echo(f"{name}: {_told(fit)}")
+    kept = only_helpful(calibration)
+    if kept.classification is None and kept.answers is None:
+        raise DataError("no map made the held-out samples likelier; nothing is written")
+    write_atomically(checkpoint / CALIBRATION_FILE, kept.to_json())
     typer.echo(f"wrote {checkpoint / CALIBRATION_FILE}")
 
 
@@ -112,9 +103,8 @@ def _told(fit: LabelCalibration | AnswerCalibration) -> str:
     )
 
 
-def main() -> None:
-    app()
+app = single_command(calibrate, "calibrate")
 
 
 if __name__ == "__main__":
-    main()
+    app(prog_name="medmoe calibrate")
