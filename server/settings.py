@@ -192,6 +192,10 @@ class Settings(BaseSettings):
     on_engine_death: Literal["restart", "exit"] = "restart"
     """restart puts a new engine in the place of one that has died, while the process goes on answering liveness and
     metrics; exit ends the process with status 3 at once, for an orchestrator to start another."""
+    engine_hang_seconds: float = Field(default=30.0, gt=0)
+    """Time in which the engine must answer a ping between two of its steps; one that does not is killed and counts as
+    dead. It must be longer than the longest engine step: shorter kills a slow engine, longer lets clients wait for one
+    that hangs."""
     engine_restarts: int = Field(default=5, ge=1)
     """Most attempts to restart the engine within `engine_restart_window_seconds`; the process then exits with 3. Each
     attempt loads the model anew."""

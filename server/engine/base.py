@@ -86,6 +86,15 @@ class Engine(Protocol):
     async def check_health(self) -> None:
         """Raises EngineDeadError when no request can succeed any more."""
 
+    async def ping(self) -> None:
+        """Return when every process of the engine has answered; wait as long as one of them hangs.
+
+        Raises EngineDeadError.
+        """
+
+    async def kill(self) -> None:
+        """Kill the engine's processes, hanging ones too; running generations raise EngineDeadError."""
+
     async def close(self) -> None:
         """Free the model. Safe to call twice, and when `start` never finished."""
 

@@ -53,6 +53,12 @@ class FakeEngine:
         if self.dead:
             raise EngineDeadError("the fake engine was declared dead")
 
+    async def ping(self) -> None:
+        await self.check_health()
+
+    async def kill(self) -> None:
+        self.dead = True
+
     async def close(self) -> None:
         return None
 

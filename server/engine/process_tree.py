@@ -40,6 +40,17 @@ class ProcessTree:
         """Whether all roots are running."""
         return not any(_has_ended(root) for root in self._roots)
 
+    def kill(self) -> None:
+        """Kill every process, stopped ones and those started since too."""
+        started_since = []
+        for root in self._roots:
+            with suppress(psutil.NoSuchProcess):
+                started_since += root.children(recursive=True)
+        for process in dict.fromkeys([*self._processes, *started_since]):
+            # psutil compares start times: an id that another process has got since is left alone.
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
     def clear(self, *, grace: float = _GRACE) -> None:
         """Return when every process is gone, by itself or after `grace` seconds by force, and its shared memory too."""
         deadline = time.monotonic() + grace

@@ -64,6 +64,15 @@ class RestartableEngine:
                 self._died()
             raise
 
+    async def ping(self) -> None:
+        """See Engine.ping."""
+        await self._alive().ping()
+
+    async def kill(self) -> None:
+        """Count the engine as dead at once, its requests as suspects, and kill its processes."""
+        self._died()
+        await self.current.kill()
+
     async def close(self) -> None:
         """See Engine.close."""
         await self.current.close()

@@ -10,8 +10,8 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 from PIL.Image import Image
@@ -19,13 +19,8 @@ from PIL.Image import Image
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import expand
-from medmoe.server.engine.base import (
-    EngineDeadError,
-    EngineError,
-    GenerationChunk,
-    GenerationError,
-    GenerationRequest,
-)
+from medmoe.server.engine.base import EngineDeadError, EngineError, GenerationChunk, GenerationError, GenerationRequest
+from medmoe.server.engine.completion import finish_reason, first_logprobs, last_logprobs
 from medmoe.server.engine.deployment.check import check_deployment
 from medmoe.server.engine.deployment.cpu_tuning import ONE_PROCESS, tune
 from medmoe.server.engine.deployment.engine_arguments import encoder_cache_embeddings, engine_arguments, engine_dtype
@@ -41,7 +36,6 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.inputs.engine import MultiModalInput
     from vllm.multimodal.inputs import MultiModalKwargsItems
-    from vllm.outputs import CompletionOutput
     from vllm.platforms.interface import Platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -101,11 +95,11 @@ class VllmEngine:
                 yield GenerationChunk(
                     text=text,
                     token_ids=token_ids,
-                    logprobs=_last_logprobs(completion, count=len(token_ids)),
-                    finish_reason=_finish_reason(completion),
+                    logprobs=last_logprobs(completion, count=len(token_ids)),
+                    finish_reason=finish_reason(completion),
                     num_prompt_tokens=len(output.prompt_token_ids or ()),
                     num_cached_tokens=output.num_cached_tokens or 0,
-                    token_logprobs=_asked_logprobs(completion, request),
+                    token_logprobs=first_logprobs(completion, request.logprob_token_ids),
                     routed_experts=getattr(completion, "routed_experts", None),
                 )
         except VllmDead as error:
@@ -126,6 +120,17 @@ class VllmEngine:
             raise EngineDeadError("the engine process has ended") from error
         if self._processes is not None and not self._processes.is_whole():
             raise EngineDeadError("the engine process has ended")
+
+    async def ping(self) -> None:
+        """See Engine.ping. vLLM's scheduler passes it on to all workers between two steps."""
+        await self._running().collective_rpc("check_health")
+
+    async def kill(self) -> None:
+        """See Engine.kill."""
+        if self._llm is not None:
+            _tell_waiting(self._llm)
+        if self._processes is not None:
+            await asyncio.to_thread(self._processes.kill)
 
     async def close(self) -> None:
         """See Engine.close."""
@@ -292,23 +297,3 @@ def _already_shut_down(timeout: float | None = None) -> None:
 def _shut_down_orphan(building: "asyncio.Future[AsyncLLM]") -> None:
     if not building.cancelled() and building.exception() is None:
         _shut_down(building.result())
-
-
-def _last_logprobs(completion: "CompletionOutput", *, count: int) -> tuple[float, ...]:
-    rows = completion.logprobs or []
-    last = zip(completion.token_ids[-count:], rows[-count:], strict=True) if count else ()
-    return tuple(row[token].logprob for token, row in last)
-
-
-def _asked_logprobs(completion: "CompletionOutput", request: GenerationRequest) -> Mapping[int, float]:
-    if not request.logprob_token_ids or not completion.logprobs:
-        return {}
-    first = completion.logprobs[0]
-    return {token: first[token].logprob for token in request.logprob_token_ids}
-
-
-def _finish_reason(completion: "CompletionOutput") -> Any:
-    reason = completion.finish_reason
-    if reason is None or reason in ("stop", "length"):
-        return reason
-    raise GenerationError(f"the engine ended the request: {reason}")

@@ -15,6 +15,7 @@ from medmoe.server.engine.base import Engine
 from medmoe.server.errors import DeploymentError, EngineDeadError
 from medmoe.server.lifecycle.restart_policy import RestartPolicy
 from medmoe.server.lifecycle.warm_up import warm_up
+from medmoe.server.lifecycle.watchdog import HangWatchdog
 from medmoe.server.state import State
 
 log = logging.getLogger("medmoe.start")
@@ -59,13 +60,19 @@ async def supervise(state: State) -> None:
 
 
 async def _watch(state: State) -> None:
-    """Return when the service is no longer ready: an engine must not need a request to be found dead."""
-    while state.readiness.phase is Phase.READY:
-        with contextlib.suppress(EngineDeadError), state.readiness.watch():
-            await state.engine.check_health()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_WATCH_SECONDS):
-                await state.readiness.left_ready.wait()
+    """Return when the service is no longer ready; find an engine dead or hanging without a request."""
+    seconds = state.settings.engine_hang_seconds
+    with HangWatchdog(state.engine.ping, seconds=seconds) as watchdog:
+        while state.readiness.phase is Phase.READY:
+            if watchdog.hangs():
+                log.error("engine hangs", extra={"fields": {"seconds": seconds}})
+                state.metrics.engine_hang()
+                await state.engine.kill()
+            with contextlib.suppress(EngineDeadError), state.readiness.watch():
+                await state.engine.check_health()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_WATCH_SECONDS):
+                    await state.readiness.left_ready.wait()
 
 
 async def _restart(state: State, policy: RestartPolicy) -> None:

@@ -148,6 +148,11 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self._engine_hangs = Counter(
+            "medmoe_engine_hangs_total",
+            "Engines killed because they answered no ping for MEDMOE_ENGINE_HANG_SECONDS",
+            registry=self.registry,
+        )
         for outcome in (True, False):
             self._engine_restarts.labels(outcome=_OUTCOMES[outcome])
         remembered = Gauge(
@@ -175,6 +180,10 @@ class Metrics:
     def engine_restart(self, *, succeeded: bool) -> None:
         """Count an attempt to replace a dead engine."""
         self._engine_restarts.labels(outcome=_OUTCOMES[succeeded]).inc()
+
+    def engine_hang(self) -> None:
+        """Count an engine that was killed because it hung."""
+        self._engine_hangs.inc()
 
     def exposition(self) -> bytes:
         """Prometheus text format."""

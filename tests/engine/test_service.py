@@ -139,7 +139,16 @@ async def test_a_retry_after_a_timeout_is_answered(served: Served) -> None:
         assert (await served.client.post("/v1/vqa", json=body)).status_code == 200
 
 
-async def test_a_dead_engine_is_503_and_not_ready(served: Served) -> None:
+async def test_a_busy_engine_answers_pings(served: Served) -> None:
+    body = {"image": encoded(9), "question": "Is it normal? " * 12, "max_tokens": 8}
+    asking = [asyncio.create_task(served.client.post("/v1/vqa", json=body)) for _ in range(8)]
+    for _ in range(5):
+        async with asyncio.timeout(30):
+            await served.engine.ping()
+    assert {response.status_code for response in await asyncio.gather(*asking)} == {200}
+
+
+async def test_a_stopped_engine_answers_no_ping_and_is_503_once_it_is_killed(served: Served) -> None:
     """Last in the session: it ends the engine."""
     waiting = asyncio.create_task(
         served.client.post("/v1/vqa", json={"image": encoded(9), "question": "Is it normal?", "max_tokens": 400})
@@ -147,7 +156,12 @@ async def test_a_dead_engine_is_503_and_not_ready(served: Served) -> None:
     await asyncio.sleep(0.3)
     for child in psutil.Process().children(recursive=True):
         if "EngineCore" in " ".join(child.cmdline()) or "EngineCore" in child.name():
-            os.kill(child.pid, signal.SIGKILL)
+            os.kill(child.pid, signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await served.engine.ping()
+    # What the supervisor does with an engine that hangs.
+    await served.engine.kill()
     assert (await waiting).status_code == 503
     assert (await served.client.get("/health/ready")).status_code == 503
     # Only a restart helps now, and liveness is what asks for one.

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import shutil
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -342,3 +343,51 @@ async def test_a_laggard_of_a_dead_engine_does_not_bring_down_the_next(config: M
     await engine.check_health()
     async with generation(engine, request) as chunks:
         assert [chunk async for chunk in chunks][-1].finish_reason is not None
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGUSR1], ids=["stopped", "endless loop"])
+async def test_an_engine_that_hangs_is_killed_and_replaced(
+    mortal: ServiceFactory,
+    engines: Engines,
+    engine: MortalEngine,
+    how: signal.Signals,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with mortal(engine_hang_seconds=1) as service:
+        engines.wanted.clear()
+        hanging = psutil.Process(engine.pid)
+        hanging.send_signal(how)
+        check(await ask(service), 503, "engine_dead")
+        check(await service.client.get("/health/ready"), 503, "engine_restarting")
+        engines.wanted.set()
+        await ready_again(service)
+        assert not hanging.is_running()
+        assert await sample(service, "medmoe_engine_hangs_total") == 1
+        assert await sample(service, "medmoe_quarantine_requests", kind="suspect") == 1
+        assert (await ask(service)).status_code == 200
+        assert await sample(service, "medmoe_quarantine_requests", kind="suspect") == 0
+        assert service.fatal == []
+    assert "engine hangs" in caplog.text
+
+
+async def test_an_idle_engine_that_hangs_is_noticed_without_a_request(mortal: ServiceFactory, engines: Engines) -> None:
+    async with mortal(engine_hang_seconds=0.5) as service:
+        psutil.Process(engines.made[-1].pid).suspend()
+        await until_not(service, Phase.READY)
+        await ready_again(service)
+        assert await sample(service, "medmoe_engine_hangs_total") == 1
+
+
+async def test_an_engine_that_is_stopped_for_a_while_answers_later(
+    mortal: ServiceFactory, engines: Engines, engine: MortalEngine
+) -> None:
+    async with mortal(engine_hang_seconds=60) as service:
+        stopped = psutil.Process(engine.pid)
+        stopped.suspend()
+        asking = asyncio.create_task(ask(service))
+        await until(lambda: engine.running == 1)
+        await asyncio.sleep(0.5)
+        assert not asking.done()
+        stopped.resume()
+        assert (await asking).status_code == 200
+        assert len(engines.made) == 1

@@ -10,6 +10,7 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
+from itertools import count
 
 import psutil
 
@@ -22,11 +23,22 @@ from tests.support.service.served_engine import serve_over
 
 MARK = "EngineCore of a fake"
 """Part of the command line of the engine's process, to find it by."""
-_BODY = f"import sys; sys.stdin.read()  # {MARK}"
+_BODY = f"""# {MARK}
+import signal, sys
+
+def spin(*_):
+    while True:
+        pass
+
+signal.signal(signal.SIGUSR1, spin)
+for line in sys.stdin:
+    print(line, end="", flush=True)
+"""
+"""Repeats each line, until it is sent SIGUSR1 and loops for ever."""
 
 
 class MortalEngine(FakeEngine):
-    """Generate like the fake engine; end every generation with EngineDeadError when the process dies."""
+    """Generate like the fake engine; stop when the process hangs, raise EngineDeadError when it dies."""
 
     def __init__(self, config: MedMoEConfig, prompt: Prompt, *, delay: float = 0.0, poison: str | None = None) -> None:
         """`delay` seconds between tokens but in the first answer, the warm-up; `poison` in a question kills."""
@@ -36,6 +48,9 @@ class MortalEngine(FakeEngine):
         self._process: asyncio.subprocess.Process | None = None
         self._death: asyncio.Task[int] | None = None
         self._tree: ProcessTree | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._pings: dict[int, asyncio.Future[None]] = {}
+        self._numbers = count()
         self.fail_start = False
         self.running = 0
         self.closed = False
@@ -48,7 +63,10 @@ class MortalEngine(FakeEngine):
     async def start(self) -> None:
         if self.fail_start:
             raise EngineError("the fake was told not to start")
-        self._process = await asyncio.create_subprocess_exec(sys.executable, "-c", _BODY, stdin=asyncio.subprocess.PIPE)
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _BODY, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        self._reader = asyncio.create_task(self._read())
         self._death = asyncio.create_task(self._process.wait())
         self._tree = ProcessTree([self._process.pid])
 
@@ -56,6 +74,29 @@ class MortalEngine(FakeEngine):
         await super().check_health()
         if self._tree is None or not self._tree.is_whole():
             raise EngineDeadError("the process has ended")
+
+    async def ping(self) -> None:
+        if self._process is None or self._process.stdin is None:
+            raise EngineDeadError("the process has not been started")
+        number = next(self._numbers)
+        self._pings[number] = asyncio.get_running_loop().create_future()
+        try:
+            self._process.stdin.write(f"{number}\n".encode())
+            await self._pings[number]
+        finally:
+            del self._pings[number]
+
+    async def kill(self) -> None:
+        assert self._tree is not None
+        self._tree.kill()
+
+    async def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            ping = self._pings.get(int(line))
+            if ping is not None and not ping.done():
+                ping.set_result(None)
 
     async def close(self) -> None:
         self.closed = True
@@ -66,6 +107,8 @@ class MortalEngine(FakeEngine):
                     self._process.kill()
             await self._death
             self._tree.clear()
+            if self._reader is not None:
+                await self._reader
 
     def metrics(self) -> bytes:
         return f"fake:num_requests_running {self.running}\n".encode()
@@ -82,7 +125,7 @@ class MortalEngine(FakeEngine):
                 # Whoever kills an engine does not get an answer out of it first.
                 await asyncio.wait((self._death,))
             while True:
-                coming = asyncio.ensure_future(_next(chunks))
+                coming = asyncio.ensure_future(self._next(chunks))
                 try:
                     assert self._death is not None
                     await asyncio.wait((coming, self._death), return_when=asyncio.FIRST_COMPLETED)
@@ -103,9 +146,10 @@ class MortalEngine(FakeEngine):
             if isinstance(chunks, AsyncGenerator):
                 await chunks.aclose()
 
-
-async def _next(chunks: AsyncIterator[GenerationChunk]) -> GenerationChunk | None:
-    return await anext(chunks, None)
+    async def _next(self, chunks: AsyncIterator[GenerationChunk]) -> GenerationChunk | None:
+        # No token without the process.
+        await self.ping()
+        return await anext(chunks, None)
 
 
 def main() -> int:
