@@ -116,8 +116,8 @@ async def service(running: ServiceFactory) -> AsyncIterator[Service]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the other tasks run until `condition` holds; ten seconds are a hang."""
-    async with asyncio.timeout(10):
+    """Let the other tasks run until `condition` holds; a minute is a hang, also on a busy machine."""
+    async with asyncio.timeout(60):
         # The watched counts belong to the product, which has no event to wait for.
         while not condition():
             await asyncio.sleep(0)

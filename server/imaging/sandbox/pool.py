@@ -82,6 +82,8 @@ class DecoderPool:
             except (OSError, EOFError, ValueError, LookupError) as error:
                 # The last two: it answered something that no worker of ours does.
                 ended_by = await asyncio.to_thread(WORKER_SPAWNER.stop, worker)
+                if ended_by is None:
+                    raise DecoderUnavailable("the decoder processes had to be replaced") from error
                 if ended_by in _OUT_OF_TIME:
                     raise _out_of_time() from error
                 raise DecoderDied() from error
@@ -117,6 +119,9 @@ class DecoderPool:
         spawning = asyncio.ensure_future(asyncio.to_thread(WORKER_SPAWNER.spawn, self._config))
         try:
             return await asyncio.shield(spawning)
+        except RuntimeError as error:
+            # No thread is left to ask from.
+            raise DecoderUnavailable("the system has no thread left to start a decoder") from error
         except asyncio.CancelledError:
             spawning.add_done_callback(self._adopt)
             raise

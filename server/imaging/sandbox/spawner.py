@@ -1,7 +1,6 @@
 """Start and stop decoder workers through one process that forks them."""
 
 import atexit
-import contextlib
 import json
 import os
 import socket
@@ -15,7 +14,9 @@ from medmoe.server.imaging.config import DecoderConfig
 
 _MODULE = "medmoe.server.imaging.sandbox.worker"
 _START_SECONDS = 120.0
-"""On a busy machine the imports before the first worker take several seconds."""
+"""Limit of the spawner's first answer, which comes after its imports: several seconds on a busy machine."""
+_ANSWER_SECONDS = 10.0
+"""Limit of every later answer; a spawner that takes longer hangs and is replaced."""
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 """Environment variables that workers get; others may hold secrets that a decoder does not need."""
 
@@ -55,39 +56,51 @@ class WorkerSpawner:
         except BaseException:
             ours.close()
             raise
+        pid = answer["pid"]
+        if pid is None:
+            ours.close()
+            raise DecoderUnavailable("the system has no process left for a decoder")
         ours.setblocking(False)
-        return Worker(pid=answer["pid"], connection=ours)
+        return Worker(pid=pid, connection=ours)
 
-    def stop(self, worker: Worker) -> int:
-        """Kill `worker` if it still lives; return the number of the signal that ended it, 0 for none or unknown."""
+    def stop(self, worker: Worker) -> int | None:
+        """Kill `worker` if it still lives; return the number of the signal that ended it, 0 for none.
+
+        Return None when the spawner has ended or hung, and every worker of it with it.
+        """
         worker.connection.close()
-        with contextlib.suppress(DecoderUnavailable):
+        try:
             return self._ask({"do": "stop", "pid": worker.pid}, restart=False)["signal"]
-        return 0
+        except DecoderUnavailable:
+            return None
 
     def close(self) -> None:
         """End the process and, with it, all its workers."""
         with self._lock:
             self._drop()
 
-    def _ask(self, command: object, *, descriptors: list[int] | None = None, restart: bool = True) -> dict[str, int]:
+    def _ask(
+        self, command: object, *, descriptors: list[int] | None = None, restart: bool = True
+    ) -> dict[str, int | None]:
         with self._lock:
             for _ in range(2 if restart else 1):
                 if self._control is None and not restart:
                     break
                 try:
+                    seconds = _ANSWER_SECONDS
                     if self._control is None:
                         self._start()
+                        seconds = _START_SECONDS
                     assert self._control is not None
+                    self._control.settimeout(seconds)
                     return _exchange(self._control, command, descriptors or [])
                 except (OSError, EOFError, ValueError):
-                    # It has died, with all its workers, or the system has no process or descriptor left.
+                    # It hangs, or it has died with all its workers, or the system has no process or descriptor left.
                     self._drop()
         raise DecoderUnavailable("no decoding process can be started")
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        ours.settimeout(_START_SECONDS)
         self._control = ours
         # Numerical libraries would otherwise keep a thread and its memory for every core.
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | {
@@ -114,7 +127,7 @@ class WorkerSpawner:
             self._process = None
 
 
-def _exchange(control: socket.socket, command: object, descriptors: list[int]) -> dict[str, int]:
+def _exchange(control: socket.socket, command: object, descriptors: list[int]) -> dict[str, int | None]:
     text = json.dumps(command).encode() + b"\n"
     sent = socket.send_fds(control, [text], descriptors)
     control.sendall(text[sent:])
@@ -124,7 +137,7 @@ def _exchange(control: socket.socket, command: object, descriptors: list[int]) -
         if not part:
             raise EOFError
         answer += part
-    found: dict[str, int] = json.loads(answer)
+    found: dict[str, int | None] = json.loads(answer)
     return found
 
 

@@ -52,13 +52,14 @@ def main() -> NoReturn:
             command, descriptors = received
             if command["do"] == "spawn":
                 pid = _spawn(control, DecoderConfig.model_validate_json(command["config"]), *descriptors)
-                workers.add(pid)
+                if pid is not None:
+                    workers.add(pid)
                 answer = {"pid": pid}
             else:
                 # A process id from before a restart may belong to another process by now.
                 known = command["pid"] in workers
                 workers.discard(command["pid"])
-                answer = {"signal": _stop(command["pid"]) if known else 0}
+                answer = {"signal": _stop(command["pid"]) if known else None}
             control.sendall(json.dumps(answer).encode() + b"\n")
     os._exit(0)
 
@@ -89,9 +90,14 @@ def _stop(pid: int) -> int:
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
-def _spawn(control: socket.socket, config: DecoderConfig, descriptor: int) -> int:
+def _spawn(control: socket.socket, config: DecoderConfig, descriptor: int) -> int | None:
+    """Fork a worker that serves `descriptor`; return its process id, None when the system has no process left."""
     parent = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(descriptor)
+        return None
     if pid:
         os.close(descriptor)
         return pid

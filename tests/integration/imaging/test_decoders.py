@@ -5,6 +5,7 @@ import io
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -18,6 +19,7 @@ from PIL import Image
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import ImageTooCostly
+from medmoe.server.imaging.sandbox import worker
 from medmoe.server.imaging.sandbox.pool import DecoderPool
 from medmoe.server.imaging.sandbox.spawner import WORKER_SPAWNER
 from medmoe.server.schemas.images import ImageFields
@@ -51,6 +53,13 @@ def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid)
 
 
+async def killed(pid: int) -> None:
+    """Kill a worker; return when its socket is closed, which others see a moment after the signal."""
+    process = psutil.Process(pid)
+    process.kill()
+    await until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+
+
 async def test_a_child_that_is_killed_costs_one_request(running: ServiceFactory, vqa_body: dict[str, Any]) -> None:
     async with running(image_workers=1) as service:
         asking = asyncio.create_task(post_large(service))
@@ -65,10 +74,7 @@ async def test_a_child_that_dies_between_requests_costs_none(running: ServiceFac
     async with running(image_workers=1, image_cache_entries=0) as service:
         for _ in range(3):
             (pid,) = service.state.decoders.pids
-            os.kill(pid, signal.SIGKILL)
-            # A process is gone for others a moment after the signal; its socket closes with it.
-            process = psutil.Process(pid)
-            await until(lambda process=process: process.status() == psutil.STATUS_ZOMBIE)  # type: ignore[misc]
+            await killed(pid)
             assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
             assert service.state.decoders.pids != (pid,)
 
@@ -79,7 +85,7 @@ async def test_the_next_question_about_a_picture_needs_no_child(
     async with running(image_workers=1) as service:
         first = (await service.client.post("/v1/vqa", json=vqa_body)).json()
         (pid,) = service.state.decoders.pids
-        os.kill(pid, signal.SIGKILL)
+        await killed(pid)
         again = (await service.client.post("/v1/vqa", json=vqa_body)).json()
         classified = (await service.client.post("/v1/classify", json=classify_body)).json()
         assert service.state.decoders.pids == (pid,)
@@ -172,7 +178,7 @@ async def test_no_more_children_than_workers_and_none_after_the_end(
         assert {answer.status_code for answer in answers} == {200}
         pids = service.state.decoders.pids
         assert len(pids) == 2
-    assert all(gone(pid) for pid in pids)
+    await until(lambda: all(gone(pid) for pid in pids))
 
 
 async def test_a_child_does_not_serve_for_ever(
@@ -195,6 +201,58 @@ async def test_the_process_that_makes_children_is_replaced_too(service: Service,
     # They die with it.
     await until(lambda: gone(pid))
     assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+
+
+async def test_a_process_that_makes_children_and_hangs_is_replaced(
+    running: ServiceFactory, vqa_body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medmoe.server.imaging.sandbox.spawner._ANSWER_SECONDS", 0.2)
+    async with running(image_workers=1) as service:
+        assert WORKER_SPAWNER._process is not None
+        (pid,) = service.state.decoders.pids
+        hanging = WORKER_SPAWNER._process
+        hanging.send_signal(signal.SIGSTOP)
+        await killed(pid)
+        assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+        assert hanging.returncode == -signal.SIGKILL
+
+
+async def test_a_picture_whose_worker_goes_down_with_its_maker_is_not_blamed(running: ServiceFactory) -> None:
+    async with running(image_workers=1) as service:
+        asking = asyncio.create_task(post_large(service))
+        await busy_child(service)
+        assert WORKER_SPAWNER._process is not None
+        WORKER_SPAWNER._process.kill()
+        check(await asking, 503, "decoder_unavailable")
+
+
+async def test_no_process_or_thread_for_a_decoder_is_503_and_passes(
+    running: ServiceFactory, vqa_body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_process(*_: object, **__: object) -> dict[str, None]:
+        return {"pid": None}
+
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with running(image_workers=1) as service:
+        (pid,) = service.state.decoders.pids
+        await killed(pid)
+        for name, failing in (("_ask", no_process), ("spawn", no_thread)):
+            with monkeypatch.context() as patch:
+                patch.setattr(WORKER_SPAWNER, name, failing)
+                check(await service.client.post("/v1/vqa", json=vqa_body), 503, "decoder_unavailable")
+        assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+
+
+def test_a_fork_that_fails_is_an_answer_and_not_the_end(monkeypatch: pytest.MonkeyPatch, config: MedMoEConfig) -> None:
+    def fails() -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "fork", fails)
+    control, descriptor = socket.socketpair()
+    with control:
+        assert worker._spawn(control, DecoderPool.of(Settings(), config)._config, descriptor.detach()) is None
 
 
 async def test_children_know_neither_secrets_nor_frameworks_nor_control_c(
