@@ -18,8 +18,8 @@ from medmoe.model.errors import MedMoEError
 from medmoe.model.prompt import Prompt
 from medmoe.server.app import costly_paths, create_app
 from medmoe.server.auth.tenants import new_key
+from medmoe.server.edge.connection import EdgeProtocol
 from medmoe.server.edge.load_shedding import LoadShedder
-from medmoe.server.edge.shedding_protocol import LoadSheddingProtocol
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu
 from medmoe.server.lifecycle.admin import admin_served, admin_socket
@@ -136,12 +136,13 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         # Our own line per request replaces the access log, which would print raw paths.
         access_log=False,
         # On h11, the one implementation that bounds what a client may send as headers.
-        http=LoadSheddingProtocol.of(LoadShedder(app.state.medmoe, paths=costly_paths(app))),
+        http=EdgeProtocol.of(LoadShedder(app.state.medmoe, paths=costly_paths(app))),
         # No route speaks WebSocket, and the library that would answer writes its requests' headers to the log.
         ws="none",
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
         log_config=None,
         server_header=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
         # What is inside has been waited for by then; this is for connections to close.
         timeout_graceful_shutdown=_CLOSE_SECONDS,
     )

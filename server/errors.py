@@ -4,7 +4,8 @@ MedMoEError (medmoe.model.errors)
 |-- ConfigError, CheckpointError, PromptError, ImageError   (medmoe.model.errors)
 |-- ServerError
 |   |-- RequestError                the client can correct it
-|   |   |-- MalformedBody, MalformedImage, InvalidField, UnsupportedParameter, UnknownModel, UnsupportedContentType
+|   |   |-- MalformedRequest, RequestTimeout, MalformedBody, MalformedImage, InvalidField, UnsupportedParameter
+|   |   |-- UnknownModel, UnsupportedContentType
 |   |   |-- UnsupportedImage, UnreadableImage, UniformImage, ImageTooLarge, ImageTooCostly, DecoderDied
 |   |   |-- BurnedInAnnotation, ImageURLNotAllowed, ImageURLUnreachable, ImageURLTooLarge, ImageURLTimeout
 |   |   `-- BodyTooLarge
@@ -35,6 +36,18 @@ class RequestError(ServerError):
         """Use `default_message` unless there is a `message`; `param` names the field to correct."""
         super().__init__(self.default_message if message is None else message)
         self.param = param
+
+
+class MalformedRequest(RequestError):
+    """The bytes on the connection are not an HTTP/1.1 request, or one that proxies may read differently."""
+
+    default_message = "the bytes on the connection are not a valid HTTP/1.1 request"
+
+
+class RequestTimeout(RequestError):
+    """The head or the body of the request comes too slowly."""
+
+    default_message = "the request did not come in time; send it faster"
 
 
 class MalformedBody(RequestError):

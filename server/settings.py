@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     """Address to listen on. Anything but loopback lets the network in, and is refused without `api_keys`."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
+    keep_alive_seconds: int = Field(default=75, ge=1)
+    """Time for which an idle connection is kept. It must be longer than that of a load balancer in front, often 60 s:
+    otherwise some of its requests meet a closing connection, and it answers them with 502."""
     model: Path = Field(default_factory=_bundled_model)
     """Checkpoint directory. The default is the small demonstration model of the package: not for real images."""
     engine: Literal["vllm", "fake"] = "vllm"

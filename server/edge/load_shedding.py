@@ -1,12 +1,12 @@
-"""Turning a question away before any of the machinery runs that would answer it.
+"""Refuse requests before the web framework runs, in the words of the routes.
 
-Apart from the routes, which refuse as well and say the same: under overload most requests are refused, and what each
-of them costs is missing for the answers. The order of the questions is theirs: who is it, not again so soon, is there
-room.
+Under overload most requests are refused, and the cost of each refusal is missing for the answers. The checks have the
+order of the routes: key, rate, room.
 """
 
 from collections.abc import Callable, Collection
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from medmoe.model.errors import MedMoEError
@@ -15,29 +15,30 @@ from medmoe.server.edge.request_head import RequestHead
 from medmoe.server.http.error_responses import error_response, log_failure
 from medmoe.server.http.middleware import begin, finish, identification
 from medmoe.server.http.security_headers import ON_EVERY_REFUSAL
+from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.routes.dependencies import bearer_key
 from medmoe.server.state import State
 
 
 class LoadShedder:
-    """For requests to routes that need a place inside."""
+    """Refuses requests to routes that need a slot, and requests that no route ever sees."""
 
     def __init__(self, state: State, *, paths: Collection[str]) -> None:
-        """`paths` of those routes, which are their templates too."""
+        """Pass the `paths` of the routes that need a slot; they are the routes' templates too."""
         self._state = state
         self._paths = frozenset(paths)
 
     @property
     def due(self) -> bool:
-        """Whether a request that came now would be refused, whoever sent it."""
+        """Whether every request that came now would be refused."""
         return self._state.readiness.phase is not Phase.READY or self._state.admission.is_full
 
     def concerns(self, head: RequestHead) -> bool:
-        """Whether `refuse` may have it: one of those routes, and a body of a length that is read at all."""
+        """Return whether `refuse` takes it: a path that needs a slot, and a body within the limit."""
         return head.path in self._paths and head.body_size <= self._state.settings.max_body_bytes
 
     def refuse(self, head: RequestHead, *, send: Callable[[Response], None]) -> None:
-        """Answer, by `send`, and publish the record as any other. Only while a refusal is `due`."""
+        """Send the refusal with `send`, and publish its record. Call it only while a refusal is `due`."""
         state = self._state
         record = begin(head.headers, method="POST", sample=state.traces is not None)
         record.route = head.path
@@ -46,14 +47,22 @@ class LoadShedder:
             tenant.spend()
             state.require_room()
         except MedMoEError as error:
-            log_failure(error, record=record)
-            response = error_response(error, record=record)
+            self._answer(error, record, send=send)
         else:
             raise AssertionError("there was room")
+
+    def reject(self, error: MedMoEError, *, send: Callable[[Response], None]) -> None:
+        """Send `error` with `send` to a client whose request has no readable head, and publish its record."""
+        record = begin(Headers(), method="", sample=False)
+        self._answer(error, record, send=send)
+
+    def _answer(self, error: MedMoEError, record: RequestRecord, *, send: Callable[[Response], None]) -> None:
+        log_failure(error, record=record)
+        response = error_response(error, record=record)
         record.status = response.status_code
         identified = [(name.lower().encode(), value.encode()) for name, value in identification(record).items()]
         response.raw_headers += (*identified, *ON_EVERY_REFUSAL)
         try:
             send(response)
         finally:
-            finish(record, publish=state.publish)
+            finish(record, publish=self._state.publish)

@@ -1,7 +1,6 @@
-"""The head of a request in the plainest form that there is, read without a parser.
+"""Read the head of a request in its plainest form, without a parser.
 
-Strict on purpose: of two readings of one request one may be wrong, and here it never is this one. Whatever is in any
-way unusual, malformed heads among it, is for h11.
+Everything unusual or malformed is left to h11, so that two readings of one request never differ.
 """
 
 import re
@@ -11,13 +10,14 @@ from typing import Self
 from starlette.datastructures import Headers
 
 _END = b"\r\n\r\n"
-_LONGEST = 8 * 1024
-"""Bytes; far more than clients send."""
+MAX_HEAD_BYTES = 8 * 1024
+"""Far more than clients send."""
 _REQUEST_LINE = re.compile(rb"POST (/[A-Za-z0-9/_-]+) HTTP/1\.([01])")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)?)[ \t]*")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(rb"[\x20-\x7e\t]*")
 _LENGTH = re.compile("[0-9]{1,15}")
 _UNUSUAL = frozenset({"transfer-encoding", "expect", "upgrade"})
-"""What would make the body, or what has to be said first, another than Content-Length tells."""
+"""Fields that change the length of the body, or what has to be sent first."""
 _ONCE = frozenset({"host", "content-length", "connection"})
 
 
@@ -36,21 +36,21 @@ class RequestHead:
 
     @classmethod
     def read(cls, data: bytes) -> Self | None:
-        """From the first bytes of a request; None for any that has to be read with more care."""
-        end = data.find(_END, 0, _LONGEST)
+        """Return the head at the beginning of `data`; None when it is incomplete or unusual."""
+        end = data.find(_END, 0, MAX_HEAD_BYTES)
         if end < 0:
             return None
         first, *lines = data[:end].split(b"\r\n")
         asked = _REQUEST_LINE.fullmatch(first)
-        fields = [_FIELD.fullmatch(line) for line in lines]
         if asked is None:
             return None
         raw: list[tuple[bytes, bytes]] = []
         told: dict[str, str] = {}
-        for field in fields:
-            if field is None:
+        for line in lines:
+            name, colon, value = line.partition(b":")
+            if not (colon and _NAME.fullmatch(name) and _VALUE.fullmatch(value)):
                 return None
-            name, value = field[1].lower(), field[2]
+            name, value = name.lower(), value.strip(b" \t")
             raw.append((name, value))
             key = name.decode("ascii")
             if key in _UNUSUAL or (key in _ONCE and key in told):
@@ -65,6 +65,6 @@ class RequestHead:
             headers=Headers(raw=raw),
             size=end + len(_END),
             body_size=int(length),
-            # As h11 has it, which keeps no connection of HTTP/1.0.
+            # Like h11, which keeps no connection of HTTP/1.0.
             keep=connection == "keep-alive" and asked[2] == b"1",
         )

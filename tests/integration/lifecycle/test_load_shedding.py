@@ -5,111 +5,28 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 from uvicorn.server import ServerState
 
 from medmoe.server.__main__ import server_config
 from medmoe.server.auth.tenants import new_key
+from medmoe.server.edge.connection import EdgeProtocol
 from medmoe.server.edge.load_shedding import LoadShedder
-from medmoe.server.edge.shedding_protocol import LoadSheddingProtocol
 from medmoe.server.observability.json_log import JsonFormatter
-from tests.integration.conftest import SECRET, Service, ServiceFactory, until
+from tests.integration.conftest import SECRET, Service, until
+from tests.support.service.listening import Listen, Listening, post
 
 WARD, WARD_LINE = new_key("ward-7")
 LARGE = 8 * 2**20
 COSTLY = ("/v1/vqa", "/v1/classify", "/v1/chat/completions", "/v1/render")
 LONG_WAY = "Expect: nothing"
 """With such a header a request is not plain, and refused by its route."""
-OWN = {"date", "x-request-id", "server-timing", "traceresponse"}
-"""Headers that differ from one answer to the next."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def code(self) -> str:
-        return str(json.loads(self.body)["error"]["code"])
-
-    def common(self) -> tuple[int, dict[str, str], dict[str, Any]]:
-        """All but what is this answer's own."""
-        error = json.loads(self.body)["error"]
-        assert error.pop("request_id") == self.headers["x-request-id"]
-        return self.status, {name: value for name, value in self.headers.items() if name not in OWN}, error
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Connection:
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def answer(self) -> Answer:
-        async with asyncio.timeout(10):
-            head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
-            first, *lines = head.strip().split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-            body = await self.reader.readexactly(int(headers["content-length"]))
-        return Answer(status=int(first.split()[1]), headers=headers, body=body)
-
-    async def ended(self) -> bool:
-        """That nothing comes any more, and the connection is closed, not broken."""
-        async with asyncio.timeout(10):
-            return await self.reader.read() == b""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Listening:
-    service: Service
-    port: int
-
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator[Connection]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        try:
-            yield Connection(reader=reader, writer=writer)
-        finally:
-            writer.close()
-
-    async def ask(self, data: bytes) -> Answer:
-        async with self.connected() as connection:
-            connection.writer.write(data)
-            return await connection.answer()
-
-
-Listen = Callable[..., AbstractAsyncContextManager[Listening]]
-
-
-@pytest.fixture
-def listening(running: ServiceFactory) -> Listen:
-    """`async with listening(**settings) as listening:`, on a port of its own; `patience` is uvicorn's."""
-
-    @asynccontextmanager
-    async def factory(*, patience: int = 5, **settings: Any) -> AsyncIterator[Listening]:
-        async with running(**settings) as service:
-            config = server_config(service.app, service.state.settings.model_copy(update={"port": 0}))
-            config.lifespan, config.timeout_keep_alive = "off", patience
-            server = uvicorn.Server(config)
-            serving = asyncio.create_task(server.serve())
-            await until(lambda: server.started)
-            (address,) = {bound.getsockname() for one in server.servers for bound in one.sockets}
-            try:
-                yield Listening(service=service, port=address[1])
-            finally:
-                server.should_exit = True
-                await serving
-
-    return factory
 
 
 @pytest.fixture
@@ -137,11 +54,6 @@ def keys(tmp_path: Path) -> Path:
     path = tmp_path / "keys"
     path.write_text(f"{WARD_LINE}\n")
     return path
-
-
-def post(*headers: str, path: str = "/v1/vqa", body: bytes = b"{}", length: int | None = None) -> bytes:
-    lines = (f"POST {path} HTTP/1.1", "Host: a", f"Content-Length: {len(body) if length is None else length}", *headers)
-    return "\r\n".join((*lines, "", "")).encode() + body
 
 
 @pytest.fixture
@@ -338,13 +250,19 @@ class _Pipe(asyncio.Transport):
     def is_closing(self) -> bool:
         return False
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None:
+        pass
+
 
 async def test_nothing_more_is_written_to_who_does_not_read(full: Listen) -> None:
     async with full() as listening:
         config = server_config(listening.service.app, listening.service.state.settings)
         config.load()
         door, pipe = (
-            LoadSheddingProtocol.of(LoadShedder(listening.service.state, paths=COSTLY))(config, ServerState(), {}),
+            EdgeProtocol.of(LoadShedder(listening.service.state, paths=COSTLY))(config, ServerState(), {}),
             _Pipe(),
         )
         door.connection_made(pipe)

@@ -1,0 +1,85 @@
+"""Parse HTTP/1.1 with h11, and refuse what a proxy in front may read differently.
+
+RFC 9112: an ambiguous length closes the connection (6.1), line ends are CRLF (2.2), a field is one line (5.2), and a
+target may be in absolute form (3.2.2).
+"""
+
+import re
+from collections.abc import Iterable
+
+import h11
+
+_FRAMING_BYTES = 16 * 1024
+"""Bytes of chunk heads that any body may have; beyond them at most as many as an eighth of its content."""
+_FRAMING_SHARE = 8
+_FOLDED = re.compile(rb"\r?\n[ \t]")
+_ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+
+
+class StrictConnection(h11.Connection):
+    """The server's side of one connection. Raises h11.RemoteProtocolError for more than h11 does."""
+
+    is_chunked = False
+    """Whether a chunked body is under way."""
+    must_close = False
+    """Whether the present request had an ambiguous length."""
+    remaining: int | None = 0
+    """Bytes of the body that have not been parsed; None for a chunked body that goes on."""
+    _received = _content = 0
+    """Bytes that came for the present body, and those of them that are content."""
+
+    def receive_data(self, data: bytes) -> None:
+        """See h11.Connection.receive_data."""
+        self._received += len(data)
+        super().receive_data(data)
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """See h11.Connection.next_event."""
+        before = self.trailing_data[0] if self.their_state is h11.IDLE else b""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            waiting = len(self.trailing_data[0])
+            _check_head(before[: len(before) - waiting])
+            self._begin_body(event.headers, waiting=waiting)
+            return _in_origin_form(event)
+        if isinstance(event, h11.Data):
+            size = len(event.data)
+            self._content += size
+            if self.remaining is not None:
+                self.remaining -= size
+        elif isinstance(event, h11.EndOfMessage):
+            self.remaining = 0
+            self.is_chunked = False
+        elif self.is_chunked and event is h11.NEED_DATA:
+            framing = self._received - self._content - len(self.trailing_data[0])
+            if framing > _FRAMING_BYTES + self._content // _FRAMING_SHARE:
+                raise h11.RemoteProtocolError("too many small chunks")
+        return event
+
+    def _begin_body(self, headers: Iterable[tuple[bytes, bytes]], *, waiting: int) -> None:
+        told = dict(headers)
+        self.is_chunked = b"transfer-encoding" in told
+        self.must_close = self.is_chunked and b"content-length" in told
+        self.remaining = None if self.is_chunked else int(told.get(b"content-length", b"0"))
+        self._received, self._content = waiting, 0
+
+
+def _check_head(head: bytes) -> None:
+    if head.count(b"\n") != head.count(b"\r\n") or _FOLDED.search(head):
+        raise h11.RemoteProtocolError("a line of the head does not end with CRLF, or continues the line before")
+
+
+def _in_origin_form(request: h11.Request) -> h11.Request:
+    """Return the request with a target of path and query. Raises h11.RemoteProtocolError for other versions of HTTP."""
+    if request.http_version not in (b"1.0", b"1.1"):
+        raise h11.RemoteProtocolError("neither HTTP/1.0 nor HTTP/1.1", error_status_hint=505)
+    match = _ABSOLUTE.match(request.target)
+    if match is None:
+        return request
+    target = request.target[match.end() :]
+    return h11.Request(
+        method=request.method,
+        headers=request.headers,
+        target=target if target.startswith(b"/") else b"/" + target,
+        http_version=request.http_version,
+    )
