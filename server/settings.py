@@ -164,6 +164,14 @@ class Settings(BaseSettings):
     image_url_fetches: int = Field(default=16, ge=1)
     """Images that are fetched at once; the next is refused with 429. Each holds a slot and up to `max_body_bytes`:
     with as many as `max_concurrent`, slow hosts can keep out clients that send images themselves."""
+    dicomweb_sources: Path | None = None
+    """TOML file of DICOMweb sources that requests may name: a table each with `url`, and optionally `password_file`,
+    `token_file`, `ca_file` and `store`; read once, at the start. server/dicomweb/README.md shows one. Each costs trust:
+    every client can then ask about every image there."""
+    dicomweb_seconds: float = Field(default=30.0, gt=0)
+    """Time for one request to a source, from connecting to the last byte; longer keeps a slot under a slow source."""
+    dicomweb_requests: int = Field(default=16, ge=1)
+    """Requests to sources at once; the next is refused with 429. Each may hold `max_body_bytes`."""
     max_question_chars: int = Field(default=4000, ge=32)
     """Longest question; tokenising it runs on the event loop, about a microsecond a character."""
     max_labels: int = Field(default=64, ge=2, le=MAX_LABELS)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from medmoe.server.admission.readiness import Phase, Readiness
 from medmoe.server.admission.slots import Admission, Deadline
 from medmoe.server.auth.tenants import Tenants, read_key_file
+from medmoe.server.dicomweb.client import DICOMwebClient
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.restartable_engine import RestartableEngine
 from medmoe.server.imaging.cache import ImageCache
@@ -41,7 +42,7 @@ class State:
         on_failure: Callable[[], None],
         rebuild: Callable[[], Engine] | None = None,
     ) -> None:
-        """Raise ConfigError or CheckpointError when the checkpoint directory cannot be read."""
+        """Raise ConfigError or CheckpointError when the checkpoint directory or the file of sources cannot be read."""
         self.settings = settings
         self.created = int(time.time())
         self.checkpoint = ServedCheckpoint(settings.model)
@@ -64,10 +65,12 @@ class State:
         )
         self.traces = TraceExport(str(settings.otlp_endpoint)) if settings.otlp_endpoint else None
         self.decoders = DecoderPool.of(settings, self.checkpoint.config)
+        self.dicomweb = DICOMwebClient.of(settings)
         self.images = ImageIntake(
             self.decoders,
             cache=ImageCache(self.decoders, most=settings.image_cache_entries, count=self.metrics.picture),
             fetcher=ImageFetcher.of(settings),
+            dicomweb=self.dicomweb,
         )
         self.inference = InferenceContext(
             settings=settings,

@@ -11,12 +11,16 @@ from medmoe.client.answers import (
     Classification,
     Delta,
     Health,
+    InstanceInfo,
     Metadata,
     ModelInfo,
     ModelList,
     MultiLabelClassification,
     RouterStats,
     Routing,
+    SeriesInfo,
+    SourceInfo,
+    StudyInfo,
     VqaAnswer,
 )
 from medmoe.client.async_client import AsyncClient
@@ -37,6 +41,7 @@ from medmoe.client.errors import (
     UnexpectedAnswer,
 )
 from medmoe.client.images.image import Image
+from medmoe.client.images.instance import Instance
 from medmoe.client.transport.retry import Retry
 
 __all__ = [
@@ -51,6 +56,8 @@ __all__ = [
     "Delta",
     "Health",
     "Image",
+    "Instance",
+    "InstanceInfo",
     "InvalidInput",
     "Metadata",
     "ModelInfo",
@@ -60,10 +67,13 @@ __all__ = [
     "Retry",
     "RouterStats",
     "Routing",
+    "SeriesInfo",
     "ServiceError",
     "ServiceFailed",
     "ServiceTimeout",
     "ServiceUnavailable",
+    "SourceInfo",
+    "StudyInfo",
     "Timeout",
     "Unauthorized",
     "UnexpectedAnswer",

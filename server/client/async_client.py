@@ -11,9 +11,8 @@ from medmoe.client import answers
 from medmoe.client import call as calls
 from medmoe.client.answers import AnyClassification, Mode
 from medmoe.client.base_client import LIMITS, BaseClient
-from medmoe.client.call import Call
+from medmoe.client.call import Call, ImageSource
 from medmoe.client.errors import ClientError
-from medmoe.client.images.image import Source
 from medmoe.client.options import AskOptions, ClassifyOptions
 from medmoe.client.transport.error_body import check
 from medmoe.client.transport.event_reader import Event, EventReader
@@ -46,11 +45,13 @@ class AsyncClient(BaseClient):
             limits=LIMITS,
         )
 
-    async def ask(self, image: Source, question: str, **options: Unpack[AskOptions]) -> answers.VqaAnswer:
+    async def ask(self, image: ImageSource, question: str, **options: Unpack[AskOptions]) -> answers.VqaAnswer:
         """Answer a question about an image."""
         return await self._send(await asyncio.to_thread(calls.ask, image, question, options))
 
-    async def stream(self, image: Source, question: str, **options: Unpack[AskOptions]) -> AsyncGenerator[Event, None]:
+    async def stream(
+        self, image: ImageSource, question: str, **options: Unpack[AskOptions]
+    ) -> AsyncGenerator[Event, None]:
         """Yield the answer piece by piece, then whole; close it (`contextlib.aclosing`) to cancel the request."""
         call = await asyncio.to_thread(calls.ask, image, question, options, stream=True)
         response, attempts = await self._answered(call, stream=True)
@@ -73,7 +74,7 @@ class AsyncClient(BaseClient):
     @overload
     async def classify(
         self,
-        image: Source,
+        image: ImageSource,
         labels: Sequence[str],
         *,
         mode: Literal["likelihood"] = "likelihood",
@@ -81,18 +82,28 @@ class AsyncClient(BaseClient):
     ) -> answers.Classification: ...
     @overload
     async def classify(
-        self, image: Source, labels: Sequence[str], *, mode: Literal["choice"], **options: Unpack[ClassifyOptions]
+        self, image: ImageSource, labels: Sequence[str], *, mode: Literal["choice"], **options: Unpack[ClassifyOptions]
     ) -> answers.ChoiceClassification: ...
     @overload
     async def classify(
-        self, image: Source, labels: Sequence[str], *, mode: Literal["multi_label"], **options: Unpack[ClassifyOptions]
+        self,
+        image: ImageSource,
+        labels: Sequence[str],
+        *,
+        mode: Literal["multi_label"],
+        **options: Unpack[ClassifyOptions],
     ) -> answers.MultiLabelClassification: ...
     @overload
     async def classify(
-        self, image: Source, labels: Sequence[str], *, mode: Mode, **options: Unpack[ClassifyOptions]
+        self, image: ImageSource, labels: Sequence[str], *, mode: Mode, **options: Unpack[ClassifyOptions]
     ) -> AnyClassification: ...
     async def classify(
-        self, image: Source, labels: Sequence[str], *, mode: Mode = "likelihood", **options: Unpack[ClassifyOptions]
+        self,
+        image: ImageSource,
+        labels: Sequence[str],
+        *,
+        mode: Mode = "likelihood",
+        **options: Unpack[ClassifyOptions],
     ) -> AnyClassification:
         """Return the probability of each label."""
         return await self._send(await asyncio.to_thread(calls.classify, image, labels, options, mode=mode))
@@ -100,6 +111,26 @@ class AsyncClient(BaseClient):
     async def router_stats(self, *, window: int | None = None) -> answers.RouterStats:
         """Return the expert loads of the last `window` seconds, or since the start."""
         return await self._send(calls.router_stats(window))
+
+    async def sources(self) -> tuple[answers.SourceInfo, ...]:
+        """List the DICOMweb sources whose images an `Instance` may name."""
+        return (await self._send(calls.SOURCES)).data
+
+    async def studies(
+        self, source: str, *, modality: str | None = None, date: str | None = None, limit: int = 100
+    ) -> tuple[answers.StudyInfo, ...]:
+        """List studies of a source; `date` is YYYYMMDD or a range with a hyphen."""
+        return (await self._send(calls.studies(source, modality=modality, date=date, limit=limit))).data
+
+    async def series(self, source: str, study: str, *, limit: int = 100) -> tuple[answers.SeriesInfo, ...]:
+        """List the series of a study."""
+        return (await self._send(calls.series(source, study, limit=limit))).data
+
+    async def instances(
+        self, source: str, study: str, series: str, *, limit: int = 100
+    ) -> tuple[answers.InstanceInfo, ...]:
+        """List the instances of a series."""
+        return (await self._send(calls.instances(source, study, series, limit=limit))).data
 
     async def metadata(self) -> answers.Metadata:
         """Describe the served checkpoint and its engine."""

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, TypeAlias, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -11,13 +12,17 @@ from pydantic import TypeAdapter, ValidationError
 from medmoe.client.answers.classify import AnyClassification, ByMode, Mode
 from medmoe.client.answers.metadata import Health, Metadata, ModelList
 from medmoe.client.answers.router_stats import RouterStats
+from medmoe.client.answers.sources import InstanceList, SeriesList, SourceList, StudyList
 from medmoe.client.answers.vqa import VqaAnswer
 from medmoe.client.errors import InvalidInput, UnexpectedAnswer
 from medmoe.client.images.image import Image, Source
+from medmoe.client.images.instance import Instance
 from medmoe.client.options import AskOptions, ClassifyOptions
 
 Answer = TypeVar("Answer")
 Read = Callable[[httpx.Response], Answer]
+ImageSource: TypeAlias = Source | Instance
+"""The image itself, or the name of one that the service fetches."""
 
 _CONNECT_SECONDS = 10.0
 _FILE_NAME = "image"
@@ -31,17 +36,20 @@ class Call(Generic[Answer]):
     path: str
     read: Read[Answer]
     query: Mapping[str, str] = field(default_factory=dict)
-    fields: Mapping[str, str | list[str]] = field(default_factory=dict, repr=False)
-    image: Image | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    image: Image | Instance | None = None
 
     def request(self, http: httpx.Client | httpx.AsyncClient, *, seconds: float) -> httpx.Request:
         """Build the request for `http`, with a timeout in seconds."""
         timeout = httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
         if self.image is None:
             return http.build_request("GET", self.path, params=self.query, timeout=timeout)
+        if isinstance(self.image, Instance):
+            body = {"image": asdict(self.image), **self.fields}
+            return http.build_request("POST", self.path, json=body, timeout=timeout)
         # A form and not JSON, whose base64 is a third longer.
         files = {"image": (_FILE_NAME, self.image.data, "application/octet-stream")}
-        return http.build_request("POST", self.path, data=self.fields, files=files, timeout=timeout)
+        return http.build_request("POST", self.path, data=_form(self.fields), files=files, timeout=timeout)
 
 
 def _reader(kind: Any) -> Read[Any]:
@@ -70,26 +78,54 @@ _CLASSIFY = _reader(ByMode)
 _ROUTER_STATS = _reader(RouterStats)
 
 
-def ask(image: Source, question: str, options: AskOptions, *, stream: bool = False) -> Call[VqaAnswer]:
+def ask(image: ImageSource, question: str, options: AskOptions, *, stream: bool = False) -> Call[VqaAnswer]:
     """Build a question. Raises InvalidInput, and TypeError for an unknown option."""
     fields = _fields({"question": question, "stream": stream, **_known(options, AskOptions)})
-    return Call(path="/v1/vqa", read=_VQA, fields=fields, image=Image.of(image))
+    return Call(path="/v1/vqa", read=_VQA, fields=fields, image=_image(image))
 
 
 def classify(
-    image: Source, labels: Sequence[str], options: ClassifyOptions, *, mode: Mode = "likelihood"
+    image: ImageSource, labels: Sequence[str], options: ClassifyOptions, *, mode: Mode = "likelihood"
 ) -> Call[AnyClassification]:
     """Build a classification. Raises InvalidInput, and TypeError for an unknown option or labels in one string."""
     if isinstance(labels, str):
         raise TypeError("labels are several texts, not one")
     fields = _fields({"labels": list(labels), "mode": mode, **_known(options, ClassifyOptions)})
-    return Call(path="/v1/classify", read=_CLASSIFY, fields=fields, image=Image.of(image))
+    return Call(path="/v1/classify", read=_CLASSIFY, fields=fields, image=_image(image))
 
 
 def router_stats(window: int | None) -> Call[RouterStats]:
     """Build a request for the router's statistics over the last `window` seconds, or since the start."""
     query = {} if window is None else {"window": str(window)}
     return Call(path="/v1/router/stats", read=_ROUTER_STATS, query=query)
+
+
+SOURCES: Call[SourceList] = Call(path="/v1/sources", read=_reader(SourceList))
+_STUDIES = _reader(StudyList)
+_SERIES = _reader(SeriesList)
+_INSTANCES = _reader(InstanceList)
+
+
+def studies(source: str, *, modality: str | None, date: str | None, limit: int) -> Call[StudyList]:
+    """Build a query for the studies of a source."""
+    query = {"modality": modality, "date": date, "limit": str(limit)}
+    given = {name: value for name, value in query.items() if value is not None}
+    return Call(path=_path(source), read=_STUDIES, query=given)
+
+
+def series(source: str, study: str, *, limit: int) -> Call[SeriesList]:
+    """Build a query for the series of a study."""
+    return Call(path=f"{_path(source, study)}/series", read=_SERIES, query={"limit": str(limit)})
+
+
+def instances(source: str, study: str, series_: str, *, limit: int) -> Call[InstanceList]:
+    """Build a query for the instances of a series."""
+    path = f"{_path(source, study)}/series/{quote(series_, safe='')}/instances"
+    return Call(path=path, read=_INSTANCES, query={"limit": str(limit)})
+
+
+def _path(source: str, *study: str) -> str:
+    return "/".join(["/v1/sources", quote(source, safe=""), "studies", *(quote(uid, safe="") for uid in study)])
 
 
 def _known(options: Any, kind: Any) -> dict[str, Any]:
@@ -100,12 +136,21 @@ def _known(options: Any, kind: Any) -> dict[str, Any]:
     return dict(options)
 
 
-def _fields(values: Mapping[str, Any]) -> dict[str, str | list[str]]:
+def _image(source: ImageSource) -> Image | Instance:
+    return source if isinstance(source, Instance) else Image.of(source)
+
+
+def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are given. Raises InvalidInput for text that cannot be sent."""
+    given = {name: value for name, value in values.items() if value is not None}
+    _form(given)
+    return given
+
+
+def _form(values: Mapping[str, Any]) -> dict[str, str | list[str]]:
     """Encode form fields: several labels become repeated fields, a single one becomes a JSON list."""
     found: dict[str, str | list[str]] = {}
     for name, value in values.items():
-        if value is None:
-            continue
         several = isinstance(value, list) and len(value) > 1
         found[name] = [_text(item, name) for item in value] if several else _text(value, name)
     return found

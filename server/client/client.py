@@ -11,9 +11,8 @@ from medmoe.client import answers
 from medmoe.client import call as calls
 from medmoe.client.answers import AnyClassification, Mode
 from medmoe.client.base_client import LIMITS, BaseClient
-from medmoe.client.call import Call
+from medmoe.client.call import Call, ImageSource
 from medmoe.client.errors import ClientError
-from medmoe.client.images.image import Source
 from medmoe.client.options import AskOptions, ClassifyOptions
 from medmoe.client.transport.error_body import check
 from medmoe.client.transport.event_reader import Event, EventReader
@@ -54,11 +53,11 @@ class Client(BaseClient):
             limits=LIMITS,
         )
 
-    def ask(self, image: Source, question: str, **options: Unpack[AskOptions]) -> answers.VqaAnswer:
+    def ask(self, image: ImageSource, question: str, **options: Unpack[AskOptions]) -> answers.VqaAnswer:
         """Answer a question about an image."""
         return self._send(calls.ask(image, question, options))
 
-    def stream(self, image: Source, question: str, **options: Unpack[AskOptions]) -> Generator[Event, None, None]:
+    def stream(self, image: ImageSource, question: str, **options: Unpack[AskOptions]) -> Generator[Event, None, None]:
         """Yield the answer piece by piece, then whole. Only failures before the first piece are retried.
 
         Closing the generator cancels the request.
@@ -77,7 +76,7 @@ class Client(BaseClient):
     @overload
     def classify(
         self,
-        image: Source,
+        image: ImageSource,
         labels: Sequence[str],
         *,
         mode: Literal["likelihood"] = "likelihood",
@@ -85,18 +84,28 @@ class Client(BaseClient):
     ) -> answers.Classification: ...
     @overload
     def classify(
-        self, image: Source, labels: Sequence[str], *, mode: Literal["choice"], **options: Unpack[ClassifyOptions]
+        self, image: ImageSource, labels: Sequence[str], *, mode: Literal["choice"], **options: Unpack[ClassifyOptions]
     ) -> answers.ChoiceClassification: ...
     @overload
     def classify(
-        self, image: Source, labels: Sequence[str], *, mode: Literal["multi_label"], **options: Unpack[ClassifyOptions]
+        self,
+        image: ImageSource,
+        labels: Sequence[str],
+        *,
+        mode: Literal["multi_label"],
+        **options: Unpack[ClassifyOptions],
     ) -> answers.MultiLabelClassification: ...
     @overload
     def classify(
-        self, image: Source, labels: Sequence[str], *, mode: Mode, **options: Unpack[ClassifyOptions]
+        self, image: ImageSource, labels: Sequence[str], *, mode: Mode, **options: Unpack[ClassifyOptions]
     ) -> AnyClassification: ...
     def classify(
-        self, image: Source, labels: Sequence[str], *, mode: Mode = "likelihood", **options: Unpack[ClassifyOptions]
+        self,
+        image: ImageSource,
+        labels: Sequence[str],
+        *,
+        mode: Mode = "likelihood",
+        **options: Unpack[ClassifyOptions],
     ) -> AnyClassification:
         """Return the probability of each label."""
         return self._send(calls.classify(image, labels, options, mode=mode))
@@ -104,6 +113,24 @@ class Client(BaseClient):
     def router_stats(self, *, window: int | None = None) -> answers.RouterStats:
         """Return the expert loads of the last `window` seconds, or since the start."""
         return self._send(calls.router_stats(window))
+
+    def sources(self) -> tuple[answers.SourceInfo, ...]:
+        """List the DICOMweb sources whose images an `Instance` may name."""
+        return self._send(calls.SOURCES).data
+
+    def studies(
+        self, source: str, *, modality: str | None = None, date: str | None = None, limit: int = 100
+    ) -> tuple[answers.StudyInfo, ...]:
+        """List studies of a source; `date` is YYYYMMDD or a range with a hyphen."""
+        return self._send(calls.studies(source, modality=modality, date=date, limit=limit)).data
+
+    def series(self, source: str, study: str, *, limit: int = 100) -> tuple[answers.SeriesInfo, ...]:
+        """List the series of a study."""
+        return self._send(calls.series(source, study, limit=limit)).data
+
+    def instances(self, source: str, study: str, series: str, *, limit: int = 100) -> tuple[answers.InstanceInfo, ...]:
+        """List the instances of a series."""
+        return self._send(calls.instances(source, study, series, limit=limit)).data
 
     def metadata(self) -> answers.Metadata:
         """Describe the served checkpoint and its engine."""

@@ -103,15 +103,19 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, answer)
 
 
-def invalid(error: ValidationError, *, fields: frozenset[str]) -> RequestError:
-    """Return the error for the first problem that pydantic found, without the input or the name of an unknown field."""
+def invalid(error: ValidationError, *, fields: frozenset[str], within: str | None = None) -> RequestError:
+    """Return the error for the first problem that pydantic found, without the input or the name of an unknown field.
+
+    `within` names the field that holds the validated object, None for the body itself.
+    """
     problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
     if problem["type"] == "json_invalid":
         return MalformedBody()
     if problem["type"] == "extra_forbidden":
         # A misplaced key may be a patient's name, so the message lists the known fields.
-        return InvalidField(f"unknown field; this route takes {', '.join(sorted(fields))}")
-    param = ".".join(str(part) for part in problem["loc"]) or None
+        taker = f"`{within}`" if within else "this route"
+        return InvalidField(f"unknown field; {taker} takes {', '.join(sorted(fields))}", param=within)
+    param = ".".join(str(part) for part in (*([within] if within else []), *problem["loc"])) or None
     return InvalidField(problem["msg"].removeprefix("Value error, "), param=param)
 
 

@@ -23,7 +23,10 @@ from medmoe.server.errors import (
     ImageURLTimeout,
     ImageURLTooLarge,
     ImageURLUnreachable,
+    InstanceNotFound,
+    InstanceTooLarge,
     InvalidField,
+    InvalidSourceAnswer,
     MalformedBody,
     MalformedImage,
     MalformedRequest,
@@ -35,6 +38,11 @@ from medmoe.server.errors import (
     RequestError,
     RequestTimeout,
     ServerError,
+    SourceError,
+    SourceNotFound,
+    SourceRefused,
+    SourceTimeout,
+    SourceUnavailable,
     TryLater,
     Unauthenticated,
     UniformImage,
@@ -43,6 +51,7 @@ from medmoe.server.errors import (
     UnsupportedContentType,
     UnsupportedImage,
     UnsupportedParameter,
+    WrongInstance,
 )
 
 
@@ -58,11 +67,12 @@ class ErrorSpec:
     param: str | None = None
 
 
-_REQUEST, _LOAD, _AVAILABILITY, _SERVER = (
+_REQUEST, _LOAD, _AVAILABILITY, _SERVER, _SOURCE = (
     "invalid_request_error",
     "overloaded_error",
     "unavailable_error",
     "server_error",
+    "source_error",
 )
 
 INTERNAL = ErrorSpec(
@@ -98,6 +108,15 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
     ImageURLUnreachable: ErrorSpec(status=422, type=_REQUEST, code="image_url_unreachable", param="image"),
     ImageURLTooLarge: ErrorSpec(status=413, type=_REQUEST, code="image_url_too_large", param="image"),
     ImageURLTimeout: ErrorSpec(status=422, type=_REQUEST, code="image_url_timeout", param="image"),
+    SourceNotFound: ErrorSpec(status=404, type=_REQUEST, code="source_not_found", param="source"),
+    InstanceNotFound: ErrorSpec(status=404, type=_REQUEST, code="instance_not_found"),
+    InstanceTooLarge: ErrorSpec(status=413, type=_REQUEST, code="instance_too_large"),
+    SourceError: ErrorSpec(status=502, type=_SOURCE, code="source_failed"),
+    SourceUnavailable: ErrorSpec(status=503, type=_SOURCE, code="source_unavailable"),
+    SourceTimeout: ErrorSpec(status=504, type=_SOURCE, code="source_timeout"),
+    SourceRefused: ErrorSpec(status=502, type=_SOURCE, code="source_refused"),
+    InvalidSourceAnswer: ErrorSpec(status=502, type=_SOURCE, code="invalid_source_answer"),
+    WrongInstance: ErrorSpec(status=502, type=_SOURCE, code="wrong_instance"),
     BodyTooLarge: ErrorSpec(status=413, type=_REQUEST, code="body_too_large"),
     Unauthenticated: ErrorSpec(
         status=401,

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from medmoe.server.errors import ClientDisconnected, InvalidField, MalformedBody, UnsupportedContentType
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.schemas.classify import MAX_LABELS
+from medmoe.server.schemas.dicomweb import InstanceReference, SentImage
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -31,10 +32,10 @@ class _InMemoryParser(MultiPartParser):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParsedRequest(Generic[Fields]):
-    """A parsed body; `image` is base64 text or a URL from JSON, a file's bytes from multipart."""
+    """A parsed body; `image` is base64 text, a URL or a reference from JSON, a file's bytes from multipart."""
 
     fields: Fields
-    image: str | bytes
+    image: SentImage
 
 
 async def receive(request: Request, fields: type[Fields], *, as_json: type[BaseModel]) -> ParsedRequest[Fields]:
@@ -54,13 +55,15 @@ async def receive(request: Request, fields: type[Fields], *, as_json: type[BaseM
 
 
 def _from_json(body: bytes, fields: type[Fields], *, as_json: type[BaseModel]) -> ParsedRequest[Fields]:
-    _check_shape(body, known=as_json.model_fields.keys())
+    document = _check_shape(body, known=as_json.model_fields.keys())
+    if _IMAGE in document:
+        _check_image(document[_IMAGE])
     try:
         # Strict: "5" is not a number here, although it is one in a form.
         whole = as_json.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise invalid(error, fields=frozenset(as_json.model_fields)) from error
-    image: str = getattr(whole, _IMAGE)
+    image: str | InstanceReference = getattr(whole, _IMAGE)
     return ParsedRequest(fields=fields.model_validate(whole.model_dump(exclude={_IMAGE})), image=image)
 
 
@@ -80,12 +83,25 @@ def json_object(body: bytes, *, known: Collection[str], told: Collection[str] = 
     return document
 
 
-def _check_shape(body: bytes, *, known: Collection[str]) -> None:
+def _check_image(image: Any) -> None:
+    """Refuse what is neither text nor a reference, in words that pydantic has not for a union. Raises InvalidField."""
+    if isinstance(image, dict):
+        try:
+            InstanceReference.model_validate(image, strict=True)
+        except ValidationError as error:
+            raise invalid(error, fields=frozenset(InstanceReference.model_fields), within=_IMAGE) from error
+    elif not isinstance(image, str):
+        raise InvalidField("Input should be a valid string, or an object that names an instance", param=_IMAGE)
+
+
+def _check_shape(body: bytes, *, known: Collection[str]) -> dict[str, Any]:
     """Refuse large lists and objects before validation, which would describe each of millions of wrong items."""
     document = json_object(body, known=known)
     for name, value in document.items():
-        if isinstance(value, dict) or (isinstance(value, list) and len(value) > MAX_LABELS):
+        is_reference = name == _IMAGE and isinstance(value, dict) and len(value) <= len(InstanceReference.model_fields)
+        if (isinstance(value, dict) and not is_reference) or (isinstance(value, list) and len(value) > MAX_LABELS):
             raise InvalidField(f"the field is an object or has over {MAX_LABELS} items", param=name)
+    return document
 
 
 async def _from_multipart(request: Request, fields: type[Fields]) -> ParsedRequest[Fields]:

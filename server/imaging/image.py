@@ -7,6 +7,7 @@ from PIL import Image
 from pydantic import Field
 
 from medmoe.server.imaging.config import Message
+from medmoe.server.schemas.dicomweb import DicomUID
 from medmoe.server.schemas.images import Rendering, Windowing
 
 
@@ -42,3 +43,11 @@ class DecodedImage(Message):
         digest = hashlib.sha256(f"{width}x{height}:".encode())
         digest.update(self.pixels)
         return digest.hexdigest()
+
+
+class InstanceUIDs(Message):
+    """The UIDs that a DICOM file states."""
+
+    study: DicomUID
+    series: DicomUID
+    instance: DicomUID

@@ -1,15 +1,17 @@
-"""Read the image of a request: fetch it when it came as a URL, then take it from the cache or decode it."""
+"""Read the image of a request: fetch it when it was only named, then take it from the cache or decode it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from medmoe.server.admission.slots import Deadline
-from medmoe.server.errors import ImageURLNotAllowed
+from medmoe.server.dicomweb.client import DICOMwebClient
+from medmoe.server.errors import ImageURLNotAllowed, SourceNotFound, WrongInstance
 from medmoe.server.imaging.cache import ImageCache
 from medmoe.server.imaging.fetch.fetcher import ImageFetcher
 from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.imaging.sandbox.pool import DecoderPool
 from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.schemas.dicomweb import InstanceReference, SentImage
 from medmoe.server.schemas.image_url import is_url
 from medmoe.server.schemas.images import ImageFields, View
 
@@ -17,40 +19,73 @@ from medmoe.server.schemas.images import ImageFields, View
 class ImageIntake:
     """Reads images as the model gets them, or renders them for people to look at."""
 
-    def __init__(self, decoders: DecoderPool, *, cache: ImageCache, fetcher: ImageFetcher | None) -> None:
-        """Pass None as `fetcher` where the deployment fetches no images."""
+    def __init__(
+        self,
+        decoders: DecoderPool,
+        *,
+        cache: ImageCache,
+        fetcher: ImageFetcher | None = None,
+        dicomweb: DICOMwebClient | None = None,
+    ) -> None:
+        """Pass None as `fetcher` where no images are fetched by URL, as `dicomweb` where there are no sources."""
         self._decoders = decoders
         self._cache = cache
+        self._dicomweb = dicomweb
         self.fetcher = fetcher
 
     async def read(
-        self, image: str | bytes, fields: ImageFields, *, deadline: Deadline, record: RequestRecord
+        self, image: SentImage, fields: ImageFields, *, deadline: Deadline, record: RequestRecord
     ) -> DecodedImage:
-        """Return the decoded `image` (base64, URL or file) at the model's size; record the stages `fetch` and `image`.
+        """Return the decoded `image` at the model's size; record the stages `fetch` and `image`.
 
-        Raises what ImageFetcher.fetch and DecoderPool.decode raise, DeadlineExceeded.
+        Raises what `fetch` and DecoderPool.decode raise.
         """
         async with self._fetched(image, deadline=deadline, record=record) as encoded:
             return await self._cache.decode(encoded, fields, salt=record.cache_salt)
 
     async def render(
-        self, image: str | bytes, fields: ImageFields, *, view: View, deadline: Deadline, record: RequestRecord
+        self, image: SentImage, fields: ImageFields, *, view: View, deadline: Deadline, record: RequestRecord
     ) -> DecodedImage:
         """Return `image` as `view` shows it. Otherwise as `read`, without the cache."""
         async with self._fetched(image, deadline=deadline, record=record) as encoded:
             return await self._decoders.decode(encoded, fields, view=view)
 
-    @asynccontextmanager
-    async def _fetched(
-        self, image: str | bytes, *, deadline: Deadline, record: RequestRecord
-    ) -> AsyncIterator[str | bytes]:
-        """Yield base64 or the file's bytes; the block is the stage `image`, under the deadline."""
+    async def fetch(self, image: SentImage, *, deadline: Deadline, record: RequestRecord) -> str | bytes:
+        """Return base64 or the file's bytes, from the host or the source of `image` where it only names one.
+
+        Raises what ImageFetcher.fetch, DICOMwebClient.retrieve and DecoderPool.identify raise, WrongInstance,
+        DeadlineExceeded.
+        """
+        if isinstance(image, InstanceReference):
+            return await self._retrieve(image, deadline=deadline, record=record)
         if isinstance(image, str) and is_url(image):
             if self.fetcher is None:
                 raise ImageURLNotAllowed()
             with record.stage("fetch"):
                 async with deadline.guard():
-                    image = await self.fetcher.fetch(image)
+                    return await self.fetcher.fetch(image)
+        return image
+
+    async def _retrieve(self, reference: InstanceReference, *, deadline: Deadline, record: RequestRecord) -> bytes:
+        """Return the file that `reference` names, whatever the source sent being checked for it."""
+        if self._dicomweb is None:
+            raise SourceNotFound()
+        with record.stage("fetch"):
+            async with deadline.guard():
+                data = await self._dicomweb.retrieve(reference)
         with record.stage("image"):
             async with deadline.guard():
-                yield image
+                sent = await self._decoders.identify(data)
+        if (sent.study, sent.series, sent.instance) != (reference.study, reference.series, reference.instance):
+            raise WrongInstance()
+        return data
+
+    @asynccontextmanager
+    async def _fetched(
+        self, image: SentImage, *, deadline: Deadline, record: RequestRecord
+    ) -> AsyncIterator[str | bytes]:
+        """Yield base64 or the file's bytes; the block is the stage `image`, under the deadline."""
+        encoded = await self.fetch(image, deadline=deadline, record=record)
+        with record.stage("image"):
+            async with deadline.guard():
+                yield encoded

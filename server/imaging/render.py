@@ -9,6 +9,7 @@ from PIL import Image
 from medmoe.server.admission.slots import Admission, Deadline
 from medmoe.server.imaging.intake import ImageIntake
 from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.schemas.dicomweb import SentImage
 from medmoe.server.schemas.render import RenderFields, RenderResponse
 
 
@@ -16,12 +17,12 @@ async def render_png(
     images: ImageIntake,
     fields: RenderFields,
     *,
-    image: str | bytes,
+    image: SentImage,
     admission: Admission,
     deadline: Deadline,
     record: RequestRecord,
 ) -> RenderResponse:
-    """Return `image` (base64, URL or file) as a PNG data URL. Raises Overloaded, DeadlineExceeded, the image errors."""
+    """Return `image` as a PNG data URL. Raises Overloaded, DeadlineExceeded, the image errors."""
     async with admission.slot(deadline=deadline, record=record):
         rendered = await images.render(image, fields, view=fields.view, deadline=deadline, record=record)
         url = await asyncio.to_thread(_data_url, rendered.image)

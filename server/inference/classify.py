@@ -13,6 +13,7 @@ from medmoe.server.inference.context import InferenceContext
 from medmoe.server.inference.label_prompts import make_label_prompts
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.classify import ChoiceResponse, ClassifyFields, ClassifyResponse, MultiLabelResponse
+from medmoe.server.schemas.dicomweb import SentImage
 
 ROUTE = "classify"
 
@@ -21,11 +22,11 @@ async def classify_image(
     context: InferenceContext,
     fields: ClassifyFields,
     *,
-    image: str | bytes,
+    image: SentImage,
     deadline: Deadline,
     record: RequestRecord,
 ) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
-    """Return the probabilities of the labels for `image` (base64, URL or file). Cancelling it aborts the scoring.
+    """Return the probabilities of the labels for `image`. Cancelling it aborts the scoring.
 
     Raises InvalidField, PromptError, Overloaded, DeadlineExceeded, the image errors and the engine errors.
     """

@@ -14,6 +14,7 @@ from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.inference.confidence import abstains, answer_confidence, confidence_threshold
 from medmoe.server.inference.context import InferenceContext
 from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.schemas.dicomweb import SentImage
 from medmoe.server.schemas.inference import Routing
 from medmoe.server.schemas.vqa import SampledProvenance, Usage, VQAFields, VQAResponse
 
@@ -48,14 +49,14 @@ async def answer(
     context: InferenceContext,
     fields: VQAFields,
     *,
-    image: str | bytes,
+    image: SentImage,
     deadline: Deadline,
     record: RequestRecord,
     route: str = ROUTE,
 ) -> AsyncGenerator[str | VQAResponse, None]:
     """Yield the answer's text piece by piece, then the response. Closing the iterator aborts the generation.
 
-    `image` is base64, a URL or a file's bytes; `route` names the request in the engine and in the router statistics.
+    `route` names the request in the engine and in the router statistics.
     Raises InvalidField, PromptError, Overloaded, DeadlineExceeded, the image errors and the engine errors.
     """
     prompt_ids, max_tokens = _plan(context, fields)

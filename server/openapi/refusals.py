@@ -23,7 +23,10 @@ from medmoe.server.errors import (
     ImageURLTimeout,
     ImageURLTooLarge,
     ImageURLUnreachable,
+    InstanceNotFound,
+    InstanceTooLarge,
     InvalidField,
+    InvalidSourceAnswer,
     MalformedBody,
     MalformedImage,
     NotReady,
@@ -31,11 +34,16 @@ from medmoe.server.errors import (
     Quarantined,
     RateLimited,
     ServerError,
+    SourceNotFound,
+    SourceRefused,
+    SourceTimeout,
+    SourceUnavailable,
     Unauthenticated,
     UniformImage,
     UnreadableImage,
     UnsupportedContentType,
     UnsupportedImage,
+    WrongInstance,
 )
 from medmoe.server.http.error_responses import error_body
 from medmoe.server.http.error_table import error_spec
@@ -47,13 +55,15 @@ from medmoe.server.schemas.errors import ErrorResponse
 _DESCRIPTIONS = {
     400: "The body or the image string cannot be parsed, or the image URL is not allowed",
     401: "No API key, or an unknown one, where the deployment has keys",
-    404: "Not the model that is served",
+    404: "Not the model that is served, no such source, or not in that source",
     413: "The body or the image is too large",
     415: "Neither JSON nor multipart, or not an accepted image format",
     422: "A field or the image cannot be used or fetched, or the engine has died of this request twice",
     429: "The service is full, or this key has asked too often; see Retry-After",
     500: "The service failed",
-    503: "Still loading, shutting down, or the engine has stopped; see Retry-After where there is one",
+    502: "The source of the image refuses the service or sends something else",
+    503: "Still loading, shutting down, the engine has stopped, or the image's source cannot be reached; "
+    "see Retry-After where there is one",
     504: "Not finished in time",
 }
 _REQUEST_ID = "5f0c3b8e9d1a4c27b6e4a1d2c3f40516"
@@ -91,6 +101,19 @@ IMAGE = (
     DeadlineExceeded(),
 )
 """Errors of every route that takes an image."""
+
+
+SOURCE = (
+    SourceNotFound(),
+    InstanceNotFound(),
+    InstanceTooLarge.over(67_108_864),
+    SourceRefused(),
+    InvalidSourceAnswer(),
+    WrongInstance(),
+    SourceUnavailable(),
+    SourceTimeout(),
+)
+"""Errors of every route that takes an image of a DICOMweb source."""
 
 
 def missing(field: str) -> InvalidField:

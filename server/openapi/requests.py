@@ -34,6 +34,7 @@ def accepts_json(kind: type[BaseModel], *, examples: Named) -> dict[str, Any]:
 
 def accepts(as_json: type[BaseModel], fields: type[BaseModel], *, examples: Named) -> dict[str, Any]:
     """Return the `requestBody` of a route that takes JSON and forms; `examples` lack the image."""
+    whole = as_json.model_json_schema()
     form = fields.model_json_schema()
     form["properties"] = {"image": {"type": "string", "format": "binary"}, **form["properties"]}
     form["required"] = ["image", *form.get("required", ())]
@@ -47,7 +48,7 @@ def accepts(as_json: type[BaseModel], fields: type[BaseModel], *, examples: Name
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": as_json.model_json_schema(),
+                    "schema": _inlined(whole, whole.pop("$defs", {})),
                     "examples": named({name: {"image": EXAMPLE_IMAGE, **body} for name, body in examples.items()}),
                 },
                 "multipart/form-data": {

@@ -7,7 +7,7 @@ from medmoe.server.http.request_body import receive
 from medmoe.server.inference.classify import classify_image
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import answers
-from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.classify import (
@@ -42,7 +42,7 @@ _EXAMPLES: Named = {
 @router.post(
     "/v1/classify",
     response_model=AnyClassifyResponse,
-    responses=answers("classify", *_EXAMPLES) | refusals(missing("labels"), *IMAGE, *NOT_A_FORM, *QUESTION),
+    responses=answers("classify", *_EXAMPLES) | refusals(missing("labels"), *IMAGE, *SOURCE, *NOT_A_FORM, *QUESTION),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(ClassifyRequest, ClassifyFields, examples=_EXAMPLES),
 )

@@ -7,7 +7,7 @@ from medmoe.server.http.request_body import receive
 from medmoe.server.imaging.render import render_png
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import answers
-from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.render import RenderFields, RenderRequest, RenderResponse
@@ -21,7 +21,7 @@ _EXAMPLES: Named = {"for_people": {"view": "frame", "timeout_ms": 10_000}, "for_
 @router.post(
     "/v1/render",
     response_model=RenderResponse,
-    responses=answers("render", "for_people") | refusals(missing("image"), *IMAGE, *NOT_A_FORM),
+    responses=answers("render", "for_people") | refusals(missing("image"), *IMAGE, *SOURCE, *NOT_A_FORM),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(RenderRequest, RenderFields, examples=_EXAMPLES),
 )

@@ -7,7 +7,7 @@ from medmoe.server.http.sse import whole_or_streamed
 from medmoe.server.inference.vqa import answer
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import answers_and_stream
-from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.vqa import VQAFields, VQARequest, VQAResponse
@@ -36,7 +36,7 @@ _EXAMPLES: Named = {
     "/v1/vqa",
     response_model=VQAResponse,
     responses=answers_and_stream("vqa", "question", "every_option")
-    | refusals(missing("question"), *IMAGE, *NOT_A_FORM, *QUESTION),
+    | refusals(missing("question"), *IMAGE, *SOURCE, *NOT_A_FORM, *QUESTION),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(VQARequest, VQAFields, examples=_EXAMPLES),
 )

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator
 
 from medmoe.server.schemas.base import ApiModel
+from medmoe.server.schemas.dicomweb import InstanceReference
 from medmoe.server.schemas.images import ImageFields
 from medmoe.server.schemas.inference import ImageText, Modality, Provenance, Question, Routing, Timings
 
@@ -50,7 +51,7 @@ class ClassifyFields(ImageFields):
 class ClassifyRequest(ClassifyFields):
     """`POST /v1/classify` as JSON."""
 
-    image: ImageText
+    image: ImageText | InstanceReference
 
 
 class CalibrationNote(ApiModel):

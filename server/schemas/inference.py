@@ -23,7 +23,7 @@ class Timings(ApiModel):
     """Seconds."""
 
     fetch: float
-    """Of the image by its URL; 0 when it was sent."""
+    """Of the image by its URL or from its source; 0 when it was sent."""
     image: float
     queue: float
     engine: float

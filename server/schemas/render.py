@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from medmoe.server.schemas.base import ApiModel
+from medmoe.server.schemas.dicomweb import InstanceReference
 from medmoe.server.schemas.images import ImageFields, Rendering, View, Windowing
 from medmoe.server.schemas.inference import ImageText
 
@@ -19,7 +20,7 @@ class RenderFields(ImageFields):
 class RenderRequest(RenderFields):
     """`POST /v1/render` as JSON."""
 
-    image: ImageText
+    image: ImageText | InstanceReference
 
 
 class RenderResponse(ApiModel):

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from medmoe.server.schemas.base import ApiModel
+from medmoe.server.schemas.dicomweb import InstanceReference
 from medmoe.server.schemas.images import ImageFields
 from medmoe.server.schemas.inference import ImageText, Modality, Provenance, Question, Routing, Timings
 
@@ -39,7 +40,7 @@ class VQAFields(ImageFields):
 class VQARequest(VQAFields):
     """`POST /v1/vqa` as JSON."""
 
-    image: ImageText
+    image: ImageText | InstanceReference
 
 
 class Confidence(ApiModel):

@@ -9,6 +9,7 @@ from medmoe.client.answers.classify import (
 )
 from medmoe.client.answers.metadata import Health, Metadata, ModelInfo, ModelList
 from medmoe.client.answers.router_stats import RouterStats
+from medmoe.client.answers.sources import InstanceInfo, SeriesInfo, SourceInfo, StudyInfo
 from medmoe.client.answers.vqa import Delta, Routing, VqaAnswer
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Classification",
     "Delta",
     "Health",
+    "InstanceInfo",
     "Metadata",
     "Mode",
     "ModelInfo",
@@ -24,5 +26,8 @@ __all__ = [
     "MultiLabelClassification",
     "RouterStats",
     "Routing",
+    "SeriesInfo",
+    "SourceInfo",
+    "StudyInfo",
     "VqaAnswer",
 ]

@@ -11,13 +11,14 @@ from medmoe.client.commands.images import ImageArgument
 from medmoe.client.commands.request_options import RequestOptions, with_request_options
 from medmoe.client.commands.terminal import ABSTAINED, as_json, note, safe
 from medmoe.client.images.image import Image
+from medmoe.client.images.instance import Instance
 from medmoe.client.options import AskOptions
 
 
 @with_request_options
 def ask(
     image: ImageArgument,
-    question: Annotated[str, typer.Argument(metavar="QUESTION")],
+    question: Annotated[str | None, typer.Argument(metavar="QUESTION")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer while it is generated.")] = False,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of the answer in tokens.")] = None,
     temperature: Annotated[
@@ -38,17 +39,19 @@ def ask(
         "seed": seed,
     }
     with request.client() as client:
-        given = request.read(image)
+        given, words = request.read([image] if question is None else [image, question])
+        if len(words) != 1:
+            raise typer.BadParameter("an image and a question are needed; with --source the question alone")
         if stream:
-            _stream(client, given, question, options, json_=request.json_)
+            _stream(client, given, words[0], options, json_=request.json_)
             return
-        answer = client.ask(given, question, **options)
+        answer = client.ask(given, words[0], **options)
     typer.echo(as_json(answer) if request.json_ else safe(answer.answer))
     if not request.json_:
         _print_confidence(answer)
 
 
-def _stream(client: Client, image: Image, question: str, options: AskOptions, *, json_: bool) -> None:
+def _stream(client: Client, image: Image | Instance, question: str, options: AskOptions, *, json_: bool) -> None:
     """Print the text as it arrives, or as JSON one event a line."""
     with closing(client.stream(image, question, **options)) as events:
         for event in events:

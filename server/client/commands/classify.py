@@ -19,8 +19,8 @@ _LOW_LABEL_MASS = 0.01
 def classify(
     image: ImageArgument,
     labels: Annotated[
-        list[str], typer.Argument(metavar="LABEL...", help="At least two labels; one is enough for multi_label.")
-    ],
+        list[str] | None, typer.Argument(metavar="LABEL...", help="At least two labels; one is enough for multi_label.")
+    ] = None,
     mode: Annotated[
         Mode,
         typer.Option(
@@ -40,6 +40,9 @@ def classify(
 
     Research software, not a medical device.
     """
+    given, labels = request.read([image, *(labels or ())])
+    if not labels:
+        raise typer.BadParameter("labels are needed, each as an argument of its own: CT MRI X-ray")
     if len(labels) == 1 and mode != "multi_label":
         apart = " ".join(part.strip() for part in labels[0].split(",") if part.strip())
         meant = f"did you mean {apart}? " if "," in labels[0] else ""
@@ -54,7 +57,7 @@ def classify(
         "permutations": permutations,
     }
     with request.client() as client:
-        found = client.classify(request.read(image), labels, mode=mode, **options)
+        found = client.classify(given, labels, mode=mode, **options)
     if request.json_:
         typer.echo(as_json(found))
         return

@@ -8,8 +8,18 @@ import typer
 from medmoe.client.images.image import HEAD, Image, is_dicom, is_ordinary
 
 ImageArgument = Annotated[
-    str, typer.Argument(metavar="IMAGE", help="PNG, JPEG, WebP, TIFF, BMP or DICOM file; - reads standard input.")
+    str,
+    typer.Argument(
+        metavar="[IMAGE]",
+        help="PNG, JPEG, WebP, TIFF, BMP or DICOM file; - reads standard input. Left out with --source.",
+    ),
 ]
+SourceOption = Annotated[
+    str | None, typer.Option(help="DICOMweb source of the service that holds the image; see `medmoe query`.")
+]
+StudyOption = Annotated[str | None, typer.Option(help="With --source: Study Instance UID.")]
+SeriesOption = Annotated[str | None, typer.Option(help="With --source: Series Instance UID.")]
+InstanceOption = Annotated[str | None, typer.Option(help="With --source: SOP Instance UID.")]
 WindowOption = Annotated[
     str | None,
     typer.Option(

@@ -1,7 +1,7 @@
 """Define the options that `ask` and `classify` share."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 
@@ -11,14 +11,19 @@ from medmoe.client.client import Client
 from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
 from medmoe.client.commands.images import (
     FrameOption,
+    InstanceOption,
     MinConfidenceOption,
     ModalityOption,
     PixelsOnlyOption,
     RoutingOption,
+    SeriesOption,
+    SourceOption,
+    StudyOption,
     WindowOption,
     read_image,
 )
 from medmoe.client.images.image import Image
+from medmoe.client.images.instance import Instance
 from medmoe.client.options import ImageOptions
 from medmoe.client.transport.address import LOCAL
 
@@ -27,6 +32,10 @@ from medmoe.client.transport.address import LOCAL
 class RequestOptions:
     """Hold the options of a request about one image."""
 
+    source: SourceOption = None
+    study: StudyOption = None
+    series: SeriesOption = None
+    instance: InstanceOption = None
     window: WindowOption = None
     frame: FrameOption = None
     min_confidence: MinConfidenceOption = None
@@ -42,6 +51,11 @@ class RequestOptions:
         """Raise typer.BadParameter for options that exclude each other."""
         if self.routing and not self.json_:
             raise typer.BadParameter("--routing is printed with --json")
+        named = (self.source, self.study, self.series, self.instance)
+        if any(named) and not all(named):
+            raise typer.BadParameter("--source, --study, --series and --instance name an image together")
+        if self.source and self.pixels_only:
+            raise typer.BadParameter("--pixels-only changes a file before it is sent; the service fetches this image")
 
     def fields(self) -> ImageOptions:
         """Return the options that the service is sent."""
@@ -57,9 +71,15 @@ class RequestOptions:
         """Create a client. Raises InvalidInput and typer.BadParameter."""
         return create_client(self.url, self.token_file, self.timeout)
 
-    def read(self, name: str) -> Image:
-        """Read a file, or standard input if `name` is `-`. Raises InvalidInput."""
-        return read_image(name, pixels_only=self.pixels_only)
+    def read(self, arguments: Sequence[str]) -> tuple[Image | Instance, list[str]]:
+        """Return the image and the arguments after it; the first one is a file, or `-` for standard input.
+
+        With --source no argument is an image. Raises InvalidInput.
+        """
+        if self.source and self.study and self.series and self.instance:
+            named = Instance(source=self.source, study=self.study, series=self.series, instance=self.instance)
+            return named, list(arguments)
+        return read_image(arguments[0], pixels_only=self.pixels_only), list(arguments[1:])
 
 
 def with_request_options(command: Callable[..., None]) -> Callable[..., None]:

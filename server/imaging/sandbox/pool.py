@@ -7,15 +7,27 @@ import asyncio
 import contextlib
 import signal
 import socket
+from collections.abc import Callable
+from typing import TypeVar
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import DecoderDied, DecoderUnavailable, ImageTooCostly
-from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig, ImageLimits
-from medmoe.server.imaging.image import DecodedImage
-from medmoe.server.imaging.sandbox.protocol import LENGTHS, MAX_HEAD, DecodeRequest, Refusal, pack
+from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig, ImageLimits, Message
+from medmoe.server.imaging.image import DecodedImage, InstanceUIDs
+from medmoe.server.imaging.sandbox.protocol import (
+    LENGTHS,
+    MAX_HEAD,
+    DecodeRequest,
+    Document,
+    IdentifyRequest,
+    Refusal,
+    pack,
+)
 from medmoe.server.imaging.sandbox.spawner import WORKER_SPAWNER, Worker
 from medmoe.server.schemas.images import ImageFields, View
 from medmoe.server.settings import Settings
+
+Answer = TypeVar("Answer")
 
 _GRACE = 5.0
 """Seconds beyond a worker's own time limit until the service stops it."""
@@ -71,11 +83,36 @@ class DecoderPool:
 
         Raises what ImageReader.read raises, DecoderDied, DecoderUnavailable. Cancelling it stops the worker.
         """
+        largest = self._config.size if view == "model" else FRAME_SIDE
+
+        def parse(head: bytes, pixels: bytes) -> DecodedImage:
+            answer = DecodedImage.model_validate_json(head).model_copy(update={"pixels": pixels})
+            if not _fits(answer, largest=largest, exactly=view == "model"):
+                raise ValueError("not an image of the size that was asked for")
+            return answer
+
+        shown = ImageFields(**{name: getattr(fields, name) for name in ImageFields.model_fields})
+        request = DecodeRequest(text=isinstance(sent, str), fields=shown, view=view)
+        return await self._ask(request, sent, parse, most=3 * largest**2)
+
+    async def identify(self, sent: str | bytes) -> InstanceUIDs:
+        """Return the UIDs of a DICOM file. Raises what ImageReader.identify raises, and otherwise as `decode`."""
+
+        def parse(head: bytes, document: bytes) -> InstanceUIDs:
+            Document.model_validate_json(head)
+            return InstanceUIDs.model_validate_json(document)
+
+        return await self._ask(IdentifyRequest(text=isinstance(sent, str)), sent, parse, most=MAX_HEAD)
+
+    async def _ask(
+        self, request: Message, sent: str | bytes, parse: Callable[[bytes, bytes], Answer], *, most: int
+    ) -> Answer:
+        """Return what `parse` makes of a worker's answer, of at most `most` bytes beside its head."""
         async with self._slots:
             worker = self._waiting() or await self._spawn()
             try:
                 async with asyncio.timeout(self._config.wall_seconds + _GRACE):
-                    answer = await self._ask(worker, sent, fields, view)
+                    answer = await _exchange(worker, request, sent, parse, most=most)
             except TimeoutError as error:
                 await asyncio.to_thread(WORKER_SPAWNER.stop, worker)
                 raise _out_of_time() from error
@@ -143,28 +180,25 @@ class DecoderPool:
         else:
             asyncio.get_running_loop().run_in_executor(None, WORKER_SPAWNER.stop, worker)
 
-    async def _ask(self, worker: Worker, sent: str | bytes, fields: ImageFields, view: View) -> DecodedImage | Refusal:
-        loop, connection = asyncio.get_running_loop(), worker.connection
-        data = sent.encode(errors="replace") if isinstance(sent, str) else sent
-        shown = ImageFields(**{name: getattr(fields, name) for name in ImageFields.model_fields})
-        request = DecodeRequest(text=isinstance(sent, str), fields=shown, view=view)
-        await loop.sock_sendall(connection, pack(request, size=len(data)))
-        await loop.sock_sendall(connection, data)
-        head_size, size = LENGTHS.unpack(await _exactly(worker, LENGTHS.size))
-        # A worker that an image has taken over may answer anything: no length is believed.
-        largest = self._config.size if view == "model" else FRAME_SIDE
-        if head_size > MAX_HEAD or size > 3 * largest**2:
-            raise ValueError("not an answer")
-        head, pixels = await _exactly(worker, head_size), await _exactly(worker, size)
-        if not size:
-            refusal = Refusal.model_validate_json(head)
-            # Raises for an error that no worker of ours sends, while the worker can still be blamed.
-            refusal.exception()
-            return refusal
-        answer = DecodedImage.model_validate_json(head).model_copy(update={"pixels": bytes(pixels)})
-        if not _fits(answer, largest=largest, exactly=view == "model"):
-            raise ValueError("not an image of the size that was asked for")
-        return answer
+
+async def _exchange(
+    worker: Worker, request: Message, sent: str | bytes, parse: Callable[[bytes, bytes], Answer], *, most: int
+) -> Answer | Refusal:
+    loop, connection = asyncio.get_running_loop(), worker.connection
+    data = sent.encode(errors="replace") if isinstance(sent, str) else sent
+    await loop.sock_sendall(connection, pack(request, size=len(data)))
+    await loop.sock_sendall(connection, data)
+    head_size, size = LENGTHS.unpack(await _exactly(worker, LENGTHS.size))
+    # A worker that an image has taken over may answer anything: no length is believed.
+    if head_size > MAX_HEAD or size > most:
+        raise ValueError("not an answer")
+    head, payload = bytes(await _exactly(worker, head_size)), bytes(await _exactly(worker, size))
+    if not size:
+        refusal = Refusal.model_validate_json(head)
+        # Raises for an error that no worker of ours sends, while the worker can still be blamed.
+        refusal.exception()
+        return refusal
+    return parse(head, payload)
 
 
 def _fits(answer: DecodedImage, *, largest: int, exactly: bool) -> bool:

@@ -5,8 +5,9 @@ Nothing is ever unpickled.
 
 import socket
 import struct
+from typing import Annotated, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, TypeAdapter
 
 from medmoe.model.errors import ImageError, MedMoEError
 from medmoe.server.errors import (
@@ -41,17 +42,38 @@ _ERRORS: dict[str, type[MedMoEError]] = {
 }
 
 
-class DecodeRequest(Message):
-    """Asks a worker for one image; the bytes that follow are what the client sent."""
+class _FileRequest(Message):
+    """Base of the requests to a worker; the bytes that follow are what the client sent."""
 
     text: bool
     """Whether the bytes are base64 text."""
+
+
+class DecodeRequest(_FileRequest):
+    """Asks for the image; DecodedImage and its pixels are the answer."""
+
+    do: Literal["decode"] = "decode"
     fields: ImageFields
     view: View
 
 
+class IdentifyRequest(_FileRequest):
+    """Asks for the UIDs of a DICOM file; Document and InstanceUIDs as JSON are the answer."""
+
+    do: Literal["identify"] = "identify"
+
+
+AnyRequest = TypeAdapter[DecodeRequest | IdentifyRequest](
+    Annotated[DecodeRequest | IdentifyRequest, Field(discriminator="do")]
+)
+
+
+class Document(Message):
+    """Announces a document that a worker made of a file; its bytes follow."""
+
+
 class Refusal(Message):
-    """Tells why a worker decoded no image; no bytes follow."""
+    """Tells why a worker refuses a file; no bytes follow."""
 
     error: str
     """Name of the error's class."""

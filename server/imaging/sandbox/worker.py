@@ -20,10 +20,18 @@ from typing import Any, NoReturn
 
 from medmoe.model.errors import ImageError
 from medmoe.server.errors import ImageTooCostly, RequestError
-from medmoe.server.imaging.config import DecoderConfig
+from medmoe.server.imaging.config import DecoderConfig, Message
 from medmoe.server.imaging.formats.reader import ImageReader
-from medmoe.server.imaging.image import DecodedImage
-from medmoe.server.imaging.sandbox.protocol import LENGTHS, DecodeRequest, Refusal, pack, receive_exactly
+from medmoe.server.imaging.sandbox.protocol import (
+    LENGTHS,
+    AnyRequest,
+    DecodeRequest,
+    Document,
+    IdentifyRequest,
+    Refusal,
+    pack,
+    receive_exactly,
+)
 
 _MAX_COMMAND = 64 * 1024
 _PR_SET_PDEATHSIG = 1
@@ -128,14 +136,13 @@ def _serve(connection: socket.socket, config: DecoderConfig) -> None:
     with contextlib.suppress(EOFError, ConnectionError):
         while not costly:
             head_size, size = LENGTHS.unpack(receive_exactly(connection, LENGTHS.size))
-            request = DecodeRequest.model_validate_json(bytes(receive_exactly(connection, head_size)))
+            request = AnyRequest.validate_json(bytes(receive_exactly(connection, head_size)))
             _grant(config)
-            pixels = b""
-            answer: DecodedImage | Refusal
+            payload = b""
+            answer: Message
             try:
                 sent = bytes(receive_exactly(connection, size))
-                answer = reader.read(sent.decode() if request.text else sent, request.fields, view=request.view)
-                pixels = answer.pixels
+                answer, payload = _answer(reader, request, sent.decode() if request.text else sent)
             except MemoryError:
                 answer = Refusal.of(ImageTooCostly())
             except (RequestError, ImageError) as error:
@@ -144,8 +151,17 @@ def _serve(connection: socket.socket, config: DecoderConfig) -> None:
             costly = isinstance(answer, Refusal) and answer.error == ImageTooCostly.__name__
             # Before answering: a worker that has answered is given the next image.
             _take_back()
-            connection.sendall(pack(answer, size=len(pixels)))
-            connection.sendall(pixels)
+            connection.sendall(pack(answer, size=len(payload)))
+            connection.sendall(payload)
+
+
+def _answer(reader: ImageReader, request: DecodeRequest | IdentifyRequest, sent: str | bytes) -> tuple[Message, bytes]:
+    match request:
+        case DecodeRequest():
+            image = reader.read(sent, request.fields, view=request.view)
+            return image, image.pixels
+        case IdentifyRequest():
+            return Document(), reader.identify(sent).model_dump_json().encode()
 
 
 def _grant(config: DecoderConfig) -> None:

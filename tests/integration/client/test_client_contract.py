@@ -17,6 +17,7 @@ from medmoe.client import (
     VqaAnswer,
 )
 from medmoe.client.answers.metadata import Health
+from medmoe.client.answers.sources import InstanceList, SeriesList, SourceList, StudyList
 from medmoe.client.options import AskOptions, ClassifyOptions
 from medmoe.server.schemas.classify import ClassifyFields
 from medmoe.server.schemas.vqa import VQAFields
@@ -51,6 +52,10 @@ def shape(schema: Any, definitions: dict[str, Any]) -> Any:
         ("/v1/router/stats", "RouterStatsResponse", RouterStats),
         ("/v1/metadata", "Metadata", Metadata),
         ("/v1/models", "ModelList", ModelList),
+        ("/v1/sources", "SourceList", SourceList),
+        ("/v1/sources/{source}/studies", "StudyList", StudyList),
+        ("/v1/sources/{source}/studies/{study}/series", "SeriesList", SeriesList),
+        ("/v1/sources/{source}/studies/{study}/series/{series}/instances", "InstanceList", InstanceList),
         ("/health/ready", "Health", Health),
     ],
 )

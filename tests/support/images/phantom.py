@@ -1,5 +1,7 @@
 """Draw a chest CT: ellipses of body, lungs, heart and bone in Hounsfield units, with noise."""
 
+from typing import Any
+
 import numpy as np
 
 from tests.support.images.dicom_files import dicom
@@ -27,6 +29,18 @@ _PARTS: tuple[tuple[float, float, float, float, float, int], ...] = (
     (0.0, -0.49, 0.10, 0.026, 0, BONE),
     (0.0, -0.49, 0.08, 0.014, 0, MARROW),
 )
+STUDY = {
+    "PatientName": "Phantom^Chest",
+    "PatientID": "PHANTOM-1",
+    "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.2",
+    "SeriesInstanceUID": "1.2.826.0.1.3680043.8.498.3",
+    "StudyDate": "20260514",
+    "StudyTime": "101500",
+    "StudyDescription": "CT chest",
+    "SeriesNumber": 1,
+    "InstanceNumber": 1,
+}
+"""Patient, study and series of the drawn CT."""
 _RIBS = ((25, 20), (62, 12), (118, 12), (155, 20), (205, 20), (242, 12), (298, 12), (335, 20))
 """Degrees around the chest, and the tilt of each rib in degrees."""
 
@@ -47,10 +61,10 @@ def chest_ct(side: int = 384, *, seed: int = 7) -> np.ndarray:
     return np.clip(_blurred(values, side / 320) + _blurred(noise, 0.7), -1024, 3071).astype(np.int16)
 
 
-def chest_ct_file(side: int = 384) -> bytes:
-    """Return the chest CT as a DICOM file with a window of 40/400."""
+def chest_ct_file(side: int = 384, **attributes: Any) -> bytes:
+    """Return the chest CT as a DICOM file of a study of its own, with a window of 40/400."""
     hounsfield = {"RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "HU"}
-    return dicom(chest_ct(side), WindowCenter=40, WindowWidth=400, **hounsfield)
+    return dicom(chest_ct(side), WindowCenter=40, WindowWidth=400, **hounsfield | STUDY | attributes)
 
 
 def _draw(

@@ -123,7 +123,7 @@ class DicomFile:
         return 1.0
 
     def _parse(self, data: bytes) -> Dataset:
-        body, repairs = _with_meta(data)
+        body, repairs = with_meta(data)
         self.repairs += repairs
         dataset = _read(body)
         if not any(keyword in dataset for keyword in _PIXELS) and ITEM in body and body.rstrip(b"\0")[-4:] != END[:4]:
@@ -201,7 +201,7 @@ def _read(data: bytes) -> Dataset:
     return dcmread(io.BytesIO(data))
 
 
-def _with_meta(data: bytes) -> tuple[bytes, list[RenderingStep]]:
+def with_meta(data: bytes) -> tuple[bytes, list[RenderingStep]]:
     """Return the file with preamble and meta header, inflated, and the repairs that this took.
 
     Raises UnsupportedImage for a transfer syntax that is not decoded, ImageTooLarge.

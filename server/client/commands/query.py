@@ -1,0 +1,49 @@
+"""`medmoe query`: list what a DICOMweb source of a service holds."""
+
+from typing import Annotated
+
+import typer
+
+from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
+from medmoe.client.commands.terminal import as_json, table
+from medmoe.client.transport.address import LOCAL
+
+
+def query(
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[SOURCE]", help="Source of the service; without one the sources are listed."),
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="List the series of this Study Instance UID.")] = None,
+    series: Annotated[str | None, typer.Option(help="With --study: list the instances of this series.")] = None,
+    modality: Annotated[str | None, typer.Option(help="List studies with a series of this modality.")] = None,
+    date: Annotated[str | None, typer.Option(help="List studies of this date or range: 20260514, 20260101-.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Largest number of lines.")] = 100,
+    url: UrlOption = LOCAL,
+    token_file: TokenFileOption = None,
+    timeout: TimeoutOption = 120.0,
+    json_: JsonOption = False,
+) -> None:
+    """List the studies, series or instances of a DICOMweb source, without their patients."""
+    if series and not study:
+        raise typer.BadParameter("--series needs --study")
+    with create_client(url, token_file, timeout) as client:
+        if source is None:
+            rows = [one.model_dump() for one in client.sources()]
+        elif study and series:
+            rows = [one.model_dump() for one in client.instances(source, study, series, limit=limit)]
+        elif study:
+            rows = [one.model_dump() for one in client.series(source, study, limit=limit)]
+        else:
+            found = client.studies(source, modality=modality, date=date, limit=limit)
+            rows = [one.model_dump() for one in found]
+    if json_:
+        typer.echo("\n".join(map(as_json, rows)))
+    elif rows:
+        typer.echo(table(tuple(rows[0]), [[_cell(value) for value in row.values()] for row in rows]))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -1,0 +1,56 @@
+"""Find a source by its name, and fetch, list and store in it."""
+
+from collections.abc import Mapping
+
+from medmoe.server.dicomweb import qido, wado
+from medmoe.server.dicomweb.connection import SourceConnections
+from medmoe.server.dicomweb.sources import Source, read_sources
+from medmoe.server.errors import SourceNotFound
+from medmoe.server.schemas.dicomweb import InstanceInfo, InstanceReference, SeriesInfo, SourceInfo, StudyInfo
+from medmoe.server.settings import Settings
+
+
+class DICOMwebClient:
+    """The DICOMweb sources of a deployment. Every method also raises what SourceConnections.request raises."""
+
+    def __init__(self, sources: Mapping[str, Source], *, max_bytes: int, seconds: float, at_once: int) -> None:
+        """Fetch objects of at most `max_bytes`, each within `seconds`, `at_once` at a time."""
+        self._sources = dict(sources)
+        self._max_bytes = max_bytes
+        self._connections = SourceConnections(seconds=seconds, at_once=at_once)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "DICOMwebClient":
+        """Raise ConfigError when the file of sources, or one that it names, cannot be used."""
+        return cls(
+            read_sources(settings.dicomweb_sources),
+            max_bytes=settings.max_body_bytes,
+            seconds=settings.dicomweb_seconds,
+            at_once=settings.dicomweb_requests,
+        )
+
+    @property
+    def sources(self) -> tuple[SourceInfo, ...]:
+        return tuple(SourceInfo(name=source.name, store=source.store) for source in self._sources.values())
+
+    async def retrieve(self, reference: InstanceReference) -> bytes:
+        """Return the DICOM file of an instance. Raises SourceNotFound, InstanceTooLarge."""
+        source = self._source(reference.source)
+        return await wado.retrieve(self._connections, source, reference, max_bytes=self._max_bytes)
+
+    async def list_studies(self, source: str, *, filters: Mapping[str, str], limit: int) -> tuple[StudyInfo, ...]:
+        """Return studies; `filters` are attribute keywords with QIDO-RS values. Raises SourceNotFound."""
+        return await qido.list_studies(self._connections, self._source(source), filters=filters, limit=limit)
+
+    async def list_series(self, source: str, study: str, *, limit: int) -> tuple[SeriesInfo, ...]:
+        """Return the series of a study. Raises SourceNotFound."""
+        return await qido.list_series(self._connections, self._source(source), study, limit=limit)
+
+    async def list_instances(self, source: str, study: str, series: str, *, limit: int) -> tuple[InstanceInfo, ...]:
+        """Return the instances of a series. Raises SourceNotFound."""
+        return await qido.list_instances(self._connections, self._source(source), study, series, limit=limit)
+
+    def _source(self, name: str) -> Source:
+        if name not in self._sources:
+            raise SourceNotFound()
+        return self._sources[name]

@@ -1,0 +1,52 @@
+"""Fetch one instance by WADO-RS (PS3.18 section 10.4)."""
+
+import httpcore
+
+from medmoe.server.dicomweb.connection import SourceConnections, header, read
+from medmoe.server.dicomweb.multipart import DICOM, MULTIPART, SingleInstance, media_type
+from medmoe.server.dicomweb.sources import Source
+from medmoe.server.errors import InstanceTooLarge, InvalidSourceAnswer
+from medmoe.server.schemas.dicomweb import InstanceReference
+
+_ACCEPT = f'{MULTIPART}; type="{DICOM}"; transfer-syntax=*'
+"""As the source has stored the object: transcoding would change its pixels, or cost the source time."""
+_MAX_PREAMBLE = 64 * 1024
+"""Bytes beside the object: boundaries and headers."""
+_PREFIX = slice(128, 132)
+
+
+async def retrieve(
+    connections: SourceConnections, source: Source, reference: InstanceReference, *, max_bytes: int
+) -> bytes:
+    """Return the DICOM file of an instance.
+
+    Raises InstanceTooLarge and what SourceConnections.request raises. The UIDs in the file are not checked.
+    """
+    target = f"/studies/{reference.study}/series/{reference.series}/instances/{reference.instance}"
+    async with connections.request(source, "GET", target, accept=_ACCEPT) as response:
+        data = await _object(response, max_bytes=max_bytes)
+    if data[_PREFIX] != b"DICM":
+        raise InvalidSourceAnswer("the source sends something else than a DICOM file")
+    return data
+
+
+async def _object(response: httpcore.Response, *, max_bytes: int) -> bytes:
+    kind, parameters = media_type(header(response, b"content-type"))
+    if kind == DICOM:
+        # Some sources send a single object without the multipart around it.
+        try:
+            return await read(response, max_bytes=max_bytes)
+        except InvalidSourceAnswer as error:
+            raise InstanceTooLarge.over(max_bytes) from error
+    if kind != MULTIPART or parameters.get(b"type", DICOM.encode()).lower() != DICOM.encode():
+        raise InvalidSourceAnswer("the source sends something else than DICOM")
+    parser = SingleInstance(parameters.get(b"boundary", b""), max_bytes=max_bytes)
+    received = 0
+    async for chunk in response.aiter_stream():
+        received += len(chunk)
+        if received > max_bytes + _MAX_PREAMBLE:
+            raise InstanceTooLarge.over(max_bytes)
+        parser.feed(chunk)
+        if parser.complete:
+            return bytes(parser.data)
+    raise InvalidSourceAnswer("the source breaks off within the object")
