@@ -67,12 +67,11 @@ class ErrorSpec:
     param: str | None = None
 
 
-_REQUEST, _LOAD, _AVAILABILITY, _SERVER, _SOURCE = (
+_REQUEST, _LOAD, _AVAILABILITY, _SERVER = (
     "invalid_request_error",
     "overloaded_error",
     "unavailable_error",
     "server_error",
-    "source_error",
 )
 
 INTERNAL = ErrorSpec(
@@ -111,12 +110,12 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
     SourceNotFound: ErrorSpec(status=404, type=_REQUEST, code="source_not_found", param="source"),
     InstanceNotFound: ErrorSpec(status=404, type=_REQUEST, code="instance_not_found"),
     InstanceTooLarge: ErrorSpec(status=413, type=_REQUEST, code="instance_too_large"),
-    SourceError: ErrorSpec(status=502, type=_SOURCE, code="source_failed"),
-    SourceUnavailable: ErrorSpec(status=503, type=_SOURCE, code="source_unavailable"),
-    SourceTimeout: ErrorSpec(status=504, type=_SOURCE, code="source_timeout"),
-    SourceRefused: ErrorSpec(status=502, type=_SOURCE, code="source_refused"),
-    InvalidSourceAnswer: ErrorSpec(status=502, type=_SOURCE, code="invalid_source_answer"),
-    WrongInstance: ErrorSpec(status=502, type=_SOURCE, code="wrong_instance"),
+    SourceError: ErrorSpec(status=502, type=_SERVER, code="source_failed"),
+    SourceUnavailable: ErrorSpec(status=503, type=_AVAILABILITY, code="source_unavailable"),
+    SourceTimeout: ErrorSpec(status=504, type="timeout_error", code="source_timeout"),
+    SourceRefused: ErrorSpec(status=502, type=_SERVER, code="source_refused"),
+    InvalidSourceAnswer: ErrorSpec(status=502, type=_SERVER, code="invalid_source_answer"),
+    WrongInstance: ErrorSpec(status=502, type=_SERVER, code="wrong_instance"),
     BodyTooLarge: ErrorSpec(status=413, type=_REQUEST, code="body_too_large"),
     Unauthenticated: ErrorSpec(
         status=401,
