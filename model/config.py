@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 from medmoe.model.files.strict_json import StrictFile, StrictSection
 
 CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
 

@@ -3,11 +3,12 @@
 import asyncio
 from pathlib import Path
 
-from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.calibration import Calibration
 from medmoe.model.files.digest import file_sha256
 from medmoe.model.files.routing_reference import RoutingReference
+from medmoe.model.files.weight_files import WeightFiles
 from medmoe.model.prompt import Prompt
 from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.schemas.inference import Dtype, Provenance
@@ -17,7 +18,7 @@ class ServedCheckpoint:
     """The config and prompt of a checkpoint directory at once; hashes and what depends on them after `hash_weights`."""
 
     weights_sha256: str | None = None
-    """SHA-256 hex of model.safetensors; None before `hash_weights`, and for a checkpoint without weights."""
+    """`WeightFiles.sha256` in hex; None before `hash_weights`, and for a checkpoint without weights."""
     adapter_sha256: str | None = None
     """SHA-256 hex of adapter_model.safetensors; None before `hash_weights`, and for a checkpoint without adapters."""
     calibration: Calibration | None = None
@@ -38,7 +39,7 @@ class ServedCheckpoint:
         Raises ConfigError when calibration.json or routing_reference.json is malformed, CheckpointError when it belongs
         to other weights.
         """
-        self.weights_sha256 = await asyncio.to_thread(_sha256, self.directory / WEIGHTS_FILE)
+        self.weights_sha256 = await asyncio.to_thread(_weights_sha256, self.directory)
         self.adapter_sha256 = await asyncio.to_thread(_sha256, self.directory / ADAPTER_WEIGHTS_FILE)
         if self.weights_sha256 is None:
             return
@@ -56,8 +57,9 @@ class ServedCheckpoint:
     async def require_unchanged(self) -> None:
         """Raise CheckpointError when the files no longer have the hashes that this service has reported."""
         current = [
-            await asyncio.to_thread(_sha256, self.directory / name)
-            for name in (CONFIG_FILE, WEIGHTS_FILE, ADAPTER_WEIGHTS_FILE)
+            await asyncio.to_thread(_sha256, self.directory / CONFIG_FILE),
+            await asyncio.to_thread(_weights_sha256, self.directory),
+            await asyncio.to_thread(_sha256, self.directory / ADAPTER_WEIGHTS_FILE),
         ]
         if current != [self.config_sha256, self.weights_sha256, self.adapter_sha256]:
             raise CheckpointError("the checkpoint has changed since the service was started")
@@ -75,6 +77,11 @@ class ServedCheckpoint:
             adapter_sha256=self.adapter_sha256,
             dtype=dtype,
         )
+
+
+def _weights_sha256(directory: Path) -> str | None:
+    weights = WeightFiles.find(directory)
+    return None if weights is None else weights.sha256()
 
 
 def _sha256(path: Path) -> str | None:

@@ -1,1 +1,1 @@
-"""Read and write a checkpoint directory: config.json, model.safetensors, tokenizer files, README.md."""
+"""Read and write a checkpoint directory: config.json, model.safetensors or its shards, tokenizer files, README.md."""

@@ -3,6 +3,7 @@
 Only safetensors: nothing here can execute what it reads.
 """
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,19 +13,35 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from medmoe.model.checkpoint.staging import staged_directory
-from medmoe.model.config import CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.terminal_safe import listed
+from medmoe.model.files.weight_files import (
+    WEIGHTS_FILE,
+    WEIGHTS_INDEX_FILE,
+    WeightFiles,
+    damaged_weights,
+    shard_name,
+)
 from medmoe.model.medmoe import MedMoE
 
 _DTYPES = ("F32", "F16", "BF16", "F64")
+_TOWER = "vision_tower."
 
 
-def save_checkpoint(model: MedMoE, directory: Path, *, tokenizer_files: Iterable[Path], replace: bool = False) -> None:
+def save_checkpoint(
+    model: MedMoE,
+    directory: Path,
+    *,
+    tokenizer_files: Iterable[Path],
+    replace: bool = False,
+    tower_shard: bool = False,
+) -> None:
     """Write the directory whole or not at all: everything goes to a sibling first, which then takes its place.
 
-    Weights are stored in `config.dtype`. Raises CheckpointError for weights that are not finite, or when the directory
-    holds something already; with `replace`, only when that is not an older checkpoint alone.
+    Weights are stored in `config.dtype`. With `tower_shard`, the vision tower has its own shard, whose bytes depend
+    on the tower alone. Raises CheckpointError for weights that are not finite, or when the directory holds something
+    already; with `replace`, only when that is not an older checkpoint alone.
     """
     config = model.config
     with staged_directory(directory, replace=replace) as staging:
@@ -32,7 +49,10 @@ def save_checkpoint(model: MedMoE, directory: Path, *, tokenizer_files: Iterable
         tensors = {name: value.to(dtype).contiguous().cpu() for name, value in model_tensors(model).items()}
         if bad := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
             raise CheckpointError(f"refusing to save weights that are not finite: {listed(bad)}")
-        save_file(tensors, staging / WEIGHTS_FILE, metadata={"format": "pt"})
+        if tower_shard:
+            _save_shards(tensors, staging)
+        else:
+            save_file(tensors, staging / WEIGHTS_FILE, metadata={"format": "pt"})
         (staging / CONFIG_FILE).write_text(config.to_json())
         for source in tokenizer_files:
             shutil.copyfile(source, staging / source.name)
@@ -44,48 +64,50 @@ def load_checkpoint(directory: Path, *, dtype: torch.dtype = torch.float32) -> M
     Raises ConfigError for config.json, CheckpointError naming every missing, unknown, misshapen or not finite tensor.
     """
     config = MedMoEConfig.from_directory(directory)
-    path = directory / WEIGHTS_FILE
-    # Before anything is allocated: a config.json that promises more than the file holds costs nothing.
+    # Before anything is allocated: a config.json that promises more than the files hold costs nothing.
     check_weights(directory, config)
     model = MedMoE(config)
-    try:
-        with safe_open(path, framework="pt") as file, torch.no_grad():
-            for name, parameter in model_tensors(model).items():
-                parameter.copy_(file.get_tensor(name))
-                if not torch.isfinite(parameter).all():
-                    raise CheckpointError(f"{path}: {name} holds values that are not finite in float32")
-    except (OSError, SafetensorError) as error:
-        raise damaged_weights(path, error) from error
+    parameters = model_tensors(model)
+    for path in WeightFiles.of(directory).files:
+        try:
+            with safe_open(path, framework="pt") as file, torch.no_grad():
+                for name in file.keys():  # noqa: SIM118 - not a dict
+                    parameters[name].copy_(file.get_tensor(name))
+                    if not torch.isfinite(parameters[name]).all():
+                        raise CheckpointError(f"{path}: {name} holds values that are not finite in float32")
+        except (OSError, SafetensorError) as error:
+            raise damaged_weights(path, error) from error
     return model.to(dtype).eval()
 
 
 def check_weights(directory: Path, config: MedMoEConfig) -> None:
-    """Compare the header of the weights with `config`; read no tensor.
+    """Compare the headers of the weights with `config`; read no tensor.
 
     Raises CheckpointError for a file that is missing or damaged, or naming every missing, unknown or misshapen tensor.
     """
-    path = directory / WEIGHTS_FILE
-    try:
-        with safe_open(path, framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            found = {name: tuple(part.get_shape()) for name, part in slices.items()}
-            kinds = {name: part.get_dtype() for name, part in slices.items()}
-    except (OSError, SafetensorError) as error:
-        raise damaged_weights(path, error) from error
+    weights = WeightFiles.of(directory)
+    path = weights.index or weights.files[0]
+    found = weights.tensors()
     text = config.text_config
     # One tensor at least for each: cheaper to say than to build what a hostile config.json promises.
     least = text.num_hidden_layers + len(text.moe_layers) * text.num_experts + config.vision_config.num_hidden_layers
     if len(found) < least:
         raise CheckpointError(f"{path} holds {len(found)} tensors; the layers of config.json alone need {least}")
-    compare_tensors(found, expected_shapes(config), source=str(path))
-    if wrong := sorted(name for name, kind in kinds.items() if kind not in _DTYPES):
+    shapes = {name: tensor.shape for name, tensor in found.items()}
+    compare_tensors(shapes, expected_shapes(config), source=str(path))
+    if wrong := sorted(name for name, tensor in found.items() if tensor.dtype not in _DTYPES):
         raise CheckpointError(f"{path}: not stored as 16 or 32 bit floating point numbers: {listed(wrong)}")
 
 
-def damaged_weights(path: Path, error: Exception) -> CheckpointError:
-    """Return the error for a safetensors file that the library refuses with `error`."""
-    reason = f"the file is damaged or incomplete ({error}); copy or download it again"
-    return CheckpointError(f"{path} cannot be read as safetensors: {reason}")
+def _save_shards(tensors: Mapping[str, torch.Tensor], directory: Path) -> None:
+    """Write the vision tower as the first shard, everything else as the second, and the index."""
+    shard_of = {name: shard_name(1 if name.startswith(_TOWER) else 2, count=2) for name in tensors}
+    for shard in sorted(set(shard_of.values())):
+        part = {name: value for name, value in tensors.items() if shard_of[name] == shard}
+        save_file(part, directory / shard, metadata={"format": "pt"})
+    size = sum(value.nbytes for value in tensors.values())
+    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(shard_of.items()))}
+    (directory / WEIGHTS_INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
 
 
 def model_tensors(model: MedMoE) -> dict[str, torch.Tensor]:

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE
+from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.bounded_read import read_bounded
+from medmoe.model.files.weight_files import SHARDS_PATTERN, WEIGHTS_FILE, WEIGHTS_INDEX_FILE
 
 _OURS = {
     CONFIG_FILE,
     WEIGHTS_FILE,
+    WEIGHTS_INDEX_FILE,
     ADAPTER_CONFIG_FILE,
     ADAPTER_WEIGHTS_FILE,
     *("tokenizer.json", "tokenizer_config.json", "calibration.json", "routing_reference.json", "conversion.json"),
@@ -67,11 +69,15 @@ def check_replaceable(directory: Path, *, replace: bool) -> None:
         return
     if not replace:
         raise CheckpointError(f"{directory} exists and is not empty: choose another directory, or ask to replace it")
-    foreign = [entry.name for entry in entries if entry.name not in _OURS or not entry.is_file()]
+    foreign = [entry.name for entry in entries if not _is_ours(entry)]
     if foreign:
         raise CheckpointError(f"{directory} holds {foreign[0]!r}, which is no part of a checkpoint: move it away first")
     if not _is_checkpoint(directory):
         raise CheckpointError(f"{directory} holds files, but no checkpoint of this project: it is not replaced")
+
+
+def _is_ours(entry: Path) -> bool:
+    return entry.is_file() and (entry.name in _OURS or entry.match(SHARDS_PATTERN))
 
 
 def _is_checkpoint(directory: Path) -> bool:

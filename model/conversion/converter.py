@@ -16,7 +16,7 @@ import torch
 from medmoe.model.checkpoint.staging import staged_directory
 from medmoe.model.checkpoint.tensor_writer import TensorWriter
 from medmoe.model.checkpoint.tokenizer_files import write_tokenizer
-from medmoe.model.config import CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import CONFIG_FILE, MedMoEConfig
 from medmoe.model.conversion.model_card import model_card
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.plan import Step, Tower, account_for_the_rest, most_common_dtype, plan_steps
@@ -42,6 +42,7 @@ from medmoe.model.conversion.weights.tensor_source import TensorSource
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.files.licence import CARD_FILE, MAX_LICENCE_BYTES, licence_file, stated_licence
 from medmoe.model.files.router_fingerprint import RouterFingerprint
+from medmoe.model.files.weight_files import WEIGHTS_FILE
 from medmoe.model.prompt import Prompt
 
 Progress = Callable[[int, int], None]

@@ -1,7 +1,8 @@
 """Write the model card of a converted checkpoint: source, licence and limits."""
 
-from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import MedMoEConfig
 from medmoe.model.conversion.report import REPORT_FILE, Report
+from medmoe.model.files.weight_files import WEIGHTS_FILE
 
 _FAMILIES = {
     "med_moe": "Med-MoE (arXiv 2404.10237): routed experts and an always-on meta expert",

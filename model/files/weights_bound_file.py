@@ -21,7 +21,7 @@ class WeightsBoundFile(StrictFile):
 
     format_version: Literal[1] = 1
     weights_sha256: Sha256
-    """Of model.safetensors."""
+    """As `weight_files.weights_sha256`."""
     adapter_sha256: Sha256 | None = None
     """Of adapter_model.safetensors, where the checkpoint has one."""
 

@@ -6,18 +6,17 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
-from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.files.bounded_read import read_bounded
 from medmoe.model.files.digest import file_sha256
 from medmoe.model.files.licence import stated_licence
 from medmoe.model.files.router_fingerprint import RouterFingerprint, is_gate
 from medmoe.model.files.terminal_safe import listed, terminal_safe
+from medmoe.model.files.weight_files import StoredTensor, WeightFiles, read_header
 from medmoe.model.inspection.verify import Shapes, verify_adapter, verify_weights
 from medmoe.model.lora.adapter_config import AdapterConfig
 
@@ -117,20 +116,22 @@ def inspect_checkpoint(directory: Path, *, digests: bool = True) -> Inspection:
     """
     _refuse_upstream(directory)
     config = MedMoEConfig.from_directory(directory)
-    header = _header(directory / WEIGHTS_FILE)
-    sizes = {name: math.prod(entry["shape"]) for name, entry in header.items()}
+    weights = WeightFiles.of(directory)
+    tensors = weights.tensors()
+    sizes = {name: math.prod(tensor.shape) for name, tensor in tensors.items()}
     text, vision = config.text_config, config.vision_config
     sha256 = _digests(directory) if digests else {}
-    gates = _read_gates(directory / WEIGHTS_FILE, header)
-    problems = verify_weights(config, _shapes(header))
-    if bad := [name for name, values in gates.items() if not _is_finite(values, dtype=header[name]["dtype"])]:
+    gates = _read_gates(tensors)
+    problems = verify_weights(config, {name: tensor.shape for name, tensor in tensors.items()})
+    if bad := [name for name, values in gates.items() if not _is_finite(values, dtype=tensors[name].dtype)]:
         problems.append(f"not finite numbers: {listed(bad)}")
     adapter = None
     if (directory / ADAPTER_CONFIG_FILE).exists() or (directory / ADAPTER_WEIGHTS_FILE).exists():
         adapter_config = AdapterConfig.from_directory(directory)
-        tensors = _shapes(_header(directory / ADAPTER_WEIGHTS_FILE))
-        adapter = _adapter(adapter_config, tensors)
-        problems += verify_adapter(adapter_config, config, tensors, weights_sha256=sha256.get(WEIGHTS_FILE))
+        shapes = {name: tuple(entry["shape"]) for name, entry in read_header(directory / ADAPTER_WEIGHTS_FILE).items()}
+        adapter = _adapter(adapter_config, shapes)
+        digest = weights.sha256() if digests else None
+        problems += verify_adapter(adapter_config, config, shapes, weights_sha256=digest)
     return Inspection(
         name=config.name,
         family=_family(config, adapter),
@@ -142,7 +143,7 @@ def inspect_checkpoint(directory: Path, *, digests: bool = True) -> Inspection:
         moe=_experts(config, gates=_compare_gates(gates)) if text.moe_layers else None,
         adapter=adapter,
         parameters=count_parameters(config, sizes),
-        tensors=dict(sorted(Counter(entry["dtype"] for entry in header.values()).items())),
+        tensors=dict(sorted(Counter(tensor.dtype for tensor in tensors.values()).items())),
         bytes=sum(file.stat().st_size for file in _files(directory)),
         licence=stated_licence(directory),
         fits_config=not problems,
@@ -201,36 +202,9 @@ def _refuse_upstream(directory: Path) -> None:
         )
 
 
-def _header(path: Path) -> dict[str, dict[str, Any]]:
-    """Return dtype, shape and offsets of every tensor, after the safetensors library has checked the file."""
-    if not path.is_file():
-        raise CheckpointError(f"{path} cannot be read: it is missing or no regular file")
-    try:
-        with safe_open(path, framework="np"), path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as safetensors: the file is damaged or incomplete ({terminal_safe(str(error))}); "
-            "copy or download it again"
-        ) from error
-    header.pop("__metadata__", None)
-    return dict(header)
-
-
-def _shapes(header: dict[str, dict[str, Any]]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(entry["shape"]) for name, entry in header.items()}
-
-
-def _read_gates(path: Path, header: dict[str, dict[str, Any]]) -> dict[str, bytes]:
+def _read_gates(tensors: Mapping[str, StoredTensor]) -> dict[str, bytes]:
     """Read the stored bytes of every gate tensor."""
-    gates = {}
-    with path.open("rb") as file:
-        start = 8 + int.from_bytes(file.read(8), "little")
-        for name in filter(is_gate, header):
-            begin, end = header[name]["data_offsets"]
-            file.seek(start + begin)
-            gates[name] = file.read(end - begin)
-    return gates
+    return {name: tensors[name].read() for name in filter(is_gate, tensors)}
 
 
 def _is_finite(values: bytes, *, dtype: str) -> bool:

@@ -1,4 +1,4 @@
-"""List the name and shape of every tensor of model.safetensors from config.json alone. Torch-free.
+"""List the name and shape of every tensor of the weights from config.json alone. Torch-free.
 
 medmoe.model.checkpoint.io.expected_shapes gives the same from the built model, which needs torch.
 """

@@ -32,7 +32,7 @@ def verify_adapter(
 ) -> list[str]:
     """Return one sentence for each misfit of an adapter with its base and its own tensors; empty when it fits.
 
-    Without `weights_sha256`, the digest of model.safetensors, the base is compared by architecture only.
+    Without `weights_sha256`, the digest of the weights, the base is compared by architecture only.
     """
     found = []
     if adapter.base.config_sha256 != architecture_sha256(config):

@@ -72,7 +72,7 @@ class BaseModelIdentity(StrictSection):
     config_sha256: Digest
     """`architecture_sha256` of its config.json."""
     weights_sha256: Digest
-    """SHA-256 of its model.safetensors, every byte: two fine-tunings of one model share names, shapes and header."""
+    """Digest of its weights, every byte: two fine-tunings of one model share names, shapes and header."""
 
 
 class AdapterConfig(StrictFile):

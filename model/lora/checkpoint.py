@@ -13,13 +13,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from medmoe.model.checkpoint.io import compare_tensors, damaged_weights, load_checkpoint
+from medmoe.model.checkpoint.io import compare_tensors, load_checkpoint
 from medmoe.model.checkpoint.staging import staged_directory
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files
-from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.digest import file_sha256
 from medmoe.model.files.licence import licence_file
+from medmoe.model.files.weight_files import WeightFiles, damaged_weights, weights_sha256
 from medmoe.model.lora.adapter_config import (
     AdapterConfig,
     BaseModelIdentity,
@@ -38,7 +39,7 @@ def base_identity(directory: Path, *, revision: str | None = None) -> BaseModelI
         name=config.name,
         revision=revision,
         config_sha256=architecture_sha256(config),
-        weights_sha256=_file_sha256(directory / WEIGHTS_FILE),
+        weights_sha256=weights_sha256(directory),
     )
 
 
@@ -130,7 +131,7 @@ def save_adapted(
     _check_base(config, base_config, directory=base)
     licence = licence_file(base)
     with staged_directory(directory, replace=replace) as staging:
-        for source in (base / WEIGHTS_FILE, *tokenizer_files(base), *([licence] if licence else [])):
+        for source in (*WeightFiles.of(base).all, *tokenizer_files(base), *([licence] if licence else [])):
             shutil.copyfile(source, staging / source.name)
         renamed = base_config if name is None else base_config.model_copy(update={"name": name})
         (staging / CONFIG_FILE).write_text(renamed.to_json())
@@ -142,8 +143,10 @@ def save_adapted(
 def _check_base(config: AdapterConfig, base: MedMoEConfig, *, directory: Path) -> None:
     if config.base.config_sha256 != architecture_sha256(base):
         raise CheckpointError(f"{directory}: the adapter was trained on another architecture than {CONFIG_FILE} states")
-    if config.base.weights_sha256 != _file_sha256(directory / WEIGHTS_FILE):
-        raise CheckpointError(f"{directory}: the adapter was trained on other weights than {WEIGHTS_FILE} holds")
+    if config.base.weights_sha256 != weights_sha256(directory):
+        raise CheckpointError(
+            f"{directory}: the adapter was trained on other weights than {WeightFiles.of(directory).all[0].name} holds"
+        )
 
 
 def _file_sha256(path: Path) -> str:

@@ -12,7 +12,8 @@ from vllm.model_executor.models.utils import AutoWeightsLoader, init_vllm_regist
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from medmoe.model.checkpoint.io import compare_tensors, expected_shapes
-from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.files.weight_files import SHARDS_PATTERN, WEIGHTS_FILE
 from medmoe.model.image_processor import normalise
 from medmoe.model.projector import Projector
 from medmoe.model.vision_tower import VisionTower
@@ -32,8 +33,9 @@ from medmoe.model.vllm_plugin.processing import (
 class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
     """The multimodal model. Adapters (Med-MoE-LoRA) in the checkpoint's directory are served with it."""
 
-    # vLLM would also read other *.safetensors, an index or pickles. Only the file that is hashed may be served.
-    allow_patterns_overrides: ClassVar[list[str]] = [WEIGHTS_FILE]
+    # vLLM would also read other *.safetensors or pickles. Only what is hashed may be served: vLLM takes the first
+    # pattern that matches, and of shards those that the index names.
+    allow_patterns_overrides: ClassVar[list[str]] = [WEIGHTS_FILE, SHARDS_PATTERN]
 
     @classmethod
     def get_placeholder_str(cls, modality: str, i: int) -> str | None:

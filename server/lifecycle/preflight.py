@@ -11,9 +11,10 @@ from pathlib import Path
 import psutil
 from safetensors import SafetensorError, safe_open
 
-from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.files.terminal_safe import listed
+from medmoe.model.files.weight_files import WeightFiles
 from medmoe.server.engine.deployment.vllm_environment import CPU_KV_CACHE_GIB
 from medmoe.server.errors import DeploymentError
 from medmoe.server.settings import Settings
@@ -101,9 +102,11 @@ def _is_checkpoint(directory: Path) -> bool:
 
 def check_weights(model: Path) -> None:
     """Compare each weights file's header with its size. Raises CheckpointError for missing or damaged weights."""
-    if not (model / WEIGHTS_FILE).is_file():
-        raise CheckpointError(f"MEDMOE_MODEL: {model} has no {WEIGHTS_FILE}; the checkpoint is incomplete")
-    for path in (model / WEIGHTS_FILE, model / ADAPTER_WEIGHTS_FILE):
+    try:
+        weights = WeightFiles.of(model)
+    except CheckpointError as error:
+        raise CheckpointError(f"MEDMOE_MODEL: {error}") from error
+    for path in (*weights.files, model / ADAPTER_WEIGHTS_FILE):
         if not path.exists():
             continue
         try:
@@ -121,7 +124,7 @@ def check_memory(settings: Settings, *, free: int | None = None) -> None:
     free = _free_memory() if free is None else free
     kv_cache = settings.kv_cache_gib or CPU_KV_CACHE_GIB
     caches = kv_cache * settings.tensor_parallel_size * _GIB
-    weights = (settings.model / WEIGHTS_FILE).stat().st_size
+    weights = WeightFiles.of(settings.model).nbytes
     if caches + weights > free:
         ranks = f" for each of {settings.tensor_parallel_size} ranks" if settings.tensor_parallel_size > 1 else ""
         raise DeploymentError(

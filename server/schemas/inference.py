@@ -41,7 +41,8 @@ class Provenance(ApiModel):
     mode: Literal["pad", "crop"]
     resized_to: tuple[int, int]
     weights_sha256: str | None
-    """Of model.safetensors; null when the engine runs without weights."""
+    """SHA-256 of model.safetensors, or of the lines of `sha256sum` for its index and shards; null when the engine runs
+    without weights."""
     adapter_sha256: str | None
     """Of adapter_model.safetensors; null when the checkpoint has no adapters."""
     dtype: Dtype | None

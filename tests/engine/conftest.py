@@ -11,9 +11,11 @@ import pytest
 import pytest_asyncio
 import torch
 from asgi_lifespan import LifespanManager
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from medmoe.model.checkpoint.io import load_checkpoint, model_tensors
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.files.weight_files import shard_name
 from medmoe.server.app import create_app
 from medmoe.server.engine.vllm_engine import VllmEngine
 from medmoe.server.settings import Settings
@@ -35,11 +37,11 @@ class Served:
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     for name in [name for name in os.environ if name.startswith("MEDMOE_")]:
         del os.environ[name]
-    checkpoint = save_tiny_checkpoint(tmp_path_factory.mktemp("served") / "tiny")
+    checkpoint = save_tiny_checkpoint(tmp_path_factory.mktemp("served") / "tiny", tower_shard=True)
     # What lies beside the weights must not be read: with these zeros every parity test would fail.
-    zeros = {name: torch.zeros_like(value) for name, value in load_file(checkpoint / "model.safetensors").items()}
-    save_file(zeros, checkpoint / "zeros.safetensors")
-    save_file(zeros, checkpoint / "consolidated.safetensors")
+    zeros = {name: torch.zeros_like(value) for name, value in model_tensors(load_checkpoint(checkpoint)).items()}
+    for name in ("zeros.safetensors", "consolidated.safetensors", shard_name(3, count=3)):
+        save_file(zeros, checkpoint / name)
     settings = Settings(model=checkpoint, dtype="float32", drain_seconds=1)
     engine = VllmEngine(settings, MedMoEConfig.from_directory(checkpoint))
     app = create_app(settings, engine)

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from medmoe.model.config import CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import CONFIG_FILE, MedMoEConfig
 from medmoe.model.conversion.converter import convert
 from medmoe.model.conversion.options import Options
+from medmoe.model.files.weight_files import WEIGHTS_FILE
 from medmoe.model.lora.checkpoint import base_identity, save_adapted
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
 from tests.support.checkpoints.tiny_lora import random_tensors, tiny_adapter

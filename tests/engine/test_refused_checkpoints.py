@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.files.weight_files import WEIGHTS_FILE
 from medmoe.server.engine.base import EngineError
 from medmoe.server.engine.vllm_engine import VllmEngine
 from medmoe.server.settings import Settings

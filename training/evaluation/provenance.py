@@ -11,9 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, WEIGHTS_FILE
+from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.digest import file_sha256
+from medmoe.model.files.weight_files import weights_sha256
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 
 _MODULE = "medmoe.training.evaluation"
@@ -28,7 +29,7 @@ def checkpoint_identity(directory: Path) -> dict[str, str | None]:
     adapter = directory / ADAPTER_WEIGHTS_FILE
     return {
         "config_sha256": _sha256(directory / CONFIG_FILE),
-        "weights_sha256": _sha256(directory / WEIGHTS_FILE),
+        "weights_sha256": weights_sha256(directory),
         "adapter_sha256": _sha256(adapter) if adapter.exists() else None,
     }
 

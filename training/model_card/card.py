@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from medmoe.model.config import WEIGHTS_FILE
 from medmoe.model.files.calibration import Calibration
+from medmoe.model.files.weight_files import WeightFiles
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.evaluation.evaluation_data import EvaluationData, trained_images
 from medmoe.training.evaluation.evaluator import evaluate_predictor
@@ -121,7 +121,7 @@ def write_model_card(
         licence=sections.front_matter(licence),
         opening=opening(report),
         architecture=sections.architecture(config.architecture),
-        megabytes=(checkpoint / WEIGHTS_FILE).stat().st_size / 1e6,
+        megabytes=WeightFiles.of(checkpoint).nbytes / 1e6,
         digest=weights,
         data=sections.datasets(config, run.report),
         terms=sections.terms(licence),

@@ -17,7 +17,8 @@ import torch
 from safetensors import safe_open
 
 from medmoe.model.checkpoint.io import model_tensors
-from medmoe.model.config import WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import MedMoEConfig
+from medmoe.model.files.weight_files import WEIGHTS_FILE
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt

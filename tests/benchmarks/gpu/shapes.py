@@ -15,7 +15,8 @@ import torch
 from medmoe.model.checkpoint.io import expected_shapes
 from medmoe.model.checkpoint.tensor_writer import TensorSpec, TensorWriter
 from medmoe.model.checkpoint.tokenizer_files import write_tokenizer
-from medmoe.model.config import CONFIG_FILE, WEIGHTS_FILE, MedMoEConfig
+from medmoe.model.config import CONFIG_FILE, MedMoEConfig
+from medmoe.model.files.weight_files import WEIGHTS_FILE
 from medmoe.training.recipes.published import phi_2, stablelm_1_6b
 from tests.support.checkpoints.tiny import tiny_config, tiny_tokenizer
 

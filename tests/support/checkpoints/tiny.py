@@ -115,10 +115,10 @@ def tiny_tokenizer(config: MedMoEConfig | None = None) -> Tokenizer:
     return tokenizer
 
 
-def save_tiny_checkpoint(directory: Path, *, seed: int = 0, **shape: Any) -> Path:
+def save_tiny_checkpoint(directory: Path, *, seed: int = 0, tower_shard: bool = False, **shape: Any) -> Path:
     """Write the whole directory; the weights are large enough that experts and tokens really differ.
 
-    `shape` is what tiny_config takes.
+    `tower_shard` is what save_checkpoint takes, `shape` what tiny_config takes.
     """
     import torch
 
@@ -139,5 +139,5 @@ def save_tiny_checkpoint(directory: Path, *, seed: int = 0, **shape: Any) -> Pat
     files = write_tokenizer(
         tiny_tokenizer(model.config), directory.parent / f"{directory.name}-tokenizer", config=model.config
     )
-    save_checkpoint(model, directory, tokenizer_files=files)
+    save_checkpoint(model, directory, tokenizer_files=files, tower_shard=tower_shard)
     return directory

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import save_file
 
-from medmoe.model.config import WEIGHTS_FILE
 from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.files.weight_files import WEIGHTS_FILE
 from medmoe.server import __main__ as main_module
 from medmoe.server.errors import DeploymentError
 from medmoe.server.lifecycle.preflight import check_memory, check_model_directory, check_weights, listening_sockets
