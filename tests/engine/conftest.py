@@ -29,6 +29,8 @@ class Served:
     """The whole service over the real engine, and the checkpoint it serves."""
 
     client: httpx.AsyncClient
+    transport: httpx.AsyncBaseTransport
+    """What other clients reach the service over."""
     engine: VllmEngine
     checkpoint: Path
 
@@ -51,4 +53,4 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
             async with asyncio.timeout(START_SECONDS):
                 while (await client.get("/health/ready")).status_code != 200:
                     await asyncio.sleep(0.2)
-            yield Served(client=client, engine=engine, checkpoint=checkpoint)
+            yield Served(client=client, transport=transport, engine=engine, checkpoint=checkpoint)

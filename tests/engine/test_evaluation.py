@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medmoe.client import AsyncClient
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from medmoe.training.evaluation.predict.server_predictor import ServerPredictor, collect
@@ -46,7 +47,9 @@ async def test_service_and_process_give_one_report(served: Served, tmp_path: Pat
     samples = made_up(tmp_path)
     local = LocalPredictor.from_checkpoint(served.checkpoint, max_tokens=MAX_TOKENS, batch_size=4)
     here = {prediction.id: prediction for prediction in local.predict(samples)}
-    remote = ServerPredictor(served.client, max_tokens=MAX_TOKENS, concurrency=4)
+    remote = ServerPredictor(
+        AsyncClient("http://test", transport=served.transport), max_tokens=MAX_TOKENS, concurrency=4
+    )
     there = {prediction.id: prediction for prediction in await collect(remote, samples)}
     assert len({prediction.text for prediction in here.values()}) > 4
     for id_, expected in here.items():

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from asgi_lifespan import LifespanManager
 
+from medmoe.client import AsyncClient
 from medmoe.model.files.digest import file_sha256
 from medmoe.server.admission.readiness import Phase
 from medmoe.server.app import create_app
@@ -146,7 +148,8 @@ async def test_an_evaluation_through_the_service_scores_what_the_service_says(
     image = tmp_path / "scan.png"
     image.write_bytes(picture())
     sample = Sample(id="s", dataset="d", image=image, split="test", answer="CT", labels=tuple(LABELS))
-    predictor = ServerPredictor(calibrated.client)
+    client = AsyncClient("http://service", transport=httpx.ASGITransport(app=calibrated.app))
+    predictor = ServerPredictor(client)
     (found,) = await collect(predictor, [sample])
     answer = await classify(calibrated)
     assert found.text == answer["label"]

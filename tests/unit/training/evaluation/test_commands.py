@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from medmoe.training.evaluation.report import plots
 from medmoe.training.evaluation.report.results import read_losses
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
+from tests.support.service.client_answer import ANSWER
 
 LABELS = ["CT", "MRI"]
 
@@ -112,13 +114,12 @@ def test_a_service_is_asked_instead(data: Path, tmp_path: Path, monkeypatch: pyt
 
     def reply(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        found = {"model": "m", "provenance": {"weights_sha256": "a" * 64}, "answer": "CT", "finish_reason": "stop"}
-        return httpx.Response(200, json=found | {"confidence": {"value": 0.75, "calibrated": False}})
+        provenance = {**ANSWER["provenance"], "weights_sha256": "a" * 64}
+        confidence = {"value": 0.75, "calibrated": False}
+        return httpx.Response(200, json=ANSWER | {"answer": "CT", "confidence": confidence, "provenance": provenance})
 
-    original = httpx.AsyncClient
-    monkeypatch.setattr(
-        server_predictor.httpx, "AsyncClient", lambda **given: original(**given, transport=httpx.MockTransport(reply))
-    )
+    transport = httpx.MockTransport(reply)
+    monkeypatch.setattr(server_predictor, "AsyncClient", partial(server_predictor.AsyncClient, transport=transport))
     (tmp_path / "token").write_text("secret-token\n")
     found = run(
         "--url", "http://service", "--token-file", tmp_path / "token", "--data", data, "--dataset", "organs",
