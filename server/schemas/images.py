@@ -51,6 +51,7 @@ RenderingStep = (
         "meta_header_added", "delimiter_added", "frame_count", "attribute_inferred", "high_bit",
         "modality_lut_ignored", "rescale_ignored", "rescale_completed", "voi_lut_ignored", "lut_descriptor_corrected",
         "window_ignored", "decimal_comma", "voi_function_ignored", "linear_exact",
+        "sign_inferred", "unused_bits", "presentation_lut_ignored",
         "padding_inferred", "not_a_number", "pixel_aspect", "overlay_ignored", "icc_profile_ignored",
         "end_marker_added", "metadata_dropped", "low_bits", "over_white",
     ]
@@ -88,7 +89,9 @@ class Rendering(ApiModel):
     `delimiter_added`, encapsulated frames without their end; `frame_count`, a wrong NumberOfFrames;
     `attribute_inferred`, a missing attribute that follows from others; `high_bit`, stored bits at an unusual place;
     `modality_lut_ignored`, `rescale_ignored`, `voi_lut_ignored`, `window_ignored`, attributes without usable values;
-    `rescale_completed`, one of slope and intercept missing; `lut_descriptor_corrected`, a table whose data are not as
+    `rescale_completed`, one of slope and intercept missing; `sign_inferred`, `unused_bits`, a sign or bits of the
+    values that contradict the header; `presentation_lut_ignored`, a presentation look-up table that contradicts the
+    photometric interpretation; `lut_descriptor_corrected`, a table whose data are not as
     described; `decimal_comma`, a number with one; `voi_function_ignored`, an unknown function taken as LINEAR;
     `linear_exact`, a LINEAR width under 1; `padding_inferred`, undeclared padding in CT; `not_a_number`, such values
     made background; `pixel_aspect`, pixels made square; `overlay_ignored`, `icc_profile_ignored`, present and not

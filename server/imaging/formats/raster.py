@@ -12,6 +12,7 @@ from medmoe.server.errors import InvalidField, UnreadableImage
 from medmoe.server.imaging.config import ImageLimits
 from medmoe.server.imaging.formats import jpeg, tiff
 from medmoe.server.imaging.formats.limits import check_frames, check_size
+from medmoe.server.imaging.formats.no_data import no_data
 from medmoe.server.imaging.formats.png import without_metadata
 from medmoe.server.imaging.formats.sniff import webp_size
 from medmoe.server.imaging.formats.uniform import is_uniform
@@ -163,7 +164,7 @@ def _finite(image: Image.Image, steps: list[RenderingStep]) -> Image.Image:
     if image.mode != "F":
         return image
     values = np.asarray(image)
-    unknown = np.isnan(values)
+    unknown = no_data(values)
     if not unknown.any() or unknown.all():
         return image
     steps.append("not_a_number")

@@ -4,29 +4,25 @@ No error holds the text of an attribute: it may name a patient.
 """
 
 import io
-import zlib
 
 from pydicom import config as pydicom_config
 from pydicom import dcmread
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
     MediaStorageDirectoryStorage,
     RLELossless,
 )
 
-from medmoe.server.errors import BurnedInAnnotation, ImageTooLarge, InvalidField, UnreadableImage, UnsupportedImage
+from medmoe.server.errors import BurnedInAnnotation, InvalidField, UnreadableImage, UnsupportedImage
 from medmoe.server.imaging.config import ImageLimits
 from medmoe.server.imaging.formats.dicom.attributes import code, get, number, whole
-from medmoe.server.imaging.formats.dicom.codestream import frame_header
-from medmoe.server.imaging.formats.dicom.encapsulation import END, ITEM, split_frames
-from medmoe.server.imaging.formats.dicom.transfer_syntax import DECODERS, DEFLATED_FRAMES, LOSSY, require_decoder
+from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
+from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader, frame_header, has_coded_data
+from medmoe.server.imaging.formats.dicom.streams.encapsulation import END, ITEM, split_frames
+from medmoe.server.imaging.formats.dicom.transfer_syntax import DECODERS, DEFLATED_FRAMES, LOSSY
 from medmoe.server.imaging.formats.limits import check_frames, check_size
 from medmoe.server.schemas.images import BurnedIn, RenderingStep
 
@@ -42,8 +38,6 @@ _SAMPLES = {
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _OFTEN_ANNOTATED = frozenset({"US", "IVUS", "ES", "XC", "GM", "OT", "DOC", "SC"})
 """Modalities whose devices write into the image."""
-_LARGEST_INFLATED = 256 * 2**20
-"""Bytes of a deflated file once inflated: as much as the largest uncompressed frames need."""
 
 
 class DicomFile:
@@ -59,7 +53,7 @@ class DicomFile:
         self.dataset = self._parse(data)
         dataset = self.dataset
         if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-            raise UnsupportedImage("a DICOM directory is no picture, and the files it names are not opened")
+            raise UnsupportedImage("a DICOM directory is no image, and the files it names are not opened")
         self.transfer_syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
         present = [keyword for keyword in _PIXELS if keyword in dataset]
         if len(present) != 1:
@@ -70,34 +64,31 @@ class DicomFile:
         check_size(self.width, self.height, limits)
         declared = self._declared_frames()
         check_frames(declared or 1, limits)
-        self.colour = code(dataset, "PhotometricInterpretation")
-        samples = _SAMPLES.get(self.colour)
-        if samples is None or self._inferred("SamplesPerPixel", samples) != samples:
-            raise UnsupportedImage("the DICOM picture's photometric interpretation is not read")
-        self.samples = samples
-        self.bits_allocated = whole(dataset, "BitsAllocated")
-        if self.bits_allocated not in (1, 8, 16, 32, 64):
-            raise UnsupportedImage("the DICOM picture's bits a sample are not read")
-        self.signed = self.pixel_keyword == "PixelData" and self._inferred("PixelRepresentation", 0) == 1
-        self._check_bits()
-        self.planar_configuration = self._inferred("PlanarConfiguration", 0) if samples > 1 else 0
+        self._check_colour()
+        self._check_bits(declared or 1)
+        self.planar_configuration = self._inferred("PlanarConfiguration", 0) if self.samples > 1 else 0
         _check_annotation(dataset, burned_in)
         self.decoder = DECODERS[self.transfer_syntax]
         """pydicom's name of the library."""
         streams = self._streams(declared)
-        self.frames = declared or (len(streams) if streams else 1)
+        held = len(streams) if streams else self._held_frames()
+        if held > 1 and held != declared:
+            self._note("frame_count")
+        self.frames = declared or held
         check_frames(self.frames, limits)
         if (frame or 0) >= self.frames:
-            raise InvalidField(f"frames count from 0 and this picture has {self.frames}", param="frame")
+            raise InvalidField(f"frames count from 0 and this image has {self.frames}", param="frame")
         self.frame = frame or 0
         self.stream = streams[self.frame] if streams else None
         """The frame's compressed bytes; None for uncompressed pixel data."""
-        if self.stream is not None:
-            self._check_frame_header(self.stream)
+        self.header = self._checked_header(self.stream) if self.stream is not None else None
+        """The code stream's own header; None for uncompressed, run-length and deflated frames."""
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one uncompressed frame of whole bytes."""
+        """Bytes of one uncompressed frame."""
+        if self.bits_allocated == 1:
+            return (self.width * self.height * self.samples + 7) // 8
         pixels = self.width * self.height * (self.bits_allocated // 8)
         # Two pixels share their chrominance where it is subsampled and uncompressed.
         subsampled = self.colour == "YBR_FULL_422" and not self.encapsulated
@@ -123,7 +114,7 @@ class DicomFile:
         return 1.0
 
     def _parse(self, data: bytes) -> Dataset:
-        body, repairs = with_meta(data)
+        body, repairs = with_meta_header(data)
         self.repairs += repairs
         dataset = _read(body)
         if not any(keyword in dataset for keyword in _PIXELS) and ITEM in body and body.rstrip(b"\0")[-4:] != END[:4]:
@@ -145,16 +136,48 @@ class DicomFile:
             self.repairs.append(step)
 
     def _declared_frames(self) -> int | None:
-        declared = get(self.dataset, "NumberOfFrames")
-        if declared is None:
+        """Return the number of frames, None where the header does not say it or says 0."""
+        if get(self.dataset, "NumberOfFrames") is None:
             return None
         frames = whole(self.dataset, "NumberOfFrames")
         if frames == 0:
             self._note("frame_count")
-            return 1
+            return None
         return frames
 
-    def _check_bits(self) -> None:
+    def _held_frames(self) -> int:
+        """Return how many whole frames uncompressed pixel data hold, if nothing is left over; otherwise 1."""
+        length, size = len(self.dataset[self.pixel_keyword].value), self.frame_bytes
+        if not size or length < 2 * size or length % size > 1:
+            return 1
+        return int(length // size)
+
+    def _check_colour(self) -> None:
+        self.colour = code(self.dataset, "PhotometricInterpretation")
+        if not self.colour and get(self.dataset, "RedPaletteColorLookupTableDescriptor") is not None:
+            self.colour = "PALETTE COLOR"
+            self._note("attribute_inferred")
+        if not self.colour:
+            raise UnsupportedImage("the DICOM header lacks PhotometricInterpretation: black and white are not known")
+        samples = _SAMPLES.get(self.colour)
+        if samples is None:
+            raise UnsupportedImage(
+                "the DICOM image's photometric interpretation is not read; convert the file to RGB with gdcmconv or "
+                "dcmj2pnm (DCMTK)"
+            )
+        if self._inferred("SamplesPerPixel", samples) != samples:
+            raise UnsupportedImage("the DICOM image's photometric interpretation and samples per pixel do not agree")
+        self.samples = samples
+
+    def _check_bits(self, frames: int) -> None:
+        self.bits_allocated = self._bits_allocated(frames)
+        if self.bits_allocated not in (1, 8, 16, 32, 64):
+            raise UnsupportedImage("the DICOM image's bits a sample are not read")
+        self._check_subsampling(frames)
+        self.signed = self.pixel_keyword == "PixelData" and self._inferred("PixelRepresentation", 0) == 1
+        if self.signed and self.samples > 1:
+            self.signed = False
+            self._note("sign_inferred")
         if self.pixel_keyword != "PixelData":
             self.bits_stored, self.shift = self.bits_allocated, 0
             return
@@ -170,90 +193,54 @@ class DicomFile:
         elif self.shift:
             self._note("high_bit")
 
+    def _bits_allocated(self, frames: int) -> int:
+        """Return BitsAllocated; where it is missing, what the length of uncompressed pixel data tells."""
+        if get(self.dataset, "BitsAllocated") is None and not self.encapsulated:
+            length = len(self.dataset[self.pixel_keyword].value)
+            for bits in (8, 16, 32, 64):
+                if 0 <= length - frames * self.samples * self.width * self.height * bits // 8 <= 1:
+                    self._note("attribute_inferred")
+                    return bits
+        return whole(self.dataset, "BitsAllocated")
+
+    def _check_subsampling(self, frames: int) -> None:
+        """Take uncompressed YBR for subsampled or not as its length says."""
+        if self.encapsulated or self.bits_allocated != 8 or not self.colour.startswith("YBR_FULL"):
+            return
+        pixels = self.width * self.height * frames
+        found = {pixels * 2: "YBR_FULL_422", pixels * 3: "YBR_FULL"}
+        length = len(self.dataset[self.pixel_keyword].value)
+        colour = found.get(length) or found.get(length - 1)
+        if colour is not None and colour != self.colour:
+            self.colour = colour
+            self._note("attribute_inferred")
+
     def _streams(self, declared: int | None) -> list[bytes]:
         if not self.encapsulated or self.pixel_keyword != "PixelData":
             if self.pixel_keyword == "PixelData" and self.dataset["PixelData"].is_undefined_length:
                 raise UnreadableImage("the DICOM pixel data are compressed and the transfer syntax says they are not")
             return []
-        streams = split_frames(self.dataset.PixelData, declared=declared)
-        if declared is not None and len(streams) != declared:
-            self._note("frame_count")
-        return streams
+        return split_frames(self.dataset.PixelData, declared=declared)
 
-    def _check_frame_header(self, stream: bytes) -> None:
-        """A frame's own header decides how much a decoder allocates: it must say what the file's says."""
+    def _checked_header(self, stream: bytes) -> FrameHeader | None:
+        """Return the frame's own header, which decides how much a decoder allocates: it must say what the file's says.
+
+        None for streams without one.
+        """
         if self.transfer_syntax in (RLELossless, DEFLATED_FRAMES):
-            return
+            return None
         found = frame_header(stream)
         if found is None or (found.width, found.height) != (self.width, self.height):
             raise UnreadableImage("the compressed frame and the DICOM header announce different sizes")
         if found.components != self.samples:
             raise UnreadableImage("the compressed frame and the DICOM header announce different samples")
-        if self.decoder == "pillow" and found.precision > 8:
-            raise UnsupportedImage(
-                "JPEG of more than 8 bits is read only when it is lossless; convert the file with dcmdjpeg (DCMTK)"
-            )
-        if self.transfer_syntax.name.startswith("JPEG-LS") and found.precision in (6, 7):
-            raise UnsupportedImage("JPEG-LS of 6 or 7 bits is not read; convert the file with dcmdjpls (DCMTK)")
+        if self.transfer_syntax in JPEG2000TransferSyntaxes and not has_coded_data(stream):
+            raise UnreadableImage("the image is damaged or truncated: its JPEG 2000 frame holds no coded data")
+        return found
 
 
 def _read(data: bytes) -> Dataset:
     return dcmread(io.BytesIO(data))
-
-
-def with_meta(data: bytes) -> tuple[bytes, list[RenderingStep]]:
-    """Return the file with preamble and meta header, inflated, and the repairs that this took.
-
-    Raises UnsupportedImage for a transfer syntax that is not decoded, ImageTooLarge.
-    """
-    repairs: list[RenderingStep] = []
-    if data[128:132] != b"DICM":
-        data = bytes(128) + b"DICM" + data
-        repairs.append("meta_header_added")
-    meta = _meta_bytes(data)
-    rest = 132 + len(meta)
-    start = dcmread(io.BytesIO(data[:rest]), specific_tags=[]).file_meta if meta else FileMetaDataset()
-    syntax = str(start.get("TransferSyntaxUID") or "").strip(" \0")
-    if not syntax:
-        syntax = _guessed_syntax(data[rest : rest + 8])
-        if "meta_header_added" not in repairs:
-            repairs.append("meta_header_added")
-    require_decoder(syntax)
-    if start.get("TransferSyntaxUID") == syntax and syntax != DeflatedExplicitVRLittleEndian:
-        return data, repairs
-    body = data[rest:]
-    if syntax == DeflatedExplicitVRLittleEndian:
-        # pydicom would inflate without a limit.
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        body = inflater.decompress(body, _LARGEST_INFLATED)
-        if inflater.unconsumed_tail:
-            raise ImageTooLarge(f"the deflated DICOM file is over {_LARGEST_INFLATED} bytes once inflated")
-        syntax = str(ExplicitVRLittleEndian)
-    start.TransferSyntaxUID = UID(syntax)
-    written = DicomBytesIO()
-    write_file_meta_info(written, start, enforce_standard=False)
-    return data[:132] + written.getvalue() + body, repairs
-
-
-def _guessed_syntax(element: bytes) -> str:
-    """Return the uncompressed transfer syntax in which an element of group 0008 begins, empty where none does."""
-    explicit = element[4:6].isalpha() and element[4:6].isupper()
-    if element[:2] == b"\x00\x08":
-        return str(ExplicitVRBigEndian) if explicit else ""
-    if element[:2] != b"\x08\x00":
-        return ""
-    return str(ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian)
-
-
-def _meta_bytes(data: bytes) -> bytes:
-    """Return group 0002, always explicit VR little endian, element by element until another group begins."""
-    position = 132
-    while data[position : position + 2] == b"\x02\x00":
-        if data[position + 4 : position + 6] in (b"OB", b"OW", b"UN", b"SQ", b"UT"):
-            position += 12 + int.from_bytes(data[position + 8 : position + 12], "little")
-        else:
-            position += 8 + int.from_bytes(data[position + 6 : position + 8], "little")
-    return data[132:position]
 
 
 def _check_annotation(dataset: Dataset, policy: BurnedIn) -> None:
@@ -268,6 +255,6 @@ def _check_annotation(dataset: Dataset, policy: BurnedIn) -> None:
     )
     if policy == "refuse_unless_clear" and suspect and marked != "NO":
         raise BurnedInAnnotation(
-            "pictures of this kind are taken only when the DICOM file says that no text is burned in "
+            "images of this kind are taken only when the DICOM file says that no text is burned in "
             "(MEDMOE_DICOM_BURNED_IN)"
         )

@@ -7,7 +7,7 @@ from pydicom import dcmread
 
 from medmoe.server.errors import UnreadableImage
 from medmoe.server.imaging.formats.dicom.attributes import get
-from medmoe.server.imaging.formats.dicom.file import with_meta
+from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
 from medmoe.server.imaging.image import InstanceUIDs
 
 _KEYWORDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
@@ -18,7 +18,7 @@ def instance_uids(data: bytes) -> InstanceUIDs:
 
     Raises UnreadableImage where one is missing or invalid, or anything that pydicom raises.
     """
-    body, _ = with_meta(data)
+    body, _ = with_meta_header(data)
     dataset = dcmread(io.BytesIO(body), stop_before_pixels=True, specific_tags=list(_KEYWORDS.values()))
     try:
         return InstanceUIDs.model_validate(

@@ -12,12 +12,15 @@ from pydicom.dataset import Dataset
 from medmoe.model.image_processor import to_rgb
 from medmoe.server.errors import InvalidField, UnreadableImage
 from medmoe.server.imaging.formats.dicom.attributes import code, get
+from medmoe.server.imaging.formats.dicom.bit_geometry import StoredValues
 from medmoe.server.imaging.formats.dicom.file import DicomFile
-from medmoe.server.imaging.formats.dicom.modality_lut import apply_modality
+from medmoe.server.imaging.formats.dicom.lut.modality_lut import apply_modality
+from medmoe.server.imaging.formats.dicom.lut.palette import apply_palette
+from medmoe.server.imaging.formats.dicom.lut.voi_lut import apply_table, apply_window, file_table, file_window
 from medmoe.server.imaging.formats.dicom.padding import declared_padding, undeclared_padding
-from medmoe.server.imaging.formats.dicom.palette import apply_palette
 from medmoe.server.imaging.formats.dicom.pixel_data import decode_frame
-from medmoe.server.imaging.formats.dicom.voi_lut import apply_table, apply_window, file_table, file_window
+from medmoe.server.imaging.formats.icc import is_srgb
+from medmoe.server.imaging.formats.no_data import no_data
 from medmoe.server.schemas.images import AppliedWindow, Rendering, RenderingStep, Windowing
 from medmoe.server.schemas.voi_window import PRESETS, Channel
 
@@ -40,30 +43,38 @@ def show(file: DicomFile, channels: tuple[Channel, ...]) -> Shown:
     """
     grey = file.colour in _GREY
     if channels and not grey:
-        raise InvalidField("only grey pictures have a window, and this one has colours", param="window")
+        raise InvalidField("only grey images have a window, and this one has colours", param="window")
     if any(channel.hounsfield for channel in channels) and code(file.dataset, "Modality") != "CT":
         raise InvalidField("named windows are in Hounsfield units and this is no CT; send centre/width", param="window")
     stored = decode_frame(file)
     return _Grey(file, stored).show(channels) if grey else _colour(file, stored)
 
 
-def _colour(file: DicomFile, stored: np.ndarray) -> Shown:
-    steps = list(file.repairs)
-    bits = file.bits_stored
+def _colour(file: DicomFile, stored: StoredValues) -> Shown:
+    steps = [*file.repairs, *stored.steps]
+    values, bits = stored.values, stored.bits
     if file.colour == "PALETTE COLOR":
         steps.append("palette")
-        stored, bits = apply_palette(stored, file.dataset, signed=file.signed, big_endian=file.big_endian)
-    if bits > 8:
+        values, bits = apply_palette(values, file.dataset, signed=stored.signed, big_endian=file.big_endian)
+    held = int(values.max()).bit_length()
+    if bits == 16 and held <= 14:
+        steps.append("low_bits")
+        values = values >> (max(held, 8) - 8)
+    elif bits > 8:
         steps.append("high_byte")
-        stored = stored >> (bits - 8)
-    if get(file.dataset, "ICCProfile") is not None and code(file.dataset, "ColorSpace") not in ("", "SRGB"):
+        values = values >> (bits - 8)
+    profile = get(file.dataset, "ICCProfile")
+    if isinstance(profile, bytes) and not is_srgb(profile):
         steps.append("icc_profile_ignored")
-    image = Image.fromarray(np.ascontiguousarray(np.clip(stored, 0, 255).astype(np.uint8)))
-    return image, _rendering(file, steps, []), None
+    shades = np.ascontiguousarray(np.clip(values, 0, 255).astype(np.uint8))
+    if file.colour.startswith("YBR_FULL") and file.stream is None and file.bits_allocated > 8:
+        return Image.fromarray(shades, "YCbCr").convert("RGB"), _rendering(file, steps, []), None
+    return Image.fromarray(shades), _rendering(file, steps, []), None
 
 
 def _rendering(file: DicomFile, steps: list[RenderingStep], windows: list[AppliedWindow]) -> Rendering:
-    if any((group, 0x3000) in file.dataset for group in _OVERLAY_GROUPS):
+    # Overlays are planes of their own, or lie in unused bits of the pixels and have rows alone.
+    if any((group, element) in file.dataset for group in _OVERLAY_GROUPS for element in (0x3000, 0x0010)):
         steps.append("overlay_ignored")
     return Rendering(
         format="DICOM",
@@ -78,26 +89,28 @@ def _rendering(file: DicomFile, steps: list[RenderingStep], windows: list[Applie
 class _Grey:
     """Renders one frame of grey values and notes each step."""
 
-    def __init__(self, file: DicomFile, stored: np.ndarray) -> None:
+    def __init__(self, file: DicomFile, stored: StoredValues) -> None:
         self._file = file
         self._attributes = _frame_attributes(file)
         self._inverted = file.colour == "MONOCHROME1"
-        self._steps: list[RenderingStep] = list(file.repairs)
+        self._steps: list[RenderingStep] = [*file.repairs, *stored.steps]
         self._windows: list[AppliedWindow] = []
-        kind = {"bits": file.bits_stored, "signed": file.signed, "big_endian": file.big_endian}
-        padding = declared_padding(stored, file.dataset, lossy=file.lossy, **kind)  # type: ignore[arg-type]
+        kind = {"bits": stored.bits, "signed": stored.signed, "big_endian": file.big_endian}
+        padding = declared_padding(stored.values, file.dataset, lossy=file.lossy, **kind)  # type: ignore[arg-type]
         modality = apply_modality(
-            stored, self._attributes, modality=code(file.dataset, "Modality"), **kind  # type: ignore[arg-type]
-        )  # fmt: skip
+            stored.values,
+            self._attributes,
+            modality=code(file.dataset, "Modality"),
+            **kind,  # type: ignore[arg-type]
+        )
         values = modality.values
         self._steps += modality.steps
         self._lowest = modality.lowest
         self.hounsfield = modality.hounsfield
         # As an 8-bit PNG of it would be: nothing to stretch.
-        self._plain = values is stored and stored.dtype == np.uint8 and file.bits_stored == 8
-        if values.dtype == np.float64:
-            values = values.astype(np.float32)
-        self._values = self._without(values, padding)
+        self._plain = values is stored.values and not stored.signed and stored.bits == 8
+        values = self._without(values, padding)
+        self._values = values.astype(np.float32) if values.dtype == np.float64 else values
 
     def _without(self, values: np.ndarray, padding: np.ndarray | None) -> np.ndarray:
         """Return `values` with those of no data made background, whatever number stands for it."""
@@ -107,12 +120,12 @@ class _Grey:
             hidden = hidden | outside
         if values.dtype.kind == "f":
             if np.isinf(values[~hidden]).any():
-                raise UnreadableImage("the DICOM picture holds values that are not numbers")
-            if (unknown := np.isnan(values)).any():
+                raise UnreadableImage("the DICOM image holds values that are not numbers")
+            if (unknown := no_data(values) & ~hidden).any():
                 self._note("not_a_number")
                 hidden = hidden | unknown
                 if hidden.all():
-                    raise UnreadableImage("the DICOM picture holds values that are not numbers")
+                    raise UnreadableImage("the DICOM image holds values that are not numbers")
         if hidden.any() and not hidden.all():
             kept = values[~hidden]
             values = values.copy()
@@ -128,6 +141,10 @@ class _Grey:
             )
         asked = channels or (Channel(choice="file"),)
         images = [self._channel(channel) for channel in asked]
+        shape = code(self._file.dataset, "PresentationLUTShape")
+        contradicted = shape == ("IDENTITY" if self._inverted else "INVERSE")
+        if contradicted or get(self._file.dataset, "PresentationLUTSequence") is not None:
+            self._note("presentation_lut_ignored")
         if self._inverted:
             self._note("invert")
         image = images[0]

@@ -14,7 +14,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from medmoe.server.errors import InvalidField
-from medmoe.server.imaging.formats.dicom.voi_lut import apply_window
+from medmoe.server.imaging.formats.dicom.lut.voi_lut import apply_window
 from medmoe.server.schemas.images import AppliedWindow
 from medmoe.server.schemas.voi_window import PRESETS, Window
 from tests.support.images.dicom_files import dicom, gradient, look_up_table

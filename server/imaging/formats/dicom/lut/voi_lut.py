@@ -4,7 +4,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from medmoe.server.imaging.formats.dicom.attributes import code, count, first_item, get, has_decimal_comma, number
-from medmoe.server.imaging.formats.dicom.lookup_table import LookupTable, read_table
+from medmoe.server.imaging.formats.dicom.lut.lookup_table import LookupTable, read_table
 from medmoe.server.schemas.images import RenderingStep
 from medmoe.server.schemas.voi_window import Function, Window, usable
 

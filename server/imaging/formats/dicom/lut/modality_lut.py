@@ -6,8 +6,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut
 
-from medmoe.server.imaging.formats.dicom.attributes import code, first_item, get, number
-from medmoe.server.imaging.formats.dicom.lookup_table import read_table
+from medmoe.server.imaging.formats.dicom.attributes import code, first_item, get, has_decimal_comma, number
+from medmoe.server.imaging.formats.dicom.lut.lookup_table import read_table
 from medmoe.server.schemas.images import RenderingStep
 
 _LARGEST = 1e9
@@ -54,6 +54,8 @@ def apply_modality(
     ):
         steps.append("rescale_ignored")
         return ModalityValues(values=stored, hounsfield=False, lowest=ends[0], steps=tuple(steps))
+    if any(has_decimal_comma(attributes, keyword) for keyword in ("RescaleSlope", "RescaleIntercept")):
+        steps.append("decimal_comma")
     if not all(present):
         steps.append("rescale_completed")
     rescale = Dataset()

@@ -6,7 +6,7 @@ from pydicom.pixels.processing import apply_color_lut
 
 from medmoe.server.errors import UnreadableImage
 from medmoe.server.imaging.formats.dicom.attributes import get, words
-from medmoe.server.imaging.formats.dicom.lookup_table import read_table
+from medmoe.server.imaging.formats.dicom.lut.lookup_table import read_table
 
 _COLOURS = ("Red", "Green", "Blue")
 
@@ -29,10 +29,9 @@ def apply_palette(stored: np.ndarray, dataset: Dataset, *, signed: bool, big_end
     found = [table for table in tables if table is not None]
     if len(found) == len(_COLOURS):
         # One number of bits for all: a palette without blue holds zeros.
-        bits = 8 if max(int(table.entries.max()) for table in found) <= 0xFF else 16
-        return np.stack([table(stored) for table in found], axis=-1), bits
+        return np.stack([table(stored) for table in found], axis=-1), max(table.bits for table in found)
     if get(dataset, "SegmentedRedPaletteColorLookupTableData") is None:
-        raise UnreadableImage("the DICOM picture's colours have no palette (Palette Color Lookup Table)")
+        raise UnreadableImage("the DICOM image's colours have no palette (Palette Color Lookup Table)")
     return _segmented(stored, dataset, signed=signed, big_endian=big_endian)
 
 

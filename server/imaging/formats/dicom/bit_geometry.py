@@ -1,0 +1,108 @@
+"""Interpret the bits of stored samples: high bit, stored bits, sign (PS3.5 8.1.1).
+
+Where the header contradicts the samples, the interpretation with the fewest jumps between neighbours is chosen, and a
+step tells of it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from medmoe.server.schemas.images import RenderingStep
+
+_ROWS = 512
+"""Rows that are compared: enough to tell a wrapped image from a smooth one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredValues:
+    """Stored values of one frame as they are meant."""
+
+    values: np.ndarray
+    """[rows, columns], or [rows, columns, 3] in RGB."""
+    bits: int
+    signed: bool
+    steps: tuple[RenderingStep, ...] = ()
+
+
+def from_cells(cells: np.ndarray, *, bits: int, shift: int, signed: bool) -> StoredValues:
+    """Return the values in unsigned `cells` [rows, columns], of which `bits` from bit `shift` on are stored."""
+    steps: list[RenderingStep] = []
+    if shift:
+        if int(cells.max()) < 2**bits and (cells & (2**shift - 1)).any():
+            # The values lie at the usual place; at the announced one they would lose their lowest bits.
+            shift = 0
+        steps.append("high_bit")
+        cells = cells >> shift
+    used = _held_bits(cells)
+    if used <= bits:
+        return StoredValues(values=_extended(cells, bits, signed), bits=bits, signed=signed, steps=tuple(steps))
+    whole = 8 * cells.dtype.itemsize
+    masked = _extended(cells & cells.dtype.type(2**bits - 1), bits, signed)
+    full = _extended(cells, whole, signed)
+    if shift or (signed and np.array_equal(masked, full)):
+        return StoredValues(values=masked, bits=bits, signed=signed, steps=tuple(steps))
+    steps.append("unused_bits")
+    if _is_smoother(full, masked):
+        return StoredValues(values=full, bits=used, signed=signed, steps=tuple(steps))
+    return StoredValues(values=masked, bits=bits, signed=signed, steps=tuple(steps))
+
+
+def from_stream(samples: np.ndarray, *, precision: int, bits: int, signed: bool) -> StoredValues:
+    """Return the values in `samples` [rows, columns] of a code stream of `precision` bits.
+
+    `bits` and `signed` are the DICOM header's; the sign of `samples` is the code stream's.
+    """
+    if samples.dtype.kind == "i":
+        if signed or samples.min() >= 0:
+            return StoredValues(values=samples, bits=max(bits, precision), signed=signed)
+        cells = samples.view(samples.dtype.str.replace("i", "u"))
+        if precision < 8 * samples.dtype.itemsize:
+            cells = cells & cells.dtype.type(2**precision - 1)
+        if _is_smoother(cells, samples):
+            return StoredValues(values=cells, bits=precision, signed=False, steps=("sign_inferred",))
+        return StoredValues(values=samples, bits=precision, signed=True, steps=("sign_inferred",))
+    used = _held_bits(samples)
+    if not signed:
+        if used <= bits:
+            return StoredValues(values=samples, bits=bits, signed=False)
+        masked = samples & samples.dtype.type(2**bits - 1)
+        if _is_smoother(masked, samples):
+            return StoredValues(values=masked, bits=bits, signed=False, steps=("unused_bits",))
+        return StoredValues(values=samples, bits=precision, signed=False, steps=("unused_bits",))
+    # Two's complement in an unsigned stream: the sign is the highest bit of the header's, or of the stream's.
+    ends = dict.fromkeys([bits, precision] if used <= bits else [precision, bits])
+    found = [
+        StoredValues(
+            values=_extended(samples & samples.dtype.type(2**end - 1), end, True),
+            bits=end,
+            signed=True,
+            steps=() if end == bits else ("unused_bits",),
+        )
+        for end in ends
+    ]
+    found.append(StoredValues(values=samples, bits=precision, signed=False, steps=("sign_inferred",)))
+    return min(found, key=lambda each: _roughness(each.values))
+
+
+def _held_bits(cells: np.ndarray) -> int:
+    return max(int(cells.max()).bit_length(), 1)
+
+
+def _extended(cells: np.ndarray, bits: int, signed: bool) -> np.ndarray:
+    """Return unsigned `cells` without bits above `bits`, as two's complement of as many bits where `signed`."""
+    if not signed:
+        return cells
+    spare = 8 * cells.dtype.itemsize - bits
+    values = cells.view(cells.dtype.str.replace("u", "i"))
+    return values << spare >> spare if spare else values
+
+
+def _is_smoother(one: np.ndarray, other: np.ndarray) -> bool:
+    return _roughness(one) < _roughness(other)
+
+
+def _roughness(values: np.ndarray) -> float:
+    """Return the sum of differences between horizontal neighbours."""
+    rows = values[:: max(len(values) // _ROWS, 1)].astype(np.float64)
+    return float(np.abs(np.diff(rows, axis=1)).sum())

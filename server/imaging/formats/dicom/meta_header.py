@@ -1,0 +1,77 @@
+"""Complete the preamble and meta header of a DICOM file, and inflate its data set (PS3.10 7.1)."""
+
+import io
+
+from pydicom import dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from medmoe.server.errors import ImageTooLarge
+from medmoe.server.imaging.formats.dicom.deflate import inflate
+from medmoe.server.imaging.formats.dicom.transfer_syntax import require_decoder
+from medmoe.server.schemas.images import RenderingStep
+
+_LARGEST_INFLATED = 256 * 2**20
+"""Bytes of a deflated file once inflated: as much as the largest uncompressed frames need."""
+
+
+def with_meta_header(data: bytes) -> tuple[bytes, list[RenderingStep]]:
+    """Return the file with preamble and meta header, inflated, and the repairs that this took.
+
+    Raises UnsupportedImage for a transfer syntax that is not decoded, ImageTooLarge.
+    """
+    repairs: list[RenderingStep] = []
+    if data[128:132] != b"DICM":
+        data = bytes(128) + b"DICM" + data
+        repairs.append("meta_header_added")
+    meta = _meta_bytes(data)
+    rest = 132 + len(meta)
+    start = dcmread(io.BytesIO(data[:rest]), specific_tags=[]).file_meta if meta else FileMetaDataset()
+    syntax = str(start.get("TransferSyntaxUID") or "").strip(" \0")
+    if not syntax:
+        syntax = _guessed_syntax(data[rest : rest + 8])
+        if "meta_header_added" not in repairs:
+            repairs.append("meta_header_added")
+    require_decoder(syntax)
+    if start.get("TransferSyntaxUID") == syntax and syntax != DeflatedExplicitVRLittleEndian:
+        return data, repairs
+    body = data[rest:]
+    if syntax == DeflatedExplicitVRLittleEndian:
+        # pydicom would inflate without a limit.
+        body, larger = inflate(body, _LARGEST_INFLATED)
+        if larger:
+            raise ImageTooLarge(f"the deflated DICOM file is over {_LARGEST_INFLATED} bytes once inflated")
+        syntax = str(ExplicitVRLittleEndian)
+    start.TransferSyntaxUID = UID(syntax)
+    written = DicomBytesIO()
+    write_file_meta_info(written, start, enforce_standard=False)
+    return data[:132] + written.getvalue() + body, repairs
+
+
+def _guessed_syntax(element: bytes) -> str:
+    """Return the uncompressed transfer syntax in which an element of group 0008 begins, empty where none does."""
+    explicit = element[4:6].isalpha() and element[4:6].isupper()
+    if element[:2] == b"\x00\x08":
+        return str(ExplicitVRBigEndian) if explicit else ""
+    if element[:2] != b"\x08\x00":
+        return ""
+    return str(ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian)
+
+
+def _meta_bytes(data: bytes) -> bytes:
+    """Return group 0002, always explicit VR little endian, element by element until another group begins."""
+    position = 132
+    while data[position : position + 2] == b"\x02\x00":
+        if data[position + 4 : position + 6] in (b"OB", b"OW", b"UN", b"SQ", b"UT"):
+            position += 12 + int.from_bytes(data[position + 8 : position + 12], "little")
+        else:
+            position += 8 + int.from_bytes(data[position + 6 : position + 8], "little")
+    return data[132:position]

@@ -1,0 +1,1 @@
+"""Split encapsulated pixel data into code streams, read their headers and decode them."""

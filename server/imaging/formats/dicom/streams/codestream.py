@@ -1,0 +1,90 @@
+"""Read what a compressed DICOM frame itself announces; the DICOM header may say something else."""
+
+from dataclasses import dataclass
+
+_JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
+_JP2 = b"\x00\x00\x00\x0cjP  "
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_CODING_STYLE, _START_OF_TILE, _END = b"\xff\x52", b"\xff\x90", b"\xff\xd9"
+_SIGNED = 0x80
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameHeader:
+    """Size and samples of a code stream."""
+
+    width: int
+    height: int
+    components: int
+    precision: int
+    """Bits a sample."""
+    signed: bool = False
+    is_rgb: bool = False
+    """Whether the decoded components are RGB: a JPEG 2000 stream with a component transform."""
+    is_marked: bool = False
+    """Whether a JPEG itself tells its colours: JFIF or Adobe marker, components named R, G, B, subsampling."""
+
+    @property
+    def cell_bits(self) -> int:
+        """Bits of the integer that holds a sample: 8, 16 or 32."""
+        return 8 if self.precision <= 8 else 16 if self.precision <= 16 else 32
+
+
+def frame_header(frame: bytes) -> FrameHeader | None:
+    """Return the header of a JPEG, JPEG-LS or JPEG 2000 code stream, None where there is none."""
+    if frame.startswith(_JP2):
+        # DICOM wants the code stream alone, but whole JP2 files occur as frames.
+        start = frame.find(_JPEG_2000)
+        return _jpeg_2000(frame[start:]) if start >= 0 else None
+    if frame.startswith(_JPEG_2000):
+        return _jpeg_2000(frame)
+    return _jpeg(frame) if frame.startswith(_JPEG) else None
+
+
+def has_coded_data(frame: bytes) -> bool:
+    """Return whether a JPEG 2000 stream holds more than headers."""
+    tile = frame.find(_START_OF_TILE)
+    data = frame.find(b"\xff\x93", tile)
+    return tile >= 0 and data >= 0 and len(frame[data + 2 :].rstrip(b"\0").removesuffix(_END)) > 1
+
+
+def _jpeg_2000(stream: bytes) -> FrameHeader | None:
+    if len(stream) < 45:
+        return None
+    right, bottom, left, top = (int.from_bytes(stream[at : at + 4], "big") for at in (8, 12, 16, 20))
+    style = stream.find(_CODING_STYLE, 42, 4096)
+    return FrameHeader(
+        width=right - left,
+        height=bottom - top,
+        components=int.from_bytes(stream[40:42], "big"),
+        precision=(stream[42] & 0x7F) + 1,
+        signed=bool(stream[42] & _SIGNED),
+        is_rgb=style > 0 and stream[style + 8 : style + 9] == b"\x01",
+    )
+
+
+def _jpeg(frame: bytes) -> FrameHeader | None:
+    position, marked = 2, False
+    while position + 10 <= len(frame) and frame[position] == 0xFF:
+        marker = frame[position + 1]
+        if marker == 0xFF:
+            position += 1
+        elif marker in _WITHOUT_LENGTH:
+            position += 2
+        elif marker in _START_OF_FRAME:
+            described = [frame[position + 10 + 3 * at : position + 13 + 3 * at] for at in range(frame[position + 9])]
+            names = b"".join(component[:1] for component in described)
+            subsampled = len({component[1:2] for component in described}) > 1
+            return FrameHeader(
+                precision=frame[position + 4],
+                height=int.from_bytes(frame[position + 5 : position + 7], "big"),
+                width=int.from_bytes(frame[position + 7 : position + 9], "big"),
+                components=frame[position + 9],
+                is_marked=marked or subsampled or names == b"RGB",
+            )
+        else:
+            body = frame[position + 4 : position + 9]
+            marked |= (marker == 0xE0 and body == b"JFIF\0") or (marker == 0xEE and body == b"Adobe")
+            position += 2 + max(int.from_bytes(frame[position + 2 : position + 4], "big"), 2)
+    return None

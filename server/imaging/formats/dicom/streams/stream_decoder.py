@@ -1,0 +1,106 @@
+"""Decode the code stream of one frame: JPEG, JPEG-LS, JPEG 2000, run length."""
+
+import io
+
+import gdcm
+import numpy as np
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
+from rle.utils import decode_segment
+
+from medmoe.server.errors import UnreadableImage, UnsupportedImage
+from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader
+from medmoe.server.imaging.formats.jpeg import is_whole
+
+_RGB, _YBR = "RGB", "YBR_FULL"
+
+
+def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: str, colour: str) -> np.ndarray:
+    """Return the samples of a code stream, [rows, columns] or [rows, columns, 3] in RGB.
+
+    `plugin` is pydicom's name of the library, `colour` the DICOM header's photometric interpretation. Samples have the
+    sign of the stream. Raises UnreadableImage, UnsupportedImage, or anything that a library raises on damaged data.
+    """
+    if plugin == "pillow":
+        if not is_whole(stream):
+            raise UnreadableImage("the image is damaged or truncated: scan data of its JPEG frame are missing")
+        return _jpeg(stream, colour, header) if header.precision == 8 else _gdcm(stream, header, syntax)
+    if syntax in JPEGLSTransferSyntaxes and header.precision < 8 and header.components == 1:
+        return _gdcm(stream, header, syntax)
+    if header.components == 3 and syntax in JPEG2000TransferSyntaxes:
+        # The library undoes the component transform; what it was applied to was RGB.
+        colour = "YBR_RCT" if header.is_rgb or not colour.startswith(_YBR) else _YBR
+    return _pydicom(stream, header, syntax, plugin, colour)
+
+
+def _jpeg(stream: bytes, colour: str, header: FrameHeader) -> np.ndarray:
+    with Image.open(io.BytesIO(stream), formats=["JPEG"]) as image:
+        if header.components == 3 and colour == _RGB and not header.is_marked:
+            # libjpeg takes unmarked components for YCbCr: asked for these, it changes nothing.
+            image.draft("YCbCr", image.size)
+        elif header.components == 3:
+            return np.asarray(image.convert("RGB"))
+        return np.asarray(image)
+
+
+def _gdcm(stream: bytes, header: FrameHeader, syntax: UID) -> np.ndarray:
+    """Decode what pydicom does not give to GDCM: 12-bit JPEG, JPEG-LS of few bits; grey alone."""
+    if header.components != 1:
+        raise UnsupportedImage("colour JPEG of 12 bits is not read; convert the file with dcmdjpeg (DCMTK)")
+    fragment = gdcm.Fragment()
+    fragment.SetByteStringValue(stream)
+    fragments = gdcm.SequenceOfFragments.New()
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((header.width, header.height, 1))
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(syntax))))
+    cell = header.cell_bits
+    image.SetPixelFormat(gdcm.PixelFormat(1, cell, header.precision, header.precision - 1, 0))
+    image.SetDataElement(element)
+    buffer = image.GetBuffer()
+    if buffer is None:
+        if syntax in JPEGLSTransferSyntaxes:
+            raise UnsupportedImage("this JPEG-LS of under 8 bits is not read; convert the file with dcmdjpls (DCMTK)")
+        raise UnreadableImage()
+    samples = np.frombuffer(buffer.encode("utf-8", "surrogateescape"), f"<u{cell // 8}")
+    return samples.reshape(header.height, header.width)
+
+
+def _pydicom(stream: bytes, header: FrameHeader, syntax: UID, plugin: str, colour: str) -> np.ndarray:
+    single = Dataset()
+    single.file_meta = FileMetaDataset()
+    single.file_meta.TransferSyntaxUID = syntax
+    single.Rows, single.Columns, single.SamplesPerPixel = header.height, header.width, header.components
+    single.PhotometricInterpretation = colour
+    single.BitsAllocated, single.BitsStored = header.cell_bits, header.precision
+    single.HighBit = header.precision - 1
+    single.PixelRepresentation = int(header.signed)
+    if header.components > 1:
+        # Code streams interleave colours, whatever the DICOM header says of planes (PS3.5 8.2).
+        single.PlanarConfiguration = 0
+    single.PixelData = encapsulate([stream])
+    single["PixelData"].VR = "OB"
+    single["PixelData"].is_undefined_length = True
+    samples, _ = get_decoder(syntax).as_array(single, index=0, decoding_plugin=plugin)
+    return samples
+
+
+def run_length_bits(stream: bytes, *, rows: int, columns: int) -> np.ndarray:
+    """Return uint8 [rows, columns] of 0 and 1 from a run-length frame of 1 bit a pixel (PS3.5 G).
+
+    Writers store eight pixels in a byte, or one. Raises UnreadableImage.
+    """
+    found = np.frombuffer(bytes(decode_segment(stream[64:])), np.uint8)
+    if found.size >= rows * columns:
+        return np.asarray(found[: rows * columns] != 0, np.uint8).reshape(rows, columns)
+    if found.size * 8 < rows * columns:
+        raise UnreadableImage("the image is damaged or truncated: a run-length frame ends before the last row")
+    bits: np.ndarray = np.unpackbits(found, bitorder="little")[: rows * columns]
+    return bits.reshape(rows, columns)

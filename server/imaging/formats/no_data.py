@@ -1,0 +1,12 @@
+"""Find floating-point values that stand for absent data."""
+
+import numpy as np
+
+_LARGEST = 1e30
+"""No measurement is larger; writers mark absent values with the largest number of their type."""
+
+
+def no_data(values: np.ndarray) -> np.ndarray:
+    """Return a mask of NaN and of finite values that are too large for a measurement; infinities are not in it."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.isnan(values) | ((np.abs(values) > _LARGEST) & np.isfinite(values)))

@@ -1,0 +1,245 @@
+"""Signs, bits and colours of stored samples: the header, the samples and the code stream may contradict each other."""
+
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
+
+from medmoe.server.errors import UnsupportedImage
+from tests.support.images.dicom_elements import BIG_ENDIAN, EXPLICIT, SYNTAXES, file, fragments, meta_header, run_length
+from tests.support.images.hostile_images import encoded
+from tests.unit.server.conftest import Read
+
+SIDE = 64
+DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
+RAMP = np.tile(np.arange(SIDE) * 4, (SIDE, 1))
+STRETCHED = np.rint(RAMP * 255 / 252)
+RGB = np.stack([RAMP, 255 - RAMP, RAMP // 2 + 40], axis=-1).astype(np.uint8)
+YBR = np.asarray(Image.fromarray(RGB).convert("YCbCr"))
+BOARD = ((np.arange(SIDE)[:, None] // 8 + np.arange(SIDE) // 8) % 2).astype(np.uint8)
+
+
+def shown(read: Read, data: bytes, **fields: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    decoded = read(data, config={"size": SIDE}, **fields)
+    return np.asarray(decoded.image).astype(int), decoded.rendering.steps
+
+
+def shows(read: Read, data: bytes, expected: np.ndarray, *, within: int = 1) -> tuple[str, ...]:
+    found, steps = shown(read, data)
+    expected = expected if expected.ndim == 3 else expected[..., None]
+    assert np.abs(found - expected).max() <= within
+    return steps
+
+
+def jpeg_2000(values: np.ndarray, *, signed: bool = False, precision: int = 16) -> bytes:
+    """Return a lossless stream of 16-bit `values`, whose header says `precision` bits and a sign."""
+    level = 2**15 - (0 if signed else 2 ** (precision - 1))
+    stream = bytearray(encoded(Image.fromarray((values + level).astype(np.uint16)), "JPEG2000", no_jp2=True))
+    # The encoder subtracts 2^15; a decoder adds half the range that the header says, and nothing with a sign.
+    stream[42] = (precision - 1) | (0x80 if signed else 0)
+    return bytes(stream)
+
+
+def jpeg(*, keep: bool = False, marked: bool = True, subsampling: int = 0) -> bytes:
+    options: dict[str, Any] = {"keep_rgb": True} if keep else {}
+    data = encoded(Image.fromarray(RGB), "JPEG", quality=100, subsampling=subsampling, **options)
+    if marked:
+        return data
+    kept, at = data[:2], 2
+    while data[at + 1] != 0xDA:
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        kept += b"" if data[at + 1] in (0xE0, 0xEE) else data[at : at + 2 + length]
+        at += 2 + length
+    return kept + data[at:]
+
+
+@pytest.mark.parametrize(
+    ("stream", "stored", "signed", "step"),
+    [
+        (jpeg_2000(RAMP * 16), 16, False, None),
+        (jpeg_2000(RAMP * 16), 12, False, None),
+        (jpeg_2000(RAMP * 16), 10, False, "unused_bits"),
+        (jpeg_2000(RAMP * 16, precision=12), 16, True, None),
+        (jpeg_2000(RAMP * 8 - 1000, signed=True), 16, True, None),
+        (jpeg_2000(RAMP * 8 - 1000, signed=True), 12, True, None),
+        (jpeg_2000(RAMP * 8 - 1000, signed=True), 16, False, "sign_inferred"),
+        (jpeg_2000(RAMP * 257 - 2**15, signed=True), 16, False, None),
+        (jpeg_2000((RAMP * 8 - 1000) & 0xFFFF), 16, True, None),
+        (jpeg_2000((RAMP * 8 - 1000) & 0xFFF), 12, True, None),
+        (jpeg_2000((RAMP * 8 - 1000) & 0xFFF, precision=12), 12, True, None),
+        (jpeg_2000((RAMP * 8 - 1000) & 0xFFF, precision=12), 16, True, "unused_bits"),
+        (jpeg_2000(RAMP * 16, precision=12), 12, True, "sign_inferred"),
+    ],
+    ids=[
+        "16 as said", "12 of 16", "more bits than said", "12 bits positive, sign said", "signed", "signed, 12 said",
+        "signed, no sign said", "two's complement of 16 bits read as signed", "complement in 16 unsigned",
+        "complement of 12 in 16 unsigned", "complement in 12 unsigned", "complement of 12, 16 said",
+        "12 bits positive, sign of 12 said",
+    ],
+)  # fmt: skip
+def test_sign_and_precision_of_a_code_stream(
+    read: Read, stream: bytes, stored: int, signed: bool, step: str | None
+) -> None:
+    steps = shows(read, file(fragments(stream), syntax=JPEG2000Lossless, stored=stored, signed=signed), STRETCHED)
+    assert step is None or step in steps
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize(
+    ("values", "stored", "high", "signed", "step"),
+    [
+        (RAMP * 16, 12, 11, False, None),
+        (RAMP * 16, 10, 9, False, "unused_bits"),
+        (RAMP * 16 + 0x3000, 12, 11, False, "unused_bits"),
+        ((RAMP * 8 - 1000) & 0xFFF, 12, 11, True, None),
+        (RAMP * 8 - 1000, 12, 11, True, None),
+        (RAMP * 256, 12, 15, False, "high_bit"),
+        (RAMP * 16 + 3, 12, 15, False, "high_bit"),
+        (RAMP * 16, 12, 40, False, "high_bit"),
+    ],
+    ids=["plain", "more bits", "constant high bits", "signed", "extended", "high bit 15", "high bit untrue", "absurd"],
+)
+def test_stored_bits_of_uncompressed_samples(
+    read: Read, syntax: str, values: np.ndarray, stored: int, high: int, signed: bool, step: str | None
+) -> None:
+    cells = (values & 0xFFFF).astype(np.uint16)
+    data = file(cells, {0x00280102: ("US", [high])}, syntax=syntax, stored=stored, signed=signed)
+    assert step is None or step in shows(read, data, STRETCHED)
+
+
+def test_overlay_bits_above_the_values_are_no_values(read: Read) -> None:
+    overlaid = (RAMP * 16).astype(np.uint16) | (BOARD.astype(np.uint16) << 12)
+    data = file(overlaid, {0x60000010: ("US", [SIDE]), 0x60000102: ("US", [12])}, stored=12)
+    assert {"unused_bits", "overlay_ignored"} <= set(shows(read, data, STRETCHED))
+
+
+@pytest.mark.parametrize("planes", [0, 1])
+@pytest.mark.parametrize("colour", ["RGB", "YBR_FULL", "YBR_FULL_422"])
+@pytest.mark.parametrize(
+    "stream",
+    [jpeg(), jpeg(subsampling=1), jpeg(subsampling=2), jpeg(marked=False, subsampling=1), jpeg(keep=True),
+     jpeg(keep=True, marked=False)],
+    ids=["JFIF", "4:2:2", "4:2:0", "unmarked 4:2:2", "Adobe RGB", "components R G B"],
+)  # fmt: skip
+def test_a_jpeg_that_tells_its_colours_is_believed(read: Read, stream: bytes, colour: str, planes: int) -> None:
+    data = file(fragments(stream), {0x00280006: ("US", [planes])}, syntax=JPEGBaseline8Bit, colour=colour, bits=8)
+    shows(read, data, RGB, within=12)
+
+
+@pytest.mark.parametrize("colour", ["RGB", "YBR_RCT", "YBR_FULL"])
+@pytest.mark.parametrize("transform", [True, False])
+def test_the_component_transform_of_jpeg_2000_tells_rgb(read: Read, colour: str, transform: bool) -> None:
+    values = YBR if colour == "YBR_FULL" and not transform else RGB
+    stream = encoded(Image.fromarray(values), "JPEG2000", no_jp2=True, mct=int(transform))
+    for planes in (0, 1):
+        data = file(fragments(stream), {0x00280006: ("US", [planes])}, syntax=JPEG2000Lossless, colour=colour, bits=8)
+        shows(read, data, RGB, within=4)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("planes", [0, 1])
+@pytest.mark.parametrize("colour", ["RGB", "YBR_FULL"])
+@pytest.mark.parametrize("factor", [1, 16, 257])
+def test_uncompressed_colours(read: Read, syntax: str, planes: int, colour: str, factor: int) -> None:
+    values = (RGB if colour == "RGB" else YBR).astype(np.uint8 if factor == 1 else np.uint16) * factor
+    if planes:
+        values = np.ascontiguousarray(values.transpose(2, 0, 1))
+    data = file(values, {0x00280006: ("US", [planes])}, syntax=syntax, colour=colour, bits=8 * values.itemsize)
+    steps = shows(read, data, RGB, within=4)
+    assert steps == {1: (), 16: ("low_bits",), 257: ("high_byte",)}[factor]
+
+
+def test_chrominance_is_subsampled_or_not_as_the_length_says(read: Read) -> None:
+    pairs = np.stack([YBR[:, ::2, 0], YBR[:, 1::2, 0], YBR[:, ::2, 1], YBR[:, ::2, 2]], axis=-1)
+    for values, said in ((pairs, "YBR_FULL"), (YBR, "YBR_FULL_422")):
+        assert shows(read, file(values, colour=said, bits=8), RGB, within=12) == ("attribute_inferred",)
+    assert shows(read, file(pairs, colour="YBR_FULL_422", bits=8), RGB, within=12) == ()
+
+
+def test_colours_have_no_sign(read: Read) -> None:
+    assert shows(read, file(RGB, colour="RGB", bits=8, signed=True), RGB) == ("sign_inferred",)
+
+
+@pytest.mark.parametrize(
+    ("missing", "values", "expected"),
+    [
+        (0x00280002, RAMP.astype(np.uint16), STRETCHED),
+        (0x00280100, RAMP.astype(np.uint8), RAMP),
+        (0x00280100, RAMP.astype(np.uint16), STRETCHED),
+        (0x00280101, RAMP.astype(np.uint16), STRETCHED),
+        (0x00280102, RAMP.astype(np.uint16), STRETCHED),
+        (0x00280103, RAMP.astype(np.uint16), STRETCHED),
+    ],
+    ids=["samples", "8 bits allocated", "16 bits allocated", "stored", "high bit", "sign"],
+)
+def test_a_missing_attribute_is_inferred(read: Read, missing: int, values: np.ndarray, expected: np.ndarray) -> None:
+    stored = 8 if values.dtype == np.uint8 else 16
+    steps = shows(read, file(values, {missing: None}, stored=stored, bits=stored), expected)
+    assert ("attribute_inferred" in steps) == (missing != 0x00280102)
+
+
+@pytest.mark.parametrize("name", ["monochrome2", "MONOCHROME2 ", " Monochrome2\0", "MONOCHROME2\\ORIGINAL"])
+def test_code_strings_are_read_in_any_case_and_padding(read: Read, name: str) -> None:
+    shows(read, file((RAMP * 16).astype(np.uint16), {0x00280004: ("CS", name)}), STRETCHED)
+
+
+def test_a_missing_photometric_interpretation_is_named(read: Read) -> None:
+    with pytest.raises(UnsupportedImage, match="lacks PhotometricInterpretation"):
+        read(file(RAMP.astype(np.uint16), {0x00280004: None}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ("native", np.packbits(BOARD, bitorder="little")),
+        (RLELossless, run_length([np.packbits(BOARD, bitorder="little").tobytes()])),
+        (RLELossless, run_length([BOARD.tobytes()])),
+    ],
+    ids=["uncompressed", "run length of bits", "run length of bytes"],
+)
+def test_one_bit_a_pixel(read: Read, value: tuple[str, Any]) -> None:
+    syntax, data = value
+    pixels = data if syntax == "native" else fragments(data)
+    found = file(pixels, syntax=EXPLICIT if syntax == "native" else syntax, bits=1)
+    shows(read, found, BOARD.astype(int) * 255)
+
+
+@pytest.mark.parametrize("envelope", [-15, 15, 31], ids=["raw", "zlib", "gzip"])
+def test_deflated_files_and_frames_in_any_envelope(read: Read, envelope: int) -> None:
+    def deflated(data: bytes) -> bytes:
+        deflater = zlib.compressobj(9, zlib.DEFLATED, envelope)
+        return deflater.compress(data) + deflater.flush()
+
+    values = (RAMP * 16).astype(np.uint16)
+    shows(read, file(fragments(deflated(values.tobytes())), syntax=DEFLATED_FRAMES), STRETCHED)
+    shows(read, meta_header(DeflatedExplicitVRLittleEndian) + deflated(file(values, head=b"")), STRETCHED)
+
+
+@pytest.mark.parametrize("tag", [0x7FE00008, 0x7FE00009], ids=["32 bits", "64 bits"])
+@pytest.mark.parametrize("syntax", [EXPLICIT, BIG_ENDIAN])
+@pytest.mark.parametrize("absent", [np.nan, -3.4e38, 3.4e38, "declared"], ids=str)
+def test_floats_that_stand_for_no_data_are_background(read: Read, tag: int, syntax: str, absent: Any) -> None:
+    values = RAMP / 255
+    values[:8] = -9.0 if absent == "declared" else absent
+    kind, vr, padding = ("f4", "OF", "FL") if tag == 0x7FE00008 else ("f8", "OD", "FD")
+    stored = values.astype(f"{'>' if syntax == BIG_ENDIAN else '<'}{kind}").tobytes()
+    declared = {0x00280122 + (tag & 1): (padding, [-9.0])} if absent == "declared" else {}
+    data = file(None, {tag: (vr, stored), **declared}, syntax=syntax, bits=8 * int(kind[1]))
+    expected = STRETCHED.copy()
+    expected[:8] = 0
+    assert ("not_a_number" in shows(read, data, expected)) == (absent != "declared")
+
+
+@pytest.mark.parametrize(
+    ("colour", "shape", "told"),
+    [("MONOCHROME2", "IDENTITY", False), ("MONOCHROME1", "INVERSE", False), ("MONOCHROME2", "INVERSE", True),
+     ("MONOCHROME1", "IDENTITY", True)],
+)  # fmt: skip
+def test_a_presentation_table_that_contradicts_is_told(read: Read, colour: str, shape: str, told: bool) -> None:
+    data = file((RAMP * 16).astype(np.uint16), {0x20500020: ("CS", shape)}, colour=colour)
+    steps = shows(read, data, 255 - STRETCHED if colour == "MONOCHROME1" else STRETCHED)
+    assert ("presentation_lut_ignored" in steps) == told
