@@ -144,8 +144,10 @@ async def not_ready(server: ServerProcess, *, since: float) -> float:
     return time.monotonic() - since
 
 
-async def back(server: ServerProcess, *, since: float) -> tuple[float | None, float | None]:
-    """Seconds until the service was not ready, and until it was again; None when it was never seen not to be."""
+async def back(
+    server: ServerProcess, *, since: float, unnoticed: float = _UNNOTICED
+) -> tuple[float | None, float | None]:
+    """Return the seconds until the service was not ready, and until it was again; None for both if it stayed ready."""
     async with httpx.AsyncClient(timeout=_START) as http:
         noticed = None
         while time.monotonic() - since < _START:
@@ -154,7 +156,7 @@ async def back(server: ServerProcess, *, since: float) -> tuple[float | None, fl
                 noticed = time.monotonic() - since
             if ready and noticed is not None:
                 return noticed, time.monotonic() - since
-            if ready and time.monotonic() - since > _UNNOTICED:
+            if ready and time.monotonic() - since > unnoticed:
                 return None, None
             await asyncio.sleep(_POLL)
     raise TimeoutError("the service did not come back")
