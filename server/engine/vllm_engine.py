@@ -20,6 +20,7 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import expand
 from medmoe.server.engine.base import EngineDeadError, EngineError, GenerationChunk, GenerationError, GenerationRequest
+from medmoe.server.engine.build_thread import BuildThread
 from medmoe.server.engine.completion import finish_reason, first_logprobs, last_logprobs
 from medmoe.server.engine.deployment.check import check_deployment
 from medmoe.server.engine.deployment.cpu_tuning import ONE_PROCESS, tune
@@ -54,7 +55,9 @@ class VllmEngine:
         self._config = config
         self._image_inputs = _ImageInputs(ImageProcessor.from_config(config))
         self._llm: AsyncLLM | None = None
+        self._building: BuildThread[AsyncLLM] | None = None
         self._processes: ProcessTree | None = None
+        self._closed = False
         self._sockets: tempfile.TemporaryDirectory[str] | None = None
 
     async def start(self) -> None:
@@ -64,14 +67,11 @@ class VllmEngine:
         # One directory for each engine: a killed process does not remove its sockets.
         self._sockets = tempfile.TemporaryDirectory(prefix="medmoe-engine-")
         os.environ["VLLM_RPC_BASE_PATH"] = self._sockets.name
-        building = asyncio.get_running_loop().run_in_executor(None, self._build)
+        self._building = BuildThread(self._build)
         try:
-            self._llm = await asyncio.shield(building)
-            self._processes = await asyncio.to_thread(_processes, self._llm)
-        except asyncio.CancelledError:
-            # The thread cannot be stopped; what it builds must not outlive us.
-            building.add_done_callback(_shut_down_orphan)
-            raise
+            llm = await self._building.result()
+            self._llm, self._building = llm, None
+            self._processes = await asyncio.to_thread(_processes, llm)
         except DeploymentError:
             raise
         except Exception as error:
@@ -134,6 +134,10 @@ class VllmEngine:
 
     async def close(self) -> None:
         """See Engine.close."""
+        self._closed = True
+        building, self._building = self._building, None
+        if building is not None:
+            self._llm = await building.abandon()
         llm, self._llm = self._llm, None
         processes, self._processes = self._processes, None
         sockets, self._sockets = self._sockets, None
@@ -194,6 +198,8 @@ class VllmEngine:
         # vLLM has no setting for this either, and makes it one step's worth: 32 of the bundled checkpoint's images.
         wanted = encoder_cache_embeddings(self._settings, self._config, on_cpu=on_cpu)
         made.scheduler_config.encoder_cache_size = max(made.scheduler_config.encoder_cache_size, wanted)
+        if self._closed:
+            raise EngineError("the engine was closed while it was built")
         return AsyncLLM.from_vllm_config(made)
 
     def _engine_input(self, request: GenerationRequest) -> "MultiModalInput":
@@ -292,8 +298,3 @@ def _shut_down(llm: "AsyncLLM") -> None:
 
 def _already_shut_down(timeout: float | None = None) -> None:
     """Stands in for the second call."""
-
-
-def _shut_down_orphan(building: "asyncio.Future[AsyncLLM]") -> None:
-    if not building.cancelled() and building.exception() is None:
-        _shut_down(building.result())
