@@ -25,6 +25,7 @@ from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import DataConfig, RunConfig, StageConfig
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.leakage.manifest import build_manifest
+from medmoe.training.data.leakage.trained_images import write_trained_images
 from medmoe.training.data.mixture import Mixture, read_mixture
 from medmoe.training.data.sample import Sample
 from medmoe.training.feature_cache import FeatureCache
@@ -113,6 +114,9 @@ class Run:
         if self.config.architecture.text_config.moe_layers:
             model = self._stage("3-router", self._route, model, features)
         self._trained(self.config.name, model, self.config.moe_tuning, features)
+        # What a base was trained on is not in this run's manifest.
+        if is_first() and self._base is None:
+            write_trained_images(self.checkpoint, manifest=self._directory / MANIFEST_FILE)
         return self.checkpoint
 
     @property
@@ -163,8 +167,7 @@ class Run:
 
     def _trained(self, name: str, model: MedMoE, stage: StageConfig, features: FeatureCache) -> MedMoE:
         trained = self._stage(name, self._train, model, stage, features, together=True)
-        if is_first():
-            # Also what a process left that was killed right after it had saved the stage.
+        if is_first():  # Also what a process left that was killed right after it had saved the stage.
             StepCheckpoints(self._logs(stage)).clear()
         return trained
 
@@ -175,8 +178,7 @@ class Run:
         """`together`: every process takes the step; otherwise the first one alone."""
         directory = self._directory / name
         done = directory.exists()
-        # Nobody begins before everybody has looked.
-        wait_for_all()
+        wait_for_all()  # Every process looks before one begins.
         if not done and (together or is_first()):
             log.info("stage %s", name)
             set_seed(self.config.seed)
@@ -193,7 +195,8 @@ class Run:
             model.config = model.config.model_copy(update={"dtype": dtype})
             origin = self._origin
             files = tokenizer_files(origin) if origin.exists() else self._tokenizer(model.config)
-            save_checkpoint(model, directory, tokenizer_files=files)
+            # No stage trains the tower: a repository that keeps several results stores it once.
+            save_checkpoint(model, directory, tokenizer_files=files, tower_shard=directory == self.checkpoint)
 
     @property
     def _origin(self) -> Path:

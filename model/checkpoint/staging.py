@@ -19,7 +19,8 @@ _OURS = {
     WEIGHTS_INDEX_FILE,
     ADAPTER_CONFIG_FILE,
     ADAPTER_WEIGHTS_FILE,
-    *("tokenizer.json", "tokenizer_config.json", "calibration.json", "routing_reference.json", "conversion.json"),
+    *("tokenizer.json", "tokenizer_config.json", "conversion.json"),
+    *("calibration.json", "routing_reference.json", "trained_images.json"),
     *("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE"),
 }
 """What a checkpoint directory holds; whatever else lies in one is its owner's and is not thrown away."""

@@ -23,6 +23,7 @@ from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.evaluation.report.plots import MISSING, can_draw
 
 if TYPE_CHECKING:
+    from medmoe.training.data.leakage.trained_images import TrainedImages
     from medmoe.training.evaluation.evaluation_data import EvaluationData
     from medmoe.training.evaluation.predict.linear_probe import Features
     from medmoe.training.evaluation.prediction import Predict
@@ -76,6 +77,10 @@ def evaluate(
             help="Write routing_reference.json into CHECKPOINT: a service measures drift from it.",
         ),
     ] = False,
+    held_out_wording: Annotated[
+        int | None,
+        typer.Option(min=1, max=3, help="Ask about labels in words that training never used: 1, 2 or 3."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for report.json (every sample too), report.md and pictures.")
     ] = None,
@@ -86,7 +91,8 @@ def evaluate(
         Path | None, typer.Option(help="Where pictures of MedMNIST arrays are written; else beside the file.")
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="manifest.json of the training run: it says which images are in train.")
+        Path | None,
+        typer.Option(help="manifest.json of the training run, in place of trained_images.json."),
     ] = None,
     device: Annotated[str, typer.Option(help="Torch device; a GPU is many times faster.")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time; memory grows with it.")] = 16,
@@ -100,7 +106,8 @@ def evaluate(
     Research software, not a medical device.
     """
     # Imported here because torch takes seconds.
-    from medmoe.training.evaluation.evaluation_data import EvaluationData, trained_images
+    from medmoe.training.data.leakage.trained_images import manifest_images
+    from medmoe.training.evaluation.evaluation_data import EvaluationData
     from medmoe.training.evaluation.evaluator import evaluate_predictor
     from medmoe.training.evaluation.metrics.scores import Scorer
     from medmoe.training.evaluation.predict.predictors import with_progress
@@ -129,8 +136,10 @@ def evaluate(
         limit=limit,
         seed=seed,
         pictures=pictures,
-        trained_on=None if manifest is None else trained_images(manifest),
+        trained_on=_trained_on(checkpoint) if manifest is None else manifest_images(manifest),
     )
+    if held_out_wording is not None:
+        read = read.paraphrased(held_out_wording)
     for file in read.files:
         if file.problems is not None:
             typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)
@@ -152,7 +161,13 @@ def evaluate(
             tower=tower,
             scorer=Scorer(seed=seed),
         )
-    settings = {"max_tokens": max_tokens, "seed": seed, "limit": limit, "calibrated": calibrated}
+    settings = {
+        "max_tokens": max_tokens,
+        "seed": seed,
+        "limit": limit,
+        "calibrated": calibrated,
+        "held_out_wording": held_out_wording,
+    }
     facts = provenance(answered_by=answering.identity, data=read, settings=settings)
     if output is not None:
         write_results(report, output, provenance=facts, training_report=training_report)
@@ -171,6 +186,19 @@ def evaluate(
     typer.echo(
         f"{sum(section.in_train for section in report.sections)} of {len(read.samples)} samples share an image with "
         "train."
+    )
+
+
+def _trained_on(checkpoint: Path | None) -> "TrainedImages | None":
+    """Return what the checkpoint's own list says; None without one."""
+    if checkpoint is None:
+        return None
+    from medmoe.training.data.leakage.trained_images import TrainedImages
+    from medmoe.training.evaluation.provenance import checkpoint_identity
+
+    identity = checkpoint_identity(checkpoint)
+    return TrainedImages.of_weights(
+        checkpoint, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
     )
 
 

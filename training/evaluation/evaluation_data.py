@@ -1,9 +1,8 @@
 """What is evaluated: a split of some datasets, their train splits for baselines and leaks, and hashes of the files."""
 
 import hashlib
-import json
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -16,6 +15,7 @@ from medmoe.training.data.errors import DataError
 from medmoe.training.data.leakage.image_digests import ImageDigests
 from medmoe.training.data.leakage.leaks import shared_images
 from medmoe.training.data.sample import Sample
+from medmoe.training.data.wordings.phrasing import paraphrased
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,13 +54,13 @@ class EvaluationData:
         limit: int | None = None,
         seed: int = 0,
         pictures: Path | None = None,
-        trained_on: frozenset[str] | None = None,
+        trained_on: Container[str] | None = None,
     ) -> Self:
         """`datasets` are folders or files below `root` in any form that `read_dataset` knows (`pictures` is its).
 
-        At most `limit` samples of each are kept, drawn by `seed`. `trained_on` are the hashes of the images that the
-        checkpoint was trained on (`trained_images`): they then say which images are in train, and neither the train
-        splits nor the datasets' own word do. Raises DatasetError for what cannot be read,
+        At most `limit` samples of each are kept, drawn by `seed`. `trained_on` holds the SHA-256 of the images that the
+        checkpoint was trained on: it then says which images are in train, and neither the train splits nor the
+        datasets' own word do. Raises DatasetError for what cannot be read,
         DataError when no sample is in the split or a picture is missing.
         """
         samples: list[Sample] = []
@@ -106,6 +106,22 @@ class EvaluationData:
             files=tuple(files),
         )
 
+    def paraphrased(self, number: int) -> Self:
+        """Return the classification samples under wording `number` (1, 2 or 3) of their labels that training never saw.
+
+        Raises DataError when no sample has one.
+        """
+        samples, train, val = (_paraphrased(part, number - 1) for part in (self.samples, self.train, self.val))
+        if not samples:
+            raise DataError(f"no label set has a held-out wording {number}")
+        kept = {sample.id for sample in samples}
+        return replace(self, samples=samples, train=train, val=val, shared=self.shared & kept)
+
+
+def _paraphrased(samples: Sequence[Sample], number: int) -> tuple[Sample, ...]:
+    found = (paraphrased(sample, number) for sample in samples)
+    return tuple(sample for sample in found if sample is not None)
+
 
 def _drawn(samples: tuple[Sample, ...], *, limit: int | None, seed: int) -> list[Sample]:
     """The first lines of a file are often one class or one patient: the part is drawn, and kept in file order."""
@@ -127,19 +143,3 @@ def _sha256(path: Path) -> str:
         return file_sha256(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def trained_images(manifest: Path) -> frozenset[str]:
-    """SHA-256 of every image file in the train split of a run's manifest.json.
-
-    Raises DataError when the file cannot be read or is no manifest.
-    """
-    try:
-        found = json.loads(manifest.read_bytes())["splits"]["train"]["sha256"]
-        if not isinstance(found, dict):
-            raise TypeError
-    except OSError as error:
-        raise DataError(f"{manifest} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{manifest} is not the manifest of a training run") from error
-    return frozenset(found)

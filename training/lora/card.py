@@ -18,7 +18,7 @@ Research software, not a medical device. Not for diagnosis, triage or treatment.
 
 A Med-MoE-LoRA adapter (arXiv 2601.07935) together with its frozen base, in one directory that serves.
 
-- base: {base}, model.safetensors SHA-256 `{base_digest}`
+- base: {base}, weights SHA-256 `{base_digest}`
 - adapter: {adapter_file} SHA-256 `{adapter_digest}`
 - adapted linears: {modules}; {router_scope} routers; {anchor_mode} anchors
 - experts by layer: {experts}; ranks by layer: {ranks}

@@ -14,7 +14,8 @@ import torch
 from medmoe.model.files.calibration import Calibration
 from medmoe.model.files.weight_files import WeightFiles
 from medmoe.training.atomic_file import write_atomically
-from medmoe.training.evaluation.evaluation_data import EvaluationData, trained_images
+from medmoe.training.data.leakage.trained_images import manifest_images
+from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.evaluator import evaluate_predictor
 from medmoe.training.evaluation.predict.linear_probe import tower_features
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
@@ -98,7 +99,7 @@ def write_model_card(
     known = manifest.exists() and "base" not in run.report.get("origins", {})
     names = tuple(dict.fromkeys(run.config.evaluation))
     read = EvaluationData.read(
-        data, names, pictures=directory / "pictures", trained_on=trained_images(manifest) if known else None
+        data, names, pictures=directory / "pictures", trained_on=manifest_images(manifest) if known else None
     )
     predictor = LocalPredictor.from_checkpoint(checkpoint)
     samples = (*read.samples, *read.train, *read.val)

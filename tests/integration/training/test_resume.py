@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from medmoe.model.checkpoint.io import load_checkpoint, model_tensors
 from medmoe.training.pipeline import Run
 from tests.support.images.colours import OPERATION, colours_recipe, write_colours
 
@@ -71,7 +71,7 @@ def test_a_killed_run_logs_the_losses_of_one_that_was_not(runs: dict[str, Path])
 
 @pytest.mark.parametrize("stage", ["1-alignment", "2-instruction_tuning", "3-router", "colours"])
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(runs: dict[str, Path], stage: str) -> None:
-    whole, killed = (load_file(run / stage / "model.safetensors") for run in runs.values())
+    whole, killed = (model_tensors(load_checkpoint(run / stage)) for run in runs.values())
     assert whole.keys() == killed.keys()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.errors import ConfigError
+from medmoe.model.files.weight_files import weights_sha256
 from medmoe.model.moe import MoE
 from medmoe.training.config import DataConfig, RunConfig
 from medmoe.training.data.errors import DataError
@@ -49,7 +50,7 @@ def test_all_stages_give_a_checkpoint_that_loads(finished: Run) -> None:
 def test_the_model_card_states_data_and_scores_of_this_run(finished: Run, data: Path) -> None:
     write_model_card(finished, data=data)
     card = (finished.checkpoint / "README.md").read_text()
-    digest = hashlib.sha256((finished.checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    digest = weights_sha256(finished.checkpoint)
     assert digest in card
     assert "not a medical device" in card
     assert "| colours | not recorded here: ask its owner |" in card

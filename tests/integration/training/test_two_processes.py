@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from medmoe.model.checkpoint.io import load_checkpoint, model_tensors
 from medmoe.training.pipeline import Run
 from tests.support.images.colours import OPERATION, colours_recipe, write_colours
 
@@ -42,7 +42,7 @@ def test_two_processes_have_the_losses_of_one(runs: dict[str, Path], stage: str,
 @pytest.mark.parametrize("several", ["two", "sharded"])
 @pytest.mark.parametrize("stage", ["2-instruction_tuning", "colours"])
 def test_two_processes_end_with_the_weights_of_one(runs: dict[str, Path], stage: str, several: str) -> None:
-    one, two = (load_file(runs[name] / stage / "model.safetensors") for name in ("one", several))
+    one, two = (model_tensors(load_checkpoint(runs[name] / stage)) for name in ("one", several))
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from medmoe.model.errors import ConfigError
 from medmoe.model.files.calibration import Calibration
 from medmoe.model.files.routing_reference import RoutingReference
 from medmoe.training.data.errors import DataError
+from medmoe.training.data.leakage.trained_images import TrainedImages, write_trained_images
 from medmoe.training.evaluation.__main__ import app
 from medmoe.training.evaluation.calibration.calibrate import app as calibrate_app
 from medmoe.training.evaluation.predict import server_predictor
@@ -238,6 +241,56 @@ def test_the_manifest_of_the_run_decides_what_is_in_train(checkpoint: Path, data
         found = run(*arguments)
         assert found.exit_code == 0, found.output
         assert f"{expected} of 2 samples share an image with train." in found.output
+
+
+def test_a_checkpoint_knows_the_images_that_it_was_trained_on(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "tiny"))
+    manifest = tmp_path / "manifest.json"
+    digest = hashlib.sha256((data / "organs" / "images" / "2.png").read_bytes()).hexdigest()
+    manifest.write_text(json.dumps({"splits": {"train": {"sha256": {digest: [], "0" * 64: []}}}}))
+    write_trained_images(copy, manifest=manifest)
+    found = run(copy, "--data", data, "--dataset", "kinds", "--dataset", "organs", "--max-tokens", 3)
+    assert found.exit_code == 0, found.output
+    # The train split says 1, of the other image.
+    assert "organs (vqa): 2 samples on 2 images; 1 of them on an image that is in train too" in found.output
+    assert "kinds (classification): 8 samples on 8 images; 0 of them on an image that is in train too" in found.output
+    listed = TrainedImages.read(copy)
+    assert listed.images == 2
+    assert digest in listed
+    assert digest[::-1] not in listed
+    save_tiny_checkpoint(tmp_path / "other", seed=1)
+    shutil.copyfile(copy / "trained_images.json", tmp_path / "other" / "trained_images.json")
+    refused = run(tmp_path / "other", "--data", data, "--dataset", "organs")
+    assert refused.exit_code == 1
+    assert "other weights" in refused.output
+
+
+@pytest.mark.parametrize(("change", "message"), [({"images": 3}, "3 times 5 bytes"), ({"hashes": "%"}, "not base64")])
+def test_a_damaged_list_of_images_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    whole = TrainedImages.of_digests(["0" * 64], weights_sha256="1" * 64).model_dump() | change
+    (tmp_path / "trained_images.json").write_text(json.dumps(whole))
+    with pytest.raises(ConfigError, match=message):
+        TrainedImages.read(tmp_path)
+
+
+def test_labels_are_asked_in_words_that_training_never_used(checkpoint: Path, tmp_path: Path) -> None:
+    labels = ["normal", "pneumonia"]
+    records = [
+        {"id": str(number), "image": f"{number}.png", "task": "classification", "split": split}
+        | {"label": labels[number % 2], "label_set": labels}
+        for number, split in enumerate(("train", "train", "test", "test"))
+    ]
+    (tmp_path / "lungs").mkdir()
+    for number in range(4):
+        Image.new("L", (40, 24), 40 * number).save(tmp_path / "lungs" / f"{number}.png")
+    (tmp_path / "lungs" / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
+    arguments = [checkpoint, "--data", tmp_path, "--dataset", "lungs", "--output", tmp_path / "out"]
+    found = run(*arguments, "--held-out-wording", 2)
+    assert found.exit_code == 0, found.output
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert '"infection"' in json.dumps(report)
+    assert '"pneumonia"' not in json.dumps(report)
+    assert "| lungs | majority baseline | 2 | 50.0" in found.output
 
 
 @pytest.mark.parametrize("text", ["[]", "no", '{"splits": {"train": {"sha256": [1]}}}', "[" * 100_000])
