@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import jsonschema
 import pytest
 
 import medmoe.model
+from medmoe.model.files.weight_files import weights_sha256
 from medmoe.server.auth.tenants import new_key
 from medmoe.server.openapi.requests import EXAMPLES
 from medmoe.server.settings import Settings
@@ -179,10 +179,9 @@ async def test_the_refusals_of_operations_are_too(running: ServiceFactory, tmp_p
 
 
 def test_the_answers_are_those_of_the_bundled_checkpoint() -> None:
-    bundled = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny" / "model.safetensors"
-    with bundled.open("rb") as file:
-        digest = file_digest(file, "sha256").hexdigest()
-    assert Settings.model_fields["model"].get_default(call_default_factory=True) == bundled.parent
+    bundled = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
+    digest = weights_sha256(bundled)
+    assert Settings.model_fields["model"].get_default(call_default_factory=True) == bundled
     recorded = {path.name: json.loads(path.read_text()) for path in EXAMPLES.glob("*.json")}
     hashes = {
         name: body.get("weights_sha256") or (body.get("provenance") or body["medmoe"]["provenance"])["weights_sha256"]
