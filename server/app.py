@@ -59,7 +59,13 @@ def create_app(
         app.include_router(module.router)
     error_responses.install(app)
     # Last added is outermost: headers, then the record, then the limit.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_at_once=settings.max_uploads)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        max_at_once=settings.max_uploads,
+        max_memory=settings.body_memory_mib * 2**20,
+        paths=costly_paths(app),
+    )
     app.add_middleware(RequestMiddleware, on_finish=state.publish, sample=state.traces is not None)
     app.add_middleware(ResponseHeaders)
     return app

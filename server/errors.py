@@ -62,7 +62,7 @@ class MalformedBody(RequestError):
 class MalformedImage(RequestError):
     """The image string is neither base64 nor a base64 data URL."""
 
-    default_message = "the image is not base64 (standard alphabet, padded, without line breaks)"
+    default_message = "the image is neither base64 nor a base64 data URL"
 
 
 class InvalidField(RequestError):
@@ -85,6 +85,11 @@ class UnsupportedContentType(RequestError):
     """The Content-Type is none that the route reads."""
 
     default_message = "send application/json or multipart/form-data"
+
+    def __init__(self, message: str | None = None, *, accept_encoding: str | None = None) -> None:
+        """Pass `accept_encoding` when the body's encoding is refused and not its type."""
+        super().__init__(message)
+        self.accept_encoding = accept_encoding
 
 
 class UnsupportedImage(RequestError):

@@ -125,8 +125,12 @@ class Settings(BaseSettings):
     """Largest request body: the default takes a full-field mammogram of 5,928 by 4,728 pixels as a form, and one of
     4,096 by 3,328 as base64, which adds a third. Every request that is being read may hold this much memory."""
     max_uploads: int = Field(default=64, ge=1)
-    """Bodies that are read at once; the next is refused with 429. Times `max_body_bytes` it bounds what slow senders
-    can fill before they count as requests."""
+    """Bodies that are read at once, each of at most `max_body_bytes`. For one more, a body that comes slower than 1 KiB
+    a second is given up with 408, or the slowest of the API key with the most; otherwise the new one is refused with
+    429."""
+    body_memory_mib: int = Field(default=2048, ge=1)
+    """Memory for all request bodies together, those that are read and those of requests inside; one more is refused
+    with 429. At least one of `max_body_bytes` always fits."""
     max_image_pixels: int = Field(default=40_000_000, ge=2**16, le=89_000_000)
     """Largest square around a decoded image, at 4 to 40 bytes a pixel; Pillow's limit is the ceiling."""
     min_image_side: int = Field(default=16, ge=1, le=256)

@@ -4,6 +4,7 @@ The text of a foreign exception is never sent: it may contain memory addresses, 
 """
 
 import logging
+import re
 import traceback
 
 from fastapi import FastAPI
@@ -22,8 +23,10 @@ from medmoe.server.errors import (
     ServerError,
     TryLater,
     Unauthenticated,
+    UnsupportedContentType,
 )
 from medmoe.server.http.error_table import INTERNAL, ErrorSpec, error_spec, error_spec_of_status
+from medmoe.server.http.json_body import unknown_field
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.errors import ErrorBody, ErrorResponse
 
@@ -34,12 +37,15 @@ def error_body(error: Exception, *, record: RequestRecord) -> ErrorResponse:
     """Return the body for `error`, and note its code on the record."""
     spec = error_spec_of_status(error.status_code) if isinstance(error, HTTPException) else error_spec(error)
     record.error_code = spec.code
+    param = _param(error, spec, record=record)
+    # Some clients show nothing but the message. Those of images speak of the image anyway.
+    named = param if isinstance(error, RequestError) and error.param else None
     return ErrorResponse(
         error=ErrorBody(
             type=spec.type,
             code=spec.code,
-            message=spec.message or _sentence(str(error)),
-            param=_param(error, spec, record=record),
+            message=spec.message or _sentence(str(error), param=named),
+            param=param,
             request_id=record.request_id,
         )
     )
@@ -57,6 +63,8 @@ def error_response(error: Exception, *, record: RequestRecord) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, UnsupportedContentType) and error.accept_encoding is not None:
+        headers["Accept-Encoding"] = error.accept_encoding
     if isinstance(error, BodyTooLarge):
         # The client is still sending the body; closing the connection avoids reading the rest.
         headers["Connection"] = "close"
@@ -112,9 +120,7 @@ def invalid(error: ValidationError, *, fields: frozenset[str], within: str | Non
     if problem["type"] == "json_invalid":
         return MalformedBody()
     if problem["type"] == "extra_forbidden":
-        # A misplaced key may be a patient's name, so the message lists the known fields.
-        taker = f"`{within}`" if within else "this route"
-        return InvalidField(f"unknown field; {taker} takes {', '.join(sorted(fields))}", param=within)
+        return unknown_field(str(problem["loc"][-1]), offered=fields, within=within)
     param = ".".join(str(part) for part in (*([within] if within else []), *problem["loc"])) or None
     return InvalidField(problem["msg"].removeprefix("Value error, "), param=param)
 
@@ -125,5 +131,11 @@ def _param(error: Exception, spec: ErrorSpec, *, record: RequestRecord) -> str |
     return None if param is None else record.names.get(param, param)
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+def _sentence(text: str, *, param: str | None) -> str:
+    """Return `text` as a sentence that names the field `param`."""
+    first = text.partition(" ")[0]
+    if param is not None and not re.search(rf"\b{re.escape(param.rpartition('.')[2])}\b", text):
+        text = f"{param}: {text if first[1:].lower() != first[1:] else text[:1].lower() + text[1:]}"
+    elif first != param and "_" not in first:
+        text = text[:1].upper() + text[1:]
+    return text + ("" if text.endswith(".") else ".")

@@ -4,24 +4,26 @@ Multipart files stay in memory, within the body limit: images of patients do not
 """
 
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from pydantic_core import to_json
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from medmoe.server.errors import ClientDisconnected, InvalidField, MalformedBody, UnsupportedContentType
 from medmoe.server.http.error_responses import invalid
+from medmoe.server.http.json_body import read_json_object, require_plain_body
 from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.dicomweb import InstanceReference, SentImage
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
 _IMAGE = "image"
+_CHARSETS = (b"utf-8", b"utf8", b"us-ascii")
 _MAX_PARTS = 512
 _MAX_FIELD_BYTES = 64 * 1024
 
@@ -43,44 +45,41 @@ async def receive(request: Request, fields: type[Fields], *, as_json: type[BaseM
 
     Raises MalformedBody, InvalidField, UnsupportedContentType, BodyTooLarge, ClientDisconnected.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    try:
-        if content_type == "application/json":
-            return _from_json(await request.body(), fields, as_json=as_json)
-        if content_type == "multipart/form-data":
+    content_type, options = parse_options_header(request.headers.get("content-type"))
+    if content_type.lower() == b"application/json":
+        document = await read_json_object(request, known=as_json.model_fields.keys())
+        return _from_json(document, fields, as_json=as_json)
+    if content_type.lower() == b"multipart/form-data":
+        require_plain_body(request)
+        if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
+            # The parser would decode with any codec of Python, some of which take quadratic time.
+            raise MalformedBody("the form is not in UTF-8; leave charset out of Content-Type")
+        try:
             return await _from_multipart(request, fields)
-    except ClientDisconnect as error:
-        raise ClientDisconnected("the client left while sending") from error
+        except ClientDisconnect as error:
+            raise ClientDisconnected("the client left while sending") from error
     raise UnsupportedContentType()
 
 
-def _from_json(body: bytes, fields: type[Fields], *, as_json: type[BaseModel]) -> ParsedRequest[Fields]:
-    document = _check_shape(body, known=as_json.model_fields.keys())
+def _from_json(document: dict[str, Any], fields: type[Fields], *, as_json: type[BaseModel]) -> ParsedRequest[Fields]:
+    for name, value in document.items():
+        # Validation would describe each of thousands of wrong items.
+        is_reference = name == _IMAGE and isinstance(value, dict) and len(value) <= len(InstanceReference.model_fields)
+        if (isinstance(value, dict) and not is_reference) or (isinstance(value, list) and len(value) > MAX_LABELS):
+            raise InvalidField(f"the field is an object or has over {MAX_LABELS} items", param=name)
+    text: str | None = None
     if _IMAGE in document:
         _check_image(document[_IMAGE])
+        if isinstance(document[_IMAGE], str):
+            # Set aside: the validated copy would take as much memory again.
+            text, document[_IMAGE] = document[_IMAGE], ""
     try:
-        # Strict: "5" is not a number here, although it is one in a form.
-        whole = as_json.model_validate_json(body, strict=True)
+        # Strict and from JSON: "5" is not a number here, although it is one in a form, and an array is a tuple.
+        whole = as_json.model_validate_json(to_json(document), strict=True)
     except ValidationError as error:
         raise invalid(error, fields=frozenset(as_json.model_fields)) from error
-    image: str | InstanceReference = getattr(whole, _IMAGE)
+    image: str | InstanceReference = getattr(whole, _IMAGE) if text is None else text
     return ParsedRequest(fields=fields.model_validate(whole.model_dump(exclude={_IMAGE})), image=image)
-
-
-def json_object(body: bytes, *, known: Collection[str], told: Collection[str] = ()) -> dict[str, Any]:
-    """Parse the body as an object without other fields than `known`. Raises MalformedBody, InvalidField.
-
-    The message about an unknown field lists `told`, or all of `known`.
-    """
-    try:
-        document = from_json(body)
-    except ValueError as error:
-        raise MalformedBody() from error
-    if not isinstance(document, dict):
-        raise InvalidField("the body is not a JSON object")
-    if not document.keys() <= set(known):
-        raise InvalidField(f"unknown field; this route takes {', '.join(sorted(told or known))}")
-    return document
 
 
 def _check_image(image: Any) -> None:
@@ -92,16 +91,6 @@ def _check_image(image: Any) -> None:
             raise invalid(error, fields=frozenset(InstanceReference.model_fields), within=_IMAGE) from error
     elif not isinstance(image, str):
         raise InvalidField("Input should be a valid string, or an object that names an instance", param=_IMAGE)
-
-
-def _check_shape(body: bytes, *, known: Collection[str]) -> dict[str, Any]:
-    """Refuse large lists and objects before validation, which would describe each of millions of wrong items."""
-    document = json_object(body, known=known)
-    for name, value in document.items():
-        is_reference = name == _IMAGE and isinstance(value, dict) and len(value) <= len(InstanceReference.model_fields)
-        if (isinstance(value, dict) and not is_reference) or (isinstance(value, list) and len(value) > MAX_LABELS):
-            raise InvalidField(f"the field is an object or has over {MAX_LABELS} items", param=name)
-    return document
 
 
 async def _from_multipart(request: Request, fields: type[Fields]) -> ParsedRequest[Fields]:

@@ -72,7 +72,12 @@ class EventStream(StreamingResponse):
         events: Events = own_events,
     ) -> None:
         """Pass the `first` piece awaited, so that a failure before it keeps its own status."""
-        super().__init__(_stream(first, rest, record=record, events=events), media_type="text/event-stream")
+        super().__init__(
+            _stream(first, rest, record=record, events=events),
+            media_type="text/event-stream",
+            # nginx would hold events back until its buffer is full.
+            headers={"X-Accel-Buffering": "no"},
+        )
         self._rest = rest
         self._deadline = deadline
         self._record = record

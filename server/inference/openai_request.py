@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect, Request
+from pydantic_core import to_json
+from starlette.requests import Request
 
 from medmoe.server.errors import (
-    ClientDisconnected,
     InvalidField,
     MalformedImage,
     RequestError,
@@ -17,7 +17,7 @@ from medmoe.server.errors import (
     UnsupportedParameter,
 )
 from medmoe.server.http.error_responses import invalid
-from medmoe.server.http.request_body import json_object
+from medmoe.server.http.json_body import read_json_object
 from medmoe.server.schemas.image_url import is_url
 from medmoe.server.schemas.openai import ChatRequest, ImagePart, NotOffered, TextPart
 from medmoe.server.schemas.vqa import VQAFields
@@ -51,17 +51,13 @@ async def receive_chat(request: Request, *, model: str) -> ChatQuestion:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise UnsupportedContentType("send application/json")
-    try:
-        body = await request.body()
-    except ClientDisconnect as error:
-        raise ClientDisconnected("the client left while sending") from error
-    document = json_object(body, known=ChatRequest.model_fields.keys(), told=_OFFERED)
+    document = await read_json_object(request, known=ChatRequest.model_fields.keys(), offered=_OFFERED)
     _check_turns(document.get(_MESSAGES))
     for name in (_MESSAGES, "stream_options"):
         if not _is_small(document.get(name)):
             raise InvalidField(f"a list or object in the field has over {_MAX_ITEMS} items", param=name)
     try:
-        chat = ChatRequest.model_validate_json(body, strict=True)
+        chat = ChatRequest.model_validate_json(to_json(document), strict=True)
     except ValidationError as error:
         raise _refusal(error) from error
     question = _question(chat)

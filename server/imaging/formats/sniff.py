@@ -6,7 +6,10 @@ import re
 from medmoe.server.errors import MalformedImage, UnsupportedImage
 from medmoe.server.schemas.images import FileFormat
 
-_DATA_URL = re.compile(r"data:[\w.+/-]*;base64,", re.ASCII)
+_DATA_URL = re.compile(r"data:[^,]{0,256};base64,", re.ASCII | re.IGNORECASE)
+"""The media type and its parameters say nothing that the file itself does not say better."""
+_BREAKS = str.maketrans("", "", "\r\n\t ")
+_URL_SAFE = str.maketrans("-_", "+/")
 _MAGIC: tuple[tuple[bytes, FileFormat], ...] = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
@@ -23,9 +26,20 @@ _WITHOUT_PREAMBLE = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 
 def from_text(text: str) -> bytes:
-    """Return the bytes in base64 or in a base64 data URL. Raises MalformedImage."""
+    """Return the bytes in base64 or in a base64 data URL. Raises MalformedImage.
+
+    The alphabet may be the URL-safe one (RFC 4648, 5), padding may be missing, and lines may be broken.
+    """
     prefix = _DATA_URL.match(text)
     encoded = text[prefix.end() :] if prefix else text
+    try:
+        return binascii.a2b_base64(encoded, strict_mode=True)
+    except ValueError:
+        encoded = encoded.translate(_BREAKS)
+    if not ("+" in encoded or "/" in encoded):
+        encoded = encoded.translate(_URL_SAFE)
+    if "=" not in encoded:
+        encoded += "=" * (-len(encoded) % 4)
     try:
         return binascii.a2b_base64(encoded, strict_mode=True)
     except ValueError as error:

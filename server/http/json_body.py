@@ -1,0 +1,96 @@
+"""Read a JSON object from a request, and refuse what would cost more to parse than any valid request."""
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic_core import from_json
+from starlette.requests import ClientDisconnect, Request
+
+from medmoe.server.errors import ClientDisconnected, InvalidField, MalformedBody, UnsupportedContentType
+
+_MAX_ITEMS = 16 * 1024
+"""Values in a body; commas inside of strings count too. A question has at most 4,000 characters."""
+_COUNTED = (b",", b"[", b"{")
+_PIECE = 64 * 1024
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_EXACT = 2**53
+"""Whole numbers below it are exact as floats."""
+
+
+def require_plain_body(request: Request) -> None:
+    """Raise UnsupportedContentType for a compressed body: its length would say nothing about its cost."""
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise UnsupportedContentType(
+            "compressed bodies are not read; send the body without Content-Encoding", accept_encoding="identity"
+        )
+
+
+async def read_json_object(
+    request: Request, *, known: Collection[str], offered: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the body as a dict whose keys are all `known`; whole floats at the top become integers.
+
+    The message about an unknown field lists `offered`, or all of `known`.
+    Raises MalformedBody, InvalidField, UnsupportedContentType, BodyTooLarge, ClientDisconnected.
+    """
+    require_plain_body(request)
+    body, is_whole = await _read(request)
+    if body.startswith(_BYTE_ORDER_MARK):
+        del body[: len(_BYTE_ORDER_MARK)]
+    try:
+        document = from_json(body, allow_partial=not is_whole)
+    except ValueError as error:
+        raise MalformedBody() from error
+    if not isinstance(document, dict):
+        raise InvalidField("the body is not a JSON object")
+    check_known(document, known=known, offered=offered or known)
+    if not is_whole:
+        raise InvalidField(f"the body has over {_MAX_ITEMS} values", param=_longest(document))
+    return {name: _whole(value) for name, value in document.items()}
+
+
+def check_known(names: Collection[str], *, known: Collection[str], offered: Collection[str]) -> None:
+    """Raise InvalidField for names that are not `known`, which proposes the nearest `offered` ones.
+
+    The message never repeats a name: a misplaced key may be a patient's.
+    """
+    for name in names:
+        if name not in known:
+            raise unknown_field(name, offered=offered)
+
+
+def unknown_field(name: str, *, offered: Collection[str], within: str | None = None) -> InvalidField:
+    """Return the error for a field that the route, or the object `within`, does not take."""
+    near = get_close_matches(name[:64], sorted(offered), n=1)
+    proposal = f"; did you mean {near[0]}?" if near else ""
+    taker = f"`{within}`" if within else "this route"
+    return InvalidField(f"unknown field; {taker} takes {', '.join(sorted(offered))}{proposal}", param=within)
+
+
+async def _read(request: Request) -> tuple[bytearray, bool]:
+    """Return the body, or its beginning and False when it has too many values. The request keeps no copy."""
+    body = bytearray()
+    items = 0
+    try:
+        async for chunk in request.stream():
+            for start in range(0, len(chunk), _PIECE):
+                piece = chunk[start : start + _PIECE]
+                body += piece
+                items += sum(piece.count(mark) for mark in _COUNTED)
+                if items > _MAX_ITEMS:
+                    return body, False
+    except ClientDisconnect as error:
+        raise ClientDisconnected("the client left while sending") from error
+    return body, True
+
+
+def _longest(document: dict[str, Any]) -> str | None:
+    """Return the name of the field with the most items."""
+    sizes = {name: len(value) for name, value in document.items() if isinstance(value, list | dict)}
+    return max(sizes, key=sizes.__getitem__) if sizes else None
+
+
+def _whole(value: Any) -> Any:
+    """Return the integer that a float like 100.0 stands for: some languages write every number so."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT else value
