@@ -80,7 +80,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _bundled_model() -> Path:
+def bundled_model() -> Path:
+    """Return the directory of the package's own checkpoint."""
     return Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
 
 
@@ -98,7 +99,7 @@ class Settings(BaseSettings):
     keep_alive_seconds: int = Field(default=75, ge=1)
     """Time for which an idle connection is kept. It must be longer than that of a load balancer in front, often 60 s:
     otherwise some of its requests meet a closing connection, and it answers them with 502."""
-    model: Path = Field(default_factory=_bundled_model)
+    model: Path = Field(default_factory=bundled_model)
     """Checkpoint directory. The default is the small demonstration model of the package: not for real images."""
     engine: Literal["vllm", "fake"] = "vllm"
     """Engine: vllm, or fake for a deterministic stand-in that needs no weights and knows no medicine."""

@@ -1,20 +1,27 @@
 // An answer, while it comes and once it is whole.
 
-import { announce, element, find } from "./element.js";
-import { factList, provenanceDetails, timingFacts, usageFacts } from "./facts.js";
+import { announce, element } from "./element.js";
+import { details, factList, provenanceFacts, timingFacts, usageFacts } from "./facts.js";
 import { percent } from "./format.js";
+import { bar, calibrationBadge, caution, unlikeTraining } from "./trust.js";
 
 const CUT = "Cut off at the longest answer allowed.";
 
 export class AnswerView {
-  #box = find("result");
+  #box;
   #text = element("p", { className: "answer coming" });
 
-  /** `question` is shown above what answers it. */
-  constructor(question) {
+  /** `box` takes the answer. */
+  constructor(box) {
     announce("Answering. Stop ends it.");
-    this.#box.replaceChildren(heading("Answer", question), this.#text);
+    this.#box = box;
+    this.#box.replaceChildren(this.#text);
     this.#box.setAttribute("aria-busy", "true");
+  }
+
+  /** Whether nothing has come. */
+  get isEmpty() {
+    return this.#text.textContent === "";
   }
 
   add(delta) {
@@ -24,15 +31,15 @@ export class AnswerView {
   /** The whole response, as the service sends it last. */
   finish(response) {
     this.#end();
-    const { answer, abstained, confidence, finish_reason, id, provenance, timings, usage } = response;
+    const { answer, abstained, confidence, finish_reason, id, provenance, timings, unlike_training, usage } = response;
     this.#text.textContent = answer || "(nothing)";
     this.#text.classList.toggle("abstained", abstained);
     this.#box.append(
-      ...(abstained ? [abstention(provenance.min_confidence)] : []),
+      ...unlikeTraining(unlike_training),
+      ...(abstained ? [caution("Abstained.", doubt(confidence, provenance.min_confidence))] : []),
       ...(finish_reason === "length" ? [element("p", { className: "small" }, CUT)] : []),
       confidenceLine(confidence),
-      factList([...timingFacts(timings), ...usageFacts(usage)]),
-      provenanceDetails(id, provenance),
+      details(factList([...timingFacts(timings), ...usageFacts(usage)]), factList(provenanceFacts(id, provenance))),
     );
     announce(`${abstained ? "Abstained. " : ""}Answer: ${answer}. ${spoken(confidence)}`);
   }
@@ -51,38 +58,23 @@ export class AnswerView {
   }
 }
 
-export function heading(title, about) {
-  return element("div", { className: "result-head" }, element("h3", {}, title), element("p", {}, about));
-}
-
-export function abstention(least) {
-  const text = ` Less sure than ${percent(least)}: this should not be relied on.`;
-  return element("p", { className: "banner caution" }, element("strong", {}, "Abstained."), text);
-}
-
-/** A share as a bar; its number stands beside it, so screen readers skip the bar. */
-export function bar(share) {
-  const filled = element("span", { className: "filled" });
-  filled.style.setProperty("--share", share);
-  return element("span", { className: "bar", "aria-hidden": "true" }, filled);
+function doubt(confidence, least) {
+  if (confidence === null || least === null) return "This should not be relied on.";
+  return `Less sure than ${percent(least)}: this should not be relied on.`;
 }
 
 function confidenceLine(confidence) {
   if (confidence === null) return element("p", { className: "small" }, "Confidence: unknown.");
   const { value, calibrated } = confidence;
+  const right = Math.min(99, Math.max(1, Math.round(100 * value)));
   const meaning = calibrated
-    ? "How often answers like this one were right, on data that the checkpoint was not fitted to."
+    ? `About ${right} of 100 answers with this confidence were right, on data that the checkpoint was not fitted to.`
     : "The model's own probability of exactly this answer. It says nothing about how often such answers are right.";
   return element("div", { className: "confidence" },
-    element("p", {}, "Confidence ", element("strong", {}, percent(value)), " ", badge(calibrated)),
+    element("p", {}, "Confidence ", element("strong", {}, percent(value)), " ", calibrationBadge(calibrated)),
     bar(value),
     element("p", { className: "small" }, meaning),
   );
-}
-
-export function badge(calibrated) {
-  const className = `badge ${calibrated ? "good" : "caution"}`;
-  return element("span", { className }, calibrated ? "calibrated" : "not calibrated");
 }
 
 function spoken(confidence) {

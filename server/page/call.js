@@ -17,10 +17,12 @@ export class CallView {
     find("copy").addEventListener("click", () => this.#copy());
   }
 
-  /** `call`: {route, fields, format, result, needsKey}; `result` names the field of the answer that is printed. */
+  /** `call`: {route, fields, format, result, needsKey}; `result` names the field of the answer that is printed. Null
+   * hides it. */
   show(call) {
     this.#call = call;
-    this.#write();
+    find("same-call").hidden = call === null;
+    if (call !== null) this.#write();
   }
 
   #write() {

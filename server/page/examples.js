@@ -6,12 +6,12 @@ const QUESTIONS = {
   any: [
     "What modality is used to take this image?",
     "Which part of the body does this image belong to?",
-    "Does the picture contain an abnormality?",
+    "Are there abnormalities in this image?",
   ],
   CT: [
     "Which part of the body does this image belong to?",
     "Which organs are shown?",
-    "Does the picture contain the liver?",
+    "What is the main organ in the image?",
     "Is the lung healthy?",
   ],
   MRI: [
@@ -42,6 +42,8 @@ const LABELS = {
 };
 
 export class Examples {
+  /* One in the options of each task; they show the same. */
+  #selects = [...document.getElementsByName("modality")];
   #asked;
   #labelled;
 
@@ -49,20 +51,32 @@ export class Examples {
   constructor({ asked, labelled }) {
     this.#asked = asked;
     this.#labelled = labelled;
-    find("modality").addEventListener("change", () => this.show());
+    for (const select of this.#selects) {
+      select.addEventListener("change", () => (this.modality = select.value));
+    }
   }
 
   get modality() {
-    return find("modality").value;
+    return this.#selects[0].value;
+  }
+
+  /** One that the checkpoint does not know counts as not stated. */
+  set modality(chosen) {
+    for (const select of this.#selects) {
+      const isKnown = [...select.options].some(({ value }) => value === chosen);
+      select.value = isKnown ? chosen : "";
+    }
+    this.show();
   }
 
   /** The checkpoint's own modalities. */
   offer(domains) {
     const chosen = this.modality;
-    const options = domains.map((domain) => element("option", { value: domain }, domain));
-    find("modality").replaceChildren(element("option", { value: "" }, "not stated"), ...options);
-    find("modality").value = domains.includes(chosen) ? chosen : "";
-    this.show();
+    for (const select of this.#selects) {
+      const options = domains.map((domain) => element("option", { value: domain }, domain));
+      select.replaceChildren(element("option", { value: "" }, "not stated"), ...options);
+    }
+    this.modality = chosen;
   }
 
   show() {

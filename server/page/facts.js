@@ -11,10 +11,10 @@ export function factList(facts) {
 
 export function timingFacts({ image, queue, engine, total }) {
   return [
-    ["image", milliseconds(image)],
-    ["queue", milliseconds(queue)],
+    ["image read in", milliseconds(image)],
+    ["queued", milliseconds(queue)],
     ["engine", milliseconds(engine)],
-    ["in all", milliseconds(total)],
+    ["time in all", milliseconds(total)],
   ];
 }
 
@@ -26,14 +26,17 @@ export function usageFacts({ prompt_tokens, image_tokens, completion_tokens, cac
   ];
 }
 
-/** Closed at first. */
-export function provenanceDetails(id, provenance) {
+export function provenanceFacts(id, provenance) {
   const { rendering, ...rest } = provenance;
-  const facts = Object.entries({ id, ...rest, ...rendering }).map(([name, value]) => [
+  return Object.entries({ id, ...rest, ...rendering }).map(([name, value]) => [
     name.replaceAll("_", " "),
     element("code", {}, written(value)),
   ]);
-  return element("details", { className: "provenance" }, element("summary", {}, "Provenance"), factList(facts));
+}
+
+/** Closed at first. */
+export function details(...children) {
+  return element("details", { className: "details" }, element("summary", {}, "Details"), ...children);
 }
 
 function written(value) {

@@ -18,3 +18,5 @@ export const decimal = (value) => String(Number(value.toPrecision(3)));
 export const exact = (value) => value.toLocaleString("en", { maximumFractionDigits: 2 });
 
 export const counted = (count, one, many = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+
+export const capital = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);

@@ -3,6 +3,12 @@
 import { announce, element, find } from "./element.js";
 import { formFields } from "./form_fields.js";
 
+const MODES = {
+  likelihood: "How likely the model would answer exactly this label.",
+  choice: "The model chooses a letter; the letters change places, so that none is preferred for its place.",
+  multi_label: "The model is asked about each label alone; several can be present, or none.",
+};
+
 export class Labels {
   form = find("classify");
   #labels = [];
@@ -48,6 +54,13 @@ export class Labels {
     announce(`Labels: ${labels.join(", ")}.`);
   }
 
+  restore({ labels, mode = "likelihood" }) {
+    find("mode").value = mode;
+    this.#labels = [...labels];
+    this.#offerOptions();
+    this.#show();
+  }
+
   get lacking() {
     const { labels, mode } = this.fields;
     const least = mode === "multi_label" ? 1 : 2;
@@ -81,6 +94,7 @@ export class Labels {
 
   #offerOptions() {
     const mode = find("mode").value;
+    find("mode-note").textContent = MODES[mode];
     this.form.querySelector(".for-choice").hidden = mode !== "choice";
     this.form.querySelector(".for-likelihood").hidden = mode !== "likelihood";
     this.form.querySelector("[name=question]").closest("label").hidden = mode === "multi_label";

@@ -1,126 +1,188 @@
 // The page: its parts and what passes between them.
 
 import { AnswerView } from "./answer.js";
+import { ApiKey } from "./api_key.js";
 import { CallView } from "./call.js";
+import { ChosenImage } from "./chosen_image.js";
 import { ClassificationView } from "./classification.js";
 import { find } from "./element.js";
 import { Examples } from "./examples.js";
 import { HeatMap } from "./heat_map.js";
+import { History } from "./history.js";
+import { ImageSources } from "./image_sources.js";
 import { Labels } from "./labels.js";
-import { Picture } from "./picture.js";
-import { Problem, ProblemView } from "./problem.js";
+import { Problem } from "./problem.js";
+import { ProblemView } from "./problem_view.js";
 import { Question } from "./question.js";
+import { Result } from "./result.js";
 import { Served } from "./served.js";
 import { Service, wasStopped } from "./service.js";
+import { Subject } from "./subject.js";
 import { theme } from "./theme.js";
 
 const service = new Service();
+const key = new ApiKey(service, { given: () => served.look() });
+const served = new Served(service, key, { known: ({ expert_domains }) => examples.offer(expert_domains) });
 const problems = new ProblemView();
 const heatMap = new HeatMap();
 const call = new CallView();
-const served = new Served(service, {
-  known: ({ expert_domains }) => {
-    examples.offer(expert_domains);
-    describe();
-  },
-});
-const picture = new Picture(service, {
+const result = new Result();
+const history = new History({ chosen: seeAgain });
+const image = new ChosenImage(service, {
   changed: () => {
     problems.clear();
     describe();
   },
   failed: (problem, { focus }) => refuse(problem, { beside: find("well"), focus }),
 });
+new ImageSources({
+  chosen: (blob, { modality }) => {
+    forget();
+    examples.modality = modality;
+    image.choose(blob);
+  },
+});
 const question = new Question({ changed: describe });
 const labels = new Labels({ changed: describe });
 const examples = new Examples({
-  asked: (text) => (question.text = text),
-  labelled: (chosen) => (labels.all = chosen),
+  asked: (text) => {
+    question.text = text;
+    askAnew(question.form);
+  },
+  labelled: (chosen) => {
+    labels.all = chosen;
+    askAnew(labels.form);
+  },
 });
 
 const TASKS = {
-  ask: { route: "v1/vqa", result: "answer", source: question, run: ask },
-  classify: { route: "v1/classify", result: "probabilities", source: labels, run: classify },
+  ask: { route: "v1/vqa", result: "answer", title: "Answer", source: question, View: AnswerView, send: ask },
+  classify: {
+    route: "v1/classify", result: "probabilities", title: "Classification", source: labels, View: ClassificationView,
+    send: classify,
+  },
 };
 let running = null;
 
 const task = () => TASKS[document.querySelector("input[name=task]:checked").value];
 
-/** What is sent, and what the snippets say: one and the same. */
-function fields() {
-  const modality = examples.modality ? { modality: examples.modality } : {};
-  return { ...task().source.fields, ...picture.fields, ...modality, include_routing: true };
+/** What is sent, what the snippets say, and what an answer is compared with: one and the same. */
+function now() {
+  const { route, source } = task();
+  const fields = { ...source.fields, ...image.fields, include_routing: true };
+  return new Subject({ file: image.file, route, fields, caption: image.caption });
 }
 
 function describe() {
-  const { route, result } = task();
-  const format = picture.rendered?.rendering.format;
-  call.show({ route, result, fields: fields(), format, needsKey: served.needsKey });
+  const { route, result: printed, source } = task();
+  const current = now();
+  const format = image.rendered?.rendering.format;
+  const isWhole = image.file !== null && source.lacking === null;
+  call.show(isWhole ? { route, result: printed, fields: current.fields, format, needsKey: key.isNeeded } : null);
+  result.compare(current);
 }
 
-async function ask(sent, signal) {
-  const view = new AnswerView(sent.question);
-  try {
-    for await (const piece of service.ask(picture.file, sent, signal)) {
-      if (typeof piece === "string") view.add(piece);
-      else return finish(view, piece);
-    }
-  } catch (error) {
-    give(view, error);
+async function ask(view, { fields }, signal) {
+  for await (const piece of service.ask(image.file, fields, signal)) {
+    // A piece that had come before the stop.
+    signal.throwIfAborted();
+    if (typeof piece !== "string") return piece;
+    view.add(piece);
   }
 }
 
-async function classify(sent, signal) {
-  const view = new ClassificationView(sent.labels);
+function classify(view, { fields }, signal) {
+  return service.classify(image.file, fields, signal);
+}
+
+/** Send, and show the answer where it belongs: to what was shown when it was asked. */
+async function answer(signal) {
+  const { View, send, source, title } = task();
+  await image.settled();
+  signal.throwIfAborted();
+  // Its own problem is shown.
+  if (image.rendered === null) return;
+  const subject = now();
+  subject.thumbnail = image.thumbnail();
+  const view = new View(result.open(title, subject));
+  result.reveal();
   try {
-    finish(view, await service.classify(picture.file, sent, signal));
+    const response = await send(view, subject, signal);
+    signal.throwIfAborted();
+    view.finish(response);
+    heatMap.show(response.routing);
+    history.add(subject, response);
+    result.reveal();
+    describe();
   } catch (error) {
-    give(view, error);
+    view.stop(wasStopped(error) ? "Stopped." : "Broken off.");
+    if (wasStopped(error)) return;
+    if (view.isEmpty) result.clear();
+    refuse(error, { beside: source.form });
   }
 }
 
-function finish(view, response) {
-  view.finish(response);
+function seeAgain({ subject, response }) {
+  const [name, { View, source, title }] = Object.entries(TASKS).find(([, { route }]) => route === subject.route);
+  running?.abort();
+  choose(name);
+  source.restore(subject.fields);
+  image.restore(subject.fields);
+  new View(result.open(title, subject)).finish(response);
   heatMap.show(response.routing);
+  describe();
+  result.reveal();
 }
 
-/** What a view is left with when no whole answer comes. */
-function give(view, error) {
-  view.stop(wasStopped(error) ? "Stopped." : "Broken off.");
-  if (!wasStopped(error)) refuse(error, { beside: task().source.form });
+/** Answers about an image go with it. */
+function forget() {
+  running?.abort();
+  result.clear();
+  heatMap.show(null);
+  history.clear();
 }
 
 function refuse(error, options) {
   // A mistake of this page's own belongs into the browser's console, not into a box for the service's words.
   if (!(error instanceof Problem)) throw error;
-  problems.show(error, options);
+  const showAnyway = { text: "Show it all the same", run: () => image.allowUniform() };
+  problems.show(error, { ...options, action: error.code === "uniform_image" ? showAnyway : null });
   if (error.status === 401) served.askForKey();
 }
 
+/** Instead of what is being asked. */
+function askAnew(form) {
+  running?.abort();
+  running = null;
+  form.requestSubmit();
+}
+
 function lacking() {
-  if (picture.file === null) return { field: find("file"), message: "Choose an image first." };
+  if (image.file === null) return { field: find("file"), message: "Choose an image first." };
   return task().source.lacking;
 }
 
 async function run(event) {
   event.preventDefault();
   if (running !== null) return;
-  problems.clear();
   const missing = lacking();
   if (missing !== null) {
-    const beside = picture.file === null ? find("well") : event.target;
+    const beside = image.file === null ? find("well") : event.target;
     problems.show(new Problem({ message: missing.message }), { beside, focus: false });
     missing.field.focus();
     return;
   }
+  problems.clear();
+  const own = (running = new AbortController());
   heatMap.show(null);
-  running = new AbortController();
   busy(event.target, true);
   try {
-    await task().run(fields(), running.signal);
+    await answer(own.signal);
+  } catch (error) {
+    if (!wasStopped(error)) throw error;
   } finally {
-    running = null;
-    busy(event.target, false);
+    if (running === own) running = null;
+    if (running === null) busy(event.target, false);
   }
 }
 
@@ -131,6 +193,11 @@ function busy(form, isBusy) {
   form.querySelector(".primary").setAttribute("aria-disabled", String(isBusy));
 }
 
+function choose(name) {
+  document.querySelector(`input[name=task][value=${name}]`).checked = true;
+  for (const [other, { source }] of Object.entries(TASKS)) source.form.hidden = other !== name;
+}
+
 for (const { source } of Object.values(TASKS)) {
   source.form.addEventListener("submit", run);
   source.form.querySelector(".stop").addEventListener("click", () => running?.abort());
@@ -138,12 +205,12 @@ for (const { source } of Object.values(TASKS)) {
 for (const choice of document.getElementsByName("task")) {
   choice.addEventListener("change", () => {
     running?.abort();
-    for (const [name, { source }] of Object.entries(TASKS)) source.form.hidden = name !== choice.value;
+    choose(choice.value);
     problems.clear();
     describe();
   });
 }
-find("modality").addEventListener("change", describe);
+find("remove").addEventListener("click", forget);
 
 theme();
 examples.show();

@@ -1,7 +1,4 @@
-// What went wrong, in the service's own words, with the number under which its operator finds it.
-
-import { announce, element, find } from "./element.js";
-import { factList } from "./facts.js";
+// What went wrong, as the service says it.
 
 export class Problem extends Error {
   constructor({ type, code, message, param = null, request_id = null }, { status = null, retryAfter = null } = {}) {
@@ -33,31 +30,5 @@ export class Problem extends Error {
 
   static #about(response) {
     return { status: response.status, retryAfter: response.headers.get("Retry-After") };
-  }
-}
-
-export class ProblemView {
-  #box = find("problem");
-
-  /** After `beside`. With `focus` the reader is taken there; without, as after a slider moved, it is only announced. */
-  show(problem, { beside, focus = true }) {
-    const facts = [
-      ["type", problem.type],
-      ["code", problem.code],
-      ["field", problem.param],
-      ["request id", problem.requestId],
-    ].filter(([, value]) => value);
-    const retry = problem.retryAfter ? [element("p", {}, `Try again in ${problem.retryAfter} s.`)] : [];
-    const known = facts.length ? [factList(facts)] : [];
-    this.#box.replaceChildren(element("h3", { id: "problem-title" }, problem.message), ...retry, ...known);
-    beside.after(this.#box);
-    this.#box.hidden = false;
-    if (focus) this.#box.focus();
-    else announce(problem.message);
-  }
-
-  clear() {
-    this.#box.hidden = true;
-    this.#box.replaceChildren();
   }
 }

@@ -24,7 +24,10 @@ export class Question {
   set text(question) {
     this.#text.value = question;
     this.#text.dispatchEvent(new Event("input", { bubbles: true }));
-    this.#text.focus();
+  }
+
+  restore({ question }) {
+    this.#text.value = question;
   }
 
   /** Where the person should look when this cannot be sent; null: it can. */

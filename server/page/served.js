@@ -1,71 +1,51 @@
-// What is served and whether it answers; and the key, where one is asked for.
+// What is served, what it is for, and whether it answers.
 
-import { announce, element, find } from "./element.js";
+import { element, find } from "./element.js";
+import { ModelCard } from "./model_card.js";
 import { Problem } from "./problem.js";
 
 const AGAIN = 2000;
 /* Milliseconds between two looks at a service that still loads. */
+const NOTICE = /medical device|diagnosis/;
+/* Sentences that the page's own notice says already. */
 
 export class Served {
-  /** Null until the service has said what it is. */
-  metadata = null;
   #service;
+  #key;
   #known;
+  #card;
 
   /** `known` is called when metadata have come. */
-  constructor(service, { known }) {
+  constructor(service, key, { known }) {
     this.#service = service;
+    this.#key = key;
     this.#known = known;
-    find("key").addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.#service.key = find("key-text").value.trim();
-      this.look({ from: "key" });
-    });
-    find("model-card").addEventListener("click", (event) => {
-      if (this.#service.key === null) return;
-      event.preventDefault();
-      this.#openModelCard();
-    });
-    // The documentation, opened from here, asks for the key that a browser cannot send with an address.
-    addEventListener("message", (event) => {
-      if (event.origin !== location.origin || event.data !== "key?" || this.#service.key === null) return;
-      event.source.postMessage({ key: this.#service.key }, location.origin);
-    });
+    this.#card = new ModelCard(service);
   }
 
-  get needsKey() {
-    return this.#service.key !== null || !find("key").hidden;
-  }
-
-  async look({ from = "start" } = {}) {
+  async look() {
+    let metadata;
     try {
-      this.metadata = await this.#service.metadata();
+      metadata = await this.#service.metadata();
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      if (error.status === 401) return this.askForKey({ again: from === "key" });
+      if (error.status === 401) return this.askForKey();
       this.#say(error.message, "bad");
-      setTimeout(() => this.look({ from }), AGAIN);
+      setTimeout(() => this.look(), AGAIN);
       return;
     }
-    this.#describe();
-    if (from === "key") {
-      find("key").hidden = true;
-      find("key-text").value = "";
-      find("file").focus();
-      announce("The key is accepted.");
-    }
-    this.#known(this.metadata);
-    await this.#untilReady();
+    this.#key.accept();
+    this.#describe(metadata);
+    this.#known(metadata);
+    await Promise.all([this.#tellPurpose(metadata), this.#untilReady(metadata)]);
   }
 
-  askForKey({ again = false } = {}) {
-    find("key").hidden = false;
-    this.#say(again ? "This key is not known here." : "A key is needed.", "bad");
-    find("key-text").focus();
+  askForKey() {
+    this.#key.ask({ refused: this.#service.key !== null });
+    this.#say("An API key is needed.", "bad");
   }
 
-  #describe() {
-    const { engine, engine_version, licence, model, service, weights_sha256 } = this.metadata;
+  #describe({ engine, engine_version, licence, model, service, weights_sha256 }) {
     find("stand-in").hidden = engine !== "fake";
     find("links").hidden = false;
     const by = engine_version ? `, vLLM ${engine_version}` : "";
@@ -73,20 +53,21 @@ export class Served {
     find("origin").replaceChildren(`Med-MoE ${service}${by}; model ${model}, licence ${licence}`, ...hash, ".");
   }
 
-  async #openModelCard() {
-    const opened = window.open("about:blank");
-    try {
-      const text = new Blob([await this.#service.modelCard()], { type: "text/plain;charset=utf-8" });
-      opened.location = URL.createObjectURL(text);
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      opened.close();
-      announce(error.message);
-    }
+  /** In a line, from the metadata and the checkpoint's own card. */
+  async #tellPurpose({ expert_domains, intended_use, model }) {
+    const { limits, more } = await this.#card.opening();
+    const told = `${intended_use} ${limits}`.match(/[^.!?]+[.!?]+/g) ?? [];
+    const sentences = told.map((sentence) => sentence.trim()).filter((sentence) => !NOTICE.test(sentence));
+    find("purpose-text").replaceChildren(
+      element("strong", {}, `${model}.`),
+      ` ${sentences.join(" ")} Kinds of image: ${expert_domains.join(", ")}.`,
+    );
+    find("purpose-list").replaceChildren(...more);
+    find("purpose-more").hidden = more.length === 0;
+    find("purpose").hidden = false;
   }
 
-  async #untilReady() {
-    const { model } = this.metadata;
+  async #untilReady({ model }) {
     for (;;) {
       const ready = await this.#service.isReady().catch(() => false);
       if (ready) return this.#say(model, "good");

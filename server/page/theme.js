@@ -1,17 +1,11 @@
-// Dark or light: the system's choice until the user makes another. It is not stored.
+// The system's colours, or light or dark ones. The choice is not stored.
 
 import { find } from "./element.js";
 
 export function theme() {
-  const button = find("theme");
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const root = document.documentElement;
-  const isDark = () => (root.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
-  const show = () => button.setAttribute("aria-pressed", String(isDark()));
-  button.addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    show();
+  const choice = find("theme");
+  choice.addEventListener("change", () => {
+    if (choice.value === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = choice.value;
   });
-  system.addEventListener("change", show);
-  show();
 }

@@ -7,12 +7,13 @@ const LARGEST = 1e7;
 /* The service takes no number beyond. */
 
 export class Windowing {
-  /** As the API's field `window`; null: what the file says. */
-  chosen = null;
+  #chosen = null;
   #box = find("windowing");
   #note = find("window-note");
   #pairs = ["centre", "width"].map((name) => ({ slider: find(name), exact: find(`${name}-exact`) }));
   #decimals = 0;
+  #held = [0, 1];
+  #isHeld = false;
   #moved;
 
   /** `moved` is called when the user has chosen another window. */
@@ -30,9 +31,48 @@ export class Windowing {
     }
   }
 
+  /** As the API's field `window`; null: what the file says. */
+  get chosen() {
+    return this.#chosen;
+  }
+
+  set chosen(text) {
+    this.#chosen = text;
+    this.#press();
+  }
+
+  get isOffered() {
+    return !this.#box.hidden;
+  }
+
+  /** For people. */
+  get caption() {
+    return this.#chosen === null ? "the file's window" : `window ${words(this.#chosen)}`;
+  }
+
   clear() {
-    this.chosen = null;
+    this.#chosen = null;
     this.#box.hidden = true;
+  }
+
+  /** Remember from where a hand on the image moves the window. */
+  hold() {
+    this.#isHeld = true;
+    this.#held = this.#pairs.map(({ exact }) => Number(exact.value));
+  }
+
+  release() {
+    this.#isHeld = false;
+  }
+
+  /** Shares of the image's width, which widens, and of its height, which raises the centre. */
+  drag(across, down) {
+    const [centre, width] = this.#held;
+    const [forCentre, forWidth] = this.#pairs;
+    const span = Number(forWidth.slider.max);
+    this.#move(forCentre, centre + down * span);
+    this.#move(forWidth, Math.max(Number(forWidth.slider.min), width + across * span));
+    this.#take();
   }
 
   /** Follow what the service has rendered. */
@@ -46,7 +86,7 @@ export class Windowing {
     const width = applied?.width || largest - smallest || 1;
     this.#note.textContent = described(applied, windowing);
     // What a hand is on must not be moved from under it.
-    if (this.#isExact() && this.#pairs.some((pair) => Object.values(pair).includes(document.activeElement))) return;
+    if (this.#isExact() && this.#hasHand()) return;
     const span = Math.max(largest - smallest, width);
     const step = span >= 100 ? 1 : 10 ** Math.max(-6, Math.floor(Math.log10(span / 100)));
     this.#decimals = Math.max(0, -Math.log10(step));
@@ -62,6 +102,11 @@ export class Windowing {
     exact.value = this.#written(value);
   }
 
+  #move({ slider, exact }, value) {
+    exact.value = this.#written(value);
+    slider.value = exact.value;
+  }
+
   #take() {
     const [centre, width] = this.#pairs.map(({ exact }) => Number(exact.value));
     if (!(width > 0) || Math.max(Math.abs(centre), width) > LARGEST) return;
@@ -70,12 +115,15 @@ export class Windowing {
 
   #choose(text) {
     this.chosen = text === "file" ? null : text;
-    this.#press();
     this.#moved();
   }
 
   #isExact() {
-    return this.chosen?.includes("/");
+    return this.#chosen?.includes("/");
+  }
+
+  #hasHand() {
+    return this.#isHeld || this.#pairs.some((pair) => Object.values(pair).includes(document.activeElement));
   }
 
   #offer(names) {
@@ -92,7 +140,7 @@ export class Windowing {
 
   #press() {
     for (const button of find("presets").children) {
-      button.setAttribute("aria-pressed", String(button.value === (this.chosen ?? "file")));
+      button.setAttribute("aria-pressed", String(button.value === (this.#chosen ?? "file")));
     }
   }
 

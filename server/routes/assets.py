@@ -1,4 +1,4 @@
-"""Answer with static files from memory, with an ETag."""
+"""Answer with static files from memory, each with an ETag."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Self
 
 from fastapi import Request, Response
+from starlette.exceptions import HTTPException
 
-MEDIA_TYPES = {
+_MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".dcm": "application/dicom",
 }
 
 
@@ -26,10 +29,10 @@ class Asset:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file whose suffix is one of MEDIA_TYPES."""
+        """Read a file whose suffix is known."""
         content = path.read_bytes()
         etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        return cls(content=content, media_type=MEDIA_TYPES[path.suffix], etag=etag)
+        return cls(content=content, media_type=_MEDIA_TYPES[path.suffix], etag=etag)
 
     def respond(self, request: Request, headers: Mapping[str, str]) -> Response:
         """Return the file with `headers`, or 304 to a client that has it."""
@@ -38,3 +41,23 @@ class Asset:
         if known & {self.etag, "*"}:
             return Response(status_code=304, headers=sent)
         return Response(self.content, media_type=self.media_type, headers=sent)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AssetFolder:
+    """Hold the files of some folders by name, and the headers that all of them are sent with."""
+
+    assets: Mapping[str, Asset]
+    headers: Mapping[str, str]
+
+    @classmethod
+    def read(cls, *folders: Path, headers: Mapping[str, str]) -> Self:
+        """Read every file of a known media type. No path is ever made of what a client sends."""
+        paths = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in _MEDIA_TYPES]
+        return cls(assets={path.name: Asset.read(path) for path in paths}, headers=headers)
+
+    def respond(self, request: Request, name: str) -> Response:
+        """Return the file `name`. Raises HTTPException (404)."""
+        if name not in self.assets:
+            raise HTTPException(404)
+        return self.assets[name].respond(request, self.headers)

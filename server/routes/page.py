@@ -7,14 +7,12 @@ from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
-from starlette.exceptions import HTTPException
 
-from medmoe.server.routes.assets import MEDIA_TYPES, Asset
+from medmoe.server.routes.assets import AssetFolder
 
 router = APIRouter(include_in_schema=False)
 
 _FOLDER = Path(__file__).parents[1] / "page"
-_INDEX = "index.html"
 _METHODS = ["GET", "HEAD"]
 _HEADERS = {
     # The page sees images of patients: it loads from this service, connects to it, and turns no text into markup.
@@ -30,24 +28,16 @@ _HEADERS = {
 
 @router.api_route("/", methods=_METHODS)
 async def index(request: Request) -> Response:
-    """The page itself."""
-    return _answer(request, _INDEX)
+    """Return the page itself."""
+    return _assets().respond(request, "index.html")
 
 
 @router.api_route("/page/{name}", methods=_METHODS)
 async def asset(request: Request, name: str) -> Response:
-    """What the page loads. Raises HTTPException (404)."""
-    return _answer(request, name)
-
-
-def _answer(request: Request, name: str) -> Response:
-    found = _assets().get(name)
-    if found is None:
-        raise HTTPException(404)
-    return found.respond(request, _HEADERS)
+    """Return a file that the page loads. Raises HTTPException (404)."""
+    return _assets().respond(request, name)
 
 
 @cache
-def _assets() -> dict[str, Asset]:
-    """Return every file by name: no path is ever made of what a client sends."""
-    return {path.name: Asset.read(path) for path in sorted(_FOLDER.iterdir()) if path.suffix in MEDIA_TYPES}
+def _assets() -> AssetFolder:
+    return AssetFolder.read(_FOLDER, headers=_HEADERS)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medmoe.server.auth.tenants import new_key
 from tests.support.images.dicom_files import dicom
 from tests.support.service.server_process import ServerProcess, server_process
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 START = 300.0
-PATIENCE_MS = 240_000
+PATIENCE_MS = 90_000
 """Milliseconds that a test waits for an element."""
 TOKEN_SECONDS = 0.3
 """Seconds between two tokens, so that a test sees an answer while it is generated."""
@@ -33,6 +34,9 @@ BROWSER_ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+QUESTION = "Which organs are shown?"
+Visiting = Callable[..., "Visit"]
+Screenshot = Callable[..., None]
 PATIENT = "doe_jane_1961-03-04"
 """Part of the name of every chosen file; nothing that leaves the page may contain it."""
 
@@ -69,10 +73,33 @@ class Visit:
 
     def finished(self) -> None:
         """Wait for the whole answer."""
-        self.page.locator("#result .provenance").wait_for()
+        self.page.locator("#result .details").wait_for()
+
+    def ask(self, question: str = QUESTION) -> None:
+        self.page.fill("#question", question)
+        self.page.get_by_role("button", name="Ask", exact=True).click()
+
+    def to_classify(self, *labels: str) -> None:
+        self.page.get_by_role("radio", name="Classify").check()
+        for label in labels:
+            self.page.locator("#label").press_sequentially(label)
+            self.page.keyboard.press("Enter")
+
+    def classify(self) -> None:
+        self.page.get_by_role("button", name="Classify", exact=True).click()
+        self.finished()
+
+    def call(self) -> str:
+        """Return the snippet of the same call."""
+        return self.page.locator("#call").text_content() or ""
+
+    def rendered(self) -> None:
+        """Wait until the image is what the sliders say."""
+        self.page.wait_for_timeout(200)
+        self.page.locator("#well[aria-busy=false]").wait_for()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> "Iterator[Browser]":
     if (reason := lacking()) is not None:
         pytest.skip(reason)
@@ -84,13 +111,31 @@ def browser() -> "Iterator[Browser]":
         launched.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(browser: "Browser") -> Iterator[ServerProcess]:
     """Start a fake engine with the bundled checkpoint's shapes. `browser` is requested to be skipped with it."""
     arguments = ("-m", "tests.support.service.mortal_engine", "--delay", str(TOKEN_SECONDS))
     with server_process(arguments=arguments, settings={"MEDMOE_ENGINE": "fake"}) as started:
         started.wait_ready(START)
         yield started
+
+
+@dataclass(kw_only=True, slots=True)
+class Guarded:
+    """Hold a server that requires an API key, and the key."""
+
+    url: str
+    key: str
+
+
+@pytest.fixture(scope="session")
+def guarded(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    key, line = new_key("ward")
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text(line)
+    with server_process(settings={"MEDMOE_ENGINE": "fake", "MEDMOE_API_KEYS": str(keys)}) as started:
+        started.wait_ready(START)
+        yield Guarded(url=started.url, key=key)
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import Visit
-from tests.browser.test_page import Screenshot, Visiting, ask, classify, to_classify
+from tests.browser.conftest import Screenshot, Visit, Visiting
 from tests.support.service.server_process import ServerProcess
 
 pytestmark = pytest.mark.timeout(600)
@@ -29,16 +28,22 @@ def states(visit: Visit, *, photograph: Path, ct: Path, broken: Path) -> Iterato
     yield "dicom"
     page.locator("#ask summary").click()
     page.fill("#ask [name=min_confidence]", "1")
-    ask(visit)
+    visit.ask()
     page.locator("p.answer:not(:empty)").wait_for()
     yield "streaming"
     visit.finished()
-    page.locator(".provenance summary").click()
+    page.locator(".details summary").click()
     yield "answered"
+    page.get_by_role("button", name="lung").click()
+    visit.rendered()
+    yield "stale"
+    page.get_by_role("button", name="Model card").click()
+    yield "card"
+    page.get_by_role("button", name="Close").click()
     visit.choose(photograph)
-    to_classify(visit, "CT", "MRI", "X-ray")
+    visit.to_classify("CT", "MRI", "X-ray")
     page.select_option("#mode", "multi_label")
-    classify(visit)
+    visit.classify()
     yield "classified"
 
 
@@ -66,16 +71,16 @@ def test_the_theme_is_the_systems_until_somebody_chooses(
     visit: Visiting, server: ServerProcess, scheme: str, other: str
 ) -> None:
     page = visit(server.url, color_scheme=scheme).page
-    button = page.locator("#theme")
+    assert page.input_value("#theme") == "system"
     paper = _paper(page)
-    assert button.get_attribute("aria-pressed") == str(scheme == "dark").lower()
     page.emulate_media(color_scheme=other)
     turned = _paper(page)
     assert turned != paper
-    # The style turns at once, the script hears of it with the next frame.
-    page.locator(f"#theme[aria-pressed={str(other == 'dark').lower()}]").wait_for()
-    button.click()
+    page.select_option("#theme", scheme)
     assert _paper(page) == paper
+    page.select_option("#theme", "system")
+    assert _paper(page) == turned
+    page.select_option("#theme", scheme)
     page.reload()
     page.locator("[data-light=good]").wait_for()
     # Not kept, as nothing is.
@@ -89,7 +94,7 @@ def _paper(page: Any) -> str:
 def test_less_motion_is_none(visit: Visiting, server: ServerProcess, photograph: Path) -> None:
     opened = visit(server.url, reduced_motion="reduce")
     opened.choose(photograph)
-    ask(opened)
+    opened.ask()
     opened.page.locator("p.answer.coming").wait_for()
     assert opened.page.evaluate("document.getAnimations().length") == 0
     opened.finished()
@@ -106,7 +111,7 @@ def test_what_happens_is_announced(visit: Visiting, server: ServerProcess, photo
         }"""
     )
     opened.choose(photograph)
-    ask(opened)
+    opened.ask()
     opened.finished()
     heard = page.evaluate("heard")
     assert heard[0] == "The image is read: PNG, 320 \u00d7 240 pixels."

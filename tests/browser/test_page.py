@@ -4,49 +4,22 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from medmoe.server.auth.tenants import new_key
-from tests.browser.conftest import PATIENT, START, Visit
+from tests.browser.conftest import PATIENT, QUESTION, Screenshot, Visit, Visiting
 from tests.browser.wiretap import wiretap
-from tests.support.service.server_process import ServerProcess, server_process
+from tests.support.service.server_process import ServerProcess
 
 pytestmark = pytest.mark.timeout(600)
-
-Visiting = Callable[..., Visit]
-Screenshot = Callable[..., None]
-QUESTION = "Which organs are shown?"
-
-
-def ask(visit: Visit, question: str = QUESTION) -> None:
-    visit.page.fill("#question", question)
-    visit.page.get_by_role("button", name="Ask", exact=True).click()
-
-
-def to_classify(visit: Visit, *labels: str) -> None:
-    visit.page.get_by_role("radio", name="Classify").check()
-    for label in labels:
-        visit.page.locator("#label").press_sequentially(label)
-        visit.page.keyboard.press("Enter")
-
-
-def classify(visit: Visit) -> None:
-    visit.page.get_by_role("button", name="Classify", exact=True).click()
-    visit.finished()
 
 
 def percents(visit: Visit, cells: str) -> list[float]:
     texts = visit.page.locator(cells).all_text_contents()
     return [float(re.sub(r"[^\d.]", "", text)) for text in texts]
-
-
-def call(visit: Visit) -> str:
-    return visit.page.locator("#call").text_content() or ""
 
 
 def test_at_first_it_says_what_it_is_and_what_it_is_not(
@@ -74,7 +47,7 @@ def test_an_answer_comes_word_by_word_with_all_that_belongs_to_it(
     assert page.locator("#shown").is_visible()
     assert page.locator("#facts").text_content() == "PNG, 320 \u00d7 240 pixels"
     # To this the fake says several words: of one word nobody sees the middle.
-    ask(opened, "What does the image show?")
+    opened.ask("What does the image show?")
     page.locator("p.answer:not(:empty)").wait_for()
     begun = page.locator("p.answer").text_content() or ""
     assert page.locator("#ask .stop").is_visible()
@@ -85,11 +58,11 @@ def test_an_answer_comes_word_by_word_with_all_that_belongs_to_it(
     assert not page.locator("#ask .stop").is_visible()
     assert page.locator(".confidence .badge").text_content() == "calibrated"
     assert (page.locator("#announcer").text_content() or "").startswith(f"Answer: {answer}.")
-    names = page.locator("#result > .facts dt").all_text_contents()
-    assert {"image", "queue", "engine", "in all", "tokens in", "tokens out"} <= set(names)
-    assert not page.locator(".provenance dl").is_visible()
-    page.locator(".provenance summary").click()
-    assert "image sha256" in page.locator(".provenance dt").all_text_contents()
+    names = page.locator("#result .facts dt").all_text_contents()
+    assert {"image read in", "queued", "engine", "time in all", "tokens in", "tokens out"} <= set(names)
+    assert not page.locator(".details dl").first.is_visible()
+    page.locator(".details summary").click()
+    assert "image sha256" in page.locator(".details dt").all_text_contents()
     screenshot(opened, "3-answered")
 
 
@@ -105,7 +78,7 @@ def test_the_map_of_experts_is_this_answers_own(visit: Visiting, server: ServerP
         route.fulfill(response=fetched)
 
     page.route("**/v1/vqa", keep)
-    ask(opened)
+    opened.ask()
     opened.finished()
     events = [line.removeprefix("data: ") for line in answers[0].split("\n\n") if line]
     layers = json.loads(events[-2])["routing"]["layers"]
@@ -132,7 +105,7 @@ def test_stop_ends_the_work_and_keeps_what_came(visit: Visiting, server: ServerP
     page.locator("#ask summary").click()
     page.fill("#ask [name=temperature]", "2")
     page.fill("#ask [name=seed]", "7")
-    ask(opened)
+    opened.ask()
     page.locator("p.answer:not(:empty)").wait_for()
     page.get_by_role("button", name="Stop").click()
     page.get_by_text("Stopped.").first.wait_for()
@@ -153,24 +126,24 @@ def test_labels_are_typed_taken_away_and_compared(
     opened = visit(server.url)
     page = opened.page
     opened.choose(photograph)
-    to_classify(opened, "CT", "MRI", "ultrasound", "X-ray")
+    opened.to_classify("CT", "MRI", "ultrasound", "X-ray")
     page.get_by_role("button", name="Remove ultrasound").click()
-    classify(opened)
+    opened.classify()
     assert sorted(page.locator(".probabilities tbody th").all_text_contents()) == ["CT", "MRI", "X-ray"]
     found = percents(opened, ".probabilities .share")
     assert found == sorted(found, reverse=True)
     assert sum(found) == pytest.approx(100, abs=1.5)
     assert page.locator("p.answer").text_content() == page.locator(".probabilities .best th").text_content()
-    assert {"label mass", "entropy", "margin"} <= set(page.locator("#result > .facts dt").all_text_contents())
+    assert {"label mass", "entropy", "margin"} <= set(page.locator("#result .facts dt").all_text_contents())
     assert page.locator("#routing").is_visible()
     screenshot(opened, "4-classified")
     page.select_option("#mode", "choice")
-    classify(opened)
+    opened.classify()
     page.get_by_text("agreement").wait_for()
     page.select_option("#mode", "multi_label")
-    classify(opened)
+    opened.classify()
     page.get_by_role("columnheader", name="Present").wait_for()
-    assert '"multi_label"' in call(opened) or "mode=multi_label" in call(opened)
+    assert '"multi_label"' in opened.call() or "mode=multi_label" in opened.call()
 
 
 def test_an_unsure_answer_is_said_to_be_one(visit: Visiting, server: ServerProcess, photograph: Path) -> None:
@@ -179,7 +152,7 @@ def test_an_unsure_answer_is_said_to_be_one(visit: Visiting, server: ServerProce
     opened.choose(photograph)
     page.locator("#ask summary").click()
     page.fill("#ask [name=min_confidence]", "1")
-    ask(opened)
+    opened.ask()
     opened.finished()
     assert page.locator("#result .caution strong").text_content() == "Abstained."
     assert (page.locator("#announcer").text_content() or "").startswith("Abstained.")
@@ -200,10 +173,10 @@ def test_a_calibration_is_shown_with_what_it_did(visit: Visiting, server: Server
 
     page.route("**/v1/classify", calibrated)
     opened.choose(photograph)
-    to_classify(opened, "CT", "MRI")
-    classify(opened)
-    text = page.locator(".calibration").text_content() or ""
-    assert text.startswith("calibrated")
+    opened.to_classify("CT", "MRI")
+    opened.classify()
+    assert page.locator("#result .badge").text_content() == "calibrated"
+    text = page.locator(".details").text_content() or ""
     for part in ("temperature 1.7", "500 samples of a set (val)", "21 % before, 4 % after, on 100 other samples"):
         assert part in text
 
@@ -217,6 +190,7 @@ def test_a_dicom_file_has_frames_and_a_window_that_moves(
     shown = page.locator("#shown")
     assert page.locator("#facts").text_content() == "DICOM, 128 \u00d7 128 pixels, 3 frames"
     assert (page.input_value("#centre-exact"), page.input_value("#width-exact")) == ("40", "400")
+    page.fill("#question", QUESTION)
     seen = [shown.get_attribute("src")]
 
     def next_image() -> None:
@@ -228,24 +202,24 @@ def test_a_dicom_file_has_frames_and_a_window_that_moves(
     page.get_by_role("button", name="lung").click()
     next_image()
     assert (page.input_value("#centre-exact"), page.input_value("#width-exact")) == ("-600", "1500")
-    assert "window=lung" in call(opened)
+    assert "window=lung" in opened.call()
     page.locator("#centre").press("PageUp")
     next_image()
     moved = page.input_value("#centre-exact")
     assert float(moved) > -600
-    assert f"window={moved}/1500" in call(opened)
+    assert f"window={moved}/1500" in opened.call()
     page.fill("#width-exact", "300.5")
     next_image()
-    assert f"window={moved}/300.5" in call(opened)
+    assert f"window={moved}/300.5" in opened.call()
     page.locator("#frame").press("ArrowRight")
     next_image()
-    assert "frame=1" in call(opened)
+    assert "frame=1" in opened.call()
     screenshot(opened, "5-dicom")
     page.get_by_role("radio", name="As the model sees it").check()
     next_image()
-    ask(opened)
+    opened.ask()
     opened.finished()
-    told = page.locator(".provenance").text_content() or ""
+    told = page.locator(".details").text_content() or ""
     assert f'"centre":{moved},"width":300.5' in told
     assert re.search(r"frame1(?!\d)", told)
 
@@ -278,8 +252,12 @@ def test_what_is_refused_is_told_in_the_services_words(
     problem = page.locator("#problem")
     problem.wait_for()
     text = problem.text_content() or ""
-    for part in ("The picture is damaged or truncated.", "invalid_request_error", "unreadable_image"):
+    for part in ("damaged or truncated.", "Choose another image", "invalid_request_error", "unreadable_image"):
         assert part in text
+    # One sentence and what to do; the rest is folded.
+    assert not page.get_by_text("unreadable_image").is_visible()
+    page.locator("#problem summary").click()
+    assert page.get_by_text("unreadable_image").is_visible()
     assert re.search(r"request id[0-9a-f]{32}", text)
     assert page.evaluate("document.activeElement.id") == "problem"
     screenshot(opened, "6-problem", whole=False)
@@ -287,7 +265,7 @@ def test_what_is_refused_is_told_in_the_services_words(
     assert problem.is_hidden()
     page.locator("#ask summary").click()
     page.fill("#ask [name=temperature]", "9")
-    ask(opened)
+    opened.ask()
     problem.wait_for()
     assert "temperature" in (problem.text_content() or "")
 
@@ -308,7 +286,7 @@ def test_a_service_that_is_away_is_said_to_be(visit: Visiting, server: ServerPro
     opened = visit(server.url)
     opened.choose(photograph)
     opened.page.route("**/v1/vqa", lambda route: route.abort())
-    ask(opened)
+    opened.ask()
     opened.page.get_by_text("The service cannot be reached").wait_for()
 
 
@@ -328,8 +306,8 @@ def test_the_keyboard_is_enough(visit: Visiting, server: ServerProcess, photogra
 
     tab_to("Skip to the question")
     tab_to("theme")
-    page.keyboard.press("Space")
-    assert page.locator("#theme").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("ArrowDown")
+    assert page.input_value("#theme") == "light"
     tab_to("file")
     page.keyboard.press("Space")
     page.locator("#shown").wait_for()
@@ -358,17 +336,17 @@ def test_the_same_call_gives_the_same_answer(
     page = opened.page
     opened.choose(ct)
     page.get_by_role("button", name="bone").click()
-    ask(opened, "@/etc/passwd; is it 'left' or \"right\" of the $HEART, \\ and `why`?")
+    opened.ask("@/etc/passwd; is it 'left' or \"right\" of the $HEART, \\ and `why`?")
     opened.finished()
     page.get_by_role("radio", name=kind).check()
     (tmp_path / "image.dcm").write_bytes(ct.read_bytes())
-    command = ["bash", "-c", call(opened)] if kind == "curl" else [sys.executable, "-c", call(opened)]
+    command = ["bash", "-c", opened.call()] if kind == "curl" else [sys.executable, "-c", opened.call()]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout)["answer"] if kind == "curl" else done.stdout.strip()
     assert answer == page.locator("p.answer").text_content()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy").click()
-    assert page.evaluate("navigator.clipboard.readText()") == call(opened)
+    assert page.evaluate("navigator.clipboard.readText()") == opened.call()
 
 
 def test_no_name_leaves_the_page_and_nothing_is_kept(visit: Visiting, server: ServerProcess, ct: Path) -> None:
@@ -376,10 +354,10 @@ def test_no_name_leaves_the_page_and_nothing_is_kept(visit: Visiting, server: Se
         opened = visit(tap.url)
         page = opened.page
         opened.choose(ct)
-        ask(opened)
+        opened.ask()
         opened.finished()
-        to_classify(opened, "CT", "MRI")
-        classify(opened)
+        opened.to_classify("CT", "MRI")
+        opened.classify()
     assert tap.sent.count(ct.read_bytes()) == 3
     assert PATIENT.encode() not in tap.sent
     assert re.findall(rb'filename="([^"]*)"', tap.sent) == [b"image"] * 3
@@ -388,59 +366,3 @@ def test_no_name_leaves_the_page_and_nothing_is_kept(visit: Visiting, server: Se
     kept = "[localStorage.length, sessionStorage.length, document.cookie, (await indexedDB.databases()).length]"
     assert page.evaluate(f"(async () => {kept})()") == [0, 0, "", 0]
     assert "?" not in page.url
-
-
-def test_a_key_is_asked_for_used_and_shown_nowhere(
-    visit: Visiting, server: ServerProcess, photograph: Path, tmp_path: Path, screenshot: Screenshot
-) -> None:
-    key, line = new_key("ward")
-    (tmp_path / "keys").write_text(line)
-    settings = {"MEDMOE_ENGINE": "fake", "MEDMOE_API_KEYS": str(tmp_path / "keys")}
-    with server_process(settings=settings) as guarded:
-        guarded.wait_ready(START)
-        opened = visit(guarded.url)
-        page = opened.page
-        page.locator("#key").wait_for()
-        assert page.evaluate("document.activeElement.id") == "key-text"
-        screenshot(opened, "8-key", whole=False)
-        page.keyboard.type("mm-wrong")
-        page.keyboard.press("Enter")
-        page.get_by_text("This key is not known here.").wait_for()
-        page.fill("#key-text", key)
-        page.get_by_role("button", name="Use it").click()
-        page.locator("[data-light=good]").wait_for()
-        assert page.locator("#key").is_hidden()
-        opened.choose(photograph)
-        ask(opened)
-        opened.finished()
-        assert "Authorization: Bearer $API_KEY" in call(opened)
-        assert key not in page.content()
-        assert page.input_value("#key-text") == ""
-        assert key not in page.evaluate("JSON.stringify(performance.getEntries())")
-        # Both open with the key that the page holds.
-        with page.expect_popup() as popup:
-            page.get_by_role("link", name="API").click()
-        popup.value.get_by_text("/v1/vqa", exact=True).wait_for()
-        with page.expect_popup() as popup:
-            page.get_by_role("link", name="Model card").click()
-        popup.value.get_by_text("medmoe-tiny").first.wait_for()
-
-
-def test_the_documentation_asks_for_a_key_by_itself(visit: Visiting, tmp_path: Path) -> None:
-    key, line = new_key("ward")
-    (tmp_path / "keys").write_text(line)
-    settings = {"MEDMOE_ENGINE": "fake", "MEDMOE_API_KEYS": str(tmp_path / "keys")}
-    with server_process(settings=settings) as guarded:
-        guarded.wait_ready(START)
-        page = visit(guarded.url).page
-        page.goto(f"{guarded.url}/docs")
-        page.fill("#key-text", "mm-wrong")
-        page.keyboard.press("Enter")
-        page.get_by_text("This key is not known here.").wait_for()
-        page.fill("#key-text", key)
-        page.keyboard.press("Enter")
-        page.get_by_text("/v1/vqa", exact=True).wait_for()
-        page.locator("#operations-operations-live_health_live_get, [id^=operations-operations]").first.click()
-        page.get_by_role("button", name="Try it out").click()
-        page.get_by_role("button", name="Execute").click()
-        page.locator(".responses-table.live-responses-table").wait_for()

@@ -51,14 +51,29 @@ def chest_ct(side: int = 384, *, seed: int = 7) -> np.ndarray:
     values = np.full((side, side), AIR, np.float32)
     for part in _PARTS:
         _draw(values, x, y, *part)
-    for angle, tilt in _RIBS:
-        at = np.deg2rad(angle)
-        _draw(values, x, y, 0.785 * np.cos(at), 0.515 * np.sin(at) - 0.005, 0.030, 0.10, angle - tilt, BONE)
-        _draw(values, x, y, 0.785 * np.cos(at), 0.515 * np.sin(at) - 0.005, 0.013, 0.08, angle - tilt, MARROW)
+    _ribs(values, x, y)
     chance = np.random.default_rng(seed)
     _vessels(values, x, y, chance)
     noise = chance.normal(0, 26, values.shape)
     return np.clip(_blurred(values, side / 320) + _blurred(noise, 0.7), -1024, 3071).astype(np.int16)
+
+
+def chest_ct_slices(count: int, side: int) -> np.ndarray:
+    """Return slices from the top of the chest to its base, without noise [count, side, side], int16."""
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    slices = []
+    for depth in np.linspace(-0.8, 0.9, count):
+        # The chest is widest in its middle; the lungs end above and below, the heart lies low.
+        body, lung, heart = 1 - 0.12 * depth**2, np.sqrt(1 - 0.8 * depth**2), np.sqrt(max(0.05, 1 - (depth - 0.3) ** 2))
+        values = np.full((side, side), AIR, np.float32)
+        for cx, cy, wide, high, turn, hounsfield in _PARTS:
+            is_heart = (cx, hounsfield) in ((0.10, MUSCLE), (0.12, BLOOD)) and cy < 0
+            size = body * (lung if hounsfield == LUNG else heart if is_heart else 1)
+            _draw(values, x, y, cx * body, cy * body, wide * size, high * size, turn, hounsfield)
+        _ribs(values, x, y, body)
+        _vessels(values, x, y, np.random.default_rng(int(10 * (depth + 2))))
+        slices.append(_blurred(values, side / 320))
+    return np.stack(slices).astype(np.int16)
 
 
 def chest_ct_file(side: int = 384, **attributes: Any) -> bytes:
@@ -81,6 +96,14 @@ def _draw(
     cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
     along, across = (x - cx) * cos + (y - cy) * sin, (y - cy) * cos - (x - cx) * sin
     values[(along / wide) ** 2 + (across / high) ** 2 < 1] = hounsfield
+
+
+def _ribs(values: np.ndarray, x: np.ndarray, y: np.ndarray, size: float = 1) -> None:
+    for angle, tilt in _RIBS:
+        at = np.deg2rad(angle)
+        cx, cy = 0.785 * size * np.cos(at), size * (0.515 * np.sin(at) - 0.005)
+        _draw(values, x, y, cx, cy, 0.030, 0.10, angle - tilt, BONE)
+        _draw(values, x, y, cx, cy, 0.013, 0.08, angle - tilt, MARROW)
 
 
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:

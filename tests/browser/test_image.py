@@ -1,0 +1,155 @@
+"""Check how an image is chosen and looked at: samples, drag, wheel, zoom, full screen, one shade."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser.conftest import Screenshot, Visit, Visiting
+from tests.browser.sample_images import FOLDER, sample_images
+from tests.support.service.server_process import ServerProcess
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def middle(visit: Visit) -> tuple[float, float]:
+    box = visit.page.locator("#well").bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def exact(visit: Visit) -> tuple[float, float]:
+    return float(visit.page.input_value("#centre-exact")), float(visit.page.input_value("#width-exact"))
+
+
+def scale(visit: Visit) -> float:
+    return float(visit.page.evaluate("new DOMMatrix(getComputedStyle(shown).transform).a"))
+
+
+def test_the_samples_are_those_that_the_command_draws() -> None:
+    for name, content in sample_images().items():
+        assert (FOLDER / name).read_bytes() == content, name
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [("CT", "PNG, 320"), ("X-ray", "PNG, 320"), ("DICOM slices", "DICOM, 160 \u00d7 160 pixels, 6 frames")],
+)
+def test_a_sample_is_shown_with_one_click_and_asked_about_with_another(
+    visit: Visiting, server: ServerProcess, name: str, facts: str, screenshot: Screenshot
+) -> None:
+    opened = visit(server.url)
+    page = opened.page
+    page.locator("[data-light=good]").wait_for()
+    page.get_by_role("button", name=name, exact=True).click()
+    page.locator("#shown").wait_for()
+    assert (page.locator("#facts").text_content() or "").startswith(facts)
+    page.locator("#questions button").first.click()
+    opened.finished()
+    screenshot(opened, f"11-sample-{name}")
+
+
+def test_an_example_of_labels_classifies_with_one_click(
+    visit: Visiting, server: ServerProcess, photograph: Path
+) -> None:
+    opened = visit(server.url)
+    opened.choose(photograph)
+    opened.to_classify()
+    opened.page.locator("#sets button").first.click()
+    opened.finished()
+    assert opened.page.locator(".probabilities tbody tr").count() == opened.page.locator("#labels li").count()
+
+
+def test_drag_moves_the_window(visit: Visiting, server: ServerProcess, ct: Path) -> None:
+    opened = visit(server.url)
+    page = opened.page
+    opened.choose(ct)
+    x, y = middle(opened)
+    before, seen = exact(opened), page.locator("#shown").get_attribute("src")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 40, y + 30, steps=3)
+    page.mouse.up()
+    opened.rendered()
+    centre, width = exact(opened)
+    assert centre > before[0]
+    assert width > before[1]
+    assert page.locator("#shown").get_attribute("src") != seen
+    page.fill("#question", "What?")
+    assert f"window={centre:g}/{width:g}" in opened.call()
+
+
+def test_the_wheel_turns_frames_which_people_count_from_one(visit: Visiting, server: ServerProcess, ct: Path) -> None:
+    opened = visit(server.url)
+    page = opened.page
+    opened.choose(ct)
+    number = page.locator("#frame-number")
+    assert number.text_content() == "1 of 3"
+    page.mouse.move(*middle(opened))
+    for expected in ("2 of 3", "3 of 3", "3 of 3"):
+        page.mouse.wheel(0, 100)
+        page.wait_for_timeout(50)
+        assert number.text_content() == expected
+    opened.rendered()
+    assert (page.locator("#viewer-caption").text_content() or "").startswith("Frame 3 of 3")
+    page.fill("#question", "What?")
+    assert "frame=2" in opened.call()
+    assert page.evaluate("scrollY") == 0
+
+
+def test_zoom_moves_and_fits_again(visit: Visiting, server: ServerProcess, photograph: Path) -> None:
+    opened = visit(server.url)
+    page = opened.page
+    opened.choose(photograph)
+    assert scale(opened) == 1
+    assert page.get_by_role("button", name="Zoom out").is_disabled()
+    page.get_by_role("button", name="Zoom in").click()
+    page.mouse.move(*middle(opened))
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    page.wait_for_function("new DOMMatrix(getComputedStyle(shown).transform).a > 1.5")
+    page.mouse.down()
+    x, y = middle(opened)
+    page.mouse.move(x + 30, y)
+    page.mouse.up()
+    assert page.evaluate("new DOMMatrix(getComputedStyle(shown).transform).e") > 0
+    page.get_by_role("button", name="Whole image").click()
+    assert scale(opened) == 1
+    # One frame: the wheel scrolls the page.
+    page.mouse.wheel(0, 100)
+    page.wait_for_timeout(100)
+    assert scale(opened) == 1
+
+
+def test_the_image_fills_the_screen_and_comes_back(visit: Visiting, server: ServerProcess, ct: Path) -> None:
+    opened = visit(server.url)
+    page = opened.page
+    opened.choose(ct)
+    button = page.get_by_role("button", name="Full screen")
+    button.click()
+    page.wait_for_function("document.fullscreenElement?.id === 'well'")
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    page.wait_for_function("document.fullscreenElement === null")
+
+
+def test_an_image_of_one_shade_is_shown_only_when_one_insists(
+    visit: Visiting, server: ServerProcess, tmp_path: Path, screenshot: Screenshot
+) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.full((64, 64), 7, np.uint8)).save(file, format="PNG")
+    (tmp_path / "black.png").write_bytes(file.getvalue())
+    opened = visit(server.url)
+    page = opened.page
+    page.set_input_files("#file", str(tmp_path / "black.png"))
+    page.get_by_text("comes out as one shade").wait_for()
+    assert page.locator("#shown").is_hidden()
+    screenshot(opened, "12-uniform", whole=False)
+    page.get_by_role("button", name="Show it all the same").click()
+    page.locator("#shown").wait_for()
+    opened.ask()
+    opened.finished()
+    assert "allow_uniform=true" in opened.call()
