@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from medmoe.model.image_processor import convert
 from medmoe.server.errors import InvalidField, UnreadableImage
@@ -15,6 +15,7 @@ from medmoe.server.imaging.formats.limits import check_frames, check_size
 from medmoe.server.imaging.formats.no_data import no_data
 from medmoe.server.imaging.formats.png import without_metadata
 from medmoe.server.imaging.formats.sniff import webp_size
+from medmoe.server.imaging.formats.tiff_directory import read_directories
 from medmoe.server.imaging.formats.uniform import is_uniform
 from medmoe.server.schemas.images import FileFormat, Rendering, RenderingStep
 
@@ -42,19 +43,23 @@ def show(data: bytes, kind: FileFormat, frame: int | None, limits: ImageLimits) 
     if kind == "JPEG" and not jpeg.has_end(data):
         data = jpeg.with_end(data)
         steps.append("end_marker_added")
+    if kind == "TIFF" and (shown := _deep_tiff(data, frame or 0, limits, steps)) is not None:
+        return shown
     with _opened(data, kind, frame or 0, limits) as (opened, frames):
         width, height = opened.size
         colour = opened.mode
         deep = _deep_raw_mode(opened)
+        # Pillow turns TIFF upright itself, and nothing else.
+        turned = kind == "TIFF" and opened.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
         opened.load()
+        if turned:
+            steps.append("orientation")
         if kind == "JPEG":
             _require_scans(data, opened)
         image: Image.Image = opened
         if deep is not None and (combined := _low_bits(data, kind, frame or 0, opened, deep, limits)) is not None:
             image = combined
             steps.append("low_bits")
-        if kind == "TIFF":
-            image = _tiff_values(opened, steps)
         image = _finite(image, steps)
         image = _on_white(image, steps)
         image, done = convert(image)
@@ -68,9 +73,7 @@ def show(data: bytes, kind: FileFormat, frame: int | None, limits: ImageLimits) 
 def _opened(data: bytes, kind: FileFormat, frame: int, limits: ImageLimits) -> Iterator[tuple[Image.Image, int]]:
     """Open a file at `frame`, its size checked, with the number of its frames."""
     if kind == "TIFF":
-        frames = _count_pages(data, most=limits.max_frames)
-        check_frames(frames, limits)
-        _require_frame(frame, frames)
+        frames = len(read_directories(data, most=limits.max_frames + 1))
         with tiff.open_page(data, frame) as opened:
             check_size(*opened.size, limits)
             yield opened, frames
@@ -88,20 +91,7 @@ def _opened(data: bytes, kind: FileFormat, frame: int, limits: ImageLimits) -> I
 
 def _require_frame(frame: int, frames: int) -> None:
     if frame >= frames:
-        raise InvalidField(f"frames count from 0 and this picture has {frames}", param="frame")
-
-
-def _count_pages(data: bytes, *, most: int) -> int:
-    """Count the pages of a TIFF up to `most` + 1: each page's header must be read to find the next.
-
-    The file is opened separately: damage behind the first page says nothing against that page.
-    """
-    pages = 1
-    with contextlib.suppress(Exception), tiff.open_page(data, 0) as opened:
-        while pages <= most:
-            opened.seek(pages)
-            pages += 1
-    return pages
+        raise InvalidField(f"frames count from 0 and this image has {frames}", param="frame")
 
 
 def _require_scans(data: bytes, opened: Image.Image) -> None:
@@ -109,7 +99,7 @@ def _require_scans(data: bytes, opened: Image.Image) -> None:
     # Blocks that are missing are flat: a last block with detail was decoded.
     flat = bool((corner == corner[-1, -1]).all())
     if (flat or opened.info.get("progressive")) and not jpeg.is_whole(data):
-        raise UnreadableImage("the picture is damaged or truncated: scan data of the JPEG are missing")
+        raise UnreadableImage("the image is damaged or truncated: scan data of the JPEG are missing")
 
 
 def _deep_raw_mode(opened: Image.Image) -> str | None:
@@ -151,12 +141,22 @@ def _replaced(arguments: object, raw: str) -> object:
     return raw if isinstance(arguments, str) else (raw, *arguments[1:])  # type: ignore[index]
 
 
-def _tiff_values(opened: Image.Image, steps: list[RenderingStep]) -> Image.Image:
-    image = tiff.unsigned_32(opened, opened)
-    if not tiff.is_white_zero(opened):
-        return image
-    steps.append("invert")
-    return Image.fromarray(-np.asarray(image).astype(np.float32))
+def _deep_tiff(data: bytes, frame: int, limits: ImageLimits, steps: list[RenderingStep]) -> Shown | None:
+    """Return a page with samples that Pillow misreads, None for others; check the limits for both."""
+    pages = read_directories(data, most=limits.max_frames + 1)
+    check_frames(len(pages), limits)
+    _require_frame(frame, len(pages))
+    page = pages[frame]
+    check_size(*page.size, limits)
+    image = tiff.deep_image(data, page, steps)
+    if image is None:
+        return None
+    colour = image.mode
+    image, done = convert(_finite(image, steps))
+    rendering = Rendering(
+        format="TIFF", colour=colour, frame=frame, frames=len(pages), steps=(*steps, *done), windows=()
+    )
+    return image, page.size, rendering
 
 
 def _finite(image: Image.Image, steps: list[RenderingStep]) -> Image.Image:
@@ -168,7 +168,9 @@ def _finite(image: Image.Image, steps: list[RenderingStep]) -> Image.Image:
     if not unknown.any() or unknown.all():
         return image
     steps.append("not_a_number")
-    return Image.fromarray(np.where(unknown, values[~unknown].min(), values))
+    finite = Image.fromarray(np.where(unknown, values[~unknown].min(), values))
+    finite.info = image.info
+    return finite
 
 
 def _on_white(image: Image.Image, steps: list[RenderingStep]) -> Image.Image:

@@ -1,30 +1,22 @@
-"""Teach Pillow the sample formats of TIFF that it has decoders for and does not open, and read what it drops."""
+"""Open a page of a TIFF: with Pillow where it reads the samples as stored, otherwise from the samples themselves."""
 
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image
 
-_II, _MM = b"II", b"MM"
-_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
-_PHOTOMETRIC, _SAMPLE_FORMAT, _BITS = 262, 339, 258
-WHITE_IS_ZERO = 0
+from medmoe.server.errors import UnsupportedImage
+from medmoe.server.imaging.formats.no_data import no_data
+from medmoe.server.imaging.formats.tiff_directory import TiffDirectory
+from medmoe.server.imaging.formats.tiff_samples import is_deep, read_samples, require_compression
+from medmoe.server.schemas.images import RenderingStep
 
-# (byte order, photometric, sample format, fill order, bits, extra samples) -> mode, raw mode
-for _order, _suffix in ((_II, ""), (_MM, "B")):
-    for _white in (0, 1):
-        for _format, _bits, _mode, _raw in (
-            (_UNSIGNED, 16, "I;16" + _suffix, "I;16" + _suffix),
-            (_SIGNED, 16, "I", f"I;16{_suffix}S"),
-            (_UNSIGNED, 32, "I", "I;32" + _suffix),
-            (_SIGNED, 32, "I", f"I;32{_suffix}S"),
-            (_FLOAT, 32, "F", f"F;32{_suffix}F"),
-            (_FLOAT, 64, "F", f"F;64{_suffix}F"),
-        ):
-            TiffImagePlugin.OPEN_INFO.setdefault((_order, _white, (_format,), 1, (_bits,), ()), (_mode, _raw))
+_WHITE_IS_ZERO, _COLOURS = 0, 2
+_ALPHA = 2
+_FEW_BITS = 14
+"""16-bit colour that uses no more bits holds 14 or fewer."""
 
 
 @contextmanager
@@ -42,20 +34,85 @@ def open_page(data: bytes, page: int) -> Iterator[Image.Image]:
         Image.MAX_IMAGE_PIXELS = alarm
 
 
-def is_white_zero(opened: Image.Image) -> bool:
-    """Return whether 0 is white in grey values that Pillow leaves as they are stored."""
-    return opened.mode in ("I;16", "I;16B", "I", "F") and _tag(opened, _PHOTOMETRIC) == WHITE_IS_ZERO
+def deep_image(data: bytes, page: TiffDirectory, steps: list[RenderingStep]) -> Image.Image | None:
+    """Return the image of a page that Pillow misreads, None for pages that it reads.
+
+    Raises UnsupportedImage for samples or a compression that are not read, UnreadableImage.
+    """
+    require_compression(page)
+    if not is_deep(page):
+        if page.big and page.big_endian:
+            raise UnsupportedImage(
+                "BigTIFF of big-endian order is read as uncompressed grey or RGB; convert it with tiffcp"
+            )
+        return None
+    alarm = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        values = read_samples(data, page)
+    finally:
+        Image.MAX_IMAGE_PIXELS = alarm
+    image = _colours(values, page, steps) if page.photometric == _COLOURS else _grey(values, page, steps)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = page.orientation
+    # `convert` turns the image upright.
+    image.info["exif"] = exif.tobytes()
+    return image
 
 
-def unsigned_32(opened: Image.Image, image: Image.Image) -> Image.Image:
-    """Return the values of 32-bit unsigned samples, which Pillow reads as signed."""
-    if image.mode != "I" or _tag(opened, _BITS) != 32 or _tag(opened, _SAMPLE_FORMAT, _UNSIGNED) != _UNSIGNED:
-        return image
-    values = np.asarray(image).astype(np.uint32)
-    return Image.fromarray(values.astype(np.float32)) if (values >= 2**31).any() else image
+def _grey(values: np.ndarray, page: TiffDirectory, steps: list[RenderingStep]) -> Image.Image:
+    grey = values[..., 0]
+    inverted = page.photometric == _WHITE_IS_ZERO
+    if inverted:
+        steps.append("invert")
+    if page.extra_samples[:1] == (_ALPHA,) and values.shape[-1] > 1:
+        transparent = values[..., 1] == 0
+        if transparent.any() and not transparent.all():
+            steps.append("over_black")
+            grey = np.where(transparent, grey[~transparent].max() if inverted else grey[~transparent].min(), grey)
+    if grey.dtype == np.uint8:
+        return Image.fromarray(255 - grey if inverted else grey)
+    if grey.dtype == np.uint16:
+        return Image.fromarray(65535 - grey if inverted else grey)
+    # In float64 first: large values that differ little would fall together.
+    wide = grey.astype(np.float64)
+    wide[no_data(wide)] = np.nan
+    known = np.isfinite(wide)
+    if known.any():
+        wide -= wide[known].min()
+    return Image.fromarray((-wide if inverted else wide).astype(np.float32))
 
 
-def _tag(opened: Image.Image, tag: int, default: int | None = None) -> int | None:
-    value: Any = getattr(opened, "tag_v2", {}).get(tag, default)
-    found: int | None = value[0] if isinstance(value, tuple) and value else value
-    return found
+def _colours(values: np.ndarray, page: TiffDirectory, steps: list[RenderingStep]) -> Image.Image:
+    with_alpha = values.shape[-1] > 3 and page.extra_samples[:1] == (_ALPHA,)
+    if values.dtype.kind == "f":
+        shades = _float_colours(values, steps)
+    elif values.dtype.itemsize == 1:
+        shades = values.astype(np.uint8)
+    else:
+        shades = _integer_colours(values, page, steps)
+    return Image.fromarray(np.ascontiguousarray(shades[..., : 4 if with_alpha else 3]))
+
+
+def _integer_colours(values: np.ndarray, page: TiffDirectory, steps: list[RenderingStep]) -> np.ndarray:
+    bits = page.bits - 1 if values.dtype.kind == "i" else page.bits
+    colours = np.clip(values, 0, None).astype(np.uint64)
+    held = int(colours[..., :3].max()).bit_length()
+    if bits > 8 and held <= min(bits - 2, bits * _FEW_BITS // 16):
+        steps.append("low_bits")
+        bits = max(held, 8)
+        colours[..., :3] = np.rint(colours[..., :3] * (255 / (2**bits - 1)))
+        colours[..., 3:] >>= np.uint64(page.bits - 8)
+        return colours.astype(np.uint8)
+    steps.append("high_byte")
+    return (colours >> np.uint64(bits - 8)).astype(np.uint8)
+
+
+def _float_colours(values: np.ndarray, steps: list[RenderingStep]) -> np.ndarray:
+    """Return 8 bits: values up to 1 are shares of white, up to 255 levels, larger ones shares of the largest."""
+    colours = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    largest = float(colours[..., :3].max())
+    factor = 255.0 if largest <= 1 else 1.0 if largest <= 255 else 255.0 / largest
+    if largest > 255:
+        steps.append("stretch")
+    return np.clip(np.rint(colours * factor), 0, 255).astype(np.uint8)

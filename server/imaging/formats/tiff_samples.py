@@ -1,0 +1,155 @@
+"""Decode TIFF samples that Pillow misreads: more than 8 bits, signed, floating point, BigTIFF in big endian.
+
+libtiff, through Pillow, decompresses each plane as bytes; numpy gives the bytes their meaning.
+"""
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image
+
+from medmoe.server.errors import UnreadableImage, UnsupportedImage
+from medmoe.server.imaging.formats.tiff_directory import TiffDirectory
+
+_BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
+"""Compressions of bytes, whatever samples they hold: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
+_COMPRESSIONS = {
+    33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG of a raw file",
+    50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
+}  # fmt: skip
+_GREY, _COLOURS = (0, 1), 2
+_UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
+_HORIZONTAL, _FLOATING = 2, 3
+_REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
+"""Each byte with its bits in the other order."""
+
+
+def require_compression(page: TiffDirectory) -> None:
+    """Raises UnsupportedImage for a compression that is not decoded."""
+    name = _COMPRESSIONS.get(page.compression)
+    if name is not None:
+        raise UnsupportedImage(f"TIFF with {name} compression is not read; convert the page with tiffcp or vips")
+
+
+def is_deep(page: TiffDirectory) -> bool:
+    """Return whether `read_samples` must decode the page instead of Pillow."""
+    if page.compression not in _BYTEWISE or page.photometric not in (*_GREY, _COLOURS):
+        return False
+    plain = page.sample_format in (_UNSIGNED, _UNDEFINED) and page.bits in (0, 1, 2, 4, 8)
+    return not plain or (page.big and page.big_endian)
+
+
+def read_samples(data: bytes, page: TiffDirectory) -> np.ndarray:
+    """Return samples [rows, columns, samples] in the type and sign that the page says.
+
+    Raises UnreadableImage, UnsupportedImage, or anything that Pillow raises on damaged data.
+    """
+    width, height = page.size
+    bits, samples = page.bits, page.samples
+    if not 1 <= bits <= 64 or not 1 <= samples <= 8:
+        raise UnsupportedImage("TIFF samples of different sizes, or of more than 64 bits, are not read")
+    in_row = width * (1 if page.separate_planes else samples)
+    planes = [
+        _values(_bytes(data, page, plane), page, in_row=in_row)
+        for plane in range(samples if page.separate_planes else 1)
+    ]
+    if page.separate_planes:
+        return np.stack(planes, axis=-1)
+    return planes[0].reshape(height, width, samples)
+
+
+def _bytes(data: bytes, page: TiffDirectory, plane: int) -> np.ndarray:
+    """Return the decompressed bytes of one plane, [rows, bytes], tiles put together."""
+    width, height = page.size
+    offsets, counts = page.parts
+    planes = page.samples if page.separate_planes else 1
+    each = len(offsets) // planes
+    offsets, counts = (tuple(values[plane * each : (plane + 1) * each]) for values in (offsets, counts))
+    if not each or len(counts) != each:
+        raise UnreadableImage()
+    bits = page.bits * (1 if page.separate_planes else page.samples)
+    tile = page.tile
+    # A whole number of tiles: the floating-point predictor spreads a value over all of a tile's row.
+    wide = width if tile is None else -(-width // max(tile[0], 1)) * tile[0]
+    row = (wide * bits + 7) // 8
+    tags: dict[int, tuple[int, ...]] = {
+        256: (row,), 257: (height,), 258: (8,), 259: (page.compression,), 262: (1,), 277: (1,),
+    }  # fmt: skip
+    if tile is None:
+        tags |= {273: offsets, 278: (page.rows_per_strip,), 279: counts}
+    else:
+        if tile[0] * bits % 8:
+            raise UnsupportedImage("TIFF tiles that end within a byte are not read; convert the page with tiffcp -s")
+        tags |= {322: (tile[0] * bits // 8,), 323: (tile[1],), 324: offsets, 325: counts}
+    with Image.open(io.BytesIO(_rewritten(data, tags)), formats=["TIFF"]) as opened:
+        found = np.asarray(opened)
+    return _REVERSED[found] if page.fill_order == 2 else found
+
+
+def _rewritten(data: bytes, tags: dict[int, tuple[int, ...]]) -> bytes:
+    """Return the file with one directory of LONG `tags`, little endian, in place of its own."""
+    end = len(data) + len(data) % 2
+    entries, values, at = b"", b"", end + 2 + 12 * len(tags) + 4
+    for tag in sorted(tags):
+        packed = struct.pack(f"<{len(tags[tag])}I", *tags[tag])
+        if len(packed) > 4:
+            entries += struct.pack("<HHII", tag, 4, len(tags[tag]), at + len(values))
+            values += packed
+        else:
+            entries += struct.pack("<HHI", tag, 4, len(tags[tag])) + packed
+    head = b"II*\0" + struct.pack("<I", end)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return head + data[8:] + b"\0" * (end - len(data)) + directory + values
+
+
+def _values(stored: np.ndarray, page: TiffDirectory, *, in_row: int) -> np.ndarray:
+    """Return the values in rows of bytes, [rows, `in_row`]."""
+    bits = page.bits
+    order = ">" if page.big_endian else "<"
+    step = 1 if page.separate_planes else page.samples
+    if bits % 8 or bits not in (8, 16, 32, 64):
+        return _packed(stored, bits, in_row)
+    kind = {_UNSIGNED: "u", _SIGNED: "i", _FLOAT: "f"}.get(page.sample_format, "u")
+    if kind == "f" and bits == 8:
+        raise UnsupportedImage("floating point of 8 bits is not read")
+    predicted = _chunks(stored, page, bits // 8)
+    if page.predictor == _FLOATING:
+        return np.concatenate([_floating(chunk, bits // 8, step) for chunk in predicted], axis=1)[:, :in_row]
+    if page.predictor == _HORIZONTAL:
+        found = []
+        for chunk in predicted:
+            values = np.ascontiguousarray(chunk).view(f"{order}u{bits // 8}").astype(f"u{bits // 8}")
+            rows, length = values.shape
+            summed = np.cumsum(values.reshape(rows, length // step, step), axis=1, dtype=values.dtype)
+            found.append(summed.reshape(rows, length))
+        return np.concatenate(found, axis=1)[:, :in_row].view(f"{kind}{bits // 8}")
+    values = np.ascontiguousarray(stored).view(f"{order}{kind}{bits // 8}")
+    return values[:, :in_row].astype(f"{kind}{bits // 8}")
+
+
+def _chunks(stored: np.ndarray, page: TiffDirectory, size: int) -> list[np.ndarray]:
+    """Return the columns over which a predictor runs: a tile's, or the whole row."""
+    if page.tile is None:
+        return [stored]
+    wide = page.tile[0] * size * (1 if page.separate_planes else page.samples)
+    return [stored[:, at : at + wide] for at in range(0, stored.shape[1], wide)]
+
+
+def _floating(chunk: np.ndarray, size: int, step: int) -> np.ndarray:
+    """Undo the floating-point predictor: differences of bytes, the most significant bytes of a row first."""
+    rows, length = chunk.shape
+    summed = np.cumsum(chunk.reshape(rows, length // step, step), axis=1, dtype=np.uint8).reshape(rows, length)
+    ordered = np.ascontiguousarray(summed.reshape(rows, size, length // size).transpose(0, 2, 1))
+    return ordered.reshape(rows, length).view(f">f{size}").astype(f"f{size}")
+
+
+def _packed(stored: np.ndarray, bits: int, in_row: int) -> np.ndarray:
+    """Return unsigned values of any number of bits, packed from the highest bit on."""
+    if bits > 24:
+        raise UnsupportedImage("TIFF samples of 25 to 31 bits, or over 32, are not read")
+    flags = np.unpackbits(stored, axis=1)[:, : in_row * bits].reshape(len(stored), in_row, bits)
+    values = np.zeros((len(stored), in_row), np.uint32)
+    for bit in range(bits):
+        values = values << 1 | flags[:, :, bit]
+    return values

@@ -1,0 +1,114 @@
+"""TIFF files of every sample format, byte order and layout."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medmoe.server.errors import UnsupportedImage
+from tests.support.images.tiff_files import tiff
+from tests.unit.server.conftest import Read
+
+SIDE = 64
+RAMP = np.tile(np.arange(SIDE) * 4, (SIDE, 1))
+RAMP[SIDE // 2 :, 0] = 3
+STRETCHED = np.rint(RAMP * 255 / 252)
+RGB = np.stack([RAMP, 255 - RAMP, RAMP // 2 + 40], axis=-1)
+GREY: dict[str, np.ndarray] = {
+    "u1": RAMP, "u2": RAMP * 16, "u4": RAMP * 2**24, "u8": RAMP * 2**20, "i1": RAMP - 128, "i2": RAMP * 16 - 2000,
+    "i4": (RAMP - 100) * 2**20, "f2": RAMP / 255, "f4": RAMP / 255 - 3, "f8": RAMP * 1e-6 + 1000,
+}  # fmt: skip
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "strip": {}, "deflated": {"deflate": True}, "tiles": {"tile": 48}, "BigTIFF": {"big": True},
+    "predictor": {"deflate": True, "predictor": 2}, "predictor, tiles": {"deflate": True, "predictor": 2, "tile": 48},
+}  # fmt: skip
+
+
+def shows(read: Read, data: bytes, expected: np.ndarray, *, within: int = 2) -> tuple[str, ...]:
+    decoded = read(data, config={"size": SIDE})
+    expected = expected if expected.ndim == 3 else expected[..., None]
+    assert np.abs(np.asarray(decoded.image).astype(int) - expected).max() <= within
+    return decoded.rendering.steps
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("kind", list(GREY))
+def test_grey_in_every_type_order_and_layout(read: Read, kind: str, layout: str) -> None:
+    options = dict(LAYOUTS[layout])
+    if kind[0] == "f" and "predictor" in options:
+        options["predictor"] = 3
+    expected = RAMP if kind == "u1" else STRETCHED
+    for order, white in itertools.product("<>", (False, True)):
+        data = tiff(GREY[kind].astype(kind), order=order, photometric=int(not white), **options)
+        steps = shows(read, data, 255 - expected if white else expected)
+        assert ("stretch" in steps) == (kind != "u1")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 10, 12, 14])
+@pytest.mark.parametrize("white", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_packed_bits(read: Read, bits: int, white: bool, order: str) -> None:
+    values = (RAMP * (2**bits - 1) // 252).astype(np.uint16)
+    expected = np.rint(values * (255 / (2**bits - 1)))
+    data = tiff(values, bits=bits, order=order, photometric=int(not white))
+    shows(read, data, 255 - expected if white else expected)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("planes", [False, True], ids=["interleaved", "planes"])
+@pytest.mark.parametrize(
+    ("kind", "factor", "step"),
+    [("u1", 1, None), ("u2", 257, "high_byte"), ("u2", 16, "low_bits"), ("u2", 1, "low_bits"),
+     ("u4", 2**24, "high_byte"), ("f4", 1 / 255, None), ("f8", 1.0, None), ("f4", 100.0, "stretch")],
+    ids=str,
+)  # fmt: skip
+def test_colours_in_every_depth(
+    read: Read, kind: str, factor: float, step: str | None, planes: bool, layout: str, order: str
+) -> None:
+    options = dict(LAYOUTS[layout])
+    if kind[0] == "f" and "predictor" in options:
+        options["predictor"] = 3
+    steps = shows(read, tiff((RGB * factor).astype(kind), order=order, planes=planes, **options), RGB, within=3)
+    assert step is None or step in steps
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_at_every_depth(read: Read, kind: str, orientation: int) -> None:
+    expected = RAMP if kind == "u1" else STRETCHED
+    upright = {
+        1: expected, 2: expected[:, ::-1], 3: expected[::-1, ::-1], 4: expected[::-1], 5: expected.T,
+        6: np.rot90(expected, -1), 7: expected[::-1, ::-1].T, 8: np.rot90(expected),
+    }  # fmt: skip
+    data = tiff(GREY[kind].astype(kind), tags={274: [orientation]})
+    assert ("orientation" in shows(read, data, upright[orientation])) == (orientation > 1)
+
+
+@pytest.mark.parametrize("absent", [np.nan, -3.4e38, 3.4e38])
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_floats_that_stand_for_no_data_are_background(read: Read, kind: str, absent: float) -> None:
+    values = (RAMP / 255).astype(kind)
+    values[:8] = absent
+    expected = STRETCHED.copy()
+    expected[:8] = 0
+    assert "not_a_number" in shows(read, tiff(values, order=">"), expected)
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_alpha_and_samples_without_meaning(read: Read, kind: str) -> None:
+    factor = 1 if kind == "u1" else 257
+    extra = np.full((SIDE, SIDE, 1), 255)
+    extra[:8] = 0
+    samples = (np.concatenate([RGB, extra], axis=-1) * factor).astype(kind)
+    expected = RGB.copy()
+    expected[:8] = 0
+    shows(read, tiff(samples, tags={338: [2]}), expected)
+    shows(read, tiff(samples, tags={338: [0]}), RGB)
+
+
+@pytest.mark.parametrize("compression", [33003, 34712, 50001, 50002])
+def test_a_compression_that_is_not_read_is_named(read: Read, compression: int) -> None:
+    with pytest.raises(UnsupportedImage, match="compression is not read"):
+        read(tiff(RAMP.astype(np.uint8), tags={259: [compression]}))
