@@ -28,9 +28,9 @@ def tiny() -> RunConfig:
     """The bundled checkpoint: a DINOv2-small-shaped tower, and a small decoder from scratch; for two CPU cores.
 
     The decoder has no pretraining but its words', so alignment trains it together with the projector: a frozen random
-    decoder would align nothing. Stage 2 teaches it to look: dense, on SLAKE and VQA-RAD alone, in small batches. With label
-    sets in stage 2 it answered more of their images and fewer of SLAKE's questions. Stage 3 is upstream's: everything,
-    gently, and no attention. `training/README.md` has the figures.
+    decoder would align nothing. Stage 2 teaches it to look: dense, on SLAKE and VQA-RAD alone, in small batches. With
+    label sets in stage 2 it answered more of their images and fewer of SLAKE's questions. Stage 3 is upstream's: it
+    trains on everything, gently, and leaves attention as it is. `training/README.md` has the figures.
     """
     return RunConfig(
         name="medmoe-tiny",
