@@ -3,7 +3,7 @@
 import { announce, element } from "./element.js";
 import { details, factList, provenanceFacts, timingFacts, usageFacts } from "./facts.js";
 import { percent } from "./format.js";
-import { bar, calibrationBadge, caution, unlikeTraining } from "./trust.js";
+import { abstention, bar, calibrationBadge, unlikeTraining } from "./trust.js";
 
 const CUT = "Cut off at the longest answer allowed.";
 
@@ -31,12 +31,11 @@ export class AnswerView {
   /** The whole response, as the service sends it last. */
   finish(response) {
     this.#end();
-    const { answer, abstained, confidence, finish_reason, id, provenance, timings, unlike_training, usage } = response;
+    const { answer, abstained, confidence, finish_reason, id, provenance, timings, usage } = response;
     this.#text.textContent = answer || "(nothing)";
     this.#text.classList.toggle("abstained", abstained);
     this.#box.append(
-      ...unlikeTraining(unlike_training),
-      ...(abstained ? [caution("Abstained.", doubt(confidence, provenance.min_confidence))] : []),
+      ...cautions(response),
       ...(finish_reason === "length" ? [element("p", { className: "small" }, CUT)] : []),
       confidenceLine(confidence),
       details(factList([...timingFacts(timings), ...usageFacts(usage)]), factList(provenanceFacts(id, provenance))),
@@ -58,9 +57,10 @@ export class AnswerView {
   }
 }
 
-function doubt(confidence, least) {
-  if (confidence === null || least === null) return "This should not be relied on.";
-  return `Less sure than ${percent(least)}: this should not be relied on.`;
+function cautions({ abstained, confidence, provenance, unlike_training }) {
+  const unlike = unlikeTraining(unlike_training);
+  if (unlike.length || !abstained) return unlike;
+  return [abstention(confidence?.value, provenance.min_confidence)];
 }
 
 function confidenceLine(confidence) {

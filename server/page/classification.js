@@ -3,7 +3,7 @@
 import { announce, element } from "./element.js";
 import { details, factList, provenanceFacts, timingFacts } from "./facts.js";
 import { counted, decimal, percent } from "./format.js";
-import { bar, calibrationBadge, caution, unlikeTraining } from "./trust.js";
+import { abstention, bar, calibrationBadge, caution, unlikeTraining } from "./trust.js";
 
 const LEAST_MASS = 0.05;
 /* Under it the model would have said something else than any label. */
@@ -23,13 +23,12 @@ export class ClassificationView {
 
   finish(response) {
     this.isEmpty = false;
-    const { abstained, calibration, id, mode, probabilities, provenance, timings, unlike_training } = response;
+    const { abstained, calibration, id, mode, probabilities, provenance, timings } = response;
     const each = mode === "multi_label";
     const found = each ? response.labels.join(", ") || "none of them" : response.label;
     this.#box.removeAttribute("aria-busy");
     this.#box.replaceChildren(
       element("p", { className: `answer${abstained ? " abstained" : ""}` }, found),
-      ...unlikeTraining(unlike_training),
       each ? verdictOnEach(response) : verdict(response),
       table(probabilities, { best: response.label, each }),
       element("p", { className: "small" }, calibrationBadge(calibration !== null), ` ${meaning(calibration)}`),
@@ -50,22 +49,24 @@ export class ClassificationView {
 }
 
 /** In one sentence. */
-function verdict({ abstained, label_mass, margin, probabilities, provenance }) {
+function verdict({ abstained, label_mass, margin, probabilities, provenance, unlike_training }) {
   const [best, next] = byProbability(probabilities);
-  const rival = `${best.label} ${percent(best.probability)}, ${next.label} ${percent(next.probability)}`;
-  if (label_mass < LEAST_MASS) {
+  const unlike = unlikeTraining(unlike_training);
+  if (unlike.length) return unlike[0];
+  if (label_mass < Math.max(LEAST_MASS, provenance.min_label_mass ?? 0)) {
     return caution("None of these.", "The model would rather have said something else than any of these labels.");
   }
-  if (abstained && provenance.min_confidence !== null) {
-    const least = percent(provenance.min_confidence);
-    return caution("Abstained.", `Less sure than ${least}: this should not be relied on.`);
+  if (abstained) return abstention(best.probability, provenance.min_confidence);
+  if (margin < LEAST_MARGIN) {
+    const rivals = [best, next].map(({ label, probability }) => `${label} ${percent(probability)}`);
+    return caution("The model is unsure.", `${rivals.join(", ")}.`);
   }
-  if (abstained) return caution("Abstained.", "This should not be relied on.");
-  if (margin < LEAST_MARGIN) return caution("The model is unsure.", `${rival}.`);
   return element("p", {}, `Clearly before ${next.label}.`);
 }
 
-function verdictOnEach({ abstained, probabilities }) {
+function verdictOnEach({ abstained, probabilities, unlike_training }) {
+  const unlike = unlikeTraining(unlike_training);
+  if (unlike.length) return unlike[0];
   const unfit = probabilities.filter((row) => row.label_mass < LEAST_MASS).map((row) => row.label);
   const unsure = probabilities.filter((row) => row.margin < LEAST_MARGIN).map((row) => row.label);
   if (unfit.length) {

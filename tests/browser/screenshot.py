@@ -41,7 +41,7 @@ def photograph(url: str) -> Image.Image:
         page.locator("#well[aria-busy=false]").wait_for()
         page.fill("#question", QUESTION)
         page.get_by_role("button", name="Ask", exact=True).click()
-        page.locator("#result .provenance").wait_for()
+        page.locator("#result .details").wait_for()
         page.locator(".heat").wait_for()
         # Never the whole page: Chromium without a display has hung on it.
         taken = Image.open(io.BytesIO(page.screenshot(full_page=False, animations="disabled", caret="hide")))

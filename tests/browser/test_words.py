@@ -1,5 +1,6 @@
 """Check what the page tells a person: the model's purpose, plain sentences, and that a phone shows the answer."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,41 @@ def test_a_classification_is_judged_in_one_sentence(
     opened.classify()
     assert said in opened.page.locator("#result .result-body").inner_text()
     assert not opened.page.get_by_text("label mass").is_visible()
+
+
+@pytest.mark.parametrize("task", ["ask", "classify"])
+def test_an_image_unlike_training_is_said_to_be_one(
+    visit: Visiting, server: ServerProcess, photograph: Path, task: str, screenshot: Screenshot
+) -> None:
+    opened = visit(server.url)
+    page = opened.page
+    note = {"score": 3.1, "threshold": 1.0, "flagged": True}
+    if task == "classify":
+        change(opened, "v1/classify", unlike_training=note, abstained=True)
+    else:
+        answer = {"unlike_training": note, "abstained": True}
+        page.route("**/v1/vqa", lambda route: flagged(route, answer))
+    opened.choose(photograph)
+    if task == "classify":
+        opened.to_classify("CT", "MRI")
+        opened.classify()
+    else:
+        opened.ask()
+        opened.finished()
+    cautions = page.locator("#result .result-body .banner")
+    assert cautions.count() == 1
+    assert (cautions.text_content() or "").startswith("Unlike the training images.")
+    assert "unlike training" in page.locator("#entries").inner_text()
+    screenshot(opened, f"15-unlike-{task}")
+
+
+def flagged(route: Any, fields: dict[str, Any]) -> None:
+    """Change the last event of a stream."""
+    fetched = route.fetch()
+    events = fetched.text().split("\n\n")
+    whole = json.loads(events[-3].removeprefix("data: ")) | fields
+    events[-3] = f"data: {json.dumps(whole)}"
+    route.fulfill(response=fetched, body="\n\n".join(events))
 
 
 def test_a_setting_is_named_to_operators_only(visit: Visiting, server: ServerProcess, photograph: Path) -> None:
