@@ -102,6 +102,9 @@ def _run(program: Callable[..., Any], *arguments: Any, **options: Any) -> NoRetu
             _report(error)
         _fail(f"{error.filename or 'a file'}: {error.strerror}")
     except BaseException as error:  # Rust libraries' panics are no Exceptions
+        # Libraries that write tensors raise errors of their own.
+        if (reason := os.strerror(errno.ENOSPC)) in str(error):
+            _fail(f"{reason}: make room and run the command again")
         _report(error)
     sys.exit(status if isinstance(status, int) else 0)
 

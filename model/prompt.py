@@ -29,10 +29,10 @@ def expand(ids: Sequence[int], config: MedMoEConfig) -> list[int]:
 
 
 class Prompt:
-    """Builds prompts and answers as token ids for one checkpoint."""
+    """Build prompts and answers as token ids for one checkpoint."""
 
     def __init__(self, config: MedMoEConfig, *, tokenizer: Tokenizer) -> None:
-        """Raises CheckpointError when the tokenizer's vocabulary does not fit config.json."""
+        """Raise CheckpointError when the tokenizer's vocabulary does not fit config.json."""
         size = config.text_config.vocab_size
         ids = set(tokenizer.get_vocab(with_added_tokens=True).values()) - {config.image_token_id}
         if max(ids, default=-1) >= size:
@@ -87,7 +87,7 @@ class Prompt:
         return ids
 
     def question(self, question: str) -> list[int]:
-        """Prompt ids up to the point where the answer begins, with one image token standing for the image.
+        """Return the prompt's ids up to the point where the answer begins, with one image token standing for the image.
 
         Raises PromptError when the question is blank.
         """
@@ -99,7 +99,7 @@ class Prompt:
         return [*self._before, self.config.image_token_id, *self._encode(after)]
 
     def caption(self, caption: str) -> list[int]:
-        """Alignment sample: the image, then its caption (upstream's `plain` template)."""
+        """Return the ids of an alignment sample: the image, then its caption (upstream's `plain` template)."""
         return [*self._bos(), self.config.image_token_id, *self.answer(caption)]
 
     def answer(self, text: str) -> list[int]:
@@ -109,12 +109,12 @@ class Prompt:
         return [*self._encode(" " + text.strip()), self.config.text_config.eos_token_id]
 
     def classification(self, labels: Sequence[str]) -> str:
-        """The question that offers `labels`, in sorted order: the same set always gives the same prompt."""
+        """Return the question that offers `labels`, in sorted order: the same set always gives the same prompt."""
         offered = ", ".join(sorted(label.strip() for label in labels))
         return self.config.prompt.classification.replace("{labels}", offered)
 
     def choice(self, labels: Sequence[str], *, question: str | None = None) -> str:
-        """The question whose options are `labels`, lettered in this order.
+        """Return the question whose options are `labels`, lettered in this order.
 
         Without a `question` of its own it is the checkpoint's classification question. Raises PromptError when there
         are more labels than letters.
@@ -129,15 +129,15 @@ class Prompt:
         return f"{asked}\n{_BY_LETTER}"
 
     def letter(self, index: int) -> list[int]:
-        """Ids of an option's letter as an answer begins with it."""
+        """Return the ids of an option's letter at the beginning of an answer."""
         return self.answer(LETTERS[index])[:-1]
 
     def presence(self, label: str) -> str:
-        """The yes-or-no question about one label."""
+        """Return the yes-or-no question about one label."""
         return _PRESENCE.replace("{label}", label.strip())
 
     def expand(self, ids: Sequence[int]) -> list[int]:
-        """See the function `expand`."""
+        """Return `ids` with one image token for each of the image's positions."""
         return expand(ids, self.config)
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -1,1 +1,1 @@
-"""The training room: the papers' stages as recipes on transformers.Trainer, from public data to a checkpoint."""
+"""Train: the papers' stages as recipes on transformers.Trainer, from public data to a checkpoint."""

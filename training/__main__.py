@@ -1,4 +1,4 @@
-"""`medmoe train RECIPE`: every stage of a recipe, from public data to a checkpoint directory.
+"""`medmoe train RECIPE`: train every stage of a recipe, from public data to a checkpoint directory.
 
 On several GPUs, or on several CPUs, the same command is launched once for each:
 
@@ -14,28 +14,45 @@ stays the same: a stage's batch is divided among the processes. A run that was k
 import logging
 import time
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmoe.model.cli import single_command
+from medmoe.model.cli import INTERRUPTED, single_command
 from medmoe.training.config import Precision, RunConfig
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.lora.config import LoRARunConfig
 from medmoe.training.recipes.catalogue import RECIPES
+
+if TYPE_CHECKING:
+    from medmoe.training.optimization.runtime import RuntimeConfig
+    from medmoe.training.planning.recipe_file import Config
 
 
 def _list(wanted: bool) -> None:
     if wanted:
         width = max(map(len, RECIPES))
         for name, recipe in RECIPES.items():
-            typer.echo(f"{name:{width}}  {recipe.about}")
+            typer.echo(f"{name:{width}}  {recipe.about}; {_needs(recipe.build())}")
         raise typer.Exit
 
 
+def _needs(config: "Config") -> str:
+    """Name what a recipe starts from and reads."""
+    if isinstance(config, LoRARunConfig):
+        start, stages = "--base", [config.stage]
+    else:
+        language_model = config.tokenizer_size is None or config.word_vectors
+        start = "--tower and --language-model, or --base" if language_model else "--tower, or --base"
+        stages = [config.alignment, config.instruction_tuning, config.moe_tuning]
+    datasets = dict.fromkeys(entry.dataset for stage in stages for entry in stage.data)
+    return f"starts from {start}; data: {', '.join(datasets)}"
+
+
 def train(
-    recipe: Annotated[str, typer.Argument(help="A name from --list.")],
+    recipe: Annotated[str, typer.Argument(help="A name from --list, or a JSON file such as a run's recipe.json.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option(help="Directory of the run; an unfinished run there is continued.")],
     tower: Annotated[
@@ -50,24 +67,43 @@ def train(
         Path | None,
         typer.Option(help="A dense checkpoint, such as RUN/2-instruction_tuning: only what follows it is trained."),
     ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder below --data; repeat the option. Of the recipe's datasets only these are read; others go to "
+            "the last stages."
+        ),
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(min=0.0, help="Epochs of every stage; by default the recipe's.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of samples of each kind of data of a dataset.")
+    ] = None,
     features: Annotated[Path | None, typer.Option(help="Folder of tower features, to share between runs.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    precision: Annotated[Precision, typer.Option(help="Of matrix products.")] = "auto",
-    accumulate: Annotated[int, typer.Option(help="Parts of a batch that are computed one after the other.")] = 1,
-    checkpoint_every: Annotated[int, typer.Option(help="Steps between two checkpoints; 0: none within a stage.")] = 200,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run; by default the recipe's.")] = None,
+    precision: Annotated[Precision, typer.Option(help="Precision of matrix products.")] = "auto",
+    accumulate: Annotated[int, typer.Option(min=1, help="Parts of a batch that are computed one after the other.")] = 1,
+    checkpoint_every: Annotated[
+        int, typer.Option(min=0, help="Steps between two checkpoints, a multiple of 10; 0: none within a stage.")
+    ] = 200,
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Slower, with far less memory.")
     ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what the run needs and how long it takes, and stop.")
+    ] = False,
     list_recipes: Annotated[
-        bool, typer.Option("--list", callback=_list, is_eager=True, help="Name every recipe and exit.")
+        bool,
+        typer.Option("--list", callback=_list, is_eager=True, help="List every recipe with what it needs, and stop."),
     ] = False,
 ) -> None:
-    """Train a checkpoint and write its model card, or train an adapter. Research software, not a medical device."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    if recipe not in RECIPES:
-        raise typer.BadParameter(f"no recipe {recipe!r}; medmoe train --list names them")
-    config = RECIPES[recipe].build()
+    """Train a checkpoint and write its model card, or train an adapter.
+
+    Before it begins, the command checks every input, says what the run needs, and estimates how long it takes.
+    Research software, not a medical device.
+    """
+    config = _config(recipe)
     if seed is not None:
         config = replace(config, seed=seed)
     _check_starts(config, tower=tower, language_model=language_model, base=base)
@@ -77,20 +113,22 @@ def train(
     from medmoe.training.optimization.distributed import is_first, join_processes, leave_processes
     from medmoe.training.optimization.runtime import RuntimeConfig
     from medmoe.training.pipeline import Run
+    from medmoe.training.planning.narrowing import narrowed
 
-    started = time.perf_counter()
-    join_processes()
-    first = is_first()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     operation = RuntimeConfig(
         accumulate=accumulate,
         precision=precision,
         checkpoint_every=checkpoint_every,
         gradient_checkpointing=gradient_checkpointing,
     )
+    if dataset or epochs is not None or limit is not None:
+        config = narrowed(config, root=data, datasets=dataset or (), epochs=epochs, limit=limit, whole=base is None)
+    run: LoRARun | Run
     if isinstance(config, LoRARunConfig):
         assert base is not None, "checked"
-        checkpoint = LoRARun(config, base=base, data=data, directory=output, features=features, operation=operation)()
-        leave_processes()
+        run = LoRARun(config, base=base, data=data, directory=output, features=features, operation=operation)
     else:
         run = Run(
             config,
@@ -102,23 +140,79 @@ def train(
             features=features,
             operation=operation,
         )
+    started = time.perf_counter()
+    join_processes()
+    first = is_first()
+    if first:
+        _tell(config, data=data, output=output, features=features, starts=(tower, language_model), base=base,
+              operation=operation)  # fmt: skip
+    if plan:
+        return
+    try:
         checkpoint = run()
         leave_processes()
-        if first:
+        if first and isinstance(run, Run):
             write_model_card(
                 run,
                 data=data,
                 command=_command(recipe, tower=tower, language_model=language_model, base=base, seed=seed),
-                licence=RECIPES[recipe].licence,
+                licence=RECIPES[recipe].licence if recipe in RECIPES else None,
             )
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command continues the run", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     if first:
         typer.echo(f"{checkpoint} is ready after {(time.perf_counter() - started) / 60:.1f} minutes")
+
+
+def _config(recipe: str) -> "Config":
+    if recipe in RECIPES:
+        return RECIPES[recipe].build()
+    if recipe.endswith(".json"):
+        from medmoe.training.planning.recipe_file import read_recipe_file
+
+        return read_recipe_file(Path(recipe))
+    nearest = get_close_matches(recipe, RECIPES, n=1)
+    meant = f"; did you mean {nearest[0]}?" if nearest else ";"
+    raise typer.BadParameter(f"no recipe {recipe!r}{meant} medmoe train --list names them")
+
+
+def _tell(
+    config: "Config",
+    *,
+    data: Path,
+    output: Path,
+    features: Path | None,
+    starts: tuple[Path | None, ...],
+    base: Path | None,
+    operation: "RuntimeConfig",
+) -> None:
+    """Check every input, then say what the run needs and how long it takes. Raises ConfigError."""
+    from medmoe.training.optimization.preflight import check_disk
+    from medmoe.training.planning.duration import estimated_seconds
+    from medmoe.training.planning.survey import check_room, survey
+
+    check_disk(output, trained=0, operation=operation)
+    typer.echo(f"{config.name}: reading the data", err=True)
+    found = survey(config, data=data, directory=output, base=base, files=starts)
+    for line in found.lines():
+        typer.echo(line, err=True)
+    check_room(found, output=output, features=features or output / "features", operation=operation)
+    seconds = estimated_seconds(found)
+    if seconds is None:
+        typer.echo("the model is too large to be timed beforehand; the log says how long each stage takes", err=True)
+    else:
+        typer.echo(
+            f"about {seconds / 3600:.1f} hours on this machine at most, then the evaluation; a run that is killed is "
+            "continued by the same command",
+            err=True,
+        )
 
 
 def _check_starts(
     config: RunConfig | LoRARunConfig, *, tower: Path | None, language_model: Path | None, base: Path | None
 ) -> None:
-    """Raises typer.BadParameter when the weights that are given are not those that the recipe starts from."""
+    """Raise typer.BadParameter when the weights that are given are not those that the recipe starts from."""
     if base is not None and (tower is not None or language_model is not None):
         raise typer.BadParameter(
             "--base brings its tower and its language model: leave out --tower and --language-model"
@@ -132,7 +226,7 @@ def _check_starts(
 def _command(
     recipe: str, *, tower: Path | None, language_model: Path | None, base: Path | None, seed: int | None
 ) -> str:
-    """What a reader types to repeat the run; of paths only what names the file."""
+    """Return what a reader types to repeat the run; of paths only what names the file."""
     command = f"medmoe train {recipe} --data DATA --output RUN"
     for option, value in (("tower", tower), ("language-model", language_model), ("base", base)):
         if value is not None:

@@ -1,4 +1,4 @@
-"""Small files that are replaced whole or not at all, so that a run killed at any moment can be continued."""
+"""Replace small files whole or not at all, so that a run that is killed can be continued."""
 
 import os
 from pathlib import Path

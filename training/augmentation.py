@@ -1,4 +1,4 @@
-"""Other views of a training picture: what a second look at the same body could have shown.
+"""Make augmented views of a training image.
 
 Apart from the features' cache because it knows pictures only. The geometry is that of a patient placed slightly
 otherwise, the photometry that of another window setting. There is no flip, since left and right are asked about, and
@@ -24,7 +24,7 @@ _BLUR_SIDE = 224
 
 
 def augment(image: Image.Image, *, digest: str, view: int) -> Image.Image:
-    """View `view` of an RGB picture; view 0 is the picture itself, untouched.
+    """Return view `view` of an RGB picture; view 0 is the picture itself, untouched.
 
     The same digest and view give the same pixels on every machine with the same Pillow: whoever draws a view draws
     its number. The size is the crop's, at the picture's own resolution. Raises ValueError for another mode or a
@@ -39,7 +39,7 @@ def augment(image: Image.Image, *, digest: str, view: int) -> Image.Image:
 
 
 def _geometry(image: Image.Image, drawn: random.Random) -> Image.Image:
-    """Rotated about and cropped around a shifted centre, in one interpolation; corners get the border's colour."""
+    """Rotate and crop around a shifted centre, in one interpolation; corners get the border's colour."""
     width, height = image.size
     area = drawn.uniform(*_AREA)
     stretch = math.exp(drawn.uniform(-1, 1) * math.log(_ASPECT))
@@ -68,7 +68,7 @@ def _geometry(image: Image.Image, drawn: random.Random) -> Image.Image:
 
 
 def _photometry(image: Image.Image, drawn: random.Random) -> Image.Image:
-    """Gamma, then contrast about the mean grey, then brightness, as one curve; then a slight blur of some views."""
+    """Apply gamma, contrast about the mean grey and brightness as one curve, then a slight blur to some views."""
     gamma = math.exp(drawn.uniform(-1, 1) * math.log(_GAMMA))
     contrast, brightness = drawn.uniform(*_PHOTOMETRY), drawn.uniform(*_PHOTOMETRY)
     counts = image.convert("L").histogram()
@@ -83,7 +83,7 @@ def _photometry(image: Image.Image, drawn: random.Random) -> Image.Image:
 
 
 def _border_colour(image: Image.Image) -> tuple[int, ...]:
-    """The median pixel of the edge, channel by channel: black around a scan, pale around a tissue section."""
+    """Return the median pixel of the edge, channel by channel: black around a scan, pale around a tissue section."""
     width, height = image.size
     edges = [(0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height)]
     pixels = b"".join(image.crop(edge).tobytes() for edge in edges)

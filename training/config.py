@@ -1,4 +1,4 @@
-"""What a run is told: frozen, complete, and saved beside the checkpoint that came of it."""
+"""Define recipes: frozen, complete, and saved beside the checkpoint that came of them."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ RouterSolver = Literal["adam", "lbfgs"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """One kind of sample out of one dataset folder."""
+    """Select one kind of sample from one dataset folder."""
 
     dataset: str
     """A folder or file below the data folder, in any form that medmoe.training.data.detection recognises."""
@@ -59,7 +59,7 @@ class DataConfig:
     question, with its answer."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for an entry that contradicts itself or asks for nothing."""
+        """Raise ValueError for an entry that contradicts itself or asks for nothing."""
         if self.repeat < 1:
             raise ValueError(f"{self.dataset}: repeat {self.repeat} would leave nothing of it; leave out the entry")
         if self.views < 1:
@@ -80,7 +80,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageConfig:
-    """One stage of gradient descent on the answer tokens."""
+    """Configure one stage of gradient descent on the answer tokens."""
 
     name: str
     data: tuple[DataConfig, ...]
@@ -108,7 +108,7 @@ class StageConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouterConfig:
-    """The router's own training: a linear classifier of image modality on pooled hidden states."""
+    """Configure the router's own training: a linear classifier of image modality on pooled hidden states."""
 
     data: tuple[DataConfig, ...]
     held_out: tuple[DataConfig, ...]
@@ -127,7 +127,7 @@ class RouterConfig:
     """Of lbfgs: weight of half the squared norm, on features of unit variance."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError when it would be measured on what it was trained on, or for an L2 without effect."""
+        """Raise ValueError when it would be measured on what it was trained on, or for an L2 without effect."""
         if any(entry.split == "train" for entry in self.held_out):
             raise ValueError("held_out must not read a train split")
         if self.l2 < 0 or (self.l2 and self.solver != "lbfgs"):
@@ -136,7 +136,7 @@ class RouterConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """A whole run: architecture, the stages in order, and the data each may see."""
+    """Configure a whole run: architecture, the stages in order, and the data of each."""
 
     name: str
     seed: int
@@ -164,7 +164,7 @@ class RunConfig:
     """Datasets whose test split the model card reports."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a run that contradicts itself: its router, its experts' labels and its gates."""
+        """Raise ValueError for a run that contradicts itself: its router, its experts' labels and its gates."""
         gated = bool(self.architecture.text_config.moe_layers)
         if (self.router is not None) != (gated and self.routing == "domain"):
             raise ValueError("a router is trained exactly where MoE layers are routed by domain")
@@ -177,7 +177,7 @@ class RunConfig:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """What questions of source modality offer."""
+        """Return what questions of source modality offer."""
         return self.modality_labels if self.router is None else self.router.domains
 
     def to_json(self) -> str:
@@ -185,13 +185,13 @@ class RunConfig:
 
 
 def recipe_json(recipe: "DataclassInstance") -> str:
-    """Fields as they are declared. Raises TypeError for a value that is neither JSON nor a configuration."""
+    """Return fields as they are declared. Raises TypeError for a value that is neither JSON nor a configuration."""
     fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
     return json.dumps(fields, indent=2, default=_plain) + "\n"
 
 
 def _plain(value: object) -> object:
-    """What json cannot write by itself."""
+    """Return what json cannot write by itself."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

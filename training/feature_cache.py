@@ -1,4 +1,4 @@
-"""Tower features on disk: the tower is frozen in every stage, so each view of an image passes through it once.
+"""Cache tower features on disk: the tower is frozen in every stage, so each view of an image passes through it once.
 
 One flat float16 file and an index from an image file's SHA-256 and a view's number to a row; the folder's name is a
 fingerprint of the tower's weights and of the preprocessing, so that features of another tower are never mistaken for
@@ -59,7 +59,7 @@ class FeatureCache:
         self._digests: dict[Path, str] = {}
 
     def __call__(self, image: Path, view: int = 0) -> torch.Tensor:
-        """Raises KeyError for a view of an image that `fill` has not seen, in this process or another."""
+        """Raise KeyError for a view of an image that `fill` has not seen, in this process or another."""
         key = _key(self._digest(image), view)
         if key not in self._rows:
             self._rows = self._read_index()
@@ -124,7 +124,7 @@ class FeatureCache:
             yield
 
     def _read_index(self) -> dict[str, int]:
-        """The rows that are there; one whose features were removed or cut off is not, and is computed again."""
+        """Return the rows that are there; a row whose features were removed or cut off is computed again."""
         index, features = self.directory / _INDEX, self.directory / _FEATURES
         if not index.exists() or not features.exists():
             return {}
@@ -149,12 +149,12 @@ class FeatureCache:
 
 
 def _key(digest: str, view: int) -> str:
-    """The index's key; that of view 0 is older than views."""
+    """Return the index's key; that of view 0 is older than views."""
     return digest if view == 0 else f"{digest}/{AUGMENTATION}/{view}"
 
 
 def tower_fingerprint(tower: VisionTower, config: MedMoEConfig) -> str:
-    """16 hexadecimal digits. Of the weights' values: a tower stored in 16 bit is another than its original."""
+    """Return 16 hexadecimal digits. Of the weights' values: a tower stored in 16 bit is another than its original."""
     digest = hashlib.sha256()
     for name, value in sorted(tower.state_dict().items()):
         digest.update(name.encode())

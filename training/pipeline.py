@@ -1,4 +1,4 @@
-"""A whole run: data to checkpoint, stage by stage, each finished stage kept on disk.
+"""Run a whole recipe: data to checkpoint, stage by stage, each finished stage kept on disk.
 
 A run that stopped continues with the first stage that has no checkpoint; nothing half-written is ever taken for done.
 """
@@ -45,7 +45,7 @@ MANIFEST_FILE = "manifest.json"
 
 
 class Run:
-    """One run of one recipe in one directory."""
+    """Run one recipe in one directory."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the finished model lies."""
+        """Return the directory of the finished model."""
         return self._directory / self.config.name
 
     def __call__(self) -> Path:
@@ -121,7 +121,7 @@ class Run:
 
     @property
     def stages(self) -> tuple[StageConfig, ...]:
-        """The stages of gradient descent that this run does itself."""
+        """Return the stages of gradient descent that this run does itself."""
         before = (self.config.alignment, self.config.instruction_tuning) if self._base is None else ()
         return (*before, self.config.moe_tuning)
 
@@ -151,7 +151,7 @@ class Run:
             raise ConfigError(f"the data have changed since {self._directory} was begun; choose another --output")
 
     def _check_stages(self, features: FeatureCache) -> None:
-        """What the last stage would stumble over is found before the first one has taken its time."""
+        """Find what the last stage would fail on before the first one begins."""
         collator = Collator(self._prompt, features=features)
         for stage in self.stages:
             last = stage is self.config.moe_tuning
@@ -175,7 +175,7 @@ class Run:
         return self._directory / "logs" / stage.name
 
     def _stage(self, name: str, step: Any, *arguments: Any, together: bool = False) -> MedMoE:
-        """`together`: every process takes the step; otherwise the first one alone."""
+        """Take a step and save its model, or load it where it is done. `together`: every process takes the step."""
         directory = self._directory / name
         done = directory.exists()
         wait_for_all()  # Every process looks before one begins.
@@ -200,7 +200,7 @@ class Run:
 
     @property
     def _origin(self) -> Path:
-        """The checkpoint whose tokenizer all stages share."""
+        """Return the checkpoint whose tokenizer all stages share."""
         return self._directory / "0-start" if self._base is None else self._base
 
     def _start(self) -> MedMoE:
@@ -239,7 +239,7 @@ class Run:
         return model
 
     def _route(self, model: MedMoE, features: FeatureCache) -> MedMoE:
-        """The step from dense to MoE: with a router of image modality, or with gates that are still to learn."""
+        """Turn the dense model into an MoE: with a router of image modality, or with gates that are still to learn."""
         config = self.config.router
         if config is None:
             to_experts(model, self.config.architecture, function_preserving=self.config.function_preserving)
@@ -278,7 +278,7 @@ class Run:
 
     @cached_property
     def _everything(self) -> list[Sample]:
-        """All that the run reads, once: the claim, the features and the tokenizer go over it."""
+        """Return all samples that the run reads."""
         return self._mixture(self._entries)
 
     @property

@@ -1,4 +1,4 @@
-"""What each stage changes in a model: which parameters move, dense FFNs to experts, and the router's place."""
+"""Change a model between stages: trainable parameters, dense FFNs to experts, and the router's weights."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from medmoe.model.moe import MoE
 
 
 def dense(config: MedMoEConfig) -> MedMoEConfig:
-    """The same architecture before stage 3: no MoE layers."""
+    """Return the same architecture before stage 3: no MoE layers."""
     return _with_moe_layers(config, ())
 
 
@@ -56,7 +56,9 @@ def set_router(model: MedMoE, *, weight: torch.Tensor, bias: torch.Tensor) -> No
 
 
 def initialise_gates(model: MedMoE) -> None:
-    """Random gates, uniform within 1/sqrt(D) as torch's linear layers start, for routing that is to be learnt."""
+    """Initialize gates at random, uniform within 1/sqrt(D) as torch's linear layers start, for routing that is to be
+    learnt.
+    """
     for module in model.modules():
         if isinstance(module, MoE):
             bound = module.gate.weight.shape[1] ** -0.5

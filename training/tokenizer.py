@@ -1,4 +1,4 @@
-"""A byte-level BPE learnt from the training split alone, for models whose decoder starts from scratch."""
+"""Train a byte-level BPE on the training split alone, for models whose decoder starts from scratch."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<image>")
 
 
 def train_tokenizer(texts: Iterable[str], *, config: MedMoEConfig, size: int) -> Tokenizer:
-    """At most `size` tokens; every byte is one, so any text can be encoded. Digits stand alone.
+    """Return a tokenizer of at most `size` tokens; every byte is one, so any text can be encoded. Digits stand alone.
 
     Raises ValueError when config.json's special ids are not where this tokenizer puts them.
     """

@@ -101,7 +101,7 @@ def convert(source: Path, target: Path, options: Options, *, progress: Progress 
 
 @dataclass(frozen=True)
 class _Found:
-    """What the source holds, opened but not yet read."""
+    """Hold what the source has, opened but not yet read."""
 
     upstream: UpstreamConfig
     tensors: TensorSource
@@ -110,7 +110,7 @@ class _Found:
 
 
 def _read_texts(source: Path) -> dict[str, bytes]:
-    """The licence's text by file name. Raises CheckpointError when it, or the card, leads out or cannot be read."""
+    """Return the licence's text by file name. Raises CheckpointError when it or the card leads out or is unreadable."""
     if (source / CARD_FILE).exists():
         contained_file(source, CARD_FILE)
     file = licence_file(source)

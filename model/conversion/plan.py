@@ -47,7 +47,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Tower:
-    """Where the vision tower's tensors are, and what they are called there."""
+    """Locate the vision tower's tensors, and name them as they are called there."""
 
     source: TensorSource
     prefix: str
@@ -56,13 +56,13 @@ class Tower:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """By name without the prefix."""
+        """Return the tensors by name without the prefix."""
         shapes = self.source.shapes.items()
         return {name.removeprefix(self.prefix): shape for name, shape in shapes if name.startswith(self.prefix)}
 
 
 def most_common_dtype(source: TensorSource) -> str:
-    """The name of the dtype that most of the weights have. Raises ConfigError when it is none that we store."""
+    """Return the name of the dtype that most of the weights have. Raises ConfigError when it is none that we store."""
     counts: Counter[torch.dtype] = Counter()
     for info in source.tensors.values():
         if info.dtype is not None:
@@ -76,7 +76,8 @@ def most_common_dtype(source: TensorSource) -> str:
 
 
 def plan_steps(config: MedMoEConfig, source: TensorSource, tower: Tower, report: Report) -> list[Step]:
-    """In the order in which they are written: wider dtypes first, so that every tensor is aligned, then as they lie.
+    """Return the steps in the order in which they are written: wider dtypes first, so that every tensor is aligned,
+    then as they lie.
 
     Raises CheckpointError naming every tensor that is missing, misshapen, or not a kind of number we store.
     """

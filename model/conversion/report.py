@@ -11,7 +11,7 @@ _SHOWN = 20
 
 @dataclass
 class Report:
-    """Filled as the conversion goes. No path of the machine comes into it.
+    """Collect what became of each tensor during a conversion. No path of the machine comes into it.
 
     Keys are upstream's names, after "vision tower: " where the tower has files of its own.
     """
@@ -32,12 +32,14 @@ class Report:
     sha256: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        """UTF-8. Half a surrogate pair, as in a file name that is no UTF-8, becomes JSON's own escape of it."""
+        """Return the report as UTF-8. Half a surrogate pair, as in a file name that is no UTF-8, becomes JSON's own
+        escape of it.
+        """
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
         return text.encode(errors="backslashreplace")
 
     def summary(self) -> list[str]:
-        """Printable lines for a person: counts, reasons and everything that was not taken as it came."""
+        """Return printable lines for a person: counts, reasons and everything that was not taken as it came."""
         lines = [", ".join(f"{name} {value}" for name, value in self.source.items())]
         lines.append(f"{len(self.mapped)} tensors converted, {len(self.tied)} tied, {len(self.dropped)} dropped")
         for reason in dict.fromkeys(self.dropped.values()):

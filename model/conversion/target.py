@@ -16,7 +16,7 @@ _NAME_BYTES = 255
 
 
 def check_target(source: Path, target: Path, options: Options) -> Path:
-    """Where to write: `target` with its links followed, so that every later question is about the same place.
+    """Return where to write: `target` with its links followed, so that every later question is about the same place.
 
     Raises CheckpointError when `target` may not be replaced, when replacing it would lose an input, or when nothing
     can be written where it lies.
@@ -40,7 +40,7 @@ def check_target(source: Path, target: Path, options: Options) -> Path:
 
 
 def check_space(place: Path, *, nbytes: int) -> None:
-    """Raises CheckpointError when the disk of the target's resolved `place` has no room for the weights."""
+    """Raise CheckpointError when the disk of the target's resolved `place` has no room for the weights."""
     free = shutil.disk_usage(_existing_parent(place)).free
     if free < nbytes + _SPARE_BYTES:
         raise CheckpointError(f"{place} needs {nbytes / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free on its disk")

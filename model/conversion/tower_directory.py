@@ -14,7 +14,7 @@ _PREFIX = "vision_model."
 
 
 def find_tower(tensors: TensorSource, options: Options) -> tuple[Tower, UpstreamConfig | None]:
-    """The tower, and its own config.json where it was given apart. Raises CheckpointError, ConfigError.
+    """Return the tower, and its own config.json where it was given apart. Raises CheckpointError, ConfigError.
 
     Tensors inside the checkpoint go first: they were trained, or frozen, with the rest.
     """
@@ -27,13 +27,13 @@ def find_tower(tensors: TensorSource, options: Options) -> tuple[Tower, Upstream
 
 
 def tower_config(directory: Path) -> UpstreamConfig:
-    """config.json of such a directory, of which only what it says of the vision tower. Raises ConfigError."""
+    """Return what the config.json of such a directory says of the vision tower. Raises ConfigError."""
     config = UpstreamConfig.from_directory(directory)
     return config.section("vision_config") if "vision_config" in config else config
 
 
 def open_tower(directory: Path) -> Tower:
-    """The tower's tensors in a transformers directory of it or of a whole CLIP. Raises CheckpointError."""
+    """Return the tower's tensors in a transformers directory of it or of a whole CLIP. Raises CheckpointError."""
     files = find_weights(directory)
     if any(path.suffix != ".safetensors" for path in files.files):
         raise CheckpointError(f"{directory} holds {files.names}; a vision tower is read from safetensors")

@@ -10,7 +10,7 @@ from medmoe.model.files.terminal_safe import listed
 
 
 def check_copies(tensors: TensorSource, copies: dict[str, str]) -> None:
-    """Raises CheckpointError naming every tensor that should be tied to another and differs from it."""
+    """Raise CheckpointError naming every tensor that should be tied to another and differs from it."""
     if different := [name for name, kept in copies.items() if not torch.equal(tensors.read(name), tensors.read(kept))]:
         raise CheckpointError(
             f"upstream ties these to {copies[different[0]]} and the like, but their values differ: {listed(different)}"

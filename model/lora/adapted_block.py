@@ -27,7 +27,7 @@ class Adapter(Protocol):
 
 
 class TokenTags:
-    """Facts about the current batch that all adapters of a model share."""
+    """Hold facts about the current batch that all adapters of a model share."""
 
     def __init__(self) -> None:
         self.general: torch.Tensor | None = None
@@ -120,7 +120,7 @@ class ServedAdapter(nn.Module):
 
 
 class AdaptedLinear(nn.Module):
-    """A linear of the block whose adapter adds to its output."""
+    """Add an adapter's output to that of a linear of the block."""
 
     def __init__(self, linear: nn.Module, *, name: str, adapter: Adapter) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class AdaptedLinear(nn.Module):
         self._adapter = (adapter,)
 
     def forward(self, x_TI: torch.Tensor) -> torch.Tensor:
-        """[..., I] -> [..., O]."""
+        """Map inputs [..., I] to outputs [..., O]."""
         return self._adapter[0].add(self._name, x_TI, self.linear(x_TI))
 
 

@@ -26,7 +26,7 @@ not stored."""
 
 
 class LayerExperts(StrictSection):
-    """The experts of one decoder layer, anchors first. One expert alone needs no router: its gate is 1."""
+    """Describe the experts of one decoder layer, anchors first. One expert alone needs no router: its gate is 1."""
 
     n_anchor: int = Field(ge=0, le=64)
     ranks: tuple[Rank, ...] = Field(min_length=1, max_length=64)
@@ -50,17 +50,17 @@ class LayerExperts(StrictSection):
 
     @property
     def total_rank(self) -> int:
-        """Rows of the concatenated A: the sum over experts."""
+        """Return rows of the concatenated A: the sum over experts."""
         return sum(self.ranks)
 
     @property
     def scales(self) -> tuple[float, ...]:
-        """alpha / rank of each expert; 0 for a rank-0 anchor."""
+        """Return alpha / rank of each expert; 0 for a rank-0 anchor."""
         return tuple(alpha / rank if rank else 0.0 for alpha, rank in zip(self.alphas, self.ranks, strict=True))
 
     @property
     def segment(self) -> tuple[int, ...]:
-        """The expert to which each of the `total_rank` rows belongs, ascending."""
+        """Return the expert to which each of the `total_rank` rows belongs, ascending."""
         return tuple(expert for expert, rank in enumerate(self.ranks) for _ in range(rank))
 
 
@@ -76,7 +76,7 @@ class BaseModelIdentity(StrictSection):
 
 
 class AdapterConfig(StrictFile):
-    """Everything needed to build the adapters of one checkpoint and to read their tensors."""
+    """Hold everything that builds the adapters of one checkpoint and reads their tensors."""
 
     FILE = ADAPTER_CONFIG_FILE
     KIND = "a Med-MoE-LoRA configuration"

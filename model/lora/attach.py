@@ -19,7 +19,7 @@ from medmoe.model.medmoe import MedMoE
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouterState:
-    """One router and the gates of its last forward."""
+    """Hold one router and the gates of its last forward."""
 
     router: GateRouter
     n_anchor: int

@@ -33,7 +33,9 @@ from medmoe.model.medmoe import MedMoE
 
 
 def base_identity(directory: Path, *, revision: str | None = None) -> BaseModelIdentity:
-    """Identity of the dense checkpoint in `directory`. Raises ConfigError or CheckpointError when it cannot be read."""
+    """Return the identity of the dense checkpoint in `directory`. Raises ConfigError or CheckpointError when it cannot
+    be read.
+    """
     config = MedMoEConfig.from_directory(directory)
     return BaseModelIdentity(
         name=config.name,
@@ -44,7 +46,7 @@ def base_identity(directory: Path, *, revision: str | None = None) -> BaseModelI
 
 
 def has_adapter(directory: Path) -> bool:
-    """Whether the checkpoint holds adapters. Raises CheckpointError when it holds one of their two files."""
+    """Return whether the checkpoint holds adapters. Raises CheckpointError when it holds one of their two files."""
     found = [name for name in (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE) if os.path.lexists(directory / name)]
     if len(found) == 1:
         raise CheckpointError(f"{directory} holds {found[0]} without the other adapter file; add it or remove both")
@@ -52,7 +54,7 @@ def has_adapter(directory: Path) -> bool:
 
 
 def load_adapted(directory: Path, *, dtype: torch.dtype = torch.float32, router_in_shrink: bool = False) -> MedMoE:
-    """The model of `directory` in evaluation mode, with its adapters in the served form where it has any.
+    """Return the model of `directory` in evaluation mode, with its adapters in the served form where it has any.
 
     Raises ConfigError for either configuration, CheckpointError for files or tensors that do not fit.
     """
@@ -71,7 +73,7 @@ def load_trainable(
     dropout: float = 0.05,
     expert_dropout: float = 0.1,
 ) -> tuple[MedMoE, TrainableAdapters]:
-    """The model of `directory` in float32 with its adapters in the form in which they are trained.
+    """Return the model of `directory` in float32 with its adapters in the form in which they are trained.
 
     Raises as `load_adapted` does, CheckpointError also when there are no adapters.
     """
@@ -85,7 +87,8 @@ def load_trainable(
 
 
 def read_adapter(directory: Path) -> tuple[AdapterConfig, dict[str, torch.Tensor]]:
-    """Configuration and tensors of `directory`, checked against its base: every name, shape, dtype, and both digests.
+    """Return the configuration and tensors of `directory`, checked against its base: every name, shape, dtype, and both
+    digests.
 
     Raises ConfigError for a malformed or unfitting adapter_config.json, CheckpointError for everything else.
     """

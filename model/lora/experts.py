@@ -45,7 +45,7 @@ class ExpertGroup(nn.Module):
     def forward(
         self, x_TI: torch.Tensor, gates_TN: torch.Tensor | None, *, learns: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """[..., I] and gates [..., N] (None: all 1) to [..., O].
+        """Map inputs [..., I] and gates [..., N] (None: all 1) to [..., O].
 
         `learns` (bool [...]): only these tokens give A and B a gradient. Values, and the gradients of gates and input,
         are the same with and without it.
@@ -93,7 +93,7 @@ class LoRAExperts(nn.Module):
     def forward(
         self, x_TI: torch.Tensor, gates_TN: torch.Tensor | None, *, general: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """[..., I] and gates [..., N] to [..., O].
+        """Map inputs [..., I] and gates [..., N] to [..., O].
 
         `general` (bool [...]): tokens of general-domain samples; None isolates nothing.
         """

@@ -16,7 +16,7 @@ BlockName = Literal["attn", "mlp"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearShape:
-    """One linear of the backbone, by the name transformers gives it."""
+    """Describe one linear of the backbone, by the name that transformers gives it."""
 
     name: str
     in_features: int
@@ -37,17 +37,17 @@ class BlockShape:
 
     @property
     def place(self) -> str:
-        """The block's attribute of a decoder layer."""
+        """Return the block's attribute of a decoder layer."""
         return "self_attn" if self.name == "attn" else "mlp"
 
     @property
     def width(self) -> int:
-        """Width of the block's input."""
+        """Return the width of the block's input."""
         return self.entry[0].in_features
 
 
 def backbone_blocks(text: TextConfig) -> tuple[BlockShape, BlockShape]:
-    """Attention and FFN of a layer of this backbone."""
+    """Return attention and FFN of a layer of this backbone."""
     phi = text.model_type == "phi"
     width, inner = text.hidden_size, text.intermediate_size
     heads, kv = text.num_attention_heads * text.head_dim, text.num_key_value_heads * text.head_dim
@@ -66,7 +66,7 @@ def backbone_blocks(text: TextConfig) -> tuple[BlockShape, BlockShape]:
 
 
 def adapted_blocks(config: AdapterConfig, base: MedMoEConfig) -> tuple[BlockShape, ...]:
-    """The blocks whose linears `target_modules` names, the same in every layer.
+    """Return the blocks whose linears `target_modules` names, the same in every layer.
 
     Raises ConfigError when the adapter does not fit `base`: another depth, linears it has not, a block named in part,
     or a base that already has MoE layers.
@@ -91,13 +91,13 @@ def adapted_blocks(config: AdapterConfig, base: MedMoEConfig) -> tuple[BlockShap
 
 
 def target_modules(text: TextConfig, *, attention: bool = False) -> tuple[str, ...]:
-    """The linears to adapt: the FFN's, and with `attention` those of attention too."""
+    """Return the linears to adapt: the FFN's, and with `attention` those of attention too."""
     attn, mlp = backbone_blocks(text)
     return tuple(linear.name for block in ((attn, mlp) if attention else (mlp,)) for linear in block.linears)
 
 
 def router_names(config: AdapterConfig, block: BlockShape, *, layer: int) -> dict[str, int]:
-    """Prefix on disk of each router of the block, and the width of what it reads; empty for a single expert."""
+    """Return the prefix on disk and the input width of each router of the block; empty for a single expert."""
     if config.layers[layer].n_experts == 1:
         return {}
     if config.router_scope == "block":
@@ -106,7 +106,7 @@ def router_names(config: AdapterConfig, block: BlockShape, *, layer: int) -> dic
 
 
 def tensor_shapes(config: AdapterConfig, base: MedMoEConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor of adapter_model.safetensors by name. Raises ConfigError as `adapted_blocks` does."""
+    """Return every tensor of adapter_model.safetensors by name. Raises ConfigError as `adapted_blocks` does."""
     shapes: dict[str, tuple[int, ...]] = {}
     for block in adapted_blocks(config, base):
         for index, layer in enumerate(config.layers):

@@ -31,7 +31,7 @@ class GateRouter(nn.Module):
         return self.log_tau.clamp(*self._bounds).exp()
 
     def forward(self, x_TD: torch.Tensor) -> torch.Tensor:
-        """Inputs [..., D] to gates [..., N]; each row sums to 1."""
+        """Map inputs [..., D] to gates [..., N]; each row sums to 1."""
         with torch.autocast(x_TD.device.type, enabled=False):
             dtype = torch.promote_types(x_TD.dtype, self.weight.dtype)
             return (F.linear(x_TD.to(dtype), self.weight.to(dtype)) / self.temperature()).softmax(dim=-1)

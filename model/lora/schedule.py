@@ -17,7 +17,7 @@ _ANCHOR_RANK = 8
 
 
 def expert_counts(preset: Preset, *, num_layers: int, gamma: float = 1.55) -> tuple[int, ...]:
-    """N_l of every layer.
+    """Return n_l, the number of experts of every layer.
 
     paper: 2 up to 10/32 of the depth, 4 up to 19/32, 8 above (arXiv 2601.07935, section 4.1, the gap filled with 4).
     power: 2 + floor(6 (l/L)^gamma), its equation 2; gamma 1.55 spends as many experts as a uniform 4 does at 32 layers.
@@ -32,12 +32,14 @@ def expert_counts(preset: Preset, *, num_layers: int, gamma: float = 1.55) -> tu
 
 
 def anchor_count(n_experts: int) -> int:
-    """K_l: a quarter of the experts, at least one."""
+    """Return k_l, a quarter of the experts, at least one."""
     return max(1, n_experts // 4)
 
 
 def rank_ladder(n_specialists: int, *, ladder: tuple[int, int, int] = _LADDER) -> tuple[int, ...]:
-    """Ranks of the specialists: the first third gets the highest, half of the rest the middle one (both rounded up)."""
+    """Return ranks of the specialists: the first third gets the highest, half of the rest the middle one (both rounded
+    up).
+    """
     high = -(-n_specialists // 3)
     middle = -(-(n_specialists - high) // 2)
     return (ladder[0],) * high + (ladder[1],) * middle + (ladder[2],) * (n_specialists - high - middle)
@@ -46,14 +48,14 @@ def rank_ladder(n_specialists: int, *, ladder: tuple[int, int, int] = _LADDER) -
 def layer_experts(
     n_experts: int, *, anchor_mode: AnchorMode, ladder: tuple[int, int, int] = _LADDER, anchor_rank: int = _ANCHOR_RANK
 ) -> LayerExperts:
-    """Anchors and specialists of a layer with `n_experts` experts (two at least), all scaled by 2."""
+    """Return anchors and specialists of a layer with `n_experts` experts (two at least), all scaled by 2."""
     anchors = anchor_count(n_experts)
     ranks = (0 if anchor_mode == "null" else anchor_rank,) * anchors + rank_ladder(n_experts - anchors, ladder=ladder)
     return explicit(ranks, n_anchor=anchors)
 
 
 def explicit(ranks: Sequence[int], *, n_anchor: int) -> LayerExperts:
-    """A layer with just these ranks and alpha = 2 rank; `explicit((16,), n_anchor=0)` is ordinary LoRA."""
+    """Return a layer with just these ranks and alpha = 2 rank; `explicit((16,), n_anchor=0)` is ordinary LoRA."""
     return LayerExperts(n_anchor=n_anchor, ranks=tuple(ranks), alphas=tuple(2.0 * rank for rank in ranks))
 
 
@@ -66,7 +68,7 @@ def expand(
     ladder: tuple[int, int, int] = _LADDER,
     anchor_rank: int = _ANCHOR_RANK,
 ) -> tuple[LayerExperts, ...]:
-    """The list for adapter_config.json."""
+    """Return the list for adapter_config.json."""
     return tuple(
         layer_experts(n, anchor_mode=anchor_mode, ladder=ladder, anchor_rank=anchor_rank)
         for n in expert_counts(preset, num_layers=num_layers, gamma=gamma)

@@ -136,7 +136,7 @@ class GatedLoRA(nn.Module):
             parameter.copy_(tensors[name])
 
     def _per_rank(self, logits: torch.Tensor) -> torch.Tensor:
-        """Router logits [..., N] to the gate of each rank [..., R], in at least float32."""
+        """Map router logits [..., N] to the gate of each rank [..., R], in at least float32."""
         dtype = torch.promote_types(logits.dtype, torch.float32)
         return logits.to(dtype).softmax(dim=-1)[..., self.segment]
 

@@ -1,4 +1,4 @@
-"""`python -m medmoe.training.ablation BASE --data DIR --output DIR`: which idea earns its place, at equal budget.
+"""`medmoe ablate BASE --data DIR --output DIR`: compare methods on an equal budget.
 
 BASE is a dense checkpoint after instruction tuning. Every finished trial is kept: a command that stopped continues,
 and one with more recipes or seeds trains only those.
@@ -109,7 +109,7 @@ def ablate(
 
 
 def _setup(base: Path, read: "EvaluationData", *, budget: Budget, split: str, max_tokens: int) -> dict[str, Any]:
-    """What must not change while trials join a table."""
+    """Return what must not change while trials join a table."""
     from medmoe.model.lora.checkpoint import base_identity
 
     return {
@@ -143,7 +143,7 @@ def _answering(read: "EvaluationData", *, max_tokens: int, batch_size: int) -> "
 
 
 def _write(output: Path, done: "list[Trial]", *, read: "EvaluationData", setup: dict[str, Any], reference: str) -> str:
-    """After each trial: an ablation that stops leaves the table of what it finished."""
+    """Write the table after each trial, so that an ablation that stops leaves what it finished; return it."""
     from medmoe.training.ablation.comparison import compare
     from medmoe.training.ablation.report import ablation_report
     from medmoe.training.evaluation.provenance import commit

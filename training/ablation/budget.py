@@ -1,4 +1,4 @@
-"""What the compared recipes have in common: data, passes over it, and batches of their last stage.
+"""Define the budget of compared recipes: data, passes over it, and batches of their last stage.
 
 Apart from the recipes, which each say what is right for them; a comparison is fair only where these agree.
 """
@@ -17,14 +17,14 @@ _COMMON = ("data", "epochs", "batch_size", "pack")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """Overrides for the last stage of every recipe; None leaves what the recipe says."""
+    """Override fields of the last stage of every recipe; None leaves the recipe's."""
 
     epochs: float | None = None
     limit: int | None = None
     """At most so many samples of each data entry."""
 
     def __call__(self, config: Config, *, seed: int) -> Config:
-        """`config` on this budget, with `seed` for everything random."""
+        """Return `config` on this budget, with `seed` for everything random."""
         stage = last_stage(config)
         changes: dict[str, Any] = {}
         if self.epochs is not None:
@@ -41,12 +41,12 @@ class Budget:
 
 
 def last_stage(config: Config) -> StageConfig:
-    """The one that differs between methods, and the only one that starts from the common base."""
+    """Return the one that differs between methods, and the only one that starts from the common base."""
     return config.stage if isinstance(config, LoRARunConfig) else config.moe_tuning
 
 
 def check_equal(configs: Mapping[str, Config]) -> None:
-    """Raises ConfigError naming the first recipe whose last stage has other data, epochs or batches than the first."""
+    """Raise ConfigError naming the first recipe whose last stage has other data, epochs or batches than the first."""
     names = list(configs)
     for name in names[1:]:
         for field in _COMMON:

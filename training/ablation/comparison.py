@@ -1,4 +1,4 @@
-"""From trials to rows: each figure over seeds, and its difference to a reference on the same samples."""
+"""Compare trials: each figure over seeds, and its difference to a reference on the same samples."""
 
 import statistics
 from collections import defaultdict
@@ -18,7 +18,7 @@ Values = dict[str, dict[str, float]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """One metric of one method on one dataset, over its seeds."""
+    """Hold one metric of one method on one dataset, over its seeds."""
 
     mean: float
     low: float
@@ -50,7 +50,7 @@ class Row:
 def compare(
     trials: Sequence[Trial], *, samples: Sequence[Sample], reference: str, seed: int = 0, resamples: int = 1000
 ) -> list[Row]:
-    """A row for each method, in the trials' order. Without a trial of `reference` there are no differences."""
+    """Return a row for each method, in the trials' order. Without a trial of `reference` there are no differences."""
     methods: defaultdict[str, list[Trial]] = defaultdict(list)
     for found in trials:
         methods[found.method].append(found)
@@ -95,7 +95,7 @@ def compare(
 
 
 def _values(found: Trial, samples: Sequence[Sample]) -> Values:
-    """Columns in the order of the datasets, closed before open; questions without a type are in none."""
+    """Return the columns in the order of the datasets, closed before open; questions without a type are in none."""
     values: defaultdict[str, dict[str, float]] = defaultdict(dict)
     datasets = list(dict.fromkeys(sample.dataset for sample in samples))
     for sample in sorted(samples, key=lambda sample: (datasets.index(sample.dataset), sample.answer_type or "")):

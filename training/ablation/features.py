@@ -1,4 +1,4 @@
-"""Tower features for evaluating many checkpoints: methods of one base share a frozen tower and its features."""
+"""Share tower features among evaluated checkpoints: methods of one base have the same frozen tower."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from medmoe.training.feature_cache import tower_fingerprint
 
 
 class SharedFeatures:
-    """Remembers every image's features by tower, in memory (a small DINOv2: 0.4 MB an image).
+    """Remember every image's features by tower, in memory (a small DINOv2: 0.4 MB an image).
 
     In full precision, unlike the cache of training: figures are those of `medmoe eval`.
     """

@@ -1,4 +1,4 @@
-"""The comparison as Markdown: what each method costs, what it reaches, and whether that is more than chance."""
+"""Write the comparison as Markdown: what each method costs, what it reaches, and whether that is more than chance."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ _DIFFERENCE_NOTES = (
 
 
 def ablation_report(rows: Sequence[Row], *, setup: dict[str, Any], reference: str) -> str:
-    """The same text for the same rows. `setup` is what all trials have in common."""
+    """Return the same text for the same rows. `setup` is what all trials have in common."""
     columns = list(dict.fromkeys(column for row in rows for column in row.figures))
     blocks = [
         "# Ablation",

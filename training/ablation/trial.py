@@ -1,4 +1,4 @@
-"""One method with one seed: trained from the base, evaluated, and its result kept, so that it is never done twice."""
+"""Train one method with one seed from the base, evaluate it, and keep its result."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ class Trial:
 
 
 def untrained(base: Path, *, directory: Path, answer: Answer) -> Trial:
-    """The base as it is, the row that every method must beat. Raises as `answer` does."""
+    """Return the base as it is, the row that every method must beat. Raises as `answer` does."""
     found = _read(directory, recipe=None)
     return found or _finished(base, directory=directory, answer=answer, method="base", seed=None, config=None, log={})
 

@@ -1,1 +1,1 @@
-"""Samples from files, and batches from samples."""
+"""Read samples from files, and make batches of them."""

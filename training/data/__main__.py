@@ -1,4 +1,4 @@
-"""`python -m medmoe.training.data --data DIR --dataset NAME`: reads datasets, writes their manifest, names leaks."""
+"""`medmoe manifest --data DIR --dataset NAME`: count and hash datasets, and name leaks."""
 
 from pathlib import Path
 from typing import Annotated, cast, get_args
@@ -54,7 +54,9 @@ def manifest(
 
 
 def _read(data: Path, name: str, *, pictures: Path | None) -> tuple[list[Sample], int]:
-    """Samples of all splits of one dataset, and how many records were bad; what is wrong goes to standard error."""
+    """Return the samples of all splits of one dataset, and the number of bad records; what is wrong goes to standard
+    error.
+    """
     file, _, named = name.rpartition(":")
     path = data / (file if named in get_args(Split) else name)
     wanted = (cast(Split, named),) if named in get_args(Split) else get_args(Split)

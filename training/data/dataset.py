@@ -1,4 +1,4 @@
-"""Any dataset by its path: finds out the format and calls its reader."""
+"""Read any dataset by its path: detect the format and call its reader."""
 
 from pathlib import Path
 
@@ -21,7 +21,8 @@ DATA_HELP = "Folder that holds one folder for each dataset."
 def read_dataset(
     path: Path, *, split: Split, captions: bool = False, pictures: Path | None = None, paraphrases: bool = False
 ) -> ReadResult:
-    """One split of the dataset at `path`, a folder or a file (`detection` says which); empty when it has no such split.
+    """Return one split of the dataset at `path`, a folder or a file (`detection` says which); empty when it has no such
+    split.
 
     A file that holds one split without saying which (conversations, SLAKE, question lists, captions) is taken to be
     the split asked for. `captions` asks our own folders for their captions and LLaVA files for answers alone; the

@@ -1,4 +1,4 @@
-"""Which format a dataset is in, judged by what lies there: the only place that knows all the formats' file names.
+"""Detect the format of a dataset by its files.
 
 A user names a folder, or a file in one where the folder alone does not say enough. In a folder our own
 `records.jsonl` / `captions.jsonl` come first, whatever lies beside them; of the published formats there must then be
@@ -26,7 +26,7 @@ from medmoe.training.data.readers.vqa_rad import PUBLIC_FILE
 
 
 class Form(StrEnum):
-    """A format of dataset files."""
+    """Name a format of dataset files."""
 
     RECORDS = "records"
     LLAVA = "LLaVA conversations"
@@ -72,7 +72,7 @@ _REFUSED = {
 
 
 def detect(path: Path) -> Detected:
-    """What `path`, a folder or a file, holds. Raises DatasetError when that is nothing known, or not one thing."""
+    """Return what `path`, a folder or a file, holds. Raises DatasetError when that is unknown or ambiguous."""
     return _folder(path) if path.is_dir() else _file(path)
 
 
@@ -142,7 +142,7 @@ def _caption_files(directory: Path) -> Iterator[Detected]:
 
 
 def _split_file(directory: Path, patterns: tuple[str, ...], *, split: Split, one: bool) -> Path | None:
-    """The first file that is there; with `one`, any other one is an error."""
+    """Return the first file that is there; with `one`, any other one is an error."""
     names = [pattern.format(spelling, split) for pattern in patterns for spelling in _SPELLINGS[split]]
     found = [directory / name for name in dict.fromkeys(names) if (directory / name).is_file()]
     if one and len(found) > 1:

@@ -1,4 +1,4 @@
-"""What can be wrong with data.
+"""Define the errors about data.
 
 DataError             anything about data that the caller can act on
 ├── DatasetError      a whole file or folder cannot be used (missing, not JSON): raised
@@ -11,7 +11,7 @@ from medmoe.model.errors import MedMoEError
 
 
 class DataError(MedMoEError):
-    """Anything about data that the caller can act on."""
+    """Data cannot be used, and the caller can act on it."""
 
 
 class DatasetError(DataError):

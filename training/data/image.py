@@ -1,4 +1,4 @@
-"""An image file to the tower's input or to plain pixels, with one clear error for whatever is no picture."""
+"""Read an image file to the tower's input or to plain pixels."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _UNREADABLE = (OSError, ValueError, SyntaxError, ImageError, Image.Decompression
 
 
 def read_pixels(path: Path, *, processor: ImageProcessor) -> torch.Tensor:
-    """float32 [3, size, size]. Raises DataError naming the file when it is not a readable picture."""
+    """Return float32 [3, size, size]. Raises DataError naming the file when it is not a readable picture."""
     try:
         with Image.open(path) as image:
             return torch.from_numpy(processor(image))
@@ -22,7 +22,7 @@ def read_pixels(path: Path, *, processor: ImageProcessor) -> torch.Tensor:
 
 
 def read_rgb(path: Path) -> Image.Image:
-    """8-bit RGB in the file's own size, as the processor sees it before it resizes. Raises DataError likewise."""
+    """Return 8-bit RGB in the file's own size, as the processor sees it before resizing. Raises DataError likewise."""
     try:
         with Image.open(path) as image:
             return to_rgb(image)

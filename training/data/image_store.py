@@ -1,4 +1,4 @@
-"""Arrays of pixels as picture files, so that everything behind the readers knows one kind of image: a path."""
+"""Store arrays of pixels as image files, so that every sample's image is a path."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from medmoe.training.data.errors import DatasetError
 
 
 class ImageStore:
-    """A folder of PNGs named by their content: `ab/abcd....png`, SHA-256 over shape and pixels.
+    """Store PNGs in a folder by their content: `ab/abcd....png`, SHA-256 over shape and pixels.
 
     Writing is idempotent: what is there is not written again, equal arrays share a file (and so features and leak
     checks meet by themselves), and an interrupted or concurrent run never leaves half a picture under a name.
@@ -21,7 +21,7 @@ class ImageStore:
         self.directory = directory.absolute()
 
     def add(self, pixels: np.ndarray) -> Path:
-        """Absolute path of the PNG that holds `pixels`, uint8 [height, width] or [height, width, 3].
+        """Return the absolute path of the PNG that holds `pixels`, uint8 [height, width] or [height, width, 3].
 
         Raises DatasetError when the folder cannot be written.
         """

@@ -1,4 +1,4 @@
-"""Where each dataset comes from and on what terms, for the model card."""
+"""Name the origin and the terms of each dataset, for the model card."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

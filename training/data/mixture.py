@@ -1,4 +1,4 @@
-"""From a recipe's data entries to samples: reads each dataset folder, limits it, and accounts for what is left out."""
+"""Read a recipe's data entries to samples, and account for what is left out."""
 
 import functools
 import logging
@@ -24,7 +24,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mixture:
-    """The samples of a recipe's data entries, in the entries' order, and what their files hold beyond them."""
+    """Hold the samples of a recipe's data entries, in the entries' order, and an account of the bad records."""
 
     samples: tuple[Sample, ...]
     left_out: Mapping[str, Mapping[str, int]]
@@ -39,7 +39,7 @@ def read_mixture(
     seed: int,
     pictures: Path | None = None,
 ) -> Mixture:
-    """The samples of every entry.
+    """Return the samples of every entry.
 
     `pictures` is `read_dataset`'s: where images that come as arrays are written.
     Raises DataError when a dataset is missing, holds bad records that the entry refuses, or has no sample of the kind
@@ -67,7 +67,7 @@ def read_mixture(
             samples = _balanced(samples, seed=seed)
         if entry.limit is not None and len(samples) > entry.limit:
             samples = random.Random(f"{seed}/{entry.dataset}/{entry.source}").sample(samples, entry.limit)
-        log.info("%s: %d of %d samples", name, len(samples), found)
+        log.debug("%s: %d of %d samples", name, len(samples), found)
         if entry.even:
             samples = _even(samples)
         if entry.wordings:
@@ -86,12 +86,12 @@ def load_mixture(
     seed: int,
     pictures: Path | None = None,
 ) -> list[Sample]:
-    """The samples alone, as `read_mixture` has them."""
+    """Return the samples alone, as `read_mixture` has them."""
     return list(read_mixture(entries, root=root, domains=domains, seed=seed, pictures=pictures).samples)
 
 
 def _read(entry: DataConfig, *, root: Path, pictures: Path | None) -> tuple[list[Sample], dict[str, int]]:
-    """Every usable sample of the entry's file, and the number of others by reason."""
+    """Return every usable sample of the entry's file, and the number of others by reason."""
     captions = entry.source == "captions"
     result = read_dataset(
         root / entry.dataset,
@@ -101,7 +101,7 @@ def _read(entry: DataConfig, *, root: Path, pictures: Path | None) -> tuple[list
         paraphrases=entry.paraphrases,
     )
     for reason, count in result.excluded.items():
-        log.info("%s %s: %d left out (%s)", entry.split, entry.dataset, count, reason)
+        log.debug("%s %s: %d left out (%s)", entry.split, entry.dataset, count, reason)
     samples = list(result.samples)
     if entry.bad_records == "refuse":
         if result.bad:
@@ -122,7 +122,7 @@ def _read(entry: DataConfig, *, root: Path, pictures: Path | None) -> tuple[list
 
 @functools.cache
 def _is_picture(image: Path) -> bool:
-    """Decodes the file, once in a process: the stages of a run read the same entries again."""
+    """Decode the file, once in a process: the stages of a run read the same entries again."""
     try:
         read_rgb(image)
     except DataError:
@@ -131,7 +131,7 @@ def _is_picture(image: Path) -> bool:
 
 
 def _balanced(samples: list[Sample], *, seed: int) -> list[Sample]:
-    """As many samples of each answer as of the rarest one, in their order."""
+    """Return as many samples of each answer as of the rarest one, in their order."""
     by_answer: dict[str, list[int]] = {}
     for number, sample in enumerate(samples):
         by_answer.setdefault(sample.answer, []).append(number)
@@ -145,7 +145,7 @@ def _balanced(samples: list[Sample], *, seed: int) -> list[Sample]:
 
 
 def _even(samples: list[Sample]) -> list[Sample]:
-    """Each sample as often as its answer is rarer than the most frequent one, to the nearest whole number."""
+    """Return each sample as often as its answer is rarer than the most frequent one, to the nearest whole number."""
     frequent = Counter(sample.answer for sample in samples)
     most = max(frequent.values())
     return [sample for sample in samples for _ in range(round(most / frequent[sample.answer]))]

@@ -1,4 +1,4 @@
-"""Imaging modality as a question of its own: one sample an image, for the router and for `/v1/classify`."""
+"""Make questions about the imaging modality: one sample an image, for the router and for `/v1/classify`."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ def modality_samples(
     offer_all: bool = False,
     modality: str | None = None,
 ) -> list[Sample]:
-    """One classification sample for each image whose modality is among `domains`, or is `modality` for all.
+    """Return one classification sample for each image whose modality is among `domains`, or is `modality` for all.
 
     An image whose own question denies its modality is left out: sources that read the modality off the wording of
     questions take "Is this a CT scan?" for a CT even where the answer is no.
@@ -60,7 +60,7 @@ def modality_samples(
 
 
 def denies_modality(sample: Sample) -> bool:
-    """Whether the sample asks for the very modality that its image is recorded with, and answers no."""
+    """Return whether the sample asks for the very modality that its image is recorded with, and answers no."""
     asked = _IS_IT.fullmatch((sample.question or "").strip().lower())
     if asked is None or sample.modality is None or sample.answer.strip().lower() != "no":
         return False
@@ -68,7 +68,9 @@ def denies_modality(sample: Sample) -> bool:
 
 
 def _names(images: Iterable[Path]) -> Mapping[Path, str]:
-    """File names where they tell the images apart; below their common folder where not (SLAKE: xmlab1/source.jpg)."""
+    """Return the file names where they tell the images apart; below their common folder where not (SLAKE:
+    xmlab1/source.jpg).
+    """
     different = set(images)
     shared = Counter(image.name for image in different)
     root = os.path.commonpath(different) if different else ""

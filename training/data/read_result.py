@@ -1,4 +1,4 @@
-"""What a reader found: the samples, and an account of everything that is not among them.
+"""Hold what a reader found: the samples, and an account of all other records.
 
 Upstream draws another sample at random when one is bad, which changes the data without a word; here nothing leaves
 without being counted.
@@ -17,7 +17,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BadItem:
-    """A record that could not be used."""
+    """Describe a record that could not be used."""
 
     file: str
     place: int
@@ -32,7 +32,7 @@ class BadItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadResult:
-    """Samples in file order, bad records with their places, and good ones left out on purpose, by reason."""
+    """Hold samples in file order, bad records with their places, and good ones left out on purpose, by reason."""
 
     samples: tuple[Sample, ...] = ()
     bad: tuple[BadItem, ...] = ()
@@ -46,7 +46,7 @@ class ReadResult:
         )
 
     def summary(self) -> str:
-        """One line a fact, for a log: counts, why records were left out, and the first bad ones."""
+        """Return one line a fact, for a log: counts, why records were left out, and the first bad ones."""
         lines = [f"{len(self.samples)} samples, {len(self.bad)} bad records"]
         lines += [f"left out: {count} ({reason})" for reason, count in self.excluded.items()]
         lines += [f"bad: {item}" for item in self.bad[:_SHOWN]]

@@ -1,4 +1,4 @@
-"""One training or test example, whatever file it came from.
+"""Define a training or test sample.
 
 Three kinds, told apart by construction: a question makes it VQA, labels make it classification, neither a caption.
 """
@@ -17,7 +17,7 @@ Domain = Literal["general", "medical"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """An image and what should be said about it. Raises SampleError when the fields contradict each other."""
+    """Hold an image and what should be said about it. Raises SampleError when the fields contradict each other."""
 
     id: str
     dataset: str

@@ -1,1 +1,1 @@
-"""How good the answers are: predictions, metrics, baselines, and a report with intervals."""
+"""Evaluate answers: predictions, metrics, baselines, and a report with intervals."""

@@ -1,4 +1,4 @@
-"""`python -m medmoe.training.evaluation CHECKPOINT --data DIR --dataset NAME`: scores on files that anyone can have.
+"""`medmoe eval CHECKPOINT --data DIR --dataset NAME`: score a checkpoint or a service.
 
 With `--url` instead of CHECKPOINT a running service is asked, and what it really serves is measured.
 Prints the Markdown tables to standard output; progress and everything about the data goes to standard error.
@@ -227,7 +227,7 @@ def _local(
 def _tower(
     checkpoint: Path | None, data: "EvaluationData", *, features: Path | None, device: str
 ) -> "Iterator[Features | None]":
-    """Features of all labelled pictures, computed in batches; without a folder they last as long as the context."""
+    """Give the features of all labelled images; without a folder they last as long as the context."""
     if checkpoint is None:
         yield None
         return

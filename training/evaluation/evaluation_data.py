@@ -1,4 +1,4 @@
-"""What is evaluated: a split of some datasets, their train splits for baselines and leaks, and hashes of the files."""
+"""Read what is evaluated: a split of some datasets, their train splits for baselines and leaks, and hashes."""
 
 import hashlib
 import random
@@ -20,7 +20,7 @@ from medmoe.training.data.wordings.phrasing import paraphrased
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataFile:
-    """One dataset as it was read."""
+    """Describe a dataset as it was read."""
 
     dataset: str
     """As it was asked for."""

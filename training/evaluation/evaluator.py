@@ -1,4 +1,4 @@
-"""From data and a predictor to a report: the one way in which a checkpoint is evaluated, by command or by a run."""
+"""Evaluate a predictor on data, for the command and for a run's model card alike."""
 
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -59,13 +59,13 @@ def evaluate_predictor(
 
 
 def calibrated(prediction: Prediction, calibration: Calibration) -> Prediction:
-    """With calibrated probabilities where the calibration has a map for this kind."""
+    """Return a prediction with calibrated probabilities where the calibration has a map for its kind."""
     found = calibration.answers if prediction.probabilities is None else calibration.classification
     return prediction if found is None else mapped(prediction, found.map)
 
 
 def mapped(prediction: Prediction, map_: Map) -> Prediction:
-    """With its probabilities through `map_`; the text is never changed."""
+    """Return a prediction with its probabilities mapped by `map_`; the text is never changed."""
     if prediction.probabilities is not None:
         labels, shares = zip(*prediction.probabilities.items(), strict=True)
         found = dict(zip(labels, map_.labels(shares), strict=True))

@@ -1,4 +1,4 @@
-"""What a model said about one sample, wherever it ran: the meeting point of predictors and metrics."""
+"""Define a prediction of a model for one sample."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from medmoe.training.data.sample import Sample
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptRouting:
-    """Where one prompt's tokens went, image and words alike, answer tokens not."""
+    """Count the experts of one prompt's tokens, image and words alike, without answer tokens."""
 
     expert_domains: tuple[str, ...]
     """Name of each expert; empty where the checkpoint knows none."""
@@ -20,7 +20,7 @@ class PromptRouting:
 
 
 def joined(one: PromptRouting | None, other: PromptRouting | None) -> PromptRouting | None:
-    """The routing of two parts of a prompt as that of the whole; None of a dense model."""
+    """Return the routing of two parts of a prompt as that of the whole; None of a dense model."""
     if one is None or other is None:
         return None
     return PromptRouting(
@@ -39,7 +39,7 @@ def _summed(one: Mapping[int, tuple[int, ...]], other: Mapping[int, tuple[int, .
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """An answer's text, or the likeliest label, and how sure the model was."""
+    """Hold an answer's text, or the likeliest label, and the model's confidence."""
 
     id: str
     text: str
@@ -57,7 +57,7 @@ Predict = Callable[[Sequence[Sample]], Iterable[Prediction]]
 
 
 def of_labels(id_: str, log_likelihoods: Mapping[str, float], *, routing: PromptRouting | None) -> Prediction:
-    """The likeliest label; natural logarithms in, shares of the label set out. The first of equals wins."""
+    """Return the likeliest label; natural logarithms in, shares of the label set out. The first of equals wins."""
     highest = max(log_likelihoods.values())
     weights = {label: math.exp(value - highest) for label, value in log_likelihoods.items()}
     total = math.fsum(weights.values())

@@ -1,4 +1,4 @@
-"""What a reader needs to repeat an evaluation: command, code, checkpoint, data."""
+"""Record what a reader needs to repeat an evaluation."""
 
 import platform
 import shlex
@@ -22,7 +22,7 @@ _PACKAGES = ("medmoe", "torch", "transformers")
 
 
 def checkpoint_identity(directory: Path) -> dict[str, str | None]:
-    """SHA-256 of the files that decide what a checkpoint answers; None for an adapter that is not there.
+    """Return the SHA-256 of the files that decide what a checkpoint answers; None for an adapter that is not there.
 
     Raises CheckpointError when config.json or the weights cannot be read.
     """
@@ -35,7 +35,7 @@ def checkpoint_identity(directory: Path) -> dict[str, str | None]:
 
 
 def provenance(*, answered_by: dict[str, Any], data: EvaluationData, settings: dict[str, Any]) -> dict[str, Any]:
-    """All of it, as JSON values."""
+    """Return all facts as JSON values."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": _command(),
@@ -49,7 +49,9 @@ def provenance(*, answered_by: dict[str, Any], data: EvaluationData, settings: d
 
 
 def commit() -> str | None:
-    """The commit that this code was checked out from, with `-dirty` when it was changed since; None when installed."""
+    """Return the commit that this code was checked out from, with `-dirty` when it was changed since; None when
+    installed.
+    """
     git = shutil.which("git")
     if git is None:
         return None

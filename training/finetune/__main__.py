@@ -1,4 +1,4 @@
-"""`medmoe finetune [CHECKPOINT] DATA --output OUT`: a checkpoint for images of one's own."""
+"""`medmoe finetune [CHECKPOINT] DATA --output OUT`: train a checkpoint on images of the user's own."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +29,9 @@ def finetune(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="At most; by default as the number of samples asks.")
     ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0.0, help="Highest of the run; by default the method's own.")
+    ] = None,
     method: Annotated[
         _Method | None,
         typer.Option(help="What is trained: experts and projector, everything but tower and routers, or adapters."),
@@ -38,7 +41,10 @@ def finetune(
     ] = None,
     replay: Annotated[
         Path | None,
-        typer.Option(help="Data of earlier training, of which a sample is trained too, against forgetting."),
+        typer.Option(
+            help="Data of earlier training, in any form of DATA: some samples are trained on again, against "
+            "forgetting, and others are measured before and after."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the division into splits and of the training.")] = 0,
     check: Annotated[bool, typer.Option("--check", help="Say what was understood, and stop.")] = False,
@@ -58,6 +64,7 @@ def finetune(
         data=paths[-1],
         output=output,
         epochs=epochs,
+        learning_rate=learning_rate,
         method=None if method is None else method.value,
         group=group,
         replay=replay,

@@ -1,4 +1,4 @@
-"""The README.md of a finetuned checkpoint."""
+"""Write the README.md of a finetuned checkpoint."""
 
 from medmoe.model.files.calibration import Calibration
 from medmoe.model.lora.adapter_config import BaseModelIdentity

@@ -34,7 +34,7 @@ _ACCEPTED = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnData:
-    """What was read, before images are decoded and repeats are removed."""
+    """Hold what was read, before images are decoded and repeats are removed."""
 
     form: str
     """The format, in words."""
@@ -72,7 +72,7 @@ def read_own_data(path: Path, *, group: str | None = None) -> OwnData:
 
 
 def _label_folders(directory: Path) -> dict[tuple[Split, str], Path]:
-    """The folders of `directory` by split and label; a split's folder holds a folder for each label."""
+    """Return the folders of `directory` by split and label; a split's folder holds a folder for each label."""
     folders = _visible(directory)
     if folders and all(folder.name.lower() in _SPLITS for folder in folders):
         return {(_SPLITS[f.name.lower()], label.name): label for f in folders for label in _visible(f)}
@@ -111,7 +111,7 @@ def _folder_data(directory: Path, folders: Mapping[tuple[Split, str], Path]) -> 
 
 
 def _csv_rows(file: Path) -> Iterator[Place]:
-    """Rows as records whose fields are in lower case; the line's number counts the header."""
+    """Yield rows as records whose fields are in lower case; the line's number counts the header."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
@@ -125,7 +125,7 @@ def _csv_rows(file: Path) -> Iterator[Place]:
 
 
 def _is_own(item: object) -> bool:
-    """Whether a JSON record has this module's fields and is no record of a known dataset format."""
+    """Return whether a JSON record has this module's fields and is no record of a known dataset format."""
     return isinstance(item, dict) and "image" in item and "task" not in item and bool({"label", "answer"} & set(item))
 
 
@@ -166,13 +166,12 @@ def _sample(row: object, *, file: Path, place: int, labels: tuple[str, ...]) -> 
         raise row
     if not isinstance(row, dict):
         raise SampleError("not a JSON object")
-    directory = file.parent
     asks = _asks(row)
     answer = text_or_number(row, "answer" if asks else "label")
     return Sample(
         id=f"{file.stem}/{place}",
         dataset=file.stem,
-        image=find_image(text_or_number(row, "image"), directories=_existing(directory, directory / "images")),
+        image=_own_image(text_or_number(row, "image"), directory=file.parent),
         split=_split(row),
         question=text_or_number(row, "question") if asks else None,
         answer=answer,
@@ -180,6 +179,18 @@ def _sample(row: object, *, file: Path, place: int, labels: tuple[str, ...]) -> 
         modality=optional_text(row, "modality"),
         answer_type=(upstream_answer_type(row) or _answer_type(answer)) if asks else None,
     )
+
+
+def _own_image(name: str, *, directory: Path) -> Path:
+    """Return the file that `name` means. The user's own file may name images anywhere on this machine."""
+    try:
+        if (path := directory / name).is_file():
+            return path.absolute()
+    except (OSError, ValueError) as error:  # a name too long, or one with a NUL
+        raise SampleError("image file is missing") from error
+    if Path(name).is_absolute():
+        raise SampleError("image file is missing")
+    return find_image(name, directories=_existing(directory, directory / "images"))
 
 
 def _asks(row: Record) -> bool:
@@ -202,7 +213,9 @@ def _answer_type(answer: str) -> AnswerType:
 
 
 def _label_set(labels: Iterable[str]) -> tuple[str, ...]:
-    """The labels in alphabetical order. Raises DatasetError for a single one, which leaves nothing to tell apart."""
+    """Return the labels in alphabetical order. Raises DatasetError for a single one, which leaves nothing to tell
+    apart.
+    """
     found = tuple(sorted(set(filter(None, labels))))
     if len(found) == 1:
         raise DatasetError("there is one label alone; a classifier needs images of at least two")

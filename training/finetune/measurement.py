@@ -1,5 +1,6 @@
-"""What the model scores on held-out samples, and how well it predicts them token by token."""
+"""Measure a model on held-out samples."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from medmoe.training.evaluation.report.markdown_table import percent, table
 from medmoe.training.optimization.loss import answer_logits
 
 _BATCH = 8
+_LEAST_PROBABILITY = 1e-9
 _SHOWN = {
     "accuracy": "accuracy of labels",
     "auc": "AUC of labels",
@@ -26,12 +28,13 @@ _SHOWN = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """Scores on the test split by metric, with 95 % bootstrap intervals over images."""
+    """Hold scores by metric, with 95 % bootstrap intervals over images."""
 
     scores: Mapping[str, Interval]
 
     @classmethod
     def of(cls, samples: Sequence[Sample], predictions: Sequence[Prediction], *, seed: int) -> "Measurement":
+        """Score `predictions` of `samples`."""
         by_id = {prediction.id: prediction for prediction in predictions}
         found: dict[str, Interval] = {}
         for kind in ("classification", "vqa"):
@@ -40,13 +43,40 @@ class Measurement:
         return cls(scores={name: found[name] for name in _SHOWN if name in found})
 
 
-def comparison(before: Measurement, after: Measurement) -> str:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quality:
+    """Hold what the rounds of a training are compared by."""
+
+    loss: float
+    """Mean negative log-probability: of a label among its labels, and of an answer's token; in nats."""
+    accuracy: float
+    """Share of the label samples that are classified right; 1 without any."""
+
+    @classmethod
+    def of(
+        cls, model: MedMoE, samples: Sequence[Sample], predictions: Sequence[Prediction], *, collator: Collator
+    ) -> "Quality":
+        """Measure `model`; `predictions` are its own, of the label samples at least."""
+        by_id = {prediction.id: prediction for prediction in predictions}
+        labelled = [sample for sample in samples if sample.kind == "classification"]
+        questions = [sample for sample in samples if sample.kind == "vqa"]
+        loss, right = 0.0, 0
+        for sample in labelled:
+            found = by_id[sample.id]
+            loss -= math.log(max((found.probabilities or {}).get(sample.answer, 0.0), _LEAST_PROBABILITY))
+            right += found.text == sample.answer
+        if questions:
+            loss += len(questions) * mean_loss(model, questions, collator=collator)
+        return cls(loss=loss / max(len(samples), 1), accuracy=right / len(labelled) if labelled else 1.0)
+
+
+def comparison(before: Measurement, after: Measurement, *, measured_on: str = "the test split") -> str:
     """Return a Markdown table of both, in percent with intervals."""
     rows = [
         [_SHOWN[name], str(score.n), percent(before.scores.get(name)), percent(score)]
         for name, score in after.scores.items()
     ]
-    return table(["on the test split, in %", "n", "before", "after"], rows)
+    return table([f"on {measured_on}, in %", "n", "before", "after"], rows)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Images that are nearly the same: saved again, resized, or neighbouring frames."""
+"""Find images that are nearly the same."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path

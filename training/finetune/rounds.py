@@ -1,4 +1,4 @@
-"""Training in rounds of whole epochs, each followed by a look at the val split; the best round's weights are kept."""
+"""Train in rounds of whole epochs, measure each on the val split, and keep the best round's weights."""
 
 import json
 import logging
@@ -19,10 +19,11 @@ from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import StageConfig
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.sample import Sample
-from medmoe.training.finetune.measurement import mean_loss
+from medmoe.training.finetune.measurement import Quality
 from medmoe.training.optimization.runtime import RuntimeConfig
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints, TrainingError
 from medmoe.training.optimization.train_stage import train_stage
+from medmoe.training.stages import set_trainable
 
 log = logging.getLogger(__name__)
 _STATE, _LAST, _BEST = "rounds.json", "last.safetensors", "best.safetensors"
@@ -30,24 +31,33 @@ _PATIENCE = 3
 """Rounds without a lower loss on val after which training ends."""
 _LEAST_SAMPLES = 160
 """Training samples of a round: an epoch of a few images would end before it changed anything."""
+_WARMUP = 0.2
+"""Share of a round's steps in which the learning rate rises; Adam's first steps are as large as the rate allows."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Progress:
-    """The rounds that are finished. `losses` begins with the loss before training."""
+    """Hold the finished rounds. `losses` and `accuracies` on val begin with those before training."""
 
     losses: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
     epochs: int = 0
 
     @property
     def best(self) -> int:
-        """The number of the round with the lowest loss; 0 is the checkpoint as it was."""
-        return min(range(len(self.losses)), key=self.losses.__getitem__)
+        """Return the round with the lowest loss whose accuracy has not fallen; 0 is the checkpoint as it was."""
+        sound = [number for number, found in enumerate(self.accuracies) if found >= self.accuracies[0]]
+        return min(sound, key=self.losses.__getitem__)
+
+    def add(self, found: Quality) -> None:
+        """Append the quality after a round."""
+        self.losses.append(found.loss)
+        self.accuracies.append(found.accuracy)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rounds:
-    """How a model is trained: `epochs` at most, in rounds, with early stopping."""
+    """Configure a training of at most `epochs` epochs, in rounds, with early stopping."""
 
     directory: Path
     epochs: int
@@ -56,22 +66,23 @@ class Rounds:
     trainable: tuple[str, ...]
     batch_size: int
     seed: int
+    measure: Callable[[MedMoE], Quality]
+    """Return a model's quality on the val split."""
     loss: Callable[[MedMoE], nn.Module] | None = None
-    """What `train_stage` minimises; None is the cross-entropy of the answers."""
+    """Make the module whose loss `train_stage` minimises; None is the cross-entropy of the answers."""
 
-    def __call__(
-        self, model: MedMoE, train: Sequence[Sample], *, val: Sequence[Sample], collator: Collator
-    ) -> Progress:
-        """Train `model` in place until the loss on `val` no longer falls, and leave the best round's weights in it, or
-        those it came with where no round was better.
+    def __call__(self, model: MedMoE, train: Sequence[Sample], *, collator: Collator) -> Progress:
+        """Train `model` in place until the loss on val no longer falls, and leave the best round's weights in it, or
+        its first ones if no round was better.
 
         A run that was killed continues after its last step checkpoint. Raises what `train_stage` raises.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        initial = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        parameters = dict(model.named_parameters())
+        initial = {name: parameters[name].detach().clone() for name in set_trainable(model, self.trainable)}
         progress = self._restored(model)
         if not progress.losses:
-            progress.losses.append(mean_loss(model, val, collator=collator))
+            progress.add(self.measure(model))
         each = epochs_of_round(len(train), epochs=self.epochs)
         count = math.ceil(self.epochs / each)
         started, done = time.perf_counter(), len(progress.losses) - 1
@@ -88,7 +99,7 @@ class Rounds:
                 operation=RuntimeConfig(checkpoint_every=50),
                 objective=self.loss,
             )
-            progress.losses.append(mean_loss(model, val, collator=collator))
+            progress.add(self.measure(model))
             progress.epochs += epochs
             self._save(model, progress)
             StepCheckpoints(directory).clear()
@@ -103,11 +114,11 @@ class Rounds:
             _fill(model, safetensors.torch.load_file(self.directory / _BEST))
         else:
             _fill(model, initial)
-            typer.echo("no round lowered the loss on val: the weights stay as they were", err=True)
+            typer.echo("no round was better on val: the weights stay as they were", err=True)
         return progress
 
     def _stage(self, number: int, *, of: int, epochs: int) -> StageConfig:
-        """The learning rate falls along a cosine from round to round; within a round the trainer's schedule applies."""
+        """Return round `number`; its learning rate lies on a cosine over the rounds, and rises and falls within it."""
         rate = self.learning_rate * (1 + math.cos(math.pi * (number - 1) / of)) / 2
         return StageConfig(
             name=f"round {number}",
@@ -115,6 +126,7 @@ class Rounds:
             trainable=self.trainable,
             epochs=epochs,
             learning_rate=rate,
+            warmup_ratio=_WARMUP,
             batch_size=self.batch_size,
             pack=8,
             weight_decay=self.weight_decay,

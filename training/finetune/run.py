@@ -1,4 +1,4 @@
-"""From a checkpoint and images of one's own to a directory that serves."""
+"""Finetune a checkpoint on images of the user's own, and write a directory that serves."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -39,7 +39,7 @@ from medmoe.training.evaluation.provenance import checkpoint_identity
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.finetune.card import finetuned_card
 from medmoe.training.finetune.data import read_own_data
-from medmoe.training.finetune.measurement import Measurement, comparison
+from medmoe.training.finetune.measurement import Measurement, Quality, comparison
 from medmoe.training.finetune.rounds import Rounds
 from medmoe.training.finetune.split import OwnSplit, split_own_data
 from medmoe.training.lora.config import GateLossConfig
@@ -57,12 +57,14 @@ _TRAINABLE = {
     "full": (PROJECTOR, r"language_model\.(?!model\.layers\.\d+\.mlp\.gate\.)"),
     "lora": (ADAPTERS,),
 }
-_RATES = {"experts": 1e-3, "full": 5e-4, "lora": 1e-3}
+_RATES = {"experts": 3e-4, "full": 2e-4, "lora": 1e-3}
+"""Highest learning rate by method. On a few dozen images 1e-3 lost what the checkpoint knew within ten steps."""
 _RANK = 16
 _BATCH = 4
 _VIEWS, _FEW = 4, 300
 """Views of each training image where there are at most `_FEW` of them, else one."""
-_REPLAYED = 200
+_REPLAYED, _REMEMBERED = 200, 100
+"""Samples of the replay data that are trained on, and that measure the old skills; at most."""
 _EPOCHS = (4, 40)
 """Fewest and most; in between, about `_SEEN` samples are seen."""
 _SEEN = 2000
@@ -70,17 +72,20 @@ _SEEN = 2000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finetune:
-    """One finetuning run. The working files lie in `OUTPUT.work` until it is finished."""
+    """Configure a finetuning run. The working files lie in `OUTPUT.work` until it is finished."""
 
     checkpoint: Path
     data: Path
     output: Path
     epochs: int | None = None
     """At most; None chooses by the number of samples."""
+    learning_rate: float | None = None
+    """Highest of the run; None is the method's own."""
     method: Method | None = None
     """None: experts where the checkpoint has them, else full."""
     group: str | None = None
     replay: Path | None = None
+    """Data of earlier training: some samples are trained on again, others measure what is forgotten."""
     seed: int = 0
 
     def split(self) -> OwnSplit:
@@ -100,28 +105,29 @@ class Finetune:
         adapters, adapter = self._adapters(model) if method == "lora" else (None, None)
         epochs = self.epochs or min(max(_EPOCHS[0], math.ceil(_SEEN / len(split.train))), _EPOCHS[1])
         self._claim(split, method=method, epochs=epochs, parameters=sum(p.numel() for p in model.parameters()))
-        replayed = self._replayed()
+        replayed, remembered = self._replayed()
         train = _training(split.train, seed=self.seed) + replayed
+        measured = [*split.val, *split.test, *remembered]
         prompt = Prompt.from_directory(self.checkpoint, model.config)
         features = FeatureCache(self._work / "features", tower=model.vision_tower.to(own_device()), config=model.config)
         collator = Collator(prompt, features=features)
-        check_samples([*train, *split.val, *split.test], collator=collator, stage="finetuning")
+        check_samples([*train, *measured], collator=collator, stage="finetuning")
         features.fill([split.train[0].image])
-        self._tell_time(
-            model, train, held_out=[*split.val, *split.test], features=features, collator=collator, epochs=epochs
-        )
-        features.fill_for([*train, *split.val, *split.test])
-        before = Measurement.of(split.test, self._predicted(model, split.test, features=features), seed=self.seed)
+        self._tell_time(model, train, held_out=measured, features=features, collator=collator, epochs=epochs)
+        features.fill_for([*train, *measured])
+        predictions = self._predicted(model, [*split.test, *remembered], features=features)
+        before, knew = (Measurement.of(samples, predictions, seed=self.seed) for samples in (split.test, remembered))
         progress = Rounds(
             directory=self._work,
             epochs=epochs,
-            learning_rate=_RATES[method],
+            learning_rate=self.learning_rate or _RATES[method],
             weight_decay=0.0 if method == "lora" else 0.01,
             trainable=_TRAINABLE[method],
             batch_size=min(_BATCH, len(train)),
             seed=self.seed,
+            measure=self._quality(split.val, prompt=prompt, features=features, collator=collator),
             loss=None if adapters is None else lambda tuned: AdapterLoss(tuned, adapters, losses=_NO_ANCHORS),
-        )(model, train, val=split.val, collator=collator)
+        )(model, train, collator=collator)
         finished = self._work / "checkpoint"
         if adapters is None or adapter is None:
             model.config = model.config.model_copy(update={"name": self.output.name})
@@ -134,8 +140,11 @@ class Finetune:
             )
         # What is measured is what was saved, in its number format.
         saved = load_adapted(finished)
-        predictions = self._predicted(saved, [*split.val, *split.test], features=features)
+        predictions = self._predicted(saved, measured, features=features)
         table = comparison(before, Measurement.of(split.test, predictions, seed=self.seed))
+        if remembered:
+            knows = Measurement.of(remembered, predictions, seed=self.seed)
+            table += f"\n\n{comparison(knew, knows, measured_on='samples of --replay')}"
         calibration = self._calibrated(split.val, predictions, directory=finished)
         card = finetuned_card(
             split,
@@ -189,18 +198,42 @@ class Finetune:
             "base": base_identity(self.checkpoint).model_dump(),
             "method": method,
             "epochs": epochs,
+            "learning_rate": self.learning_rate,
             "seed": self.seed,
             "replay": None if self.replay is None else str(self.replay),
             "samples": [[s.id, s.split, s.question, s.answer, digests.of_bytes(s.image)] for s in split.samples],
         }
         claim_directory(self._work, json.dumps(settings) + "\n", made_of="command or data")
 
-    def _replayed(self) -> list[Sample]:
-        """Return at most `_REPLAYED` training samples of the replay data, drawn by the seed."""
+    def _replayed(self) -> tuple[list[Sample], list[Sample]]:
+        """Return samples of the replay data to train on and others to measure, of different images."""
         if self.replay is None:
-            return []
-        samples = [sample for sample in read_own_data(self.replay).samples if sample.split == "train"]
-        return random.Random(self.seed).sample(samples, min(_REPLAYED, len(samples)))
+            return [], []
+        drawn = random.Random(self.seed)
+        samples = read_own_data(self.replay).samples
+        images = sorted({sample.image for sample in samples if sample.split != "train"})
+        if not images:
+            images = sorted({sample.image for sample in samples})
+            images = drawn.sample(images, math.ceil(len(images) / 5))
+        held_out = set(images)
+        train = [replace(sample, split="train") for sample in samples if sample.image not in held_out]
+        measured = [replace(sample, split="test") for sample in samples if sample.image in held_out]
+        return (
+            drawn.sample(train, min(_REPLAYED, len(train))),
+            drawn.sample(measured, min(_REMEMBERED, len(measured))),
+        )
+
+    def _quality(
+        self, val: Sequence[Sample], *, prompt: Prompt, features: FeatureCache, collator: Collator
+    ) -> Callable[[MedMoE], Quality]:
+        """Return the measure that the rounds are compared by."""
+        labelled = [sample for sample in val if sample.kind == "classification"]
+
+        def measure(model: MedMoE) -> Quality:
+            predictor = LocalPredictor(model, prompt=prompt, features=features)
+            return Quality.of(model, val, list(predictor.predict(labelled)), collator=collator)
+
+        return measure
 
     def _tell_time(
         self,

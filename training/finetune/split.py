@@ -1,4 +1,4 @@
-"""From what was read to train, val and test: unreadable images and repeats removed, no image or group divided."""
+"""Divide own data into train, val and test: without unreadable images and repeats, and without dividing a group."""
 
 import random
 import sys
@@ -19,14 +19,14 @@ from medmoe.training.finetune.data import OwnData
 from medmoe.training.finetune.near_duplicates import DisjointSets, Thumbnail, near_duplicates, thumbnail
 
 FEW_IMAGES = 50
-_VAL, _TEST = 0.15, 0.2
+_VAL, _TEST = 0.2, 0.2
 _QUESTIONS = "questions"
 _SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnSplit:
-    """The samples of each split and the account of everything else."""
+    """Hold the samples of each split and the account of everything else."""
 
     form: str
     train: tuple[Sample, ...]
@@ -122,8 +122,8 @@ def _thumbnails(samples: Sequence[Sample]) -> tuple[dict[Path, Thumbnail], dict[
         for image, owner in bar:
             try:
                 found[image] = thumbnail(read_rgb(image))
-            except DataError:
-                unreadable[image] = (owner, "the file is not an image that can be read, or only the beginning of one")
+            except DataError as error:
+                unreadable[image] = (owner, str(error).removeprefix(f"{image} "))
     return found, unreadable
 
 

@@ -1,1 +1,1 @@
-"""Training Med-MoE-LoRA: soft-gated adapters on a frozen dense base."""
+"""Train Med-MoE-LoRA."""

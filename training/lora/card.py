@@ -1,4 +1,4 @@
-"""The README.md of an adapted checkpoint: what it adds to which base, what it saw, and what was not measured."""
+"""Write the README.md of an adapted checkpoint."""
 
 import hashlib
 from pathlib import Path
@@ -42,7 +42,7 @@ of about its size, the recipe that ends in `lora-r16`; `medmoe ablate` trains an
 
 
 def adapter_card(run: LoRARunConfig, checkpoint: Path, *, report: dict[str, Any]) -> str:
-    """The text for the finished directory `checkpoint`; `report` is the training log of its one stage.
+    """Return the text for the finished directory `checkpoint`; `report` is the training log of its one stage.
 
     Raises as medmoe.model.lora.checkpoint.read_adapter does.
     """

@@ -1,4 +1,4 @@
-"""What a Med-MoE-LoRA run is told: the adapters, their losses, and one stage of training on a finished dense base."""
+"""Define the recipe of a Med-MoE-LoRA run: the adapters, their losses, and one stage of training on a dense base."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -26,7 +26,7 @@ class GateLossConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoRARunConfig:
-    """An adapter on a dense checkpoint whose depth is that of `layers`."""
+    """Configure an adapter on a dense checkpoint whose depth is that of `layers`."""
 
     name: str
     seed: int
@@ -44,7 +44,7 @@ class LoRARunConfig:
     """What questions of source modality offer; empty leaves it to the base's expert_domains."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for weight decay, which would shrink routers and experts that see no gradient."""
+        """Raise ValueError for weight decay, which would shrink routers and experts that see no gradient."""
         if self.stage.weight_decay:
             raise ValueError("adapters and routers are trained without weight decay")
 

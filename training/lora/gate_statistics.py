@@ -1,4 +1,4 @@
-"""What to watch in a router while it learns: whether it collapses, and where the anchors' share goes."""
+"""Compute statistics of a router's gates while it learns."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ COLLAPSED = 0.95
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateStatistics:
-    """One router over one batch."""
+    """Hold statistics of one router over one batch."""
 
     mean_gate: tuple[float, ...]
     """By expert, anchors first; sums to 1."""
@@ -31,7 +31,7 @@ class GateStatistics:
 def gate_statistics(
     gates: torch.Tensor, *, n_anchor: int, mask: torch.Tensor, general: torch.Tensor, temperature: float
 ) -> GateStatistics:
-    """Of gates [B, L, N] over the tokens of `mask` (bool [B, L]); `general`: bool [B].
+    """Return of gates [B, L, N] over the tokens of `mask` (bool [B, L]); `general`: bool [B].
 
     Raises ValueError for a batch without tokens.
     """

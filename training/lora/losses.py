@@ -1,4 +1,4 @@
-"""What keeps the gates of Med-MoE-LoRA healthy: pure functions of one router's gates, averaged over routers elsewhere.
+"""Define the losses on the gates of Med-MoE-LoRA.
 
 Shape letters: B samples, L positions, N experts, K anchors (the first K of them), S = N - K specialists.
 
@@ -20,7 +20,7 @@ _EPS = 1e-6
 def balance_loss(
     gates: torch.Tensor, *, n_anchor: int, mask: torch.Tensor, image: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """CV^2 over specialists of the batch's mean gate, renormalised among specialists for each token.
+    """Return the CV^2 over specialists of the batch's mean gate, renormalised among specialists for each token.
 
     Gates [B, L, N]; `mask` (bool [B, L]): tokens that are no padding; `image` (bool [B, L]): image tokens, whose mean
     counts as much as that of all text tokens, though they are a hundred times as many. The variance of single tokens'
@@ -36,7 +36,7 @@ def balance_loss(
 
 
 def anchor_target(*, n_experts: int, n_anchor: int, general: torch.Tensor, delta: float) -> torch.Tensor:
-    """The share of the gate that anchors should take, [B]: the odds of K / N, times or divided by kappa.
+    """Return the share of the gate that anchors should take, [B]: the odds of K / N, times or divided by kappa.
 
     kappa = (1 + delta) / (1 - delta), the ratio to which LoRAMoE's constraint drives two groups of equal size.
     `general`: bool [B]. With delta 0.5: .75 and .25 for one anchor of two, .5 and .1 for a quarter of anchors.
@@ -50,7 +50,7 @@ def anchor_target(*, n_experts: int, n_anchor: int, general: torch.Tensor, delta
 def preservation_loss(
     gates: torch.Tensor, *, n_anchor: int, mask: torch.Tensor, general: torch.Tensor, delta: float = 0.5
 ) -> torch.Tensor:
-    """Cross-entropy between each sample's mean anchor share and its target, averaged over samples.
+    """Return the cross-entropy between each sample's mean anchor share and its target, averaged over samples.
 
     Gates [B, L, N], `mask` bool [B, L], `general` bool [B]. Its optimum is exact for groups of unequal size and for any
     mixture of samples, and how specialists share the rest is left free. A sample without tokens does not count.
@@ -65,7 +65,7 @@ def preservation_loss(
 def localized_balancing_loss(
     gates: torch.Tensor, *, n_anchor: int, mask: torch.Tensor, general: torch.Tensor, delta: float = 0.5
 ) -> torch.Tensor:
-    """LoRAMoE's own form, Var(I * Q) / Mean(I * Q)^2 over experts and samples, with its sign put right.
+    """Return LoRAMoE's own form, Var(I * Q) / Mean(I * Q)^2 over experts and samples, with its sign put right.
 
     Q is a sample's mean gate. A minimum makes I * Q constant, so the group that matches the sample must get the smaller
     I, 1 - delta; LoRAMoE gives it 1 + delta. It also asks for equal use of every expert of a group in each sample.
@@ -80,7 +80,7 @@ def localized_balancing_loss(
 
 
 def base_divergence(logits: torch.Tensor, base_logits: torch.Tensor) -> torch.Tensor:
-    """KL(base || adapted), the mean over positions of [T, V] logits; 0 without positions."""
+    """Return the divergence KL(base || adapted), the mean over positions of [T, V] logits; 0 without positions."""
     if not len(logits):
         return logits.sum() * 0
     return F.kl_div(logits.log_softmax(-1), base_logits.log_softmax(-1), log_target=True, reduction="batchmean")
@@ -92,13 +92,13 @@ def _anchor_share(gates: torch.Tensor, *, n_anchor: int, mask: torch.Tensor) -> 
 
 
 def _sample_mean(gates: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean gate of each sample [B, N], and 1 for each sample that has tokens [B]."""
+    """Return the mean gate of each sample [B, N], and 1 for each sample that has tokens [B]."""
     weight = mask[..., None].to(gates.dtype)
     tokens = weight.sum(dim=1)
     return (gates * weight).sum(dim=1) / tokens.clamp_min(1), (tokens[:, 0] > 0).to(gates.dtype)
 
 
 def _mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the marked positions, [N]."""
+    """Return the mean over the marked positions, [N]."""
     weight = mask[..., None].to(values.dtype)
     return (values * weight).sum(dim=(0, 1)) / weight.sum().clamp_min(1)

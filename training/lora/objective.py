@@ -1,4 +1,4 @@
-"""The training objective of Med-MoE-LoRA: answers, plus what keeps its gates healthy."""
+"""Define the training objective of Med-MoE-LoRA."""
 
 import dataclasses
 import logging
@@ -21,7 +21,7 @@ _WATCH_EVERY = 50
 
 
 class AdapterLoss(nn.Module):
-    """The model with cross-entropy on its answers and the losses on its gates, each a mean over routers."""
+    """Add cross-entropy on the answers and the losses on the gates, each a mean over routers."""
 
     def __init__(self, model: MedMoE, adapters: TrainableAdapters, *, losses: GateLossConfig) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class AdapterLoss(nn.Module):
     def forward(
         self, num_items_in_batch: torch.Tensor | int | None = None, **batch: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """`loss`; over accumulated batches each batch's gates count by its share of answer tokens.
+        """Return `loss`; over accumulated batches each batch's gates count by its share of answer tokens.
 
         `batch` is the collator's.
         """
@@ -63,7 +63,7 @@ class AdapterLoss(nn.Module):
         return {"loss": loss}
 
     def figures(self) -> dict[str, float]:
-        """The same for the training log: numbers by `ROUTER/STATISTIC`, of this process's batch."""
+        """Return the same for the training log: numbers by `ROUTER/STATISTIC`, of this process's batch."""
         numbers = {}
         for name, found in self.statistics.items():
             for statistic in ("entropy", "max_share", "temperature", "anchor_mass_general", "anchor_mass_medical"):
@@ -73,7 +73,7 @@ class AdapterLoss(nn.Module):
         return numbers
 
     def report(self) -> dict[str, Any]:
-        """The last statistics, for the run's report."""
+        """Return the last statistics, for the run's report."""
         return {name: dataclasses.asdict(found) for name, found in self.statistics.items()}
 
     def _gate_loss(

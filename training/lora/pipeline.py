@@ -1,4 +1,4 @@
-"""An adapter run: a dense checkpoint and data to a directory that serves, base model included."""
+"""Run an adapter recipe: from a dense checkpoint and data to a directory that serves, base model included."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ from medmoe.training.run_directory import REPORT_FILE, claim_directory
 
 
 class LoRARun:
-    """One run of one adapter recipe in one directory."""
+    """Run one adapter recipe in one directory."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class LoRARun:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the finished model lies: the base's files and the adapter's."""
+        """Return the directory of the finished model: the base's files and the adapter's."""
         return self._directory / self.config.name
 
     def __call__(self) -> Path:
@@ -120,7 +120,7 @@ class LoRARun:
             StepCheckpoints(self._directory / "logs").clear()
 
     def adapter_config(self, base: MedMoEConfig, *, samples: list[Sample]) -> AdapterConfig:
-        """What adapter_config.json will say. Raises DataError when anchors would have nothing to learn from."""
+        """Return the content of adapter_config.json. Raises DataError when anchors would have nothing to learn from."""
         general = sum(sample.domain == "general" for sample in samples)
         if self.config.anchor_mode == "replay" and not general:
             raise DataError("replay anchors learn from general samples, and no sample has the domain general")

@@ -1,4 +1,4 @@
-"""The README.md of a finished checkpoint: what it is, what it saw, what it scores, and what it is not for.
+"""Write the README.md of a finished checkpoint.
 
 Every figure in it was computed by this run; the command that repeats the evaluation stands beside them. Nothing in it
 names the machine or the hour: the same run gives the same card.
@@ -18,7 +18,7 @@ from medmoe.training.data.leakage.trained_images import manifest_images
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.evaluator import evaluate_predictor
 from medmoe.training.evaluation.predict.linear_probe import tower_features
-from medmoe.training.evaluation.predict.predictors import LocalPredictor
+from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
 from medmoe.training.evaluation.provenance import checkpoint_identity, commit, provenance
 from medmoe.training.evaluation.report.markdown import markdown
 from medmoe.training.evaluation.report.results import write_results
@@ -105,7 +105,7 @@ def write_model_card(
     samples = (*read.samples, *read.train, *read.val)
     report = evaluate_predictor(
         read,
-        predictor.predict,
+        with_progress(predictor.predict),
         blank_images=True,
         calibration=calibration,
         tower=tower_features(checkpoint, run.features_folder, samples=samples),
@@ -149,7 +149,7 @@ def _evaluation(names: tuple[str, ...], *, manifest: bool) -> str:
 
 
 def _machine() -> str:
-    """Processor or accelerators of this machine, without its name."""
+    """Return the processor or accelerators of this machine, without its name."""
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
         return f"{count} x {torch.cuda.get_device_name(0)}"

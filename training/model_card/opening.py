@@ -1,4 +1,4 @@
-"""What a card opens with: ten plain lines of what the checkpoint can and cannot do, out of its own evaluation."""
+"""Write the opening of a model card."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ _CANNOT = (
 
 
 def opening(report: Report) -> str:
-    """A list in Markdown, of what it can do first."""
+    """Return a list in Markdown, of what it can do first."""
     labelled = [section for section in report.sections if "accuracy" in section.scores]
     known = [section for section in labelled if _is_known(section)]
     well = [section for section in known if section.scores["accuracy"].value >= _WELL]
@@ -32,7 +32,7 @@ def opening(report: Report) -> str:
 
 
 def _is_known(section: Section) -> bool:
-    """Whether the interval of its accuracy lies above the most frequent answer's accuracy."""
+    """Return whether the interval of its accuracy lies above the most frequent answer's accuracy."""
     majority = section.baselines.get(MAJORITY)
     least = 1 / len(section.confusion.labels) if section.confusion is not None else 0.0
     return section.scores["accuracy"].low > (least if majority is None else majority["accuracy"].value)

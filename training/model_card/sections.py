@@ -1,4 +1,4 @@
-"""The parts of a model card that come from the run's own files: what it is, what it saw, how it was trained.
+"""Write the parts of a model card that come from the run's own files.
 
 Apart from model_card.py, which evaluates; everything here is a function of what lies on disk, so that the same run
 gives the same text.
@@ -24,12 +24,12 @@ Report = dict[str, Any]
 
 
 def front_matter(licence: str | None) -> str:
-    """What `inspect` and the service read the licence from; empty without one."""
+    """Return the front matter, from which `inspect` and the service read the licence; empty without one."""
     return "" if licence is None else f"---\nlicense: {licence}\n---\n"
 
 
 def terms(licence: str | None) -> str:
-    """Whose terms hold for what; empty without a licence."""
+    """Return the terms of the weights and of the data; empty without a licence."""
     return "" if licence is None else f"The weights are licensed under {licence}; the data keep the terms above. "
 
 
@@ -55,7 +55,7 @@ def architecture(config: MedMoEConfig) -> str:
 
 
 def stages_of(config: RunConfig, report: Report) -> list[StageConfig]:
-    """The stages of gradient descent that this run did itself: with a base, stage 3 alone."""
+    """Return the stages of gradient descent that this run did itself: with a base, stage 3 alone."""
     return [stage for stage in _stages(config) if stage.name in report]
 
 
@@ -64,13 +64,13 @@ def datasets(config: RunConfig, report: Report) -> str:
 
 
 def left_out(config: RunConfig, report: Report) -> str:
-    """In words; empty where every image of the train splits may be seen."""
+    """Describe the images that are left out; empty where every image of the train splits may be seen."""
     names = dict.fromkeys(name for entry in _entries(config, report) for name in entry.without_images_of)
     return f"No training sample shows a test image of {', '.join(names)}. " if names else ""
 
 
 def manifest_facts(path: Path) -> str:
-    """The data by hash; a run from before manifests says that it has none."""
+    """Return the data by hash; a run from before manifests says that it has none."""
     if not path.exists():
         return "This run kept no manifest of its data."
     found = json.loads(path.read_text())
@@ -100,7 +100,7 @@ def stage_table(config: RunConfig, report: Report) -> str:
 
 
 def router(config: RunConfig, report: Report) -> str:
-    """What gates the experts, and how well it knows images that it was not trained on."""
+    """Describe what gates the experts, and how well it knows images that it was not trained on."""
     if not config.architecture.text_config.moe_layers:
         return "There is no router."
     if "router" not in report:
@@ -120,7 +120,7 @@ def router(config: RunConfig, report: Report) -> str:
 
 
 def origins(config: RunConfig, report: Report, *, origin: str | None) -> str:
-    """Where the weights come from that no stage of this run made, and what became of the vision tower."""
+    """Name the origins of weights that no stage of this run made, and of the vision tower."""
     names = [name for name in expected_tensors(config.architecture) if name.startswith("vision_tower.")]
     trained = [
         stage.name

@@ -1,4 +1,4 @@
-"""What a model card says about images that nobody trained on, where a dataset's official splits share theirs.
+"""Write what a model card says about images outside the training data, where official splits share theirs.
 
 The figures are another checkpoint's (recipe SIZE-image-disjoint), evaluated by `medmoe eval --manifest`, whose output
 is put into the run's directory under the name `image_disjoint`.
@@ -21,7 +21,7 @@ _METRICS = {
 
 
 def unseen_images(run: Path) -> str:
-    """A section of Markdown, empty where the folder is missing. Raises DataError when its report is no report."""
+    """Return a section of Markdown, empty without the folder. Raises DataError when its report is no report."""
     path = run / FOLDER / REPORT_JSON
     if not path.exists():
         return ""

@@ -1,1 +1,1 @@
-"""One stage of gradient descent: transformers' Trainer, and what it leaves open."""
+"""Run one stage of gradient descent."""

@@ -1,4 +1,4 @@
-"""The processes of one run: the first one writes, the others wait, and all of them train.
+"""Join and part the processes of one run.
 
 One process unless `torchrun` or `accelerate launch` has started several, which both say so in the environment.
 """
@@ -27,7 +27,7 @@ def join_processes() -> None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Return whether this process is the one that writes."""
     return bool(PartialState().is_main_process)
 
 
@@ -36,17 +36,17 @@ def process_count() -> int:
 
 
 def process_index() -> int:
-    """From 0; the first process has 0."""
+    """Return the number of this process; the first one has 0."""
     return int(PartialState().process_index)
 
 
 def wait_for_all() -> None:
-    """Returns when every process has got here."""
+    """Wait until every process has got here."""
     PartialState().wait_for_everyone()
 
 
 def own_device() -> torch.device:
-    """The device that this process trains on: its GPU where there is one."""
+    """Return the device that this process trains on: its GPU where there is one."""
     return torch.device(PartialState().device)
 
 

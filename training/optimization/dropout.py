@@ -1,4 +1,4 @@
-"""Dropout of what attention, FFNs and projector add (StageConfig.dropout), for decoders trained from scratch.
+"""Drop out what attention, FFNs and projector add (StageConfig.dropout), for decoders trained from scratch.
 
 As hooks that come and go with a stage: a backbone is somebody else's, and its checkpoint must not know how it was
 trained. Hooks on the modules cover decoders that run attention and FFN one after the other, and Phi, which runs them

@@ -1,4 +1,4 @@
-"""Parameters sharded over the processes (FSDP2, chosen in accelerate's configuration): what a stage must know of it.
+"""Support parameters that are sharded over the processes (FSDP2, chosen in accelerate's configuration).
 
 Apart from the trainer, which is the same with whole parameters and with shards.
 """

@@ -1,4 +1,4 @@
-"""What a learned router is trained with besides the answers: the load-balancing loss on its logits.
+"""Compute the load-balancing loss of a learned router's logits.
 
 It is apart from the answer objective because Med-MoE's own router is trained before and frozen: only the baseline with
 a learned router needs this. The sum over the MoE layers, times a coefficient (0.01 upstream), is added to the loss:

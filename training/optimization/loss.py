@@ -1,4 +1,4 @@
-"""The training objective of Med-MoE: next-token cross-entropy on the answer tokens."""
+"""Define the training objective of Med-MoE: next-token cross-entropy on the answer tokens."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -14,7 +14,7 @@ from medmoe.training.optimization.load_balancing_loss import collect_router_logi
 
 
 class AnswerLoss(nn.Module):
-    """The model with its loss, as Trainer wants it."""
+    """Compute the model's loss, as Trainer wants it."""
 
     def __init__(self, model: MedMoE, *, balance: float = 0.0) -> None:
         """`balance`: weight of the load-balancing loss, summed over the MoE layers; for gates that learn."""
@@ -31,7 +31,7 @@ class AnswerLoss(nn.Module):
     def forward(
         self, num_items_in_batch: torch.Tensor | int | None = None, **batch: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """`loss`: the sum over answer tokens divided by their number in the whole (accumulated) batch.
+        """Return `loss`: the sum over answer tokens divided by their number in the whole (accumulated) batch.
 
         Over accumulated batches and processes each one's balance counts by its share of the answer tokens. `batch` is
         the collator's.
@@ -48,7 +48,7 @@ class AnswerLoss(nn.Module):
 
 
 def answer_logits(model: MedMoE, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Float32 logits [A, V] of the batch's answer tokens, and those tokens [A]."""
+    """Return float32 logits [A, V] of the batch's answer tokens, and those tokens [A]."""
     segments = batch.get("segments")
     mask = batch["attention_mask"] if segments is None else packed_mask(segments)
     hidden = model.hidden_states(batch["input_ids"], mask, batch["features"], position_ids=batch.get("position_ids"))

@@ -1,4 +1,4 @@
-"""Muon for the weight matrices inside the network, AdamW for everything else, as one optimizer.
+"""Optimize weight matrices inside the network by Muon and all other parameters by AdamW.
 
 Muon (Jordan et al. 2024) moves a matrix by its orthogonalised momentum, so that directions with small gradients move as
 far as the large ones. It is for hidden layers' matrices: embeddings, output head, gates, norms and biases are left to
@@ -27,12 +27,13 @@ _ROUNDS, _A, _B, _C = 5, 3.4445, -4.7750, 2.0315
 
 
 def is_hidden_matrix(name: str) -> bool:
-    """Whether Muon moves it: a matrix of an attention, FFN, expert or projector."""
+    """Return whether Muon moves it: a matrix of an attention, FFN, expert or projector."""
     return bool(_HIDDEN.fullmatch(name)) and not _GATE.fullmatch(name)
 
 
 def orthogonalized(matrices: torch.Tensor, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Newton-Schulz iteration: `matrices` (n, rows, columns) with all singular values near 1, in their own dtype.
+    """Return `matrices` (n, rows, columns) with all singular values near 1, by Newton-Schulz iteration in their own
+    dtype.
 
     In bfloat16 on a GPU, which is what the iteration was made for; on a CPU in `dtype`.
     """
@@ -86,7 +87,7 @@ class Muon(torch.optim.Optimizer):
 
     @staticmethod
     def _by_shape(matrices: Iterable[nn.Parameter]) -> dict[torch.Size, list[nn.Parameter]]:
-        """Those that have a gradient."""
+        """Group the parameters that have a gradient by shape."""
         grouped: dict[torch.Size, list[nn.Parameter]] = {}
         for matrix in matrices:
             if matrix.grad is not None:
@@ -95,7 +96,7 @@ class Muon(torch.optim.Optimizer):
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
-    """Two optimizers that share this one's `param_groups` and `state`."""
+    """Combine two optimizers that share this one's `param_groups` and `state`."""
 
     def __init__(
         self,
@@ -127,7 +128,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self._share()
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Raises ValueError for a closure, which neither Trainer nor a stage has."""
+        """Raise ValueError for a closure, which neither Trainer nor a stage has."""
         if closure is not None:
             raise ValueError("a closure would be evaluated twice")
         self._muon.step()

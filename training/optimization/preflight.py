@@ -1,4 +1,4 @@
-"""What can be known to be wrong before the first step is looked for before the first step."""
+"""Check a stage's settings, samples and disk before the first step."""
 
 import re
 import shutil
@@ -27,8 +27,9 @@ def check_stage(
     operation: RuntimeConfig,
     processes: int,
 ) -> None:
-    """Raises ConfigError for settings that do not fit the model (`parameters`: numbers of values by name) or the
-    processes, DataError for samples that cannot be trained on."""
+    """Raise ConfigError for settings that do not fit the model (`parameters`: numbers of values by name) or the
+    processes, DataError for samples that cannot be trained on.
+    """
     operation.device_batch(stage.batch_size, processes=processes)
     if not 0 <= stage.dropout < 1:
         raise ConfigError(f"{stage.name}: dropout of {stage.dropout}; choose at least 0 and less than 1")
@@ -47,7 +48,7 @@ def check_stage(
 
 
 def check_samples(samples: Iterable[Sample], *, collator: Collator, stage: str) -> None:
-    """Raises DataError when there is no sample, or naming one that cannot be encoded or has nothing to learn."""
+    """Raise DataError when there is no sample, or naming one that cannot be encoded or has nothing to learn."""
     seen: set[tuple[str, str]] = set()
     for sample in samples:
         key = (sample.dataset, sample.id)
@@ -62,8 +63,9 @@ def check_samples(samples: Iterable[Sample], *, collator: Collator, stage: str) 
 
 
 def check_disk(directory: Path, *, trained: int, operation: RuntimeConfig) -> None:
-    """Raises ConfigError when `directory` cannot be written, or has no room for the step checkpoints of `trained`
-    values."""
+    """Raise ConfigError when `directory` cannot be written, or has no room for the step checkpoints of `trained`
+    values.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as file:

@@ -1,4 +1,5 @@
-"""How a run is carried out on one machine. No part of the recipe: another machine may finish what this one began.
+"""Configure how a run is carried out on one machine; it is no part of the recipe. No part of the recipe: another
+machine may finish what this one began.
 
 Apart from medmoe.training.config because nothing here says what is trained: with float32 the results agree to rounding
 for every choice, and recipe.json does not know of it.
@@ -18,7 +19,7 @@ _WORKERS = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuntimeConfig:
-    """Raises ConfigError for numbers that mean nothing."""
+    """Raise ConfigError for numbers that mean nothing."""
 
     precision: Precision = "auto"
     """Of matrix products; weights, gradients, router gates and losses stay float32. auto: bfloat16 on a device that has
@@ -40,11 +41,12 @@ class RuntimeConfig:
         # A logged loss is a mean since the last line: a run continued between two lines would log another one.
         if self.checkpoint_every % self.log_every:
             raise ConfigError(
-                f"checkpoint_every {self.checkpoint_every} is no multiple of log_every {self.log_every}; choose one"
+                f"--checkpoint-every {self.checkpoint_every} is no multiple of {self.log_every}, the steps between two "
+                "lines of the log; choose one"
             )
 
     def device_batch(self, batch_size: int, *, processes: int) -> int:
-        """Sequences of a stage's `batch_size` that one process takes at a time.
+        """Return the sequences of a stage's `batch_size` that one process takes at a time.
 
         Raises ConfigError when they cannot be divided: another batch size would be another recipe.
         """
@@ -57,13 +59,13 @@ class RuntimeConfig:
         return batch_size // parts
 
     def uses_bfloat16(self, device: torch.device) -> bool:
-        """Whether matrix products are in bfloat16 on `device`."""
+        """Return whether matrix products are in bfloat16 on `device`."""
         if self.precision == "auto":
             return has_bfloat16(device)
         return self.precision == "bfloat16"
 
     def loader_workers(self, device: torch.device, *, processes: int) -> int:
-        """Processes beside each of the run's processes that prepare its batches."""
+        """Return the number of processes beside each of the run's processes that prepare its batches."""
         if self.workers is not None:
             return self.workers
         return 0 if device.type == "cpu" else min(_WORKERS, (os.cpu_count() or 1) // processes)

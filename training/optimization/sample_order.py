@@ -1,4 +1,4 @@
-"""The order in which a stage sees its packs, written down whole: a step's number alone says what it is given.
+"""Order the packs of a stage, so that a step's number alone says its batch.
 
 To Trainer a stage is one long pass over this list in order. Nothing about the data's position has to be saved and
 restored then, and an epoch's end, which need not fall between two batches, is the same for every number of processes.
@@ -17,7 +17,7 @@ _STRETCH = 32
 
 
 class EpochDataset(Dataset[Pack]):
-    """`epochs` times all packs, each time in another order drawn by `seed`, in full batches.
+    """Repeat all packs `epochs` times, each time in another order drawn by `seed`, in full batches.
 
     The last batch is filled up with the packs that would come next.
     """
@@ -42,7 +42,7 @@ class EpochDataset(Dataset[Pack]):
         return len(self._order)
 
     def __getitem__(self, index: int) -> Pack:
-        """The pack, with one of its views: drawn by its place, so that resuming draws no other."""
+        """Return the pack, with one of its views: drawn by its place, so that resuming draws no other."""
         pack = self._packs[self._order[index]]
         views = _views(pack)
         view = random.Random(f"{self._seed}/view/{index}").randrange(views) if views > 1 else 0
@@ -50,7 +50,7 @@ class EpochDataset(Dataset[Pack]):
 
 
 def _grouped(order: list[int], lengths: list[int], *, batch_size: int, seed: int) -> list[int]:
-    """Sorted by length within stretches of many batches, the batches of a stretch in any order.
+    """Sort packs by length within stretches of many batches; the batches of a stretch are in any order.
 
     A pack moves no further than its stretch: every epoch still sees nearly every pack once.
     """

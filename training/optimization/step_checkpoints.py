@@ -1,4 +1,4 @@
-"""The checkpoints within a stage: `checkpoint-STEP` directories that are there whole or not at all.
+"""Keep the checkpoints within a stage: `checkpoint-STEP` directories that are there whole or not at all.
 
 Trainer writes a checkpoint's files one after the other under its final name, and takes the highest number for the last
 checkpoint: a process that is killed while it writes leaves one that cannot be continued. Here they are written aside
@@ -17,14 +17,14 @@ _STAGING = ".checkpoint.new"
 
 
 class StepCheckpoints:
-    """The step checkpoints of one stage's directory."""
+    """Keep the step checkpoints of one stage's directory."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     @property
     def staging(self) -> Path:
-        """Where Trainer writes."""
+        """Return where Trainer writes."""
         return self._directory / _STAGING
 
     def publish(self, step: int) -> None:
@@ -35,7 +35,7 @@ class StepCheckpoints:
             shutil.rmtree(older)
 
     def last(self) -> Path | None:
-        """The checkpoint to continue from."""
+        """Return the checkpoint to continue from."""
         complete = self._complete()
         return complete[-1] if complete else None
 
@@ -50,7 +50,9 @@ class StepCheckpoints:
             shutil.rmtree(path)
 
     def _complete(self) -> list[Path]:
-        """In order of their steps. A link is none: only what this directory itself holds is ever read or removed."""
+        """Return the complete checkpoints in the order of their steps. A link is none: only what this directory itself
+        holds is ever read or removed.
+        """
         found = []
         for path in self._directory.glob("checkpoint-*"):
             match = _NAME.fullmatch(path.name)

@@ -1,4 +1,4 @@
-"""One stage of gradient descent: our loss on transformers' Trainer."""
+"""Run one stage of gradient descent: our loss on transformers' Trainer."""
 
 import logging
 from collections.abc import Callable

@@ -27,7 +27,7 @@ _WEIGHTS = "model.safetensors"
 
 
 class StageTrainer(Trainer):
-    """Trains on a dataset that is one stage's whole course (medmoe.training.optimization.sample_order)."""
+    """Train on a dataset that is one stage's whole course (medmoe.training.optimization.sample_order)."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class StageTrainer(Trainer):
         return batches, answer_tokens
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Raises TrainingError when the loss is not finite: no later step can mend the weights."""
+        """Raise TrainingError when the loss is not finite: no later step can mend the weights."""
         if "loss" in logs:
             if not math.isfinite(logs["loss"]):
                 raise TrainingError(
@@ -89,7 +89,7 @@ class StageTrainer(Trainer):
         return self.accelerator.unwrap_model(self.model)
 
     def _sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Over all processes. Every process logs at the same steps."""
+        """Sum a tensor over all processes, which log at the same steps."""
         total: torch.Tensor = self.accelerator.reduce(tensor.to(self.args.device), reduction="sum")
         return total
 
@@ -97,7 +97,7 @@ class StageTrainer(Trainer):
         return str(self._checkpoints.staging)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Raises TrainingError when it cannot be written."""
+        """Raise TrainingError when it cannot be written."""
         try:
             super()._save_checkpoint(model, trial)
             wait_for_all()
@@ -130,7 +130,8 @@ class StageTrainer(Trainer):
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
     def whole_tensors(self) -> dict[str, torch.Tensor]:
-        """Every tensor of the model on the CPU, put together from the shards, in the first process; elsewhere none.
+        """Return every tensor of the model on the CPU, put together from the shards, in the first process; elsewhere
+        none.
 
         Every process must call it.
         """
@@ -138,7 +139,7 @@ class StageTrainer(Trainer):
         return tensors
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Raises TrainingError when the checkpoint is not what this stage trains."""
+        """Raise TrainingError when the checkpoint is not what this stage trains."""
         place = Path(resume_from_checkpoint)
         parameters = dict(self.model.named_parameters())
         with _readable(resume_from_checkpoint):
@@ -175,7 +176,7 @@ class _LastStep(TrainerCallback):
 
 @contextmanager
 def _readable(checkpoint: str | None) -> Iterator[None]:
-    """Raises TrainingError for whatever is wrong with a checkpoint's file that is read inside."""
+    """Raise TrainingError for whatever is wrong with a checkpoint's file that is read inside."""
     try:
         yield
     except (

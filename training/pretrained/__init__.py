@@ -1,1 +1,1 @@
-"""Where a run's first weights come from: pretrained parts, read strictly and without running anybody's code."""
+"""Read pretrained parts strictly and without running their code."""

@@ -1,4 +1,4 @@
-"""GGUF, llama.cpp's file of metadata and tensors, as far as one published model needs it: Q4_1, Q8_0 and F32.
+"""Read GGUF, llama.cpp's file of metadata and tensors, as far as one published model needs it: Q4_1, Q8_0 and F32.
 
 Read from bytes in memory and without the `gguf` package: the format of these three types is a page, and every count and
 length in the file is compared with what is left of it before anything is made of it.
@@ -49,10 +49,10 @@ class GGUFTensor:
 
 
 class GGUFFile:
-    """Metadata and tensors by name."""
+    """Read metadata and tensors by name."""
 
     def __init__(self, content: bytes) -> None:
-        """Raises CheckpointError when `content` is not a whole GGUF file, or has a tensor of another type."""
+        """Raise CheckpointError when `content` is not a whole GGUF file, or has a tensor of another type."""
         self._content = memoryview(content)
         self._place = 0
         if self._take(4) != _MAGIC:
@@ -78,7 +78,7 @@ class GGUFFile:
             self.tensors[name] = GGUFTensor(shape, kind, data + offset, nbytes)
 
     def read(self, name: str) -> Floats:
-        """The tensor's values. Raises KeyError for a name that is not in `tensors`."""
+        """Return the tensor's values. Raises KeyError for a name that is not in `tensors`."""
         tensor = self.tensors[name]
         return tensor.kind.decode(self._content[tensor.start : tensor.start + tensor.nbytes]).reshape(tensor.shape)
 
@@ -89,7 +89,7 @@ class GGUFFile:
         return bytes(self._content[self._place - count : self._place])
 
     def _number(self, code: str) -> int:
-        """Little-endian."""
+        """Return a little-endian number."""
         (value,) = struct.unpack(f"<{code}", self._take(struct.calcsize(f"<{code}")))
         return int(value)
 
@@ -150,14 +150,14 @@ def _f32(raw: memoryview) -> Floats:
 
 
 def _q8_0(raw: memoryview) -> Floats:
-    """A block: a half-precision scale, then one signed byte a weight."""
+    """Dequantize blocks of a half-precision scale and one signed byte a weight."""
     blocks = np.frombuffer(raw, dtype=[("scale", "<f2"), ("levels", "i1", BLOCK)])
     values: Floats = blocks["scale"].astype(np.float32)[:, None] * blocks["levels"].astype(np.float32)
     return values.ravel()
 
 
 def _q4_1(raw: memoryview) -> Floats:
-    """A block: scale and minimum in half precision, then 16 bytes whose low halves are the first 16 weights."""
+    """Dequantize blocks of half-precision scale and minimum, then 16 bytes, the first weights in their low halves."""
     blocks = np.frombuffer(raw, dtype=[("scale", "<f2"), ("least", "<f2"), ("levels", "u1", BLOCK // 2)])
     levels = np.concatenate([blocks["levels"] & 15, blocks["levels"] >> 4], axis=1).astype(np.float32)
     scale, least = (blocks[name].astype(np.float32)[:, None] for name in ("scale", "least"))

@@ -1,4 +1,4 @@
-"""The model that a run begins with: what is pretrained is filled in, the rest is random.
+"""Initialize the model that a run begins with: pretrained parts are filled in, the rest is random.
 
 Apart from the pipeline, which knows stages; this knows where weights come from that no stage has trained.
 """
@@ -27,7 +27,7 @@ _MOE_FIELDS = {
 def initial_model(
     config: RunConfig, *, tower: Path | None, language_model: Path | None
 ) -> tuple[MedMoE, Tokenizer | None, dict[str, str]]:
-    """The dense model, the tokenizer where one came with it, and in whole sentences where each part comes from.
+    """Return the dense model, the tokenizer where one came with it, and in whole sentences where each part comes from.
 
     `tower` and `language_model` are what `load_pretrained_tower` and `load_pretrained_language_model` read; without
     them the part is random, which for the tower is of use in tests only. Raises as they do.
@@ -60,7 +60,7 @@ def initialize_words(model: MedMoE, *, tokenizer: Tokenizer, language_model: Pat
 
 
 def check_sources(config: RunConfig, *, language_model: Path | None, base: Path | None) -> None:
-    """Raises ConfigError when the recipe needs a pretrained language model that is not given, or has no use for one."""
+    """Raise ConfigError when the recipe needs a pretrained language model that is not given, or has no use for one."""
     if base is not None:
         if language_model is not None:
             raise ConfigError("a base brings its language model: give one of the two")
@@ -72,7 +72,7 @@ def check_sources(config: RunConfig, *, language_model: Path | None, base: Path 
 
 
 def check_base(architecture: MedMoEConfig, base: MedMoEConfig) -> None:
-    """Whether a checkpoint of `base` can be where stage 3 of `architecture` begins.
+    """Check that a checkpoint of `base` can be where stage 3 of `architecture` begins.
 
     Raises ConfigError naming every field that differs; the name, the stored precision and the experts' labels may.
     """

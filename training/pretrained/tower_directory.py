@@ -1,4 +1,4 @@
-"""A pretrained vision tower in a transformers directory: CLIP, SigLIP or DINOv2, alone or inside a whole CLIP."""
+"""Read a pretrained vision tower from a transformers directory: CLIP, SigLIP or DINOv2, alone or in a whole CLIP."""
 
 import re
 from pathlib import Path
@@ -29,7 +29,7 @@ _RENAMED = {
 
 
 def read_tower_directory(directory: Path, *, config: VisionConfig) -> tuple[dict[str, torch.Tensor], str]:
-    """The tower's used tensors by our backbone's names, and where they come from as a whole sentence.
+    """Return the tower's used tensors by our backbone's names, and where they come from as a whole sentence.
 
     Blocks after the recipe's last are left out. Raises ConfigError when config.json is another tower's, CheckpointError
     for a tensor that is unknown.
@@ -58,14 +58,14 @@ def read_tower_directory(directory: Path, *, config: VisionConfig) -> tuple[dict
 
 
 def renamed(name: str) -> str:
-    """Today's name of a DINOv2 tensor."""
+    """Return today's name of a DINOv2 tensor."""
     for old, new in _RENAMED.items():
         name = name.replace(old, new)
     return name
 
 
 def _compare(directory: Path, config: VisionConfig) -> None:
-    """Raises ConfigError naming every field that config.json says otherwise; what it leaves out shapes must tell."""
+    """Raise ConfigError naming every field that config.json says otherwise; what it leaves out shapes must tell."""
     said = tower_config(directory)
     wrong = []
     if (kind := said.text("model_type")) is not None and kind not in _MODEL_TYPES[config.model_type]:

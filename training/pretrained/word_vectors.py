@@ -1,4 +1,4 @@
-"""What a small decoder from scratch can take from a pretrained one of another width and vocabulary: its words.
+"""Initialize a small decoder's embeddings from a pretrained model of another width and vocabulary.
 
 Each token of the small vocabulary is spelt in the large model's tokens. Their mean embedding, projected onto the
 leading principal components of all tokens, is where it starts: words that mean

@@ -1,4 +1,4 @@
-"""From pooled hidden states and their modality to the linear layer that becomes every gate.
+"""Solve for the linear layer that becomes every gate, from pooled hidden states and their modality.
 
 Apart from router_training, which makes the features: here is only a linear classifier, fitted in one of two ways.
 """
@@ -13,7 +13,8 @@ _MOST_STEPS = 500
 
 
 def solve_router(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterConfig, seed: int) -> nn.Linear:
-    """A linear layer with bias from `inputs` [N, D] to one logit a domain; `targets` [N] are the domains' numbers.
+    """Return a linear layer with bias from `inputs` [N, D] to one logit a domain; `targets` [N] are the domains'
+    numbers.
 
     `seed` draws the start and the order of the solver adam; lbfgs has neither.
     """
@@ -23,7 +24,7 @@ def solve_router(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterC
 
 
 def _descended(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterConfig, seed: int) -> nn.Linear:
-    """Upstream's training: Adam, for so many epochs."""
+    """Train with Adam for some epochs, as upstream does."""
     generator = torch.Generator().manual_seed(seed)
     router = nn.Linear(inputs.shape[1], len(config.domains))
     with torch.no_grad():
@@ -41,7 +42,7 @@ def _descended(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterCon
 
 
 def _optimum(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterConfig) -> nn.Linear:
-    """The minimum of cross-entropy and L2 penalty, which is unique: nothing here is drawn.
+    """Return the minimum of cross-entropy and L2 penalty, which is unique: nothing here is drawn.
 
     On standardised features, whose scales a penalty would otherwise judge; the result takes them as they are.
     """

@@ -1,4 +1,4 @@
-"""The router's own training: a linear classifier of imaging modality (arXiv 2404.10237, eq. 3).
+"""Train the router: a linear classifier of imaging modality (arXiv 2404.10237, eq. 3).
 
 As upstream's notebook does it: one vector a sample, the mean over every hidden-state tensor of the language model and
 over all positions of image and question; then one linear layer with bias, cross-entropy. New here: the label map is
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.config import RouterConfig
@@ -27,14 +28,14 @@ _BATCH = 32
 
 @torch.no_grad()
 def pooled_hidden_states(model: MedMoE, samples: Sequence[Sample], *, collator: Collator) -> torch.Tensor:
-    """[samples, D] float32: mean over layers (embedding output, each block, final norm) and prompt positions.
+    """Return the mean [samples, D] over layers (embedding output, each block, final norm) and prompt positions.
 
-    Computed where the model is, returned on the CPU. The prompt alone is pooled: an answer would tell the modality in
-    words.
+    Float32, computed where the model is, returned on the CPU. The prompt alone is pooled: an answer would tell the
+    modality in words.
     """
     pooled = []
     device = next(model.parameters()).device
-    for start in range(0, len(samples), _BATCH):
+    for start in tqdm(range(0, len(samples), _BATCH), desc="router's inputs", unit="batch"):
         batch = collator([(sample,) for sample in samples[start : start + _BATCH]])
         batch = {name: column.to(device) for name, column in batch.items()}
         prompt = batch["attention_mask"] * (batch["labels"] == -100)
@@ -49,7 +50,7 @@ def pooled_hidden_states(model: MedMoE, samples: Sequence[Sample], *, collator: 
 
 
 def balanced(samples: Sequence[Sample], *, domains: Sequence[str], per_domain: int, seed: int) -> list[Sample]:
-    """At most `per_domain` samples of each domain, drawn by `seed`. Raises ValueError for a domain without samples."""
+    """Draw at most `per_domain` samples of each domain by `seed`. Raises ValueError for a domain without samples."""
     taken: Counter[str] = Counter()
     chosen = []
     for sample in random.Random(seed).sample(samples, len(samples)):
@@ -71,7 +72,7 @@ def train_router(
     collator: Collator,
     seed: int,
 ) -> tuple[nn.Linear, dict[str, Any]]:
-    """Fit the linear router on `samples`; returns it with a report that holds the accuracy on `held_out`."""
+    """Fit the linear router on `samples`; return it with a report that holds the accuracy on `held_out`."""
     index = {domain: number for number, domain in enumerate(config.domains)}
     chosen = balanced(samples, domains=config.domains, per_domain=config.per_domain, seed=seed)
     inputs = pooled_hidden_states(model, chosen, collator=collator)
@@ -84,8 +85,18 @@ def train_router(
         "training_accuracy": _accuracy(router, inputs, targets),
         "held_out": _held_out(router, model, held_out, index=index, collator=collator),
     }
-    log.info("router: %s", report)
+    log.info("router: %s", _told(report))
     return router, report
+
+
+def _told(report: dict[str, Any]) -> str:
+    """Describe the router in a line."""
+    held_out = report["held_out"]
+    domains = (f"{name} {100 * found['accuracy']:.1f} %" for name, found in held_out["per_domain"].items())
+    return (
+        f"{100 * held_out['accuracy']:.1f} % right on {held_out['images']} held-out images ({', '.join(domains)}), "
+        f"{100 * report['training_accuracy']:.1f} % on {sum(report['training_images'].values())} training images"
+    )
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ _SPECIAL_TOKENS = (
 
 
 def read_arcade(path: Path) -> Tokenizer:
-    """The tokenizer of a rank file. Raises CheckpointError when the file is not one."""
+    """Return the tokenizer of a rank file. Raises CheckpointError when the file is not one."""
     vocabulary, merges = _vocabulary(_read_ranks(path))
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=True))
     tokenizer.normalizer = normalizers.NFC()
@@ -64,7 +64,7 @@ def _read_ranks(path: Path) -> dict[bytes, int]:
 
 
 def _vocabulary(ranks: dict[bytes, int]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The vocabulary in the byte-level alphabet, and for each token the one merge that makes it, in rank order."""
+    """Return the vocabulary in the byte-level alphabet, and the one merge that makes each token, in rank order."""
     letters = _byte_letters()
     spelled = {token: "".join(letters[byte] for byte in token) for token in ranks}
     merges = []
@@ -78,7 +78,7 @@ def _vocabulary(ranks: dict[bytes, int]) -> tuple[dict[str, int], list[tuple[str
 
 
 def _parts(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
-    """What merging makes of `token` by pairs of lower rank than its own."""
+    """Return what merging makes of `token` by pairs of lower rank than its own."""
     limit = ranks[token]
     parts = [bytes([byte]) for byte in token]
     while len(parts) > 1:
@@ -91,7 +91,7 @@ def _parts(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
 
 
 def _byte_letters() -> list[str]:
-    """The letter that byte-level BPE writes for each byte: itself where it prints, else one from U+0100 on."""
+    """Return the letter that byte-level BPE writes for each byte: itself where it prints, else one from U+0100 on."""
     letters, next_letter = [], 256
     for byte in range(256):
         character = chr(byte)

@@ -35,7 +35,7 @@ def guarded(what: str) -> Iterator[None]:
 
 
 def parse_tokenizer(content: bytes) -> Tokenizer:
-    """tokenizer.json. Raises CheckpointError for rules that could make a text grow without bound."""
+    """Return tokenizer.json. Raises CheckpointError for rules that could make a text grow without bound."""
     document = json.loads(content)
     _check_normalizers(document.get("normalizer"))
     for part in ("normalizer", "pre_tokenizer", "decoder"):
@@ -49,7 +49,7 @@ def parse_tokenizer(content: bytes) -> Tokenizer:
 
 
 def check_text(tokenizer: Tokenizer, text: str) -> None:
-    """Raises CheckpointError unless `text` comes back from its own ids: a vocabulary that cannot spell the prompt."""
+    """Raise CheckpointError unless `text` comes back from its own ids: a vocabulary that cannot spell the prompt."""
     with guarded("the tokenizer cannot encode the prompt"):
         ids = tokenizer.encode(text, add_special_tokens=False).ids
         back = tokenizer.decode(ids, skip_special_tokens=False)
@@ -62,7 +62,7 @@ def check_text(tokenizer: Tokenizer, text: str) -> None:
 
 
 def _rules(part: Any) -> Iterator[dict[str, Any]]:
-    """Every component of a normalizer or decoder, whatever it is nested in."""
+    """Yield every component of a normalizer or decoder, whatever it is nested in."""
     waiting = [part]
     while waiting:
         node = waiting.pop()

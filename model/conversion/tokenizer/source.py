@@ -32,7 +32,7 @@ _SENTENCEPIECE_SETTINGS = (*_ROLES, "added_tokens_decoder", "additional_special_
 
 @dataclass
 class TokenizerSource:
-    """A tokenizer and the special tokens that its files declare, by role."""
+    """Hold a tokenizer and the special tokens that its files declare, by role."""
 
     tokenizer: Tokenizer
     form: str
@@ -41,7 +41,7 @@ class TokenizerSource:
 
 
 def read_tokenizer(directory: Path) -> TokenizerSource:
-    """Raises CheckpointError for missing or malformed files, ConfigError for a form that is not supported."""
+    """Raise CheckpointError for missing or malformed files, ConfigError for a form that is not supported."""
     settings = {name: read_json(directory, name) if (directory / name).exists() else {} for name in _SETTINGS}
     config = settings["tokenizer_config.json"]
     added = _added_tokens(config, settings["added_tokens.json"])
@@ -75,7 +75,7 @@ def _read(directory: Path, config: dict[str, Any]) -> tuple[str, Tokenizer]:
 
 
 def _byte_level(directory: Path, config: dict[str, Any]) -> Tokenizer:
-    """GPT-2's form, which Phi-2 (CodeGen) and Med-MoE's StableLM share."""
+    """Return GPT-2's form, which Phi-2 (CodeGen) and Med-MoE's StableLM share."""
     name = config.get("tokenizer_class")
     if name is not None and str(name).removesuffix("Fast") not in _BYTE_LEVEL_CLASSES:
         raise ConfigError(
@@ -98,7 +98,7 @@ def _byte_level(directory: Path, config: dict[str, Any]) -> Tokenizer:
 
 
 def _merges(content: bytes) -> list[tuple[str, str]]:
-    """One pair a line, highest rank first; a line with the format's version may come before them."""
+    """Return the merges: one pair a line, highest rank first; a line with the format's version may come before them."""
     lines = [line.removesuffix("\r") for line in content.decode().removesuffix("\n").split("\n")]
     pairs = []
     for line in lines:
@@ -114,7 +114,7 @@ def _named(word: str) -> bool:
 
 
 def _sentencepiece(directory: Path, config: dict[str, Any]) -> Tokenizer:
-    """By transformers' own conversion of Llama's tokenizer, from copies of its files alone.
+    """Convert by transformers' own conversion of Llama's tokenizer, from copies of its files alone.
 
     Llama's slow tokenizer, which upstream uses, puts <s> in front unless it is told not to.
     """
@@ -139,7 +139,7 @@ def _sentencepiece(directory: Path, config: dict[str, Any]) -> Tokenizer:
 
 
 def _added_tokens(config: dict[str, Any], added: dict[str, Any]) -> dict[int, AddedToken]:
-    """Tokens beside the vocabulary by their id: what slow tokenizers write into one of two files."""
+    """Return the tokens beside the vocabulary by their id: what slow tokenizers write into one of two files."""
     decoder = config.get("added_tokens_decoder")
     decoder = {} if decoder is None else decoder
     if not isinstance(decoder, dict):

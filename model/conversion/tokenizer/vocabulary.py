@@ -1,4 +1,4 @@
-"""The checkpoint's tokenizer with the special tokens this project needs, and their ids.
+"""Complete the checkpoint's tokenizer with the special tokens that this project needs, and their ids.
 
 Upstream marks the image by -200, outside every vocabulary. Here it is one more special token, whose id is the first
 after the vocabulary: the embedding and the output head have no row for it, so that it is never an answer.
@@ -45,7 +45,7 @@ class Vocabulary:
     pad: int
 
     def text_fields(self) -> dict[str, object]:
-        """As fields of TextConfig."""
+        """Return the fields of TextConfig."""
         ids = {"bos_token_id": self.bos, "eos_token_id": self.eos, "pad_token_id": self.pad}
         return {"vocab_size": self.size, **ids}
 
@@ -110,7 +110,9 @@ def _check_cut(cut: int, *, rows: int, allowed: bool) -> None:
 
 
 def _bos(tokenizer: Tokenizer) -> int | None:
-    """What the tokenizer itself puts in front of a text, which upstream keeps (Llama does, Phi and StableLM do not)."""
+    """Return what the tokenizer itself puts in front of a text, which upstream keeps (Llama does, Phi and StableLM do
+    not).
+    """
     text = "a picture"
     plain = tokenizer.encode(text, add_special_tokens=False).ids
     full = tokenizer.encode(text, add_special_tokens=True).ids

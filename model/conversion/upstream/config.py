@@ -1,4 +1,4 @@
-"""Upstream's config.json, read field by field: a field of the wrong kind is named, never coerced."""
+"""Read upstream's config.json field by field."""
 
 import math
 import sys
@@ -16,7 +16,7 @@ _MAX_FLOAT = sys.float_info.max
 
 
 class UpstreamConfig:
-    """A JSON object and the name it goes by in messages. Absent and null are the same, as upstream treats them."""
+    """Hold a JSON object and the name that messages give it. Absent and null are the same, as upstream treats them."""
 
     def __init__(self, fields: dict[str, Any], *, name: str) -> None:
         self._fields = fields
@@ -24,7 +24,7 @@ class UpstreamConfig:
 
     @classmethod
     def from_directory(cls, directory: Path) -> "UpstreamConfig":
-        """Raises ConfigError when config.json is missing, not JSON, or not an object."""
+        """Raise ConfigError when config.json is missing, not JSON, or not an object."""
         try:
             return cls(read_json(directory, CONFIG_FILE), name=CONFIG_FILE)
         except CheckpointError as error:
@@ -34,7 +34,7 @@ class UpstreamConfig:
         return self._fields.get(field) is not None
 
     def section(self, field: str) -> "UpstreamConfig":
-        """An object inside the object; empty when absent."""
+        """Return an object inside the object; empty when absent."""
         return UpstreamConfig(self._typed(field, dict) or {}, name=f"{self.name}: {field}")
 
     def text(self, field: str) -> str | None:
@@ -54,7 +54,7 @@ class UpstreamConfig:
         return value
 
     def integers(self, field: str) -> list[int] | None:
-        """A list of integers; a bare integer is a list of one."""
+        """Return a list of integers; a bare integer is a list of one."""
         value = self._fields.get(field)
         value = [value] if isinstance(value, int) else value
         if value is None:
@@ -66,7 +66,7 @@ class UpstreamConfig:
         return value
 
     def number(self, *fields: str, below: float = math.inf) -> float:
-        """The first of `fields` that is there: different versions name the same thing differently."""
+        """Return the first of `fields` that is there: different versions name the same thing differently."""
         for field in fields:
             value = self._fields.get(field)
             if value is None:
@@ -80,21 +80,21 @@ class UpstreamConfig:
         raise ConfigError(f"{self.name} does not say {' or '.join(fields)}, and it is not guessed")
 
     def required(self, field: str) -> int:
-        """An integer that must be there."""
+        """Return an integer that must be there."""
         value = self.integer(field)
         if value is None:
             raise ConfigError(f"{self.name} does not say {field}, and it is not guessed")
         return value
 
     def size(self, field: str, *, most: int = MAX_SIZE) -> int:
-        """A number of something, from 1 to `most`, that must be there."""
+        """Return a number of something, from 1 to `most`, that must be there."""
         value = self.required(field)
         if not 1 <= value <= most:
             raise ConfigError(f"{self.name}: {field} is {value}, which is not between 1 and {most}")
         return value
 
     def refuse(self, *fields: str, why: str) -> None:
-        """Raises ConfigError when one of `fields` is set to anything but null, false, 0 or empty."""
+        """Raise ConfigError when one of `fields` is set to anything but null, false, 0 or empty."""
         for field in fields:
             if self._fields.get(field):
                 raise ConfigError(f"{self.name}: {field} is set, and {why}")

@@ -1,4 +1,4 @@
-"""Family, MoE layers, experts and residual branch of an upstream checkpoint: found in its keys, held against config.
+"""Determine family, MoE layers, experts and residual branch of an upstream checkpoint.
 
 The folder's name never counts, and where keys and config.json disagree neither is believed. Both top-1 and top-2
 checkpoints, with and without residual, were trained under the same names.
@@ -31,7 +31,7 @@ _SHOWN = 64
 
 @dataclass(frozen=True)
 class MoELayout:
-    """What the FFNs of a checkpoint are. The defaults are a dense model."""
+    """Describe the FFNs of a checkpoint. The defaults are a dense model."""
 
     family: Family = "dense"
     layers: tuple[int, ...] = ()
@@ -41,7 +41,9 @@ class MoELayout:
     residual: bool = False
 
     def text_fields(self) -> dict[str, object]:
-        """As fields of TextConfig. Top-2 weights are shares of the two, top-1's is the raw probability (DeepSpeed)."""
+        """Return the fields of TextConfig. Top-2 weights are shares of the two, top-1's is the raw probability
+        (DeepSpeed).
+        """
         return {
             "moe_layers": list(self.layers),
             "num_experts": self.experts,
@@ -56,7 +58,7 @@ class MoELayout:
 def moe_layout(
     shapes: dict[str, tuple[int, ...]], config: UpstreamConfig, report: Report, *, top_k: int | None
 ) -> MoELayout:
-    """Raises ConfigError when config.json and the keys disagree, or when neither says what must be known.
+    """Raise ConfigError when config.json and the keys disagree, or when neither says what must be known.
 
     `top_k` is the caller's word, and goes before config.json's.
     """
@@ -98,7 +100,7 @@ def _check_layers(found: tuple[int, ...], moe: UpstreamConfig, report: Report, *
 
 
 def _shown(layers: Iterable[int]) -> str:
-    """Ascending; every layer there can be, but no more."""
+    """Return the MoE layers, ascending: every layer there can be, but no more."""
     ascending = sorted(layers)
     return str(ascending) if len(ascending) <= _SHOWN else f"{str(ascending[:_SHOWN])[:-1]}, …]"
 

@@ -28,7 +28,7 @@ _DROPPED = (
 
 
 def upstream_name(name: str, *, tower_prefix: str = TOWER_PREFIX) -> str:
-    """Upstream's name of the tensor that a checkpoint of ours calls `name`."""
+    """Return upstream's name of the tensor that a checkpoint of ours calls `name`."""
     part, rest = name.split(".", 1)
     if part == "vision_tower":
         return tower_prefix + rest.removeprefix("backbone.")
@@ -41,7 +41,7 @@ def upstream_name(name: str, *, tower_prefix: str = TOWER_PREFIX) -> str:
 
 
 def reason_to_drop(name: str, *, tower_prefix: str, tower_blocks: int, phi: bool, video: bool) -> str | None:
-    """Why the upstream tensor `name` has no place in ours; None when no reason is known, which is an error.
+    """Return why the upstream tensor `name` has no place in ours; None when no reason is known, which is an error.
 
     `tower_blocks` are the used ones; `video` says whether the checkpoint claims a video tower.
     """
@@ -66,6 +66,6 @@ def _unused_in_tower(name: str, *, blocks: int) -> str | None:
 
 
 def indices(names: Iterable[str], pattern: str) -> list[int]:
-    """The distinct numbers that the one group of `pattern` matches at the start of `names`, ascending."""
+    """Return the distinct numbers that the one group of `pattern` matches at the start of `names`, ascending."""
     compiled = re.compile(pattern)
     return sorted({int(match[1]) for name in names if (match := compiled.match(name))})

@@ -16,7 +16,9 @@ _HEAD = "lm_head.weight"
 
 
 def find_backbone(shapes: dict[str, tuple[int, ...]], config: UpstreamConfig) -> Backbone:
-    """From the keys, checked against model_type. Raises ConfigError for a backbone that is not supported."""
+    """Return the backbone by the keys, checked against model_type. Raises ConfigError for a backbone that is not
+    supported.
+    """
     model_type = config.text("model_type")
     if any(name.startswith("transformer.") for name in shapes) or (model_type and "qwen" in model_type):
         raise ConfigError(f"Qwen checkpoints are not supported (model_type {model_type!r}); supported: {_SUPPORTED}")
@@ -41,7 +43,8 @@ def find_backbone(shapes: dict[str, tuple[int, ...]], config: UpstreamConfig) ->
 def text_fields(
     backbone: Backbone, shapes: dict[str, tuple[int, ...]], config: UpstreamConfig, report: Report
 ) -> dict[str, object]:
-    """Fields of TextConfig but for the vocabulary, the special tokens and the MoE. Raises ConfigError, CheckpointError.
+    """Return the fields of TextConfig but for the vocabulary, the special tokens and the MoE. Raises ConfigError,
+    CheckpointError.
 
     Sizes are only read here: every tensor's shape is compared with them afterwards.
     """

@@ -51,7 +51,7 @@ def vision_fields(
     *,
     tower_config: UpstreamConfig | None,
 ) -> dict[str, object]:
-    """Fields of VisionConfig for tower tensors `shapes`, named without their prefix. Raises ConfigError.
+    """Return the fields of VisionConfig for tower tensors `shapes`, named without their prefix. Raises ConfigError.
 
     `tower_config` is config.json's vision part of a tower given apart.
     """
@@ -98,7 +98,7 @@ def vision_fields(
 
 
 def image_processor_fields(model_type: str, config: UpstreamConfig, options: Options) -> dict[str, object]:
-    """Fields of ImageProcessorConfig. Raises ConfigError for an image_aspect_ratio that has no equal here."""
+    """Return the fields of ImageProcessorConfig. Raises ConfigError for an image_aspect_ratio without an equal here."""
     ratio = config.text("image_aspect_ratio")
     ratio = "square" if ratio is None else ratio
     if options.image_mode is None and ratio not in ("pad", "square"):
@@ -110,7 +110,9 @@ def image_processor_fields(model_type: str, config: UpstreamConfig, options: Opt
 
 
 def _known(config: UpstreamConfig, report: Report) -> KnownTower | None:
-    """By the last component of mm_image_tower: the rest is a hub's owner or a path on the author's machine."""
+    """Return the known tower by the last component of mm_image_tower: the rest is a hub's owner or a path on the
+    author's machine.
+    """
     said = config.text("mm_image_tower") or config.text("mm_vision_tower") or ""
     last = PurePosixPath(said.replace("\\", "/")).name
     for tower in _KNOWN:
@@ -162,7 +164,7 @@ def _fill(fields: dict[str, Any], *, tower_config: UpstreamConfig | None, known:
 
 
 def _blocks(shapes: dict[str, tuple[int, ...]]) -> int:
-    """How many blocks there are. Raises CheckpointError when one between them is missing."""
+    """Return the number of blocks. Raises CheckpointError when one between them is missing."""
     found = indices(shapes, rf"encoder\.layers\.{NUMBER}\.")
     last = min(found[-1], MAX_LAYERS) if found else 0
     if found != list(range(last + 1)):

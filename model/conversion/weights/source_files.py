@@ -40,7 +40,7 @@ class WeightFiles:
 
 
 def find_weights(directory: Path, *, verify: bool = False) -> WeightFiles:
-    """Safetensors if there are any, else pytorch .bin; one file, or shards with their index.
+    """Find the weight files: safetensors if there are any, else pytorch .bin; one file, or shards with their index.
 
     With `verify` the .bin beside safetensors are found too; otherwise nothing of theirs is looked at. Raises
     CheckpointError when there are none, when two sets compete, or when the index is not to be trusted.
@@ -102,7 +102,7 @@ def _read_index(index: Path, *, suffix: str) -> dict[str, str]:
 
 
 def contained_file(directory: Path, name: str, *, named_by: str | None = None) -> Path:
-    """The regular file `directory/name`. A link may only stay inside, or lead to a hub cache's own blobs."""
+    """Return the regular file `directory/name`. A link may only stay inside, or lead to a hub cache's own blobs."""
     path = directory / name
     if not path.is_file():
         what = "is no regular file" if path.exists() else "is missing"
@@ -115,7 +115,7 @@ def contained_file(directory: Path, name: str, *, named_by: str | None = None) -
 
 
 def read_contained(directory: Path, name: str, *, limit: int = MAX_BYTES) -> bytes:
-    """The content of a small file. Raises CheckpointError as `contained_file` does, and when it cannot be read."""
+    """Return a small file's content. Raises CheckpointError as `contained_file` does, and when it cannot be read."""
     try:
         content = read_bounded(contained_file(directory, name), limit=limit)
     except OSError as error:
@@ -126,7 +126,7 @@ def read_contained(directory: Path, name: str, *, limit: int = MAX_BYTES) -> byt
 
 
 def read_json(directory: Path, name: str) -> dict[str, Any]:
-    """A JSON object. Raises CheckpointError when the file is missing, huge, malformed, or not an object."""
+    """Return a JSON object. Raises CheckpointError when the file is missing, huge, malformed, or not an object."""
     path = directory / name
     try:
         value = json.loads(read_contained(directory, name))

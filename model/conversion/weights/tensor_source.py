@@ -17,7 +17,7 @@ class TensorSource:
     """Names, shapes and values of the tensors of a set of files; every tensor is in exactly one of them."""
 
     def __init__(self, files: WeightFiles) -> None:
-        """Raises CheckpointError when a file is damaged, holds a tensor twice, or disagrees with the index."""
+        """Raise CheckpointError when a file is damaged, holds a tensor twice, or disagrees with the index."""
         self.tensors: dict[str, TensorInfo] = {}
         for path in files.files:
             infos = open_weight_file(path).infos()
@@ -46,7 +46,7 @@ class TensorSource:
         return {name: info.shape for name, info in self.tensors.items()}
 
     def read(self, name: str) -> torch.Tensor:
-        """The tensor as stored. It may alias a mapped file, which stays mapped for as long as the tensor lives."""
+        """Return the tensor as stored. It may alias a mapped file, which stays mapped while the tensor lives."""
         path: Path = self.tensors[name].file
         if self._open is None or self._open.path != path or self._read_bytes > _REOPEN_AFTER_BYTES:
             self._open = None

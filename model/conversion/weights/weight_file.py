@@ -28,21 +28,21 @@ class TensorInfo(NamedTuple):
 
 
 class WeightFile(ABC):
-    """An open file. Where it is mapped, what has been read counts as this process's memory until it is dropped."""
+    """Read an open file. Where it is mapped, what has been read counts as this process's memory until it is dropped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @abstractmethod
     def infos(self) -> dict[str, TensorInfo]:
-        """Every tensor by name, in the order in which it lies in the file where that is known."""
+        """Return every tensor by name, in the order in which it lies in the file where that is known."""
 
     @abstractmethod
     def read(self, name: str) -> torch.Tensor: ...
 
 
 class SafetensorsFile(WeightFile):
-    """Raises CheckpointError when the file is damaged: safetensors checks header, places and length when it opens."""
+    """Raise CheckpointError when the file is damaged: safetensors checks header, places and length when it opens."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -71,7 +71,8 @@ class SafetensorsFile(WeightFile):
 
 
 class TorchFile(WeightFile):
-    """A .bin of torch.save. Unpickled with `weights_only`, which admits tensors and refuses every other object.
+    """Read a .bin file of torch.save. Unpickled with `weights_only`, which admits tensors and refuses every other
+    object.
 
     Raises CheckpointError for anything but a plain mapping of names to dense tensors.
     """
@@ -123,7 +124,7 @@ class TorchFile(WeightFile):
 
 
 def open_weight_file(path: Path) -> WeightFile:
-    """Raises CheckpointError for a file that cannot be read, is damaged, or stands for another one."""
+    """Raise CheckpointError for a file that cannot be read, is damaged, or stands for another one."""
     if not path.is_file():
         raise CheckpointError(f"{path} is not a regular file")
     try:
@@ -137,5 +138,5 @@ def open_weight_file(path: Path) -> WeightFile:
 
 
 def _sentence(error: Exception) -> str:
-    """The first line of what a library says."""
+    """Return the first line of what a library says."""
     return terminal_safe((str(error).splitlines() or [type(error).__name__])[0])

@@ -1,4 +1,4 @@
-"""From samples to a batch of tensors, with a loss on the answer and nothing else.
+"""Collate samples to a batch of tensors, with a loss on the answer alone.
 
 Upstream re-tokenises the rendered text to find where each answer starts, and masks the whole sample when the count is
 off by one (`preprocess_phi`: "tokenization mismatch"). Here prompt and answer are encoded apart: the border is known.
@@ -24,7 +24,7 @@ ViewFeatures = Callable[[Path, int], torch.Tensor]
 
 
 def prompt_ids(sample: Sample, *, prompt: Prompt) -> list[int]:
-    """Unexpanded ids up to the point where the answer begins; a caption's prompt is the image alone.
+    """Return the unexpanded ids up to the point where the answer begins; a caption's prompt is the image alone.
 
     Raises PromptError as `Prompt.question` does.
     """
@@ -35,14 +35,15 @@ def prompt_ids(sample: Sample, *, prompt: Prompt) -> list[int]:
 
 
 class Collator:
-    """Encodes samples, pads on the right, and stacks the images' features."""
+    """Encode samples, pad them on the right, and stack the images' features."""
 
     def __init__(self, prompt: Prompt, *, features: ViewFeatures) -> None:
         self._prompt = prompt
         self._features = features
 
     def encode(self, sample: Sample) -> tuple[list[int], list[int]]:
-        """Expanded ids and labels, equally long; labels are -100 up to the answer, whose end-of-sequence counts.
+        """Return equally long ids (expanded) and labels; labels are -100 up to the answer, whose end-of-sequence
+        counts.
 
         Labels stand under their own tokens (not shifted). Raises DataError naming the sample when it is longer than
         the model's context or cannot be encoded: cutting would train on half an answer.
@@ -59,9 +60,9 @@ class Collator:
         return ids, [IGNORE_INDEX] * len(before) + answer
 
     def __call__(self, packs: Sequence[Pack]) -> dict[str, torch.Tensor]:
-        """One row a pack: `input_ids`, `attention_mask`, `labels`: long [B, L]; `features` [B, patches, vision hidden];
-        `general`: bool [B], the packs of the general domain. Where a pack holds several samples, also `segments` and
-        `position_ids`, long [B, L].
+        """Return one row a pack: `input_ids`, `attention_mask`, `labels`: long [B, L]; `features` [B, patches, vision
+        hidden]; `general`: bool [B], the packs of the general domain. Where a pack holds several samples, also
+        `segments` and `position_ids`, long [B, L].
 
         Raises DataError as `encode` does.
         """
@@ -81,11 +82,13 @@ class Collator:
         }
 
     def length(self, pack: Pack) -> int:
-        """Tokens of the pack's row."""
+        """Return the number of tokens of the pack's row."""
         return len(self._row(pack)["input_ids"])
 
     def _row(self, pack: Pack) -> dict[str, torch.Tensor]:
-        """The pack's prefix, which is its first sample's up to the last image token, and the rest of each sample."""
+        """Return the pack's prefix, which is its first sample's up to the last image token, and the rest of each
+        sample.
+        """
         encoded = [self.encode(sample) for sample in pack]
         first = encoded[0][0]
         border = len(first) - first[::-1].index(self._prompt.config.image_token_id)

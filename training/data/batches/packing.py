@@ -1,4 +1,4 @@
-"""Questions on one image share a sequence: the image's tokens, most of a short prompt, are computed once.
+"""Pack questions on one image into a sequence: the image's tokens, most of a short prompt, are computed once.
 
 A packed sequence is one image prefix followed by segments, each a question with its answer. A segment sees the prefix
 and itself, and its positions continue from the prefix: every token gets what it would get in a sequence of its own, so
@@ -21,7 +21,7 @@ PADDING, PREFIX = -1, 0
 
 
 def pack_by_image(samples: Sequence[Sample], *, most: int, seed: int) -> list[Pack]:
-    """Packs of at most `most` questions on one image, in an order drawn by `seed`; captions stay alone.
+    """Return packs of at most `most` questions on one image, in an order drawn by `seed`; captions stay alone.
 
     A caption's prefix is another one than a question's, and an image has one caption. A sample that is there several
     times is in several packs.
@@ -38,7 +38,7 @@ def pack_by_image(samples: Sequence[Sample], *, most: int, seed: int) -> list[Pa
 
 
 def packed_mask(segments_BL: torch.Tensor) -> torch.Tensor:
-    """Bool [B, 1, L, L], true where a query (third axis) may see a key: causal, prefix and own segment only.
+    """Return bool [B, 1, L, L], true where a query (third axis) may see a key: causal, prefix and own segment only.
 
     Padding sees itself, since a row that sees nothing has no softmax.
     """

@@ -1,4 +1,4 @@
-"""What makes two image files the same picture: their bytes, or else the pixels that the model would see."""
+"""Hash image files by their bytes, and by the pixels that the model would see."""
 
 import hashlib
 from pathlib import Path
@@ -9,14 +9,14 @@ from medmoe.training.data.image import read_rgb
 
 
 class ImageDigests:
-    """SHA-256 of files and of their pixels, each file read once: a VQA set asks about ten questions an image."""
+    """Remember the SHA-256 of files and of their pixels: a VQA set asks about ten questions an image."""
 
     def __init__(self) -> None:
         self._bytes: dict[Path, str] = {}
         self._pixels: dict[Path, str] = {}
 
     def of_bytes(self, image: Path) -> str:
-        """Raises DataError when the file cannot be read."""
+        """Raise DataError when the file cannot be read."""
         if image not in self._bytes:
             try:
                 self._bytes[image] = file_sha256(image)
@@ -25,7 +25,8 @@ class ImageDigests:
         return self._bytes[image]
 
     def of_pixels(self, image: Path) -> str:
-        """Over size and RGB pixels, so that a picture saved again without loss, or under another format, is itself.
+        """Hash size and RGB pixels, so that a picture saved again without loss, or under another format, is
+        itself.
 
         Raises DataError when the file is not a picture, or only the beginning of one.
         """

@@ -1,4 +1,4 @@
-"""Which held-out images a model has already been trained on, by their bytes and by their pixels.
+"""Find held-out images that are training images too, by their bytes and by their pixels.
 
 Both find the same picture under another name, not a resized, recompressed or neighbouring one: a lower bound.
 """
@@ -17,7 +17,7 @@ from medmoe.training.data.sample import Sample
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leak:
-    """One held-out image that is a training image too, with everything that is asked about it."""
+    """Describe a held-out image that is a training image too, with all its questions."""
 
     image: Path
     dataset: str
@@ -44,7 +44,7 @@ def shared_images(train: Iterable[Sample], *, test: Sequence[Sample]) -> list[Sa
 def find_leaks(
     train: Iterable[Sample], *, held_out: Iterable[Sample], digests: ImageDigests | None = None, pixels: bool = True
 ) -> list[Leak]:
-    """Every held-out image that is in train, in the held-out samples' order, whatever dataset either came from.
+    """Return every held-out image that is in train, in the held-out samples' order, whatever dataset either came from.
 
     `pixels` also compares decoded pictures, which takes some milliseconds an image. A file that is no picture is
     compared by its bytes alone (`manifest` reports it). Raises DataError when a file cannot be read at all.
@@ -107,7 +107,7 @@ log = logging.getLogger(__name__)
 def without_test_images(
     samples: Sequence[Sample], *, of: Sequence[str], root: Path, pictures: Path | None = None
 ) -> list[Sample]:
-    """`samples` but those that show a test image of the datasets `of` below `root`, by its bytes or its pixels.
+    """Return `samples` but those that show a test image of the datasets `of` below `root`, by its bytes or its pixels.
 
     `pictures` is `read_dataset`'s. Raises DataError for a dataset without a test split, which would leave out nothing,
     and when no sample remains.

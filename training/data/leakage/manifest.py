@@ -1,4 +1,4 @@
-"""What a run's splits consist of, as a file: who can compare two manifests can tell whether two runs saw the same data.
+"""Build a manifest of a run's splits: two runs with the same manifest saw the same data.
 
 Ids (some of which are made of file names) and hashes only: neither questions and answers nor paths, so that a manifest
 may travel with a checkpoint.
@@ -12,6 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tqdm import tqdm
+
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.leakage.image_digests import ImageDigests
@@ -23,7 +25,7 @@ _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """Samples by split with their images' hashes, pictures that cannot be read, repeated ids, and leaks."""
+    """Hold samples by split with their images' hashes, unreadable images, repeated ids, and leaks."""
 
     splits: dict[Split, dict[str, Any]]
     unreadable: tuple[str, ...]
@@ -35,7 +37,7 @@ class Manifest:
     """`Mixture.left_out`: how many bad records were left out of what, by reason."""
 
     def to_json(self) -> str:
-        """Keys sorted, images by hash: the same data give the same text."""
+        """Return JSON with sorted keys and images by hash: the same data give the same text."""
         return (
             json.dumps(
                 {
@@ -65,7 +67,7 @@ class Manifest:
 def build_manifest(
     samples: Iterable[Sample], *, pixels: bool = True, left_out: Mapping[str, Mapping[str, int]] | None = None
 ) -> Manifest:
-    """The manifest of all datasets of a run; everything whose split is not train is held out.
+    """Return the manifest of all datasets of a run; everything whose split is not train is held out.
 
     `left_out` is the mixture's account, which goes into the manifest as it is.
 
@@ -91,7 +93,8 @@ def build_manifest(
 
 def _unreadable(samples: Sequence[Sample], *, digests: ImageDigests, pixels: bool) -> set[Path]:
     bad = set()
-    for image in dict.fromkeys(sample.image for sample in samples):
+    images = list(dict.fromkeys(sample.image for sample in samples))
+    for image in tqdm(images, desc="checking images", unit="image"):
         try:
             digests.of_bytes(image)
             if pixels:

@@ -1,4 +1,4 @@
-"""One labelled picture asked about in several ways, so that a label is read and not recited.
+"""Ask about a labelled image in several ways, so that labels are read and not recited.
 
 Beside the set as it is come other spellings of it, parts of it, groups of its labels, one label as a yes-or-no
 question, sentences of another form, and now and then a set that lacks the truth. Which of these a picture gets is drawn
@@ -28,7 +28,7 @@ _Way = Callable[[Sample, random.Random], Sample | None]
 
 
 def with_wordings(samples: Sequence[Sample], *, count: int, seed: int) -> list[Sample]:
-    """Each classification sample, followed by `count` other ways of asking what it asks."""
+    """Return each classification sample, followed by `count` other ways of asking what it asks."""
     found: list[Sample] = []
     times: Counter[str] = Counter()
     for sample in samples:
@@ -43,7 +43,7 @@ def with_wordings(samples: Sequence[Sample], *, count: int, seed: int) -> list[S
 
 
 def paraphrased(sample: Sample, number: int) -> Sample | None:
-    """The sample under spelling `number` (0, 1 or 2) of its labels that training never sees; None without one."""
+    """Return the sample under spelling `number` (0 to 2) of its labels that training never sees; None without one."""
     spellings = HELD_OUT.get(frozenset(sample.labels), ())
     if number >= len(spellings):
         return None
@@ -63,7 +63,7 @@ def _respelt(sample: Sample, drawn: random.Random) -> Sample:
 
 
 def _part(sample: Sample, drawn: random.Random) -> Sample | None:
-    """The truth and some of the other labels; of two labels there is no part."""
+    """Return the truth and some of the other labels; of two labels there is no part."""
     if len(sample.labels) < 3:
         return None
     others = [label for label in sample.labels if label != sample.answer]
@@ -84,7 +84,7 @@ def _sentence(sample: Sample, drawn: random.Random) -> Sample:
 
 
 def _presence(sample: Sample, drawn: random.Random) -> Sample:
-    """Yes and no about equally often, whatever the number of labels."""
+    """Return a question about the presence of a label, with yes and no about equally often for any number of labels."""
     there = drawn.random() < 0.5
     label = sample.answer if there else drawn.choice([label for label in sample.labels if label != sample.answer])
     asked = _PRESENCE.format(_words(sample, drawn)[label])
@@ -102,7 +102,7 @@ def _group(sample: Sample, drawn: random.Random) -> Sample | None:
 
 
 def _none(sample: Sample, drawn: random.Random) -> Sample | None:
-    """With a label for what is not offered, which is the truth every second time."""
+    """Return the sample with a label for what is not offered, which is the truth every second time."""
     if len(sample.labels) < 3:
         return None
     words = _words(sample, drawn)
@@ -114,7 +114,7 @@ def _none(sample: Sample, drawn: random.Random) -> Sample | None:
 
 
 def _words(sample: Sample, drawn: random.Random) -> dict[str, str]:
-    """A spelling for each label, its own among them; no two labels get the same."""
+    """Return a spelling for each label, its own among them; no two labels get the same."""
     spellings = SPELLINGS.get(frozenset(sample.labels), {})
     words = {label: drawn.choice((label, *spellings.get(label, ()))) for label in sample.labels}
     return words if len(set(words.values())) == len(words) else {label: label for label in sample.labels}

@@ -1,4 +1,4 @@
-"""The word normaliser of upstream's evaluator, quirks included, because published numbers went through it.
+"""Normalize words as upstream's evaluator does, quirks included, because published numbers went through it.
 
 Source: Med-MoE and LLaVA-Med, `eval_metrics/glossary.py: normalize_word`, a mutated copy of the VQA challenge's.
 """
@@ -26,7 +26,7 @@ _CONTRACTIONS = """
 
 
 def _misspellings() -> dict[str, str]:
-    """Each contraction with exactly one of its apostrophes left out, to the contraction."""
+    """Return each contraction with exactly one of its apostrophes left out, to the contraction."""
     table = {
         word[:place] + word[place + 1 :]: word
         for word in _CONTRACTIONS.split()
@@ -41,7 +41,7 @@ _FULL_SPELLING = _misspellings()
 
 
 def normalize_answer(text: str) -> str:
-    """`text` in lower case, without most punctuation and articles, numbers up to ten as digits.
+    """Return `text` in lower case, without most punctuation and articles, numbers up to ten as digits.
 
     Quirks that are kept: a sign is deleted if it stands beside a space anywhere in the text or if the text holds
     digit-comma-digit anywhere, and becomes a space otherwise; at most 32 periods go; colons and apostrophes stay.

@@ -1,10 +1,11 @@
-"""Area under the ROC curve, binary and one against the rest."""
+"""Compute the area under the ROC curve, binary and one against the rest."""
 
 import numpy as np
 
 
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Probability that a random positive scores above a random negative, ties counting half (Mann-Whitney U).
+    """Return the probability that a random positive scores above a random negative, ties counting half (Mann-Whitney
+    U).
 
     `scores` float [n], `positive` bool [n]. Not a number without a positive or without a negative.
 
@@ -25,7 +26,7 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def macro_auc(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Mean over classes of the AUC of one class against the rest; with two classes it is the binary AUC.
+    """Return the mean over classes of the AUC of one class against the rest; with two classes it is the binary AUC.
 
     `probabilities` float [n, classes], not a number where a sample did not offer the class (left out for that class);
     `truth` int [n]. Classes without a positive or without a negative are left out; not a number when none remains.

@@ -1,4 +1,4 @@
-"""What can be answered without looking at the image: a score means little until it beats this."""
+"""Predict without the image: the most frequent answer of the train split."""
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
@@ -7,7 +7,7 @@ from medmoe.training.data.sample import Sample
 
 
 def majority_answers(train: Iterable[Sample], *, test: Sequence[Sample]) -> dict[str, str]:
-    """By test id: the most frequent train answer of the same dataset, kind and answer type.
+    """Return by test id the most frequent train answer of the same dataset, kind and answer type.
 
     Where train lacks them together, the frequency over the dataset counts; a dataset without train has no entries.
     """
@@ -15,7 +15,7 @@ def majority_answers(train: Iterable[Sample], *, test: Sequence[Sample]) -> dict
 
 
 def majority_answers_by_question_type(train: Iterable[Sample], *, test: Sequence[Sample]) -> dict[str, str]:
-    """As `majority_answers`, of the same question type too: much stronger where the type gives the answer away."""
+    """Do as `majority_answers`, of the same question type too: stronger where the type gives the answer away."""
     return _majority(train, test=test, by_question_type=True)
 
 
@@ -35,7 +35,7 @@ def _majority(train: Iterable[Sample], *, test: Sequence[Sample], by_question_ty
 
 
 def _keys(sample: Sample, *, by_question_type: bool) -> list[Hashable]:
-    """From the narrowest group of a sample to the widest."""
+    """Return the groups of a sample, from the narrowest to the widest."""
     dataset = (sample.dataset, sample.kind)
     groups: list[Hashable] = [(*dataset, sample.answer_type), dataset]
     return [(*dataset, sample.answer_type, sample.question_type), *groups] if by_question_type else groups

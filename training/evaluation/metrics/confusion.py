@@ -1,4 +1,4 @@
-"""Which class was taken for which."""
+"""Count confusions of classes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from medmoe.training.evaluation.prediction import Prediction
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Confusion:
-    """Counts with the true label down and the answered label across, both in `labels` order."""
+    """Count with the true label down and the answered label across, both in `labels` order."""
 
     labels: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]

@@ -1,4 +1,4 @@
-"""A figure and how far it could have come out otherwise, had other images been drawn."""
+"""Compute bootstrap intervals over images."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _LOW, _HIGH = 2.5, 97.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """A figure over `n` values with the ends of its 95 % bootstrap interval."""
+    """Hold a figure over `n` values with the ends of its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -19,7 +19,7 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float], *, clusters: Sequence[Hashable], seed: int, resamples: int) -> Interval:
-    """Percentile bootstrap that draws whole clusters (images) with replacement.
+    """Return the percentile bootstrap interval, which draws whole clusters (images) with replacement.
 
     Questions about one image succeed and fail together; drawing single questions would make the interval too narrow.
     Raises ValueError when there is nothing to average or a value lacks its cluster.
@@ -38,7 +38,7 @@ def mean_interval(values: Sequence[float], *, clusters: Sequence[Hashable], seed
 def statistic_interval(
     statistic: Callable[[np.ndarray], float], *, clusters: Sequence[Hashable], seed: int, resamples: int
 ) -> Interval:
-    """As `mean_interval` for any `statistic` of the indices that were drawn (int [n], with repeats).
+    """Return as `mean_interval` for any `statistic` of the indices that were drawn (int [n], with repeats).
 
     Draws for which it is not a number (an AUC without positives) are left out of the interval's ends.
     """
@@ -55,6 +55,6 @@ def statistic_interval(
 
 
 def _members(clusters: Sequence[Hashable]) -> tuple[np.ndarray, int]:
-    """The number of each value's cluster, and how many clusters there are."""
+    """Return the number of each value's cluster, and the number of clusters."""
     names = {name: index for index, name in enumerate(dict.fromkeys(clusters))}
     return np.array([names[cluster] for cluster in clusters], dtype=np.intp), len(names)

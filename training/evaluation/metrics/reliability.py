@@ -32,7 +32,7 @@ class Reliability:
 
 
 def reliability(confidences: Sequence[float], correct: Sequence[bool]) -> Reliability:
-    """Raises ValueError when there is nothing to measure."""
+    """Raise ValueError when there is nothing to measure."""
     said, right = np.asarray(confidences, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if not len(said) or len(said) != len(right):
         raise ValueError(f"{len(said)} confidences and {len(right)} outcomes")
@@ -49,7 +49,7 @@ def reliability(confidences: Sequence[float], correct: Sequence[bool]) -> Reliab
 
 
 def _bins(said: np.ndarray, right: np.ndarray, *, edges: np.ndarray) -> tuple[Bin, ...]:
-    """Bins that hold anything, in order; an upper edge belongs to its bin."""
+    """Return the bins that hold anything, in order; an upper edge belongs to its bin."""
     place = np.searchsorted(edges, said, side="left")
     return tuple(
         Bin(n=int(inside.sum()), confidence=float(said[inside].mean()), accuracy=float(right[inside].mean()))

@@ -1,4 +1,4 @@
-"""What is gained by answering only when the model is sure: the error among the answered, as fewer are answered."""
+"""Measure selective prediction: the risk among the answers that the model is surest of."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,9 @@ class RiskCoverage:
 
 
 def risk_coverage(confidences: Sequence[float], correct: Sequence[bool]) -> RiskCoverage:
-    """Ties cannot be told apart by a threshold: inside one the expected risk counts. Raises ValueError when empty."""
+    """Return the area under the risk-coverage curve; among ties the expected risk counts. Raises ValueError when
+    empty.
+    """
     said = np.asarray(confidences, dtype=np.float64)
     wrong = 1 - np.asarray(correct, dtype=np.float64)
     if not len(said) or len(said) != len(wrong):

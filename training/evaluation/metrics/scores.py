@@ -1,4 +1,4 @@
-"""Every metric over a set of samples, as figures with intervals. Predictions are looked up by id, never by position."""
+"""Score a set of samples by every metric, with intervals. Predictions are looked up by id, never by position."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ _VQA_METRICS: dict[str, tuple[AnswerType, _Metric]] = {
 
 
 def is_correct(sample: Sample, prediction: Prediction) -> bool:
-    """The label itself; for a question the reference answer, both normalised."""
+    """Return the label itself; for a question the reference answer, both normalised."""
     if sample.kind == "classification":
         return prediction.text == sample.answer
     return strict_accuracy(prediction.text, reference=sample.answer) == 1
@@ -64,12 +64,12 @@ class Scorer:
     resamples: int = 1000
 
     def __call__(self, samples: Sequence[Sample], *, predictions: Mapping[str, Prediction]) -> Scores:
-        """Scores of `samples`, all of one kind, at least one."""
+        """Score `samples`, at least one and all of one kind."""
         score = self._classification if samples[0].kind == "classification" else self._vqa
         return score(samples, predictions)
 
     def _vqa(self, samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> Scores:
-        """Each metric over the questions of its answer type; a metric without questions is left out.
+        """Return each metric over the questions of its answer type; a metric without questions is left out.
 
         `confidence_brier` and `confidence_nll` (nats) take the confidence as the probability that the answer is right.
         """
@@ -89,8 +89,9 @@ class Scorer:
         return scores
 
     def _classification(self, samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> Scores:
-        """`accuracy`; where probabilities are known `auc` (one against the rest, macro; with two labels the binary
-        one), `brier` (sum over labels, 0 to 2) and `nll` (nats)."""
+        """Return `accuracy`; where probabilities are known `auc` (one against the rest, macro; with two labels the
+        binary one), `brier` (sum over labels, 0 to 2) and `nll` (nats).
+        """
         correct = [float(is_correct(sample, predictions[sample.id])) for sample in samples]
         scores = {"accuracy": self._mean(correct, samples=samples)}
         found = [(sample, predictions[sample.id].probabilities) for sample in samples]

@@ -1,4 +1,4 @@
-"""Metrics of one answer against one reference: upstream's, bit for bit, and strict ones beside them.
+"""Compare one answer with one reference: upstream's metrics, bit for bit, and strict ones.
 
 Sources: Med-MoE `moellava/eval/run_eval.py` and `eval_metrics/evaluate_metrics.py`. Every function returns a share
 between 0 and 1 (recall and its kin included); a data set's score is the mean over its questions.
@@ -16,7 +16,7 @@ _EPSILON = 0.1  # nltk's SmoothingFunction().method1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WordOverlap:
-    """Word-level precision, recall and their harmonic mean."""
+    """Hold word-level precision, recall and their harmonic mean."""
 
     precision: float
     recall: float
@@ -24,7 +24,7 @@ class WordOverlap:
 
 
 def word_overlap(prediction: str, *, reference: str) -> WordOverlap:
-    """Upstream's `calculate_f1score` on normalised words; recall is the paper's "open" number.
+    """Return upstream's `calculate_f1score` on normalised words; recall is the paper's "open" number.
 
     True positives are counted as often as the *prediction* says them, so that repeating a right word raises recall.
 
@@ -45,7 +45,7 @@ def word_overlap(prediction: str, *, reference: str) -> WordOverlap:
 
 
 def open_recall(prediction: str, *, reference: str) -> float:
-    """The headline number for open questions: `word_overlap`'s recall."""
+    """Return the headline number for open questions: `word_overlap`'s recall."""
     return word_overlap(prediction, reference=reference).recall
 
 
@@ -58,7 +58,7 @@ def open_f1(prediction: str, *, reference: str) -> float:
 
 
 def exact_match_share(prediction: str, *, reference: str) -> float:
-    """Upstream's `calculate_exactmatch`, the paper's EMS: not string equality.
+    """Return upstream's `calculate_exactmatch`, the paper's EMS: not string equality.
 
     Different reference words that occur in the prediction, over all words of the prediction.
 
@@ -72,7 +72,7 @@ def exact_match_share(prediction: str, *, reference: str) -> float:
 
 
 def bleu(prediction: str, *, reference: str, n: int) -> float:
-    """Individual n-gram BLEU with nltk's smoothing method 1, on raw lower-cased words.
+    """Return the individual n-gram BLEU with nltk's smoothing method 1, on raw lower-cased words.
 
     As nltk's `sentence_bleu` with all weight on `n`: 0 without a common word; brevity penalty exp(1 - r/c); a
     precision without a hit has 0.1 for its numerator.
@@ -94,7 +94,8 @@ def bleu(prediction: str, *, reference: str, n: int) -> float:
 
 
 def closed_accuracy_substring(prediction: str, *, reference: str) -> float:
-    """Upstream's "yes/no accuracy": 1 if the lower-cased reference is anywhere inside the lower-cased prediction.
+    """Return upstream's "yes/no accuracy": 1 if the lower-cased reference is anywhere inside the lower-cased
+    prediction.
 
     >>> closed_accuracy_substring("The heart is normal.", reference="No")
     1.0
@@ -103,7 +104,7 @@ def closed_accuracy_substring(prediction: str, *, reference: str) -> float:
 
 
 def strict_accuracy(prediction: str, *, reference: str) -> float:
-    """1 if both are the same after normalisation; for open and closed questions alike.
+    """Return 1 if both are the same after normalisation; for open and closed questions alike.
 
     >>> strict_accuracy("No.", reference="no"), strict_accuracy("normal", reference="no")
     (1.0, 0.0)

@@ -1,4 +1,4 @@
-"""A linear probe on a checkpoint's own vision tower: what the picture's features give away without any language model.
+"""Train a linear probe on a checkpoint's own vision tower.
 
 Logistic regression on each picture's mean, standard deviation and maximum over its patch features, fitted on the train
 split. A checkpoint whose answers lose to it is not trained: what it needs is in its features.
@@ -29,7 +29,8 @@ _HELD_OUT = 0.2
 def probe_predictions(
     samples: Sequence[Sample], *, train: Sequence[Sample], val: Sequence[Sample], features: Features
 ) -> dict[str, Prediction]:
-    """A prediction for each classification sample whose dataset has training pictures of at least two labels, by id.
+    """Return a prediction for each classification sample whose dataset has training pictures of at least two labels, by
+    id.
 
     The penalty is the one that is best on `val`; where a dataset has no such samples, on a fifth of its training
     pictures, which the last fit then gets back.
@@ -44,7 +45,8 @@ def probe_predictions(
 
 
 def tower_features(checkpoint: Path, folder: Path, *, samples: Iterable[Sample], device: str = "cpu") -> FeatureCache:
-    """The checkpoint's own tower features of every labelled picture, kept in `folder` as a training run keeps them.
+    """Return the checkpoint's own tower features of every labelled picture, kept in `folder` as a training run keeps
+    them.
 
     In bfloat16 where the device has it. Raises DataError naming a file that is no picture, and what reading the
     checkpoint raises.
@@ -57,7 +59,7 @@ def tower_features(checkpoint: Path, folder: Path, *, samples: Iterable[Sample],
 
 
 def pooled(features: torch.Tensor) -> torch.Tensor:
-    """Patch features [patches, hidden] to one vector [3 * hidden]: mean, standard deviation, maximum."""
+    """Pool patch features [patches, hidden] to one vector [3 * hidden]: mean, standard deviation, maximum."""
     features = features.float()
     return torch.cat([features.mean(dim=0), features.std(dim=0, correction=0), features.amax(dim=0)])
 
@@ -65,7 +67,8 @@ def pooled(features: torch.Tensor) -> torch.Tensor:
 def logistic_regression(
     inputs: torch.Tensor, targets: torch.Tensor, *, classes: int, penalty: float, start: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Weights [classes, D + 1], the bias last, of the optimum on `inputs` [N, D] and `targets` [N] of class numbers.
+    """Return the weights [classes, D + 1], the bias last, of the optimum on `inputs` [N, D] and `targets` [N] of class
+    numbers.
 
     `start`: weights near it, such as another penalty's.
     """
@@ -113,7 +116,7 @@ def _probed(
 def _best_penalty(
     inputs: torch.Tensor, targets: torch.Tensor, of_val: torch.Tensor, wanted: torch.Tensor, *, classes: int
 ) -> float:
-    """By accuracy, and between equals by likelihood."""
+    """Return the order of candidates: by accuracy, and between equals by likelihood."""
     scores = {}
     weights: torch.Tensor | None = None
     for penalty in _PENALTIES:

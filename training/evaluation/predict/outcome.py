@@ -1,4 +1,4 @@
-"""What became of one sample: the line of the report that lets a reader check every figure."""
+"""Judge one sample's prediction."""
 
 from dataclasses import dataclass
 

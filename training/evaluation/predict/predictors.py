@@ -1,4 +1,4 @@
-"""Answers of a model in this process: generated for questions, by exact likelihood for labels.
+"""Predict with a model in this process: generated text for questions, exact likelihood for labels.
 
 The likelihood of a label is that of its whole token sequence, end-of-sequence included, so that no answer text has to
 be parsed and a label that begins another one cannot take its probability.
@@ -35,7 +35,7 @@ from medmoe.training.evaluation.prediction import Predict, Prediction, PromptRou
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Read:
-    """A batch of prompts after one pass over them."""
+    """Hold a batch of prompts after one pass over them."""
 
     mask: torch.Tensor
     """[B, L]: tokens; padding stands on the left of what precedes the question, and of the question."""
@@ -62,7 +62,7 @@ class LocalPredictor:
     def from_checkpoint(
         cls, directory: Path, *, device: str = "cpu", max_tokens: int = 32, batch_size: int = 16
     ) -> Self:
-        """The checkpoint of `directory`, with its adapters where it has any. Raises what reading it raises."""
+        """Return the checkpoint of `directory`, with its adapters where it has any. Raises what reading it raises."""
         model = load_adapted(directory).to(device)
         return cls(
             model,
@@ -73,7 +73,7 @@ class LocalPredictor:
         )
 
     def predict(self, samples: Sequence[Sample]) -> Iterator[Prediction]:
-        """One prediction for each sample as batches finish: kind by kind, image by image, else in order.
+        """Yield one prediction for each sample as batches finish: kind by kind, image by image, else in order.
 
         Raises DataError for captions and for a sample whose prompt leaves no room for an answer.
         """
@@ -140,7 +140,7 @@ class LocalPredictor:
         return [{label: next(found) for label in sample.labels} for sample in batch], read.routing
 
     def _read(self, batch: Sequence[Sample], *, rooms: Sequence[int]) -> _Read:
-        """First what stands up to the image's end, once for each image, then the rest of each prompt."""
+        """Read first what stands up to the image's end, once for each image, then the rest of each prompt."""
         prompts = [self._expanded(sample, room=room) for sample, room in zip(batch, rooms, strict=True)]
         image_token = self._model.config.image_token_id
         borders = [len(ids) - ids[::-1].index(image_token) for ids in prompts]
@@ -162,7 +162,7 @@ class LocalPredictor:
         return _Read(mask=mask, cache=cache, next_log_p=self._log_p(hidden[:, -1]), routing=routing)
 
     def _forward(self, embedded: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
-        """Decoder output [B, L, D] for what follows on `cache`; `mask` [B, cached + L] covers both."""
+        """Return the decoder output [B, L, D] for what follows on `cache`; `mask` [B, cached + L] covers both."""
         output = self._model.language_model.model(
             inputs_embeds=embedded,
             attention_mask=mask,
@@ -174,7 +174,7 @@ class LocalPredictor:
         return hidden
 
     def _continue(self, read: _Read, pairs: Sequence[tuple[int, list[int]]]) -> list[float]:
-        """Log-likelihood of each (prompt row, answer ids)."""
+        """Return the log-likelihood of each (prompt row, answer ids)."""
         rows = torch.tensor([row for row, _ in pairs], device=self._device)
         width = max(len(ids) for _, ids in pairs) - 1
         input_ids = torch.full((len(pairs), width), self._model.config.text_config.pad_token_id, device=self._device)
@@ -199,7 +199,7 @@ class LocalPredictor:
         return logits.float().log_softmax(dim=-1)
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and mask [B, L], padded on the left."""
+        """Return the ids and mask [B, L], padded on the left."""
         width = max(map(len, rows))
         ids = torch.full((len(rows), width), self._model.config.text_config.pad_token_id, device=self._device)
         mask = torch.zeros_like(ids)
@@ -221,7 +221,7 @@ class LocalPredictor:
 
 
 def with_progress(predict: Predict) -> Predict:
-    """The same predictions; standard output stays free for the report."""
+    """Return the same predictions; standard output stays free for the report."""
 
     def watched(samples: Sequence[Sample]) -> Iterator[Prediction]:
         with typer.progressbar(predict(samples), length=len(samples), label="answering", file=sys.stderr) as bar:
@@ -234,7 +234,7 @@ _REMEMBERED = 64
 
 
 class ImageFeatures:
-    """Callable from a path to the tower's output [patches, vision hidden], on the model's device."""
+    """Compute the tower's output [patches, vision hidden] of an image file, on the model's device."""
 
     def __init__(self, model: MedMoE, *, processor: ImageProcessor) -> None:
         self._model = model
@@ -242,7 +242,7 @@ class ImageFeatures:
         self._remembered = lru_cache(maxsize=_REMEMBERED)(self._compute)
 
     def __call__(self, path: Path) -> torch.Tensor:
-        """Raises DataError naming the file when it is not a readable picture."""
+        """Raise DataError naming the file when it is not a readable picture."""
         return self._remembered(path)
 
     @torch.no_grad()  # not inference_mode: its tensors could not feed a trained projector

@@ -1,4 +1,4 @@
-"""Which experts the tokens of each prompt in a batch are sent to, watched from outside the model."""
+"""Record the experts that the tokens of each prompt in a batch are sent to."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ _LAYER = 3  # language_model.model.layers.N.mlp.gate
 
 
 class RoutingRecorder:
-    """Reads the routers' choices; a dense model has none and gives None for every prompt."""
+    """Read the routers' choices; a dense model has none and gives None for every prompt."""
 
     def __init__(self, model: MedMoE) -> None:
         self._routers = {

@@ -43,7 +43,7 @@ class ServerPredictor:
 
     @property
     def identity(self) -> dict[str, str | None]:
-        """`model` and `weights_sha256` as the service stated them, and whose the confidences are."""
+        """Return `model` and `weights_sha256` as the service stated them, and whose the confidences are."""
         return self._answered_by | {"confidences": "calibrated by the service" if self._calibrated else "the model's"}
 
     async def stream(self, samples: Sequence[Sample]) -> AsyncGenerator[Prediction, None]:

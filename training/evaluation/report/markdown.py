@@ -1,4 +1,4 @@
-"""A report as Markdown tables that a person reads; the JSON beside it holds every number."""
+"""Write a report as Markdown tables."""
 
 from collections.abc import Iterator, Mapping
 
@@ -51,7 +51,9 @@ _CONFIDENCE_NOTES = (
 
 
 def markdown(report: Report, *, question_types: bool = True) -> str:
-    """A summary; tables for each kind of task, parts, confidences, confusions; a line on images in train too."""
+    """Return a report: a summary; tables for each kind of task, parts, confidences, confusions; a line on images in
+    train too.
+    """
     fields = {"modality": "modalities"} | ({"question type": "question_types"} if question_types else {})
     blocks = [summary(report), SUMMARY_NOTES]
     vqa = [section for section in report.sections if section.kind == "vqa"]
@@ -112,7 +114,7 @@ def _confidences(sections: list[Section]) -> str:
 
 
 def _kept(found: Reliability, scores: Scores) -> list[str]:
-    """How well confidences keep their word, up to the columns that hang on their order alone."""
+    """Return a table of how well confidences keep their word, up to the columns that hang on their order alone."""
     kind = "" if "brier" in scores else "confidence_"
     percents = (found.mean_confidence, found.accuracy, found.ece_equal_mass, found.ece_equal_width)
     proper = (scores[f"{kind}brier"], scores[f"{kind}nll"])
@@ -140,7 +142,7 @@ def _facts(report: Report) -> Iterator[str]:
 
 
 def summary(report: Report) -> str:
-    """Percent without intervals: the tables behind it have them. The probe's column is there where a probe is."""
+    """Return a table in percent without intervals, with a column for the probe where there is one."""
     beside = {"image blanked": BLANKED, "majority": MAJORITY}
     if any(PROBE in section.baselines for section in report.sections):
         beside["probe"] = PROBE
@@ -162,7 +164,7 @@ def _figures(scores: Scores) -> list[str]:
 
 
 def _headline(scores: Scores | None) -> str:
-    """Closed accuracy, and open recall after a stroke; of classifications the accuracy."""
+    """Return the closed accuracy, and open recall after a stroke; of classifications the accuracy."""
     if scores is None:
         return "-"
     names = ("accuracy",) if "accuracy" in scores else ("closed_accuracy_legacy", "open_recall_legacy")

@@ -1,4 +1,4 @@
-"""A Markdown table from cells, the same text for the same cells."""
+"""Write a Markdown table, the same text for the same cells."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,9 @@ from medmoe.training.evaluation.metrics.interval import Interval
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Head, rule and rows; a cell's own bars are escaped. Raises ValueError for a row of another width."""
+    """Return a table of head, rule and rows; a cell's own bars are escaped. Raises ValueError for a row of another
+    width.
+    """
     lines = [_row(columns), _row(["---"] * len(columns))]
     for cells in rows:
         if len(cells) != len(columns):
@@ -16,7 +18,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def percent(interval: Interval | None, *, ends: bool = True) -> str:
-    """`72.1 (68.0 to 76.3)`, or without the ends of its interval; a dash for what was not measured."""
+    """Return `72.1 (68.0 to 76.3)`, or without the ends of its interval; a dash for what was not measured."""
     if interval is None:
         return "-"
     value = f"{100 * interval.value:.1f}"

@@ -1,4 +1,4 @@
-"""Pictures of a report, as PNG files. matplotlib is imported here only, and only when a picture is drawn."""
+"""Draw a report's plots as PNG files. matplotlib is imported here only, and only when a picture is drawn."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""From samples and predictions to a report: every dataset scored, sliced, and set beside answers without an image."""
+"""Build a report from samples and predictions."""
 
 import json
 from collections import defaultdict
@@ -24,7 +24,7 @@ _UNKNOWN = "unknown"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibrated:
-    """What the checkpoint's calibration makes of the same confidences."""
+    """Hold the checkpoint's calibration of the same confidences."""
 
     reliability: Reliability
     scores: Scores
@@ -33,7 +33,7 @@ class Calibrated:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """One dataset's results for one kind of task."""
+    """Hold one dataset's results for one kind of task."""
 
     dataset: str
     kind: Kind
@@ -69,7 +69,7 @@ class Report:
     outcomes: tuple[Outcome, ...]
 
     def to_json(self, **facts: Any) -> str:
-        """Everything, with `facts` about how it came about in front."""
+        """Return everything, with `facts` about how it came about in front."""
         return json.dumps({"format_version": 1, **facts, **asdict(self)}, indent=2, allow_nan=False) + "\n"
 
 
@@ -162,7 +162,7 @@ def _section(
     first = samples[0]
 
     def scored(parts: Mapping[str, Sequence[Sample]]) -> dict[str, Scores]:
-        """Parts that differ from the whole and are not empty."""
+        """Return the parts that differ from the whole and are not empty."""
         chosen = {name: part for name, part in parts.items() if 0 < len(part) < len(samples)}
         return {name: scorer(part, predictions=predictions) for name, part in chosen.items()}
 

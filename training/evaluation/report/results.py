@@ -1,4 +1,4 @@
-"""A report on disk: JSON with everything, Markdown for reading, pictures beside it."""
+"""Write a report to disk."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def write_results(
 
 
 def read_losses(path: Path) -> dict[str, list[dict[str, float]]]:
-    """By stage, what a training run logged: `step` and `loss`."""
+    """Return by stage what a training run logged: `step` and `loss`."""
     try:
         stages = json.loads(path.read_bytes())
         losses = {

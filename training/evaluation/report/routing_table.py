@@ -1,4 +1,4 @@
-"""Which modality's prompts, and which kind of token, went to which experts, over a whole evaluation."""
+"""Sum the experts of prompts by modality and by kind of token over an evaluation."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class RoutingTable:
 
 
 def routing_table(samples: Sequence[Sample], *, predictions: Mapping[str, Prediction]) -> RoutingTable:
-    """Sums the predictions' routing by their samples' modality, and by kind of token."""
+    """Sum the predictions' routing by their samples' modality and by kind of token."""
     modalities: _Totals = defaultdict(lambda: defaultdict(Counter))
     kinds: _Totals = defaultdict(lambda: defaultdict(Counter))
     domains: tuple[str, ...] = ()
@@ -69,7 +69,9 @@ def _counts(totals: _Totals, *, experts: int) -> dict[str, dict[int, tuple[int, 
 def routing_reference(
     table: RoutingTable, *, datasets: Sequence[str], split: Split, weights_sha256: str, adapter_sha256: str | None
 ) -> RoutingReference:
-    """What a service may expect of the same weights. Raises DataError where nothing was routed: a dense model."""
+    """Return the routing that a service may expect of the same weights. Raises DataError where nothing was routed: a
+    dense model.
+    """
     if not table.by_kind:
         raise DataError("this checkpoint has no MoE layers: there is no routing to refer to")
     known = {modality: layers for modality, layers in table.tokens.items() if modality != UNKNOWN}

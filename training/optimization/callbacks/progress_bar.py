@@ -1,4 +1,4 @@
-"""Trainer's progress bar for people and for log files: a short line an entry of the log, and few redraws of the bar."""
+"""Show Trainer's progress, to a terminal and to a log file."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where the routers of an MoE send tokens while it trains: each expert's share of the load, and the gates' entropy."""
+"""Log where the routers of an MoE send tokens during training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,8 +39,9 @@ class RoutingCallback(TrainerCallback):
         self._hooks = []
 
     def figures(self, reduce: Reduce) -> dict[str, float]:
-        """Of the step just seen, over all processes: `layer_L/expert_E` shares that sum to 1, `layer_L/entropy` in nats
-        (the mean over tokens; log E is uniform, 0 a sure choice)."""
+        """Return figures of the last step, over all processes: `layer_L/expert_E` shares that sum to 1,
+        `layer_L/entropy` in nats (the mean over tokens; log E is uniform, 0 a sure choice).
+        """
         figures = {}
         for index, load in sorted(self._load.items()):
             *chosen, entropy, tokens = reduce(load).tolist()

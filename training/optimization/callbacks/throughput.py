@@ -1,4 +1,4 @@
-"""How much a stage gets through: sequences, tokens and answer tokens a second, and the memory that it takes."""
+"""Measure a stage's speed and memory."""
 
 import resource
 import sys
@@ -15,7 +15,7 @@ _UNITS = ("samples", "tokens", "answer_tokens")
 
 
 class Throughput:
-    """Counts what this process has been given; figures are those of all processes together."""
+    """Count what this process has been given; figures are those of all processes together."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -37,7 +37,7 @@ class Throughput:
             )
 
     def lap(self, reduce: Reduce) -> dict[str, float]:
-        """Rates since the last lap, by name; starts the next one."""
+        """Return the rates since the last lap, by name; starts the next one."""
         counts = reduce(self._since).cpu()
         now = time.perf_counter()
         seconds, self._mark = max(now - self._mark, 1e-9), now
@@ -46,15 +46,19 @@ class Throughput:
         return _rates(counts, seconds) | {"peak_memory_bytes": float(self.peak_memory())}
 
     def total(self) -> dict[str, float]:
-        """Rates up to the last lap, since this process began; what a killed process did before is not in them."""
+        """Return the rates up to the last lap, since this process began; what a killed process did before is not in
+        them.
+        """
         return _rates(self._before, self.seconds())
 
     def seconds(self) -> float:
-        """From the beginning to the last lap."""
+        """Return the seconds from the beginning to the last lap."""
         return max(self._mark - self._start, 1e-9)
 
     def peak_memory(self) -> int:
-        """Bytes of this process: the most that tensors took on a GPU, on a CPU the most that was resident."""
+        """Return the memory of this process in bytes: the most that tensors took on a GPU, on a CPU the most that was
+        resident.
+        """
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
         # Linux counts kibibytes, macOS bytes.

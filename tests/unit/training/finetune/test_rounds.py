@@ -1,6 +1,5 @@
 """Which weights a finetuning run leaves in the model."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,16 +10,25 @@ from torch import nn
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.sample import Sample
+from medmoe.training.finetune.measurement import Quality
 from medmoe.training.finetune.rounds import Rounds
 
 MODULE = "medmoe.training.finetune.rounds"
 
 
-def trained(monkeypatch: pytest.MonkeyPatch, directory: Path, *, losses: list[float], epochs: int) -> float:
+def trained(
+    monkeypatch: pytest.MonkeyPatch,
+    directory: Path,
+    *,
+    losses: list[float],
+    epochs: int,
+    accuracies: list[float] | None = None,
+) -> float:
     """Run rounds that each add 1 to a model of one weight, 0 before; return the weight that is left."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
-    seen: Iterator[float] = iter(losses)
+    right = accuracies or [1.0] * len(losses)
+    seen = iter([Quality(loss=loss, accuracy=share) for loss, share in zip(losses, right, strict=True)])
 
     def add_one(model: nn.Module, *_: Any, **__: Any) -> dict[str, float]:
         with torch.no_grad():
@@ -28,7 +36,6 @@ def trained(monkeypatch: pytest.MonkeyPatch, directory: Path, *, losses: list[fl
         return {}
 
     monkeypatch.setattr(f"{MODULE}.train_stage", add_one)
-    monkeypatch.setattr(f"{MODULE}.mean_loss", lambda *_, **__: next(seen))
     rounds = Rounds(
         directory=directory,
         epochs=epochs,
@@ -37,9 +44,10 @@ def trained(monkeypatch: pytest.MonkeyPatch, directory: Path, *, losses: list[fl
         trainable=("weight",),
         batch_size=1,
         seed=0,
+        measure=lambda _: next(seen),
     )
     samples = cast(list[Sample], [object()] * 200)
-    rounds(cast(MedMoE, model), samples, val=samples, collator=cast(Collator, None))
+    rounds(cast(MedMoE, model), samples, collator=cast(Collator, None))
     return model.weight.item()
 
 
@@ -59,3 +67,8 @@ def test_where_no_round_is_better_the_weights_stay_as_they_were(
 def test_training_ends_after_three_rounds_without_a_lower_loss(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     weight = trained(monkeypatch, tmp_path, losses=[1.0, 0.5, 0.6, 0.7, 0.8, 0.1], epochs=9)
     assert weight == 1
+
+
+def test_a_round_that_classifies_fewer_right_is_never_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    weight = trained(monkeypatch, tmp_path, losses=[1.0, 0.2, 0.9, 0.8], accuracies=[0.9, 0.8, 0.9, 0.7], epochs=3)
+    assert weight == 2

@@ -28,7 +28,7 @@ def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, int]) -> None:
 
 
 def test_checkpoints_fall_on_logged_steps() -> None:
-    with pytest.raises(ConfigError, match="25 is no multiple of log_every 10"):
+    with pytest.raises(ConfigError, match="25 is no multiple of 10"):
         RuntimeConfig(checkpoint_every=25)
 
 
