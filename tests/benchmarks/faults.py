@@ -1,4 +1,4 @@
-"""Faults under load: what clients see, how soon the service is back, and whether a request is lost. Real processes.
+"""Measure faults under load: what clients see, how soon the service is back, and whether a request is lost.
 
     python -m tests.benchmarks.faults [--engine fake] [--repeats 20] [--faults kill-engine sigterm] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""Hangs under load: what clients see and how soon the service is back. Real processes that hang without dying.
+"""Measure hangs under load: what clients see and how soon the service is back. Real processes that hang without dying.
 
     python -m tests.benchmarks.hangs [--engine fake] [--repeats 20] [--kinds stop pause loop decoders calm]
 

@@ -1,4 +1,4 @@
-"""What the service holds after thousands of different images: memory that its caches explain, and no more.
+"""Measure the service's memory after thousands of different images: memory that its caches explain, and no more.
 
     python -m tests.benchmarks.image_memory [--images 12000] [--every 2000] [--set MEDMOE_ENCODER_CACHE_MIB=0]
 

@@ -1,4 +1,4 @@
-"""What more labels cost in `/v1/classify`: 2, 10, 50 and 100 of them for the same image, in one server.
+"""Measure the cost of more labels in `/v1/classify`: 2, 10, 50 and 100 of them for the same image, in one server.
 
     python -m tests.benchmarks.label_cost [--engine fake] [--repeats 15] [--counts 2,10,50,100] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""More requests than the service can answer, and clients that leave: the real server as a process, in one run.
+"""Measure overload, and clients that leave: the real server as a process, in one run.
 
     python -m tests.benchmarks.overload [--engine fake] [--seconds 30] [--leavers 1000] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""Two services with real engines, alive at once and asked turn about: this checkout and another, or two settings.
+"""Compare two services with real engines, asked turn about: this checkout and another, or two settings.
 
     python -m tests.benchmarks.paired --against DIR [--clients 1,32] [--requests 64] [--repeats 12] [--json FILE]
     python -m tests.benchmarks.paired --set NAME=VALUE [--set NAME=VALUE]

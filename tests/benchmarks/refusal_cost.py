@@ -1,4 +1,4 @@
-"""Processor time of a refusal: our service, full, and clients that it has to send away.
+"""Measure the processor time of a refusal: our service, full, and clients that it has to send away.
 
     python -m tests.benchmarks.refusal_cost [--refusals 2000] [--repeats 5] [--against DIR] [--json FILE]
 

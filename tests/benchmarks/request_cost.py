@@ -1,4 +1,4 @@
-"""Processor time of a request outside the engine, for each way of asking: our service over an engine that does nothing.
+"""Measure the processor time of a request outside the engine, for each route, over an engine that does nothing.
 
     python -m tests.benchmarks.request_cost [--requests 100] [--repeats 7] [--against DIR] [--only NAME] [--json FILE]
 

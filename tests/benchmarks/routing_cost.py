@@ -1,4 +1,4 @@
-"""What looking at the experts costs: routing captured or not, counted or not, reported in the answer or not.
+"""Measure the cost of routing statistics: routing captured or not, counted or not, reported in the answer or not.
 
     python -m tests.benchmarks.routing_cost [--engine fake] [--requests 48] [--repeats 20] [--starts 3]
 

@@ -1,4 +1,4 @@
-"""Where the seconds between the start of an installed service and its readiness go, process by process.
+"""Measure the seconds between the start of an installed service and its readiness, process by process.
 
     python -m tests.benchmarks.start_up [--engine fake] [--repeats 5] [--json FILE]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import medmoe.model
-from medmoe.model.cli import single_command
+from medmoe.model.cli import INTERRUPTED, single_command
 
 
 class _Method(StrEnum):
@@ -76,7 +76,11 @@ def finetune(
         typer.echo(f"warning: {warning}", err=True)
     if check:
         return
-    table = run(split)
+    try:
+        table = run(split)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command continues the run", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     typer.echo(table)
     typer.echo(f"wrote {output}\nserve it: MEDMOE_MODEL={output} medmoe serve")
 

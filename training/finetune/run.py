@@ -217,11 +217,10 @@ class Finetune:
             images = drawn.sample(images, math.ceil(len(images) / 5))
         held_out = set(images)
         train = [replace(sample, split="train") for sample in samples if sample.image not in held_out]
-        measured = [replace(sample, split="test") for sample in samples if sample.image in held_out]
-        return (
-            drawn.sample(train, min(_REPLAYED, len(train))),
-            drawn.sample(measured, min(_REMEMBERED, len(measured))),
-        )
+        # The user's own samples may have the same ids.
+        measured = [replace(s, split="test", id=f"replay {s.id}") for s in samples if s.image in held_out]
+        replayed = drawn.sample(train, min(_REPLAYED, len(train)))
+        return replayed, drawn.sample(measured, min(_REMEMBERED, len(measured)))
 
     def _quality(
         self, val: Sequence[Sample], *, prompt: Prompt, features: FeatureCache, collator: Collator

@@ -74,7 +74,10 @@ def survey(
         missing.append(f"{base} is no checkpoint: it has no {CONFIG_FILE}")
     if not data.is_dir():
         raise ConfigError("; ".join([*missing, f"--data {data} is no folder"]))
-    reader = _Reader(config, data=data, directory=directory, missing=missing)
+    domains = config.modality_labels if isinstance(config, LoRARunConfig) else config.domains
+    if not domains and base is not None and (base / CONFIG_FILE).is_file():
+        domains = MedMoEConfig.from_directory(base).expert_domains
+    reader = _Reader(domains, seed=config.seed, data=data, directory=directory, missing=missing)
     plans = [reader.plan(stage) for stage in _stages(config, base=base)]
     if not isinstance(config, LoRARunConfig):
         for entry in () if config.router is None else (*config.router.data, *config.router.held_out):
@@ -122,11 +125,11 @@ def _stages(config: Config, *, base: Path | None) -> tuple[StageConfig, ...]:
 class _Reader:
     """Read data entries once each, and note what is missing."""
 
-    def __init__(self, config: Config, *, data: Path, directory: Path, missing: list[str]) -> None:
+    def __init__(self, domains: Sequence[str], *, seed: int, data: Path, directory: Path, missing: list[str]) -> None:
         self._data = data
         self._images = directory / "pictures"
-        self._seed = config.seed
-        self._domains = config.modality_labels if isinstance(config, LoRARunConfig) else config.domains
+        self._seed = seed
+        self._domains = domains
         self._missing = missing
         self._found: dict[DataConfig, tuple[Sample, ...]] = {}
         self.rows: set[tuple[str, ...]] = set()

@@ -1,4 +1,4 @@
-"""What serving on an NVIDIA GPU is worth: parity with the reference, and speed against what the GPU can do at best.
+"""Measure serving on an NVIDIA GPU: parity with the reference, and speed against what the GPU can do at best.
 
     python -m tests.benchmarks.gpu [--minutes 25] [--json FILE] [--write-config DIR] [--only steps,parity]
     python -m tests.benchmarks.gpu --dry-run       # on a CPU, tiny shapes in float32: shows that it works, no more

@@ -1,4 +1,4 @@
-"""The parts of a run and the time that is left for them: what does not fit is named, not begun."""
+"""Plan the parts of a run within its time: a part that does not fit is named and not begun."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the machine can do at best, measured by torch in the same run: bytes a second copied, operations multiplied."""
+"""Measure the machine's ceilings by torch, in the same run: bytes a second copied, operations multiplied."""
 
 import statistics
 import time

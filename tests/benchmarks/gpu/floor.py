@@ -1,4 +1,4 @@
-"""What a step cannot be faster than: the bytes that decoding must read, the products that a prompt must multiply.
+"""Compute the least time of a step: the bytes that decoding must read, the products that a prompt must multiply.
 
 Not counted is what need not pass through memory: activations, the logits, the rows of the embedding that are looked up.
 """

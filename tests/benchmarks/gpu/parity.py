@@ -1,4 +1,4 @@
-"""The engine's answers about images against the reference on the same device: tokens, routing, log-probabilities.
+"""Compare the engine's answers about images with the reference on one device: tokens, routing, log-probabilities.
 
 In float32 both are held to fixed tolerances. In bfloat16 no fixed one means much, because 24 layers round at every
 product and a token that is routed otherwise goes its own way from there on. The yardstick is therefore the reference

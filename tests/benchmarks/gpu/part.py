@@ -1,4 +1,4 @@
-"""One part of the benchmark on a GPU, in a process of its own; tests/benchmarks/gpu/__main__.py starts it.
+"""Run one part of the benchmark on a GPU in a process of its own; tests/benchmarks/gpu/__main__.py starts it.
 
     python -m tests.benchmarks.gpu.part NAME --into FILE --work DIRECTORY [--shape stablelm] [--dtype bfloat16] ...
 

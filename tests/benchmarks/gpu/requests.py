@@ -1,4 +1,4 @@
-"""Questions about images a second: the service's own engine adapter, and the reference answering one at a time.
+"""Measure questions about images a second: the service's own engine adapter, and the reference answering one at a time.
 
 Both are given decoded images of the model's size and generate as many tokens greedily; no image comes twice.
 """

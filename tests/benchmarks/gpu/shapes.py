@@ -1,4 +1,4 @@
-"""Checkpoints of the published sizes with random weights, made on the GPU and streamed to disk.
+"""Make checkpoints of the published sizes with random weights on the GPU, and stream them to disk.
 
 The weights keep a decoder of that depth in a sound state. Products keep the scale of what they are given and layers add
 little to what they find, as trained ones do: otherwise rounding grows from layer to layer, and parity in 16 bit would

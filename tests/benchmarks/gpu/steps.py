@@ -1,4 +1,4 @@
-"""How long the engine takes for a decoding step and for a prompt, graphs on, as the service starts it.
+"""Time the engine's decoding steps and prompts, graphs on, as the service starts it.
 
 A step is the difference of a long and a short generation, divided by the steps between them: the prompts' own time,
 which is in both, falls out, and what the engine does around the GPU's work stays in. Prompts are random token ids, so

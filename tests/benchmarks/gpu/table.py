@@ -1,4 +1,4 @@
-"""The results of a run on a GPU as text: what was found, what it is against the ceilings, what was not done."""
+"""Print the results of a run on a GPU: figures, their share of the ceilings, and the parts that were left out."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

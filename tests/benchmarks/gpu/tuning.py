@@ -1,4 +1,4 @@
-"""Which configuration of vLLM's fused Triton kernel is the fastest for four experts of this size.
+"""Find the fastest configuration of vLLM's fused Triton kernel for four experts of this size.
 
 vLLM ships no file for E=4 and then takes a rule made for many small experts. The search goes along one dimension after
 the other from that default, twice: a whole grid takes an hour, most of it compiling. A configuration counts only when

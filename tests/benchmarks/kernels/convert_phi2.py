@@ -1,4 +1,4 @@
-"""Converting a checkpoint of Med-MoE's true Phi-2 size: how long it takes and how much memory it needs.
+"""Measure time and memory of converting a checkpoint of Med-MoE's true Phi-2 size.
 
     python -m tests.benchmarks.kernels.convert_phi2 DIRECTORY [--files bin]
 

@@ -1,4 +1,4 @@
-"""An MoE layer in training: grouped experts against the loop over experts, forward and backward, in one run.
+"""Time an MoE layer in training: grouped experts against the loop over experts, forward and backward, in one run.
 
     python -m tests.benchmarks.kernels.grouped_experts [--device cpu|cuda] [--threads N]
 

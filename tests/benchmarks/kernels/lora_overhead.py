@@ -1,4 +1,4 @@
-"""What Med-MoE-LoRA costs while answering on CPU: a dense model with and without adapters, in one run.
+"""Measure the cost of Med-MoE-LoRA in answers on CPU: a dense model with and without adapters, in one run.
 
     python -m tests.benchmarks.kernels.lora_overhead
 

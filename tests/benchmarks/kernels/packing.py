@@ -1,4 +1,4 @@
-"""Training steps with the questions of an image in one sequence, against a sequence a question: time for equal work.
+"""Time training steps with an image's questions in one sequence, and with a sequence for each question.
 
     python -m tests.benchmarks.kernels.packing CHECKPOINT
 

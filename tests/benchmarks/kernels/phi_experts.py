@@ -1,4 +1,4 @@
-"""Phi's experts on CPU, at Phi-2's sizes: vLLM's gated kernel with a constant gate, and what else there was to choose.
+"""Time Phi's experts on CPU, at Phi-2's sizes: vLLM's gated kernel with a constant gate, and the alternatives.
 
     python -m tests.benchmarks.kernels.phi_experts
 

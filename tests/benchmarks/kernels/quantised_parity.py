@@ -1,4 +1,4 @@
-"""What quantising the experts costs in answers and saves in memory: one checkpoint, float and quantised, in one run.
+"""Measure what quantised experts change in answers and save in memory: one checkpoint, float and quantised.
 
     python tests/benchmarks/kernels/quantised_parity.py CHECKPOINT [--quantization int8_per_channel] [--prompts 32]
 

@@ -1,4 +1,4 @@
-"""What our service costs over the engine, over vLLM's own server and over the reference: the same requests on each.
+"""Measure our service's cost over the engine, vLLM's own server and the reference: the same requests on each.
 
     python -m tests.benchmarks.rungs [--requests 64] [--repeats 5] [--clients 1,8,32] [--rates 2,4] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""The rungs that answer one request at a time, each as something that can be entered and then asked.
+"""Define the rungs that answer one request at a time, as context managers.
 
 Whatever is entered is gone when it is left, its processes too: two engines never share the machine unless both were
 entered.

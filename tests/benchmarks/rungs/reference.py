@@ -1,4 +1,4 @@
-"""The reference model in PyTorch: one request after the other, and static batches of every size.
+"""Time the reference model in PyTorch: one request after the other, and static batches of every size.
 
 A batch is what a program without an engine would make: images decoded and resized one by one, prompts padded on the
 left, every row computed until the last has ended, every request answered when the batch is.

@@ -1,4 +1,4 @@
-"""One rung, or two that live side by side, in a process of its own: parity, warm-up, loads, a file of results.
+"""Run one rung, or two that live side by side, in a process of its own: parity, warm-up, loads, a file of results.
 
     python -m tests.benchmarks.rungs.run PLAN.json
 

@@ -1,4 +1,4 @@
-"""From the loads of all runs to the tables: each rung's medians, and what our service adds to each of the others.
+"""Print the tables of all runs: each rung's medians, and what our service adds to each of the others.
 
 Works on the JSON that is kept, so that a table can be made again from a file.
 """

@@ -1,4 +1,4 @@
-"""The services of this checkout and of another one, a git worktree, side by side."""
+"""Start the services of this checkout and of another one, a git worktree, side by side."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""One request on a connection of its own, for clients that share their cores with the server that they load."""
+"""Send one request on a connection of its own, for clients that share their cores with the server that they load."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Notes what importing costs in every process of a tree. tests.benchmarks.start_up copies it to where Python looks for
+"""Note what importing costs in every process of a tree. tests.benchmarks.start_up copies it to where Python looks for
 a sitecustomize, so that each interpreter runs it first; it imports nothing that a start would not.
 
 One file a process, beside this one: a line of JSON for each import that nobody else's import caused, with the time that

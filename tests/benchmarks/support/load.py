@@ -1,4 +1,4 @@
-"""What the load and fault programs share: questions, one request and what became of it, a table."""
+"""Send the requests of the load and fault programs, and print their tables."""
 
 import asyncio
 import base64

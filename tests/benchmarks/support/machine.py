@@ -1,4 +1,4 @@
-"""On what a figure was measured: the machine, the versions, and how busy others kept it before."""
+"""Describe the machine of a measurement: hardware, versions, and load before it."""
 
 import os
 import platform

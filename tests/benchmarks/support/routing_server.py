@@ -1,4 +1,4 @@
-"""The real server, whose engine captures routing or does not, and which counts it for some requests only.
+"""Run the real server, whose engine captures routing or does not, and which counts it for some requests only.
 
     python -m tests.benchmarks.support.routing_server capturing|off
 

@@ -1,4 +1,4 @@
-"""Questions over HTTP by hand, answers read event by event: kept connections, and no library that takes the cores.
+"""Ask over HTTP by hand and read answers event by event: kept connections, and no library that takes the cores.
 
 The same code asks our service and vLLM's; they differ in the path, in the body, and in what an event says.
 """

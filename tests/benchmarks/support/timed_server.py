@@ -1,4 +1,4 @@
-"""The real server, which notes how long its engine and its warm-up took: started by tests.benchmarks.start_up.
+"""Run the real server and note how long its engine and its warm-up take; tests.benchmarks.start_up starts it.
 
 Apart from it so that the server imports nothing else than it always does.
 """

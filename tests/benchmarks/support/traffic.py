@@ -1,4 +1,4 @@
-"""Requests sent in a closed loop or at Poisson times, and what became of each, whatever answers them."""
+"""Send requests in a closed loop or at Poisson times, and note the outcome of each."""
 
 import asyncio
 import random

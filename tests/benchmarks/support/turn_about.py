@@ -1,4 +1,4 @@
-"""Servers alive side by side, asked turn about in short loads: a machine whose speed wanders harms all alike.
+"""Ask servers that are alive side by side turn about in short loads: a machine whose speed wanders harms all alike.
 
 What waits takes no processor time. In each round every contender gets a load, in an order that is drawn: who comes
 after another of the same server finds it warm. A ratio is the median of the rounds' ratios, with a 95 % bootstrap

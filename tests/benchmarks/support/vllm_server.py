@@ -1,4 +1,4 @@
-"""`vllm serve` with our plugin and the arguments of our own engine, computing as vLLM has it by default.
+"""Run `vllm serve` with our plugin and the arguments of our own engine, computing as vLLM has it by default.
 
 The chat template is written here: it yields, token for token, what medmoe.model.prompt makes of an image and a
 question. That it does is not believed but compared, id by id, before anything is timed.

@@ -49,7 +49,7 @@ def accuracy(checkpoint: Path, data: Path) -> float:
 
 def test_the_labels_of_held_out_images_are_learnt_and_routers_stay(base: Path, data: Path, tmp_path: Path) -> None:
     output = tmp_path / "tuned"
-    result = run(base, data, "--output", output, "--epochs", 24)
+    result = run(base, data, "--output", output, "--epochs", 24, "--learning-rate", 1e-3)
     assert result.exit_code == 0, result.output
     assert accuracy(output, data) == 1.0 > accuracy(base, data)
     assert "40 images are few" in result.output
