@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.weight_files import WEIGHTS_FILE
+from medmoe.model.files.weight_files import WEIGHTS_FILE, WEIGHTS_INDEX_FILE, WeightFiles
 from medmoe.server import __main__ as main_module
 from medmoe.server.errors import DeploymentError
 from medmoe.server.lifecycle.preflight import check_memory, check_model_directory, check_weights, listening_sockets
@@ -46,14 +46,19 @@ def test_a_host_without_an_address_is_refused_by_name() -> None:
 @pytest.mark.parametrize("kept", [0, 4, 200, -1], ids=["empty", "in the length", "in the header", "in the last tensor"])
 def test_truncated_weights_are_refused(damaged: Path, kept: int) -> None:
     check_weights(damaged)
-    weights = damaged / WEIGHTS_FILE
+    weights = WeightFiles.of(damaged).files[-1]
     weights.write_bytes(weights.read_bytes()[:kept])
     with pytest.raises(CheckpointError, match="the weights are damaged or incomplete"):
         check_weights(damaged)
 
 
 def test_missing_weights_are_refused(damaged: Path) -> None:
-    (damaged / WEIGHTS_FILE).unlink()
+    weights = WeightFiles.of(damaged)
+    weights.files[-1].unlink()
+    with pytest.raises(CheckpointError, match=f"lacks shards .*{re.escape(weights.files[-1].name)}"):
+        check_weights(damaged)
+    for path in (*weights.files[:-1], damaged / WEIGHTS_INDEX_FILE):
+        path.unlink()
     with pytest.raises(CheckpointError, match=f"has no {re.escape(WEIGHTS_FILE)}"):
         check_weights(damaged)
 
