@@ -25,10 +25,11 @@ export class ClassificationView {
     this.isEmpty = false;
     const { abstained, calibration, id, mode, probabilities, provenance, timings } = response;
     const each = mode === "multi_label";
+    const isDoubtful = abstained || isUnfit(response);
     const found = each ? response.labels.join(", ") || "none of them" : response.label;
     this.#box.removeAttribute("aria-busy");
     this.#box.replaceChildren(
-      element("p", { className: `answer${abstained ? " abstained" : ""}` }, found),
+      element("p", { className: `answer${isDoubtful ? " abstained" : ""}` }, found),
       each ? verdictOnEach(response) : verdict(response),
       table(probabilities, { best: response.label, each }),
       element("p", { className: "small" }, calibrationBadge(calibration !== null), ` ${meaning(calibration)}`),
@@ -48,12 +49,17 @@ export class ClassificationView {
   }
 }
 
+/** Whether the model would have said something else than any label. */
+function isUnfit({ label_mass, provenance }) {
+  return label_mass < Math.max(LEAST_MASS, provenance.min_label_mass ?? 0);
+}
+
 /** In one sentence. */
 function verdict({ abstained, label_mass, margin, probabilities, provenance, unlike_training }) {
   const [best, next] = byProbability(probabilities);
   const unlike = unlikeTraining(unlike_training);
   if (unlike.length) return unlike[0];
-  if (label_mass < Math.max(LEAST_MASS, provenance.min_label_mass ?? 0)) {
+  if (isUnfit({ label_mass, provenance })) {
     return caution("None of these.", "The model would rather have said something else than any of these labels.");
   }
   if (abstained) return abstention(best.probability, provenance.min_confidence);

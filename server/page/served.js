@@ -6,7 +6,7 @@ import { Problem } from "./problem.js";
 
 const AGAIN = 2000;
 /* Milliseconds between two looks at a service that still loads. */
-const NOTICE = /medical device|diagnosis/;
+const NOTICE = /^Research |medical device|diagnosis/;
 /* Sentences that the page's own notice says already. */
 
 export class Served {

@@ -47,7 +47,7 @@ export class Windowing {
 
   /** For people. */
   get caption() {
-    return this.#chosen === null ? "the file's window" : `window ${words(this.#chosen)}`;
+    return this.#chosen === null ? "file's window" : `window ${words(this.#chosen)}`;
   }
 
   clear() {

@@ -145,7 +145,7 @@ def test_an_image_of_one_shade_is_shown_only_when_one_insists(
     opened = visit(server.url)
     page = opened.page
     page.set_input_files("#file", str(tmp_path / "black.png"))
-    page.get_by_text("comes out as one shade").wait_for()
+    page.locator("#problem h3", has_text="comes out as one shade").wait_for()
     assert page.locator("#shown").is_hidden()
     screenshot(opened, "12-uniform", whole=False)
     page.get_by_role("button", name="Show it all the same").click()
