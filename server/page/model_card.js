@@ -24,9 +24,13 @@ export class ModelCard {
     const first = blocks.findIndex(({ tagName }) => tagName === "H2") + 1;
     const end = blocks.findIndex(({ tagName }, index) => index >= first && /^H\d$/.test(tagName));
     const opening = blocks.slice(first, end === -1 ? undefined : end);
+    const lists = opening.filter(({ tagName }) => tagName === "UL");
+    // The first point says what can be asked.
+    const paragraphs = opening.filter(({ tagName }) => tagName === "P");
+    const told = [...paragraphs, ...lists.slice(0, 1).map((list) => list.firstChild)];
     return {
-      limits: opening.filter(({ tagName }) => tagName === "P").map(({ textContent }) => textContent).join(" "),
-      more: opening.filter(({ tagName }) => tagName === "UL").map((list) => list.cloneNode(true)),
+      limits: told.map(({ textContent }) => textContent).join(" "),
+      more: lists.map((list) => list.cloneNode(true)),
     };
   }
 

@@ -18,7 +18,8 @@ export class Result {
       element("p", {}, subject.title),
       ...(subject.caption ? [element("p", { className: "small" }, capital(subject.caption))] : []),
     );
-    const image = element("img", { src: subject.thumbnail, alt: "The image that this is about", width: 64, height: 64 });
+    const alt = "The image that this is about";
+    const image = element("img", { src: subject.thumbnail, alt, width: 64, height: 64 });
     this.#box.replaceChildren(this.#note, element("div", { className: "result-head" }, image, about), body);
     this.#box.hidden = false;
     find("routing").classList.remove("of-other");

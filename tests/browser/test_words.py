@@ -31,6 +31,7 @@ def test_the_models_purpose_and_limits_are_its_own(visit: Visiting, server: Serv
     text = purpose.text_content() or ""
     assert text.startswith("medmoe-tiny. A small demonstration model, not for real images.")
     assert "often wrong" in text
+    assert "short English question" in text
     assert text.endswith("Kinds of image: CT, MRI, X-ray, pathology.")
     # The page's own notice says this already.
     assert "medical device" not in text
