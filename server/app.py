@@ -15,7 +15,7 @@ from medmoe.server.http.middleware import RequestMiddleware
 from medmoe.server.http.security_headers import ResponseHeaders
 from medmoe.server.lifecycle.draining import drain
 from medmoe.server.lifecycle.supervisor import start_up
-from medmoe.server.routes import chat, classify, docs, metadata, models, operations, page, render, router, sources, vqa
+from medmoe.server.routes import chat, classify, docs, metadata, operations, page, render, router, sources, vqa
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
 
@@ -55,7 +55,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.medmoe = state
-    for module in (vqa, classify, chat, render, sources, router, models, metadata, operations, docs, page):
+    for module in (vqa, classify, chat, render, sources, router, metadata, operations, docs, page):
         app.include_router(module.router)
     error_responses.install(app)
     # Last added is outermost: headers, then the record, then the limit.

@@ -13,7 +13,7 @@ MedMoEError (medmoe.model.errors)
 |   |-- TryLater                    the client can repeat it after `retry_after` seconds
 |   |   `-- RateLimited, Overloaded, EngineRestarting
 |   |-- SourceError                 a DICOMweb source of the deployment fails
-|   |   `-- SourceUnavailable, SourceTimeout, SourceRefused, InvalidSourceAnswer, WrongInstance
+|   |   `-- SourceUnavailable, SourceTimeout, SourceRefused, InvalidSourceAnswer, WrongInstance, StoreFailed
 |   |-- Unauthenticated, NoModelCard, Quarantined
 |   |-- NotReady, Draining, DecoderUnavailable, DeadlineExceeded
 |   `-- ClientDisconnected
@@ -236,6 +236,12 @@ class WrongInstance(SourceError):
     """The source sent another instance than the one that was asked for."""
 
     default_message = "the source sent another instance than the one that was asked for"
+
+
+class StoreFailed(SourceError):
+    """The source does not take a report."""
+
+    default_message = "the source did not store the report"
 
 
 class Unauthenticated(ServerError):

@@ -20,6 +20,7 @@ from medmoe.client.answers import (
     Routing,
     SeriesInfo,
     SourceInfo,
+    StoredReport,
     StudyInfo,
     VqaAnswer,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "ServiceTimeout",
     "ServiceUnavailable",
     "SourceInfo",
+    "StoredReport",
     "StudyInfo",
     "Timeout",
     "Unauthorized",

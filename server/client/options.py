@@ -22,7 +22,16 @@ class ImageOptions(TypedDict, total=False):
     """Modality label for the router's statistics; the model does not see it."""
 
 
-class AskOptions(ImageOptions, total=False):
+class ReportOptions(ImageOptions, total=False):
+    """Options of every request whose answer may come with a report."""
+
+    include_report: bool | None
+    """Whether to add the DICOM structured report, as base64; for DICOM images of a study."""
+    store: str | None
+    """Source of the service to store the report in; for an `Instance`."""
+
+
+class AskOptions(ReportOptions, total=False):
     """Options of a question."""
 
     max_tokens: int | None
@@ -30,7 +39,7 @@ class AskOptions(ImageOptions, total=False):
     seed: int | None
 
 
-class ClassifyOptions(ImageOptions, total=False):
+class ClassifyOptions(ReportOptions, total=False):
     """Options of a classification."""
 
     question: str | None

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
-from medmoe.server.dicomweb import qido, wado
+from medmoe.server.dicomweb import qido, stow, wado
 from medmoe.server.dicomweb.connection import SourceConnections
+from medmoe.server.dicomweb.listing import InstanceInfo, SeriesInfo, SourceInfo, StudyInfo
 from medmoe.server.dicomweb.sources import Source, read_sources
-from medmoe.server.errors import SourceNotFound
-from medmoe.server.schemas.dicomweb import InstanceInfo, InstanceReference, SeriesInfo, SourceInfo, StudyInfo
+from medmoe.server.errors import InvalidField, SourceNotFound
+from medmoe.server.schemas.inference import InstanceReference
 from medmoe.server.settings import Settings
 
 
@@ -49,6 +50,18 @@ class DICOMwebClient:
     async def list_instances(self, source: str, study: str, series: str, *, limit: int) -> tuple[InstanceInfo, ...]:
         """Return the instances of a series. Raises SourceNotFound."""
         return await qido.list_instances(self._connections, self._source(source), study, series, limit=limit)
+
+    def require_store(self, name: str) -> None:
+        """Raise SourceNotFound for an unknown source, InvalidField for one that takes no reports."""
+        if not self._source(name).store:
+            raise InvalidField(
+                "this source takes no reports; its operator may allow it with store = true", param="store"
+            )
+
+    async def store(self, name: str, study: str, data: bytes) -> None:
+        """Store a DICOM file in a study. Raises what `require_store` raises, StoreFailed."""
+        self.require_store(name)
+        await stow.store(self._connections, self._source(name), study, data)
 
     def _source(self, name: str) -> Source:
         if name not in self._sources:

@@ -14,7 +14,7 @@ import httpcore
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator, model_validator
 
 from medmoe.model.errors import ConfigError
-from medmoe.server.schemas.dicomweb import SourceName
+from medmoe.server.schemas.inference import SourceName
 
 _PORTS = {"http": 80, "https": 443}
 

@@ -6,7 +6,7 @@ from medmoe.server.dicomweb.connection import SourceConnections, header, read
 from medmoe.server.dicomweb.multipart import DICOM, MULTIPART, SingleInstance, media_type
 from medmoe.server.dicomweb.sources import Source
 from medmoe.server.errors import InstanceTooLarge, InvalidSourceAnswer
-from medmoe.server.schemas.dicomweb import InstanceReference
+from medmoe.server.schemas.inference import InstanceReference
 
 _ACCEPT = f'{MULTIPART}; type="{DICOM}"; transfer-syntax=*'
 """As the source has stored the object: transcoding would change its pixels, or cost the source time."""

@@ -43,6 +43,7 @@ from medmoe.server.errors import (
     SourceRefused,
     SourceTimeout,
     SourceUnavailable,
+    StoreFailed,
     TryLater,
     Unauthenticated,
     UniformImage,
@@ -115,6 +116,7 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
     SourceTimeout: ErrorSpec(status=504, type="timeout_error", code="source_timeout"),
     SourceRefused: ErrorSpec(status=502, type=_SERVER, code="source_refused"),
     InvalidSourceAnswer: ErrorSpec(status=502, type=_SERVER, code="invalid_source_answer"),
+    StoreFailed: ErrorSpec(status=502, type=_SERVER, code="store_failed"),
     WrongInstance: ErrorSpec(status=502, type=_SERVER, code="wrong_instance"),
     BodyTooLarge: ErrorSpec(status=413, type=_REQUEST, code="body_too_large"),
     Unauthenticated: ErrorSpec(

@@ -18,7 +18,7 @@ from medmoe.server.errors import ClientDisconnected, InvalidField, MalformedBody
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object, require_plain_body
 from medmoe.server.schemas.classify import MAX_LABELS
-from medmoe.server.schemas.dicomweb import InstanceReference, SentImage
+from medmoe.server.schemas.inference import InstanceReference, SentImage
 
 Fields = TypeVar("Fields", bound=BaseModel)
 

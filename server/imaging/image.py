@@ -7,8 +7,8 @@ from PIL import Image
 from pydantic import Field
 
 from medmoe.server.imaging.config import Message
-from medmoe.server.schemas.dicomweb import DicomUID
 from medmoe.server.schemas.images import Rendering, Windowing
+from medmoe.server.schemas.inference import DicomUID
 
 
 class DecodedImage(Message):

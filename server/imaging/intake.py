@@ -8,12 +8,13 @@ from medmoe.server.dicomweb.client import DICOMwebClient
 from medmoe.server.errors import ImageURLNotAllowed, SourceNotFound, WrongInstance
 from medmoe.server.imaging.cache import ImageCache
 from medmoe.server.imaging.fetch.fetcher import ImageFetcher
-from medmoe.server.imaging.image import DecodedImage
+from medmoe.server.imaging.image import DecodedImage, InstanceUIDs
+from medmoe.server.imaging.reports.content import ReportContent, ReportFormat
 from medmoe.server.imaging.sandbox.pool import DecoderPool
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.schemas.dicomweb import InstanceReference, SentImage
 from medmoe.server.schemas.image_url import is_url
 from medmoe.server.schemas.images import ImageFields, View
+from medmoe.server.schemas.inference import InstanceReference, SentImage
 
 
 class ImageIntake:
@@ -74,11 +75,22 @@ class ImageIntake:
             async with deadline.guard():
                 data = await self._dicomweb.retrieve(reference)
         with record.stage("image"):
-            async with deadline.guard():
-                sent = await self._decoders.identify(data)
+            sent = await self.identify(data, deadline=deadline)
         if (sent.study, sent.series, sent.instance) != (reference.study, reference.series, reference.instance):
             raise WrongInstance()
         return data
+
+    async def identify(self, file: str | bytes, *, deadline: Deadline) -> InstanceUIDs:
+        """Return the UIDs of a DICOM file. Raises what DecoderPool.identify raises, DeadlineExceeded."""
+        async with deadline.guard():
+            return await self._decoders.identify(file)
+
+    async def report(
+        self, file: str | bytes, content: ReportContent, format_: ReportFormat, *, deadline: Deadline
+    ) -> bytes:
+        """Return the report on an image of a DICOM file. Raises what DecoderPool.report raises, DeadlineExceeded."""
+        async with deadline.guard():
+            return await self._decoders.report(file, content, format_)
 
     @asynccontextmanager
     async def _fetched(

@@ -9,7 +9,7 @@ from PIL import Image
 from medmoe.server.admission.slots import Admission, Deadline
 from medmoe.server.imaging.intake import ImageIntake
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.schemas.dicomweb import SentImage
+from medmoe.server.schemas.inference import SentImage
 from medmoe.server.schemas.render import RenderFields, RenderResponse
 
 

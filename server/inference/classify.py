@@ -13,7 +13,7 @@ from medmoe.server.inference.context import InferenceContext
 from medmoe.server.inference.label_prompts import make_label_prompts
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.classify import ChoiceResponse, ClassifyFields, ClassifyResponse, MultiLabelResponse
-from medmoe.server.schemas.dicomweb import SentImage
+from medmoe.server.schemas.inference import SentImage
 
 ROUTE = "classify"
 

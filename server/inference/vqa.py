@@ -14,8 +14,7 @@ from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.inference.confidence import abstains, answer_confidence, confidence_threshold
 from medmoe.server.inference.context import InferenceContext
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.schemas.dicomweb import SentImage
-from medmoe.server.schemas.inference import Routing
+from medmoe.server.schemas.inference import Routing, SentImage
 from medmoe.server.schemas.vqa import SampledProvenance, Usage, VQAFields, VQAResponse
 
 ROUTE = "vqa"

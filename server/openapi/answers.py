@@ -8,6 +8,7 @@ from medmoe.server.openapi.requests import EXAMPLES, named
 Responses = dict[int | str, dict[str, Any]]
 
 _STREAM = "The answer; with `stream: true` as server-sent events, of which a failure on the way is one"
+_DIAGNOSTIC_REPORT = {"resourceType": "DiagnosticReport", "status": "preliminary", "conclusion": "chest"}
 
 
 def answers(route: str, *names: str) -> Responses:
@@ -22,6 +23,16 @@ def answers_and_stream(route: str, *names: str) -> Responses:
     events = (EXAMPLES / f"{route}.streamed.txt").read_text()
     # Without a schema: OpenAPI 3.1 has none for a stream of events.
     return {200: {"description": _STREAM, "content": whole | {"text/event-stream": {"example": events}}}}
+
+
+def with_reports(responses: Responses) -> Responses:
+    """Return `responses` with the reports that a caller may accept instead."""
+    found = {status: dict(response) for status, response in responses.items()}
+    found[200]["content"] = found[200]["content"] | {
+        "application/dicom": {"schema": {"type": "string", "format": "binary"}, "example": "a DICOM file"},
+        "application/fhir+json": {"schema": {"type": "object"}, "example": _DIAGNOSTIC_REPORT},
+    }
+    return found
 
 
 def text(media_type: str, file: str) -> Responses:

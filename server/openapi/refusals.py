@@ -38,6 +38,7 @@ from medmoe.server.errors import (
     SourceRefused,
     SourceTimeout,
     SourceUnavailable,
+    StoreFailed,
     Unauthenticated,
     UniformImage,
     UnreadableImage,
@@ -114,6 +115,9 @@ SOURCE = (
     SourceTimeout(),
 )
 """Errors of every route that takes an image of a DICOMweb source."""
+
+REPORT = (StoreFailed(),)
+"""Errors of every route that writes reports."""
 
 
 def missing(field: str) -> InvalidField:

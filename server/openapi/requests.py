@@ -38,6 +38,8 @@ def accepts(as_json: type[BaseModel], fields: type[BaseModel], *, examples: Name
     form = fields.model_json_schema()
     form["properties"] = {"image": {"type": "string", "format": "binary"}, **form["properties"]}
     form["required"] = ["image", *form.get("required", ())]
+    # An image that a form carries belongs to no source.
+    form["properties"].pop("store", None)
     # Swagger UI fills in every field, so the first examples of a form's fields must form a valid request.
     fullest = max(examples.values(), key=len)
     form["properties"] |= {

@@ -1,13 +1,16 @@
 """POST /v1/classify: the probability of each label under the model."""
 
-from fastapi import APIRouter, Depends, Request
+from functools import partial
+
+from fastapi import APIRouter, Depends, Request, Response
 
 from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.request_body import receive
 from medmoe.server.inference.classify import classify_image
+from medmoe.server.inference.report import ReportDemand, answer_with_report, classify_content
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.answers import answers
-from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, SOURCE, missing, refusals
+from medmoe.server.openapi.answers import answers, with_reports
+from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, REPORT, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.classify import (
@@ -18,6 +21,7 @@ from medmoe.server.schemas.classify import (
     ClassifyResponse,
     MultiLabelResponse,
 )
+from medmoe.server.schemas.inference import SentImage
 from medmoe.server.state import State
 
 router = APIRouter(tags=["inference"])
@@ -42,17 +46,32 @@ _EXAMPLES: Named = {
 @router.post(
     "/v1/classify",
     response_model=AnyClassifyResponse,
-    responses=answers("classify", *_EXAMPLES) | refusals(missing("labels"), *IMAGE, *SOURCE, *NOT_A_FORM, *QUESTION),
+    responses=with_reports(answers("classify", *_EXAMPLES))
+    | refusals(missing("labels"), *IMAGE, *SOURCE, *REPORT, *NOT_A_FORM, *QUESTION),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(ClassifyRequest, ClassifyFields, examples=_EXAMPLES),
 )
-async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
+async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse | Response:
     """Exact label probabilities under the model. Research software, not a medical device."""
     state, record = State.of(request), RequestRecord.of(request.scope)
     async with state.receiving():
         parsed = await receive(request, ClassifyFields, as_json=ClassifyRequest)
     deadline = state.deadline(parsed.fields.timeout_ms)
+    demand = ReportDemand.of(request.headers, parsed.fields)
+
+    async def ask(image: SentImage) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
+        return await classify_image(state.inference, parsed.fields, image=image, deadline=deadline, record=record)
+
     async with abandon_on_disconnect(request.receive):
-        return await classify_image(
-            state.inference, parsed.fields, image=parsed.image, deadline=deadline, record=record
+        if demand is None:
+            return await ask(parsed.image)
+        return await answer_with_report(
+            demand,
+            images=state.images,
+            dicomweb=state.dicomweb,
+            image=parsed.image,
+            ask=ask,
+            content=partial(classify_content, parsed.fields),
+            deadline=deadline,
+            record=record,
         )

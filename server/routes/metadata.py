@@ -1,18 +1,20 @@
-"""GET /v1/metadata and /v1/model-card: the served checkpoint and its model card."""
+"""GET /v1/metadata, /v1/model-card and /v1/models: the served checkpoint and its model card."""
 
 import asyncio
 from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.bounded_read import read_bounded
 from medmoe.model.files.licence import CARD_FILE, stated_licence
-from medmoe.server.errors import NoModelCard
+from medmoe.server.errors import NoModelCard, UnknownModel
 from medmoe.server.openapi.answers import answers, text
 from medmoe.server.openapi.refusals import NO_KEY, refusals
+from medmoe.server.openapi.requests import named
 from medmoe.server.routes.dependencies import authenticated
-from medmoe.server.schemas.operations import Metadata
+from medmoe.server.schemas.operations import Metadata, ModelInfo, ModelList
 from medmoe.server.settings import bundled_model
 from medmoe.server.state import State
 
@@ -74,3 +76,31 @@ def _engine_version() -> str | None:
         except PackageNotFoundError:
             continue
     return None
+
+
+Name = Annotated[str, Path(openapi_examples=named({"bundled_checkpoint": "medmoe-tiny"}))]
+
+
+@router.get(
+    "/v1/models",
+    responses=answers("models", "bundled_checkpoint") | refusals(*NO_KEY),
+)
+async def models(request: Request) -> ModelList:
+    """List the served model."""
+    return ModelList(data=(_served(State.of(request)),))
+
+
+@router.get(
+    "/v1/models/{model}",
+    responses=answers("model", "bundled_checkpoint") | refusals(*NO_KEY, UnknownModel(param="model")),
+)
+async def model(request: Request, model: Name) -> ModelInfo:
+    """Return the served model by its name. Raises UnknownModel."""
+    served = _served(State.of(request))
+    if model != served.id:
+        raise UnknownModel(param="model")
+    return served
+
+
+def _served(state: State) -> ModelInfo:
+    return ModelInfo(id=state.checkpoint.config.name, created=state.created, owned_by="medmoe")

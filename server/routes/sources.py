@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 
+from medmoe.server.dicomweb.listing import InstanceList, ListLimit, SeriesList, SourceList, StudyList
 from medmoe.server.errors import (
     InstanceNotFound,
     InvalidField,
@@ -20,15 +21,7 @@ from medmoe.server.openapi.answers import Responses
 from medmoe.server.openapi.refusals import NO_KEY, refusals
 from medmoe.server.openapi.requests import named
 from medmoe.server.routes.dependencies import authenticated, within_rate
-from medmoe.server.schemas.dicomweb import (
-    DicomUID,
-    InstanceList,
-    ListLimit,
-    SeriesList,
-    SourceList,
-    SourceName,
-    StudyList,
-)
+from medmoe.server.schemas.inference import DicomUID, SourceName
 from medmoe.server.state import State
 
 router = APIRouter(tags=["sources"])

@@ -1,13 +1,19 @@
 """POST /v1/vqa: the answer to a question about an image, whole or as a stream."""
 
+from functools import partial
+
 from fastapi import APIRouter, Depends, Request, Response
 
-from medmoe.server.http.request_body import receive
+from medmoe.server.admission.slots import Deadline
+from medmoe.server.errors import InvalidField
+from medmoe.server.http.disconnect import abandon_on_disconnect
+from medmoe.server.http.request_body import ParsedRequest, receive
 from medmoe.server.http.sse import whole_or_streamed
+from medmoe.server.inference.report import ReportDemand, answer_with_report, vqa_content
 from medmoe.server.inference.vqa import answer
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.answers import answers_and_stream
-from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, SOURCE, missing, refusals
+from medmoe.server.openapi.answers import answers_and_stream, with_reports
+from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, REPORT, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.vqa import VQAFields, VQARequest, VQAResponse
@@ -35,8 +41,8 @@ _EXAMPLES: Named = {
 @router.post(
     "/v1/vqa",
     response_model=VQAResponse,
-    responses=answers_and_stream("vqa", "question", "every_option")
-    | refusals(missing("question"), *IMAGE, *SOURCE, *NOT_A_FORM, *QUESTION),
+    responses=with_reports(answers_and_stream("vqa", "question", "every_option"))
+    | refusals(missing("question"), *IMAGE, *SOURCE, *REPORT, *NOT_A_FORM, *QUESTION),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(VQARequest, VQAFields, examples=_EXAMPLES),
 )
@@ -46,7 +52,34 @@ async def vqa(request: Request) -> VQAResponse | Response:
     async with state.receiving():
         parsed = await receive(request, VQAFields, as_json=VQARequest)
     deadline = state.deadline(parsed.fields.timeout_ms)
+    demand = ReportDemand.of(request.headers, parsed.fields)
+    if demand is not None:
+        return await _report(request, parsed, demand, deadline=deadline)
     pieces = answer(state.inference, parsed.fields, image=parsed.image, deadline=deadline, record=record)
     return await whole_or_streamed(
         request, pieces, stream=parsed.fields.stream, deadline=deadline, record=record, whole=lambda response: response
     )
+
+
+async def _report(
+    request: Request, parsed: ParsedRequest[VQAFields], demand: ReportDemand, *, deadline: Deadline
+) -> VQAResponse | Response:
+    state, record, fields = State.of(request), RequestRecord.of(request.scope), parsed.fields
+    if fields.stream:
+        raise InvalidField("a stream carries no report", param="stream")
+
+    async def ask(file: str | bytes) -> VQAResponse:
+        pieces = answer(state.inference, fields, image=file, deadline=deadline, record=record)
+        return [piece async for piece in pieces if isinstance(piece, VQAResponse)][-1]
+
+    async with abandon_on_disconnect(request.receive):
+        return await answer_with_report(
+            demand,
+            images=state.images,
+            dicomweb=state.dicomweb,
+            image=parsed.image,
+            ask=ask,
+            content=partial(vqa_content, fields),
+            deadline=deadline,
+            record=record,
+        )

@@ -8,9 +8,17 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.dicomweb import InstanceReference
-from medmoe.server.schemas.images import ImageFields
-from medmoe.server.schemas.inference import ImageText, Modality, Provenance, Question, Routing, Timings
+from medmoe.server.schemas.inference import (
+    ImageText,
+    InstanceReference,
+    Modality,
+    Provenance,
+    Question,
+    ReportFields,
+    Routing,
+    StoredReport,
+    Timings,
+)
 
 MAX_LABELS = 128
 """No deployment can allow more: the engine returns the log-probabilities of at most so many tokens at once."""
@@ -18,7 +26,7 @@ MAX_LABELS = 128
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
-class ClassifyFields(ImageFields):
+class ClassifyFields(ReportFields):
     """The fields of `POST /v1/classify` besides the image."""
 
     labels: tuple[Label, ...] = Field(min_length=1, max_length=MAX_LABELS)
@@ -108,6 +116,9 @@ class _Tail(ApiModel):
     what it was fitted on: mode likelihood, not length-normalised, with the checkpoint's own question."""
     timings: Timings
     routing: Routing | None = None
+    report: str | None = None
+    """The report as base64, where the request includes it."""
+    stored: StoredReport | None = None
 
 
 class _OneLabel(_Head):

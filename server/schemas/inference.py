@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.images import Rendering
+from medmoe.server.schemas.images import ImageFields, Rendering
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Modality = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -17,6 +17,47 @@ ImageText = Annotated[
         "deployment names hosts (MEDMOE_IMAGE_URL_HOSTS), its https URL."
     ),
 ]
+
+
+SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+DicomUID = Annotated[str, StringConstraints(max_length=64, pattern=r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+$")]
+"""A unique identifier as PS3.5 section 9.1 defines it: nothing in it needs encoding in a URL."""
+
+
+class InstanceReference(ApiModel):
+    """An image in a DICOMweb source of the deployment (MEDMOE_DICOMWEB_SOURCES)."""
+
+    source: SourceName
+    """As `GET /v1/sources` names it."""
+    study: DicomUID
+    """Study Instance UID."""
+    series: DicomUID
+    """Series Instance UID."""
+    instance: DicomUID
+    """SOP Instance UID."""
+
+
+SentImage = str | bytes | InstanceReference
+"""The image of a request: base64 text or a URL, the bytes of a file, or a reference to a source."""
+
+
+class ReportFields(ImageFields):
+    """What a request wants beside its answer: a report on it, as DICOM SR (Comprehensive SR, TID 1500)."""
+
+    include_report: bool = False
+    """Add the report to the response, as base64; for DICOM images of a study. `Accept: application/dicom` sends the
+    report alone, `Accept: application/fhir+json` a DiagnosticReport."""
+    store: SourceName | None = Field(default=None, examples=["pacs"])
+    """Store the report in this source; for images of a source."""
+
+
+class StoredReport(ApiModel):
+    """Where the report lies; repeating the request stores no second one."""
+
+    source: str
+    study: str
+    series: str
+    instance: str
 
 
 class Timings(ApiModel):

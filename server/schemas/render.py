@@ -3,9 +3,8 @@
 from pydantic import Field
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.dicomweb import InstanceReference
 from medmoe.server.schemas.images import ImageFields, Rendering, View, Windowing
-from medmoe.server.schemas.inference import ImageText
+from medmoe.server.schemas.inference import ImageText, InstanceReference
 
 
 class RenderFields(ImageFields):

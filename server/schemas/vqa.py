@@ -8,12 +8,20 @@ from typing import Literal
 from pydantic import Field
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.dicomweb import InstanceReference
-from medmoe.server.schemas.images import ImageFields
-from medmoe.server.schemas.inference import ImageText, Modality, Provenance, Question, Routing, Timings
+from medmoe.server.schemas.inference import (
+    ImageText,
+    InstanceReference,
+    Modality,
+    Provenance,
+    Question,
+    ReportFields,
+    Routing,
+    StoredReport,
+    Timings,
+)
 
 
-class VQAFields(ImageFields):
+class VQAFields(ReportFields):
     """The fields of `POST /v1/vqa` besides the image."""
 
     question: Question
@@ -83,3 +91,6 @@ class VQAResponse(ApiModel):
     timings: Timings
     provenance: SampledProvenance
     routing: Routing | None = None
+    report: str | None = None
+    """The report as base64, where the request includes it."""
+    stored: StoredReport | None = None

@@ -10,7 +10,7 @@ from medmoe.client.answers.classify import (
 from medmoe.client.answers.metadata import Health, Metadata, ModelInfo, ModelList
 from medmoe.client.answers.router_stats import RouterStats
 from medmoe.client.answers.sources import InstanceInfo, SeriesInfo, SourceInfo, StudyInfo
-from medmoe.client.answers.vqa import Delta, Routing, VqaAnswer
+from medmoe.client.answers.vqa import Delta, Routing, StoredReport, VqaAnswer
 
 __all__ = [
     "AnyClassification",
@@ -28,6 +28,7 @@ __all__ = [
     "Routing",
     "SeriesInfo",
     "SourceInfo",
+    "StoredReport",
     "StudyInfo",
     "VqaAnswer",
 ]

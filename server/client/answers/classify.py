@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from medmoe.client.answers.base import Message
-from medmoe.client.answers.vqa import Provenance, Routing, Timings
+from medmoe.client.answers.vqa import Provenance, Routing, StoredReport, Timings
 
 
 class CalibrationNote(Message):
@@ -53,6 +53,9 @@ class _Classified(Message):
     calibration: CalibrationNote | None = None
     timings: Timings
     routing: Routing | None = None
+    report: str | None = None
+    """The DICOM structured report as base64, if it was asked for."""
+    stored: StoredReport | None = None
 
 
 class _OneLabel(_Classified):

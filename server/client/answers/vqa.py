@@ -91,6 +91,15 @@ class Routing(Message):
     layers: tuple[LayerRouting, ...]
 
 
+class StoredReport(Message):
+    """Where the report was stored."""
+
+    source: str
+    study: str
+    series: str
+    instance: str
+
+
 class VqaAnswer(Message):
     """Answer of `/v1/vqa`."""
 
@@ -106,3 +115,6 @@ class VqaAnswer(Message):
     timings: Timings
     provenance: SampledProvenance
     routing: Routing | None = None
+    report: str | None = None
+    """The DICOM structured report as base64, if it was asked for."""
+    stored: StoredReport | None = None

@@ -38,14 +38,16 @@ def ask(
         "temperature": temperature,
         "seed": seed,
     }
+    file, words = request.split([image] if question is None else [image, question])
+    if len(words) != 1:
+        raise typer.BadParameter("an image and a question are needed; with --source the question alone")
     with request.client() as client:
-        given, words = request.read([image] if question is None else [image, question])
-        if len(words) != 1:
-            raise typer.BadParameter("an image and a question are needed; with --source the question alone")
+        given = request.read(file)
         if stream:
             _stream(client, given, words[0], options, json_=request.json_)
             return
         answer = client.ask(given, words[0], **options)
+    request.keep_report(answer.report, answer.stored)
     typer.echo(as_json(answer) if request.json_ else safe(answer.answer))
     if not request.json_:
         _print_confidence(answer)

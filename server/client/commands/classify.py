@@ -40,7 +40,7 @@ def classify(
 
     Research software, not a medical device.
     """
-    given, labels = request.read([image, *(labels or ())])
+    file, labels = request.split([image, *(labels or ())])
     if not labels:
         raise typer.BadParameter("labels are needed, each as an argument of its own: CT MRI X-ray")
     if len(labels) == 1 and mode != "multi_label":
@@ -57,7 +57,8 @@ def classify(
         "permutations": permutations,
     }
     with request.client() as client:
-        found = client.classify(given, labels, mode=mode, **options)
+        found = client.classify(request.read(file), labels, mode=mode, **options)
+    request.keep_report(found.report, found.stored)
     if request.json_:
         typer.echo(as_json(found))
         return

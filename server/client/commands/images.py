@@ -1,6 +1,7 @@
 """Define the options of a request about an image, and read the image."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,12 @@ SourceOption = Annotated[
 StudyOption = Annotated[str | None, typer.Option(help="With --source: Study Instance UID.")]
 SeriesOption = Annotated[str | None, typer.Option(help="With --source: Series Instance UID.")]
 InstanceOption = Annotated[str | None, typer.Option(help="With --source: SOP Instance UID.")]
+ReportFileOption = Annotated[
+    Path | None, typer.Option("--sr", help="Write the answer as DICOM structured report; for DICOM images.")
+]
+StoreOption = Annotated[
+    str | None, typer.Option(help="With --source: store the structured report in this source of the service.")
+]
 WindowOption = Annotated[
     str | None,
     typer.Option(

@@ -7,6 +7,7 @@ from functools import wraps
 
 import typer
 
+from medmoe.client.answers import StoredReport
 from medmoe.client.client import Client
 from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
 from medmoe.client.commands.images import (
@@ -15,16 +16,20 @@ from medmoe.client.commands.images import (
     MinConfidenceOption,
     ModalityOption,
     PixelsOnlyOption,
+    ReportFileOption,
     RoutingOption,
     SeriesOption,
     SourceOption,
+    StoreOption,
     StudyOption,
     WindowOption,
     read_image,
 )
+from medmoe.client.commands.terminal import note
+from medmoe.client.errors import InvalidInput
 from medmoe.client.images.image import Image
 from medmoe.client.images.instance import Instance
-from medmoe.client.options import ImageOptions
+from medmoe.client.options import ReportOptions
 from medmoe.client.transport.address import LOCAL
 
 
@@ -36,6 +41,8 @@ class RequestOptions:
     study: StudyOption = None
     series: SeriesOption = None
     instance: InstanceOption = None
+    report_file: ReportFileOption = None
+    store: StoreOption = None
     window: WindowOption = None
     frame: FrameOption = None
     min_confidence: MinConfidenceOption = None
@@ -54,10 +61,12 @@ class RequestOptions:
         named = (self.source, self.study, self.series, self.instance)
         if any(named) and not all(named):
             raise typer.BadParameter("--source, --study, --series and --instance name an image together")
+        if self.store and not self.source:
+            raise typer.BadParameter("--store stores the report on an image of --source")
         if self.source and self.pixels_only:
             raise typer.BadParameter("--pixels-only changes a file before it is sent; the service fetches this image")
 
-    def fields(self) -> ImageOptions:
+    def fields(self) -> ReportOptions:
         """Return the options that the service is sent."""
         return {
             "window": self.window,
@@ -65,21 +74,37 @@ class RequestOptions:
             "min_confidence": self.min_confidence,
             "modality": self.modality,
             "include_routing": self.routing,
+            "include_report": self.report_file is not None,
+            "store": self.store,
         }
 
     def client(self) -> Client:
         """Create a client. Raises InvalidInput and typer.BadParameter."""
         return create_client(self.url, self.token_file, self.timeout)
 
-    def read(self, arguments: Sequence[str]) -> tuple[Image | Instance, list[str]]:
-        """Return the image and the arguments after it; the first one is a file, or `-` for standard input.
+    def keep_report(self, report: str | None, stored: StoredReport | None) -> None:
+        """Write the report of an answer to --sr, and tell where --store has put it. Raises InvalidInput."""
+        if self.report_file is not None and report is not None:
+            try:
+                self.report_file.write_bytes(Image.from_base64(report).data)
+            except OSError as error:
+                raise InvalidInput(f"{self.report_file} cannot be written: {error.strerror}") from error
+        if stored is not None:
+            note(f"report stored in {stored.source}: series {stored.series}, instance {stored.instance}")
 
-        With --source no argument is an image. Raises InvalidInput.
-        """
-        if self.source and self.study and self.series and self.instance:
-            named = Instance(source=self.source, study=self.study, series=self.series, instance=self.instance)
-            return named, list(arguments)
-        return read_image(arguments[0], pixels_only=self.pixels_only), list(arguments[1:])
+    def split(self, arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+        """Return the image's file and the arguments after it; with --source no argument is a file."""
+        return (None, list(arguments)) if self.source else (arguments[0], list(arguments[1:]))
+
+    def read(self, name: str | None) -> Image | Instance:
+        """Return the instance of --source, or read a file, or standard input if `name` is `-`. Raises InvalidInput."""
+        if name is not None:
+            return read_image(name, pixels_only=self.pixels_only)
+        assert self.source
+        assert self.study
+        assert self.series
+        assert self.instance
+        return Instance(source=self.source, study=self.study, series=self.series, instance=self.instance)
 
 
 def with_request_options(command: Callable[..., None]) -> Callable[..., None]:

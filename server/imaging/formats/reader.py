@@ -13,13 +13,13 @@ from PIL import Image
 
 from medmoe.model.errors import ImageError
 from medmoe.model.image_processor import ImageProcessor, convert
-from medmoe.server.errors import ImageTooCostly, InvalidField, RequestError, UnreadableImage, UnsupportedImage
+from medmoe.server.errors import ImageTooCostly, InvalidField, RequestError, UnreadableImage
 from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig
 from medmoe.server.imaging.formats import raster
 from medmoe.server.imaging.formats.limits import check_size, too_large
 from medmoe.server.imaging.formats.sniff import from_text, sniff
 from medmoe.server.imaging.formats.uniform import require_contrast
-from medmoe.server.imaging.image import DecodedImage, InstanceUIDs
+from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.schemas.images import FileFormat, ImageFields, Rendering, RenderingStep, View, Windowing
 from medmoe.server.schemas.voi_window import parse
 
@@ -44,26 +44,13 @@ class ImageReader:
         """
         data = from_text(sent) if isinstance(sent, str) else sent
         kind = sniff(data)
-        with self._typed_errors():
+        with self.typed_errors():
             if kind == "DICOM":
                 return self._dicom(data, fields, view)
             return self._raster(data, kind, fields, view)
 
-    def identify(self, sent: str | bytes) -> InstanceUIDs:
-        """Return the UIDs of a DICOM file, as base64 text or bytes.
-
-        Raises MalformedImage, UnsupportedImage for another format, UnreadableImage, ImageTooLarge, ImageTooCostly.
-        """
-        data = from_text(sent) if isinstance(sent, str) else sent
-        if sniff(data) != "DICOM":
-            raise UnsupportedImage("only DICOM files belong to a study")
-        with self._typed_errors():
-            from medmoe.server.imaging.formats.dicom.identity import instance_uids
-
-            return instance_uids(data)
-
     @contextmanager
-    def _typed_errors(self) -> Iterator[None]:
+    def typed_errors(self) -> Iterator[None]:
         """Turn whatever image libraries raise into UnreadableImage, ImageTooLarge or ImageTooCostly."""
         try:
             yield

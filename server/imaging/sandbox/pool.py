@@ -14,6 +14,7 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import DecoderDied, DecoderUnavailable, ImageTooCostly
 from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig, ImageLimits, Message
 from medmoe.server.imaging.image import DecodedImage, InstanceUIDs
+from medmoe.server.imaging.reports.content import ReportContent, ReportFormat
 from medmoe.server.imaging.sandbox.protocol import (
     LENGTHS,
     MAX_HEAD,
@@ -21,6 +22,7 @@ from medmoe.server.imaging.sandbox.protocol import (
     Document,
     IdentifyRequest,
     Refusal,
+    ReportRequest,
     pack,
 )
 from medmoe.server.imaging.sandbox.spawner import WORKER_SPAWNER, Worker
@@ -29,6 +31,8 @@ from medmoe.server.settings import Settings
 
 Answer = TypeVar("Answer")
 
+_MAX_REPORT = 2**20
+"""Bytes."""
 _GRACE = 5.0
 """Seconds beyond a worker's own time limit until the service stops it."""
 _LIFETIME = 500
@@ -96,13 +100,23 @@ class DecoderPool:
         return await self._ask(request, sent, parse, most=3 * largest**2)
 
     async def identify(self, sent: str | bytes) -> InstanceUIDs:
-        """Return the UIDs of a DICOM file. Raises what ImageReader.identify raises, and otherwise as `decode`."""
+        """Return the UIDs of a DICOM file. Raises what reports.document.identify raises, and otherwise as `decode`."""
 
         def parse(head: bytes, document: bytes) -> InstanceUIDs:
             Document.model_validate_json(head)
             return InstanceUIDs.model_validate_json(document)
 
         return await self._ask(IdentifyRequest(text=isinstance(sent, str)), sent, parse, most=MAX_HEAD)
+
+    async def report(self, sent: str | bytes, content: ReportContent, format_: ReportFormat) -> bytes:
+        """Return the report on an image of a DICOM file. Raises as `identify`."""
+
+        def parse(head: bytes, document: bytes) -> bytes:
+            Document.model_validate_json(head)
+            return document
+
+        request = ReportRequest(text=isinstance(sent, str), content=content, format=format_)
+        return await self._ask(request, sent, parse, most=_MAX_REPORT)
 
     async def _ask(
         self, request: Message, sent: str | bytes, parse: Callable[[bytes, bytes], Answer], *, most: int

@@ -22,6 +22,7 @@ from medmoe.server.errors import (
     UnsupportedImage,
 )
 from medmoe.server.imaging.config import Message
+from medmoe.server.imaging.reports.content import ReportContent, ReportFormat
 from medmoe.server.schemas.images import ImageFields, View
 
 LENGTHS = struct.Struct("!IQ")
@@ -63,9 +64,16 @@ class IdentifyRequest(_FileRequest):
     do: Literal["identify"] = "identify"
 
 
-AnyRequest = TypeAdapter[DecodeRequest | IdentifyRequest](
-    Annotated[DecodeRequest | IdentifyRequest, Field(discriminator="do")]
-)
+class ReportRequest(_FileRequest):
+    """Asks for the report on an image of a DICOM file; Document and the report are the answer."""
+
+    do: Literal["report"] = "report"
+    content: ReportContent
+    format: ReportFormat
+
+
+WorkerRequest = DecodeRequest | IdentifyRequest | ReportRequest
+AnyRequest: TypeAdapter[WorkerRequest] = TypeAdapter(Annotated[WorkerRequest, Field(discriminator="do")])
 
 
 class Document(Message):

@@ -22,6 +22,7 @@ from medmoe.model.errors import ImageError
 from medmoe.server.errors import ImageTooCostly, RequestError
 from medmoe.server.imaging.config import DecoderConfig, Message
 from medmoe.server.imaging.formats.reader import ImageReader
+from medmoe.server.imaging.reports.document import identify, make_report
 from medmoe.server.imaging.sandbox.protocol import (
     LENGTHS,
     AnyRequest,
@@ -29,6 +30,8 @@ from medmoe.server.imaging.sandbox.protocol import (
     Document,
     IdentifyRequest,
     Refusal,
+    ReportRequest,
+    WorkerRequest,
     pack,
     receive_exactly,
 )
@@ -155,13 +158,17 @@ def _serve(connection: socket.socket, config: DecoderConfig) -> None:
             connection.sendall(payload)
 
 
-def _answer(reader: ImageReader, request: DecodeRequest | IdentifyRequest, sent: str | bytes) -> tuple[Message, bytes]:
+def _answer(reader: ImageReader, request: WorkerRequest, sent: str | bytes) -> tuple[Message, bytes]:
     match request:
         case DecodeRequest():
             image = reader.read(sent, request.fields, view=request.view)
             return image, image.pixels
         case IdentifyRequest():
-            return Document(), reader.identify(sent).model_dump_json().encode()
+            with reader.typed_errors():
+                return Document(), identify(sent)
+        case ReportRequest():
+            with reader.typed_errors():
+                return Document(), make_report(sent, request.content, request.format)
 
 
 def _grant(config: DecoderConfig) -> None:

@@ -1,33 +1,14 @@
-"""Define how a request names an image of a DICOMweb source, and the responses that list what a source holds."""
+"""Define the responses that list what a DICOMweb source holds."""
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from medmoe.server.schemas.base import ApiModel
+from medmoe.server.schemas.inference import DicomUID
 
-SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
-DicomUID = Annotated[str, StringConstraints(max_length=64, pattern=r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+$")]
-"""A unique identifier as PS3.5 section 9.1 defines it: nothing in it needs encoding in a URL."""
 MAX_LISTED = 1000
 """Most studies, series or instances in one response."""
-
-
-class InstanceReference(ApiModel):
-    """An image in a DICOMweb source of the deployment (MEDMOE_DICOMWEB_SOURCES)."""
-
-    source: SourceName
-    """As `GET /v1/sources` names it."""
-    study: DicomUID
-    """Study Instance UID."""
-    series: DicomUID
-    """Series Instance UID."""
-    instance: DicomUID
-    """SOP Instance UID."""
-
-
-SentImage = str | bytes | InstanceReference
-"""The image of a request: base64 text or a URL, the bytes of a file, or a reference to a source."""
 
 
 class SourceInfo(ApiModel):

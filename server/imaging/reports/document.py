@@ -1,0 +1,52 @@
+"""Make documents of a DICOM file: its UIDs, and the report on its image."""
+
+import io
+
+from pydantic import ValidationError
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from medmoe.server.errors import UnreadableImage, UnsupportedImage
+from medmoe.server.imaging.formats.dicom.attributes import get
+from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
+from medmoe.server.imaging.formats.sniff import from_text, sniff
+from medmoe.server.imaging.image import InstanceUIDs
+from medmoe.server.imaging.reports.content import ReportContent, ReportFormat
+from medmoe.server.imaging.reports.fhir import diagnostic_report
+from medmoe.server.imaging.reports.structured_report import to_bytes, write_report
+
+_UIDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
+
+
+def identify(sent: str | bytes) -> bytes:
+    """Return the InstanceUIDs of a DICOM file (base64 or bytes) as JSON.
+
+    Raises MalformedImage, UnsupportedImage for another format, UnreadableImage where a UID is missing or invalid,
+    ImageTooLarge, or anything that pydicom raises.
+    """
+    return _uids(_header(sent)).model_dump_json().encode()
+
+
+def make_report(sent: str | bytes, content: ReportContent, format_: ReportFormat) -> bytes:
+    """Return the report: a DICOM file, or a FHIR DiagnosticReport as JSON. Raises what `identify` raises."""
+    header = _header(sent)
+    _uids(header)
+    report = write_report(header, content)
+    return to_bytes(report) if format_ == "dicom" else diagnostic_report(report)
+
+
+def _header(sent: str | bytes) -> Dataset:
+    data = from_text(sent) if isinstance(sent, str) else sent
+    if sniff(data) != "DICOM":
+        raise UnsupportedImage("only an image in a DICOM file belongs to a study; a report needs one")
+    body, _ = with_meta_header(data)
+    return dcmread(io.BytesIO(body), stop_before_pixels=True)
+
+
+def _uids(header: Dataset) -> InstanceUIDs:
+    try:
+        return InstanceUIDs.model_validate(
+            {name: str(get(header, keyword) or "").strip(" \0") for name, keyword in _UIDS.items()}
+        )
+    except ValidationError as error:
+        raise UnreadableImage("the DICOM file lacks a valid study, series or instance UID") from error

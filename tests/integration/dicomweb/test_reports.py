@@ -1,0 +1,162 @@
+"""Answers as DICOM SR and FHIR: valid, preliminary, the same for the same answer, in the PACS beside the image."""
+
+import asyncio
+import base64
+import io
+import json
+import logging
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from highdicom.sr import srread
+
+from tests.integration.conftest import Service, ServiceFactory, check, picture
+from tests.integration.dicomweb.conftest import CT, INSTANCE, REFERENCE, STUDY, SourcesFile
+from tests.support.images.phantom import chest_ct_file
+from tests.support.service.orthanc import Orthanc, needs_orthanc
+
+SR = {"accept": "application/dicom"}
+FHIR = {"accept": "application/fhir+json"}
+QUESTION = "Is there a fracture?"
+LABELS = {"labels": '["CT", "MRI", "an X-ray of an adult, which is a label that no code meaning of DICOM can hold"]'}
+PATIENT = {
+    "PatientName": "Müller^Jürgen=山田^太郎",
+    "PatientID": "cnry-4711",
+    "PatientBirthDate": "19601231",
+    "PatientSex": "M",
+    "AccessionNumber": "cnry-acc",
+    "SpecificCharacterSet": "ISO_IR 192",
+}
+
+
+async def report(
+    service: Service, file: bytes = CT, *, route: str = "/v1/vqa", headers: dict[str, str] = SR, **fields: Any
+) -> Any:
+    fields = fields or ({"question": QUESTION} if route == "/v1/vqa" else LABELS)
+    return await service.client.post(route, data=fields, files={"image": file}, headers=headers)
+
+
+def texts(dataset: pydicom.Dataset, meaning: str) -> list[str]:
+    found = []
+    for item in dataset.get("ContentSequence", ()):
+        if item.ValueType == "TEXT" and item.ConceptNameCodeSequence[0].CodeMeaning == meaning:
+            found.append(str(item.TextValue))
+        found += texts(item, meaning)
+    return found
+
+
+def read(data: bytes) -> pydicom.Dataset:
+    return pydicom.dcmread(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("route", ["/v1/vqa", "/v1/classify"])
+async def test_a_report_says_what_the_answer_says(service: Service, route: str, tmp_path: Path) -> None:
+    answered = (await report(service, chest_ct_file(64, **PATIENT), route=route, headers={})).json()
+    response = await report(service, chest_ct_file(64, **PATIENT), route=route)
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/dicom"), response.text
+    path = tmp_path / "sr.dcm"
+    path.write_bytes(response.content)
+    found = srread(path)
+    assert (found.Modality, found.StudyInstanceUID) == ("SR", STUDY)
+    assert (found.CompletionFlag, found.VerificationFlag, found.PreliminaryFlag) == (
+        "COMPLETE",
+        "UNVERIFIED",
+        "PRELIMINARY",
+    )
+    for keyword, value in PATIENT.items():
+        assert str(getattr(found, keyword)) == value
+    assert texts(found, "Finding") == [answered["answer"] if route == "/v1/vqa" else answered["label"]]
+    assert "not for diagnosis" in texts(found, "Comment")[-1]
+    assert texts(found, "Algorithm Name") == [answered["model"]]
+    (reference,) = found.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert reference.ReferencedSOPInstanceUID == INSTANCE
+    # The checkpoint has no calibration: no certainty is stated.
+    assert "Certainty of Finding" not in str(found)
+    if checker := shutil.which("dciodvfy"):
+        said = (await asyncio.to_thread(subprocess.run, [checker, path], capture_output=True)).stderr.decode("latin-1")
+        assert not [line for line in said.splitlines() if line.startswith("Error")], said
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="NO dciodvfy HERE: apt-get install dicom3tools")
+def test_the_checker_is_here() -> None:
+    """So that its absence is reported."""
+
+
+async def test_the_same_answer_is_the_same_report(service: Service) -> None:
+    first, again = read((await report(service)).content), read((await report(service)).content)
+    other = read((await report(service, question="Another question?")).content)
+    window = read((await report(service, question=QUESTION, window="lung")).content)
+    assert first.SOPInstanceUID == again.SOPInstanceUID
+    assert len({first.SOPInstanceUID, other.SOPInstanceUID, window.SOPInstanceUID}) == 3
+    assert first.SeriesInstanceUID == other.SeriesInstanceUID
+
+
+async def test_an_answer_that_abstains_says_so(service: Service) -> None:
+    found = read((await report(service, question=QUESTION, min_confidence="1")).content)
+    assert any(text.startswith("ABSTAINED") for text in texts(found, "Comment"))
+
+
+async def test_fhir(service: Service) -> None:
+    answered = (await report(service, headers={})).json()
+    response = await report(service, headers=FHIR)
+    assert response.headers["content-type"] == "application/fhir+json"
+    found = response.json()
+    assert (found["resourceType"], found["status"]) == ("DiagnosticReport", "preliminary")
+    assert found["imagingStudy"][0]["identifier"]["value"] == f"urn:oid:{STUDY}"
+    assert found["subject"]["identifier"]["value"] == "PHANTOM-1"
+    (observation,) = [one for one in found["contained"] if one["resourceType"] == "Observation"]
+    assert (observation["valueString"], observation["code"]["text"]) == (answered["answer"], QUESTION)
+    assert found["result"] == [{"reference": f"#{observation['id']}"}]
+    assert "not for diagnosis" in found["conclusion"]
+
+
+async def test_what_has_no_report(service: Service, vqa_body: dict[str, Any]) -> None:
+    check(await report(service, picture()), 415, "unsupported_image", "image")
+    check(await report(service, chest_ct_file(64, StudyInstanceUID=None)), 422, "unreadable_image", "image")
+    check(await report(service, question=QUESTION, stream="true"), 422, "invalid_field", "stream")
+    check(await report(service, question=QUESTION, store="pacs"), 422, "invalid_field", "store")
+    assert service.engine.started <= 1
+    plain = await service.client.post("/v1/vqa", json=vqa_body, headers={"accept": "text/html, */*"})
+    assert plain.json()["report"] is None
+
+
+async def test_nothing_of_the_patient_leaves_but_in_the_report(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    file = chest_ct_file(64, **PATIENT)
+    response = await report(service, file, headers={}, question=QUESTION, include_report="true")
+    inside = base64.b64decode(response.json().pop("report"))
+    assert b"cnry-4711" in inside
+    rest = json.dumps({name: value for name, value in response.json().items() if name != "report"})
+    metrics = (await service.client.get("/metrics")).text
+    refused = (await report(service, file[:600])).text
+    for place in (rest, metrics, refused, caplog.text, str(response.headers)):
+        for text in ("cnry", "Müller", "19601231", STUDY):
+            assert text not in place
+
+
+@needs_orthanc
+async def test_into_the_pacs(running: ServiceFactory, pacs: Orthanc, sources_file: SourcesFile) -> None:
+    body = {"image": REFERENCE, "question": QUESTION, "store": "pacs"}
+    async with running(dicomweb_sources=sources_file(pacs.url, store=True)) as service:
+        for _ in range(2):
+            response = await service.client.post("/v1/vqa", json=body)
+            assert response.status_code == 200, response.text
+        stored = response.json()["stored"]
+        assert (stored["source"], stored["study"]) == ("pacs", STUDY)
+        (series,) = pacs.query(f"/studies/{STUDY}/series", Modality="SR")
+        assert series["0020000E"]["Value"] == [stored["series"]]
+        (instance,) = pacs.query(f"/studies/{STUDY}/series/{stored['series']}/instances")
+        assert instance["00080018"]["Value"] == [stored["instance"]]
+        (found,) = pacs.http.post("/tools/lookup", content=stored["instance"]).json()
+        kept = srread(io.BytesIO(pacs.http.get(found["Path"] + "/file").content))
+        assert texts(kept, "Finding") == [response.json()["answer"]]
+        pacs.http.delete(found["Path"]).raise_for_status()
+    async with running(dicomweb_sources=sources_file(pacs.url)) as service:
+        check(await service.client.post("/v1/vqa", json=body), 422, "invalid_field", "store")
+        check(await service.client.post("/v1/vqa", json=body | {"store": "vna"}), 404, "source_not_found", "source")
