@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 from medmoe.server.dicomweb import qido, stow, wado
 from medmoe.server.dicomweb.connection import SourceConnections
+from medmoe.server.dicomweb.errors import SourceNotFound
 from medmoe.server.dicomweb.listing import InstanceInfo, SeriesInfo, SourceInfo, StudyInfo
 from medmoe.server.dicomweb.sources import Source, read_sources
-from medmoe.server.errors import InvalidField, SourceNotFound
+from medmoe.server.errors import InvalidField
 from medmoe.server.schemas.inference import InstanceReference
 from medmoe.server.settings import Settings
 

@@ -11,16 +11,15 @@ from contextlib import aclosing, asynccontextmanager
 
 import httpcore
 
-from medmoe.server.dicomweb.sources import Source
-from medmoe.server.errors import (
+from medmoe.server.dicomweb.errors import (
     InstanceNotFound,
     InvalidSourceAnswer,
-    Overloaded,
-    ServerError,
     SourceRefused,
     SourceTimeout,
     SourceUnavailable,
 )
+from medmoe.server.dicomweb.sources import Source
+from medmoe.server.errors import Overloaded, ServerError
 
 _CONNECT_SECONDS = 5.0
 """Time limit of connecting, for each address of the source."""

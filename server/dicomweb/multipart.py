@@ -3,7 +3,7 @@
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from medmoe.server.errors import InstanceTooLarge, InvalidSourceAnswer
+from medmoe.server.dicomweb.errors import InstanceTooLarge, InvalidSourceAnswer
 
 DICOM = "application/dicom"
 MULTIPART = "multipart/related"

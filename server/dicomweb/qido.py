@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from medmoe.server.dicomweb.connection import SourceConnections, header, read
+from medmoe.server.dicomweb.errors import InvalidSourceAnswer
 from medmoe.server.dicomweb.listing import InstanceInfo, SeriesInfo, StudyInfo
 from medmoe.server.dicomweb.multipart import media_type
 from medmoe.server.dicomweb.sources import Source
-from medmoe.server.errors import InvalidSourceAnswer
 
 Listed = TypeVar("Listed", StudyInfo, SeriesInfo, InstanceInfo)
 

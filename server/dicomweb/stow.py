@@ -6,9 +6,9 @@ from typing import Any
 from pydantic_core import from_json
 
 from medmoe.server.dicomweb.connection import SourceConnections, read
+from medmoe.server.dicomweb.errors import InvalidSourceAnswer, StoreFailed
 from medmoe.server.dicomweb.multipart import DICOM, MULTIPART
 from medmoe.server.dicomweb.sources import Source
-from medmoe.server.errors import InvalidSourceAnswer, StoreFailed
 
 _ACCEPT = "application/dicom+json"
 _MAX_BYTES = 2**20

@@ -3,9 +3,9 @@
 import httpcore
 
 from medmoe.server.dicomweb.connection import SourceConnections, header, read
+from medmoe.server.dicomweb.errors import InstanceTooLarge, InvalidSourceAnswer
 from medmoe.server.dicomweb.multipart import DICOM, MULTIPART, SingleInstance, media_type
 from medmoe.server.dicomweb.sources import Source
-from medmoe.server.errors import InstanceTooLarge, InvalidSourceAnswer
 from medmoe.server.schemas.inference import InstanceReference
 
 _ACCEPT = f'{MULTIPART}; type="{DICOM}"; transfer-syntax=*'

@@ -4,6 +4,18 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from medmoe.model.errors import CheckpointError, ConfigError, ImageError, MedMoEError, PromptError
+from medmoe.server.dicomweb.errors import (
+    InstanceNotFound,
+    InstanceTooLarge,
+    InvalidSourceAnswer,
+    SourceError,
+    SourceNotFound,
+    SourceRefused,
+    SourceTimeout,
+    SourceUnavailable,
+    StoreFailed,
+    WrongInstance,
+)
 from medmoe.server.errors import (
     BodyTooLarge,
     BurnedInAnnotation,
@@ -23,10 +35,7 @@ from medmoe.server.errors import (
     ImageURLTimeout,
     ImageURLTooLarge,
     ImageURLUnreachable,
-    InstanceNotFound,
-    InstanceTooLarge,
     InvalidField,
-    InvalidSourceAnswer,
     MalformedBody,
     MalformedImage,
     MalformedRequest,
@@ -38,12 +47,6 @@ from medmoe.server.errors import (
     RequestError,
     RequestTimeout,
     ServerError,
-    SourceError,
-    SourceNotFound,
-    SourceRefused,
-    SourceTimeout,
-    SourceUnavailable,
-    StoreFailed,
     TryLater,
     Unauthenticated,
     UniformImage,
@@ -52,7 +55,6 @@ from medmoe.server.errors import (
     UnsupportedContentType,
     UnsupportedImage,
     UnsupportedParameter,
-    WrongInstance,
 )
 
 

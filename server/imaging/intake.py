@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 
 from medmoe.server.admission.slots import Deadline
 from medmoe.server.dicomweb.client import DICOMwebClient
-from medmoe.server.errors import ImageURLNotAllowed, SourceNotFound, WrongInstance
+from medmoe.server.dicomweb.errors import SourceNotFound, WrongInstance
+from medmoe.server.errors import ImageURLNotAllowed
 from medmoe.server.imaging.cache import ImageCache
 from medmoe.server.imaging.fetch.fetcher import ImageFetcher
 from medmoe.server.imaging.image import DecodedImage, InstanceUIDs

@@ -7,6 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from medmoe.model.errors import MedMoEError, PromptError
+from medmoe.server.dicomweb.errors import (
+    InstanceNotFound,
+    InstanceTooLarge,
+    InvalidSourceAnswer,
+    SourceNotFound,
+    SourceRefused,
+    SourceTimeout,
+    SourceUnavailable,
+    StoreFailed,
+    WrongInstance,
+)
 from medmoe.server.errors import (
     BodyTooLarge,
     BurnedInAnnotation,
@@ -23,10 +34,7 @@ from medmoe.server.errors import (
     ImageURLTimeout,
     ImageURLTooLarge,
     ImageURLUnreachable,
-    InstanceNotFound,
-    InstanceTooLarge,
     InvalidField,
-    InvalidSourceAnswer,
     MalformedBody,
     MalformedImage,
     NotReady,
@@ -34,17 +42,11 @@ from medmoe.server.errors import (
     Quarantined,
     RateLimited,
     ServerError,
-    SourceNotFound,
-    SourceRefused,
-    SourceTimeout,
-    SourceUnavailable,
-    StoreFailed,
     Unauthenticated,
     UniformImage,
     UnreadableImage,
     UnsupportedContentType,
     UnsupportedImage,
-    WrongInstance,
 )
 from medmoe.server.http.error_responses import error_body
 from medmoe.server.http.error_table import error_spec

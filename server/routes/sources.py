@@ -4,18 +4,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 
-from medmoe.server.dicomweb.listing import InstanceList, ListLimit, SeriesList, SourceList, StudyList
-from medmoe.server.errors import (
+from medmoe.server.dicomweb.errors import (
     InstanceNotFound,
-    InvalidField,
     InvalidSourceAnswer,
-    Overloaded,
-    RateLimited,
     SourceNotFound,
     SourceRefused,
     SourceTimeout,
     SourceUnavailable,
 )
+from medmoe.server.dicomweb.listing import InstanceList, ListLimit, SeriesList, SourceList, StudyList
+from medmoe.server.errors import InvalidField, Overloaded, RateLimited
 from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.openapi.answers import Responses
 from medmoe.server.openapi.refusals import NO_KEY, refusals

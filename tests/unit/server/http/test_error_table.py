@@ -6,7 +6,7 @@ import pytest
 
 from medmoe.model.errors import MedMoEError
 from medmoe.server import errors
-from medmoe.server.errors import SourceError
+from medmoe.server.dicomweb.errors import SourceError
 from medmoe.server.http import error_table
 from medmoe.server.http.error_table import HTTP_MEANING, error_spec, error_spec_of_status
 
