@@ -6,13 +6,13 @@ from medmoe.training.evaluation.metrics.scores import Scores
 from medmoe.training.evaluation.report.report import BLANKED, MAJORITY, Report, Section
 
 _WELL = 0.9
-_CAN = "- It answers a short English question about one medical picture in a few words, or chooses among given labels."
+_CAN = "- It answers a short English question about one medical image in a few words, or chooses among given labels."
 _CANNOT = (
-    "- It has seen the kinds of pictures listed below and no others. Of other kinds, and of the same kinds from other "
+    "- It has seen the kinds of images listed below and no others. Of other kinds, and of the same kinds from other "
     "sources, it answers as confidently and is often wrong.",
-    "- Labels in words other than its training's it understands in part: offer the words that are listed below.",
-    "- It measures nothing, compares no pictures, keeps no conversation and writes no reports.",
-    "- A high probability is no proof; calibration holds for pictures like those it was fitted on.",
+    "- Offer labels in the words that are listed below: under other words it is often wrong.",
+    "- It measures nothing, compares no images, keeps no conversation and writes no reports.",
+    "- A high probability is no proof; calibration holds for images like those it was fitted on.",
 )
 
 
@@ -46,7 +46,7 @@ def _labels(what: str, sections: Iterable[Section]) -> list[str]:
 def _questions(section: Section) -> str:
     said = f"- Questions of {section.dataset}: {_percents(section.scores)}"
     blanked = section.baselines.get(BLANKED)
-    return f"{said}; with the picture blanked {_percents(blanked)}." if blanked else f"{said}."
+    return f"{said}; with the image blanked {_percents(blanked)}." if blanked else f"{said}."
 
 
 def _percents(scores: Scores) -> str:
