@@ -47,7 +47,9 @@ def test_help_lists_every_command(medmoe: Medmoe) -> None:
 def test_a_misspelt_command_names_the_nearest(medmoe: Medmoe) -> None:
     assert "Did you mean 'classify'?" in medmoe("clasify").stderr
     found = medmoe("ask", "--ulr", "x")
-    assert found.stderr == "error: no such option: --ulr; did you mean --url? (see medmoe ask --help)\n"
+    assert found.stderr.startswith("error: no such option: --ulr; did you mean ")
+    assert "--url" in found.stderr.removeprefix("error: no such option: --ulr")
+    assert found.stderr.endswith(" (see medmoe ask --help)\n")
     assert found.returncode == 2
 
 
