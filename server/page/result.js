@@ -3,6 +3,9 @@
 import { element, find } from "./element.js";
 import { capital } from "./format.js";
 
+const ROOM = 64;
+/* Pixels of the notice above. */
+
 export class Result {
   #box = find("result");
   #subject = null;
@@ -55,6 +58,7 @@ export class Result {
     const { top, bottom } = this.#box.getBoundingClientRect();
     if (top >= 0 && bottom <= innerHeight) return;
     const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.#box.scrollIntoView({ block: "start", behavior: isStill ? "auto" : "smooth" });
+    const fits = bottom - top < innerHeight - ROOM;
+    this.#box.scrollIntoView({ block: fits ? "nearest" : "start", behavior: isStill ? "auto" : "smooth" });
   }
 }
