@@ -111,7 +111,7 @@ def classify_content(
     fields: ClassifyFields, answer: ClassifyResponse | ChoiceResponse | MultiLabelResponse
 ) -> ReportContent:
     """Return what a report says of a classification: no probability that is not calibrated."""
-    several = isinstance(answer, MultiLabelResponse)
+    findings = answer.labels if isinstance(answer, MultiLabelResponse) else (answer.label,)
     calibrated = isinstance(answer, ClassifyResponse) and answer.calibration is not None
     return _content(
         fields,
@@ -119,7 +119,7 @@ def classify_content(
         answer.provenance,
         question=fields.question or "Which of the labels describes the image?",
         labels=fields.labels,
-        findings=answer.labels if several else (answer.label,),
+        findings=findings,
         certainty=max(one.probability for one in answer.probabilities) if calibrated else None,
         abstained=answer.abstained,
     )
