@@ -117,7 +117,7 @@ def train(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    operation = RuntimeConfig(
+    runtime = RuntimeConfig(
         accumulate=accumulate,
         precision=precision,
         checkpoint_every=checkpoint_every,
@@ -128,7 +128,7 @@ def train(
     run: LoRARun | Run
     if isinstance(config, LoRARunConfig):
         assert base is not None, "checked"
-        run = LoRARun(config, base=base, data=data, directory=output, features=features, operation=operation)
+        run = LoRARun(config, base=base, data=data, directory=output, features=features, runtime=runtime)
     else:
         run = Run(
             config,
@@ -138,14 +138,14 @@ def train(
             language_model=language_model,
             base=base,
             features=features,
-            operation=operation,
+            runtime=runtime,
         )
     started = time.perf_counter()
     join_processes()
     first = is_first()
     if first:
         _tell(config, data=data, output=output, features=features, starts=(tower, language_model), base=base,
-              operation=operation)  # fmt: skip
+              runtime=runtime)  # fmt: skip
     if plan:
         return
     try:
@@ -185,19 +185,19 @@ def _tell(
     features: Path | None,
     starts: tuple[Path | None, ...],
     base: Path | None,
-    operation: "RuntimeConfig",
+    runtime: "RuntimeConfig",
 ) -> None:
     """Check every input, then say what the run needs and how long it takes. Raises ConfigError."""
     from medmoe.training.optimization.preflight import check_disk
     from medmoe.training.planning.duration import estimated_seconds
     from medmoe.training.planning.survey import check_room, survey
 
-    check_disk(output, trained=0, operation=operation)
+    check_disk(output, trained=0, runtime=runtime)
     typer.echo(f"{config.name}: reading the data", err=True)
     found = survey(config, data=data, directory=output, base=base, files=starts)
     for line in found.lines():
         typer.echo(line, err=True)
-    check_room(found, output=output, features=features or output / "features", operation=operation)
+    check_room(found, output=output, features=features or output / "features", runtime=runtime)
     seconds = estimated_seconds(found)
     if seconds is None:
         typer.echo("the model is too large to be timed beforehand; the log says how long each stage takes", err=True)

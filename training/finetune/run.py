@@ -192,7 +192,7 @@ class Finetune:
 
     def _claim(self, split: OwnSplit, *, method: Method, epochs: int, parameters: int) -> None:
         """Bind the working files to this base, data and settings, so that only the same command continues them."""
-        check_disk(self._work, trained=parameters, operation=RuntimeConfig())
+        check_disk(self._work, trained=parameters, runtime=RuntimeConfig())
         digests = ImageDigests()
         settings = {
             "base": base_identity(self.checkpoint).model_dump(),

@@ -40,18 +40,18 @@ class LoRARun:
         data: Path,
         directory: Path,
         features: Path | None = None,
-        operation: RuntimeConfig | None = None,
+        runtime: RuntimeConfig | None = None,
     ) -> None:
         """`base`: a dense checkpoint, such as the instruction-tuned stage of an ordinary run.
         `features`: a folder of tower features that runs share; None keeps them in this run's own.
-        `operation`: how it is carried out on this machine.
+        `runtime`: how it is carried out on this machine.
         """
         self.config = config
         self._base = base
         self._data = data
         self._directory = directory
         self._features_folder = features or directory / "features"
-        self._operation = operation
+        self._runtime = runtime
 
     @property
     def checkpoint(self) -> Path:
@@ -112,7 +112,7 @@ class LoRARun:
             directory=self._directory / "logs",
             seed=self.config.seed,
             objective=lambda _: objective,
-            operation=self._operation,
+            runtime=self._runtime,
         )
         if is_first():
             write_atomically(report, json.dumps(log | {"routers": objective.report()}, indent=2) + "\n")

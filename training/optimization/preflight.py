@@ -24,13 +24,13 @@ def check_stage(
     parameters: dict[str, int],
     samples: Sequence[Sample],
     collator: Collator,
-    operation: RuntimeConfig,
+    runtime: RuntimeConfig,
     processes: int,
 ) -> None:
     """Raise ConfigError for settings that do not fit the model (`parameters`: numbers of values by name) or the
     processes, DataError for samples that cannot be trained on.
     """
-    operation.device_batch(stage.batch_size, processes=processes)
+    runtime.device_batch(stage.batch_size, processes=processes)
     if not 0 <= stage.dropout < 1:
         raise ConfigError(f"{stage.name}: dropout of {stage.dropout}; choose at least 0 and less than 1")
     if stage.epochs <= 0 or stage.batch_size < 1 or stage.pack < 1:
@@ -62,7 +62,7 @@ def check_samples(samples: Iterable[Sample], *, collator: Collator, stage: str) 
         raise DataError(f"{stage}: there are no samples to train on")
 
 
-def check_disk(directory: Path, *, trained: int, operation: RuntimeConfig) -> None:
+def check_disk(directory: Path, *, trained: int, runtime: RuntimeConfig) -> None:
     """Raise ConfigError when `directory` cannot be written, or has no room for the step checkpoints of `trained`
     values.
     """
@@ -75,7 +75,7 @@ def check_disk(directory: Path, *, trained: int, operation: RuntimeConfig) -> No
         raise ConfigError(
             f"{directory} cannot be written: {error.strerror or error}; choose another --output"
         ) from error
-    needed = _COPIES * 4 * trained if operation.checkpoint_every else 0
+    needed = _COPIES * 4 * trained if runtime.checkpoint_every else 0
     if free < needed:
         raise ConfigError(
             f"{directory} has {free / 1e9:.1f} GB left and step checkpoints need {needed / 1e9:.1f} GB; make room, or "

@@ -44,7 +44,7 @@ def train_stage(
     directory: Path,
     seed: int,
     objective: Callable[[MedMoE], nn.Module] | None = None,
-    operation: RuntimeConfig | None = None,
+    runtime: RuntimeConfig | None = None,
 ) -> dict[str, Any]:
     """Train `model` in place; returns the stage's log: loss by step, speed and memory, what was trainable.
 
@@ -55,18 +55,16 @@ def train_stage(
 
     Raises DataError or ConfigError before the first step when something does not fit, TrainingError during training.
     """
-    operation = operation or RuntimeConfig()
+    runtime = runtime or RuntimeConfig()
     processes, device = process_count(), own_device()
     parameters = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    check_stage(
-        stage, parameters=parameters, samples=samples, collator=collator, operation=operation, processes=processes
-    )
+    check_stage(stage, parameters=parameters, samples=samples, collator=collator, runtime=runtime, processes=processes)
     trainable = set_trainable(model, stage.trainable)
     moving = sum(parameters[name] for name in trainable)
     log.info("%s: %d samples, %d parameters in %d tensors", stage.name, len(samples), moving, len(trainable))
     checkpoints = StepCheckpoints(directory)
     if is_first():
-        check_disk(directory, trained=moving, operation=operation)
+        check_disk(directory, trained=moving, runtime=runtime)
         checkpoints.clear_unfinished()
     wait_for_all()
     last = checkpoints.last()
@@ -79,7 +77,7 @@ def train_stage(
     with residual_dropout(model, stage.dropout):
         trainer = StageTrainer(
             model=module,
-            args=_arguments(stage, operation, module=module, directory=directory, seed=seed, device=device),
+            args=_arguments(stage, runtime, module=module, directory=directory, seed=seed, device=device),
             train_dataset=course,
             data_collator=collator,
             checkpoints=checkpoints,
@@ -92,7 +90,7 @@ def train_stage(
             if stage.optimizer == "muon":
                 raise ConfigError("muon needs whole matrices: launch with DistributedDataParallel, or train with adamw")
         _show(trainer, directory, step=0 if last is None else int(last.name.rpartition("-")[2]))
-        if operation.gradient_checkpointing:
+        if runtime.gradient_checkpointing:
             _recompute(model, module)
         # Every process drops out other values; the first one's generator is that of a run of one process.
         set_seed(seed + process_index())
@@ -101,14 +99,14 @@ def train_stage(
         if trainer.is_fsdp_enabled and (tensors := trainer.whole_tensors()):
             make_whole(model, tensors, prefix="model.")
         model.eval()
-    if operation.gradient_checkpointing:
+    if runtime.gradient_checkpointing:
         model.language_model.activation_checkpointing_disable()
     return _report(stage, trainer, samples=len(samples), moving=moving)
 
 
 def _arguments(
     stage: StageConfig,
-    operation: RuntimeConfig,
+    runtime: RuntimeConfig,
     *,
     module: nn.Module,
     directory: Path,
@@ -126,24 +124,24 @@ def _arguments(
         warmup_steps=stage.warmup_ratio,
         weight_decay=stage.weight_decay,
         max_grad_norm=stage.max_grad_norm,
-        per_device_train_batch_size=operation.device_batch(stage.batch_size, processes=processes),
-        gradient_accumulation_steps=operation.accumulate,
+        per_device_train_batch_size=runtime.device_batch(stage.batch_size, processes=processes),
+        gradient_accumulation_steps=runtime.accumulate,
         # The loss is divided by the answer tokens of the whole batch, wherever they are.
         average_tokens_across_devices=True,
         # Experts without tokens have gradients too (grouped_experts); of adapters some may take no part in a batch.
         ddp_find_unused_parameters=not isinstance(module, AnswerLoss),
         use_cpu=device.type == "cpu",
-        bf16=operation.uses_bfloat16(device),
+        bf16=runtime.uses_bfloat16(device),
         seed=seed,
-        logging_steps=operation.log_every,
+        logging_steps=runtime.log_every,
         logging_first_step=True,
         logging_nan_inf_filter=False,
-        save_strategy="steps" if operation.checkpoint_every else "no",
-        save_steps=operation.checkpoint_every or 1,
+        save_strategy="steps" if runtime.checkpoint_every else "no",
+        save_steps=runtime.checkpoint_every or 1,
         report_to=[],
         remove_unused_columns=False,
         dataloader_pin_memory=device.type == "cuda",
-        dataloader_num_workers=operation.loader_workers(device, processes=processes),
+        dataloader_num_workers=runtime.loader_workers(device, processes=processes),
     )
     if arguments.n_gpu > 1:
         # One process on a machine with several GPUs uses one: several are for several processes, not for threads.

@@ -103,11 +103,11 @@ def survey(
     )
 
 
-def check_room(found: Survey, *, output: Path, features: Path, operation: RuntimeConfig) -> None:
+def check_room(found: Survey, *, output: Path, features: Path, runtime: RuntimeConfig) -> None:
     """Raise ConfigError if `output` cannot be written, or has no room for what the run writes."""
     trained = sum(tensor.numel() for tensor in expected_tensors(found.architecture).values())
-    check_disk(output, trained=trained, operation=operation)
-    check_disk(features, trained=0, operation=operation)
+    check_disk(output, trained=trained, runtime=runtime)
+    check_disk(features, trained=0, runtime=runtime)
     needed = {output: _STAGE_COPIES * 4 * trained}
     needed[features] = needed.get(features, 0) + (0 if any(features.iterdir()) else found.feature_bytes)
     for folder, size in needed.items():

@@ -15,7 +15,7 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.training.config import RunConfig
 from medmoe.training.pipeline import Run
 from medmoe.training.recipes.baselines import dense_sft, moe, moe_learned_router, moe_without_meta
-from tests.support.images.colours import OPERATION, colours_recipe, write_colours
+from tests.support.images.colours import RUNTIME, colours_recipe, write_colours
 
 torch.set_num_threads(1)
 
@@ -27,7 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = Run(colours_recipe(), data=data, directory=tmp_path_factory.mktemp("whole"), operation=OPERATION)
+    run = Run(colours_recipe(), data=data, directory=tmp_path_factory.mktemp("whole"), runtime=RUNTIME)
     run()
     return run
 
@@ -38,7 +38,7 @@ def base(whole: Run) -> Path:
 
 
 def start(config: RunConfig, *, base: Path, data: Path, directory: Path) -> Run:
-    run = Run(config, data=data, directory=directory, base=base, features=base.parent / "features", operation=OPERATION)
+    run = Run(config, data=data, directory=directory, base=base, features=base.parent / "features", runtime=RUNTIME)
     run()
     return run
 

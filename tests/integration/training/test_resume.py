@@ -13,7 +13,7 @@ import torch
 
 from medmoe.model.checkpoint.io import load_checkpoint, model_tensors
 from medmoe.training.pipeline import Run
-from tests.support.images.colours import OPERATION, colours_recipe, write_colours
+from tests.support.images.colours import RUNTIME, colours_recipe, write_colours
 
 torch.set_num_threads(1)
 
@@ -27,7 +27,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     root = tmp_path_factory.mktemp("runs")
     data = write_colours(root / "data")
     recipe = colours_recipe(dropout=0.2, optimizer=request.param)
-    Run(recipe, data=data, directory=root / "whole", operation=OPERATION)()
+    Run(recipe, data=data, directory=root / "whole", runtime=RUNTIME)()
     command = [
         sys.executable,
         "-m",
@@ -52,7 +52,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     logger = logging.getLogger("medmoe.training.optimization.train_stage")
     logger.setLevel(logging.INFO)
     logger.addHandler(seen)
-    Run(recipe, data=data, directory=root / "killed", operation=OPERATION)()
+    Run(recipe, data=data, directory=root / "killed", runtime=RUNTIME)()
     logger.removeHandler(seen)
     assert "instruction_tuning: continued from checkpoint-4" in [record.getMessage() for record in seen.buffer]
     return {"whole": root / "whole", "killed": root / "killed"}

@@ -10,7 +10,7 @@ import torch
 
 from medmoe.model.checkpoint.io import load_checkpoint, model_tensors
 from medmoe.training.pipeline import Run
-from tests.support.images.colours import OPERATION, colours_recipe, write_colours
+from tests.support.images.colours import RUNTIME, colours_recipe, write_colours
 
 torch.set_num_threads(1)
 
@@ -25,7 +25,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     command += ["--sharded", str(root / "sharded")]
     finished = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, timeout=300)
     assert finished.returncode == 0, finished.stderr.decode()[-4000:]
-    Run(colours_recipe(), data=data, directory=root / "one", operation=OPERATION)()
+    Run(colours_recipe(), data=data, directory=root / "one", runtime=RUNTIME)()
     return {name: root / name for name in ("one", "two", "sharded")}
 
 

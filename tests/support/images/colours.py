@@ -21,7 +21,7 @@ from medmoe.training.recipes.trainable import EXPERTS, LANGUAGE_MODEL, PROJECTOR
 from tests.support.checkpoints.tiny import tiny_config
 
 COLOURS = {"CT": (230, 20, 20), "MRI": (20, 230, 20), "X-ray": (20, 20, 230), "pathology": (230, 230, 20)}
-OPERATION = RuntimeConfig(checkpoint_every=4, log_every=1, precision="float32")
+RUNTIME = RuntimeConfig(checkpoint_every=4, log_every=1, precision="float32")
 
 
 def write_colours(root: Path, *, train: int = 40, val: int = 8, test: int = 0) -> Path:
@@ -142,11 +142,11 @@ def _main() -> None:
     if options.kill_at_step is not None:
         _kill_at(options.kill_at_step)
     recipe = colours_recipe(dropout=options.dropout, optimizer=options.optimizer)
-    operation = replace(OPERATION, accumulate=options.accumulate)
-    Run(recipe, data=options.data, directory=options.run, operation=operation)()
+    runtime = replace(RUNTIME, accumulate=options.accumulate)
+    Run(recipe, data=options.data, directory=options.run, runtime=runtime)()
     if options.sharded is not None:
         _shard_on_cpu()
-        Run(recipe, data=options.data, directory=options.sharded, operation=OPERATION)()
+        Run(recipe, data=options.data, directory=options.sharded, runtime=RUNTIME)()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One stage on Trainer: what operation may change of it, what may not, and how it ends when something is wrong."""
+"""One stage on Trainer: what the runtime may change of it, what may not, and how it ends when something is wrong."""
 
 import pickle
 import shutil
@@ -34,7 +34,7 @@ STAGE = StageConfig(
     batch_size=6,
     pack=2,
 )
-OPERATION = RuntimeConfig(checkpoint_every=2, log_every=1, precision="float32")
+RUNTIME = RuntimeConfig(checkpoint_every=2, log_every=1, precision="float32")
 SAMPLES = [
     Sample(
         id=str(number),
@@ -71,7 +71,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def train(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     def train(
-        stage: StageConfig = STAGE, samples: list[Sample] = SAMPLES, directory: Path | None = None, **operation: Any
+        stage: StageConfig = STAGE, samples: list[Sample] = SAMPLES, directory: Path | None = None, **runtime: Any
     ) -> Trained:
         model = load_checkpoint(checkpoint)
         directory = directory or tmp_path_factory.mktemp("stage")
@@ -82,7 +82,7 @@ def train(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
             collator=Collator(Prompt.from_directory(checkpoint, model.config), features=features),
             directory=directory,
             seed=5,
-            operation=replace(OPERATION, **operation),
+            runtime=replace(RUNTIME, **runtime),
         )
         return Trained(model, report, directory)
 
@@ -101,11 +101,11 @@ def test_the_loss_falls(plain: Trained) -> None:
     assert plain.report["mean_loss"] == pytest.approx(sum(plain.losses) / 4)
 
 
-@pytest.mark.parametrize("operation", [{"accumulate": 3}, {"gradient_checkpointing": True}, {"checkpoint_every": 0}])
+@pytest.mark.parametrize("runtime", [{"accumulate": 3}, {"gradient_checkpointing": True}, {"checkpoint_every": 0}])
 def test_how_a_stage_is_carried_out_does_not_change_its_losses(
-    train: Any, plain: Trained, operation: dict[str, Any]
+    train: Any, plain: Trained, runtime: dict[str, Any]
 ) -> None:
-    assert train(**operation).losses == pytest.approx(plain.losses, rel=1e-5)
+    assert train(**runtime).losses == pytest.approx(plain.losses, rel=1e-5)
 
 
 def test_the_balance_of_gates_that_learn_is_part_of_the_loss(train: Any, plain: Trained) -> None:
@@ -216,7 +216,7 @@ def test_a_loss_that_is_no_number_ends_the_stage(train: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "operation", "message"),
+    ("stage", "runtime", "message"),
     [
         ({"batch_size": 7}, {"accumulate": 2}, "batch of 7 cannot be divided"),
         ({"trainable": (r"mm_projector\.",)}, {}, "'mm_projector.+ matches no parameter"),
@@ -227,10 +227,10 @@ def test_a_loss_that_is_no_number_ends_the_stage(train: Any) -> None:
     ],
 )
 def test_settings_that_do_not_fit_are_found_before_the_first_step(
-    train: Any, tmp_path: Path, stage: dict[str, Any], operation: dict[str, Any], message: str
+    train: Any, tmp_path: Path, stage: dict[str, Any], runtime: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        train(stage=replace(STAGE, **stage), directory=tmp_path / "stage", **operation)
+        train(stage=replace(STAGE, **stage), directory=tmp_path / "stage", **runtime)
     assert not (tmp_path / "stage").exists()
 
 

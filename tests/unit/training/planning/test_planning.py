@@ -98,7 +98,7 @@ def test_a_full_disk_and_an_output_that_cannot_be_made_are_found_before_the_work
     assert 0 < seconds < 3600
     monkeypatch.setattr(survey_module, "_STAGE_COPIES", 10**9)
     with pytest.raises(ConfigError, match="make room"):
-        check_room(found, output=tmp_path, features=tmp_path / "features", operation=RuntimeConfig())
+        check_room(found, output=tmp_path, features=tmp_path / "features", runtime=RuntimeConfig())
     (tmp_path / "file").write_text("x")
     blocked = run(
         "tiny", "--data", data, "--output", tmp_path / "file" / "run", "--tower", data, "--language-model", data
