@@ -1,8 +1,8 @@
 """Make augmented views of a training image.
 
-Apart from the features' cache because it knows pictures only. The geometry is that of a patient placed slightly
-otherwise, the photometry that of another window setting. There is no flip, since left and right are asked about, and
-one grey curve serves all channels, since colour is a finding in histology and grey must stay grey.
+The geometry is that of a patient placed slightly otherwise, the photometry that of another window setting. There is no
+flip, since left and right are asked about, and one grey curve serves all channels, since colour is a finding in
+histology and grey must stay grey.
 """
 
 import math
@@ -12,7 +12,7 @@ from statistics import median_low
 from PIL import Image, ImageFilter
 
 AUGMENTATION = 1
-"""Raised whenever the same view of the same picture would come out otherwise: cached features name it."""
+"""Raised whenever the same view of the same image would come out otherwise: cached features name it."""
 
 _ROTATION = 10.0  # degrees, either way
 _AREA = (0.85, 1.0)  # of the picture
@@ -24,10 +24,10 @@ _BLUR_SIDE = 224
 
 
 def augment(image: Image.Image, *, digest: str, view: int) -> Image.Image:
-    """Return view `view` of an RGB picture; view 0 is the picture itself, untouched.
+    """Return view `view` of an RGB image; view 0 is the image itself, untouched.
 
-    The same digest and view give the same pixels on every machine with the same Pillow: whoever draws a view draws
-    its number. The size is the crop's, at the picture's own resolution. Raises ValueError for another mode or a
+    The same digest and view give the same pixels on every machine with the same Pillow: a view is chosen by its
+    number. The size is the crop's, at the image's own resolution. Raises ValueError for another mode or a
     negative view.
     """
     if view < 0 or image.mode != "RGB":

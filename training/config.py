@@ -44,7 +44,7 @@ class DataConfig:
     repeat: int = 1
     """How often each sample is seen in an epoch."""
     bad_records: Literal["refuse", "leave_out"] = "refuse"
-    """What to do about records that cannot be read (published files hold references to images that nobody published):
+    """What to do about records that cannot be read (published files hold references to images that were not published):
     refuse the dataset, or leave them out and say in the log and the report which."""
     offer_all_domains: bool = False
     """Of source modality: offer every domain as a label, as a user would, instead of some that include the truth."""

@@ -71,7 +71,7 @@ class FeatureCache:
         """Compute what is missing of views 0 to `views` - 1 of every image; safe to interrupt and to repeat.
 
         Shows a progress bar. Augmented views are for training: ask for more than one view of training images only.
-        Raises DataError naming a file that is not a picture, ValueError for fewer than one view.
+        Raises DataError naming a file that is not an image, ValueError for fewer than one view.
         """
         if views < 1:
             raise ValueError(f"{views} views of an image: view 0, the image itself, is always there")

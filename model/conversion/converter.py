@@ -90,7 +90,7 @@ def convert(source: Path, target: Path, options: Options, *, progress: Progress 
         (staging / CONFIG_FILE).write_bytes(config.to_json().encode())
         with guarded("the tokenizer cannot be written"):
             write_tokenizer(vocabulary.tokenizer, staging, config=config)
-            # Whoever loads the result refuses what this refuses.
+            # Loading the result refuses the same.
             Prompt.from_directory(staging, MedMoEConfig.from_directory(staging))
         (staging / REPORT_FILE).write_bytes(report.to_json())
         (staging / CARD_FILE).write_bytes(model_card(config, report, licence=licence).encode())

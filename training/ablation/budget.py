@@ -1,6 +1,6 @@
 """Define the budget of compared recipes: data, passes over it, and batches of their last stage.
 
-Apart from the recipes, which each say what is right for them; a comparison is fair only where these agree.
+A comparison is fair only where these agree.
 """
 
 from collections.abc import Mapping

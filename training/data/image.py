@@ -13,7 +13,7 @@ _UNREADABLE = (OSError, ValueError, SyntaxError, ImageError, Image.Decompression
 
 
 def read_pixels(path: Path, *, processor: ImageProcessor) -> torch.Tensor:
-    """Return float32 [3, size, size]. Raises DataError naming the file when it is not a readable picture."""
+    """Return float32 [3, size, size]. Raises DataError naming the file when it is not a readable image."""
     try:
         with Image.open(path) as image:
             return torch.from_numpy(processor(image))

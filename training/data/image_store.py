@@ -14,7 +14,7 @@ class ImageStore:
     """Store PNGs in a folder by their content: `ab/abcd....png`, SHA-256 over shape and pixels.
 
     Writing is idempotent: what is there is not written again, equal arrays share a file (and so features and leak
-    checks meet by themselves), and an interrupted or concurrent run never leaves half a picture under a name.
+    checks meet by themselves), and an interrupted or concurrent run never leaves half an image under a name.
     """
 
     def __init__(self, directory: Path) -> None:

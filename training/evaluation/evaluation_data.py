@@ -29,7 +29,7 @@ class DataFile:
     records_sha256: str | None
     """Of the file that holds the split; None where there is none."""
     images_sha256: str
-    """Over the SHA-256 of each picture that is shown, in the order of their names."""
+    """Over the SHA-256 of each image that is shown, in the order of their names."""
     problems: str | None
     """Lines that could not become samples, in words."""
 
@@ -41,7 +41,7 @@ class EvaluationData:
     val: tuple[Sample, ...] = ()
     """Empty where it is what is evaluated."""
     shared: frozenset[str]
-    """Ids of samples whose picture is byte for byte one of train's, where nobody knows what was trained on."""
+    """Ids of samples whose image is byte for byte one of train's, where the training images are not known."""
     files: tuple[DataFile, ...]
 
     @classmethod
@@ -61,7 +61,7 @@ class EvaluationData:
         At most `limit` samples of each are kept, drawn by `seed`. `trained_on` holds the SHA-256 of the images that the
         checkpoint was trained on: it then says which images are in train, and neither the train splits nor the
         datasets' own word do. Raises DatasetError for what cannot be read,
-        DataError when no sample is in the split or a picture is missing.
+        DataError when no sample is in the split or an image is missing.
         """
         samples: list[Sample] = []
         train: list[Sample] = []

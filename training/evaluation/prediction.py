@@ -16,7 +16,7 @@ class PromptRouting:
     layers: Mapping[int, tuple[int, ...]]
     """For each MoE layer: tokens by expert."""
     image: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    """The image's tokens alone; empty where nobody told them apart."""
+    """The image's tokens alone; empty where they were not told apart."""
 
 
 def joined(one: PromptRouting | None, other: PromptRouting | None) -> PromptRouting | None:

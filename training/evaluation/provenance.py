@@ -58,7 +58,7 @@ def commit() -> str | None:
     here = Path(__file__).resolve()
     arguments = [git, "--no-optional-locks", "-C", str(here.parent)]
     try:
-        # An environment may lie inside somebody else's repository, whose commit says nothing about this code.
+        # An environment may lie inside another repository, whose commit says nothing about this code.
         subprocess.run([*arguments, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)  # noqa: S603
         found = subprocess.run(  # noqa: S603
             [*arguments, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

@@ -69,7 +69,7 @@ class LoRARun:
             self._claim_directory()
         report = self._directory / REPORT_FILE
         done = self.checkpoint.exists()
-        # Nobody begins before everybody has looked.
+        # No process begins before all have looked.
         wait_for_all()
         if not done:
             self._train(report)

@@ -82,7 +82,7 @@ def write_model_card(
 ) -> None:
     """Evaluate the finished checkpoint as it lies on disk and write its README.md, whole or not at all.
 
-    The full report, with every sample and pictures, goes to the folder `evaluation` of the run. What is calibrated
+    The full report, with every sample and the plots, goes to the folder `evaluation` of the run. What is calibrated
     later, or put beside as `unseen_images` says, enters the card when it is written again.
 
     `command` is what a reader types to repeat the run. `origin` says in whole sentences where the weights come from

@@ -1,7 +1,6 @@
 """Write the parts of a model card that come from the run's own files.
 
-Apart from model_card.py, which evaluates; everything here is a function of what lies on disk, so that the same run
-gives the same text.
+Everything here is a function of the files on disk, so the same run gives the same text.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """Drop out what attention, FFNs and projector add (StageConfig.dropout), for decoders trained from scratch.
 
-As hooks that come and go with a stage: a backbone is somebody else's, and its checkpoint must not know how it was
+The hooks come and go with a stage: a backbone is a library's, and its checkpoint must not know how it was
 trained. Hooks on the modules cover decoders that run attention and FFN one after the other, and Phi, which runs them
 side by side; both add what the modules return to the residual stream.
 """

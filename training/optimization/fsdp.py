@@ -1,7 +1,4 @@
-"""Support parameters that are sharded over the processes (FSDP2, chosen in accelerate's configuration).
-
-Apart from the trainer, which is the same with whole parameters and with shards.
-"""
+"""Support parameters that are sharded over the processes (FSDP2, chosen in accelerate's configuration)."""
 
 from typing import Any
 

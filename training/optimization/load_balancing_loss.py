@@ -1,7 +1,7 @@
 """Compute the load-balancing loss of a learned router's logits.
 
-It is apart from the answer objective because Med-MoE's own router is trained before and frozen: only the baseline with
-a learned router needs this. The sum over the MoE layers, times a coefficient (0.01 upstream), is added to the loss:
+Med-MoE's own router is trained before and frozen; only the baseline with a learned router needs this loss. The sum
+over the MoE layers, times a coefficient (0.01 upstream), is added to the loss:
 
     with collect_router_logits(model) as logits:
         hidden = model.hidden_states(...)

@@ -1,8 +1,6 @@
-"""Configure how a run is carried out on one machine; it is no part of the recipe. No part of the recipe: another
-machine may finish what this one began.
+"""Configure how a run is carried out on one machine; it is no part of the recipe.
 
-Apart from medmoe.training.config because nothing here says what is trained: with float32 the results agree to rounding
-for every choice, and recipe.json does not know of it.
+Another machine may finish what this one began. With float32 the results agree to rounding for every choice.
 """
 
 import os

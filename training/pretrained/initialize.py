@@ -1,7 +1,4 @@
-"""Initialize the model that a run begins with: pretrained parts are filled in, the rest is random.
-
-Apart from the pipeline, which knows stages; this knows where weights come from that no stage has trained.
-"""
+"""Initialize the model that a run begins with: pretrained parts are filled in, the rest is random."""
 
 from pathlib import Path
 

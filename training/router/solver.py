@@ -1,7 +1,4 @@
-"""Solve for the linear layer that becomes every gate, from pooled hidden states and their modality.
-
-Apart from router_training, which makes the features: here is only a linear classifier, fitted in one of two ways.
-"""
+"""Solve for the linear layer that becomes every gate, from pooled hidden states and their modality."""
 
 import torch
 from torch import nn

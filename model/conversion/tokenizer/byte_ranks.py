@@ -46,7 +46,7 @@ def read_arcade(path: Path) -> Tokenizer:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    # One id between the ranks and the first special token is nobody's (100256).
+    # One id between the ranks and the first special token is unused (100256).
     names = (f"<|unused_{len(vocabulary)}|>", *_SPECIAL_TOKENS)
     tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in names])
     return tokenizer

@@ -1,6 +1,6 @@
 """Find the weight files of an upstream directory; only the index is opened.
 
-Everything in such a directory was written by somebody else: names in an index are not followed out of it.
+A directory's files are not trusted: names in an index are not followed out of it.
 """
 
 import json

@@ -25,10 +25,10 @@ class ImageDigests:
         return self._bytes[image]
 
     def of_pixels(self, image: Path) -> str:
-        """Hash size and RGB pixels, so that a picture saved again without loss, or under another format, is
+        """Hash size and RGB pixels, so that an image saved again without loss, or under another format, is
         itself.
 
-        Raises DataError when the file is not a picture, or only the beginning of one.
+        Raises DataError when the file is not an image, or only the beginning of one.
         """
         if image not in self._pixels:
             rgb = read_rgb(image)

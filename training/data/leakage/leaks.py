@@ -1,6 +1,6 @@
 """Find held-out images that are training images too, by their bytes and by their pixels.
 
-Both find the same picture under another name, not a resized, recompressed or neighbouring one: a lower bound.
+Both find the same image under another name, not a resized, recompressed or neighbouring one: a lower bound.
 """
 
 import logging
@@ -26,7 +26,7 @@ class Leak:
     train_image: Path
     train_dataset: str
     train_sample: str
-    """Id of the first training sample that shows the picture."""
+    """Id of the first training sample that shows the image."""
     same: Literal["bytes", "pixels"]
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ def find_leaks(
 ) -> list[Leak]:
     """Return every held-out image that is in train, in the held-out samples' order, whatever dataset either came from.
 
-    `pixels` also compares decoded pictures, which takes some milliseconds an image. A file that is no picture is
+    `pixels` also compares decoded images, which takes some milliseconds an image. A file that is no image is
     compared by its bytes alone (`manifest` reports it). Raises DataError when a file cannot be read at all.
     """
     digests = digests or ImageDigests()

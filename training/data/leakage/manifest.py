@@ -29,7 +29,7 @@ class Manifest:
 
     splits: dict[Split, dict[str, Any]]
     unreadable: tuple[str, ...]
-    """Ids of samples whose file is missing, no picture, or cut off."""
+    """Ids of samples whose file is missing, no image, or cut off."""
     repeated_ids: tuple[str, ...]
     """Ids (DATASET: ID) with more than one sample: predictions could not be joined to them."""
     leaks: tuple[Leak, ...]
@@ -72,8 +72,8 @@ def build_manifest(
     `left_out` is the mixture's account, which goes into the manifest as it is.
 
     Each split has `samples` and `images` (counts), `datasets` (samples of each) and `sha256`: the image file's hash to
-    the ids of the samples that show it. `pixels` decodes every picture once, which is what finds cut-off files and
-    pictures that were saved again.
+    the ids of the samples that show it. `pixels` decodes every image once, which is what finds cut-off files and
+    images that were saved again.
     """
     everything = list(samples)
     digests = ImageDigests()

@@ -1,7 +1,7 @@
 """Define other words for the labels of the open classification sets, and words that are kept out of training.
 
 A label that training only ever spells in one way is recited; one that it spells in many ways must be read. `SPELLINGS`
-are trained on; `HELD_OUT` never are, and measure whether a label was read. `COARSE` puts labels together: a picture of
+are trained on; `HELD_OUT` never are, and measure whether a label was read. `COARSE` puts labels together: an image of
 a glioma is one of a tumor. All are keyed by the label set, so that the same labels out of another folder find them too.
 """
 

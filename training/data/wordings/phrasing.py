@@ -1,7 +1,7 @@
 """Ask about a labelled image in several ways, so that labels are read and not recited.
 
 Beside the set as it is come other spellings of it, parts of it, groups of its labels, one label as a yes-or-no
-question, sentences of another form, and now and then a set that lacks the truth. Which of these a picture gets is drawn
+question, sentences of another form, and now and then a set that lacks the truth. Which of these an image gets is drawn
 by the seed and its name: the same run draws the same.
 """
 

@@ -1,6 +1,6 @@
 """Train a linear probe on a checkpoint's own vision tower.
 
-Logistic regression on each picture's mean, standard deviation and maximum over its patch features, fitted on the train
+Logistic regression on each image's mean, standard deviation and maximum over its patch features, fitted on the train
 split. A checkpoint whose answers lose to it is not trained: what it needs is in its features.
 """
 
@@ -29,11 +29,11 @@ _HELD_OUT = 0.2
 def probe_predictions(
     samples: Sequence[Sample], *, train: Sequence[Sample], val: Sequence[Sample], features: Features
 ) -> dict[str, Prediction]:
-    """Return a prediction for each classification sample whose dataset has training pictures of at least two labels, by
+    """Return a prediction for each classification sample whose dataset has training images of at least two labels, by
     id.
 
     The penalty is the one that is best on `val`; where a dataset has no such samples, on a fifth of its training
-    pictures, which the last fit then gets back.
+    images, which the last fit then gets back.
     """
     found: dict[str, Prediction] = {}
     of_train, of_val = _by_dataset(train), _by_dataset(val)
@@ -45,10 +45,10 @@ def probe_predictions(
 
 
 def tower_features(checkpoint: Path, folder: Path, *, samples: Iterable[Sample], device: str = "cpu") -> FeatureCache:
-    """Return the checkpoint's own tower features of every labelled picture, kept in `folder` as a training run keeps
+    """Return the checkpoint's own tower features of every labelled image, kept in `folder` as a training run keeps
     them.
 
-    In bfloat16 where the device has it. Raises DataError naming a file that is no picture, and what reading the
+    In bfloat16 where the device has it. Raises DataError naming a file that is no image, and what reading the
     checkpoint raises.
     """
     model = load_checkpoint(checkpoint)

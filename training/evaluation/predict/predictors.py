@@ -242,7 +242,7 @@ class ImageFeatures:
         self._remembered = lru_cache(maxsize=_REMEMBERED)(self._compute)
 
     def __call__(self, path: Path) -> torch.Tensor:
-        """Raise DataError naming the file when it is not a readable picture."""
+        """Raise DataError naming the file when it is not a readable image."""
         return self._remembered(path)
 
     @torch.no_grad()  # not inference_mode: its tensors could not feed a trained projector

@@ -28,7 +28,7 @@ class RoutingRecorder:
     def prompts(self, mask: torch.Tensor, *, image: torch.Tensor) -> Iterator[list[PromptRouting | None]]:
         """Around a batch's first forward; the list has one entry for each row of `mask` [B, L] when it is left.
 
-        `image` [B, L] says which of the tokens are the picture's.
+        `image` [B, L] says which of the tokens are the image's.
 
         Only the first call of each router counts: what follows are the answers' tokens. Padding counts nowhere.
         """

@@ -1,4 +1,4 @@
-"""Draw a report's plots as PNG files. matplotlib is imported here only, and only when a picture is drawn."""
+"""Draw a report's plots as PNG files. matplotlib is imported here only, and only when a plot is drawn."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ def can_draw() -> bool:
 
 
 def draw_report(report: Report, directory: Path, *, losses: dict[str, list[dict[str, float]]]) -> dict[str, str]:
-    """Write every picture there is something for; title by file name. `losses`: a training run's, by stage."""
+    """Write every plot there is something for; title by file name. `losses`: a training run's, by stage."""
     drawn: dict[str, str] = {}
 
     def save(figure: "Figure", name: str, title: str) -> None:

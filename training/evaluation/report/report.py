@@ -86,7 +86,7 @@ def build_report(
 ) -> Report:
     """Score `predictions` (by sample id) against `samples`, a section for each dataset and kind.
 
-    `without_image` are the same model's predictions on a blank picture; `calibrated` its predictions on the samples
+    `without_image` are the same model's predictions on a blank image; `calibrated` its predictions on the samples
     with calibrated confidences, of the kinds that have a calibration; `probe` a linear probe's, of datasets that have
     one. `train` feeds the baselines; `shared` are ids
     of samples whose image was found in train (`shared_images`).
