@@ -9,6 +9,7 @@ PACKAGES := $(VENV)/.packages
 PROJECT := $(VENV)/.project
 BROWSER := $(VENV)/.browser
 WHEEL := .cache/wheel
+TRITON := .cache/triton
 
 .PHONY: help install serve test checks browser lint format clean
 
@@ -31,6 +32,7 @@ test: $(PROJECT)
 
 checks: $(PROJECT)
 	$(PIP) --no-deps --requirement docker/requirements/checks.txt
+	[ -d $(TRITON) ] || $(PIP) --no-deps --target $(TRITON) --requirement docker/requirements/gpu-path.txt
 
 browser: $(BROWSER)
 	$(BIN)/python -m pytest tests/browser $(ARGS)

@@ -1,8 +1,9 @@
-# The service on NVIDIA GPUs: vLLM's own CUDA image, and our wheel on top.
+# The service on NVIDIA GPUs: vLLM's CUDA build from the registry, and our wheel on top.
 #   docker build --file docker/gpu.Dockerfile --tag medmoe-serve:gpu .
-# Never built or run by us: neither that image nor a GPU was at hand. What can be checked without them is.
+# On vLLM's own image instead, which has FlashInfer's compiled kernels:
+#   docker build --file docker/gpu.Dockerfile --build-arg BASE=vllm/vllm-openai:v0.30.0 --tag medmoe-serve:gpu .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
-ARG VLLM_IMAGE=vllm/vllm-openai:v0.30.0
+ARG BASE=registry
 
 FROM ${PYTHON_IMAGE} AS wheel
 ARG PIP_FIND_LINKS=
@@ -17,8 +18,17 @@ COPY server server
 COPY training training
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
-# Its torch, vLLM and kernels belong together and stay as they are: only what it lacks is added, pinned, by name.
-FROM ${VLLM_IMAGE}
+# About 8 GB: torch and NVIDIA's libraries come with vLLM. Triton builds its launcher with gcc, Inductor with g++.
+FROM ${PYTHON_IMAGE} AS registry
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc g++ libc6-dev libnuma1 \
+ && rm -rf /var/lib/apt/lists/* \
+ && pip install vllm==0.30.0
+
+# torch, vLLM and kernels belong together and stay as they are: only what is missing is added, pinned, by name.
+FROM ${BASE}
 ARG PIP_FIND_LINKS=
 ARG PIP_TRUSTED_HOST=
 # hadolint ignore=DL3002
