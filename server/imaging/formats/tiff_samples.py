@@ -115,17 +115,19 @@ def _values(stored: np.ndarray, page: TiffDirectory, *, in_row: int) -> np.ndarr
         raise UnsupportedImage("floating point of 8 bits is not read")
     predicted = _chunks(stored, page, bits // 8)
     if page.predictor == _FLOATING:
-        return np.concatenate([_floating(chunk, bits // 8, step) for chunk in predicted], axis=1)[:, :in_row]
+        floats: np.ndarray = np.concatenate([_floating(chunk, bits // 8, step) for chunk in predicted], axis=1)
+        return floats[:, :in_row]
     if page.predictor == _HORIZONTAL:
-        found = []
+        found: list[np.ndarray] = []
         for chunk in predicted:
-            values = np.ascontiguousarray(chunk).view(f"{order}u{bits // 8}").astype(f"u{bits // 8}")
+            values: np.ndarray = np.ascontiguousarray(chunk).view(f"{order}u{bits // 8}").astype(f"u{bits // 8}")
             rows, length = values.shape
             summed = np.cumsum(values.reshape(rows, length // step, step), axis=1, dtype=values.dtype)
             found.append(summed.reshape(rows, length))
-        return np.concatenate(found, axis=1)[:, :in_row].view(f"{kind}{bits // 8}")
-    values = np.ascontiguousarray(stored).view(f"{order}{kind}{bits // 8}")
-    return values[:, :in_row].astype(f"{kind}{bits // 8}")
+        joined: np.ndarray = np.concatenate(found, axis=1)[:, :in_row]
+        return joined.view(f"{kind}{bits // 8}")
+    native: np.ndarray = np.ascontiguousarray(stored).view(f"{order}{kind}{bits // 8}")
+    return native[:, :in_row].astype(f"{kind}{bits // 8}")
 
 
 def _chunks(stored: np.ndarray, page: TiffDirectory, size: int) -> list[np.ndarray]:
@@ -149,7 +151,7 @@ def _packed(stored: np.ndarray, bits: int, in_row: int) -> np.ndarray:
     if bits > 24:
         raise UnsupportedImage("TIFF samples of 25 to 31 bits, or over 32, are not read")
     flags = np.unpackbits(stored, axis=1)[:, : in_row * bits].reshape(len(stored), in_row, bits)
-    values = np.zeros((len(stored), in_row), np.uint32)
+    values: np.ndarray = np.zeros((len(stored), in_row), np.uint32)
     for bit in range(bits):
         values = values << 1 | flags[:, :, bit]
     return values
