@@ -52,6 +52,11 @@ COMMANDS = {
     "calibrate": Command(
         "medmoe.training.evaluation.calibration.calibrate:calibrate", "Calibrate a checkpoint's confidence.", "train"
     ),
+    "reference": Command(
+        "medmoe.training.unlike_training.__main__:reference",
+        "Tell which images are unlike the training images.",
+        "train",
+    ),
     "ablate": Command("medmoe.training.ablation.__main__:ablate", "Compare recipes on one budget.", "train"),
     "finetune": Command(
         "medmoe.training.finetune.__main__:finetune", "Train a checkpoint on images of your own.", "train"

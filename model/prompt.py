@@ -4,8 +4,10 @@ What comes before the image and what comes after it are encoded apart (as upstre
 special tokens switched off: a question that spells `<image>` is text, never an image.
 """
 
+import hashlib
 import string
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -66,6 +68,12 @@ class Prompt:
         except BaseException as error:  # tokenizers raises bare Exception, and for some files a Rust panic
             raise CheckpointError(f"{path} is not a tokenizers file") from error
         return cls(config, tokenizer=tokenizer)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hexadecimal digest of the template and of how the tokenizer reads it; calibrations are bound to it."""
+        read = self.question(self.config.prompt.classification)
+        return hashlib.sha256(f"{self.config.prompt.model_dump_json()} {read}".encode()).hexdigest()
 
     def _refuse_special_tokens_as_text(self) -> None:
         """A tokenizer that does not mark them as special would let a question spell an image or an end."""

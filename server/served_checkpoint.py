@@ -1,15 +1,19 @@
 """Identify the checkpoint that this process serves, and read the files that are bound to its weights."""
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.calibration import Calibration
+from medmoe.model.files.calibration import AnswerCalibration, Calibration, LabelCalibration
 from medmoe.model.files.digest import file_sha256
+from medmoe.model.files.prediction_sets import PredictionSets
 from medmoe.model.files.routing_reference import RoutingReference
 from medmoe.model.files.weight_files import WeightFiles
 from medmoe.model.prompt import Prompt
+from medmoe.model.unlike_training.reference import TrainingReference
 from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.schemas.inference import Dtype, Provenance
 
@@ -25,6 +29,8 @@ class ServedCheckpoint:
     """From calibration.json, where the checkpoint has one."""
     routing_reference: RoutingReference | None = None
     """From routing_reference.json, where the checkpoint has one."""
+    training_reference: TrainingReference | None = None
+    """From training_reference.safetensors, where the checkpoint has one."""
 
     def __init__(self, directory: Path) -> None:
         """Raise ConfigError or CheckpointError when `directory` cannot be read."""
@@ -36,8 +42,8 @@ class ServedCheckpoint:
     async def hash_weights(self) -> None:
         """Hash the weights on a thread (seconds for gigabytes), then read the files that are bound to them.
 
-        Raises ConfigError when calibration.json or routing_reference.json is malformed, CheckpointError when it belongs
-        to other weights.
+        Raises ConfigError when calibration.json, routing_reference.json or training_reference.safetensors is malformed,
+        CheckpointError when it belongs to other weights.
         """
         self.weights_sha256 = await asyncio.to_thread(_weights_sha256, self.directory)
         self.adapter_sha256 = await asyncio.to_thread(_sha256, self.directory / ADAPTER_WEIGHTS_FILE)
@@ -53,6 +59,37 @@ class ServedCheckpoint:
             moe_layers=self.config.text_config.moe_layers,
             num_experts=self.config.text_config.num_experts,
         )
+        self.training_reference = await asyncio.to_thread(TrainingReference.from_directory, self.directory, self.config)
+
+    def label_calibration(self, labels: Iterable[str], dtype: Dtype | None) -> LabelCalibration | None:
+        """Return the calibration of this set of labels where it holds for the prompt and for `dtype`."""
+        fit = self.calibration.for_labels(labels) if self.calibration is not None else None
+        return fit if fit is not None and fit.applies(prompt_sha256=self.prompt.sha256, dtype=dtype) else None
+
+    def prediction_sets(self, labels: Iterable[str], dtype: Dtype | None) -> PredictionSets | None:
+        """Return the prediction sets of this set of labels where they hold for the prompt and for `dtype`."""
+        wanted = frozenset(labels)
+        for found in self.calibration.prediction_sets if self.calibration is not None else ():
+            if frozenset(found.labels) == wanted and found.bound_to.holds(
+                prompt_sha256=self.prompt.sha256, dtype=dtype
+            ):
+                return found
+        return None
+
+    def answer_calibration(self, dtype: Dtype | None) -> AnswerCalibration | None:
+        """Return the calibration of generated answers where it holds for the prompt and for `dtype`."""
+        fit = self.calibration.answers if self.calibration is not None else None
+        return fit if fit is not None and fit.applies(prompt_sha256=self.prompt.sha256, dtype=dtype) else None
+
+    def calibrated(self, dtype: Dtype | None) -> tuple[Literal["classification", "answers"], ...]:
+        """Return the kinds of answer that a calibration in `dtype` exists for."""
+        sets = self.calibration.label_sets if self.calibration is not None else ()
+        found: list[Literal["classification", "answers"]] = []
+        if any(fit.applies(prompt_sha256=self.prompt.sha256, dtype=dtype) for fit in sets):
+            found.append("classification")
+        if self.answer_calibration(dtype) is not None:
+            found.append("answers")
+        return tuple(found)
 
     async def require_unchanged(self) -> None:
         """Raise CheckpointError when the files no longer have the hashes that this service has reported."""

@@ -191,6 +191,9 @@ class Settings(BaseSettings):
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     """Answers less sure than this are marked as abstained, where a request does not say otherwise; absent: none. What
     it costs in answers and gains in right ones only an evaluation of the checkpoint tells."""
+    min_label_mass: float = Field(default=0.01, ge=0, le=1)
+    """Classifications whose labels are together less probable than this are marked as abstained, where a request does
+    not say otherwise: the model would rather have said something else than any of them."""
     default_max_tokens: int = Field(default=128, ge=1)
     """Answer length when a request does not say; lowered to what the model's context leaves."""
     max_tokens: int = Field(default=1024, ge=1)

@@ -21,6 +21,7 @@ _OURS = {
     ADAPTER_WEIGHTS_FILE,
     *("tokenizer.json", "tokenizer_config.json", "conversion.json"),
     *("calibration.json", "routing_reference.json", "trained_images.json"),
+    "training_reference.safetensors",
     *("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE"),
 }
 """What a checkpoint directory holds; whatever else lies in one is its owner's and is not thrown away."""

@@ -5,12 +5,14 @@ importing what made them. A file belongs to exactly one set of weights: on other
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from medmoe.model.files.calibration_binding import BoundTo, Dtype, FittedOn, Probability
+from medmoe.model.files.prediction_sets import PredictionSets
 from medmoe.model.files.strict_json import StrictSection
 from medmoe.model.files.weights_bound_file import WeightsBoundFile
 
@@ -18,7 +20,6 @@ CALIBRATION_FILE = "calibration.json"
 _EPSILON = 1e-6
 """Probabilities are kept this far from 0 and 1 where their logit is taken."""
 
-Probability = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
@@ -76,14 +77,6 @@ class Isotonic(StrictSection):
 Map = Annotated[Temperature | Isotonic, Field(discriminator="method")]
 
 
-class FittedOn(StrictSection):
-    """The samples that chose the parameters."""
-
-    datasets: tuple[str, ...] = Field(min_length=1)
-    split: Literal["train", "val", "test"]
-    n: int = Field(gt=0)
-
-
 class HeldOut(StrictSection):
     """What the map does to samples of the same split, on images that had no part in the fit."""
 
@@ -95,20 +88,35 @@ class HeldOut(StrictSection):
     """Mean negative log-likelihood, in nats."""
     nll_after: NotNegative
 
+    @property
+    def helps(self) -> bool:
+        """Whether both errors fell. A well calibrated model, or a small split, leaves no gain."""
+        return self.nll_after < self.nll_before and self.ece_after < self.ece_before
+
 
 class _Fit(StrictSection):
     map: Map
+    bound_to: BoundTo | None = None
+    """None in files of earlier versions, whose maps are not applied."""
     fitted_on: FittedOn
     held_out: HeldOut
 
     @property
     def helps(self) -> bool:
-        """Whether the held-out samples became likelier. A well calibrated model, or a small split, leaves no gain."""
-        return self.held_out.nll_after < self.held_out.nll_before
+        """Whether both errors fell on the held-out samples."""
+        return self.held_out.helps
+
+    def applies(self, *, prompt_sha256: str, dtype: Dtype | None) -> bool:
+        """Return whether it helps and was fitted with this prompt and number format; None is an engine without one."""
+        bound = self.bound_to
+        return self.helps and bound is not None and bound.holds(prompt_sha256=prompt_sha256, dtype=dtype)
 
 
 class LabelCalibration(_Fit):
-    """For `/v1/classify`: probabilities over one set of labels. It keeps their order, up to ties."""
+    """For `/v1/classify` in mode likelihood: probabilities over one set of labels. It keeps their order, up to ties."""
+
+    labels: tuple[str, ...] = ()
+    """The set, sorted."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -142,8 +150,21 @@ class Calibration(WeightsBoundFile):
     MADE = "fitted to"
     REMEDY = "calibrate this checkpoint"
 
-    classification: LabelCalibration | None = None
+    classification: tuple[LabelCalibration, ...] | LabelCalibration | None = None
+    """One for each set of labels. A single one is of an earlier version and bound to no set: it is not applied."""
     answers: AnswerCalibration | None = None
+    prediction_sets: tuple[PredictionSets, ...] = ()
+    """One for each set of labels and number format."""
+
+    @property
+    def label_sets(self) -> tuple[LabelCalibration, ...]:
+        """The calibrations that are bound to a set of labels."""
+        return self.classification if isinstance(self.classification, tuple) else ()
+
+    def for_labels(self, labels: Iterable[str]) -> LabelCalibration | None:
+        """Return the calibration that was fitted on this set of labels, in any order."""
+        wanted = frozenset(labels)
+        return next((fit for fit in self.label_sets if frozenset(fit.labels) == wanted), None)
 
 
 def _normalised(weights: Sequence[float]) -> tuple[float, ...]:

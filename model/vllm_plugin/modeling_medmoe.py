@@ -16,10 +16,12 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.files.weight_files import SHARDS_PATTERN, WEIGHTS_FILE
 from medmoe.model.image_processor import normalise
 from medmoe.model.projector import Projector
+from medmoe.model.unlike_training.scorer import UnlikeTraining
 from medmoe.model.vision_tower import VisionTower
 from medmoe.model.vllm_plugin.cpu.rms_norm_cpu import prefer_fused_norms
 from medmoe.model.vllm_plugin.cpu.vision_tower_cpu import pack_vision_tower, tower_features
 from medmoe.model.vllm_plugin.image_embeddings import ImageEmbeddings
+from medmoe.model.vllm_plugin.image_scoring import ImageScoring
 from medmoe.model.vllm_plugin.layers.lora_layers import attach_adapters
 from medmoe.model.vllm_plugin.processing import (
     IMAGE_MARKER,
@@ -62,18 +64,22 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
                 self.register_buffer(name, values, persistent=False)
         self._packed = False
         self._image_embeddings = ImageEmbeddings()
+        directory = Path(vllm_config.model_config.model)
+        self._image_scoring = ImageScoring.of(vllm_config, UnlikeTraining.from_directory(directory, config))
         with self._mark_language_model(vllm_config):
             self.language_model = init_vllm_registered_model(
                 vllm_config=vllm_config,
                 hf_config=hf_config.text_config,
                 prefix=maybe_prefix(prefix, "language_model"),
             )
-            directory = Path(vllm_config.model_config.model)
             self._adapters = attach_adapters(self.language_model.model, directory, config)
         self.make_empty_intermediate_tensors = self.language_model.make_empty_intermediate_tensors
 
     def embed_multimodal(self, **kwargs: Any) -> list[torch.Tensor]:
-        """Return the embeddings [num_image_tokens, D] of each image in `pixel_values`, uint8 [N, 3, size, size]."""
+        """Return the embeddings [num_image_tokens, D] of each image in `pixel_values`, uint8 [N, 3, size, size].
+
+        Where the service asks for scores, `image_id`, uint8 [N, 32], identifies each image.
+        """
         pixel_values = kwargs.get("pixel_values")
         if pixel_values is None:
             return []
@@ -81,7 +87,10 @@ class MedMoEForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP):
             pixel_values = torch.stack(pixel_values)
         pixels = pixel_values.float()
         normalise(pixels, mean=self._mean, std=self._std)
-        return self._image_embeddings.copies(self.projector(tower_features(self.vision_tower, pixels)))
+        features = tower_features(self.vision_tower, pixels)
+        if self._image_scoring is not None:
+            self._image_scoring(features, kwargs.get("image_id"))
+        return self._image_embeddings.copies(self.projector(features))
 
     def forward(
         self,

@@ -18,6 +18,8 @@ class ImageOptions(TypedDict, total=False):
     """Time limit in the service; the client's `timeout` also covers its retries."""
     min_confidence: float | None
     """Confidence below which an answer is marked as abstained."""
+    allow_unlike_training: bool | None
+    """Whether to answer about images that are unlike the training images without marking them as abstained."""
     modality: str | None
     """Modality label for the router's statistics; the model does not see it."""
 
@@ -41,6 +43,11 @@ class AskOptions(ReportOptions, total=False):
 
 class ClassifyOptions(ReportOptions, total=False):
     """Options of a classification."""
+
+    alpha: float | None
+    """Mode likelihood: add the labels that hold the true one with a probability of at least 1 - alpha."""
+    min_label_mass: float | None
+    """Probability of all labels together below which an answer is marked as abstained."""
 
     question: str | None
     """Question that replaces the checkpoint's own."""

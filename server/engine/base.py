@@ -63,6 +63,8 @@ class GenerationChunk:
     """Prompt tokens that came from the engine's prefix cache; last chunk only."""
     token_logprobs: Mapping[int, float] = field(default_factory=dict)
     """For each of the request's `logprob_token_ids`; last chunk only."""
+    unlike_training: float | None = None
+    """Score of how unlike the training images the image is; last chunk only, None without a reference."""
     routed_experts: np.ndarray | None = None
     """[prompt + generated - 1, layers, top_k] expert indices, zeros at dense layers; last chunk only."""
 

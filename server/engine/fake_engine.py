@@ -41,6 +41,8 @@ class FakeEngine:
         self.fail_next: Exception | None = None
         """Raised by the next generation, once."""
         self.dead = False
+        self.unlike_training: float | None = None
+        """Score of every image; None is a score of each image's own between 0 and 1."""
         self.started = 0
         self.finished = 0
         self.aborted = 0
@@ -121,9 +123,13 @@ class FakeEngine:
                 finish_reason="stop" if reason == "stop" else "length",
                 num_prompt_tokens=len(expanded),
                 token_logprobs=wanted,
+                unlike_training=self._score(request.image_id),
                 routed_experts=self._route(request.image_id, (*expanded, *generated[:-1])),
             )
             return
+
+    def _score(self, image_id: str) -> float:
+        return self.unlike_training if self.unlike_training is not None else float(_rng(image_id, ()).random())
 
     def _choose(self, logprobs: np.ndarray, *, request: GenerationRequest, generated: Sequence[int]) -> int:
         if request.temperature == 0:

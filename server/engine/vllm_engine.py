@@ -7,9 +7,7 @@ translated here, and nothing that a client sent reaches its logs.
 import asyncio
 import gc
 import logging
-import os
 import signal
-import tempfile
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -19,6 +17,7 @@ from PIL.Image import Image
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import expand
+from medmoe.model.unlike_training.score_pipe import SCORE_PIPE
 from medmoe.server.engine.base import EngineDeadError, EngineError, GenerationChunk, GenerationError, GenerationRequest
 from medmoe.server.engine.build_thread import BuildThread
 from medmoe.server.engine.completion import finish_reason, first_logprobs, last_logprobs
@@ -27,6 +26,7 @@ from medmoe.server.engine.deployment.cpu_tuning import ONE_PROCESS, tune
 from medmoe.server.engine.deployment.engine_arguments import encoder_cache_embeddings, engine_arguments, engine_dtype
 from medmoe.server.engine.deployment.quantization import Capability, check_accelerator
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
+from medmoe.server.engine.engine_directory import EngineDirectory
 from medmoe.server.engine.fork_server import begin_importing
 from medmoe.server.engine.process_tree import ProcessTree
 from medmoe.server.errors import DeploymentError
@@ -49,7 +49,6 @@ class VllmEngine:
     def __init__(self, settings: Settings, config: MedMoEConfig) -> None:
         """Raises DeploymentError when the settings ask for what the checkpoint or the machine cannot give."""
         check_deployment(settings, config)
-        # Each answer names it, and asking the machine takes files.
         self.dtype: Dtype = engine_dtype(settings, config, on_cpu=built_for_cpu())
         self._settings = settings
         self._config = config
@@ -58,15 +57,13 @@ class VllmEngine:
         self._building: BuildThread[AsyncLLM] | None = None
         self._processes: ProcessTree | None = None
         self._closed = False
-        self._sockets: tempfile.TemporaryDirectory[str] | None = None
+        self._directory: EngineDirectory | None = None
 
     async def start(self) -> None:
         """Import vLLM and load the model, both in a thread: liveness is answered meanwhile. Raises EngineError."""
         prepare_environment(self._settings, dtype=self.dtype)
         tune(self._settings)
-        # One directory for each engine: a killed process does not remove its sockets.
-        self._sockets = tempfile.TemporaryDirectory(prefix="medmoe-engine-")
-        os.environ["VLLM_RPC_BASE_PATH"] = self._sockets.name
+        self._directory = EngineDirectory()
         self._building = BuildThread(self._build)
         try:
             llm = await self._building.result()
@@ -82,8 +79,7 @@ class VllmEngine:
         """See Engine.generate."""
         from vllm.v1.engine.exceptions import EngineDeadError as VllmDead
 
-        llm = self._running()
-        outputs = llm.generate(
+        outputs = self._running().generate(
             self._engine_input(request), self._sampling_params(request), request_id=request.request_id
         )
         characters = tokens = 0
@@ -100,6 +96,7 @@ class VllmEngine:
                     num_prompt_tokens=len(output.prompt_token_ids or ()),
                     num_cached_tokens=output.num_cached_tokens or 0,
                     token_logprobs=first_logprobs(completion, request.logprob_token_ids),
+                    unlike_training=self._directory.scores.score(request.image_id) if self._directory else None,
                     routed_experts=getattr(completion, "routed_experts", None),
                 )
         except VllmDead as error:
@@ -140,7 +137,7 @@ class VllmEngine:
             self._llm = await building.abandon()
         llm, self._llm = self._llm, None
         processes, self._processes = self._processes, None
-        sockets, self._sockets = self._sockets, None
+        directory, self._directory = self._directory, None
         if llm is not None:
             _tell_waiting(llm)
             await asyncio.to_thread(_shut_down, llm)
@@ -151,8 +148,8 @@ class VllmEngine:
             await asyncio.to_thread(gc.collect)
         if processes is not None:
             await asyncio.to_thread(processes.clear)
-        if sockets is not None:
-            sockets.cleanup()
+        if directory is not None:
+            directory.remove()
 
     def metrics(self) -> bytes:
         """vLLM's own series, `vllm:*`; empty until the engine runs."""
@@ -193,6 +190,7 @@ class VllmEngine:
             enable_log_requests=False,
             use_tqdm_on_load=False,
             shutdown_timeout=round(self._settings.drain_seconds),
+            additional_config={SCORE_PIPE: str(self._directory.scores.path)} if self._directory else {},
         )
         made = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
         # vLLM has no setting for this either, and makes it one step's worth: 32 of the bundled checkpoint's images.
@@ -250,10 +248,10 @@ class _ImageInputs:
     def __call__(self, request: GenerationRequest) -> "MultiModalKwargsItems":
         made = self._kept.get(request.image_id)
         if made is None:
-            made = self._kept[request.image_id] = self._made(request.image)
+            made = self._kept[request.image_id] = self._made(request.image, request.image_id)
         return made
 
-    def _made(self, image: Image) -> "MultiModalKwargsItems":
+    def _made(self, image: Image, image_id: str) -> "MultiModalKwargsItems":
         import torch
         from vllm.multimodal.inputs import (
             MultiModalBatchedField,
@@ -262,9 +260,11 @@ class _ImageInputs:
             MultiModalKwargsItems,
         )
 
-        pixels = torch.from_numpy(self._processor.pixels(image).copy())
-        element = MultiModalFieldElem(data=pixels, field=MultiModalBatchedField())
-        return MultiModalKwargsItems({"image": [MultiModalKwargsItem({"pixel_values": element})]})
+        field = MultiModalBatchedField()
+        identity = torch.tensor(list(bytes.fromhex(image_id)), dtype=torch.uint8)
+        tensors = {"pixel_values": torch.from_numpy(self._processor.pixels(image).copy()), "image_id": identity}
+        elements = {name: MultiModalFieldElem(data=data, field=field) for name, data in tensors.items()}
+        return MultiModalKwargsItems({"image": [MultiModalKwargsItem(elements)]})
 
 
 def _capability(platform: "Platform") -> Capability:

@@ -9,6 +9,7 @@ import numpy as np
 from medmoe.server.admission.slots import Deadline
 from medmoe.server.engine.label_scorer import LabelScore, LabelScorer
 from medmoe.server.inference.classify_response import classify_response
+from medmoe.server.inference.confidence import compare_with_training
 from medmoe.server.inference.context import InferenceContext
 from medmoe.server.inference.label_prompts import make_label_prompts
 from medmoe.server.observability.request_record import RequestRecord
@@ -45,6 +46,10 @@ async def classify_image(
                     request_id=request_id,
                 )
     _count_tokens(record, scores)
+    unlike_training = compare_with_training(
+        scores[0].steps[0][1].unlike_training, context.checkpoint.training_reference
+    )
+    record.note_unlike_training(unlike_training)
     counts = _count_routing(context, scores, modality=fields.modality)
     routing = context.router_stats.request_report(counts) if fields.include_routing and counts is not None else None
     return classify_response(
@@ -56,6 +61,7 @@ async def classify_image(
         decoded=decoded,
         timings=record.timings(),
         routing=routing,
+        unlike_training=unlike_training,
     )
 
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from medmoe.model.files.calibration import LabelCalibration, Temperature
+from medmoe.model.files.prediction_sets import PredictionSets
 from medmoe.server.engine.label_scorer import LabelScore
 from medmoe.server.imaging.image import DecodedImage
-from medmoe.server.inference.confidence import abstains, confidence_threshold
+from medmoe.server.inference.confidence import abstains, confidence_threshold, is_flagged
 from medmoe.server.inference.context import InferenceContext
 from medmoe.server.inference.label_probabilities import Classification, agreement, by_choice, by_likelihood, by_presence
 from medmoe.server.inference.label_prompts import YES, LabelPrompts
@@ -21,8 +22,9 @@ from medmoe.server.schemas.classify import (
     LabelProbability,
     LikelihoodProvenance,
     MultiLabelResponse,
+    PredictionSet,
 )
-from medmoe.server.schemas.inference import Routing, Timings
+from medmoe.server.schemas.inference import Routing, Timings, UnlikeTraining
 
 
 def classify_response(
@@ -35,16 +37,45 @@ def classify_response(
     decoded: DecodedImage,
     timings: Timings,
     routing: Routing | None,
+    unlike_training: UnlikeTraining | None,
 ) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
     """Return the response of the request's mode. Raises GenerationError when no likelihood is finite."""
     checkpoint = context.checkpoint
-    common = {"id": request_id, "model": checkpoint.config.name, "timings": timings, "routing": routing}
+    common = {
+        "id": request_id,
+        "model": checkpoint.config.name,
+        "timings": timings,
+        "routing": routing,
+        "unlike_training": unlike_training,
+    }
     provenance = checkpoint.provenance(decoded, dtype=context.engine.dtype).model_dump()
     provenance["min_confidence"] = confidence_threshold(fields.min_confidence, context.settings)
+    provenance["min_label_mass"] = (
+        context.settings.min_label_mass if fields.min_label_mass is None else fields.min_label_mass
+    )
+    provenance["allow_unlike_training"] = fields.allow_unlike_training
+    response = _by_mode(context, fields, prompts, scores, common=common, provenance=provenance)
+    if is_flagged(unlike_training) and not fields.allow_unlike_training:
+        return response.model_copy(update={"abstained": True})
+    return response
+
+
+def _by_mode(
+    context: InferenceContext,
+    fields: ClassifyFields,
+    prompts: LabelPrompts,
+    scores: Sequence[LabelScore],
+    *,
+    common: dict[str, Any],
+    provenance: dict[str, Any],
+) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
     match fields.mode:
         case "likelihood":
-            fit = checkpoint.calibration.classification if checkpoint.calibration else None
-            return _likelihood(fields, scores[0], fit=fit, common=common, provenance=provenance)
+            fit = context.checkpoint.label_calibration(fields.labels, context.engine.dtype)
+            fit = None if is_flagged(common["unlike_training"]) else fit
+            sets = context.checkpoint.prediction_sets(fields.labels, context.engine.dtype)
+            sets = None if is_flagged(common["unlike_training"]) else sets
+            return _likelihood(fields, scores[0], fit=fit, sets=sets, common=common, provenance=provenance)
         case "choice":
             return _choice(fields, scores, prompts, common=common, provenance=provenance)
         case "multi_label":
@@ -56,6 +87,7 @@ def _likelihood(
     score: LabelScore,
     *,
     fit: LabelCalibration | None,
+    sets: PredictionSets | None,
     common: dict[str, Any],
     provenance: dict[str, Any],
 ) -> ClassifyResponse:
@@ -64,11 +96,16 @@ def _likelihood(
     # The calibration was fitted with the checkpoint's own question and likelihoods that are not length-normalized.
     if fields.question is not None or fields.length_normalized:
         fit = None
+    chosen = None if fields.alpha == 0 or sets is None else _prediction_set(fields, result, sets, fields.alpha)
     if fit is not None:
         result = result.calibrated(fit)
+    shared = _one_label(fields, result, provenance=provenance)
+    if chosen is not None and len(chosen.labels) == len(fields.labels):
+        shared["abstained"] = True
     return ClassifyResponse(
         **common,
-        **_one_label(fields, result, threshold=provenance["min_confidence"]),
+        **shared,
+        prediction_set=chosen,
         calibration=None if fit is None else _note(fit),
         provenance=LikelihoodProvenance(**provenance, length_normalized=fields.length_normalized),
     )
@@ -89,14 +126,30 @@ def _choice(
     result = by_choice(rotations)
     return ChoiceResponse(
         **common,
-        **_one_label(fields, result, threshold=provenance["min_confidence"]),
+        **_one_label(fields, result, provenance=provenance),
         permutations=len(rotations),
         agreement=agreement(rotations, best=result.best),
         provenance=ChoiceProvenance(**provenance, permutations=len(rotations)),
     )
 
 
-def _one_label(fields: ClassifyFields, result: Classification, *, threshold: float | None) -> dict[str, Any]:
+def _prediction_set(
+    fields: ClassifyFields, result: Classification, sets: PredictionSets, alpha: float
+) -> PredictionSet:
+    """Return the set by the model's own probabilities, before any calibration."""
+    shares = dict(zip(fields.labels, result.probabilities, strict=True))
+    thresholds = [sets.threshold(label, alpha=alpha) for label in fields.labels]
+    return PredictionSet(
+        labels=sets.prediction_set(shares, alpha=alpha),
+        alpha=alpha,
+        kind="class" if all(threshold.kind == "class" for threshold in thresholds) else "marginal",
+        n=sets.fitted_on.n,
+        datasets=sets.fitted_on.datasets,
+        split=sets.fitted_on.split,
+    )
+
+
+def _one_label(fields: ClassifyFields, result: Classification, *, provenance: dict[str, Any]) -> dict[str, Any]:
     """Return the fields that the modes likelihood and choice share."""
     return {
         "label": fields.labels[result.best],
@@ -109,7 +162,8 @@ def _one_label(fields: ClassifyFields, result: Classification, *, threshold: flo
         "label_mass": result.label_mass,
         "entropy": result.entropy,
         "margin": result.margin,
-        "abstained": abstains(result.probabilities[result.best], threshold=threshold),
+        "abstained": abstains(result.probabilities[result.best], threshold=provenance["min_confidence"])
+        or result.label_mass < provenance["min_label_mass"],
     }
 
 
@@ -127,7 +181,8 @@ def _multi_label(
                 label_mass=result.label_mass,
                 entropy=result.entropy,
                 margin=result.margin,
-                abstained=abstains(result.confidence, threshold=provenance["min_confidence"]),
+                abstained=abstains(result.confidence, threshold=provenance["min_confidence"])
+                or result.label_mass < provenance["min_label_mass"],
             )
         )
     return MultiLabelResponse(

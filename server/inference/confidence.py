@@ -6,13 +6,15 @@ An abstained answer is marked and not withheld: a stream has sent it before its 
 import math
 from collections.abc import Sequence
 
-from medmoe.model.files.calibration import Calibration
+from medmoe.model.files.calibration import AnswerCalibration
+from medmoe.model.unlike_training.reference import TrainingReference
+from medmoe.server.schemas.inference import UnlikeTraining
 from medmoe.server.schemas.vqa import Confidence
 from medmoe.server.settings import Settings
 
 
 def answer_confidence(
-    logprobs: Sequence[float], *, calibration: Calibration | None, greedy: bool, complete: bool
+    logprobs: Sequence[float], *, calibration: AnswerCalibration | None, greedy: bool, complete: bool
 ) -> Confidence | None:
     """Return the probability of an answer with these token log-probabilities; None for an answer without tokens.
 
@@ -21,10 +23,21 @@ def answer_confidence(
     if not logprobs:
         return None
     probability = math.exp(math.fsum(logprobs))
-    answers = calibration.answers if calibration is not None else None
-    if answers is None or not (greedy and complete):
+    if calibration is None or not (greedy and complete):
         return Confidence(value=probability, calibrated=False)
-    return Confidence(value=answers.apply((min(probability, 1.0),))[0], calibrated=True)
+    return Confidence(value=calibration.apply((min(probability, 1.0),))[0], calibrated=True)
+
+
+def compare_with_training(score: float | None, reference: TrainingReference | None) -> UnlikeTraining | None:
+    """Return what an image's score means by the checkpoint's reference; None where there is no reference."""
+    if score is None or reference is None:
+        return None
+    return UnlikeTraining(score=score, threshold=reference.threshold, flagged=score > reference.threshold)
+
+
+def is_flagged(unlike_training: UnlikeTraining | None) -> bool:
+    """Return whether the image is known to be unlike the training images."""
+    return unlike_training is not None and unlike_training.flagged
 
 
 def confidence_threshold(requested: float | None, settings: Settings) -> float | None:

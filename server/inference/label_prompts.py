@@ -75,10 +75,26 @@ def _check_mode(context: InferenceContext, fields: ClassifyFields) -> None:
         raise InvalidField(f"mode choice has letters for {len(LETTERS)} labels", param="labels")
     if fields.length_normalized and mode != "likelihood":
         raise InvalidField("only mode likelihood compares labels of different length", param="length_normalized")
+    if fields.alpha > 0:
+        _check_alpha(context, fields)
     if fields.permutations is not None and mode != "choice":
         raise InvalidField("only mode choice puts the labels in an order", param="permutations")
     if fields.permutations is not None and fields.permutations > limit:
         raise InvalidField(f"more than {limit} permutations (MEDMOE_MAX_PERMUTATIONS)", param="permutations")
+
+
+def _check_alpha(context: InferenceContext, fields: ClassifyFields) -> None:
+    if fields.mode != "likelihood" or fields.question is not None or fields.length_normalized:
+        raise InvalidField(
+            "prediction sets hold for mode likelihood with the checkpoint's own question, not length-normalized",
+            param="alpha",
+        )
+    if context.checkpoint.prediction_sets(fields.labels, context.engine.dtype) is None:
+        raise InvalidField(
+            "the checkpoint has no prediction sets for these labels in this number format; medmoe calibrate "
+            "--conformal makes them",
+            param="alpha",
+        )
 
 
 def _likelihood(context: InferenceContext, fields: ClassifyFields) -> LabelPrompts:

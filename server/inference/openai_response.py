@@ -74,6 +74,7 @@ def _details(answer: VQAResponse) -> ChatDetails:
     return ChatDetails(
         confidence=answer.confidence,
         abstained=answer.abstained,
+        unlike_training=answer.unlike_training,
         timings=answer.timings,
         provenance=answer.provenance,
     )

@@ -11,7 +11,13 @@ from medmoe.server.admission.slots import Deadline
 from medmoe.server.engine.base import GenerationChunk, GenerationError, GenerationRequest, generation
 from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.image import DecodedImage
-from medmoe.server.inference.confidence import abstains, answer_confidence, confidence_threshold
+from medmoe.server.inference.confidence import (
+    abstains,
+    answer_confidence,
+    compare_with_training,
+    confidence_threshold,
+    is_flagged,
+)
 from medmoe.server.inference.context import InferenceContext
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.inference import Routing, SentImage
@@ -148,9 +154,12 @@ def _response(
     if last.finish_reason is None:
         raise GenerationError("the engine stopped without a reason")
     checkpoint = context.checkpoint
+    unlike_training = compare_with_training(last.unlike_training, checkpoint.training_reference)
+    flagged = is_flagged(unlike_training)
+    record.note_unlike_training(unlike_training)
     confidence = answer_confidence(
         generated.logprobs,
-        calibration=checkpoint.calibration,
+        calibration=None if flagged else checkpoint.answer_calibration(context.engine.dtype),
         greedy=fields.temperature == 0,
         complete=last.finish_reason == "stop",
     )
@@ -161,7 +170,9 @@ def _response(
         answer=generated.answer,
         finish_reason=last.finish_reason,
         confidence=confidence,
-        abstained=abstains(confidence.value if confidence else None, threshold=threshold),
+        abstained=abstains(confidence.value if confidence else None, threshold=threshold)
+        or (flagged and not fields.allow_unlike_training),
+        unlike_training=unlike_training,
         usage=Usage(
             prompt_tokens=last.num_prompt_tokens,
             image_tokens=checkpoint.config.num_image_tokens,
@@ -175,6 +186,7 @@ def _response(
             seed=request.seed,
             max_tokens=request.max_tokens,
             min_confidence=threshold,
+            allow_unlike_training=fields.allow_unlike_training,
         ),
         routing=_routing(context, fields, request=request, last=last, route=route),
     )

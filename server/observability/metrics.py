@@ -118,6 +118,14 @@ class Metrics:
         )
         for kept in (True, False):
             self._pictures.labels(source=_SOURCES[kept])
+        self._unlike_training = Counter(
+            "medmoe_unlike_training_total",
+            "Answers by whether their image was flagged as unlike the training images",
+            ["flagged"],
+            registry=self.registry,
+        )
+        for flagged in (True, False):
+            self._unlike_training.labels(flagged=str(flagged).lower())
         Gauge(
             "medmoe_requests_in_flight", "Inference requests running or waiting for a slot", registry=self.registry
         ).set_function(lambda: float(in_flight()))
@@ -170,6 +178,8 @@ class Metrics:
         self._duration.labels(route=record.route).observe(record.duration)
         for stage, seconds in record.stages.items():
             self._stages.labels(stage=stage).observe(seconds)
+        if record.unlike_training is not None:
+            self._unlike_training.labels(flagged=str(record.unlike_training).lower()).inc()
         if record.error_code and (record.status in _REJECTIONS or record.error_code in _COSTLY):
             self._rejections.labels(reason=record.error_code).inc()
 

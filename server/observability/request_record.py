@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from medmoe.server.auth.tenants import Tenant
 from medmoe.server.observability.trace_context import TraceContext
-from medmoe.server.schemas.inference import Timings
+from medmoe.server.schemas.inference import Timings, UnlikeTraining
 
 Stage = Literal["fetch", "image", "queue", "engine"]
 _SCOPE_KEY = "medmoe.record"
@@ -41,6 +41,8 @@ class RequestRecord:
     """Each stay in a stage: its begin and its end, by the clock of `started`."""
     tokens: dict[str, int] = field(default_factory=dict)
     """Of the answer: prompt, completion and cached, where it came that far."""
+    unlike_training: bool | None = None
+    """Whether the image was flagged as unlike the training images; None where no image was scored."""
     trace: TraceContext | None = None
     duration: float = 0.0
     started: float = field(default_factory=time.perf_counter)
@@ -69,6 +71,10 @@ class RequestRecord:
     def count_tokens(self, *, prompt: int, completion: int, cached: int) -> None:
         """How much the engine read, wrote, and did not have to read again."""
         self.tokens = {"prompt": prompt, "completion": completion, "cached": cached}
+
+    def note_unlike_training(self, found: UnlikeTraining | None) -> None:
+        """Note whether the image was flagged as unlike the training images."""
+        self.unlike_training = None if found is None else found.flagged
 
     @property
     def is_quiet_probe(self) -> bool:

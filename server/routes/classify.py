@@ -37,6 +37,7 @@ _EXAMPLES: Named = {
         "include_routing": True,
         "timeout_ms": 30_000,
         "min_confidence": 0.5,
+        "min_label_mass": 0.001,
         "modality": "CT",
     },
     "multi_label": {"labels": ["lung", "liver"], "mode": "multi_label"},

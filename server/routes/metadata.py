@@ -43,11 +43,7 @@ async def metadata(request: Request) -> Metadata:
         weights_sha256=checkpoint.weights_sha256,
         adapter_sha256=checkpoint.adapter_sha256,
         config_sha256=checkpoint.config_sha256,
-        calibrated=tuple(
-            name
-            for name in ("classification", "answers")
-            if checkpoint.calibration and getattr(checkpoint.calibration, name)
-        ),
+        calibrated=checkpoint.calibrated(state.engine.dtype),
         licence=await asyncio.to_thread(stated_licence, state.settings.model),
         expert_domains=checkpoint.config.expert_domains,
         intended_use=f"{_DEMONSTRATION} {_INTENDED_USE}" if is_bundled else _INTENDED_USE,

@@ -18,6 +18,7 @@ from medmoe.server.schemas.inference import (
     Routing,
     StoredReport,
     Timings,
+    UnlikeTraining,
 )
 
 MAX_LABELS = 128
@@ -45,6 +46,13 @@ class ClassifyFields(ReportFields):
     timeout_ms: int | None = Field(default=None, ge=1)
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     """Mark the answer as abstained when its best probability is lower; absent: the deployment's threshold, 0: never."""
+    min_label_mass: float | None = Field(default=None, ge=0, le=1)
+    """Mark the answer as abstained when its `label_mass` is lower; absent: the deployment's threshold, 0: never."""
+    alpha: float = Field(default=0.0, ge=0, lt=1)
+    """Mode likelihood: add the labels that hold the true one with a probability of at least 1 - alpha; 0: none. Refused
+    for labels and questions that the checkpoint has no prediction sets for."""
+    allow_unlike_training: bool = False
+    """Do not mark the answer as abstained because the image is unlike the training images."""
     modality: Modality | None = None
     """For the router statistics only, as in `/v1/vqa`."""
 
@@ -84,6 +92,8 @@ class ClassifyProvenance(Provenance):
     same answer again. `mode` here is the image processor's."""
 
     min_confidence: float | None
+    min_label_mass: float
+    allow_unlike_training: bool
 
 
 class LikelihoodProvenance(ClassifyProvenance):
@@ -92,6 +102,21 @@ class LikelihoodProvenance(ClassifyProvenance):
 
 class ChoiceProvenance(ClassifyProvenance):
     permutations: int
+
+
+class PredictionSet(ApiModel):
+    """Labels that hold the true one with a probability of at least 1 - alpha, for images like those of `datasets`."""
+
+    labels: tuple[str, ...]
+    """In the request's order; never empty."""
+    alpha: float
+    kind: Literal["class", "marginal"]
+    """class: the probability holds for each true label. marginal: on the average over all, because the checkpoint has
+    too few images of some label for this alpha."""
+    n: int
+    """Images that the sets are based on."""
+    datasets: tuple[str, ...]
+    split: str
 
 
 class LabelProbability(ApiModel):
@@ -110,10 +135,15 @@ class _Head(ApiModel):
 
 class _Tail(ApiModel):
     abstained: bool
-    """A confidence is under `min_confidence`. The answer is given all the same."""
+    """A confidence is under `min_confidence`, `label_mass` is under `min_label_mass`, the prediction set holds every
+    label, or the image is unlike the training images and `allow_unlike_training` is
+    false. The answer is given all the same."""
+    unlike_training: UnlikeTraining | None
+    """Null: the checkpoint has no reference to compare images with."""
     calibration: CalibrationNote | None = None
     """Null: the probabilities are the model's own, because the checkpoint has no calibration or because this is not
-    what it was fitted on: mode likelihood, not length-normalised, with the checkpoint's own question."""
+    what it was fitted on: this set of labels, in mode likelihood, not length-normalised, with the checkpoint's own
+    question, an image like the training images and the engine's number format."""
     timings: Timings
     routing: Routing | None = None
     report: str | None = None
@@ -128,7 +158,7 @@ class _OneLabel(_Head):
     """In the request's order."""
     label_mass: float
     """Probability that the model's answer is exactly one of the labels (mode choice: begins with one of the letters, as
-    a mean over the orders); near 0 means that none of them fits, which `abstained` does not look at."""
+    a mean over the orders); near 0 means that none of them fits: `abstained` is true under `min_label_mass`."""
     entropy: float
     """Of `probabilities`, in nats."""
     margin: float
@@ -139,6 +169,8 @@ class ClassifyResponse(_Tail, _OneLabel):
     """Mode likelihood."""
 
     mode: Literal["likelihood"] = "likelihood"
+    prediction_set: PredictionSet | None = None
+    """Null where `alpha` is 0, and for an image that is unlike the training images: nothing holds for it."""
     provenance: LikelihoodProvenance
 
 

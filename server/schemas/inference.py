@@ -90,6 +90,18 @@ class Provenance(ApiModel):
     """Number format that the engine computed in; null when the engine runs without weights."""
 
 
+class UnlikeTraining(ApiModel):
+    """How unlike the images that the model was trained on this image is, by the features of the vision tower."""
+
+    score: float
+    """Grows with the distance to the most similar training images."""
+    threshold: float
+    """Few images of the kinds that the model was trained on score higher; the checkpoint chose it on such images."""
+    flagged: bool
+    """The score is over the threshold: nothing that was measured of this model holds for the image, and no probability
+    about it is called calibrated."""
+
+
 class LayerRouting(ApiModel):
     """Tokens of this request by expert index, in one MoE layer."""
 

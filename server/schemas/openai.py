@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.inference import Timings
+from medmoe.server.schemas.inference import Timings, UnlikeTraining
 from medmoe.server.schemas.vqa import Confidence, SampledProvenance
 
 
@@ -125,6 +125,7 @@ class ChatDetails(ApiModel):
 
     confidence: Confidence | None
     abstained: bool
+    unlike_training: UnlikeTraining | None
     timings: Timings
     provenance: SampledProvenance
 

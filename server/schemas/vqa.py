@@ -18,6 +18,7 @@ from medmoe.server.schemas.inference import (
     Routing,
     StoredReport,
     Timings,
+    UnlikeTraining,
 )
 
 
@@ -40,6 +41,8 @@ class VQAFields(ReportFields):
     """Give up after this long, queue included; the service has its own limit."""
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     """Mark the answer as abstained when its confidence is lower; absent: the deployment's threshold, 0: never."""
+    allow_unlike_training: bool = False
+    """Do not mark the answer as abstained because the image is unlike the training images."""
     modality: Modality | None = None
     """The kind of the image, for the router statistics only: it never reaches the model. One of the checkpoint's
     `expert_domains` or a common name (CT, MRI, X-ray, ultrasound, ...); a refusal names them all."""
@@ -76,6 +79,7 @@ class SampledProvenance(Provenance):
     seed: int | None
     max_tokens: int
     min_confidence: float | None
+    allow_unlike_training: bool
 
 
 class VQAResponse(ApiModel):
@@ -85,8 +89,10 @@ class VQAResponse(ApiModel):
     finish_reason: Literal["stop", "length"]
     confidence: Confidence | None
     abstained: bool
-    """The confidence is under `min_confidence`, or unknown where there is one. The answer is given all the same, and
-    should not be relied on."""
+    """The confidence is under `min_confidence`, or unknown where there is one; or the image is unlike the training
+    images and `allow_unlike_training` is false. The answer is given all the same, and should not be relied on."""
+    unlike_training: UnlikeTraining | None
+    """Null: the checkpoint has no reference to compare images with."""
     usage: Usage
     timings: Timings
     provenance: SampledProvenance

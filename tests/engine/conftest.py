@@ -20,6 +20,7 @@ from medmoe.server.app import create_app
 from medmoe.server.engine.vllm_engine import VllmEngine
 from medmoe.server.settings import Settings
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
+from tests.support.checkpoints.tiny_reference import save_tiny_reference
 
 START_SECONDS = 300
 
@@ -40,6 +41,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
     for name in [name for name in os.environ if name.startswith("MEDMOE_")]:
         del os.environ[name]
     checkpoint = save_tiny_checkpoint(tmp_path_factory.mktemp("served") / "tiny", tower_shard=True)
+    save_tiny_reference(checkpoint)
     # What lies beside the weights must not be read: with these zeros every parity test would fail.
     zeros = {name: torch.zeros_like(value) for name, value in model_tensors(load_checkpoint(checkpoint)).items()}
     for name in ("zeros.safetensors", "consolidated.safetensors", shard_name(3, count=3)):

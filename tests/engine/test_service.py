@@ -19,6 +19,7 @@ from medmoe.server.engine.base import GenerationRequest
 from medmoe.server.engine.deployment.engine_arguments import encoder_cache_embeddings
 from tests.engine.conftest import Served
 from tests.engine.reference import Reference
+from tests.support.checkpoints.tiny_reference import slow_score
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 
@@ -78,6 +79,19 @@ async def test_class_probabilities_are_the_exact_likelihoods(served: Served) -> 
         assert math.isclose(row["log_likelihood"], expected[row["label"]], abs_tol=1e-3)
     assert math.isclose(sum(row["probability"] for row in body["probabilities"]), 1.0, abs_tol=1e-6)
     assert body["label"] == max(expected, key=lambda label: expected[label])
+
+
+async def test_the_score_of_an_image_is_the_reference_models(served: Served) -> None:
+    """Whatever asks, together with others or again, when the engine has the image in a cache."""
+    bodies = [{"image": encoded(number), "question": "What?", "max_tokens": 2} for number in (101, 102, 103, 101)]
+    answers = list(await asyncio.gather(*(served.client.post("/v1/vqa", json=body) for body in bodies)))
+    answers.append(await served.client.post("/v1/classify", json={"image": encoded(102), "labels": ["CT", "MRI"]}))
+    found = [answer.json()["unlike_training"]["score"] for answer in answers]
+    pictures = [Image.open(io.BytesIO(png(number))) for number in (101, 102, 103)]
+    features = Reference(served.checkpoint).features(pictures)
+    first, second, third = (slow_score(served.checkpoint, image.numpy()) for image in features)
+    np.testing.assert_allclose(found, [first, second, third, first, second], rtol=1e-3, atol=1e-3)
+    assert len({round(score, 3) for score in found}) == 3
 
 
 async def test_metrics_hold_the_engines_series_and_ours(served: Served) -> None:

@@ -112,6 +112,7 @@ def evaluate(
     from medmoe.training.evaluation.metrics.scores import Scorer
     from medmoe.training.evaluation.predict.predictors import with_progress
     from medmoe.training.evaluation.provenance import provenance
+    from medmoe.training.evaluation.report.coverage import coverage_table
     from medmoe.training.evaluation.report.markdown import markdown
     from medmoe.training.evaluation.report.results import read_losses, write_results
     from medmoe.training.evaluation.report.routing_table import routing_reference as reference_of
@@ -181,6 +182,8 @@ def evaluate(
         )
         write_atomically(checkpoint / ROUTING_REFERENCE_FILE, found.to_json())
     typer.echo(markdown(report))
+    if answering.calibration is not None and not calibrated:
+        typer.echo(coverage_table(report.outcomes, answering.calibration))
     if routing_reference and checkpoint is not None:
         typer.echo(f"wrote {checkpoint / ROUTING_REFERENCE_FILE}")
     typer.echo(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from medmoe.model.files.calibration import Calibration, Map
+from medmoe.model.files.calibration import AnswerCalibration, Calibration, LabelCalibration, Map
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.metrics.scores import Scorer
@@ -60,7 +60,10 @@ def evaluate_predictor(
 
 def calibrated(prediction: Prediction, calibration: Calibration) -> Prediction:
     """Return a prediction with calibrated probabilities where the calibration has a map for its kind."""
-    found = calibration.answers if prediction.probabilities is None else calibration.classification
+    if prediction.probabilities is None:
+        found: LabelCalibration | AnswerCalibration | None = calibration.answers
+    else:
+        found = calibration.for_labels(prediction.probabilities)
     return prediction if found is None else mapped(prediction, found.map)
 
 

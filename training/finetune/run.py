@@ -19,7 +19,6 @@ from medmoe.model.checkpoint.staging import check_replaceable
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import ConfigError
-from medmoe.model.files.calibration import CALIBRATION_FILE, Calibration
 from medmoe.model.files.licence import licence_file, stated_licence
 from medmoe.model.lora.adapter_config import AdapterConfig
 from medmoe.model.lora.attach import TrainableAdapters, attach_trainable
@@ -32,11 +31,13 @@ from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.leakage.image_digests import ImageDigests
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.calibration.calibrator import FEWEST, Calibrator, only_helpful
-from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
+from medmoe.training.evaluation.predict.predictors import (
+    LocalPredictor,
+    with_progress,
+)
 from medmoe.training.evaluation.prediction import Prediction
-from medmoe.training.evaluation.provenance import checkpoint_identity
 from medmoe.training.feature_cache import FeatureCache
+from medmoe.training.finetune.calibration import write_calibration
 from medmoe.training.finetune.card import finetuned_card
 from medmoe.training.finetune.data import read_own_data
 from medmoe.training.finetune.measurement import Measurement, Quality, comparison
@@ -145,7 +146,9 @@ class Finetune:
         if remembered:
             knows = Measurement.of(remembered, predictions, seed=self.seed)
             table += f"\n\n{comparison(knew, knows, measured_on='samples of --replay')}"
-        calibration = self._calibrated(split.val, predictions, directory=finished)
+        calibration = write_calibration(
+            finished, split.val, predictions, model=saved, features=features, seed=self.seed
+        )
         card = finetuned_card(
             split,
             name=self.output.name,
@@ -261,29 +264,6 @@ class Finetune:
         prompt = Prompt.from_directory(self.checkpoint, model.config)
         predictor = LocalPredictor(model, prompt=prompt, features=features)
         return list(with_progress(predictor.predict)(samples))
-
-    def _calibrated(
-        self, val: Sequence[Sample], predictions: Sequence[Prediction], *, directory: Path
-    ) -> Calibration | None:
-        """Fit and write a calibration for each kind of sample that val has enough of and that it helps."""
-        kinds = [[sample for sample in val if sample.kind == kind] for kind in ("classification", "vqa")]
-        enough = [sample for samples in kinds if len(samples) >= 2 * FEWEST for sample in samples]
-        if not enough:
-            return None
-        identity = checkpoint_identity(directory)
-        found = only_helpful(
-            Calibrator(seed=self.seed)(
-                enough,
-                predictions={prediction.id: prediction for prediction in predictions},
-                split="val",
-                weights_sha256=str(identity["weights_sha256"]),
-                adapter_sha256=identity["adapter_sha256"],
-            )
-        )
-        if found.classification is None and found.answers is None:
-            return None
-        write_atomically(directory / CALIBRATION_FILE, found.to_json())
-        return found
 
 
 _NO_ANCHORS = GateLossConfig(balance=0.0, preservation=0.0, divergence=0.0)

@@ -140,8 +140,9 @@ def recipe(config: RunConfig, *, commit: str | None) -> str:
 def calibration_facts(found: Calibration | None) -> str:
     if found is None:
         return "Nothing is calibrated: probabilities are the model's own."
-    parts = {"Label probabilities": found.classification, "Answers' confidences": found.answers}
-    lines = [_fit(name, fit) for name, fit in parts.items() if fit is not None]
+    lines = [_fit(f"Probabilities of {', '.join(fit.labels)}", fit) for fit in found.label_sets]
+    if found.answers is not None:
+        lines.append(_fit("Answers' confidences", found.answers))
     return "\n".join(["`calibration.json` holds:", "", *lines])
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from medmoe.client.answers.base import Message
-from medmoe.client.answers.vqa import Provenance, Routing, StoredReport, Timings
+from medmoe.client.answers.vqa import Provenance, Routing, StoredReport, Timings, UnlikeTraining
 
 
 class CalibrationNote(Message):
@@ -17,6 +17,18 @@ class CalibrationNote(Message):
     held_out: int
     ece_before: float
     ece_after: float
+
+
+class PredictionSet(Message):
+    """Labels that hold the true one with a probability of at least 1 - alpha."""
+
+    labels: tuple[str, ...]
+    alpha: float
+    kind: str
+    """`class` where the probability holds for each true label, `marginal` where on the average."""
+    n: int
+    datasets: tuple[str, ...]
+    split: str
 
 
 class LikelihoodProvenance(Provenance):
@@ -49,7 +61,8 @@ class _Classified(Message):
     id: str
     model: str
     abstained: bool
-    """Whether a probability is below `min_confidence`."""
+    """Whether a probability is below `min_confidence` or the image is unlike the training images."""
+    unlike_training: UnlikeTraining | None = None
     calibration: CalibrationNote | None = None
     timings: Timings
     routing: Routing | None = None
@@ -72,6 +85,7 @@ class Classification(_OneLabel):
     """Answer of mode likelihood."""
 
     mode: Literal["likelihood"] = "likelihood"
+    prediction_set: PredictionSet | None = None
     provenance: LikelihoodProvenance
 
 

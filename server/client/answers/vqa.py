@@ -27,6 +27,15 @@ class Usage(Message):
     cached_tokens: int
 
 
+class UnlikeTraining(Message):
+    """How unlike the images that the model was trained on an image is."""
+
+    score: float
+    threshold: float
+    flagged: bool
+    """Whether the score is over the threshold; no probability about such an image is called calibrated."""
+
+
 class Timings(Message):
     """Durations in seconds."""
 
@@ -69,6 +78,7 @@ class Provenance(Message):
     adapter_sha256: str | None
     dtype: str | None
     min_confidence: float | None
+    allow_unlike_training: bool = False
 
 
 class SampledProvenance(Provenance):
@@ -110,7 +120,9 @@ class VqaAnswer(Message):
     """`stop`, or `length` for an answer that was cut."""
     confidence: Confidence | None
     abstained: bool
-    """Whether the confidence is below `min_confidence`; such an answer should not be relied on."""
+    """Whether the confidence is below `min_confidence` or the image is unlike the training images; such an answer
+    should not be relied on."""
+    unlike_training: UnlikeTraining | None = None
     usage: Usage
     timings: Timings
     provenance: SampledProvenance

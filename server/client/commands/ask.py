@@ -9,7 +9,7 @@ from medmoe.client.answers import Delta, VqaAnswer
 from medmoe.client.client import Client
 from medmoe.client.commands.images import ImageArgument
 from medmoe.client.commands.request_options import RequestOptions, with_request_options
-from medmoe.client.commands.terminal import ABSTAINED, as_json, note, safe
+from medmoe.client.commands.terminal import ABSTAINED, UNLIKE_TRAINING, as_json, note, safe
 from medmoe.client.images.image import Image
 from medmoe.client.images.instance import Instance
 from medmoe.client.options import AskOptions
@@ -71,6 +71,8 @@ def _print_confidence(answer: VqaAnswer) -> None:
     if answer.confidence is not None:
         kind = "calibrated" if answer.confidence.calibrated else "the model's own, not calibrated"
         notes.append(f"confidence {answer.confidence.value:.3f} ({kind})")
+    if answer.unlike_training is not None and answer.unlike_training.flagged:
+        notes.append(UNLIKE_TRAINING)
     if answer.abstained:
         notes.append(ABSTAINED)
     if answer.finish_reason == "length":

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from medmoe.client.answers import AnyClassification, Mode, MultiLabelClassification
+from medmoe.client.answers import AnyClassification, Classification, Mode, MultiLabelClassification
 from medmoe.client.answers.classify import LabelPresence, LabelProbability
 from medmoe.client.commands.images import ImageArgument
 from medmoe.client.commands.request_options import RequestOptions, with_request_options
-from medmoe.client.commands.terminal import ABSTAINED, as_json, note, table
+from medmoe.client.commands.terminal import ABSTAINED, UNLIKE_TRAINING, as_json, note, safe, table
 from medmoe.client.options import ClassifyOptions
 
 _LOW_LABEL_MASS = 0.01
@@ -33,6 +33,13 @@ def classify(
         bool, typer.Option("--length-normalized", help="Mode likelihood: divide by the number of tokens.")
     ] = False,
     permutations: Annotated[int | None, typer.Option(min=1, help="Mode choice: maximum number of orders.")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Also print labels that hold the true one with probability 1 - alpha.")
+    ] = None,
+    min_label_mass: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Label mass below which the answer is marked as abstained."),
+    ] = None,
     *,
     request: RequestOptions,
 ) -> None:
@@ -55,6 +62,8 @@ def classify(
         "question": question,
         "length_normalized": length_normalized,
         "permutations": permutations,
+        "alpha": alpha,
+        "min_label_mass": min_label_mass,
     }
     with request.client() as client:
         found = client.classify(request.read(file), labels, mode=mode, **options)
@@ -63,6 +72,10 @@ def classify(
         typer.echo(as_json(found))
         return
     typer.echo(_table(found))
+    if isinstance(found, Classification) and found.prediction_set is not None:
+        typer.echo(
+            safe(f"{1 - found.prediction_set.alpha:.0%} prediction set: {', '.join(found.prediction_set.labels)}")
+        )
     note(_summary(found))
     if not isinstance(found, MultiLabelClassification) and found.label_mass < _LOW_LABEL_MASS:
         note(
@@ -84,6 +97,8 @@ def _summary(found: AnyClassification) -> str:
     notes = ["calibrated" if found.calibration is not None else "the model's own probabilities, not calibrated"]
     if not isinstance(found, MultiLabelClassification):
         notes.append(f"label mass {found.label_mass:.3g}")
+    if found.unlike_training is not None and found.unlike_training.flagged:
+        notes.append(UNLIKE_TRAINING)
     if found.abstained:
         notes.append(ABSTAINED)
     return "; ".join(notes)

@@ -11,6 +11,7 @@ from medmoe.client.answers.base import Message
 from medmoe.model.files.terminal_safe import terminal_safe
 
 ABSTAINED = "ABSTAINED: not to be relied on"
+UNLIKE_TRAINING = "the image is unlike anything this model was trained on"
 
 
 def safe(text: str) -> str:

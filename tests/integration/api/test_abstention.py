@@ -108,7 +108,7 @@ async def test_an_answer_can_be_had_again_from_its_provenance(running: ServiceFa
     async with running(default_max_tokens=5, min_confidence=0.5) as service:
         first = await ask(service, VQA, **fields)
     again = {name: value for name, value in first["provenance"].items() if name in VQAFields.model_fields}
-    assert {"temperature", "seed", "max_tokens", "min_confidence"} == set(again)
+    assert {"temperature", "seed", "max_tokens", "min_confidence", "allow_unlike_training"} == set(again)
     # Elsewhere: what the first deployment chose for the request must not matter.
     async with running() as service:
         second = await ask(service, VQA, **again)

@@ -34,8 +34,8 @@ def events(text: str) -> list[Any]:
 async def test_an_answer_comes_with_everything_that_explains_it(service: Service, vqa_body: dict[str, Any]) -> None:
     answer = await ask(service, vqa_body)
     assert set(answer) == {
-        "id", "model", "answer", "finish_reason", "confidence", "abstained", "usage", "timings", "provenance",
-        "routing",
+        "id", "model", "answer", "finish_reason", "confidence", "abstained", "unlike_training", "usage", "timings",
+        "provenance", "routing", "report", "stored",
     }  # fmt: skip
     assert answer["model"] == "tiny"
     assert answer["answer"]
@@ -59,6 +59,7 @@ async def test_an_answer_comes_with_everything_that_explains_it(service: Service
         "seed": None,
         "max_tokens": 128,
         "min_confidence": None,
+        "allow_unlike_training": False,
     }
     timings = answer["timings"]
     assert timings["total"] >= timings["image"] + timings["queue"] + timings["engine"] - 1e-6

@@ -12,7 +12,9 @@ import pytest
 from asgi_lifespan import LifespanManager
 
 from medmoe.client import AsyncClient
+from medmoe.model.config import MedMoEConfig
 from medmoe.model.files.digest import file_sha256
+from medmoe.model.prompt import Prompt
 from medmoe.server.admission.readiness import Phase
 from medmoe.server.app import create_app
 from medmoe.server.engine.fake_engine import FakeEngine
@@ -26,7 +28,7 @@ _COMMON = {
     "fitted_on": {"datasets": ["slake"], "split": "val", "n": 60},
     "held_out": {"n": 40, "ece_before": 0.2, "ece_after": 0.03, "nll_before": 1.0, "nll_after": 0.5},
 }
-CLASSIFICATION = {"map": {"method": "temperature", "temperature": 2.0}, **_COMMON}
+CLASSIFICATION = {"labels": LABELS, "map": {"method": "temperature", "temperature": 2.0}, **_COMMON}
 ANSWERS = {"map": {"method": "isotonic", "x": [0.0, 1.0], "y": [0.25, 0.75]}, **_COMMON}
 
 
@@ -35,7 +37,12 @@ def calibrate(checkpoint: Path, target: Path, **kinds: Any) -> Path:
     shutil.copytree(checkpoint, target)
     weights = target / "model.safetensors"
     weights.write_bytes(b"weights")
-    content = {"format_version": 1, "weights_sha256": file_sha256(weights), **kinds}
+    prompt = Prompt.from_directory(target, MedMoEConfig.from_directory(target))
+    bound = {"prompt_sha256": prompt.sha256, "dtypes": ["float32"]}
+    fits: dict[str, Any] = {name: {"bound_to": bound, **fit} for name, fit in kinds.items()}
+    if "classification" in fits:
+        fits["classification"] = [fits["classification"]]
+    content = {"format_version": 1, "weights_sha256": file_sha256(weights), **fits}
     (target / "calibration.json").write_text(json.dumps(content))
     return target
 
@@ -97,6 +104,38 @@ async def test_another_question_than_the_checkpoints_own_is_not_called_calibrate
     assert answer["calibration"] is None
     weights = [math.exp(row["log_likelihood"]) for row in answer["probabilities"]]
     assert [row["probability"] for row in answer["probabilities"]] == pytest.approx([w / sum(weights) for w in weights])
+
+
+async def test_only_the_set_of_labels_that_was_fitted_is_called_calibrated(calibrated: Service) -> None:
+    assert (await classify(calibrated, labels=LABELS[::-1]))["calibration"] is not None
+    for labels in (LABELS[:2], [*LABELS, "PET"], ["ct", "MRI", "X-ray"]):
+        assert (await classify(calibrated, labels=labels))["calibration"] is None
+    for fields in ({"mode": "choice"}, {"mode": "multi_label"}, {"length_normalized": True}):
+        assert (await classify(calibrated, **fields))["calibration"] is None
+
+
+_HARMFUL = {"n": 40, "ece_before": 0.02, "ece_after": 0.03, "nll_before": 1.0, "nll_after": 0.5}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bound_to": {"prompt_sha256": "0" * 64, "dtypes": ["float32"]}},
+        {"bound_to": None},
+        {"held_out": _HARMFUL},
+    ],
+    ids=["of another prompt", "of an earlier version", "that raised an error"],
+)
+async def test_a_map_that_does_not_hold_is_not_applied(
+    running: ServiceFactory, checkpoint: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    directory = calibrate(
+        checkpoint, tmp_path / "other", classification=CLASSIFICATION | change, answers=ANSWERS | change
+    )
+    async with running(model=directory) as service:
+        assert (await classify(service))["calibration"] is None
+        assert (await ask(service))["confidence"]["calibrated"] is False
+        assert (await service.client.get("/v1/metadata")).json()["calibrated"] == []
 
 
 async def test_a_whole_greedy_answer_has_a_calibrated_confidence(calibrated: Service, service: Service) -> None:

@@ -61,6 +61,9 @@ def server_process(
     """Start a server with `settings` (MEDMOE_*) instead of the environment's; kill it at the end if it still runs."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MEDMOE_")}
     environment |= {"MEDMOE_PORT": "0"} | dict(settings or {})
+    if environment.get("MEDMOE_ENGINE") == "fake":
+        # It spreads its probability over the whole vocabulary.
+        environment.setdefault("MEDMOE_MIN_LABEL_MASS", "0")
     process = subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     lines: list[str] = []

@@ -27,6 +27,11 @@ class _Method(StrEnum):
     isotonic = "isotonic"
 
 
+class _Dtype(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 def calibrate(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory; calibration.json is written there.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
@@ -50,6 +55,19 @@ def calibrate(
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time; memory grows with it.")] = 16,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 32,
+    conformal: Annotated[
+        bool,
+        typer.Option(
+            "--conformal",
+            help="Write prediction sets too: labels that hold the true one with a probability that a request chooses.",
+        ),
+    ] = False,
+    dtype: Annotated[
+        list[_Dtype] | None,
+        typer.Option(
+            help="Number format of the engine; several times. Default: float32, and bfloat16 where it is fast."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of --limit's draw and of the division by images.")] = 0,
 ) -> None:
     """Fit maps from the model's probabilities to how often they come true, and write them beside the weights.
@@ -58,8 +76,9 @@ def calibrate(
     """
     # Imported here because torch takes seconds.
     from medmoe.training.evaluation.calibration.calibrator import Calibrator, only_helpful
+    from medmoe.training.evaluation.calibration.conformal import fit_prediction_sets
     from medmoe.training.evaluation.evaluation_data import EvaluationData
-    from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
+    from medmoe.training.evaluation.predict.predictors import LocalPredictor, predict_in_formats, served_formats
     from medmoe.training.evaluation.provenance import checkpoint_identity
 
     if split is not _Split.val:
@@ -72,19 +91,32 @@ def calibrate(
     calibrator = Calibrator(method=method.value, held_out=held_out, seed=seed)
     calibrator.check_counts(samples.samples)
     predictor = LocalPredictor.from_checkpoint(checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size)
+    formats = served_formats(device) if dtype is None else tuple(one.value for one in dtype)
+    predictions = predict_in_formats(predictor, samples.samples, dtypes=formats, device=device)
     calibration = calibrator(
         samples.samples,
-        predictions={found.id: found for found in with_progress(predictor.predict)(samples.samples)},
+        predictions=predictions,
         split=split.value,
         weights_sha256=str(identity["weights_sha256"]),
         adapter_sha256=identity["adapter_sha256"],
+        prompt_sha256=predictor.prompt.sha256,
     )
-    for name, fit in (("labels", calibration.classification), ("answers", calibration.answers)):
-        if fit is not None:
-            typer.echo(f"{name}: {_told(fit)}")
+    for fit in calibration.label_sets:
+        typer.echo(f"labels {', '.join(fit.labels)}: {_told(fit)}")
+    if calibration.answers is not None:
+        typer.echo(f"answers: {_told(calibration.answers)}")
     kept = only_helpful(calibration)
-    if kept.classification is None and kept.answers is None:
-        raise DataError("no map made the held-out samples likelier; nothing is written")
+    if conformal:
+        sets = fit_prediction_sets(
+            samples.samples, predictions=predictions, split=split.value, prompt_sha256=predictor.prompt.sha256
+        )
+        kept = kept.model_copy(update={"prediction_sets": sets})
+        for one in sets:
+            typer.echo(
+                f"prediction sets of {', '.join(one.labels)}: {one.fitted_on.n} images, {one.bound_to.dtypes[0]}"
+            )
+    if kept.classification is None and kept.answers is None and not kept.prediction_sets:
+        raise DataError("no map lowered both errors of the held-out samples; nothing is written")
     write_atomically(checkpoint / CALIBRATION_FILE, kept.to_json())
     typer.echo(f"wrote {checkpoint / CALIBRATION_FILE}")
 

@@ -1,10 +1,12 @@
 """From predictions on a validation split to calibration.json: split by image, fit on one part, measure on the other."""
 
 import random
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from medmoe.model.files.calibration import AnswerCalibration, Calibration, FittedOn, HeldOut, LabelCalibration, Map
+from medmoe.model.files.calibration import AnswerCalibration, Calibration, HeldOut, LabelCalibration, Map
+from medmoe.model.files.calibration_binding import BoundTo, Dtype, FittedOn
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
@@ -33,41 +35,69 @@ class Calibrator:
         self,
         samples: Sequence[Sample],
         *,
-        predictions: Predictions,
+        predictions: Mapping[Dtype, Predictions],
         split: Split,
         weights_sha256: str,
         adapter_sha256: str | None = None,
+        prompt_sha256: str,
     ) -> Calibration:
-        """A map for each kind of sample there is.
+        """A map for each set of labels that there is enough of, and one for the answers to questions.
 
-        Raises DataError when a part has fewer than `FEWEST` samples or a question's confidence is unknown.
+        `predictions` in each number format that the maps are to hold for; they are fitted in the first. Raises
+        DataError when no part has `FEWEST` samples or a question's confidence is unknown.
         """
-        labels: LabelCalibration | None = None
-        answers: AnswerCalibration | None = None
-        if shown := [sample for sample in samples if sample.kind == "classification"]:
+        first = next(iter(predictions.values()))
+        labels = []
+        for names, shown in _label_sets(samples).items():
+            if not self._is_enough(shown):
+                continue
             fit, rest = self._divided(shown)
-            map_ = fit_labels([_labelled(sample, predictions[sample.id]) for sample in fit], method=self.method)
-            labels = LabelCalibration(
-                map=map_, fitted_on=_fitted_on(fit, split=split), held_out=_held_out(rest, predictions, map_)
+            map_ = fit_labels([_labelled(sample, first[sample.id]) for sample in fit], method=self.method)
+            held_out, dtypes = _held_out(rest, predictions, map_)
+            labels.append(
+                LabelCalibration(
+                    labels=names,
+                    map=map_,
+                    bound_to=BoundTo(prompt_sha256=prompt_sha256, dtypes=dtypes),
+                    fitted_on=_fitted_on(fit, split=split),
+                    held_out=held_out,
+                )
             )
+        answers: AnswerCalibration | None = None
         if asked := [sample for sample in samples if sample.kind == "vqa"]:
             fit, rest = self._divided(asked)
-            said = [_confidence(predictions[sample.id]) for sample in fit]
-            map_ = fit_answers(said, [is_correct(s, predictions[s.id]) for s in fit], method=self.method)
+            said = [_confidence(first[sample.id]) for sample in fit]
+            map_ = fit_answers(said, [is_correct(s, first[s.id]) for s in fit], method=self.method)
+            held_out, dtypes = _held_out(rest, predictions, map_)
             answers = AnswerCalibration(
-                map=map_, fitted_on=_fitted_on(fit, split=split), held_out=_held_out(rest, predictions, map_)
+                map=map_,
+                bound_to=BoundTo(prompt_sha256=prompt_sha256, dtypes=dtypes),
+                fitted_on=_fitted_on(fit, split=split),
+                held_out=held_out,
             )
-        if labels is None and answers is None:
-            raise DataError("nothing to calibrate: neither questions nor classifications")
+        if not labels and answers is None:
+            raise DataError("nothing to calibrate: neither questions nor a set of labels with enough samples")
         return Calibration(
-            weights_sha256=weights_sha256, adapter_sha256=adapter_sha256, classification=labels, answers=answers
+            weights_sha256=weights_sha256,
+            adapter_sha256=adapter_sha256,
+            classification=tuple(labels) or None,
+            answers=answers,
         )
 
     def check_counts(self, samples: Sequence[Sample]) -> None:
-        """Raise DataError when there are too few samples of a kind to fit and to measure; needs no prediction."""
-        for kind in ("classification", "vqa"):
-            if of_kind := [sample for sample in samples if sample.kind == kind]:
-                self._divided(of_kind)
+        """Raise DataError when there are too few samples to fit and to measure; needs no prediction."""
+        if asked := [sample for sample in samples if sample.kind == "vqa"]:
+            self._divided(asked)
+        sets = _label_sets(samples)
+        if sets and not any(self._is_enough(shown) for shown in sets.values()):
+            self._divided(max(sets.values(), key=len))
+
+    def _is_enough(self, samples: Sequence[Sample]) -> bool:
+        try:
+            self._divided(samples)
+        except DataError:
+            return False
+        return True
 
     def _divided(self, samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
         """By image: questions about one picture are right and wrong together."""
@@ -85,14 +115,23 @@ class Calibrator:
 
 
 def only_helpful(calibration: Calibration) -> Calibration:
-    """Without the maps that made held-out samples less likely: the model's own probabilities are better than those."""
-    labels, answers = calibration.classification, calibration.answers
+    """Return it without the maps that raised an error on held-out samples."""
+    labels, answers = tuple(fit for fit in calibration.label_sets if fit.helps), calibration.answers
     return calibration.model_copy(
         update={
-            "classification": labels if labels is not None and labels.helps else None,
+            "classification": labels or None,
             "answers": answers if answers is not None and answers.helps else None,
         }
     )
+
+
+def _label_sets(samples: Sequence[Sample]) -> dict[tuple[str, ...], list[Sample]]:
+    """Return the classification samples by their set of labels, sorted."""
+    found: defaultdict[tuple[str, ...], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.kind == "classification":
+            found[tuple(sorted(sample.labels))].append(sample)
+    return dict(found)
 
 
 def _labelled(sample: Sample, prediction: Prediction) -> tuple[list[float], int]:
@@ -110,7 +149,16 @@ def _fitted_on(samples: Sequence[Sample], *, split: Split) -> FittedOn:
     return FittedOn(datasets=tuple(sorted({sample.dataset for sample in samples})), split=split, n=len(samples))
 
 
-def _held_out(samples: Sequence[Sample], predictions: Predictions, map_: Map) -> HeldOut:
+def _held_out(
+    samples: Sequence[Sample], predictions: Mapping[Dtype, Predictions], map_: Map
+) -> tuple[HeldOut, tuple[Dtype, ...]]:
+    """Return the errors in the first number format in which the map helps, with all such formats; else of the first."""
+    errors = {dtype: _errors(samples, found, map_) for dtype, found in predictions.items()}
+    dtypes = tuple(dtype for dtype, found in errors.items() if found.helps) or tuple(errors)[:1]
+    return errors[dtypes[0]], dtypes
+
+
+def _errors(samples: Sequence[Sample], predictions: Predictions, map_: Map) -> HeldOut:
     before = {sample.id: predictions[sample.id] for sample in samples}
     after = {id_: mapped(prediction, map_) for id_, prediction in before.items()}
     (ece_before, nll_before), (ece_after, nll_after) = _measured(samples, before), _measured(samples, after)

@@ -21,6 +21,7 @@ import torch
 import typer
 from transformers import DynamicCache
 
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.lora.checkpoint import load_adapted
 from medmoe.model.medmoe import MedMoE
@@ -31,6 +32,7 @@ from medmoe.training.data.image import read_pixels
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.routing_recorder import RoutingRecorder
 from medmoe.training.evaluation.prediction import Predict, Prediction, PromptRouting, joined, of_labels
+from medmoe.training.precision import has_bfloat16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +54,7 @@ class LocalPredictor:
         self, model: MedMoE, *, prompt: Prompt, features: Features, max_tokens: int = 32, batch_size: int = 16
     ) -> None:
         self._model = model
-        self._prompt = prompt
+        self._prompt = self.prompt = prompt
         self._features = features
         self._max_tokens = max_tokens
         self._batch_size = batch_size
@@ -228,6 +230,23 @@ def with_progress(predict: Predict) -> Predict:
             yield from bar
 
     return watched
+
+
+def served_formats(device: str) -> tuple[Dtype, ...]:
+    """Return the number formats that a service on such a device computes in."""
+    return ("float32", "bfloat16") if has_bfloat16(torch.device(device)) else ("float32",)
+
+
+def predict_in_formats(
+    predictor: LocalPredictor, samples: Sequence[Sample], *, dtypes: Sequence[Dtype], device: str = "cpu"
+) -> dict[Dtype, dict[str, Prediction]]:
+    """Return the prediction of each sample by its id, in each number format."""
+    found: dict[Dtype, dict[str, Prediction]] = {}
+    for dtype in dtypes:
+        wanted = getattr(torch, dtype)
+        with torch.autocast(torch.device(device).type, dtype=wanted, enabled=wanted != torch.float32):
+            found[dtype] = {one.id: one for one in with_progress(predictor.predict)(samples)}
+    return found
 
 
 _REMEMBERED = 64

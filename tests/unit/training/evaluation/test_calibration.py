@@ -2,7 +2,9 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from medmoe.training.evaluation.evaluator import calibrated
 from medmoe.training.evaluation.prediction import Prediction, of_labels
 
 HASH = "0" * 64
+BOUND: Any = {"split": "val", "weights_sha256": HASH, "prompt_sha256": "1" * 64}
 LABELS = ("a", "b", "c")
 
 
@@ -98,10 +101,8 @@ def asked(n: int) -> tuple[list[Sample], dict[str, Prediction]]:
 def test_calibrating_lowers_the_error_on_images_that_were_not_fitted(method: Method) -> None:
     samples, predictions = shown(overconfident(1500, temperature=4))
     more, answers = asked(600)
-    made = Calibrator(method=method)(
-        samples + more, predictions=predictions | answers, split="val", weights_sha256=HASH
-    )
-    for fit, n in ((made.classification, 1500), (made.answers, 600)):
+    made = Calibrator(method=method)(samples + more, predictions={"float32": predictions | answers}, **BOUND)
+    for fit, n in ((made.for_labels(LABELS), 1500), (made.answers, 600)):
         assert fit is not None
         assert fit.map.method == method
         assert fit.fitted_on.n + fit.held_out.n == n
@@ -112,7 +113,7 @@ def test_calibrating_lowers_the_error_on_images_that_were_not_fitted(method: Met
 def test_a_map_that_harms_held_out_samples_is_left_out() -> None:
     samples, predictions = shown(overconfident(400, temperature=4))
     more, answers = asked(600)
-    made = Calibrator()(samples + more, predictions=predictions | answers, split="val", weights_sha256=HASH)
+    made = Calibrator()(samples + more, predictions={"float32": predictions | answers}, **BOUND)
     assert only_helpful(made) == made
     assert made.answers is not None
     worse = made.answers.held_out.model_copy(update={"nll_after": made.answers.held_out.nll_before + 0.1})
@@ -122,7 +123,7 @@ def test_a_map_that_harms_held_out_samples_is_left_out() -> None:
 
 def test_questions_about_one_image_stay_together() -> None:
     more, answers = asked(600)
-    made = Calibrator(held_out=0.25)(more, predictions=answers, split="val", weights_sha256=HASH)
+    made = Calibrator(held_out=0.25)(more, predictions={"float32": answers}, **BOUND)
     assert made.answers is not None
     assert (made.answers.fitted_on.n, made.answers.held_out.n) == (450, 150)
     assert made.classification is None
@@ -131,12 +132,12 @@ def test_questions_about_one_image_stay_together() -> None:
 def test_too_few_samples_are_refused() -> None:
     more, answers = asked(30)
     with pytest.raises(DataError, match="each part needs 20"):
-        Calibrator()(more, predictions=answers, split="val", weights_sha256=HASH)
+        Calibrator()(more, predictions={"float32": answers}, **BOUND)
 
 
 def test_calibrated_predictions_keep_their_text_and_lose_their_overconfidence() -> None:
     samples, predictions = shown(overconfident(400, temperature=5))
-    made = Calibrator()(samples, predictions=predictions, split="val", weights_sha256=HASH)
+    made = Calibrator()(samples, predictions={"float32": predictions}, **BOUND)
     for found in predictions.values():
         mapped = calibrated(found, made)
         assert mapped.text == found.text
@@ -149,7 +150,37 @@ def test_calibrated_predictions_keep_their_text_and_lose_their_overconfidence() 
 
 def test_the_file_names_the_weights_and_the_data() -> None:
     more, answers = asked(120)
-    made = Calibrator()(more, predictions=answers, split="val", weights_sha256=HASH)
+    made = Calibrator()(more, predictions={"float32": answers}, **BOUND)
     written = json.loads(made.to_json())
     assert written["weights_sha256"] == HASH
     assert written["answers"]["fitted_on"] | {"datasets": ["e"], "split": "val"} == written["answers"]["fitted_on"]
+
+
+def test_each_set_of_labels_has_its_own_map_and_a_small_one_has_none() -> None:
+    samples, predictions = shown(overconfident(400, temperature=4))
+    others = [
+        replace(sample, id=f"o{sample.id}", image=Path(f"/o{place}.png"), labels=("b", "c", "a", "d"))
+        for place, sample in enumerate(samples[:30])
+    ]
+    answered = {one.id: replace(predictions[one.id.removeprefix("o")], id=one.id) for one in others}
+    made = Calibrator()(samples + others, predictions={"float32": predictions | answered}, **BOUND)
+    (fit,) = made.label_sets
+    assert fit.labels == LABELS
+    assert made.for_labels(["c", "a", "b"]) == fit
+    assert made.for_labels(["a", "b"]) is None
+
+
+def test_a_map_is_bound_to_the_number_formats_in_which_it_helps() -> None:
+    samples, predictions = shown(overconfident(400, temperature=4))
+    # The other way round: what makes the first less sure makes these less sure than they should be.
+    _, unsure = shown(overconfident(400, temperature=0.3))
+    made = Calibrator()(samples, predictions={"float32": predictions, "bfloat16": unsure}, **BOUND)
+    (fit,) = made.label_sets
+    assert fit.bound_to is not None
+    assert fit.bound_to.dtypes == ("float32",)
+    assert fit.applies(prompt_sha256="1" * 64, dtype="float32")
+    assert not fit.applies(prompt_sha256="1" * 64, dtype="bfloat16")
+    assert not fit.applies(prompt_sha256="2" * 64, dtype="float32")
+    same = Calibrator()(samples, predictions={"float32": predictions, "bfloat16": predictions}, **BOUND)
+    assert same.label_sets[0].bound_to is not None
+    assert same.label_sets[0].bound_to.dtypes == ("float32", "bfloat16")

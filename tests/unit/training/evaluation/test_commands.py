@@ -170,13 +170,13 @@ def test_calibrating_writes_the_file_that_evaluating_uses(data: Path, tmp_path: 
     checkpoint = save_tiny_checkpoint(tmp_path / "tiny")
     made = CliRunner().invoke(calibrate_app, [str(checkpoint), "--data", str(data), "--dataset", "kinds"])
     assert made.exit_code == 0, made.output
-    assert "labels: temperature" in made.output
+    assert ": temperature" in made.output
     digest = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
     written = Calibration.of_weights(checkpoint, weights_sha256=digest)
     assert written is not None
     assert written.answers is None
-    assert written.classification is not None
-    assert written.classification.fitted_on.datasets == ("kinds",)
+    (fit,) = written.label_sets
+    assert fit.fitted_on.datasets == ("kinds",)
     probabilities = []
     for options in ([], ["--calibrated"]):
         output = tmp_path / f"results{len(options)}"
@@ -188,7 +188,7 @@ def test_calibrating_writes_the_file_that_evaluating_uses(data: Path, tmp_path: 
         assert ("kinds (classification), calibrated" in (output / "report.md").read_text()) == (not options)
         probabilities.append([list(row["probabilities"].values()) for row in outcomes])
     for raw, mapped in zip(*probabilities, strict=True):
-        assert mapped == pytest.approx(written.classification.apply(raw))
+        assert mapped == pytest.approx(fit.apply(raw))
         assert mapped != pytest.approx(raw)
 
 

@@ -1,0 +1,78 @@
+"""Prediction sets have the thresholds of split conformal prediction."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from medmoe.model.files.calibration_binding import BoundTo, FittedOn
+from medmoe.model.files.prediction_sets import PredictionSets, conformal_quantile
+
+LABELS = ("a", "b", "c")
+ALPHAS = (0.05, 0.1, 0.2, 0.5)
+
+
+def mapie_quantile(scores: Sequence[float], alpha: float) -> float:
+    """Compute the threshold as MAPIE 1.6 does for the score lac (`mapie.utils._compute_classification_quantile`).
+
+    Its formula and not the package, which would bring scikit-learn and SciPy into the development environment.
+    """
+    n = len(scores)
+    return float(np.quantile(scores, np.ceil((n + 1) * (1 - alpha)) / n, method="lower"))
+
+
+@pytest.mark.parametrize("n", [19, 20, 57, 400])
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_the_threshold_is_mapies(n: int, alpha: float) -> None:
+    scores = np.random.default_rng(n).random(n).tolist()
+    assert conformal_quantile(scores, alpha=alpha) == mapie_quantile(scores, alpha)
+
+
+def test_too_few_scores_have_no_threshold() -> None:
+    scores = np.linspace(0, 1, 18).tolist()
+    assert conformal_quantile(scores, alpha=0.05) is None
+    assert conformal_quantile([*scores, 1.0], alpha=0.05) == 1.0
+    assert conformal_quantile([], alpha=0.5) is None
+
+
+def made(scores: dict[str, tuple[float, ...]]) -> PredictionSets:
+    return PredictionSets(
+        labels=LABELS,
+        bound_to=BoundTo(prompt_sha256="0" * 64, dtypes=("float32",)),
+        fitted_on=FittedOn(datasets=("d",), split="val", n=sum(map(len, scores.values()))),
+        scores=scores,
+    )
+
+
+def test_a_class_with_too_few_images_takes_those_of_all() -> None:
+    sets = made({"a": tuple(np.linspace(0, 0.5, 40).tolist()), "b": (0.9,) * 3})
+    own, pooled, unseen = (sets.threshold(label, alpha=0.1) for label in LABELS)
+    assert (own.kind, own.n, own.value) == ("class", 40, sets.scores["a"][36])
+    assert (pooled.kind, pooled.n) == ("marginal", 43)
+    assert unseen == pooled
+
+
+def test_a_set_is_never_empty_and_keeps_the_order() -> None:
+    sets = made(dict.fromkeys(LABELS, (0.1,) * 40))
+    assert sets.prediction_set({"a": 0.3, "b": 0.36, "c": 0.34}, alpha=0.1) == ("b",)
+    wide = made(dict.fromkeys(LABELS, (0.7,) * 40))
+    assert wide.prediction_set({"c": 0.34, "a": 0.3, "b": 0.36}, alpha=0.1) == ("c", "a", "b")
+    few = made({"a": (0.1,)})
+    assert few.prediction_set({"a": 1.0, "b": 0.0, "c": 0.0}, alpha=0.1) == LABELS
+
+
+def test_sets_hold_the_true_label_as_often_as_they_say() -> None:
+    drawn = np.random.default_rng(0)
+
+    def images(n: int) -> list[tuple[dict[str, float], str]]:
+        shares = drawn.dirichlet([0.5, 0.3, 0.2], n)
+        return [(dict(zip(LABELS, row, strict=True)), LABELS[drawn.choice(3, p=row)]) for row in shares.tolist()]
+
+    scores: dict[str, list[float]] = {label: [] for label in LABELS}
+    for shares, truth in images(2000):
+        scores[truth].append(1 - shares[truth])
+    sets = made({label: tuple(values) for label, values in scores.items()})
+    for alpha in ALPHAS:
+        found = [(truth in sets.prediction_set(shares, alpha=alpha), truth) for shares, truth in images(2000)]
+        for label in LABELS:
+            assert np.mean([hit for hit, truth in found if truth == label]) > 1 - alpha - 0.05

@@ -1,0 +1,48 @@
+"""Fit prediction sets: the scores of the true labels on held-out images."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from medmoe.model.files.calibration_binding import BoundTo, Dtype, FittedOn
+from medmoe.model.files.prediction_sets import PredictionSets
+from medmoe.training.config import Split
+from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.prediction import Prediction
+
+
+def fit_prediction_sets(
+    samples: Sequence[Sample],
+    *,
+    predictions: Mapping[Dtype, Mapping[str, Prediction]],
+    split: Split,
+    prompt_sha256: str,
+) -> tuple[PredictionSets, ...]:
+    """Return prediction sets for each set of labels in each number format.
+
+    An image counts once in a set of labels: what is asked about it again is not independent.
+    """
+    found: defaultdict[tuple[str, ...], dict[str, Sample]] = defaultdict(dict)
+    for sample in samples:
+        if sample.kind == "classification":
+            found[tuple(sorted(sample.labels))].setdefault(str(sample.image), sample)
+    return tuple(
+        PredictionSets(
+            labels=labels,
+            bound_to=BoundTo(prompt_sha256=prompt_sha256, dtypes=(dtype,)),
+            fitted_on=FittedOn(
+                datasets=tuple(sorted({sample.dataset for sample in images.values()})), split=split, n=len(images)
+            ),
+            scores=_scores(list(images.values()), of_format),
+        )
+        for labels, images in found.items()
+        for dtype, of_format in predictions.items()
+    )
+
+
+def _scores(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> dict[str, tuple[float, ...]]:
+    scores: defaultdict[str, list[float]] = defaultdict(list)
+    for sample in samples:
+        shares = predictions[sample.id].probabilities
+        assert shares is not None
+        scores[sample.answer].append(min(max(1 - shares[sample.answer], 0.0), 1.0))
+    return {label: tuple(sorted(values)) for label, values in sorted(scores.items())}

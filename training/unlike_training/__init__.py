@@ -1,0 +1,1 @@
+"""Fit and measure a checkpoint's reference of its training images."""

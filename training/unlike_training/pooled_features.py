@@ -1,0 +1,76 @@
+"""Compute the pooled tower features that a reference is made of, for image files and for images in memory."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from PIL import Image
+
+from medmoe.model.image_processor import ImageProcessor
+from medmoe.model.medmoe import MedMoE
+from medmoe.model.unlike_training.scorer import pooled
+from medmoe.training.feature_cache import FeatureCache
+from medmoe.training.precision import has_bfloat16
+
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PooledFeatures:
+    """Mean and standard deviation over the patches of N images, each [N, C]."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def rows(self, places: Sequence[int]) -> Self:
+        """Return those of some images."""
+        index = torch.tensor(places, dtype=torch.long)
+        return type(self)(mean=self.mean[index], std=self.std[index])
+
+    @classmethod
+    def joined(cls, parts: Iterable[Self]) -> Self:
+        """Return those of all images of `parts`, in order."""
+        kept = list(parts)
+        return cls(mean=torch.cat([part.mean for part in kept]), std=torch.cat([part.std for part in kept]))
+
+
+class FeaturePooling:
+    """Pools the features of one checkpoint's tower, in bfloat16 where the device has it."""
+
+    def __init__(self, model: MedMoE, *, folder: Path, device: str = "cpu") -> None:
+        """`folder` keeps the patch features of image files, as a training run keeps them."""
+        dtype = torch.bfloat16 if has_bfloat16(torch.device(device)) else torch.float32
+        self._tower = model.vision_tower.to(device)
+        self._cache = FeatureCache(folder, tower=self._tower, config=model.config, dtype=dtype)
+        self._tower = self._tower.to(dtype)
+        self._processor = ImageProcessor.from_config(model.config)
+        self._device, self._dtype = device, dtype
+
+    def files(self, images: Sequence[Path]) -> PooledFeatures:
+        """Return the pooled features of image files. Raises DataError naming a file that is no image."""
+        self._cache.fill(dict.fromkeys(images))
+        return PooledFeatures.joined(
+            _pooled(torch.stack([self._cache(image) for image in images[start : start + _AT_ONCE]]))
+            for start in range(0, len(images), _AT_ONCE)
+        )
+
+    @torch.no_grad()
+    def images(self, images: Sequence[Image.Image]) -> PooledFeatures:
+        """Return the pooled features of images in memory."""
+        parts = []
+        for start in range(0, len(images), _AT_ONCE):
+            pixels = [torch.from_numpy(self._processor(image)) for image in images[start : start + _AT_ONCE]]
+            features = self._tower(torch.stack(pixels).to(self._device, self._dtype))
+            # As the files' features are kept.
+            parts.append(_pooled(features.to(torch.float16).cpu()))
+        return PooledFeatures.joined(parts)
+
+
+def _pooled(features_NPC: torch.Tensor) -> PooledFeatures:
+    mean_NC, std_NC = pooled(features_NPC)
+    return PooledFeatures(mean=mean_NC, std=std_NC)
