@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pydicom
 import pytest
 
 from medmoe.client import AsyncClient, BadRequest, Instance
@@ -96,7 +97,9 @@ def test_the_command_line(
     checkpoint: Path, pacs: Orthanc, sources_file: SourcesFile, medmoe: Medmoe, tmp_path: Path
 ) -> None:
     settings = {"MEDMOE_MODEL": str(checkpoint), "MEDMOE_ENGINE": "fake"}
-    with server_process(settings=settings | {"MEDMOE_DICOMWEB_SOURCES": str(sources_file(pacs.url))}) as server:
+    with server_process(
+        settings=settings | {"MEDMOE_DICOMWEB_SOURCES": str(sources_file(pacs.url, store=True))}
+    ) as server:
         server.wait_ready(120)
         assert "pacs" in medmoe("query", url=server.url).stdout
         assert STUDY in medmoe("query", "pacs", "--modality", "CT", url=server.url).stdout
@@ -107,5 +110,14 @@ def test_the_command_line(
         assert (done.returncode, done.stdout != "") == (0, True), done.stderr
         done = medmoe("classify", *named, "CT", "MRI", url=server.url)
         assert (done.returncode, "probability" in done.stdout) == (0, True), done.stderr
+        done = medmoe(
+            "ask", *named, "--store", "pacs", "--sr", tmp_path / "sr.dcm", "Is there a fracture?", url=server.url
+        )
+        assert "report stored in pacs" in done.stderr
+        report = pydicom.dcmread(tmp_path / "sr.dcm")
+        assert report.SOPInstanceUID in done.stderr
+        (found,) = pacs.http.post("/tools/lookup", content=report.SOPInstanceUID).json()
+        pacs.http.delete(found["Path"]).raise_for_status()
+        assert medmoe("ask", "ct.png", "--store", "pacs", "Is there a fracture?", url=server.url).returncode == 2
         assert medmoe("ask", *named[:4], "Is there a fracture?", url=server.url).returncode == 2
         assert medmoe("ask", *named, "ct.png", "Is there a fracture?", url=server.url).returncode == 2
