@@ -12,6 +12,7 @@ from medmoe.server.engine.base import Engine
 from medmoe.server.http import error_responses
 from medmoe.server.http.body_limit import BodyLimit
 from medmoe.server.http.middleware import RequestMiddleware
+from medmoe.server.http.origin import OriginCheck
 from medmoe.server.http.security_headers import ResponseHeaders
 from medmoe.server.lifecycle.draining import drain
 from medmoe.server.lifecycle.supervisor import start_up
@@ -58,7 +59,7 @@ def create_app(
     for module in (vqa, classify, chat, render, sources, router, metadata, operations, docs, page):
         app.include_router(module.router)
     error_responses.install(app)
-    # Last added is outermost: headers, then the record, then the limit.
+    # Last added is outermost: headers, then the record, then the origin, then the limit.
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
@@ -66,6 +67,7 @@ def create_app(
         max_memory=settings.body_memory_mib * 2**20,
         paths=costly_paths(app),
     )
+    app.add_middleware(OriginCheck, settings=settings)
     app.add_middleware(RequestMiddleware, on_finish=state.publish, sample=state.traces is not None)
     app.add_middleware(ResponseHeaders)
     return app

@@ -5,7 +5,7 @@ MedMoEError (medmoe.model.errors)
 |-- ServerError
 |   |-- RequestError                the client can correct it
 |   |   |-- MalformedRequest, RequestTimeout, MalformedBody, MalformedImage, InvalidField, UnsupportedParameter
-|   |   |-- UnknownModel, UnsupportedContentType
+|   |   |-- UnknownModel, UnsupportedContentType, ForbiddenOrigin
 |   |   |-- UnsupportedImage, UnreadableImage, UniformImage, ImageTooLarge, ImageTooCostly, DecoderDied
 |   |   |-- BurnedInAnnotation, ImageURLNotAllowed, ImageURLUnreachable, ImageURLTooLarge, ImageURLTimeout
 |   |   |-- SourceNotFound, InstanceNotFound, InstanceTooLarge
@@ -90,6 +90,12 @@ class UnsupportedContentType(RequestError):
         """Pass `accept_encoding` when the body's encoding is refused and not its type."""
         super().__init__(message)
         self.accept_encoding = accept_encoding
+
+
+class ForbiddenOrigin(RequestError):
+    """A web page of another site sent the request, or it was sent to a name that is not this service's."""
+
+    default_message = "requests from web pages of other sites are not answered"
 
 
 class UnsupportedImage(RequestError):

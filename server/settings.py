@@ -72,7 +72,8 @@ def _unknown(name: str, known: set[str]) -> str:
     return f"unknown variable {variable(name)}" + (f": did you mean {variable(similar[0])}?" if similar else "")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach `host`."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -273,7 +274,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _network_needs_keys(self) -> Self:
-        if self.api_keys is None and not self.insecure and not _is_loopback(self.host):
+        if self.api_keys is None and not self.insecure and not is_loopback(self.host):
             raise ValueError(
                 "listening beyond this machine needs MEDMOE_API_KEYS, or MEDMOE_INSECURE=true where something in front "
                 "of the service authenticates"

@@ -1,6 +1,6 @@
 """Parse the body of a chat completion into a question, an image, and the client's names of both."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,15 @@ from medmoe.server.errors import (
 )
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
+from medmoe.server.inference.openai_neutral import MAX_ITEMS, MESSAGES, one_message, without_neutral
 from medmoe.server.schemas.image_url import is_url
 from medmoe.server.schemas.openai import ChatRequest, ImagePart, NotOffered, TextPart
 from medmoe.server.schemas.vqa import VQAFields
 
-_MESSAGES = "messages"
 _CONTENT = "messages.0.content"
 _TYPE_DEPTH = 4
-_MAX_ITEMS = 64
-"""The limit for one list or object: validation describes every wrong item."""
+_PART_DEPTH = 3
+_LEAST_PARTS = 2
 _OFFERED = frozenset(ChatRequest.model_fields) - NotOffered.model_fields.keys()
 
 
@@ -52,39 +52,37 @@ async def receive_chat(request: Request, *, model: str) -> ChatQuestion:
     if content_type != "application/json":
         raise UnsupportedContentType("send application/json")
     document = await read_json_object(request, known=ChatRequest.model_fields.keys(), offered=_OFFERED)
-    _check_turns(document.get(_MESSAGES))
-    for name in (_MESSAGES, "stream_options"):
+    document = without_neutral(document)
+    places: list[str] = []
+    if MESSAGES in document:
+        document[MESSAGES], places = one_message(document[MESSAGES])
+        _check_content(document[MESSAGES])
+    for name in (MESSAGES, "stream_options"):
         if not _is_small(document.get(name)):
-            raise InvalidField(f"a list or object in the field has over {_MAX_ITEMS} items", param=name)
+            raise InvalidField(f"a list or object in the field has over {MAX_ITEMS} items", param=name)
     try:
         chat = ChatRequest.model_validate_json(to_json(document), strict=True)
     except ValidationError as error:
-        raise _refusal(error) from error
-    question = _question(chat)
+        raise _refusal(error, places=places) from error
+    question = _question(chat, places=places)
     if chat.model not in (None, model):
         raise UnknownModel(param="model")
     return question
 
 
-def _check_turns(messages: Any) -> None:
-    """Refuse the most frequent unsupported messages with what to send instead; validation refuses the others."""
-    if not isinstance(messages, list):
-        return
-    for index, message in enumerate(messages[:_MAX_ITEMS]):
-        if isinstance(message, dict) and message.get("role") in ("system", "developer"):
+def _check_content(messages: Any) -> None:
+    """Refuse a message of text alone with what to send instead; validation refuses every other."""
+    if isinstance(messages, list) and messages and isinstance(messages[0], dict):
+        content = messages[0].get("content")
+        texts = isinstance(content, list) and all(
+            isinstance(part, dict) and part.get("type") == "text" for part in content
+        )
+        if isinstance(content, str) or (texts and len(content) < _LEAST_PARTS):
             raise UnsupportedParameter(
-                "the checkpoint was trained with one fixed prompt, which has no place for instructions; put what "
-                "matters into the question",
-                param=f"{_MESSAGES}.{index}.role",
+                "there is no picture; send a list of one image_url part and at least one text part", param=_CONTENT
             )
-    if len(messages) > 1:
-        raise UnsupportedParameter(
-            "conversations are not offered; send one user message with the picture and the question", param=_MESSAGES
-        )
-    if messages and isinstance(messages[0], dict) and isinstance(messages[0].get("content"), str):
-        raise UnsupportedParameter(
-            "there is no picture; send a list of one image_url part and at least one text part", param=_CONTENT
-        )
+        if isinstance(content, list) and len(content) == 1 and not texts:
+            raise InvalidField("there is no question; add a text part to the image_url part", param=_CONTENT)
 
 
 def _is_small(value: Any) -> bool:
@@ -92,28 +90,26 @@ def _is_small(value: Any) -> bool:
     level = [value]
     for _ in range(5):
         containers = [item for item in level if isinstance(item, list | dict)]
-        if any(len(item) > _MAX_ITEMS for item in containers):
+        if any(len(item) > MAX_ITEMS for item in containers):
             return False
         level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
     return True
 
 
-def _question(chat: ChatRequest) -> ChatQuestion:
+def _question(chat: ChatRequest, *, places: Sequence[str]) -> ChatQuestion:
     (message,) = chat.messages
     images = [(index, part) for index, part in enumerate(message.content) if isinstance(part, ImagePart)]
     if len(images) != 1:
         raise UnsupportedParameter("send exactly one image_url part", param=_CONTENT)
     ((index, image),) = images
-    image_name = f"{_CONTENT}.{index}.image_url.url"
-    if not image.image_url.url.startswith("data:") and not is_url(image.image_url.url):
+    image_name = f"{places[index]}.image_url.url"
+    if not image.image_url.url[:5].lower() == "data:" and not is_url(image.image_url.url):
         raise MalformedImage("the picture is not a data URL: data:image/png;base64,...", param=image_name)
     text = "\n".join(part.text for part in message.content if isinstance(part, TextPart)).strip()
     if not text:
         raise InvalidField("the text parts are blank", param=_CONTENT)
     if chat.max_tokens is not None and chat.max_completion_tokens is not None:
         raise InvalidField("send max_completion_tokens or max_tokens, not both", param="max_completion_tokens")
-    if chat.stream_options is not None and not chat.stream:
-        raise InvalidField("stream_options belongs to stream: true", param="stream_options")
     return ChatQuestion(
         fields=VQAFields(
             question=text,
@@ -132,11 +128,13 @@ def _question(chat: ChatRequest) -> ChatQuestion:
     )
 
 
-def _refusal(error: ValidationError) -> RequestError:
+def _refusal(error: ValidationError, *, places: Sequence[str]) -> RequestError:
     """Return the error as `invalid` does, but UnsupportedParameter for fields and values of OpenAI's API."""
     problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
     # Inside a part pydantic also names the part's type.
     place = [part for depth, part in enumerate(problem["loc"]) if depth != _TYPE_DEPTH]
+    if place[:_PART_DEPTH] == [MESSAGES, 0, "content"] and len(place) > _PART_DEPTH and places:
+        place = [places[int(place[_PART_DEPTH])], *place[_PART_DEPTH + 1 :]]
     param = ".".join(map(str, place))
     match problem["type"]:
         case "none_required":

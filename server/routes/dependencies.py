@@ -19,13 +19,21 @@ async def authenticated(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 ) -> Tenant:
     """Return the tenant of the `Authorization: Bearer` key, and note it on the record. Raises Unauthenticated."""
-    tenant = State.of(request).tenants.find(credentials.credentials if credentials else None)
+    key = credentials.credentials if credentials and has_one_authorization(request.headers) else None
+    tenant = State.of(request).tenants.find(key)
     RequestRecord.of(request.scope).tenant = tenant
     return tenant
 
 
+def has_one_authorization(headers: Headers) -> bool:
+    """Return whether `Authorization` comes once; of two, a proxy in front may have checked the other."""
+    return len(headers.getlist("authorization")) == 1
+
+
 def bearer_key(headers: Headers) -> str | None:
     """Return the bearer key in `headers`, for requests that are refused before the framework reads them."""
+    if not has_one_authorization(headers):
+        return None
     scheme, key = get_authorization_scheme_param(headers.get("authorization"))
     return key if key and scheme.lower() == _SCHEME else None
 

@@ -5,7 +5,7 @@ The models hold the limits of every deployment; medmoe.server.inference.label_pr
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, field_validator
 
 from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.inference import (
@@ -19,12 +19,14 @@ from medmoe.server.schemas.inference import (
     StoredReport,
     Timings,
     UnlikeTraining,
+    Words,
+    visible,
 )
 
 MAX_LABELS = 128
 """No deployment can allow more: the engine returns the log-probabilities of at most so many tokens at once."""
 
-Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Label = Words
 
 
 class ClassifyFields(ReportFields):
@@ -59,8 +61,8 @@ class ClassifyFields(ReportFields):
     @field_validator("labels")
     @classmethod
     def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(labels)) != len(labels):
-            raise ValueError("labels must be distinct")
+        if len({visible(label) for label in labels}) != len(labels):
+            raise ValueError("labels must be distinct to a reader's eye")
         return labels
 
 

@@ -1,15 +1,34 @@
 """Define the fields and objects that the inference routes share."""
 
+import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.images import ImageFields, Rendering
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Modality = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-Question = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_INVISIBLE = ("Cc", "Cf")
+"""Unicode categories of control and format characters, zero-width spaces among them."""
+
+
+def visible(text: str) -> str:
+    """Return what a reader sees of `text`: composed characters (NFC) without control and format characters."""
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(char for char in composed if unicodedata.category(char) not in _INVISIBLE or char.isspace()).strip()
+
+
+def _not_blank(text: str) -> str:
+    if not visible(text):
+        raise ValueError("the text is blank")
+    return text
+
+
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_not_blank)]
+"""Text with something to see in it."""
+Question = Words
 ImageText = Annotated[
     str,
     Field(

@@ -20,8 +20,8 @@ class TextPart(ApiModel):
 class ImageURL(ApiModel):
     url: str
     """The image as a base64 data URL; where the deployment names hosts (MEDMOE_IMAGE_URL_HOSTS), its https URL."""
-    detail: Literal["auto"] | None = None
-    """The checkpoint decides at which size it sees an image."""
+    detail: Literal["auto", "low", "high", "original"] | None = None
+    """Changes nothing: the checkpoint decides at which size it sees an image."""
 
 
 class ImagePart(ApiModel):
@@ -42,9 +42,13 @@ class StreamOptions(ApiModel):
 
 
 class NotOffered(ApiModel):
-    """Fields of OpenAI's that would change the answer if they were offered; null counts as absent."""
+    """Fields of OpenAI's and of other servers that would change the answer if they were offered.
+
+    Null counts as absent, and so does every value that changes nothing, like `top_p: 1`, `tools: []` or any `user`.
+    """
 
     audio: None = None
+    chat_id: None = None
     frequency_penalty: None = None
     function_call: None = None
     functions: None = None
@@ -60,13 +64,16 @@ class NotOffered(ApiModel):
     prompt_cache_options: None = None
     prompt_cache_retention: None = None
     reasoning_effort: None = None
+    repetition_penalty: None = None
     response_format: None = None
     safety_identifier: None = None
     service_tier: None = None
+    session_id: None = None
     stop: None = None
     store: None = None
     tool_choice: None = None
     tools: None = None
+    top_k: None = None
     top_logprobs: None = None
     top_p: None = None
     user: None = None

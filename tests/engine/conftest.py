@@ -46,7 +46,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
     zeros = {name: torch.zeros_like(value) for name, value in model_tensors(load_checkpoint(checkpoint)).items()}
     for name in ("zeros.safetensors", "consolidated.safetensors", shard_name(3, count=3)):
         save_file(zeros, checkpoint / name)
-    settings = Settings(model=checkpoint, dtype="float32", drain_seconds=1)
+    settings = Settings(model=checkpoint, dtype="float32", drain_seconds=1, insecure=True)
     engine = VllmEngine(settings, MedMoEConfig.from_directory(checkpoint))
     app = create_app(settings, engine)
     async with LifespanManager(app, startup_timeout=START_SECONDS, shutdown_timeout=60) as manager:

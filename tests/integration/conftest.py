@@ -91,8 +91,9 @@ def running(checkpoint: Path, engine: FakeEngine) -> ServiceFactory:
     ) -> AsyncIterator[Service]:
         fatal: list[str] = []
         app = create_app(
-            # The fake engine spreads its probability over the whole vocabulary.
-            Settings(**{"model": checkpoint, "min_label_mass": 0.0} | settings),
+            # The fake engine spreads its probability over the whole vocabulary; the test client has its own name for
+            # the service.
+            Settings(**{"model": checkpoint, "min_label_mass": 0.0, "insecure": True} | settings),
             engine,
             on_failure=lambda: fatal.append("failed"),
             rebuild=rebuild,

@@ -109,7 +109,7 @@ async def test_shutting_down_refuses_what_comes_and_finishes_what_is_inside(
             async for chunk in super().generate(request):
                 yield chunk
 
-    app = create_app(Settings(model=checkpoint), Closing(config, prompt))
+    app = create_app(Settings(model=checkpoint, insecure=True), Closing(config, prompt))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service") as client:
         manager = LifespanManager(app)
         async with manager:

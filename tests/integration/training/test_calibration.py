@@ -174,7 +174,7 @@ async def test_a_calibration_that_does_not_belong_ends_the_start(
     directory = calibrate(checkpoint, tmp_path / "wrong")
     (directory / "calibration.json").write_text(content)
     failed: list[str] = []
-    app = create_app(Settings(model=directory), engine, on_failure=lambda: failed.append("failed"))
+    app = create_app(Settings(model=directory, insecure=True), engine, on_failure=lambda: failed.append("failed"))
     async with LifespanManager(app):
         await app.state.medmoe.starting
         assert app.state.medmoe.readiness.phase is Phase.FAILED

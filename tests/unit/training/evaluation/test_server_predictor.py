@@ -53,7 +53,9 @@ async def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     (tmp_path / "config.json").write_text(tiny_config().to_json())
     tiny_tokenizer().save(str(tmp_path / "tokenizer.json"))
     config = MedMoEConfig.from_directory(tmp_path)
-    app = create_app(Settings(model=tmp_path), FakeEngine(config, Prompt.from_directory(tmp_path, config)))
+    app = create_app(
+        Settings(model=tmp_path, insecure=True), FakeEngine(config, Prompt.from_directory(tmp_path, config))
+    )
     async with LifespanManager(app):
         await app.state.medmoe.starting
         transport = httpx.ASGITransport(app=app)

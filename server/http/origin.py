@@ -1,0 +1,42 @@
+"""Refuse requests that a foreign web page makes a browser send."""
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from medmoe.server.errors import ForbiddenOrigin
+from medmoe.server.settings import Settings, is_loopback
+
+
+class OriginCheck:
+    """ASGI middleware that raises ForbiddenOrigin for cross-site requests, and for foreign Host names.
+
+    The names are checked where nothing else keeps others out: on loopback without API keys. A page whose own name
+    comes to resolve to 127.0.0.1 (DNS rebinding) could read every response there.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+        self.app = app
+        is_open = settings.api_keys is None and not settings.insecure and is_loopback(settings.host)
+        self._hosts = {"localhost", "127.0.0.1", "::1", settings.host.lower()} if is_open else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            # Links to this service's page are cross-site too, but only navigate.
+            is_link = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
+            if headers.get("sec-fetch-site") == "cross-site" and not is_link:
+                raise ForbiddenOrigin
+            host = headers.get("host")
+            if self._hosts is not None and host is not None and _name(host) not in self._hosts:
+                raise ForbiddenOrigin(
+                    "without API keys this service answers on this machine only as localhost; set MEDMOE_API_KEYS, or "
+                    "MEDMOE_INSECURE=true where something in front of the service authenticates"
+                )
+        await self.app(scope, receive, send)
+
+
+def _name(host: str) -> str:
+    """Return the name or address in a Host header, without its port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()

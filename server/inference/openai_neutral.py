@@ -1,0 +1,133 @@
+"""Remove from a chat request what changes nothing: clients of OpenAI's API send such fields always."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from medmoe.server.errors import InvalidField, UnsupportedParameter
+
+MAX_ITEMS = 64
+"""The limit for one list or object: validation describes every wrong item."""
+MESSAGES = "messages"
+_DETAILS = ("auto", "low", "high", "original")
+"""Sizes at which OpenAI looks at an image; here the checkpoint decides."""
+_INSTRUCTING = ("system", "developer")
+
+
+def _one_of(*values: Any) -> Callable[[Any], bool]:
+    # 1 == True, so types are compared too: a number is no switch.
+    return lambda value: any(value == one and isinstance(value, bool) is isinstance(one, bool) for one in values)
+
+
+_NEUTRAL: Mapping[str, Callable[[Any], bool]] = {
+    # Who asks, and where the client keeps the answer: nothing is stored or logged here.
+    "user": lambda value: isinstance(value, str),
+    "safety_identifier": lambda value: isinstance(value, str),
+    "metadata": lambda value: isinstance(value, dict),
+    "chat_id": lambda value: isinstance(value, str),
+    "session_id": lambda value: isinstance(value, str),
+    "prompt_cache_key": lambda value: isinstance(value, str),
+    "store": _one_of(False),
+    "service_tier": _one_of("auto", "default"),
+    "top_p": _one_of(1),
+    "top_k": _one_of(-1, 0),
+    "presence_penalty": _one_of(0),
+    "frequency_penalty": _one_of(0),
+    "repetition_penalty": _one_of(1),
+    "logit_bias": _one_of({}),
+    "stop": _one_of([]),
+    "logprobs": _one_of(False),
+    "top_logprobs": _one_of(0),
+    "tools": _one_of([]),
+    "functions": _one_of([]),
+    "tool_choice": _one_of("none", "auto"),
+    "function_call": _one_of("none", "auto"),
+    "parallel_tool_calls": lambda value: isinstance(value, bool),
+    "response_format": _one_of({"type": "text"}),
+    "modalities": _one_of(["text"]),
+    "reasoning_effort": _one_of("none"),
+}
+_NEUTRAL_STREAM_OPTIONS = ("include_obfuscation", "continuous_usage_stats")
+
+
+def without_neutral(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a request that may change the answer."""
+    kept = {name: value for name, value in document.items() if not (name in _NEUTRAL and _NEUTRAL[name](value))}
+    if kept.get("top_k") == 1 and not kept.get("temperature"):
+        # At temperature 0 the most likely token is taken anyway.
+        del kept["top_k"]
+    options = kept.get("stream_options")
+    if isinstance(options, dict):
+        kept["stream_options"] = options = {
+            name: value for name, value in options.items() if name not in _NEUTRAL_STREAM_OPTIONS or value is not False
+        }
+        if not kept.get("stream") and not options.keys() - {"include_usage"}:
+            del kept["stream_options"]
+    if kept.get("max_tokens") == kept.get("max_completion_tokens"):
+        kept.pop("max_tokens", None)
+    return kept
+
+
+def one_message(messages: Any) -> tuple[Any, list[str]]:
+    """Return consecutive user messages as one, without empty instructions, and the place of each part as it was sent.
+
+    What is malformed stays as it is, for validation to refuse.
+    Raises UnsupportedParameter for instructions and for turns of an assistant.
+    """
+    if not isinstance(messages, list) or len(messages) > MAX_ITEMS:
+        return messages, []
+    asked = []
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict):
+            return messages, []
+        if message.get("role") not in _INSTRUCTING:
+            asked.append((index, message))
+        elif message.get("content"):
+            raise UnsupportedParameter(
+                "the checkpoint was trained with one fixed prompt, which has no place for instructions; put what "
+                "matters into the question",
+                param=f"{MESSAGES}.{index}.role",
+            )
+    if len(asked) == 1:
+        index, message = asked[0]
+        message = _without_name(message)
+        content = message.get("content")
+        if not isinstance(content, list) or len(content) > MAX_ITEMS:
+            return [message], []
+        places = [f"{MESSAGES}.{index}.content.{place}" for place in range(len(content))]
+        return [message | {"content": [_plain_part(part) for part in content]}], places
+    if any(message.get("role") != "user" for _, message in asked):
+        raise UnsupportedParameter(
+            "conversations are not offered; send one user message with the picture and the question", param=MESSAGES
+        )
+    parts: list[Any] = []
+    places = []
+    for index, message in asked:
+        content = message.get("content")
+        name = f"{MESSAGES}.{index}.content"
+        if isinstance(content, str):
+            parts.append({"type": "text", "text": content})
+            places.append(name)
+        elif isinstance(content, list) and len(parts) + len(content) <= MAX_ITEMS:
+            parts.extend(map(_plain_part, content))
+            places.extend(f"{name}.{place}" for place in range(len(content)))
+        else:
+            raise InvalidField(f"the content is no text or list of at most {MAX_ITEMS} parts", param=name)
+        if message.keys() - {"role", "content", "name"}:
+            raise InvalidField("there is an unknown field inside", param=f"{MESSAGES}.{index}")
+    return ([{"role": "user", "content": parts}] if asked else []), places
+
+
+def _without_name(message: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in message.items() if name != "name" or not isinstance(value, str)}
+
+
+def _plain_part(part: Any) -> Any:
+    if not isinstance(part, dict):
+        return part
+    part = {name: value for name, value in part.items() if name != "cache_control"}
+    image = part.get("image_url")
+    if isinstance(image, str):
+        part["image_url"] = {"url": image}
+    elif isinstance(image, dict) and image.get("detail") in _DETAILS:
+        part["image_url"] = {name: value for name, value in image.items() if name != "detail"}
+    return part

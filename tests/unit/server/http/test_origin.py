@@ -1,0 +1,60 @@
+"""Which names a service without keys answers to, and which pages may call it."""
+
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from medmoe.server.errors import ForbiddenOrigin
+from medmoe.server.http.origin import OriginCheck
+from medmoe.server.settings import Settings
+
+FOREIGN = [
+    "evil.example",
+    "evil.example:8000",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "[::2]",
+    "",
+    "10.0.0.7",
+]
+CROSS = {"sec-fetch-site": "cross-site"}
+
+
+async def answers(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+async def ask(method: str = "GET", *, settings: dict[str, Any] | None = None, **headers: str) -> int:
+    app = OriginCheck(answers, settings=Settings(**(settings or {})))
+    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        return (
+            await client.request(method, "/", headers={k.replace("_", "-"): v for k, v in headers.items()})
+        ).status_code
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000"])
+async def test_this_machine_is_answered(host: str) -> None:
+    assert await ask(host=host) == 200
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+async def test_a_name_that_was_made_to_lead_here_is_refused(host: str) -> None:
+    with pytest.raises(ForbiddenOrigin):
+        await ask(host=host)
+
+
+@pytest.mark.parametrize("settings", [{"insecure": True}, {"insecure": True, "host": "0.0.0.0"}, {"api_keys": "keys"}])
+async def test_other_deployments_are_called_by_any_name(settings: dict[str, Any]) -> None:
+    assert await ask(settings=settings, host="medmoe.hospital.example") == 200
+
+
+async def test_pages_of_other_sites_may_only_link_here() -> None:
+    for method, mode in (("POST", "no-cors"), ("POST", "navigate"), ("GET", "cors"), ("GET", "no-cors")):
+        with pytest.raises(ForbiddenOrigin):
+            await ask(method, sec_fetch_mode=mode, sec_fetch_site="cross-site")
+    assert await ask(sec_fetch_mode="navigate", sec_fetch_site="cross-site") == 200
+    assert await ask("POST", sec_fetch_mode="cors", sec_fetch_site="same-origin") == 200
