@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback lets the network in, and is refused without `api_keys`."""
+    """Address to listen on; `::` takes IPv4 too. Anything but loopback lets the network in, and is refused without `api_keys`."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
     keep_alive_seconds: int = Field(default=75, ge=1)
@@ -261,6 +261,11 @@ class Settings(BaseSettings):
         """Base URL on this machine, without a slash at its end."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (compared, not bound)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
     @field_validator("image_url_hosts", mode="before")
     @classmethod

@@ -41,7 +41,9 @@ def listening_sockets(host: str, port: int) -> Iterator[list[socket.socket]]:
         except OSError as error:
             raise ConfigError(f"MEDMOE_HOST={host} has no address: {error.strerror or error}") from error
         try:
-            sockets = [stack.enter_context(_listening(family, address)) for family, address in addresses]
+            # "::" alone takes IPv4 too; beside a socket of IPv4 the port would be taken twice.
+            is_dual = all(family == socket.AF_INET6 for family, _ in addresses)
+            sockets = [stack.enter_context(_listening(family, address, is_dual)) for family, address in addresses]
         except OSError as error:
             reason = f"{os.strerror(error.errno) if error.errno else error}".lower()
             raise ConfigError(
@@ -51,12 +53,12 @@ def listening_sockets(host: str, port: int) -> Iterator[list[socket.socket]]:
         yield sockets
 
 
-def _listening(family: int, address: tuple[object, ...]) -> socket.socket:
+def _listening(family: int, address: tuple[object, ...], is_dual: bool) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_dual)
         opened.bind(address)
         # With SO_REUSEADDR two sockets may be bound to one port as long as neither of them listens.
         opened.listen(_BACKLOG)

@@ -146,6 +146,13 @@ def test_the_environment_is_one_that_the_service_takes(values: dict[str, Any], m
     assert settings.insecure is (settings.api_keys is None)
 
 
+def test_a_cluster_of_ipv6_is_served() -> None:
+    values = OPEN | {"listenAddress": "::", "service": {"ipFamilyPolicy": "PreferDualStack"}}
+    assert environment(values)["MEDMOE_HOST"] == "::"
+    assert rendered(values)["Service"]["spec"]["ipFamilyPolicy"] == "PreferDualStack"
+    assert "ipFamilyPolicy" not in rendered(OPEN)["Service"]["spec"]
+
+
 @pytest.mark.parametrize(("values", "grace"), [(OPEN, 5 + 30 + 30), (GPU, 5 + 13 + 30)], ids=["cpu", "gpu"])
 def test_a_pod_has_time_to_drain(values: dict[str, Any], grace: int) -> None:
     spec = pod(values)

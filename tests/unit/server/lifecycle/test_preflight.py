@@ -38,6 +38,21 @@ def test_a_taken_port_is_refused_by_name() -> None:
         assert second.getsockname()[1] == port
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_ipv6_takes_ipv4_too() -> None:
+    with listening_sockets("::", 0) as sockets:
+        port = sockets[0].getsockname()[1]
+        for address in ("::1", "127.0.0.1"):
+            socket.create_connection((address, port), timeout=5).close()
+
+
+@pytest.mark.parametrize("host", ["::", "[::]", "[::1]"])
+def test_an_address_of_ipv6_has_brackets_in_the_url_only(host: str) -> None:
+    settings = Settings(host=host, insecure=True)
+    assert settings.host == host.strip("[]")
+    assert settings.url == "http://[::1]:8000"
+
+
 def test_a_host_without_an_address_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"MEDMOE_HOST=nowhere\.invalid"), listening_sockets("nowhere.invalid", 0):
         pass
