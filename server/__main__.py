@@ -20,10 +20,11 @@ from medmoe.server.app import costly_paths, create_app
 from medmoe.server.auth.tenants import new_key
 from medmoe.server.edge.connection import EdgeProtocol
 from medmoe.server.edge.load_shedding import LoadShedder
+from medmoe.server.edge.uvicorn_adapter import DrainingServer, served_beside
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu
-from medmoe.server.lifecycle.admin import admin_served, admin_socket
-from medmoe.server.lifecycle.draining import DrainingServer, drain
+from medmoe.server.lifecycle.admin import admin_app, admin_socket
+from medmoe.server.lifecycle.draining import drain
 from medmoe.server.lifecycle.preflight import check_memory, check_model_directory, check_weights, listening_sockets
 from medmoe.server.observability import json_log
 from medmoe.server.observability.plain_output import plain_output_as_json
@@ -116,7 +117,7 @@ def _serve(settings: Settings) -> int:
         server = DrainingServer(
             server_config(app, settings),
             drain=lambda: drain(state),
-            beside=admin_served(state, operators),
+            beside=served_beside(admin_app(state), operators),
             url=settings.url,
         )
         # Once drained, uvicorn raises the signal that stopped it again; a service that was told to stop has not failed.

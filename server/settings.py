@@ -94,7 +94,8 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """Address to listen on; `::` takes IPv4 too. Anything but loopback lets the network in, and is refused without `api_keys`."""
+    """Address to listen on; `::` takes IPv4 too. Anything but loopback lets the network in, and is refused without
+    `api_keys`. On loopback without keys only local names in Host are answered."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
     keep_alive_seconds: int = Field(default=75, ge=1)

@@ -9,16 +9,13 @@ import asyncio
 from typing import Any
 
 from starlette.responses import Response
-from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import STATUS_PHRASES
-from uvicorn.server import ServerState
 
 from medmoe.server.edge.connection_table import ConnectionTable
 from medmoe.server.edge.limits import ConnectionLimits
 from medmoe.server.edge.load_shedding import LoadShedder
 from medmoe.server.edge.request_head import MAX_HEAD_BYTES, RequestHead
 from medmoe.server.edge.transport import EdgeTransport
-from medmoe.server.edge.uvicorn_http import HTTPProtocol
+from medmoe.server.edge.uvicorn_adapter import STATUS_PHRASES, Config, HTTPProtocol, ServerState
 from medmoe.server.errors import MalformedRequest, Overloaded, RequestTimeout, ServerError
 
 _WORK_SECONDS = 0.001

@@ -4,15 +4,13 @@ Apart from routes/ because nothing on the network may lead here: another app on 
 permissions are the authentication. What an orchestrator or a person on the machine asks for: drain, and count anew.
 """
 
-import asyncio
 import contextlib
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -85,32 +83,6 @@ def admin_socket(path: Path | None) -> Iterator[socket.socket | None]:
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_ino == made:
                 path.unlink()
-
-
-@contextlib.asynccontextmanager
-async def admin_served(state: State, listener: socket.socket | None) -> AsyncIterator[None]:
-    """Serve the admin app at `listener` while inside; None serves none."""
-    if listener is None:
-        yield
-        return
-    server = _AdminServer(
-        uvicorn.Config(admin_app(state), access_log=False, http="h11", ws="none", lifespan="off", log_config=None)
-    )
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await serving
-
-
-class _AdminServer(uvicorn.Server):
-    """Leaves signals to the service's own server."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """See uvicorn.Server.capture_signals."""
-        yield
 
 
 def _remove_left_over(path: Path) -> None:

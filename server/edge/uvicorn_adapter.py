@@ -1,20 +1,33 @@
-"""Adapt uvicorn's HTTP protocol: every attribute of it that is not documented is used here.
+"""Extend uvicorn: all that the service uses of it beyond its documented interface is in this module.
 
-tests/unit/server/edge/test_uvicorn_names.py names them.
+tests/unit/server/edge/test_uvicorn_adapter.py names it, so that a new version that changes it fails there.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager
+from types import FrameType
 from typing import Any
 
 import h11
+import uvicorn
+from starlette.applications import Starlette
 from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
 from medmoe.server.edge.strict_h11 import StrictConnection
 
+__all__ = ["STATUS_PHRASES", "Config", "DrainingServer", "HTTPProtocol", "ServerState", "served_beside"]
+
+log = logging.getLogger("medmoe.stop")
+
+_DOORSTEP = 0.3
+"""Seconds in which a connection made last may bring its request."""
 _KEPT_REMAINDER = 64 * 1024
 """Bytes of an unread body that are read after the response, so that the connection can be kept."""
 _CLOSE = (b"connection", b"close")
@@ -113,3 +126,75 @@ class HTTPProtocol(H11Protocol):
 
 def _without_connection(message: Any) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in message.get("headers", ()) if name.lower() != b"connection"]
+
+
+class DrainingServer(uvicorn.Server):
+    """Drains on the first SIGTERM or SIGINT, while it goes on listening; a second one does not wait."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        drain: Callable[[], Coroutine[Any, Any, None]],
+        beside: AbstractAsyncContextManager[None],
+        url: str,
+    ) -> None:
+        """`beside` is entered for as long as the server listens at `url`, draining included."""
+        super().__init__(config)
+        self._url = url
+        self._drain = drain
+        self._beside = beside
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Task[None] | None = None
+
+    async def main_loop(self) -> None:
+        """See uvicorn.Server.main_loop."""
+        async with self._beside:
+            self._loop = asyncio.get_running_loop()
+            log.info(f"running on {self._url} while the model loads")
+            await super().main_loop()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn.Server.shutdown, which also closes connections that have only just been made."""
+        for server in self.servers:
+            server.close()
+        # Whoever came before the door was shut gets an answer: that it is shut.
+        await asyncio.sleep(_DOORSTEP)
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by the interpreter, between any two instructions of the event loop's thread."""
+        if self._loop is None or self._draining is not None or self.should_exit:
+            super().handle_exit(sig, frame)
+        else:
+            self._loop.call_soon_threadsafe(self._begin, sig)
+
+    def _begin(self, sig: int) -> None:
+        log.info("stopping", extra={"fields": {"signal": signal.Signals(sig).name}})
+        self._draining = asyncio.ensure_future(self._drain())
+        self._draining.add_done_callback(lambda _: setattr(self, "should_exit", True))
+
+
+@contextlib.asynccontextmanager
+async def served_beside(app: Starlette, listener: socket.socket | None) -> AsyncIterator[None]:
+    """Serve `app` at `listener` while inside; None serves nothing."""
+    if listener is None:
+        yield
+        return
+    config = uvicorn.Config(app, access_log=False, http="h11", ws="none", lifespan="off", log_config=None)
+    server = _SecondServer(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _SecondServer(uvicorn.Server):
+    """Leaves signals to the service's own server."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See uvicorn.Server.capture_signals."""
+        yield
