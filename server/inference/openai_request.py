@@ -26,7 +26,6 @@ from medmoe.server.schemas.vqa import VQAFields
 _CONTENT = "messages.0.content"
 _TYPE_DEPTH = 4
 _PART_DEPTH = 3
-_LEAST_PARTS = 2
 _OFFERED = frozenset(ChatRequest.model_fields) - NotOffered.model_fields.keys()
 
 
@@ -74,14 +73,13 @@ def _check_content(messages: Any) -> None:
     """Refuse a message of text alone with what to send instead; validation refuses every other."""
     if isinstance(messages, list) and messages and isinstance(messages[0], dict):
         content = messages[0].get("content")
-        texts = isinstance(content, list) and all(
-            isinstance(part, dict) and part.get("type") == "text" for part in content
-        )
-        if isinstance(content, str) or (texts and len(content) < _LEAST_PARTS):
+        parts = content if isinstance(content, list) else []
+        texts = [part for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+        if isinstance(content, str) or (len(parts) == len(texts) == 1):
             raise UnsupportedParameter(
                 "there is no picture; send a list of one image_url part and at least one text part", param=_CONTENT
             )
-        if isinstance(content, list) and len(content) == 1 and not texts:
+        if len(parts) == 1:
             raise InvalidField("there is no question; add a text part to the image_url part", param=_CONTENT)
 
 
