@@ -148,10 +148,10 @@ class Settings(BaseSettings):
     image_memory_mib: int = Field(default=1536, ge=64)
     """Memory for decoding one image, enforced by the kernel (Linux); an image that needs more is refused. The default
     is enough for `max_image_pixels` as 16-bit grey, as floating point and with transparency."""
-    image_cpu_seconds: float = Field(default=30.0, gt=0)
+    image_cpu_seconds: float = Field(default=8.0, gt=0)
     """Processor time for one image; then its process is ended and its request refused. Longer lets one sender keep a
     core busy."""
-    image_seconds: float = Field(default=45.0, gt=0)
+    image_seconds: float = Field(default=20.0, gt=0)
     """Wall-clock time for decoding one image; then its process is ended and its request refused. Longer keeps a worker
     under a stuck decoder."""
     image_cache_entries: int = Field(default=128, ge=0)

@@ -33,12 +33,12 @@ class ImageCache:
         Requests share an image only under the same `salt`: an answer's speed would tell one tenant of another's.
         """
         if not self._most:
-            return await self._decoders.decode(sent, fields)
+            return await self._decoders.decode(sent, fields, tenant=salt)
         key = await _key(sent, fields, salt)
         image = self._kept.get(key)
         was_cached = image is not None
         if image is None:
-            image = self._kept[key] = await self._decoders.decode(sent, fields)
+            image = self._kept[key] = await self._decoders.decode(sent, fields, tenant=salt)
         self._count(was_cached)
         return image
 

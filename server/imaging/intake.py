@@ -50,7 +50,7 @@ class ImageIntake:
     ) -> DecodedImage:
         """Return `image` as `view` shows it. Otherwise as `read`, without the cache."""
         async with self._fetched(image, deadline=deadline, record=record) as encoded:
-            return await self._decoders.decode(encoded, fields, view=view)
+            return await self._decoders.decode(encoded, fields, view=view, tenant=record.cache_salt)
 
     async def fetch(self, image: SentImage, *, deadline: Deadline, record: RequestRecord) -> str | bytes:
         """Return base64 or the file's bytes, from the host or the source of `image` where it only names one.

@@ -5,8 +5,12 @@ import struct
 
 from PIL import Image
 
+from medmoe.server.imaging.formats.no_data import has_lost_bytes
+
 _END = b"\xff\xd9"
 _BASELINE_OR_EXTENDED, _PROGRESSIVE = (0xC0, 0xC1), 0xC2
+_LOSSLESS = (0xC3, 0xF7)
+_FRAMES = (*_BASELINE_OR_EXTENDED, _PROGRESSIVE, *_LOSSLESS, 0xC9, 0xCA)
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 # Entropy-coded data of two kinds: a decoder that needs more data than there are reads them, to two images.
 _PROBES = (b"\x00" * 512, b"\x5a\xa5\x3c\xc3" * 128)
@@ -18,8 +22,23 @@ def has_end(data: bytes) -> bool:
 
 
 def with_end(data: bytes) -> bytes:
-    """Return the file with an end marker."""
-    return data if has_end(data) else data + _END
+    """Return the file with an end marker, in place of zeros at its end."""
+    return data if has_end(data) else data.rstrip(b"\0") + _END
+
+
+def has_lost_data(data: bytes) -> bool:
+    """Return whether zeros stand in place of scan data.
+
+    A flat image may be coded in zeros, of a bit or two for each block or, in a lossless JPEG, for each pixel.
+    """
+    start = data.find(b"\xff\xda")
+    frame = next((at for kind in _FRAMES if 0 <= (at := data.find(bytes([0xFF, kind]))) < start), -1)
+    if start < 0 or frame < 0 or frame + 10 > len(data):
+        return False
+    height, width, components = struct.unpack_from(">HHB", data, frame + 5)
+    units = width * height if data[frame + 1] in _LOSSLESS else -(-width // 8) * -(-height // 8)
+    end = data.rfind(_END) if has_end(data) else len(data)
+    return has_lost_bytes(data[start:end], most=max(64, units * components * 2 // 8))
 
 
 def is_whole(data: bytes) -> bool:
@@ -27,21 +46,30 @@ def is_whole(data: bytes) -> bool:
 
     Data that follow the last block do not change an image. If the image differs by what follows, blocks are missing.
     """
+    if has_lost_data(data):
+        return False
     scans = _scans(data)
     if scans is None:
         return True
     if not scans:
         return False
     end = data.rfind(_END)
-    body = data[:end] if has_end(data) else data
-    seen = [_reduced(body + probe + _END) for probe in _PROBES]
+    body = data[:end] if has_end(data) else data.rstrip(b"\0")
+    seen = [_decoded(body + probe + _END) for probe in _PROBES]
     return seen[0] == seen[1]
 
 
-def _reduced(data: bytes) -> bytes:
+def with_probe(data: bytes) -> bytes:
+    """Return the stream with entropy-coded data before its end, which change no image that is whole."""
+    end = data.rfind(_END)
+    return data[:end] + _PROBES[1] + _END if end >= 0 else data + _PROBES[1] + _END
+
+
+def _decoded(data: bytes) -> bytes:
     with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-        # A scale of 1/8 decodes every block and spares the transform.
-        image.draft(None, (max(image.width // 8, 1), max(image.height // 8, 1)))
+        if not image.info.get("progressive"):
+            # A scale of 1/8 decodes every block and spares the transform; of a progressive file it skips scans.
+            image.draft(None, (max(image.width // 8, 1), max(image.height // 8, 1)))
         return image.tobytes()
 
 

@@ -12,9 +12,9 @@ from medmoe.server.errors import InvalidField, UnreadableImage
 from medmoe.server.imaging.config import ImageLimits
 from medmoe.server.imaging.formats import jpeg, tiff
 from medmoe.server.imaging.formats.limits import check_frames, check_size
-from medmoe.server.imaging.formats.no_data import no_data
+from medmoe.server.imaging.formats.no_data import has_lost_bytes, no_data
 from medmoe.server.imaging.formats.png import without_metadata
-from medmoe.server.imaging.formats.sniff import webp_size
+from medmoe.server.imaging.formats.sniff import webp_end, webp_size
 from medmoe.server.imaging.formats.tiff_directory import read_directories
 from medmoe.server.imaging.formats.uniform import is_uniform
 from medmoe.server.schemas.images import FileFormat, Rendering, RenderingStep
@@ -23,6 +23,9 @@ _DARK = 64
 """Level of 255: a drawing whose every shade is darker cannot be seen on black."""
 _SOLID = 0.99
 """Share of opaque pixels from which an image is no drawing on transparency."""
+
+_LOST_WEBP = 512
+"""Zero bytes that no encoder writes in a row."""
 
 Shown = tuple[Image.Image, tuple[int, int], Rendering]
 """An RGB image, the size of the frame in the file, and how it was rendered."""
@@ -34,8 +37,11 @@ def show(data: bytes, kind: FileFormat, frame: int | None, limits: ImageLimits) 
     Raises ImageTooLarge, UnreadableImage, InvalidField, ImageError, or anything that Pillow raises on damaged files.
     """
     steps: list[RenderingStep] = []
-    if kind == "WEBP" and (size := webp_size(data)):
-        check_size(*size, limits)
+    if kind == "WEBP":
+        if size := webp_size(data):
+            check_size(*size, limits)
+        if has_lost_bytes(data[: webp_end(data)], most=_LOST_WEBP):
+            raise UnreadableImage("the image is damaged: zeros stand in place of its data")
     if kind == "PNG":
         data, damaged = without_metadata(data)
         if damaged:
@@ -98,7 +104,8 @@ def _require_scans(data: bytes, opened: Image.Image) -> None:
     corner = np.asarray(opened.crop((max(opened.width - 8, 0), max(opened.height - 8, 0), *opened.size)))
     # Blocks that are missing are flat: a last block with detail was decoded.
     flat = bool((corner == corner[-1, -1]).all())
-    if (flat or opened.info.get("progressive")) and not jpeg.is_whole(data):
+    probed = flat or opened.info.get("progressive")
+    if jpeg.has_lost_data(data) or (probed and not jpeg.is_whole(data)):
         raise UnreadableImage("the image is damaged or truncated: scan data of the JPEG are missing")
 
 

@@ -73,6 +73,11 @@ def _is_element(data: bytes) -> bool:
     return explicit or (not big_endian and int.from_bytes(data[4:8], "little") < 1024)
 
 
+def webp_end(data: bytes) -> int:
+    """Return where a WebP file ends by its own header."""
+    return 8 + int.from_bytes(data[4:8], "little")
+
+
 def webp_size(data: bytes) -> tuple[int, int] | None:
     """Return width and height of a WebP canvas, which Pillow allocates when it opens the file."""
     kind, body = data[12:16], data[20:30]

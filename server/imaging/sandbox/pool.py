@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from medmoe.model.config import MedMoEConfig
+from medmoe.server.admission.fair_slots import FairSlots
 from medmoe.server.errors import DecoderDied, DecoderUnavailable, ImageTooCostly
 from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig, ImageLimits, Message
 from medmoe.server.imaging.image import DecodedImage, InstanceUIDs
@@ -46,7 +47,7 @@ class DecoderPool:
     def __init__(self, config: DecoderConfig, *, workers: int) -> None:
         self._config = config
         self._workers = workers
-        self._slots = asyncio.Semaphore(workers)
+        self._slots = FairSlots(workers)
         self._idle: list[Worker] = []
         self._closed = False
 
@@ -82,8 +83,10 @@ class DecoderPool:
         """Process ids of the idle workers."""
         return tuple(worker.pid for worker in self._idle)
 
-    async def decode(self, sent: str | bytes, fields: ImageFields, *, view: View = "model") -> DecodedImage:
-        """Decode base64 text or file bytes to the size of `view`.
+    async def decode(
+        self, sent: str | bytes, fields: ImageFields, *, view: View = "model", tenant: str | None = None
+    ) -> DecodedImage:
+        """Decode base64 text or file bytes to the size of `view`; tenants take turns.
 
         Raises what ImageReader.read raises, DecoderDied, DecoderUnavailable. Cancelling it stops the worker.
         """
@@ -97,18 +100,21 @@ class DecoderPool:
 
         shown = ImageFields(**{name: getattr(fields, name) for name in ImageFields.model_fields})
         request = DecodeRequest(text=isinstance(sent, str), fields=shown, view=view)
-        return await self._ask(request, sent, parse, most=3 * largest**2)
+        return await self._ask(request, sent, parse, most=3 * largest**2, tenant=tenant)
 
-    async def identify(self, sent: str | bytes) -> InstanceUIDs:
+    async def identify(self, sent: str | bytes, *, tenant: str | None = None) -> InstanceUIDs:
         """Return the UIDs of a DICOM file. Raises what reports.document.identify raises, and otherwise as `decode`."""
 
         def parse(head: bytes, document: bytes) -> InstanceUIDs:
             Document.model_validate_json(head)
             return InstanceUIDs.model_validate_json(document)
 
-        return await self._ask(IdentifyRequest(text=isinstance(sent, str)), sent, parse, most=MAX_HEAD)
+        request = IdentifyRequest(text=isinstance(sent, str))
+        return await self._ask(request, sent, parse, most=MAX_HEAD, tenant=tenant)
 
-    async def report(self, sent: str | bytes, content: ReportContent, format_: ReportFormat) -> bytes:
+    async def report(
+        self, sent: str | bytes, content: ReportContent, format_: ReportFormat, *, tenant: str | None = None
+    ) -> bytes:
         """Return the report on an image of a DICOM file. Raises as `identify`."""
 
         def parse(head: bytes, document: bytes) -> bytes:
@@ -116,13 +122,19 @@ class DecoderPool:
             return document
 
         request = ReportRequest(text=isinstance(sent, str), content=content, format=format_)
-        return await self._ask(request, sent, parse, most=_MAX_REPORT)
+        return await self._ask(request, sent, parse, most=_MAX_REPORT, tenant=tenant)
 
     async def _ask(
-        self, request: Message, sent: str | bytes, parse: Callable[[bytes, bytes], Answer], *, most: int
+        self,
+        request: Message,
+        sent: str | bytes,
+        parse: Callable[[bytes, bytes], Answer],
+        *,
+        most: int,
+        tenant: str | None,
     ) -> Answer:
         """Return what `parse` makes of a worker's answer, of at most `most` bytes beside its head."""
-        async with self._slots:
+        async with self._slots.slot(tenant):
             worker = self._waiting() or await self._spawn()
             try:
                 async with asyncio.timeout(self._config.wall_seconds + _GRACE):
@@ -234,4 +246,4 @@ async def _exactly(worker: Worker, size: int) -> bytearray:
 
 
 def _out_of_time() -> ImageTooCostly:
-    return ImageTooCostly("decoding the picture takes more time than the service grants")
+    return ImageTooCostly("decoding the image takes more time than the service grants")

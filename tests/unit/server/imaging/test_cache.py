@@ -19,7 +19,7 @@ class Decoders:
     def __init__(self) -> None:
         self.asked: list[str | bytes] = []
 
-    async def decode(self, sent: str | bytes, fields: ImageFields) -> DecodedImage:
+    async def decode(self, sent: str | bytes, fields: ImageFields, *, tenant: str | None) -> DecodedImage:
         self.asked.append(sent)
         if sent == b"damaged":
             raise UnreadableImage("the picture is damaged or truncated")

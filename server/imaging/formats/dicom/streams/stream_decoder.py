@@ -1,6 +1,7 @@
 """Decode the code stream of one frame: JPEG, JPEG-LS, JPEG 2000, run length."""
 
 import io
+from collections.abc import Callable
 
 import gdcm
 import numpy as np
@@ -8,14 +9,18 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLossless, JPEGLosslessSV1, JPEGLSTransferSyntaxes
 from rle.utils import decode_segment
 
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader
-from medmoe.server.imaging.formats.jpeg import is_whole
+from medmoe.server.imaging.formats.jpeg import is_whole, with_probe
+from medmoe.server.imaging.formats.no_data import has_lost_bytes
 
 _RGB, _YBR = "RGB", "YBR_FULL"
+_LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
+_LOST = 512
+"""Zero bytes that no JPEG 2000 encoder writes in a row."""
 
 
 def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: str, colour: str) -> np.ndarray:
@@ -24,16 +29,35 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
     `plugin` is pydicom's name of the library, `colour` the DICOM header's photometric interpretation. Samples have the
     sign of the stream. Raises UnreadableImage, UnsupportedImage, or anything that a library raises on damaged data.
     """
+    if syntax in JPEG2000TransferSyntaxes:
+        if has_lost_bytes(stream, most=_LOST):
+            raise _missing()
+    elif not is_whole(stream):
+        raise _missing()
+    if plugin == "pillow" and header.precision == 8:
+        return _jpeg(stream, colour, header)
     if plugin == "pillow":
-        if not is_whole(stream):
-            raise UnreadableImage("the image is damaged or truncated: scan data of its JPEG frame are missing")
-        return _jpeg(stream, colour, header) if header.precision == 8 else _gdcm(stream, header, syntax)
+        return _probed(lambda data: _gdcm(data, header, syntax), stream)
+    if syntax in _LOSSLESS_JPEG:
+        return _probed(lambda data: _pydicom(data, header, syntax, plugin, colour), stream)
     if syntax in JPEGLSTransferSyntaxes and header.precision < 8 and header.components == 1:
         return _gdcm(stream, header, syntax)
     if header.components == 3 and syntax in JPEG2000TransferSyntaxes:
         # The library undoes the component transform; what it was applied to was RGB.
         colour = "YBR_RCT" if header.is_rgb or not colour.startswith(_YBR) else _YBR
     return _pydicom(stream, header, syntax, plugin, colour)
+
+
+def _missing() -> UnreadableImage:
+    return UnreadableImage("the image is damaged or truncated: coded data of its frame are missing")
+
+
+def _probed(decode: Callable[[bytes], np.ndarray], stream: bytes) -> np.ndarray:
+    """Return the samples, which must not depend on what follows the coded data. Raises UnreadableImage."""
+    samples = decode(stream)
+    if not np.array_equal(samples, decode(with_probe(stream))):
+        raise _missing()
+    return samples
 
 
 def _jpeg(stream: bytes, colour: str, header: FrameHeader) -> np.ndarray:

@@ -1,0 +1,92 @@
+"""Compressed images of which a part is missing, in a file of good order."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
+
+from medmoe.server.errors import UnreadableImage
+from tests.support.images.dicom_elements import file, fragments
+from tests.support.images.hostile_images import encoded
+from tests.unit.server.conftest import Read
+
+SIDE = 256
+END = b"\xff\xd9"
+CHANCE = np.random.default_rng(0)
+GREY = (np.add.outer(np.arange(SIDE), np.arange(SIDE)) / 2 + CHANCE.normal(0, 12, (SIDE, SIDE))).clip(0, 255)
+IMAGE = Image.fromarray(GREY.astype(np.uint8))
+FILES = {
+    "baseline": encoded(IMAGE, "JPEG"),
+    "colours": encoded(IMAGE.convert("RGB"), "JPEG"),
+    "progressive": encoded(IMAGE.convert("RGB"), "JPEG", progressive=True),
+    "restart markers": encoded(IMAGE, "JPEG", restart_marker_blocks=8),
+    "optimised": encoded(IMAGE, "JPEG", optimize=True),
+}
+Damage = Callable[[bytes, int], bytes]
+DAMAGES: dict[str, Damage] = {
+    "cut with an end marker": lambda data, kept: data[:kept] + END,
+    "zeros": lambda data, kept: data[:kept] + bytes(len(data) - kept),
+    "zeros and the end": lambda data, kept: data[:kept] + bytes(len(data) - kept - 64) + data[-64:],
+    "zeros within": lambda data, kept: data[:kept] + bytes((len(data) - kept) // 2) + data[(len(data) + kept) // 2 :],
+}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("damage", list(DAMAGES))
+@pytest.mark.parametrize("kind", list(FILES))
+def test_a_jpeg_without_all_its_data_is_refused_alone_and_in_dicom(
+    read: Read, kind: str, damage: str, share: float
+) -> None:
+    data = FILES[kind]
+    broken = DAMAGES[damage](data, int(len(data) * share))
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read(broken)
+    colour = "YBR_FULL_422" if kind in ("colours", "progressive") else "MONOCHROME2"
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read(file(fragments(broken), syntax=JPEGBaseline8Bit, shape=(SIDE, SIDE), bits=8, colour=colour))
+
+
+@pytest.mark.parametrize("kind", list(FILES))
+def test_a_whole_jpeg_is_read(read: Read, kind: str) -> None:
+    assert read(FILES[kind]).rendering.steps == ()
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("damage", ["zeros", "zeros and the end", "zeros within"])
+def test_a_webp_with_zeros_in_place_of_data_is_refused(read: Read, damage: str, lossless: bool) -> None:
+    data = encoded(IMAGE.convert("RGB"), "WEBP", lossless=lossless)
+    read(data)
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read(DAMAGES[damage](data, len(data) // 10))
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_a_jpeg_2000_frame_without_all_its_data_is_refused(read: Read, damage: str) -> None:
+    values = (GREY * 16).astype(np.uint16)
+    data = encoded(Image.fromarray(values), "JPEG2000", no_jp2=True)
+    read(file(fragments(data), syntax=JPEG2000Lossless, shape=(SIDE, SIDE)))
+    with pytest.raises(UnreadableImage):
+        read(file(fragments(DAMAGES[damage](data, len(data) // 10)), syntax=JPEG2000Lossless, shape=(SIDE, SIDE)))
+
+
+def test_a_jpeg_2000_frame_without_coded_data_is_no_black_image(read: Read) -> None:
+    data = encoded(IMAGE, "JPEG2000", no_jp2=True)
+    empty = data[: data.index(b"\xff\x93") + 2] + END
+    with pytest.raises(UnreadableImage, match="no coded data"):
+        read(file(fragments(empty), syntax=JPEG2000Lossless, shape=(SIDE, SIDE), bits=8), allow_uniform=True)
+
+
+@pytest.mark.parametrize("shade", [0, 128, 255])
+@pytest.mark.parametrize("options", [{"optimize": True}, {"progressive": True}, {}], ids=str)
+def test_large_flat_regions_are_no_damage(read: Read, shade: int, options: dict[str, bool]) -> None:
+    flat = Image.new("L", (1600, 1200), shade)
+    flat.paste(IMAGE, (900, 500))
+    assert read(encoded(flat, "JPEG", **options)).rendering.steps == ()
+    assert read(encoded(flat.convert("RGB"), "WEBP")).rendering.steps == ()
+    assert read(encoded(flat.convert("RGB"), "WEBP", lossless=True)).rendering.steps == ()
+    pixels = file(
+        fragments(encoded(flat, "JPEG2000", no_jp2=True)), syntax=JPEG2000Lossless, shape=(1200, 1600), bits=8
+    )
+    assert read(pixels).rendering.steps == ()
