@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     image_cpu_seconds: float = Field(default=8.0, gt=0)
     """Processor time for one image; then its process is ended and its request refused. Longer lets one sender keep a
     core busy."""
-    image_seconds: float = Field(default=20.0, gt=0)
+    image_seconds: float = Field(default=45.0, gt=0)
     """Wall-clock time for decoding one image; then its process is ended and its request refused. Longer keeps a worker
     under a stuck decoder."""
     image_cache_entries: int = Field(default=128, ge=0)

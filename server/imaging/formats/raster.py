@@ -14,7 +14,7 @@ from medmoe.server.imaging.formats import jpeg, tiff
 from medmoe.server.imaging.formats.limits import check_frames, check_size
 from medmoe.server.imaging.formats.no_data import has_lost_bytes, no_data
 from medmoe.server.imaging.formats.png import without_metadata
-from medmoe.server.imaging.formats.sniff import webp_end, webp_size
+from medmoe.server.imaging.formats.sniff import webp_coded, webp_size
 from medmoe.server.imaging.formats.tiff_directory import read_directories
 from medmoe.server.imaging.formats.uniform import is_uniform
 from medmoe.server.schemas.images import FileFormat, Rendering, RenderingStep
@@ -25,7 +25,7 @@ _SOLID = 0.99
 """Share of opaque pixels from which an image is no drawing on transparency."""
 
 _LOST_WEBP = 512
-"""Zero bytes that no encoder writes in a row."""
+"""Zero bytes that no encoder writes in a row for a small image; for larger ones, a byte for as many pixels."""
 
 Shown = tuple[Image.Image, tuple[int, int], Rendering]
 """An RGB image, the size of the frame in the file, and how it was rendered."""
@@ -38,9 +38,11 @@ def show(data: bytes, kind: FileFormat, frame: int | None, limits: ImageLimits) 
     """
     steps: list[RenderingStep] = []
     if kind == "WEBP":
-        if size := webp_size(data):
+        size = webp_size(data)
+        if size:
             check_size(*size, limits)
-        if has_lost_bytes(data[: webp_end(data)], most=_LOST_WEBP):
+        most = max(_LOST_WEBP, size[0] * size[1] // _LOST_WEBP) if size else _LOST_WEBP
+        if any(has_lost_bytes(coded, most=most) for coded in webp_coded(data)):
             raise UnreadableImage("the image is damaged: zeros stand in place of its data")
     if kind == "PNG":
         data, damaged = without_metadata(data)

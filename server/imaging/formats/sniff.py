@@ -2,6 +2,7 @@
 
 import binascii
 import re
+from collections.abc import Iterator
 
 from medmoe.server.errors import MalformedImage, UnsupportedImage
 from medmoe.server.schemas.images import FileFormat
@@ -73,9 +74,19 @@ def _is_element(data: bytes) -> bool:
     return explicit or (not big_endian and int.from_bytes(data[4:8], "little") < 1024)
 
 
-def webp_end(data: bytes) -> int:
-    """Return where a WebP file ends by its own header."""
-    return 8 + int.from_bytes(data[4:8], "little")
+def webp_coded(data: bytes) -> Iterator[bytes]:
+    """Yield the compressed data of a WebP, without transparency, which may be stored as it is, and metadata."""
+    position = 12
+    while position + 8 <= len(data):
+        kind, length = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
+        position += 8
+        if kind == b"ANMF":
+            # A frame of an animation: 16 bytes of its own, then chunks.
+            position += 16
+            continue
+        if kind in (b"VP8 ", b"VP8L"):
+            yield data[position : position + length]
+        position += length + length % 2
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:

@@ -74,6 +74,9 @@ def _grey(values: np.ndarray, page: TiffDirectory, steps: list[RenderingStep]) -
         return Image.fromarray(255 - grey if inverted else grey)
     if grey.dtype == np.uint16:
         return Image.fromarray(65535 - grey if inverted else grey)
+    if grey.dtype.kind == "f" and grey.dtype.itemsize < 8:
+        small = grey.astype(np.float32)
+        return Image.fromarray(np.negative(small, out=small) if inverted else small)
     # In float64 first: large values that differ little would fall together.
     wide = grey.astype(np.float64)
     wide[no_data(wide)] = np.nan

@@ -20,7 +20,7 @@ from medmoe.server.imaging.formats.no_data import has_lost_bytes
 _RGB, _YBR = "RGB", "YBR_FULL"
 _LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
 _LOST = 512
-"""Zero bytes that no JPEG 2000 encoder writes in a row."""
+"""Zero bytes that no JPEG 2000 encoder writes in a row for a small image; for larger ones, a byte for as many pixels."""
 
 
 def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: str, colour: str) -> np.ndarray:
@@ -30,7 +30,7 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
     sign of the stream. Raises UnreadableImage, UnsupportedImage, or anything that a library raises on damaged data.
     """
     if syntax in JPEG2000TransferSyntaxes:
-        if has_lost_bytes(stream, most=_LOST):
+        if has_lost_bytes(stream, most=max(_LOST, header.width * header.height // _LOST)):
             raise _missing()
     elif not is_whole(stream):
         raise _missing()
