@@ -25,7 +25,7 @@ _SOLID = 0.99
 """Share of opaque pixels from which an image is no drawing on transparency."""
 
 _LOST_WEBP = 512
-"""Zero bytes that no encoder writes in a row for a small image; for larger ones, a byte for as many pixels."""
+"""Zero bytes that no encoder writes in a row; in larger images, a byte for as many pixels."""
 
 Shown = tuple[Image.Image, tuple[int, int], Rendering]
 """An RGB image, the size of the frame in the file, and how it was rendered."""

@@ -20,7 +20,7 @@ from medmoe.server.imaging.formats.no_data import has_lost_bytes
 _RGB, _YBR = "RGB", "YBR_FULL"
 _LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
 _LOST = 512
-"""Zero bytes that no JPEG 2000 encoder writes in a row for a small image; for larger ones, a byte for as many pixels."""
+"""Zero bytes that no JPEG 2000 encoder writes in a row; in larger images, a byte for as many pixels."""
 
 
 def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: str, colour: str) -> np.ndarray:
