@@ -143,7 +143,7 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "malformed_image": ("/v1/vqa", {"json": {"image": "?", "question": "q"}}),
     "unsupported_image": ("/v1/classify", {"json": {"image": "AAAA", "labels": ["a", "b"]}}),
     "image_url_not_allowed": ("/v1/render", {"json": {"image": "https://example.org/a.png"}}),
-    "unsupported_parameter": ("/v1/chat/completions", {"json": {"messages": [], "top_p": 1}}),
+    "unsupported_parameter": ("/v1/chat/completions", {"json": {"messages": [], "top_p": 0.5}}),
 }
 
 
