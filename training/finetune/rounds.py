@@ -26,11 +26,13 @@ from medmoe.training.optimization.train_stage import train_stage
 from medmoe.training.stages import set_trainable
 
 log = logging.getLogger(__name__)
-_STATE, _LAST, _BEST = "rounds.json", "last.safetensors", "best.safetensors"
+_STATE, _BEST = "rounds.json", "best.safetensors"
 _PATIENCE = 3
 """Rounds without a lower loss on val after which training ends."""
 _LEAST_SAMPLES = 160
 """Training samples of a round: an epoch of a few images would end before it changed anything."""
+_BACKOFF = 1 / 3
+"""Factor of the learning rate after each round that was undone."""
 _WARMUP = 0.2
 """Share of a round's steps in which the learning rate rises; Adam's first steps are as large as the rate allows."""
 
@@ -44,10 +46,23 @@ class Progress:
     epochs: int = 0
 
     @property
+    def kept(self) -> list[int]:
+        """The rounds with a lower loss than all before, and no lower accuracy than before training; 0 is the start."""
+        kept = [0]
+        for number in range(1, len(self.losses)):
+            if self.losses[number] < self.losses[kept[-1]] and self.accuracies[number] >= self.accuracies[0]:
+                kept.append(number)
+        return kept
+
+    @property
     def best(self) -> int:
-        """Return the round with the lowest loss whose accuracy has not fallen; 0 is the checkpoint as it was."""
-        sound = [number for number, found in enumerate(self.accuracies) if found >= self.accuracies[0]]
-        return min(sound, key=self.losses.__getitem__)
+        """The round whose weights are kept."""
+        return self.kept[-1]
+
+    @property
+    def undone(self) -> int:
+        """The number of rounds whose weights were not kept."""
+        return len(self.losses) - len(self.kept)
 
     def add(self, found: Quality) -> None:
         """Append the quality after a round."""
@@ -72,15 +87,19 @@ class Rounds:
     """Make the module whose loss `train_stage` minimises; None is the cross-entropy of the answers."""
 
     def __call__(self, model: MedMoE, train: Sequence[Sample], *, collator: Collator) -> Progress:
-        """Train `model` in place until the loss on val no longer falls, and leave the best round's weights in it, or
-        its first ones if no round was better.
+        """Train `model` in place until the loss on val no longer falls.
 
-        A run that was killed continues after its last step checkpoint. Raises what `train_stage` raises.
+        Every round begins with the best weights so far, and a round that is not better is undone; so the model never
+        ends worse on val than it began. A run that was killed continues after its last step checkpoint. Raises what
+        `train_stage` raises.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        parameters = dict(model.named_parameters())
-        initial = {name: parameters[name].detach().clone() for name in set_trainable(model, self.trainable)}
-        progress = self._restored(model)
+        trained = set_trainable(model, self.trainable)
+        best = _copied(model, trained)
+        progress = self._restored()
+        if progress.best:
+            best = safetensors.torch.load_file(self.directory / _BEST)
+            _fill(model, best)
         if not progress.losses:
             progress.add(self.measure(model))
         each = epochs_of_round(len(train), epochs=self.epochs)
@@ -91,7 +110,7 @@ class Rounds:
             directory = self.directory / f"round-{number}"
             train_stage(
                 model,
-                self._stage(number, of=count, epochs=epochs),
+                self._stage(number, of=count, epochs=epochs, undone=progress.undone),
                 samples=list(train),
                 collator=collator,
                 directory=directory,
@@ -101,7 +120,12 @@ class Rounds:
             )
             progress.add(self.measure(model))
             progress.epochs += epochs
-            self._save(model, progress)
+            if progress.best == number:
+                best = _copied(model, trained)
+                self._save_best(best)
+            else:
+                _fill(model, best)
+            write_atomically(self.directory / _STATE, json.dumps(asdict(progress)))
             StepCheckpoints(directory).clear()
             left = (time.perf_counter() - started) / (number - done) * (count - number)
             typer.echo(
@@ -110,16 +134,13 @@ class Rounds:
                 f"at most {left / 60:.1f} minutes left",
                 err=True,
             )
-        if progress.best:
-            _fill(model, safetensors.torch.load_file(self.directory / _BEST))
-        else:
-            _fill(model, initial)
+        if not progress.best:
             typer.echo("no round was better on val: the weights stay as they were", err=True)
         return progress
 
-    def _stage(self, number: int, *, of: int, epochs: int) -> StageConfig:
-        """Return round `number`; its learning rate lies on a cosine over the rounds, and rises and falls within it."""
-        rate = self.learning_rate * (1 + math.cos(math.pi * (number - 1) / of)) / 2
+    def _stage(self, number: int, *, of: int, epochs: int, undone: int) -> StageConfig:
+        """Return round `number`; its highest learning rate lies on a cosine, lowered for each round that was undone."""
+        rate = self.learning_rate * _BACKOFF**undone * (1 + math.cos(math.pi * (number - 1) / of)) / 2
         return StageConfig(
             name=f"round {number}",
             data=(),
@@ -132,37 +153,32 @@ class Rounds:
             weight_decay=self.weight_decay,
         )
 
-    def _restored(self, model: MedMoE) -> Progress:
+    def _restored(self) -> Progress:
         path = self.directory / _STATE
         if not path.exists():
             return Progress()
         progress = Progress(**json.loads(path.read_text()))
-        _fill(model, safetensors.torch.load_file(self.directory / _LAST))
         typer.echo(f"continued after epoch {progress.epochs}", err=True)
         return progress
 
-    def _save(self, model: MedMoE, progress: Progress) -> None:
-        tensors = {
-            name: parameter.detach().cpu().contiguous()
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad
-        }
-        best = progress.best == len(progress.losses) - 1
-        for name in [_LAST, _BEST] if best else [_LAST]:
-            staging = self.directory / f".{name}"
-            try:
-                safetensors.torch.save_file(tensors, staging)
-            except SafetensorError as error:
-                raise TrainingError(
-                    f"{staging} cannot be written: {error}; make room and run the command again"
-                ) from error
-            staging.replace(self.directory / name)
-        write_atomically(self.directory / _STATE, json.dumps(asdict(progress)))
+    def _save_best(self, tensors: dict[str, torch.Tensor]) -> None:
+        staging = self.directory / f".{_BEST}"
+        try:
+            safetensors.torch.save_file(tensors, staging)
+        except SafetensorError as error:
+            raise TrainingError(f"{staging} cannot be written: {error}; make room and run the command again") from error
+        staging.replace(self.directory / _BEST)
 
 
 def epochs_of_round(samples: int, *, epochs: int) -> int:
     """Return how many epochs pass between two looks at the val split."""
     return min(epochs, max(1, math.ceil(_LEAST_SAMPLES / samples)))
+
+
+def _copied(model: MedMoE, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Return copies of the named parameters on the CPU."""
+    parameters = dict(model.named_parameters())
+    return {name: parameters[name].detach().cpu().clone().contiguous() for name in names}
 
 
 @torch.no_grad()

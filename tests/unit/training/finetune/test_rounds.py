@@ -11,7 +11,7 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.sample import Sample
 from medmoe.training.finetune.measurement import Quality
-from medmoe.training.finetune.rounds import Rounds
+from medmoe.training.finetune.rounds import Progress, Rounds
 
 MODULE = "medmoe.training.finetune.rounds"
 
@@ -69,6 +69,11 @@ def test_training_ends_after_three_rounds_without_a_lower_loss(monkeypatch: pyte
     assert weight == 1
 
 
-def test_a_round_that_classifies_fewer_right_is_never_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_round_that_classifies_fewer_right_is_undone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     weight = trained(monkeypatch, tmp_path, losses=[1.0, 0.2, 0.9, 0.8], accuracies=[0.9, 0.8, 0.9, 0.7], epochs=3)
-    assert weight == 2
+    assert weight == 1
+
+
+def test_the_learning_rate_falls_after_each_round_that_was_undone() -> None:
+    progress = Progress(losses=[1.0, 1.2, 0.8, 0.9, 0.7], accuracies=[1.0] * 5)
+    assert (progress.kept, progress.best, progress.undone) == ([0, 2, 4], 4, 2)
