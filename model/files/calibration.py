@@ -1,7 +1,7 @@
 """Calibrate the model's probabilities by the maps in calibration.json. Torch-free.
 
-Apart from the fitting (medmoe.training.evaluation), because whoever serves a checkpoint must apply the maps without
-importing what made them. A file belongs to exactly one set of weights: on others it would be wrong and look right.
+medmoe.training.evaluation fits the maps. A file belongs to exactly one set of weights: on others it would be wrong and
+look right.
 """
 
 import math

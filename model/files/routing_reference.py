@@ -1,7 +1,7 @@
 """Read routing_reference.json: a checkpoint's routing on its evaluation data. Torch-free.
 
-A service compares its own traffic with it. Apart from the counting (medmoe.training.evaluation), as calibration.json is
-apart from its fitting. A file belongs to exactly one set of weights: other routers send the same tokens elsewhere.
+A service compares its own traffic with it; medmoe.training.evaluation counts it. A file belongs to exactly one set of
+weights: other routers send the same tokens elsewhere.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
-"""The operator's door: a Unix socket that only the service's own user may open, apart from the port of the clients.
+"""Serve the operators' routes on a Unix socket that only the service's own user may open.
 
-Apart from routes/ because nothing on the network may lead here: another app on another socket, whose file's
-permissions are the authentication. What an orchestrator or a person on the machine asks for: drain, and count anew.
+The permissions of the socket's file are the authentication; nothing on the network leads here.
 """
 
 import contextlib
@@ -24,7 +23,7 @@ _BACKLOG = 16
 
 
 def admin_app(state: State) -> Starlette:
-    """`GET /admin/status`, `POST /admin/drain`, `POST /admin/router/reset`; each answers with the status."""
+    """Return the app of `GET /admin/status`, `POST /admin/drain` and `POST /admin/router/reset`; each answers the status."""
 
     def status() -> JSONResponse:
         quarantine = state.engine.quarantine
@@ -42,7 +41,7 @@ def admin_app(state: State) -> Starlette:
         return status()
 
     async def drain(_: Request) -> JSONResponse:
-        # Final, as it is after SIGTERM; the process stays for what is inside, and for whoever ends it.
+        # Final, as after SIGTERM, but the process stays.
         state.readiness.drain()
         return status()
 
@@ -61,7 +60,7 @@ def admin_app(state: State) -> Starlette:
 
 @contextlib.contextmanager
 def admin_socket(path: Path | None) -> Iterator[socket.socket | None]:
-    """A listening socket at `path`, whose file is gone afterwards; None makes none. Raises ConfigError."""
+    """Listen at `path` and remove its file afterwards; None makes no socket. Raises ConfigError."""
     if path is None:
         yield None
         return
@@ -69,7 +68,7 @@ def admin_socket(path: Path | None) -> Iterator[socket.socket | None]:
     try:
         _remove_left_over(path)
         listener.bind(str(path))
-        # Nobody can connect before `listen`, so nobody comes through the permissions that it was made with.
+        # No connection is possible before `listen`, so none slips through the permissions at creation.
         path.chmod(_OWNER_ONLY)
         listener.listen(_BACKLOG)
     except OSError as error:
@@ -86,7 +85,7 @@ def admin_socket(path: Path | None) -> Iterator[socket.socket | None]:
 
 
 def _remove_left_over(path: Path) -> None:
-    """A socket that nobody listens at was left by a process that was killed; anything else is not ours to remove."""
+    """Remove the socket of a killed process. Raises FileExistsError for any other file and for a socket in use."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise FileExistsError(0, "there is a file that is no socket")
