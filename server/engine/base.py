@@ -1,4 +1,8 @@
-"""Define the Engine protocol with its request and its chunk of an answer."""
+"""The seam between HTTP and whatever generates tokens: two records and one protocol.
+
+Apart from its implementations because everything above it (routes, classifier, statistics) knows only this file;
+vLLM lives behind it in vllm_engine.py, and a deterministic stand-in in fake_engine.py.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -28,7 +32,7 @@ class GenerationRequest:
 
     request_id: str
     prompt_ids: tuple[int, ...]
-    """Token ids of `Prompt.question`: one image token stands for the image."""
+    """As `Prompt.question` gives them: one image token stands for the image."""
     image: Image.Image
     """RGB, already of the model's size (`ImageProcessor.resize`)."""
     image_id: str
@@ -45,7 +49,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationChunk:
-    """Tokens generated since the previous chunk; the last chunk also has the request's totals."""
+    """What was generated since the previous chunk; the last chunk also carries the request's totals."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -58,7 +62,7 @@ class GenerationChunk:
     num_cached_tokens: int = 0
     """Prompt tokens that came from the engine's prefix cache; last chunk only."""
     token_logprobs: Mapping[int, float] = field(default_factory=dict)
-    """Log-probability of each of the request's `logprob_token_ids`; last chunk only."""
+    """For each of the request's `logprob_token_ids`; last chunk only."""
     unlike_training: float | None = None
     """Score of how unlike the training images the image is; last chunk only, None without a reference."""
     routed_experts: np.ndarray | None = None
@@ -66,11 +70,11 @@ class GenerationChunk:
 
 
 class Engine(Protocol):
-    """Generate tokens for prompts with images. A process has one engine; call its methods on the event loop."""
+    """Generates tokens for prompts with images. One per process; its methods are called on the event loop."""
 
     @property
     def dtype(self) -> Dtype | None:
-        """Number format of the computation; None for an engine without weights."""
+        """Number format that it computes in; None for one without weights."""
 
     async def start(self) -> None:
         """Load the model; return when requests can be generated. Raises EngineError."""
@@ -82,7 +86,7 @@ class Engine(Protocol):
         """
 
     async def check_health(self) -> None:
-        """Raise EngineDeadError when no request can succeed any more."""
+        """Raises EngineDeadError when no request can succeed any more."""
 
     async def ping(self) -> None:
         """Return when every process of the engine has answered; wait as long as one of them hangs.
@@ -97,12 +101,12 @@ class Engine(Protocol):
         """Free the model. Safe to call twice, and when `start` never finished."""
 
     def metrics(self) -> bytes:
-        """Return the engine's own Prometheus series in text exposition format; may be empty."""
+        """The engine's own Prometheus series in text exposition format; may be empty."""
 
 
 @asynccontextmanager
 async def generation(engine: Engine, request: GenerationRequest) -> AsyncIterator[AsyncIterator[GenerationChunk]]:
-    """Enter with the chunks of `engine.generate`; leaving the block early aborts the request."""
+    """`engine.generate`, closed on leaving the block: whoever stops listening early also stops the engine's work."""
     chunks = engine.generate(request)
     try:
         yield chunks

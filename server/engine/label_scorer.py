@@ -1,8 +1,8 @@
-"""Score given answers by their exact likelihood under the model.
+"""The exact likelihood of given answers under the model; no text is generated, none is parsed.
 
-Each answer is a path of tokens, and the paths after one prompt form a trie. One engine request for each inner node asks
-for the log-probabilities of its children. Answers that begin alike share requests, and the engine's prefix cache shares
-the image and the question.
+Each answer is a path of tokens. The paths after one prompt form a trie; one engine request per branching point (and per
+step of a path) asks for the log-probabilities of its children only, so answers that begin alike share the work and,
+through the engine's prefix cache, the image and the question are computed once.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ Path = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoringRequest:
-    """A prompt with the answers to score after it."""
+    """A prompt, and the answers whose likelihoods after it are wanted."""
 
     prompt_ids: Path
     paths: tuple[Path, ...]
-    """Token paths of the answers: distinct, none the beginning of another."""
+    """Distinct; none of them the beginning of another."""
 
     @property
     def children(self) -> dict[Path, set[int]]:
-        """Return the trie as a table from each inner node to its next tokens, shortest prefixes first."""
+        """The trie as a table from each inner node to its next tokens, shortest prefixes first."""
         table: dict[Path, set[int]] = {}
         for path in self.paths:
             for depth, token in enumerate(path):
@@ -36,23 +36,23 @@ class ScoringRequest:
 
     @property
     def steps(self) -> int:
-        """Number of engine requests: the inner nodes of the trie."""
+        """Engine requests that it takes: the inner nodes of the trie."""
         return len(self.children)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelScore:
-    """The likelihoods of one scoring request's answers."""
+    """An inquiry's result."""
 
     inquiry: ScoringRequest
     log_likelihoods: tuple[float, ...]
-    """Log-likelihood of each path, natural logarithm."""
+    """Of each path, natural logarithm."""
     steps: tuple[tuple[Path, GenerationChunk], ...]
     """The engine's last chunk at each trie node, by the answer tokens that lead to it; the root, (), comes first."""
 
 
 class LabelScorer:
-    """Score answers with one engine."""
+    """Scores answers with one engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -66,7 +66,7 @@ class LabelScorer:
         request_id: str,
         cache_salt: str | None = None,
     ) -> tuple[LabelScore, ...]:
-        """Return the scores of each of `inquiries`. Raises what the engine raises and aborts the other requests."""
+        """Every inquiry's likelihoods. Raises what the engine raises; the other engine requests are aborted."""
         tries = [inquiry.children for inquiry in inquiries]
         try:
             async with asyncio.TaskGroup() as group:
@@ -88,7 +88,7 @@ class LabelScorer:
                     for node, (prefix, tokens) in enumerate(children.items())
                 }
         except ExceptionGroup as failures:
-            # One failed step fails the classification.
+            # One failed step fails the classification; which sibling failed too is of no use to anyone.
             raise _first(failures) from failures
         return tuple(
             _scored(inquiry, {prefix: tasks[number, prefix].result() for prefix in tries[number]})

@@ -1,6 +1,7 @@
-"""Stand for the current engine, which the supervisor replaces when it has died.
+"""The engine that the rest of the service knows: it stays while engines come and go behind it.
 
-Requests that were running when an engine died go through the quarantine.
+Apart from the engines because a dead one is replaced by a fresh object, never revived; and apart from the supervisor,
+which decides when. What is in an engine when it dies goes through the quarantine here.
 """
 
 import math
@@ -20,7 +21,7 @@ from medmoe.server.schemas.inference import Dtype
 
 
 class RestartableEngine:
-    """Implement Engine with the `current` engine."""
+    """Implements Engine with whichever engine is `current`."""
 
     def __init__(self, engine: Engine) -> None:
         self.current = engine
@@ -37,7 +38,7 @@ class RestartableEngine:
         await self.current.start()
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
-        """See Engine.generate. Raises Quarantined, and EngineRestarting where the request's engine has been replaced."""
+        """See Engine.generate. Raises Quarantined, and EngineRestarting to a laggard of an engine already replaced."""
         engine = self._alive()
         async with self.quarantine.admit(request):
             try:
@@ -81,7 +82,7 @@ class RestartableEngine:
         return self.current.metrics()
 
     def replace(self, engine: Engine) -> None:
-        """Make the started `engine` current; close the one before it first."""
+        """From now on, `engine`, which has been started. The one before it must have been closed."""
         self.current = engine
         self._dead = False
 
@@ -91,7 +92,7 @@ class RestartableEngine:
         return self.current
 
     def _died(self) -> None:
-        # Only the first report of a death counts: the engine's other requests are still inside.
+        # Once for each engine, by whoever hears of it first: the others are still counted as inside.
         if not self._dead:
             self._dead = True
             self.quarantine.engine_died()

@@ -1,6 +1,7 @@
-"""Run vLLM's AsyncLLM behind the Engine protocol.
+"""The real engine: vLLM's AsyncLLM behind the Engine protocol. The only file that drives vLLM.
 
-vLLM's exceptions are translated here, and nothing that a client sent reaches its logs.
+vLLM's HTTP app is never mounted; tokens and pixels go in, tokens and log-probabilities come out. Its exceptions are
+translated here, and nothing that a client sent reaches its logs.
 """
 
 import asyncio
@@ -43,10 +44,10 @@ log = logging.getLogger(__name__)
 
 
 class VllmEngine:
-    """Implement Engine with one AsyncLLM, whose engine core and workers are processes of their own."""
+    """One AsyncLLM, its engine core and workers in processes of their own."""
 
     def __init__(self, settings: Settings, config: MedMoEConfig) -> None:
-        """Raise DeploymentError when the checkpoint or the machine cannot give what the settings ask for."""
+        """Raises DeploymentError when the settings ask for what the checkpoint or the machine cannot give."""
         check_deployment(settings, config)
         self.dtype: Dtype = engine_dtype(settings, config, on_cpu=built_for_cpu())
         self._settings = settings
@@ -59,7 +60,7 @@ class VllmEngine:
         self._directory: EngineDirectory | None = None
 
     async def start(self) -> None:
-        """Import vLLM and load the model in a thread, so that liveness is answered meanwhile. Raises EngineError."""
+        """Import vLLM and load the model, both in a thread: liveness is answered meanwhile. Raises EngineError."""
         prepare_environment(self._settings, dtype=self.dtype)
         tune(self._settings)
         self._directory = EngineDirectory()
@@ -151,7 +152,7 @@ class VllmEngine:
             directory.remove()
 
     def metrics(self) -> bytes:
-        """Return vLLM's own series, `vllm:*`; empty until the engine runs."""
+        """vLLM's own series, `vllm:*`; empty until the engine runs."""
         if self._llm is None:
             return b""
         from prometheus_client import generate_latest
@@ -200,7 +201,7 @@ class VllmEngine:
         return AsyncLLM.from_vllm_config(made)
 
     def _engine_input(self, request: GenerationRequest) -> "MultiModalInput":
-        """Return the input that vLLM's renderer would make, without its thread and its search for the placeholder."""
+        """What vLLM's renderer would make of the prompt, without its one thread and its search for the placeholder."""
         from vllm.inputs.engine import mm_input
         from vllm.multimodal.inputs import PlaceholderRange
 
@@ -235,7 +236,7 @@ class VllmEngine:
 
 
 class _ImageInputs:
-    """Make vLLM's multi-modal inputs and keep the latest: a classification sends one image with each request."""
+    """Makes vLLM's multi-modal inputs and keeps the latest: a classification sends one image with each request."""
 
     _KEPT = 32
     """Images; 0.15 MB each at 224 pixels."""
@@ -283,7 +284,7 @@ def _processes(llm: "AsyncLLM") -> ProcessTree:
 
 
 def _tell_waiting(llm: "AsyncLLM") -> None:
-    """Fail all waiting generations: shutting down ends the task that would have done it."""
+    """Whoever waits for an answer is told that none comes: shutting down ends the task that would have told them."""
     from vllm.v1.engine.exceptions import EngineDeadError as VllmDead
 
     llm.output_processor.propagate_error(VllmDead())
@@ -296,4 +297,4 @@ def _shut_down(llm: "AsyncLLM") -> None:
 
 
 def _already_shut_down(timeout: float | None = None) -> None:
-    """Do nothing in place of the second shutdown."""
+    """Stands in for the second call."""

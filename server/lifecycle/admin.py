@@ -1,6 +1,7 @@
-"""Serve the operators' routes on a Unix socket that only the service's own user may open.
+"""The operator's door: a Unix socket that only the service's own user may open, apart from the port of the clients.
 
-The permissions of the socket's file are the authentication; nothing on the network leads here.
+Apart from routes/ because nothing on the network may lead here: another app on another socket, whose file's
+permissions are the authentication. What an orchestrator or a person on the machine asks for: drain, and count anew.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ _BACKLOG = 16
 
 
 def admin_app(state: State) -> Starlette:
-    """Return the app of `GET /admin/status`, `POST /admin/drain` and `POST /admin/router/reset`; each answers the status."""
+    """`GET /admin/status`, `POST /admin/drain`, `POST /admin/router/reset`; each answers with the status."""
 
     def status() -> JSONResponse:
         quarantine = state.engine.quarantine
@@ -41,7 +42,7 @@ def admin_app(state: State) -> Starlette:
         return status()
 
     async def drain(_: Request) -> JSONResponse:
-        # Final, as after SIGTERM, but the process stays.
+        # Final, as it is after SIGTERM; the process stays for what is inside, and for whoever ends it.
         state.readiness.drain()
         return status()
 
@@ -60,7 +61,7 @@ def admin_app(state: State) -> Starlette:
 
 @contextlib.contextmanager
 def admin_socket(path: Path | None) -> Iterator[socket.socket | None]:
-    """Listen at `path` and remove its file afterwards; None makes no socket. Raises ConfigError."""
+    """A listening socket at `path`, whose file is gone afterwards; None makes none. Raises ConfigError."""
     if path is None:
         yield None
         return
@@ -68,7 +69,7 @@ def admin_socket(path: Path | None) -> Iterator[socket.socket | None]:
     try:
         _remove_left_over(path)
         listener.bind(str(path))
-        # No connection is possible before `listen`, so none slips through the permissions at creation.
+        # Nobody can connect before `listen`, so nobody comes through the permissions that it was made with.
         path.chmod(_OWNER_ONLY)
         listener.listen(_BACKLOG)
     except OSError as error:
@@ -85,7 +86,7 @@ def admin_socket(path: Path | None) -> Iterator[socket.socket | None]:
 
 
 def _remove_left_over(path: Path) -> None:
-    """Remove the socket of a killed process. Raises FileExistsError for any other file and for a socket in use."""
+    """A socket that nobody listens at was left by a process that was killed; anything else is not ours to remove."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise FileExistsError(0, "there is a file that is no socket")

@@ -21,13 +21,13 @@ from medmoe.server.state import State
 log = logging.getLogger("medmoe.start")
 
 _WATCH_SECONDS = 0.25
-"""Time between two health checks; a death is noticed within a second even when the event loop is busy."""
+"""Between two looks at the engine; a death is noticed within a second even when the event loop is busy."""
 _FINAL = (CheckpointError, ConfigError, DeploymentError)
 """What another attempt to start would meet again."""
 
 
 async def start_up(state: State) -> None:
-    """Start the engine, ask it one question, then become ready. Failure is final."""
+    """Start the engine, answer one question as any client's is answered, then be ready. Failure is final."""
     begun = time.monotonic()
     try:
         await asyncio.gather(state.engine.start(), state.decoders.start(), state.checkpoint.hash_weights())
@@ -76,7 +76,7 @@ async def _watch(state: State) -> None:
 
 
 async def _restart(state: State, policy: RestartPolicy) -> None:
-    """Become ready with a new engine, or fail for good."""
+    """Be ready with a new engine, or fail for good."""
     quarantine = state.engine.quarantine
     counts = {"suspects": quarantine.suspects, "refused": quarantine.refused}
     log.error("engine died", extra={"fields": counts})
@@ -104,7 +104,7 @@ async def _restart(state: State, policy: RestartPolicy) -> None:
 
 
 async def _started(state: State) -> Engine:
-    """Return a new engine that has answered. Raises CheckpointError when the checkpoint has changed since the start."""
+    """A new engine that has answered. Raises CheckpointError when it would not be what this service says it serves."""
     assert state.rebuild is not None
     same = asyncio.create_task(state.checkpoint.require_unchanged())
     engine: Engine | None = None
@@ -127,7 +127,7 @@ async def _close(engine: Engine) -> None:
     try:
         await engine.close()
     except Exception as error:
-        # The next engine is started all the same.
+        # A dead engine is no reason not to start another; what it left behind is for whoever reads this line.
         log.error("closing the engine failed", extra={"fields": {"exception": type(error).__name__}})
 
 
