@@ -76,7 +76,7 @@ def file(
     body = b"".join(element(tag, *each, syntax=syntax) for tag, each in sorted(found.items()) if each is not None)
     if isinstance(pixels, np.ndarray):
         value = pixels.astype(pixels.dtype.newbyteorder(">" if syntax == BIG_ENDIAN else "<")).tobytes()
-        body += element(0x7FE00010, "OW", value, syntax=syntax)
+        body += element(0x7FE00010, "OB" if pixels.itemsize == 1 else "OW", value, syntax=syntax)
     elif pixels is not None:
         body += element(0x7FE00010, "OB", pixels, length=UNDEFINED)
     return (meta_header(syntax) if head is None else head) + body

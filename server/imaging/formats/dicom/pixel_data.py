@@ -109,7 +109,9 @@ def _unpacked(
         single.PlanarConfiguration = file.planar_configuration
     single.NumberOfFrames = frames
     single.PixelData = encapsulate([value]) if plugin else value
-    single["PixelData"].VR = "OB" if plugin or file.bits_allocated <= 8 else "OW"
+    # Bytes in big-endian words are swapped, and pydicom swaps them back.
+    words = file.bits_allocated > 8 or (syntax == ExplicitVRBigEndian and file.dataset["PixelData"].VR == "OW")
+    single["PixelData"].VR = "OW" if words and not plugin else "OB"
     single["PixelData"].is_undefined_length = bool(plugin)
     stored, _ = get_decoder(syntax).as_array(single, index=index, decoding_plugin=plugin)
     return stored

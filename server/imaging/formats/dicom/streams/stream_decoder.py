@@ -37,7 +37,7 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
     if plugin == "pillow" and header.precision == 8:
         return _jpeg(stream, colour, header)
     if plugin == "pillow":
-        return _probed(lambda data: _gdcm(data, header, syntax), stream)
+        return _gdcm(stream, header, syntax)
     if syntax in _LOSSLESS_JPEG:
         return _probed(lambda data: _pydicom(data, header, syntax, plugin, colour), stream)
     if syntax in JPEGLSTransferSyntaxes and header.precision < 8 and header.components == 1:
