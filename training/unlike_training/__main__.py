@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmoe.model.errors import MedMoEError
+from medmoe.model.cli import single_command
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.data.errors import DataError
 
@@ -18,14 +18,11 @@ if TYPE_CHECKING:
     from medmoe.training.unlike_training.measure import Measured
     from medmoe.training.unlike_training.pooled_features import FeaturePooling, PooledFeatures
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
 _FIRST_FIT_SEED = 10_000
 """Drawn images that a reference is fitted to have other seeds than those that measure it."""
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
-@app.command()
 def reference(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory; the reference is written there.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
@@ -62,40 +59,40 @@ def reference(
     from medmoe.training.unlike_training.write import write_reference
 
     out = leave_out or []
-    try:
-        if unknown := sorted(set(out) - set(dataset)):
-            raise DataError(f"--leave-out names what --dataset does not: {', '.join(unknown)}")
-        found = read_images(data, dataset)
-        kept = [part for part in found if part.dataset not in out]
-        model = load_checkpoint(checkpoint)
-        with tempfile.TemporaryDirectory() as own:
-            pooling = FeaturePooling(model, folder=features or Path(own), device=device)
-            data_to_fit = FitData(
-                train=pooling.files([image for part in kept for image in part.train]),
-                datasets=[part.dataset for part in kept for _ in part.train],
-                held_out=pooling.files([image for part in kept for image in part.val]),
-                drawn=PooledFeatures.joined(_drawn(pooling, count=drawn, first=_FIRST_FIT_SEED).values()),
-            )
-            made, tensors = fit_reference(
-                data_to_fit,
-                tower_sha256=tower_sha256(checkpoint, model.config),
-                datasets=[part.dataset for part in kept],
-                images=images,
-                false_alarms=false_alarms,
-                seed=seed,
-            )
-            rows = measure(
-                UnlikeTraining(made, tensors),
-                known={f"{part.dataset}, test": pooling.files(part.test) for part in kept if part.test},
-                unknown=_left_out(pooling, [part for part in found if part.dataset in out])
-                | _drawn(pooling, count=drawn, first=0)
-                | {folder.name: pooling.files(_files(folder)) for folder in also or ()},
-            )
-        if not out:
-            path = write_reference(checkpoint, made, tensors)
-    except MedMoEError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+    if unknown := sorted(set(out) - set(dataset)):
+        raise DataError(f"--leave-out names what --dataset does not: {', '.join(unknown)}")
+    found = read_images(data, dataset)
+    kept = [part for part in found if part.dataset not in out]
+    model = load_checkpoint(checkpoint)
+    with tempfile.TemporaryDirectory() as own:
+        pooling = FeaturePooling(model, folder=features or Path(own), device=device)
+        data_to_fit = FitData(
+            train=pooling.files([image for part in kept for image in part.train]),
+            datasets=[part.dataset for part in kept for _ in part.train],
+            held_out=pooling.files([image for part in kept for image in part.val]),
+            drawn=PooledFeatures.joined(_drawn(pooling, count=drawn, first=_FIRST_FIT_SEED).values()),
+        )
+        made, tensors = fit_reference(
+            data_to_fit,
+            tower_sha256=tower_sha256(checkpoint, model.config),
+            datasets=[part.dataset for part in kept],
+            images=images,
+            false_alarms=false_alarms,
+            seed=seed,
+        )
+        rows = measure(
+            UnlikeTraining(made, tensors),
+            known={
+                f"{part.dataset}, {'test' if part.test else 'val'}": pooling.files(part.test or part.val)
+                for part in kept
+                if part.test or part.val
+            },
+            unknown=_left_out(pooling, [part for part in found if part.dataset in out])
+            | _drawn(pooling, count=drawn, first=0)
+            | {folder.name: pooling.files(_files(folder)) for folder in also or ()},
+        )
+    if not out:
+        path = write_reference(checkpoint, made, tensors)
     typer.echo(_table(rows))
     if not out:
         typer.echo(f"wrote {path}: {path.stat().st_size / 1e6:.2f} MB, threshold {made.threshold:.2f}")
@@ -125,13 +122,12 @@ def _table(rows: "list[Measured]") -> str:
         lines.append(f"| {row.name} | {row.images} | {row.flagged / row.images:.1%} | {auroc} |")
     known = [row for row in rows if row.auroc is None]
     total, flagged = sum(row.images for row in known), sum(row.flagged for row in known)
-    lines.append(f"| all test images of known datasets | {total} | {flagged / max(total, 1):.1%} | |")
+    lines.append(f"| all images of known datasets | {total} | {flagged / max(total, 1):.1%} | |")
     return "\n".join(lines)
 
 
-def main() -> None:
-    app()
+app = single_command(reference, "reference")
 
 
 if __name__ == "__main__":
-    main()
+    app(prog_name="medmoe reference")

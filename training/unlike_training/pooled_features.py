@@ -49,10 +49,12 @@ class FeaturePooling:
         self._cache = FeatureCache(folder, tower=self._tower, config=model.config, dtype=dtype)
         self._tower = self._tower.to(dtype)
         self._processor = ImageProcessor.from_config(model.config)
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._width = device, dtype, model.config.vision_config.hidden_size
 
     def files(self, images: Sequence[Path]) -> PooledFeatures:
         """Return the pooled features of image files. Raises DataError naming a file that is no image."""
+        if not images:
+            return PooledFeatures(mean=torch.zeros(0, self._width), std=torch.zeros(0, self._width))
         self._cache.fill(dict.fromkeys(images))
         return PooledFeatures.joined(
             _pooled(torch.stack([self._cache(image) for image in images[start : start + _AT_ONCE]]))
