@@ -36,11 +36,13 @@ _HEADERS = {
 
 
 @router.get(_DOCUMENT, dependencies=[Depends(authenticated)])
-async def document(request: Request) -> JSONResponse:
+async def document(request: Request) -> Response:
     """Return the OpenAPI document."""
-    described: dict[str, Any] = request.app.openapi()
-    _correct(described, request.app.routes)
-    return JSONResponse(described)
+    if not hasattr(request.app.state, "openapi_document"):
+        described: dict[str, Any] = request.app.openapi()
+        _correct(described, request.app.routes)
+        request.app.state.openapi_document = JSONResponse(described).body
+    return Response(request.app.state.openapi_document, media_type="application/json")
 
 
 @router.get("/docs")
