@@ -23,7 +23,8 @@ from medmoe.server.engine.build_thread import BuildThread
 from medmoe.server.engine.completion import finish_reason, first_logprobs, last_logprobs
 from medmoe.server.engine.deployment.check import check_deployment
 from medmoe.server.engine.deployment.cpu_tuning import ONE_PROCESS, tune
-from medmoe.server.engine.deployment.engine_arguments import encoder_cache_embeddings, engine_arguments, engine_dtype
+from medmoe.server.engine.deployment.engine_arguments import encoder_cache_embeddings, engine_arguments
+from medmoe.server.engine.deployment.number_format import engine_dtype
 from medmoe.server.engine.deployment.quantization import Capability, check_accelerator
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.engine.engine_directory import EngineDirectory

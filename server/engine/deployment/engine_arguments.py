@@ -3,7 +3,7 @@
 from typing import Any
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.server.engine.deployment.cpu_features import has_native_bfloat16
+from medmoe.server.engine.deployment.number_format import engine_dtype
 from medmoe.server.engine.deployment.quantization import NATIVE_FP8, Capability, quantization_arguments
 from medmoe.server.schemas.inference import Dtype
 from medmoe.server.settings import Settings
@@ -50,16 +50,6 @@ def engine_arguments(
         "trust_remote_code": False,
         **({} if on_cpu else _gpu_arguments(settings, capability)),
     }
-
-
-def engine_dtype(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> Dtype:
-    """Return the number format that the engine computes in."""
-    if settings.dtype != "auto":
-        return settings.dtype
-    if not on_cpu:
-        return config.dtype
-    # int8 kernels take no float32. Elsewhere bfloat16 pays only where the processor multiplies it itself.
-    return "bfloat16" if settings.quantization != "none" or has_native_bfloat16() else "float32"
 
 
 def encoder_cache_embeddings(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> int:

@@ -26,7 +26,8 @@ from medmoe.model.errors import MedMoEError
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
 from medmoe.server.engine.deployment.check import check_deployment
-from medmoe.server.engine.deployment.engine_arguments import engine_arguments, engine_dtype
+from medmoe.server.engine.deployment.engine_arguments import engine_arguments
+from medmoe.server.engine.deployment.number_format import engine_dtype
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.settings import Settings
 

@@ -27,7 +27,8 @@ from tokenizers import Tokenizer
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import TOKENIZER_FILE
 from medmoe.server.engine.deployment.cpu_tuning import cpu_threads
-from medmoe.server.engine.deployment.engine_arguments import engine_arguments, engine_dtype
+from medmoe.server.engine.deployment.engine_arguments import engine_arguments
+from medmoe.server.engine.deployment.number_format import engine_dtype
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.settings import Settings
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from medmoe.server.engine.deployment import engine_arguments as module
-from medmoe.server.engine.deployment.cpu_features import has_native_bfloat16
+from medmoe.server.engine.deployment import number_format
 from medmoe.server.engine.deployment.engine_arguments import encoder_cache_embeddings, engine_arguments
+from medmoe.server.engine.deployment.number_format import has_native_bfloat16
 from medmoe.server.settings import Settings
 from tests.support.checkpoints.tiny import tiny_config
 
@@ -27,7 +27,7 @@ from tests.support.checkpoints.tiny import tiny_config
 def test_number_format(
     on_cpu: bool, native: bool, settings: dict[str, str], dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "has_native_bfloat16", lambda: native)
+    monkeypatch.setattr(number_format, "has_native_bfloat16", lambda: native)
     config = tiny_config().model_copy(update={"dtype": "float16"})
     arguments = engine_arguments(Settings(model=Path("somewhere"), **settings), config, on_cpu=on_cpu)
     assert arguments["dtype"] == dtype
