@@ -1,7 +1,6 @@
-"""The real engine: vLLM's AsyncLLM behind the Engine protocol. The only file that drives vLLM.
+"""Drive vLLM's AsyncLLM behind the Engine protocol.
 
-vLLM's HTTP app is never mounted; tokens and pixels go in, tokens and log-probabilities come out. Its exceptions are
-translated here, and nothing that a client sent reaches its logs.
+Its HTTP app is never mounted. Its exceptions are translated here, and nothing that a client sent reaches its logs.
 """
 
 import asyncio
