@@ -100,7 +100,7 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
     UnsupportedParameter: ErrorSpec(status=400, type=_REQUEST, code="unsupported_parameter"),
     UnknownModel: ErrorSpec(status=404, type=_REQUEST, code="model_not_found"),
     UnsupportedContentType: ErrorSpec(status=415, type=_REQUEST, code="unsupported_content_type"),
-    ForbiddenOrigin: ErrorSpec(status=403, type=_REQUEST, code="forbidden_origin"),
+    ForbiddenOrigin: ErrorSpec(status=403, type="authentication_error", code="forbidden_origin"),
     UnsupportedImage: ErrorSpec(status=415, type=_REQUEST, code="unsupported_image", param="image"),
     UnreadableImage: ErrorSpec(status=422, type=_REQUEST, code="unreadable_image", param="image"),
     UniformImage: ErrorSpec(status=422, type=_REQUEST, code="uniform_image", param="image"),
