@@ -1,8 +1,7 @@
-"""A language model made of hashes: deterministic, instant, and consistent with itself.
+"""Generate answers from hashes: deterministic, instant, without weights (MEDMOE_ENGINE=fake).
 
-It ships, for tests and for a first look without weights (MEDMOE_ENGINE=fake). Consistent means: the distribution of the
-next token depends only on the image and on the tokens so far, wherever prompt ends and answer begins, and sums to one
-over the vocabulary. So whatever the server computes from probabilities can be checked against it exactly.
+The distribution of the next token depends only on the image and the tokens so far, and sums to one over the vocabulary.
+Everything that the server computes from probabilities can be checked against it exactly.
 """
 
 import asyncio
@@ -30,16 +29,16 @@ _PULL = 9.0
 
 
 class FakeEngine:
-    """Implements Engine. Counters and switches are for tests."""
+    """Implement Engine; counters and switches are for tests."""
 
     def __init__(self, config: MedMoEConfig, prompt: Prompt, *, delay: float = 0.0) -> None:
-        """`delay` is seconds between tokens."""
+        """Wait `delay` seconds before each token."""
         self._config = config
         self._prompt = prompt
         self._answers = tuple(tuple(prompt.answer(text)) for text in _ANSWERS)
         self.delay = delay
         self.fail_next: Exception | None = None
-        """Raised by the next generation, once."""
+        """Exception that the next generation raises, once."""
         self.dead = False
         self.unlike_training: float | None = None
         """Score of every image; None is a score of each image's own between 0 and 1."""
@@ -72,7 +71,7 @@ class FakeEngine:
         return b""
 
     def log_probabilities(self, image_id: str, ids: Sequence[int]) -> np.ndarray:
-        """[vocab_size] float64, natural log: the distribution of the token after `ids`."""
+        """Return the distribution of the token after `ids`: [vocab_size] float64, natural logarithm."""
         rng = _rng(image_id, ids)
         scores = rng.standard_normal(self._config.text_config.vocab_size)
         scores[self._continuation(tuple(ids), rng)] += _PULL
@@ -139,7 +138,7 @@ class FakeEngine:
         return int((logprobs / request.temperature + noise).argmax())
 
     def _continuation(self, ids: tuple[int, ...], rng: np.random.Generator) -> int:
-        """The next token of an answer that the end of `ids` has begun; of any answer when it has begun none."""
+        """Return the next token of an answer that the end of `ids` has begun, or the first of any answer."""
         for length in range(max(map(len, self._answers)) - 1, -1, -1):
             begun = ids[len(ids) - length :]
             fitting = [answer[length] for answer in self._answers if len(answer) > length and answer[:length] == begun]

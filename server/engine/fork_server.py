@@ -1,8 +1,7 @@
-"""A process that has imported what an engine's process needs, and becomes one by forking.
+"""Start a fork server that has imported what an engine's process needs.
 
-Nearly all of an engine's start is imports: here they run beside this process's own, on another core, and once for all
-engines, so that one that has died is replaced within seconds. It has no threads when it forks and computes nothing
-itself.
+Imports are nearly all of an engine's start. They run there once, beside the service's own, so that a dead engine is
+replaced within seconds. The fork server has no threads when it forks.
 """
 
 import multiprocessing
@@ -14,18 +13,18 @@ from medmoe.server.settings import Settings
 
 _IMPORTED = [
     "medmoe.model.vllm_plugin.process.preload",
-    # What every child imports anew otherwise: the module that the service was started from.
+    # Otherwise every child imports the module that the service was started from.
     "medmoe.server.app",
     "uvicorn",
 ]
-"""A name that cannot be imported is passed over: an engine's start then takes longer, and says itself what is wrong."""
+"""Modules to import; one that fails is skipped, and the engine's own start reports it."""
 
 
 def begin_importing(settings: Settings) -> BaseContext | None:
-    """Returns at once; where one-process engines are to come from, None where engines are to be vLLM's own business.
+    """Start the fork server without waiting; return its context for one-process engines, None for all others.
 
-    Whatever engines are to find in their environment must be there now. As multiprocessing's own server, it ends with
-    this process, and is started again when it has been killed.
+    Engines inherit the environment of this moment. The server ends with this process and is started again when it has
+    been killed.
     """
     if not in_one_process(settings):
         # vLLM's workers have OpenMP settings of their own each, and CUDA does not survive a fork.

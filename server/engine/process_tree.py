@@ -1,8 +1,7 @@
-"""An engine's processes, and what they leave behind when they are killed.
+"""Watch and kill a tree of processes, and remove the shared memory that it leaves.
 
-Apart from vllm_engine.py because it is about processes, whoever wrote them. A killed process cleans nothing up: its own
-children find out in their own time, and shared memory waits for the end of ours. A new engine must find that memory
-free, on the accelerator above all.
+A killed process cleans nothing up: its children live on and its shared memory stays. The next engine needs that memory,
+above all the accelerator's.
 """
 
 import os
@@ -20,24 +19,23 @@ _GRACE = 5.0
 _POLL = 0.05
 _MEMORY = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lies; no file of ours is made there)
 _OWN = re.compile(rf"{_MEMORY}/((?:psm_|sem\.mp-|nccl-)[^\s/]+|[^\s/]+-cpushm[^\s/]*)$", re.MULTILINE)
-"""Python's shared memory and semaphores, NCCL's, vLLM's between CPU ranks; whatever else is mapped may be others' too.
-"""
+"""Shared memory and semaphores of Python, of NCCL and of vLLM between CPU ranks; other mapped files may be shared."""
 _OPENMP = "__KMP_REGISTERED_LIB_"
-"""What Intel's OpenMP names after a process that uses it, and leaves there unless that process exits by itself."""
+"""Prefix of the file of Intel's OpenMP, named after a process; it stays when that process is killed."""
 
 
 class ProcessTree:
-    """The processes with the given ids and all that they had started when this object was made."""
+    """Processes and all children that they had when this object was made."""
 
     def __init__(self, roots: Iterable[int]) -> None:
-        """Raises psutil.NoSuchProcess when one of `roots` has already ended."""
+        """Take the process ids `roots`. Raises psutil.NoSuchProcess when one has already ended."""
         self._roots = [psutil.Process(pid) for pid in roots]
         children = [child for root in self._roots for child in root.children(recursive=True)]
         self._processes = [*self._roots, *children]
         self._shared = {name for process in self._processes for name in _mapped(process.pid)}
 
     def is_whole(self) -> bool:
-        """Whether all roots are running."""
+        """Return whether all roots are running."""
         return not any(_has_ended(root) for root in self._roots)
 
     def kill(self) -> None:
@@ -52,7 +50,7 @@ class ProcessTree:
                 process.kill()
 
     def clear(self, *, grace: float = _GRACE) -> None:
-        """Return when every process is gone, by itself or after `grace` seconds by force, and its shared memory too."""
+        """Wait `grace` seconds for every process to end, kill the rest, and remove their shared memory."""
         deadline = time.monotonic() + grace
         while (living := self._living()) and time.monotonic() < deadline:
             time.sleep(_POLL)
@@ -79,7 +77,7 @@ def _has_ended(process: psutil.Process) -> bool:
 
 
 def _mapped(pid: int) -> list[str]:
-    """Names under /dev/shm; none where there is no /proc."""
+    """Return the names under /dev/shm that the process has mapped; none where there is no /proc."""
     try:
         return _OWN.findall(Path(f"/proc/{pid}/maps").read_text())
     except OSError:
@@ -87,7 +85,7 @@ def _mapped(pid: int) -> list[str]:
 
 
 def _sweep_openmp() -> None:
-    """Whoever the process was, so that those are swept too whose service was killed."""
+    """Remove the files of all processes that have ended, those of a killed service included."""
     for file in _MEMORY.glob(f"{_OPENMP}*_{os.getuid()}"):
         pid = file.name.removeprefix(_OPENMP).partition("_")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
@@ -95,7 +93,7 @@ def _sweep_openmp() -> None:
 
 
 def _unlink(name: str) -> None:
-    """Also with the resource tracker, which would otherwise complain when this process ends."""
+    """Remove the memory here and in the resource tracker, which would otherwise warn at the process' end."""
     with suppress(FileNotFoundError):
         if name.startswith("psm_"):
             left = shared_memory.SharedMemory(name=name)

@@ -1,13 +1,11 @@
-"""Requests that an engine may have died of: which may run, which only alone, which never again.
+"""Quarantine requests that an engine may have died of.
 
-When an engine dies with several requests in it, nobody knows which one it was, if any: a kernel out of memory ends
-engines too. So all of them become suspects. A suspect that comes again runs alone in the new engine: if it ends, it is
-cleared; if that engine dies as well, it is refused from then on. One bad request thus costs two engines, not one for
-every time a client repeats it, and no request is refused for having been in bad company.
+When an engine dies, all requests in it become suspects, because its death does not tell which one caused it. A suspect
+that comes again runs alone: if it ends, it is cleared; if the engine dies again, it is refused from then on. One bad
+request thus costs two engines, and no request is refused for running beside a bad one.
 
-Requests are remembered by a keyed hash whose key nobody holds but this object: it ends with the process, and tells
-nothing about an image or a question to anyone who has them. While no engine has died, none is made: a classification
-is a hundred requests with the same long prompt.
+Requests are remembered by a hash whose key ends with the process, so it tells nothing about an image or a question. No
+hash is made before an engine has died: a classification is a hundred requests with the same long prompt.
 """
 
 import hashlib
@@ -30,15 +28,15 @@ Fingerprint = bytes
 
 @dataclass(slots=True)
 class _Inside:
-    """What is in one engine."""
+    """Requests in one engine."""
 
     lock: ReadWriteLock = field(default_factory=ReadWriteLock)
     requests: dict[int, GenerationRequest] = field(default_factory=dict)
-    """By the object's own id."""
+    """Requests by `id` of their object."""
 
 
 class Quarantine:
-    """Lives as long as the process, across its engines. Lives on the event loop's thread."""
+    """Remember suspects and refused requests across all engines of a process. Use it on the event loop's thread."""
 
     def __init__(self, *, capacity: int = CAPACITY) -> None:
         self._key = secrets.token_bytes(32)
@@ -48,23 +46,23 @@ class Quarantine:
 
     @property
     def suspects(self) -> int:
-        """How many requests would run alone."""
+        """Number of requests that would run alone."""
         return len(self._suspects)
 
     @property
     def refused(self) -> int:
-        """How many requests would not run."""
+        """Number of requests that would be refused."""
         return len(self._refused)
 
     @asynccontextmanager
     async def admit(self, request: GenerationRequest) -> AsyncIterator[None]:
-        """Be in the engine; a suspect waits until it is empty and keeps it so.
+        """Enter the engine; a suspect waits until the engine is empty and keeps others out.
 
         Raises Quarantined, and EngineDeadError when the engine ended while this request waited.
         """
         if self._is_among(self._refused, request):
             raise Quarantined("the engine has died of this request")
-        # That of this engine: who is slow to leave a dead one must not be counted in the next.
+        # A request that is slow to leave a dead engine must not count in the next one.
         inside = self._inside
         async with inside.lock.hold(alone=self._is_among(self._suspects, request)):
             inside.requests[id(request)] = request
@@ -74,12 +72,12 @@ class Quarantine:
                 del inside.requests[id(request)]
 
     def clear(self, request: GenerationRequest) -> None:
-        """The engine has survived this request."""
+        """Forget that `request` is a suspect, because the engine has survived it."""
         if self._is_among(self._suspects, request):
             del self._suspects[self._fingerprint(request)]
 
     def engine_died(self) -> None:
-        """Judge what was in the engine; what comes next enters another one."""
+        """Make the requests in the engine suspects, or refuse the only one if it was a suspect already."""
         inside, self._inside = self._inside, _Inside()
         inside.lock.close()
         found = list(dict.fromkeys(map(self._fingerprint, inside.requests.values())))

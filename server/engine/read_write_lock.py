@@ -1,4 +1,4 @@
-"""Many at once, or one alone, in the order they came."""
+"""Hold a lock together with others, or alone, in order of arrival."""
 
 import asyncio
 from collections import deque
@@ -9,7 +9,7 @@ from medmoe.server.errors import EngineDeadError
 
 
 class ReadWriteLock:
-    """A readers-writer lock that is fair, and that can be closed over the heads of those who wait."""
+    """A fair readers-writer lock; closing it fails everything that waits."""
 
     def __init__(self) -> None:
         self._holders = 0
@@ -20,7 +20,7 @@ class ReadWriteLock:
 
     @asynccontextmanager
     async def hold(self, *, alone: bool) -> AsyncIterator[None]:
-        """Be inside with others, or alone. Raises EngineDeadError once the lock is closed."""
+        """Hold the lock with others, or `alone`. Raises EngineDeadError once the lock is closed."""
         ticket = object()
         self._queue.append(ticket)
         try:
@@ -41,11 +41,11 @@ class ReadWriteLock:
             self._wake()
 
     def close(self) -> None:
-        """Let nobody in any more; who is inside may leave when they like."""
+        """Fail all that wait and all that come; holders are not affected."""
         self._closed = True
         self._wake()
 
     def _wake(self) -> None:
-        # A new event each time: whoever has to wait on must not find the old one set.
+        # A new event each time: a waiter that has to wait on must not find the old one set.
         self._changed.set()
         self._changed = asyncio.Event()

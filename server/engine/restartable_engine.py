@@ -1,7 +1,6 @@
-"""The engine that the rest of the service knows: it stays while engines come and go behind it.
+"""Stand for the current engine, which the supervisor replaces when it has died.
 
-Apart from the engines because a dead one is replaced by a fresh object, never revived; and apart from the supervisor,
-which decides when. What is in an engine when it dies goes through the quarantine here.
+Requests that were running when an engine died go through the quarantine.
 """
 
 import math
@@ -21,7 +20,7 @@ from medmoe.server.schemas.inference import Dtype
 
 
 class RestartableEngine:
-    """Implements Engine with whichever engine is `current`."""
+    """Implement Engine with the `current` engine."""
 
     def __init__(self, engine: Engine) -> None:
         self.current = engine
@@ -38,7 +37,7 @@ class RestartableEngine:
         await self.current.start()
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
-        """See Engine.generate. Raises Quarantined, and EngineRestarting to a laggard of an engine already replaced."""
+        """See Engine.generate. Raises Quarantined, and EngineRestarting when the engine has been replaced."""
         engine = self._alive()
         async with self.quarantine.admit(request):
             try:
@@ -82,7 +81,7 @@ class RestartableEngine:
         return self.current.metrics()
 
     def replace(self, engine: Engine) -> None:
-        """From now on, `engine`, which has been started. The one before it must have been closed."""
+        """Make the started `engine` current; close the one before it first."""
         self.current = engine
         self._dead = False
 
@@ -92,7 +91,7 @@ class RestartableEngine:
         return self.current
 
     def _died(self) -> None:
-        # Once for each engine, by whoever hears of it first: the others are still counted as inside.
+        # Only the first report of a death counts: the engine's other requests are still inside.
         if not self._dead:
             self._dead = True
             self.quarantine.engine_died()

@@ -1,7 +1,6 @@
-"""Prometheus names, labels and buckets of this service; nothing else decides what a series is called.
+"""Define the Prometheus series of this service: names, labels and buckets.
 
-One registry per app, so that two apps in one process (tests) do not share counts. Gauges and the expert counts are read
-from their owners at scrape time instead of being kept twice.
+Each app has its own registry. Gauges and expert counts are read from their owners when they are scraped.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,15 +19,15 @@ _REQUEST_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 2
 _STAGE_BUCKETS = (0.001, 0.0025, 0.005, *_REQUEST_BUCKETS)
 _REJECTIONS = frozenset({401, 413, 415, 429, 503, 504})
 _COSTLY = frozenset({"quarantined", "decoder_died", "image_too_costly"})
-"""Codes of 422, the one status that says both "your mistake" and "this request was a danger"."""
+"""Codes of 422 that count as refusals to protect the service."""
 _WATCHED = (*sorted(_COSTLY), "decoder_unavailable", "overloaded", "rate_limited")
-"""Reasons that are counted from 0 on: a rate, and an alert on it, cannot see a series' first step."""
+"""Reasons that are exported from 0 on: a rate, and an alert on it, cannot see a series' first step."""
 _OUTCOMES = {True: "restarted", False: "failed"}
 _SOURCES = {True: "kept", False: "decoded"}
 
 
 ExpertTokens = tuple[int, int, str, int]
-"""Layer, expert, what the count is split by (kind of token, or modality), count."""
+"""Layer, expert, kind of token or modality, count."""
 
 
 class _ExpertTokensCollector(Collector):
@@ -99,7 +98,7 @@ class Metrics:
         )
         self._stages = Histogram(
             "medmoe_stage_duration_seconds",
-            "Time of one request in one stage: fetch (of a picture's URL), image (decode, resize), queue (for a slot), "
+            "Time of one request in one stage: fetch (of an image's URL), image (decode, resize), queue (for a slot), "
             "engine (generation)",
             ["stage"],
             buckets=_STAGE_BUCKETS,
@@ -112,7 +111,7 @@ class Metrics:
             self._rejections.labels(reason=reason)
         self._pictures = Counter(
             "medmoe_images_total",
-            "Pictures that requests brought: decoded, or kept from a request shortly before",
+            "Images that requests brought: decoded, or kept from a request shortly before",
             ["source"],
             registry=self.registry,
         )
@@ -184,7 +183,7 @@ class Metrics:
             self._rejections.labels(reason=record.error_code).inc()
 
     def picture(self, kept: bool) -> None:
-        """Count a picture that was asked for, while some are kept."""
+        """Count an image as `kept` from an earlier request, or as decoded."""
         self._pictures.labels(source=_SOURCES[kept]).inc()
 
     def engine_restart(self, *, succeeded: bool) -> None:
@@ -196,5 +195,5 @@ class Metrics:
         self._engine_hangs.inc()
 
     def exposition(self) -> bytes:
-        """Prometheus text format."""
+        """Return all series in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,6 +1,6 @@
-"""How far a service's routing is from the checkpoint's reference: Jensen-Shannon divergence, layer by layer.
+"""Compute routing drift: the Jensen-Shannon divergence of the routing from the checkpoint's reference, by layer.
 
-Apart from router_stats, which counts. The reference's kinds of token are compared and no others: answers are not.
+Only the kinds of token that the reference counts are compared; answers are not among them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from medmoe.server.schemas.router import Divergence, LayerDrift, RoutingDrift
 
 
 def jensen_shannon(p_E: np.ndarray, q_E: np.ndarray) -> float:
-    """Of two distributions over experts, in bits: 0 for equal ones, 1 for ones that share no expert."""
+    """Return the divergence of two distributions over experts [E] in bits, from 0 (equal) to 1 (no common expert)."""
     mean_E = (p_E + q_E) / 2
     return min(1.0, max(0.0, (_divergence(p_E, mean_E) + _divergence(q_E, mean_E)) / 2))
 
@@ -20,7 +20,7 @@ def jensen_shannon(p_E: np.ndarray, q_E: np.ndarray) -> float:
 def routing_drift(
     reference: RoutingReference, by_modality_KLE: Mapping[str, np.ndarray], *, kinds: Sequence[str]
 ) -> RoutingDrift:
-    """Of counts [kind, MoE layer, expert] by modality; `kinds` names their rows, layers are as in `reference`."""
+    """Return the drift of counts [kind, MoE layer, expert] by modality; `kinds` names their rows."""
     names = {name.casefold(): name for name in by_modality_KLE}
     counted = reference.counted_on
     layers = []
@@ -67,6 +67,6 @@ def _compared(seen_E: np.ndarray, expected_E: Sequence[int]) -> Divergence:
 
 
 def _divergence(p_E: np.ndarray, q_E: np.ndarray) -> float:
-    """Kullback and Leibler's, in bits; `q_E` is positive wherever `p_E` is."""
+    """Return the Kullback-Leibler divergence in bits; `q_E` is positive wherever `p_E` is."""
     used = p_E > 0
     return float((p_E[used] * np.log2(p_E[used] / q_E[used])).sum())

@@ -1,8 +1,4 @@
-"""Counts of the last hour, forgotten by the clock: a fixed ring of time buckets.
-
-Apart from router_stats, which says what is counted. Memory is bounded by the number of buckets and of keys, whatever
-the traffic.
-"""
+"""Count over a sliding window of an hour, in a ring of time buckets of bounded memory."""
 
 import math
 import time
@@ -14,15 +10,15 @@ import numpy as np
 BUCKET_SECONDS = 10
 LONGEST_SECONDS = 3600
 _BUCKETS = LONGEST_SECONDS // BUCKET_SECONDS + 1
-"""One more than the longest window has, because the newest is never a whole one."""
+"""Buckets of the longest window and one more, because the newest is never full."""
 
 Key = tuple[str, str]
-"""Whose counts: route and modality."""
+"""Route and modality."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """Sums by key."""
+    """Sums of counts by key."""
 
     requests: int = 0
     by_key: dict[Key, np.ndarray] = field(default_factory=dict)
@@ -33,13 +29,13 @@ class Counts:
 
 
 class SlidingWindow:
-    """Lives on the event loop's thread."""
+    """Counts of the last hour. Use it on the event loop's thread."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds and never goes back."""
         self._clock = clock
         self._buckets: dict[int, tuple[int, Counts]] = {}
-        """By place in the ring: which span of time it holds, and its counts."""
+        """Span of time and counts of each place in the ring."""
 
     def add(self, key: Key, counts: np.ndarray) -> None:
         """Count one request now."""
@@ -52,7 +48,7 @@ class SlidingWindow:
         bucket.add(key, counts)
 
     def last(self, seconds: int) -> Counts:
-        """The sums over the last `seconds` (at most LONGEST_SECONDS), and of up to one bucket's time more."""
+        """Return the sums over the last `seconds` (at most LONGEST_SECONDS) and up to one bucket's time more."""
         newest = self._span()
         oldest = newest - math.ceil(seconds / BUCKET_SECONDS)
         total = Counts()

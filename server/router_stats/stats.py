@@ -1,7 +1,6 @@
-"""Which experts the tokens of this service have gone to, by layer, by kind of token, by route, by stated modality.
+"""Count the tokens that each expert gets, by layer, kind of token, route and stated modality.
 
-Apart from metrics because it answers questions that counters cannot (shares, entropy, dead experts) and because one
-request's own counts are part of its answer. Only real MoE layers are read: the engine reports dense ones as zeros.
+Only MoE layers are counted: the engine reports dense layers as zeros.
 """
 
 import math
@@ -24,7 +23,7 @@ Kind = Literal["image", "question", "answer"]
 KINDS: tuple[Kind, ...] = ("image", "question", "answer")
 
 UNSTATED = "unstated"
-"""Where requests are counted that do not say of what modality their picture is."""
+"""Modality of requests that state none."""
 _COMMON_MODALITIES = (
     "CT",
     "MRI",
@@ -43,12 +42,12 @@ _COMMON_MODALITIES = (
 
 
 class RouterStats:
-    """Counts of shape [kind, MoE layer, expert]; K, L, E in the names below. Lives on the event loop's thread."""
+    """Token counts [kind, MoE layer, expert], K, L, E in the names below. Use it on the event loop's thread."""
 
     def __init__(self, config: MedMoEConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds and never goes back."""
         self.reference: RoutingReference | None = None
-        """The checkpoint's own; set when the weights that it must belong to are known."""
+        """The checkpoint's routing reference; set once the weights are hashed."""
         self._config = config
         self._layers = config.text_config.moe_layers
         self._experts = config.text_config.num_experts
@@ -58,14 +57,14 @@ class RouterStats:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything and start counting now."""
+        """Forget all counts and begin anew."""
         self.since = datetime.now(tz=UTC)
-        """When counting began."""
+        """Time at which counting began."""
         self._lifetime = Counts()
         self._recent = SlidingWindow(clock=self._clock)
 
     def modality(self, stated: str | None) -> str:
-        """What a request's `modality` is counted as. Raises InvalidField when it is none of the known ones."""
+        """Return the name under which a stated modality is counted. Raises InvalidField for an unknown one."""
         if stated is None:
             return UNSTATED
         name = self._modalities.get(stated.strip().casefold())
@@ -77,7 +76,7 @@ class RouterStats:
     def count(
         self, routed_experts: np.ndarray, *, prompt_ids: tuple[int, ...], prompt_tokens: int, first_row: int = 0
     ) -> np.ndarray:
-        """Token counts KLE of one generation, without adding them to the total.
+        """Return the token counts [kind, MoE layer, expert] of one generation, without adding them to the total.
 
         `routed_experts` is [tokens, layers, top_k]; `prompt_ids` holds one image token; the first `prompt_tokens` rows
         (image expanded) are the prompt, the rest the answer; rows before `first_row` are left out.
@@ -100,7 +99,7 @@ class RouterStats:
         self._recent.add(key, counts_KLE)
 
     def request_report(self, counts_KLE: np.ndarray) -> Routing:
-        """One request's counts as part of its answer."""
+        """Return one request's counts as part of its answer."""
         layers = tuple(
             LayerRouting(
                 layer=layer,
@@ -111,7 +110,7 @@ class RouterStats:
         return Routing(expert_domains=self._config.expert_domains, layers=layers)
 
     def report(self, *, window: int | None = None) -> RouterStatsResponse:
-        """Everything counted since `reset`, or in the last `window` seconds (at most an hour)."""
+        """Return the counts since `reset`, or of the last `window` seconds (at most an hour)."""
         counts = self._lifetime if window is None else self._recent.last(window)
         by_route, by_modality = self._summed(counts, part=0), self._summed(counts, part=1)
         total_KLE = sum(by_route.values(), start=self._nothing())
@@ -132,19 +131,19 @@ class RouterStats:
         )
 
     def recent_drift(self) -> RoutingDrift | None:
-        """Of the last hour, for the metrics; None without a reference."""
+        """Return the drift of the last hour for the metrics; None without a reference."""
         return self._drift(self._summed(self._recent.last(LONGEST_SECONDS), part=1))
 
     def tokens(self) -> Iterator[tuple[int, int, str, int]]:
-        """Every count as (layer, expert, kind, tokens), for the metrics."""
+        """Yield every count as (layer, expert, kind, tokens) for the metrics."""
         total_KLE = sum(self._lifetime.by_key.values(), start=self._nothing())
         for row, kind in enumerate(KINDS):
             yield from self._entries(total_KLE[row], part=kind)
 
     def tokens_by_modality(self) -> Iterator[tuple[int, int, str, int]]:
-        """Every count as (layer, expert, modality, tokens), for the metrics.
+        """Yield every count as (layer, expert, modality, tokens) for the metrics.
 
-        The checkpoint's own modalities begin with 0, because a rate cannot see a series' first step; others come when
+        The checkpoint's modalities begin with 0, because a rate cannot see a series' first step; others appear when
         they are first stated.
         """
         seen = self._summed(self._lifetime, part=1)
@@ -160,7 +159,7 @@ class RouterStats:
         return routing_drift(self.reference, by_modality_KLE, kinds=KINDS) if self.reference is not None else None
 
     def _summed(self, counts: Counts, *, part: Literal[0, 1]) -> dict[str, np.ndarray]:
-        """By one part of the key."""
+        """Return the sums by one part of the key: 0 for the route, 1 for the modality."""
         found: dict[str, np.ndarray] = {}
         for key, counts_KLE in counts.by_key.items():
             found[key[part]] = found.get(key[part], self._nothing()) + counts_KLE
@@ -190,7 +189,7 @@ class RouterStats:
 
 
 def _evenness(shares_E: np.ndarray) -> float:
-    """Entropy over its maximum; a lone expert is as even as it gets."""
+    """Return the entropy over its maximum; 1 for a single expert."""
     if len(shares_E) == 1:
         return 1.0
     used = shares_E[shares_E > 0]
