@@ -12,6 +12,8 @@ from collections.abc import Iterator
 log = logging.getLogger("medmoe.output")
 
 _LONGEST = 16 * 1024
+_LAST_SECONDS = 5.0
+"""Time in which what has been printed by the end is logged; a child process may go on printing for ever."""
 """Characters of one line; the rest of a longer one becomes lines of its own."""
 _LEVELS = {"D": logging.DEBUG, "I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
 _PROCESS = re.compile(r"^\((?P<process>[\w:.-]+) pid=\d+\) ?")
@@ -68,11 +70,12 @@ def plain_output_as_json() -> Iterator[None]:
             os.dup2(saved[0], 1)
             os.dup2(saved[1], 2)
             os.close(stop)
-            reader.join()
+            reader.join(_LAST_SECONDS)
             for handler in handlers:
                 handler.flush()
                 handler.setStream(sys.stderr)  # type: ignore[attr-defined]
-            for descriptor in (*saved, reading, stopping):
+            # A thread that is still there keeps what it reads from.
+            for descriptor in (*saved, *(() if reader.is_alive() else (reading, stopping))):
                 os.close(descriptor)
 
 
