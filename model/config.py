@@ -20,6 +20,7 @@ Size = Annotated[int, Field(gt=0, le=2**20)]
 Count = Annotated[int, Field(gt=0, le=1024)]
 TokenId = Annotated[int, Field(ge=0, lt=2**20)]
 Positive = Annotated[float, Field(gt=0)]
+PromptText = Annotated[str, Field(max_length=2**16)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -170,11 +171,11 @@ class ImageProcessorConfig(StrictSection):
 class PromptConfig(StrictSection):
     """The prompt template: `{system}{user}<image>{separator}{question}{assistant}`."""
 
-    system: str = ""
-    user: str = "USER: "
-    separator: str = "\n"
-    assistant: str = " ASSISTANT:"
-    classification: str = "Which of these is shown: {labels}?"
+    system: PromptText = ""
+    user: PromptText = "USER: "
+    separator: PromptText = "\n"
+    assistant: PromptText = " ASSISTANT:"
+    classification: PromptText = "Which of these is shown: {labels}?"
     """The question `/v1/classify` asks, and classification data are trained with."""
 
     @model_validator(mode="after")

@@ -14,6 +14,20 @@ MAX_BYTES = 64 * 2**20
 """Larger than any configuration, tokenizer or model card."""
 
 
+def read_published(directory: Path, name: str) -> bytes:
+    """Return a file of a checkpoint directory that is shown to clients. Raises what `read_bounded` raises.
+
+    A link must lead to a file of the directory, or to the `blobs` of a Hugging Face cache: any other may lead to a
+    secret of this machine. Raises CheckpointError.
+    """
+    target = (directory / name).resolve()
+    whole = directory.resolve()
+    allowed = whole, whole.parent.parent / "blobs"
+    if not any(target.is_relative_to(root) for root in allowed):
+        raise CheckpointError(f"{directory / name} is a link that leads out of the checkpoint")
+    return read_bounded(target)
+
+
 def read_bounded(path: Path, *, limit: int = MAX_BYTES) -> bytes:
     """Return the whole content. Raises CheckpointError for no regular file or more than `limit` bytes, and OSError."""
     # Without O_NONBLOCK, opening a pipe waits for a writer.

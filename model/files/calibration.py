@@ -27,8 +27,8 @@ class Temperature(StrictSection):
     """Temperature scaling (Guo et al. 2017); with a bias, for a single probability, Platt's (1999)."""
 
     method: Literal["temperature"] = "temperature"
-    temperature: float = Field(gt=0, le=1000)
-    """Above 1: the model was too sure."""
+    temperature: float = Field(ge=0.001, le=1000)
+    """Above 1: the model was too sure. A smaller one overflows."""
     bias: float = 0.0
     """Added to the scaled logit of a single probability; label probabilities have none."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.bounded_read import read_bounded
+from medmoe.model.files.bounded_read import read_published
 from medmoe.model.files.licence import CARD_FILE, stated_licence
 from medmoe.server.errors import NoModelCard, UnknownModel
 from medmoe.server.openapi.answers import answers, text
@@ -59,7 +59,7 @@ async def metadata(request: Request) -> Metadata:
 async def model_card(request: Request) -> Response:
     """README.md of the checkpoint directory. Raises NoModelCard where there is none."""
     try:
-        card = await asyncio.to_thread(read_bounded, State.of(request).settings.model / CARD_FILE)
+        card = await asyncio.to_thread(read_published, State.of(request).settings.model, CARD_FILE)
     except (OSError, CheckpointError) as error:
         raise NoModelCard("this checkpoint has no model card") from error
     return Response(card, media_type="text/markdown; charset=utf-8")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.bounded_read import read_bounded
+from medmoe.model.files.bounded_read import read_bounded, read_published
 
 
 def test_a_file_is_read_whole(tmp_path: Path) -> None:
@@ -37,3 +37,25 @@ def test_a_device_is_refused() -> None:
 def test_a_missing_file_stays_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_bounded(tmp_path / "none")
+
+
+def test_a_published_file_may_be_a_link_within_the_checkpoint_or_into_a_cache_and_nowhere_else(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "model" / "snapshots" / "revision"
+    blobs = tmp_path / "model" / "blobs"
+    for folder in (checkpoint, blobs):
+        folder.mkdir(parents=True)
+    (tmp_path / "secret").write_text("secret")
+    (blobs / "0a1b").write_text("cached")
+    (checkpoint / "CARD.md").write_text("card")
+    for name, target in (
+        ("inside", "CARD.md"),
+        ("cache", "../../blobs/0a1b"),
+        ("outside", "../../../secret"),
+        ("absolute", str(tmp_path / "secret")),
+    ):
+        (checkpoint / name).symlink_to(target)
+    assert read_published(checkpoint, "inside") == b"card"
+    assert read_published(checkpoint, "cache") == b"cached"
+    for name in ("outside", "absolute"):
+        with pytest.raises(CheckpointError, match="leads out of the checkpoint"):
+            read_published(checkpoint, name)
