@@ -20,7 +20,7 @@ from medmoe.server.app import costly_paths, create_app
 from medmoe.server.auth.tenants import new_key
 from medmoe.server.edge.connection import EdgeProtocol
 from medmoe.server.edge.load_shedding import LoadShedder
-from medmoe.server.edge.uvicorn_adapter import DrainingServer, served_beside
+from medmoe.server.edge.uvicorn_adapter import STOPPING, DrainingServer, served_beside
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu
 from medmoe.server.lifecycle.admin import admin_app, admin_socket
@@ -116,15 +116,19 @@ def _serve(settings: Settings) -> int:
         state: State = app.state.medmoe
         server = DrainingServer(
             server_config(app, settings),
-            drain=lambda: drain(state),
+            drain=lambda hurry: drain(state, hurry=hurry),
             beside=served_beside(admin_app(state), operators),
             url=settings.url,
         )
         # Once drained, uvicorn raises the signal that stopped it again; a service that was told to stop has not failed.
-        for stop in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(stop, lambda *_: None)
+        # The others mean nothing here, and would end the process.
+        for handled in (*STOPPING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
+            if signal.getsignal(handled) is not signal.SIG_IGN:
+                signal.signal(handled, lambda *_: None)
         with plain_output_as_json():
             server.run(sockets)
+    if state.unusable is not None:
+        return _refuse(state.unusable)
     return ENGINE_FAILED if failed else 0 if server.started else UNUSABLE
 
 

@@ -25,6 +25,8 @@ from medmoe.server.schemas.image_url import host_name
 from medmoe.server.schemas.images import BurnedIn
 
 PREFIX = "MEDMOE_"
+_LONGEST_SECONDS = 86_400.0
+"""Largest time of a setting, a day: timers of the system overflow somewhere beyond."""
 
 
 RENAMED = {"picture_cache_mib": "encoder_cache_mib", "kept_pictures": "image_cache_entries"}
@@ -90,7 +92,12 @@ class Settings(BaseSettings):
     """Deployment settings. Sizes in bytes or pixels, times in the unit that the name says."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
     host: str = "127.0.0.1"
@@ -138,20 +145,20 @@ class Settings(BaseSettings):
     """Largest square around a decoded image, at 4 to 40 bytes a pixel; Pillow's limit is the ceiling."""
     min_image_side: int = Field(default=16, ge=1, le=256)
     """Shortest accepted side in pixels; lower lets in images without content."""
-    max_image_aspect_ratio: float = Field(default=20.0, ge=1)
+    max_image_aspect_ratio: float = Field(default=20.0, ge=1, le=89_000_000)
     """Longest side over shortest; padding to a square costs the square of the long side."""
     max_image_frames: int = Field(default=2000, ge=1, le=100_000)
     """Most frames or pages in a file of which one is shown; showing a late frame may mean decoding all before it."""
     image_workers: int = Field(default=2, ge=1, le=64)
     """Processes that decode and resize, one image each at a time. Each takes a core and, beyond its imports,
     at most `image_memory_mib`."""
-    image_memory_mib: int = Field(default=1536, ge=64)
+    image_memory_mib: int = Field(default=1536, ge=64, le=2**20)
     """Memory for decoding one image, enforced by the kernel (Linux); an image that needs more is refused. The default
     is enough for `max_image_pixels` as 16-bit grey, as floating point and with transparency."""
-    image_cpu_seconds: float = Field(default=8.0, gt=0)
+    image_cpu_seconds: float = Field(default=8.0, gt=0, le=_LONGEST_SECONDS)
     """Processor time for one image; then its process is ended and its request refused. Longer lets one sender keep a
     core busy."""
-    image_seconds: float = Field(default=45.0, gt=0)
+    image_seconds: float = Field(default=45.0, gt=0, le=_LONGEST_SECONDS)
     """Wall-clock time for decoding one image; then its process is ended and its request refused. Longer keeps a worker
     under a stuck decoder."""
     image_cache_entries: int = Field(default=128, ge=0)
@@ -166,7 +173,7 @@ class Settings(BaseSettings):
     """Hosts from which images are fetched by https URL, with commas between them; none when empty. Exact names, no
     addresses, and only hosts whose every address is public. Each costs trust: every client can then make this service
     request any path there."""
-    image_url_seconds: float = Field(default=10.0, gt=0)
+    image_url_seconds: float = Field(default=10.0, gt=0, le=_LONGEST_SECONDS)
     """Time to fetch one image, from its host's name to its last byte; longer keeps a slot under a slow host."""
     image_url_fetches: int = Field(default=16, ge=1)
     """Images that are fetched at once; the next is refused with 429. Each holds a slot and up to `max_body_bytes`:
@@ -175,7 +182,7 @@ class Settings(BaseSettings):
     """TOML file of DICOMweb sources that requests may name: a table each with `url`, and optionally `password_file`,
     `token_file`, `ca_file` and `store`; read once, at the start. server/dicomweb/README.md shows one. Each costs trust:
     every client can then ask about every image there."""
-    dicomweb_seconds: float = Field(default=30.0, gt=0)
+    dicomweb_seconds: float = Field(default=30.0, gt=0, le=_LONGEST_SECONDS)
     """Time for one request to a source, from connecting to the last byte; longer keeps a slot under a slow source."""
     dicomweb_requests: int = Field(default=16, ge=1)
     """Requests to sources at once; the next is refused with 429. Each may hold `max_body_bytes`."""
@@ -205,24 +212,27 @@ class Settings(BaseSettings):
     """Requests inside at once. More raises throughput until the engine's batch is full, then only latency."""
     max_queued: int = Field(default=64, ge=0)
     """Requests that may wait for a slot; the next is refused with 429. Each waits with its body in memory."""
-    timeout_ms: int = Field(default=60_000, ge=1)
+    timeout_ms: int = Field(default=60_000, ge=1, le=86_400_000)
     """Time for one answer, queue included; a request may ask for less. Longer keeps slots under stuck clients."""
-    drain_seconds: float = Field(default=30.0, ge=0)
+    drain_lag_seconds: float = Field(default=0.0, ge=0, le=_LONGEST_SECONDS)
+    """How long new requests are still answered after a stop has begun, while /health/ready is 503 already: as long as a
+    load balancer needs to notice. Kubernetes removes a pod before it stops it: there `preStopSeconds` does the same."""
+    drain_seconds: float = Field(default=30.0, ge=0, le=_LONGEST_SECONDS)
     """How long shutdown waits for requests in flight, which are then ended with 503; an orchestrator's grace period
     must be some ten seconds longer."""
     on_engine_death: Literal["restart", "exit"] = "restart"
     """restart puts a new engine in the place of one that has died, while the process goes on answering liveness and
     metrics; exit ends the process with status 3 at once, for an orchestrator to start another."""
-    engine_hang_seconds: float = Field(default=30.0, gt=0)
+    engine_hang_seconds: float = Field(default=30.0, gt=0, le=_LONGEST_SECONDS)
     """Time in which the engine must answer a ping between two of its steps; one that does not is killed and counts as
     dead. It must be longer than the longest engine step: shorter kills a slow engine, longer lets clients wait for one
     that hangs."""
     engine_restarts: int = Field(default=5, ge=1)
     """Most attempts to restart the engine within `engine_restart_window_seconds`; the process then exits with 3. Each
     attempt loads the model anew."""
-    engine_restart_window_seconds: float = Field(default=600.0, gt=0)
+    engine_restart_window_seconds: float = Field(default=600.0, gt=0, le=_LONGEST_SECONDS)
     """Time after which an attempt no longer counts; longer gives up sooner on an engine that dies now and then."""
-    engine_restart_delay_seconds: float = Field(default=1.0, ge=0)
+    engine_restart_delay_seconds: float = Field(default=1.0, ge=0, le=_LONGEST_SECONDS)
     """Wait before the second attempt within the window, doubled for each further one, at most a minute; the first is
     made at once. Longer gives a busy machine time, and keeps clients waiting."""
 

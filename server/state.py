@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
+from medmoe.server.admission.fair_slots import FairSlots
 from medmoe.server.admission.readiness import Phase, Readiness
 from medmoe.server.admission.slots import Admission, Deadline
 from medmoe.server.auth.tenants import Tenants, read_key_file
@@ -25,12 +26,17 @@ from medmoe.server.router_stats.stats import RouterStats
 from medmoe.server.served_checkpoint import ServedCheckpoint
 from medmoe.server.settings import Settings
 
+_STEPS_WAITING = 4
+"""Engine requests of classifications in the engine at once, for each sequence of an engine step."""
+
 
 class State:
     """The parts of one app, one of each."""
 
     starting: asyncio.Task[None] | None = None
     """Starts the service in the background; done when the service is ready or has failed."""
+    unusable: str | None = None
+    """Why no start can succeed before a person has changed something; None while one may."""
     watching: asyncio.Task[None] | None = None
     """Checks the health of the engine once it is ready, and replaces it when it dies."""
 
@@ -55,7 +61,7 @@ class State:
         self.tenants = Tenants(keys, requests_per_minute=settings.requests_per_minute)
         self.router_stats = RouterStats(self.checkpoint.config)
         self.metrics = Metrics(
-            ready=lambda: self.readiness.phase is Phase.READY,
+            ready=lambda: self.readiness.phase is Phase.READY and not self.readiness.leaving,
             in_flight=lambda: self.admission.in_flight,
             places=self.admission.places,
             expert_tokens=self.router_stats.tokens,
@@ -80,6 +86,8 @@ class State:
             admission=self.admission,
             readiness=self.readiness,
             router_stats=self.router_stats,
+            # Enough to fill engine steps; each holds a copy of its image until it ends.
+            label_steps=FairSlots(_STEPS_WAITING * settings.max_num_seqs),
         )
 
     @staticmethod

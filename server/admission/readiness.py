@@ -27,6 +27,8 @@ class Readiness:
         self.phase = Phase.STARTING
         self.left_ready = asyncio.Event()
         """Set when the service stops being ready."""
+        self.leaving = False
+        """Whether a stop has been announced: load balancers are told so while requests are still answered."""
         self.retry_after = _UNKNOWN_START
         """Seconds after which a client should repeat a request that was refused during a restart."""
         self._on_failure = on_failure
@@ -45,6 +47,12 @@ class Readiness:
                 raise EngineDeadError("the engine has stopped")
             case Phase.READY:
                 return
+
+    def require_staying(self) -> None:
+        """Raise what `require` raises, and Draining as soon as a stop has been announced."""
+        self.require()
+        if self.leaving:
+            raise Draining("the service is about to shut down")
 
     def started(self) -> None:
         """Become ready after a start or a restart."""

@@ -22,10 +22,13 @@ from uvicorn.server import ServerState
 
 from medmoe.server.edge.strict_h11 import StrictConnection
 
-__all__ = ["STATUS_PHRASES", "Config", "DrainingServer", "HTTPProtocol", "ServerState", "served_beside"]
+__all__ = ["STATUS_PHRASES", "STOPPING", "Config", "DrainingServer", "HTTPProtocol", "ServerState", "served_beside"]
 
 log = logging.getLogger("medmoe.stop")
 
+_ALSO_STOPPING = (signal.SIGHUP, signal.SIGQUIT)
+"""Signals that stop the service like SIGTERM and SIGINT, which uvicorn handles."""
+STOPPING = (signal.SIGTERM, signal.SIGINT, *_ALSO_STOPPING)
 _DOORSTEP = 0.3
 """Seconds in which a connection made last may bring its request."""
 _KEPT_REMAINDER = 64 * 1024
@@ -129,13 +132,13 @@ def _without_connection(message: Any) -> list[tuple[bytes, bytes]]:
 
 
 class DrainingServer(uvicorn.Server):
-    """Drains on the first SIGTERM or SIGINT, while it goes on listening; a second one does not wait."""
+    """Drain on the first signal of STOPPING while listening goes on; cut the drain short on the second."""
 
     def __init__(
         self,
         config: uvicorn.Config,
         *,
-        drain: Callable[[], Coroutine[Any, Any, None]],
+        drain: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
         beside: AbstractAsyncContextManager[None],
         url: str,
     ) -> None:
@@ -146,11 +149,16 @@ class DrainingServer(uvicorn.Server):
         self._beside = beside
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
 
     async def main_loop(self) -> None:
         """See uvicorn.Server.main_loop."""
         async with self._beside:
             self._loop = asyncio.get_running_loop()
+            for sig in _ALSO_STOPPING:
+                # Ignored under nohup, and then it stays so.
+                if signal.getsignal(sig) is not signal.SIG_IGN:
+                    self._loop.add_signal_handler(sig, self.handle_exit, sig, None)
             log.info(f"running on {self._url} while the model loads")
             await super().main_loop()
 
@@ -164,14 +172,17 @@ class DrainingServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called by the interpreter, between any two instructions of the event loop's thread."""
-        if self._loop is None or self._draining is not None or self.should_exit:
+        if self._loop is None or self.should_exit:
             super().handle_exit(sig, frame)
         else:
             self._loop.call_soon_threadsafe(self._begin, sig)
 
     def _begin(self, sig: int) -> None:
         log.info("stopping", extra={"fields": {"signal": signal.Signals(sig).name}})
-        self._draining = asyncio.ensure_future(self._drain())
+        if self._draining is not None:
+            self._hurry.set()
+            return
+        self._draining = asyncio.ensure_future(self._drain(self._hurry))
         self._draining.add_done_callback(lambda _: setattr(self, "should_exit", True))
 
 

@@ -1,13 +1,14 @@
-"""The exact likelihood of given answers under the model; no text is generated, none is parsed.
+"""Score given answers by their exact likelihood under the model.
 
-Each answer is a path of tokens. The paths after one prompt form a trie; one engine request per branching point (and per
-step of a path) asks for the log-probabilities of its children only, so answers that begin alike share the work and,
-through the engine's prefix cache, the image and the question are computed once.
+Each answer is a path of tokens, and the paths after one prompt form a trie. One engine request for each inner node asks
+for the log-probabilities of its children. Answers that begin alike share requests, and the engine's prefix cache shares
+the image and the question.
 """
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 from PIL import Image
@@ -19,15 +20,15 @@ Path = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoringRequest:
-    """A prompt, and the answers whose likelihoods after it are wanted."""
+    """A prompt with the answers to score after it."""
 
     prompt_ids: Path
     paths: tuple[Path, ...]
-    """Distinct; none of them the beginning of another."""
+    """Token paths of the answers: distinct, none the beginning of another."""
 
     @property
     def children(self) -> dict[Path, set[int]]:
-        """The trie as a table from each inner node to its next tokens, shortest prefixes first."""
+        """Return the trie as a table from each inner node to its next tokens, shortest prefixes first."""
         table: dict[Path, set[int]] = {}
         for path in self.paths:
             for depth, token in enumerate(path):
@@ -36,26 +37,28 @@ class ScoringRequest:
 
     @property
     def steps(self) -> int:
-        """Engine requests that it takes: the inner nodes of the trie."""
+        """Number of engine requests: the inner nodes of the trie."""
         return len(self.children)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelScore:
-    """An inquiry's result."""
+    """The likelihoods of one scoring request's answers."""
 
     inquiry: ScoringRequest
     log_likelihoods: tuple[float, ...]
-    """Of each path, natural logarithm."""
+    """Log-likelihood of each path, natural logarithm."""
     steps: tuple[tuple[Path, GenerationChunk], ...]
     """The engine's last chunk at each trie node, by the answer tokens that lead to it; the root, (), comes first."""
 
 
 class LabelScorer:
-    """Scores answers with one engine."""
+    """Score answers with one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, hold: Callable[[], AbstractAsyncContextManager[None]] = nullcontext) -> None:
+        """Enter what `hold` returns around each engine request."""
         self._engine = engine
+        self._hold = hold
 
     async def score(
         self,
@@ -66,7 +69,7 @@ class LabelScorer:
         request_id: str,
         cache_salt: str | None = None,
     ) -> tuple[LabelScore, ...]:
-        """Every inquiry's likelihoods. Raises what the engine raises; the other engine requests are aborted."""
+        """Return the scores of each of `inquiries`. Raises what the engine raises and aborts the other requests."""
         tries = [inquiry.children for inquiry in inquiries]
         try:
             async with asyncio.TaskGroup() as group:
@@ -88,7 +91,7 @@ class LabelScorer:
                     for node, (prefix, tokens) in enumerate(children.items())
                 }
         except ExceptionGroup as failures:
-            # One failed step fails the classification; which sibling failed too is of no use to anyone.
+            # One failed step fails the classification.
             raise _first(failures) from failures
         return tuple(
             _scored(inquiry, {prefix: tasks[number, prefix].result() for prefix in tries[number]})
@@ -97,7 +100,7 @@ class LabelScorer:
 
     async def _step(self, request: GenerationRequest) -> GenerationChunk:
         last: GenerationChunk | None = None
-        async with generation(self._engine, request) as chunks:
+        async with self._hold(), generation(self._engine, request) as chunks:
             async for chunk in chunks:
                 last = chunk
         if last is None or not set(request.logprob_token_ids) <= last.token_logprobs.keys():

@@ -44,10 +44,10 @@ log = logging.getLogger(__name__)
 
 
 class VllmEngine:
-    """One AsyncLLM, its engine core and workers in processes of their own."""
+    """Implement Engine with one AsyncLLM, whose engine core and workers are processes of their own."""
 
     def __init__(self, settings: Settings, config: MedMoEConfig) -> None:
-        """Raises DeploymentError when the settings ask for what the checkpoint or the machine cannot give."""
+        """Raise DeploymentError when the checkpoint or the machine cannot give what the settings ask for."""
         check_deployment(settings, config)
         self.dtype: Dtype = engine_dtype(settings, config, on_cpu=built_for_cpu())
         self._settings = settings
@@ -60,7 +60,7 @@ class VllmEngine:
         self._directory: EngineDirectory | None = None
 
     async def start(self) -> None:
-        """Import vLLM and load the model, both in a thread: liveness is answered meanwhile. Raises EngineError."""
+        """Import vLLM and load the model in a thread, so that liveness is answered meanwhile. Raises EngineError."""
         prepare_environment(self._settings, dtype=self.dtype)
         tune(self._settings)
         self._directory = EngineDirectory()
@@ -152,7 +152,7 @@ class VllmEngine:
             directory.remove()
 
     def metrics(self) -> bytes:
-        """vLLM's own series, `vllm:*`; empty until the engine runs."""
+        """Return vLLM's own series, `vllm:*`; empty until the engine runs."""
         if self._llm is None:
             return b""
         from prometheus_client import generate_latest
@@ -166,8 +166,8 @@ class VllmEngine:
         return self._llm
 
     def _build(self) -> "AsyncLLM":
-        # Inherited by the engine's processes: Ctrl-C at a terminal reaches them too, and must not end them before us.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # The engine's processes inherit this: a terminal's signals reach them too, and must not end them before us.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
         forking = begin_importing(self._settings)
 
         from vllm.engine.arg_utils import AsyncEngineArgs
@@ -201,7 +201,7 @@ class VllmEngine:
         return AsyncLLM.from_vllm_config(made)
 
     def _engine_input(self, request: GenerationRequest) -> "MultiModalInput":
-        """What vLLM's renderer would make of the prompt, without its one thread and its search for the placeholder."""
+        """Return the input that vLLM's renderer would make, without its thread and its search for the placeholder."""
         from vllm.inputs.engine import mm_input
         from vllm.multimodal.inputs import PlaceholderRange
 
@@ -236,7 +236,7 @@ class VllmEngine:
 
 
 class _ImageInputs:
-    """Makes vLLM's multi-modal inputs and keeps the latest: a classification sends one image with each request."""
+    """Make vLLM's multi-modal inputs and keep the latest: a classification sends one image with each request."""
 
     _KEPT = 32
     """Images; 0.15 MB each at 224 pixels."""
@@ -284,7 +284,7 @@ def _processes(llm: "AsyncLLM") -> ProcessTree:
 
 
 def _tell_waiting(llm: "AsyncLLM") -> None:
-    """Whoever waits for an answer is told that none comes: shutting down ends the task that would have told them."""
+    """Fail all waiting generations: shutting down ends the task that would have done it."""
     from vllm.v1.engine.exceptions import EngineDeadError as VllmDead
 
     llm.output_processor.propagate_error(VllmDead())
@@ -297,4 +297,4 @@ def _shut_down(llm: "AsyncLLM") -> None:
 
 
 def _already_shut_down(timeout: float | None = None) -> None:
-    """Stands in for the second call."""
+    """Do nothing in place of the second shutdown."""

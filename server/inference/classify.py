@@ -38,7 +38,7 @@ async def classify_image(
         decoded = await context.images.read(image, fields, deadline=deadline, record=record)
         with record.stage("engine"), context.readiness.watch():
             async with deadline.guard():
-                scores = await LabelScorer(context.engine).score(
+                scores = await LabelScorer(context.engine, hold=lambda: context.label_steps.slot(request_id)).score(
                     prompts.requests,
                     image=decoded.image,
                     image_id=decoded.image_id,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from medmoe.server.admission.fair_slots import FairSlots
 from medmoe.server.admission.readiness import Readiness
 from medmoe.server.admission.slots import Admission
 from medmoe.server.engine.base import Engine
@@ -22,3 +23,5 @@ class InferenceContext:
     admission: Admission
     readiness: Readiness
     router_stats: RouterStats
+    label_steps: FairSlots
+    """Places for the engine requests of classifications."""

@@ -1,19 +1,17 @@
-"""From a process that listens to a service that has proven it can answer, and back there when its engine has died.
-
-Apart from app.py, which only wires: the order here is the meaning of /health/ready.
-"""
+"""Start the service, watch its engine and replace one that has died: the meaning of /health/ready."""
 
 import asyncio
 import contextlib
 import logging
 import math
 import time
+from collections import deque
+from collections.abc import Callable
 
-from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.errors import CheckpointError, ConfigError, PromptError
 from medmoe.server.admission.readiness import Phase
 from medmoe.server.engine.base import Engine
 from medmoe.server.errors import DeploymentError, EngineDeadError
-from medmoe.server.lifecycle.restart_policy import RestartPolicy
 from medmoe.server.lifecycle.warm_up import warm_up
 from medmoe.server.lifecycle.watchdog import HangWatchdog
 from medmoe.server.state import State
@@ -21,22 +19,56 @@ from medmoe.server.state import State
 log = logging.getLogger("medmoe.start")
 
 _WATCH_SECONDS = 0.25
-"""Between two looks at the engine; a death is noticed within a second even when the event loop is busy."""
-_FINAL = (CheckpointError, ConfigError, DeploymentError)
-"""What another attempt to start would meet again."""
+"""Time between two health checks; a death is noticed within a second even when the event loop is busy."""
+_FINAL = (CheckpointError, ConfigError, DeploymentError, PromptError)
+"""Errors that another attempt to start would meet again."""
+_LONGEST_DELAY = 60.0
+"""Most seconds before an attempt to restart the engine."""
+
+
+class RestartPolicy:
+    """Delay each restart twice as long as the one before it, the first not at all; allow only so many in a window."""
+
+    def __init__(
+        self,
+        *,
+        attempts: int,
+        window_seconds: float,
+        first_delay: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Allow `attempts` restarts in any `window_seconds`; `first_delay` seconds come before the second of them."""
+        self._attempts = attempts
+        self._window = window_seconds
+        self._first_delay = first_delay
+        self._clock = clock
+        self._made: deque[float] = deque()
+
+    def next_delay(self) -> float | None:
+        """Count one attempt and return the seconds to wait before it; None when there have been too many."""
+        now = self._clock()
+        while self._made and now - self._made[0] > self._window:
+            self._made.popleft()
+        made = len(self._made)
+        if made >= self._attempts:
+            return None
+        self._made.append(now)
+        return min(_LONGEST_DELAY, self._first_delay * 2.0 ** (made - 1)) if made else 0.0
 
 
 async def start_up(state: State) -> None:
-    """Start the engine, answer one question as any client's is answered, then be ready. Failure is final."""
+    """Start the engine, ask it one question, then become ready. Failure is final."""
     begun = time.monotonic()
     try:
         await asyncio.gather(state.engine.start(), state.decoders.start(), state.checkpoint.hash_weights())
         state.router_stats.reference = state.checkpoint.routing_reference
         await warm_up(state, state.engine.current)
     except Exception as error:
-        # Nobody awaits this task while the server runs, so whatever it was must end here, and visibly. Its text is
-        # safe to write: no client has been heard yet.
+        # No task awaits this one, so every error must end here. Its text is safe to write: no client has been heard.
         log.critical("start failed", extra={"fields": {"exception": type(error).__name__, "reason": str(error)}})
+        if isinstance(error, _FINAL):
+            known = isinstance(error, DeploymentError) or str(error).startswith("MEDMOE_")
+            state.unusable = str(error) if known else f"MEDMOE_MODEL: {error}"
         state.readiness.fail()
         return
     state.router_stats.reset()
@@ -76,7 +108,7 @@ async def _watch(state: State) -> None:
 
 
 async def _restart(state: State, policy: RestartPolicy) -> None:
-    """Be ready with a new engine, or fail for good."""
+    """Become ready with a new engine, or fail for good."""
     quarantine = state.engine.quarantine
     counts = {"suspects": quarantine.suspects, "refused": quarantine.refused}
     log.error("engine died", extra={"fields": counts})
@@ -104,7 +136,7 @@ async def _restart(state: State, policy: RestartPolicy) -> None:
 
 
 async def _started(state: State) -> Engine:
-    """A new engine that has answered. Raises CheckpointError when it would not be what this service says it serves."""
+    """Return a new engine that has answered. Raises CheckpointError when the checkpoint has changed since the start."""
     assert state.rebuild is not None
     same = asyncio.create_task(state.checkpoint.require_unchanged())
     engine: Engine | None = None
@@ -127,7 +159,7 @@ async def _close(engine: Engine) -> None:
     try:
         await engine.close()
     except Exception as error:
-        # A dead engine is no reason not to start another; what it left behind is for whoever reads this line.
+        # The next engine is started all the same.
         log.error("closing the engine failed", extra={"fields": {"exception": type(error).__name__}})
 
 

@@ -4,6 +4,7 @@ import io
 
 from PIL import Image
 
+from medmoe.server.admission.fair_slots import FairSlots
 from medmoe.server.admission.slots import Admission, Deadline
 from medmoe.server.engine.base import Engine
 from medmoe.server.imaging.cache import ImageCache
@@ -30,6 +31,7 @@ async def warm_up(state: State, engine: Engine) -> None:
         admission=Admission(max_concurrent=1, max_queued=0),
         readiness=state.readiness,
         router_stats=RouterStats(state.checkpoint.config),
+        label_steps=FairSlots(1),
     )
     pieces = answer(
         context,

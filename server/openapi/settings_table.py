@@ -72,7 +72,7 @@ def _value(name: str) -> str:
 def _bounds(kind: dict[str, Any]) -> str:
     least, most, above = (kind.get(bound) for bound in ("minimum", "maximum", "exclusiveMinimum"))
     if above is not None:
-        return f", above {_number(above)}"
+        return f", above {_number(above)}" + ("" if most is None else f", at most {_number(most)}")
     if most is not None:
         return f", {_number(least)} to {_number(most)}"
     return "" if least is None else f", from {_number(least)}"

@@ -27,7 +27,7 @@ async def live(request: Request) -> Health:
 async def ready(request: Request) -> Health:
     """200 when requests are answered: the warm-up question has been answered, and the engine is healthy."""
     state = State.of(request)
-    state.readiness.require()
+    state.readiness.require_staying()
     with state.readiness.watch():
         await state.engine.check_health()
     return Health(status=state.readiness.phase)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from medmoe.server.engine.base import GenerationError
-from tests.integration.conftest import Service, base64_picture, picture, until
+from tests.integration.conftest import Service, ServiceFactory, base64_picture, picture, until
 
 LABELS = ["CT", "left", "left lung", "left lung normal", "X-ray", "no", "liver"]
 
@@ -124,3 +124,22 @@ async def test_routing_counts_the_prompt_once_and_each_label_token_once(service:
         assert sum(layer["image"]) == 4
         assert sum(layer["question"]) == len(question) - 1
         assert sum(layer["answer"]) == len(nodes)
+
+
+async def test_a_classification_fills_the_engine_and_no_more_and_a_later_one_takes_its_turn(
+    running: ServiceFactory, classify_body: dict[str, Any]
+) -> None:
+    async with running(max_num_seqs=1) as service:
+        service.engine.delay = 0.01
+        most = 0
+        wide = {"labels": [f"{first}{second} {first}" for first in "abcdefg" for second in "hijklmn"]}
+        long = asyncio.create_task(service.client.post("/v1/classify", json=classify_body | wide))
+        await until(lambda: service.engine.started > 2)
+        short = asyncio.create_task(service.client.post("/v1/classify", json=classify_body))
+        while not short.done():
+            most = max(most, service.engine.started - service.engine.finished - service.engine.aborted)
+            await asyncio.sleep(0)
+        assert short.result().status_code == 200
+        assert not long.done()
+        assert (await long).status_code == 200
+        assert most == 4

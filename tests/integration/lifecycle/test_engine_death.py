@@ -48,7 +48,7 @@ class Engines:
         self.wanted.set()
 
     def build(self) -> MortalEngine:
-        assert self.wanted.wait(20)
+        assert self.wanted.wait(120)
         engine = MortalEngine(self.config, self.prompt, poison=POISON)
         self.prepare(engine)
         self.made.append(engine)
@@ -86,7 +86,7 @@ async def ask(service: Service, question: str = HARMLESS, **fields: Any) -> http
 
 
 async def ready_again(service: Service) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while service.state.readiness.phase is not Phase.READY:
             await asyncio.sleep(0.01)
 
@@ -184,7 +184,7 @@ async def test_while_it_restarts_the_service_is_alive_not_ready_and_says_when_to
 
 
 async def until_not(service: Service, phase: Phase) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while service.state.readiness.phase is phase:
             await asyncio.sleep(0.01)
 

@@ -15,6 +15,7 @@ from medmoe.model.prompt import Prompt
 from medmoe.server.app import create_app
 from medmoe.server.engine.base import EngineError, GenerationChunk, GenerationRequest
 from medmoe.server.engine.fake_engine import FakeEngine
+from medmoe.server.lifecycle.draining import drain
 from medmoe.server.settings import Settings
 from tests.integration.conftest import Service, ServiceFactory, check, until
 
@@ -135,6 +136,21 @@ async def _refused_then_released(
     may_continue.set()
     assert {response.status_code for response in refused.values()} == {503}
     return {path: response.json()["error"]["code"] for path, response in refused.items()}
+
+
+async def test_new_requests_are_answered_until_load_balancers_have_noticed_the_stop(
+    running: ServiceFactory, vqa_body: dict[str, Any]
+) -> None:
+    async with running(drain_lag_seconds=3600) as service:
+        hurry = asyncio.Event()
+        draining = asyncio.create_task(drain(service.state, hurry=hurry))
+        await until(lambda: service.state.readiness.leaving)
+        check(await service.client.get("/health/ready"), 503, "draining")
+        assert "medmoe_ready 0.0" in (await service.client.get("/metrics")).text
+        assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
+        hurry.set()
+        await draining
+        check(await service.client.post("/v1/vqa", json=vqa_body), 503, "draining")
 
 
 @pytest.mark.parametrize("engine", [SlowStart], indirect=True)

@@ -12,10 +12,10 @@ import pytest
 
 from tests.support.service.server_process import ServerProcess, server_process
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 MORTAL = ("-m", "tests.support.service.mortal_engine")
-START = 60.0
+START = 300.0
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_the_process_serves_and_leaves_cleanly(settings: dict[str, str], vqa_bod
         )
         assert refused.status_code == 413
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
         assert "Traceback" not in "".join(server.lines)
 
 
@@ -49,11 +49,11 @@ async def test_sigterm_under_load_answers_what_is_inside_and_refuses_what_comes(
     settings: dict[str, str], vqa_body: dict[str, Any]
 ) -> None:
     with slow_server(settings, delay=0.5) as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
             inside = [asyncio.create_task(client.post("/v1/vqa", json=vqa_body)) for _ in range(3)]
             await in_flight(client, 3)
             server.process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(120):
                 while (ready := await client.get("/health/ready")).status_code == 200:
                     await asyncio.sleep(0.01)
             assert ready.json()["error"]["code"] == "draining"
@@ -61,29 +61,48 @@ async def test_sigterm_under_load_answers_what_is_inside_and_refuses_what_comes(
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
             assert (await client.get("/health/live")).status_code == 200
             assert {response.status_code for response in await asyncio.gather(*inside)} == {200}
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
 
 
 async def test_what_does_not_end_within_the_bound_is_told_so(
     settings: dict[str, str], vqa_body: dict[str, Any]
 ) -> None:
-    with slow_server(settings, delay=30, MEDMOE_DRAIN_SECONDS="0.5") as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+    with slow_server(settings, delay=3600, MEDMOE_DRAIN_SECONDS="0.5", MEDMOE_TIMEOUT_MS="3600000") as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
             inside = asyncio.create_task(client.post("/v1/vqa", json=vqa_body))
             await in_flight(client, 1)
             server.process.send_signal(signal.SIGTERM)
             response = await inside
             assert (response.status_code, response.json()["error"]["code"]) == (503, "draining")
-        assert server.process.wait(20) == 0
+        assert server.process.wait(120) == 0
         assert "Traceback" not in "".join(server.lines)
+
+
+async def test_a_hangup_stops_the_service_and_a_second_signal_does_not_wait(
+    settings: dict[str, str], vqa_body: dict[str, Any]
+) -> None:
+    with slow_server(settings, delay=3600, MEDMOE_DRAIN_SECONDS="3600", MEDMOE_TIMEOUT_MS="3600000") as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
+            inside = asyncio.create_task(client.post("/v1/vqa", json=vqa_body))
+            await in_flight(client, 1)
+            server.process.send_signal(signal.SIGUSR1)
+            server.process.send_signal(signal.SIGHUP)
+            async with asyncio.timeout(30):
+                while (await client.get("/health/ready")).status_code == 200:
+                    await asyncio.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            response = await inside
+            assert (response.status_code, response.json()["error"]["code"]) == (503, "draining")
+        assert server.process.wait(120) == 0
 
 
 async def test_a_killed_engine_is_replaced_in_the_same_process(
     settings: dict[str, str], vqa_body: dict[str, Any]
 ) -> None:
-    with slow_server(settings, delay=30) as server:
+    # No deadline of a request may come before the kill, however busy the machine is.
+    with slow_server(settings, delay=3600, MEDMOE_TIMEOUT_MS="3600000") as server:
         first = server.engine()
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
             inside = [asyncio.create_task(client.post("/v1/vqa", json=vqa_body)) for _ in range(3)]
             await in_flight(client, 3)
             first.send_signal(signal.SIGKILL)
@@ -95,16 +114,16 @@ async def test_a_killed_engine_is_replaced_in_the_same_process(
             assert (await client.post("/v1/classify", json=labels)).status_code == 504
         assert server.engine().pid != first.pid
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
 
 
 def test_or_ends_the_process_with_a_status_of_its_own(settings: dict[str, str]) -> None:
     with slow_server(settings, delay=0, MEDMOE_ON_ENGINE_DEATH="exit") as server:
         server.engine().send_signal(signal.SIGKILL)
-        assert server.process.wait(30) == 3
+        assert server.process.wait(120) == 3
 
 
 async def in_flight(client: httpx.AsyncClient, count: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while f"medmoe_requests_in_flight {float(count)}" not in (await client.get("/metrics")).text:
             await asyncio.sleep(0.01)

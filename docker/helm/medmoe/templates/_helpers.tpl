@@ -23,7 +23,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
 {{- define "medmoe.drainSeconds" -}}
-{{ dig "drain_seconds" 30 .Values.settings }}
+{{ addf (dig "drain_lag_seconds" 0 .Values.settings) (dig "drain_seconds" 30 .Values.settings) }}
 {{- end }}
 
 {{- define "medmoe.graceSeconds" -}}

@@ -1,6 +1,6 @@
 """How often, how soon."""
 
-from medmoe.server.lifecycle.restart_policy import RestartPolicy
+from medmoe.server.lifecycle.supervisor import RestartPolicy
 
 
 class Clock:
