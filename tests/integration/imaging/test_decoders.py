@@ -299,7 +299,7 @@ def server(checkpoint: Path) -> Iterator[subprocess.Popen[str]]:
     process.stderr.close()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(600)
 async def test_children_die_with_a_service_that_is_killed(server: subprocess.Popen[str]) -> None:
     assert server.stderr is not None
     while '"ready"' not in server.stderr.readline():

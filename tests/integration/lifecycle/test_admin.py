@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.service.server_process import ServerProcess, server_process
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 START = 60.0
 ROUTES = [("GET", "/admin/status"), ("POST", "/admin/drain"), ("POST", "/admin/router/reset")]

@@ -350,7 +350,7 @@ def test_a_canary_would_be_found(all_loggers: _Everything, tmp_path: Path) -> No
     assert found == [str(tmp_path / "a")]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_the_real_process_at_its_most_talkative(checkpoint: Path, tmp_path: Path) -> None:
     """Over real sockets, what never becomes a request included; nothing on stdout, stderr, or in a temporary file."""
     temporary = tmp_path / "tmp"

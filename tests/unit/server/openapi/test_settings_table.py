@@ -45,7 +45,7 @@ def test_bounds_choices_and_units_are_told() -> None:
     assert told["MEDMOE_PORT"] == "integer, 0 to 65535"
     assert told["MEDMOE_ENGINE"] == "`vllm`, `fake`"
     assert told["MEDMOE_DICOM_BURNED_IN"] == "`refuse`, `refuse_unless_clear`, `accept`"
-    assert told["MEDMOE_IMAGE_SECONDS"] == "seconds, above 0"
+    assert told["MEDMOE_IMAGE_SECONDS"] == "seconds, above 0, at most 86400"
     assert told["MEDMOE_MAX_BODY_BYTES"] == "bytes, from 1024"
     assert told["MEDMOE_API_KEYS"] == "path"
     assert told["MEDMOE_INSECURE"] == "`true` or `false`"
