@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, HttpUrl, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 import medmoe.model
 from medmoe.model.errors import ConfigError
@@ -27,8 +21,6 @@ from medmoe.server.schemas.images import BurnedIn
 PREFIX = "MEDMOE_"
 _LONGEST_SECONDS = 86_400.0
 """Largest time of a setting, a day: timers of the system overflow somewhere beyond."""
-
-
 RENAMED = {"picture_cache_mib": "encoder_cache_mib", "kept_pictures": "image_cache_entries"}
 """Former names of settings, which are refused with the present name."""
 _COMMAND_LINE = frozenset({"api_key", "url", "debug"})
@@ -215,8 +207,8 @@ class Settings(BaseSettings):
     timeout_ms: int = Field(default=60_000, ge=1, le=86_400_000)
     """Time for one answer, queue included; a request may ask for less. Longer keeps slots under stuck clients."""
     drain_lag_seconds: float = Field(default=0.0, ge=0, le=_LONGEST_SECONDS)
-    """How long new requests are still answered after a stop has begun, while /health/ready is 503 already: as long as a
-    load balancer needs to notice. Kubernetes removes a pod before it stops it: there `preStopSeconds` does the same."""
+    """How long new requests are still answered after a stop has begun and /health/ready is 503: as long as a load
+    balancer needs to notice. In Kubernetes the chart's `preStopSeconds` does the same."""
     drain_seconds: float = Field(default=30.0, ge=0, le=_LONGEST_SECONDS)
     """How long shutdown waits for requests in flight, which are then ended with 503; an orchestrator's grace period
     must be some ten seconds longer."""
@@ -224,9 +216,8 @@ class Settings(BaseSettings):
     """restart puts a new engine in the place of one that has died, while the process goes on answering liveness and
     metrics; exit ends the process with status 3 at once, for an orchestrator to start another."""
     engine_hang_seconds: float = Field(default=30.0, gt=0, le=_LONGEST_SECONDS)
-    """Time in which the engine must answer a ping between two of its steps; one that does not is killed and counts as
-    dead. It must be longer than the longest engine step: shorter kills a slow engine, longer lets clients wait for one
-    that hangs."""
+    """Time in which the engine must answer a ping between two steps; else it is killed and counts as dead. Less than
+    the longest step kills a slow engine, more lets clients wait for one that hangs."""
     engine_restarts: int = Field(default=5, ge=1)
     """Most attempts to restart the engine within `engine_restart_window_seconds`; the process then exits with 3. Each
     attempt loads the model anew."""
