@@ -31,11 +31,15 @@ class PredictionSet(Message):
     split: str
 
 
-class LikelihoodProvenance(Provenance):
+class ClassifyProvenance(Provenance):
+    min_label_mass: float = 0.0
+
+
+class LikelihoodProvenance(ClassifyProvenance):
     length_normalized: bool
 
 
-class ChoiceProvenance(Provenance):
+class ChoiceProvenance(ClassifyProvenance):
     permutations: int
 
 
@@ -105,7 +109,7 @@ class MultiLabelClassification(_Classified):
     labels: tuple[str, ...]
     """Labels that are present."""
     probabilities: tuple[LabelPresence, ...]
-    provenance: Provenance
+    provenance: ClassifyProvenance
 
 
 Mode = Literal["likelihood", "choice", "multi_label"]
