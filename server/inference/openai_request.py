@@ -113,6 +113,7 @@ def _question(chat: ChatRequest, *, places: Sequence[str]) -> ChatQuestion:
             question=text,
             max_tokens=chat.max_completion_tokens or chat.max_tokens,
             temperature=chat.temperature or 0.0,
+            allow_uniform=chat.allow_uniform,
             seed=chat.seed,
             stream=bool(chat.stream),
         ),

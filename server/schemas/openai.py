@@ -100,6 +100,8 @@ class ChatRequest(NotOffered):
     """Send the answer as server-sent events while it is generated."""
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
+    allow_uniform: bool = False
+    """Take an image that comes out as one shade, or nearly; a field of this service, and none of OpenAI's."""
 
 
 class ChatMessage(ApiModel):

@@ -1,6 +1,8 @@
 """POST /v1/chat/completions as OpenAI's own client sees it, and what of OpenAI's API is refused by name."""
 
 import asyncio
+import base64
+import io
 import json
 import logging
 from collections.abc import Callable
@@ -11,6 +13,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+from PIL import Image
 
 from medmoe.server.auth.tenants import new_key
 from medmoe.server.engine.base import EngineDeadError, GenerationError
@@ -440,3 +443,12 @@ async def test_the_documentation_is_whole(service: Service) -> None:
     for path, more in ((PATH, set()), ("/v1/vqa", reports)):
         content = document["paths"][path]["post"]["responses"]["200"]["content"]
         assert set(content) == {"application/json", "text/event-stream"} | more
+
+
+async def test_an_image_of_one_shade_is_answered_where_the_request_allows_it(service: Service) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(file, format="PNG")
+    black = image(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}")
+    with pytest.raises(openai.UnprocessableEntityError, match="one shade"):
+        await complete(service, messages=turn(text(), black))
+    assert await complete(service, messages=turn(text(), black), extra_body={"allow_uniform": True})
