@@ -152,3 +152,10 @@ class Prompt:
         """Return the text of generated ids without special tokens."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()
+
+    def token_text(self, id_: int) -> str:
+        """Return the text of one generated token, its leading space included; a special token by its name."""
+        # Some tokenizers drop the space of the first token that they decode.
+        before = self._encode("a")
+        text: str = self._tokenizer.decode([*before, id_], skip_special_tokens=False)
+        return text[len(self._tokenizer.decode(before)) :]

@@ -45,6 +45,11 @@ class GenerationRequest:
     seed: int | None = None
     logprob_token_ids: tuple[int, ...] = ()
     """Ask for the exact log-probabilities of these tokens at the first generated position."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the generation; the text ends before the first of them. White space before the answer is no part
+    of what is searched."""
+    top_logprobs: int = 0
+    """Ask for so many of the most likely tokens at each generated position, 20 at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +62,11 @@ class GenerationChunk:
     """Log-probability (natural, whole vocabulary) of each of `token_ids` under the model."""
     finish_reason: Literal["stop", "length"] | None = None
     """Set on the last chunk, None on every other."""
+    stopped: bool = False
+    """One of the request's `stop` strings ended the text, not the model; last chunk only."""
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
+    """For each of `token_ids` the most likely tokens and their log-probabilities, the most likely first; empty where
+    the request asks for none."""
     num_prompt_tokens: int = 0
     """Prompt length with the image expanded; last chunk only."""
     num_cached_tokens: int = 0

@@ -7,12 +7,14 @@ Everything that the server computes from probabilities can be checked against it
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
 from medmoe.server.engine.base import EngineDeadError, GenerationChunk, GenerationRequest
+from medmoe.server.engine.completion import text_before_stop
 
 _ANSWERS = (
     "yes",
@@ -108,18 +110,23 @@ class FakeEngine:
                 wanted = {token: float(logprobs[token]) for token in request.logprob_token_ids}
             token = self._choose(logprobs, request=request, generated=generated)
             generated.append(token)
-            longer = self._prompt.decode(generated)
+            ended = token == eos or len(generated) == request.max_tokens
+            longer, stopped = text_before_stop(self._prompt.decode(generated), request.stop, ended=ended)
             added, text = longer[len(text) :], longer
-            reason = "stop" if token == eos else "length" if len(generated) == request.max_tokens else None
-            if reason is None:
-                yield GenerationChunk(text=added, token_ids=(token,), logprobs=(float(logprobs[token]),))
-                continue
-            expanded = self._prompt.expand(request.prompt_ids)
-            yield GenerationChunk(
+            chunk = GenerationChunk(
                 text=added,
                 token_ids=(token,),
                 logprobs=(float(logprobs[token]),),
-                finish_reason="stop" if reason == "stop" else "length",
+                top_logprobs=_most_likely(logprobs, request.top_logprobs),
+            )
+            if not (ended or stopped):
+                yield chunk
+                continue
+            expanded = self._prompt.expand(request.prompt_ids)
+            yield replace(
+                chunk,
+                finish_reason="stop" if stopped or token == eos else "length",
+                stopped=stopped,
                 num_prompt_tokens=len(expanded),
                 token_logprobs=wanted,
                 unlike_training=self._score(request.image_id),
@@ -153,6 +160,12 @@ class FakeEngine:
         scores = _rng(f"route {image_id}", ids).random((len(ids), len(layers), text.num_experts))
         routed[:, layers, :] = scores.argsort(axis=-1)[:, :, : text.num_experts_per_tok]
         return routed
+
+
+def _most_likely(logprobs: np.ndarray, count: int) -> tuple[tuple[tuple[int, float], ...], ...]:
+    """Return the `count` most likely tokens of one position as a chunk has them."""
+    ranked = np.argsort(-logprobs)[:count]
+    return (tuple((int(token), float(logprobs[token])) for token in ranked),) if count else ()
 
 
 def _rng(salt: str, ids: Sequence[int]) -> np.random.Generator:

@@ -102,5 +102,7 @@ class Quarantine:
             request.max_tokens,
             request.temperature,
             request.logprob_token_ids,
+            request.stop,
+            request.top_logprobs,
         )
         return hashlib.blake2b(repr(asked).encode(), key=self._key, digest_size=32).digest()

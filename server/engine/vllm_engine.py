@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
@@ -19,7 +20,7 @@ from medmoe.model.prompt import expand
 from medmoe.model.unlike_training.score_pipe import SCORE_PIPE
 from medmoe.server.engine.base import EngineDeadError, EngineError, GenerationChunk, GenerationError, GenerationRequest
 from medmoe.server.engine.build_thread import BuildThread
-from medmoe.server.engine.completion import finish_reason, first_logprobs, last_logprobs
+from medmoe.server.engine.completion import OutputReader, sampling_arguments
 from medmoe.server.engine.deployment.check import check_deployment
 from medmoe.server.engine.deployment.cpu_tuning import ONE_PROCESS, tune
 from medmoe.server.engine.deployment.engine_arguments import encoder_cache_embeddings, engine_arguments
@@ -82,23 +83,14 @@ class VllmEngine:
         outputs = self._running().generate(
             self._engine_input(request), self._sampling_params(request), request_id=request.request_id
         )
-        characters = tokens = 0
+        reader = OutputReader(request)
         try:
             async for output in outputs:
-                completion = output.outputs[0]
-                text, token_ids = completion.text[characters:], tuple(completion.token_ids[tokens:])
-                characters, tokens = len(completion.text), len(completion.token_ids)
-                yield GenerationChunk(
-                    text=text,
-                    token_ids=token_ids,
-                    logprobs=last_logprobs(completion, count=len(token_ids)),
-                    finish_reason=finish_reason(completion),
-                    num_prompt_tokens=len(output.prompt_token_ids or ()),
-                    num_cached_tokens=output.num_cached_tokens or 0,
-                    token_logprobs=first_logprobs(completion, request.logprob_token_ids),
-                    unlike_training=self._directory.scores.score(request.image_id) if self._directory else None,
-                    routed_experts=getattr(completion, "routed_experts", None),
-                )
+                chunk = reader.chunk(output)
+                scores = self._directory.scores if self._directory else None
+                yield chunk if scores is None else replace(chunk, unlike_training=scores.score(request.image_id))
+                if chunk.stopped:
+                    return
         except VllmDead as error:
             raise EngineDeadError("the engine process has ended") from error
         except Exception as error:
@@ -220,16 +212,8 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        asked = list(request.logprob_token_ids)
         return SamplingParams(
-            max_tokens=request.max_tokens,
-            temperature=request.temperature,
-            seed=request.seed,
-            logprobs=None if asked else 0,
-            logprob_token_ids=asked or None,
-            detokenize=not asked,
-            # config.json decides where an answer ends, not whatever generation settings lie beside it.
-            stop_token_ids=[self._config.text_config.eos_token_id],
+            **sampling_arguments(request, eos_token_id=self._config.text_config.eos_token_id),
             # Not DELTA: when a reader lags, vLLM merges deltas and loses the routing on the way.
             output_kind=RequestOutputKind.CUMULATIVE,
         )

@@ -20,7 +20,14 @@ from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
 from medmoe.server.inference.openai_neutral import MAX_ITEMS, MESSAGES, one_message, without_neutral
 from medmoe.server.schemas.image_url import is_url
-from medmoe.server.schemas.openai import ChatRequest, ImagePart, NotOffered, TextPart
+from medmoe.server.schemas.openai import (
+    MAX_STOP_CHARS,
+    MAX_STOP_STRINGS,
+    ChatRequest,
+    ImagePart,
+    NotOffered,
+    TextPart,
+)
 from medmoe.server.schemas.vqa import VQAFields
 
 _CONTENT = "messages.0.content"
@@ -37,6 +44,9 @@ class ChatQuestion:
     image: str
     """A data URL or an https URL; medmoe.server.imaging.intake checks it."""
     include_usage: bool
+    stop: tuple[str, ...]
+    top_logprobs: int | None
+    """None: no log-probabilities are wanted."""
     names: Mapping[str, str]
     """The client's names of the fields `image`, `question` and `max_tokens`, for error messages."""
 
@@ -56,6 +66,7 @@ async def receive_chat(request: Request, *, model: str) -> ChatQuestion:
     if MESSAGES in document:
         document[MESSAGES], places = one_message(document[MESSAGES])
         _check_content(document[MESSAGES])
+    _check_stop(document.get("stop"))
     for name in (MESSAGES, "stream_options"):
         if not _is_small(document.get(name)):
             raise InvalidField(f"a list or object in the field has over {MAX_ITEMS} items", param=name)
@@ -83,6 +94,15 @@ def _check_content(messages: Any) -> None:
             raise InvalidField("there is no question; add a text part to the image_url part", param=_CONTENT)
 
 
+def _check_stop(stop: Any) -> None:
+    """Refuse a wrong `stop` in one sentence; validation would describe each of its two forms."""
+    strings = [stop] if isinstance(stop, str) else [] if stop is None else stop
+    if not isinstance(strings, list) or len(strings) > MAX_STOP_STRINGS:
+        raise InvalidField(f"send a string or a list of at most {MAX_STOP_STRINGS} strings", param="stop")
+    if not all(isinstance(string, str) and 0 < len(string) <= MAX_STOP_CHARS for string in strings):
+        raise InvalidField(f"a stop string has 1 to {MAX_STOP_CHARS} characters", param="stop")
+
+
 def _is_small(value: Any) -> bool:
     """Return whether every list and object in the five levels of `value` that have a schema is short."""
     level = [value]
@@ -108,6 +128,8 @@ def _question(chat: ChatRequest, *, places: Sequence[str]) -> ChatQuestion:
         raise InvalidField("the text parts are blank", param=_CONTENT)
     if chat.max_tokens is not None and chat.max_completion_tokens is not None:
         raise InvalidField("send max_completion_tokens or max_tokens, not both", param="max_completion_tokens")
+    if chat.top_logprobs is not None and not chat.logprobs:
+        raise InvalidField("top_logprobs needs logprobs: true", param="top_logprobs")
     return ChatQuestion(
         fields=VQAFields(
             question=text,
@@ -119,6 +141,8 @@ def _question(chat: ChatRequest, *, places: Sequence[str]) -> ChatQuestion:
         ),
         image=image.image_url.url,
         include_usage=chat.stream_options is not None and chat.stream_options.include_usage,
+        stop=(chat.stop,) if isinstance(chat.stop, str) else chat.stop or (),
+        top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
         names={
             "image": image_name,
             "question": _CONTENT,

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from medmoe.server.inference.token_logprobs import TokenLogprobs
 from medmoe.server.schemas.openai import (
     ChatChoice,
     ChatCompletion,
@@ -20,9 +21,11 @@ from medmoe.server.schemas.vqa import VQAResponse
 class ChatAnswer:
     """One completion; every chunk has the same id and time."""
 
-    def __init__(self, *, model: str, include_usage: bool) -> None:
+    def __init__(self, *, model: str, include_usage: bool, tokens: TokenLogprobs | None = None) -> None:
+        """`tokens` collects the answer's tokens while it is generated; None where the request wants none."""
         self._model = model
         self._include_usage = include_usage
+        self._tokens = tokens
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
         self._begun = False
@@ -33,7 +36,13 @@ class ChatAnswer:
             id=self._id,
             created=self._created,
             model=self._model,
-            choices=(ChatChoice(message=ChatMessage(content=answer.answer), finish_reason=answer.finish_reason),),
+            choices=(
+                ChatChoice(
+                    message=ChatMessage(content=answer.answer),
+                    finish_reason=answer.finish_reason,
+                    logprobs=self._tokens.take() if self._tokens else None,
+                ),
+            ),
             usage=_usage(answer),
             medmoe=_details(answer),
         )
@@ -44,14 +53,30 @@ class ChatAnswer:
             self._begun = True
             yield self._chunk({"role": "assistant", "content": ""})
         if isinstance(piece, str):
-            yield self._chunk({"content": piece})
+            yield self._chunk({"content": piece}, logprobs=self._logprobs())
             return
-        yield self._chunk({}, finish_reason=piece.finish_reason, medmoe=_details(piece).model_dump(mode="json"))
+        yield self._chunk(
+            {},
+            logprobs=self._logprobs(),
+            finish_reason=piece.finish_reason,
+            medmoe=_details(piece).model_dump(mode="json"),
+        )
         if self._include_usage:
             yield self._object(choices=[], usage=_usage(piece).model_dump())
 
-    def _chunk(self, delta: dict[str, str], *, finish_reason: str | None = None, **more: Any) -> str:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+    def _logprobs(self) -> dict[str, Any] | None:
+        released = self._tokens.take() if self._tokens else None
+        return released.model_dump() if released and released.content else None
+
+    def _chunk(
+        self,
+        delta: dict[str, str],
+        *,
+        finish_reason: str | None = None,
+        logprobs: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
         # With include_usage, every chunk has the field.
         return self._object(choices=[choice], **({"usage": None} if self._include_usage else {}), **more)
 

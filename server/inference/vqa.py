@@ -2,7 +2,7 @@
 
 import secrets
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -19,6 +19,7 @@ from medmoe.server.inference.confidence import (
     is_flagged,
 )
 from medmoe.server.inference.context import InferenceContext
+from medmoe.server.inference.token_logprobs import TokenLogprobs
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.inference import Routing, SentImage
 from medmoe.server.schemas.vqa import SampledProvenance, Usage, VQAFields, VQAResponse
@@ -58,10 +59,13 @@ async def answer(
     deadline: Deadline,
     record: RequestRecord,
     route: str = ROUTE,
+    stop: Sequence[str] = (),
+    tokens: TokenLogprobs | None = None,
 ) -> AsyncGenerator[str | VQAResponse, None]:
     """Yield the answer's text piece by piece, then the response. Closing the iterator aborts the generation.
 
-    `route` names the request in the engine and in the router statistics.
+    `route` names the request in the engine and in the router statistics. The answer ends before the first of the
+    strings in `stop`. `tokens` collects the answer's tokens.
     Raises InvalidField, PromptError, Overloaded, DeadlineExceeded, the image errors and the engine errors.
     """
     prompt_ids, max_tokens = _plan(context, fields)
@@ -79,6 +83,8 @@ async def answer(
             max_tokens=max_tokens,
             temperature=fields.temperature,
             seed=seed,
+            stop=tuple(stop),
+            top_logprobs=tokens.top if tokens else 0,
         )
         generated = _Generation()
         last: GenerationChunk | None = None
@@ -86,7 +92,10 @@ async def answer(
             async with aclosing(_chunks(context, request, deadline=deadline)) as chunks:
                 async for chunk in chunks:
                     last = chunk
-                    if delta := generated.add(chunk):
+                    delta = generated.add(chunk)
+                    if tokens:
+                        tokens.add(chunk, answer=generated.answer)
+                    if delta:
                         yield delta
         if last is None:
             raise GenerationError("the engine returned nothing")
@@ -161,7 +170,7 @@ def _response(
         generated.logprobs,
         calibration=None if flagged else checkpoint.answer_calibration(context.engine.dtype),
         greedy=fields.temperature == 0,
-        complete=last.finish_reason == "stop",
+        complete=last.finish_reason == "stop" and not last.stopped,
     )
     threshold = confidence_threshold(fields.min_confidence, context.settings)
     return VQAResponse(

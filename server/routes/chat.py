@@ -6,6 +6,7 @@ from medmoe.server.errors import UnknownModel, UnsupportedContentType, Unsupport
 from medmoe.server.http.sse import whole_or_streamed
 from medmoe.server.inference.openai_request import receive_chat
 from medmoe.server.inference.openai_response import ChatAnswer
+from medmoe.server.inference.token_logprobs import TokenLogprobs
 from medmoe.server.inference.vqa import answer
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import answers_and_stream
@@ -64,8 +65,18 @@ async def chat_completions(request: Request) -> ChatCompletion | Response:
         chat = await receive_chat(request, model=state.checkpoint.config.name)
     record.names = chat.names
     deadline = state.deadline(None)
-    pieces = answer(state.inference, chat.fields, image=chat.image, deadline=deadline, record=record, route=ROUTE)
-    completion = ChatAnswer(model=state.checkpoint.config.name, include_usage=chat.include_usage)
+    tokens = None if chat.top_logprobs is None else TokenLogprobs(state.checkpoint.prompt, top=chat.top_logprobs)
+    pieces = answer(
+        state.inference,
+        chat.fields,
+        image=chat.image,
+        deadline=deadline,
+        record=record,
+        route=ROUTE,
+        stop=chat.stop,
+        tokens=tokens,
+    )
+    completion = ChatAnswer(model=state.checkpoint.config.name, include_usage=chat.include_usage, tokens=tokens)
     return await whole_or_streamed(
         request,
         pieces,

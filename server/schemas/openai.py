@@ -5,11 +5,15 @@ Fields of OpenAI's that it does not offer are named too, so that they are refuse
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.inference import Timings, UnlikeTraining
 from medmoe.server.schemas.vqa import Confidence, SampledProvenance
+
+MAX_STOP_STRINGS = 4
+MAX_STOP_CHARS = 256
+StopString = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARS)]
 
 
 class TextPart(ApiModel):
@@ -53,7 +57,6 @@ class NotOffered(ApiModel):
     function_call: None = None
     functions: None = None
     logit_bias: None = None
-    logprobs: None = None
     metadata: None = None
     modalities: None = None
     moderation: None = None
@@ -69,12 +72,10 @@ class NotOffered(ApiModel):
     safety_identifier: None = None
     service_tier: None = None
     session_id: None = None
-    stop: None = None
     store: None = None
     tool_choice: None = None
     tools: None = None
     top_k: None = None
-    top_logprobs: None = None
     top_p: None = None
     user: None = None
     verbosity: None = None
@@ -100,6 +101,13 @@ class ChatRequest(NotOffered):
     """Send the answer as server-sent events while it is generated."""
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
+    stop: StopString | Annotated[tuple[StopString, ...], Field(min_length=1, max_length=MAX_STOP_STRINGS)] | None = None
+    """The answer ends before the first of these strings, with finish_reason `stop`. Its confidence is then not
+    calibrated."""
+    logprobs: bool | None = None
+    """Add the log-probability of each token of the answer, under the model and before `temperature`."""
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    """With `logprobs`: add so many of the most likely tokens at each place."""
     allow_uniform: bool = False
     """Take an image that comes out as one shade, or nearly; a field of this service, and none of OpenAI's."""
 
@@ -109,11 +117,33 @@ class ChatMessage(ApiModel):
     content: str
 
 
+class TopLogprob(ApiModel):
+    token: str
+    """Its text; of a special token the name."""
+    logprob: float
+    """Natural, over the whole vocabulary; -9999 for a token that cannot come."""
+    bytes: tuple[int, ...] | None
+    """The text as UTF-8; null for a token that is only a part of a character."""
+
+
+class TokenLogprob(TopLogprob):
+    top_logprobs: tuple[TopLogprob, ...]
+    """The most likely tokens at this place, the most likely first."""
+
+
+class ChoiceLogprobs(ApiModel):
+    content: tuple[TokenLogprob, ...]
+    """The tokens of the answer in order, without outer white space and without the token that ends it. Where a stop
+    string begins within a token, that token is the last."""
+    refusal: None = None
+
+
 class ChatChoice(ApiModel):
     index: Literal[0] = 0
     message: ChatMessage
     finish_reason: Literal["stop", "length"]
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
+    """Null unless the request asks for them."""
 
 
 class PromptTokensDetails(ApiModel):
