@@ -10,22 +10,25 @@ from typing import Any, Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from medmoe.model.colour_profile import is_srgb, to_srgb
 from medmoe.model.config import ImageProcessorConfig, MedMoEConfig
 from medmoe.model.errors import ImageError
 
+_GREY = ("1", "L", "LA")
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I", "F")
 
 
-Conversion = Literal["orientation", "stretch", "over_black"]
-"""What may happen to an image on its way to 8-bit RGB: turned upright, stretched to 8 bits, laid over black."""
+Conversion = Literal["orientation", "stretch", "over_black", "icc_profile", "icc_profile_ignored"]
+"""What may happen to an image on its way to 8-bit RGB: turned upright, stretched to 8 bits, laid over black, brought
+to sRGB from its ICC profile, or not, because the profile cannot be used."""
 
 
 def convert(image: Image.Image) -> tuple[Image.Image, tuple[Conversion, ...]]:
     """Bring any supported Pillow mode to 8-bit RGB, turned upright by its EXIF orientation; says what that took.
 
     More than 8 bits of grey are stretched linearly from the image's own minimum and maximum; transparency is laid
-    over black. CMYK, palettes and the rest are Pillow's own conversion. Raises ImageError for an image without area or
-    with values that are not numbers.
+    over black. Colours with an ICC profile other than sRGB are brought to sRGB; CMYK without one, palettes and the rest
+    are Pillow's own conversion. Raises ImageError for an image without area or with values that are not numbers.
     """
     if not image.width or not image.height:
         raise ImageError("the image has no pixels")
@@ -37,8 +40,18 @@ def convert(image: Image.Image) -> tuple[Image.Image, tuple[Conversion, ...]]:
             image = ImageOps.exif_transpose(image)
             done.append("orientation")
     if image.mode in _GREY_16:
-        image = _stretch(image)
+        key = image.info.get("transparency")
+        values = np.array(image, dtype=np.float64)
+        transparent = values == key if isinstance(key, int) else np.zeros((), bool)
+        image = _stretch(values, transparent=transparent)
         done.append("stretch")
+        if transparent.any():
+            done.append("over_black")
+    profile = image.info.get("icc_profile")
+    if isinstance(profile, bytes) and profile and image.mode not in _GREY and not is_srgb(profile):
+        converted = to_srgb(image, profile)
+        done.append("icc_profile" if converted else "icc_profile_ignored")
+        image = converted or image
     if image.has_transparency_data:
         canvas = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(canvas, image.convert("RGBA"))
@@ -51,10 +64,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return convert(image)[0]
 
 
-def _stretch(image: Image.Image) -> Image.Image:
-    values = np.array(image, dtype=np.float64)
+def _stretch(values: np.ndarray, *, transparent: np.ndarray) -> Image.Image:
+    """Return 8-bit grey from `values`, which are overwritten; what is transparent becomes black."""
     if not np.isfinite(values).all():
         raise ImageError("the image holds values that are not numbers")
+    if transparent.any() and not transparent.all():
+        values[transparent] = values[~transparent].min()
     low, high = values.min(), values.max()
     # In place: an image may be large, and the server's processes have little memory.
     values -= low

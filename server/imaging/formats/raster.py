@@ -27,6 +27,9 @@ _SOLID = 0.99
 _LOST_WEBP = 512
 """Zero bytes that no encoder writes in a row; in larger images, a byte for as many pixels."""
 
+_NEEDED = ("exif", "xmp", "XML:com.adobe.xmp", "icc_profile")
+"""Metadata by which `convert` turns an image upright and corrects its colours."""
+
 Shown = tuple[Image.Image, tuple[int, int], Rendering]
 """An RGB image, the size of the frame in the file, and how it was rendered."""
 
@@ -65,9 +68,10 @@ def show(data: bytes, kind: FileFormat, frame: int | None, limits: ImageLimits) 
         if kind == "JPEG":
             _require_scans(data, opened)
         image: Image.Image = opened
-        if deep is not None and (combined := _low_bits(data, kind, frame or 0, opened, deep, limits)) is not None:
-            image = combined
-            steps.append("low_bits")
+        if deep is not None and (read := _sixteen_bits(data, kind, frame or 0, opened, deep, limits)) is not None:
+            image, deep_steps = read
+            steps += deep_steps
+            image.info = {name: value for name, value in opened.info.items() if name in _NEEDED}
         image = _finite(image, steps)
         image = _on_white(image, steps)
         image, done = convert(image)
@@ -112,38 +116,58 @@ def _require_scans(data: bytes, opened: Image.Image) -> None:
 
 
 def _deep_raw_mode(opened: Image.Image) -> str | None:
-    """Return Pillow's raw mode of 16-bit colour, of which it keeps the high byte; None for other images."""
+    """Return Pillow's raw mode of 16-bit samples, of which it keeps the high byte; None for other images."""
     for tile in getattr(opened, "tile", []):
         arguments = tile[3] if len(tile) > 3 else None
         raw = arguments if isinstance(arguments, str) else (arguments or [None])[0]
-        if isinstance(raw, str) and raw.startswith(("RGB;16", "RGBA;16")):
+        if isinstance(raw, str) and raw.startswith(("RGB;16", "RGBA;16", "LA;16")):
             return raw
     return None
 
 
-def _low_bits(
+def _sixteen_bits(
     data: bytes, kind: FileFormat, frame: int, high: Image.Image, raw: str, limits: ImageLimits
-) -> Image.Image | None:
-    """Return 8-bit colours from 16-bit samples that hold 14 bits or fewer, None where they hold more.
+) -> tuple[Image.Image, tuple[RenderingStep, ...]] | None:
+    """Return 8-bit shades of 16-bit samples and how they came about, None where Pillow's high bytes serve.
 
-    Pillow keeps the high byte. Read with the other byte order, the file gives the low byte.
+    Grey with alpha is stretched as other deep grey is; colours that hold 14 bits or fewer are scaled from those bits.
+    A colour key is compared with all 16 bits.
     """
-    upper = np.asarray(high.convert("RGB"))
-    bits = 8 + int(upper.max()).bit_length()
-    if bits > 14:
+    if raw.startswith("LA"):
+        # The four bytes of a pixel.
+        bytes_ = _reread(data, kind, frame, "RGBA", limits)
+        grey = bytes_[..., 0].astype(np.uint16) << 8 | bytes_[..., 1]
+        alpha = bytes_[..., 2]
+        seen = alpha > 0
+        low, up = (int(grey[seen].min()), int(grey[seen].max())) if seen.any() else (0, 1)
+        shades = np.rint((np.clip(grey, low, up) - low) * np.float32(255 / max(up - low, 1))).astype(np.uint8)
+        return Image.fromarray(np.stack([shades, alpha], axis=-1)), ("stretch",)
+    upper = np.asarray(high)[..., :3]
+    key = high.info.get("transparency")
+    few = 8 + int(upper.max()).bit_length() <= 14
+    other = {"B": "L", "L": "B", "N": "B"}.get(raw[-1])
+    if other is None or not (few or isinstance(key, tuple)):
         return None
-    order = raw[-1]
-    other = {"B": "L", "L": "B", "N": "B"}.get(order)
-    if other is None:
-        return None
-    with _opened(data, kind, frame, limits) as (opened, _):
-        tiles = [tile._replace(args=_replaced(tile.args, raw[:-1] + other)) for tile in opened.tile]  # type: ignore[attr-defined]
-        opened.tile = tiles  # type: ignore[attr-defined]
-        lower = np.asarray(opened.convert("RGB"))
+    # Read with the other byte order, the file gives the low byte.
+    lower = _reread(data, kind, frame, raw[:-1] + other, limits)[..., :3]
     values = upper.astype(np.uint16) << 8 | lower
-    held = max(int(values.max()).bit_length(), 1)
-    scaled = values * np.float32(255 / (2**held - 1))
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+    shades = np.array(upper)
+    if few:
+        held = max(int(values.max()).bit_length(), 1)
+        shades = np.rint(values * np.float32(255 / (2**held - 1))).astype(np.uint8)
+    image = Image.fromarray(shades)
+    if isinstance(key, tuple):
+        image.putalpha(Image.fromarray(np.where((values == np.array(key)).all(axis=-1), 0, 255).astype(np.uint8)))
+    elif high.mode == "RGBA":
+        image.putalpha(high.getchannel("A"))
+    return image, ("low_bits",) if few else ()
+
+
+def _reread(data: bytes, kind: FileFormat, frame: int, raw: str, limits: ImageLimits) -> np.ndarray:
+    """Return the samples of a frame as Pillow reads them in another raw mode."""
+    with _opened(data, kind, frame, limits) as (opened, _):
+        opened.tile = [tile._replace(args=_replaced(tile.args, raw)) for tile in opened.tile]  # type: ignore[attr-defined]
+        return np.asarray(opened)
 
 
 def _replaced(arguments: object, raw: str) -> object:
@@ -199,6 +223,5 @@ def _on_white(image: Image.Image, steps: list[RenderingStep]) -> Image.Image:
     if is_uniform(whitened):
         return image
     steps.append("over_white")
-    # The orientation is undone by `convert`, which reads it from the image's own metadata.
-    whitened.info = {name: image.info[name] for name in ("exif", "xmp", "XML:com.adobe.xmp") if name in image.info}
+    whitened.info = {name: image.info[name] for name in _NEEDED if name in image.info}
     return whitened

@@ -19,7 +19,6 @@ from medmoe.server.imaging.formats.dicom.lut.palette import apply_palette
 from medmoe.server.imaging.formats.dicom.lut.voi_lut import apply_table, apply_window, file_table, file_window
 from medmoe.server.imaging.formats.dicom.padding import declared_padding, undeclared_padding
 from medmoe.server.imaging.formats.dicom.pixel_data import decode_frame
-from medmoe.server.imaging.formats.icc import is_srgb
 from medmoe.server.imaging.formats.no_data import no_data
 from medmoe.server.schemas.images import AppliedWindow, Rendering, RenderingStep, Windowing
 from medmoe.server.schemas.voi_window import PRESETS, Channel
@@ -63,13 +62,14 @@ def _colour(file: DicomFile, stored: StoredValues) -> Shown:
     elif bits > 8:
         steps.append("high_byte")
         values = values >> (bits - 8)
-    profile = get(file.dataset, "ICCProfile")
-    if isinstance(profile, bytes) and not is_srgb(profile):
-        steps.append("icc_profile_ignored")
     shades = np.ascontiguousarray(np.clip(values, 0, 255).astype(np.uint8))
     if file.colour.startswith("YBR_FULL") and file.stream is None and file.bits_allocated > 8:
-        return Image.fromarray(shades, "YCbCr").convert("RGB"), _rendering(file, steps, []), None
-    return Image.fromarray(shades), _rendering(file, steps, []), None
+        image = Image.fromarray(shades, "YCbCr").convert("RGB")
+    else:
+        image = Image.fromarray(shades)
+    # `convert` applies it.
+    image.info["icc_profile"] = get(file.dataset, "ICCProfile")
+    return image, _rendering(file, steps, []), None
 
 
 def _rendering(file: DicomFile, steps: list[RenderingStep], windows: list[AppliedWindow]) -> Rendering:

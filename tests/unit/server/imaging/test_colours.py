@@ -1,0 +1,195 @@
+"""PNG samples of every depth with transparency, CMYK JPEG and ICC profiles become the right sRGB colours."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from medmoe.server.imaging.formats import raster
+from medmoe.server.schemas.images import FileFormat, Rendering
+from tests.support.images.dicom_files import dicom
+from tests.support.images.hostile_images import encoded
+from tests.unit.server.conftest import Read, decoder_config
+
+SIDE = 32
+RAMP = np.linspace(0, 255, SIDE * SIDE).round().astype(np.uint8).reshape(SIDE, SIDE)
+RGB = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+RGB[:4] = (255, 0, 255)
+ALPHA = np.full((SIDE, SIDE), 255, np.uint8)
+ALPHA[:8], ALPHA[8:16] = 0, 128
+GREY, COLOUR, PALETTE, GREY_ALPHA, COLOUR_ALPHA = 0, 2, 3, 4, 6
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(samples: np.ndarray, *, bits: int, colour: int, key: tuple[int, ...] = (), before: bytes = b"") -> bytes:
+    height, width = samples.shape[:2]
+    if bits == 16:
+        rows = [row.astype(">u2").tobytes() for row in samples]
+    elif bits == 8:
+        rows = [row.astype(np.uint8).tobytes() for row in samples]
+    else:
+        spread = (samples[..., None] >> np.arange(bits)[::-1]) & 1
+        rows = [np.packbits(row).tobytes() for row in spread.astype(np.uint8)]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    keyed = chunk(b"tRNS", struct.pack(f">{len(key)}H", *key)) if key else b""
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + header + before + keyed + pixels + chunk(b"IEND", b"")
+
+
+def shown(data: bytes, kind: FileFormat = "PNG") -> tuple[np.ndarray, Rendering]:
+    image, _, rendering = raster.show(data, kind, None, decoder_config().limits)
+    return np.asarray(image).astype(float), rendering
+
+
+def over_black(shades: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    return np.asarray(shades * (alpha[..., None] / 255))
+
+
+def grey(shades: np.ndarray) -> np.ndarray:
+    return np.repeat(np.asarray(shades, float)[..., None], 3, axis=-1)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_grey_key_is_on_the_scale_of_its_samples(bits: int) -> None:
+    samples = RAMP >> (8 - bits)
+    key = 0 if bits == 1 else 2**bits - 1
+    image, rendering = shown(png(samples, bits=bits, colour=GREY, key=(key,)))
+    assert np.array_equal(image, grey(np.where(samples == key, 0, samples * (255 / (2**bits - 1)))))
+    assert rendering.steps == ("over_black",)
+
+
+def test_a_key_in_deep_grey_is_black_and_no_end_of_the_range() -> None:
+    samples = np.linspace(1000, 60000, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
+    samples[:4] = 65535
+    image, rendering = shown(png(samples, bits=16, colour=GREY, key=(65535,)))
+    low, high = float(samples.min()), float(samples[4:].max())
+    expected = grey(np.where(samples == 65535, 0, (samples - low) / (high - low) * 255))
+    assert np.abs(image - expected).max() <= 1
+    assert rendering.steps == ("stretch", "over_black")
+
+
+@pytest.mark.parametrize("factor", [16, 257])
+def test_a_key_in_deep_colours_is_compared_with_all_bits(factor: int) -> None:
+    samples = RGB.astype(np.uint16) * factor
+    samples[10, 10] = (255 * factor, 1, 255 * factor)
+    hidden = (samples == (255 * factor, 0, 255 * factor)).all(axis=-1)
+    image, rendering = shown(png(samples, bits=16, colour=COLOUR, key=(255 * factor, 0, 255 * factor)))
+    expected = np.where(hidden[..., None], 0, samples / (255 * factor if factor == 16 else 65535) * 255)
+    tolerance = 1.0 if factor == 257 else 1.0 + 255 / 4095 * 16
+    assert np.abs(image - expected).max() <= tolerance
+    assert rendering.steps == (("low_bits",) if factor == 16 else ()) + ("over_black",)
+
+
+@pytest.mark.parametrize("factor", [16, 257])
+def test_deep_colours_keep_their_alpha(factor: int) -> None:
+    samples = np.concatenate([RGB.astype(np.uint16) * factor, ALPHA[..., None].astype(np.uint16) * 257], axis=-1)
+    image, _ = shown(png(samples, bits=16, colour=COLOUR_ALPHA))
+    shades = RGB * (16 * 255 / 4095) if factor == 16 else RGB
+    assert np.abs(image - over_black(shades, ALPHA)).max() <= 1.5
+
+
+@pytest.mark.parametrize("largest", [4095, 60000])
+def test_deep_grey_with_alpha_is_stretched_as_deep_grey_is(largest: int) -> None:
+    values = np.linspace(0, largest, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
+    image, rendering = shown(png(np.stack([values, ALPHA * np.uint16(257)], axis=-1), bits=16, colour=GREY_ALPHA))
+    low = float(values[8, 0])
+    assert np.abs(image - over_black(grey((values - low) / (largest - low) * 255), ALPHA)).max() <= 1.5
+    assert rendering.steps == ("stretch", "over_black")
+
+
+def cmyk_inks() -> np.ndarray:
+    inks = np.zeros((32, 32, 4), np.uint8)
+    inks[:16, :16, 0] = inks[:16, 16:, 1] = inks[16:, :16, 2] = 255
+    inks[16:, 16:, 3] = 100
+    return inks
+
+
+@pytest.mark.parametrize("transform", [0, 2])
+def test_adobe_jpegs_store_inks_inverted(transform: int) -> None:
+    inks = cmyk_inks()
+    stored = 255 - inks
+    if transform:
+        stored[..., :3] = np.asarray(Image.fromarray(inks[..., :3].copy()).convert("YCbCr"))
+    # Pillow inverts what it saves.
+    data = bytearray(encoded(Image.fromarray(255 - stored, "CMYK"), "JPEG", quality=100, subsampling=0))
+    data[data.index(b"Adobe") + 11] = transform
+    image, _ = shown(bytes(data), "JPEG")
+    paper = 255.0 - inks
+    assert np.abs(image - paper[..., :3] * paper[..., 3:] / 255).max() <= 8
+
+
+def matrix_profile(*, gamma: float, swapped: bool = False) -> bytes:
+    """Return an RGB profile with sRGB's primaries, red and green swapped on demand, and a plain gamma."""
+    primaries = [(0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.7141)]
+    if swapped:
+        primaries[:2] = primaries[1::-1]
+    fixed = lambda values: b"".join(struct.pack(">i", round(value * 65536)) for value in values)  # noqa: E731
+    white = (0.9642, 1.0, 0.8249)
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    tags = {b"wtpt": b"XYZ \0\0\0\0" + fixed(white)}
+    for name, primary in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True):
+        tags[name] = b"XYZ \0\0\0\0" + fixed(primary)
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, value in tags.items():
+        table += name + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(value))
+        body += value
+    size = 128 + len(table) + len(body)
+    head = struct.pack(">I4sI4s4s4s", size, b"lcms", 0x02400000, b"mntr", b"RGB ", b"XYZ ") + bytes(12) + b"acsp"
+    head += bytes(28) + fixed(white)
+    return head.ljust(128, b"\0") + table + body
+
+
+def srgb_of(colours: np.ndarray, gamma: float) -> np.ndarray:
+    linear = (colours / 255.0) ** gamma
+    return np.asarray(255 * np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_colours_with_another_profile_are_brought_to_srgb(kind: FileFormat) -> None:
+    data = encoded(
+        Image.fromarray(RGB), kind, icc_profile=matrix_profile(gamma=1.8, swapped=True),
+        **({"lossless": True} if kind == "WEBP" else {}),
+    )  # fmt: skip
+    image, rendering = shown(data, kind)
+    assert np.abs(image - srgb_of(RGB[..., (1, 0, 2)], 1.8)).max() <= 3
+    assert rendering.steps == ("icc_profile",)
+
+
+def test_a_profile_is_applied_before_transparency_and_to_palettes() -> None:
+    profile = matrix_profile(gamma=1.0)
+    image, rendering = shown(encoded(Image.fromarray(np.dstack([RGB, ALPHA])), "PNG", icc_profile=profile))
+    assert np.abs(image - over_black(srgb_of(RGB, 1.0), ALPHA)).max() <= 3
+    assert rendering.steps == ("icc_profile", "over_black")
+    palette = Image.fromarray(RGB).quantize(16)
+    image, rendering = shown(encoded(palette, "PNG", icc_profile=profile))
+    assert np.abs(image - srgb_of(np.asarray(palette.convert("RGB")), 1.0)).max() <= 3
+    assert rendering.steps == ("icc_profile",)
+
+
+def test_a_profile_that_does_not_fit_is_named_and_srgb_and_grey_change_nothing() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for profile, steps in ((srgb, ()), (lab, ("icc_profile_ignored",)), (b"no profile", ("icc_profile_ignored",))):
+        image, rendering = shown(encoded(Image.fromarray(RGB), "PNG", icc_profile=profile))
+        assert np.array_equal(image, RGB)
+        assert rendering.steps == steps
+    image, rendering = shown(encoded(Image.fromarray(RAMP), "PNG", icc_profile=matrix_profile(gamma=1.8)))
+    assert np.array_equal(image, grey(RAMP))
+    assert rendering.steps == ()
+
+
+def test_a_profile_that_unpacks_without_bounds_is_dropped() -> None:
+    bomb = chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(2**21)))
+    image, _ = shown(png(RGB, bits=8, colour=COLOUR, before=bomb))
+    assert np.array_equal(image, RGB)
+
+
+def test_dicom_colours_are_brought_to_srgb(read: Read) -> None:
+    data = dicom(RGB, colours=3, Modality="XC", ICCProfile=matrix_profile(gamma=1.0))
+    assert read(data).rendering.steps == ("icc_profile",)
