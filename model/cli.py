@@ -44,6 +44,7 @@ COMMANDS = {
     "ask": Command("medmoe.client.commands.ask:ask", "Ask a service a question about an image."),
     "classify": Command("medmoe.client.commands.classify:classify", "Ask a service how likely each label is."),
     "query": Command("medmoe.client.commands.query:query", "List the images of a service's DICOMweb sources."),
+    "watch": Command("medmoe.client.commands.watch:watch", "Ask about new images of a service's DICOMweb sources."),
     "batch": Command("medmoe.client.commands.batch:batch", "Ask a service about many images; resumable."),
     "stats": Command("medmoe.client.commands.stats:stats", "Show which experts a service's tokens went to."),
     "bench": Command("medmoe.client.commands.bench:bench", "Measure a service's throughput and latency."),

@@ -25,6 +25,6 @@ def test_the_client_imports_neither_the_service_nor_what_it_may_not_need() -> No
     check(imported("import medmoe.client"))
 
 
-@pytest.mark.parametrize("command", ["ask", "classify", "stats", "batch", "bench"])
+@pytest.mark.parametrize("command", ["ask", "classify", "stats", "batch", "bench", "watch"])
 def test_a_command_starts_without_them_too(command: str) -> None:
     check(imported(f"from medmoe.model.cli import app; app(['{command}', '--help'])"))

@@ -1,0 +1,81 @@
+"""`medmoe watch`: ask about the new images of a service's DICOMweb sources, by rules."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medmoe.client.client import Client
+from medmoe.client.commands.connection import (
+    JsonOption,
+    TimeoutOption,
+    TokenFileOption,
+    UrlOption,
+    api_key,
+    usage_errors,
+)
+from medmoe.client.commands.terminal import as_json, note, safe
+from medmoe.client.errors import ClientError
+from medmoe.client.transport.address import LOCAL
+from medmoe.client.transport.retry import Retry
+from medmoe.client.watch.rules import read_rules
+from medmoe.client.watch.state import State
+from medmoe.client.watch.tally import Tally
+from medmoe.client.watch.watcher import Watcher
+from medmoe.model.cli import INTERRUPTED
+
+_BRIEF = Retry(attempts=2, unreachable=False)
+"""The watcher waits longer, and for all requests together."""
+
+
+def watch(
+    rules_file: Annotated[Path, typer.Argument(metavar="RULES", help="TOML file with one table for each rule.")],
+    once: Annotated[bool, typer.Option("--once", help="Ask about what there is now, and end.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what one round would ask about, ask nothing, and end.")
+    ] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between rounds.")] = 60.0,
+    state: Annotated[
+        Path | None, typer.Option(help="File that remembers what has been asked; by default beside RULES, as .state.")
+    ] = None,
+    show_uids: Annotated[bool, typer.Option("--show-uids", help="Print Study Instance UIDs instead of keys.")] = False,
+    url: UrlOption = LOCAL,
+    token_file: TokenFileOption = None,
+    timeout: TimeoutOption = 120.0,
+    json_: JsonOption = False,
+) -> None:
+    """Ask a running service about the new images of its DICOMweb sources, each once, until Ctrl-C.
+
+    One line is printed for each study, with counts and without patient data.
+    Research software, not a medical device.
+    """
+    rules = read_rules(rules_file)
+
+    def report(tally: Tally) -> None:
+        typer.echo(as_json(tally.document()) if json_ else safe(tally.line(dry_run=dry_run)))
+
+    with usage_errors():
+        client = Client(url, api_key=api_key(token_file), timeout=timeout, retry=_BRIEF)
+    with client, State(state or rules_file.with_suffix(".state"), dry_run=dry_run) as memory:
+        watcher = Watcher(
+            client,
+            rules,
+            memory,
+            report=report,
+            note=note,
+            interval=interval,
+            once=once,
+            dry_run=dry_run,
+            show_uids=show_uids,
+        )
+        try:
+            if not (once or dry_run):
+                watcher.run()
+            error = watcher.round()
+        except KeyboardInterrupt:
+            note(f"interrupted: {watcher.asked} images were answered; run the same command again to continue")
+            raise typer.Exit(INTERRUPTED) from None
+        if error is not None:
+            raise error
+        if watcher.failed:
+            raise ClientError(f"{watcher.failed} requests failed; run the same command again to repeat them")

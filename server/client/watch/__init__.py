@@ -1,0 +1,1 @@
+"""Ask about the new images of DICOMweb sources, by rules, once each."""
