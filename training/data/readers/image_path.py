@@ -1,11 +1,13 @@
 """From the image name in a record to a file, without letting a record point outside its folder."""
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from medmoe.training.data.errors import DatasetError, SampleError
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_JPEG = (".jpg", ".jpeg")
+"""Spellings that releases and their copies mix, in capitals too."""
 
 
 def image_path(name: str, *, directory: Path) -> Path:
@@ -35,6 +37,10 @@ def find_image(name: str, *, directories: Sequence[Path]) -> Path:
         for ending in endings
     ]
     found = {path: directory for directory, path in candidates if _is_file(path)}
+    if not found and relative.suffix.lower() in _JPEG:
+        respelt = [relative.with_suffix(ending) for ending in (*_JPEG, *(ending.upper() for ending in _JPEG))]
+        paths = {directory.absolute() / path: directory.absolute() for directory in directories for path in respelt}
+        found = {path: directory for path, directory in paths.items() if _is_file(path)}
     if not found:
         raise SampleError("image file is missing")
     if len(found) > 1:
@@ -55,8 +61,8 @@ def image_folder(directory: Path, *, names: Sequence[str]) -> Path:
 
 
 def _relative(name: str) -> PurePosixPath:
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts or "\\" in name:
+    relative = PurePosixPath(name.replace("\\", "/"))
+    if relative.is_absolute() or PureWindowsPath(name).drive or ".." in relative.parts:
         raise SampleError("image path leaves the dataset's folder")
     return relative
 

@@ -67,4 +67,4 @@ def _image_folders(directory: Path, *, split: Split) -> tuple[Path, ...]:
 
 
 def _answer_type(answer: str) -> AnswerType:
-    return "closed" if answer.lower() in ("yes", "no") else "open"
+    return "closed" if answer.lower().rstrip(".! ") in ("yes", "no") else "open"

@@ -33,10 +33,13 @@ def optional_text(record: Record, field: str) -> str | None:
 
 
 def text_or_number(record: Record, field: str) -> str:
-    """As `text`, for ids and counts that some releases write as JSON numbers. True, false and NaN are none."""
+    """As `text`, for ids and counts that some releases write as JSON numbers; 2.0 is 2.
+
+    True, false and NaN are no numbers.
+    """
     value = record.get(field)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return str(value)
+        return str(int(value) if isinstance(value, float) and value.is_integer() else value)
     return text(record, field)
 
 

@@ -154,7 +154,7 @@ def test_the_first_bytes_decide_and_not_what_else_a_file_could_be(read: Read) ->
         read(b"\xff\xd8\xff\xe0" + encoded(noise(), "PNG"))
 
 
-@pytest.mark.parametrize("text", ["%%%", "AAA", "QUFB\n", "data:image/png,abc", "https://intra.net/a.png", "b\u00e9="])
+@pytest.mark.parametrize("text", ["%%%", "AAAAA", "data:image/png,abc", "https://intra.net/a.png", "b\u00e9="])
 def test_text_must_be_base64(read: Read, text: str) -> None:
     with pytest.raises(MalformedImage):
         read(text)
