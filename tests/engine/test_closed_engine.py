@@ -49,7 +49,7 @@ async def test_who_waits_is_told(tmp_path: Path) -> None:
         request_id="waiting",
         prompt_ids=(config.image_token_id,),
         image=Image.new("RGB", (size, size)),
-        image_id="0",
+        image_id="00",
         max_tokens=1,
     )
 

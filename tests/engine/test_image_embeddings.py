@@ -24,6 +24,7 @@ def test_a_cached_image_does_not_keep_its_batch() -> None:
         vision_tower=VisionTower(config.vision_config),
         projector=Projector(config),
         _image_embeddings=ImageEmbeddings(),
+        _image_scoring=None,
         _mean=torch.tensor(config.image_processor.mean)[:, None, None],
         _std=torch.tensor(config.image_processor.std)[:, None, None],
     )

@@ -222,7 +222,7 @@ def test_a_service_that_is_gone_ends_the_run_and_blames_no_line(medmoe: Medmoe, 
         done = medmoe("batch", source, tmp_path / "out.jsonl", url=service.url)
     assert done.returncode == 1
     assert "invalid_api_key" in done.stderr
-    assert "0 of 3 lines are there, run again to continue" in done.stderr
+    assert "0 of 3 lines are answered; run again to continue" in done.stderr
     assert (tmp_path / "out.jsonl").read_bytes() == b""
 
 
