@@ -21,7 +21,7 @@ from medmoe.training.data.readers.record_fields import Record, optional_text, te
 from medmoe.training.data.sample import Sample
 
 PUBLIC_FILE = "VQA_RAD Dataset Public.json"
-IMAGE_FOLDERS = ("VQA_RAD Image Folder", "images")
+IMAGE_FOLDERS = ("VQA_RAD Image Folder", "VQA_RAD_Image_Folder", "images")
 
 _WORDINGS = {"rephrase": "question_rephrase", "frame": "question_frame"}
 # What the release writes where there is nothing.
