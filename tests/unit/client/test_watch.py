@@ -9,7 +9,8 @@ import pytest
 
 from medmoe.client import Client
 from medmoe.client.answers import InstanceInfo, SeriesInfo, StudyInfo
-from medmoe.client.errors import InvalidInput
+from medmoe.client.errors import InvalidInput, ServiceFailed
+from medmoe.client.watch.backoff import WAITING, Backoff
 from medmoe.client.watch.catalogue import MOST, Catalogue
 from medmoe.client.watch.rules import Rule, read_rules
 from medmoe.client.watch.state import State
@@ -148,3 +149,20 @@ def test_a_series_longer_than_one_list_is_left_out_and_counted() -> None:
     (study,) = archive.studies("pacs", modality="CT", date="20260101-", limit=1)
     images = found.images(rule(), study)
     assert (images.images, images.long_series) == ((), 1)
+
+
+def test_one_failing_image_waits_and_three_in_a_row_are_an_outage() -> None:
+    def fail() -> None:
+        raise ServiceFailed("No.", status=502, type_="server_error", code="wrong_instance")
+
+    backoff = Backoff(interval=60)
+    assert [backoff.attempt("a", fail), backoff.attempt("a", fail)] == ["wrong_instance", WAITING]
+    assert [backoff.attempt("b", fail), backoff.attempt("c", lambda: None)] == ["wrong_instance", None]
+    backoff.require_no_outage()
+    for key in "def":
+        backoff.attempt(key, fail)
+    assert backoff.attempt("g", lambda: None) == WAITING
+    with pytest.raises(ServiceFailed):
+        backoff.require_no_outage()
+    backoff.restart()
+    assert backoff.attempt("g", lambda: None) is None
