@@ -107,13 +107,13 @@ class UnsupportedImage(RequestError):
 class UnreadableImage(RequestError):
     """The image is damaged, truncated, too small, or too elongated."""
 
-    default_message = "the picture is damaged or truncated"
+    default_message = "the image is damaged or truncated"
 
 
 class UniformImage(RequestError):
     """The image comes out as one shade, and the request does not allow that."""
 
-    default_message = "the picture comes out as one shade; choose another window or frame, or send allow_uniform=true"
+    default_message = "the image comes out as one shade; choose another window or frame, or send allow_uniform=true"
 
 
 class ImageTooLarge(RequestError):
@@ -122,33 +122,33 @@ class ImageTooLarge(RequestError):
     @classmethod
     def over(cls, max_pixels: int) -> Self:
         """Return the error of an image over `max_pixels`."""
-        return cls(f"the picture's longer side, squared, is over {max_pixels} pixels (MEDMOE_MAX_IMAGE_PIXELS)")
+        return cls(f"the image's longer side, squared, is over {max_pixels} pixels (MEDMOE_MAX_IMAGE_PIXELS)")
 
 
 class ImageTooCostly(RequestError):
     """Decoding takes more memory, processor time or time than one image may take."""
 
-    default_message = "decoding the picture takes more memory than the service grants"
+    default_message = "decoding the image takes more memory than the service grants"
 
 
 class DecoderDied(RequestError):
     """The process that decoded this image ended without an answer; other images are not affected."""
 
-    default_message = "the process that decoded the picture ended"
+    default_message = "the process that decoded the image ended"
 
 
 class BurnedInAnnotation(RequestError):
     """The image of a DICOM file contains text, or may contain it, and the deployment refuses such images."""
 
     default_message = (
-        "the DICOM file says that text is burned into its picture, which may name the patient (MEDMOE_DICOM_BURNED_IN)"
+        "the DICOM file says that text is burned into its image, which may name the patient (MEDMOE_DICOM_BURNED_IN)"
     )
 
 
 class ImageURLNotAllowed(RequestError):
     """The deployment fetches no images, none from this host, or none by a URL of this form."""
 
-    default_message = "this service fetches no image URLs (MEDMOE_IMAGE_URL_HOSTS); send the picture itself as base64"
+    default_message = "this service fetches no image URLs (MEDMOE_IMAGE_URL_HOSTS); send the image itself as base64"
 
 
 class ImageURLUnreachable(RequestError):
@@ -166,13 +166,13 @@ class ImageURLTooLarge(RequestError):
     @classmethod
     def over(cls, max_bytes: int) -> Self:
         """Return the error of a file over `max_bytes`."""
-        return cls(f"the picture behind the URL is larger than {max_bytes} bytes (MEDMOE_MAX_BODY_BYTES)")
+        return cls(f"the image behind the URL is larger than {max_bytes} bytes (MEDMOE_MAX_BODY_BYTES)")
 
 
 class ImageURLTimeout(RequestError):
     """The URL's host did not send the file within the time of one fetch."""
 
-    default_message = "the picture did not come from its URL in time"
+    default_message = "the image did not come from its URL in time"
 
 
 class BodyTooLarge(RequestError):

@@ -133,7 +133,7 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
         status=503,
         type=_AVAILABILITY,
         code="decoder_unavailable",
-        message="Pictures cannot be decoded at the moment; try again.",
+        message="Images cannot be decoded at the moment; try again.",
     ),
     NoModelCard: ErrorSpec(
         status=404, type=_REQUEST, code="no_model_card", message="This checkpoint came without a model card."

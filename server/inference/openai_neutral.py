@@ -97,7 +97,7 @@ def one_message(messages: Any) -> tuple[Any, list[str]]:
         return [message | {"content": [_plain_part(part) for part in content]}], places
     if any(message.get("role") != "user" for _, message in asked):
         raise UnsupportedParameter(
-            "conversations are not offered; send one user message with the picture and the question", param=MESSAGES
+            "conversations are not offered; send one user message with the image and the question", param=MESSAGES
         )
     parts: list[Any] = []
     places = []

@@ -88,7 +88,7 @@ def _check_content(messages: Any) -> None:
         texts = [part for part in parts if isinstance(part, dict) and part.get("type") == "text"]
         if isinstance(content, str) or (len(parts) == len(texts) == 1):
             raise UnsupportedParameter(
-                "there is no picture; send a list of one image_url part and at least one text part", param=_CONTENT
+                "there is no image; send a list of one image_url part and at least one text part", param=_CONTENT
             )
         if len(parts) == 1:
             raise InvalidField("there is no question; add a text part to the image_url part", param=_CONTENT)
@@ -122,7 +122,7 @@ def _question(chat: ChatRequest, *, places: Sequence[str]) -> ChatQuestion:
     ((index, image),) = images
     image_name = f"{places[index]}.image_url.url"
     if not image.image_url.url[:5].lower() == "data:" and not is_url(image.image_url.url):
-        raise MalformedImage("the picture is not a data URL: data:image/png;base64,...", param=image_name)
+        raise MalformedImage("the image is not a data URL: data:image/png;base64,...", param=image_name)
     text = "\n".join(part.text for part in message.content if isinstance(part, TextPart)).strip()
     if not text:
         raise InvalidField("the text parts are blank", param=_CONTENT)

@@ -62,7 +62,7 @@ class ClassifyFields(ReportFields):
     @classmethod
     def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
         if len({visible(label) for label in labels}) != len(labels):
-            raise ValueError("labels must be distinct to a reader's eye")
+            raise ValueError("two labels are the same, or differ only in what a reader does not see")
         return labels
 
 

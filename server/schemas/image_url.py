@@ -52,7 +52,7 @@ def allowed_url(text: str, *, hosts: Collection[str]) -> AllowedURL:
     except ValueError:
         host = ""
     if host not in hosts:
-        raise ImageURLNotAllowed("pictures are not fetched from this host (MEDMOE_IMAGE_URL_HOSTS)")
+        raise ImageURLNotAllowed("images are not fetched from this host (MEDMOE_IMAGE_URL_HOSTS)")
     return AllowedURL(host=host, target=match["target"] or "/")
 
 

@@ -71,7 +71,7 @@ class ImageReader:
 
     def _raster(self, data: bytes, kind: FileFormat, fields: ImageFields, view: View) -> DecodedImage:
         if fields.window is not None:
-            raise InvalidField("only DICOM pictures have a window", param="window")
+            raise InvalidField("only DICOM images have a window", param="window")
         image, size, rendering = raster.show(data, kind, fields.frame, self._config.limits)
         # A frame of several that was asked for by number, and is shown as it is stored, was chosen.
         chosen = fields.frame is not None and rendering.frames > 1 and not rendering.steps

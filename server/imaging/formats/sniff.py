@@ -52,6 +52,8 @@ def sniff(data: bytes) -> FileFormat:
 
     DICOM goes first: its preamble may look like another format.
     """
+    if not data:
+        raise UnsupportedImage("the image is empty: it has 0 bytes")
     if data[_PREAMBLE : _PREAMBLE + 4] == b"DICM":
         return "DICOM"
     if data.startswith(_WITHOUT_PREAMBLE) and _is_element(data):

@@ -57,7 +57,7 @@ def whole(dataset: Dataset, keyword: str, *, default: int | None = None) -> int:
         return default
     value = number(dataset, keyword)
     if value is None or value != int(value):
-        raise UnreadableImage(f"the DICOM header lacks a number that describes the picture: {keyword}")
+        raise UnreadableImage(f"the DICOM header lacks a number that describes the image: {keyword}")
     return int(value)
 
 

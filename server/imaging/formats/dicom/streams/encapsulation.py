@@ -46,7 +46,7 @@ def _fragments(value: bytes) -> tuple[list[int], list[tuple[int, bytes]]]:
     while position + 8 <= len(value) and value[position : position + 4] == ITEM:
         (length,) = struct.unpack_from("<I", value, position + 4)
         if position + 8 + length > len(value):
-            raise UnreadableImage("the picture is damaged or truncated: its last fragment is not whole")
+            raise UnreadableImage("the image is damaged or truncated: its last fragment is not whole")
         items.append((position, value[position + 8 : position + 8 + length]))
         position += 8 + length
     _, table = items[0]
