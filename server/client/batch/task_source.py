@@ -13,6 +13,7 @@ from medmoe.client.images.image import HEAD, is_dicom, is_ordinary
 
 _OWN = frozenset({"image", "id", "question", "labels"})
 _SHOWN = 5
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".dcm"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,18 +46,28 @@ def read_tasks(
 def _of_folder(
     folder: Path, *, question: str | None, labels: Sequence[str] | None, options: Mapping[str, Any]
 ) -> Tasks:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    images = [path for path in files if _is_image(path)]
-    others = len(files) - len(images)
+    images, others = list[Path](), list[str]()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if _is_image(path):
+            images.append(path)
+        else:
+            others.append(path.relative_to(folder).as_posix())
     tasks = []
     for path in images:
         record = {"image": path.relative_to(folder).as_posix()}
         tasks.append(_task(record, folder=folder, question=question, labels=labels, options=options))
-    return Tasks(tasks=tuple(tasks), notes=(f"left out {others} files that are not images",) if others else ())
+    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+    notes = (f"left out, because not images: {', '.join(others[:_SHOWN])}{more}",) if others else ()
+    return Tasks(tasks=tuple(tasks), notes=notes)
 
 
 def _is_image(path: Path) -> bool:
-    """Check the first bytes, because DICOM files often have no suffix. An unreadable file counts as an image."""
+    """Check the suffix, and the first bytes because DICOM files often have none.
+
+    An unreadable, empty or damaged file with an image's suffix counts as an image: the output then names its error.
+    """
+    if path.suffix.lower() in _SUFFIXES:
+        return True
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)

@@ -54,7 +54,7 @@ def classify(
         apart = " ".join(part.strip() for part in labels[0].split(",") if part.strip())
         meant = f"did you mean {apart}? " if "," in labels[0] else ""
         raise typer.BadParameter(
-            f"one label leaves nothing to choose from; {meant}Each label is an argument of its own; --mode multi_label "
+            f"one label leaves nothing to choose from; {meant}each label is an argument of its own; --mode multi_label "
             "takes a single one"
         )
     options: ClassifyOptions = {

@@ -71,7 +71,7 @@ def test_a_killed_run_is_continued_to_the_same_file(
     ask = ("--question", "Which organ is this?", "--concurrency", 3)
     done = medmoe("batch", folder, whole, *ask, url=server.url)
     assert done.returncode == 0, done.stderr
-    assert "left out 1 files" in done.stderr
+    assert "left out, because not images: notes.txt" in done.stderr
     killed_in_the_middle(server, 7, resumed, folder, resumed, *ask)
     # As a machine without power may leave it.
     with resumed.open("ab") as file:
