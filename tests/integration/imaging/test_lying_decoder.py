@@ -1,6 +1,7 @@
 """A decoding child that a picture has taken over can say what it likes: the service believes none of it."""
 
 import asyncio
+import signal
 import socket
 import struct
 
@@ -12,7 +13,7 @@ from medmoe.server.imaging.config import FRAME_SIDE
 from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.imaging.sandbox.pool import DecoderPool
 from medmoe.server.imaging.sandbox.protocol import LENGTHS, pack
-from medmoe.server.imaging.sandbox.spawner import Worker
+from medmoe.server.imaging.sandbox.spawner import WORKER_SPAWNER, Worker
 from medmoe.server.schemas.images import ImageFields, Rendering, View
 from medmoe.server.settings import Settings
 from tests.integration.conftest import picture
@@ -37,6 +38,8 @@ async def told(config: MedMoEConfig, text: bytes, *, view: View, monkeypatch: py
         return Worker(pid=2**30, connection=ours)
 
     monkeypatch.setattr(pool, "_spawn", spawn)
+    # The spawner started no such process; one that lies is ended by it.
+    monkeypatch.setattr(WORKER_SPAWNER, "stop", lambda _worker: signal.SIGTERM)
     with theirs:
         speaking = asyncio.create_task(asyncio.to_thread(theirs.sendall, text))
         try:
