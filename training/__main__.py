@@ -12,6 +12,7 @@ stays the same: a stage's batch is divided among the processes. A run that was k
 """
 
 import logging
+import shlex
 import time
 from dataclasses import replace
 from difflib import get_close_matches
@@ -163,6 +164,9 @@ def train(
         raise typer.Exit(INTERRUPTED) from None
     if first:
         typer.echo(f"{checkpoint} is ready after {(time.perf_counter() - started) / 60:.1f} minutes")
+        if isinstance(config, RunConfig):
+            command = _reference_command(config, checkpoint=checkpoint, data=data)
+            typer.echo(f"to make it flag images unlike its training images: {command}")
 
 
 def _config(recipe: str) -> "Config":
@@ -232,6 +236,14 @@ def _command(
         if value is not None:
             command += f" --{option} {'BASE' if option == 'base' else value.name}"
     return command if seed is None else f"{command} --seed {seed}"
+
+
+def _reference_command(config: RunConfig, *, checkpoint: Path, data: Path) -> str:
+    """Return the command that writes the checkpoint's training reference from the datasets of the recipe."""
+    stages = (config.alignment, config.instruction_tuning, config.moe_tuning)
+    datasets = dict.fromkeys(entry.dataset for stage in stages for entry in stage.data if entry.split == "train")
+    named = [argument for dataset in datasets for argument in ("--dataset", dataset)]
+    return shlex.join(["medmoe", "reference", str(checkpoint), "--data", str(data), *named])
 
 
 app = single_command(train, "train")

@@ -63,7 +63,7 @@ class UnlikeTraining:
 
     def __init__(self, reference: TrainingReference, tensors: ReferenceTensors) -> None:
         self.reference = reference
-        self._tensors = tensors
+        self.tensors = tensors
 
     @classmethod
     def from_directory(cls, directory: Path, config: MedMoEConfig) -> Self | None:
@@ -85,9 +85,9 @@ class UnlikeTraining:
 
     def to(self, device: torch.device) -> Self:
         """Move the tensors to `device`; return self."""
-        if self._tensors.images.device != device:
-            moved = {field.name: getattr(self._tensors, field.name).to(device) for field in fields(ReferenceTensors)}
-            self._tensors = ReferenceTensors(**moved)
+        if self.tensors.images.device != device:
+            moved = {field.name: getattr(self.tensors, field.name).to(device) for field in fields(ReferenceTensors)}
+            self.tensors = ReferenceTensors(**moved)
         return self
 
     @torch.no_grad()
@@ -96,7 +96,7 @@ class UnlikeTraining:
 
     def score(self, mean_NC: torch.Tensor, std_NC: torch.Tensor) -> torch.Tensor:
         """Return the scores [N] of pooled features."""
-        tensors = self._tensors
+        tensors = self.tensors
         excess_NQ = (parts(tensors, mean_NC, std_NC, self.reference.neighbours) - tensors.part_centre).relu()
         return (excess_NQ / tensors.part_scale).square().sum(dim=-1).sqrt()
 

@@ -136,6 +136,7 @@ def _question(chat: ChatRequest, *, places: Sequence[str]) -> ChatQuestion:
             max_tokens=chat.max_completion_tokens or chat.max_tokens,
             temperature=chat.temperature or 0.0,
             allow_uniform=chat.allow_uniform,
+            allow_unlike_training=chat.allow_unlike_training,
             seed=chat.seed,
             stream=bool(chat.stream),
         ),

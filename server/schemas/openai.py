@@ -110,6 +110,8 @@ class ChatRequest(NotOffered):
     """With `logprobs`: add so many of the most likely tokens at each place."""
     allow_uniform: bool = False
     """Take an image that comes out as one shade, or nearly; a field of this service, and none of OpenAI's."""
+    allow_unlike_training: bool = False
+    """Do not mark the answer as abstained for an image that is unlike the training images; a field of this service."""
 
 
 class ChatMessage(ApiModel):

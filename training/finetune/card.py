@@ -32,6 +32,10 @@ images from elsewhere. Nothing was measured on other questions than these{forget
 ## How sure it is
 
 {calibration}
+
+## Which images it does not know
+
+{reference}
 """
 
 
@@ -47,8 +51,9 @@ def finetuned_card(
     replayed: int,
     table: str,
     calibration: Calibration | None,
+    reference: str,
 ) -> str:
-    """Return the card's text; `table` compares the scores before and after."""
+    """Return the card's text; `table` compares the scores before and after, `reference` tells what is flagged."""
     labels = sorted({label for sample in split.samples for label in sample.labels})
     return _CARD.format(
         name=name,
@@ -67,4 +72,5 @@ def finetuned_card(
         table=table,
         forgetting="." if replayed else ", and without `--replay` the answers to them get worse.",
         calibration=calibration_facts(calibration),
+        reference=reference,
     )

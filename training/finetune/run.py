@@ -31,16 +31,14 @@ from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.leakage.image_digests import ImageDigests
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.predict.predictors import (
-    LocalPredictor,
-    with_progress,
-)
+from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
 from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.finetune.calibration import write_calibration
 from medmoe.training.finetune.card import finetuned_card
 from medmoe.training.finetune.data import read_own_data
 from medmoe.training.finetune.measurement import Measurement, Quality, comparison
+from medmoe.training.finetune.reference import write_extended_reference
 from medmoe.training.finetune.rounds import Rounds
 from medmoe.training.finetune.split import OwnSplit, split_own_data
 from medmoe.training.lora.config import GateLossConfig
@@ -149,6 +147,10 @@ class Finetune:
         calibration = write_calibration(
             finished, split.val, predictions, model=saved, features=features, seed=self.seed
         )
+        reference = write_extended_reference(
+            finished, base=self.checkpoint, train=train, val=split.val, model=saved, features=features
+        )
+        typer.echo(reference, err=True)
         card = finetuned_card(
             split,
             name=self.output.name,
@@ -160,6 +162,7 @@ class Finetune:
             replayed=len(replayed),
             table=table,
             calibration=calibration,
+            reference=reference,
         )
         write_atomically(finished / "README.md", card)
         os.replace(finished, self.output)

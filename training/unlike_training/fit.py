@@ -53,19 +53,25 @@ def fit_tensors(data: FitData, *, images: int, seed: int = 0) -> ReferenceTensor
         whitening=whitening,
         images=one[:, None],
         spacing=one,
-        drawn=_discriminant((data.train.mean - centre) / scale, (data.drawn.mean - centre) / scale),
+        drawn=discriminant((data.train.mean - centre) / scale, (data.drawn.mean - centre) / scale),
         part_centre=one,
         part_scale=one,
     )
-    tensors = _rounded(tensors)
+    tensors = rounded(tensors)
     chosen = data.train.rows(choose_evenly(data.datasets, most=images, seed=seed))
     images_RJ = project((chosen.mean - tensors.mean_centre) / tensors.mean_scale, tensors)
-    tensors = _rounded(replace(tensors, images=images_RJ, spacing=_spacing(images_RJ)))
+    tensors = rounded(replace(tensors, images=images_RJ, spacing=spacing(images_RJ)))
     found_NQ = parts(tensors, data.held_out.mean, data.held_out.std, NEIGHBOURS)
+    part_centre, part_scale = part_standards(found_NQ)
+    return rounded(replace(tensors, part_centre=part_centre, part_scale=part_scale))
+
+
+def part_standards(found_NQ: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what is subtracted from the parts and what they are then divided by, each [4], from held-out images."""
     usual_Q, rare_Q, rarest_Q = (found_NQ.quantile(at, dim=0) for at in (_USUAL, _RARE, _RAREST))
     part_centre, part_scale = usual_Q.clone(), rare_Q - usual_Q
     part_centre[-1], part_scale[-1] = rarest_Q[-1], (rarest_Q[-1] - usual_Q[-1]) / _DISCRIMINANT_GAIN
-    return _rounded(replace(tensors, part_centre=part_centre, part_scale=part_scale.clamp_min(SMALLEST)))
+    return part_centre, part_scale.clamp_min(SMALLEST)
 
 
 def choose_evenly(datasets: Sequence[str], *, most: int, seed: int) -> list[int]:
@@ -88,7 +94,7 @@ def _principal(x_NC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     return centre, scale, vectors.flip(1)[:, :kept].float(), variances.flip(0)[:kept].float()
 
 
-def _discriminant(train_NC: torch.Tensor, drawn_NC: torch.Tensor) -> torch.Tensor:
+def discriminant(train_NC: torch.Tensor, drawn_NC: torch.Tensor) -> torch.Tensor:
     """Return weights and bias [C + 1] of the log-odds that an image is drawn."""
     train_NC = train_NC[:: max(len(train_NC) // _DISCRIMINANT_IMAGES, 1)]
     inputs = torch.cat([train_NC, drawn_NC])
@@ -97,7 +103,7 @@ def _discriminant(train_NC: torch.Tensor, drawn_NC: torch.Tensor) -> torch.Tenso
     return weights[1] - weights[0]
 
 
-def _spacing(images_RJ: torch.Tensor) -> torch.Tensor:
+def spacing(images_RJ: torch.Tensor) -> torch.Tensor:
     """Return the mean distance of each image to its nearest ones, [R]."""
     found = []
     for few in images_RJ.split(512):
@@ -107,7 +113,7 @@ def _spacing(images_RJ: torch.Tensor) -> torch.Tensor:
     return torch.cat(found).clamp_min(SMALLEST)
 
 
-def _rounded(tensors: ReferenceTensors) -> ReferenceTensors:
+def rounded(tensors: ReferenceTensors) -> ReferenceTensors:
     """Return what the file will hold: distances and thresholds follow from the rounded numbers."""
     made = {field.name: getattr(tensors, field.name).half().float() for field in fields(ReferenceTensors)}
     return ReferenceTensors(**made)

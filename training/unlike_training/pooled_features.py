@@ -53,13 +53,8 @@ class FeaturePooling:
 
     def files(self, images: Sequence[Path]) -> PooledFeatures:
         """Return the pooled features of image files. Raises DataError naming a file that is no image."""
-        if not images:
-            return PooledFeatures(mean=torch.zeros(0, self._width), std=torch.zeros(0, self._width))
         self._cache.fill(dict.fromkeys(images))
-        return PooledFeatures.joined(
-            _pooled(torch.stack([self._cache(image) for image in images[start : start + _AT_ONCE]]))
-            for start in range(0, len(images), _AT_ONCE)
-        )
+        return pooled_files(self._cache, images, width=self._width)
 
     @torch.no_grad()
     def images(self, images: Sequence[Image.Image]) -> PooledFeatures:
@@ -71,6 +66,20 @@ class FeaturePooling:
             # As the files' features are kept.
             parts.append(_pooled(features.to(torch.float16).cpu()))
         return PooledFeatures.joined(parts)
+
+
+def pooled_files(cache: FeatureCache, images: Sequence[Path], *, width: int) -> PooledFeatures:
+    """Return the pooled features of image files that are in the cache of a tower of this width."""
+    nothing = PooledFeatures(mean=torch.zeros(0, width), std=torch.zeros(0, width))
+    return PooledFeatures.joined(
+        [
+            nothing,
+            *(
+                _pooled(torch.stack([cache(image) for image in images[start : start + _AT_ONCE]]))
+                for start in range(0, len(images), _AT_ONCE)
+            ),
+        ]
+    )
 
 
 def _pooled(features_NPC: torch.Tensor) -> PooledFeatures:

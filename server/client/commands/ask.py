@@ -71,11 +71,11 @@ def _print_confidence(answer: VqaAnswer) -> None:
     if answer.confidence is not None:
         kind = "calibrated" if answer.confidence.calibrated else "the model's own, not calibrated"
         notes.append(f"confidence {answer.confidence.value:.3f} ({kind})")
-    if answer.unlike_training is not None and answer.unlike_training.flagged:
-        notes.append(UNLIKE_TRAINING)
     if answer.abstained:
         notes.append(ABSTAINED)
     if answer.finish_reason == "length":
         notes.append(f"cut after {answer.usage.completion_tokens} tokens")
     if notes:
         note("; ".join(notes))
+    if answer.unlike_training is not None and answer.unlike_training.flagged:
+        note(UNLIKE_TRAINING)

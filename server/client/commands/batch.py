@@ -13,7 +13,13 @@ from medmoe.client.batch.result_file import ResultFile
 from medmoe.client.batch.runner import run
 from medmoe.client.batch.task_source import read_tasks
 from medmoe.client.commands.connection import JsonOption, TokenFileOption, UrlOption, api_key, reported, usage_errors
-from medmoe.client.commands.images import MinConfidenceOption, PixelsOnlyOption, WindowOption, prepared
+from medmoe.client.commands.images import (
+    AllowUnlikeTrainingOption,
+    MinConfidenceOption,
+    PixelsOnlyOption,
+    WindowOption,
+    prepared,
+)
 from medmoe.client.commands.terminal import as_json, has_progress_bar, note
 from medmoe.client.errors import ClientError, InvalidInput
 from medmoe.client.images.image import Image
@@ -46,6 +52,7 @@ def batch(
     window: WindowOption = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of an answer in tokens.")] = None,
     min_confidence: MinConfidenceOption = None,
+    allow_unlike_training: AllowUnlikeTrainingOption = False,
     concurrency: Annotated[int, typer.Option(min=1, help="Number of concurrent requests.")] = 8,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Ask the lines with errors again.")] = False,
     pixels_only: PixelsOnlyOption = False,
@@ -61,7 +68,14 @@ def batch(
     """
     if source.is_dir() and question is None and not label:
         raise typer.BadParameter("a folder needs --question or --label")
-    options = {"mode": mode, "window": window, "max_tokens": max_tokens, "min_confidence": min_confidence}
+    options = {
+        "mode": mode,
+        "window": window,
+        "max_tokens": max_tokens,
+        "min_confidence": min_confidence,
+        # An absent option leaves the keys of earlier runs as they are.
+        "allow_unlike_training": allow_unlike_training or None,
+    }
     tasks = read_tasks(source, question=question, labels=label, options=options)
     for left_out in tasks.notes:
         note(left_out)

@@ -77,6 +77,8 @@ def classify(
             safe(f"{1 - found.prediction_set.alpha:.0%} prediction set: {', '.join(found.prediction_set.labels)}")
         )
     note(_summary(found))
+    if found.unlike_training is not None and found.unlike_training.flagged:
+        note(UNLIKE_TRAINING)
     if not isinstance(found, MultiLabelClassification) and found.label_mass < _LOW_LABEL_MASS:
         note(
             f"WARNING: label mass {found.label_mass:.2g}: the model finds none of these labels likely, so their "
@@ -97,8 +99,6 @@ def _summary(found: AnyClassification) -> str:
     notes = ["calibrated" if found.calibration is not None else "the model's own probabilities, not calibrated"]
     if not isinstance(found, MultiLabelClassification):
         notes.append(f"label mass {found.label_mass:.3g}")
-    if found.unlike_training is not None and found.unlike_training.flagged:
-        notes.append(UNLIKE_TRAINING)
     if found.abstained:
         notes.append(ABSTAINED)
     return "; ".join(notes)

@@ -42,6 +42,12 @@ PixelsOnlyOption = Annotated[
 MinConfidenceOption = Annotated[
     float | None, typer.Option(min=0, max=1, help="Confidence below which an answer is marked as abstained.")
 ]
+AllowUnlikeTrainingOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unlike-training", help="Do not mark answers about images unlike the training images as abstained."
+    ),
+]
 ModalityOption = Annotated[
     str | None, typer.Option(help="Modality for the router's statistics; the model does not see it.")
 ]

@@ -11,6 +11,7 @@ from medmoe.client.answers import StoredReport
 from medmoe.client.client import Client
 from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
 from medmoe.client.commands.images import (
+    AllowUnlikeTrainingOption,
     FrameOption,
     InstanceOption,
     MinConfidenceOption,
@@ -46,6 +47,7 @@ class RequestOptions:
     window: WindowOption = None
     frame: FrameOption = None
     min_confidence: MinConfidenceOption = None
+    allow_unlike_training: AllowUnlikeTrainingOption = False
     modality: ModalityOption = None
     routing: RoutingOption = False
     pixels_only: PixelsOnlyOption = False
@@ -72,6 +74,7 @@ class RequestOptions:
             "window": self.window,
             "frame": self.frame,
             "min_confidence": self.min_confidence,
+            "allow_unlike_training": self.allow_unlike_training,
             "modality": self.modality,
             "include_routing": self.routing,
             "include_report": self.report_file is not None,

@@ -11,7 +11,8 @@ from medmoe.client.answers.base import Message
 from medmoe.model.files.terminal_safe import terminal_safe
 
 ABSTAINED = "ABSTAINED: not to be relied on"
-UNLIKE_TRAINING = "the image is unlike anything this model was trained on"
+UNLIKE_TRAINING = "The image is unlike the training images, so the answer may be worth nothing."
+"""A note of its own, on a line of its own."""
 
 
 def safe(text: str) -> str:

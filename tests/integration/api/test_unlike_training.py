@@ -76,13 +76,15 @@ async def test_chat_and_the_metrics_tell_it_too(referenced: Service) -> None:
     referenced.engine.unlike_training = 2.5
     url = {"url": f"data:image/png;base64,{base64_picture()}"}
     content = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": url}]
-    response: httpx.Response = await referenced.client.post(
-        "/v1/chat/completions", json={"messages": [{"role": "user", "content": content}]}
-    )
-    details = response.json()["medmoe"]
-    assert (details["unlike_training"]["flagged"], details["abstained"]) == (True, True)
+    for fields, abstained in (({}, True), ({"allow_unlike_training": True}, False)):
+        response: httpx.Response = await referenced.client.post(
+            "/v1/chat/completions", json={"messages": [{"role": "user", "content": content}], **fields}
+        )
+        details = response.json()["medmoe"]
+        assert (details["unlike_training"]["flagged"], details["abstained"]) == (True, abstained)
+        assert details["provenance"]["allow_unlike_training"] is not abstained
     referenced.engine.unlike_training = 0.5
     await ask(referenced, CLASSIFY)
     metrics = (await referenced.client.get("/metrics")).text
-    assert 'medmoe_unlike_training_total{flagged="true"} 1.0' in metrics
+    assert 'medmoe_unlike_training_total{flagged="true"} 2.0' in metrics
     assert 'medmoe_unlike_training_total{flagged="false"} 1.0' in metrics

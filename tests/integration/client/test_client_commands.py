@@ -240,6 +240,21 @@ def test_a_key_file_is_read(medmoe: Medmoe, server: ServerProcess, file: Path, t
     assert "cannot be read" in failed(medmoe("stats", "--token-file", tmp_path / "none", url=server.url))
 
 
+def test_an_image_unlike_training_is_said_to_be_one_and_may_be_allowed(medmoe: Medmoe, file: Path) -> None:
+    flagged = ANSWER | {"unlike_training": {"score": 3.5, "threshold": 2.0, "flagged": True}}
+    with scripted_service(Reply(body=json.dumps(flagged).encode())) as service:
+        done = medmoe("ask", file, QUESTION, "--allow-unlike-training", url=service.url)
+        assert "The image is unlike the training images" in done.stderr
+        out = file.with_suffix(".jsonl")
+        folder = file.with_name("images")
+        folder.mkdir()
+        (folder / "a.png").write_bytes(picture())
+        medmoe("batch", folder, out, "--question", QUESTION, "--allow-unlike-training", url=service.url)
+        assert json.loads(out.read_text())["result"]["unlike_training"]["flagged"] is True
+        assert len(service.asked) == 2
+        assert all(b"allow_unlike_training" in body for _, _, body in service.asked)
+
+
 def test_words_of_a_service_cannot_act_on_the_terminal(medmoe: Medmoe, file: Path) -> None:
     answer = ANSWER | {"answer": "\x1b[2J\u202egone\nline"}
     with scripted_service(Reply(body=json.dumps(answer).encode())) as service:

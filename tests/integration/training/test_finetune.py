@@ -1,6 +1,7 @@
 """`medmoe finetune` on forty coloured images of two labels: better afterwards, resumable, and nothing half-written."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,18 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import ConfigError
+from medmoe.model.unlike_training.scorer import UnlikeTraining
+from medmoe.model.unlike_training.tower_digest import tower_sha256
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from medmoe.training.finetune.__main__ import app
 from medmoe.training.finetune.run import Finetune
+from medmoe.training.unlike_training.drawn_images import draw
+from medmoe.training.unlike_training.fit import FitData
+from medmoe.training.unlike_training.measure import fit_reference, score
+from medmoe.training.unlike_training.pooled_features import FeaturePooling, PooledFeatures
+from medmoe.training.unlike_training.write import write_reference
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
 
 torch.set_num_threads(1)
@@ -34,7 +43,33 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_checkpoint(tmp_path_factory.mktemp("base") / "tiny")
+    directory = save_tiny_checkpoint(tmp_path_factory.mktemp("base") / "tiny")
+    write_base_reference(directory)
+    return directory
+
+
+def write_base_reference(directory: Path) -> None:
+    """Write a reference that knows grey gradients alone."""
+    pooled = pool(directory, [draw("gradient", seed).convert("L").convert("RGB") for seed in range(100)])
+    drawn = pool(directory, [draw("screenshot", seed) for seed in range(20)])
+    fitted = FitData(
+        train=pooled.rows(range(60)), datasets=["base"] * 60, held_out=pooled.rows(range(60, 100)), drawn=drawn
+    )
+    digest = tower_sha256(directory, MedMoEConfig.from_directory(directory))
+    write_reference(
+        directory, *fit_reference(fitted, tower_sha256=digest, datasets=["base"], images=60, false_alarms=0.03)
+    )
+
+
+def pool(directory: Path, images: Sequence[Image.Image]) -> PooledFeatures:
+    return FeaturePooling(load_checkpoint(directory), folder=directory.parent / "features").images(images)
+
+
+def flagged(directory: Path, images: Sequence[Image.Image]) -> float:
+    """Return the share of images that the checkpoint flags."""
+    unlike = UnlikeTraining.from_directory(directory, MedMoEConfig.from_directory(directory))
+    assert unlike is not None
+    return float((score(unlike, pool(directory, images)) > unlike.reference.threshold).float().mean())
 
 
 def run(*arguments: object) -> Result:
@@ -62,6 +97,16 @@ def test_the_labels_of_held_out_images_are_learnt_and_routers_stay(base: Path, d
     assert any(".mlp.shared_expert." in name for name in moved)
     assert not any(".mlp.gate." in name or name.startswith("vision_tower.") for name in moved)
     assert not output.with_name("tuned.work").exists()
+    own = [Image.open(path).convert("RGB") for path in sorted(data.rglob("*.png"))]
+    assert flagged(base, own) == 1.0
+    assert flagged(output, own) <= 0.05
+    drawn = np.random.default_rng(1)
+    noise = [Image.fromarray(drawn.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(20)]
+    assert flagged(output, noise) >= 0.8
+    assert flagged(output, [draw("screenshot", 500 + seed) for seed in range(20)]) >= 0.8
+    assert (
+        "## Which images it does not know\n\nOf images that are no medical ones" in (output / "README.md").read_text()
+    )
 
 
 def test_a_killed_run_continues_with_the_same_command_alone(
@@ -93,6 +138,8 @@ def test_adapters_alone_are_trained_on_a_dense_base(data: Path, tmp_path: Path) 
     result = run(dense, data, "--output", tmp_path / "tuned", "--epochs", 1, "--method", "lora")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "tuned" / "adapter_model.safetensors").exists()
+    assert "The base has no training_reference.safetensors" in result.output
+    assert not (tmp_path / "tuned" / "training_reference.safetensors").exists()
 
 
 def test_check_says_what_was_understood_and_trains_nothing(base: Path, data: Path, tmp_path: Path) -> None:
