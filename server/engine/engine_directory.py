@@ -14,6 +14,7 @@ from pathlib import Path
 from medmoe.model.unlike_training.score_pipe import ScoreReader
 
 _PREFIX = "medmoe-engine-"
+_TRIES = 5
 
 
 class EngineDirectory:
@@ -22,9 +23,8 @@ class EngineDirectory:
     def __init__(self) -> None:
         """Tell vLLM where its sockets go, and read the pipe from now on, on the running event loop."""
         _sweep(Path(tempfile.gettempdir()))
-        self._directory = tempfile.TemporaryDirectory(prefix=_PREFIX)
+        self._directory, self._lock = _create()
         path = Path(self._directory.name)
-        self._lock = _locked(path)
         os.environ["VLLM_RPC_BASE_PATH"] = str(path)
         self.scores = ScoreReader(path / "image-scores")
         self._loop = asyncio.get_running_loop()
@@ -37,6 +37,20 @@ class EngineDirectory:
         self._directory.cleanup()
         if self._lock is not None:
             os.close(self._lock)
+
+
+def _create() -> tuple["tempfile.TemporaryDirectory[str]", int | None]:
+    """Return a new directory and its lock; None where the file system has no locks."""
+    for _ in range(_TRIES):
+        directory = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
+        lock = _locked(Path(directory.name))
+        if lock is not None and Path(directory.name).exists():
+            return directory, lock
+        # A service that starts at the same moment has removed it before it was locked.
+        directory.cleanup()
+        if lock is not None:
+            os.close(lock)
+    return tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True), None
 
 
 def _sweep(folder: Path) -> None:

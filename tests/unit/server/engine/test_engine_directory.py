@@ -1,9 +1,12 @@
 """Test that directories of killed services go, and those of living ones stay."""
 
 import asyncio
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,3 +48,26 @@ def test_what_a_killed_service_leaves_is_removed_by_the_next(tmp_path: Path, mon
         assert len(list(tmp_path.iterdir())) == 1
         other.remove()
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_is_swept_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made: list[str] = []
+
+    class Swept(tempfile.TemporaryDirectory[str]):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            made.append(self.name)
+            if len(made) == 1:
+                Path(self.name).rmdir()
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", Swept)
+    monkeypatch.setenv("VLLM_RPC_BASE_PATH", "")
+    with asyncio.Runner() as runner:
+        directory = runner.run(make())
+        assert len(made) == 2
+        assert Path(os.environ["VLLM_RPC_BASE_PATH"]).is_dir()
+        directory.remove()
+    assert not list(tmp_path.iterdir())
