@@ -119,4 +119,4 @@ def test_what_happens_is_announced(visit: Visiting, server: ServerProcess, photo
     # Once, and whole: not word by word.
     assert len(heard) == 3
     assert heard[2].startswith("Answer: ")
-    assert heard[2].endswith("%, calibrated.")
+    assert heard[2].endswith("%, not calibrated.")

@@ -67,7 +67,7 @@ def test_a_classification_is_judged_in_one_sentence(
     opened.to_classify("CT", "MRI")
     opened.classify()
     assert said in opened.page.locator("#result .result-body").inner_text()
-    assert not opened.page.get_by_text("label mass").is_visible()
+    assert not opened.page.get_by_text("label mass", exact=True).is_visible()
 
 
 @pytest.mark.parametrize("task", ["ask", "classify"])
