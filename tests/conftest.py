@@ -1,6 +1,7 @@
-"""Keep every test off the network."""
+"""Keep every test off the network, and let Ctrl-C be tried."""
 
 import os
+import signal
 
 import hypothesis
 
@@ -10,3 +11,7 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 # A busy machine is no failure.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# A shell starts background jobs with these ignored, and every child inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
