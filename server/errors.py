@@ -113,7 +113,9 @@ class UnreadableImage(RequestError):
 class UniformImage(RequestError):
     """The image comes out as one shade, and the request does not allow that."""
 
-    default_message = "the image comes out as one shade; choose another window or frame, or send allow_uniform=true"
+    default_message = (
+        "the image comes out as one shade; send allow_uniform=true, or choose another window or frame of a DICOM file"
+    )
 
 
 class ImageTooLarge(RequestError):

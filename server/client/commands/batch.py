@@ -14,6 +14,7 @@ from medmoe.client.batch.runner import run
 from medmoe.client.batch.task_source import read_tasks
 from medmoe.client.commands.connection import JsonOption, TokenFileOption, UrlOption, api_key, reported, usage_errors
 from medmoe.client.commands.images import (
+    AllowUniformOption,
     AllowUnlikeTrainingOption,
     MinConfidenceOption,
     PixelsOnlyOption,
@@ -53,6 +54,7 @@ def batch(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of an answer in tokens.")] = None,
     min_confidence: MinConfidenceOption = None,
     allow_unlike_training: AllowUnlikeTrainingOption = False,
+    allow_uniform: AllowUniformOption = False,
     concurrency: Annotated[int, typer.Option(min=1, help="Number of concurrent requests.")] = 8,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Ask the lines with errors again.")] = False,
     pixels_only: PixelsOnlyOption = False,
@@ -75,6 +77,7 @@ def batch(
         "min_confidence": min_confidence,
         # An absent option leaves the keys of earlier runs as they are.
         "allow_unlike_training": allow_unlike_training or None,
+        "allow_uniform": allow_uniform or None,
     }
     tasks = read_tasks(source, question=question, labels=label, options=options)
     for left_out in tasks.notes:

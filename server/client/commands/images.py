@@ -48,6 +48,9 @@ AllowUnlikeTrainingOption = Annotated[
         "--allow-unlike-training", help="Do not mark answers about images unlike the training images as abstained."
     ),
 ]
+AllowUniformOption = Annotated[
+    bool, typer.Option("--allow-uniform", help="Ask about an image that comes out as one shade, too.")
+]
 ModalityOption = Annotated[
     str | None, typer.Option(help="Modality for the router's statistics; the model does not see it.")
 ]

@@ -11,6 +11,7 @@ from medmoe.client.answers import StoredReport
 from medmoe.client.client import Client
 from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
 from medmoe.client.commands.images import (
+    AllowUniformOption,
     AllowUnlikeTrainingOption,
     FrameOption,
     InstanceOption,
@@ -48,6 +49,7 @@ class RequestOptions:
     frame: FrameOption = None
     min_confidence: MinConfidenceOption = None
     allow_unlike_training: AllowUnlikeTrainingOption = False
+    allow_uniform: AllowUniformOption = False
     modality: ModalityOption = None
     routing: RoutingOption = False
     pixels_only: PixelsOnlyOption = False
@@ -75,6 +77,7 @@ class RequestOptions:
             "frame": self.frame,
             "min_confidence": self.min_confidence,
             "allow_unlike_training": self.allow_unlike_training,
+            "allow_uniform": self.allow_uniform,
             "modality": self.modality,
             "include_routing": self.routing,
             "include_report": self.report_file is not None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from medmoe.client import BadRequest, Client, Delta, VqaAnswer
 from medmoe.server.auth.tenants import new_key
@@ -253,6 +254,16 @@ def test_an_image_unlike_training_is_said_to_be_one_and_may_be_allowed(medmoe: M
         assert json.loads(out.read_text())["result"]["unlike_training"]["flagged"] is True
         assert len(service.asked) == 2
         assert all(b"allow_unlike_training" in body for _, _, body in service.asked)
+
+
+def test_an_image_of_one_shade_is_refused_until_it_is_allowed(
+    medmoe: Medmoe, server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDMOE_API_KEY", KEY)
+    Image.new("L", (32, 32), 90).save(tmp_path / "plain.png")
+    asked = ("ask", tmp_path / "plain.png", QUESTION)
+    assert "allow_uniform" in failed(medmoe(*asked, url=server.url))
+    assert medmoe(*asked, "--allow-uniform", url=server.url).returncode == 0
 
 
 def test_words_of_a_service_cannot_act_on_the_terminal(medmoe: Medmoe, file: Path) -> None:

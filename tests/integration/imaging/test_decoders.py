@@ -177,7 +177,7 @@ async def test_no_more_children_than_workers_and_none_after_the_end(
         answers = await asyncio.gather(*(service.client.post("/v1/vqa", json=vqa_body) for _ in range(12)))
         assert {answer.status_code for answer in answers} == {200}
         pids = service.state.decoders.pids
-        assert len(pids) == 2
+        assert 1 <= len(pids) <= 2
     await until(lambda: all(gone(pid) for pid in pids))
 
 
