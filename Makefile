@@ -32,7 +32,7 @@ test: $(PROJECT)
 
 checks: $(PROJECT)
 	$(PIP) --no-deps --requirement docker/requirements/checks.txt
-	[ -d $(TRITON) ] || $(PIP) --no-deps --target $(TRITON) --requirement docker/requirements/gpu-path.txt
+	[ -d $(TRITON)/triton ] || $(PIP) --no-deps --target $(TRITON) --requirement docker/requirements/gpu-path.txt
 
 browser: $(BROWSER)
 	$(BIN)/python -m pytest tests/browser $(ARGS)

@@ -32,7 +32,9 @@ MINUTES = 15
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.timeout(60 * MINUTES),
-    pytest.mark.skipif(not TRITON.is_dir(), reason="Triton is not installed: make checks puts it there"),
+    pytest.mark.skipif(
+        not (TRITON / "triton" / "__init__.py").is_file(), reason="Triton is not installed: make checks puts it there"
+    ),
 ]
 
 

@@ -68,7 +68,10 @@ async def test_every_route_but_health_and_the_page_asks_for_the_key(service: Ser
     asked = {route.path for route in routes if authenticated in _calls(route)}
     assert {route.path for route in routes} - asked == OPEN
     costly = {route.path for route in routes if within_rate in _calls(route)}
-    assert costly == {route.path for route in routes if "POST" in route.methods}
+    # A list asks the hospital's archive.
+    lists = {path for path in asked if path.startswith("/v1/sources/")}
+    assert len(lists) == 3
+    assert costly == {route.path for route in routes if "POST" in route.methods} | lists
 
 
 def _calls(route: APIRoute) -> set[Any]:
