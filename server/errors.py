@@ -29,15 +29,21 @@ from medmoe.model.errors import MedMoEError
 class ServerError(MedMoEError):
     """Base of the failures that begin in the server."""
 
+    default_message: ClassVar[str] = ""
+
+    def __init__(self, message: str | None = None) -> None:
+        """Use `default_message` unless there is a `message`."""
+        super().__init__(self.default_message if message is None else message)
+
 
 class RequestError(ServerError):
     """The request cannot be served as sent; the message says what to change and never quotes the request."""
 
-    default_message: ClassVar[str] = "the request cannot be served as it was sent"
+    default_message = "the request cannot be served as it was sent"
 
     def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
         """Use `default_message` unless there is a `message`; `param` names the field to correct."""
-        super().__init__(self.default_message if message is None else message)
+        super().__init__(message)
         self.param = param
 
 

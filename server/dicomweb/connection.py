@@ -29,8 +29,11 @@ _GONE = (404, 410)
 _FORBIDDEN = (401, 403, 407)
 
 
-class _ClosingNetwork(httpcore.AnyIOBackend):
-    """Closes the connection that it opened: httpcore leaves one open that is cancelled during its TLS handshake."""
+class ClosingNetwork(httpcore.AnyIOBackend):
+    """Closes the connection that it opened: httpcore leaves one open that is cancelled during its TLS handshake.
+
+    One instance serves one connection.
+    """
 
     _opened: httpcore.AsyncNetworkStream | None = None
 
@@ -74,7 +77,7 @@ class SourceConnections:
         try:
             async with asyncio.timeout(self._seconds):
                 async with (
-                    aclosing(_ClosingNetwork()) as network,
+                    aclosing(ClosingNetwork()) as network,
                     httpcore.AsyncHTTPConnection(
                         source.origin, ssl_context=source.tls, network_backend=network
                     ) as connection,

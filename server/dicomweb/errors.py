@@ -1,6 +1,6 @@
 """Define the failures of DICOMweb sources; medmoe.server.errors draws the whole tree."""
 
-from typing import ClassVar, Self
+from typing import Self
 
 from medmoe.server.errors import RequestError, ServerError
 
@@ -29,10 +29,7 @@ class InstanceTooLarge(RequestError):
 class SourceError(ServerError):
     """A DICOMweb source failed; the message says how and quotes neither the request nor the answer."""
 
-    default_message: ClassVar[str] = "the source failed"
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(self.default_message if message is None else message)
+    default_message = "the source failed"
 
 
 class SourceUnavailable(SourceError):

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import httpcore
 
+from medmoe.server.dicomweb.connection import ClosingNetwork
+
 HTTPS_PORT = 443
 
 Address = IPv4Address | IPv6Address
@@ -68,16 +70,14 @@ def _ask(host: str) -> tuple[Endpoint, ...]:
     return tuple((ip_address(address[0]), int(address[1])) for *_, address in found)
 
 
-class PinnedNetwork(httpcore.AsyncNetworkBackend):
+class PinnedNetwork(ClosingNetwork):
     """Connects to given endpoints, whatever host name httpcore asks for; TLS and the request still use the name.
 
-    The checked addresses are thus the connected ones (no DNS rebinding). One instance serves one connection.
+    The checked addresses are thus the connected ones (no DNS rebinding).
     """
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._endpoints = endpoints
-        self._network = httpcore.AnyIOBackend()
-        self._opened: httpcore.AsyncNetworkStream | None = None
 
     async def connect_tcp(
         self,
@@ -91,15 +91,7 @@ class PinnedNetwork(httpcore.AsyncNetworkBackend):
         failure: Exception = httpcore.ConnectError("no address")
         for address, own_port in self._endpoints:
             try:
-                self._opened = await self._network.connect_tcp(
-                    str(address), own_port, timeout, local_address, socket_options
-                )
-                return self._opened
+                return await super().connect_tcp(str(address), own_port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
-
-    async def aclose(self) -> None:
-        """Close the connection: httpcore leaves one open that is cancelled during its TLS handshake."""
-        if self._opened is not None:
-            await self._opened.aclose()
