@@ -15,7 +15,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
@@ -57,21 +57,25 @@ class Run:
         self.asked = [body for pair in zip(whole, streamed, strict=True) for body in pair]
 
     @contextmanager
-    def server(self) -> Any:
-        settings = {
+    def server(self, module: str = "medmoe.server", **settings: str) -> Iterator[ServerProcess]:
+        """Start a ready server by the program `module`, with the fake engine by the one that can be killed."""
+        settings |= {
             "MEDMOE_ENGINE": self.options.engine,
             # Every death the first one: no waiting and no giving up between repeats.
             "MEDMOE_ENGINE_RESTART_WINDOW_SECONDS": "0.1",
-            "MEDMOE_DRAIN_SECONDS": str(self.options.drain_seconds),
         }
         if self.options.model:
             settings["MEDMOE_MODEL"] = self.options.model
-        arguments: tuple[str, ...] = ("-m", "medmoe.server")
+        arguments: tuple[str, ...] = ("-m", module)
         if self.options.engine == "fake":
             arguments = ("-m", "tests.support.service.mortal_engine", "--delay", str(self.options.delay))
         with server_process(arguments=arguments, settings=settings) as server:
             server.wait_ready(_START)
             yield server
+
+    def load(self, server: ServerProcess, stop: asyncio.Event) -> Awaitable[list[Outcome]]:
+        """Ask until `stop` is set."""
+        return closed_loop(Client(server), self.asked, clients=self.options.clients, until=stop)
 
     async def in_place(self, server: ServerProcess, victim: Callable[[ServerProcess], psutil.Process]) -> list[Any]:
         """Kill what `victim` finds, and wait until the service answers again."""
@@ -79,9 +83,7 @@ class Run:
         left_before = leftovers(server)
         for _ in range(self.options.repeats):
             stop = asyncio.Event()
-            load = asyncio.create_task(
-                closed_loop(Client(server), self.asked, clients=self.options.clients, until=stop)
-            )
+            load = asyncio.create_task(self.load(server, stop))
             await asyncio.sleep(_SETTLED + self.chance.random())
             killed = time.monotonic()
             victim(server).kill()
@@ -94,21 +96,19 @@ class Run:
         return rows
 
     async def kill_engine(self) -> list[Any]:
-        with self.server() as server:
+        with self.server(MEDMOE_DRAIN_SECONDS=str(self.options.drain_seconds)) as server:
             return await self.in_place(server, ServerProcess.engine)
 
     async def kill_child(self) -> list[Any]:
-        with self.server() as server:
+        with self.server(MEDMOE_DRAIN_SECONDS=str(self.options.drain_seconds)) as server:
             return await self.in_place(server, lambda server: marked_child(server, self.options.mark))
 
     async def sigterm(self) -> list[Any]:
         rows = []
         for _ in range(self.options.repeats):
-            with self.server() as server:
+            with self.server(MEDMOE_DRAIN_SECONDS=str(self.options.drain_seconds)) as server:
                 stop = asyncio.Event()
-                load = asyncio.create_task(
-                    closed_loop(Client(server), self.asked, clients=self.options.clients, until=stop)
-                )
+                load = asyncio.create_task(self.load(server, stop))
                 await asyncio.sleep(_SETTLED + self.chance.random())
                 told = time.monotonic()
                 server.process.send_signal(signal.SIGTERM)

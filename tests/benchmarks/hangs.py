@@ -11,7 +11,6 @@ load with long questions for `--calm-seconds` and no fault, with the watchdog's 
 import argparse
 import asyncio
 import json
-import random
 import re
 import signal
 import sys
@@ -23,9 +22,9 @@ from typing import Any
 
 import httpx
 
-from tests.benchmarks.faults import back, marked_child, row, summary
-from tests.benchmarks.support.load import Client, Outcome, bodies, closed_loop, print_table
-from tests.support.service.server_process import ServerProcess, server_process
+from tests.benchmarks.faults import Run, back, marked_child, row, summary
+from tests.benchmarks.support.load import print_table
+from tests.support.service.server_process import ServerProcess
 
 _START = 600.0
 _SETTLED = 1.0
@@ -36,26 +35,13 @@ _SPAWNER = "sandbox.worker"
 Fault = Callable[[ServerProcess], Awaitable[None]]
 
 
-class Hangs:
+class Hangs(Run):
     """Repeat each kind of hang in a server of its own."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.chance = random.Random(0)
-        whole = bodies(max_tokens=options.max_tokens)
-        streamed = bodies(max_tokens=options.max_tokens, stream=True)
-        self.asked = [body for pair in zip(whole, streamed, strict=True) for body in pair]
-
     @contextmanager
-    def server(self, **settings: str) -> Iterator[ServerProcess]:
-        settings |= {"MEDMOE_ENGINE": self.options.engine, "MEDMOE_ENGINE_RESTART_WINDOW_SECONDS": "0.1"}
-        if self.options.model:
-            settings["MEDMOE_MODEL"] = self.options.model
-        arguments: tuple[str, ...] = ("-m", "tests.support.service.looping_engine")
-        if self.options.engine == "fake":
-            arguments = ("-m", "tests.support.service.mortal_engine", "--delay", str(self.options.delay))
-        with server_process(arguments=arguments, settings=settings) as server:
-            server.wait_ready(_START)
+    def server(self, module: str = "tests.support.service.looping_engine", **settings: str) -> Iterator[ServerProcess]:
+        """See Run.server; the engine's worker can be sent into an endless loop."""
+        with super().server(module, **settings) as server:
             yield server
 
     async def repeated(self, fault: Fault, *, unnoticed: float) -> list[dict[str, Any]]:
@@ -67,7 +53,7 @@ class Hangs:
         with self.server(MEDMOE_ENGINE_HANG_SECONDS=str(self.options.hang_seconds)) as server:
             for _ in range(self.options.repeats):
                 stop = asyncio.Event()
-                load = asyncio.create_task(self._load(server, stop))
+                load = asyncio.create_task(self.load(server, stop))
                 await asyncio.sleep(_SETTLED + self.chance.random())
                 caused = time.monotonic()
                 causing = asyncio.ensure_future(fault(server))
@@ -120,13 +106,10 @@ class Hangs:
         with self.server() as server:
             stop = asyncio.Event()
             begun = time.monotonic()
-            load = asyncio.create_task(self._load(server, stop))
+            load = asyncio.create_task(self.load(server, stop))
             await asyncio.sleep(self.options.calm_seconds)
             stop.set()
             return [row(await load, fault=begun, noticed_s=None, ready_s=None) | {"hangs": hangs(server)}]
-
-    def _load(self, server: ServerProcess, stop: asyncio.Event) -> Awaitable[list[Outcome]]:
-        return closed_loop(Client(server), self.asked, clients=self.options.clients, until=stop)
 
 
 def hangs(server: ServerProcess) -> int:
