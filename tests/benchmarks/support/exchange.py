@@ -34,7 +34,7 @@ class Exchange(asyncio.Protocol):
 def request_bytes(body: bytes, *, path: str = "/v1/vqa", keep: bool = False) -> bytes:
     """One whole POST, after which the connection is to be closed unless it is to `keep`."""
     close = b"" if keep else b"Connection: close\r\n"
-    head = b"POST %s HTTP/1.1\r\nHost: service\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST %s HTTP/1.1\r\nHost: localhost\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     return head % (path.encode(), close, len(body)) + body
 
 
