@@ -10,8 +10,9 @@ from medmoe.server.settings import Settings
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A copy that nobody else sees, without what decides here."""
-    copied = {name: value for name, value in os.environ.items() if name != "TORCHDYNAMO_DISABLE"}
+    """Return a private copy of the environment, without what an engine in this process has set before."""
+    set_before = {"TORCHDYNAMO_DISABLE", "TRITON_F32_DEFAULT", "VLLM_CPU_KVCACHE_SPACE"}
+    copied = {name: value for name, value in os.environ.items() if name not in set_before}
     monkeypatch.setattr(os, "environ", copied)
     return copied
 
@@ -38,6 +39,5 @@ def test_float32_is_not_computed_in_tf32(environment: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(("gib", "space"), [(None, "1"), (3, "3")])
 def test_a_cpu_has_a_key_value_cache_of_the_size_set(environment: dict[str, str], gib: int | None, space: str) -> None:
-    environment.pop("VLLM_CPU_KVCACHE_SPACE", None)
     prepare_environment(Settings(kv_cache_gib=gib), dtype="float32")
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == space
