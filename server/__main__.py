@@ -28,8 +28,9 @@ from medmoe.server.lifecycle.draining import drain
 from medmoe.server.lifecycle.preflight import check_memory, check_model_directory, check_weights, listening_sockets
 from medmoe.server.observability import json_log
 from medmoe.server.observability.plain_output import plain_output_as_json
-from medmoe.server.settings import Settings, variable
+from medmoe.server.settings import Settings
 from medmoe.server.state import State
+from medmoe.server.strict_environment import variable
 
 UNUSABLE = 2
 """Exit status when the service cannot start as configured."""

@@ -1,69 +1,20 @@
-"""Declare the deployment settings: every MEDMOE_* variable with its cost.
+"""Declare the deployment settings: every MEDMOE_* variable with its cost."""
 
-An unknown MEDMOE_* variable is refused: a misspelt limit would be no limit.
-"""
-
-import re
-from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, HttpUrl, field_validator, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 import medmoe.model
-from medmoe.model.errors import ConfigError
 from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.image_url import host_name
 from medmoe.server.schemas.images import BurnedIn
+from medmoe.server.strict_environment import PREFIX, StrictEnvironment
 
-PREFIX = "MEDMOE_"
 _LONGEST_SECONDS = 86_400.0
 """Largest time of a setting, a day: timers of the system overflow somewhere beyond."""
-RENAMED = {"picture_cache_mib": "encoder_cache_mib", "kept_pictures": "image_cache_entries"}
-"""Former names of settings, which are refused with the present name."""
-_COMMAND_LINE = frozenset({"api_key", "url", "debug"})
-"""Variables of the client and the command line; they may lie in the same .env file."""
-_SERVICE_LINK = re.compile(r"(.+_)?(service_host|service_port(_.+)?|port_\d+_(tcp|udp|sctp)(_.+)?)")
-_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
-_LIST = "server/SETTINGS.md lists all settings"
-
-
-class _StrictEnvironment(EnvSettingsSource):
-    """Read the environment; refuse variables that are no setting."""
-
-    def __call__(self) -> dict[str, Any]:
-        prefix = PREFIX.lower()
-        given = {
-            name.lower().removeprefix(prefix): value or ""
-            for name, value in self.env_vars.items()
-            if name.lower().startswith(prefix)
-        }
-        known = set(self.settings_cls.model_fields)
-        links = sorted(
-            name for name, value in given.items() if _SERVICE_LINK.fullmatch(name) or _SERVICE_ADDRESS.match(value)
-        )
-        if links:
-            raise ConfigError(
-                f"{variable(links[0])} was set by Kubernetes for a Service named like the settings; set"
-                " enableServiceLinks: false in the pod's spec, or rename the Service"
-            )
-        if unknown := sorted(given.keys() - known - _COMMAND_LINE):
-            raise ConfigError(f"{'; '.join(_unknown(name, known) for name in unknown)}; {_LIST}")
-        return super().__call__()
-
-
-def variable(name: str) -> str:
-    """Return the environment variable of a setting."""
-    return (PREFIX + name).upper()
-
-
-def _unknown(name: str, known: set[str]) -> str:
-    if name in RENAMED:
-        return f"{variable(name)} is now {variable(RENAMED[name])}"
-    similar = get_close_matches(name, sorted(known), n=1)
-    return f"unknown variable {variable(name)}" + (f": did you mean {variable(similar[0])}?" if similar else "")
 
 
 def is_loopback(host: str) -> bool:
@@ -297,4 +248,4 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, _StrictEnvironment(settings_cls)
+        return init_settings, StrictEnvironment(settings_cls)
