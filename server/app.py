@@ -16,7 +16,8 @@ from medmoe.server.http.origin import OriginCheck
 from medmoe.server.http.security_headers import ResponseHeaders
 from medmoe.server.lifecycle.draining import drain
 from medmoe.server.lifecycle.supervisor import start_up
-from medmoe.server.routes import chat, classify, docs, metadata, operations, page, render, router, sources, vqa
+from medmoe.server.routes import classify, docs, metadata, operations, page, render, router, sources, vqa
+from medmoe.server.routes.openai import chat
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
 

@@ -4,7 +4,7 @@ from collections import deque
 
 from medmoe.model.prompt import Prompt
 from medmoe.server.engine.base import GenerationChunk
-from medmoe.server.schemas.openai import ChoiceLogprobs, TokenLogprob, TopLogprob
+from medmoe.server.schemas.openai.chat import ChoiceLogprobs, TokenLogprob, TopLogprob
 
 _LOWEST = -9999.0
 """OpenAI's number for a token that cannot come: JSON has no infinity."""

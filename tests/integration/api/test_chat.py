@@ -18,7 +18,7 @@ from PIL import Image
 from medmoe.server.auth.tenants import new_key
 from medmoe.server.engine.base import EngineDeadError, GenerationError
 from medmoe.server.observability.json_log import JsonFormatter
-from medmoe.server.schemas.openai import ChatRequest
+from medmoe.server.schemas.openai.chat import ChatRequest
 from tests.integration.conftest import SECRET, Service, ServiceFactory, base64_picture, check, gives_up, until
 
 PATH = "/v1/chat/completions"

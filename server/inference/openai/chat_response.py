@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from medmoe.server.inference.token_logprobs import TokenLogprobs
-from medmoe.server.schemas.openai import (
+from medmoe.server.schemas.openai.chat import (
     ChatChoice,
     ChatCompletion,
     ChatDetails,

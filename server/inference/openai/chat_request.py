@@ -18,9 +18,9 @@ from medmoe.server.errors import (
 )
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
-from medmoe.server.inference.openai_neutral import MAX_ITEMS, MESSAGES, one_message, without_neutral
+from medmoe.server.inference.openai.neutral import MAX_ITEMS, MESSAGES, one_message, without_neutral
 from medmoe.server.schemas.image_url import is_url
-from medmoe.server.schemas.openai import (
+from medmoe.server.schemas.openai.chat import (
     MAX_STOP_CHARS,
     MAX_STOP_STRINGS,
     ChatRequest,

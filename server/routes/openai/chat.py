@@ -4,8 +4,8 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from medmoe.server.errors import UnknownModel, UnsupportedContentType, UnsupportedParameter
 from medmoe.server.http.sse import whole_or_streamed
-from medmoe.server.inference.openai_request import receive_chat
-from medmoe.server.inference.openai_response import ChatAnswer
+from medmoe.server.inference.openai.chat_request import receive_chat
+from medmoe.server.inference.openai.chat_response import ChatAnswer
 from medmoe.server.inference.token_logprobs import TokenLogprobs
 from medmoe.server.inference.vqa import answer
 from medmoe.server.observability.request_record import RequestRecord
@@ -13,7 +13,7 @@ from medmoe.server.openapi.answers import answers_and_stream
 from medmoe.server.openapi.refusals import IMAGE, QUESTION, missing, refusals
 from medmoe.server.openapi.requests import EXAMPLE_IMAGE, Named, accepts_json
 from medmoe.server.routes.dependencies import within_rate
-from medmoe.server.schemas.openai import ChatCompletion, ChatRequest
+from medmoe.server.schemas.openai.chat import ChatCompletion, ChatRequest
 from medmoe.server.state import State
 
 router = APIRouter(tags=["inference"])

@@ -1,0 +1,1 @@
+"""Define the part of OpenAI's API that this service offers."""
