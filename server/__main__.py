@@ -17,7 +17,7 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import MedMoEError
 from medmoe.model.prompt import Prompt
 from medmoe.server.app import costly_paths, create_app
-from medmoe.server.auth.tenants import new_key
+from medmoe.server.auth.key_file import new_key
 from medmoe.server.edge.connection import EdgeProtocol
 from medmoe.server.edge.load_shedding import LoadShedder
 from medmoe.server.edge.uvicorn_adapter import STOPPING, DrainingServer, served_beside

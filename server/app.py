@@ -42,9 +42,12 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # In the background, so that /health/live answers while a large model loads.
         state.starting = asyncio.create_task(start_up(state))
+        authenticating = asyncio.create_task(state.authenticator.watch(state.admission.end_revoked))
         try:
             yield
         finally:
+            authenticating.cancel()
+            await asyncio.gather(authenticating, return_exceptions=True)
             await _shut_down(state, state.starting)
 
     app = FastAPI(

@@ -14,7 +14,7 @@ MedMoEError (medmoe.model.errors)
 |   |   `-- RateLimited, Overloaded, EngineRestarting
 |   |-- SourceError                 a DICOMweb source of the deployment fails
 |   |   `-- SourceUnavailable, SourceTimeout, SourceRefused, InvalidSourceAnswer, WrongInstance, StoreFailed
-|   |-- Unauthenticated, NoModelCard, Quarantined
+|   |-- Unauthenticated, NoModelCard, Quarantined        (more in medmoe.server.auth.errors)
 |   |-- NotReady, Draining, DecoderUnavailable, DeadlineExceeded
 |   `-- ClientDisconnected
 `-- EngineError
@@ -194,6 +194,8 @@ class BodyTooLarge(RequestError):
 
 class Unauthenticated(ServerError):
     """The request carries no API key, or an unknown one."""
+
+    default_message = "send a valid API key"
 
 
 class DecoderUnavailable(ServerError):

@@ -66,13 +66,13 @@ class Settings(BaseSettings):
     While the collector is away spans are lost and a stop takes 5 s longer."""
 
     api_keys: Path | None = None
-    """File of API keys' hashes, a name and a hash a line (`--new-key NAME` makes one); read once, at the start. Without
-    it every client that reaches the port may ask."""
+    """File of API keys' hashes, a name and a hash a line (`--new-key NAME` makes one), optionally with a limit and
+    scopes (server/README.md); read again every second. Without it every client that reaches the port may ask."""
     insecure: bool = False
     """Listen to the network without API keys, because something in front of the service authenticates."""
     requests_per_minute: int | None = Field(default=None, ge=1)
-    """Questions and classifications a minute for each name in `api_keys`, up to all of them at once; without keys for
-    all clients together. No limit when absent: one caller can then fill the queue."""
+    """Questions and classifications a minute for each name in `api_keys` without a limit of its own, up to all of them
+    at once; without keys for all clients together. No limit when absent: one caller can then fill the queue."""
 
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
     """Largest request body: the default takes a full-field mammogram of 5,928 by 4,728 pixels as a form, and one of

@@ -10,7 +10,8 @@ from starlette.requests import Request
 from medmoe.server.admission.fair_slots import FairSlots
 from medmoe.server.admission.readiness import Phase, Readiness
 from medmoe.server.admission.slots import Admission, Deadline
-from medmoe.server.auth.tenants import Tenants, read_key_file
+from medmoe.server.auth.api_keys import WatchedKeys
+from medmoe.server.auth.authenticator import Authenticator
 from medmoe.server.dicomweb.client import DICOMwebClient
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.restartable_engine import RestartableEngine
@@ -57,8 +58,7 @@ class State:
         """Builds the engine that replaces a dead one; None where its death is final."""
         self.admission = Admission(max_concurrent=settings.max_concurrent, max_queued=settings.max_queued)
         self.readiness = Readiness(on_failure=on_failure, restarts=self.rebuild is not None)
-        keys = read_key_file(settings.api_keys) if settings.api_keys else ()
-        self.tenants = Tenants(keys, requests_per_minute=settings.requests_per_minute)
+        self.authenticator = _authenticator(settings)
         self.router_stats = RouterStats(self.checkpoint.config)
         self.metrics = Metrics(
             ready=lambda: self.readiness.phase is Phase.READY and not self.readiness.leaving,
@@ -68,6 +68,7 @@ class State:
             expert_tokens_by_modality=self.router_stats.tokens_by_modality,
             drift=self.router_stats.recent_drift,
             quarantine=self.engine.quarantine,
+            keys=self.authenticator.keys,
         )
         self.traces = TraceExport(str(settings.otlp_endpoint)) if settings.otlp_endpoint else None
         self.decoders = DecoderPool.of(settings, self.checkpoint.config)
@@ -118,3 +119,9 @@ class State:
         self.metrics.record(record)
         if self.traces is not None:
             self.traces.export(record)
+
+
+def _authenticator(settings: Settings) -> Authenticator:
+    limit = settings.requests_per_minute
+    keys = WatchedKeys.read(settings.api_keys, requests_per_minute=limit) if settings.api_keys else None
+    return Authenticator(keys, requests_per_minute=limit)

@@ -28,7 +28,7 @@ from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
 from medmoe.server.admission.readiness import Phase
 from medmoe.server.app import create_app
-from medmoe.server.auth.tenants import new_key
+from medmoe.server.auth.key_file import new_key
 from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.settings import Settings
 from tests.support.checkpoints.tiny import tiny_config, tiny_tokenizer

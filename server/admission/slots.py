@@ -2,10 +2,10 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from medmoe.server.errors import DeadlineExceeded, Draining, Overloaded
+from medmoe.server.errors import DeadlineExceeded, Draining, Overloaded, ServerError, Unauthenticated
 from medmoe.server.observability.request_record import RequestRecord
 
 _MEMORY = 0.1
@@ -14,18 +14,18 @@ _LONGEST_RETRY = 120
 
 
 class Deadline:
-    """The time at which a request is ended; it can be brought forward when the service has to stop."""
+    """The time at which a request is ended; it can be brought forward."""
 
     def __init__(self, seconds: float) -> None:
         self._when = asyncio.get_running_loop().time() + seconds
         self._guards: dict[asyncio.Timeout, float] = {}
-        self._cut_short = False
+        self._cut_short: Callable[[], ServerError] | None = None
 
     @asynccontextmanager
     async def guard(self, *, grace: float = 0.0) -> AsyncIterator[None]:
         """Cancel the block at the deadline plus `grace` seconds.
 
-        Raises DeadlineExceeded, or Draining after `cut_short`.
+        Raises DeadlineExceeded, or the error of `cut_short`.
         """
         timeout = asyncio.timeout_at(self._when + grace)
         self._guards[timeout] = grace
@@ -35,18 +35,18 @@ class Deadline:
         except TimeoutError as error:
             if not timeout.expired():
                 raise
-            if self._cut_short:
-                raise Draining("the service stopped before the answer was finished") from error
+            if self._cut_short is not None:
+                raise self._cut_short() from error
             raise DeadlineExceeded("the answer was not finished in time") from error
         finally:
             del self._guards[timeout]
 
-    def cut_short(self) -> None:
-        """Bring the deadline forward to now."""
+    def cut_short(self, error: Callable[[], ServerError]) -> None:
+        """Bring the deadline forward to now; its guards raise what `error` returns."""
         now = asyncio.get_running_loop().time()
-        if self._cut_short or self._when <= now:
+        if self._cut_short is not None or self._when <= now:
             return
-        self._when, self._cut_short = now, True
+        self._when, self._cut_short = now, error
         for timeout, grace in self._guards.items():
             if not timeout.expired():
                 timeout.reschedule(now + grace)
@@ -65,7 +65,7 @@ class Admission:
         self._running = 0
         self._waiting = 0
         self._mean_hold = 1.0
-        self._deadlines: set[Deadline] = set()
+        self._requests: dict[Deadline, RequestRecord] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -92,19 +92,29 @@ class Admission:
 
     @asynccontextmanager
     async def slot(self, *, deadline: Deadline, record: RequestRecord) -> AsyncIterator[None]:
-        """Hold one slot; waiting for it is the stage `queue`. Raises Overloaded, DeadlineExceeded."""
+        """Hold one slot; waiting for it is the stage `queue`. Raises Overloaded, DeadlineExceeded, and
+        Unauthenticated for a key that was revoked meanwhile.
+        """
         self.refuse_when_full()
-        self._deadlines.add(deadline)
+        if record.grant is not None:
+            record.grant.require_valid()
+        self._requests[deadline] = record
         try:
             async with self._waited_for(deadline, record):
                 yield
         finally:
-            self._deadlines.discard(deadline)
+            self._requests.pop(deadline, None)
 
     def cut_short(self) -> None:
         """End every running and waiting request with Draining."""
-        for deadline in tuple(self._deadlines):
-            deadline.cut_short()
+        for deadline in tuple(self._requests):
+            deadline.cut_short(lambda: Draining("the service stopped before the answer was finished"))
+
+    def end_revoked(self) -> None:
+        """End every running and waiting request whose API key has been revoked, with Unauthenticated."""
+        for deadline, record in tuple(self._requests.items()):
+            if record.grant is not None and record.grant.revoked:
+                deadline.cut_short(lambda: Unauthenticated("the API key was revoked"))
 
     @asynccontextmanager
     async def _waited_for(self, deadline: Deadline, record: RequestRecord) -> AsyncIterator[None]:

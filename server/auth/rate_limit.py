@@ -14,6 +14,7 @@ class TokenBucket:
 
     def __init__(self, *, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Pass a `clock` in seconds."""
+        self.per_minute = per_minute
         self._capacity = float(per_minute)
         self._clock = clock
         self._permits = self._capacity

@@ -1,7 +1,7 @@
 """Refuse requests before the web framework runs, in the words of the routes.
 
 Under overload most requests are refused, and the cost of each refusal is missing for the answers. The checks have the
-order of the routes: key, rate, room.
+order of the routes: key, scope, rate, room.
 """
 
 from collections.abc import Callable, Collection
@@ -43,8 +43,9 @@ class LoadShedder:
         record = begin(head.headers, method="POST", sample=state.traces is not None)
         record.route = head.path
         try:
-            tenant = record.tenant = state.tenants.find(bearer_key(head.headers))
-            tenant.spend()
+            grant = record.grant = state.authenticator.find(bearer_key(head.headers))
+            grant.require("ask")
+            grant.tenant.spend()
             state.require_room()
         except MedMoEError as error:
             self._answer(error, record, send=send)

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from medmoe.model.errors import MedMoEError
+from medmoe.server.auth.errors import InsufficientScope, InvalidToken
 from medmoe.server.errors import (
     BodyTooLarge,
     InvalidField,
@@ -61,8 +62,8 @@ def error_response(error: Exception, *, record: RequestRecord) -> Response:
         status = error_spec(error).status
     if isinstance(error, TryLater):
         headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, Unauthenticated):
-        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Unauthenticated | InsufficientScope):
+        headers["WWW-Authenticate"] = _challenge(error)
     if isinstance(error, UnsupportedContentType) and error.accept_encoding is not None:
         headers["Accept-Encoding"] = error.accept_encoding
     if isinstance(error, BodyTooLarge):
@@ -70,6 +71,13 @@ def error_response(error: Exception, *, record: RequestRecord) -> Response:
         headers["Connection"] = "close"
     body = error_body(error, record=record).model_dump_json()
     return Response(body, status_code=status, headers=headers, media_type="application/json")
+
+
+def _challenge(error: Unauthenticated | InsufficientScope) -> str:
+    """Return the value of WWW-Authenticate (RFC 6750)."""
+    if isinstance(error, InsufficientScope):
+        return f'Bearer error="insufficient_scope", scope="{error.scope}"'
+    return f'Bearer error="invalid_token", error_description="{error}"' if isinstance(error, InvalidToken) else "Bearer"
 
 
 def log_failure(error: Exception, *, record: RequestRecord) -> None:

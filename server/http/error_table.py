@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from medmoe.model.errors import CheckpointError, ConfigError, ImageError, MedMoEError, PromptError
+from medmoe.server.auth.errors import InsufficientScope, InvalidToken, ProviderUnavailable
 from medmoe.server.dicomweb.errors import (
     InstanceNotFound,
     InstanceTooLarge,
@@ -128,6 +129,14 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
         type="authentication_error",
         code="invalid_api_key",
         message="Send a valid API key as Authorization: Bearer.",
+    ),
+    InvalidToken: ErrorSpec(status=401, type="authentication_error", code="invalid_token"),
+    InsufficientScope: ErrorSpec(status=403, type="authentication_error", code="insufficient_scope"),
+    ProviderUnavailable: ErrorSpec(
+        status=503,
+        type=_AVAILABILITY,
+        code="identity_provider_unavailable",
+        message="Tokens cannot be checked, because the identity provider cannot be reached; try again.",
     ),
     DecoderUnavailable: ErrorSpec(
         status=503,

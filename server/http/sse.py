@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from medmoe.server.admission.slots import Deadline
-from medmoe.server.errors import ClientDisconnected, DeadlineExceeded, Draining
+from medmoe.server.errors import ClientDisconnected, DeadlineExceeded, Draining, Unauthenticated
 from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.error_responses import error_body, log_failure
 from medmoe.server.observability.request_record import RequestRecord
@@ -87,7 +87,7 @@ class EventStream(StreamingResponse):
             async with abandon_on_disconnect(receive), self._deadline.guard(grace=_GRACE):
                 # For sending too: a client that stops reading must not keep its slot.
                 await self.stream_response(send)
-        except (ClientDisconnected, DeadlineExceeded, Draining) as error:
+        except (ClientDisconnected, DeadlineExceeded, Draining, Unauthenticated) as error:
             error_body(error, record=self._record)
         finally:
             await self._rest.aclose()

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from medmoe.server.auth.api_keys import WatchedKeys
 from medmoe.server.engine.quarantine import Quarantine
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.router import RoutingDrift
@@ -81,6 +82,7 @@ class Metrics:
         expert_tokens_by_modality: Callable[[], Iterable[ExpertTokens]],
         drift: Callable[[], RoutingDrift | None],
         quarantine: Quarantine,
+        keys: WatchedKeys | None,
     ) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
@@ -170,6 +172,12 @@ class Metrics:
         )
         remembered.labels(kind="suspect").set_function(lambda: float(quarantine.suspects))
         remembered.labels(kind="refused").set_function(lambda: float(quarantine.refused))
+        if keys is not None:
+            Gauge(
+                "medmoe_api_keys_stale",
+                "1 while the key file cannot be used, so that the keys read before it are still valid",
+                registry=self.registry,
+            ).set_function(lambda: float(keys.is_stale))
 
     def record(self, record: RequestRecord) -> None:
         """Count a finished request."""

@@ -13,7 +13,7 @@ from typing import Literal
 
 from starlette.types import Scope
 
-from medmoe.server.auth.tenants import Tenant
+from medmoe.server.auth.tenants import Grant, Tenant
 from medmoe.server.observability.trace_context import TraceContext
 from medmoe.server.schemas.inference import Timings, UnlikeTraining
 
@@ -30,8 +30,8 @@ class RequestRecord:
     method: str
     route: str = "unmatched"
     """The route's template, never the raw path."""
-    tenant: Tenant | None = None
-    """Known once the API key was seen to be one."""
+    grant: Grant | None = None
+    """Known once the API key or the token was seen to be valid."""
     status: int | None = None
     error_code: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
@@ -84,6 +84,11 @@ class RequestRecord:
     def wall_ns(self, moment: float) -> int:
         """Nanoseconds since 1970 at `moment`, by the clock of `started`."""
         return self.started_ns + round((moment - self.started) * 1e9)
+
+    @property
+    def tenant(self) -> Tenant | None:
+        """The tenant, once it is known."""
+        return self.grant.tenant if self.grant else None
 
     @property
     def cache_salt(self) -> str | None:

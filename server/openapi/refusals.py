@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medmoe.model.errors import MedMoEError, PromptError
+from medmoe.server.auth.errors import InsufficientScope
 from medmoe.server.dicomweb.errors import (
     InstanceNotFound,
     InstanceTooLarge,
@@ -58,6 +59,7 @@ from medmoe.server.schemas.errors import ErrorResponse
 _DESCRIPTIONS = {
     400: "The body or the image string cannot be parsed, or the image URL is not allowed",
     401: "No API key, or an unknown one, where the deployment has keys",
+    403: "A key without the scope that the route needs",
     404: "Not the model that is served, no such source, or not in that source",
     413: "The body or the image is too large",
     415: "Neither JSON nor multipart, or not an accepted image format",
@@ -72,6 +74,8 @@ _DESCRIPTIONS = {
 _REQUEST_ID = "5f0c3b8e9d1a4c27b6e4a1d2c3f40516"
 
 NO_KEY = (Unauthenticated(),)
+MAY_NOT_ASK = (*NO_KEY, InsufficientScope("ask"))
+MAY_NOT_READ_STATS = (*NO_KEY, InsufficientScope("stats"))
 ENGINE_DEAD = (EngineDeadError(),)
 NOT_READY = (NotReady(), Draining(), *ENGINE_DEAD, EngineRestarting(retry_after=30))
 NOT_A_FORM = (UnsupportedContentType(),)
@@ -84,7 +88,7 @@ IMAGE = (
     MalformedBody(),
     MalformedImage(),
     ImageURLNotAllowed(),
-    *NO_KEY,
+    *MAY_NOT_ASK,
     BodyTooLarge.over(67_108_864),
     ImageTooLarge.over(40_000_000),
     ImageURLTooLarge.over(67_108_864),

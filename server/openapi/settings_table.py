@@ -14,10 +14,11 @@ COMMAND = "python -m medmoe.server.openapi.settings_table > server/SETTINGS.md"
 
 _HEAD = f"""# Settings
 
-Environment variables of the service, and what each costs. All are read once, at the start. An empty variable counts as
-unset. An unknown one that begins with `{PREFIX}` is refused with its nearest name; `{PREFIX}API_KEY`, `{PREFIX}URL` and
-`{PREFIX}DEBUG` belong to the client and the command line and are ignored here. This file is made from
-[settings.py](settings.py) by `{COMMAND}`.
+Environment variables of the service, and what each costs. All are read once, at the start; a file that
+one names is read again where its row says so. An empty variable counts as unset. An unknown one that begins with
+`{PREFIX}` is refused with its nearest name. `{PREFIX}API_KEY`, `{PREFIX}URL`, `{PREFIX}CA_FILE`,
+`{PREFIX}CLIENT_CERTIFICATE`, `{PREFIX}CLIENT_KEY` and `{PREFIX}DEBUG` belong to the client and the command line and are
+ignored here. This file is made from [settings.py](settings.py) by `{COMMAND}`.
 
 ## Image caches
 

@@ -7,7 +7,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
 
-from medmoe.server.auth.tenants import Tenant
+from medmoe.server.auth.tenants import Grant
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.state import State
 
@@ -17,12 +17,23 @@ _BEARER = HTTPBearer(auto_error=False, description="An API key, where the deploy
 
 async def authenticated(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
-) -> Tenant:
-    """Return the tenant of the `Authorization: Bearer` key, and note it on the record. Raises Unauthenticated."""
+) -> Grant:
+    """Return what the `Authorization: Bearer` key grants, and note it on the record. Raises Unauthenticated."""
     key = credentials.credentials if credentials and has_one_authorization(request.headers) else None
-    tenant = State.of(request).tenants.find(key)
-    RequestRecord.of(request.scope).tenant = tenant
-    return tenant
+    grant = State.of(request).authenticator.find(key)
+    RequestRecord.of(request.scope).grant = grant
+    return grant
+
+
+async def may_ask(grant: Annotated[Grant, Depends(authenticated)]) -> Grant:
+    """Return the grant of a caller who may ask. Raises Unauthenticated, InsufficientScope."""
+    grant.require("ask")
+    return grant
+
+
+async def may_read_stats(grant: Annotated[Grant, Depends(authenticated)]) -> None:
+    """Let in callers who may read statistics and metrics. Raises Unauthenticated, InsufficientScope."""
+    grant.require("stats")
 
 
 def has_one_authorization(headers: Headers) -> bool:
@@ -38,6 +49,6 @@ def bearer_key(headers: Headers) -> str | None:
     return key if key and scheme.lower() == _SCHEME else None
 
 
-async def within_rate(tenant: Annotated[Tenant, Depends(authenticated)]) -> None:
-    """Count the request against its tenant's rate limit. Raises Unauthenticated, RateLimited."""
-    tenant.spend()
+async def within_rate(grant: Annotated[Grant, Depends(may_ask)]) -> None:
+    """Count the request against its tenant's rate limit. Raises Unauthenticated, InsufficientScope, RateLimited."""
+    grant.tenant.spend()

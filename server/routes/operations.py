@@ -6,8 +6,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from medmoe.server.admission.readiness import Phase
 from medmoe.server.errors import EngineDeadError
 from medmoe.server.openapi.answers import answers, text
-from medmoe.server.openapi.refusals import ENGINE_DEAD, NO_KEY, NOT_READY, refusals
-from medmoe.server.routes.dependencies import authenticated
+from medmoe.server.openapi.refusals import ENGINE_DEAD, MAY_NOT_READ_STATS, NOT_READY, refusals
+from medmoe.server.routes.dependencies import may_read_stats
 from medmoe.server.schemas.operations import Health
 from medmoe.server.state import State
 
@@ -36,8 +36,8 @@ async def ready(request: Request) -> Health:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses=text("text/plain", "metrics.txt") | refusals(*NO_KEY),
-    dependencies=[Depends(authenticated)],
+    responses=text("text/plain", "metrics.txt") | refusals(*MAY_NOT_READ_STATS),
+    dependencies=[Depends(may_read_stats)],
 )
 async def metrics(request: Request) -> Response:
     """Prometheus text: the series of the service, then those of the engine."""

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from medmoe.server.errors import InvalidField
 from medmoe.server.openapi.answers import answers
-from medmoe.server.openapi.refusals import NO_KEY, refusals
+from medmoe.server.openapi.refusals import MAY_NOT_READ_STATS, refusals
 from medmoe.server.openapi.requests import named
 from medmoe.server.router_stats.sliding_window import BUCKET_SECONDS, LONGEST_SECONDS
-from medmoe.server.routes.dependencies import authenticated
+from medmoe.server.routes.dependencies import may_read_stats
 from medmoe.server.schemas.router import RouterStatsResponse
 from medmoe.server.state import State
 
@@ -31,8 +31,10 @@ _OUT_OF_RANGE = InvalidField("the parameter is out of range or of the wrong type
 @router.get(
     "/v1/router/stats",
     responses=answers("router_stats", "an_hour")
-    | refusals(*NO_KEY, _OUT_OF_RANGE, descriptions={422: "The window is not a number of seconds that is kept"}),
-    dependencies=[Depends(authenticated)],
+    | refusals(
+        *MAY_NOT_READ_STATS, _OUT_OF_RANGE, descriptions={422: "The window is not a number of seconds that is kept"}
+    ),
+    dependencies=[Depends(may_read_stats)],
 )
 async def router_stats(request: Request, window: Window = None) -> RouterStatsResponse:
     """Load, evenness and dead experts of every MoE layer: overall, by kind of token, by route, by stated modality.

@@ -16,9 +16,9 @@ from medmoe.server.dicomweb.listing import InstanceList, ListLimit, SeriesList, 
 from medmoe.server.errors import InvalidField, Overloaded, RateLimited
 from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.openapi.answers import Responses
-from medmoe.server.openapi.refusals import NO_KEY, refusals
+from medmoe.server.openapi.refusals import MAY_NOT_ASK, refusals
 from medmoe.server.openapi.requests import named
-from medmoe.server.routes.dependencies import authenticated, within_rate
+from medmoe.server.routes.dependencies import may_ask, within_rate
 from medmoe.server.schemas.inference import DicomUID, SourceName
 from medmoe.server.state import State
 
@@ -92,7 +92,7 @@ Date = Annotated[
 
 _INVALID = InvalidField("the parameter is out of range or of the wrong type", param="limit")
 _REFUSALS = refusals(
-    *NO_KEY,
+    *MAY_NOT_ASK,
     SourceNotFound(),
     InstanceNotFound(),
     _INVALID,
@@ -115,8 +115,8 @@ _REFUSALS = refusals(
 
 @router.get(
     "/v1/sources",
-    responses=_answer(_SOURCES_EXAMPLE) | refusals(*NO_KEY),
-    dependencies=[Depends(authenticated)],
+    responses=_answer(_SOURCES_EXAMPLE) | refusals(*MAY_NOT_ASK),
+    dependencies=[Depends(may_ask)],
 )
 async def sources(request: Request) -> SourceList:
     """The DICOMweb sources whose images a request may name."""

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medmoe.server.auth.tenants import new_key
+from medmoe.server.auth.key_file import new_key
 from tests.support.images.dicom_files import dicom
 from tests.support.service.server_process import ServerProcess, server_process
 

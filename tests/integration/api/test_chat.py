@@ -15,7 +15,7 @@ from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 from PIL import Image
 
-from medmoe.server.auth.tenants import new_key
+from medmoe.server.auth.key_file import new_key
 from medmoe.server.engine.base import EngineDeadError, GenerationError
 from medmoe.server.observability.json_log import JsonFormatter
 from medmoe.server.schemas.openai.chat import ChatRequest
@@ -342,7 +342,7 @@ async def test_a_full_house_is_a_rate_limit_error(running: ServiceFactory) -> No
 async def test_the_client_waits_as_long_as_it_is_told_and_tries_again(running: ServiceFactory) -> None:
     async with running(requests_per_minute=60) as service:
         for _ in range(60):
-            service.state.tenants.find(None).spend()
+            service.state.authenticator.find(None).tenant.spend()
         patient = client(service).with_options(max_retries=1)
         assert (await patient.chat.completions.create(model="tiny", messages=turn())).choices  # type: ignore[arg-type]
 

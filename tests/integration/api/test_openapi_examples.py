@@ -11,7 +11,7 @@ import pytest
 
 import medmoe.model
 from medmoe.model.files.weight_files import weights_sha256
-from medmoe.server.auth.tenants import new_key
+from medmoe.server.auth.key_file import new_key
 from medmoe.server.openapi.requests import EXAMPLES
 from medmoe.server.settings import Settings
 from tests.integration.conftest import Service, ServiceFactory

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import medmoe.server
-from medmoe.server.auth.tenants import new_key
+from medmoe.server.auth.key_file import new_key
 from tests.integration.conftest import Service, ServiceFactory, check
 
 FOLDER = Path(medmoe.server.__path__[0]) / "page"

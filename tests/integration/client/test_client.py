@@ -28,7 +28,7 @@ from medmoe.client import (
     VqaAnswer,
 )
 from medmoe.model.errors import MedMoEError
-from medmoe.server.auth.tenants import new_key
+from medmoe.server.auth.key_file import new_key
 from medmoe.server.engine.base import EngineDeadError
 from tests.integration.conftest import Service, ServiceFactory, gives_up, picture, until
 from tests.support.images.dicom_files import dicom, gradient

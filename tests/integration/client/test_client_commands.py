@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from medmoe.client import BadRequest, Client, Delta, VqaAnswer
-from medmoe.server.auth.tenants import new_key
+from medmoe.server.auth.key_file import new_key
 from tests.integration.conftest import Medmoe, picture
 from tests.support.images.dicom_files import dicom, gradient
 from tests.support.service.client_answer import ANSWER

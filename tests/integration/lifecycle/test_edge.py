@@ -18,7 +18,7 @@ import pytest
 import requests
 from PIL import Image
 
-from medmoe.server.auth.tenants import new_key
+from medmoe.server.auth.key_file import new_key
 from medmoe.server.edge.limits import ConnectionLimits
 from tests.integration.conftest import until
 from tests.support.service.listening import LIVE, Connection, Listen, Listening, post

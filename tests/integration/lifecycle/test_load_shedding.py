@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from uvicorn.server import ServerState
 
 from medmoe.server.__main__ import server_config
-from medmoe.server.auth.tenants import new_key
+from medmoe.server.auth.key_file import new_key
 from medmoe.server.edge.connection import EdgeProtocol
 from medmoe.server.edge.load_shedding import LoadShedder
 from medmoe.server.observability.json_log import JsonFormatter

@@ -1,7 +1,9 @@
 """API keys over HTTP: who is let in, how often, and that one tenant's cache is not another's."""
 
+import asyncio
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import pytest
 from fastapi.routing import APIRoute
 
 from medmoe.model.errors import ConfigError
-from medmoe.server.auth.tenants import new_key
+from medmoe.server.auth import api_keys
+from medmoe.server.auth.key_file import new_key
 from medmoe.server.observability.json_log import JsonFormatter
-from medmoe.server.routes.dependencies import authenticated, within_rate
-from tests.integration.conftest import Service, ServiceFactory, check
+from medmoe.server.routes.dependencies import authenticated, may_read_stats, within_rate
+from tests.integration.conftest import Service, ServiceFactory, check, until
 
 WARD, WARD_LINE = new_key("ward-7")
 LAB, LAB_LINE = new_key("lab")
@@ -25,6 +28,15 @@ def keys(tmp_path: Path) -> Path:
     path = tmp_path / "keys"
     path.write_text(f"{WARD_LINE}\n{LAB_LINE}\n")
     return path
+
+
+def rewrite(path: Path, text: str | None) -> None:
+    """Put another file with `text` in the place of `path`, as an orchestrator does; None leaves no file."""
+    if text is None:
+        path.unlink()
+        return
+    (path.parent / "next").write_text(text)
+    (path.parent / "next").replace(path)
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -72,6 +84,7 @@ async def test_every_route_but_health_and_the_page_asks_for_the_key(service: Ser
     lists = {path for path in asked if path.startswith("/v1/sources/")}
     assert len(lists) == 3
     assert costly == {route.path for route in routes if "POST" in route.methods} | lists
+    assert {route.path for route in routes if may_read_stats in _calls(route)} == {"/v1/router/stats", "/metrics"}
 
 
 def _calls(route: APIRoute) -> set[Any]:
@@ -141,3 +154,79 @@ async def test_a_key_file_that_cannot_be_read_stops_the_start(running: ServiceFa
     with pytest.raises(ConfigError, match="key file"):
         async with running(api_keys=tmp_path / "nowhere"):
             pass
+
+
+@pytest.mark.parametrize(
+    ("scopes", "allowed"),
+    [
+        ("ask", {"/v1/vqa", "/v1/sources", "/v1/models"}),
+        ("stats", {"/v1/router/stats", "/metrics", "/v1/models"}),
+        ("admin", {"/v1/vqa", "/v1/sources", "/v1/router/stats", "/metrics", "/v1/models"}),
+    ],
+)
+async def test_a_key_does_what_its_scopes_say(
+    running: ServiceFactory, keys: Path, vqa_body: dict[str, Any], scopes: str, allowed: set[str]
+) -> None:
+    rewrite(keys, f"{WARD_LINE} scopes={scopes}\n")
+    async with running(api_keys=keys) as service:
+        answers = {"/v1/vqa": await service.client.post("/v1/vqa", json=vqa_body, headers=bearer(WARD))}
+        for path in ("/v1/sources", "/v1/router/stats", "/metrics", "/v1/models"):
+            answers[path] = await service.client.get(path, headers=bearer(WARD))
+    assert {path for path, answer in answers.items() if answer.status_code == 200} == allowed
+    for path in answers.keys() - allowed:
+        check(answers[path], 403, "insufficient_scope")
+        needed = "ask" if path in ("/v1/vqa", "/v1/sources") else "stats"
+        assert answers[path].headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="{needed}"'
+
+
+async def test_a_revoked_key_is_dead_within_two_seconds_and_so_is_its_stream(
+    running: ServiceFactory, keys: Path, vqa_body: dict[str, Any]
+) -> None:
+    async with running(api_keys=keys) as service:
+        service.engine.delay = 3600
+        asking = [
+            asyncio.create_task(service.client.post("/v1/vqa", json=vqa_body | more, headers=bearer(key)))
+            for key, more in ((WARD, {"stream": True}), (WARD, {}), (LAB, {}))
+        ]
+        await until(lambda: service.engine.started == 3)
+        new, line = new_key("ward-7")
+        begun = time.monotonic()
+        rewrite(keys, f"{line}\n{LAB_LINE}\n")
+        streamed, whole = await asyncio.gather(*asking[:2])
+        assert time.monotonic() - begun < 2
+        assert not asking[2].done()
+        asking[2].cancel()
+        assert '"code":"invalid_api_key"' in streamed.text
+        check(whole, 401, "invalid_api_key")
+        service.engine.delay = 0
+        check(await service.client.get("/v1/models", headers=bearer(WARD)), 401, "invalid_api_key")
+        for key in (new, LAB):
+            assert (await service.client.post("/v1/vqa", json=vqa_body, headers=bearer(key))).status_code == 200
+
+
+async def test_a_damaged_key_file_keeps_the_keys_and_says_so_once(
+    running: ServiceFactory, keys: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(api_keys, "_SECONDS", 0.01)
+
+    def complaints() -> list[str]:
+        return [JsonFormatter().format(record) for record in caplog.records if "cannot be used" in record.message]
+
+    async with running(api_keys=keys) as service:
+        watched = service.state.authenticator.keys
+        assert watched is not None
+        for number, damaged in enumerate((f"ward-7 {WARD}\n", "", None), start=1):
+            rewrite(keys, damaged)
+            async with asyncio.timeout(10):
+                while len(complaints()) < number:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            assert len(complaints()) == number
+            metrics = await service.client.get("/metrics", headers=bearer(WARD))
+            assert "medmoe_api_keys_stale 1.0" in metrics.text
+        assert WARD not in "".join(complaints())
+        rewrite(keys, f"{WARD_LINE}\n{LAB_LINE}\n")
+        async with asyncio.timeout(10):
+            while watched.is_stale:
+                await asyncio.sleep(0.01)
+        assert "medmoe_api_keys_stale 0.0" in (await service.client.get("/metrics", headers=bearer(WARD))).text

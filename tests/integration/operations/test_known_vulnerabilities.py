@@ -30,7 +30,7 @@ import medmoe.model
 import medmoe.server
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import ConfigError
-from medmoe.server.auth.tenants import new_key
+from medmoe.server.auth.key_file import new_key
 from medmoe.server.engine.deployment.engine_arguments import engine_arguments
 from medmoe.server.engine.deployment.vllm_environment import prepare_environment
 from medmoe.server.settings import Settings

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medmoe.server.auth.tenants import new_key
+from medmoe.server.auth.key_file import new_key
 from tests.integration.conftest import Service, ServiceFactory, check
 
 EXPECTED = {

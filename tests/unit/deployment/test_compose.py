@@ -81,7 +81,10 @@ def test_keys_end_the_insecurity() -> None:
         | read(DOCKER / "compose.keys.yml")["services"]["medmoe"]["environment"]
     )
     assert environment["MEDMOE_INSECURE"] == "false"
-    assert environment["MEDMOE_API_KEYS"].startswith("/run/secrets/")
+    # A folder, so that another file in the place of the old one is seen inside.
+    (volume,) = read(DOCKER / "compose.keys.yml")["services"]["medmoe"]["volumes"]
+    assert volume.endswith(":/run/medmoe-keys:ro")
+    assert environment["MEDMOE_API_KEYS"] == "/run/medmoe-keys/keys"
 
 
 @pytest.mark.parametrize("path", ON_TOP, ids=lambda path: path.name)

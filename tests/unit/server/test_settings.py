@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from medmoe.model.errors import ConfigError
 from medmoe.server import __main__ as main_module
-from medmoe.server.auth.tenants import Tenants, read_key_file
+from medmoe.server.auth.api_keys import ApiKeys
+from medmoe.server.auth.key_file import parse_key_file
 from medmoe.server.settings import Settings
 
 
@@ -144,5 +145,6 @@ def test_a_new_key_is_printed_with_its_line(capsys: pytest.CaptureFixture[str], 
     written = capsys.readouterr()
     key = next(word for word in written.err.split() if word.startswith("mm-"))
     (tmp_path / "keys").write_text(written.out)
-    tenants = Tenants(read_key_file(tmp_path / "keys"), requests_per_minute=None)
-    assert tenants.find(key).log_id is not None
+    found = ApiKeys(parse_key_file((tmp_path / "keys").read_bytes())).find(key)
+    assert found is not None
+    assert found.tenant.log_id is not None

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from medmoe.server.auth.tenants import Tenant
+from medmoe.server.auth.tenants import Grant, Tenant
 from medmoe.server.errors import Overloaded, RequestTimeout
 from medmoe.server.http.body_limit import BodyLimit
 from medmoe.server.observability.request_record import RequestRecord
 
-WARD, OFFICE = (Tenant(log_id=name, cache_salt=None, bucket=None) for name in ("ward", "office"))
+WARD, OFFICE = (Tenant(log_id=name, cache_salt=None) for name in ("ward", "office"))
 
 
 async def reads(scope: Scope, receive: Receive, send: Send) -> None:
@@ -27,7 +27,7 @@ def limited(**limits: Any) -> BodyLimit:
 
 
 async def upload(limit: BodyLimit, body: AsyncIterator[bytes], *, tenant: Tenant | None = None, **more: Any) -> None:
-    record = RequestRecord(request_id="r", method="POST", tenant=tenant)
+    record = RequestRecord(request_id="r", method="POST", grant=tenant and Grant(tenant=tenant))
     scope: Scope = {"type": "http", "path": "/", "headers": [], **more}
     record.attach(scope)
 

@@ -1,0 +1,112 @@
+"""Find the grant of an API key, and follow changes of the key file."""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Self
+
+from medmoe.model.errors import ConfigError
+from medmoe.server.auth.key_file import KeyEntry, parse_key_file, read_key_file
+from medmoe.server.auth.tenants import Grant, Tenant
+
+log = logging.getLogger("medmoe.keys")
+
+_SECONDS = 1.0
+"""Time between two looks at the key file."""
+
+
+class ApiKeys:
+    """The keys of the key file."""
+
+    def __init__(self, entries: Iterable[KeyEntry], *, requests_per_minute: int | None = None) -> None:
+        """Pass the rate limit of names without one of their own."""
+        self._requests_per_minute = requests_per_minute
+        self._tenants: dict[str, Tenant] = {}
+        self._grants: dict[bytes, Grant] = {}
+        self.replace(entries)
+
+    def find(self, key: str) -> Grant | None:
+        """Return the grant of `key`, None for an unknown one.
+
+        Every hash is compared, each in constant time, so that timing does not tell which one was close.
+        """
+        given = hashlib.sha256(key.encode(errors="replace")).digest()
+        found = [grant for key_hash, grant in self._grants.items() if hmac.compare_digest(key_hash, given)]
+        return found[0] if found else None
+
+    def replace(self, entries: Iterable[KeyEntry]) -> int:
+        """Take the entries of a changed file, and return how many keys that revokes.
+
+        A name that stays keeps its tenant and what is left of its rate; changed scopes hold from the next request on.
+        """
+        tenants: dict[str, Tenant] = {}
+        grants: dict[bytes, Grant] = {}
+        for entry in entries:
+            # A tenant may hold several keys while one replaces the other; they share its rate and its cache.
+            if entry.name not in tenants:
+                tenants[entry.name] = self._tenants.get(entry.name) or Tenant.of(entry.name)
+                tenants[entry.name].limit(entry.requests_per_minute or self._requests_per_minute)
+            tenant = tenants[entry.name]
+            kept = self._grants.get(entry.key_hash)
+            grant = grants[entry.key_hash] = kept if kept and kept.tenant is tenant else Grant(tenant=tenant)
+            grant.scopes = entry.scopes
+        revoked = [grant for key_hash, grant in self._grants.items() if grants.get(key_hash) is not grant]
+        for grant in revoked:
+            grant.revoked = True
+        self._tenants, self._grants = tenants, grants
+        return len(revoked)
+
+
+class WatchedKeys(ApiKeys):
+    """The keys of a file, which is read again every second; a damaged file changes nothing."""
+
+    def __init__(self, path: Path, content: bytes, *, requests_per_minute: int | None) -> None:
+        """Raise ConfigError for a content that is no key file."""
+        super().__init__(parse_key_file(content), requests_per_minute=requests_per_minute)
+        self._path = path
+        self._seen: bytes | str = content
+        """The content, or why there is none, at the last look."""
+        self.is_stale = False
+        """Whether the file has become one that cannot be used, so that the keys read before it are still valid."""
+
+    @classmethod
+    def read(cls, path: Path, *, requests_per_minute: int | None) -> Self:
+        """Read the file at `path`. Raises ConfigError."""
+        return cls(path, read_key_file(path), requests_per_minute=requests_per_minute)
+
+    async def watch(self, on_revoked: Callable[[], None]) -> None:
+        """Follow the file for ever; call `on_revoked` after a change that revokes keys."""
+        while True:
+            await asyncio.sleep(_SECONDS)
+            if await self._look():
+                on_revoked()
+
+    async def _look(self) -> int:
+        """Read the file and take what has changed; return the number of keys that are revoked."""
+        content: bytes | str
+        try:
+            # The whole content: a time stamp may be as coarse as two changes are close.
+            content = await asyncio.to_thread(read_key_file, self._path)
+        except ConfigError as error:
+            content = str(error)
+        if content == self._seen:
+            return 0
+        self._seen = content
+        try:
+            if isinstance(content, str):
+                raise ConfigError(content)
+            entries = parse_key_file(content)
+        except ConfigError as error:
+            self.is_stale = True
+            log.error(
+                "the changed key file cannot be used, and the keys read before stay valid",
+                extra={"fields": {"reason": str(error)}},
+            )
+            return 0
+        revoked = self.replace(entries)
+        self.is_stale = False
+        log.info("key file read", extra={"fields": {"keys": len(entries), "revoked": revoked}})
+        return revoked

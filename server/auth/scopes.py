@@ -1,0 +1,13 @@
+"""Name the scopes of a key or a token: what its bearer may do."""
+
+from typing import Literal, get_args
+
+Scope = Literal["ask", "stats", "admin"]
+"""`ask`: questions, classifications, rendered images and the lists of DICOMweb sources. `stats`: the statistics of the
+router and the metrics. `admin`: both."""
+ALL_SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
+
+
+def known_scopes(names: list[str]) -> frozenset[Scope]:
+    """Return those of `names` that are scopes."""
+    return frozenset(scope for scope in ALL_SCOPES if scope in names)
