@@ -59,6 +59,9 @@ COMMANDS = {
         "train",
     ),
     "ablate": Command("medmoe.training.ablation.__main__:ablate", "Compare recipes on one budget.", "train"),
+    "forgetting": Command(
+        "medmoe.training.forgetting.__main__:forgetting", "Measure what methods forget of old tasks.", "train"
+    ),
     "finetune": Command(
         "medmoe.training.finetune.__main__:finetune", "Train a checkpoint on images of your own.", "train"
     ),

@@ -24,6 +24,7 @@ class Figure:
     low: float
     """Of the worst seed."""
     high: float
+    by_seed: tuple[float, ...]
     n: int
     """Samples."""
     difference: Interval | None
@@ -75,6 +76,7 @@ def compare(
                 mean=statistics.fmean(by_seed),
                 low=min(by_seed),
                 high=max(by_seed),
+                by_seed=tuple(by_seed),
                 n=len(values),
                 difference=difference,
             )

@@ -28,7 +28,7 @@ def ablation_report(rows: Sequence[Row], *, setup: dict[str, Any], reference: st
         _facts(setup),
         table(
             ["method", "seeds", "trained", "activated", "total", "steps", "seconds", *columns],
-            [[*_costs(row), *(_reached(row.figures.get(column)) for column in columns)] for row in rows],
+            [[*_costs(row), *(reached(row.figures.get(column)) for column in columns)] for row in rows],
         ),
         _NOTES,
     ]
@@ -38,7 +38,7 @@ def ablation_report(rows: Sequence[Row], *, setup: dict[str, Any], reference: st
             f"## Against {reference}",
             table(
                 ["method", *columns],
-                [[row.method, *(_difference(row.figures.get(column)) for column in columns)] for row in compared],
+                [[row.method, *(difference(row.figures.get(column)) for column in columns)] for row in compared],
             ),
             _DIFFERENCE_NOTES.format(reference=reference),
         ]
@@ -61,23 +61,26 @@ def _facts(setup: dict[str, Any]) -> str:
 
 def _costs(row: Row) -> list[str]:
     if not row.seeds:
-        return [row.method, "-", "-", _millions(row.activated), _millions(row.total), "-", "-"]
-    sizes = [_millions(size) for size in (row.trained, row.activated, row.total)]
+        return [row.method, "-", "-", millions(row.activated), millions(row.total), "-", "-"]
+    sizes = [millions(size) for size in (row.trained, row.activated, row.total)]
     return [row.method, str(len(row.seeds)), *sizes, str(row.steps), f"{row.seconds:.0f}"]
 
 
-def _millions(count: int) -> str:
+def millions(count: int) -> str:
+    """Return a number of parameters as text."""
     return f"{count / 1e6:.2f} M"
 
 
-def _reached(figure: Figure | None) -> str:
+def reached(figure: Figure | None) -> str:
+    """Return the mean over seeds in percent, with the worst and the best seed where they differ."""
     if figure is None:
         return "-"
     mean = f"{100 * figure.mean:.1f}"
     return mean if figure.low == figure.high else f"{mean} ({100 * figure.low:.1f} to {100 * figure.high:.1f})"
 
 
-def _difference(figure: Figure | None) -> str:
+def difference(figure: Figure | None) -> str:
+    """Return the difference to the reference in percentage points, with its interval."""
     if figure is None or figure.difference is None:
         return "-"
     found = figure.difference

@@ -74,5 +74,5 @@ def adapter_card(run: LoRARunConfig, checkpoint: Path, *, report: dict[str, Any]
         first=report["first_loss"],
         last=report["last_loss"],
         minutes=report["seconds"] / 60,
-        data=licence_table(entry.dataset for entry in run.stage.data),
+        data=licence_table(entry.dataset for entry in (*run.stage.data, *run.replay)),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medmoe.model.lora.adapter_config import Isolation, LayerExperts, RouterScope
-from medmoe.training.config import StageConfig, recipe_json
+from medmoe.training.config import DataConfig, StageConfig, recipe_json
 
 Balancing = Literal["target", "loramoe"]
 
@@ -32,6 +32,8 @@ class LoRARunConfig:
     seed: int
     layers: tuple[LayerExperts, ...]
     stage: StageConfig
+    replay: tuple[DataConfig, ...] = ()
+    """Data that the base was trained on: samples of the general domain, trained on beside the stage's own."""
     losses: GateLossConfig = GateLossConfig()
     anchor_mode: Literal["null", "replay"] = "null"
     router_scope: RouterScope = "block"

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import torch
 from transformers import set_seed
 
 from medmoe.model.checkpoint.io import load_checkpoint
@@ -51,7 +52,7 @@ class LoRARun:
         self._data = data
         self._directory = directory
         self._features_folder = features or directory / "features"
-        self._runtime = runtime
+        self._runtime = runtime or RuntimeConfig()
 
     @property
     def checkpoint(self) -> Path:
@@ -85,7 +86,11 @@ class LoRARun:
         model = load_checkpoint(self._base)
         stage = self.config.stage
         domains = self.config.modality_labels or model.config.expert_domains
-        samples = load_mixture(stage.data, root=self._data, domains=domains, seed=self.config.seed)
+        samples, replayed = (
+            load_mixture(entries, root=self._data, domains=domains, seed=self.config.seed)
+            for entries in (stage.data, self.config.replay)
+        )
+        samples += [dataclasses.replace(sample, domain="general") for sample in replayed]
         adapter = self.adapter_config(model.config, samples=samples)
         adapters = attach_trainable(
             model,
@@ -95,7 +100,8 @@ class LoRARun:
             expert_dropout=self.config.expert_dropout,
         )
         tower = model.vision_tower.to(own_device())
-        features = FeatureCache(self._features_folder, tower=tower, config=model.config)
+        dtype = torch.bfloat16 if self._runtime.uses_bfloat16(own_device()) else torch.float32
+        features = FeatureCache(self._features_folder, tower=tower, config=model.config, dtype=dtype)
         if is_first():
             features.fill_for(samples)
         wait_for_all()
@@ -123,7 +129,10 @@ class LoRARun:
         """Return the content of adapter_config.json. Raises DataError when anchors would have nothing to learn from."""
         general = sum(sample.domain == "general" for sample in samples)
         if self.config.anchor_mode == "replay" and not general:
-            raise DataError("replay anchors learn from general samples, and no sample has the domain general")
+            raise DataError(
+                "replay anchors learn from general samples, and no sample has the domain general; name data of the "
+                "base's training in the recipe's replay"
+            )
         return AdapterConfig(
             base=base_identity(self._base),
             dtype=base.dtype,

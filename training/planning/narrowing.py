@@ -32,7 +32,7 @@ def narrowed(
     """
     recipe_entries = config.stage.data if isinstance(config, LoRARunConfig) else _entries(config)
     known = {entry.dataset for entry in recipe_entries}
-    own = tuple(entry for name in datasets if name not in known for entry in _own_entries(name, root=root))
+    own = tuple(entry for name in datasets if name not in known for entry in own_entries(name, root=root))
 
     def data(entries: Sequence[DataConfig], *, added: tuple[DataConfig, ...] = ()) -> tuple[DataConfig, ...]:
         kept = [entry for entry in entries if not datasets or entry.dataset in datasets]
@@ -45,7 +45,8 @@ def narrowed(
         return replace(given, data=found, epochs=given.epochs if epochs is None else epochs)
 
     if isinstance(config, LoRARunConfig):
-        return replace(config, stage=stage(config.stage, added=own))
+        replay = tuple(replace(entry, limit=_least(entry.limit, limit)) for entry in config.replay)
+        return replace(config, stage=stage(config.stage, added=own), replay=replay)
     evaluation = tuple(name for name in config.evaluation if not datasets or name in datasets)
     return replace(
         config,
@@ -69,7 +70,8 @@ def _entries(config: RunConfig) -> tuple[DataConfig, ...]:
     return (*config.alignment.data, *config.instruction_tuning.data, *config.moe_tuning.data, *router)
 
 
-def _own_entries(name: str, *, root: Path) -> list[DataConfig]:
+def own_entries(name: str, *, root: Path) -> list[DataConfig]:
+    """Return the entries that read a dataset's questions and its labels. Raises DataError when it has neither."""
     kinds = {sample.kind for sample in read_dataset(root / name, split="train").samples}
     entries = [DataConfig(dataset=name, source=source) for source in _SOURCES if source in kinds]
     if not entries:

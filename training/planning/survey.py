@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medmoe.model.checkpoint.io import expected_tensors
@@ -117,7 +117,7 @@ def check_room(found: Survey, *, output: Path, features: Path, runtime: RuntimeC
 
 def _stages(config: Config, *, base: Path | None) -> tuple[StageConfig, ...]:
     if isinstance(config, LoRARunConfig):
-        return (config.stage,)
+        return (replace(config.stage, data=(*config.stage.data, *config.replay)),)
     before = (config.alignment, config.instruction_tuning) if base is None else ()
     return (*before, config.moe_tuning)
 
