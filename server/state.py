@@ -75,7 +75,7 @@ class State:
         self.dicomweb = DICOMwebClient.of(settings)
         self.images = ImageIntake(
             self.decoders,
-            cache=ImageCache(self.decoders, most=settings.image_cache_entries, count=self.metrics.picture),
+            cache=ImageCache(self.decoders, most=settings.image_cache_entries, count=self.metrics.image),
             fetcher=ImageFetcher.of(settings),
             dicomweb=self.dicomweb,
         )

@@ -15,11 +15,11 @@ AUGMENTATION = 1
 """Raised whenever the same view of the same image would come out otherwise: cached features name it."""
 
 _ROTATION = 10.0  # degrees, either way
-_AREA = (0.85, 1.0)  # of the picture
+_AREA = (0.85, 1.0)  # of the image
 _ASPECT = 1.05  # at most, either way
 _PHOTOMETRY = (0.8, 1.2)  # factors of brightness and contrast
 _GAMMA = 1.2  # at most, either way
-_BLUR_SHARE, _BLUR = 0.25, (0.2, 0.8)  # how many views are blurred; pixels, in a picture of _BLUR_SIDE
+_BLUR_SHARE, _BLUR = 0.25, (0.2, 0.8)  # how many views are blurred; pixels, in an image of _BLUR_SIDE
 _BLUR_SIDE = 224
 
 
@@ -31,7 +31,7 @@ def augment(image: Image.Image, *, digest: str, view: int) -> Image.Image:
     negative view.
     """
     if view < 0 or image.mode != "RGB":
-        raise ValueError(f"view {view} of a picture in mode {image.mode}: views count from 0, of RGB pictures")
+        raise ValueError(f"view {view} of an image in mode {image.mode}: views count from 0, of RGB images")
     if view == 0:
         return image
     drawn = random.Random(f"{digest}/{view}")

@@ -140,7 +140,7 @@ class Run:
         """
         path = self._directory / MANIFEST_FILE
         begun = path.exists()
-        # Decoding every picture finds leaks under other names; once is enough.
+        # Decoding every image finds leaks under other names; once is enough.
         left_out = self._read(self._entries).left_out
         manifest = build_manifest(self._everything, pixels=not begun, left_out=left_out)
         if not begun:
@@ -272,7 +272,7 @@ class Run:
                 root=self._data,
                 domains=self.config.domains,
                 seed=self.config.seed,
-                pictures=self._directory / "pictures",
+                image_directory=self._directory / "images",
             )
         return self._mixtures[key]
 

@@ -83,7 +83,7 @@ def service() -> Json:
                     "Where the time goes (90 %)",
                     *_quantiles("medmoe_stage_duration_seconds", by="stage", levels=(0.9,)),
                     unit="s",
-                    note="fetch: pictures by URL; image: decoding; queue: waiting for a slot; engine: generation",
+                    note="fetch: images by URL; image: decoding; queue: waiting for a slot; engine: generation",
                 ),
                 lines(
                     "Requests inside, and how many may be",
@@ -96,7 +96,7 @@ def service() -> Json:
                     "Refused, by reason",
                     (f"sum by (reason) (rate(medmoe_rejections_total[{_RATE}]))", "{{reason}}"),
                     unit="reqps",
-                    note="overloaded: full; rate_limited: one caller; decoder_died, image_too_costly: bad pictures",
+                    note="overloaded: full; rate_limited: one caller; decoder_died, image_too_costly: bad images",
                 ),
                 lines(
                     "Engines replaced in ten minutes, and requests kept from them",
@@ -109,7 +109,7 @@ def service() -> Json:
             ],
             [
                 lines(
-                    "Pictures, decoded or kept",
+                    "Images, decoded or kept",
                     (f"sum by (source) (rate(medmoe_images_total[{_RATE}]))", "{{source}}"),
                     unit="reqps",
                     note="kept: decoded for a question before; MEDMOE_IMAGE_CACHE_ENTRIES says how many wait",

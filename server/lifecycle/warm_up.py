@@ -27,7 +27,7 @@ async def warm_up(state: State, engine: Engine) -> None:
         settings=state.settings,
         checkpoint=state.checkpoint,
         engine=engine,
-        images=ImageIntake(state.decoders, cache=ImageCache(state.decoders, most=0, count=state.metrics.picture)),
+        images=ImageIntake(state.decoders, cache=ImageCache(state.decoders, most=0, count=state.metrics.image)),
         admission=Admission(max_concurrent=1, max_queued=0),
         readiness=state.readiness,
         router_stats=RouterStats(state.checkpoint.config),

@@ -111,14 +111,14 @@ class Metrics:
         )
         for reason in _WATCHED:
             self._rejections.labels(reason=reason)
-        self._pictures = Counter(
+        self._images = Counter(
             "medmoe_images_total",
             "Images that requests brought: decoded, or kept from a request shortly before",
             ["source"],
             registry=self.registry,
         )
         for kept in (True, False):
-            self._pictures.labels(source=_SOURCES[kept])
+            self._images.labels(source=_SOURCES[kept])
         self._unlike_training = Counter(
             "medmoe_unlike_training_total",
             "Answers by whether their image was flagged as unlike the training images",
@@ -190,9 +190,9 @@ class Metrics:
         if record.error_code and (record.status in _REJECTIONS or record.error_code in _COSTLY):
             self._rejections.labels(reason=record.error_code).inc()
 
-    def picture(self, kept: bool) -> None:
+    def image(self, kept: bool) -> None:
         """Count an image as `kept` from an earlier request, or as decoded."""
-        self._pictures.labels(source=_SOURCES[kept]).inc()
+        self._images.labels(source=_SOURCES[kept]).inc()
 
     def engine_restart(self, *, succeeded: bool) -> None:
         """Count an attempt to replace a dead engine."""

@@ -13,7 +13,7 @@ from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.render import RenderFields, RenderRequest, RenderResponse
 from medmoe.server.state import State
 
-router = APIRouter(tags=["pictures"])
+router = APIRouter(tags=["images"])
 
 _EXAMPLES: Named = {"for_people": {"view": "frame", "timeout_ms": 10_000}, "for_the_model": {"view": "model"}}
 

@@ -37,7 +37,7 @@ _TIMEOUT = 300.0
 _FIRST = ("left", "right", "small", "large", "old", "new", "upper", "lower", "no", "mild")
 _SECOND = ("mass", "nodule", "cyst", "fluid", "air", "stone", "tumor", "fracture", "edema", "lesion")
 LABELS = tuple(f"{first} {second}" for second, first in product(_SECOND, _FIRST))
-_FIXED = "What is shown in the picture?"
+_FIXED = "What is shown in the image?"
 _WORDINGS: dict[str, str | None] = {"own question": None, "fixed question": _FIXED}
 
 _STATES = ("cold", "warm")

@@ -26,8 +26,8 @@ def answers(directory: Path) -> dict[str, np.ndarray]:
     config = MedMoEConfig.from_directory(directory)
     prompt, processor = Prompt.from_directory(directory, config), ImageProcessor.from_config(config)
     prompts = [
-        {"prompt_token_ids": prompt.question(question), "multi_modal_data": {"image": processor.resize(picture)}}
-        for question, picture in zip(QUESTIONS, IMAGES, strict=True)
+        {"prompt_token_ids": prompt.question(question), "multi_modal_data": {"image": processor.resize(image)}}
+        for question, image in zip(QUESTIONS, IMAGES, strict=True)
     ]
     stop = [config.text_config.eos_token_id]
     with local_engine(directory, max_logprobs=-1) as engine:

@@ -33,12 +33,12 @@ async def answer_all(directory: Path) -> None:
     prompt, processor = Prompt.from_directory(directory, config), ImageProcessor.from_config(config)
 
     async def answer(number: int) -> dict[str, np.ndarray]:
-        picture = processor.resize(IMAGES[number])
+        image = processor.resize(IMAGES[number])
         request = GenerationRequest(
             request_id=str(number),
             prompt_ids=tuple(prompt.question(QUESTIONS[number])),
-            image=picture,
-            image_id=hashlib.sha256(picture.tobytes()).hexdigest(),
+            image=image,
+            image_id=hashlib.sha256(image.tobytes()).hexdigest(),
             max_tokens=MAX_TOKENS,
         )
         chunks = [chunk async for chunk in engine.generate(request)]

@@ -23,7 +23,7 @@ MAX_TOKENS = 6
 
 
 def made_up(folder: Path) -> list[Sample]:
-    """Eight pictures of different shapes; every second one is a classification."""
+    """Eight images of different shapes; every second one is a classification."""
     samples = []
     for number in range(8):
         noise = np.random.default_rng(number)

@@ -42,19 +42,19 @@ async def ask(
     number: int,
     *,
     tag: str,
-    picture: Image.Image | None = None,
+    image: Image.Image | None = None,
     max_tokens: int = MAX_TOKENS,
     asked: tuple[int, ...] = (),
     pause: float = 0.0,
     salt: str | None = None,
 ) -> GenerationChunk:
     """All chunks of one answer put together."""
-    picture = ImageProcessor.from_config(reference.model.config).resize(picture or IMAGES[number])
+    image = ImageProcessor.from_config(reference.model.config).resize(image or IMAGES[number])
     request = GenerationRequest(
         request_id=f"{tag}-{number}",
         prompt_ids=tuple(reference.prompt.question(QUESTIONS[number])),
-        image=picture,
-        image_id=hashlib.sha256(picture.tobytes()).hexdigest(),
+        image=image,
+        image_id=hashlib.sha256(image.tobytes()).hexdigest(),
         cache_salt=salt,
         max_tokens=max_tokens,
         logprob_token_ids=asked,
@@ -154,12 +154,12 @@ async def test_another_tenant_is_never_answered_from_the_cache(
     assert cached[2] > 0
 
 
-async def test_another_picture_is_never_answered_from_the_cache(
+async def test_another_image_is_never_answered_from_the_cache(
     served: Served, reference: Reference, answers: list[GenerationChunk]
 ) -> None:
     other = image(1000)
     number = 19
-    answer = await ask(served, reference, number, tag="other", picture=other)
+    answer = await ask(served, reference, number, tag="other", image=other)
     expected = reference.generate([QUESTIONS[number]], [other], max_tokens=MAX_TOKENS)[0]
     assert answer.num_cached_tokens == 0
     assert list(answer.token_ids) == expected

@@ -93,10 +93,10 @@ def compare(directory: Path) -> Row:
     moe_layers = list(reference.model.config.text_config.moe_layers)
     error, same_tokens, routed, same_routing = 0.0, 0, 0, 0
     used: set[int] = set()
-    for number, (question, picture) in enumerate(zip(QUESTIONS, IMAGES, strict=True)):
+    for number, (question, image) in enumerate(zip(QUESTIONS, IMAGES, strict=True)):
         tokens = answers[f"tokens.{number}"].tolist()
         same_tokens += tokens == expected[number]
-        trace = reference.trace(question, picture, answer=tokens)
+        trace = reference.trace(question, image, answer=tokens)
         theirs, ours = answers[f"log_probs.{number}"], trace.log_probs.numpy()
         assert theirs.shape == ours.shape
         error = max(error, float(np.abs(theirs - ours).max()))

@@ -1,4 +1,4 @@
-"""What vLLM would tell its log about the people whose pictures it computes."""
+"""What vLLM would tell its log about the people whose images it computes."""
 
 import logging
 

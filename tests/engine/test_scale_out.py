@@ -111,8 +111,8 @@ def test_two_ranks_give_the_references_log_probabilities_and_routing(
     reference, answers = served[backbone]
     moe_layers = list(reference.model.config.text_config.moe_layers)
     worst, used = 0.0, set()
-    for question, picture, answer in zip(QUESTIONS, IMAGES, answers, strict=True):
-        trace = reference.trace(question, picture, answer=answer.tokens)
+    for question, image, answer in zip(QUESTIONS, IMAGES, answers, strict=True):
+        trace = reference.trace(question, image, answer=answer.tokens)
         expected = [float(row[token]) for row, token in zip(trace.log_probs, answer.tokens, strict=True)]
         worst = max(worst, float(np.abs(answer.log_probs - expected).max()))
         if not moe_layers:

@@ -45,17 +45,17 @@ async def test_an_answer_is_the_reference_models(served: Served) -> None:
     assert response.status_code == 200
     body = response.json()
     reference = Reference(served.checkpoint)
-    picture = Image.open(io.BytesIO(png()))
-    (expected,) = reference.generate([question], [picture], max_tokens=8)
+    image = Image.open(io.BytesIO(png()))
+    (expected,) = reference.generate([question], [image], max_tokens=8)
     assert body["answer"] == reference.prompt.decode(expected)
     assert body["usage"]["completion_tokens"] == len(expected)
     assert body["routing"] is not None
-    trace = reference.trace(question, picture, answer=expected)
+    trace = reference.trace(question, image, answer=expected)
     total = sum(float(row[token]) for row, token in zip(trace.log_probs, expected, strict=True))
     assert math.isclose(body["confidence"]["value"], math.exp(total), rel_tol=1e-3)
 
 
-async def test_many_pictures_stay_with_the_engine(served: Served) -> None:
+async def test_many_images_stay_with_the_engine(served: Served) -> None:
     """vLLM's own way keeps one step's worth, and would run the vision tower again for every question."""
     config = served.engine._running().vllm_config
     wanted = encoder_cache_embeddings(served.engine._settings, served.engine._config, on_cpu=True)
@@ -68,12 +68,12 @@ async def test_class_probabilities_are_the_exact_likelihoods(served: Served) -> 
     assert response.status_code == 200
     body = response.json()
     reference = Reference(served.checkpoint)
-    picture = Image.open(io.BytesIO(png()))
+    image = Image.open(io.BytesIO(png()))
     question = reference.prompt.classification(labels)
     expected = {}
     for label in labels:
         ids = reference.prompt.answer(label)
-        trace = reference.trace(question, picture, answer=ids)
+        trace = reference.trace(question, image, answer=ids)
         expected[label] = sum(float(row[token]) for row, token in zip(trace.log_probs, ids, strict=True))
     for row in body["probabilities"]:
         assert math.isclose(row["log_likelihood"], expected[row["label"]], abs_tol=1e-3)
@@ -87,8 +87,8 @@ async def test_the_score_of_an_image_is_the_reference_models(served: Served) -> 
     answers = list(await asyncio.gather(*(served.client.post("/v1/vqa", json=body) for body in bodies)))
     answers.append(await served.client.post("/v1/classify", json={"image": encoded(102), "labels": ["CT", "MRI"]}))
     found = [answer.json()["unlike_training"]["score"] for answer in answers]
-    pictures = [Image.open(io.BytesIO(png(number))) for number in (101, 102, 103)]
-    features = Reference(served.checkpoint).features(pictures)
+    images = [Image.open(io.BytesIO(png(number))) for number in (101, 102, 103)]
+    features = Reference(served.checkpoint).features(images)
     first, second, third = (slow_score(served.checkpoint, image.numpy()) for image in features)
     np.testing.assert_allclose(found, [first, second, third, first, second], rtol=1e-3, atol=1e-3)
     assert len({round(score, 3) for score in found}) == 3
@@ -113,12 +113,12 @@ async def test_the_engine_exports_the_series_that_dashboards_may_ask_for(served:
 
 async def test_a_request_that_nobody_waits_for_is_aborted(served: Served) -> None:
     reference = Reference(served.checkpoint)
-    picture = Image.new("RGB", (32, 32))
+    image = Image.new("RGB", (32, 32))
     request = GenerationRequest(
         request_id="abandoned",
         prompt_ids=tuple(reference.prompt.question("Tell me everything")),
-        image=picture,
-        image_id=hashlib.sha256(picture.tobytes()).hexdigest(),
+        image=image,
+        image_id=hashlib.sha256(image.tobytes()).hexdigest(),
         max_tokens=400,
     )
     chunks = served.engine.generate(request)

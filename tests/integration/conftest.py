@@ -151,7 +151,7 @@ def check(response: httpx.Response, status: int, code: str, param: str | None = 
     assert SECRET not in response.text
 
 
-def picture(size: tuple[int, int] = (48, 40), *, kind: str = "PNG", shade: int = 90) -> bytes:
+def image_bytes(size: tuple[int, int] = (48, 40), *, kind: str = "PNG", shade: int = 90) -> bytes:
     """A gradient, so that cutting the file short really loses something."""
     image = Image.linear_gradient("L").resize(size).point(lambda value: (value + shade) % 256).convert("RGB")
     file = io.BytesIO()
@@ -159,8 +159,8 @@ def picture(size: tuple[int, int] = (48, 40), *, kind: str = "PNG", shade: int =
     return file.getvalue()
 
 
-def base64_picture(**options: Any) -> str:
-    return base64.b64encode(picture(**options)).decode()
+def base64_image(**options: Any) -> str:
+    return base64.b64encode(image_bytes(**options)).decode()
 
 
 Medmoe = Callable[..., subprocess.CompletedProcess[str]]
@@ -188,12 +188,12 @@ def medmoe(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def vqa_body() -> dict[str, Any]:
-    return {"image": base64_picture(), "question": "Is there a fracture?"}
+    return {"image": base64_image(), "question": "Is there a fracture?"}
 
 
 @pytest.fixture
 def classify_body() -> dict[str, Any]:
-    return {"image": base64_picture(), "labels": ["CT", "MRI", "X-ray"]}
+    return {"image": base64_image(), "labels": ["CT", "MRI", "X-ray"]}
 
 
 @pytest.fixture(scope="module")

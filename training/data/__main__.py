@@ -23,8 +23,8 @@ def manifest(
         ),
     ],
     output: Annotated[Path | None, typer.Option(help="Write the manifest there, as JSON.")] = None,
-    pictures: Annotated[Path | None, typer.Option(help="Where MedMNIST's pictures are written.")] = None,
-    pixels: Annotated[bool, typer.Option(help="Decode every picture: slower, finds cut-off and re-saved ones.")] = True,
+    image_directory: Annotated[Path | None, typer.Option(help="Where MedMNIST's images are written.")] = None,
+    pixels: Annotated[bool, typer.Option(help="Decode every image: slower, finds cut-off and re-saved ones.")] = True,
     strict: Annotated[bool, typer.Option(help="Exit with status 1 when anything is bad or leaks.")] = False,
 ) -> None:
     """Count and hash every split of every dataset, and name each held-out image that is a training image too."""
@@ -34,7 +34,7 @@ def manifest(
     samples: list[Sample] = []
     bad = 0
     for name in dataset:
-        found, broken = _read(data, name, pictures=pictures)
+        found, broken = _read(data, name, image_directory=image_directory)
         samples += found
         bad += broken
     result = build_manifest(samples, pixels=pixels)
@@ -53,7 +53,7 @@ def manifest(
         raise typer.Exit(1)
 
 
-def _read(data: Path, name: str, *, pictures: Path | None) -> tuple[list[Sample], int]:
+def _read(data: Path, name: str, *, image_directory: Path | None) -> tuple[list[Sample], int]:
     """Return the samples of all splits of one dataset, and the number of bad records; what is wrong goes to standard
     error.
     """
@@ -65,7 +65,7 @@ def _read(data: Path, name: str, *, pictures: Path | None) -> tuple[list[Sample]
     samples: list[Sample] = []
     bad = 0
     for split in wanted:
-        result = read_dataset(path, split=split, pictures=pictures)
+        result = read_dataset(path, split=split, image_directory=image_directory)
         samples += result.samples
         bad += len(result.bad)
         # That a file also holds other splits is no news.

@@ -19,16 +19,16 @@ DATA_HELP = "Folder that holds one folder for each dataset."
 
 
 def read_dataset(
-    path: Path, *, split: Split, captions: bool = False, pictures: Path | None = None, paraphrases: bool = False
+    path: Path, *, split: Split, captions: bool = False, image_directory: Path | None = None, paraphrases: bool = False
 ) -> ReadResult:
     """Return one split of the dataset at `path`, a folder or a file (`detection` says which); empty when it has no such
     split.
 
     A file that holds one split without saying which (conversations, SLAKE, question lists, captions) is taken to be
     the split asked for. `captions` asks our own folders for their captions and LLaVA files for answers alone; the
-    other formats have one kind of sample. `pictures`: where formats that hold pixels instead of files (MedMNIST) get
-    them written as PNGs; None is a folder beside the file, named like it. `paraphrases`: also VQA-RAD's other wordings
-    of each training question.
+    other formats have one kind of sample. `image_directory`: where the images of formats that hold pixels instead of
+    files (MedMNIST) are written as PNGs; None is a folder beside the file, named like it. `paraphrases`: also VQA-RAD's
+    other wordings of each training question.
     Raises DatasetError as the format's reader does, when the format is unknown or ambiguous, and when it has no
     paraphrases.
     """
@@ -38,11 +38,11 @@ def read_dataset(
         raise DatasetError(f"{path} ({found.form}) has no paraphrases of its questions")
     if file is None:
         return ReadResult()
-    return _read(found, file, split=split, captions=captions, pictures=pictures, paraphrases=paraphrases)
+    return _read(found, file, split=split, captions=captions, image_directory=image_directory, paraphrases=paraphrases)
 
 
 def _read(
-    found: Detected, file: Path, *, split: Split, captions: bool, pictures: Path | None, paraphrases: bool
+    found: Detected, file: Path, *, split: Split, captions: bool, image_directory: Path | None, paraphrases: bool
 ) -> ReadResult:
     match found.form:
         case Form.RECORDS:
@@ -64,4 +64,4 @@ def _read(
         case Form.ROCO:
             return read_roco(file, split=split, dataset=found.directory.absolute().name)
         case Form.MEDMNIST:
-            return read_medmnist(file, splits=(split,), pictures=pictures or file.with_suffix(".pictures"))
+            return read_medmnist(file, splits=(split,), image_directory=image_directory or file.with_suffix(".images"))

@@ -55,7 +55,7 @@ _SPELLINGS: Mapping[Split, tuple[str, ...]] = {
     "test": ("test",),
 }
 _LISTS = ("{0}.json", "{0}.jsonl", "{0}_qa.json", "{0}_qa.jsonl", "qas/{0}/{0}_qa.json", "qas/{0}/{0}_qa.jsonl")
-# The CSV first: it names the pictures by file, where captions.txt may need dlinks.txt.
+# The CSV first: it names the images by file, where captions.txt may need dlinks.txt.
 _CAPTIONS = (
     "{0}_captions.csv",
     "{0}/radiology/{0}data.csv",
@@ -66,7 +66,7 @@ _REFUSED = {
     ".pkl": "is a pickle, and reading one runs whatever code it holds; convert it to JSON on a machine where that does "
     'not matter (a list of {"image", "question", "answer"}, saved as train.json, val.json, test.json), or get the '
     "same data as JSON",
-    ".parquet": "is parquet, which needs a package that this project does not carry; export it: pictures to images/, "
+    ".parquet": "is parquet, which needs a package that this project does not carry; export it: images to images/, "
     'and train.jsonl, val.jsonl, test.jsonl with {"image", "question", "answer"} a line',
 }
 

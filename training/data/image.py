@@ -18,7 +18,7 @@ def read_pixels(path: Path, *, processor: ImageProcessor) -> torch.Tensor:
         with Image.open(path) as image:
             return torch.from_numpy(processor(image))
     except _UNREADABLE as error:
-        raise DataError(f"{path} is not a picture that can be read") from error
+        raise DataError(f"{path} is not an image that can be read") from error
 
 
 def read_rgb(path: Path) -> Image.Image:
@@ -27,4 +27,4 @@ def read_rgb(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return to_rgb(image)
     except _UNREADABLE as error:
-        raise DataError(f"{path} is not a picture that can be read") from error
+        raise DataError(f"{path} is not an image that can be read") from error

@@ -28,7 +28,7 @@ class ImageStore:
         digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
         path = self.directory / digest[:2] / f"{digest}.png"
         if not path.exists():
-            # A name of its own for each process: ranks of a distributed run write the same pictures.
+            # A name of its own for each process: ranks of a distributed run write the same images.
             staging = path.with_name(f".{path.name}.{os.getpid()}")
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +36,6 @@ class ImageStore:
                 os.replace(staging, path)
             except OSError as error:
                 raise DatasetError(
-                    f"pictures cannot be written to {self.directory}: {error.strerror}; name another folder for them"
+                    f"images cannot be written to {self.directory}: {error.strerror}; name another folder for them"
                 ) from error
         return path

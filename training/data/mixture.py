@@ -37,11 +37,11 @@ def read_mixture(
     root: Path,
     domains: Sequence[str],
     seed: int,
-    pictures: Path | None = None,
+    image_directory: Path | None = None,
 ) -> Mixture:
     """Return the samples of every entry.
 
-    `pictures` is `read_dataset`'s: where images that come as arrays are written.
+    `image_directory` is `read_dataset`'s: where images that come as arrays are written.
     Raises DataError when a dataset is missing, holds bad records that the entry refuses, or has no sample of the kind
     asked for.
     """
@@ -49,7 +49,7 @@ def read_mixture(
     left_out: dict[str, Mapping[str, int]] = {}
     for entry in entries:
         name = f"{entry.split} {entry.dataset} {entry.source}"
-        samples, bad = _read(entry, root=root, pictures=pictures)
+        samples, bad = _read(entry, root=root, image_directory=image_directory)
         if bad:
             left_out[name] = MappingProxyType(bad)
         if entry.source == "modality":
@@ -62,7 +62,7 @@ def read_mixture(
         if not samples:
             raise DataError(f"{entry.dataset} has no {entry.source} samples in its {entry.split} split")
         found = len(samples)
-        samples = without_test_images(samples, of=entry.without_images_of, root=root, pictures=pictures)
+        samples = without_test_images(samples, of=entry.without_images_of, root=root, image_directory=image_directory)
         if entry.balanced:
             samples = _balanced(samples, seed=seed)
         if entry.limit is not None and len(samples) > entry.limit:
@@ -84,20 +84,20 @@ def load_mixture(
     root: Path,
     domains: Sequence[str],
     seed: int,
-    pictures: Path | None = None,
+    image_directory: Path | None = None,
 ) -> list[Sample]:
     """Return the samples alone, as `read_mixture` has them."""
-    return list(read_mixture(entries, root=root, domains=domains, seed=seed, pictures=pictures).samples)
+    return list(read_mixture(entries, root=root, domains=domains, seed=seed, image_directory=image_directory).samples)
 
 
-def _read(entry: DataConfig, *, root: Path, pictures: Path | None) -> tuple[list[Sample], dict[str, int]]:
+def _read(entry: DataConfig, *, root: Path, image_directory: Path | None) -> tuple[list[Sample], dict[str, int]]:
     """Return every usable sample of the entry's file, and the number of others by reason."""
     captions = entry.source == "captions"
     result = read_dataset(
         root / entry.dataset,
         split=entry.split,
         captions=captions,
-        pictures=pictures,
+        image_directory=image_directory,
         paraphrases=entry.paraphrases,
     )
     for reason, count in result.excluded.items():
@@ -108,11 +108,11 @@ def _read(entry: DataConfig, *, root: Path, pictures: Path | None) -> tuple[list
             raise DataError(f"{entry.dataset} has bad records\n{result.summary()}")
         return samples, {}
     # A figure may also be there and be cut off: without this look the tower would stop at it.
-    broken = {sample.id for sample in samples if not _is_picture(sample.image)}
+    broken = {sample.id for sample in samples if not _is_image(sample.image)}
     bad = Counter(item.reason for item in result.bad)
     if broken:
-        bad["image file is no picture, or only the beginning of one"] += len(broken)
-    shown = [str(item) for item in result.bad[:_SHOWN]] + [f"{name}: no picture" for name in sorted(broken)[:_SHOWN]]
+        bad["file is no image, or only the beginning of one"] += len(broken)
+    shown = [str(item) for item in result.bad[:_SHOWN]] + [f"{name}: no image" for name in sorted(broken)[:_SHOWN]]
     for reason, count in bad.items():
         log.warning("%s %s: %d bad records left out (%s)", entry.split, entry.dataset, count, reason)
     for one in shown:
@@ -121,7 +121,7 @@ def _read(entry: DataConfig, *, root: Path, pictures: Path | None) -> tuple[list
 
 
 @functools.cache
-def _is_picture(image: Path) -> bool:
+def _is_image(image: Path) -> bool:
     """Decode the file, once in a process: the stages of a run read the same entries again."""
     try:
         read_rgb(image)

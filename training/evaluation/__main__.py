@@ -82,13 +82,13 @@ def evaluate(
         typer.Option(min=1, max=3, help="Ask about labels in words that training never used: 1, 2 or 3."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for report.json (every sample too), report.md and pictures.")
+        Path | None, typer.Option(help="Folder for report.json (every sample too), report.md and figures.")
     ] = None,
     training_report: Annotated[
         Path | None, typer.Option(help="report.json of the training run, for its loss curves in --output.")
     ] = None,
-    pictures: Annotated[
-        Path | None, typer.Option(help="Where pictures of MedMNIST arrays are written; else beside the file.")
+    image_directory: Annotated[
+        Path | None, typer.Option(help="Where images of MedMNIST arrays are written; else beside the file.")
     ] = None,
     manifest: Annotated[
         Path | None,
@@ -136,7 +136,7 @@ def evaluate(
         split=split.value,
         limit=limit,
         seed=seed,
-        pictures=pictures,
+        image_directory=image_directory,
         trained_on=_trained_on(checkpoint) if manifest is None else manifest_images(manifest),
     )
     if held_out_wording is not None:

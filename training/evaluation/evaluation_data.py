@@ -53,10 +53,10 @@ class EvaluationData:
         split: Split = "test",
         limit: int | None = None,
         seed: int = 0,
-        pictures: Path | None = None,
+        image_directory: Path | None = None,
         trained_on: Container[str] | None = None,
     ) -> Self:
-        """`datasets` are folders or files below `root` in any form that `read_dataset` knows (`pictures` is its).
+        """`datasets` are folders or files below `root` in any form that `read_dataset` knows, as is `image_directory`.
 
         At most `limit` samples of each are kept, drawn by `seed`. `trained_on` holds the SHA-256 of the images that the
         checkpoint was trained on: it then says which images are in train, and neither the train splits nor the
@@ -70,7 +70,7 @@ class EvaluationData:
         digests = ImageDigests()
         for name in dict.fromkeys(datasets):
             found = detect(root / name)
-            result = read_dataset(root / name, split=split, pictures=pictures)
+            result = read_dataset(root / name, split=split, image_directory=image_directory)
             drawn = _drawn(result.samples, limit=limit, seed=seed)
             source = found.files.get(split)
             files.append(
@@ -86,9 +86,9 @@ class EvaluationData:
             samples += drawn
             # A file that does not say its split would give its own samples back as train.
             if found.knows_splits:
-                train += read_dataset(root / name, split="train", pictures=pictures).samples
+                train += read_dataset(root / name, split="train", image_directory=image_directory).samples
                 if split != "val":
-                    val += read_dataset(root / name, split="val", pictures=pictures).samples
+                    val += read_dataset(root / name, split="val", image_directory=image_directory).samples
         if not samples:
             raise DataError(f"none of the datasets has a {split} split")
         if trained_on is not None:

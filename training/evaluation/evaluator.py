@@ -80,7 +80,7 @@ def mapped(prediction: Prediction, map_: Map) -> Prediction:
 
 def _without_image(samples: Sequence[Sample], predict: Predict) -> dict[str, Prediction]:
     with tempfile.TemporaryDirectory() as directory:
-        # One square for all: even a picture's shape can give its modality away.
+        # One square for all: even an image's shape can give its modality away.
         blank = Path(directory) / "blank.png"
         Image.new("RGB", (_SIDE, _SIDE), _GREY).save(blank)
         # Without the image, samples that ask the same are the same: asked once, they cannot differ in the last bits,

@@ -99,7 +99,7 @@ def write_model_card(
     known = manifest.exists() and "base" not in run.report.get("origins", {})
     names = tuple(dict.fromkeys(run.config.evaluation))
     read = EvaluationData.read(
-        data, names, pictures=directory / "pictures", trained_on=manifest_images(manifest) if known else None
+        data, names, image_directory=directory / "images", trained_on=manifest_images(manifest) if known else None
     )
     predictor = LocalPredictor.from_checkpoint(checkpoint)
     samples = (*read.samples, *read.train, *read.val)

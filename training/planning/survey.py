@@ -127,7 +127,7 @@ class _Reader:
 
     def __init__(self, domains: Sequence[str], *, seed: int, data: Path, directory: Path, missing: list[str]) -> None:
         self._data = data
-        self._images = directory / "pictures"
+        self._images = directory / "images"
         self._seed = seed
         self._domains = domains
         self._missing = missing
@@ -145,7 +145,7 @@ class _Reader:
         if entry not in self._found:
             try:
                 found = read_mixture(
-                    (entry,), root=self._data, domains=self._domains, seed=self._seed, pictures=self._images
+                    (entry,), root=self._data, domains=self._domains, seed=self._seed, image_directory=self._images
                 )
             except DataError as error:
                 self._missing.append(str(error).splitlines()[0])
@@ -159,7 +159,7 @@ class _Reader:
     def check_test_split(self, name: str) -> None:
         """Note a dataset that the result cannot be evaluated on."""
         try:
-            if not read_dataset(self._data / name, split="test", pictures=self._images).samples:
+            if not read_dataset(self._data / name, split="test", image_directory=self._images).samples:
                 self._missing.append(f"{name} has no test split to evaluate on")
         except DataError as error:
             self._missing.append(str(error).splitlines()[0])

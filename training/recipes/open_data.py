@@ -67,7 +67,7 @@ def label_sets() -> tuple[DataConfig, ...]:
     """Classification on all training images; each image is also asked in other words, which cost little beside the
     image that they share.
 
-    PneumoniaMNIST's test split has another share of normal pictures than its train split, of which three in four show
+    PneumoniaMNIST's test split has another share of normal images than its train split, of which three in four show
     pneumonia: what is learnt from equal numbers does not depend on either. Brain tumours are as frequent as none for
     the same reason. Dermoscopy and ultrasound keep their shares, which are those of their test splits.
     """

@@ -1,7 +1,7 @@
 """The published sizes with the published hyperparameters: Med-MoE on StableLM-2-1.6B and on Phi-2.
 
 Sources: arXiv 2404.10237 tables 11 and 12, and upstream's scripts (`scripts/train_scripts`), of which the batches are
-those of four GPUs. Data go by the published files' names: pictures lie beside them, as their records say. Upstream pads
+those of four GPUs. Data go by the published files' names: images lie beside them, as their records say. Upstream pads
 images from the second stage on and crops them in the first; one checkpoint has one preprocessing here, padding.
 """
 

@@ -53,7 +53,7 @@ def bodies(*, max_tokens: int, stream: bool = False) -> list[bytes]:
         Image.fromarray(random.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(file, format="PNG")
         fields = {
             "image": base64.b64encode(file.getvalue()).decode(),
-            "question": f"What is shown in picture {number}?",
+            "question": f"What is shown in image {number}?",
             "max_tokens": max_tokens,
             "stream": stream,
         }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from medmoe.server.schemas.vqa import VQAFields
-from tests.integration.conftest import Service, ServiceFactory, base64_picture
+from tests.integration.conftest import Service, ServiceFactory, base64_image
 from tests.integration.training.test_calibration import ANSWERS, CLASSIFICATION, calibrate
 
 VQA, CLASSIFY = "/v1/vqa", "/v1/classify"
@@ -16,7 +16,7 @@ LABELS = ["CT", "MRI", "X-ray"]
 
 async def ask(service: Service, path: str, **fields: Any) -> dict[str, Any]:
     asked = {"question": "Is there a fracture?"} if path == VQA else {"labels": LABELS}
-    response = await service.client.post(path, json={"image": base64_picture(), **asked, **fields})
+    response = await service.client.post(path, json={"image": base64_image(), **asked, **fields})
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
@@ -70,7 +70,7 @@ async def test_each_label_of_a_multi_label_answer_has_its_own_mark(service: Serv
 
 
 async def test_a_stream_says_so_at_its_end(service: Service) -> None:
-    body = {"image": base64_picture(), "question": "What?", "stream": True, "min_confidence": 1}
+    body = {"image": base64_image(), "question": "What?", "stream": True, "min_confidence": 1}
     events = (await service.client.post(VQA, json=body)).text.strip().split("\n\n")
     assert json.loads(events[-2].removeprefix("data: "))["abstained"] is True
     assert "delta" in events[0]

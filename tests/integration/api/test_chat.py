@@ -19,7 +19,7 @@ from medmoe.server.auth.key_file import new_key
 from medmoe.server.engine.base import EngineDeadError, GenerationError
 from medmoe.server.observability.json_log import JsonFormatter
 from medmoe.server.schemas.openai.chat import ChatRequest
-from tests.integration.conftest import SECRET, Service, ServiceFactory, base64_picture, check, gives_up, until
+from tests.integration.conftest import SECRET, Service, ServiceFactory, base64_image, check, gives_up, until
 
 PATH = "/v1/chat/completions"
 QUESTION = "Is there a fracture?"
@@ -37,7 +37,7 @@ def text(words: str = QUESTION) -> dict[str, Any]:
 
 
 def image(url: str | None = None, **options: Any) -> dict[str, Any]:
-    url = f"data:image/png;base64,{base64_picture()}" if url is None else url
+    url = f"data:image/png;base64,{base64_image()}" if url is None else url
     return {"type": "image_url", "image_url": {"url": url, **options}}
 
 
@@ -50,7 +50,7 @@ async def complete(service: Service, **fields: Any) -> Any:
 
 
 async def vqa(service: Service, **fields: Any) -> dict[str, Any]:
-    body = {"image": base64_picture(), "question": QUESTION, **fields}
+    body = {"image": base64_image(), "question": QUESTION, **fields}
     answer: dict[str, Any] = (await service.client.post("/v1/vqa", json=body)).json()
     return answer
 
@@ -83,7 +83,7 @@ async def test_sampling_fields_mean_what_they_mean_for_vqa(service: Service) -> 
         assert completion.medmoe["provenance"] == own["provenance"]
 
 
-async def test_the_picture_may_stand_anywhere_and_texts_are_joined(service: Service) -> None:
+async def test_the_image_may_stand_anywhere_and_texts_are_joined(service: Service) -> None:
     await complete(service, messages=turn(text("Is there"), image(detail="auto"), text("a fracture?")))
     assert service.engine.last_request is not None
     assert list(service.engine.last_request.prompt_ids) == service.state.checkpoint.prompt.question(
@@ -257,16 +257,16 @@ async def test_a_prompt_over_the_context_is_the_texts_fault(service: Service) ->
 @pytest.mark.parametrize(
     ("url", "status", "code"),
     [
-        (base64_picture(), 400, "malformed_image"),
+        (base64_image(), 400, "malformed_image"),
         ("https://example.org/ct.png", 400, "image_url_not_allowed"),
         ("data:image/png;base64,%%%", 400, "malformed_image"),
         ("data:image/png;base64,R0lGODlh", 415, "unsupported_image"),
-        ("data:image/png;base64," + base64_picture(size=(1, 1)), 422, "unreadable_image"),
+        ("data:image/png;base64," + base64_image(size=(1, 1)), 422, "unreadable_image"),
     ],
     ids=["bare base64", "URL", "alphabet", "gif", "one pixel"],
 )
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_a_bad_picture_is_named_by_its_place(
+async def test_a_bad_image_is_named_by_its_place(
     service: Service, url: str, status: int, code: str, stream: bool
 ) -> None:
     with pytest.raises(openai.APIStatusError) as raised:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from medmoe.server.engine.base import GenerationError
-from tests.integration.conftest import Service, ServiceFactory, base64_picture, picture, until
+from tests.integration.conftest import Service, ServiceFactory, base64_image, image_bytes, until
 
 LABELS = ["CT", "left", "left lung", "left lung normal", "X-ray", "no", "liver"]
 
@@ -35,7 +35,7 @@ def brute_force(service: Service, labels: list[str], question: str) -> list[floa
 
 
 async def test_probabilities_are_exact_for_labels_that_begin_alike(service: Service) -> None:
-    answer = await ask(service, {"image": base64_picture(), "labels": LABELS, "question": "Which is it?"})
+    answer = await ask(service, {"image": base64_image(), "labels": LABELS, "question": "Which is it?"})
     expected = brute_force(service, LABELS, "Which is it?")
     weights = [math.exp(value) for value in expected]
     probabilities = [weight / sum(weights) for weight in weights]
@@ -53,14 +53,14 @@ async def test_probabilities_are_exact_for_labels_that_begin_alike(service: Serv
 
 
 async def test_the_order_of_the_labels_changes_nothing_but_the_order(service: Service) -> None:
-    one = await ask(service, {"image": base64_picture(), "labels": LABELS})
-    other = await ask(service, {"image": base64_picture(), "labels": LABELS[::-1]})
+    one = await ask(service, {"image": base64_image(), "labels": LABELS})
+    other = await ask(service, {"image": base64_image(), "labels": LABELS[::-1]})
     assert one["probabilities"] == other["probabilities"][::-1]
     assert one["label"] == other["label"]
 
 
 async def test_the_default_question_is_the_checkpoints_own(service: Service) -> None:
-    answer = await ask(service, {"image": base64_picture(), "labels": ["MRI", "CT"]})
+    answer = await ask(service, {"image": base64_image(), "labels": ["MRI", "CT"]})
     expected = brute_force(service, ["MRI", "CT"], "Which of these is shown: CT, MRI?")
     assert [item["log_likelihood"] for item in answer["probabilities"]] == pytest.approx(expected)
 
@@ -71,16 +71,16 @@ async def test_multipart_takes_labels_in_two_ways(service: Service, as_array: bo
     response = await service.client.post(
         "/v1/classify",
         data={"labels": json.dumps(labels) if as_array else labels},
-        files={"image": ("scan.png", picture(), "image/png")},
+        files={"image": ("scan.png", image_bytes(), "image/png")},
     )
     assert response.status_code == 200, response.text
-    expected = await ask(service, {"image": base64_picture(), "labels": labels})
+    expected = await ask(service, {"image": base64_image(), "labels": labels})
     assert response.json()["probabilities"] == expected["probabilities"]
 
 
 async def test_shared_beginnings_are_asked_once(service: Service) -> None:
     before = service.engine.started
-    await ask(service, {"image": base64_picture(), "labels": LABELS})
+    await ask(service, {"image": base64_image(), "labels": LABELS})
     prefixes = {
         tuple(path[:depth])
         for path in (service.state.checkpoint.prompt.answer(label) for label in LABELS)
@@ -93,7 +93,7 @@ async def test_one_failed_step_fails_the_whole_and_stops_the_rest(service: Servi
     service.engine.fail_next = GenerationError("first")
     service.engine.delay = 3600
     before = service.engine.started
-    response = await service.client.post("/v1/classify", json={"image": base64_picture(), "labels": LABELS})
+    response = await service.client.post("/v1/classify", json={"image": base64_image(), "labels": LABELS})
     assert response.json()["error"]["code"] == "generation_failed"
     assert service.engine.aborted == service.engine.started - before
     assert service.state.admission.in_flight == 0
@@ -102,9 +102,7 @@ async def test_one_failed_step_fails_the_whole_and_stops_the_rest(service: Servi
 async def test_a_client_that_gives_up_stops_every_step(service: Service) -> None:
     service.engine.delay = 3600
     before = service.engine.started
-    asking = asyncio.create_task(
-        service.client.post("/v1/classify", json={"image": base64_picture(), "labels": LABELS})
-    )
+    asking = asyncio.create_task(service.client.post("/v1/classify", json={"image": base64_image(), "labels": LABELS}))
     await until(lambda: service.engine.started >= before + 5)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
@@ -113,7 +111,7 @@ async def test_a_client_that_gives_up_stops_every_step(service: Service) -> None
 
 
 async def test_routing_counts_the_prompt_once_and_each_label_token_once(service: Service) -> None:
-    answer = await ask(service, {"image": base64_picture(), "labels": LABELS, "include_routing": True})
+    answer = await ask(service, {"image": base64_image(), "labels": LABELS, "include_routing": True})
     nodes = {
         tuple(path[:depth])
         for path in (service.state.checkpoint.prompt.answer(label) for label in LABELS)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, picture
+from tests.integration.conftest import Service, ServiceFactory, base64_image, check, image_bytes
 
 LABELS = ["left", "CT", "left lung", "X-ray", "left lung normal"]
 LETTERS = "ABCDE"
@@ -14,7 +14,7 @@ OWN = "Which of these is shown: {options}?\nAnswer with the option's letter from
 
 
 async def ask(service: Service, **fields: Any) -> dict[str, Any]:
-    response = await service.client.post("/v1/classify", json={"image": base64_picture(), "labels": LABELS, **fields})
+    response = await service.client.post("/v1/classify", json={"image": base64_image(), "labels": LABELS, **fields})
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
@@ -114,7 +114,7 @@ async def test_permutations_are_bounded_and_reported(running: ServiceFactory) ->
         assert (await ask(service, mode="choice"))["permutations"] == 3
         assert (await ask(service, mode="choice", permutations=2))["permutations"] == 2
         assert (await ask(service, mode="choice", labels=["a", "b"], permutations=3))["permutations"] == 2
-        body = {"image": base64_picture(), "labels": LABELS, "mode": "choice", "permutations": 4}
+        body = {"image": base64_image(), "labels": LABELS, "mode": "choice", "permutations": 4}
         check(await service.client.post("/v1/classify", json=body), 422, "invalid_field", "permutations")
 
 
@@ -162,7 +162,7 @@ async def test_one_label_is_enough_for_a_yes_or_no(service: Service) -> None:
 async def test_what_makes_no_sense_together_is_refused_by_name(
     service: Service, fields: dict[str, Any], param: str
 ) -> None:
-    body = {"image": base64_picture(), "labels": LABELS, **fields}
+    body = {"image": base64_image(), "labels": LABELS, **fields}
     before = service.engine.started
     check(await service.client.post("/v1/classify", json=body), 422, "invalid_field", param)
     assert service.engine.started == before
@@ -171,12 +171,12 @@ async def test_what_makes_no_sense_together_is_refused_by_name(
 async def test_every_modes_engine_steps_are_bounded(running: ServiceFactory) -> None:
     async with running(max_label_steps=8) as service:
         for mode in ("choice", "multi_label"):
-            body = {"image": base64_picture(), "labels": LABELS, "mode": mode}
+            body = {"image": base64_image(), "labels": LABELS, "mode": mode}
             check(await service.client.post("/v1/classify", json=body), 422, "invalid_field", "labels")
 
 
 async def test_a_multipart_form_takes_the_same_fields(service: Service) -> None:
-    file = {"image": ("a.png", picture(), "image/png")}
+    file = {"image": ("a.png", image_bytes(), "image/png")}
     for fields in ({"mode": "choice", "permutations": 2}, {"mode": "multi_label"}, {"length_normalized": True}):
         form = {name: str(value).lower() for name, value in fields.items()} | {"labels": LABELS}
         sent = await service.client.post("/v1/classify", data=form, files=file)

@@ -101,7 +101,7 @@ def test_examples_of_single_fields_are_valid_too(document: dict[str, Any]) -> No
 async def test_a_form_that_was_filled_in_by_the_documents_page_is_answered(
     document: dict[str, Any], service: Service
 ) -> None:
-    """It puts the first example of each field there, or its default; a window is for DICOM pictures alone."""
+    """It puts the first example of each field there, or its default; a window is for DICOM images alone."""
     for path in ("/v1/vqa", "/v1/classify", "/v1/render"):
         form = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
         filled = {

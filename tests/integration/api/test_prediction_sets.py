@@ -9,7 +9,7 @@ from medmoe.model.files.calibration import Calibration
 from medmoe.model.files.calibration_binding import BoundTo, FittedOn
 from medmoe.model.files.prediction_sets import PredictionSets
 from tests.integration.api.test_unlike_training import REFERENCE
-from tests.integration.conftest import Service, ServiceFactory, base64_picture
+from tests.integration.conftest import Service, ServiceFactory, base64_image
 
 LABELS = ["CT", "MRI", "X-ray"]
 
@@ -27,7 +27,7 @@ def with_sets(service: Service) -> Service:
 
 
 async def classify(service: Service, status: int = 200, **fields: Any) -> dict[str, Any]:
-    response = await service.client.post("/v1/classify", json={"image": base64_picture(), "labels": LABELS, **fields})
+    response = await service.client.post("/v1/classify", json={"image": base64_image(), "labels": LABELS, **fields})
     assert response.status_code == status, response.text
     answer: dict[str, Any] = response.json()
     return answer

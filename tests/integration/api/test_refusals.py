@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.conftest import SECRET, Service, base64_picture, check, picture
+from tests.integration.conftest import SECRET, Service, base64_image, check, image_bytes
 from tests.support.images.hostile_images import png
 
 
@@ -113,7 +113,7 @@ async def test_bad_labels_are_422(service: Service, classify_body: dict[str, Any
 
 @pytest.mark.parametrize("files", [0, 2], ids=["none", "two"])
 async def test_multipart_wants_exactly_one_image(service: Service, files: int) -> None:
-    parts = [("image", ("a.png", picture(), "image/png"))] * files
+    parts = [("image", ("a.png", image_bytes(), "image/png"))] * files
     response = await service.client.post(
         "/v1/vqa", data={"question": "What?"}, files=parts or {"other": ("b", b"", "text/plain")}
     )
@@ -121,7 +121,7 @@ async def test_multipart_wants_exactly_one_image(service: Service, files: int) -
 
 
 async def test_multipart_refuses_unknown_and_repeated_fields(service: Service) -> None:
-    files = {"image": ("a.png", picture(), "image/png")}
+    files = {"image": ("a.png", image_bytes(), "image/png")}
     response = await service.client.post("/v1/vqa", data={"question": "What?", SECRET: "1"}, files=files)
     check(response, 422, "invalid_field")
     response = await service.client.post("/v1/vqa", data={"question": ["What?", "Who?"]}, files=files)
@@ -130,7 +130,7 @@ async def test_multipart_refuses_unknown_and_repeated_fields(service: Service) -
 
 @pytest.mark.parametrize(
     "text",
-    ["%%%", base64_picture()[:-3], "data:image/png,abc", "//intra.net/a.png", "b\u00e9=", "a-b+"],
+    ["%%%", base64_image()[:-3], "data:image/png,abc", "//intra.net/a.png", "b\u00e9=", "a-b+"],
     ids=["alphabet", "truncated", "plain data URL", "path", "not ASCII", "two alphabets"],
 )
 async def test_a_string_that_is_not_base64_is_400(service: Service, vqa_body: dict[str, Any], text: str) -> None:
@@ -148,15 +148,15 @@ async def test_other_formats_are_415(service: Service, vqa_body: dict[str, Any],
 
 
 @pytest.mark.parametrize("size", [(1, 1), (15, 400), (16, 400)], ids=str)
-async def test_pictures_too_small_or_too_long_are_422(
+async def test_images_too_small_or_too_long_are_422(
     service: Service, vqa_body: dict[str, Any], size: tuple[int, int]
 ) -> None:
-    check(await post(service, vqa_body | {"image": base64_picture(size=size)}), 422, "unreadable_image", "image")
+    check(await post(service, vqa_body | {"image": base64_image(size=size)}), 422, "unreadable_image", "image")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
-async def test_a_truncated_picture_is_422(service: Service, vqa_body: dict[str, Any], kind: str) -> None:
-    data = picture((200, 200), kind=kind)
+async def test_a_truncated_image_is_422(service: Service, vqa_body: dict[str, Any], kind: str) -> None:
+    data = image_bytes((200, 200), kind=kind)
     image = base64.b64encode(data[: len(data) // 2]).decode()
     check(await post(service, vqa_body | {"image": image}), 422, "unreadable_image", "image")
 
@@ -181,7 +181,7 @@ async def test_millions_of_wrong_items_are_refused_as_one(service: Service, fiel
 
 async def test_labels_of_too_many_engine_steps_are_refused(service: Service) -> None:
     labels = [chr(0x1F600 + number) * 100 for number in range(40)]
-    body = {"image": base64_picture(), "labels": labels, "question": "Which?"}
+    body = {"image": base64_image(), "labels": labels, "question": "Which?"}
     check(await post(service, body, "/v1/classify"), 422, "invalid_field", "labels")
 
 
@@ -219,8 +219,8 @@ async def test_the_message_alone_names_the_field(
     assert words in message
 
 
-async def test_a_long_picture_counts_as_the_square_it_is_padded_to(service: Service, vqa_body: dict[str, Any]) -> None:
-    image = base64_picture(size=(6400, 400))
+async def test_a_long_image_counts_as_the_square_it_is_padded_to(service: Service, vqa_body: dict[str, Any]) -> None:
+    image = base64_image(size=(6400, 400))
     check(await post(service, vqa_body | {"image": image}), 413, "image_too_large", "image")
 
 

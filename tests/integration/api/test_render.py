@@ -1,4 +1,4 @@
-"""POST /v1/render: what people and the model see of a file, within the limits of every other picture."""
+"""POST /v1/render: what people and the model see of a file, within the limits of every other image."""
 
 import asyncio
 import base64
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.integration.conftest import Service, ServiceFactory, check, picture, until
+from tests.integration.conftest import Service, ServiceFactory, check, image_bytes, until
 from tests.support.images.dicom_files import dicom, gradient, look_up_table
 from tests.support.images.hostile_images import BOMBS, encoded, large
 from tests.support.images.tagged_images import png
@@ -49,14 +49,14 @@ async def test_a_frame_is_shown_as_stored_and_says_what_windows_there_are(servic
 async def test_every_named_window_is_one_that_the_file_takes(service: Service) -> None:
     data = dicom(gradient((40, 48)), **CT)
     presets = (await render(service, data)).json()["windowing"]["presets"]
-    pictures = {shown(await render(service, data, window=name)).tobytes() for name in presets}
-    assert len(pictures) > 1
+    images = {shown(await render(service, data, window=name)).tobytes() for name in presets}
+    assert len(images) > 1
     other = dicom(gradient((40, 48)), Modality="MR")
     assert (await render(service, other)).json()["windowing"]["presets"] == []
 
 
 async def test_the_window_that_a_person_sees_is_the_one_that_the_model_gets(service: Service) -> None:
-    """A picture of the model's size is not resized: then the two must be equal to the last pixel."""
+    """An image of the model's size is not resized: then the two must be equal to the last pixel."""
     data = dicom(gradient((32, 32)), **CT)
     seen = shown(await render(service, data, window="100/300"))
     form = {"question": "What?", "window": "100/300"}
@@ -67,7 +67,7 @@ async def test_the_window_that_a_person_sees_is_the_one_that_the_model_gets(serv
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
 async def test_the_models_view_is_what_the_model_gets(service: Service, kind: str) -> None:
-    data = picture((120, 50), kind=kind)
+    data = image_bytes((120, 50), kind=kind)
     seen = shown(await render(service, data, view="model"))
     files = {"image": ("a", data, "x/y")}
     await service.client.post("/v1/vqa", data={"question": "What?"}, files=files)
@@ -78,11 +78,11 @@ async def test_the_models_view_is_what_the_model_gets(service: Service, kind: st
     assert frame.json()["windowing"] is None
 
 
-async def test_large_pictures_are_reduced_and_small_ones_are_not_enlarged(service: Service) -> None:
-    wide = await render(service, picture((2000, 500)))
+async def test_large_images_are_reduced_and_small_ones_are_not_enlarged(service: Service) -> None:
+    wide = await render(service, image_bytes((2000, 500)))
     assert shown(wide).size == (1024, 256)
     assert (wide.json()["width"], wide.json()["height"]) == (2000, 500)
-    assert shown(await render(service, picture((20, 16)))).size == (20, 16)
+    assert shown(await render(service, image_bytes((20, 16)))).size == (20, 16)
 
 
 async def test_frames_are_counted_and_chosen(service: Service) -> None:
@@ -107,7 +107,7 @@ async def test_colours_have_no_window_and_a_table_has_no_numbers(service: Servic
 
 
 async def test_json_takes_base64(service: Service) -> None:
-    data = picture()
+    data = image_bytes()
     response = await service.client.post(RENDER, json={"image": base64.b64encode(data).decode(), "view": "frame"})
     assert shown(response).tobytes() == shown(await render(service, data)).tobytes()
 
@@ -135,7 +135,7 @@ async def test_a_bomb_is_refused(service: Service, kind: str, view: str) -> None
     [
         (b"", 415, "unsupported_image"),
         (b"%PDF-1.7", 415, "unsupported_image"),
-        (picture((200, 200))[:200], 422, "unreadable_image"),
+        (image_bytes((200, 200))[:200], 422, "unreadable_image"),
         (dicom(gradient((40, 48)))[:-900], 422, "unreadable_image"),
         (dicom(gradient((40, 48)), BurnedInAnnotation="YES"), 422, "burned_in_annotation"),
         (encoded(Image.new("RGB", (400, 10)), "PNG"), 422, "unreadable_image"),
@@ -162,10 +162,10 @@ async def test_bad_fields_are_422_and_named(service: Service, fields: dict[str, 
     check(await render(service, dicom(gradient((40, 48))), **fields), 422, "invalid_field", param)
 
 
-async def test_a_picture_that_takes_too_much_memory_is_refused(running: ServiceFactory) -> None:
+async def test_an_image_that_takes_too_much_memory_is_refused(running: ServiceFactory) -> None:
     async with running(image_workers=1, image_memory_mib=100) as service:
         check(await render(service, large()), 422, "image_too_costly", "image")
-        assert (await render(service, picture())).status_code == 200
+        assert (await render(service, image_bytes())).status_code == 200
 
 
 async def test_a_deadline_ends_it(running: ServiceFactory) -> None:
@@ -179,7 +179,7 @@ async def test_a_full_house_renders_nothing_more(running: ServiceFactory, vqa_bo
         service.engine.delay = 3600
         inside = asyncio.create_task(service.client.post("/v1/vqa", json=vqa_body))
         await until(lambda: service.state.admission.in_flight == 1)
-        check(await render(service, picture()), 429, "overloaded")
+        check(await render(service, image_bytes()), 429, "overloaded")
         inside.cancel()
         await asyncio.gather(inside, return_exceptions=True)
 
@@ -191,12 +191,12 @@ async def test_a_client_that_leaves_ends_the_work(running: ServiceFactory) -> No
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         await until(lambda: service.state.admission.in_flight == 0)
-        assert (await render(service, picture())).status_code == 200
+        assert (await render(service, image_bytes())).status_code == 200
 
 
 async def test_the_engine_has_no_part_in_it_and_the_metrics_know_it(service: Service) -> None:
     before = service.engine.started
-    assert (await render(service, picture())).status_code == 200
+    assert (await render(service, image_bytes())).status_code == 200
     assert service.engine.started == before
     text = (await service.client.get("/metrics")).text
     assert f'medmoe_requests_total{{route="{RENDER}",status="200"}} 1.0' in text

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Service, picture
+from tests.integration.conftest import Service, image_bytes
 
-RAW = picture((61, 40))
+RAW = image_bytes((61, 40))
 """Its base64 has padding, and characters that are others in the URL-safe alphabet."""
 PLAIN = base64.b64encode(RAW).decode()
 FORMS: dict[str, Callable[[], str]] = {

@@ -7,7 +7,7 @@ import pytest
 
 from medmoe.model.unlike_training.reference import FalseAlarms, ReferenceImages, TrainingReference
 from tests.integration.api.test_abstention import CASES, CLASSIFY, VQA, ask
-from tests.integration.conftest import Service, ServiceFactory, base64_picture
+from tests.integration.conftest import Service, ServiceFactory, base64_image
 from tests.integration.training.test_calibration import ANSWERS, CLASSIFICATION, calibrate
 
 REFERENCE = TrainingReference(
@@ -74,7 +74,7 @@ async def test_what_is_flagged_is_never_called_calibrated(
 
 async def test_chat_and_the_metrics_tell_it_too(referenced: Service) -> None:
     referenced.engine.unlike_training = 2.5
-    url = {"url": f"data:image/png;base64,{base64_picture()}"}
+    url = {"url": f"data:image/png;base64,{base64_image()}"}
     content = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": url}]
     for fields, abstained in (({}, True), ({"allow_unlike_training": True}, False)):
         response: httpx.Response = await referenced.client.post(

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.integration.conftest import Service, ServiceFactory, base64_picture, gives_up, picture, until
+from tests.integration.conftest import Service, ServiceFactory, base64_image, gives_up, image_bytes, until
 
 
 async def ask(service: Service, body: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ async def test_an_answer_comes_with_everything_that_explains_it(service: Service
     assert answer["usage"]["image_tokens"] == 4
     assert answer["routing"] is None
     assert answer["provenance"] == {
-        "image_sha256": hashlib.sha256(picture()).hexdigest(),
+        "image_sha256": hashlib.sha256(image_bytes()).hexdigest(),
         "width": 48,
         "height": 40,
         "rendering": {"format": "PNG", "colour": "RGB", "frame": 0, "frames": 1, "steps": [], "windows": []},
@@ -83,7 +83,7 @@ async def test_multipart_and_json_give_the_same_answer(service: Service, vqa_bod
     response = await service.client.post(
         "/v1/vqa",
         data={"question": vqa_body["question"], "max_tokens": "5", "include_routing": "true"},
-        files={"image": ("anything.bin", picture(), "application/octet-stream")},
+        files={"image": ("anything.bin", image_bytes(), "application/octet-stream")},
     )
     assert response.status_code == 200, response.text
     assert without_clock(response.json()) == without_clock(as_json)
@@ -96,7 +96,7 @@ async def test_a_data_url_is_the_same_as_base64(service: Service, vqa_body: dict
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
 async def test_every_announced_format_is_read(service: Service, kind: str) -> None:
-    await ask(service, {"image": base64_picture(kind=kind), "question": "What is shown?"})
+    await ask(service, {"image": base64_image(kind=kind), "question": "What is shown?"})
 
 
 async def test_only_the_first_frame_counts(service: Service) -> None:

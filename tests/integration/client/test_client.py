@@ -30,7 +30,7 @@ from medmoe.client import (
 from medmoe.model.errors import MedMoEError
 from medmoe.server.auth.key_file import new_key
 from medmoe.server.engine.base import EngineDeadError
-from tests.integration.conftest import Service, ServiceFactory, gives_up, picture, until
+from tests.integration.conftest import Service, ServiceFactory, gives_up, image_bytes, until
 from tests.support.images.dicom_files import dicom, gradient
 
 ONCE = Retry(attempts=1)
@@ -61,8 +61,10 @@ async def asking(service: Service, **options: Any) -> AsyncIterator[tuple[AsyncC
 
 async def test_an_answer_is_what_the_service_says(service: Service) -> None:
     async with asking(service) as (client, _):
-        found = await client.ask(picture(), "Is there a fracture?", include_routing=True, max_tokens=12, modality="CT")
-    encoded = base64.b64encode(picture()).decode()
+        found = await client.ask(
+            image_bytes(), "Is there a fracture?", include_routing=True, max_tokens=12, modality="CT"
+        )
+    encoded = base64.b64encode(image_bytes()).decode()
     body = {"image": encoded, "question": "Is there a fracture?", "include_routing": True, "max_tokens": 12}
     same = (await service.client.post("/v1/vqa", json=body)).json()
     told = found.model_dump(mode="json")
@@ -79,8 +81,8 @@ async def test_an_answer_is_what_the_service_says(service: Service) -> None:
 )
 async def test_a_question_arrives_as_it_was_asked(service: Service, question: str) -> None:
     async with asking(service) as (client, _):
-        mine = await client.ask(picture(), question)
-    body = {"image": base64.b64encode(picture()).decode(), "question": question}
+        mine = await client.ask(image_bytes(), question)
+    body = {"image": base64.b64encode(image_bytes()).decode(), "question": question}
     theirs = (await service.client.post("/v1/vqa", json=body)).json()
     assert (mine.answer, mine.confidence.value if mine.confidence else None) == (
         theirs["answer"],
@@ -90,8 +92,8 @@ async def test_a_question_arrives_as_it_was_asked(service: Service, question: st
 
 async def test_a_stream_gives_pieces_and_then_the_whole(service: Service) -> None:
     async with asking(service) as (client, _):
-        whole = await client.ask(picture(), QUESTION)
-        events = [event async for event in client.stream(picture(), QUESTION)]
+        whole = await client.ask(image_bytes(), QUESTION)
+        events = [event async for event in client.stream(image_bytes(), QUESTION)]
     *pieces, last = events
     assert isinstance(last, VqaAnswer)
     assert last.answer == whole.answer
@@ -102,10 +104,10 @@ async def test_a_stream_gives_pieces_and_then_the_whole(service: Service) -> Non
 @pytest.mark.parametrize("labels", [LABELS, ['["a"]', "[b"], ["a, b", "caf\u00e9 \u4e2d", "c"]])
 async def test_labels_arrive_as_they_were_given(service: Service, labels: list[str]) -> None:
     async with asking(service) as (client, _):
-        found = await client.classify(picture(), labels)
-        chosen = await client.classify(picture(), labels, mode="choice", permutations=2)
-        each = await client.classify(picture(), labels, mode="multi_label")
-        one = await client.classify(picture(), labels[:1], mode="multi_label", min_confidence=1)
+        found = await client.classify(image_bytes(), labels)
+        chosen = await client.classify(image_bytes(), labels, mode="choice", permutations=2)
+        each = await client.classify(image_bytes(), labels, mode="multi_label")
+        one = await client.classify(image_bytes(), labels[:1], mode="multi_label", min_confidence=1)
     assert isinstance(found, Classification)
     assert [row.label for row in found.probabilities] == labels
     assert found.label == max(found.probabilities, key=lambda row: row.probability).label
@@ -120,7 +122,7 @@ async def test_labels_arrive_as_they_were_given(service: Service, labels: list[s
 
 async def test_statistics_and_what_is_served(service: Service) -> None:
     async with asking(service) as (client, transport):
-        await client.ask(picture(), "What is shown?", modality="MRI")
+        await client.ask(image_bytes(), "What is shown?", modality="MRI")
         stats = await client.router_stats(window=300)
         assert transport.sent[-1].url.query == b"window=300"
         assert (await client.router_stats()).window_seconds is None
@@ -164,7 +166,7 @@ async def test_a_dicom_file_with_its_window_and_frame(service: Service, tmp_path
 
 async def test_no_file_name_is_sent(service: Service, tmp_path: Path) -> None:
     path = tmp_path / "DOE^JANE.png"
-    path.write_bytes(picture())
+    path.write_bytes(image_bytes())
     async with asking(service) as (client, transport):
         await client.ask(path, "What is shown?")
         with path.open("rb") as file:
@@ -187,7 +189,7 @@ async def test_the_key_goes_into_the_header_and_is_shown_nowhere(
             assert key not in repr(vars(client))
         async with asking(service) as (client, _):
             with pytest.raises(Unauthorized) as raised:
-                await client.ask(picture(), "What is shown?")
+                await client.ask(image_bytes(), "What is shown?")
             assert raised.value.code == "invalid_api_key"
         monkeypatch.setenv("MEDMOE_API_KEY", key)
         async with asking(service, api_key=None) as (client, _):
@@ -224,29 +226,29 @@ async def test_a_refusal_says_everything_that_the_service_says(
 ) -> None:
     async with asking(service) as (client, _):
         with pytest.raises(BadRequest) as raised:
-            await client.ask(picture(), "What is shown?", **options)
+            await client.ask(image_bytes(), "What is shown?", **options)
         error = raised.value
         assert (error.status, error.code, error.param, error.type) == (422, code, param, "invalid_request_error")
         assert error.request_id
         assert isinstance(error, MedMoEError)
         with pytest.raises(BadRequest):
-            async with aclosing(client.stream(picture(), "What is shown?", **options)) as events:
+            async with aclosing(client.stream(image_bytes(), "What is shown?", **options)) as events:
                 await anext(events)
 
 
-async def test_a_picture_that_is_none_is_refused_by_the_service(service: Service) -> None:
+async def test_an_image_that_is_none_is_refused_by_the_service(service: Service) -> None:
     async with asking(service) as (client, _):
         with pytest.raises(BadRequest) as raised:
-            await client.ask(b"no picture", "What is shown?")
+            await client.ask(b"no image", "What is shown?")
         assert (raised.value.status, raised.value.code) == (415, "unsupported_image")
 
 
 async def test_a_misspelt_option_does_not_leave_the_program(service: Service) -> None:
     async with asking(service) as (client, transport):
         with pytest.raises(TypeError, match="windw"):
-            await client.ask(picture(), "What is shown?", windw="lung")  # type: ignore[call-arg]
+            await client.ask(image_bytes(), "What is shown?", windw="lung")  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="several"):
-            await client.classify(picture(), "CT")
+            await client.classify(image_bytes(), "CT")
         assert not transport.sent
 
 
@@ -254,23 +256,23 @@ async def test_time_and_room_and_death_have_classes_of_their_own(running: Servic
     async with running(max_concurrent=1, max_queued=0) as service, asking(service) as (client, _):
         service.engine.delay = 3600
         with pytest.raises(ServiceTimeout):
-            await client.ask(picture(), "What is shown?", timeout_ms=50)
-        inside = asyncio.create_task(client.ask(picture(), "What is shown?"))
+            await client.ask(image_bytes(), "What is shown?", timeout_ms=50)
+        inside = asyncio.create_task(client.ask(image_bytes(), "What is shown?"))
         await until(lambda: service.state.admission.in_flight == 1)
         with pytest.raises(Overloaded) as raised:
-            await client.ask(picture(), "And now?")
+            await client.ask(image_bytes(), "And now?")
         assert raised.value.retry_after is not None
         inside.cancel()
         await asyncio.gather(inside, return_exceptions=True)
         service.engine.delay = 0
         service.engine.fail_next = EngineDeadError("gone")
         with pytest.raises(ServiceUnavailable):
-            await client.ask(picture(), "What is shown?")
+            await client.ask(image_bytes(), "What is shown?")
 
 
 async def test_a_failure_in_the_middle_of_a_stream_is_raised_after_its_pieces(service: Service) -> None:
     async with asking(service) as (client, _):
-        events = client.stream(picture(), QUESTION)
+        events = client.stream(image_bytes(), QUESTION)
         service.engine.delay = 0
         original = service.engine._tokens
 
@@ -291,4 +293,4 @@ async def test_a_failure_in_the_middle_of_a_stream_is_raised_after_its_pieces(se
 
 async def test_a_caller_that_leaves_frees_the_engine(service: Service) -> None:
     async with asking(service) as (client, _):
-        await gives_up(service, client.ask(picture(), "What is shown?"))
+        await gives_up(service, client.ask(image_bytes(), "What is shown?"))

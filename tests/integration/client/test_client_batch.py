@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.conftest import Medmoe, picture
+from tests.integration.conftest import Medmoe, image_bytes
 from tests.support.images.dicom_files import dicom, gradient
 from tests.support.service.client_answer import ANSWER
 from tests.support.service.scripted_service import Reply, refusal, scripted_service
@@ -22,18 +22,18 @@ from tests.support.service.server_process import ServerProcess
 
 pytestmark = pytest.mark.timeout(300)
 
-PICTURES = 30
+IMAGES = 30
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     (folder / "below").mkdir(parents=True)
-    for number in range(PICTURES - 1):
+    for number in range(IMAGES - 1):
         where = folder / "below" if number % 2 else folder
-        (where / f"{number:02}.png").write_bytes(picture(shade=number))
+        (where / f"{number:02}.png").write_bytes(image_bytes(shade=number))
     (folder / "a dicom file").write_bytes(dicom(gradient((40, 48))))
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
@@ -78,12 +78,12 @@ def test_a_killed_run_is_continued_to_the_same_file(
         file.write(whole.read_bytes().splitlines(keepends=True)[-1][:-20])
     killed_in_the_middle(server, 7, resumed, folder, resumed, *ask)
     there = resumed.read_bytes().count(b"\n") - (suffix == "csv")
-    assert 0 < there < PICTURES
+    assert 0 < there < IMAGES
     counted = json.loads(medmoe("batch", folder, resumed, *ask, "--json", url=server.url).stdout)
-    assert counted == {"lines": PICTURES, "asked": PICTURES - there, "errors": 0}
+    assert counted == {"lines": IMAGES, "asked": IMAGES - there, "errors": 0}
     assert resumed.read_bytes() == whole.read_bytes()
     again = medmoe("batch", folder, resumed, *ask, "--json", url=server.url)
-    assert json.loads(again.stdout) == {"lines": PICTURES, "asked": 0, "errors": 0}
+    assert json.loads(again.stdout) == {"lines": IMAGES, "asked": 0, "errors": 0}
     assert resumed.read_bytes() == whole.read_bytes()
     rows = lines(whole) if suffix == "jsonl" else list(csv.DictReader(whole.open()))
     expected = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "notes.txt")
@@ -103,19 +103,19 @@ def test_an_interrupted_run_says_how_to_continue(
     with scripted_service(answered, answered, interrupt) as service:
         done = medmoe("batch", folder, output, "--question", "What?", "--concurrency", 1, url=service.url)
     assert done.returncode == 130
-    assert done.stderr.splitlines()[-1] == f"interrupted: 2 of {PICTURES} lines are answered; run again to continue"
+    assert done.stderr.splitlines()[-1] == f"interrupted: 2 of {IMAGES} lines are answered; run again to continue"
     assert output.read_bytes().count(b"\n") == 2
 
 
-def test_pictures_that_come_later_are_asked_about_alone(
+def test_images_that_come_later_are_asked_about_alone(
     medmoe: Medmoe, server: ServerProcess, folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out.jsonl"
     medmoe("batch", folder, output, "--question", "What?", url=server.url)
     before = lines(output)
-    (folder / "00a.png").write_bytes(picture(shade=200))
+    (folder / "00a.png").write_bytes(image_bytes(shade=200))
     done = medmoe("batch", folder, output, "--question", "What?", "--json", url=server.url)
-    assert json.loads(done.stdout) == {"lines": PICTURES + 1, "asked": 1, "errors": 0}
+    assert json.loads(done.stdout) == {"lines": IMAGES + 1, "asked": 1, "errors": 0}
     after = lines(output)
     assert [line for line in after if line["image"] != "00a.png"] == before
     assert [line["image"] for line in after] == sorted(line["image"] for line in after)
@@ -123,7 +123,7 @@ def test_pictures_that_come_later_are_asked_about_alone(
     both = lines(output)
     assert both[: len(after)] == after
     assert all(line["labels"] == ["CT", "MRI"] for line in both[len(after) :])
-    assert len(both) == 2 * (PICTURES + 1)
+    assert len(both) == 2 * (IMAGES + 1)
 
 
 def write(path: Path, *records: Mapping[str, Any]) -> Path:
@@ -132,7 +132,7 @@ def write(path: Path, *records: Mapping[str, Any]) -> Path:
 
 
 def test_a_file_of_lines_says_what_each_is_asked(medmoe: Medmoe, server: ServerProcess, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "a.png").write_bytes(image_bytes())
     (tmp_path / "ct").write_bytes(dicom(gradient((40, 48)), RescaleSlope=1, RescaleIntercept=0))
     source = write(
         tmp_path / "in.jsonl",
@@ -188,7 +188,7 @@ def test_errors_are_lines_and_are_asked_again_when_that_is_wanted(
 ) -> None:
     output = tmp_path / f"out.{suffix}"
     for name in ("a", "c"):
-        (tmp_path / f"{name}.png").write_bytes(picture())
+        (tmp_path / f"{name}.png").write_bytes(image_bytes())
     (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
     records = [{"image": f"{name}.png", "question": "What?"} for name in ("a", "b", "c", "missing")]
     source = write(tmp_path / "in.jsonl", *records)
@@ -207,7 +207,7 @@ def test_errors_are_lines_and_are_asked_again_when_that_is_wanted(
     assert medmoe("batch", source, output, url=server.url).returncode == 1
     assert output.read_bytes() == before
     for name in ("b", "missing"):
-        (tmp_path / f"{name}.png").write_bytes(picture())
+        (tmp_path / f"{name}.png").write_bytes(image_bytes())
     done = medmoe("batch", source, output, "--retry-errors", "--json", url=server.url)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"lines": 4, "asked": 2, "errors": 0}
@@ -216,7 +216,7 @@ def test_errors_are_lines_and_are_asked_again_when_that_is_wanted(
 
 
 def test_a_service_that_is_gone_ends_the_run_and_blames_no_line(medmoe: Medmoe, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "a.png").write_bytes(image_bytes())
     source = write(tmp_path / "in.jsonl", *({"image": "a.png", "question": f"{number}?"} for number in range(3)))
     with scripted_service(refusal(401, "invalid_api_key", type_="authentication_error")) as service:
         done = medmoe("batch", source, tmp_path / "out.jsonl", url=service.url)
@@ -232,7 +232,7 @@ def test_a_service_that_is_gone_ends_the_run_and_blames_no_line(medmoe: Medmoe, 
 def test_wrong_usage_has_a_status_of_its_own(
     medmoe: Medmoe, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "a.png").write_bytes(image_bytes())
     monkeypatch.chdir(tmp_path)
     assert medmoe("batch", *arguments, url="http://127.0.0.1:1").returncode == 2
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

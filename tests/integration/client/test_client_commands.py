@@ -14,7 +14,7 @@ from PIL import Image
 
 from medmoe.client import BadRequest, Client, Delta, VqaAnswer
 from medmoe.server.auth.key_file import new_key
-from tests.integration.conftest import Medmoe, picture
+from tests.integration.conftest import Medmoe, image_bytes
 from tests.support.images.dicom_files import dicom, gradient
 from tests.support.service.client_answer import ANSWER
 from tests.support.service.scripted_service import Reply, refusal, scripted_service
@@ -45,7 +45,7 @@ def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "DOE^JANE.png"
-    path.write_bytes(picture())
+    path.write_bytes(image_bytes())
     return path
 
 
@@ -71,7 +71,7 @@ def test_the_blocking_client_speaks_to_the_real_server(server: ServerProcess, fi
         assert client.ready().status == "ready"
 
 
-def test_a_picture_that_is_too_large_is_refused_once_and_with_the_reason(server: ServerProcess) -> None:
+def test_an_image_that_is_too_large_is_refused_once_and_with_the_reason(server: ServerProcess) -> None:
     pauses: list[float] = []
     with Client(server.url, api_key=KEY, sleep=pauses.append) as client, pytest.raises(BadRequest) as raised:
         client.ask(bytes(65 * 2**20), QUESTION)
@@ -249,7 +249,7 @@ def test_an_image_unlike_training_is_said_to_be_one_and_may_be_allowed(medmoe: M
         out = file.with_suffix(".jsonl")
         folder = file.with_name("images")
         folder.mkdir()
-        (folder / "a.png").write_bytes(picture())
+        (folder / "a.png").write_bytes(image_bytes())
         medmoe("batch", folder, out, "--question", QUESTION, "--allow-unlike-training", url=service.url)
         assert json.loads(out.read_text())["result"]["unlike_training"]["flagged"] is True
         assert len(service.asked) == 2

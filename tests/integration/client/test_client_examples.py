@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.integration.conftest import picture
+from tests.integration.conftest import image_bytes
 from tests.support.service.server_process import ServerProcess
 
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     for label, first in (("CT", 0), ("MRI", 100)):
-        (tmp_path / "pictures" / label).mkdir(parents=True)
+        (tmp_path / "images" / label).mkdir(parents=True)
         for number in range(7):
-            path = tmp_path / "pictures" / label / f"{number}.png"
-            path.write_bytes(picture(shade=first + 9 * number))
-    (tmp_path / "pictures" / "CT" / "notes.txt").write_text("no picture")
-    return tmp_path / "pictures"
+            path = tmp_path / "images" / label / f"{number}.png"
+            path.write_bytes(image_bytes(shade=first + 9 * number))
+    (tmp_path / "images" / "CT" / "notes.txt").write_text("no image")
+    return tmp_path / "images"
 
 
 def risk_coverage(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -36,8 +36,8 @@ def table(path: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file))
 
 
-def test_risk_coverage_writes_two_tables_and_a_figure(server: ServerProcess, pictures: Path, tmp_path: Path) -> None:
-    done = risk_coverage(pictures, tmp_path / "out", "--url", server.url)
+def test_risk_coverage_writes_two_tables_and_a_figure(server: ServerProcess, images: Path, tmp_path: Path) -> None:
+    done = risk_coverage(images, tmp_path / "out", "--url", server.url)
     assert done.returncode == 0, done.stderr
     assert "left out" in done.stderr
     assert "notes.txt" in done.stderr
@@ -59,8 +59,8 @@ def test_risk_coverage_writes_two_tables_and_a_figure(server: ServerProcess, pic
     assert all(share == pytest.approx(1) for share in shares.values())
 
 
-def test_risk_coverage_says_what_it_lacks(server: ServerProcess, pictures: Path, tmp_path: Path) -> None:
-    done = risk_coverage(pictures / "CT", tmp_path / "out", "--url", server.url)
+def test_risk_coverage_says_what_it_lacks(server: ServerProcess, images: Path, tmp_path: Path) -> None:
+    done = risk_coverage(images / "CT", tmp_path / "out", "--url", server.url)
     assert done.returncode == 2
     assert "two labels" in done.stderr
     assert not (tmp_path / "out").exists()

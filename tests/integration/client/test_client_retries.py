@@ -18,7 +18,7 @@ from medmoe.client import (
     Timeout,
     UnexpectedAnswer,
 )
-from tests.integration.conftest import picture
+from tests.integration.conftest import image_bytes
 from tests.support.service.scripted_service import Reply, ScriptedService, refusal, scripted_service
 
 Answer = TypeVar("Answer")
@@ -42,17 +42,17 @@ class Asker:
         self._run(lambda client: client.models(), lambda client: client.models())
 
     def ask(self) -> None:
-        self._run(lambda client: client.ask(picture(), "What?"), lambda client: client.ask(picture(), "What?"))
+        self._run(lambda client: client.ask(image_bytes(), "What?"), lambda client: client.ask(image_bytes(), "What?"))
 
     def stream(self) -> list[Any]:
         seen: list[Any] = []
 
         async def listen(client: AsyncClient) -> None:
-            async for event in client.stream(picture(), "What?"):
+            async for event in client.stream(image_bytes(), "What?"):
                 seen.append(event)
 
         self.seen = seen
-        self._run(lambda client: seen.extend(client.stream(picture(), "What?")), listen)
+        self._run(lambda client: seen.extend(client.stream(image_bytes(), "What?")), listen)
         return seen
 
     def _run(
@@ -109,7 +109,7 @@ def test_the_whole_question_is_sent_again(blocking: bool) -> None:
         with pytest.raises(ClientError):
             Asker(service, blocking=blocking).ask()
         first, second = service.asked
-        assert first[2].count(picture()) == second[2].count(picture()) == 1
+        assert first[2].count(image_bytes()) == second[2].count(image_bytes()) == 1
         assert b"What?" in second[2]
 
 
@@ -131,7 +131,7 @@ def test_nothing_else_is_asked_twice(blocking: bool, status: int) -> None:
         assert not asker.pauses
 
 
-def test_a_redirect_is_not_followed_with_a_picture_and_a_key(blocking: bool) -> None:
+def test_a_redirect_is_not_followed_with_an_image_and_a_key(blocking: bool) -> None:
     with scripted_service(Reply(status=307, headers={"Location": "/elsewhere"})) as service:
         with pytest.raises(ClientError):
             Asker(service, blocking=blocking, api_key="secret").ask()

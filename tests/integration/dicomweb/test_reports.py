@@ -14,7 +14,7 @@ import pydicom
 import pytest
 from highdicom.sr import srread
 
-from tests.integration.conftest import Service, ServiceFactory, check, picture
+from tests.integration.conftest import Service, ServiceFactory, check, image_bytes
 from tests.integration.dicomweb.conftest import CT, INSTANCE, REFERENCE, STUDY, SourcesFile
 from tests.support.images.phantom import chest_ct_file
 from tests.support.service.orthanc import Orthanc, needs_orthanc
@@ -115,7 +115,7 @@ async def test_fhir(service: Service) -> None:
 
 
 async def test_what_has_no_report(service: Service, vqa_body: dict[str, Any]) -> None:
-    check(await report(service, picture()), 415, "unsupported_image", "image")
+    check(await report(service, image_bytes()), 415, "unsupported_image", "image")
     check(await report(service, chest_ct_file(64, StudyInstanceUID=None)), 422, "unreadable_image", "image")
     check(await report(service, question=QUESTION, stream="true"), 422, "invalid_field", "stream")
     check(await report(service, question=QUESTION, store="pacs"), 422, "invalid_field", "store")

@@ -1,4 +1,4 @@
-"""Pictures are decoded in other processes: what one of them suffers, its own request pays and nobody else's."""
+"""Images are decoded in other processes: what one of them suffers, its own request pays and nobody else's."""
 
 import asyncio
 import io
@@ -24,7 +24,7 @@ from medmoe.server.imaging.sandbox.pool import DecoderPool
 from medmoe.server.imaging.sandbox.spawner import WORKER_SPAWNER
 from medmoe.server.schemas.images import ImageFields
 from medmoe.server.settings import Settings
-from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, until
+from tests.integration.conftest import Service, ServiceFactory, base64_image, check, until
 from tests.support.images.hostile_images import large
 
 
@@ -79,7 +79,7 @@ async def test_a_child_that_dies_between_requests_costs_none(running: ServiceFac
             assert service.state.decoders.pids != (pid,)
 
 
-async def test_the_next_question_about_a_picture_needs_no_child(
+async def test_the_next_question_about_an_image_needs_no_child(
     running: ServiceFactory, vqa_body: dict[str, Any], classify_body: dict[str, Any]
 ) -> None:
     async with running(image_workers=1) as service:
@@ -92,7 +92,7 @@ async def test_the_next_question_about_a_picture_needs_no_child(
         assert (first["provenance"], first["answer"]) == (again["provenance"], again["answer"])
         for field in ("image_sha256", "rendering", "width", "height"):
             assert classified["provenance"][field] == first["provenance"][field]
-        other = (await service.client.post("/v1/vqa", json=vqa_body | {"image": base64_picture(shade=1)})).json()
+        other = (await service.client.post("/v1/vqa", json=vqa_body | {"image": base64_image(shade=1)})).json()
         assert other["provenance"]["image_sha256"] != first["provenance"]["image_sha256"]
         assert service.state.decoders.pids != (pid,)
 
@@ -109,7 +109,7 @@ async def test_a_child_that_hangs_is_replaced(
         assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
 
 
-async def test_a_picture_that_takes_too_much_memory_is_refused(
+async def test_an_image_that_takes_too_much_memory_is_refused(
     running: ServiceFactory, vqa_body: dict[str, Any]
 ) -> None:
     async with running(image_workers=1, image_memory_mib=100) as service:
@@ -121,7 +121,7 @@ async def test_a_picture_that_takes_too_much_memory_is_refused(
 
 
 @pytest.mark.parametrize("limit", [{"image_cpu_seconds": 0.05}, {"image_seconds": 0.05}], ids=str)
-async def test_a_picture_that_takes_too_much_time_is_refused(config: MedMoEConfig, limit: dict[str, float]) -> None:
+async def test_an_image_that_takes_too_much_time_is_refused(config: MedMoEConfig, limit: dict[str, float]) -> None:
     pool = DecoderPool.of(Settings(image_workers=1, **limit), config)  # type: ignore[arg-type]
     try:
         for _ in range(2):
@@ -133,7 +133,7 @@ async def test_a_picture_that_takes_too_much_time_is_refused(config: MedMoEConfi
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("I;16", "PNG"), ("F", "TIFF"), ("RGBA", "PNG"), ("RGBA", "WEBP")])
-async def test_the_default_memory_is_enough_for_the_largest_picture(config: MedMoEConfig, mode: str, kind: str) -> None:
+async def test_the_default_memory_is_enough_for_the_largest_image(config: MedMoEConfig, mode: str, kind: str) -> None:
     settings = Settings(image_workers=1)
     side = math.isqrt(settings.max_image_pixels)
     file = io.BytesIO()
@@ -146,7 +146,7 @@ async def test_the_default_memory_is_enough_for_the_largest_picture(config: MedM
         pool.close()
 
 
-async def test_the_same_picture_within_the_limits_is_answered(service: Service) -> None:
+async def test_the_same_image_within_the_limits_is_answered(service: Service) -> None:
     response = await post_large(service)
     assert response.status_code == 200, response.text
     assert response.json()["provenance"]["rendering"]["steps"] == ["over_black"]
@@ -217,7 +217,7 @@ async def test_a_process_that_makes_children_and_hangs_is_replaced(
         assert hanging.returncode == -signal.SIGKILL
 
 
-async def test_a_picture_whose_worker_goes_down_with_its_maker_is_not_blamed(running: ServiceFactory) -> None:
+async def test_an_image_whose_worker_goes_down_with_its_maker_is_not_blamed(running: ServiceFactory) -> None:
     async with running(image_workers=1) as service:
         asking = asyncio.create_task(post_large(service))
         await busy_child(service)

@@ -1,4 +1,4 @@
-"""DICOM through both routes and both content types: the same picture, an account of it, and nothing of its tags."""
+"""DICOM through both routes and both content types: the same image, an account of it, and nothing of its tags."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medmoe.server.observability.json_log import JsonFormatter
-from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, picture
+from tests.integration.conftest import Service, ServiceFactory, base64_image, check, image_bytes
 from tests.support.images.dicom_files import dicom, gradient
 
 CANARY = "canary7f3q"
@@ -38,7 +38,7 @@ async def as_form(service: Service, path: str, data: bytes, **fields: Any) -> ht
 
 
 def account(response: httpx.Response) -> dict[str, Any]:
-    """What an answer says of its picture: in its provenance, or as all that it says."""
+    """What an answer says of its image: in its provenance, or as all that it says."""
     body: dict[str, Any] = response.json()
     return body.get("provenance", body)
 
@@ -61,7 +61,7 @@ async def test_a_ct_is_read_and_the_answer_says_how(service: Service, ct: bytes,
 
 
 @pytest.mark.parametrize("path", ANSWERED)
-async def test_what_the_answer_says_of_a_window_reproduces_the_picture(service: Service, ct: bytes, path: str) -> None:
+async def test_what_the_answer_says_of_a_window_reproduces_the_image(service: Service, ct: bytes, path: str) -> None:
     seen = []
     fields: dict[str, Any] = {"window": "lung"}
     for _ in range(2):
@@ -130,7 +130,7 @@ async def test_bad_windows_and_frames_are_422_and_named(
 async def test_fields_that_do_not_apply_are_422(
     service: Service, path: str, fields: dict[str, Any], param: str
 ) -> None:
-    body = {"image": base64_picture(), **ROUTES[path], **fields}
+    body = {"image": base64_image(), **ROUTES[path], **fields}
     check(await service.client.post(path, json=body), 422, "invalid_field", param)
 
 
@@ -193,6 +193,6 @@ async def test_the_fields_are_documented(service: Service) -> None:
     assert {"Rendering", "AppliedWindow"} <= document["components"]["schemas"].keys()
 
 
-async def test_a_picture_with_dicom_fields_left_empty_is_a_picture(service: Service) -> None:
-    body = {"image": base64.b64encode(picture()).decode(), "question": "What?", "window": None, "frame": None}
+async def test_an_image_with_dicom_fields_left_empty_is_an_image(service: Service) -> None:
+    body = {"image": base64.b64encode(image_bytes()).decode(), "question": "What?", "window": None, "frame": None}
     assert (await service.client.post("/v1/vqa", json=body)).status_code == 200

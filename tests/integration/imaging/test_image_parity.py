@@ -1,4 +1,4 @@
-"""The service shows the model the pixels that training showed it, for every kind of picture file."""
+"""The service shows the model the pixels that training showed it, for every kind of image file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +68,7 @@ KINDS: dict[str, Callable[[], bytes]] = {
     "animated PNG": lambda: encoded(noise(), "PNG", save_all=True, append_images=[noise("L").convert("RGB")]),
     "animated WebP": lambda: encoded(noise(), "WEBP", save_all=True, append_images=[noise("L").convert("RGB")]),
     "pages": lambda: encoded(noise(), "TIFF", save_all=True, append_images=[noise("L", (30, 90))]),
-    "two pictures": lambda: encoded(noise(), "MPO", save_all=True, append_images=[noise("L").convert("RGB")]),
+    "two images": lambda: encoded(noise(), "MPO", save_all=True, append_images=[noise("L").convert("RGB")]),
     "one row": lambda: encoded(noise(size=(200, 16)), "PNG"),
 }
 
@@ -79,10 +79,10 @@ async def test_the_service_and_training_see_the_same_pixels(
     service: Service, config: MedMoEConfig, tmp_path: Path, kind: str
 ) -> None:
     data = KINDS[kind]()
-    (tmp_path / "picture").write_bytes(data)
+    (tmp_path / "image").write_bytes(data)
     processor = ImageProcessor.from_config(config)
-    trained = read_pixels(tmp_path / "picture", processor=processor).numpy()
-    files = {"image": ("picture", data, "application/octet-stream")}
+    trained = read_pixels(tmp_path / "image", processor=processor).numpy()
+    files = {"image": ("image", data, "application/octet-stream")}
     fields = {"question": "What?", "allow_uniform": "true"}
     response = await service.client.post("/v1/vqa", data=fields, files=files)
     assert response.status_code == 200, response.text

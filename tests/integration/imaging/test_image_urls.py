@@ -1,4 +1,4 @@
-"""Pictures by URL, on every route that takes one: off by default, and where it is on as good as an upload."""
+"""Images by URL, on every route that takes one: off by default, and where it is on as good as an upload."""
 
 import asyncio
 import json
@@ -11,20 +11,20 @@ import httpx
 import pytest
 
 from medmoe.server.imaging.fetch.addresses import Endpoint, is_public
-from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, picture, until
+from tests.integration.conftest import Service, ServiceFactory, base64_image, check, image_bytes, until
 from tests.support.images.image_host import NAME, Answer, ImageHost, endless, flood, image_host, raw, whole
 from tests.support.images.tagged_images import dicom
 
 URL = f"https://{NAME}/ct.png"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
 QUESTION = "Is there a fracture?"
-DATA_URL = f"data:image/png;base64,{base64_picture()}"
+DATA_URL = f"data:image/png;base64,{base64_image()}"
 PARAM = {
     "/v1/vqa": "image",
     "/v1/classify": "image",
     "/v1/chat/completions": "messages.0.content.0.image_url.url",
 }
-"""Each route, and what it calls the picture."""
+"""Each route, and what it calls the image."""
 every_route = pytest.mark.parametrize("route", PARAM)
 
 
@@ -59,7 +59,7 @@ def without_clock(answer: dict[str, Any]) -> str:
 
 @every_route
 async def test_the_answer_is_that_to_the_same_bytes_sent(running: ServiceFactory, route: str) -> None:
-    async with fetching(running, whole(picture())) as (service, host):
+    async with fetching(running, whole(image_bytes())) as (service, host):
         by_url = await post(service, route)
         sent = await post(service, route, DATA_URL)
         assert (by_url.status_code, sent.status_code) == (200, 200), by_url.text
@@ -69,7 +69,7 @@ async def test_the_answer_is_that_to_the_same_bytes_sent(running: ServiceFactory
 
 @pytest.mark.parametrize("route", ["/v1/vqa", "/v1/chat/completions"])
 async def test_a_stream_too(running: ServiceFactory, route: str) -> None:
-    async with fetching(running, whole(picture())) as (service, _):
+    async with fetching(running, whole(image_bytes())) as (service, _):
         response = await post(service, route, stream=True)
         assert response.headers["content-type"].startswith("text/event-stream")
         assert response.text.endswith("data: [DONE]\n\n")
@@ -83,8 +83,8 @@ async def test_what_is_fetched_goes_through_the_same_limits(running: ServiceFact
             (b"", 415, "unsupported_image"),
             (b"GIF89a", 415, "unsupported_image"),
             (DATA_URL.encode(), 415, "unsupported_image"),
-            (picture()[:60], 422, "unreadable_image"),
-            (picture((300, 300)), 413, "image_too_large"),
+            (image_bytes()[:60], 422, "unreadable_image"),
+            (image_bytes((300, 300)), 413, "image_too_large"),
             (dicom(BurnedInAnnotation="YES"), 422, "burned_in_annotation"),
         ):
             host.answer = whole(data, content_type="image/png")
@@ -102,7 +102,7 @@ async def test_a_deployment_that_names_no_host_says_so(service: Service) -> None
 
 async def test_other_urls_are_not_allowed_where_some_are(running: ServiceFactory) -> None:
     urls = ("https://other.example.org/a.png", URL.replace("https", "http"), f"{URL}#a", "file:///etc/passwd")
-    async with fetching(running, whole(picture())) as (service, host):
+    async with fetching(running, whole(image_bytes())) as (service, host):
         for route, param in PARAM.items():
             for url in urls:
                 check(await post(service, route, url), 400, "image_url_not_allowed", param)
@@ -117,7 +117,7 @@ async def test_other_urls_are_not_allowed_where_some_are(running: ServiceFactory
         (raw(b""), {}, 422, "image_url_unreachable"),
         (flood, {"max_bytes": 4096}, 413, "image_url_too_large"),
         (endless(HEAD), {"seconds": 0.1}, 422, "image_url_timeout"),
-        (whole(picture()), {"at_once": 0}, 429, "overloaded"),
+        (whole(image_bytes()), {"at_once": 0}, 429, "overloaded"),
     ],
     ids=["redirect", "not found", "nothing", "too large", "too slow", "too many at once"],
 )
@@ -138,7 +138,7 @@ async def test_a_host_with_a_private_address_is_not_allowed(running: ServiceFact
     async def resolve(_: str) -> tuple[Endpoint, ...]:
         return ((ip_address("10.0.0.1"), 443),)
 
-    async with fetching(running, whole(picture()), fetch={"resolve": resolve, "may_connect": is_public}) as (
+    async with fetching(running, whole(image_bytes()), fetch={"resolve": resolve, "may_connect": is_public}) as (
         service,
         _,
     ):
@@ -185,12 +185,12 @@ async def test_fetches_that_hang_leave_room_for_uploads(running: ServiceFactory)
         assert (await post(service, "/v1/vqa", DATA_URL)).status_code == 200
         hanging.cancel()
         await asyncio.gather(hanging, return_exceptions=True)
-        host.answer = whole(picture())
+        host.answer = whole(image_bytes())
         assert (await post(service, "/v1/vqa")).status_code == 200
 
 
 async def test_fetching_is_a_stage_of_its_own(running: ServiceFactory) -> None:
-    async with fetching(running, whole(picture())) as (service, _):
+    async with fetching(running, whole(image_bytes())) as (service, _):
         by_url, sent = await post(service, "/v1/vqa"), await post(service, "/v1/vqa", DATA_URL)
         assert "fetch;dur=" in by_url.headers["server-timing"]
         assert "fetch;dur=" not in sent.headers["server-timing"]

@@ -1,4 +1,4 @@
-"""A decoding child that a picture has taken over can say what it likes: the service believes none of it."""
+"""A decoding child that an image has taken over can say what it likes: the service believes none of it."""
 
 import asyncio
 import signal
@@ -16,10 +16,10 @@ from medmoe.server.imaging.sandbox.protocol import LENGTHS, pack
 from medmoe.server.imaging.sandbox.spawner import WORKER_SPAWNER, Worker
 from medmoe.server.schemas.images import ImageFields, Rendering, View
 from medmoe.server.settings import Settings
-from tests.integration.conftest import picture
+from tests.integration.conftest import image_bytes
 
 MODEL = 32
-"""Side of the tiny model's pictures."""
+"""Side of the tiny model's images."""
 
 
 def answer(size: tuple[int, int], *, pixels: int) -> bytes:
@@ -29,7 +29,7 @@ def answer(size: tuple[int, int], *, pixels: int) -> bytes:
 
 
 async def told(config: MedMoEConfig, text: bytes, *, view: View, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
-    """Size of the picture that comes of a child which says `text`, whatever it is asked."""
+    """Size of the image that comes of a child which says `text`, whatever it is asked."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     pool = DecoderPool.of(Settings(), config)
@@ -43,7 +43,7 @@ async def told(config: MedMoEConfig, text: bytes, *, view: View, monkeypatch: py
     with theirs:
         speaking = asyncio.create_task(asyncio.to_thread(theirs.sendall, text))
         try:
-            return (await pool.decode(picture(), ImageFields(), view=view)).image.size
+            return (await pool.decode(image_bytes(), ImageFields(), view=view)).image.size
         finally:
             theirs.shutdown(socket.SHUT_RDWR)
             await asyncio.gather(speaking, return_exceptions=True)

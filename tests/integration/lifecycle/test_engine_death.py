@@ -26,7 +26,7 @@ from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.engine.restartable_engine import RestartableEngine
 from medmoe.server.errors import EngineDeadError, EngineRestarting
 from medmoe.server.observability.json_log import JsonFormatter
-from tests.integration.conftest import Service, ServiceFactory, base64_picture, check, until
+from tests.integration.conftest import Service, ServiceFactory, base64_image, check, until
 from tests.support.service.mortal_engine import MortalEngine
 
 POISON = "fracture"
@@ -82,7 +82,7 @@ def mortal(running: ServiceFactory, engines: Engines) -> ServiceFactory:
 
 
 async def ask(service: Service, question: str = HARMLESS, **fields: Any) -> httpx.Response:
-    return await service.client.post("/v1/vqa", json={"image": base64_picture(), "question": question} | fields)
+    return await service.client.post("/v1/vqa", json={"image": base64_image(), "question": question} | fields)
 
 
 async def ready_again(service: Service) -> None:
@@ -308,7 +308,7 @@ async def test_a_request_that_kills_engines_is_refused_after_the_second_and_nobo
 
 async def test_a_classification_that_kills_engines_is_refused_too(mortal: ServiceFactory) -> None:
     async with mortal() as service:
-        body = {"image": base64_picture(), "labels": ["CT", "MRI"], "question": f"Which {POISON}?"}
+        body = {"image": base64_image(), "labels": ["CT", "MRI"], "question": f"Which {POISON}?"}
         for status, code in ((503, "engine_dead"), (503, "engine_dead"), (422, "quarantined")):
             check(await service.client.post("/v1/classify", json=body), status, code)
             await ready_again(service)
@@ -321,7 +321,7 @@ async def test_a_laggard_of_a_dead_engine_does_not_bring_down_the_next(config: M
         request_id="slow reader",
         prompt_ids=tuple(prompt.question("What is shown?")),
         image=Image.new("RGB", (32, 32)),
-        image_id="a picture",
+        image_id="an image",
         max_tokens=8,
     )
     async with generation(engine, request) as chunks:

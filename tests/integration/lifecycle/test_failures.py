@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from medmoe.server.engine.base import EngineDeadError, GenerationError
-from tests.integration.conftest import SECRET, Service, ServiceFactory, base64_picture, check, until
+from tests.integration.conftest import SECRET, Service, ServiceFactory, base64_image, check, until
 
 
 async def post(service: Service, body: dict[str, Any], path: str = "/v1/vqa") -> httpx.Response:
@@ -72,7 +72,7 @@ async def test_an_unforeseen_failure_is_500_and_says_nothing(
 ) -> None:
     service.engine.fail_next = failure
     extra = {"question": "What?"} if path == "/v1/vqa" else {"labels": ["CT", "MRI"]}
-    check(await post(service, {"image": base64_picture(), **extra}, path), 500, "internal_error")
+    check(await post(service, {"image": base64_image(), **extra}, path), 500, "internal_error")
     assert SECRET not in caplog.text
     assert service.state.admission.in_flight == 0
     assert (await service.client.get("/health/ready")).status_code == 200

@@ -116,7 +116,7 @@ async def test_tenants_share_no_cache(
             assert salts[0] == salts[2] != salts[1]
             assert None not in salts
         metrics = (await service.client.get("/metrics", headers=bearer(WARD))).text
-        # Both bodies show the same picture: one for each tenant was decoded.
+        # Both bodies show the same image: one for each tenant was decoded.
         counted = {line for line in metrics.splitlines() if line.startswith("medmoe_images_total")}
         assert counted == {'medmoe_images_total{source="decoded"} 2.0', 'medmoe_images_total{source="kept"} 4.0'}
 

@@ -241,10 +241,10 @@ async def test_clients_that_leave(watching: Any) -> None:
         assert 499 in watched.statuses()
 
 
-async def test_pictures_by_url(watching: Any) -> None:
+async def test_images_by_url(watching: Any) -> None:
     name, secret = f"{canary('host')}.example.org", canary("host")
     url = f"https://{name}/{canary('path')}.png?{canary('query')}={canary('value')}"
-    picture = png(canary("png"))
+    image = png(canary("png"))
 
     async def no_address(_: str) -> tuple[Endpoint, ...]:
         raise socket.gaierror(socket.EAI_NONAME, secret)
@@ -253,21 +253,21 @@ async def test_pictures_by_url(watching: Any) -> None:
         return ((ip_address("10.0.0.1"), 443),)
 
     cases: list[tuple[int, Answer, dict[str, Any]]] = [
-        (200, whole(picture), {}),
-        (200, whole(picture, content_type=secret, set_cookie=f"{secret}={secret}"), {}),
+        (200, whole(image), {}),
+        (200, whole(image, content_type=secret, set_cookie=f"{secret}={secret}"), {}),
         (415, whole(secret.encode()), {}),
         (422, whole(secret.encode(), status=f"404 {secret}"), {}),
         (422, whole(b"", status="302 Found", location=url), {}),
-        (422, whole(picture, content_encoding=secret), {}),
+        (422, whole(image, content_encoding=secret), {}),
         (422, raw(f"{secret}\r\n\r\n".encode()), {}),
         (422, endless(f"HTTP/1.1 200 {secret}\r\n".encode()), {"seconds": 0.1}),
-        (422, whole(picture), {"resolve": no_address}),
-        (422, whole(picture), {"tls": ssl.create_default_context()}),
+        (422, whole(image), {"resolve": no_address}),
+        (422, whole(image), {"tls": ssl.create_default_context()}),
         (413, whole(secret.encode() * 100), {"max_bytes": 1000}),
-        (400, whole(picture), {"resolve": private}),
-        (400, whole(picture), {"hosts": {"other.example.org"}}),
+        (400, whole(image), {"resolve": private}),
+        (400, whole(image), {"hosts": {"other.example.org"}}),
     ]
-    async with image_host(whole(picture), certified=name) as host, watching(image_url_hosts=name) as watched:
+    async with image_host(whole(image), certified=name) as host, watching(image_url_hosts=name) as watched:
         described = await document(watched.service)
         for status, answer, changes in cases:
             host.answer = answer

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from medmoe.server.engine.base import GenerationError
 from medmoe.server.observability.json_log import JsonFormatter
-from tests.integration.conftest import Service, base64_picture, picture
+from tests.integration.conftest import Service, base64_image, image_bytes
 
 CANARY = "canary7f3q"
 
@@ -107,7 +107,7 @@ async def test_the_answer_says_where_its_time_went(service: Service, vqa_body: d
     milliseconds = {name: float(value) for name, value in spans.items()}
     assert milliseconds["total"] >= max(milliseconds.values()) > 0
     timings = response.json()["timings"]
-    assert timings.pop("fetch") == 0, "the picture was sent"
+    assert timings.pop("fetch") == 0, "the image was sent"
     for name, seconds in timings.items():
         # The header is written a moment after the body was.
         assert milliseconds[name] >= round(seconds * 1000, 1) - 0.1
@@ -116,9 +116,9 @@ async def test_the_answer_says_where_its_time_went(service: Service, vqa_body: d
 
 async def test_content_never_reaches_logs_metrics_or_errors(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    image, headers = base64_picture(), {"X-Patient": CANARY, "X-Request-Id": f"{CANARY} {CANARY}"}
+    image, headers = base64_image(), {"X-Patient": CANARY, "X-Request-Id": f"{CANARY} {CANARY}"}
     client = service.client
-    file = {"image": (f"{CANARY}.png", picture(), "image/png")}
+    file = {"image": (f"{CANARY}.png", image_bytes(), "image/png")}
     good = [
         await client.post("/v1/vqa", json={"image": image, "question": f"Is {CANARY} ill?"}, headers=headers),
         await client.post("/v1/vqa", data={"question": CANARY}, files=file, headers=headers),

@@ -15,7 +15,7 @@ from medmoe.model.files.digest import file_sha256
 from medmoe.model.files.routing_reference import RoutingReference
 from medmoe.server.admission.readiness import Phase
 from medmoe.training.evaluation.__main__ import app as evaluate
-from tests.integration.conftest import Service, ServiceFactory, check, picture
+from tests.integration.conftest import Service, ServiceFactory, check, image_bytes
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
 
 
@@ -46,7 +46,7 @@ async def referring(running: ServiceFactory, evaluated: Path) -> AsyncIterator[S
 
 async def ask(service: Service, modality: str | None = None) -> dict[str, Any]:
     data = {"question": "What is shown?", "include_routing": "true"} | ({"modality": modality} if modality else {})
-    response = await service.client.post("/v1/vqa", data=data, files={"image": ("x", picture(), "image/png")})
+    response = await service.client.post("/v1/vqa", data=data, files={"image": ("x", image_bytes(), "image/png")})
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer

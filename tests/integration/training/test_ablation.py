@@ -1,4 +1,4 @@
-"""The ablation command on made-up pictures: one base, three kinds of method, and nothing that is trained twice."""
+"""The ablation command on made-up images: one base, three kinds of method, and nothing that is trained twice."""
 
 import json
 from dataclasses import replace
@@ -27,7 +27,7 @@ METHODS = ("dense-sft", "learned", "lora")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 pictures, 16 of them to train on, each with a closed question and a label."""
+    """24 images, 16 of them to train on, each with a closed question and a label."""
     root = tmp_path_factory.mktemp("data")
     for name in ("asked", "kinds"):
         (root / name / "images").mkdir(parents=True)

@@ -21,7 +21,7 @@ from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.settings import Settings
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.server_predictor import ServerPredictor, collect
-from tests.integration.conftest import Service, ServiceFactory, base64_picture, picture
+from tests.integration.conftest import Service, ServiceFactory, base64_image, image_bytes
 
 LABELS = ["CT", "MRI", "X-ray"]
 _COMMON = {
@@ -55,7 +55,7 @@ async def calibrated(running: ServiceFactory, checkpoint: Path, tmp_path: Path) 
 
 
 async def classify(service: Service, **fields: Any) -> dict[str, Any]:
-    body = {"image": base64_picture(), "labels": LABELS, **fields}
+    body = {"image": base64_image(), "labels": LABELS, **fields}
     response = await service.client.post("/v1/classify", json=body)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
@@ -63,7 +63,7 @@ async def classify(service: Service, **fields: Any) -> dict[str, Any]:
 
 
 async def ask(service: Service, **fields: Any) -> dict[str, Any]:
-    body = {"image": base64_picture(), "question": "Is there a fracture?", **fields}
+    body = {"image": base64_image(), "question": "Is there a fracture?", **fields}
     response = await service.client.post("/v1/vqa", json=body)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
@@ -185,7 +185,7 @@ async def test_an_evaluation_through_the_service_scores_what_the_service_says(
     calibrated: Service, tmp_path: Path
 ) -> None:
     image = tmp_path / "scan.png"
-    image.write_bytes(picture())
+    image.write_bytes(image_bytes())
     sample = Sample(id="s", dataset="d", image=image, split="test", answer="CT", labels=tuple(LABELS))
     client = AsyncClient("http://service", transport=httpx.ASGITransport(app=calibrated.app))
     predictor = ServerPredictor(client)

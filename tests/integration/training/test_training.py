@@ -1,4 +1,4 @@
-"""Every stage end to end on made-up pictures, small enough for seconds on a CPU."""
+"""Every stage end to end on made-up images, small enough for seconds on a CPU."""
 
 import hashlib
 import json
@@ -70,14 +70,14 @@ def test_the_same_run_writes_the_same_card_and_leaves_its_evaluation(finished: R
     first = (finished.checkpoint / "README.md").read_text()
     write_model_card(finished, data=data, command="medmoe train colours")
     assert (finished.checkpoint / "README.md").read_text() == first
-    pictures = {path.name for path in (finished.checkpoint.parent / "evaluation").glob("*.png")}
-    assert pictures >= {"training-loss.png", "experts-by-modality.png", "reliability-colours-vqa.png"}
+    figures = {path.name for path in (finished.checkpoint.parent / "evaluation").glob("*.png")}
+    assert figures >= {"training-loss.png", "experts-by-modality.png", "reliability-colours-vqa.png"}
 
 
-def test_a_file_that_is_no_picture_is_named(data: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_named(data: Path, tmp_path: Path) -> None:
     broken = tmp_path / "data"
     shutil.copytree(data, broken)
-    (broken / "colours" / "images" / "3.png").write_text("not a picture")
+    (broken / "colours" / "images" / "3.png").write_text("not an image")
     with pytest.raises(DataError, match=r"3\.png"):
         Run(recipe(), data=broken, directory=tmp_path / "run", tower=None)()
 
@@ -103,7 +103,7 @@ def test_the_loss_falls_in_instruction_tuning(finished: Run) -> None:
     assert stage["last_loss"] < stage["first_loss"] / 4
 
 
-def test_the_router_knows_pictures_it_has_not_seen(finished: Run) -> None:
+def test_the_router_knows_images_it_has_not_seen(finished: Run) -> None:
     report = finished.report["router"]
     assert report["label_map"] == {domain: index for index, domain in enumerate(COLOURS)}
     assert report["held_out"]["accuracy"] > 0.9

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from medmoe.server.imaging.fetch.addresses import Address, Endpoint
 from medmoe.server.imaging.fetch.fetcher import ImageFetcher
 
-NAME = "pictures.example.org"
+NAME = "images.example.org"
 HERE = ipaddress.ip_address("127.0.0.1")
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 

@@ -1,4 +1,4 @@
-"""Everything that may be called a picture, and that nothing of it is sent but the picture."""
+"""Everything that may be called an image, and that nothing of it is sent but the image."""
 
 import base64
 import io
@@ -34,7 +34,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_its_content_and_its_base64_are_the_same_picture(file: Path) -> None:
+def test_a_file_its_content_and_its_base64_are_the_same_image(file: Path) -> None:
     data = file.read_bytes()
     encoded = base64.b64encode(data).decode()
     for source in (
@@ -53,7 +53,7 @@ def test_a_file_its_content_and_its_base64_are_the_same_picture(file: Path) -> N
     assert Image.from_base64(encoded).data == data
 
 
-def test_neither_the_name_nor_a_key_nor_the_picture_is_shown(file: Path) -> None:
+def test_neither_the_name_nor_a_key_nor_the_image_is_shown(file: Path) -> None:
     call = ask(file, f"Is this {SECRET}?", {})
     assert SECRET not in repr(call)
     assert repr(Image(b"pixels")) == "Image()"
@@ -73,7 +73,7 @@ def test_what_cannot_be_read_is_refused_by_name(name: str, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("source", [None, 3, io.StringIO("text"), object()])
-def test_what_is_no_picture_at_all_is_a_programmers_mistake(source: Any) -> None:
+def test_what_is_no_image_at_all_is_a_programmers_mistake(source: Any) -> None:
     with pytest.raises(TypeError):
         Image.of(source)
 
@@ -100,7 +100,7 @@ def test_an_array_whose_black_and_white_are_not_known_is_refused(array: np.ndarr
         Image.of(array)
 
 
-def test_a_pillow_picture_is_sent_upright_and_without_its_notes() -> None:
+def test_a_pillow_image_is_sent_upright_and_without_its_notes() -> None:
     image = PIL.Image.linear_gradient("L").resize((20, 10)).convert("RGB")
     exif = PIL.Image.Exif()
     exif[0x0112], exif[0x010E] = 6, SECRET
@@ -135,7 +135,7 @@ def test_a_mode_that_png_has_not_is_the_callers_to_convert(mode: str) -> None:
         Image.of(PIL.Image.new(mode, (4, 4)))
 
 
-def test_a_pillow_picture_that_is_cut_short_is_refused(file: Path) -> None:
+def test_a_pillow_image_that_is_cut_short_is_refused(file: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
     data = Image.of(noise).data
     with PIL.Image.open(io.BytesIO(data[: len(data) // 2])) as image, pytest.raises(InvalidInput):
@@ -173,7 +173,7 @@ SYNTAXES = ["1.2.840.10008.1.2.1", ImplicitVRLittleEndian, ExplicitVRBigEndian, 
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
-def test_a_dicom_file_without_its_tags_shows_the_same_picture(syntax: str, tmp_path: Path) -> None:
+def test_a_dicom_file_without_its_tags_shows_the_same_image(syntax: str, tmp_path: Path) -> None:
     look = named(RescaleSlope=2, RescaleIntercept=-24, WindowCenter=40, WindowWidth=400, PixelPaddingValue=-1024)
     data = dicom(gradient((40, 48)), syntax=syntax, **look)
     private = dcmread(io.BytesIO(data))
@@ -229,7 +229,7 @@ def test_what_marks_burned_in_text_stays_so_that_the_service_can_refuse_it() -> 
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", bytes(128) + b"DICM", dicom(gradient())[:200]])
-def test_what_is_no_dicom_picture_is_refused(data: bytes) -> None:
+def test_what_is_no_dicom_image_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput):
         pixels_only(data)
 
@@ -241,10 +241,10 @@ def test_what_may_be_dicom_without_its_preamble_is_not_sent_whole(start: int) ->
     assert SECRET not in str(refused.value)
 
 
-def test_a_picture_with_a_dicom_file_behind_it_loses_its_tags_too() -> None:
+def test_an_image_with_a_dicom_file_behind_it_loses_its_tags_too() -> None:
     both = b"II*\x00" + dicom(gradient(), PatientName=SECRET)[4:]
     assert SECRET.encode() not in prepared(Image(both), pixels_only=True).data
 
 
-def test_an_ordinary_picture_goes_as_it_is(file: Path) -> None:
+def test_an_ordinary_image_goes_as_it_is(file: Path) -> None:
     assert prepared(Image.of(file), pixels_only=True) == Image.of(file)

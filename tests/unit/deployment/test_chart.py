@@ -216,7 +216,7 @@ def test_one_replica_has_no_budget_that_would_block_a_drain() -> None:
         (OPEN | {"autoscaling": {"mode": "hpa", "minReplicas": 5}}, "more than maxReplicas"),
         (OPEN | {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}, "cannot both be 0"),
         (OPEN | {"settings": {"otlp_endpoint": "http://collector:4318"}}, "otlp_endpoint needs a rule"),
-        (OPEN | {"settings": {"image_url_hosts": "pictures.example.org"}}, "image_url_hosts needs a rule"),
+        (OPEN | {"settings": {"image_url_hosts": "images.example.org"}}, "image_url_hosts needs a rule"),
     ],
 )
 def test_values_that_would_fail_later_fail_at_once(values: dict[str, Any], reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What happens to a picture before the tower sees it."""
+"""What happens to an image before the tower sees it."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def processor(mode: str = "pad", size: int = 8) -> ImageProcessor:
     return ImageProcessor(ImageProcessorConfig.model_validate(PLAIN | {"mode": mode}), size=size)
 
 
-def test_pad_keeps_the_whole_picture_on_a_square_of_background() -> None:
+def test_pad_keeps_the_whole_image_on_a_square_of_background() -> None:
     resized = np.asarray(processor().resize(Image.new("RGB", (8, 4), (200, 0, 0))))
     assert resized.shape == (8, 8, 3)
     assert resized[0].tolist() == [[10, 20, 30]] * 8
@@ -24,9 +24,9 @@ def test_pad_keeps_the_whole_picture_on_a_square_of_background() -> None:
 
 
 def test_crop_keeps_the_centre_square() -> None:
-    picture = Image.new("RGB", (24, 8), (0, 0, 0))
-    picture.paste((255, 255, 255), (8, 0, 16, 8))
-    assert np.asarray(processor("crop").resize(picture)).min() == 255
+    image = Image.new("RGB", (24, 8), (0, 0, 0))
+    image.paste((255, 255, 255), (8, 0, 16, 8))
+    assert np.asarray(processor("crop").resize(image)).min() == 255
 
 
 @pytest.mark.parametrize("mode", ["pad", "crop"])
@@ -69,7 +69,7 @@ def test_sixteen_bits_are_stretched_not_clipped() -> None:
     assert np.asarray(to_rgb(Image.fromarray(values)))[..., 0].tolist() == [[0, 255], [128, 0]]
 
 
-def test_a_flat_sixteen_bit_picture_is_black() -> None:
+def test_a_flat_sixteen_bit_image_is_black() -> None:
     assert np.asarray(to_rgb(Image.fromarray(np.full((2, 2), 700, dtype=np.uint16)))).max() == 0
 
 
@@ -78,7 +78,7 @@ def test_transparency_is_laid_over_black() -> None:
 
 
 def test_the_camera_orientation_is_undone() -> None:
-    picture = Image.new("RGB", (2, 1), (0, 0, 0))
-    picture.putpixel((0, 0), (255, 0, 0))
-    picture.getexif()[0x0112] = 3  # upside down
-    assert to_rgb(picture).getpixel((1, 0)) == (255, 0, 0)
+    image = Image.new("RGB", (2, 1), (0, 0, 0))
+    image.putpixel((0, 0), (255, 0, 0))
+    image.getexif()[0x0112] = 3  # upside down
+    assert to_rgb(image).getpixel((1, 0)) == (255, 0, 0)

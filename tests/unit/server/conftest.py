@@ -1,4 +1,4 @@
-"""The picture reader as a child process has it, here in the test's own process."""
+"""The image reader as a child process has it, here in the test's own process."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ Read = Callable[..., DecodedImage]
 
 
 def decoder_config(**changes: Any) -> DecoderConfig:
-    """Everything at the deployment's defaults, but pictures from 1 pixel on."""
+    """Everything at the deployment's defaults, but images from 1 pixel on."""
     limits = {"max_pixels": 40_000_000, "min_side": 1, "max_aspect_ratio": 20.0, "max_frames": 2000}
     limits |= {name: changes.pop(name) for name in list(changes) if name in limits}
     config = tiny_config()

@@ -85,10 +85,10 @@ def test_senseless_values_are_refused(name: str, value: object) -> None:
         Settings(**{name: value})  # type: ignore[arg-type]
 
 
-def test_hosts_of_pictures_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_of_images_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().image_url_hosts == frozenset()
-    monkeypatch.setenv("MEDMOE_IMAGE_URL_HOSTS", "Pictures.Example.ORG., b\u00fccher.example")
-    assert Settings().image_url_hosts == {"pictures.example.org", "xn--bcher-kva.example"}
+    monkeypatch.setenv("MEDMOE_IMAGE_URL_HOSTS", "Images.Example.ORG., b\u00fccher.example")
+    assert Settings().image_url_hosts == {"images.example.org", "xn--bcher-kva.example"}
 
 
 @pytest.mark.parametrize("hosts", ["*", "https://SECRET.org", "SECRET.org:443", "127.0.0.1", "[::1]", "a,,b", "a,b c"])

@@ -1,4 +1,4 @@
-"""Augmented views stay close to the picture, and come out the same every time."""
+"""Augmented views stay close to the image, and come out the same every time."""
 
 import math
 import random
@@ -19,7 +19,7 @@ def scan(width: int = 96, height: int = 64, *, mark: tuple[int, int] = (70, 20))
     return image.convert("RGB")
 
 
-def test_view_0_is_the_picture_itself() -> None:
+def test_view_0_is_the_image_itself() -> None:
     image = scan()
     assert augment(image, digest="a", view=0) is image
 
@@ -79,7 +79,7 @@ def test_corners_get_the_colour_of_the_border() -> None:
     assert np.ptp(view, axis=(0, 1)).max() == 0
 
 
-def test_view_has_about_the_brightness_of_the_picture() -> None:
+def test_view_has_about_the_brightness_of_the_image() -> None:
     means = [np.asarray(augment(scan(), digest="a", view=view)).mean() for view in range(1, 33)]
     image = np.asarray(scan()).mean()
     assert min(means) > 0.5 * image
@@ -88,7 +88,7 @@ def test_view_has_about_the_brightness_of_the_picture() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (28, 28)])
-def test_small_pictures_have_views_too(size: tuple[int, int]) -> None:
+def test_small_images_have_views_too(size: tuple[int, int]) -> None:
     view = augment(Image.new("RGB", size), digest="a", view=3)
     assert view.size <= size
 

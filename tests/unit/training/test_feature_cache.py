@@ -22,7 +22,7 @@ ROW = CONFIG.vision_config.num_patches * CONFIG.vision_config.hidden_size * 2
 
 
 class CountingTower(VisionTower):
-    """Counts the pictures that pass through."""
+    """Counts the images that pass through."""
 
     seen = 0
 
@@ -192,9 +192,9 @@ def test_a_damaged_index_is_refused_by_name(tmp_path: Path, index: str) -> None:
         FeatureCache(tmp_path, tower=tower, config=CONFIG)
 
 
-def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
-    path.write_bytes(b"no picture")
+    path.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"broken\.png"):
         FeatureCache(tmp_path, tower=new_tower(), config=CONFIG).fill([path])
 

@@ -105,16 +105,16 @@ log = logging.getLogger(__name__)
 
 
 def without_test_images(
-    samples: Sequence[Sample], *, of: Sequence[str], root: Path, pictures: Path | None = None
+    samples: Sequence[Sample], *, of: Sequence[str], root: Path, image_directory: Path | None = None
 ) -> list[Sample]:
     """Return `samples` but those that show a test image of the datasets `of` below `root`, by its bytes or its pixels.
 
-    `pictures` is `read_dataset`'s. Raises DataError for a dataset without a test split, which would leave out nothing,
-    and when no sample remains.
+    `image_directory` is `read_dataset`'s. Raises DataError for a dataset without a test split, which would leave out
+    nothing, and when no sample remains.
     """
     kept = list(samples)
     for name in of:
-        test = read_dataset(root / name, split="test", pictures=pictures).samples
+        test = read_dataset(root / name, split="test", image_directory=image_directory).samples
         if not test:
             raise DataError(f"{name} has no test split whose images could be left out")
         shared = {leak.image for leak in find_leaks(test, held_out=kept)}

@@ -19,15 +19,15 @@ from medmoe.training.data.sample import Sample
 _NAME = re.compile(r"(?P<set>[a-z0-9]+?)(_(?P<size>64|128|224))?")
 
 
-def read_medmnist(file: Path, *, splits: Collection[Split], pictures: Path) -> ReadResult:
+def read_medmnist(file: Path, *, splits: Collection[Split], image_directory: Path) -> ReadResult:
     """Classification samples of `file`, whose name says which set it is (`organcmnist_224.npz`).
 
     Ids are `NAME/SPLIT/ROW`: image and label are rows of two arrays, and the row number is the only identity that
-    MedMNIST gives a picture. Each wanted picture is written once below `pictures` (`ImageStore`).
-    Raises DatasetError for a damaged file and for sets that are no single-label classification of 2D pictures.
+    MedMNIST gives an image. Each wanted image is written once below `image_directory` (`ImageStore`).
+    Raises DatasetError for a damaged file and for sets that are no single-label classification of 2D images.
     """
     known = _set(file)
-    store = ImageStore(pictures)
+    store = ImageStore(image_directory)
     result = ReadResult()
     for split in ("train", "val", "test"):
         if split in splits:
@@ -40,7 +40,7 @@ def _set(file: Path) -> MedMNISTSet:
     name = match["set"] if match else file.stem
     if name == MULTI_LABEL:
         raise DatasetError(
-            f"{file} is multi-label (14 findings, any number in one picture); a classification sample has one label. "
+            f"{file} is multi-label (14 findings, any number in one image); a classification sample has one label. "
             "Ask for the findings one by one instead: records of task vqa with answers yes and no"
         )
     if name not in SETS:
@@ -70,9 +70,9 @@ def _check(images: Rows, labels: Rows, *, file: Path, split: Split) -> None:
     if images.dtype != np.uint8 or len(images.shape) not in (3, 4) or images.shape[3:] not in ((), (3,)):
         raise DatasetError(f"{file}: {split}_images is not uint8 [N, H, W] or [N, H, W, 3]")
     if labels.dtype.kind not in "ui" or labels.shape[1:] not in ((), (1,)):
-        raise DatasetError(f"{file}: {split}_labels is not one whole number a picture")
+        raise DatasetError(f"{file}: {split}_labels is not one whole number an image")
     if images.shape[0] != labels.shape[0]:
-        raise DatasetError(f"{file}: {images.shape[0]} pictures and {labels.shape[0]} labels in {split}")
+        raise DatasetError(f"{file}: {images.shape[0]} images and {labels.shape[0]} labels in {split}")
 
 
 def _items(images: Rows, labels: Rows, *, names: tuple[str, ...]) -> Iterator[Place]:

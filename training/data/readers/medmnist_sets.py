@@ -107,4 +107,4 @@ SETS = {
 }
 
 MULTI_LABEL = "chestmnist"
-"""14 findings, any number of them in one picture: no single-label question can ask for that."""
+"""14 findings, any number of them in one image: no single-label question can ask for that."""

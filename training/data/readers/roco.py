@@ -1,4 +1,4 @@
-"""Reader of ROCO-style captions: a text or CSV file of ids and captions, and a folder of pictures (Pelka et al. 2018).
+"""Reader of ROCO-style captions: a text or CSV file of ids and captions, and a folder of images (Pelka et al. 2018).
 
 Three published shapes: `captions.txt` (ID, a tab, the caption), `traindata.csv` (columns id, name, caption) and
 ROCOv2's `train_captions.csv` (columns ID, Caption).
@@ -24,7 +24,7 @@ _FOLDERS = ("images", "train", "valid", "validation", "test")
 def read_roco(file: Path, *, split: Split, dataset: str) -> ReadResult:
     """Caption samples of one split's `file`, with ids `DATASET/ID`.
 
-    A picture is named by its line (`name`), else by `dlinks.txt` beside the file (the name under which ROCO's own
+    An image is named by its line (`name`), else by `dlinks.txt` beside the file (the name under which ROCO's own
     download script saves what belongs to an id), else it is the id with an image's ending. It lies in `images/` beside
     the file, or as ROCOv2 has it in `train/`, `valid/` or `test/`.
     Raises DatasetError when the file is not readable text, or a .csv has no caption column.
@@ -73,7 +73,7 @@ def _rows(file: Path) -> Iterator[Place]:
 
 
 def _links(file: Path) -> dict[str, str]:
-    """Id to file name: the archive's name, an underscore, the picture's name, as ROCO's `fetch.py` saves it."""
+    """Id to file name: the archive's name, an underscore, the image's name, as ROCO's `fetch.py` saves it."""
     links: dict[str, str] = {}
     if not file.is_file():
         return links

@@ -1,7 +1,7 @@
 """Reader of SLAKE 1.0 as its authors publish it (Liu et al. 2021, arXiv 2102.09542).
 
 `train.json`, `validate.json` (`validation.json` in the Hub's edition) and `test.json`, each a JSON list of English and
-Chinese questions; pictures are `imgs/xmlabN/source.jpg`. The English part has 4,919 / 1,053 / 1,061 questions.
+Chinese questions; images are `imgs/xmlabN/source.jpg`. The English part has 4,919 / 1,053 / 1,061 questions.
 """
 
 from collections.abc import Collection

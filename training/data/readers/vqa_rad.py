@@ -1,6 +1,6 @@
 """Reader of VQA-RAD as its authors publish it (Lau et al. 2018, OSF project 89kps).
 
-One JSON list, `VQA_RAD Dataset Public.json`, with the pictures in a folder beside it. `phrase_type` holds the official
+One JSON list, `VQA_RAD Dataset Public.json`, with the images in a folder beside it. `phrase_type` holds the official
 split: 1,797 questions to train on and 451 to test on; there is no validation split.
 
 A record also holds other wordings of its question: `question_rephrase`, which mostly is the question of the record it
@@ -36,8 +36,8 @@ _MISSPELT = {"ATRIB": "ATTRIB", "PRSE": "PRES"}
 def read_vqa_rad(file: Path, *, splits: Collection[Split], paraphrases: bool = False) -> ReadResult:
     """Samples of the wanted splits, with ids `FOLDER/QID`; the folder's name is the dataset's.
 
-    Train and test share pictures: such test samples are marked `image_in_train`. Training questions that repeat an
-    earlier one or a test question, with the same answer about the same picture, are left out and counted (4 in the
+    Train and test share images: such test samples are marked `image_in_train`. Training questions that repeat an
+    earlier one or a test question, with the same answer about the same image, are left out and counted (4 in the
     release). Values of `question_type` come sorted and joined by commas.
 
     `paraphrases`: after them also the other wordings of the training questions that are kept, with ids
@@ -71,7 +71,7 @@ def _wordings(items: list[Place], *, kept: Collection[str], dataset: str) -> Ite
 def _guarded(
     build: Callable[[Record], Sample | LeftOut], *, items: list[Place]
 ) -> Callable[[Record], Sample | LeftOut]:
-    """`build`, but for wordings of tested questions: by their link, or because they are one on the same picture."""
+    """`build`, but for wordings of tested questions: by their link, or because they are one on the same image."""
     tested = [item for _, item in items if isinstance(item, dict) and _is(item, "test")]
     links = {_link(record) for record in tested} - {None}
     known = {

@@ -49,8 +49,8 @@ def calibrate(
         float, typer.Option(min=0.1, max=0.9, help="Share of the images kept from the fit, to measure it.")
     ] = 0.5,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many samples of each dataset.")] = None,
-    pictures: Annotated[
-        Path | None, typer.Option(help="Where pictures of MedMNIST arrays are written; else beside the file.")
+    image_directory: Annotated[
+        Path | None, typer.Option(help="Where images of MedMNIST arrays are written; else beside the file.")
     ] = None,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time; memory grows with it.")] = 16,
@@ -84,7 +84,9 @@ def calibrate(
     if split is not _Split.val:
         typer.echo(f"warning: figures on the {split.value} split are no longer independent of this file", err=True)
     identity = checkpoint_identity(checkpoint)
-    samples = EvaluationData.read(data, dataset, split=split.value, limit=limit, seed=seed, pictures=pictures)
+    samples = EvaluationData.read(
+        data, dataset, split=split.value, limit=limit, seed=seed, image_directory=image_directory
+    )
     for file in samples.files:
         if file.problems is not None:
             typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)

@@ -100,7 +100,7 @@ class Calibrator:
         return True
 
     def _divided(self, samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-        """By image: questions about one picture are right and wrong together."""
+        """By image: questions about one image are right and wrong together."""
         images = sorted({sample.image for sample in samples})
         random.Random(self.seed).shuffle(images)
         kept = set(images[: round(len(images) * self.held_out)])

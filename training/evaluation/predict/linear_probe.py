@@ -105,8 +105,8 @@ def _probed(
         part = inputs[~held], targets[~held], inputs[held], targets[held]
     penalty = _best_penalty(*part, classes=len(labels))
     weights = logistic_regression(inputs, targets, classes=len(labels), penalty=penalty)
-    pictures = torch.stack([pooled(features(sample.image)) for sample in asked])
-    log_p = _log_p((pictures - mean) / deviation, weights)
+    images = torch.stack([pooled(features(sample.image)) for sample in asked])
+    log_p = _log_p((images - mean) / deviation, weights)
     return {
         sample.id: of_labels(sample.id, dict(zip(labels, row, strict=True)), routing=None)
         for sample, row in zip(asked, log_p.tolist(), strict=True)

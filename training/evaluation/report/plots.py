@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MISSING = "matplotlib is not installed: no pictures are drawn (it comes with the `train` extra)"
+MISSING = "matplotlib is not installed: no figures are drawn (it comes with the `train` extra)"
 _INK, _QUIET, _SECOND = "#1f4e79", "#9aa5b1", "#b3541e"
 _DPI = 120
 

@@ -23,8 +23,8 @@ def write_results(
     losses = {} if training_report is None else read_losses(training_report)
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(directory / REPORT_JSON, report.to_json(provenance=provenance))
-    pictures = draw_report(report, directory, losses=losses) if can_draw() else {}
-    write_atomically(directory / REPORT_MARKDOWN, _page(report, provenance=provenance, pictures=pictures))
+    figures = draw_report(report, directory, losses=losses) if can_draw() else {}
+    write_atomically(directory / REPORT_MARKDOWN, _page(report, provenance=provenance, figures=figures))
 
 
 def read_losses(path: Path) -> dict[str, list[dict[str, float]]]:
@@ -41,16 +41,16 @@ def read_losses(path: Path) -> dict[str, list[dict[str, float]]]:
     return {name: rows for name, rows in losses.items() if rows}
 
 
-def _page(report: Report, *, provenance: dict[str, Any], pictures: dict[str, str]) -> str:
+def _page(report: Report, *, provenance: dict[str, Any], figures: dict[str, str]) -> str:
     answered_by = "\n".join(f"- {name}: `{value}`" for name, value in provenance["answered_by"].items() if value)
     data = "\n".join(
         f"- {file['dataset']}, {file['split']}: {file['samples']} samples, records SHA-256 `{file['records_sha256']}`"
         for file in provenance["data"]
     )
-    images = "\n\n".join(f"![{title}]({name})" for name, title in pictures.items())
+    images = "\n\n".join(f"![{title}]({name})" for name, title in figures.items())
     return (
         "# Evaluation\n\nResearch software, not a medical device.\n\n"
         f"    {provenance['command']}\n\n"
         f"{provenance['created']}, commit {provenance['commit'] or 'unknown'}\n\n"
-        f"{answered_by}\n{data}\n\n## Scores\n\n{markdown(report)}" + (f"\n## Pictures\n\n{images}\n" if images else "")
+        f"{answered_by}\n{data}\n\n## Scores\n\n{markdown(report)}" + (f"\n## Figures\n\n{images}\n" if images else "")
     )

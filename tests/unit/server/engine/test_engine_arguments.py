@@ -88,7 +88,7 @@ def test_memory_of_a_gpu_is_what_the_settings_say() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "bytes_each"), [("float32", 4), ("bfloat16", 2)])
-def test_the_picture_cache_is_measured_in_memory(dtype: str, bytes_each: int) -> None:
+def test_the_image_cache_is_measured_in_memory(dtype: str, bytes_each: int) -> None:
     settings = Settings(model=Path("somewhere"), dtype=dtype, encoder_cache_mib=3)
     config = tiny_config()
     embeddings = encoder_cache_embeddings(settings, config, on_cpu=True)

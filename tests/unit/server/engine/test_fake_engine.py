@@ -21,7 +21,7 @@ def request(engine: FakeEngine, **changes: object) -> GenerationRequest:
         "request_id": "r",
         "prompt_ids": tuple(engine._prompt.question("What is shown?")),
         "image": Image.new("RGB", (32, 32)),
-        "image_id": "a picture",
+        "image_id": "an image",
         "max_tokens": 64,
     }
     return GenerationRequest(**(fields | changes))  # type: ignore[arg-type]
@@ -32,7 +32,7 @@ async def run(engine: FakeEngine, request: GenerationRequest) -> list[Generation
 
 
 async def test_the_next_token_has_a_distribution(engine: FakeEngine) -> None:
-    logprobs = engine.log_probabilities("a picture", (1, 3, 70))
+    logprobs = engine.log_probabilities("an image", (1, 3, 70))
     assert logprobs.shape == (512,)
     assert np.exp(logprobs).sum() == pytest.approx(1)
 
@@ -59,16 +59,16 @@ async def test_the_last_chunk_has_the_totals(engine: FakeEngine) -> None:
     assert last.routed_experts[:, [0, 2]].max() == 3
 
 
-async def test_seeds_and_pictures_change_the_answer(engine: FakeEngine) -> None:
+async def test_seeds_and_images_change_the_answer(engine: FakeEngine) -> None:
     texts = set()
     for seed in range(8):
         chunks = await run(engine, request(engine, temperature=2.0, seed=seed))
         texts.add("".join(chunk.text for chunk in chunks))
     assert len(texts) > 1
-    by_picture = {
+    by_image = {
         "".join(chunk.text for chunk in await run(engine, request(engine, image_id=str(number)))) for number in range(8)
     }
-    assert len(by_picture) > 1
+    assert len(by_image) > 1
 
 
 async def test_leaving_early_is_an_abort(engine: FakeEngine) -> None:

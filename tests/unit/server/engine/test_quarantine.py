@@ -17,7 +17,7 @@ def request(number: int, **changes: object) -> GenerationRequest:
         "request_id": f"r{number}",
         "prompt_ids": (1, 3, 70 + number),
         "image": Image.new("RGB", (32, 32)),
-        "image_id": "a picture",
+        "image_id": "an image",
         "max_tokens": 8,
     }
     return GenerationRequest(**(fields | changes))  # type: ignore[arg-type]
@@ -163,7 +163,7 @@ async def test_what_is_the_same_request() -> None:
     assert quarantine.refused == 1
     for other in (
         request(2),
-        request(1, image_id="another picture"),
+        request(1, image_id="another image"),
         request(1, max_tokens=9),
         request(1, temperature=0.5),
         request(1, logprob_token_ids=(4,)),

@@ -1,4 +1,4 @@
-"""A picture that was decoded a moment ago is not decoded again, and nobody finds another's."""
+"""An image that was decoded a moment ago is not decoded again, and nobody finds another's."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ class Decoders:
     async def decode(self, sent: str | bytes, fields: ImageFields, *, tenant: str | None) -> DecodedImage:
         self.asked.append(sent)
         if sent == b"damaged":
-            raise UnreadableImage("the picture is damaged or truncated")
+            raise UnreadableImage("the image is damaged or truncated")
         name = str(len(self.asked))
         return DecodedImage(sha256=name, width=2, height=2, rendering=RENDERING, size=(2, 2), pixels=bytes(12))
 
@@ -56,12 +56,12 @@ async def test_the_same_again_is_not_decoded_again(sent: str | bytes) -> None:
     ],
     ids=["bytes", "text", "window", "frame", "tenant", "nobody"],
 )
-async def test_whatever_differs_is_another_picture(other: tuple[str | bytes, ImageFields, str | None]) -> None:
+async def test_whatever_differs_is_another_image(other: tuple[str | bytes, ImageFields, str | None]) -> None:
     kept, _ = cache(Decoders())
     assert await names(kept, [(b"a", PLAIN, "tenant"), other]) == ["1", "2"]
 
 
-async def test_the_picture_that_nobody_asked_for_longest_goes() -> None:
+async def test_the_image_that_nobody_asked_for_longest_goes() -> None:
     kept, _ = cache(Decoders(), most=2)
     asked: list[tuple[str | bytes, ImageFields, str | None]] = [(name, PLAIN, None) for name in (b"a", b"b", b"a")]
     assert await names(kept, asked) == ["1", "2", "1"]
@@ -74,11 +74,11 @@ async def test_none_is_kept_where_none_may_be() -> None:
     assert not counted
 
 
-async def test_a_refused_picture_is_looked_at_again() -> None:
+async def test_a_refused_image_is_looked_at_again() -> None:
     decoders = Decoders()
     kept, counted = cache(decoders)
     for _ in range(2):
         with pytest.raises(UnreadableImage):
             await kept.decode(b"damaged", PLAIN, salt=None)
     assert len(decoders.asked) == 2
-    assert not counted, "a picture that was refused was not decoded"
+    assert not counted, "an image that was refused was not decoded"

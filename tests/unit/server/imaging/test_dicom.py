@@ -21,7 +21,7 @@ from tests.support.images.dicom_files import dicom, gradient, look_up_table
 from tests.unit.server.conftest import Read
 
 SIDE = 32
-"""The tiny model's: pictures of this size are not resized."""
+"""The tiny model's: images of this size are not resized."""
 HU = gradient((SIDE, SIDE), low=-1100)
 
 
@@ -85,7 +85,7 @@ def test_presets_are_hounsfield_windows(read: Read, name: str) -> None:
     assert (applied.source, applied.centre, applied.width) == ("preset", window.centre, window.width)
 
 
-def test_presets_are_for_ct_only_and_numbers_for_all_grey_pictures(read: Read) -> None:
+def test_presets_are_for_ct_only_and_numbers_for_all_grey_images(read: Read) -> None:
     data = dicom(HU, Modality="MR")
     with pytest.raises(InvalidField, match="Hounsfield") as caught:
         read(data, window="lung")

@@ -84,7 +84,7 @@ COLOUR_BARS = [
     if name.startswith(("SC_rgb_dcmtk", "SC_rgb_gdcm", "SC_rgb_jls", "SC_rgb_rle", "SC_ybr", "SC_rgb_jpeg_dcmtk",
                         "SC_rgb_jpeg_gdcm", "SC_rgb_jpeg_lossy"))
 ]  # fmt: skip
-"""One picture in many encodings."""
+"""One image in many encodings."""
 
 
 def names() -> list[str]:

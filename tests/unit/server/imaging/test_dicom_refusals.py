@@ -111,7 +111,7 @@ def test_the_header_alone_is_enough_to_refuse(read: Read, attributes: dict[str, 
         ("accept", "YES", {"Modality": "US"}, False),
     ],
 )
-def test_text_in_the_picture_is_the_deployments_decision(
+def test_text_in_the_image_is_the_deployments_decision(
     read: Read, policy: str, marked: str | None, kind: dict[str, Any], refused: bool
 ) -> None:
     data = dicom(VALUES, BurnedInAnnotation=marked, **kind)
@@ -186,7 +186,7 @@ def test_a_truncated_file_is_refused(read: Read, kept: int) -> None:
 
 
 @pytest.mark.parametrize("present", [[], ["PixelData", "FloatPixelData"]])
-def test_there_must_be_exactly_one_picture(read: Read, present: list[str]) -> None:
+def test_there_must_be_exactly_one_image(read: Read, present: list[str]) -> None:
     dataset = dcmread(io.BytesIO(dicom(VALUES)))
     if not present:
         del dataset.PixelData
@@ -226,7 +226,7 @@ def test_sequences_within_sequences_end_in_a_refusal(read: Read) -> None:
         read(data[:at] + nested * 5000)
 
 
-def test_no_tag_reaches_the_picture_or_what_is_told_of_it(read: Read) -> None:
+def test_no_tag_reaches_the_image_or_what_is_told_of_it(read: Read) -> None:
     item = Dataset()
     item.PatientName = CANARY
     plain = read(dicom(VALUES))

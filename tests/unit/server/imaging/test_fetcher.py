@@ -35,8 +35,8 @@ async def refused(host: ImageHost, kind: type[Exception], *, url: str = URL, **c
 
 
 async def test_the_bytes_come_and_the_request_says_nothing_but_what_is_wanted() -> None:
-    async with image_host(whole(b"picture")) as host:
-        assert await host.fetcher().fetch(URL) == b"picture"
+    async with image_host(whole(b"content")) as host:
+        assert await host.fetcher().fetch(URL) == b"content"
     line, *headers = host.heads[0].decode().strip().split("\r\n")
     assert line == f"GET /{SECRET}.png?token={SECRET} HTTP/1.1"
     assert headers == [
@@ -48,16 +48,16 @@ async def test_the_bytes_come_and_the_request_says_nothing_but_what_is_wanted() 
 @pytest.mark.parametrize(
     "answer",
     [
-        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\npic\r\n4\r\nture\r\n0\r\n\r\n"),
-        raw(b"HTTP/1.0 200 OK\r\n\r\npicture"),
-        raw(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\npicture"),
-        whole(b"picture", content_encoding="identity", content_type="text/html"),
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ncon\r\n4\r\ntent\r\n0\r\n\r\n"),
+        raw(b"HTTP/1.0 200 OK\r\n\r\ncontent"),
+        raw(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ncontent"),
+        whole(b"content", content_encoding="identity", content_type="text/html"),
     ],
     ids=["chunked", "until the end", "after a hint", "headers that do not matter"],
 )
 async def test_every_way_of_sending_a_body_is_read(answer: Answer) -> None:
     async with image_host(answer) as host:
-        assert await host.fetcher().fetch(URL) == b"picture"
+        assert await host.fetcher().fetch(URL) == b"content"
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ async def test_every_way_of_sending_a_body_is_read(answer: Answer) -> None:
         (whole(b"", status="301 Moved", location=f"https://{NAME}/b"), "not followed"),
         (whole(b"", status="302 Found", location="http://169.254.169.254/"), "not followed"),
         (whole(b"", status="304 Not Modified"), "not followed"),
-        (whole(b"picture", status="201 Created"), "status 201"),
-        (whole(b"picture", status="206 Partial Content"), "status 206"),
-        (whole(b"picture", status=f"404 {SECRET}"), "status 404"),
-        (whole(b"picture", status="500 No"), "status 500"),
+        (whole(b"content", status="201 Created"), "status 201"),
+        (whole(b"content", status="206 Partial Content"), "status 206"),
+        (whole(b"content", status=f"404 {SECRET}"), "status 404"),
+        (whole(b"content", status="500 No"), "status 500"),
         (raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\nConnection: upgrade\r\n\r\n"), "breaks off"),
-        (whole(b"picture", content_encoding="gzip"), "encodes"),
-        (whole(b"picture", content_encoding="br"), "encodes"),
+        (whole(b"content", content_encoding="gzip"), "encodes"),
+        (whole(b"content", content_encoding="br"), "encodes"),
         (raw(HEAD + b"short"), "breaks off"),
         (raw(b""), "breaks off"),
         (raw(SECRET.encode() + b"\r\n\r\n"), "breaks off"),
@@ -106,19 +106,19 @@ async def test_a_slow_host_has_its_time_and_no_more(data: bytes) -> None:
 
 
 async def test_the_certificate_must_be_the_names() -> None:
-    async with image_host(whole(b"picture"), certified="other.example.org") as host:
+    async with image_host(whole(b"content"), certified="other.example.org") as host:
         await refused(host, ImageURLUnreachable)
     assert not host.heads
 
 
 async def test_the_certificate_must_be_of_a_known_authority() -> None:
-    async with image_host(whole(b"picture")) as host:
+    async with image_host(whole(b"content")) as host:
         await refused(host, ImageURLUnreachable, tls=ssl.create_default_context())
     assert not host.heads
 
 
 async def test_nobody_listens() -> None:
-    async with image_host(whole(b"picture")) as host:
+    async with image_host(whole(b"content")) as host:
         pass
     await refused(host, ImageURLUnreachable)
 
@@ -131,7 +131,7 @@ async def test_nobody_listens() -> None:
     ],
 )  # fmt: skip
 async def test_a_url_that_is_not_allowed_is_not_even_resolved(url: str) -> None:
-    async with image_host(whole(b"picture")) as host:
+    async with image_host(whole(b"content")) as host:
         with pytest.raises(ImageURLNotAllowed):
             await host.fetcher().fetch(url)
     assert not host.asked
@@ -146,7 +146,7 @@ async def test_one_address_that_is_not_public_refuses_all(answers: list[str]) ->
     async def resolve(_: str) -> tuple[Endpoint, ...]:
         return tuple((ip_address(answer), host.port) for answer in answers)
 
-    async with image_host(whole(b"picture")) as host:
+    async with image_host(whole(b"content")) as host:
         assert "not public" in await refused(host, ImageURLNotAllowed, resolve=resolve, may_connect=is_public)
     assert not host.names
 
@@ -158,7 +158,7 @@ async def test_a_name_without_an_address_is_unreachable() -> None:
     async def nothing(_: str) -> tuple[Endpoint, ...]:
         return ()
 
-    async with image_host(whole(b"picture")) as host:
+    async with image_host(whole(b"content")) as host:
         await refused(host, ImageURLUnreachable, resolve=fail)
         await refused(host, ImageURLUnreachable, resolve=nothing)
 
@@ -176,9 +176,9 @@ async def test_a_name_that_changes_its_address_is_asked_once_and_the_first_answe
     def resolve_again(*_: object, **__: object) -> None:
         raise AssertionError("a name was resolved behind the fetcher's back")
 
-    async with image_host(whole(b"picture")) as host:
+    async with image_host(whole(b"content")) as host:
         monkeypatch.setattr(socket, "getaddrinfo", resolve_again)
-        assert await host.fetcher(resolve=resolve).fetch(URL) == b"picture"
+        assert await host.fetcher(resolve=resolve).fetch(URL) == b"content"
     assert asked == [NAME]
     assert host.names == [NAME]
 
@@ -190,22 +190,22 @@ async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
     async def resolve(_: str) -> tuple[Endpoint, ...]:
         return (HERE, gone.port), (HERE, host.port)
 
-    async with image_host(whole(b"picture")) as host:
-        assert await host.fetcher(resolve=resolve).fetch(URL) == b"picture"
+    async with image_host(whole(b"content")) as host:
+        assert await host.fetcher(resolve=resolve).fetch(URL) == b"content"
 
 
 async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with image_host(whole(b"picture")) as host, image_host(whole(b"proxy")) as proxy:
+    async with image_host(whole(b"content")) as host, image_host(whole(b"proxy")) as proxy:
         for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
-        assert await host.fetcher().fetch(URL) == b"picture"
+        assert await host.fetcher().fetch(URL) == b"content"
     assert not proxy.names
 
 
 async def test_every_fetch_is_a_connection_of_its_own_without_memory() -> None:
-    async with image_host(whole(b"picture", set_cookie=f"a={SECRET}")) as host:
+    async with image_host(whole(b"content", set_cookie=f"a={SECRET}")) as host:
         fetcher = host.fetcher()
-        assert [await fetcher.fetch(URL) for _ in range(2)] == [b"picture"] * 2
+        assert [await fetcher.fetch(URL) for _ in range(2)] == [b"content"] * 2
     assert len(host.names) == len(host.asked) == 2
     assert host.heads[0] == host.heads[1]
     assert b"cookie" not in host.heads[1].lower()
@@ -222,8 +222,8 @@ async def test_so_many_at_once_and_the_next_is_told_to_come_again() -> None:
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         await asyncio.wait_for(host.left.wait(), 10)
-        host.answer = whole(b"picture")
-        assert await fetcher.fetch(URL) == b"picture"
+        host.answer = whole(b"content")
+        assert await fetcher.fetch(URL) == b"content"
 
 
 async def test_a_fetch_that_is_cancelled_in_its_handshake_leaves_no_connection() -> None:
@@ -247,7 +247,7 @@ async def test_a_fetch_that_is_cancelled_in_its_handshake_leaves_no_connection()
 
 async def test_our_own_loggers_are_silent(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with image_host(whole(b"picture")) as host:
+    async with image_host(whole(b"content")) as host:
         await host.fetcher().fetch(URL)
         host.answer = raw(b"")
         await refused(host, ImageURLUnreachable)

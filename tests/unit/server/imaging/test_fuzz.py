@@ -1,4 +1,4 @@
-"""Damaged pictures of every format: what comes out is a picture or one of our errors, whatever the bytes are.
+"""Damaged images of every format: what comes out is an image or one of our errors, whatever the bytes are.
 
 In the test's own process, so that a stranger's exception is seen; a crash of native code would end the test run.
 """

@@ -1,4 +1,4 @@
-"""PNG, JPEG, WebP, TIFF, BMP as clients send them, hostile ones too: a picture or a typed refusal."""
+"""PNG, JPEG, WebP, TIFF, BMP as clients send them, hostile ones too: an image or a typed refusal."""
 
 import base64
 import io
@@ -58,7 +58,7 @@ def test_pillows_own_alarm_is_the_same_refusal(read: Read, side: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in BOMBS if kind != "JPEG"])
-def test_a_header_that_lies_within_the_limits_is_a_damaged_picture(read: Read, kind: str) -> None:
+def test_a_header_that_lies_within_the_limits_is_a_damaged_image(read: Read, kind: str) -> None:
     with pytest.raises(UnreadableImage, match="damaged"):
         read(BOMBS[kind](900, 700))
 
@@ -70,7 +70,7 @@ def test_a_jpeg_whose_scan_ends_early_in_good_order_lacks_scan_data(read: Read) 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
-def test_a_truncated_picture_is_refused(read: Read, kind: str, kept: float) -> None:
+def test_a_truncated_image_is_refused(read: Read, kind: str, kept: float) -> None:
     data = encoded(noise((200, 200)), kind)
     with pytest.raises(UnreadableImage):
         read(data[: int(len(data) * kept)])
@@ -78,14 +78,14 @@ def test_a_truncated_picture_is_refused(read: Read, kind: str, kept: float) -> N
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 60), (400, 15), (640, 31)], ids=str)
-def test_too_small_and_too_long_pictures_are_refused(read: Read, kind: str, size: tuple[int, int]) -> None:
+def test_too_small_and_too_long_images_are_refused(read: Read, kind: str, size: tuple[int, int]) -> None:
     with pytest.raises(UnreadableImage, match=r"pixels|as long as wide"):
         read(encoded(noise(size), kind), config={"min_side": 16})
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 20), (20, 1)], ids=str)
-def test_a_pixel_is_a_picture_where_the_deployment_says_so(read: Read, kind: str, size: tuple[int, int]) -> None:
+def test_a_pixel_is_an_image_where_the_deployment_says_so(read: Read, kind: str, size: tuple[int, int]) -> None:
     decoded = read(encoded(noise(size), kind), allow_uniform=True)
     assert (decoded.width, decoded.height, decoded.image.size) == (*size, (32, 32))
 
@@ -134,12 +134,12 @@ def test_other_formats_are_not_even_tried(read: Read, data: bytes, monkeypatch: 
 
 @pytest.mark.parametrize("tail", [b"PK\x03\x04" + bytes(60), b"<script>alert(1)</script>", b"%PDF-1.7\n%%EOF", b"MZ"])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
-def test_what_follows_a_picture_is_ignored(read: Read, kind: str, tail: bytes) -> None:
+def test_what_follows_an_image_is_ignored(read: Read, kind: str, tail: bytes) -> None:
     data = encoded(noise(), kind)
     assert read(data + tail).image.tobytes() == read(data).image.tobytes()
 
 
-def test_a_picture_in_the_preamble_of_a_dicom_file_is_not_the_picture(read: Read) -> None:
+def test_an_image_in_the_preamble_of_a_dicom_file_is_not_the_image(read: Read) -> None:
     data = dicom(gradient())
     disguised = encoded(Image.new("L", (4, 4)), "TIFF")[:128].ljust(128, b"\0") + data[128:]
     decoded = read(disguised)
@@ -160,7 +160,7 @@ def test_text_must_be_base64(read: Read, text: str) -> None:
         read(text)
 
 
-def test_base64_and_bytes_are_the_same_picture(read: Read) -> None:
+def test_base64_and_bytes_are_the_same_image(read: Read) -> None:
     data = encoded(noise(), "PNG")
     text = base64.b64encode(data).decode()
     assert read(text).sha256 == read(f"data:image/png;base64,{text}").sha256 == read(data).sha256

@@ -105,14 +105,14 @@ def test_validation_has_four_spellings(folder: Path, spelling: str) -> None:
 
 def test_medmnist_is_read_from_its_folder_and_by_its_file(folder: Path, tmp_path: Path) -> None:
     file = npz(folder, "pneumoniamnist.npz")
-    by_file = read_dataset(file, split="val", pictures=tmp_path / "png")
-    assert read_dataset(folder, split="val", pictures=tmp_path / "png") == by_file
+    by_file = read_dataset(file, split="val", image_directory=tmp_path / "png")
+    assert read_dataset(folder, split="val", image_directory=tmp_path / "png") == by_file
     assert len(by_file.samples) == 2
 
 
-def test_medmnist_pictures_lie_beside_the_file_unless_told_otherwise(folder: Path) -> None:
+def test_medmnist_images_lie_beside_the_file_unless_told_otherwise(folder: Path) -> None:
     (first, *_) = read_dataset(npz(folder, "pneumoniamnist.npz"), split="train").samples
-    assert first.image.is_relative_to(folder / "pneumoniamnist.pictures")
+    assert first.image.is_relative_to(folder / "pneumoniamnist.images")
     # Its own product must not make the folder ambiguous.
     assert len(read_dataset(folder, split="train").samples) == 2
 

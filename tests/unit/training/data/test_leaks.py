@@ -20,7 +20,7 @@ def sample(image: Path, name: str, *, split: Split = "train", dataset: str = "d"
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """a, b and c differ; copy is a's file, saved is a's pixels in another format, cut is half a file."""
     noise = Image.effect_noise((16, 16), 90)
     noise.save(tmp_path / "a.png")
@@ -32,44 +32,44 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_same_file_under_another_name_in_another_dataset_is_named(pictures: Path) -> None:
-    held_out = [sample(pictures / f"{name}.png", f"t/{name}", split="val", dataset="e") for name in ("b", "copy")]
-    held_out.append(sample(pictures / "copy.png", "t/copy2", split="val", dataset="e"))
-    train = [sample(pictures / "c.png", "c"), sample(pictures / "a.png", "first"), sample(pictures / "a.png", "second")]
+def test_the_same_file_under_another_name_in_another_dataset_is_named(images: Path) -> None:
+    held_out = [sample(images / f"{name}.png", f"t/{name}", split="val", dataset="e") for name in ("b", "copy")]
+    held_out.append(sample(images / "copy.png", "t/copy2", split="val", dataset="e"))
+    train = [sample(images / "c.png", "c"), sample(images / "a.png", "first"), sample(images / "a.png", "second")]
     (leak,) = find_leaks(train, held_out=held_out)
     assert (leak.samples, leak.dataset, leak.same) == (("t/copy", "t/copy2"), "e", "bytes")
-    assert (leak.train_sample, leak.train_dataset, leak.train_image) == ("first", "d", pictures / "a.png")
+    assert (leak.train_sample, leak.train_dataset, leak.train_image) == ("first", "d", images / "a.png")
     assert str(leak) == "t/copy and 1 more (e) shows first (d)"
 
 
-def test_the_same_pixels_in_another_format_are_named(pictures: Path) -> None:
-    train, test = [sample(pictures / "a.png", "a")], [sample(pictures / "saved.bmp", "s", split="test")]
+def test_the_same_pixels_in_another_format_are_named(images: Path) -> None:
+    train, test = [sample(images / "a.png", "a")], [sample(images / "saved.bmp", "s", split="test")]
     (leak,) = find_leaks(train, held_out=test)
     assert leak.same == "pixels"
     assert find_leaks(train, held_out=test, pixels=False) == []
 
 
-def test_equal_bytes_in_another_shape_are_another_picture(pictures: Path) -> None:
-    held_out = [sample(pictures / "c.png", "c", split="test")]
-    assert find_leaks([sample(pictures / "b.png", "b")], held_out=held_out) == []
+def test_equal_bytes_in_another_shape_are_another_image(images: Path) -> None:
+    held_out = [sample(images / "c.png", "c", split="test")]
+    assert find_leaks([sample(images / "b.png", "b")], held_out=held_out) == []
 
 
-def test_files_that_are_no_pictures_are_compared_by_their_bytes(pictures: Path) -> None:
-    (pictures / "cut2.png").write_bytes((pictures / "cut.png").read_bytes())
-    train = [sample(pictures / "cut.png", "c"), sample(pictures / "a.png", "a")]
-    (leak,) = find_leaks(train, held_out=[sample(pictures / "cut2.png", "x", split="test")])
+def test_files_that_are_no_images_are_compared_by_their_bytes(images: Path) -> None:
+    (images / "cut2.png").write_bytes((images / "cut.png").read_bytes())
+    train = [sample(images / "cut.png", "c"), sample(images / "a.png", "a")]
+    (leak,) = find_leaks(train, held_out=[sample(images / "cut2.png", "x", split="test")])
     assert leak.same == "bytes"
 
 
-def test_manifest_counts_hashes_and_names_what_is_wrong(pictures: Path) -> None:
+def test_manifest_counts_hashes_and_names_what_is_wrong(images: Path) -> None:
     samples = [
-        sample(pictures / "a.png", "a/1"),
-        sample(pictures / "a.png", "a/2"),
-        sample(pictures / "b.png", "b"),
-        sample(pictures / "saved.bmp", "s", split="test"),
-        sample(pictures / "cut.png", "cut", split="test"),
-        sample(pictures / "gone.png", "gone", split="val"),
-        sample(pictures / "c.png", "b", split="test"),
+        sample(images / "a.png", "a/1"),
+        sample(images / "a.png", "a/2"),
+        sample(images / "b.png", "b"),
+        sample(images / "saved.bmp", "s", split="test"),
+        sample(images / "cut.png", "cut", split="test"),
+        sample(images / "gone.png", "gone", split="val"),
+        sample(images / "c.png", "b", split="test"),
     ]
     manifest = build_manifest(samples)
     content = json.loads(manifest.to_json())
@@ -79,11 +79,11 @@ def test_manifest_counts_hashes_and_names_what_is_wrong(pictures: Path) -> None:
     assert content["unreadable"] == ["cut", "gone"]
     assert content["repeated_ids"] == ["d: b"]
     assert [leak["samples"] for leak in content["leaks"]] == [["s"]]
-    assert str(pictures) not in manifest.to_json()
+    assert str(images) not in manifest.to_json()
 
 
-def test_the_same_data_in_another_order_give_the_same_splits(pictures: Path) -> None:
-    samples = [sample(pictures / f"{name}.png", name) for name in ("a", "b", "c", "copy")]
+def test_the_same_data_in_another_order_give_the_same_splits(images: Path) -> None:
+    samples = [sample(images / f"{name}.png", name) for name in ("a", "b", "c", "copy")]
     assert build_manifest(samples).to_json() == build_manifest(samples[::-1]).to_json()
 
 
@@ -92,15 +92,15 @@ def records(folder: Path, *rows: dict[str, Any]) -> None:
     (folder / "records.jsonl").write_text("\n".join(json.dumps(known | row) for row in rows))
 
 
-def test_command_writes_the_manifest_and_names_the_leak(pictures: Path) -> None:
+def test_command_writes_the_manifest_and_names_the_leak(images: Path) -> None:
     records(
-        pictures,
+        images,
         {"id": "r/1", "image": "a.png", "split": "train"},
         {"id": "r/2", "image": "copy.png", "split": "val"},
         {"id": "r/3", "image": "gone.png", "split": "val"},
     )
-    output = pictures / "manifest.json"
-    arguments = ["--data", str(pictures.parent), "--dataset", pictures.name, "--output", str(output)]
+    output = images / "manifest.json"
+    arguments = ["--data", str(images.parent), "--dataset", images.name, "--output", str(output)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
     assert "in train, same bytes: r/2" in result.output
@@ -110,10 +110,10 @@ def test_command_writes_the_manifest_and_names_the_leak(pictures: Path) -> None:
     assert CliRunner().invoke(app, [*arguments, "--strict"]).exit_code == 1
 
 
-def test_command_wants_the_split_of_a_file_that_does_not_say_it(pictures: Path) -> None:
+def test_command_wants_the_split_of_a_file_that_does_not_say_it(images: Path) -> None:
     turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "That."}]
-    (pictures / "talk.json").write_text(json.dumps([{"id": "t", "image": "a.png", "conversations": turns}]))
-    arguments = ["--data", str(pictures), "--dataset"]
+    (images / "talk.json").write_text(json.dumps([{"id": "t", "image": "a.png", "conversations": turns}]))
+    arguments = ["--data", str(images), "--dataset"]
     refused = CliRunner().invoke(app, [*arguments, "talk.json"])
     assert refused.exit_code == 1
     assert "talk.json:train" in refused.output

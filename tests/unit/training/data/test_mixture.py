@@ -63,7 +63,7 @@ def test_modality_can_offer_every_domain(root: Path) -> None:
     assert [sample.id for sample in every] == [sample.id for sample in some]
 
 
-def test_modality_tells_pictures_of_one_file_name_apart(tmp_path: Path) -> None:
+def test_modality_tells_images_of_one_file_name_apart(tmp_path: Path) -> None:
     known = {"question": "What?", "answer": "this", "q_lang": "en", "modality": "CT", "answer_type": "OPEN"}
     items = [known | {"qid": number, "img_name": f"xmlab{number}/source.jpg"} for number in range(3)]
     for item in items:
@@ -227,7 +227,7 @@ def test_bad_records_can_be_left_out_and_are_counted_by_reason(
         "train set/talk.json vqa": {
             "image file is missing": 2,
             "text only: this version needs an image": 1,
-            "image file is no picture, or only the beginning of one": 1,
+            "file is no image, or only the beginning of one": 1,
         }
     }
     assert "2 bad records left out (image file is missing)" in caplog.text

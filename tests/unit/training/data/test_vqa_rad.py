@@ -77,7 +77,7 @@ def test_phrase_type_is_the_official_split(folder: Path) -> None:
     assert result.excluded == {"split train": 2}
 
 
-def test_test_questions_on_training_pictures_are_marked(folder: Path) -> None:
+def test_test_questions_on_training_images_are_marked(folder: Path) -> None:
     items = [
         record(1),
         record(2, image_name="synpic1.jpg", phrase_type="test_para"),

@@ -1,4 +1,4 @@
-"""The commands from end to end on a tiny checkpoint and made-up pictures."""
+"""The commands from end to end on a tiny checkpoint and made-up images."""
 
 import hashlib
 import json
@@ -87,8 +87,8 @@ def test_tables_are_printed_and_everything_is_written(checkpoint: Path, data: Pa
 
     page = (output / "report.md").read_text()
     assert digest in page
-    pictures = {path.name for path in output.glob("*.png")}
-    assert pictures == {
+    figures = {path.name for path in output.glob("*.png")}
+    assert figures == {
         "experts-by-modality.png",
         "training-loss.png",
         "reliability-organs-vqa.png",
@@ -96,10 +96,10 @@ def test_tables_are_printed_and_everything_is_written(checkpoint: Path, data: Pa
         "risk-coverage-organs-vqa.png",
         "risk-coverage-kinds-classification.png",
     }
-    for name in pictures:
+    for name in figures:
         assert f"]({name})" in page
-        with Image.open(output / name) as picture:
-            assert np.ptp(np.asarray(picture.convert("L"))) > 100
+        with Image.open(output / name) as image:
+            assert np.ptp(np.asarray(image.convert("L"))) > 100
 
 
 def test_without_matplotlib_the_report_is_whole_and_says_so(
@@ -207,7 +207,7 @@ def test_the_routing_reference_is_what_the_service_will_read(data: Path, tmp_pat
     assert (counted.datasets, counted.split, counted.samples) == (("organs", "kinds"), "test", 10)
     tokens = json.loads((tmp_path / "results" / "report.json").read_text())["routing"]["tokens"]
     for layer in found.layers:
-        # Four image tokens a sample; the blanked pictures of the baseline are nobody's traffic.
+        # Four image tokens a sample; the blanked images of the baseline are nobody's traffic.
         assert sum(layer.by_kind["image"]) == 40
         assert {name: list(counts) for name, counts in layer.by_modality.items()} == {
             name: layers[str(layer.layer)] for name, layers in tokens.items()

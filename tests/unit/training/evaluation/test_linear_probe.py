@@ -1,4 +1,4 @@
-"""The linear probe: the optimum of logistic regression, a penalty chosen apart, silence without pictures."""
+"""The linear probe: the optimum of logistic regression, a penalty chosen apart, silence without images."""
 
 from pathlib import Path
 
@@ -65,6 +65,6 @@ def test_a_label_that_the_features_tell_is_found(validation: int) -> None:
     assert sum(probabilities.values()) == pytest.approx(1)
 
 
-def test_a_dataset_without_training_pictures_of_two_labels_has_no_probe() -> None:
+def test_a_dataset_without_training_images_of_two_labels_has_no_probe() -> None:
     train = [sample(number, "train", dataset="other") for number in range(9)] + [sample(0, "train")]
     assert probe_predictions([sample(1, "test")], train=train, val=(), features=features) == {}

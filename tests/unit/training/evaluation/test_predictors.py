@@ -38,8 +38,8 @@ def prompt() -> Prompt:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
     paths = [folder / f"{shade}.png" for shade in (10, 120, 240)]
     for path in paths:
         Image.new("L", (40, 24), int(path.stem)).save(path)
@@ -51,26 +51,24 @@ def predictor(model: MedMoE, prompt: Prompt, **options: Any) -> LocalPredictor:
     return LocalPredictor(model, prompt=prompt, features=features, **({"max_tokens": 5} | options))
 
 
-def asked(pictures: list[Path]) -> list[Sample]:
+def asked(images: list[Path]) -> list[Sample]:
     questions = ["What?", "What modality is used to take this image?", "Is there a fracture?"]
     return [
         Sample(id=f"q{i}", dataset="d", image=image, split="test", question=question, answer="CT")
-        for i, (image, question) in enumerate(zip(pictures, questions, strict=True))
+        for i, (image, question) in enumerate(zip(images, questions, strict=True))
     ]
 
 
-def shown(pictures: list[Path]) -> list[Sample]:
+def shown(images: list[Path]) -> list[Sample]:
     return [
         Sample(id=f"c{i}", dataset="d", image=image, split="test", answer="CT", labels=LABELS)
-        for i, image in enumerate(pictures)
+        for i, image in enumerate(images)
     ]
 
 
 @pytest.mark.parametrize("batch_size", [2, 8])
-def test_batches_do_not_change_predictions(
-    model: MedMoE, prompt: Prompt, pictures: list[Path], batch_size: int
-) -> None:
-    samples = asked(pictures) + shown(pictures)
+def test_batches_do_not_change_predictions(model: MedMoE, prompt: Prompt, images: list[Path], batch_size: int) -> None:
+    samples = asked(images) + shown(images)
     alone = {found.id: found for found in predictor(model, prompt, batch_size=1).predict(samples)}
     together = {found.id: found for found in predictor(model, prompt, batch_size=batch_size).predict(samples)}
     assert list(alone) == list(together) == [sample.id for sample in samples]
@@ -78,19 +76,19 @@ def test_batches_do_not_change_predictions(
         assert found.text == together[id_].text
         assert found.routing == together[id_].routing
         assert found.confidence == pytest.approx(together[id_].confidence, rel=1e-4)
-    assert {alone[sample.id].text for sample in shown(pictures)} <= set(LABELS)
+    assert {alone[sample.id].text for sample in shown(images)} <= set(LABELS)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
 def test_answers_that_share_an_image_are_those_of_the_plain_decoder(
-    model: MedMoE, prompt: Prompt, pictures: list[Path], batch_size: int, monkeypatch: pytest.MonkeyPatch
+    model: MedMoE, prompt: Prompt, images: list[Path], batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Images in turn, questions of different lengths, answers of which some end early."""
     questions = ["What?", "Is there a fracture?", "What modality is used to take this image?", "Which lung?"]
     samples = [
         replace(sample, id=f"{number}/{sample.id}", question=question)
         for number, question in enumerate(questions)
-        for sample in asked(pictures)
+        for sample in asked(images)
     ]
     features = ImageFeatures(model, processor=ImageProcessor.from_config(model.config))
 
@@ -112,10 +110,10 @@ def test_answers_that_share_an_image_are_those_of_the_plain_decoder(
     assert {one.id: one.text for one in found} == {id_: prompt.decode(ids) for id_, ids in expected.items()}
 
 
-def test_an_image_is_read_once_for_all_its_questions(model: MedMoE, prompt: Prompt, pictures: list[Path]) -> None:
+def test_an_image_is_read_once_for_all_its_questions(model: MedMoE, prompt: Prompt, images: list[Path]) -> None:
     seen: list[int] = []
     hook = model.projector.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
-    several = [replace(sample, id=f"{number}/{sample.id}") for number in range(3) for sample in asked(pictures)]
+    several = [replace(sample, id=f"{number}/{sample.id}") for number in range(3) for sample in asked(images)]
     try:
         list(predictor(model, prompt, batch_size=6).predict(several))
     finally:
@@ -123,9 +121,9 @@ def test_an_image_is_read_once_for_all_its_questions(model: MedMoE, prompt: Prom
     assert seen == [2, 1]
 
 
-def test_confidence_is_the_probability_of_the_whole_answer(model: MedMoE, prompt: Prompt, pictures: list[Path]) -> None:
+def test_confidence_is_the_probability_of_the_whole_answer(model: MedMoE, prompt: Prompt, images: list[Path]) -> None:
     features = ImageFeatures(model, processor=ImageProcessor.from_config(model.config))
-    for sample, found in zip(asked(pictures), predictor(model, prompt).predict(asked(pictures)), strict=True):
+    for sample, found in zip(asked(images), predictor(model, prompt).predict(asked(images)), strict=True):
         before = prompt.expand(prompt.question(sample.question or ""))
         feature = features(sample.image)[None]
         (answer,) = model.generate([before], feature, max_tokens=5)
@@ -139,9 +137,9 @@ def test_confidence_is_the_probability_of_the_whole_answer(model: MedMoE, prompt
 
 
 def test_routing_counts_every_prompt_token_once_in_each_moe_layer(
-    model: MedMoE, prompt: Prompt, pictures: list[Path]
+    model: MedMoE, prompt: Prompt, images: list[Path]
 ) -> None:
-    samples = asked(pictures) + shown(pictures)
+    samples = asked(images) + shown(images)
     for sample, found in zip(samples, predictor(model, prompt).predict(samples), strict=True):
         question = sample.question or prompt.classification(sample.labels)
         assert found.routing is not None
@@ -156,21 +154,19 @@ def test_routing_counts_every_prompt_token_once_in_each_moe_layer(
         )
 
 
-def test_labels_do_not_cost_a_pass_over_the_image_each(model: MedMoE, prompt: Prompt, pictures: list[Path]) -> None:
+def test_labels_do_not_cost_a_pass_over_the_image_each(model: MedMoE, prompt: Prompt, images: list[Path]) -> None:
     seen: list[int] = []
     hook = model.projector.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
-    twice = [*shown(pictures), *(replace(sample, id=f"{sample.id}b") for sample in shown(pictures))]
+    twice = [*shown(images), *(replace(sample, id=f"{sample.id}b") for sample in shown(images))]
     try:
         list(predictor(model, prompt, batch_size=8).predict(twice))
     finally:
         hook.remove()
-    assert seen == [len(pictures)]
+    assert seen == [len(images)]
 
 
-def test_label_likelihood_is_that_of_every_token_and_the_end(
-    model: MedMoE, prompt: Prompt, pictures: list[Path]
-) -> None:
-    sample = shown(pictures)[1]
+def test_label_likelihood_is_that_of_every_token_and_the_end(model: MedMoE, prompt: Prompt, images: list[Path]) -> None:
+    sample = shown(images)[1]
     (found,) = predictor(model, prompt, batch_size=2).predict([sample])
     expected = {}
     with Image.open(sample.image) as image:
@@ -188,23 +184,21 @@ def test_label_likelihood_is_that_of_every_token_and_the_end(
     assert found.probabilities == pytest.approx(shares, abs=1e-3)
 
 
-def test_label_probabilities_sum_to_one(model: MedMoE, prompt: Prompt, pictures: list[Path]) -> None:
-    for found in predictor(model, prompt).predict(shown(pictures)):
+def test_label_probabilities_sum_to_one(model: MedMoE, prompt: Prompt, images: list[Path]) -> None:
+    for found in predictor(model, prompt).predict(shown(images)):
         assert found.probabilities is not None
         assert tuple(found.probabilities) == LABELS
         assert sum(found.probabilities.values()) == pytest.approx(1)
         assert found.confidence == max(found.probabilities.values())
 
 
-def test_prompt_without_room_for_an_answer_names_its_sample(
-    model: MedMoE, prompt: Prompt, pictures: list[Path]
-) -> None:
+def test_prompt_without_room_for_an_answer_names_its_sample(model: MedMoE, prompt: Prompt, images: list[Path]) -> None:
     with pytest.raises(DataError, match="q0"):
-        list(predictor(model, prompt, max_tokens=512).predict(asked(pictures)))
+        list(predictor(model, prompt, max_tokens=512).predict(asked(images)))
 
 
-def test_file_that_is_no_picture_is_named(model: MedMoE, tmp_path: Path) -> None:
+def test_file_that_is_no_image_is_named(model: MedMoE, tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
-    path.write_bytes(b"not a picture")
+    path.write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"broken\.png"):
         ImageFeatures(model, processor=ImageProcessor.from_config(model.config))(path)

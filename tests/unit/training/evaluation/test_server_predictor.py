@@ -36,7 +36,7 @@ LABELS = ("X-ray", "CT", "MRI")
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     found = []
     for number in range(6):
         image = folder / f"{number}.png"
@@ -81,7 +81,7 @@ async def test_every_sample_is_answered_by_the_service(client: AsyncClient, samp
     assert predictor.identity == {"model": "tiny", "weights_sha256": None, "confidences": "the model's"}
 
 
-async def test_the_picture_is_sent_as_it_lies_on_disk(client: AsyncClient, samples: list[Sample]) -> None:
+async def test_the_image_is_sent_as_it_lies_on_disk(client: AsyncClient, samples: list[Sample]) -> None:
     predictor = ServerPredictor(client, max_tokens=8)
     first, again = (await collect(predictor, samples[:1]))[0], (await collect(predictor, samples[:1]))[0]
     other = replace(samples[0], image=samples[2].image)
@@ -178,7 +178,7 @@ async def test_a_confidence_that_the_service_calibrated_is_told(samples: list[Sa
     assert predictor.identity["confidences"] == "calibrated by the service"
 
 
-async def test_a_picture_that_is_gone_is_named(samples: list[Sample]) -> None:
+async def test_an_image_that_is_gone_is_named(samples: list[Sample]) -> None:
     gone = replace(samples[1], image=samples[1].image.with_name("gone.png"))
     with pytest.raises(DataError, match=r"gone\.png"):
         await collect(scripted(lambda _: httpx.Response(200, json=answer())), [gone])

@@ -143,7 +143,7 @@ def test_weight_decay_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Light pictures are yes, dark ones no; every fourth is of the general domain."""
+    """Light images are yes, dark ones no; every fourth is of the general domain."""
     root = tmp_path_factory.mktemp("data")
     folder = root / "light"
     folder.mkdir()
@@ -253,7 +253,7 @@ def test_replay_anchors_without_general_samples_are_refused(base: Path, data: Pa
     medical.mkdir(parents=True)
     text = (data / "light" / "records.jsonl").read_text()
     (medical / "records.jsonl").write_text(text.replace('"general"', '"radiology"'))
-    for picture in (data / "light").glob("*.png"):
-        (medical / picture.name).write_bytes(picture.read_bytes())
+    for image in (data / "light").glob("*.png"):
+        (medical / image.name).write_bytes(image.read_bytes())
     with pytest.raises(DataError, match="replay anchors"):
         LoRARun(recipe(), base=base, data=tmp_path / "data", directory=tmp_path / "run")()
