@@ -26,8 +26,9 @@ Method `{method}`, {epochs} epochs, seed {seed}{replay}. Routers and vision towe
 
 {table}
 
-95 % bootstrap intervals over images. The test images come from the same source as the training images: expect less on
-images from elsewhere. Nothing was measured on other questions than these{forgetting}
+95 % intervals over images: exact for accuracies, bootstrapped otherwise. The test images come from the same source as
+the training images: expect less on images from elsewhere. Nothing was measured on other questions than
+these{forgetting}
 
 ## How sure it is
 

@@ -28,7 +28,7 @@ _SHOWN = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """Hold scores by metric, with 95 % bootstrap intervals over images."""
+    """Hold scores by metric, with 95 % intervals over images."""
 
     scores: Mapping[str, Interval]
 

@@ -1,16 +1,18 @@
-"""Compute bootstrap intervals over images."""
+"""Compute 95 % intervals over images: exact for shares, bootstrapped for other figures."""
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 _LOW, _HIGH = 2.5, 97.5
+_BISECTIONS = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """Hold a figure over `n` values with the ends of its 95 % bootstrap interval."""
+    """Hold a figure over `n` values with the ends of its 95 % interval."""
 
     value: float
     low: float
@@ -33,6 +35,41 @@ def mean_interval(values: Sequence[float], *, clusters: Sequence[Hashable], seed
     means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
     low, high = np.percentile(means, [_LOW, _HIGH])
     return Interval(value=float(np.mean(values)), low=float(low), high=float(high), n=len(values))
+
+
+def share_interval(right: Sequence[bool], *, clusters: Sequence[Hashable], seed: int, resamples: int) -> Interval:
+    """Return the exact interval of a share (Clopper and Pearson 1934), or else `mean_interval`.
+
+    The exact interval counts images, so it is taken where each has one value or where all values are alike.
+    """
+    count = len(set(clusters))
+    if not right or len(right) != len(clusters) or (count < len(right) and 0 < sum(right) < len(right)):
+        return mean_interval([float(value) for value in right], clusters=clusters, seed=seed, resamples=resamples)
+    low, high = binomial_interval(min(sum(right), count), count)
+    return Interval(value=sum(right) / len(right), low=low, high=high, n=len(right))
+
+
+def binomial_interval(successes: int, n: int) -> tuple[float, float]:
+    """Return the exact 95 % interval of a share.
+
+    >>> [round(end, 4) for end in binomial_interval(9, 10)]
+    [0.555, 0.9975]
+    """
+    return 1 - _upper_end(n - successes, n), _upper_end(successes, n)
+
+
+def _upper_end(successes: int, n: int) -> float:
+    """Return the share of which at most so many successes are only 2.5 % likely."""
+    if successes == n:
+        return 1.0
+    counts = np.arange(successes + 1)
+    chosen = np.concatenate([[0.0], np.cumsum(np.log(n - counts[:-1]) - np.log(counts[1:]))])
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        p = (low + high) / 2
+        at_most = np.exp(chosen + counts * math.log(p) + (n - counts) * math.log1p(-p)).sum()
+        low, high = (p, high) if at_most > _LOW / 100 else (low, p)
+    return (low + high) / 2
 
 
 def statistic_interval(

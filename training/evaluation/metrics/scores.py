@@ -10,7 +10,7 @@ import numpy as np
 
 from medmoe.training.data.sample import AnswerType, Sample
 from medmoe.training.evaluation.metrics.auc import macro_auc
-from medmoe.training.evaluation.metrics.interval import Interval, mean_interval, statistic_interval
+from medmoe.training.evaluation.metrics.interval import Interval, mean_interval, share_interval, statistic_interval
 from medmoe.training.evaluation.metrics.vqa_metrics import (
     bleu,
     closed_accuracy_substring,
@@ -23,6 +23,8 @@ from medmoe.training.evaluation.metrics.vqa_metrics import (
 from medmoe.training.evaluation.prediction import Prediction
 
 Scores = dict[str, Interval]
+_SHARES = {"closed_accuracy_legacy", "closed_accuracy_strict", "open_accuracy_strict"}
+"""Metrics that are 0 or 1 for each question."""
 _SMALLEST = 1e-12
 """A probability of 0 for what happened would make a mean of logarithms infinite."""
 
@@ -78,7 +80,7 @@ class Scorer:
             chosen = [sample for sample in samples if sample.answer_type == answer_type]
             if chosen:
                 values = [metric(predictions[sample.id].text, reference=sample.answer) for sample in chosen]
-                scores[name] = self._mean(values, samples=chosen)
+                scores[name] = (self._share if name in _SHARES else self._mean)(values, samples=chosen)
         said = [predictions[sample.id].confidence for sample in samples]
         known = [p for p in said if p is not None]
         if len(known) == len(samples):
@@ -93,7 +95,7 @@ class Scorer:
         binary one), `brier` (sum over labels, 0 to 2) and `nll` (nats).
         """
         correct = [float(is_correct(sample, predictions[sample.id])) for sample in samples]
-        scores = {"accuracy": self._mean(correct, samples=samples)}
+        scores = {"accuracy": self._share(correct, samples=samples)}
         found = [(sample, predictions[sample.id].probabilities) for sample in samples]
         known = [(sample, shares) for sample, shares in found if shares is not None]
         if len(known) < len(samples):
@@ -115,6 +117,14 @@ class Scorer:
         scores["brier"] = self._mean(brier, samples=samples)
         scores["nll"] = self._mean([_nll(shares[s.answer]) for s, shares in known], samples=samples)
         return scores
+
+    def _share(self, values: Sequence[float], *, samples: Sequence[Sample]) -> Interval:
+        return share_interval(
+            [value == 1 for value in values],
+            clusters=[sample.image for sample in samples],
+            seed=self.seed,
+            resamples=self.resamples,
+        )
 
     def _mean(self, values: Sequence[float], *, samples: Sequence[Sample]) -> Interval:
         clusters = [sample.image for sample in samples]

@@ -1,17 +1,15 @@
 """Measure how often prediction sets hold the true label, with exact binomial intervals."""
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from medmoe.model.files.calibration import Calibration
+from medmoe.training.evaluation.metrics.interval import binomial_interval
 from medmoe.training.evaluation.predict.outcome import Outcome
 from medmoe.training.evaluation.report.markdown_table import table
 
 ALPHAS = (0.05, 0.1, 0.2)
-_TAIL = 0.025
-_BISECTIONS = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,29 +73,3 @@ def coverage_table(outcomes: Iterable[Outcome], calibration: Calibration) -> str
     ]
     head = ["prediction sets of", "alpha", "n", "hold the true label, with 95 % interval", "labels in a set"]
     return f"{table(head, rows)}\n" if rows else ""
-
-
-def binomial_interval(successes: int, n: int) -> tuple[float, float]:
-    """Return the exact 95 % interval of a share.
-
-    >>> [round(end, 4) for end in binomial_interval(9, 10)]
-    [0.555, 0.9975]
-    """
-    low = 0.0 if successes == 0 else _root(lambda p: _TAIL - (1 - _at_most(successes - 1, n, p)))
-    high = 1.0 if successes == n else _root(lambda p: _at_most(successes, n, p) - _TAIL)
-    return low, high
-
-
-def _at_most(k: int, n: int, p: float) -> float:
-    """Return the probability of at most `k` successes of `n`."""
-    logs = math.log(p), math.log1p(-p)
-    chosen = (math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in range(k + 1))
-    return math.fsum(math.exp(log + i * logs[0] + (n - i) * logs[1]) for i, log in enumerate(chosen))
-
-
-def _root(falling: Callable[[float], float]) -> float:
-    low, high = 1e-12, 1 - 1e-12
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
-    return (low + high) / 2

@@ -35,11 +35,12 @@ SUMMARY_NOTES = (
     "give closed / open, or accuracy. Probe: accuracy of logistic regression on the tower's pooled features."
 )
 _NOTES = (
-    "Percent, with 95 % bootstrap intervals over images. Legacy numbers follow Med-MoE's evaluator: closed counts a "
-    "reference found anywhere inside the answer (`no` in `normal`), open recall rises when a right word is repeated. "
-    "Strict is equality after normalisation. Majority rows answer from the train split without seeing the image. "
-    "AUC is one label against the rest, averaged; with two labels it is the usual one. Where all or none of a few are "
-    "right, the interval has no width and says nothing."
+    "Percent, with 95 % intervals over images: exact (Clopper and Pearson) for accuracies with one question an image, "
+    "bootstrapped otherwise. Legacy numbers follow Med-MoE's evaluator: closed counts a reference found anywhere "
+    "inside the answer (`no` in `normal`), open recall rises when a right word is repeated. Strict is equality after "
+    "normalisation. Majority rows answer from the train split without seeing the image. AUC is one label against the "
+    "rest, averaged; with two labels it is the usual one. The bootstrapped interval of a perfect AUC or recall has no "
+    "width and says nothing."
 )
 _CONFIDENCE_NOTES = (
     f"ECE: expected calibration error over {BINS} bins, which hold equally many samples or are equally wide. A "
