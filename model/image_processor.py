@@ -56,7 +56,10 @@ def convert(image: Image.Image) -> tuple[Image.Image, tuple[Conversion, ...]]:
         canvas = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(canvas, image.convert("RGBA"))
         done.append("over_black")
-    return image.convert("RGB"), tuple(done)
+    image = image.convert("RGB")
+    # Another conversion would apply the profile to what were grey shades.
+    image.info = {}
+    return image, tuple(done)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

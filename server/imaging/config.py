@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from medmoe.model.config import ImageProcessorConfig
+from medmoe.server.errors import ImageTooLarge, UnreadableImage
 from medmoe.server.schemas.images import BurnedIn
 
 FRAME_SIDE = 1024
@@ -22,6 +23,23 @@ class ImageLimits(Message):
     min_side: int
     max_aspect_ratio: float
     max_frames: int
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raises ImageTooLarge, UnreadableImage."""
+        # Padding makes a square of the longer side: that, and not the image, is what memory must hold.
+        if max(width, height) ** 2 > self.max_pixels:
+            raise ImageTooLarge.over(self.max_pixels)
+        if min(width, height) < self.min_side:
+            raise UnreadableImage(f"the image's shorter side is under {self.min_side} pixels")
+        if max(width, height) > self.max_aspect_ratio * min(width, height):
+            raise UnreadableImage(f"the image is more than {self.max_aspect_ratio:g} times as long as wide")
+
+    def check_frames(self, frames: int) -> None:
+        """Raises ImageTooLarge, UnreadableImage."""
+        if frames < 1:
+            raise UnreadableImage("the image has no frame")
+        if frames > self.max_frames:
+            raise ImageTooLarge(f"the image has over {self.max_frames} frames (MEDMOE_MAX_IMAGE_FRAMES)")
 
 
 class DecoderConfig(Message):

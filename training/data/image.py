@@ -1,4 +1,4 @@
-"""Read an image file to the tower's input or to plain pixels."""
+"""Read an image file to the tower's input or to plain pixels, by the service's own decoder."""
 
 from pathlib import Path
 
@@ -6,25 +6,48 @@ import torch
 from PIL import Image
 
 from medmoe.model.errors import ImageError
+from medmoe.model.image_formats.raster import read_raster
+from medmoe.model.image_formats.signature import raster_format
 from medmoe.model.image_processor import ImageProcessor, to_rgb
 from medmoe.training.data.errors import DataError
 
-_UNREADABLE = (OSError, ValueError, SyntaxError, ImageError, Image.DecompressionBombError)
+
+class _TrainingLimits:
+    """Pillow's limit of pixels."""
+
+    max_frames = 2**16
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raises ImageError."""
+        if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
+            raise ImageError(f"the image has over {2 * Image.MAX_IMAGE_PIXELS} pixels")
+
+    def check_frames(self, frames: int) -> None:
+        """Raises ImageError."""
+        if not 1 <= frames <= self.max_frames:
+            raise ImageError(f"the image has no frame, or over {self.max_frames}")
 
 
 def read_pixels(path: Path, *, processor: ImageProcessor) -> torch.Tensor:
     """Return float32 [3, size, size]. Raises DataError naming the file when it is not a readable image."""
-    try:
-        with Image.open(path) as image:
-            return torch.from_numpy(processor(image))
-    except _UNREADABLE as error:
-        raise DataError(f"{path} is not an image that can be read") from error
+    return torch.from_numpy(processor(read_rgb(path)))
 
 
 def read_rgb(path: Path) -> Image.Image:
     """Return 8-bit RGB in the file's own size, as the processor sees it before resizing. Raises DataError likewise."""
     try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        kind = raster_format(data)
+        if kind is not None:
+            return read_raster(data, kind, limits=_TrainingLimits()).image
+        # Formats that the service does not read.
         with Image.open(path) as image:
             return to_rgb(image)
-    except _UNREADABLE as error:
+    except ImageError as error:
+        raise DataError(f"{path} is not an image that can be read: {error}") from error
+    except Exception as error:
+        # Pillow's plugins raise anything from SyntaxError to struct.error on damaged files.
         raise DataError(f"{path} is not an image that can be read") from error

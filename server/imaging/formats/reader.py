@@ -11,16 +11,23 @@ from contextlib import contextmanager
 
 from PIL import Image
 
-from medmoe.model.errors import ImageError
+from medmoe.model.errors import DamagedImageError, ImageError, ImageFormatError, ImageFrameError
+from medmoe.model.image_formats.raster import read_raster
+from medmoe.model.image_formats.signature import RasterFormat
 from medmoe.model.image_processor import ImageProcessor, convert
-from medmoe.server.errors import ImageTooCostly, InvalidField, RequestError, UnreadableImage
+from medmoe.server.errors import (
+    ImageTooCostly,
+    ImageTooLarge,
+    InvalidField,
+    RequestError,
+    UnreadableImage,
+    UnsupportedImage,
+)
 from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig
-from medmoe.server.imaging.formats import raster
-from medmoe.server.imaging.formats.limits import check_size, too_large
 from medmoe.server.imaging.formats.sniff import from_text, sniff
 from medmoe.server.imaging.formats.uniform import require_contrast
 from medmoe.server.imaging.image import DecodedImage
-from medmoe.server.schemas.images import FileFormat, ImageFields, Rendering, RenderingStep, View, Windowing
+from medmoe.server.schemas.images import ImageFields, Rendering, RenderingStep, View, Windowing
 from medmoe.server.schemas.voi_window import parse
 
 # Pillow only warns between its limit and twice its limit.
@@ -54,10 +61,16 @@ class ImageReader:
         """Turn whatever image libraries raise into UnreadableImage, ImageTooLarge or ImageTooCostly."""
         try:
             yield
+        except DamagedImageError as error:
+            raise UnreadableImage(str(error)) from error
+        except ImageFormatError as error:
+            raise UnsupportedImage(str(error)) from error
+        except ImageFrameError as error:
+            raise InvalidField(str(error), param="frame") from error
         except (RequestError, ImageError):
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise too_large(self._config.limits) from error
+            raise ImageTooLarge.over(self._config.limits.max_pixels) from error
         except Exception as error:
             if _out_of_memory(error):
                 raise ImageTooCostly() from error
@@ -69,15 +82,18 @@ class ImageReader:
                 raise
             raise UnreadableImage() from error
 
-    def _raster(self, data: bytes, kind: FileFormat, fields: ImageFields, view: View) -> DecodedImage:
+    def _raster(self, data: bytes, kind: RasterFormat, fields: ImageFields, view: View) -> DecodedImage:
         if fields.window is not None:
             raise InvalidField("only DICOM images have a window", param="window")
-        image, size, rendering = raster.show(data, kind, fields.frame, self._config.limits)
+        read = read_raster(data, kind, frame=fields.frame or 0, limits=self._config.limits)
+        rendering = Rendering(
+            format=kind, colour=read.colour, frame=read.frame, frames=read.frames, steps=read.steps, windows=()
+        )
         # A frame of several that was asked for by number, and is shown as it is stored, was chosen.
         chosen = fields.frame is not None and rendering.frames > 1 and not rendering.steps
         if not fields.allow_uniform and not chosen:
-            require_contrast(image)
-        return _decoded(data, self._sized(image, view), size=size, rendering=rendering)
+            require_contrast(read.image)
+        return _decoded(data, self._sized(read.image, view), size=read.size, rendering=rendering)
 
     def _dicom(self, data: bytes, fields: ImageFields, view: View) -> DecodedImage:
         # Here and not above: pydicom is needed for DICOM only, and importing it takes most of a second.
@@ -106,7 +122,7 @@ class ImageReader:
         """Return the image enlarged to pixels as high as wide. Raises ImageTooLarge, UnreadableImage."""
         width, height = image.size
         size = (width, round(height * aspect)) if aspect > 1 else (round(width / aspect), height)
-        check_size(*size, self._config.limits)
+        self._config.limits.check_size(*size)
         return image.resize(size, Image.Resampling.BICUBIC)
 
     def _sized(self, image: Image.Image, view: View) -> Image.Image:

@@ -1,9 +1,9 @@
-"""Recognise the format of a file, and the size of a WebP canvas, from its first bytes."""
+"""Recognise the format of a file from its first bytes."""
 
 import binascii
 import re
-from collections.abc import Iterator
 
+from medmoe.model.image_formats.signature import raster_format
 from medmoe.server.errors import MalformedImage, UnsupportedImage
 from medmoe.server.schemas.images import FileFormat
 
@@ -11,15 +11,6 @@ _DATA_URL = re.compile(r"data:[^,]{0,256};base64,", re.ASCII | re.IGNORECASE)
 """The media type and its parameters say nothing that the file itself does not say better."""
 _BREAKS = str.maketrans("", "", "\r\n\t ")
 _URL_SAFE = str.maketrans("-_", "+/")
-_MAGIC: tuple[tuple[bytes, FileFormat], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-    (b"II+\x00", "TIFF"),
-    (b"MM\x00+", "TIFF"),
-    (b"BM", "BMP"),
-)
 _PREAMBLE = 128
 """Bytes before DICOM's magic word; free for any use, so that a DICOM file may be a TIFF too."""
 _WITHOUT_PREAMBLE = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
@@ -58,12 +49,10 @@ def sniff(data: bytes) -> FileFormat:
         return "DICOM"
     if data.startswith(_WITHOUT_PREAMBLE) and _is_element(data):
         return "DICOM"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    for magic, kind in _MAGIC:
-        if data.startswith(magic):
-            return kind
-    raise UnsupportedImage()
+    kind = raster_format(data)
+    if kind is None:
+        raise UnsupportedImage()
+    return kind
 
 
 def _is_element(data: bytes) -> bool:
@@ -74,33 +63,3 @@ def _is_element(data: bytes) -> bool:
         return False
     explicit = data[4:6].isalpha() and data[4:6].isupper()
     return explicit or (not big_endian and int.from_bytes(data[4:8], "little") < 1024)
-
-
-def webp_coded(data: bytes) -> Iterator[bytes]:
-    """Yield the compressed data of a WebP, without transparency, which may be stored as it is, and metadata."""
-    position = 12
-    while position + 8 <= len(data):
-        kind, length = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
-        position += 8
-        if kind == b"ANMF":
-            # A frame of an animation: 16 bytes of its own, then chunks.
-            position += 16
-            continue
-        if kind in (b"VP8 ", b"VP8L"):
-            yield data[position : position + length]
-        position += length + length % 2
-
-
-def webp_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height of a WebP canvas, which Pillow allocates when it opens the file."""
-    kind, body = data[12:16], data[20:30]
-    if len(body) < 10:
-        return None
-    if kind == b"VP8X":
-        return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
-    if kind == b"VP8L":
-        packed = int.from_bytes(body[1:5], "little")
-        return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
-    if kind == b"VP8 ":
-        return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
-    return None

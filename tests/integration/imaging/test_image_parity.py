@@ -9,9 +9,11 @@ from PIL import Image, ImageCms
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.image_processor import ImageProcessor
-from medmoe.training.data.image import read_pixels
+from medmoe.training.data.errors import DataError
+from medmoe.training.data.image import read_pixels, read_rgb
 from tests.integration.conftest import Service
 from tests.support.images.hostile_images import encoded
+from tests.support.images.odd_files import ODD_FILES, without_adobe_marker
 
 
 def noise(mode: str = "RGB", size: tuple[int, int] = (70, 50)) -> Image.Image:
@@ -70,6 +72,7 @@ KINDS: dict[str, Callable[[], bytes]] = {
     "pages": lambda: encoded(noise(), "TIFF", save_all=True, append_images=[noise("L", (30, 90))]),
     "two images": lambda: encoded(noise(), "MPO", save_all=True, append_images=[noise("L").convert("RGB")]),
     "one row": lambda: encoded(noise(size=(200, 16)), "PNG"),
+    **ODD_FILES,
 }
 
 
@@ -89,3 +92,14 @@ async def test_the_service_and_training_see_the_same_pixels(
     assert service.engine.last_request is not None
     served = processor(service.engine.last_request.image)
     np.testing.assert_array_equal(served, trained)
+
+
+async def test_training_and_the_service_refuse_the_same_cmyk_jpeg(service: Service, tmp_path: Path) -> None:
+    data = without_adobe_marker(encoded(noise("CMYK"), "JPEG"))
+    (tmp_path / "image.jpg").write_bytes(data)
+    with pytest.raises(DataError, match="Adobe marker"):
+        read_rgb(tmp_path / "image.jpg")
+    files = {"image": ("image.jpg", data, "application/octet-stream")}
+    response = await service.client.post("/v1/vqa", data={"question": "What?"}, files=files)
+    assert response.status_code == 415
+    assert "Adobe marker" in response.json()["error"]["message"]

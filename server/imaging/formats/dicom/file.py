@@ -23,7 +23,6 @@ from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
 from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader, frame_header, has_coded_data
 from medmoe.server.imaging.formats.dicom.streams.encapsulation import END, ITEM, split_frames
 from medmoe.server.imaging.formats.dicom.transfer_syntax import DECODERS, DEFLATED_FRAMES, LOSSY
-from medmoe.server.imaging.formats.limits import check_frames, check_size
 from medmoe.server.schemas.images import BurnedIn, RenderingStep
 
 # Values out of their VR's rules are common and often harmless; a warning about one would quote it.
@@ -61,9 +60,9 @@ class DicomFile:
         self.pixel_keyword = present[0]
         self.encapsulated = self.transfer_syntax == DEFLATED_FRAMES or self.transfer_syntax.is_encapsulated
         self.height, self.width = (whole(dataset, keyword) for keyword in ("Rows", "Columns"))
-        check_size(self.width, self.height, limits)
+        limits.check_size(self.width, self.height)
         declared = self._declared_frames()
-        check_frames(declared or 1, limits)
+        limits.check_frames(declared or 1)
         self._check_colour()
         self._check_bits(declared or 1)
         self.planar_configuration = self._inferred("PlanarConfiguration", 0) if self.samples > 1 else 0
@@ -75,7 +74,7 @@ class DicomFile:
         if held > 1 and held != declared:
             self._note("frame_count")
         self.frames = declared or held
-        check_frames(self.frames, limits)
+        limits.check_frames(self.frames)
         if (frame or 0) >= self.frames:
             raise InvalidField(f"frames count from 0 and this image has {self.frames}", param="frame")
         self.frame = frame or 0

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset
 
+from medmoe.model.image_formats.no_data import no_data
 from medmoe.model.image_processor import to_rgb
 from medmoe.server.errors import InvalidField, UnreadableImage
 from medmoe.server.imaging.formats.dicom.attributes import code, get
@@ -19,7 +20,6 @@ from medmoe.server.imaging.formats.dicom.lut.palette import apply_palette
 from medmoe.server.imaging.formats.dicom.lut.voi_lut import apply_table, apply_window, file_table, file_window
 from medmoe.server.imaging.formats.dicom.padding import declared_padding, undeclared_padding
 from medmoe.server.imaging.formats.dicom.pixel_data import decode_frame
-from medmoe.server.imaging.formats.no_data import no_data
 from medmoe.server.schemas.images import AppliedWindow, Rendering, RenderingStep, Windowing
 from medmoe.server.schemas.voi_window import PRESETS, Channel
 

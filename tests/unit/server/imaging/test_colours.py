@@ -1,16 +1,27 @@
 """PNG samples of every depth with transparency, CMYK JPEG and ICC profiles become the right sRGB colours."""
 
-import struct
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from medmoe.server.imaging.formats import raster
-from medmoe.server.schemas.images import FileFormat, Rendering
+from medmoe.model.errors import ImageFormatError
+from medmoe.model.image_formats.raster import read_raster
+from medmoe.model.image_formats.raster_image import RasterImage
+from medmoe.model.image_formats.signature import RasterFormat
 from tests.support.images.dicom_files import dicom
 from tests.support.images.hostile_images import encoded
+from tests.support.images.odd_files import (
+    COLOUR,
+    COLOUR_ALPHA,
+    GREY,
+    GREY_ALPHA,
+    chunk,
+    matrix_profile,
+    png,
+    without_adobe_marker,
+)
 from tests.unit.server.conftest import Read, decoder_config
 
 SIDE = 32
@@ -19,31 +30,11 @@ RGB = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
 RGB[:4] = (255, 0, 255)
 ALPHA = np.full((SIDE, SIDE), 255, np.uint8)
 ALPHA[:8], ALPHA[8:16] = 0, 128
-GREY, COLOUR, PALETTE, GREY_ALPHA, COLOUR_ALPHA = 0, 2, 3, 4, 6
 
 
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def png(samples: np.ndarray, *, bits: int, colour: int, key: tuple[int, ...] = (), before: bytes = b"") -> bytes:
-    height, width = samples.shape[:2]
-    if bits == 16:
-        rows = [row.astype(">u2").tobytes() for row in samples]
-    elif bits == 8:
-        rows = [row.astype(np.uint8).tobytes() for row in samples]
-    else:
-        spread = (samples[..., None] >> np.arange(bits)[::-1]) & 1
-        rows = [np.packbits(row).tobytes() for row in spread.astype(np.uint8)]
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
-    keyed = chunk(b"tRNS", struct.pack(f">{len(key)}H", *key)) if key else b""
-    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
-    return b"\x89PNG\r\n\x1a\n" + header + before + keyed + pixels + chunk(b"IEND", b"")
-
-
-def shown(data: bytes, kind: FileFormat = "PNG") -> tuple[np.ndarray, Rendering]:
-    image, _, rendering = raster.show(data, kind, None, decoder_config().limits)
-    return np.asarray(image).astype(float), rendering
+def shown(data: bytes, kind: RasterFormat = "PNG") -> tuple[np.ndarray, RasterImage]:
+    read = read_raster(data, kind, limits=decoder_config().limits)
+    return np.asarray(read.image).astype(float), read
 
 
 def over_black(shades: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -123,35 +114,18 @@ def test_adobe_jpegs_store_inks_inverted(transform: int) -> None:
     assert np.abs(image - paper[..., :3] * paper[..., 3:] / 255).max() <= 8
 
 
-def matrix_profile(*, gamma: float, swapped: bool = False) -> bytes:
-    """Return an RGB profile with sRGB's primaries, red and green swapped on demand, and a plain gamma."""
-    primaries = [(0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.7141)]
-    if swapped:
-        primaries[:2] = primaries[1::-1]
-    fixed = lambda values: b"".join(struct.pack(">i", round(value * 65536)) for value in values)  # noqa: E731
-    white = (0.9642, 1.0, 0.8249)
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
-    tags = {b"wtpt": b"XYZ \0\0\0\0" + fixed(white)}
-    for name, primary in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True):
-        tags[name] = b"XYZ \0\0\0\0" + fixed(primary)
-    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
-    table, body = struct.pack(">I", len(tags)), b""
-    for name, value in tags.items():
-        table += name + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(value))
-        body += value
-    size = 128 + len(table) + len(body)
-    head = struct.pack(">I4sI4s4s4s", size, b"lcms", 0x02400000, b"mntr", b"RGB ", b"XYZ ") + bytes(12) + b"acsp"
-    head += bytes(28) + fixed(white)
-    return head.ljust(128, b"\0") + table + body
-
-
 def srgb_of(colours: np.ndarray, gamma: float) -> np.ndarray:
     linear = (colours / 255.0) ** gamma
     return np.asarray(255 * np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055))
 
 
+def test_cmyk_jpegs_that_do_not_say_whether_inks_are_inverted_are_refused() -> None:
+    with pytest.raises(ImageFormatError, match="Adobe marker"):
+        shown(without_adobe_marker(encoded(Image.fromarray(cmyk_inks(), "CMYK"), "JPEG")), "JPEG")
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_colours_with_another_profile_are_brought_to_srgb(kind: FileFormat) -> None:
+def test_colours_with_another_profile_are_brought_to_srgb(kind: RasterFormat) -> None:
     data = encoded(
         Image.fromarray(RGB), kind, icc_profile=matrix_profile(gamma=1.8, swapped=True),
         **({"lossless": True} if kind == "WEBP" else {}),

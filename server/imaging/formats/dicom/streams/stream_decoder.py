@@ -12,10 +12,10 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLossless, JPEGLosslessSV1, JPEGLSTransferSyntaxes
 from rle.utils import decode_segment
 
+from medmoe.model.image_formats.jpeg import is_whole, with_probe
+from medmoe.model.image_formats.no_data import has_lost_bytes
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader
-from medmoe.server.imaging.formats.jpeg import is_whole, with_probe
-from medmoe.server.imaging.formats.no_data import has_lost_bytes
 
 _RGB, _YBR = "RGB", "YBR_FULL"
 _LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)

@@ -7,17 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import ExifTags, Image
 
+from medmoe.model.errors import DamagedImageError, ImageFormatError, ImageFrameError
+from medmoe.model.image_formats import jpeg, tiff
+from medmoe.model.image_formats.no_data import has_lost_bytes, no_data
+from medmoe.model.image_formats.png import without_metadata
+from medmoe.model.image_formats.raster_image import FileLimits, RasterImage, Step
+from medmoe.model.image_formats.signature import RasterFormat
+from medmoe.model.image_formats.tiff_directory import read_directories
+from medmoe.model.image_formats.uniform import is_uniform
+from medmoe.model.image_formats.webp import webp_coded, webp_size
 from medmoe.model.image_processor import convert
-from medmoe.server.errors import InvalidField, UnreadableImage
-from medmoe.server.imaging.config import ImageLimits
-from medmoe.server.imaging.formats import jpeg, tiff
-from medmoe.server.imaging.formats.limits import check_frames, check_size
-from medmoe.server.imaging.formats.no_data import has_lost_bytes, no_data
-from medmoe.server.imaging.formats.png import without_metadata
-from medmoe.server.imaging.formats.sniff import webp_coded, webp_size
-from medmoe.server.imaging.formats.tiff_directory import read_directories
-from medmoe.server.imaging.formats.uniform import is_uniform
-from medmoe.server.schemas.images import FileFormat, Rendering, RenderingStep
 
 _DARK = 64
 """Level of 255: a drawing whose every shade is darker cannot be seen on black."""
@@ -30,23 +29,21 @@ _LOST_WEBP = 512
 _NEEDED = ("exif", "xmp", "XML:com.adobe.xmp", "icc_profile")
 """Metadata by which `convert` turns an image upright and corrects its colours."""
 
-Shown = tuple[Image.Image, tuple[int, int], Rendering]
-"""An RGB image, the size of the frame in the file, and how it was rendered."""
 
-
-def show(data: bytes, kind: FileFormat, frame: int | None, limits: ImageLimits) -> Shown:
+def read_raster(data: bytes, kind: RasterFormat, *, frame: int = 0, limits: FileLimits) -> RasterImage:
     """Decode one frame of a file of format `kind`.
 
-    Raises ImageTooLarge, UnreadableImage, InvalidField, ImageError, or anything that Pillow raises on damaged files.
+    Raises what `limits` raise, DamagedImageError, ImageFormatError, ImageFrameError, ImageError, or anything that
+    Pillow raises on damaged files.
     """
-    steps: list[RenderingStep] = []
+    steps: list[Step] = []
     if kind == "WEBP":
         size = webp_size(data)
         if size:
-            check_size(*size, limits)
+            limits.check_size(*size)
         most = max(_LOST_WEBP, size[0] * size[1] // _LOST_WEBP) if size else _LOST_WEBP
         if any(has_lost_bytes(coded, most=most) for coded in webp_coded(data)):
-            raise UnreadableImage("the image is damaged: zeros stand in place of its data")
+            raise DamagedImageError("the image is damaged: zeros stand in place of its data")
     if kind == "PNG":
         data, damaged = without_metadata(data)
         if damaged:
@@ -54,9 +51,9 @@ def show(data: bytes, kind: FileFormat, frame: int | None, limits: ImageLimits) 
     if kind == "JPEG" and not jpeg.has_end(data):
         data = jpeg.with_end(data)
         steps.append("end_marker_added")
-    if kind == "TIFF" and (shown := _deep_tiff(data, frame or 0, limits, steps)) is not None:
-        return shown
-    with _opened(data, kind, frame or 0, limits) as (opened, frames):
+    if kind == "TIFF" and (read := _deep_tiff(data, frame, limits, steps)) is not None:
+        return read
+    with _opened(data, kind, frame, limits) as (opened, frames):
         width, height = opened.size
         colour = opened.mode
         deep = _deep_raw_mode(opened)
@@ -67,43 +64,43 @@ def show(data: bytes, kind: FileFormat, frame: int | None, limits: ImageLimits) 
             steps.append("orientation")
         if kind == "JPEG":
             _require_scans(data, opened)
+            _require_inks(opened)
         image: Image.Image = opened
-        if deep is not None and (read := _sixteen_bits(data, kind, frame or 0, opened, deep, limits)) is not None:
-            image, deep_steps = read
+        if deep is not None and (shades := _sixteen_bits(data, kind, frame, opened, deep, limits)) is not None:
+            image, deep_steps = shades
             steps += deep_steps
             image.info = {name: value for name, value in opened.info.items() if name in _NEEDED}
         image = _finite(image, steps)
         image = _on_white(image, steps)
         image, done = convert(image)
-    rendering = Rendering(
-        format=kind, colour=colour, frame=frame or 0, frames=frames, steps=(*steps, *done), windows=()
+    return RasterImage(
+        image=image, size=(width, height), colour=colour, frame=frame, frames=frames, steps=(*steps, *done)
     )
-    return image, (width, height), rendering
 
 
 @contextlib.contextmanager
-def _opened(data: bytes, kind: FileFormat, frame: int, limits: ImageLimits) -> Iterator[tuple[Image.Image, int]]:
+def _opened(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> Iterator[tuple[Image.Image, int]]:
     """Open a file at `frame`, its size checked, with the number of its frames."""
     if kind == "TIFF":
         frames = len(read_directories(data, most=limits.max_frames + 1))
         with tiff.open_page(data, frame) as opened:
-            check_size(*opened.size, limits)
+            limits.check_size(*opened.size)
             yield opened, frames
         return
     with Image.open(io.BytesIO(data), formats=[kind]) as opened:
-        check_size(*opened.size, limits)
+        limits.check_size(*opened.size)
         frames = getattr(opened, "n_frames", 1)
-        check_frames(frames, limits)
+        limits.check_frames(frames)
         _require_frame(frame, frames)
         if frame:
             opened.seek(frame)
-            check_size(*opened.size, limits)
+            limits.check_size(*opened.size)
         yield opened, frames
 
 
 def _require_frame(frame: int, frames: int) -> None:
     if frame >= frames:
-        raise InvalidField(f"frames count from 0 and this image has {frames}", param="frame")
+        raise ImageFrameError(f"frames count from 0 and this image has {frames}")
 
 
 def _require_scans(data: bytes, opened: Image.Image) -> None:
@@ -112,7 +109,15 @@ def _require_scans(data: bytes, opened: Image.Image) -> None:
     flat = bool((corner == corner[-1, -1]).all())
     probed = flat or opened.info.get("progressive")
     if jpeg.has_lost_data(data) or (probed and not jpeg.is_whole(data)):
-        raise UnreadableImage("the image is damaged or truncated: scan data of the JPEG are missing")
+        raise DamagedImageError("the image is damaged or truncated: scan data of the JPEG are missing")
+
+
+def _require_inks(opened: Image.Image) -> None:
+    if opened.mode == "CMYK" and "adobe" not in opened.info:
+        raise ImageFormatError(
+            "the CMYK JPEG lacks the Adobe marker, without which nothing tells whether its inks are stored inverted; "
+            "save the image as RGB"
+        )
 
 
 def _deep_raw_mode(opened: Image.Image) -> str | None:
@@ -126,8 +131,8 @@ def _deep_raw_mode(opened: Image.Image) -> str | None:
 
 
 def _sixteen_bits(
-    data: bytes, kind: FileFormat, frame: int, high: Image.Image, raw: str, limits: ImageLimits
-) -> tuple[Image.Image, tuple[RenderingStep, ...]] | None:
+    data: bytes, kind: RasterFormat, frame: int, high: Image.Image, raw: str, limits: FileLimits
+) -> tuple[Image.Image, tuple[Step, ...]] | None:
     """Return 8-bit shades of 16-bit samples and how they came about, None where Pillow's high bytes serve.
 
     Grey with alpha is stretched as other deep grey is; colours that hold 14 bits or fewer are scaled from those bits.
@@ -163,7 +168,7 @@ def _sixteen_bits(
     return image, ("low_bits",) if few else ()
 
 
-def _reread(data: bytes, kind: FileFormat, frame: int, raw: str, limits: ImageLimits) -> np.ndarray:
+def _reread(data: bytes, kind: RasterFormat, frame: int, raw: str, limits: FileLimits) -> np.ndarray:
     """Return the samples of a frame as Pillow reads them in another raw mode."""
     with _opened(data, kind, frame, limits) as (opened, _):
         opened.tile = [tile._replace(args=_replaced(tile.args, raw)) for tile in opened.tile]  # type: ignore[attr-defined]
@@ -174,25 +179,24 @@ def _replaced(arguments: object, raw: str) -> object:
     return raw if isinstance(arguments, str) else (raw, *arguments[1:])  # type: ignore[index]
 
 
-def _deep_tiff(data: bytes, frame: int, limits: ImageLimits, steps: list[RenderingStep]) -> Shown | None:
+def _deep_tiff(data: bytes, frame: int, limits: FileLimits, steps: list[Step]) -> RasterImage | None:
     """Return a page with samples that Pillow misreads, None for others; check the limits for both."""
     pages = read_directories(data, most=limits.max_frames + 1)
-    check_frames(len(pages), limits)
+    limits.check_frames(len(pages))
     _require_frame(frame, len(pages))
     page = pages[frame]
-    check_size(*page.size, limits)
+    limits.check_size(*page.size)
     image = tiff.deep_image(data, page, steps)
     if image is None:
         return None
     colour = image.mode
     image, done = convert(_finite(image, steps))
-    rendering = Rendering(
-        format="TIFF", colour=colour, frame=frame, frames=len(pages), steps=(*steps, *done), windows=()
+    return RasterImage(
+        image=image, size=page.size, colour=colour, frame=frame, frames=len(pages), steps=(*steps, *done)
     )
-    return image, page.size, rendering
 
 
-def _finite(image: Image.Image, steps: list[RenderingStep]) -> Image.Image:
+def _finite(image: Image.Image, steps: list[Step]) -> Image.Image:
     """Return an image in which values that are not numbers are background."""
     if image.mode != "F":
         return image
@@ -206,7 +210,7 @@ def _finite(image: Image.Image, steps: list[RenderingStep]) -> Image.Image:
     return finite
 
 
-def _on_white(image: Image.Image, steps: list[RenderingStep]) -> Image.Image:
+def _on_white(image: Image.Image, steps: list[Step]) -> Image.Image:
     """Lay a dark drawing on transparency over white; `convert` lays everything else over black."""
     # Pillow lays no transparent shade under deep grey: `convert` stretches it.
     if not image.has_transparency_data or image.mode.startswith(("I", "F")):

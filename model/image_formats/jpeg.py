@@ -5,7 +5,7 @@ import struct
 
 from PIL import Image
 
-from medmoe.server.imaging.formats.no_data import has_lost_bytes
+from medmoe.model.image_formats.no_data import has_lost_bytes
 
 _END = b"\xff\xd9"
 _BASELINE_OR_EXTENDED, _PROGRESSIVE = (0xC0, 0xC1), 0xC2

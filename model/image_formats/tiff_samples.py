@@ -9,8 +9,8 @@ import struct
 import numpy as np
 from PIL import Image
 
-from medmoe.server.errors import UnreadableImage, UnsupportedImage
-from medmoe.server.imaging.formats.tiff_directory import TiffDirectory
+from medmoe.model.errors import DamagedImageError, ImageFormatError
+from medmoe.model.image_formats.tiff_directory import TiffDirectory
 
 _BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions of bytes, whatever samples they hold: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
@@ -26,10 +26,10 @@ _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], a
 
 
 def require_compression(page: TiffDirectory) -> None:
-    """Raises UnsupportedImage for a compression that is not decoded."""
+    """Raises ImageFormatError for a compression that is not decoded."""
     name = _COMPRESSIONS.get(page.compression)
     if name is not None:
-        raise UnsupportedImage(f"TIFF with {name} compression is not read; convert the page with tiffcp or vips")
+        raise ImageFormatError(f"TIFF with {name} compression is not read; convert the page with tiffcp or vips")
 
 
 def is_deep(page: TiffDirectory) -> bool:
@@ -43,12 +43,12 @@ def is_deep(page: TiffDirectory) -> bool:
 def read_samples(data: bytes, page: TiffDirectory) -> np.ndarray:
     """Return samples [rows, columns, samples] in the type and sign that the page says.
 
-    Raises UnreadableImage, UnsupportedImage, or anything that Pillow raises on damaged data.
+    Raises DamagedImageError, ImageFormatError, or anything that Pillow raises on damaged data.
     """
     width, height = page.size
     bits, samples = page.bits, page.samples
     if not 1 <= bits <= 64 or not 1 <= samples <= 8:
-        raise UnsupportedImage("TIFF samples of different sizes, or of more than 64 bits, are not read")
+        raise ImageFormatError("TIFF samples of different sizes, or of more than 64 bits, are not read")
     in_row = width * (1 if page.separate_planes else samples)
     planes = [
         _values(_bytes(data, page, plane), page, in_row=in_row)
@@ -67,7 +67,7 @@ def _bytes(data: bytes, page: TiffDirectory, plane: int) -> np.ndarray:
     each = len(offsets) // planes
     offsets, counts = (tuple(values[plane * each : (plane + 1) * each]) for values in (offsets, counts))
     if not each or len(counts) != each:
-        raise UnreadableImage()
+        raise DamagedImageError()
     bits = page.bits * (1 if page.separate_planes else page.samples)
     tile = page.tile
     # A whole number of tiles: the floating-point predictor spreads a value over all of a tile's row.
@@ -80,7 +80,7 @@ def _bytes(data: bytes, page: TiffDirectory, plane: int) -> np.ndarray:
         tags |= {273: offsets, 278: (page.rows_per_strip,), 279: counts}
     else:
         if tile[0] * bits % 8:
-            raise UnsupportedImage("TIFF tiles that end within a byte are not read; convert the page with tiffcp -s")
+            raise ImageFormatError("TIFF tiles that end within a byte are not read; convert the page with tiffcp -s")
         tags |= {322: (tile[0] * bits // 8,), 323: (tile[1],), 324: offsets, 325: counts}
     with Image.open(io.BytesIO(_rewritten(data, tags)), formats=["TIFF"]) as opened:
         found = np.asarray(opened)
@@ -112,7 +112,7 @@ def _values(stored: np.ndarray, page: TiffDirectory, *, in_row: int) -> np.ndarr
         return _packed(stored, bits, in_row)
     kind = {_UNSIGNED: "u", _SIGNED: "i", _FLOAT: "f"}.get(page.sample_format, "u")
     if kind == "f" and bits == 8:
-        raise UnsupportedImage("floating point of 8 bits is not read")
+        raise ImageFormatError("floating point of 8 bits is not read")
     predicted = _chunks(stored, page, bits // 8)
     if page.predictor == _FLOATING:
         floats: np.ndarray = np.concatenate([_floating(chunk, bits // 8, step) for chunk in predicted], axis=1)
@@ -149,7 +149,7 @@ def _floating(chunk: np.ndarray, size: int, step: int) -> np.ndarray:
 def _packed(stored: np.ndarray, bits: int, in_row: int) -> np.ndarray:
     """Return unsigned values of any number of bits, packed from the highest bit on."""
     if bits > 24:
-        raise UnsupportedImage("TIFF samples of 25 to 31 bits, or over 32, are not read")
+        raise ImageFormatError("TIFF samples of 25 to 31 bits, or over 32, are not read")
     flags = np.unpackbits(stored, axis=1)[:, : in_row * bits].reshape(len(stored), in_row, bits)
     values: np.ndarray = np.zeros((len(stored), in_row), np.uint32)
     for bit in range(bits):

@@ -1,17 +1,18 @@
 """Open a page of a TIFF: with Pillow where it reads the samples as stored, otherwise from the samples themselves."""
 
 import io
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from medmoe.server.errors import UnsupportedImage
-from medmoe.server.imaging.formats.no_data import no_data
-from medmoe.server.imaging.formats.tiff_directory import TiffDirectory
-from medmoe.server.imaging.formats.tiff_samples import is_deep, read_samples, require_compression
-from medmoe.server.schemas.images import RenderingStep
+from medmoe.model.errors import ImageFormatError
+from medmoe.model.image_formats.no_data import no_data
+from medmoe.model.image_formats.raster_image import Step
+from medmoe.model.image_formats.tiff_directory import TiffDirectory
+from medmoe.model.image_formats.tiff_samples import is_deep, read_samples, require_compression
 
 _WHITE_IS_ZERO, _COLOURS = 0, 2
 _ALPHA = 2
@@ -19,39 +20,45 @@ _FEW_BITS = 14
 """16-bit colour that uses no more bits holds 14 or fewer."""
 
 
+_ALARM_LOCK = threading.RLock()
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Let Pillow open pages of any size; the page asked for is checked against the caller's limits."""
+    # The limit is Pillow's global one, and training decodes in threads.
+    with _ALARM_LOCK:
+        alarm = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = alarm
+
+
 @contextmanager
 def open_page(data: bytes, page: int) -> Iterator[Image.Image]:
     """Open a TIFF at `page`, whatever size its other pages have. Raises EOFError where it has no such page."""
-    alarm = Image.MAX_IMAGE_PIXELS
-    # The page asked for is checked against the deployment's own limit before it is decoded.
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        with Image.open(io.BytesIO(data), formats=["TIFF"]) as opened:
-            if page:
-                opened.seek(page)
-            yield opened
-    finally:
-        Image.MAX_IMAGE_PIXELS = alarm
+    with _any_size(), Image.open(io.BytesIO(data), formats=["TIFF"]) as opened:
+        if page:
+            opened.seek(page)
+        yield opened
 
 
-def deep_image(data: bytes, page: TiffDirectory, steps: list[RenderingStep]) -> Image.Image | None:
+def deep_image(data: bytes, page: TiffDirectory, steps: list[Step]) -> Image.Image | None:
     """Return the image of a page that Pillow misreads, None for pages that it reads.
 
-    Raises UnsupportedImage for samples or a compression that are not read, UnreadableImage.
+    Raises ImageFormatError for samples or a compression that are not read, DamagedImageError.
     """
     require_compression(page)
     if not is_deep(page):
         if page.big and page.big_endian:
-            raise UnsupportedImage(
+            raise ImageFormatError(
                 "BigTIFF of big-endian order is read as uncompressed grey or RGB; convert it with tiffcp"
             )
         return None
-    alarm = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
+    with _any_size():
         values = read_samples(data, page)
-    finally:
-        Image.MAX_IMAGE_PIXELS = alarm
     image = _colours(values, page, steps) if page.photometric == _COLOURS else _grey(values, page, steps)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = page.orientation
@@ -60,7 +67,7 @@ def deep_image(data: bytes, page: TiffDirectory, steps: list[RenderingStep]) -> 
     return image
 
 
-def _grey(values: np.ndarray, page: TiffDirectory, steps: list[RenderingStep]) -> Image.Image:
+def _grey(values: np.ndarray, page: TiffDirectory, steps: list[Step]) -> Image.Image:
     grey = values[..., 0]
     inverted = page.photometric == _WHITE_IS_ZERO
     if inverted:
@@ -86,7 +93,7 @@ def _grey(values: np.ndarray, page: TiffDirectory, steps: list[RenderingStep]) -
     return Image.fromarray((-wide if inverted else wide).astype(np.float32))
 
 
-def _colours(values: np.ndarray, page: TiffDirectory, steps: list[RenderingStep]) -> Image.Image:
+def _colours(values: np.ndarray, page: TiffDirectory, steps: list[Step]) -> Image.Image:
     with_alpha = values.shape[-1] > 3 and page.extra_samples[:1] == (_ALPHA,)
     if values.dtype.kind == "f":
         shades = _float_colours(values, steps)
@@ -97,7 +104,7 @@ def _colours(values: np.ndarray, page: TiffDirectory, steps: list[RenderingStep]
     return Image.fromarray(np.ascontiguousarray(shades[..., : 4 if with_alpha else 3]))
 
 
-def _integer_colours(values: np.ndarray, page: TiffDirectory, steps: list[RenderingStep]) -> np.ndarray:
+def _integer_colours(values: np.ndarray, page: TiffDirectory, steps: list[Step]) -> np.ndarray:
     bits = page.bits - 1 if values.dtype.kind == "i" else page.bits
     colours = np.clip(values, 0, None).astype(np.uint64)
     held = int(colours[..., :3].max()).bit_length()
@@ -111,7 +118,7 @@ def _integer_colours(values: np.ndarray, page: TiffDirectory, steps: list[Render
     return (colours >> np.uint64(bits - 8)).astype(np.uint8)
 
 
-def _float_colours(values: np.ndarray, steps: list[RenderingStep]) -> np.ndarray:
+def _float_colours(values: np.ndarray, steps: list[Step]) -> np.ndarray:
     """Return 8 bits: values up to 1 are shares of white, up to 255 levels, larger ones shares of the largest."""
     colours = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     largest = float(colours[..., :3].max())

@@ -1,0 +1,1 @@
+"""Decode PNG, JPEG, WebP, TIFF and BMP files, in training and in serving."""

@@ -1,0 +1,40 @@
+"""Define a decoded frame of an image file, and the limits under which a caller decodes it."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from PIL import Image
+
+from medmoe.model.image_processor import Conversion
+
+Step = (
+    Literal["end_marker_added", "high_byte", "invert", "low_bits", "metadata_dropped", "not_a_number", "over_white"]
+    | Conversion
+)
+"""What may happen to the samples of a file on their way to 8-bit RGB."""
+
+
+class FileLimits(Protocol):
+    """Checks on a file's header, before any pixel is decoded. They raise the caller's own errors."""
+
+    @property
+    def max_frames(self) -> int: ...
+
+    def check_size(self, width: int, height: int) -> None: ...
+
+    def check_frames(self, frames: int) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RasterImage:
+    """One frame of a file, in 8-bit RGB."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    """Width and height of the frame in the file."""
+    colour: str
+    """Pillow's mode of the samples as stored."""
+    frame: int
+    frames: int
+    """In the file."""
+    steps: tuple[Step, ...]
