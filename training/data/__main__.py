@@ -10,6 +10,7 @@ from medmoe.training.config import Split
 from medmoe.training.data.dataset import DATA_HELP, read_dataset
 from medmoe.training.data.detection import detect
 from medmoe.training.data.errors import DataError
+from medmoe.training.data.protocols import against_protocol
 from medmoe.training.data.sample import Sample
 
 
@@ -60,7 +61,8 @@ def _read(data: Path, name: str, *, image_directory: Path | None) -> tuple[list[
     file, _, named = name.rpartition(":")
     path = data / (file if named in get_args(Split) else name)
     wanted = (cast(Split, named),) if named in get_args(Split) else get_args(Split)
-    if len(wanted) > 1 and not detect(path).knows_splits:
+    found = detect(path)
+    if len(wanted) > 1 and not found.knows_splits:
         raise DataError(f"{name} does not say its split: write {name}:train, {name}:val or {name}:test")
     samples: list[Sample] = []
     bad = 0
@@ -68,8 +70,10 @@ def _read(data: Path, name: str, *, image_directory: Path | None) -> tuple[list[
         result = read_dataset(path, split=split, image_directory=image_directory)
         samples += result.samples
         bad += len(result.bad)
+        if line := against_protocol(found, split, samples=len(result.samples)):
+            typer.echo(f"{name} ({split}): {line}")
         # That a file also holds other splits is no news.
-        if result.bad or any(not reason.startswith("split ") for reason in result.excluded):
+        if result.bad or result.renamed or any(not reason.startswith("split ") for reason in result.excluded):
             typer.echo(f"{name} ({split}): {result.summary()}", err=True)
     return samples, bad
 

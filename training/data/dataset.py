@@ -56,7 +56,9 @@ def _read(
             name = found.directory.absolute().name if found.knows_splits else file.stem
             return read_llava(file, images=images, dataset=name, split=split, captions=captions)
         case Form.VQA_RAD:
-            return read_vqa_rad(file, splits=(split,), paraphrases=paraphrases)
+            others = {path: named for named, path in found.files.items() if path != file}
+            named = split if others or found.by_file else None
+            return read_vqa_rad(file, splits=(split,), paraphrases=paraphrases, named=named, others=others)
         case Form.SLAKE:
             return read_slake(file, split=split)
         case Form.QUESTIONS:

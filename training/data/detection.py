@@ -4,11 +4,11 @@ A user names a folder, or a file in one where the folder alone does not say enou
 `records.jsonl` / `captions.jsonl` come first, whatever lies beside them; of the published formats there must then be
 exactly one:
 
-    VQA-RAD    VQA_RAD Dataset Public.json
+    VQA-RAD    VQA_RAD Dataset Public.json, or a file for each split (trainset.json, testset.json)
     MedMNIST   NAME.npz
     ROCO       SPLIT/radiology/{captions.txt, SPLITdata.csv}, SPLIT_captions.csv, or captions.txt (all of it train)
-    the rest   {train, val, test}.json or .jsonl, told apart by the fields of the first item: SLAKE, LLaVA
-               conversations, plain question lists (PathVQA)
+    the rest   {train, val, test}.json or .jsonl, or {train, val, test}set.json, told apart by the fields of the first
+               item: SLAKE, LLaVA conversations, plain question lists (PathVQA)
 
 Several formats, or several files for one split, are an error that names them: choosing would be guessing.
 """
@@ -20,7 +20,9 @@ from pathlib import Path
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
+from medmoe.training.data.readers.image_path import plain
 from medmoe.training.data.readers.json_items import first_item
+from medmoe.training.data.readers.question_list import IMAGE_FIELDS
 from medmoe.training.data.readers.records import CAPTIONS_FILE, RECORDS_FILE
 from medmoe.training.data.readers.vqa_rad import PUBLIC_FILE
 
@@ -44,6 +46,8 @@ class Detected:
     """The file to read for each split that is there; the same one for all where records or arrays tell the split."""
     directory: Path
     """The dataset's folder."""
+    by_file: bool = False
+    """Whether each split has a file of its own, by its name."""
     knows_splits: bool = True
     """False where a file was named whose split only the user knows."""
 
@@ -54,7 +58,8 @@ _SPELLINGS: Mapping[Split, tuple[str, ...]] = {
     "val": ("val", "valid", "validate", "validation"),
     "test": ("test",),
 }
-_LISTS = ("{0}.json", "{0}.jsonl", "{0}_qa.json", "{0}_qa.jsonl", "qas/{0}/{0}_qa.json", "qas/{0}/{0}_qa.jsonl")
+_NAMES = ("{0}", "{0}_qa", "{0}set", "{0}_set", "qas/{0}/{0}_qa")
+_LISTS = tuple(f"{name}{ending}" for name in _NAMES for ending in (".json", ".jsonl"))
 # The CSV first: it names the images by file, where captions.txt may need dlinks.txt.
 _CAPTIONS = (
     "{0}_captions.csv",
@@ -115,7 +120,9 @@ def _folder(directory: Path) -> Detected:
 
 
 def _fixed_names(directory: Path) -> Iterator[Detected]:
-    if (file := directory / PUBLIC_FILE).is_file():
+    for file in sorted(directory.glob("*.json")):
+        if plain(file.name) != plain(PUBLIC_FILE):
+            continue
         yield Detected(Form.VQA_RAD, dict.fromkeys(_SPLITS, file), directory)
     for file in sorted(directory.glob("*.npz")):
         yield Detected(Form.MEDMNIST, dict.fromkeys(_SPLITS, file), directory)
@@ -130,7 +137,7 @@ def _question_files(directory: Path) -> Iterator[Detected]:
             raise DatasetError(f"{file} holds items in no known form; their fields are those of no supported dataset")
         forms.setdefault(form, {})[split] = file
     for form, of_form in forms.items():
-        yield Detected(form, of_form, directory)
+        yield Detected(form, of_form, directory, by_file=True)
 
 
 def _caption_files(directory: Path) -> Iterator[Detected]:
@@ -162,4 +169,5 @@ def _form(file: Path) -> Form | None:
         return Form.SLAKE
     if {"task", "split"} <= fields or {"caption", "split"} <= fields:
         return Form.RECORDS if file.suffix == ".jsonl" else None
-    return Form.QUESTIONS if {"image", "question", "answer"} <= fields else None
+    named = fields & set(IMAGE_FIELDS)
+    return Form.QUESTIONS if named and {"question", "answer"} <= fields else None

@@ -11,10 +11,12 @@ from types import MappingProxyType
 
 from medmoe.training.config import DataConfig
 from medmoe.training.data.dataset import read_dataset
+from medmoe.training.data.detection import detect
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.image import read_rgb
 from medmoe.training.data.leakage.leaks import without_test_images
 from medmoe.training.data.modality import modality_samples
+from medmoe.training.data.protocols import against_protocol
 from medmoe.training.data.sample import Sample
 from medmoe.training.data.wordings.phrasing import with_wordings
 
@@ -103,6 +105,10 @@ def _read(entry: DataConfig, *, root: Path, image_directory: Path | None) -> tup
     for reason, count in result.excluded.items():
         log.debug("%s %s: %d left out (%s)", entry.split, entry.dataset, count, reason)
     samples = list(result.samples)
+    if not captions and (line := against_protocol(detect(root / entry.dataset), entry.split, samples=len(samples))):
+        log.info("%s %s: %s", entry.split, entry.dataset, line)
+    if result.renamed:
+        log.warning("%s %s: %d records have the id of an earlier one", entry.split, entry.dataset, result.renamed)
     if entry.bad_records == "refuse":
         if result.bad:
             raise DataError(f"{entry.dataset} has bad records\n{result.summary()}")

@@ -13,7 +13,13 @@ from medmoe.training.data.errors import DatasetError, SampleError
 from medmoe.training.data.read_result import BadItem, ReadResult
 from medmoe.training.data.readers.image_path import find_image
 from medmoe.training.data.readers.json_items import Place, first_item, read_json_items
-from medmoe.training.data.readers.record_fields import Record, optional_text, text_or_number, upstream_answer_type
+from medmoe.training.data.readers.record_fields import (
+    Record,
+    closed_by_answer,
+    optional_text,
+    text_or_number,
+    upstream_answer_type,
+)
 from medmoe.training.data.sample import AnswerType, Sample
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
@@ -209,7 +215,7 @@ def _split(row: Record) -> Split:
 
 
 def _answer_type(answer: str) -> AnswerType:
-    return "closed" if answer.lower() in ("yes", "no") else "open"
+    return "closed" if closed_by_answer(answer) else "open"
 
 
 def _label_set(labels: Iterable[str]) -> tuple[str, ...]:

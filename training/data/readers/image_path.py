@@ -6,20 +6,27 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from medmoe.training.data.errors import DatasetError, SampleError
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-_JPEG = (".jpg", ".jpeg")
-"""Spellings that releases and their copies mix, in capitals too."""
+_FAMILIES = ((".jpg", ".jpeg"), (".tif", ".tiff"), (".png",), (".bmp",), (".webp",))
+"""Spellings of an ending that releases and their copies mix, in capitals too."""
 
 
 def image_path(name: str, *, directory: Path) -> Path:
     """Absolute path of `name` below `directory`.
 
     The check is on the name alone: a symbolic link below the folder is its owner's own doing and may lead anywhere.
-    Raises SampleError when the name is absolute or climbs out with `..`, or when no such file exists.
+    Raises SampleError when the name is absolute or climbs out with `..`, when no such file exists, or when only the
+    ending is spelt otherwise and several files fit.
     """
-    path = directory.absolute() / _relative(name)
-    if not _is_file(path):
+    relative = _relative(name)
+    path = directory.absolute() / relative
+    if _is_file(path):
+        return path
+    found = [other for spelt in _respelt(relative) if _is_file(other := directory.absolute() / spelt)]
+    if not found:
         raise SampleError("image file is missing")
-    return path
+    if len(found) > 1:
+        raise SampleError("image name fits several files")
+    return found[0]
 
 
 def find_image(name: str, *, directories: Sequence[Path]) -> Path:
@@ -37,8 +44,8 @@ def find_image(name: str, *, directories: Sequence[Path]) -> Path:
         for ending in endings
     ]
     found = {path: directory for directory, path in candidates if _is_file(path)}
-    if not found and relative.suffix.lower() in _JPEG:
-        respelt = [relative.with_suffix(ending) for ending in (*_JPEG, *(ending.upper() for ending in _JPEG))]
+    if not found:
+        respelt = _respelt(relative)
         paths = {directory.absolute() / path: directory.absolute() for directory in directories for path in respelt}
         found = {path: directory for path, directory in paths.items() if _is_file(path)}
     if not found:
@@ -52,12 +59,38 @@ def find_image(name: str, *, directories: Sequence[Path]) -> Path:
 
 
 def image_folder(directory: Path, *, names: Sequence[str]) -> Path:
-    """The one of `names` that lies in `directory`. Raises DatasetError when there is none, or more than one."""
-    found = [directory / name for name in names if (directory / name).is_dir()]
+    """The one of `names` that lies in `directory`, whatever its capitals, blanks, underscores and hyphens.
+
+    Raises DatasetError when there is none, or more than one.
+    """
+    wanted = {plain(name) for name in names}
+    found = [path for path in _entries(directory) if path.is_dir() and plain(path.name) in wanted]
     if len(found) != 1:
         problem = "several image folders" if found else "no image folder"
         raise DatasetError(f"{directory} has {problem}: wanted exactly one of {', '.join(names)}")
     return found[0]
+
+
+def plain(name: str) -> str:
+    """Return a file's name by which spellings of it are compared."""
+    return "".join(letter for letter in name.lower() if letter.isalnum() or letter == ".")
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []
+
+
+def _respelt(relative: PurePosixPath) -> list[PurePosixPath]:
+    """Return the name with each other spelling of its ending, or of any image's ending where it has none."""
+    if not relative.name:
+        return []
+    family = next((family for family in _FAMILIES if relative.suffix.lower() in family), None)
+    if family is not None:
+        return [relative.with_suffix(spelt) for ending in family for spelt in (ending, ending.upper())]
+    return [relative.with_name(relative.name + ending.upper()) for ending in _ENDINGS]
 
 
 def _relative(name: str) -> PurePosixPath:

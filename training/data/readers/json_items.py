@@ -1,15 +1,13 @@
 """The items of a JSON list or of JSON lines, with their places, and a look at the first one alone."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from medmoe.training.data.errors import DatasetError, SampleError
-from medmoe.training.data.read_result import BadItem, ReadResult
+from medmoe.training.data.read_result import BadItem, ReadResult, SampleCollector
 from medmoe.training.data.readers.record_fields import Record, record_id
 from medmoe.training.data.sample import Sample
 
@@ -25,7 +23,7 @@ def read_json_items(file: Path) -> Iterator[Place]:
     Raises DatasetError when the file cannot be read, or when a .json is not a JSON list (nested too deeply included).
     """
     data = _bytes(file)
-    if file.suffix == ".jsonl":
+    if file.suffix.lower() == ".jsonl":
         return _lines(data)
     try:
         items = json.loads(data)
@@ -41,7 +39,7 @@ def first_item(file: Path) -> Any:
 
     Raises DatasetError as `read_json_items` does; a .json that is no list has no first item.
     """
-    if file.suffix == ".json":
+    if file.suffix.lower() == ".json":
         try:
             with file.open("rb") as opened:
                 head = opened.read(_PEEK).decode("utf-8-sig", errors="ignore").lstrip()
@@ -83,11 +81,8 @@ class LeftOut:
 
 
 def read_each(items: Iterable[Place], *, file: str, build: Callable[[Record], Sample | LeftOut]) -> ReadResult:
-    """`build` each item; what raises SampleError, or repeats an id, is reported with its place in `file`."""
-    samples: list[Sample] = []
-    bad: list[BadItem] = []
-    excluded: Counter[str] = Counter()
-    seen: set[str] = set()
+    """`build` each item; what raises SampleError is reported with its place in `file`."""
+    collected = SampleCollector()
     for place, item in items:
         try:
             if isinstance(item, SampleError):
@@ -96,14 +91,10 @@ def read_each(items: Iterable[Place], *, file: str, build: Callable[[Record], Sa
                 raise SampleError("not a JSON object")
             found = build(item)
             if isinstance(found, LeftOut):
-                excluded[found.reason] += 1
+                collected.excluded[found.reason] += 1
                 continue
-            # Predictions are joined by id, so a second owner would score the wrong answer.
-            if found.id in seen:
-                raise SampleError("id is used by an earlier item")
         except SampleError as error:
-            bad.append(BadItem(file=file, place=place, reason=str(error), id=record_id(item)))
+            collected.bad.append(BadItem(file=file, place=place, reason=str(error), id=record_id(item)))
         else:
-            seen.add(found.id)
-            samples.append(found)
-    return ReadResult(samples=tuple(samples), bad=tuple(bad), excluded=MappingProxyType(dict(excluded)))
+            collected.add(found)
+    return collected.result()

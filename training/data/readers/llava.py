@@ -5,16 +5,16 @@ where upstream's evaluator or router training needs them. LLaVA-Med adds `pair_i
 "mri": false, ...}), and spells `conversations` without its last i in some files.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import SampleError
-from medmoe.training.data.read_result import BadItem, ReadResult
+from medmoe.training.data.read_result import BadItem, ReadResult, SampleCollector
 from medmoe.training.data.readers.image_path import image_path
 from medmoe.training.data.readers.json_items import read_json_items
-from medmoe.training.data.readers.record_fields import record_id, upstream_answer_type
+from medmoe.training.data.readers.record_fields import record_id, text_or_number, upstream_answer_type
 from medmoe.training.data.sample import Sample
 
 _MARKER = "<image>"
@@ -33,27 +33,24 @@ def read_llava(file: Path, *, images: Path, dataset: str, split: Split, captions
     what `domain` says when that is one thing.
     Raises DatasetError when the file cannot be read or is not a JSON list.
     """
-    samples: list[Sample] = []
-    bad: list[BadItem] = []
-    seen: set[str] = set()
+    collected = SampleCollector()
     for number, item in read_json_items(file):
         try:
             if isinstance(item, SampleError):
                 raise item
             found = list(_samples(item, images=images, dataset=dataset, split=split, captions=captions))
-            _claim((sample.id for sample in found), seen=seen)
-            samples += found
         except SampleError as error:
-            bad.append(BadItem(file=file.name, place=number, reason=str(error), id=record_id(item)))
-    return ReadResult(samples=tuple(samples), bad=tuple(bad))
+            collected.bad.append(BadItem(file=file.name, place=number, reason=str(error), id=record_id(item)))
+        else:
+            for sample in found:
+                collected.add(sample)
+    return collected.result()
 
 
 def _samples(item: Any, *, images: Path, dataset: str, split: Split, captions: bool) -> Iterator[Sample]:
     if not isinstance(item, dict):
         raise SampleError("not a JSON object")
-    name = item.get("pair_id") if item.get("id") is None else item["id"]
-    if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
-        raise SampleError("id is missing")
+    name = text_or_number(item, "pair_id" if item.get("id") is None and "pair_id" in item else "id")
     image = image_path(_image_name(item), directory=images)
     modality = _modality(item)
     for turn, (question, answer) in enumerate(_turns(item)):
@@ -67,14 +64,6 @@ def _samples(item: Any, *, images: Path, dataset: str, split: Split, captions: b
             modality=modality,
             answer_type=None if captions else upstream_answer_type(item),
         )
-
-
-def _claim(ids: Iterable[str], *, seen: set[str]) -> None:
-    """Add all ids or none. Predictions are joined by id, so a second owner would score the wrong answer."""
-    wanted = set(ids)
-    if wanted & seen:
-        raise SampleError("id is used by an earlier item")
-    seen |= wanted
 
 
 def _image_name(item: dict[str, Any]) -> str:

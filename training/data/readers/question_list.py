@@ -1,5 +1,7 @@
 """Reader of plain question lists: `{"image", "question", "answer"}`, the fields of PathVQA and of the Hub's editions.
 
+`image_name` and `img_name` are `image` too, as in copies of VQA-RAD and SLAKE that lack other fields of these.
+
 PathVQA (He et al. 2020, arXiv 2003.10286) is published as pickles, and the Hub's editions of PathVQA and VQA-RAD as
 parquet. Unpickling runs whatever a file says, and parquet needs a package many times this project's size: both are
 refused (`detection`), and what people export from them is read here, a JSON list or one JSON object a line.
@@ -13,10 +15,18 @@ from medmoe.training.config import Split
 from medmoe.training.data.read_result import ReadResult
 from medmoe.training.data.readers.image_path import find_image
 from medmoe.training.data.readers.json_items import read_each, read_json_items
-from medmoe.training.data.readers.record_fields import Record, optional_text, text, text_or_number, upstream_answer_type
+from medmoe.training.data.readers.record_fields import (
+    Record,
+    closed_by_answer,
+    optional_text,
+    text,
+    text_or_number,
+    upstream_answer_type,
+)
 from medmoe.training.data.sample import AnswerType, Sample
 
 IDS = ("id", "qid", "question_id")
+IMAGE_FIELDS = ("image", "image_name", "img_name")
 
 
 def read_question_list(file: Path, *, split: Split, directory: Path) -> ReadResult:
@@ -35,7 +45,8 @@ def read_question_list(file: Path, *, split: Split, directory: Path) -> ReadResu
     copies: Counter[str] = Counter()
 
     def build(record: Record) -> Sample:
-        name, question, answer = text(record, "image"), text(record, "question"), text_or_number(record, "answer")
+        named = next((field for field in IMAGE_FIELDS if field in record), "image")
+        name, question, answer = text(record, named), text(record, "question"), text_or_number(record, "answer")
         number = next((text_or_number(record, field) for field in IDS if record.get(field) is not None), None)
         image = find_image(name, directories=directories)
         answer_type = upstream_answer_type(record) or _answer_type(answer)
@@ -62,9 +73,9 @@ def read_question_list(file: Path, *, split: Split, directory: Path) -> ReadResu
 
 
 def _image_folders(directory: Path, *, split: Split) -> tuple[Path, ...]:
-    images = directory / "images"
+    images = next((path for name in ("images", "imgs") if (path := directory / name).is_dir()), directory / "images")
     return (images, images / split, images / "validation") if split == "val" else (images, images / split)
 
 
 def _answer_type(answer: str) -> AnswerType:
-    return "closed" if answer.lower().rstrip(".! ") in ("yes", "no") else "open"
+    return "closed" if closed_by_answer(answer) else "open"

@@ -49,10 +49,17 @@ def record_id(record: object) -> str | None:
         return None
     for field in ID_FIELDS:
         value = record.get(field)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
             shown = "".join(letter if letter.isprintable() else "?" for letter in str(value).strip()[: _ID_LENGTH + 1])
             return shown if len(shown) <= _ID_LENGTH else f"{shown[:_ID_LENGTH]}..."
     return None
+
+
+def closed_by_answer(answer: str) -> bool:
+    """Return whether an answer is yes or no, in any capitals and with punctuation behind it."""
+    return answer.lower().rstrip(".!, ") in ("yes", "no")
 
 
 def upstream_answer_type(record: Record) -> AnswerType | None:

@@ -4,17 +4,22 @@ One JSON object a line; the image path is relative to the folder, whose name bec
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
-from types import MappingProxyType
 from typing import cast, get_args
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
-from medmoe.training.data.read_result import BadItem, ReadResult
+from medmoe.training.data.read_result import REPEAT, BadItem, ReadResult, SampleCollector
 from medmoe.training.data.readers.image_path import image_path
-from medmoe.training.data.readers.record_fields import Record, optional_text, record_id, text
+from medmoe.training.data.readers.record_fields import (
+    Record,
+    optional_text,
+    record_id,
+    text,
+    text_or_number,
+    upstream_answer_type,
+)
 from medmoe.training.data.sample import AnswerType, Domain, Sample
 
 RECORDS_FILE = "records.jsonl"
@@ -39,10 +44,7 @@ def read_captions(directory: Path, *, splits: Collection[Split], file: str = CAP
 def _read(
     directory: Path, *, splits: Collection[Split], file: str, build: Callable[[Record, Path], Sample]
 ) -> ReadResult:
-    samples: list[Sample] = []
-    bad: list[BadItem] = []
-    excluded: Counter[str] = Counter()
-    seen: set[str] = set()
+    collected = SampleCollector()
     path = directory / file
     try:
         lines = path.read_bytes().splitlines()
@@ -56,20 +58,17 @@ def _read(
             record = _parse(line)
             split = _split(record)
             if split not in splits:
-                excluded[f"split {split}"] += 1
+                collected.excluded[f"split {split}"] += 1
                 continue
             if split == "train" and record.get("repeat") is True:
-                excluded["repeat of another record"] += 1
+                collected.excluded[REPEAT] += 1
                 continue
             sample = build(record, directory)
-            if sample.id in seen:
-                raise SampleError("id is used by an earlier line")
         except SampleError as error:
-            bad.append(BadItem(file=file, place=number, reason=str(error), id=record_id(record)))
+            collected.bad.append(BadItem(file=file, place=number, reason=str(error), id=record_id(record)))
         else:
-            seen.add(sample.id)
-            samples.append(sample)
-    return ReadResult(samples=tuple(samples), bad=tuple(bad), excluded=MappingProxyType(dict(excluded)))
+            collected.add(sample)
+    return collected.result()
 
 
 def _parse(line: bytes) -> Record:
@@ -88,7 +87,7 @@ def _record(record: Record, directory: Path) -> Sample:
         raise SampleError("task is neither vqa nor classification")
     vqa = task == "vqa"
     return Sample(
-        id=text(record, "id"),
+        id=text_or_number(record, "id"),
         dataset=directory.absolute().name,
         image=image_path(text(record, "image"), directory=directory),
         split=_split(record),
@@ -126,10 +125,10 @@ def _split(record: Record) -> Split:
 
 
 def _answer_type(record: Record) -> AnswerType:
-    answer_type = text(record, "answer_type")
-    if answer_type not in get_args(AnswerType):
+    answer_type = upstream_answer_type(record)
+    if answer_type is None:
         raise SampleError("answer_type is neither open nor closed")
-    return cast(AnswerType, answer_type)
+    return answer_type
 
 
 def _domain(record: Record) -> Domain:

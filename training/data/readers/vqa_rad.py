@@ -1,7 +1,8 @@
 """Reader of VQA-RAD as its authors publish it (Lau et al. 2018, OSF project 89kps).
 
 One JSON list, `VQA_RAD Dataset Public.json`, with the images in a folder beside it. `phrase_type` holds the official
-split: 1,797 questions to train on and 451 to test on; there is no validation split.
+split: 1,797 questions to train on and 451 to test on; there is no validation split. Copies of it have a file for each
+split, `trainset.json` and `testset.json`, whose names then tell the split.
 
 A record also holds other wordings of its question: `question_rephrase`, which mostly is the question of the record it
 is linked to by `qid_linked_id`, and `question_frame`, a template filled in (1,267 in all, by the paper). The 3,064
@@ -9,8 +10,10 @@ training questions that others report are 1,797 + 1,267: framed wordings of test
 on demand, and only those of training questions that no test question is linked to.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import cast
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import SampleError
@@ -21,8 +24,10 @@ from medmoe.training.data.readers.record_fields import Record, optional_text, te
 from medmoe.training.data.sample import Sample
 
 PUBLIC_FILE = "VQA_RAD Dataset Public.json"
-IMAGE_FOLDERS = ("VQA_RAD Image Folder", "VQA_RAD_Image_Folder", "images")
+IMAGE_FOLDERS = ("VQA_RAD Image Folder", "images", "imgs")
 
+_NAMED = " split of the file"
+"""Field that no record has: the split that the file's name tells."""
 _WORDINGS = {"rephrase": "question_rephrase", "frame": "question_frame"}
 # What the release writes where there is nothing.
 _NOTHING = ("", "NULL")
@@ -33,7 +38,14 @@ _MODALITIES = {"CHEST": "X-ray", "ABD": "CT"}
 _MISSPELT = {"ATRIB": "ATTRIB", "PRSE": "PRES"}
 
 
-def read_vqa_rad(file: Path, *, splits: Collection[Split], paraphrases: bool = False) -> ReadResult:
+def read_vqa_rad(
+    file: Path,
+    *,
+    splits: Collection[Split],
+    paraphrases: bool = False,
+    named: Split | None = None,
+    others: Mapping[Path, Split] = MappingProxyType({}),
+) -> ReadResult:
     """Samples of the wanted splits, with ids `FOLDER/QID`; the folder's name is the dataset's.
 
     Train and test share images: such test samples are marked `image_in_train`. Training questions that repeat an
@@ -43,17 +55,28 @@ def read_vqa_rad(file: Path, *, splits: Collection[Split], paraphrases: bool = F
     `paraphrases`: after them also the other wordings of the training questions that are kept, with ids
     `FOLDER/QID/rephrase` and `FOLDER/QID/frame`; repeats, and wordings of anything that is tested, are left out and
     counted.
-    Raises DatasetError when the file or the image folder cannot be used.
+    `named`: the split of a file whose name tells it; `others`: the files of the other splits, by which repeats and
+    shared images are known.
+    Raises DatasetError when a file or the image folder cannot be used.
     """
-    items = list(read_json_items(file))
+    items = _read(file, named)
+    known = [*items, *(place for other, split in others.items() for place in _read(other, split))]
     images = image_folder(file.parent, names=IMAGE_FOLDERS)
-    build = _builder(items, file=file, images=images, splits=splits)
+    build = _builder(known, file=file, images=images, splits=splits)
     result = read_each(items, file=file.name, build=build)
     if not (paraphrases and "train" in splits):
         return result
     kept = {sample.id for sample in result.samples}
     wordings = list(_wordings(items, kept=kept, dataset=file.parent.absolute().name))
-    return result + read_each(wordings, file=file.name, build=_guarded(build, items=items))
+    return result + read_each(wordings, file=file.name, build=_guarded(build, items=known))
+
+
+def _read(file: Path, named: Split | None) -> list[Place]:
+    """Return the items of a file, with the split that its name tells."""
+    items = list(read_json_items(file))
+    if named is None:
+        return items
+    return [(place, item | {_NAMED: named} if isinstance(item, dict) else item) for place, item in items]
 
 
 def _wordings(items: list[Place], *, kept: Collection[str], dataset: str) -> Iterator[Place]:
@@ -128,6 +151,8 @@ def _builder(
 
 
 def _split(record: Record) -> Split:
+    if _NAMED in record:
+        return cast(Split, record[_NAMED])
     phrase = text(record, "phrase_type").lower()
     if phrase not in _SPLITS:
         raise SampleError(f"phrase_type is none of {', '.join(_SPLITS)}")
@@ -142,12 +167,19 @@ def _is(record: Record, split: Split) -> bool:
 
 
 def _qid(record: Record) -> str:
-    return str(record.get("qid")).strip()
+    return _number(record, "qid")
 
 
 def _link(record: Record) -> str | None:
-    link = str(record.get("qid_linked_id") or "").strip()
+    link = _number(record, "qid_linked_id") if record.get("qid_linked_id") else ""
     return None if link.upper() in _NOTHING else link
+
+
+def _number(record: Record, field: str) -> str:
+    try:
+        return text_or_number(record, field)
+    except SampleError:
+        return str(record.get(field)).strip()
 
 
 def _content(record: Record) -> tuple[str, ...]:

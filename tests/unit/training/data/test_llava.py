@@ -100,7 +100,6 @@ def test_captions_lose_their_question(tmp_path: Path) -> None:
         (ITEM | {"conversations": turn("<image>\nWhat?", "CT")[:1]}, "without an answer"),
         (ITEM | {"conversations": turn("<image>\nWhat?", "CT")[::-1]}, "alternate"),
         (ITEM | {"answer_type": "multiple choice"}, "answer_type"),
-        (ITEM | {"id": "ok"}, "earlier item"),
         (ITEM | {"conversatons": ITEM["conversations"]}, "which one counts"),
         ("text", "not a JSON object"),
     ],

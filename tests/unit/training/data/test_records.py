@@ -118,10 +118,10 @@ def test_bytes_that_are_not_text_are_one_bad_line(folder: Path) -> None:
     assert result.bad[0].place == 1
 
 
-def test_second_owner_of_an_id_is_bad(folder: Path) -> None:
-    result = read_records(write(folder, VQA, VQA), splits={"train"})
-    assert len(result.samples) == 1
-    assert "id" in result.bad[0].reason
+def test_the_second_record_of_an_id_is_left_out_or_gets_an_id_of_its_own(folder: Path) -> None:
+    result = read_records(write(folder, VQA, VQA, VQA | {"answer": "No"}), splits={"train"})
+    assert [(sample.id, sample.answer) for sample in result.samples] == [("d/0", "Yes"), ("d/0-2", "No")]
+    assert (result.excluded, result.renamed) == ({"repeat of another record": 1}, 1)
 
 
 def test_reasons_never_quote_what_a_record_says(folder: Path) -> None:

@@ -60,10 +60,13 @@ def test_broken_lines_are_reported_with_their_numbers(folder: Path) -> None:
         "ROCO_00001\t ",
     ]
     result = read(folder, "captions.txt", "\n".join(lines))
-    assert len(result.samples) == 1
-    assert [bad.place for bad in result.bad] == [2, 3, 5, 6, 7]
+    assert [(sample.id.rsplit("/")[-1], sample.answer) for sample in result.samples] == [
+        ("ROCO_00001", "CT."),
+        ("ROCO_00001-2", "Again."),
+    ]
+    assert [bad.place for bad in result.bad] == [3, 5, 6, 7]
     reasons = " ".join(bad.reason for bad in result.bad)
-    for reason in ("id is used", "no tab", "missing", "leaves", "caption is blank"):
+    for reason in ("no tab", "missing", "leaves", "caption is blank"):
         assert reason in reasons
 
 

@@ -77,7 +77,6 @@ def test_the_answer_that_the_release_forgot_is_counted_and_no_other_one(folder: 
     [
         (record(9, img_name="xmlab9/source.jpg"), "missing"),
         (record(9, img_name="../train.json"), "leaves the dataset's folder"),
-        (record(1), "id is used"),
         (record(9, answer_type="YES"), "answer_type"),
         (record(9, answer_type=None), "answer_type is missing"),
         (record(9, q_lang="fr"), "q_lang"),

@@ -103,7 +103,6 @@ def test_training_loses_repeats_of_itself_and_of_the_test(folder: Path) -> None:
         (record(9, image_name="/etc/hostname"), "leaves the dataset's folder"),
         (record(9, image_name="link.jpg"), "link that leaves"),
         (record(9, image_name="a" * 5000), "missing"),
-        (record(1, question="Another?"), "id is used"),
         (record(9, answer="  "), "answer is blank"),
         (record(9, answer=float("nan")), "answer is not text"),
         (record(9, answer=None), "answer is not text"),
