@@ -8,6 +8,7 @@ from pydantic import Field, HttpUrl, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 import medmoe.model
+from medmoe.server.auth.oidc.provider_url import is_provider_url
 from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.image_url import host_name
 from medmoe.server.schemas.images import BurnedIn
@@ -45,7 +46,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     """Address to listen on; `::` takes IPv4 too. Anything but loopback lets the network in, and is refused without
-    `api_keys`. On loopback without keys only local names in Host are answered."""
+    `api_keys` or `oidc_issuer`. On loopback without either only local names in Host are answered."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
     keep_alive_seconds: int = Field(default=75, ge=1)
@@ -70,9 +71,24 @@ class Settings(BaseSettings):
     scopes (server/README.md); read again every second. Without it every client that reaches the port may ask."""
     insecure: bool = False
     """Listen to the network without API keys, because something in front of the service authenticates."""
+    oidc_issuer: str | None = None
+    """Identity provider (OpenID Connect) whose tokens are taken as bearers, beside API keys: the `iss` of its tokens,
+    letter by letter. Its keys are fetched from there, by https, or by http from this machine."""
+    oidc_audience: str | None = None
+    """The `aud` that tokens must have; needed with `oidc_issuer`. Tokens for another service are refused."""
+    oidc_jwks_url: str | None = None
+    """Address of the provider's keys; absent: the one that its discovery document names."""
+    oidc_ca_file: Path | None = None
+    """PEM file of the certificate authority to trust for the provider instead of the system's."""
+    oidc_scopes_claim: str = Field(default="scope", min_length=1)
+    """Claim with the scopes ask, stats and admin: a text with spaces or a list; `scp`, say, or
+    `realm_access.roles`."""
+    oidc_scope_prefix: str = ""
+    """What a scope of the claim begins with, such as `medmoe.` for `medmoe.ask`; others count as none."""
     requests_per_minute: int | None = Field(default=None, ge=1)
-    """Questions and classifications a minute for each name in `api_keys` without a limit of its own, up to all of them
-    at once; without keys for all clients together. No limit when absent: one caller can then fill the queue."""
+    """Questions and classifications a minute for each name in `api_keys` without a limit of its own and each subject of
+    `oidc_issuer`, up to all of them at once; without either for all clients together. No limit when absent: one caller
+    can then fill the queue."""
 
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
     """Largest request body: the default takes a full-field mammogram of 5,928 by 4,728 pixels as a form, and one of
@@ -230,12 +246,32 @@ class Settings(BaseSettings):
             # IDNA's own words quote the name.
             raise ValueError("needs names of hosts with commas between them, no URLs, ports or IP addresses") from error
 
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers need an API key or a token."""
+        return self.api_keys is not None or self.oidc_issuer is not None
+
+    @field_validator("oidc_issuer", "oidc_jwks_url")
+    @classmethod
+    def _provider_url(cls, url: str | None) -> str | None:
+        if url is not None and not is_provider_url(url):
+            raise ValueError("needs an https URL without user and fragment, or an http URL of this machine")
+        return url
+
+    @model_validator(mode="after")
+    def _tokens_have_an_audience(self) -> Self:
+        if (self.oidc_issuer is None) != (self.oidc_audience is None):
+            raise ValueError("MEDMOE_OIDC_ISSUER and MEDMOE_OIDC_AUDIENCE need each other")
+        if self.oidc_issuer is None and (self.oidc_jwks_url or self.oidc_ca_file):
+            raise ValueError("MEDMOE_OIDC_JWKS_URL and MEDMOE_OIDC_CA_FILE need MEDMOE_OIDC_ISSUER")
+        return self
+
     @model_validator(mode="after")
     def _network_needs_keys(self) -> Self:
-        if self.api_keys is None and not self.insecure and not is_loopback(self.host):
+        if not self.authenticates and not self.insecure and not is_loopback(self.host):
             raise ValueError(
-                "listening beyond this machine needs MEDMOE_API_KEYS, or MEDMOE_INSECURE=true where something in front "
-                "of the service authenticates"
+                "listening beyond this machine needs MEDMOE_API_KEYS or MEDMOE_OIDC_ISSUER, or MEDMOE_INSECURE=true"
+                " where something in front of the service authenticates"
             )
         return self
 

@@ -12,6 +12,9 @@ from medmoe.server.admission.readiness import Phase, Readiness
 from medmoe.server.admission.slots import Admission, Deadline
 from medmoe.server.auth.api_keys import WatchedKeys
 from medmoe.server.auth.authenticator import Authenticator
+from medmoe.server.auth.oidc.provider import Provider
+from medmoe.server.auth.oidc.subjects import Subjects
+from medmoe.server.auth.oidc.token_verifier import TokenVerifier
 from medmoe.server.dicomweb.client import DICOMwebClient
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.restartable_engine import RestartableEngine
@@ -69,6 +72,7 @@ class State:
             drift=self.router_stats.recent_drift,
             quarantine=self.engine.quarantine,
             keys=self.authenticator.keys,
+            provider=self.authenticator.subjects and self.authenticator.subjects.provider,
         )
         self.traces = TraceExport(str(settings.otlp_endpoint)) if settings.otlp_endpoint else None
         self.decoders = DecoderPool.of(settings, self.checkpoint.config)
@@ -124,4 +128,19 @@ class State:
 def _authenticator(settings: Settings) -> Authenticator:
     limit = settings.requests_per_minute
     keys = WatchedKeys.read(settings.api_keys, requests_per_minute=limit) if settings.api_keys else None
-    return Authenticator(keys, requests_per_minute=limit)
+    return Authenticator(keys, subjects=_subjects(settings), requests_per_minute=limit)
+
+
+def _subjects(settings: Settings) -> Subjects | None:
+    if settings.oidc_issuer is None or settings.oidc_audience is None:
+        return None
+    return Subjects(
+        Provider(settings.oidc_issuer, jwks_url=settings.oidc_jwks_url, ca_file=settings.oidc_ca_file),
+        TokenVerifier(
+            issuer=settings.oidc_issuer,
+            audience=settings.oidc_audience,
+            scopes_claim=settings.oidc_scopes_claim,
+            scope_prefix=settings.oidc_scope_prefix,
+        ),
+        requests_per_minute=settings.requests_per_minute,
+    )

@@ -1,35 +1,59 @@
-"""Find out who sends a request, by an API key."""
+"""Find out who sends a request, by an API key or a token of the identity provider."""
 
 import asyncio
 from collections.abc import Callable
 
 from medmoe.server.auth.api_keys import WatchedKeys
+from medmoe.server.auth.errors import ProviderUnavailable
+from medmoe.server.auth.oidc.subjects import Subjects
+from medmoe.server.auth.oidc.token_verifier import UnknownSigningKey, looks_like_token
 from medmoe.server.auth.tenants import Grant, Tenant
 from medmoe.server.errors import Unauthenticated
 
 
 class Authenticator:
-    """Authenticates the bearers of API keys; without keys everyone is the one anonymous tenant."""
+    """Authenticates bearers of API keys and tokens; without either everyone is the one anonymous tenant."""
 
-    def __init__(self, keys: WatchedKeys | None, *, requests_per_minute: int | None) -> None:
-        """Pass the rate limit of a tenant that has none of its own."""
+    def __init__(
+        self, keys: WatchedKeys | None, *, subjects: Subjects | None = None, requests_per_minute: int | None
+    ) -> None:
+        """Pass the rate limit of the anonymous tenant."""
         self.keys = keys
+        self.subjects = subjects
         self._anonymous: Grant | None = None
-        if keys is None:
+        if keys is None and subjects is None:
             self._anonymous = Grant(tenant=Tenant(log_id=None, cache_salt=None))
             self._anonymous.tenant.limit(requests_per_minute)
 
+    async def authenticate(self, credential: str | None) -> Grant:
+        """Return what `credential` grants; a token with an unknown key is tried again with the provider's present keys.
+
+        Raises Unauthenticated, InvalidToken, ProviderUnavailable.
+        """
+        try:
+            return self.find(credential)
+        except (UnknownSigningKey, ProviderUnavailable):
+            assert self.subjects is not None
+            await self.subjects.provider.look_again()
+            return self.find(credential)
+
     def find(self, credential: str | None) -> Grant:
-        """Return what `credential` grants. Raises Unauthenticated."""
+        """Return what `credential` grants, by what is known now. Raises what `authenticate` raises."""
         if self._anonymous is not None:
             return self._anonymous
-        grant = self.keys.find(credential) if credential and self.keys else None
+        if not credential:
+            raise Unauthenticated
+        grant = self.keys.find(credential) if self.keys is not None else None
+        if grant is None and self.subjects is not None and looks_like_token(credential):
+            grant = self.subjects.find(credential)
         if grant is None:
-            raise Unauthenticated("send a valid API key")
+            raise Unauthenticated
         return grant
 
     async def watch(self, on_revoked: Callable[[], None]) -> None:
         """Follow changes of the keys for ever; call `on_revoked` after one that revokes some."""
-        if self.keys is not None:
-            await self.keys.watch(on_revoked)
-        await asyncio.Event().wait()
+        async with asyncio.TaskGroup() as tasks:
+            if self.keys is not None:
+                tasks.create_task(self.keys.watch(on_revoked))
+            if self.subjects is not None:
+                tasks.create_task(self.subjects.provider.watch())

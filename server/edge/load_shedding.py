@@ -4,6 +4,7 @@ Under overload most requests are refused, and the cost of each refusal is missin
 order of the routes: key, scope, rate, room.
 """
 
+import contextlib
 from collections.abc import Callable, Collection
 
 from starlette.datastructures import Headers
@@ -11,6 +12,7 @@ from starlette.responses import Response
 
 from medmoe.model.errors import MedMoEError
 from medmoe.server.admission.readiness import Phase
+from medmoe.server.auth.oidc.token_verifier import UnknownSigningKey
 from medmoe.server.edge.request_head import RequestHead
 from medmoe.server.http.error_responses import error_response, log_failure
 from medmoe.server.http.middleware import begin, finish, identification
@@ -43,9 +45,11 @@ class LoadShedder:
         record = begin(head.headers, method="POST", sample=state.traces is not None)
         record.route = head.path
         try:
-            grant = record.grant = state.authenticator.find(bearer_key(head.headers))
-            grant.require("ask")
-            grant.tenant.spend()
+            # A token may become valid with the provider's present keys, for which this refusal does not wait.
+            with contextlib.suppress(UnknownSigningKey):
+                grant = record.grant = state.authenticator.find(bearer_key(head.headers))
+                grant.require("ask")
+                grant.tenant.spend()
             state.require_room()
         except MedMoEError as error:
             self._answer(error, record, send=send)

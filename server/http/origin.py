@@ -16,7 +16,7 @@ class OriginCheck:
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self.app = app
-        is_open = settings.api_keys is None and not settings.insecure and is_loopback(settings.host)
+        is_open = not settings.authenticates and not settings.insecure and is_loopback(settings.host)
         self._hosts = {"localhost", "127.0.0.1", "::1", settings.host.lower()} if is_open else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

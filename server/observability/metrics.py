@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from medmoe.server.auth.api_keys import WatchedKeys
+from medmoe.server.auth.oidc.provider import Provider
 from medmoe.server.engine.quarantine import Quarantine
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.router import RoutingDrift
@@ -83,6 +84,7 @@ class Metrics:
         drift: Callable[[], RoutingDrift | None],
         quarantine: Quarantine,
         keys: WatchedKeys | None,
+        provider: Provider | None,
     ) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
@@ -178,6 +180,12 @@ class Metrics:
                 "1 while the key file cannot be used, so that the keys read before it are still valid",
                 registry=self.registry,
             ).set_function(lambda: float(keys.is_stale))
+        if provider is not None:
+            Gauge(
+                "medmoe_oidc_keys_stale",
+                "1 while the identity provider's keys cannot be fetched, so that those known are still valid",
+                registry=self.registry,
+            ).set_function(lambda: float(provider.is_stale))
 
     def record(self, record: RequestRecord) -> None:
         """Count a finished request."""

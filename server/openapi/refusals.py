@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medmoe.model.errors import MedMoEError, PromptError
-from medmoe.server.auth.errors import InsufficientScope
+from medmoe.server.auth.errors import InsufficientScope, InvalidToken, ProviderUnavailable
 from medmoe.server.dicomweb.errors import (
     InstanceNotFound,
     InstanceTooLarge,
@@ -58,8 +58,8 @@ from medmoe.server.schemas.errors import ErrorResponse
 
 _DESCRIPTIONS = {
     400: "The body or the image string cannot be parsed, or the image URL is not allowed",
-    401: "No API key, or an unknown one, where the deployment has keys",
-    403: "A key without the scope that the route needs",
+    401: "No valid API key or token, where the deployment has either",
+    403: "A key or token without the scope that the route needs",
     404: "Not the model that is served, no such source, or not in that source",
     413: "The body or the image is too large",
     415: "Neither JSON nor multipart, or not an accepted image format",
@@ -67,13 +67,13 @@ _DESCRIPTIONS = {
     429: "The service is full, or this key has asked too often; see Retry-After",
     500: "The service failed",
     502: "The source of the image refuses the service or sends something else",
-    503: "Still loading, shutting down, the engine has stopped, or the image's source cannot be reached; "
-    "see Retry-After where there is one",
+    503: "Still loading, shutting down, the engine has stopped, or the image's source or the identity provider "
+    "cannot be reached; see Retry-After where there is one",
     504: "Not finished in time",
 }
 _REQUEST_ID = "5f0c3b8e9d1a4c27b6e4a1d2c3f40516"
 
-NO_KEY = (Unauthenticated(),)
+NO_KEY = (Unauthenticated(), InvalidToken("the token has expired"), ProviderUnavailable(retry_after=10))
 MAY_NOT_ASK = (*NO_KEY, InsufficientScope("ask"))
 MAY_NOT_READ_STATS = (*NO_KEY, InsufficientScope("stats"))
 ENGINE_DEAD = (EngineDeadError(),)

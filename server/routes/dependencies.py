@@ -12,15 +12,20 @@ from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.state import State
 
 _SCHEME = "bearer"
-_BEARER = HTTPBearer(auto_error=False, description="An API key, where the deployment has keys.")
+_BEARER = HTTPBearer(
+    auto_error=False, description="An API key or a token of the identity provider, where the deployment has either."
+)
 
 
 async def authenticated(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 ) -> Grant:
-    """Return what the `Authorization: Bearer` key grants, and note it on the record. Raises Unauthenticated."""
+    """Return what the `Authorization: Bearer` key grants, and note it on the record.
+
+    Raises Unauthenticated, InvalidToken, ProviderUnavailable.
+    """
     key = credentials.credentials if credentials and has_one_authorization(request.headers) else None
-    grant = State.of(request).authenticator.find(key)
+    grant = await State.of(request).authenticator.authenticate(key)
     RequestRecord.of(request.scope).grant = grant
     return grant
 

@@ -1,0 +1,1 @@
+"""Verify tokens of an OpenID Connect provider."""
