@@ -47,5 +47,5 @@ USER 10001:10001
 EXPOSE 8000
 # A long start period delays nothing: the first answer ends it, and a start that fails ends the process.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=600s --retries=3 \
-    CMD ["python", "-IS", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('MEDMOE_PORT', '8000') + '/health/ready', timeout=4)"]
+    CMD ["python", "-m", "medmoe.server.healthcheck"]
 ENTRYPOINT ["python", "-m", "medmoe.server"]

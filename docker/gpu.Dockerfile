@@ -53,5 +53,5 @@ WORKDIR /tmp
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=600s --retries=3 \
-    CMD ["python3", "-IS", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('MEDMOE_PORT', '8000') + '/health/ready', timeout=4)"]
+    CMD ["python3", "-m", "medmoe.server.healthcheck"]
 ENTRYPOINT ["python3", "-m", "medmoe.server"]

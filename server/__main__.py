@@ -3,8 +3,12 @@
 Settings, log format, engine, app, server, in this order. A start that the user can mend ends with one line.
 """
 
+import contextlib
+import logging
 import signal
+import socket
 import sys
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 import typer
@@ -20,17 +24,21 @@ from medmoe.server.app import costly_paths, create_app
 from medmoe.server.auth.key_file import new_key
 from medmoe.server.edge.connection import EdgeProtocol
 from medmoe.server.edge.load_shedding import LoadShedder
+from medmoe.server.edge.tls import ServerTLS
 from medmoe.server.edge.uvicorn_adapter import STOPPING, DrainingServer, served_beside
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu
 from medmoe.server.lifecycle.admin import admin_app, admin_socket
 from medmoe.server.lifecycle.draining import drain
 from medmoe.server.lifecycle.preflight import check_memory, check_model_directory, check_weights, listening_sockets
+from medmoe.server.loopback import is_loopback
 from medmoe.server.observability import json_log
 from medmoe.server.observability.plain_output import plain_output_as_json
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
 from medmoe.server.strict_environment import variable
+
+log = logging.getLogger("medmoe.start")
 
 UNUSABLE = 2
 """Exit status when the service cannot start as configured."""
@@ -101,6 +109,7 @@ def _serve(settings: Settings) -> int:
         failed = True
         server.should_exit = True
 
+    tls = ServerTLS.of(settings)
     check_model_directory(settings.model)
     if settings.engine == "vllm":
         check_weights(settings.model)
@@ -111,14 +120,15 @@ def _serve(settings: Settings) -> int:
         listening_sockets(settings.host, settings.port) as sockets,
         admin_socket(settings.admin_socket) as operators,
     ):
+        _warn_of_an_open_network(settings)
         # A port of 0 has become a real one.
         settings = settings.model_copy(update={"port": sockets[0].getsockname()[1]})
         app = create_app(settings, engine, on_failure=on_failure, rebuild=lambda: build_engine(settings))
         state: State = app.state.medmoe
         server = DrainingServer(
-            server_config(app, settings),
+            server_config(app, settings, tls=tls),
             drain=lambda hurry: drain(state, hurry=hurry),
-            beside=served_beside(admin_app(state), operators),
+            beside=_beside(state, operators, tls),
             url=settings.url,
         )
         # Once drained, uvicorn raises the signal that stopped it again; a service that was told to stop has not failed.
@@ -133,7 +143,29 @@ def _serve(settings: Settings) -> int:
     return ENGINE_FAILED if failed else 0 if server.started else UNUSABLE
 
 
-def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def _warn_of_an_open_network(settings: Settings) -> None:
+    """Log what the network can see or do."""
+    if is_loopback(settings.host):
+        return
+    if settings.tls_certificate is None:
+        log.warning(
+            "images, keys and answers cross the network unencrypted: set MEDMOE_TLS_CERTIFICATE and MEDMOE_TLS_KEY, or"
+            " keep this port behind something that speaks TLS"
+        )
+    if not settings.authenticates:
+        log.warning(
+            "anyone who reaches this port may ask: set MEDMOE_API_KEYS, or keep it behind something that authenticates"
+        )
+
+
+@contextlib.asynccontextmanager
+async def _beside(state: State, operators: socket.socket | None, tls: ServerTLS | None) -> AsyncIterator[None]:
+    """Serve the operators and follow the certificate while inside."""
+    async with served_beside(admin_app(state), operators), contextlib.nullcontext() if tls is None else tls.renewed():
+        yield
+
+
+def server_config(app: FastAPI, settings: Settings, *, tls: ServerTLS | None = None) -> uvicorn.Config:
     """How uvicorn serves what `create_app` has made."""
     return uvicorn.Config(
         app,
@@ -148,6 +180,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
         log_config=None,
         server_header=False,
+        ssl_context_factory=None if tls is None else lambda *_: tls.context,
         timeout_keep_alive=settings.keep_alive_seconds,
         # What is inside has been waited for by then; this is for connections to close.
         timeout_graceful_shutdown=_CLOSE_SECONDS,

@@ -11,10 +11,13 @@ MedMoEError (medmoe.model.errors)
 |   |   |-- SourceNotFound, InstanceNotFound, InstanceTooLarge
 |   |   `-- BodyTooLarge
 |   |-- TryLater                    the client can repeat it after `retry_after` seconds
-|   |   `-- RateLimited, Overloaded, EngineRestarting
+|   |   `-- RateLimited, Overloaded, EngineRestarting, ProviderUnavailable
 |   |-- SourceError                 a DICOMweb source of the deployment fails
 |   |   `-- SourceUnavailable, SourceTimeout, SourceRefused, InvalidSourceAnswer, WrongInstance, StoreFailed
-|   |-- Unauthenticated, NoModelCard, Quarantined        (more in medmoe.server.auth.errors)
+|   |-- Unauthenticated             no valid API key or token
+|   |   `-- InvalidToken
+|   |       `-- UnknownSigningKey
+|   |-- InsufficientScope, NoModelCard, Quarantined
 |   |-- NotReady, Draining, DecoderUnavailable, DeadlineExceeded
 |   `-- ClientDisconnected
 `-- EngineError

@@ -1,6 +1,5 @@
 """Declare the deployment settings: every MEDMOE_* variable with its cost."""
 
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -9,6 +8,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 import medmoe.model
 from medmoe.server.auth.oidc.provider_url import is_provider_url
+from medmoe.server.loopback import is_loopback
 from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.image_url import host_name
 from medmoe.server.schemas.images import BurnedIn
@@ -16,15 +16,6 @@ from medmoe.server.strict_environment import PREFIX, StrictEnvironment
 
 _LONGEST_SECONDS = 86_400.0
 """Largest time of a setting, a day: timers of the system overflow somewhere beyond."""
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach `host`."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        # What a name resolves to can change after it was asked.
-        return host == "localhost"
 
 
 def bundled_model() -> Path:
@@ -46,7 +37,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     """Address to listen on; `::` takes IPv4 too. Anything but loopback lets the network in, and is refused without
-    `api_keys` or `oidc_issuer`. On loopback without either only local names in Host are answered."""
+    `api_keys`, `oidc_issuer` or `tls_client_ca`. On loopback without them only local names in Host are answered."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
     keep_alive_seconds: int = Field(default=75, ge=1)
@@ -65,6 +56,15 @@ class Settings(BaseSettings):
     otlp_endpoint: HttpUrl | None = None
     """Base address of an OpenTelemetry collector (OTLP over HTTP): one span a request, its stages, no content.
     While the collector is away spans are lost and a stop takes 5 s longer."""
+
+    tls_certificate: Path | None = None
+    """PEM file of the service's certificate and those between it and its authority; with it the service speaks https
+    alone, TLS 1.2 or later. A renewed one is taken within ten seconds."""
+    tls_key: Path | None = None
+    """PEM file of the certificate's private key, without a password; needed with `tls_certificate`."""
+    tls_client_ca: Path | None = None
+    """PEM file of authorities: clients need a certificate of one of them (mutual TLS), health checks too, so use
+    `admin_socket` for those."""
 
     api_keys: Path | None = None
     """File of API keys' hashes, a name and a hash a line (`--new-key NAME` makes one), optionally with a limit and
@@ -228,8 +228,9 @@ class Settings(BaseSettings):
     @property
     def url(self) -> str:
         """Base URL on this machine, without a slash at its end."""
+        scheme = "http" if self.tls_certificate is None else "https"
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (compared, not bound)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     @field_validator("host")
     @classmethod
@@ -248,8 +249,8 @@ class Settings(BaseSettings):
 
     @property
     def authenticates(self) -> bool:
-        """Whether callers need an API key or a token."""
-        return self.api_keys is not None or self.oidc_issuer is not None
+        """Whether callers need an API key, a token or a certificate."""
+        return any(door is not None for door in (self.api_keys, self.oidc_issuer, self.tls_client_ca))
 
     @field_validator("oidc_issuer", "oidc_jwks_url")
     @classmethod
@@ -257,6 +258,14 @@ class Settings(BaseSettings):
         if url is not None and not is_provider_url(url):
             raise ValueError("needs an https URL without user and fragment, or an http URL of this machine")
         return url
+
+    @model_validator(mode="after")
+    def _certificate_has_a_key(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("MEDMOE_TLS_CERTIFICATE and MEDMOE_TLS_KEY need each other")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("MEDMOE_TLS_CLIENT_CA needs MEDMOE_TLS_CERTIFICATE")
+        return self
 
     @model_validator(mode="after")
     def _tokens_have_an_audience(self) -> Self:
@@ -270,8 +279,8 @@ class Settings(BaseSettings):
     def _network_needs_keys(self) -> Self:
         if not self.authenticates and not self.insecure and not is_loopback(self.host):
             raise ValueError(
-                "listening beyond this machine needs MEDMOE_API_KEYS or MEDMOE_OIDC_ISSUER, or MEDMOE_INSECURE=true"
-                " where something in front of the service authenticates"
+                "listening beyond this machine needs MEDMOE_API_KEYS, MEDMOE_OIDC_ISSUER or MEDMOE_TLS_CLIENT_CA,"
+                " or MEDMOE_INSECURE=true where something in front of the service authenticates"
             )
         return self
 

@@ -72,7 +72,7 @@ class State:
             drift=self.router_stats.recent_drift,
             quarantine=self.engine.quarantine,
             keys=self.authenticator.keys,
-            provider=self.authenticator.subjects and self.authenticator.subjects.provider,
+            provider=self.authenticator.provider,
         )
         self.traces = TraceExport(str(settings.otlp_endpoint)) if settings.otlp_endpoint else None
         self.decoders = DecoderPool.of(settings, self.checkpoint.config)

@@ -10,7 +10,9 @@ from typing import Any
 from medmoe.server.settings import Settings
 
 FILE = Path(__file__).parent / "medmoe" / "values.schema.json"
-CHARTS_OWN = frozenset({"host", "port", "model", "api_keys", "insecure", "admin_socket"})
+CHARTS_OWN = frozenset(
+    {"host", "port", "model", "api_keys", "insecure", "admin_socket", "tls_certificate", "tls_key", "tls_client_ca"}
+)
 """Settings that follow from other values of the chart."""
 _KEYS = ("type", "format", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 

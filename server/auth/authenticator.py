@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable
 
 from medmoe.server.auth.api_keys import WatchedKeys
-from medmoe.server.auth.errors import ProviderUnavailable
+from medmoe.server.auth.errors import ProviderUnavailable, UnknownSigningKey
+from medmoe.server.auth.oidc.provider import Provider
 from medmoe.server.auth.oidc.subjects import Subjects
-from medmoe.server.auth.oidc.token_verifier import UnknownSigningKey, looks_like_token
+from medmoe.server.auth.oidc.token_verifier import looks_like_token
 from medmoe.server.auth.tenants import Grant, Tenant
 from medmoe.server.errors import Unauthenticated
 
@@ -25,6 +26,11 @@ class Authenticator:
             self._anonymous = Grant(tenant=Tenant(log_id=None, cache_salt=None))
             self._anonymous.tenant.limit(requests_per_minute)
 
+    @property
+    def provider(self) -> Provider | None:
+        """The identity provider, where there is one."""
+        return None if self.subjects is None else self.subjects.provider
+
     async def authenticate(self, credential: str | None) -> Grant:
         """Return what `credential` grants; a token with an unknown key is tried again with the provider's present keys.
 
@@ -33,8 +39,8 @@ class Authenticator:
         try:
             return self.find(credential)
         except (UnknownSigningKey, ProviderUnavailable):
-            assert self.subjects is not None
-            await self.subjects.provider.look_again()
+            assert self.provider is not None
+            await self.provider.look_again()
             return self.find(credential)
 
     def find(self, credential: str | None) -> Grant:
@@ -55,5 +61,5 @@ class Authenticator:
         async with asyncio.TaskGroup() as tasks:
             if self.keys is not None:
                 tasks.create_task(self.keys.watch(on_revoked))
-            if self.subjects is not None:
-                tasks.create_task(self.subjects.provider.watch())
+            if self.provider is not None:
+                tasks.create_task(self.provider.watch())

@@ -1,12 +1,4 @@
-"""Define the failures of authentication and authorisation; medmoe.server.http.error_table gives each status and code.
-
-ServerError (medmoe.server.errors)
-|-- Unauthenticated   no API key, or an unknown one (medmoe.server.errors)
-|   `-- InvalidToken
-|-- InsufficientScope
-`-- TryLater
-    `-- ProviderUnavailable
-"""
+"""Define the failures of authentication and authorisation; medmoe.server.errors draws the whole tree."""
 
 from medmoe.server.auth.scopes import Scope
 from medmoe.server.errors import ServerError, TryLater, Unauthenticated
@@ -16,6 +8,12 @@ class InvalidToken(Unauthenticated):
     """The bearer token is not a valid token of the identity provider for this service."""
 
     default_message = "the token is not valid"
+
+
+class UnknownSigningKey(InvalidToken):
+    """The token names a key that the provider did not have when its keys were fetched."""
+
+    default_message = "the provider has no such signing key"
 
 
 class InsufficientScope(ServerError):

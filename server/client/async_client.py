@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar, Unpack, overload
 
@@ -17,6 +18,7 @@ from medmoe.client.options import AskOptions, ClassifyOptions
 from medmoe.client.transport.error_body import check
 from medmoe.client.transport.event_reader import Event, EventReader
 from medmoe.client.transport.retry import DEFAULT, Attempts, Retry
+from medmoe.client.transport.tls import tls_context
 from medmoe.client.transport.transport_errors import translated
 
 Answer = TypeVar("Answer")
@@ -30,6 +32,9 @@ class AsyncClient(BaseClient):
         url: str | None = None,
         *,
         api_key: str | None = None,
+        ca_file: str | Path | None = None,
+        client_certificate: str | Path | None = None,
+        client_key: str | Path | None = None,
         timeout: float = 120.0,
         retry: Retry = DEFAULT,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -41,6 +46,7 @@ class AsyncClient(BaseClient):
         self._http = httpx.AsyncClient(
             base_url=self._address.url,
             headers=self._address.headers,
+            verify=tls_context(ca_file=ca_file, client_certificate=client_certificate, client_key=client_key),
             transport=transport,
             limits=LIMITS,
         )

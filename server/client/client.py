@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar, Unpack, overload
 
@@ -17,6 +18,7 @@ from medmoe.client.options import AskOptions, ClassifyOptions
 from medmoe.client.transport.error_body import check
 from medmoe.client.transport.event_reader import Event, EventReader
 from medmoe.client.transport.retry import DEFAULT, Attempts, Retry
+from medmoe.client.transport.tls import tls_context
 from medmoe.client.transport.transport_errors import translated
 
 Answer = TypeVar("Answer")
@@ -34,6 +36,9 @@ class Client(BaseClient):
         url: str | None = None,
         *,
         api_key: str | None = None,
+        ca_file: str | Path | None = None,
+        client_certificate: str | Path | None = None,
+        client_key: str | Path | None = None,
         timeout: float = 120.0,
         retry: Retry = DEFAULT,
         transport: httpx.BaseTransport | None = None,
@@ -41,14 +46,17 @@ class Client(BaseClient):
     ) -> None:
         """`url` None reads MEDMOE_URL, `api_key` None reads MEDMOE_API_KEY.
 
+        `ca_file` None reads MEDMOE_CA_FILE, the authorities to trust instead of the usual ones; `client_certificate`
+        and `client_key` None read MEDMOE_CLIENT_CERTIFICATE and MEDMOE_CLIENT_KEY; all are PEM files.
         `timeout` is in seconds and covers a whole call: attempts, pauses and a stream's events. It is checked whenever
-        data arrive, so a slow answer may exceed it once. Raises ValueError for an invalid address or key.
+        data arrive, so a slow answer may exceed it once. Raises ValueError for an invalid address, key or file.
         """
         super().__init__(url, api_key=api_key, timeout=timeout, retry=retry)
         self._sleep = sleep
         self._http = httpx.Client(
             base_url=self._address.url,
             headers=self._address.headers,
+            verify=tls_context(ca_file=ca_file, client_certificate=client_certificate, client_key=client_key),
             transport=transport,
             limits=LIMITS,
         )

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from medmoe.model.errors import MedMoEError
 from medmoe.server.admission.readiness import Phase
-from medmoe.server.auth.oidc.token_verifier import UnknownSigningKey
+from medmoe.server.auth.errors import UnknownSigningKey
 from medmoe.server.edge.request_head import RequestHead
 from medmoe.server.http.error_responses import error_response, log_failure
 from medmoe.server.http.middleware import begin, finish, identification

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from medmoe.model.errors import CheckpointError, ConfigError, ImageError, MedMoEError, PromptError
-from medmoe.server.auth.errors import InsufficientScope, InvalidToken, ProviderUnavailable
+from medmoe.server.auth.errors import InsufficientScope, InvalidToken, ProviderUnavailable, UnknownSigningKey
 from medmoe.server.dicomweb.errors import (
     InstanceNotFound,
     InstanceTooLarge,
@@ -131,6 +131,7 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
         message="Send a valid API key as Authorization: Bearer.",
     ),
     InvalidToken: ErrorSpec(status=401, type="authentication_error", code="invalid_token"),
+    UnknownSigningKey: ErrorSpec(status=401, type="authentication_error", code="invalid_token"),
     InsufficientScope: ErrorSpec(status=403, type="authentication_error", code="insufficient_scope"),
     ProviderUnavailable: ErrorSpec(
         status=503,

@@ -4,7 +4,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from medmoe.server.errors import ForbiddenOrigin
-from medmoe.server.settings import Settings, is_loopback
+from medmoe.server.loopback import is_loopback
+from medmoe.server.settings import Settings
 
 
 class OriginCheck:

@@ -15,8 +15,9 @@ import httpx
 
 from medmoe.model.errors import ConfigError
 from medmoe.server.auth.errors import ProviderUnavailable
-from medmoe.server.auth.oidc.provider_url import LOCAL, is_provider_url
+from medmoe.server.auth.oidc.provider_url import is_provider_url
 from medmoe.server.auth.oidc.signing_keys import SigningKeys
+from medmoe.server.loopback import is_loopback
 
 log = logging.getLogger("medmoe.oidc")
 
@@ -106,7 +107,7 @@ class Provider:
 
     async def _get(self, url: str) -> bytes:
         """Return the document at `url`. Raises ValueError for another status or more than a megabyte."""
-        local = urlsplit(url).hostname in LOCAL
+        local = is_loopback(urlsplit(url).hostname or "")
         async with (
             httpx.AsyncClient(verify=self._tls, trust_env=not local, timeout=_FETCH_SECONDS) as client,
             client.stream("GET", url, headers={"Accept": "application/json"}) as response,

@@ -2,8 +2,7 @@
 
 from urllib.parse import urlsplit
 
-LOCAL = ("localhost", "127.0.0.1", "::1")
-"""Hosts of this machine."""
+from medmoe.server.loopback import is_loopback
 
 
 def is_provider_url(url: str) -> bool:
@@ -13,5 +12,5 @@ def is_provider_url(url: str) -> bool:
         _ = parts.port
     except ValueError:
         return False
-    secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOCAL)
+    secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     return secure and bool(parts.hostname) and "@" not in parts.netloc and not parts.fragment

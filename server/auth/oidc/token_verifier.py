@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from medmoe.server.auth.errors import InvalidToken
+from medmoe.server.auth.errors import InvalidToken, UnknownSigningKey
 from medmoe.server.auth.oidc.signing_keys import ALGORITHMS, SigningKeys
 from medmoe.server.auth.scopes import Scope, known_scopes
 
@@ -35,12 +35,6 @@ _REASONS: Mapping[type[jwt.PyJWTError], str] = {
     jwt.InvalidIssuerError: "the token is of another issuer",
     jwt.InvalidSignatureError: "the signature of the token is not valid",
 }
-
-
-class UnknownSigningKey(InvalidToken):
-    """The token names a key that the provider did not have when its keys were fetched."""
-
-    default_message = "the provider has no such signing key"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

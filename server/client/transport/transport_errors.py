@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import httpx
 
 from medmoe.client.errors import CertificateError, ClientError, ConnectionFailed, Timeout, UnexpectedAnswer
+from medmoe.client.transport.tls import CA_VARIABLE, CERTIFICATE_VARIABLE
 
 TABLE: Mapping[type[httpx.RequestError], type[ClientError]] = {
     httpx.TimeoutException: Timeout,
@@ -36,12 +37,20 @@ def _translation(error: httpx.RequestError, service: str) -> ClientError:
     if kind is UnexpectedAnswer:
         return UnexpectedAnswer(f"the answer of {service} cannot be read ({type(error).__name__})")
     if _is_certificate_error(error):
-        return CertificateError(f"{service} has no certificate that this machine trusts")
+        return CertificateError(
+            f"{service} has no certificate that this machine trusts; for a private authority set {CA_VARIABLE}"
+        )
     reason = str(error) or type(error).__name__
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         hint = "is the service running? Start it with `make serve`, or set MEDMOE_URL to its address"
         return ConnectionFailed(f"no connection to {service}: {reason}; {hint}", unreachable=True)
-    return ConnectionFailed(f"no connection to {service}: {reason}")
+    # The alert that would say so is lost: the service closes the connection at once.
+    hint = f"; if it requires a certificate of its clients, set {CERTIFICATE_VARIABLE}" if _is_https(service) else ""
+    return ConnectionFailed(f"no connection to {service}: {reason}{hint}")
+
+
+def _is_https(service: str) -> bool:
+    return service.startswith("https:")
 
 
 def _is_certificate_error(error: BaseException | None) -> bool:

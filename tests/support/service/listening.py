@@ -16,6 +16,7 @@ from medmoe.server.app import costly_paths
 from medmoe.server.edge.connection import EdgeProtocol
 from medmoe.server.edge.limits import ConnectionLimits
 from medmoe.server.edge.load_shedding import LoadShedder
+from medmoe.server.edge.tls import ServerTLS
 
 OWN = {"date", "x-request-id", "server-timing", "traceresponse"}
 """Headers that differ from one answer to the next."""
@@ -94,7 +95,8 @@ async def served(app: FastAPI, *, patience: int, limits: ConnectionLimits | None
     The kernel keeps little of a response that nobody reads.
     """
     state = app.state.medmoe
-    config = server_config(app, state.settings.model_copy(update={"port": 0}))
+    settings = state.settings.model_copy(update={"port": 0})
+    config = server_config(app, settings, tls=ServerTLS.of(settings))
     config.lifespan, config.timeout_keep_alive = "off", patience
     if limits is not None:
         config.http = EdgeProtocol.of(LoadShedder(state, paths=costly_paths(app)), limits)

@@ -16,7 +16,9 @@ from tests.unit.deployment.conftest import DOCKER, read, rules
 
 CHART = DOCKER / "helm" / "medmoe"
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-CHARTS_OWN = {"host", "port", "model", "api_keys", "insecure", "admin_socket"}
+CHARTS_OWN = {
+    "host", "port", "model", "api_keys", "insecure", "admin_socket", "tls_certificate", "tls_key", "tls_client_ca",
+}  # fmt: skip
 """Settings that follow from other values."""
 OPEN: dict[str, Any] = {"auth": {"insecure": True}}
 GPU: dict[str, Any] = {
@@ -29,6 +31,18 @@ GPU: dict[str, Any] = {
     "prometheusRule": {"enabled": True},
     "dashboards": {"enabled": True},
 }
+TLS: dict[str, Any] = {
+    "settings": {
+        "oidc_issuer": "https://login.example/ward",
+        "oidc_audience": "medmoe",
+        "oidc_ca_file": "/etc/oidc/ca",
+    },
+    "tls": {"secret": "ward-tls"},
+    "networkPolicy": {"egress": [{"ports": [{"port": 443}]}]},
+    "extraVolumes": [{"name": "oidc", "configMap": {"name": "oidc"}}],
+    "extraVolumeMounts": [{"name": "oidc", "mountPath": "/etc/oidc"}],
+}
+MUTUAL: dict[str, Any] = {"tls": {"secret": "ward-tls", "clientCertificates": True}}
 KUBERNETES = "1.34"
 
 
@@ -102,7 +116,11 @@ def environment(values: dict[str, Any]) -> dict[str, str]:
     return {one["name"]: one["value"] for one in pod(values)["containers"][0]["env"]}
 
 
-@pytest.mark.parametrize("values", [OPEN, GPU, GPU | {"autoscaling": {"mode": "keda"}}], ids=["cpu", "gpu", "keda"])
+@pytest.mark.parametrize(
+    "values",
+    [OPEN, GPU, GPU | {"autoscaling": {"mode": "keda"}}, TLS, MUTUAL],
+    ids=["cpu", "gpu", "keda", "tls", "mutual"],
+)
 def test_kubernetes_takes_what_helm_makes(values: dict[str, Any]) -> None:
     kubernetes = pytest.importorskip("kubernetes_validate", reason="Kubernetes' schemas are not installed: make checks")
     for kind, one in rendered(values).items():
@@ -134,7 +152,7 @@ def test_a_pod_is_held(values: dict[str, Any]) -> None:
     assert spec["enableServiceLinks"] is False
 
 
-@pytest.mark.parametrize("values", [OPEN, GPU], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("values", [OPEN, GPU, TLS, MUTUAL], ids=["cpu", "gpu", "tls", "mutual"])
 def test_the_environment_is_one_that_the_service_takes(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     given = environment(values)
     for name, value in given.items():
@@ -143,7 +161,8 @@ def test_the_environment_is_one_that_the_service_takes(values: dict[str, Any], m
     assert settings.host == "0.0.0.0"
     assert settings.drain_seconds == values.get("settings", {}).get("drain_seconds", 30)
     assert settings.max_body_bytes == values.get("settings", {}).get("max_body_bytes", 64 * 2**20)
-    assert settings.insecure is (settings.api_keys is None)
+    assert settings.insecure is not settings.authenticates
+    assert settings.url.startswith("https" if "tls" in values else "http:")
 
 
 def test_a_cluster_of_ipv6_is_served() -> None:
@@ -165,6 +184,16 @@ def test_probes_ask_for_what_they_decide() -> None:
     asked = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
     assert asked == {"startup": "/health/ready", "liveness": "/health/live", "readiness": "/health/ready"}
     assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] == 900
+
+
+def test_probes_of_a_service_with_tls_need_no_certificate() -> None:
+    (container,) = pod(TLS)["containers"]
+    assert container["livenessProbe"]["httpGet"] == {"path": "/health/live", "port": "http", "scheme": "HTTPS"}
+    (container,) = pod(MUTUAL)["containers"]
+    assert container["readinessProbe"]["exec"]["command"] == ["python3", "-m", "medmoe.server.healthcheck", "ready"]
+    assert "MEDMOE_ADMIN_SOCKET" in environment(MUTUAL)
+    # No subPath, which would not follow a renewal.
+    assert {"name": "tls", "mountPath": "/run/medmoe-tls", "readOnly": True} in container["volumeMounts"]
 
 
 def test_gpus_are_asked_for_and_keys_are_mounted() -> None:
@@ -204,6 +233,10 @@ def test_one_replica_has_no_budget_that_would_block_a_drain() -> None:
     ("values", "reason"),
     [
         ({}, "set one of auth"),
+        ({"tls": {"secret": "tls"}}, "set one of auth"),
+        (OPEN | {"tls": {"clientCertificates": True}}, "needs tls.secret"),
+        (GPU | {"tls": {"secret": "tls"}}, "tlsConfig"),
+        (TLS | {"networkPolicy": {}}, "oidc_issuer needs a rule"),
         ({"auth": {"insecure": True, "keys": f"a {'0' * 64}"}}, "set one of auth"),
         (OPEN | {"terminationGracePeriodSeconds": 44}, "drain_seconds + 10 = 45"),
         (OPEN | {"terminationGracePeriodSeconds": 60, "settings": {"drain_seconds": 50}}, "= 65"),

@@ -32,7 +32,8 @@ def test_an_image_runs_as_nobody_in_particular_and_holds_no_permission_to_be_ope
 
 @pytest.mark.parametrize("path", SERVING, ids=lambda path: path.name)
 def test_health_is_readiness(path: Path) -> None:
-    assert "/health/ready" in path.read_text().partition("HEALTHCHECK")[2]
+    # Which asks for readiness unless told otherwise.
+    assert '"-m", "medmoe.server.healthcheck"]' in path.read_text().partition("HEALTHCHECK")[2]
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)

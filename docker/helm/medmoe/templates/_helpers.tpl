@@ -33,3 +33,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "medmoe.leastReplicas" -}}
 {{ if eq .Values.autoscaling.mode "none" }}{{ .Values.replicas | int }}{{ else }}{{ .Values.autoscaling.minReplicas | int }}{{ end }}
 {{- end }}
+
+{{- /* What a probe asks, "ready" or "live". The kubelet verifies no certificate, and has none of its own. */}}
+{{- define "medmoe.probe" -}}
+{{- $values := (index . 0).Values }}
+{{- if $values.tls.clientCertificates -}}
+exec: {command: [python3, -m, medmoe.server.healthcheck, {{ index . 1 }}]}
+{{- else if $values.tls.secret -}}
+httpGet: {path: /health/{{ index . 1 }}, port: http, scheme: HTTPS}
+{{- else -}}
+httpGet: {path: /health/{{ index . 1 }}, port: http}
+{{- end }}
+{{- end }}

@@ -12,9 +12,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from medmoe.server.auth.errors import InvalidToken
+from medmoe.server.auth.errors import InvalidToken, UnknownSigningKey
 from medmoe.server.auth.oidc.signing_keys import SigningKeys
-from medmoe.server.auth.oidc.token_verifier import TokenVerifier, UnknownSigningKey
+from medmoe.server.auth.oidc.token_verifier import TokenVerifier
 from tests.support.service.identity_provider import (
     AUDIENCE,
     claims,

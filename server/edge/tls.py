@@ -1,0 +1,134 @@
+"""Make the TLS context of the service, check its files, and follow a renewed certificate.
+
+Connections that are open keep their certificate. A changed `tls_client_ca` needs a restart: OpenSSL adds authorities to
+a context and takes none away.
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from cryptography import x509
+
+from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.files.bounded_read import read_bounded
+from medmoe.server.settings import Settings
+from medmoe.server.strict_environment import variable
+
+log = logging.getLogger("medmoe.tls")
+
+_MAX_FILE_BYTES = 2**20
+_SECONDS = 10.0
+"""Time between two looks at the certificate."""
+
+
+class ServerTLS:
+    """The TLS context of the listening sockets."""
+
+    def __init__(self, certificate: Path, key: Path, *, client_ca: Path | None) -> None:
+        """With `client_ca`, clients need a certificate of one of its authorities. Raises ConfigError."""
+        self._certificate, self._key = certificate, key
+        self._seen = self._contents()
+        self._refused = ""
+        """Why the last renewal failed; it is logged once."""
+        self.context = _context(certificate, key)
+        if client_ca is not None:
+            _check_dates("tls_client_ca", client_ca)
+            try:
+                self.context.load_verify_locations(client_ca)
+            except ssl.SSLError as error:
+                raise ConfigError(f"{variable('tls_client_ca')}: {client_ca} holds no usable certificate") from error
+            self.context.verify_mode = ssl.CERT_REQUIRED
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self | None:
+        """Return the context that the settings ask for, None without a certificate. Raises ConfigError."""
+        if settings.tls_certificate is None or settings.tls_key is None:
+            return None
+        return cls(settings.tls_certificate, settings.tls_key, client_ca=settings.tls_client_ca)
+
+    @contextlib.asynccontextmanager
+    async def renewed(self) -> AsyncIterator[None]:
+        """Take a renewed certificate and key while inside."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_SECONDS)
+            await asyncio.to_thread(self._look)
+
+    def _look(self) -> None:
+        try:
+            found = self._contents()
+            if found == self._seen:
+                return
+            # A pair that does not fit would leave the context without a key, so another one is tried first.
+            _context(self._certificate, self._key)
+            self.context.load_cert_chain(self._certificate, self._key)
+        except (ConfigError, OSError) as error:
+            reason = str(error) if isinstance(error, ConfigError) else type(error).__name__
+            if reason != self._refused:
+                log.error(
+                    "the renewed certificate cannot be used, and the old one stays",
+                    extra={"fields": {"reason": reason}},
+                )
+            self._refused = reason
+            return
+        self._seen, self._refused = found, ""
+        log.info("certificate renewed")
+
+    def _contents(self) -> tuple[bytes, bytes]:
+        return _read("tls_certificate", self._certificate), _read("tls_key", self._key)
+
+
+def _context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Return a context with a checked certificate. Raises ConfigError."""
+    _check_dates("tls_certificate", certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ConfigError(
+                f"{variable('tls_key')}: {key} is not the key of {variable('tls_certificate')}"
+            ) from error
+        raise ConfigError(f"{variable('tls_key')}: {key} is not a private key in PEM that can be read") from error
+    return context
+
+
+def _no_password() -> str:
+    raise ConfigError(f"{variable('tls_key')}: the key is encrypted, and nobody is there to type its password")
+
+
+def _check_dates(name: str, path: Path) -> None:
+    """Raise ConfigError unless the first certificate of the file is valid today."""
+    try:
+        first, *_ = x509.load_pem_x509_certificates(_read(name, path))
+    except ValueError as error:
+        raise ConfigError(f"{variable(name)}: {path} is not a certificate in PEM") from error
+    now = datetime.now(UTC)
+    if now > first.not_valid_after_utc:
+        raise ConfigError(f"{variable(name)}: the certificate has expired on {first.not_valid_after_utc:%Y-%m-%d}")
+    if now < first.not_valid_before_utc:
+        raise ConfigError(f"{variable(name)}: the certificate is valid from {first.not_valid_before_utc:%Y-%m-%d} on")
+
+
+def _read(name: str, path: Path) -> bytes:
+    try:
+        return read_bounded(path, limit=_MAX_FILE_BYTES)
+    except CheckpointError as error:
+        raise ConfigError(f"{variable(name)}: {path} is no regular file of at most {_MAX_FILE_BYTES} bytes") from error
+    except OSError as error:
+        raise ConfigError(f"{variable(name)}: {path} cannot be read: {error.strerror}") from error
