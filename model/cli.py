@@ -83,6 +83,8 @@ class _Reporting(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            raise _missing_package(error, command=self.name or "") from error
         except KeyboardInterrupt:
             _fail("interrupted", status=INTERRUPTED)
 
@@ -141,6 +143,17 @@ def _fail(message: str, *, status: int = FAILED) -> NoReturn:
     sys.exit(status)
 
 
+def _missing_package(error: ModuleNotFoundError, *, command: str) -> Exception:
+    """Return an error that names the extra to install, or `error` itself when no extra brings the package."""
+    extra = COMMANDS[command].extra if command in COMMANDS else None
+    if extra is None or (error.name or "").partition(".")[0] == "medmoe":
+        return error
+    return MedMoEError(
+        f"medmoe {command} needs the package {error.name}: install the extra {extra} "
+        f"(`pip install '.[{extra}]'` in the repository, or `make install` for all of them)"
+    )
+
+
 app = typer.Typer(add_completion=False, cls=_ReportingGroup, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -179,12 +192,7 @@ def _delegate(name: str, command: Command) -> Callable[[typer.Context], None]:
             target = getattr(import_module(module), attribute)
             single_command(target, name)(args=context.args, prog_name=f"medmoe {name}")
         except ModuleNotFoundError as error:
-            if command.extra is None or (error.name or "").startswith("medmoe"):
-                raise
-            raise MedMoEError(
-                f"medmoe {name} needs the package {error.name}: install the extra {command.extra} "
-                f"(`pip install '.[{command.extra}]'` in the repository, or `make install` for all of them)"
-            ) from error
+            raise _missing_package(error, command=name) from error
 
     return delegate
 

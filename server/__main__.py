@@ -203,4 +203,4 @@ def _problems(error: ValidationError) -> str:
 
 
 if __name__ == "__main__":
-    single_command(serve)(prog_name="medmoe serve")
+    single_command(serve, "serve")(prog_name="medmoe serve")

@@ -16,7 +16,9 @@ import shlex
 import time
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import groupby
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
 def _list(wanted: bool) -> None:
     if wanted:
         width = max(map(len, RECIPES))
-        for name, recipe in RECIPES.items():
-            typer.echo(f"{name:{width}}  {recipe.about}; {_needs(recipe.build())}")
+        for needs, recipes in groupby(RECIPES.items(), key=lambda item: _needs(item[1].build())):
+            for name, recipe in recipes:
+                typer.echo(f"{name:{width}}  {recipe.about}")
+            typer.echo(fill(needs, 100, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False))
         raise typer.Exit
 
 
@@ -49,7 +53,7 @@ def _needs(config: "Config") -> str:
         start = "--tower and --language-model, or --base" if language_model else "--tower, or --base"
         stages = [config.alignment, config.instruction_tuning, config.moe_tuning]
     datasets = dict.fromkeys(entry.dataset for stage in stages for entry in stage.data)
-    return f"starts from {start}; data: {', '.join(datasets)}"
+    return f"start from {start}; data: {', '.join(datasets)}"
 
 
 def train(

@@ -25,6 +25,7 @@ from medmoe.server.edge.strict_h11 import StrictConnection
 __all__ = ["STATUS_PHRASES", "STOPPING", "Config", "DrainingServer", "HTTPProtocol", "ServerState", "served_beside"]
 
 log = logging.getLogger("medmoe.stop")
+_start_log = logging.getLogger("medmoe.start")
 
 _ALSO_STOPPING = (signal.SIGHUP, signal.SIGQUIT)
 """Signals that stop the service like SIGTERM and SIGINT, which uvicorn handles."""
@@ -159,7 +160,7 @@ class DrainingServer(uvicorn.Server):
                 # Ignored under nohup, and then it stays so.
                 if signal.getsignal(sig) is not signal.SIG_IGN:
                     self._loop.add_signal_handler(sig, self.handle_exit, sig, None)
-            log.info(f"running on {self._url} while the model loads")
+            _start_log.info(f"running on {self._url} while the model loads")
             await super().main_loop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -57,6 +57,7 @@ def finetune(
         raise typer.BadParameter("give DATA, or CHECKPOINT and DATA")
     bundled = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
     # Torch takes seconds to import, and --help needs none of it.
+    from medmoe.model.checkpoint.staging import check_replaceable
     from medmoe.training.finetune.run import Finetune
 
     run = Finetune(
@@ -70,6 +71,7 @@ def finetune(
         replay=replay,
         seed=seed,
     )
+    check_replaceable(output, replace=False)
     split = run.split()
     typer.echo(split.table())
     for warning in split.warnings():

@@ -1,12 +1,13 @@
 """Write the README.md of a finetuned checkpoint."""
 
 from medmoe.model.files.calibration import Calibration
+from medmoe.model.files.licence import UNKNOWN_LICENCE
 from medmoe.model.lora.adapter_config import BaseModelIdentity
 from medmoe.training.finetune.split import OwnSplit
-from medmoe.training.model_card.sections import calibration_facts
+from medmoe.training.model_card.sections import calibration_facts, front_matter
 
 _CARD = """\
-# {name}
+{front_matter}# {name}
 
 Research software, not a medical device. Not for diagnosis, triage or treatment.
 
@@ -16,7 +17,7 @@ Research software, not a medical device. Not for diagnosis, triage or treatment.
 
 {train} training samples of {images} images; {val} samples chose the epoch and {test} measured the result. Images that
 nearly repeat one another, or share a group, are in one split. {labels}The data's licence is its owner's to state; the
-base checkpoint's licence is: {licence}.
+base checkpoint's licence, which holds for what is made of it, is: {licence}.
 
 ## How it was trained
 
@@ -57,6 +58,7 @@ def finetuned_card(
     """Return the card's text; `table` compares the scores before and after, `reference` tells what is flagged."""
     labels = sorted({label for sample in split.samples for label in sample.labels})
     return _CARD.format(
+        front_matter=front_matter(None if licence == UNKNOWN_LICENCE else licence),
         name=name,
         base=base.name,
         digest=base.weights_sha256,

@@ -17,8 +17,8 @@ from medmoe.client.options import AskOptions
 
 @with_request_options
 def ask(
-    image: ImageArgument,
-    question: Annotated[str | None, typer.Argument(metavar="QUESTION")] = None,
+    image: ImageArgument = None,
+    question: Annotated[str | None, typer.Argument(metavar="QUESTION", help="Question about the image.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer while it is generated.")] = False,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of the answer in tokens.")] = None,
     temperature: Annotated[
@@ -38,7 +38,7 @@ def ask(
         "temperature": temperature,
         "seed": seed,
     }
-    file, words = request.split([image] if question is None else [image, question])
+    file, words = request.split(image, *(() if question is None else (question,)))
     if len(words) != 1:
         raise typer.BadParameter("an image and a question are needed; with --source the question alone")
     with request.client() as client:

@@ -17,7 +17,7 @@ _LOW_LABEL_MASS = 0.01
 
 @with_request_options
 def classify(
-    image: ImageArgument,
+    image: ImageArgument = None,
     labels: Annotated[
         list[str] | None, typer.Argument(metavar="LABEL...", help="At least two labels; one is enough for multi_label.")
     ] = None,
@@ -34,7 +34,8 @@ def classify(
     ] = False,
     permutations: Annotated[int | None, typer.Option(min=1, help="Mode choice: maximum number of orders.")] = None,
     alpha: Annotated[
-        float | None, typer.Option(help="Also print labels that hold the true one with probability 1 - alpha.")
+        float | None,
+        typer.Option(min=0, max=1, help="Also print labels that hold the true one with probability 1 - alpha."),
     ] = None,
     min_label_mass: Annotated[
         float | None,
@@ -47,7 +48,7 @@ def classify(
 
     Research software, not a medical device.
     """
-    file, labels = request.split([image, *(labels or ())])
+    file, labels = request.split(image, *(labels or ()))
     if not labels:
         raise typer.BadParameter("labels are needed, each as an argument of its own: CT MRI X-ray")
     if len(labels) == 1 and mode != "multi_label":

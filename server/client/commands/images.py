@@ -9,9 +9,9 @@ import typer
 from medmoe.client.images.image import HEAD, Image, is_dicom, is_ordinary
 
 ImageArgument = Annotated[
-    str,
+    str | None,
     typer.Argument(
-        metavar="[IMAGE]",
+        metavar="IMAGE",
         help="PNG, JPEG, WebP, TIFF, BMP or DICOM file; - reads standard input. Left out with --source.",
     ),
 ]

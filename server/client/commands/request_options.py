@@ -1,7 +1,7 @@
 """Define the options that `ask` and `classify` share."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 
@@ -28,7 +28,7 @@ from medmoe.client.commands.images import (
     read_image,
 )
 from medmoe.client.commands.terminal import note
-from medmoe.client.errors import InvalidInput
+from medmoe.client.errors import BadRequest, InvalidInput
 from medmoe.client.images.image import Image
 from medmoe.client.images.instance import Instance
 from medmoe.client.options import ReportOptions
@@ -98,9 +98,14 @@ class RequestOptions:
         if stored is not None:
             note(f"report stored in {stored.source}: series {stored.series}, instance {stored.instance}")
 
-    def split(self, arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-        """Return the image's file and the arguments after it; with --source no argument is a file."""
-        return (None, list(arguments)) if self.source else (arguments[0], list(arguments[1:]))
+    def split(self, first: str | None, *others: str) -> tuple[str | None, list[str]]:
+        """Return the image's file and the arguments after it; with --source no argument is a file.
+
+        Raises typer.BadParameter when no argument is given.
+        """
+        if first is None:
+            raise typer.BadParameter("an image is needed: a file, or --source")
+        return (None, [first, *others]) if self.source else (first, list(others))
 
     def read(self, name: str | None) -> Image | Instance:
         """Return the instance of --source, or read a file, or standard input if `name` is `-`. Raises InvalidInput."""
@@ -114,16 +119,25 @@ class RequestOptions:
 
 
 def with_request_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's last parameter, `request: RequestOptions`, by one option for each of its fields."""
+    """Replace a command's last parameter, `request: RequestOptions`, by one option for each of its fields.
+
+    An option whose value the service refuses is a usage error, like one that is refused here.
+    """
     own = dict(inspect.signature(command, eval_str=True).parameters)
     del own["request"]
     shared = inspect.signature(RequestOptions, eval_str=True).parameters
+    options = {*own, *shared} - {"image"}
     parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own.values(), *shared.values())]
 
     @wraps(command)
     def flat(**given: object) -> None:
         request = RequestOptions(**{name: given.pop(name) for name in shared})  # type: ignore[arg-type]
-        command(**given, request=request)
+        try:
+            command(**given, request=request)
+        except BadRequest as error:
+            if error.code == "invalid_field" and error.param in options:
+                raise typer.BadParameter(str(error)) from error
+            raise
 
     del flat.__wrapped__
     flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -189,7 +189,7 @@ def test_what_goes_wrong_is_one_line(
 ) -> None:
     name, *rest = command
     assert "none.png cannot be read" in failed(medmoe(name, file.parent / "none.png", *rest, url=server.url, key=KEY))
-    line = failed(medmoe(name, file, *rest, "--window", "lung", url=server.url, key=KEY))
+    line = failed(medmoe(name, file, *rest, "--window", "lung", url=server.url, key=KEY), status=2)
     assert "invalid_field (window)" in line
     line = failed(medmoe(name, file, *rest, url=server.url, key="mm-wrong"))
     assert "invalid_api_key" in line

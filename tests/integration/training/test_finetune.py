@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import ConfigError
+from medmoe.model.files.licence import stated_licence
 from medmoe.model.unlike_training.scorer import UnlikeTraining
 from medmoe.model.unlike_training.tower_digest import tower_sha256
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
@@ -45,6 +46,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = save_tiny_checkpoint(tmp_path_factory.mktemp("base") / "tiny")
     write_base_reference(directory)
+    (directory / "README.md").write_text("---\nlicense: CC-BY-4.0\n---\n# tiny\n")
     return directory
 
 
@@ -90,6 +92,7 @@ def test_the_labels_of_held_out_images_are_learnt_and_routers_stay(base: Path, d
     assert "40 images are few" in result.output
     assert f"MEDMOE_MODEL={output} medmoe serve" in result.output
     assert "Labels: CT, MRI." in (output / "README.md").read_text()
+    assert stated_licence(output) == "CC-BY-4.0"
     assert json.loads((output / "config.json").read_text())["name"] == "tuned"
     before, after = load_checkpoint(base).state_dict(), load_checkpoint(output).state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -147,6 +150,11 @@ def test_check_says_what_was_understood_and_trains_nothing(base: Path, data: Pat
     assert result.exit_code == 0
     assert "read as: a folder for each label" in result.output
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "x").write_text("")
+    refused = run(base, data, "--output", tmp_path / "tuned", "--check")
+    assert refused.exit_code == 1
+    assert "exists and is not empty" in refused.output
 
 
 def test_what_does_not_fit_is_refused_in_one_line(base: Path, data: Path, tmp_path: Path) -> None:

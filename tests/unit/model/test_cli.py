@@ -116,6 +116,21 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(
         main()
 
 
+@pytest.mark.parametrize("package", ["torch", "medmoe.nothing"])
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(
+    medmoe: Medmoe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: str
+) -> None:
+    def missing(*arguments: object, **options: object) -> None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    monkeypatch.setattr("medmoe.model.inspection.inspect.inspect_checkpoint", missing)
+    found = medmoe("inspect", tmp_path)
+    assert found.returncode == 1
+    extra = "error: medmoe inspect needs the package torch: install the extra train (`pip install '.[train]'`"
+    ours = "error: internal error, please report it"
+    assert found.stderr.startswith(extra if package == "torch" else ours)
+
+
 def test_an_interrupted_command_ends_with_a_word(
     medmoe: Medmoe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

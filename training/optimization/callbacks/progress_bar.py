@@ -19,6 +19,8 @@ class ProgressBar(ProgressCallback):
             self.training_bar = tqdm(
                 total=state.max_steps,
                 initial=state.global_step,
+                desc="training",
+                unit="step",
                 dynamic_ncols=True,
                 mininterval=0.5 if sys.stderr.isatty() else _REDRAW,
             )
