@@ -13,7 +13,7 @@ from medmoe.server.auth.api_keys import WatchedKeys
 from medmoe.server.auth.oidc.provider import Provider
 from medmoe.server.engine.quarantine import Quarantine
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.schemas.router import RoutingDrift
+from medmoe.server.schemas.router_stats import RoutingDrift
 
 # An answer takes from tens of milliseconds (GPU, short) to most of a minute (CPU, long); doubling steps keep every
 # decade equally sharp. Stages reach down to a millisecond.

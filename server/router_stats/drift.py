@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medmoe.model.files.routing_reference import LayerReference, RoutingReference
-from medmoe.server.schemas.router import Divergence, LayerDrift, RoutingDrift
+from medmoe.server.schemas.router_stats import Divergence, LayerDrift, RoutingDrift
 
 
 def jensen_shannon(p_E: np.ndarray, q_E: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from medmoe.server.errors import InvalidField
 from medmoe.server.router_stats.drift import routing_drift
 from medmoe.server.router_stats.sliding_window import LONGEST_SECONDS, Counts, SlidingWindow
 from medmoe.server.schemas.inference import LayerRouting, Routing
-from medmoe.server.schemas.router import ExpertLoad, LayerLoad, RouterStatsResponse, RoutingDrift
+from medmoe.server.schemas.router_stats import ExpertLoad, LayerLoad, RouterStatsResponse, RoutingDrift
 
 Kind = Literal["image", "question", "answer"]
 KINDS: tuple[Kind, ...] = ("image", "question", "answer")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from medmoe.model.files.routing_reference import CountedOn, LayerReference, RoutingReference
 from medmoe.server.router_stats.drift import jensen_shannon, routing_drift
-from medmoe.server.schemas.router import RoutingDrift
+from medmoe.server.schemas.router_stats import RoutingDrift
 
 KINDS = ("image", "question", "answer")
 SHARES = st.lists(st.integers(0, 1000), min_size=4, max_size=4).filter(any)

@@ -10,7 +10,7 @@ from medmoe.server.openapi.refusals import MAY_NOT_READ_STATS, refusals
 from medmoe.server.openapi.requests import named
 from medmoe.server.router_stats.sliding_window import BUCKET_SECONDS, LONGEST_SECONDS
 from medmoe.server.routes.dependencies import may_read_stats
-from medmoe.server.schemas.router import RouterStatsResponse
+from medmoe.server.schemas.router_stats import RouterStatsResponse
 from medmoe.server.state import State
 
 router = APIRouter(tags=["experts"])
