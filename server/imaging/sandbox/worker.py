@@ -41,7 +41,7 @@ _PR_SET_PDEATHSIG = 1
 _PRELOADED = (
     "medmoe.server.imaging.formats.dicom.rendering",
     "PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.TiffImagePlugin", "PIL.WebPImagePlugin", "PIL.BmpImagePlugin",
-    "pydicom.pixels.decoders", "gdcm", "openjpeg", "rle",
+    "pydicom.pixels.decoders", "gdcm", "jpeg_ls", "openjpeg", "rle",
 )  # fmt: skip
 """Modules that are imported before the first fork, so that no worker imports them."""
 

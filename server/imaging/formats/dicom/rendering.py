@@ -62,6 +62,9 @@ def _colour(file: DicomFile, stored: StoredValues) -> Shown:
     elif bits > 8:
         steps.append("high_byte")
         values = values >> (bits - 8)
+    elif bits < 8 and held <= bits and file.colour == "RGB":
+        steps.append("low_bits")
+        values = np.rint(values * (255 / (2**bits - 1)))
     shades = np.ascontiguousarray(np.clip(values, 0, 255).astype(np.uint8))
     if file.colour.startswith("YBR_FULL") and file.stream is None and file.bits_allocated > 8:
         image = Image.fromarray(shades, "YCbCr").convert("RGB")

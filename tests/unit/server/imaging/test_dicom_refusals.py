@@ -145,13 +145,6 @@ def test_a_frame_must_be_what_the_header_says(read: Read, syntax: str, frame: by
         read(dicom(np.zeros((32, 32), np.uint8), syntax=syntax, frames=[frame]))
 
 
-def test_colour_jpeg_of_twelve_bits_is_refused_with_the_tool_that_converts_it(read: Read) -> None:
-    frame = bytearray(encoded(Image.new("RGB", (32, 32)), "JPEG"))
-    frame[frame.index(b"\xff\xc0") + 4] = 12
-    with pytest.raises(UnsupportedImage, match="dcmdjpeg"):
-        read(dicom(np.zeros((32, 32, 3), np.uint16), colours=3, syntax=JPEGExtended12Bit, frames=[bytes(frame)]))
-
-
 @pytest.mark.usefixtures("undecoded")
 def test_a_deflated_bomb_is_inflated_only_so_far(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medmoe.server.imaging.formats.dicom.meta_header._LARGEST_INFLATED", 2**20)

@@ -21,7 +21,7 @@ class FrameHeader:
     """Bits a sample."""
     signed: bool = False
     is_rgb: bool = False
-    """Whether the decoded components are RGB: a JPEG 2000 stream with a component transform."""
+    """Whether the decoded components are RGB: a JPEG 2000 stream with a component transform, a JPEG that says so."""
     is_marked: bool = False
     """Whether a JPEG itself tells its colours: JFIF or Adobe marker, components named R, G, B, subsampling."""
 
@@ -65,7 +65,7 @@ def _jpeg_2000(stream: bytes) -> FrameHeader | None:
 
 
 def _jpeg(frame: bytes) -> FrameHeader | None:
-    position, marked = 2, False
+    position, marked, transform = 2, False, -1
     while position + 10 <= len(frame) and frame[position] == 0xFF:
         marker = frame[position + 1]
         if marker == 0xFF:
@@ -81,10 +81,13 @@ def _jpeg(frame: bytes) -> FrameHeader | None:
                 height=int.from_bytes(frame[position + 5 : position + 7], "big"),
                 width=int.from_bytes(frame[position + 7 : position + 9], "big"),
                 components=frame[position + 9],
+                is_rgb=names == b"RGB" or transform == 0,
                 is_marked=marked or subsampled or names == b"RGB",
             )
         else:
             body = frame[position + 4 : position + 9]
             marked |= (marker == 0xE0 and body == b"JFIF\0") or (marker == 0xEE and body == b"Adobe")
+            if marker == 0xEE and body == b"Adobe":
+                transform = frame[position + 15] if position + 15 < len(frame) else -1
             position += 2 + max(int.from_bytes(frame[position + 2 : position + 4], "big"), 2)
     return None

@@ -9,7 +9,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLossless, JPEGLosslessSV1, JPEGLSTransferSyntaxes
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLossless, JPEGLosslessSV1
 from rle.utils import decode_segment
 
 from medmoe.model.image_formats.jpeg import is_whole, with_probe
@@ -37,11 +37,9 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
     if plugin == "pillow" and header.precision == 8:
         return _jpeg(stream, colour, header)
     if plugin == "pillow":
-        return _gdcm(stream, header, syntax)
+        return _extended_jpeg(stream, colour, header)
     if syntax in _LOSSLESS_JPEG:
         return _probed(lambda data: _pydicom(data, header, syntax, plugin, colour), stream)
-    if syntax in JPEGLSTransferSyntaxes and header.precision < 8 and header.components == 1:
-        return _gdcm(stream, header, syntax)
     if header.components == 3 and syntax in JPEG2000TransferSyntaxes:
         # The library undoes the component transform; what it was applied to was RGB.
         colour = "YBR_RCT" if header.is_rgb or not colour.startswith(_YBR) else _YBR
@@ -70,31 +68,48 @@ def _jpeg(stream: bytes, colour: str, header: FrameHeader) -> np.ndarray:
         return np.asarray(image)
 
 
-def _gdcm(stream: bytes, header: FrameHeader, syntax: UID) -> np.ndarray:
-    """Decode what pydicom does not give to GDCM: 12-bit JPEG, JPEG-LS of few bits; grey alone."""
-    if header.components != 1:
-        raise UnsupportedImage("colour JPEG of 12 bits is not read; convert the file with dcmdjpeg (DCMTK)")
+def _extended_jpeg(stream: bytes, colour: str, header: FrameHeader) -> np.ndarray:
+    """Decode a JPEG of 12 bits with GDCM, which pydicom asks for grey ones of 8 bits alone."""
+    if header.components not in (1, 3):
+        raise UnsupportedImage(
+            "JPEG of 12 bits is read as grey or three colours; convert the file with dcmdjpeg (DCMTK)"
+        )
     fragment = gdcm.Fragment()
     fragment.SetByteStringValue(stream)
     fragments = gdcm.SequenceOfFragments.New()
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
     element.SetValue(fragments.__ref__())
+    # GDCM upsamples the components, and converts no colours of 12 bits.
+    interpretation = gdcm.PhotometricInterpretation.MONOCHROME2
+    if header.components == 3:
+        interpretation = gdcm.PhotometricInterpretation.RGB
     image = gdcm.Image()
     image.SetNumberOfDimensions(2)
     image.SetDimensions((header.width, header.height, 1))
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2))
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(syntax))))
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(interpretation))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
     cell = header.cell_bits
-    image.SetPixelFormat(gdcm.PixelFormat(1, cell, header.precision, header.precision - 1, 0))
+    image.SetPixelFormat(gdcm.PixelFormat(header.components, cell, header.precision, header.precision - 1, 0))
     image.SetDataElement(element)
     buffer = image.GetBuffer()
     if buffer is None:
-        if syntax in JPEGLSTransferSyntaxes:
-            raise UnsupportedImage("this JPEG-LS of under 8 bits is not read; convert the file with dcmdjpls (DCMTK)")
         raise UnreadableImage()
     samples = np.frombuffer(buffer.encode("utf-8", "surrogateescape"), f"<u{cell // 8}")
-    return samples.reshape(header.height, header.width)
+    if header.components == 1:
+        return samples.reshape(header.height, header.width)
+    colours = samples.reshape(header.height, header.width, 3)
+    is_rgb = header.is_rgb or (colour == _RGB and not header.is_marked)
+    return colours if is_rgb else _rgb(colours, bits=header.precision)
+
+
+def _rgb(colours: np.ndarray, *, bits: int) -> np.ndarray:
+    """Return YCbCr samples [rows, columns, 3] of `bits` as RGB (PS3.3 C.7.6.3.1.2, YBR_FULL)."""
+    light, blue, red = (colours[..., index].astype(np.float32) for index in range(3))
+    middle = np.float32(2 ** (bits - 1))
+    blue, red = blue - middle, red - middle
+    found = np.stack([light + 1.402 * red, light - 0.344136 * blue - 0.714136 * red, light + 1.772 * blue], axis=-1)
+    return np.clip(np.rint(found), 0, 2**bits - 1).astype(colours.dtype)
 
 
 def _pydicom(stream: bytes, header: FrameHeader, syntax: UID, plugin: str, colour: str) -> np.ndarray:
