@@ -31,7 +31,7 @@ class AsyncClient(BaseClient):
         self,
         url: str | None = None,
         *,
-        api_key: str | None = None,
+        api_key: str | Path | None = None,
         ca_file: str | Path | None = None,
         client_certificate: str | Path | None = None,
         client_key: str | Path | None = None,
@@ -46,6 +46,7 @@ class AsyncClient(BaseClient):
         self._http = httpx.AsyncClient(
             base_url=self._address.url,
             headers=self._address.headers,
+            auth=self._auth,
             verify=tls_context(ca_file=ca_file, client_certificate=client_certificate, client_key=client_key),
             transport=transport,
             limits=LIMITS,

@@ -1,8 +1,11 @@
 """Hold what both clients share: the service's address, the time limit and the retries."""
 
+from pathlib import Path
+
 import httpx
 
 from medmoe.client.transport.address import Address
+from medmoe.client.transport.key_file import KeyFile
 from medmoe.client.transport.retry import Attempts, Retry
 
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -12,9 +15,10 @@ LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 class BaseClient:
     """Base of Client and AsyncClient."""
 
-    def __init__(self, url: str | None, *, api_key: str | None, timeout: float, retry: Retry) -> None:
+    def __init__(self, url: str | None, *, api_key: str | Path | None, timeout: float, retry: Retry) -> None:
         """Raise ValueError for an invalid address or key."""
-        self._address = Address.of(url, api_key=api_key)
+        self._auth = KeyFile(api_key) if isinstance(api_key, Path) else None
+        self._address = Address.of(url, api_key="" if isinstance(api_key, Path) else api_key)
         self._timeout = timeout
         self._retry = retry
 

@@ -35,7 +35,7 @@ class Client(BaseClient):
         self,
         url: str | None = None,
         *,
-        api_key: str | None = None,
+        api_key: str | Path | None = None,
         ca_file: str | Path | None = None,
         client_certificate: str | Path | None = None,
         client_key: str | Path | None = None,
@@ -44,7 +44,8 @@ class Client(BaseClient):
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`url` None reads MEDMOE_URL, `api_key` None reads MEDMOE_API_KEY.
+        """`url` None reads MEDMOE_URL, `api_key` None reads MEDMOE_API_KEY. A Path is a file with the key,
+        read for each request, so that a rotation or a new token counts without a new client.
 
         `ca_file` None reads MEDMOE_CA_FILE, the authorities to trust instead of the usual ones; `client_certificate`
         and `client_key` None read MEDMOE_CLIENT_CERTIFICATE and MEDMOE_CLIENT_KEY; all are PEM files.
@@ -56,6 +57,7 @@ class Client(BaseClient):
         self._http = httpx.Client(
             base_url=self._address.url,
             headers=self._address.headers,
+            auth=self._auth,
             verify=tls_context(ca_file=ca_file, client_certificate=client_certificate, client_key=client_key),
             transport=transport,
             limits=LIMITS,

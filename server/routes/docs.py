@@ -15,8 +15,11 @@ from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 
+from medmoe.server.auth.oidc.provider_url import discovery_url
 from medmoe.server.routes.assets import AssetFolder
 from medmoe.server.routes.dependencies import authenticated
+from medmoe.server.settings import Settings
+from medmoe.server.state import State
 
 router = APIRouter(include_in_schema=False)
 
@@ -41,6 +44,7 @@ async def document(request: Request) -> Response:
     if not hasattr(request.app.state, "openapi_document"):
         described: dict[str, Any] = request.app.openapi()
         _correct(described, request.app.routes)
+        _describe_doors(described, State.of(request).settings)
         request.app.state.openapi_document = JSONResponse(described).body
     return Response(request.app.state.openapi_document, media_type="application/json")
 
@@ -76,3 +80,18 @@ def _correct(described: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
                     responses[str(status)]["content"][media_type] |= content
     for name in _FRAMEWORKS_OWN:
         described["components"]["schemas"].pop(name, None)
+
+
+def _describe_doors(described: dict[str, Any], settings: Settings) -> None:
+    """Add the identity provider and the client certificate of this deployment to the security schemes."""
+    schemes = described["components"]["securitySchemes"]
+    operations = [one for path in described["paths"].values() for one in path.values() if "security" in one]
+    if settings.oidc_issuer is not None:
+        schemes["OpenIDConnect"] = {"type": "openIdConnect", "openIdConnectUrl": discovery_url(settings.oidc_issuer)}
+        for operation in operations:
+            operation["security"].append({"OpenIDConnect": []})
+    if settings.tls_client_ca is not None:
+        schemes["MutualTLS"] = {"type": "mutualTLS"}
+        for operation in operations:
+            # All of one requirement are needed, and one of several.
+            operation["security"] = [one | {"MutualTLS": []} for one in operation["security"]]

@@ -15,7 +15,7 @@ import httpx
 
 from medmoe.model.errors import ConfigError
 from medmoe.server.auth.errors import ProviderUnavailable
-from medmoe.server.auth.oidc.provider_url import is_provider_url
+from medmoe.server.auth.oidc.provider_url import discovery_url, is_provider_url
 from medmoe.server.auth.oidc.signing_keys import SigningKeys
 from medmoe.server.loopback import is_loopback
 
@@ -27,7 +27,6 @@ _RETRY_SECONDS = 10.0
 """Time between attempts after a failure, and between fetches for unknown keys."""
 _FETCH_SECONDS = 5.0
 _MAX_BYTES = 2**20
-_DISCOVERY = "/.well-known/openid-configuration"
 
 
 class Provider:
@@ -97,7 +96,7 @@ class Provider:
 
     async def _discovered(self) -> str:
         """Return the address of the key set (OpenID Connect Discovery 1.0). Raises ValueError."""
-        found = json.loads(await self._get(self._issuer.rstrip("/") + _DISCOVERY))
+        found = json.loads(await self._get(discovery_url(self._issuer)))
         if not isinstance(found, dict) or found.get("issuer") != self._issuer:
             raise ValueError("the discovery document is of another issuer")
         address = str(found.get("jwks_uri"))

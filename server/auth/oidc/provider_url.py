@@ -14,3 +14,8 @@ def is_provider_url(url: str) -> bool:
         return False
     secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     return secure and bool(parts.hostname) and "@" not in parts.netloc and not parts.fragment
+
+
+def discovery_url(issuer: str) -> str:
+    """Return the address of an issuer's discovery document (OpenID Connect Discovery 1.0)."""
+    return issuer.rstrip("/") + "/.well-known/openid-configuration"

@@ -13,11 +13,15 @@ from medmoe.client.client import Client
 from medmoe.client.commands.terminal import note
 from medmoe.client.errors import ClientError, InvalidInput
 from medmoe.client.transport.address import KEY_VARIABLE, URL_VARIABLE
+from medmoe.client.transport.key_file import KeyFile
 from medmoe.client.transport.retry import Retry
 
 UrlOption = Annotated[str, typer.Option(envvar=URL_VARIABLE, help="Address of the service.")]
 TokenFileOption = Annotated[
-    Path | None, typer.Option(help=f"File with the API key; by default {KEY_VARIABLE} is sent, if it is set.")
+    Path | None,
+    typer.Option(
+        help=f"File with the API key or token, read for each request; by default {KEY_VARIABLE} is sent, if it is set."
+    ),
 ]
 TimeoutOption = Annotated[float, typer.Option(min=0.1, help="Seconds for an answer, including retries.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -35,14 +39,14 @@ def create_client(url: str, token_file: Path | None, timeout: float) -> Client:
         return Client(url, api_key=api_key(token_file), timeout=timeout, retry=reported(Retry(unreachable=False)))
 
 
-def api_key(token_file: Path | None) -> str | None:
-    """Return the key in a file, or None without a file. Raises InvalidInput."""
-    if token_file is None:
-        return None
-    try:
-        return token_file.read_text().strip()
-    except (OSError, UnicodeError) as error:
-        raise InvalidInput(f"{token_file} cannot be read") from error
+def api_key(token_file: Path | None) -> Path | None:
+    """Return the file that the client reads its key from. Raises InvalidInput for one that it cannot."""
+    if token_file is not None:
+        try:
+            KeyFile(token_file)
+        except ValueError as error:
+            raise InvalidInput(str(error)) from error
+    return token_file
 
 
 def reported(retry: Retry) -> Retry:

@@ -35,11 +35,16 @@ class Address:
         if parsed.userinfo or parsed.query or parsed.fragment:
             raise ValueError("the service's address holds a user, a query or a fragment; a key goes into api_key")
         key = os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key
-        if any(not "!" <= letter <= "~" for letter in key):
-            raise ValueError("the API key has characters that no key has")
         # OpenAI's clients want the final /v1, so it is often part of what is pasted.
         base = str(parsed).rstrip("/").removesuffix("/v1")
-        return cls(url=base, headers={"Authorization": f"Bearer {key}"} if key else {})
+        return cls(url=base, headers=authorization(key) if key else {})
 
     def __str__(self) -> str:
         return self.url
+
+
+def authorization(key: str) -> dict[str, str]:
+    """Return the header that carries `key`. Raises ValueError, which does not quote it, for an invalid one."""
+    if any(not "!" <= letter <= "~" for letter in key):
+        raise ValueError("the API key has characters that no key has")
+    return {"Authorization": f"Bearer {key}"}

@@ -75,6 +75,20 @@ async def test_tokens_and_keys_let_in_by_their_scopes(
         check(await service.client.get("/v1/models"), 401, "invalid_api_key")
 
 
+async def test_the_documentation_names_the_provider_and_the_certificate(
+    running: ServiceFactory, provider: IdentityProvider, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    certificates = {name: tmp_path / name for name in ("tls_certificate", "tls_key", "tls_client_ca")}
+    async with running(**settings, **certificates) as service:
+        described = (await service.client.get("/openapi.json", headers=bearer(provider.token(scope=None)))).json()
+    schemes = described["components"]["securitySchemes"]
+    assert schemes["OpenIDConnect"]["openIdConnectUrl"] == f"{provider.issuer}/.well-known/openid-configuration"
+    assert schemes["MutualTLS"] == {"type": "mutualTLS"}
+    security = described["paths"]["/v1/vqa"]["post"]["security"]
+    assert security == [{"HTTPBearer": [], "MutualTLS": []}, {"OpenIDConnect": [], "MutualTLS": []}]
+    assert "security" not in described["paths"]["/health/live"]["get"]
+
+
 async def test_a_refusal_says_why_as_rfc_6750_does(
     running: ServiceFactory, provider: IdentityProvider, settings: dict[str, Any]
 ) -> None:

@@ -1,6 +1,7 @@
 """Deployment settings from the environment."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -10,6 +11,7 @@ from medmoe.server import __main__ as main_module
 from medmoe.server.auth.api_keys import ApiKeys
 from medmoe.server.auth.key_file import parse_key_file
 from medmoe.server.settings import Settings
+from tests.support.service.certificates import Authority
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +140,62 @@ def test_the_network_is_not_let_in_without_keys(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_this_machine_needs_no_key(host: str) -> None:
     assert Settings(host=host).api_keys is None
+
+
+def test_the_network_is_let_in_by_an_identity_provider_or_by_certificates() -> None:
+    tokens = {"oidc_issuer": "https://login.example/ward", "oidc_audience": "medmoe"}
+    assert Settings(host="::", **tokens).authenticates
+    certificates = {name: Path(name) for name in ("tls_certificate", "tls_key", "tls_client_ca")}
+    assert Settings(host="::", **certificates).url == "https://[::1]:8000"
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"oidc_issuer": "https://login.example/ward"}, "MEDMOE_OIDC_AUDIENCE"),
+        ({"oidc_issuer": "http://login.example/ward", "oidc_audience": "a"}, "https URL"),
+        ({"oidc_issuer": "https://user:word@login.example", "oidc_audience": "a"}, "https URL"),
+        ({"oidc_issuer": "login.example", "oidc_audience": "a"}, "https URL"),
+        ({"oidc_jwks_url": "https://login.example/keys"}, "need MEDMOE_OIDC_ISSUER"),
+        ({"tls_certificate": "tls.crt"}, "MEDMOE_TLS_KEY"),
+        ({"tls_key": "tls.key"}, "MEDMOE_TLS_CERTIFICATE"),
+        ({"tls_client_ca": "ca.crt"}, "MEDMOE_TLS_CERTIFICATE"),
+    ],
+)
+def test_half_a_door_is_refused(settings: dict[str, str], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        Settings(**settings)
+
+
+def test_files_of_tls_are_checked_before_everything_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("medmoe.server.observability.json_log.configure", lambda level: None)
+    authority = Authority(folder=tmp_path)
+    monkeypatch.setenv("MEDMOE_TLS_CERTIFICATE", str(authority.issue("one").certificate))
+    monkeypatch.setenv("MEDMOE_TLS_KEY", str(authority.issue("two").key))
+    monkeypatch.setenv("MEDMOE_MODEL", str(tmp_path / "nowhere"))
+    assert main_module.main() == main_module.UNUSABLE
+    written = capsys.readouterr().err
+    assert written.startswith("error: cannot start: MEDMOE_TLS_KEY: ")
+    assert written.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "warnings"),
+    [
+        ({}, []),
+        ({"host": "0.0.0.0", "api_keys": "keys"}, ["unencrypted"]),
+        ({"host": "0.0.0.0", "insecure": True}, ["unencrypted", "anyone"]),
+        ({"host": "0.0.0.0", "api_keys": "keys", "tls_certificate": "tls.crt", "tls_key": "tls.key"}, []),
+    ],
+)
+def test_an_open_network_is_a_warning_at_the_start(
+    settings: dict[str, Any], warnings: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    main_module._warn_of_an_open_network(Settings(**settings))
+    assert len(caplog.messages) == len(warnings)
+    assert all(word in message for word, message in zip(warnings, caplog.messages, strict=True))
 
 
 def test_a_new_key_is_printed_with_its_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
