@@ -6,12 +6,14 @@ from medmoe.training.config import Split
 from medmoe.training.data.detection import Detected, Form, detect
 from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.read_result import ReadResult
+from medmoe.training.data.readers.label_folders import read_label_folders
 from medmoe.training.data.readers.llava import read_llava
 from medmoe.training.data.readers.medmnist import read_medmnist
 from medmoe.training.data.readers.question_list import read_question_list
 from medmoe.training.data.readers.records import CAPTIONS_FILE, RECORDS_FILE, read_captions, read_records
 from medmoe.training.data.readers.roco import read_roco
 from medmoe.training.data.readers.slake import read_slake
+from medmoe.training.data.readers.table import read_table
 from medmoe.training.data.readers.vqa_rad import read_vqa_rad
 
 DATA_HELP = "Folder that holds one folder for each dataset."
@@ -65,5 +67,9 @@ def _read(
             return read_question_list(file, split=split, directory=found.directory)
         case Form.ROCO:
             return read_roco(file, split=split, dataset=found.directory.absolute().name)
+        case Form.TABLE:
+            return read_table(file, split="train" if found.knows_splits else split).of_split(split)
+        case Form.LABEL_FOLDERS:
+            return read_label_folders(file, split=split)
         case Form.MEDMNIST:
             return read_medmnist(file, splits=(split,), image_directory=image_directory or file.with_suffix(".images"))

@@ -10,6 +10,9 @@ exactly one:
     the rest   {train, val, test}.json or .jsonl, or {train, val, test}set.json, told apart by the fields of the first
                item: SLAKE, LLaVA conversations, plain question lists (PathVQA)
 
+Where there is none of them: one CSV, TSV or .jsonl file with the columns image and label, or image, question and
+answer; else a folder of images for each label.
+
 Several formats, or several files for one split, are an error that names them: choosing would be guessing.
 """
 
@@ -22,8 +25,10 @@ from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.readers.image_path import plain
 from medmoe.training.data.readers.json_items import first_item
+from medmoe.training.data.readers.label_folders import holds_label_folders, states_splits
 from medmoe.training.data.readers.question_list import IMAGE_FIELDS
 from medmoe.training.data.readers.records import CAPTIONS_FILE, RECORDS_FILE
+from medmoe.training.data.readers.table import is_spreadsheet, is_table, table_columns
 from medmoe.training.data.readers.vqa_rad import PUBLIC_FILE
 
 
@@ -37,6 +42,8 @@ class Form(StrEnum):
     QUESTIONS = "question list"
     ROCO = "ROCO captions"
     MEDMNIST = "MedMNIST"
+    TABLE = "table of images"
+    LABEL_FOLDERS = "a folder for each label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,8 @@ def detect(path: Path) -> Detected:
 
 def _file(path: Path) -> Detected:
     every = dict.fromkeys(_SPLITS, path)
+    if path.is_file() and _is_table(path):
+        return Detected(Form.TABLE, every, path.parent, knows_splits="split" in table_columns(path))
     match path.suffix:
         case ".npz":
             return Detected(Form.MEDMNIST, every, path.parent)
@@ -110,6 +119,15 @@ def _folder(directory: Path) -> Detected:
     if found:
         files = sorted({str(file.relative_to(directory)) for one in found for file in one.files.values()})
         raise DatasetError(f"{directory} holds more than one dataset ({', '.join(files)}): name the file itself")
+    tables = [file for file in sorted(directory.iterdir()) if file.is_file() and _is_table(file)]
+    if len(tables) == 1:
+        return _file(tables[0])
+    if tables:
+        names = ", ".join(file.name for file in tables)
+        raise DatasetError(f"{directory} holds more than one table ({names}): name the file itself")
+    if holds_label_folders(directory):
+        every = dict.fromkeys(_SPLITS, directory)
+        return Detected(Form.LABEL_FOLDERS, every, directory, knows_splits=states_splits(directory))
     for ending, reason in _REFUSED.items():
         if file := next(iter(sorted(directory.rglob(f"*{ending}"))), None):
             raise DatasetError(f"{file} {reason}")
@@ -117,6 +135,11 @@ def _folder(directory: Path) -> Detected:
         f"{directory} holds no dataset in a known form: neither {RECORDS_FILE} nor files of "
         f"{', '.join(form for form in Form if form is not Form.RECORDS)}"
     )
+
+
+def _is_table(file: Path) -> bool:
+    """Return whether a file is a table; questions in .jsonl without splits are a question list."""
+    return is_table(file) and (is_spreadsheet(file) or bool({"label", "split"} & table_columns(file)))
 
 
 def _fixed_names(directory: Path) -> Iterator[Detected]:

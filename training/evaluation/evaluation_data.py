@@ -78,7 +78,7 @@ class EvaluationData:
                     dataset=name,
                     split=split,
                     samples=len(drawn),
-                    records_sha256=None if source is None else _sha256(source),
+                    records_sha256=_sha256(source) if source is not None and source.is_file() else None,
                     images_sha256=_images_sha256(drawn, digests=digests),
                     problems=result.summary() if result.bad else None,
                 )

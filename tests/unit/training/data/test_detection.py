@@ -199,3 +199,39 @@ def test_split_file_in_no_known_form_is_an_error(folder: Path, text: str) -> Non
 def test_first_item_longer_than_the_head_of_the_file_is_still_understood(folder: Path) -> None:
     write(folder, "train.json", SLAKE | {"question": "Q" * 100_000})
     assert detect(folder).form is Form.SLAKE
+
+
+def test_a_folder_for_each_label_is_of_the_split_that_is_asked_for(tmp_path: Path) -> None:
+    for label in ("mass", "nicht auffällig"):
+        (tmp_path / "own" / label / "left").mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / "own" / label / "left" / "a.png")
+    found = read_dataset(tmp_path / "own", split="test")
+    assert not detect(tmp_path / "own").knows_splits
+    assert {(sample.answer, sample.split) for sample in found.samples} == {
+        ("mass", "test"),
+        ("nicht auffällig", "test"),
+    }
+    assert all(sample.labels == ("mass", "nicht auffällig") for sample in found.samples)
+
+
+def test_folders_of_splits_hold_the_folders_of_labels(tmp_path: Path) -> None:
+    for split, labels in (("Train", ("mass", "normal")), ("test", ("normal",))):
+        for label in labels:
+            (tmp_path / "own" / split / label).mkdir(parents=True)
+            Image.new("L", (4, 4)).save(tmp_path / "own" / split / label / "a.png")
+    (sample,) = read_dataset(tmp_path / "own", split="test").samples
+    assert (sample.answer, sample.labels) == ("normal", ("mass", "normal"))
+    assert read_dataset(tmp_path / "own", split="val").samples == ()
+
+
+def test_a_table_is_found_in_its_folder_and_may_state_splits(folder: Path) -> None:
+    (folder / "own.csv").write_text("image;label;split\na.jpg;mass;test\na.jpg;normal;train\n")
+    assert detect(folder).form is Form.TABLE
+    (sample,) = read_dataset(folder, split="test").samples
+    assert (sample.answer, sample.labels, sample.image.name) == ("mass", ("mass", "normal"), "a.jpg")
+    (folder / "own.csv").write_text("image,question,answer\na.jpg,What is it?,a mass\n")
+    (sample,) = read_dataset(folder / "own.csv", split="val").samples
+    assert (sample.question, sample.split) == ("What is it?", "val")
+    (folder / "more.csv").write_text("image,label\n")
+    with pytest.raises(DatasetError, match="more than one table"):
+        detect(folder)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -53,6 +54,23 @@ def test_repeats_broken_files_and_contradictions_are_left_out_and_said(tmp_path:
     assert "broken.png" in reasons
     assert reasons.count("another label") == 2
     assert "left out as bad: 4" in split.table()
+
+
+def test_every_file_that_is_no_image_of_a_label_is_named(tmp_path: Path) -> None:
+    own = two_labels(tmp_path / "own")
+    draw(own / "stray.png", seed=7)
+    (own / "mass" / "slice.dcm").write_bytes(b"x")
+    (own / "mass" / "Thumbs.db").write_bytes(b"x")
+    reasons = "\n".join(map(str, read(own).bad))
+    assert "stray.png:1: lies in no label's folder" in reasons
+    assert "POST /v1/render" in reasons
+    assert "Thumbs" not in reasons
+
+
+def test_labels_of_folders_from_a_mac_are_composed(tmp_path: Path) -> None:
+    own = two_labels(tmp_path / "own")
+    (own / "mass").rename(own / normalize("NFD", "große Höhle"))
+    assert {sample.answer for sample in read(own).samples} == {"normal", "große Höhle"}
 
 
 def test_near_duplicates_share_a_split(tmp_path: Path) -> None:

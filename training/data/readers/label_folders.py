@@ -1,0 +1,99 @@
+"""Read a folder that holds a folder of images for each label."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from unicodedata import normalize
+
+from medmoe.training.config import Split
+from medmoe.training.data.errors import DatasetError
+from medmoe.training.data.read_result import BadItem, ReadResult
+from medmoe.training.data.readers.split_names import SPLIT_NAMES
+from medmoe.training.data.sample import Sample
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+_DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
+_NO_DATA = ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def holds_label_folders(directory: Path) -> bool:
+    """Return whether the folders of `directory` are those of labels, or of splits, and one of them holds an image.
+
+    A folder `images`, or one of a split beside others, belongs to a dataset of another format.
+    """
+    names = {folder.name.lower() for folder in _folders(directory)}
+    if names & {"images", *SPLIT_NAMES} and not states_splits(directory):
+        return False
+    return any(
+        file.suffix.lower() in (*IMAGE_ENDINGS, *_DICOM_ENDINGS)
+        for folder in _folders(directory)
+        for file in folder.rglob("*")
+    )
+
+
+def states_splits(directory: Path) -> bool:
+    """Return whether the folders of `directory` are those of splits, with a folder for each label in them."""
+    folders = _folders(directory)
+    return bool(folders) and all(folder.name.lower() in SPLIT_NAMES for folder in folders)
+
+
+def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadResult:
+    """Return the samples of one split; of all without `split`.
+
+    Where the folders state no split, every image is of `split`, or of train. Folders below a label's folder belong to
+    the label. Raises DatasetError for a single label.
+    """
+    stated = states_splits(directory)
+    parents = {folder: SPLIT_NAMES[folder.name.lower()] for folder in _folders(directory)} if stated else {}
+    unstated: Split = split or "train"
+    images: list[tuple[Split, str, Path]] = []
+    bad = [_bad(file, directory, "lies in no label's folder") for file in _files([directory, *parents])]
+    for parent, of in (parents or {directory: unstated}).items():
+        for folder in _folders(parent):
+            for file in sorted(folder.rglob("*")):
+                ending = file.suffix.lower()
+                if not file.is_file() or _is_hidden(file):
+                    continue
+                if ending in IMAGE_ENDINGS:
+                    images.append((of, label_text(folder.name), file.absolute()))
+                elif ending in _DICOM_ENDINGS:
+                    bad.append(_bad(file, directory, "DICOM: let POST /v1/render make a PNG of it"))
+                else:
+                    bad.append(_bad(file, directory, f"no image: its name ends in {ending or file.name}"))
+    labels = label_set((label for _, label, _ in images), source=f"the folders in {directory}")
+    root = directory.absolute()
+    samples = [
+        Sample(id=str(image.relative_to(root)), dataset=root.name, image=image, split=of, answer=label, labels=labels)
+        for of, label, image in images
+        if split in (None, of)
+    ]
+    return ReadResult(samples=tuple(samples), bad=tuple(bad))
+
+
+def label_text(text: str) -> str:
+    """Return a label in composed characters, as keyboards write it: names of files from a Mac are decomposed."""
+    return normalize("NFC", text).strip()
+
+
+def label_set(labels: Iterable[str], *, source: str) -> tuple[str, ...]:
+    """Return the labels in alphabetical order. Raises DatasetError for a single one, which leaves no choice."""
+    found = tuple(sorted(set(filter(None, labels))))
+    if len(found) == 1:
+        raise DatasetError(f"{source} hold one label alone, {found[0]}; a classifier needs images of at least two")
+    return found
+
+
+def _folders(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.iterdir() if path.is_dir() and not _is_hidden(path))
+
+
+def _files(directories: Iterable[Path]) -> Iterator[Path]:
+    for directory in directories:
+        yield from sorted(path for path in directory.iterdir() if path.is_file() and not _is_hidden(path))
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name in _NO_DATA
+
+
+def _bad(file: Path, directory: Path, reason: str) -> BadItem:
+    return BadItem(file=str(file.relative_to(directory)), place=1, reason=reason)

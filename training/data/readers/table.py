@@ -1,0 +1,178 @@
+"""Read a table of images: a CSV, TSV or .jsonl file with labels, or with questions and answers."""
+
+import csv
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from medmoe.training.config import Split
+from medmoe.training.data.errors import DatasetError, SampleError
+from medmoe.training.data.read_result import BadItem, ReadResult
+from medmoe.training.data.readers.image_path import find_image
+from medmoe.training.data.readers.json_items import Place, first_item, read_json_items
+from medmoe.training.data.readers.label_folders import label_set, label_text
+from medmoe.training.data.readers.record_fields import (
+    Record,
+    closed_by_answer,
+    optional_text,
+    text_or_number,
+    upstream_answer_type,
+)
+from medmoe.training.data.readers.split_names import SPLIT_NAMES
+from medmoe.training.data.sample import AnswerType, Sample
+
+GROUP_COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id")
+_ENDINGS = (".csv", ".tsv")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """Hold the samples of a table, and the groups of images that must stay in one split."""
+
+    samples: tuple[Sample, ...]
+    """`split` is `train` where the table does not say it."""
+    bad: tuple[BadItem, ...]
+    groups: Mapping[Path, str]
+    """Value of the group column by image; empty where there is no such column."""
+    description: str
+
+    def of_split(self, split: Split) -> ReadResult:
+        """Return one split; a table that states none is of the split that is asked for."""
+        return ReadResult(samples=tuple(s for s in self.samples if s.split == split), bad=self.bad)
+
+
+def table_columns(path: Path) -> frozenset[str]:
+    """Return the column names of a CSV or TSV file in lower case, or the fields of a .jsonl file's first record; none
+    of another file.
+
+    Raises DatasetError when the file cannot be read.
+    """
+    if is_spreadsheet(path):
+        lines = _lines(path)
+        header = next(csv.reader(lines[:1], delimiter=_delimiter(lines)), [])
+        return frozenset(name.strip().lower() for name in header)
+    item = first_item(path) if path.suffix == ".jsonl" else None
+    return frozenset(item) if isinstance(item, dict) else frozenset()
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file has the columns of a table, and not those of our own records. Raises DatasetError."""
+    names = table_columns(path)
+    return "task" not in names and _has_columns(names)
+
+
+def is_spreadsheet(path: Path) -> bool:
+    """Return whether `path` is a CSV or TSV file by its name."""
+    return path.suffix.lower() in _ENDINGS
+
+
+def read_table(file: Path, *, group: str | None = None, split: Split = "train") -> Table:
+    """Read every row; `group` names the column of the patient or the study, `split` that of rows which state none.
+
+    Image names are relative to the file or to `images/` beside it, or absolute. Raises DatasetError when the file
+    lacks a column, or holds a single label.
+    """
+    rows = list(_csv_rows(file) if is_spreadsheet(file) else read_json_items(file))
+    columns = {name for _, row in rows if isinstance(row, dict) for name in row}
+    if not _has_columns(columns):
+        shown = ", ".join(sorted(columns)) or "none"
+        raise DatasetError(f"{file} needs the columns image and label, or image, question and answer; it has {shown}")
+    if group is not None and group.lower() not in columns:
+        raise DatasetError(f"{file} has no column {group}; it has {', '.join(sorted(columns))}")
+    column = next((name for name in ([group.lower()] if group else GROUP_COLUMNS) if name in columns), None)
+    labels = label_set(
+        (
+            label_text(str(row["label"]))
+            for _, row in rows
+            if isinstance(row, dict) and not row.get("question") and row.get("label")
+        ),
+        source=f"the rows of {file}",
+    )
+    samples: list[Sample] = []
+    bad: list[BadItem] = []
+    groups: dict[Path, str] = {}
+    for place, row in rows:
+        try:
+            sample = _sample(row, file=file, place=place, labels=labels, split=split)
+            if column is not None and (name := row.get(column)) is not None:
+                groups[sample.image] = str(name)
+        except SampleError as error:
+            bad.append(BadItem(file=file.name, place=place, reason=str(error)))
+        else:
+            samples.append(sample)
+    description = f"{file.suffix[1:].upper()} of {'questions' if 'question' in columns else 'labels'}"
+    return Table(
+        samples=tuple(samples),
+        bad=tuple(bad),
+        groups=groups,
+        description=description if column is None else f"{description}, grouped by {column}",
+    )
+
+
+def _has_columns(names: Collection[str]) -> bool:
+    return "image" in names and ("label" in names or {"question", "answer"} <= set(names))
+
+
+def _csv_rows(file: Path) -> Iterator[Place]:
+    """Yield rows as records whose fields are in lower case; the line's number counts the header."""
+    lines = _lines(file)
+    rows = csv.DictReader(lines, delimiter=_delimiter(lines))
+    for row in rows:
+        yield rows.line_num, {str(name).strip().lower(): value for name, value in row.items() if name and value}
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{file} is not UTF-8 text; save it as CSV in UTF-8") from error
+
+
+def _delimiter(lines: list[str]) -> str:
+    header = lines[0] if lines else ""
+    return max(",;\t", key=header.count)
+
+
+def _sample(row: object, *, file: Path, place: int, labels: tuple[str, ...], split: Split) -> Sample:
+    if isinstance(row, SampleError):
+        raise row
+    if not isinstance(row, dict):
+        raise SampleError("not a JSON object")
+    asks = bool(row.get("question"))
+    answer = text_or_number(row, "answer" if asks else "label")
+    return Sample(
+        id=f"{file.stem}/{place}",
+        dataset=file.stem,
+        image=_image(text_or_number(row, "image"), directory=file.parent),
+        split=_split(row, split),
+        question=text_or_number(row, "question") if asks else None,
+        answer=answer if asks else label_text(answer),
+        labels=() if asks else labels,
+        modality=optional_text(row, "modality"),
+        answer_type=(upstream_answer_type(row) or _answer_type(answer)) if asks else None,
+    )
+
+
+def _image(name: str, *, directory: Path) -> Path:
+    """Return the file that `name` means. The user's own file may name images anywhere on this machine."""
+    try:
+        if (path := directory / name).is_file():
+            return path.absolute()
+    except (OSError, ValueError) as error:  # a name too long, or one with a NUL
+        raise SampleError("image file is missing") from error
+    if Path(name).is_absolute():
+        raise SampleError("image file is missing")
+    return find_image(name, directories=[path for path in (directory, directory / "images") if path.is_dir()])
+
+
+def _split(row: Record, default: Split) -> Split:
+    named = (optional_text(row, "split") or default).lower()
+    if named not in SPLIT_NAMES:
+        raise SampleError("split is none of train, val, test")
+    return SPLIT_NAMES[named]
+
+
+def _answer_type(answer: str) -> AnswerType:
+    return "closed" if closed_by_answer(answer) else "open"
