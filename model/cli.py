@@ -26,6 +26,7 @@ _MENDABLE = frozenset(
     {errno.EACCES, errno.EDQUOT, errno.EISDIR, errno.ENOENT, errno.ENOSPC, errno.ENOTDIR, errno.EROFS}
 )
 """Errors of the file system that the user can mend."""
+_FULL = frozenset({errno.EDQUOT, errno.ENOSPC})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,8 @@ def _run(program: Callable[..., Any], *arguments: Any, **options: Any) -> NoRetu
     except OSError as error:
         if error.errno not in _MENDABLE:
             _report(error)
+        if error.errno in _FULL:
+            _fail(f"{error.filename or 'the disk'}: {error.strerror}; make room and run the command again")
         _fail(f"{error.filename or 'a file'}: {error.strerror}")
     except BaseException as error:  # Rust libraries' panics are no Exceptions
         # Libraries that write tensors raise errors of their own.

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from medmoe.model.errors import ConfigError
 from medmoe.training.config import StageConfig
 from medmoe.training.data.batches.collator import IGNORE_INDEX, Collator
@@ -50,7 +52,7 @@ def check_stage(
 def check_samples(samples: Iterable[Sample], *, collator: Collator, stage: str) -> None:
     """Raise DataError when there is no sample, or naming one that cannot be encoded or has nothing to learn."""
     seen: set[tuple[str, str]] = set()
-    for sample in samples:
+    for sample in tqdm(samples, desc=f"checking samples of {stage}", unit="sample", delay=2, leave=False):
         key = (sample.dataset, sample.id)
         if key in seen:
             continue

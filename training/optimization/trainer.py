@@ -2,8 +2,11 @@
 pickled code, figures of speed and routing in the log, and an end to a stage whose loss is no number.
 """
 
+import errno
 import math
+import os
 import pickle
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +27,8 @@ from medmoe.training.optimization.muon import MuonWithAdamW
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints, TrainingError
 
 _WEIGHTS = "model.safetensors"
+_FULL = 2**20
+"""Free bytes below which a disk counts as full."""
 
 
 class StageTrainer(Trainer):
@@ -103,11 +108,16 @@ class StageTrainer(Trainer):
             wait_for_all()
             if is_first():
                 self._checkpoints.publish(self.state.global_step)
-        except (OSError, SafetensorError) as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
             raise TrainingError(
-                f"the checkpoint of step {self.state.global_step} cannot be written: {error}; the run can be "
-                "continued from the one before"
+                f"the checkpoint of step {self.state.global_step} cannot be written: {self._reason(error)}; make room "
+                "and run the command again, which continues from the one before"
             ) from error
+
+    def _reason(self, error: Exception) -> str:
+        """Describe why a file was not written: torch.save does not say that the disk is full."""
+        full = shutil.disk_usage(self._checkpoints.staging.parent).free < _FULL
+        return os.strerror(errno.ENOSPC) if full else str(error)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """What the stage trains; the rest is on disk already, as the stage's beginning."""
