@@ -1,15 +1,16 @@
-"""Measure the cost of routing statistics: routing captured or not, counted or not, reported in the answer or not.
+"""Measure the cost of routing statistics and of the score of how unlike the training images an image is.
 
     python -m tests.benchmarks.routing_cost [--engine fake] [--requests 48] [--repeats 20] [--starts 3]
 
-| variant | engine captures | service counts | `include_routing` |
-|---|---|---|---|
-| off | no | no | no |
-| captured | yes | no | no |
-| counted | yes | yes | no: the service as it is |
-| reported | yes | yes | yes |
+| variant | engine captures routing | service counts it | engine scores images | `include_routing` |
+|---|---|---|---|---|
+| off | no | no | no | no |
+| captured | yes | no | no | no |
+| counted | yes | yes | no | no |
+| scored | yes | yes | yes | no: the service as it is |
+| reported | yes | yes | yes | yes |
 
-The service has no switch for the first two; they are made here. `captured`, `counted` and `reported` are one process,
+The service has no switch for the first three; they are made here. All but `off` are one process,
 and their table tells percents apart. `off` is another one, alive beside it (memory for two engines), and two
 processes of the same code differ by more than that: hence `--starts` pairs of them, and an interval over the pairs.
 Fresh images everywhere; see turn_about.py.
@@ -31,7 +32,7 @@ from tests.benchmarks.support.dialects import OwnRoute
 from tests.benchmarks.support.load import print_table
 from tests.benchmarks.support.machine import describe, machine
 from tests.benchmarks.support.request_file import Asked, make_requests
-from tests.benchmarks.support.routing_server import UNCOUNTED, VARIANTS
+from tests.benchmarks.support.routing_server import UNCOUNTED, UNSCORED, VARIANTS
 from tests.benchmarks.support.turn_about import Contender, Rounds, rows, take_turns
 from tests.support.service.server_process import ServerProcess, server_process
 
@@ -52,7 +53,8 @@ class MarkedRoute(OwnRoute):
 _CONTENDERS: dict[str, tuple[str, OwnRoute]] = {
     "off": ("off", OwnRoute()),
     "captured": ("capturing", MarkedRoute(max_tokens=UNCOUNTED)),
-    "counted": ("capturing", OwnRoute()),
+    "counted": ("capturing", MarkedRoute(max_tokens=UNSCORED)),
+    "scored": ("capturing", OwnRoute()),
     "reported": ("capturing", MarkedRoute(include_routing=True)),
 }
 """By name: the server, and how it is asked."""
@@ -135,7 +137,10 @@ def main() -> int:
     found = run(options)
     print(describe(here) + "\n")
     print("In one process:\n")
-    print_table(list(rows([load for load in found if load["variant"] != "off"], base="captured")))
+    in_one = [load for load in found if load["variant"] != "off"]
+    print_table(list(rows(in_one, base="captured")))
+    print("\nThe score alone:\n")
+    print_table(list(rows([load for load in in_one if load["variant"] in ("counted", "scored")], base="counted")))
     print("\nBetween processes, captured against off:\n")
     print_table(list(between(found)))
     return 0
