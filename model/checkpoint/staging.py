@@ -70,7 +70,7 @@ def check_replaceable(directory: Path, *, replace: bool) -> None:
     if not entries:
         return
     if not replace:
-        raise CheckpointError(f"{directory} exists and is not empty: choose another directory, or ask to replace it")
+        raise CheckpointError(f"{directory} exists and is not empty: choose another directory, or remove this one")
     foreign = [entry.name for entry in entries if not _is_ours(entry)]
     if foreign:
         raise CheckpointError(f"{directory} holds {foreign[0]!r}, which is no part of a checkpoint: move it away first")

@@ -55,9 +55,10 @@ def finetune(
     """
     if len(paths) > 2:
         raise typer.BadParameter("give DATA, or CHECKPOINT and DATA")
+    # Before the imports, which take seconds.
+    typer.echo(f"reading {paths[-1]}", err=True)
     bundled = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
     # Torch takes seconds to import, and --help needs none of it.
-    from medmoe.model.checkpoint.staging import check_replaceable
     from medmoe.training.finetune.run import Finetune
 
     run = Finetune(
@@ -71,7 +72,7 @@ def finetune(
         replay=replay,
         seed=seed,
     )
-    check_replaceable(output, replace=False)
+    run.check()
     split = run.split()
     typer.echo(split.table())
     for warning in split.warnings():

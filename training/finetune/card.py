@@ -21,7 +21,7 @@ base checkpoint's licence, which holds for what is made of it, is: {licence}.
 
 ## How it was trained
 
-Method `{method}`, {epochs} epochs, seed {seed}{replay}. Routers and vision tower are those of the base checkpoint.
+Method `{method}`, {epochs:.3g} epochs, seed {seed}{replay}. Routers and vision tower are those of the base checkpoint.
 
 ## What it scores
 
@@ -48,7 +48,7 @@ def finetuned_card(
     base: BaseModelIdentity,
     licence: str,
     method: str,
-    epochs: int,
+    epochs: float,
     seed: int,
     replayed: int,
     table: str,

@@ -70,13 +70,16 @@ class Quality:
         return cls(loss=loss / max(len(samples), 1), accuracy=right / len(labelled) if labelled else 1.0)
 
 
-def comparison(before: Measurement, after: Measurement, *, measured_on: str = "the test split") -> str:
-    """Return a Markdown table of both, in percent with intervals."""
+def comparison(
+    before: Measurement, after: Measurement, *, probe: Measurement | None = None, measured_on: str = "the test split"
+) -> str:
+    """Return a Markdown table of both, and of a linear probe's scores of labels, in percent with intervals."""
+    measured = {"before": before, "after": after} | ({} if probe is None else {"linear probe": probe})
     rows = [
-        [_SHOWN[name], str(score.n), percent(before.scores.get(name)), percent(score)]
+        [_SHOWN[name], str(score.n), *(percent(one.scores.get(name)) for one in measured.values())]
         for name, score in after.scores.items()
     ]
-    return table([f"on {measured_on}, in %", "n", "before", "after"], rows)
+    return table([f"on {measured_on}, in %", "n", *measured], rows)
 
 
 @torch.inference_mode()

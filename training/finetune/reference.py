@@ -12,7 +12,7 @@ from medmoe.training.feature_cache import FeatureCache, tower_fingerprint
 from medmoe.training.unlike_training.drawn_images import KINDS, draw
 from medmoe.training.unlike_training.extend import FurtherImages, extend_reference
 from medmoe.training.unlike_training.measure import score
-from medmoe.training.unlike_training.pooled_features import FeaturePooling, PooledFeatures, pooled_files
+from medmoe.training.unlike_training.pooled_features import FeaturePooling, PooledFeatures
 from medmoe.training.unlike_training.write import write_reference
 
 _DRAWN, _MEASURED = 20, 10
@@ -44,11 +44,8 @@ def write_extended_reference(
             f"The base has no {TRAINING_REFERENCE_FILE}, so images unlike the training images are not flagged: run "
             "`medmoe reference` on the base, then finetune it again."
         )
-    own, held_out = (
-        pooled_files(features, _images(samples), width=model.config.vision_config.hidden_size)
-        for samples in (train, val)
-    )
     pooling = FeaturePooling(model, folder=features.directory.parent)
+    own, held_out = (pooling.files(_images(samples)) for samples in (train, val))
     further = FurtherImages(
         train=own,
         held_out=held_out,

@@ -1,18 +1,20 @@
-"""Train in rounds of whole epochs, measure each on the val split, and keep the best round's weights."""
+"""Train in rounds of steps, measure each on the val split, and keep the best round's weights."""
 
 import json
-import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
-import typer
 from safetensors import SafetensorError
 from torch import nn
+from tqdm import tqdm
+from transformers import TrainerCallback
 
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.atomic_file import write_atomically
@@ -25,54 +27,41 @@ from medmoe.training.optimization.step_checkpoints import StepCheckpoints, Train
 from medmoe.training.optimization.train_stage import train_stage
 from medmoe.training.stages import set_trainable
 
-log = logging.getLogger(__name__)
 _STATE, _BEST = "rounds.json", "best.safetensors"
-_PATIENCE = 3
-"""Rounds without a lower loss on val after which training ends."""
+_MOST_ROUNDS = 12
 _LEAST_SAMPLES = 160
-"""Training samples of a round: an epoch of a few images would end before it changed anything."""
-_BACKOFF = 1 / 3
-"""Factor of the learning rate after each round that was undone."""
-_WARMUP = 0.2
-"""Share of a round's steps in which the learning rate rises; Adam's first steps are as large as the rate allows."""
+"""Training samples of a round: a few steps change little, and a look at the val split costs time."""
+_PATIENCE = 4
+"""Rounds without a better one after which training ends."""
+_WARMUP = 0.1
+_LOGGED = RuntimeConfig().log_every
+"""A round ends with a line of the log, whose mean loss a continued run computes anew."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Progress:
-    """Hold the finished rounds. `losses` and `accuracies` on val begin with those before training."""
+    """Hold what was measured on val after each round; round 0 is the model before training."""
 
     losses: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
-    epochs: int = 0
-
-    @property
-    def kept(self) -> list[int]:
-        """The rounds with a lower loss than all before, and no lower accuracy than before training; 0 is the start."""
-        kept = [0]
-        for number in range(1, len(self.losses)):
-            if self.losses[number] < self.losses[kept[-1]] and self.accuracies[number] >= self.accuracies[0]:
-                kept.append(number)
-        return kept
+    epochs: list[float] = field(default_factory=list)
+    finished: bool = False
 
     @property
     def best(self) -> int:
-        """The round whose weights are kept."""
-        return self.kept[-1]
+        """The round with the lowest loss among those that classify no fewer right than the model before training."""
+        allowed = [number for number, share in enumerate(self.accuracies) if share >= self.accuracies[0]]
+        return min(allowed, key=self.losses.__getitem__)
 
-    @property
-    def undone(self) -> int:
-        """The number of rounds whose weights were not kept."""
-        return len(self.losses) - len(self.kept)
-
-    def add(self, found: Quality) -> None:
-        """Append the quality after a round."""
-        self.losses.append(found.loss)
-        self.accuracies.append(found.accuracy)
+    def record(self, number: int, found: Quality, *, epoch: float) -> None:
+        """Set the quality after round `number`; later rounds of a run that was killed are forgotten."""
+        for column, value in ((self.losses, found.loss), (self.accuracies, found.accuracy), (self.epochs, epoch)):
+            column[number:] = [value]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rounds:
-    """Configure a training of at most `epochs` epochs, in rounds, with early stopping."""
+    """Configure a training of at most `epochs` epochs with early stopping."""
 
     directory: Path
     epochs: int
@@ -87,66 +76,58 @@ class Rounds:
     """Make the module whose loss `train_stage` minimises; None is the cross-entropy of the answers."""
 
     def __call__(self, model: MedMoE, train: Sequence[Sample], *, collator: Collator) -> Progress:
-        """Train `model` in place until the loss on val no longer falls.
+        """Train `model` in place and leave the best round's weights in it, so that it never ends worse on val.
 
-        Every round begins with the best weights so far, and a round that is not better is undone; so the model never
-        ends worse on val than it began. A run that was killed continues after its last step checkpoint. Raises what
-        `train_stage` raises.
+        A run that was killed continues after its last round. Raises what `train_stage` raises.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         trained = set_trainable(model, self.trainable)
-        best = _copied(model, trained)
+        start = copied(model, trained)
         progress = self._restored()
-        if progress.best:
-            best = safetensors.torch.load_file(self.directory / _BEST)
-            _fill(model, best)
         if not progress.losses:
-            progress.add(self.measure(model))
-        each = epochs_of_round(len(train), epochs=self.epochs)
-        count = math.ceil(self.epochs / each)
-        started, done = time.perf_counter(), len(progress.losses) - 1
-        while (number := len(progress.losses)) <= count and number - progress.best <= _PATIENCE:
-            epochs = min(each, self.epochs - progress.epochs)
-            directory = self.directory / f"round-{number}"
+            progress.record(0, self.measure(model), epoch=0.0)
+            self.save(progress)
+        if not progress.finished:
             train_stage(
                 model,
-                self._stage(number, of=count, epochs=epochs, undone=progress.undone),
+                self._stage(),
                 samples=list(train),
                 collator=collator,
-                directory=directory,
-                seed=self.seed + number,
-                runtime=RuntimeConfig(checkpoint_every=50),
+                directory=self.directory,
+                seed=self.seed,
+                # The callback says when.
+                runtime=RuntimeConfig(checkpoint_every=0),
                 objective=self.loss,
+                callbacks=[_Validation(self, model, trained=trained, progress=progress)],
             )
-            progress.add(self.measure(model))
-            progress.epochs += epochs
-            if progress.best == number:
-                best = _copied(model, trained)
-                self._save_best(best)
-            else:
-                _fill(model, best)
-            write_atomically(self.directory / _STATE, json.dumps(asdict(progress)))
-            StepCheckpoints(directory).clear()
-            left = (time.perf_counter() - started) / (number - done) * (count - number)
-            typer.echo(
-                f"epoch {progress.epochs} of {self.epochs}: loss on val {progress.losses[-1]:.3f} "
-                f"(before: {progress.losses[0]:.3f}, best: {progress.losses[progress.best]:.3f}); "
-                f"at most {left / 60:.1f} minutes left",
-                err=True,
-            )
+            progress.finished = True
+            self.save(progress)
+            StepCheckpoints(self.directory).clear()
+        _fill(model, safetensors.torch.load_file(self.directory / _BEST) if progress.best else start)
         if not progress.best:
-            typer.echo("no round was better on val: the weights stay as they were", err=True)
+            tqdm.write("no round was better on val: the weights stay as they were", file=sys.stderr)
         return progress
 
-    def _stage(self, number: int, *, of: int, epochs: int, undone: int) -> StageConfig:
-        """Return round `number`; its highest learning rate lies on a cosine, lowered for each round that was undone."""
-        rate = self.learning_rate * _BACKOFF**undone * (1 + math.cos(math.pi * (number - 1) / of)) / 2
+    def save(self, progress: Progress, tensors: dict[str, torch.Tensor] | None = None) -> None:
+        """Write the progress, and before it the weights of a new best round."""
+        if tensors is not None:
+            staging = self.directory / f".{_BEST}"
+            try:
+                safetensors.torch.save_file(tensors, staging)
+            except SafetensorError as error:
+                raise TrainingError(
+                    f"{staging} cannot be written: {error}; make room and run the command again"
+                ) from error
+            staging.replace(self.directory / _BEST)
+        write_atomically(self.directory / _STATE, json.dumps(asdict(progress)))
+
+    def _stage(self) -> StageConfig:
         return StageConfig(
-            name=f"round {number}",
+            name="finetuning",
             data=(),
             trainable=self.trainable,
-            epochs=epochs,
-            learning_rate=rate,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
             warmup_ratio=_WARMUP,
             batch_size=self.batch_size,
             pack=8,
@@ -158,24 +139,52 @@ class Rounds:
         if not path.exists():
             return Progress()
         progress = Progress(**json.loads(path.read_text()))
-        typer.echo(f"continued after epoch {progress.epochs}", err=True)
+        tqdm.write(f"continued after epoch {progress.epochs[-1]:.1f}", file=sys.stderr)
         return progress
 
-    def _save_best(self, tensors: dict[str, torch.Tensor]) -> None:
-        staging = self.directory / f".{_BEST}"
-        try:
-            safetensors.torch.save_file(tensors, staging)
-        except SafetensorError as error:
-            raise TrainingError(f"{staging} cannot be written: {error}; make room and run the command again") from error
-        staging.replace(self.directory / _BEST)
+
+class _Validation(TrainerCallback):
+    """Measure the model after each round, keep the best weights, and end a training that no longer helps."""
+
+    def __init__(self, rounds: Rounds, model: MedMoE, *, trained: Sequence[str], progress: Progress) -> None:
+        self._rounds = rounds
+        self._model = model
+        self._trained = trained
+        self._progress = progress
+        self._begun = (time.perf_counter(), 0)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._begun = (time.perf_counter(), state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        step, last = state.global_step, state.max_steps
+        every = steps_of_round(last, batch_size=self._rounds.batch_size)
+        if step % every and step < last:
+            return
+        progress, number = self._progress, math.ceil(step / every)
+        self._model.eval()
+        progress.record(number, self._rounds.measure(self._model), epoch=self._rounds.epochs * step / last)
+        self._model.train()
+        self._rounds.save(progress, copied(self._model, self._trained) if progress.best == number else None)
+        started, first = self._begun
+        left = (time.perf_counter() - started) / max(step - first, 1) * (last - step)
+        tqdm.write(
+            f"epoch {progress.epochs[-1]:.1f} of {self._rounds.epochs}: loss on val {progress.losses[-1]:.3f} "
+            f"(before: {progress.losses[0]:.3f}, best: {progress.losses[progress.best]:.3f}); "
+            f"at most {left / 60:.1f} minutes left",
+            file=sys.stderr,
+        )
+        control.should_training_stop |= number - progress.best >= _PATIENCE
+        if step < last and not control.should_training_stop:
+            control.should_save = True
 
 
-def epochs_of_round(samples: int, *, epochs: int) -> int:
-    """Return how many epochs pass between two looks at the val split."""
-    return min(epochs, max(1, math.ceil(_LEAST_SAMPLES / samples)))
+def steps_of_round(steps: int, *, batch_size: int) -> int:
+    """Return how many of a training's steps pass between two looks at the val split."""
+    return _LOGGED * math.ceil(max(steps / _MOST_ROUNDS, _LEAST_SAMPLES / batch_size) / _LOGGED)
 
 
-def _copied(model: MedMoE, names: Sequence[str]) -> dict[str, torch.Tensor]:
+def copied(model: MedMoE, names: Sequence[str]) -> dict[str, torch.Tensor]:
     """Return copies of the named parameters on the CPU."""
     parameters = dict(model.named_parameters())
     return {name: parameters[name].detach().cpu().clone().contiguous() for name in names}

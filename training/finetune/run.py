@@ -5,12 +5,12 @@ import math
 import os
 import random
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 import typer
 from transformers import set_seed
 
@@ -30,6 +30,7 @@ from medmoe.model.prompt import Prompt
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.leakage.image_digests import ImageDigests
+from medmoe.training.data.leakage.trained_images import extend_trained_images
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
 from medmoe.training.evaluation.prediction import Prediction
@@ -37,18 +38,22 @@ from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.finetune.calibration import write_calibration
 from medmoe.training.finetune.card import finetuned_card
 from medmoe.training.finetune.data import read_own_data
+from medmoe.training.finetune.duration import estimated_seconds
+from medmoe.training.finetune.features import TowerFeatures
 from medmoe.training.finetune.measurement import Measurement, Quality, comparison
 from medmoe.training.finetune.reference import write_extended_reference
+from medmoe.training.finetune.replay import Replay, draw_replay
 from medmoe.training.finetune.rounds import Rounds
 from medmoe.training.finetune.split import OwnSplit, split_own_data
 from medmoe.training.lora.config import GateLossConfig
 from medmoe.training.lora.objective import AdapterLoss
 from medmoe.training.optimization.distributed import own_device
-from medmoe.training.optimization.loss import AnswerLoss
 from medmoe.training.optimization.preflight import check_disk, check_samples
 from medmoe.training.optimization.runtime import RuntimeConfig
+from medmoe.training.precision import has_bfloat16
 from medmoe.training.recipes.trainable import ADAPTERS, PROJECTOR, moe_trainable
 from medmoe.training.run_directory import claim_directory
+from medmoe.training.stages import set_trainable
 
 Method = Literal["lora", "experts", "full"]
 _TRAINABLE = {
@@ -58,12 +63,12 @@ _TRAINABLE = {
 }
 _RATES = {"experts": 3e-4, "full": 2e-4, "lora": 1e-3}
 """Highest learning rate by method. On a few dozen images 1e-3 lost what the checkpoint knew within ten steps."""
+_COPIES = 7
+"""Of the trained weights in float32: the best round, and two step checkpoints of weights and Adam's two moments."""
 _RANK = 16
-_BATCH = 4
+_BATCH = 8
 _VIEWS, _FEW = 4, 300
 """Views of each training image where there are at most `_FEW` of them, else one."""
-_REPLAYED, _REMEMBERED = 200, 100
-"""Samples of the replay data that are trained on, and that measure the old skills; at most."""
 _EPOCHS = (4, 40)
 """Fewest and most; in between, about `_SEEN` samples are seen."""
 _SEEN = 2000
@@ -91,87 +96,119 @@ class Finetune:
         """Return the samples as they will be used. Raises DataError when they cannot be."""
         return split_own_data(read_own_data(self.data, group=self.group), seed=self.seed)
 
+    def check(self) -> Method:
+        """Return the method. Raises as the call does where the checkpoint or the output does not allow the run."""
+        check_replaceable(self.output, replace=False)
+        place = next(parent for parent in self.output.absolute().parents if parent.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK):
+            raise ConfigError(f"{self.output} cannot be written; choose another --output")
+        return self._method()
+
     def __call__(self, split: OwnSplit) -> str:
         """Train on `split` and write `output`, whole or not at all; returns the scores before and after as a table.
 
         Raises ConfigError when the checkpoint does not allow the method, CheckpointError when `output` holds something
         or cannot be written, DataError for data that cannot be trained on, TrainingError as `train_stage`.
         """
-        method = self._method()
-        check_replaceable(self.output, replace=False)
+        method = self.check()
         set_seed(self.seed)
+        typer.echo("loading the checkpoint", err=True)
         model = load_checkpoint(self.checkpoint)
         adapters, adapter = self._adapters(model) if method == "lora" else (None, None)
         epochs = self.epochs or min(max(_EPOCHS[0], math.ceil(_SEEN / len(split.train))), _EPOCHS[1])
-        self._claim(split, method=method, epochs=epochs, parameters=sum(p.numel() for p in model.parameters()))
-        replayed, remembered = self._replayed()
-        train = _training(split.train, seed=self.seed) + replayed
-        measured = [*split.val, *split.test, *remembered]
+        replay = Replay() if self.replay is None else draw_replay(self.replay, seed=self.seed)
+        train = [*_training(split.train, seed=self.seed), *replay.train]
+        measured = [*split.val, *split.test, *replay.measured]
+        batch_size = min(_BATCH, len(train))
+        self._claim(split, method=method, epochs=epochs)
+        features = TowerFeatures.of_model(model, folder=self._work / "features")
+        self._check_room(model, features.bytes_needed(train, measured, model=model), method=method)
         prompt = Prompt.from_directory(self.checkpoint, model.config)
-        features = FeatureCache(self._work / "features", tower=model.vision_tower.to(own_device()), config=model.config)
-        collator = Collator(prompt, features=features)
+        collator = Collator(prompt, features=features.train)
         check_samples([*train, *measured], collator=collator, stage="finetuning")
-        features.fill([split.train[0].image])
-        self._tell_time(model, train, held_out=measured, features=features, collator=collator, epochs=epochs)
-        features.fill_for([*train, *measured])
-        predictions = self._predicted(model, [*split.test, *remembered], features=features)
-        before, knew = (Measurement.of(samples, predictions, seed=self.seed) for samples in (split.test, remembered))
+        seconds = estimated_seconds(
+            model,
+            train,
+            held_out=measured,
+            features=features,
+            collator=collator,
+            epochs=epochs,
+            batch_size=batch_size,
+        )
+        typer.echo(f"{epochs} epochs at most; about {max(seconds / 60, 0.1):.1f} minutes on this machine", err=True)
+        features.train.fill_for(train)
+        features.held_out.fill_for(measured)
+        predictions = self._predicted(model, [*split.test, *replay.measured], features=features.held_out)
+        before, knew = (Measurement.of(some, predictions, seed=self.seed) for some in (split.test, replay.measured))
         progress = Rounds(
             directory=self._work,
             epochs=epochs,
             learning_rate=self.learning_rate or _RATES[method],
             weight_decay=0.0 if method == "lora" else 0.01,
             trainable=_TRAINABLE[method],
-            batch_size=min(_BATCH, len(train)),
+            batch_size=batch_size,
             seed=self.seed,
-            measure=self._quality(split.val, prompt=prompt, features=features, collator=collator),
+            measure=self._quality(split.val, prompt=prompt, features=features.held_out),
             loss=None if adapters is None else lambda tuned: AdapterLoss(tuned, adapters, losses=_NO_ANCHORS),
         )(model, train, collator=collator)
         finished = self._work / "checkpoint"
         if adapters is None or adapter is None:
-            model.config = model.config.model_copy(update={"name": self.output.name})
+            model.config = model.config.model_copy(update={"name": self.output.absolute().name})
             save_checkpoint(model, finished, tokenizer_files=tokenizer_files(self.checkpoint), replace=True)
             if (licence := licence_file(self.checkpoint)) is not None:
                 shutil.copyfile(licence, finished / licence.name)
         else:
             save_adapted(
-                finished, adapter, adapters.tensors(), base=self.checkpoint, name=self.output.name, replace=True
+                finished,
+                adapter,
+                adapters.tensors(),
+                base=self.checkpoint,
+                name=self.output.absolute().name,
+                replace=True,
             )
         # What is measured is what was saved, in its number format.
         saved = load_adapted(finished)
-        predictions = self._predicted(saved, measured, features=features)
-        table = comparison(before, Measurement.of(split.test, predictions, seed=self.seed))
-        if remembered:
-            knows = Measurement.of(remembered, predictions, seed=self.seed)
-            table += f"\n\n{comparison(knew, knows, measured_on='samples of --replay')}"
-        calibration = write_calibration(
-            finished, split.val, predictions, model=saved, features=features, seed=self.seed
+        predictions = self._predicted(saved, measured, features=features.held_out)
+        table = comparison(
+            before,
+            Measurement.of(split.test, predictions, seed=self.seed),
+            probe=self._probed(split, features=features),
         )
+        if replay.measured:
+            knows = Measurement.of(replay.measured, predictions, seed=self.seed)
+            table += f"\n\n{comparison(knew, knows, measured_on='samples of --replay')}"
+        typer.echo("calibrating on the val split", err=True)
+        calibration = write_calibration(
+            finished, split.val, predictions, model=saved, features=features.held_out, seed=self.seed
+        )
+        typer.echo("adding the training images to those that the checkpoint knows", err=True)
         reference = write_extended_reference(
-            finished, base=self.checkpoint, train=train, val=split.val, model=saved, features=features
+            finished, base=self.checkpoint, train=train, val=split.val, model=saved, features=features.held_out
         )
         typer.echo(reference, err=True)
         card = finetuned_card(
             split,
-            name=self.output.name,
+            name=self.output.absolute().name,
             base=base_identity(self.checkpoint),
             licence=stated_licence(self.checkpoint),
             method=method,
-            epochs=progress.epochs,
+            epochs=progress.epochs[progress.best],
             seed=self.seed,
-            replayed=len(replayed),
+            replayed=len(replay.train),
             table=table,
             calibration=calibration,
             reference=reference,
         )
         write_atomically(finished / "README.md", card)
+        extend_trained_images(finished, base=self.checkpoint, images={sample.image for sample in train})
         os.replace(finished, self.output)
         shutil.rmtree(self._work, ignore_errors=True)
         return table
 
     @property
     def _work(self) -> Path:
-        return self.output.with_name(f"{self.output.name}.work")
+        output = self.output.absolute()
+        return output.with_name(f"{output.name}.work")
 
     def _method(self) -> Method:
         if has_adapter(self.checkpoint):
@@ -196,9 +233,9 @@ class Finetune:
         )
         return attach_trainable(model, adapter), adapter
 
-    def _claim(self, split: OwnSplit, *, method: Method, epochs: int, parameters: int) -> None:
+    def _claim(self, split: OwnSplit, *, method: Method, epochs: int) -> None:
         """Bind the working files to this base, data and settings, so that only the same command continues them."""
-        check_disk(self._work, trained=parameters, runtime=RuntimeConfig())
+        check_disk(self._work, trained=0, runtime=RuntimeConfig())
         digests = ImageDigests()
         settings = {
             "base": base_identity(self.checkpoint).model_dump(),
@@ -211,57 +248,35 @@ class Finetune:
         }
         claim_directory(self._work, json.dumps(settings) + "\n", made_of="command or data")
 
-    def _replayed(self) -> tuple[list[Sample], list[Sample]]:
-        """Return samples of the replay data to train on and others to measure, of different images."""
-        if self.replay is None:
-            return [], []
-        drawn = random.Random(self.seed)
-        samples = read_own_data(self.replay).samples
-        images = sorted({sample.image for sample in samples if sample.split != "train"})
-        if not images:
-            images = sorted({sample.image for sample in samples})
-            images = drawn.sample(images, math.ceil(len(images) / 5))
-        held_out = set(images)
-        train = [replace(sample, split="train") for sample in samples if sample.image not in held_out]
-        # The user's own samples may have the same ids.
-        measured = [replace(s, split="test", id=f"replay {s.id}") for s in samples if s.image in held_out]
-        replayed = drawn.sample(train, min(_REPLAYED, len(train)))
-        return replayed, drawn.sample(measured, min(_REMEMBERED, len(measured)))
+    def _check_room(self, model: MedMoE, features: int, *, method: Method) -> None:
+        """Raise ConfigError when the disk has no room for the features' bytes, the steps and the result."""
+        sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+        trained = sum(sizes[name] for name in set_trainable(model, _TRAINABLE[method]))
+        needed = features + 4 * (_COPIES * trained + sum(sizes.values()))
+        free = shutil.disk_usage(self._work).free
+        if free < needed:
+            raise ConfigError(
+                f"{self._work} has {free / 1e9:.1f} GB left and the run needs {needed / 1e9:.1f} GB; make room, or "
+                "choose another --output"
+            )
 
-    def _quality(
-        self, val: Sequence[Sample], *, prompt: Prompt, features: FeatureCache, collator: Collator
-    ) -> Callable[[MedMoE], Quality]:
+    def _quality(self, val: Sequence[Sample], *, prompt: Prompt, features: FeatureCache) -> Callable[[MedMoE], Quality]:
         """Return the measure that the rounds are compared by."""
         labelled = [sample for sample in val if sample.kind == "classification"]
+        collator = Collator(prompt, features=features)
+        device = own_device()
 
         def measure(model: MedMoE) -> Quality:
             predictor = LocalPredictor(model, prompt=prompt, features=features)
-            return Quality.of(model, val, list(predictor.predict(labelled)), collator=collator)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device)):
+                return Quality.of(model, val, list(predictor.predict(labelled)), collator=collator)
 
         return measure
 
-    def _tell_time(
-        self,
-        model: MedMoE,
-        train: Sequence[Sample],
-        *,
-        held_out: Sequence[Sample],
-        features: FeatureCache,
-        collator: Collator,
-        epochs: int,
-    ) -> None:
-        """Time one image and one sample, and say how long the whole takes at most."""
-        started = time.perf_counter()
-        features.fill([held_out[0].image])
-        image_seconds = time.perf_counter() - started
-        known = replace(train[0], image=held_out[0].image, view=0)
-        started = time.perf_counter()
-        AnswerLoss(model)(**collator([(known,)] * _BATCH))["loss"].backward()
-        model.zero_grad(set_to_none=True)
-        sample_seconds = (time.perf_counter() - started) / _BATCH
-        views = {sample.image: sample.views for sample in [*held_out, *train]}
-        seconds = sum(views.values()) * image_seconds + (epochs * len(train) + 2 * len(held_out)) * sample_seconds
-        typer.echo(f"{epochs} epochs at most; about {max(seconds / 60, 0.1):.1f} minutes on this machine", err=True)
+    def _probed(self, split: OwnSplit, *, features: TowerFeatures) -> Measurement | None:
+        labelled = [sample for sample in split.test if sample.kind == "classification"]
+        predictions = features.probe(split)
+        return Measurement.of(labelled, predictions, seed=self.seed) if predictions else None
 
     def _predicted(self, model: MedMoE, samples: Sequence[Sample], *, features: FeatureCache) -> list[Prediction]:
         prompt = Prompt.from_directory(self.checkpoint, model.config)

@@ -1,7 +1,9 @@
 """Run one stage of gradient descent: our loss on transformers' Trainer."""
 
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
-from transformers import TrainingArguments, set_seed
+from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ProgressCallback
 
@@ -45,6 +47,7 @@ def train_stage(
     seed: int,
     objective: Callable[[MedMoE], nn.Module] | None = None,
     runtime: RuntimeConfig | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Train `model` in place; returns the stage's log: loss by step, speed and memory, what was trainable.
 
@@ -85,6 +88,8 @@ def train_stage(
             optimizer=stage.optimizer,
             routing=RoutingCallback(model, objective=module),
         )
+        for callback in callbacks:
+            trainer.add_callback(callback)
         if trainer.is_fsdp_enabled:
             check_fsdp(trainer.accelerator.state.fsdp_plugin, adapters=not isinstance(module, AnswerLoss))
             if stage.optimizer == "muon":
@@ -95,7 +100,8 @@ def train_stage(
         # Every process drops out other values; the first one's generator is that of a run of one process.
         set_seed(seed + process_index())
         model.train()
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        with _without_tracebacks_of_threads():
+            trainer.train(resume_from_checkpoint=None if last is None else str(last))
         if trainer.is_fsdp_enabled and (tensors := trainer.whole_tensors()):
             make_whole(model, tensors, prefix="model.")
         model.eval()
@@ -156,6 +162,22 @@ def _show(trainer: StageTrainer, directory: Path, *, step: int) -> None:
     if is_first():
         writer = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1 if step else None)
         trainer.add_callback(TensorBoardCallback(writer))
+
+
+@contextmanager
+def _without_tracebacks_of_threads() -> Iterator[None]:
+    """Print no traceback for TensorBoard's thread on a full disk: the writer's next call raises the same OSError."""
+    before = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not isinstance(failed.exc_value, OSError):
+            before(failed)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _recompute(model: MedMoE, module: nn.Module) -> None:

@@ -132,7 +132,7 @@ def test_a_killed_run_continues_with_the_same_command_alone(
     assert (output / "model.safetensors").exists()
 
 
-def _killed(*_: object) -> str:
+def _killed(*_: object, **__: object) -> str:
     raise KeyboardInterrupt
 
 

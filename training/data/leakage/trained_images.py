@@ -14,6 +14,8 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from medmoe.model.config import ADAPTER_WEIGHTS_FILE
+from medmoe.model.files.digest import file_sha256
 from medmoe.model.files.weight_files import weights_sha256
 from medmoe.model.files.weights_bound_file import WeightsBoundFile
 from medmoe.training.atomic_file import write_atomically
@@ -53,6 +55,16 @@ class TrainedImages(WeightsBoundFile):
         known = sorted({bytes.fromhex(digest)[:_BYTES] for digest in digests})
         return cls(weights_sha256=weights_sha256, images=len(known), hashes=base64.b64encode(b"".join(known)).decode())
 
+    def extended(self, digests: Iterable[str], *, weights_sha256: str, adapter_sha256: str | None) -> Self:
+        """Return the file of weights that were trained on further images."""
+        known = sorted(self._known | {bytes.fromhex(digest)[:_BYTES] for digest in digests})
+        return type(self)(
+            weights_sha256=weights_sha256,
+            adapter_sha256=adapter_sha256,
+            images=len(known),
+            hashes=base64.b64encode(b"".join(known)).decode(),
+        )
+
     @cached_property
     def _known(self) -> frozenset[bytes]:
         whole = base64.b64decode(self.hashes)
@@ -81,4 +93,20 @@ def manifest_images(manifest: Path) -> frozenset[str]:
 def write_trained_images(checkpoint: Path, *, manifest: Path) -> None:
     """Write trained_images.json beside the weights. Raises DataError as `manifest_images` does, CheckpointError."""
     found = TrainedImages.of_digests(manifest_images(manifest), weights_sha256=weights_sha256(checkpoint))
+    write_atomically(checkpoint / TRAINED_IMAGES_FILE, found.to_json())
+
+
+def extend_trained_images(checkpoint: Path, *, base: Path, images: Iterable[Path]) -> None:
+    """Write trained_images.json beside weights that were trained on `images` after `base`.
+
+    Nothing is written where the base has no such file: the list would not hold its images. Raises as reading does.
+    """
+    if not (base / TRAINED_IMAGES_FILE).exists():
+        return
+    adapter = checkpoint / ADAPTER_WEIGHTS_FILE
+    found = TrainedImages.read(base).extended(
+        map(file_sha256, images),
+        weights_sha256=weights_sha256(checkpoint),
+        adapter_sha256=file_sha256(adapter) if adapter.exists() else None,
+    )
     write_atomically(checkpoint / TRAINED_IMAGES_FILE, found.to_json())

@@ -18,7 +18,7 @@ from medmoe.model.errors import ConfigError
 from medmoe.model.files.calibration import Calibration
 from medmoe.model.files.routing_reference import RoutingReference
 from medmoe.training.data.errors import DataError
-from medmoe.training.data.leakage.trained_images import TrainedImages, write_trained_images
+from medmoe.training.data.leakage.trained_images import TrainedImages, extend_trained_images, write_trained_images
 from medmoe.training.evaluation.__main__ import app
 from medmoe.training.evaluation.calibration.calibrate import app as calibrate_app
 from medmoe.training.evaluation.predict import server_predictor
@@ -259,6 +259,12 @@ def test_a_checkpoint_knows_the_images_that_it_was_trained_on(checkpoint: Path, 
     assert digest in listed
     assert digest[::-1] not in listed
     save_tiny_checkpoint(tmp_path / "other", seed=1)
+    further = data / "organs" / "images" / "0.png"
+    extend_trained_images(tmp_path / "other", base=copy, images=[further])
+    extended = TrainedImages.read(tmp_path / "other")
+    assert extended.images == 3
+    assert digest in extended
+    assert hashlib.sha256(further.read_bytes()).hexdigest() in extended
     shutil.copyfile(copy / "trained_images.json", tmp_path / "other" / "trained_images.json")
     refused = run(tmp_path / "other", "--data", data, "--dataset", "organs")
     assert refused.exit_code == 1
