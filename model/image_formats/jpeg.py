@@ -12,8 +12,32 @@ _BASELINE_OR_EXTENDED, _PROGRESSIVE = (0xC0, 0xC1), 0xC2
 _LOSSLESS = (0xC3, 0xF7)
 _FRAMES = (*_BASELINE_OR_EXTENDED, _PROGRESSIVE, *_LOSSLESS, 0xC9, 0xCA)
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+_UNUSUAL = {
+    0xC3: "lossless JPEG", 0xF7: "JPEG-LS", 0xC9: "arithmetic-coded JPEG", 0xCA: "arithmetic-coded JPEG",
+    0xCB: "lossless JPEG", 0xC5: "hierarchical JPEG", 0xC6: "hierarchical JPEG", 0xC7: "hierarchical JPEG",
+}  # fmt: skip
 # Entropy-coded data of two kinds: a decoder that needs more data than there are reads them, to two images.
 _PROBES = (b"\x00" * 512, b"\x5a\xa5\x3c\xc3" * 128)
+
+
+def unusual_coding(data: bytes) -> str | None:
+    """Return the name of a coding that few programs read: 12 bits, lossless, arithmetic, JPEG-LS; None for others."""
+    position = 2
+    while position + 5 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker in _UNUSUAL:
+            return _UNUSUAL[marker]
+        if marker in (*_BASELINE_OR_EXTENDED, _PROGRESSIVE):
+            return None if data[position + 4] == 8 else f"JPEG of {data[position + 4]} bits"
+        if marker == 0xDA:
+            return None
+        fill = marker == 0xFF
+        position += 1 if fill else 2 if marker in _STANDALONE else 2 + max(_length(data, position + 2), 2)
+    return None
+
+
+def _length(data: bytes, position: int) -> int:
+    return int.from_bytes(data[position : position + 2], "big")
 
 
 def has_end(data: bytes) -> bool:

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from medmoe.model.errors import DamagedImageError, ImageFormatError, ImageFrameError
 from medmoe.model.image_formats import jpeg, tiff
@@ -36,6 +36,17 @@ def read_raster(data: bytes, kind: RasterFormat, *, frame: int = 0, limits: File
     Raises what `limits` raise, DamagedImageError, ImageFormatError, ImageFrameError, ImageError, or anything that
     Pillow raises on damaged files.
     """
+    try:
+        return _read(data, kind, frame, limits)
+    except (UnidentifiedImageError, OSError) as error:
+        if kind == "JPEG" and (coding := jpeg.unusual_coding(data)) is not None:
+            raise ImageFormatError(
+                f"{coding} is read inside DICOM files alone; convert the image to PNG with djpeg or dcmdjpeg (DCMTK)"
+            ) from error
+        raise
+
+
+def _read(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> RasterImage:
     steps: list[Step] = []
     if kind == "WEBP":
         size = webp_size(data)
@@ -66,6 +77,8 @@ def read_raster(data: bytes, kind: RasterFormat, *, frame: int = 0, limits: File
             _require_scans(data, opened)
             _require_inks(opened)
         image: Image.Image = opened
+        if kind == "TIFF" and tiff.restore_palette(opened, data, frame):
+            steps.append("lut_descriptor_corrected")
         if deep is not None and (shades := _sixteen_bits(data, kind, frame, opened, deep, limits)) is not None:
             image, deep_steps = shades
             steps += deep_steps
@@ -190,7 +203,7 @@ def _deep_tiff(data: bytes, frame: int, limits: FileLimits, steps: list[Step]) -
     if image is None:
         return None
     colour = image.mode
-    image, done = convert(_finite(image, steps))
+    image, done = convert(_on_white(_finite(image, steps), steps))
     return RasterImage(
         image=image, size=page.size, colour=colour, frame=frame, frames=len(pages), steps=(*steps, *done)
     )

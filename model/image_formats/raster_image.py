@@ -8,9 +8,12 @@ from PIL import Image
 from medmoe.model.image_processor import Conversion
 
 Step = (
-    Literal["end_marker_added", "high_byte", "invert", "low_bits", "metadata_dropped", "not_a_number", "over_white"]
+    Literal[
+        "end_marker_added", "high_byte", "invert", "low_bits", "lut_descriptor_corrected", "metadata_dropped",
+        "not_a_number", "over_white",
+    ]
     | Conversion
-)
+)  # fmt: skip
 """What may happen to the samples of a file on their way to 8-bit RGB."""
 
 

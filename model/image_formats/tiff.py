@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from medmoe.model.errors import ImageFormatError
 from medmoe.model.image_formats.no_data import no_data
 from medmoe.model.image_formats.raster_image import Step
-from medmoe.model.image_formats.tiff_directory import TiffDirectory
+from medmoe.model.image_formats.tiff_directory import TiffDirectory, read_directories
 from medmoe.model.image_formats.tiff_samples import is_deep, read_samples, require_compression
 
 _WHITE_IS_ZERO, _COLOURS = 0, 2
@@ -39,10 +39,30 @@ def _any_size() -> Iterator[None]:
 @contextmanager
 def open_page(data: bytes, page: int) -> Iterator[Image.Image]:
     """Open a TIFF at `page`, whatever size its other pages have. Raises EOFError where it has no such page."""
-    with _any_size(), Image.open(io.BytesIO(data), formats=["TIFF"]) as opened:
+    with _any_size(), _opened(data) as opened:
         if page:
             opened.seek(page)
         yield opened
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=["TIFF"])
+    except UnidentifiedImageError as error:
+        # Its directory was read: what Pillow does not know is the layout of samples.
+        raise ImageFormatError(
+            "TIFF samples of this photometric interpretation and depth are not read; convert the page to RGB with vips"
+        ) from error
+
+
+def restore_palette(image: Image.Image, data: bytes, page: int) -> bool:
+    """Correct a palette of 8-bit values, which writers store where TIFF wants 16 bits; return whether it was one."""
+    palette = read_directories(data, most=page + 1)[page].palette
+    if image.mode != "P" or not palette or not 0 < max(palette) < 256:
+        return False
+    entries = len(palette) // 3
+    image.putpalette([palette[channel * entries + entry] for entry in range(entries) for channel in range(3)])
+    return True
 
 
 def deep_image(data: bytes, page: TiffDirectory, steps: list[Step]) -> Image.Image | None:
@@ -75,8 +95,7 @@ def _grey(values: np.ndarray, page: TiffDirectory, steps: list[Step]) -> Image.I
     if page.extra_samples[:1] == (_ALPHA,) and values.shape[-1] > 1:
         transparent = values[..., 1] == 0
         if transparent.any() and not transparent.all():
-            steps.append("over_black")
-            grey = np.where(transparent, grey[~transparent].max() if inverted else grey[~transparent].min(), grey)
+            grey = np.where(transparent, _background(grey[~transparent], inverted, steps), grey)
     if grey.dtype == np.uint8:
         return Image.fromarray(255 - grey if inverted else grey)
     if grey.dtype == np.uint16:
@@ -91,6 +110,19 @@ def _grey(values: np.ndarray, page: TiffDirectory, steps: list[Step]) -> Image.I
     if known.any():
         wide -= wide[known].min()
     return Image.fromarray((-wide if inverted else wide).astype(np.float32))
+
+
+def _background(opaque: np.ndarray, inverted: bool, steps: list[Step]) -> int | np.generic:
+    """Return the value that is shown where an image is transparent: of black, or of white below a drawing in black."""
+    low, high = opaque.min(), opaque.max()
+    if low != high or opaque.dtype.kind != "u":
+        steps.append("over_black")
+        return high if inverted else low
+    most = int(np.iinfo(opaque.dtype).max)
+    shade = most - int(low) if inverted else int(low)
+    is_dark = shade * 4 < most
+    steps.append("over_white" if is_dark else "over_black")
+    return most if is_dark != inverted else 0
 
 
 def _colours(values: np.ndarray, page: TiffDirectory, steps: list[Step]) -> Image.Image:

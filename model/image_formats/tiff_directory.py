@@ -8,6 +8,7 @@ _MOST_VALUES = 2**20
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS, _PLANES = 273, 277, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
+_PALETTE = 320
 _PREDICTOR, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _FILL_ORDER, _ORIENTATION = 317, 338, 339, 266, 274
 
 
@@ -67,6 +68,11 @@ class TiffDirectory:
     def extra_samples(self) -> tuple[int, ...]:
         """Meaning of each sample beyond the colours: 0 none, 1 associated alpha, 2 alpha."""
         return self.tags.get(_EXTRA_SAMPLES, ())
+
+    @property
+    def palette(self) -> tuple[int, ...]:
+        """All reds, all greens, all blues, of 16 bits each; empty without a palette."""
+        return self.tags.get(_PALETTE, ())
 
     @property
     def separate_planes(self) -> bool:

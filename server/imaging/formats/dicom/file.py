@@ -54,7 +54,7 @@ class DicomFile:
         if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             raise UnsupportedImage("a DICOM directory is no image, and the files it names are not opened")
         self.transfer_syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
-        present = [keyword for keyword in _PIXELS if keyword in dataset]
+        present = [keyword for keyword in _PIXELS if dataset.get(keyword)]
         if len(present) != 1:
             raise UnreadableImage("the DICOM file holds no pixel data")
         self.pixel_keyword = present[0]

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
-from medmoe.server.errors import UnreadableImage
+from medmoe.server.errors import UnreadableImage, UnsupportedImage
+from tests.support.images import twelve_bit_jpeg
 from tests.support.images.dicom_elements import file, fragments
 from tests.support.images.hostile_images import encoded
 from tests.unit.server.conftest import Read
@@ -90,3 +91,18 @@ def test_large_flat_regions_are_no_damage(read: Read, shade: int, options: dict[
         fragments(encoded(flat, "JPEG2000", no_jp2=True)), syntax=JPEG2000Lossless, shape=(1200, 1600), bits=8
     )
     assert read(pixels).rendering.steps == ()
+
+
+@pytest.mark.parametrize(
+    ("frame", "named"), [(0xC1, "JPEG of 12 bits"), (0xC3, "lossless JPEG"), (0xF7, "JPEG-LS"), (0xC5, "hierarchical")]
+)
+def test_a_jpeg_of_a_rare_coding_is_named_and_no_damage(read: Read, frame: int, named: str) -> None:
+    data = bytearray(twelve_bit_jpeg.GREY)
+    data[data.index(b"\xff\xc1") + 1] = frame
+    with pytest.raises(UnsupportedImage, match=named):
+        read(bytes(data))
+
+
+def test_a_dicom_file_with_empty_pixel_data_holds_none(read: Read) -> None:
+    with pytest.raises(UnreadableImage, match="holds no pixel data"):
+        read(file(np.zeros(0, np.uint16)))

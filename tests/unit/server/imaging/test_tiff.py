@@ -112,3 +112,35 @@ def test_alpha_and_samples_without_meaning(read: Read, kind: str) -> None:
 def test_a_compression_that_is_not_read_is_named(read: Read, compression: int) -> None:
     with pytest.raises(UnsupportedImage, match="compression is not read"):
         read(tiff(RAMP.astype(np.uint8), tags={259: [compression]}))
+
+
+@pytest.mark.parametrize("factor", [1, 257])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_palette_of_8_bits_is_read_as_one_of_16(read: Read, bits: int, factor: int) -> None:
+    entries = np.arange(2**bits) * 255 // (2**bits - 1)
+    palette = [int(entry) * factor for entry in (*entries, *entries[::-1], *(0 * entries))]
+    values = (RAMP >> (8 - bits)).astype(np.uint8)
+    data = tiff(values, bits=bits if bits < 8 else 0, photometric=3, tags={320: palette})
+    steps = shows(read, data, np.stack([entries[values], entries[::-1][values], 0 * RAMP], axis=-1))
+    assert ("lut_descriptor_corrected" in steps) == (factor == 1)
+
+
+def test_samples_without_a_reader_are_no_damage(read: Read) -> None:
+    data = tiff((RAMP * 16).astype(np.uint16), photometric=3, tags={320: list(range(2**16)) * 3})
+    with pytest.raises(UnsupportedImage, match="are not read"):
+        read(data)
+
+
+@pytest.mark.parametrize("white", [False, True])
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_a_deep_drawing_on_transparency_is_seen(read: Read, colours: int, dark: bool, white: bool) -> None:
+    if colours == 3 and white:
+        return
+    drawn = np.zeros((SIDE, SIDE), bool)
+    drawn[20:40, 10:50] = True
+    samples = np.full((SIDE, SIDE, colours + 1), 0 if dark != white else 65535, np.uint16)
+    samples[..., -1] = 65535 * drawn
+    data = tiff(samples, photometric=2 if colours == 3 else int(not white), tags={338: [2]})
+    steps = shows(read, data, np.where(drawn == dark, 0, 255))
+    assert ("over_white" if dark else "over_black") in steps
