@@ -17,7 +17,7 @@ from medmoe.server.http.security_headers import ResponseHeaders
 from medmoe.server.lifecycle.draining import drain
 from medmoe.server.lifecycle.supervisor import start_up
 from medmoe.server.routes import classify, docs, metadata, operations, page, render, router_stats, sources, vqa
-from medmoe.server.routes.openai import chat
+from medmoe.server.routes.openai import chat, decisions
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
 
@@ -60,7 +60,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.medmoe = state
-    for module in (vqa, classify, chat, render, sources, router_stats, metadata, operations, docs, page):
+    for module in (vqa, classify, chat, decisions, render, sources, router_stats, metadata, operations, docs, page):
         app.include_router(module.router)
     error_responses.install(app)
     # Last added is outermost: headers, then the record, then the origin, then the limit.

@@ -19,7 +19,13 @@ from medmoe.server.openapi.requests import EXAMPLES
 from tests.support.images.phantom import chest_ct, chest_ct_file
 from tests.support.service.server_process import server_process
 
-ROUTES = {"/v1/vqa": "vqa", "/v1/classify": "classify", "/v1/render": "render", "/v1/chat/completions": "chat"}
+ROUTES = {
+    "/v1/vqa": "vqa",
+    "/v1/classify": "classify",
+    "/v1/render": "render",
+    "/v1/chat/completions": "chat",
+    "/v1/decisions": "decisions",
+}
 """Routes with a body, and the prefix of their example files."""
 _SIDE = 64
 _DICOM_SIDE = 128

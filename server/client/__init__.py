@@ -7,8 +7,10 @@ if __name__ != "medmoe.client":  # an editable install finds the folder below me
     raise ImportError("import medmoe.client")
 
 from medmoe.client.answers import (
+    ChoiceAnswer,
     ChoiceClassification,
     Classification,
+    Decision,
     Delta,
     Health,
     InstanceInfo,
@@ -16,8 +18,11 @@ from medmoe.client.answers import (
     ModelInfo,
     ModelList,
     MultiLabelClassification,
+    PredicateAnswer,
+    RefusalAnswer,
     RouterStats,
     Routing,
+    ScoreAnswer,
     SeriesInfo,
     SourceInfo,
     StoredReport,
@@ -43,17 +48,21 @@ from medmoe.client.errors import (
 )
 from medmoe.client.images.image import Image
 from medmoe.client.images.instance import Instance
+from medmoe.client.questions import Choice, Predicate, Score
 from medmoe.client.transport.retry import Retry
 
 __all__ = [
     "AsyncClient",
     "BadRequest",
     "CertificateError",
+    "Choice",
+    "ChoiceAnswer",
     "ChoiceClassification",
     "Classification",
     "Client",
     "ClientError",
     "ConnectionFailed",
+    "Decision",
     "Delta",
     "Health",
     "Image",
@@ -65,9 +74,14 @@ __all__ = [
     "ModelList",
     "MultiLabelClassification",
     "Overloaded",
+    "Predicate",
+    "PredicateAnswer",
+    "RefusalAnswer",
     "Retry",
     "RouterStats",
     "Routing",
+    "Score",
+    "ScoreAnswer",
     "SeriesInfo",
     "ServiceError",
     "ServiceFailed",

@@ -1,6 +1,7 @@
 """Build the requests that both clients send and parse their responses."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -10,6 +11,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from medmoe.client.answers.classify import AnyClassification, ByMode, Mode
+from medmoe.client.answers.decisions import Decision
 from medmoe.client.answers.metadata import Health, Metadata, ModelList
 from medmoe.client.answers.router_stats import RouterStats
 from medmoe.client.answers.sources import InstanceList, SeriesList, SourceList, StudyList
@@ -17,7 +19,8 @@ from medmoe.client.answers.vqa import VqaAnswer
 from medmoe.client.errors import InvalidInput, UnexpectedAnswer
 from medmoe.client.images.image import Image, Source
 from medmoe.client.images.instance import Instance
-from medmoe.client.options import AskOptions, ClassifyOptions
+from medmoe.client.options import AskOptions, ClassifyOptions, DecisionOptions
+from medmoe.client.questions import Question
 
 Answer = TypeVar("Answer")
 Read = Callable[[httpx.Response], Answer]
@@ -31,17 +34,21 @@ _FILE_NAME = "image"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call(Generic[Answer]):
-    """Describe one request: a POST if it has an image, otherwise a GET."""
+    """Describe one request: a POST if it has an image or a body, otherwise a GET."""
 
     path: str
     read: Read[Answer]
     query: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
     image: Image | Instance | None = None
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    """JSON that carries the image itself."""
 
     def request(self, http: httpx.Client | httpx.AsyncClient, *, seconds: float) -> httpx.Request:
         """Build the request for `http`, with a timeout in seconds."""
         timeout = httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
+        if self.body is not None:
+            return http.build_request("POST", self.path, json=self.body, timeout=timeout)
         if self.image is None:
             return http.build_request("GET", self.path, params=self.query, timeout=timeout)
         if isinstance(self.image, Instance):
@@ -75,6 +82,7 @@ READY: Call[Health] = Call(path="/health/ready", read=_reader(Health))
 MODEL_CARD: Call[str] = Call(path="/v1/model-card", read=lambda response: response.text)
 _VQA = _reader(VqaAnswer)
 _CLASSIFY = _reader(ByMode)
+_DECISIONS = _reader(Decision)
 _ROUTER_STATS = _reader(RouterStats)
 
 
@@ -92,6 +100,15 @@ def classify(
         raise TypeError("labels are several texts, not one")
     fields = _fields({"labels": list(labels), "mode": mode, **_known(options, ClassifyOptions)})
     return Call(path="/v1/classify", read=_CLASSIFY, fields=fields, image=_image(image))
+
+
+def decisions(image: Source, questions: Sequence[Question], options: DecisionOptions) -> Call[Decision]:
+    """Build typed questions about an image. Raises InvalidInput, and TypeError for an unknown option."""
+    url = f"data:application/octet-stream;base64,{b64encode(Image.of(image).data).decode()}"
+    asked = [question.document() for question in questions]
+    fields = _fields({"questions": asked, **_known(options, DecisionOptions)})
+    message = {"role": "user", "content": [{"type": "input_image", "image_url": url}]}
+    return Call(path="/v1/decisions", read=_DECISIONS, body={"input": [message], **fields})
 
 
 def router_stats(window: int | None) -> Call[RouterStats]:

@@ -14,7 +14,9 @@ from medmoe.client.answers import AnyClassification, Mode
 from medmoe.client.base_client import LIMITS, BaseClient
 from medmoe.client.call import Call, ImageSource
 from medmoe.client.errors import ClientError
-from medmoe.client.options import AskOptions, ClassifyOptions
+from medmoe.client.images.image import Source
+from medmoe.client.options import AskOptions, ClassifyOptions, DecisionOptions
+from medmoe.client.questions import Question
 from medmoe.client.transport.error_body import check
 from medmoe.client.transport.event_reader import Event, EventReader
 from medmoe.client.transport.retry import DEFAULT, Attempts, Retry
@@ -119,6 +121,12 @@ class Client(BaseClient):
     ) -> AnyClassification:
         """Return the probability of each label."""
         return self._send(calls.classify(image, labels, options, mode=mode))
+
+    def decisions(
+        self, image: Source, questions: Sequence[Question], **options: Unpack[DecisionOptions]
+    ) -> answers.Decision:
+        """Return the probabilities of the answers to several closed questions about one image."""
+        return self._send(calls.decisions(image, questions, options))
 
     def router_stats(self, *, window: int | None = None) -> answers.RouterStats:
         """Return the expert loads of the last `window` seconds, or since the start."""

@@ -24,6 +24,13 @@ class ImageOptions(TypedDict, total=False):
     """Modality label for the router's statistics; the model does not see it."""
 
 
+class DecisionOptions(ImageOptions, total=False):
+    """Options of decisions."""
+
+    min_label_mass: float | None
+    """Probability of a question's options together below which it is not answered."""
+
+
 class ReportOptions(ImageOptions, total=False):
     """Options of every request whose answer may come with a report."""
 

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from medmoe.server.engine.label_scorer import LabelScore, LabelScorer
 from medmoe.server.inference.classify_response import classify_response
 from medmoe.server.inference.confidence import compare_with_training
 from medmoe.server.inference.context import InferenceContext
-from medmoe.server.inference.label_prompts import make_label_prompts
+from medmoe.server.inference.label_prompts import LabelPrompts, make_label_prompts
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.classify import ChoiceResponse, ClassifyFields, ClassifyResponse, MultiLabelResponse
 from medmoe.server.schemas.inference import SentImage
 
 ROUTE = "classify"
+AnyClassification = ClassifyResponse | ChoiceResponse | MultiLabelResponse
 
 
 async def classify_image(
@@ -26,20 +28,40 @@ async def classify_image(
     image: SentImage,
     deadline: Deadline,
     record: RequestRecord,
-) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
+) -> AnyClassification:
     """Return the probabilities of the labels for `image`. Cancelling it aborts the scoring.
 
     Raises InvalidField, PromptError, Overloaded, DeadlineExceeded, the image errors and the engine errors.
     """
     context.router_stats.modality(fields.modality)
-    prompts = make_label_prompts(context, fields)
-    request_id = f"{ROUTE}-{uuid.uuid4().hex}"
+    asked = ((fields, make_label_prompts(context, fields)),)
+    (response,) = await classify_several(context, asked, image=image, deadline=deadline, record=record, route=ROUTE)
+    return response
+
+
+async def classify_several(
+    context: InferenceContext,
+    asked: Sequence[tuple[ClassifyFields, LabelPrompts]],
+    *,
+    image: SentImage,
+    deadline: Deadline,
+    record: RequestRecord,
+    route: str,
+) -> tuple[AnyClassification, ...]:
+    """Return one response for each of `asked`, all about one image, which is decoded once and scored at once.
+
+    The engine reads the image with the first prompt and finds it in its cache for the others. All of `asked` have the
+    same options for the image and the router statistics. `route` names the request in the engine and in the router
+    statistics. Raises Overloaded, DeadlineExceeded, the image errors and the engine errors.
+    """
+    shared = asked[0][0]
+    request_id = f"{route}-{uuid.uuid4().hex}"
     async with context.admission.slot(deadline=deadline, record=record):
-        decoded = await context.images.read(image, fields, deadline=deadline, record=record)
+        decoded = await context.images.read(image, shared, deadline=deadline, record=record)
         with record.stage("engine"), context.readiness.watch():
             async with deadline.guard():
                 scores = await LabelScorer(context.engine, hold=lambda: context.label_steps.slot(request_id)).score(
-                    prompts.requests,
+                    [request for _, prompts in asked for request in prompts.requests],
                     image=decoded.image,
                     image_id=decoded.image_id,
                     cache_salt=record.cache_salt,
@@ -50,18 +72,22 @@ async def classify_image(
         scores[0].steps[0][1].unlike_training, context.checkpoint.training_reference
     )
     record.note_unlike_training(unlike_training)
-    counts = _count_routing(context, scores, modality=fields.modality)
-    routing = context.router_stats.request_report(counts) if fields.include_routing and counts is not None else None
-    return classify_response(
-        context,
-        fields,
-        request_id=request_id,
-        prompts=prompts,
-        scores=scores,
-        decoded=decoded,
-        timings=record.timings(),
-        routing=routing,
-        unlike_training=unlike_training,
+    counts = _count_routing(context, scores, route=route, modality=shared.modality)
+    routing = context.router_stats.request_report(counts) if shared.include_routing and counts is not None else None
+    remaining = iter(scores)
+    return tuple(
+        classify_response(
+            context,
+            fields,
+            request_id=request_id,
+            prompts=prompts,
+            scores=tuple(islice(remaining, len(prompts.requests))),
+            decoded=decoded,
+            timings=record.timings(),
+            routing=routing,
+            unlike_training=unlike_training,
+        )
+        for fields, prompts in asked
     )
 
 
@@ -76,7 +102,7 @@ def _count_tokens(record: RequestRecord, scores: Sequence[LabelScore]) -> None:
 
 
 def _count_routing(
-    context: InferenceContext, scores: Sequence[LabelScore], *, modality: str | None
+    context: InferenceContext, scores: Sequence[LabelScore], *, route: str, modality: str | None
 ) -> np.ndarray | None:
     """Add the request's token counts [kind, MoE layer, expert] to the statistics; None without routing.
 
@@ -100,7 +126,7 @@ def _count_routing(
             )
         )
     total: np.ndarray = np.sum(counts, axis=0)
-    context.router_stats.add(total, route=ROUTE, modality=modality)
+    context.router_stats.add(total, route=route, modality=modality)
     return total
 
 

@@ -71,6 +71,8 @@ _DESCRIPTIONS = {
     "cannot be reached; see Retry-After where there is one",
     504: "Not finished in time",
 }
+NOT_JSON = {415: "Not JSON, or not an accepted image format"}
+"""Description for routes that take no forms."""
 _REQUEST_ID = "5f0c3b8e9d1a4c27b6e4a1d2c3f40516"
 
 NO_KEY = (Unauthenticated(), InvalidToken("the token has expired"), ProviderUnavailable(retry_after=10))

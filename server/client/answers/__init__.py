@@ -7,6 +7,7 @@ from medmoe.client.answers.classify import (
     Mode,
     MultiLabelClassification,
 )
+from medmoe.client.answers.decisions import ChoiceAnswer, Decision, PredicateAnswer, RefusalAnswer, ScoreAnswer
 from medmoe.client.answers.metadata import Health, Metadata, ModelInfo, ModelList
 from medmoe.client.answers.router_stats import RouterStats
 from medmoe.client.answers.sources import InstanceInfo, SeriesInfo, SourceInfo, StudyInfo
@@ -14,8 +15,10 @@ from medmoe.client.answers.vqa import Delta, Routing, StoredReport, VqaAnswer
 
 __all__ = [
     "AnyClassification",
+    "ChoiceAnswer",
     "ChoiceClassification",
     "Classification",
+    "Decision",
     "Delta",
     "Health",
     "InstanceInfo",
@@ -24,8 +27,11 @@ __all__ = [
     "ModelInfo",
     "ModelList",
     "MultiLabelClassification",
+    "PredicateAnswer",
+    "RefusalAnswer",
     "RouterStats",
     "Routing",
+    "ScoreAnswer",
     "SeriesInfo",
     "SourceInfo",
     "StoredReport",

@@ -8,18 +8,17 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.requests import Request
 
-from medmoe.server.errors import (
-    InvalidField,
-    MalformedImage,
-    RequestError,
-    UnknownModel,
-    UnsupportedContentType,
-    UnsupportedParameter,
-)
+from medmoe.server.errors import InvalidField, RequestError, UnknownModel, UnsupportedParameter
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
-from medmoe.server.inference.openai.neutral import MAX_ITEMS, MESSAGES, one_message, without_neutral
-from medmoe.server.schemas.image_url import is_url
+from medmoe.server.inference.openai.neutral import (
+    MAX_ITEMS,
+    MESSAGES,
+    check_image_url,
+    one_message,
+    require_json,
+    without_neutral,
+)
 from medmoe.server.schemas.openai.chat import (
     MAX_STOP_CHARS,
     MAX_STOP_STRINGS,
@@ -57,9 +56,7 @@ async def receive_chat(request: Request, *, model: str) -> ChatQuestion:
     Raises MalformedBody, InvalidField, UnsupportedParameter, UnsupportedContentType, MalformedImage, UnknownModel,
     BodyTooLarge, ClientDisconnected.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/json":
-        raise UnsupportedContentType("send application/json")
+    require_json(request)
     document = await read_json_object(request, known=ChatRequest.model_fields.keys(), offered=_OFFERED)
     document = without_neutral(document)
     places: list[str] = []
@@ -121,8 +118,7 @@ def _question(chat: ChatRequest, *, places: Sequence[str]) -> ChatQuestion:
         raise UnsupportedParameter("send exactly one image_url part", param=_CONTENT)
     ((index, image),) = images
     image_name = f"{places[index]}.image_url.url"
-    if not image.image_url.url[:5].lower() == "data:" and not is_url(image.image_url.url):
-        raise MalformedImage("the image is not a data URL: data:image/png;base64,...", param=image_name)
+    check_image_url(image.image_url.url, param=image_name)
     text = "\n".join(part.text for part in message.content if isinstance(part, TextPart)).strip()
     if not text:
         raise InvalidField("the text parts are blank", param=_CONTENT)

@@ -1,16 +1,20 @@
-"""Remove from a chat request what changes nothing: clients of OpenAI's API send such fields always."""
+"""Remove from a request what changes nothing: clients of OpenAI's API send such fields always."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from medmoe.server.errors import InvalidField, UnsupportedParameter
+from starlette.requests import Request
+
+from medmoe.server.errors import InvalidField, MalformedImage, UnsupportedContentType, UnsupportedParameter
+from medmoe.server.schemas.image_url import is_url
 
 MAX_ITEMS = 64
 """The limit for one list or object: validation describes every wrong item."""
 MESSAGES = "messages"
 _DETAILS = ("auto", "low", "high", "original")
 """Sizes at which OpenAI looks at an image; here the checkpoint decides."""
-_INSTRUCTING = ("system", "developer")
+INSTRUCTING = ("system", "developer")
+"""Roles whose messages say how to answer."""
 
 
 def _one_of(*values: Any) -> Callable[[Any], bool]:
@@ -26,6 +30,7 @@ _NEUTRAL: Mapping[str, Callable[[Any], bool]] = {
     "chat_id": lambda value: isinstance(value, str),
     "session_id": lambda value: isinstance(value, str),
     "prompt_cache_key": lambda value: isinstance(value, str),
+    "prompt_cache_options": lambda value: isinstance(value, dict),
     "store": _one_of(False),
     "service_tier": _one_of("auto", "default"),
     "top_p": _one_of(1),
@@ -47,6 +52,19 @@ _NEUTRAL: Mapping[str, Callable[[Any], bool]] = {
     "reasoning_effort": _one_of("none"),
 }
 _NEUTRAL_STREAM_OPTIONS = ("include_obfuscation", "continuous_usage_stats")
+
+
+def require_json(request: Request) -> None:
+    """Raise UnsupportedContentType for a body that is not JSON."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise UnsupportedContentType("send application/json")
+
+
+def check_image_url(url: str, *, param: str) -> None:
+    """Raise MalformedImage for what is neither a data URL nor another URL."""
+    if url[:5].lower() != "data:" and not is_url(url):
+        raise MalformedImage("the image is not a data URL: data:image/png;base64,...", param=param)
 
 
 def without_neutral(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +97,7 @@ def one_message(messages: Any) -> tuple[Any, list[str]]:
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             return messages, []
-        if message.get("role") not in _INSTRUCTING:
+        if message.get("role") not in INSTRUCTING:
             asked.append((index, message))
         elif message.get("content"):
             raise UnsupportedParameter(

@@ -10,7 +10,7 @@ from medmoe.server.inference.token_logprobs import TokenLogprobs
 from medmoe.server.inference.vqa import answer
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import answers_and_stream
-from medmoe.server.openapi.refusals import IMAGE, QUESTION, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NOT_JSON, QUESTION, missing, refusals
 from medmoe.server.openapi.requests import EXAMPLE_IMAGE, Named, accepts_json
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.openai.chat import ChatCompletion, ChatRequest
@@ -19,7 +19,6 @@ from medmoe.server.state import State
 router = APIRouter(tags=["inference"])
 
 ROUTE = "chat"
-_NOT_JSON = "Not JSON, or not an accepted image format"
 _MESSAGE = {
     "role": "user",
     "content": [
@@ -51,7 +50,7 @@ _REFUSED = (
     "/v1/chat/completions",
     response_model=ChatCompletion,
     responses=answers_and_stream("chat", "question", "every_option")
-    | refusals(missing("messages"), *IMAGE, *QUESTION, *_REFUSED, names=_NAMES, descriptions={415: _NOT_JSON}),
+    | refusals(missing("messages"), *IMAGE, *QUESTION, *_REFUSED, names=_NAMES, descriptions=NOT_JSON),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts_json(ChatRequest, examples=_EXAMPLES),
 )

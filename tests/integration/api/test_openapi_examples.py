@@ -186,7 +186,7 @@ def test_the_answers_are_those_of_the_bundled_checkpoint() -> None:
     hashes = {
         name: body.get("weights_sha256") or (body.get("provenance") or body["medmoe"]["provenance"])["weights_sha256"]
         for name, body in recorded.items()
-        if name.startswith(("vqa", "classify", "chat", "metadata"))
+        if name.startswith(("vqa", "classify", "chat", "decisions", "metadata"))
     }
     assert hashes
     assert set(hashes.values()) == {digest}, f"server/openapi/examples is another checkpoint's: {COMMAND}"

@@ -15,12 +15,18 @@ import pytest
 from medmoe.client import (
     AsyncClient,
     BadRequest,
+    Choice,
+    ChoiceAnswer,
     ChoiceClassification,
     Classification,
     Delta,
     MultiLabelClassification,
     Overloaded,
+    Predicate,
+    PredicateAnswer,
     Retry,
+    Score,
+    ScoreAnswer,
     ServiceError,
     ServiceTimeout,
     ServiceUnavailable,
@@ -74,6 +80,24 @@ async def test_an_answer_is_what_the_service_says(service: Service) -> None:
     assert isinstance(found, VqaAnswer)
     assert found.routing is not None
     assert found.routing.layers[0].layer == 0
+
+
+async def test_decisions_are_what_the_service_says(service: Service) -> None:
+    questions = [
+        Predicate("Is there a fracture?", name="fracture"),
+        Choice("Is it a CT?", [True, False]),
+        Score("How severe?", ["mild", "severe"]),
+    ]
+    async with asking(service) as (client, transport):
+        predicate, choice, score = (await client.decisions(picture(), questions, modality="CT")).answers
+        likely = await client.classify(picture(), ["mild", "severe"], question="How severe?")
+    assert isinstance(predicate, PredicateAnswer)
+    assert predicate.name == "fracture"
+    assert isinstance(choice, ChoiceAnswer)
+    assert isinstance(choice.choice, bool)
+    assert isinstance(score, ScoreAnswer)
+    assert score.score == likely.probabilities[1].probability
+    assert b"modality" in transport.sent[0].content
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,16 @@ def test_bench_that_is_interrupted_prints_the_levels_that_are_finished(medmoe: M
     assert [level["load"] for level in json.loads(done.stdout)["levels"]] == ["c=1"]
 
 
+def test_decide_prints_an_answer_for_each_question(medmoe: Medmoe, server: ServerProcess, file: Path) -> None:
+    asked = ("--predicate", "Is it?", "--choice", "Which? | CT | MRI", "--score", "How? | a bit | a lot")
+    done = medmoe("decide", file, *asked, "--min-label-mass", "0", url=server.url, key=KEY)
+    assert done.returncode == 0, done.stderr
+    _, predicate, choice, score = done.stdout.splitlines()
+    assert predicate.split()[:3] in (["Is", "it?", "yes"], ["Is", "it?", "no"])
+    assert choice.split()[1] in ("CT", "MRI")
+    assert "(score " in score
+
+
 @pytest.mark.parametrize("command", [("ask", QUESTION), ("classify", *LABELS)])
 def test_what_goes_wrong_is_one_line(
     medmoe: Medmoe, server: ServerProcess, file: Path, command: tuple[str, ...]
@@ -214,6 +224,8 @@ def test_a_service_that_is_not_there_is_one_line(medmoe: Medmoe) -> None:
         ("ask", "a.png", "What?", "--url", "service"),
         ("classify", "a.png"),
         ("classify", "a.png", "CT"),
+        ("decide", "a.png"),
+        ("decide", "a.png", "--choice", "Which? | CT"),
         ("classify", "a.png", "CT", "--mode", "nonsense"),
         ("stats", "--by", "nonsense"),
         ("stats", "--window", "x"),

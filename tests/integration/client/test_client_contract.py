@@ -10,6 +10,7 @@ from medmoe.client import (
     AsyncClient,
     ChoiceClassification,
     Classification,
+    Decision,
     Metadata,
     ModelList,
     MultiLabelClassification,
@@ -18,18 +19,22 @@ from medmoe.client import (
 )
 from medmoe.client.answers.metadata import Health
 from medmoe.client.answers.sources import InstanceList, SeriesList, SourceList, StudyList
-from medmoe.client.options import AskOptions, ClassifyOptions
+from medmoe.client.options import AskOptions, ClassifyOptions, DecisionOptions
 from medmoe.server.schemas.classify import ClassifyFields
+from medmoe.server.schemas.openai.decision_request import DecisionRequest
 from medmoe.server.schemas.vqa import VQAFields
 from tests.integration.conftest import Service
+
+NEUTRAL = ("prompt_cache_key", "prompt_cache_options", "safety_identifier")
 
 
 def shape(schema: Any, definitions: dict[str, Any]) -> Any:
     """Names, nesting and kinds of a JSON schema; what may be null; no words, no lists of words."""
     if "$ref" in schema:
         return shape(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    if "anyOf" in schema:
-        kinds = {repr(one): one for one in (shape(each, definitions) for each in schema["anyOf"])}
+    if "anyOf" in schema or "oneOf" in schema:
+        each_of = schema.get("anyOf") or schema["oneOf"]
+        kinds = {repr(one): one for one in (shape(each, definitions) for each in each_of)}
         return {"any": kinds} if len(kinds) > 1 else next(iter(kinds.values()))
     if "properties" in schema:
         return {name: shape(one, definitions) for name, one in sorted(schema["properties"].items())}
@@ -49,6 +54,7 @@ def shape(schema: Any, definitions: dict[str, Any]) -> Any:
         ("/v1/classify", "ClassifyResponse", Classification),
         ("/v1/classify", "ChoiceResponse", ChoiceClassification),
         ("/v1/classify", "MultiLabelResponse", MultiLabelClassification),
+        ("/v1/decisions", "Decision", Decision),
         ("/v1/router/stats", "RouterStatsResponse", RouterStats),
         ("/v1/metadata", "Metadata", Metadata),
         ("/v1/models", "ModelList", ModelList),
@@ -75,6 +81,7 @@ async def test_answers_have_the_fields_that_the_openapi_document_promises(
     [
         (AskOptions, VQAFields, {"question", "stream"}),
         (ClassifyOptions, ClassifyFields, {"labels", "mode"}),
+        (DecisionOptions, DecisionRequest, {"model", "input", "questions", *NEUTRAL}),
     ],
 )
 def test_every_field_of_a_request_is_an_option(options: Any, fields: type[BaseModel], elsewhere: set[str]) -> None:

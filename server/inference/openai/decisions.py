@@ -1,0 +1,151 @@
+"""Answer typed questions about one image: each is a classification of mode likelihood."""
+
+from collections.abc import Sequence
+
+from medmoe.server.admission.slots import Deadline
+from medmoe.server.engine.base import GenerationError
+from medmoe.server.errors import InvalidField
+from medmoe.server.inference.classify import classify_several
+from medmoe.server.inference.confidence import is_flagged
+from medmoe.server.inference.context import InferenceContext
+from medmoe.server.inference.label_prompts import LabelPrompts, make_label_prompts
+from medmoe.server.inference.openai.decision_request import AskedDecision
+from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.schemas.classify import ClassifyFields, ClassifyResponse
+from medmoe.server.schemas.openai.decision_request import (
+    ChoiceQuestion,
+    DecisionQuestion,
+    DecisionRequest,
+    PredicateQuestion,
+)
+from medmoe.server.schemas.openai.decision_response import (
+    AnswerDetails,
+    ChoiceAnswer,
+    ChoiceProbability,
+    Decision,
+    DecisionAnswer,
+    DecisionDetails,
+    DecisionUsage,
+    InputTokensDetails,
+    PredicateAnswer,
+    RefusalAnswer,
+    RefusalDetails,
+    ScoreAnswer,
+    ScoreProbability,
+)
+
+ROUTE = "decisions"
+_SHARED = tuple(DecisionRequest.model_fields.keys() & ClassifyFields.model_fields.keys())
+"""Options that mean the same in `/v1/classify`."""
+
+
+async def decide(
+    context: InferenceContext, asked: AskedDecision, *, deadline: Deadline, record: RequestRecord
+) -> Decision:
+    """Return the answers to all questions. Cancelling it aborts the scoring.
+
+    Raises InvalidField, PromptError, Overloaded, DeadlineExceeded, the image errors and the engine errors.
+    """
+    request = asked.request
+    context.router_stats.modality(request.modality)
+    planned = _plan(context, asked, record=record)
+    found = await classify_several(context, planned, image=asked.image, deadline=deadline, record=record, route=ROUTE)
+    answers = []
+    for question, response in zip(request.questions, found, strict=True):
+        if not isinstance(response, ClassifyResponse):
+            raise GenerationError("a question of mode likelihood has the answer of another mode")
+        answers.append(_answer(question, response))
+    read, cached = record.tokens["prompt"], record.tokens["cached"]
+    return Decision(
+        answers=tuple(answers),
+        model=context.checkpoint.config.name,
+        usage=DecisionUsage(
+            input_tokens=read, input_tokens_details=InputTokensDetails(cached_tokens=cached), total_tokens=read
+        ),
+        medmoe=DecisionDetails(
+            unlike_training=response.unlike_training,
+            timings=response.timings,
+            provenance=response.provenance,
+            routing=response.routing,
+        ),
+    )
+
+
+def _plan(
+    context: InferenceContext, asked: AskedDecision, *, record: RequestRecord
+) -> Sequence[tuple[ClassifyFields, LabelPrompts]]:
+    """Return the classification of each question; an error names the question's own field."""
+    planned = []
+    for index, question in enumerate(asked.request.questions):
+        record.names = asked.names | _names(question, f"questions.{index}")
+        fields = _classify_fields(context, question, asked)
+        planned.append((fields, make_label_prompts(context, fields)))
+    record.names = asked.names
+    steps = sum(request.steps for _, prompts in planned for request in prompts.requests)
+    if steps > context.settings.max_label_steps:
+        raise InvalidField(
+            f"the questions take {steps} engine steps together, over {context.settings.max_label_steps} "
+            "(MEDMOE_MAX_LABEL_STEPS)",
+            param="questions",
+        )
+    return planned
+
+
+def _classify_fields(context: InferenceContext, question: DecisionQuestion, asked: AskedDecision) -> ClassifyFields:
+    """Return the fields of `/v1/classify` that ask the same."""
+    words = question.instructions.strip()
+    if asked.texts and not words:
+        words = context.checkpoint.prompt.classification(question.labels)
+    return ClassifyFields(
+        labels=question.labels,
+        question="\n".join(filter(None, (asked.texts, words))) or None,
+        **{name: getattr(asked.request, name) for name in _SHARED},
+    )
+
+
+def _names(question: DecisionQuestion, place: str) -> dict[str, str]:
+    """Return the client's names of the fields of `/v1/classify`."""
+    if isinstance(question, PredicateQuestion):
+        return {"question": f"{place}.instructions", "labels": f"{place}.type"}
+    options, text = ("choices", "value") if isinstance(question, ChoiceQuestion) else ("levels", "label")
+    labels = {f"labels.{index}": f"{place}.{options}.{index}.{text}" for index in range(len(question.labels))}
+    return {"question": f"{place}.instructions", "labels": f"{place}.{options}", **labels}
+
+
+def _answer(question: DecisionQuestion, found: ClassifyResponse) -> DecisionAnswer:
+    details = AnswerDetails(label_mass=found.label_mass, entropy=found.entropy, calibration=found.calibration)
+    if found.abstained:
+        return RefusalAnswer(name=question.name, medmoe=_refusal(found, details))
+    probabilities = [label.probability for label in found.probabilities]
+    if isinstance(question, PredicateQuestion):
+        return PredicateAnswer(name=question.name, probability=probabilities[0], medmoe=details)
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    if isinstance(question, ChoiceQuestion):
+        values = [choice.value for choice in question.choices]
+        return ChoiceAnswer(
+            name=question.name,
+            choice=values[best],
+            confidence=probabilities[best],
+            probabilities=tuple(
+                ChoiceProbability(value=value, probability=probability)
+                for value, probability in zip(values, probabilities, strict=True)
+            ),
+            medmoe=details,
+        )
+    return ScoreAnswer(
+        name=question.name,
+        score=sum(value * probability for value, probability in enumerate(probabilities)),
+        confidence=probabilities[best],
+        probabilities=tuple(
+            ScoreProbability(label=level.label, value=value, probability=probability)
+            for value, (level, probability) in enumerate(zip(question.levels, probabilities, strict=True))
+        ),
+        medmoe=details,
+    )
+
+
+def _refusal(found: ClassifyResponse, details: AnswerDetails) -> RefusalDetails:
+    if is_flagged(found.unlike_training) and not found.provenance.allow_unlike_training:
+        return RefusalDetails(**dict(details), reason="unlike_training")
+    few = found.label_mass < found.provenance.min_label_mass
+    return RefusalDetails(**dict(details), reason="min_label_mass" if few else "min_confidence")

@@ -1,0 +1,144 @@
+"""Define the request of OpenAI's decisions that this service offers: typed questions about one image."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StrictBool, field_validator
+
+from medmoe.server.schemas.base import ApiModel
+from medmoe.server.schemas.classify import MAX_LABELS
+from medmoe.server.schemas.images import ImageFields
+from medmoe.server.schemas.inference import Modality, Words, visible
+
+MAX_QUESTIONS = 64
+MAX_PARTS = 64
+YES, NO = "yes", "no"
+"""The answers that are scored for a predicate, and for the choices true and false."""
+
+
+class InputText(ApiModel):
+    type: Literal["input_text"]
+    text: str
+
+
+class InputImage(ApiModel):
+    type: Literal["input_image"]
+    image_url: str
+    """The image as a base64 data URL; where the deployment names hosts (MEDMOE_IMAGE_URL_HOSTS), its https URL."""
+    detail: Literal["auto", "low", "high", "original"] | None = None
+    """Changes nothing: the checkpoint decides at which size it sees an image."""
+
+
+class InputMessage(ApiModel):
+    role: Literal["user"]
+    type: Literal["message"] = "message"
+    content: tuple[Annotated[InputText | InputImage, Field(discriminator="type")], ...] = Field(
+        min_length=1, max_length=MAX_PARTS
+    )
+    """One image, and texts that stand before every question."""
+
+
+class _Asked(ApiModel):
+    name: str | None = None
+    """Returned with the answer."""
+
+
+class PredicateQuestion(_Asked):
+    """Whether something is so; asked as `/v1/classify` asks with the labels yes and no."""
+
+    type: Literal["predicate"]
+    instructions: Words
+    """The question, to which yes or no is the answer."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The answers that are scored."""
+        return (YES, NO)
+
+
+class Choice(ApiModel):
+    value: Words | StrictBool
+    """True is scored as the answer yes, false as no."""
+
+    @property
+    def label(self) -> str:
+        """The answer that is scored."""
+        return self.value if isinstance(self.value, str) else YES if self.value else NO
+
+
+class ChoiceQuestion(_Asked):
+    """Which of the choices fits best."""
+
+    type: Literal["choice"]
+    instructions: str
+    """The question; an empty one stands for the checkpoint's own, for which it may have a calibration."""
+    choices: tuple[Choice, ...] = Field(min_length=2, max_length=MAX_LABELS)
+
+    @field_validator("choices")
+    @classmethod
+    def _distinct(cls, choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
+        _require_distinct([choice.label for choice in choices])
+        return choices
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The answers that are scored."""
+        return tuple(choice.label for choice in self.choices)
+
+
+class ScoreLevel(ApiModel):
+    label: Words
+
+
+class ScoreQuestion(_Asked):
+    """Where on a scale the image lies."""
+
+    type: Literal["score"]
+    instructions: str
+    """As for a choice."""
+    levels: tuple[ScoreLevel, ...] = Field(min_length=2, max_length=MAX_LABELS)
+    """In ascending order; the first has the value 0."""
+
+    @field_validator("levels")
+    @classmethod
+    def _distinct(cls, levels: tuple[ScoreLevel, ...]) -> tuple[ScoreLevel, ...]:
+        _require_distinct([level.label for level in levels])
+        return levels
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The answers that are scored."""
+        return tuple(level.label for level in self.levels)
+
+
+DecisionQuestion = Annotated[PredicateQuestion | ChoiceQuestion | ScoreQuestion, Field(discriminator="type")]
+
+
+class DecisionRequest(ImageFields):
+    """`POST /v1/decisions`: questions about one image."""
+
+    model: str | None = None
+    """As `GET /v1/models` names it; absent: the one that is served."""
+    input: tuple[InputMessage, ...] = Field(min_length=1, max_length=1)
+    """One user message: checkpoints have no place for instructions or for earlier answers."""
+    questions: tuple[DecisionQuestion, ...] = Field(min_length=1, max_length=MAX_QUESTIONS)
+    """Asked apart: none knows of the others."""
+    prompt_cache_key: str | None = None
+    """Changes nothing, like `prompt_cache_options` and `safety_identifier`."""
+    prompt_cache_options: dict[str, Any] | None = None
+    safety_identifier: str | None = None
+    include_routing: bool = False
+    """A field of this service, and none of OpenAI's, as are those below and `window`, `frame` and `allow_uniform`."""
+    timeout_ms: int | None = Field(default=None, ge=1)
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+    """Refuse an answer whose best probability is lower; absent: the deployment's threshold, 0: never."""
+    min_label_mass: float | None = Field(default=None, ge=0, le=1)
+    """Refuse an answer whose `label_mass` is lower; absent: the deployment's threshold, 0: never."""
+    allow_unlike_training: bool = False
+    """Do not refuse the answers because the image is unlike the training images."""
+    modality: Modality | None = None
+    """For the router statistics only, as in `/v1/vqa`."""
+
+
+def _require_distinct(labels: list[str]) -> None:
+    if len({visible(label) for label in labels}) != len(labels):
+        raise ValueError("two of them are the same, or differ only in what a reader does not see")
