@@ -168,6 +168,15 @@ class ImageProcessorConfig(StrictSection):
     """RGB fill of the padding, 0 to 255; upstream uses the mean colour."""
 
 
+class TurnsConfig(StrictSection):
+    """How a conversation goes on after an answer: ` {answer}<end of sequence>{user}{question}{assistant}`."""
+
+    user: PromptText = "USER: "
+    system_message: PromptText = ""
+    """The beginning of `{system}{user}` in the prompt's template that a system message replaces. Empty: the template
+    has no place for one."""
+
+
 class PromptConfig(StrictSection):
     """The prompt template: `{system}{user}<image>{separator}{question}{assistant}`."""
 
@@ -177,11 +186,15 @@ class PromptConfig(StrictSection):
     assistant: PromptText = " ASSISTANT:"
     classification: PromptText = "Which of these is shown: {labels}?"
     """The question `/v1/classify` asks, and classification data are trained with."""
+    turns: TurnsConfig | None = None
+    """None: the checkpoint was trained on single questions."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if "{labels}" not in self.classification:
             raise ValueError("classification must say where the {labels} go")
+        if self.turns is not None and not (self.system + self.user).startswith(self.turns.system_message):
+            raise ValueError("system and user do not begin with the system_message of turns")
         return self
 
 

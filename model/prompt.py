@@ -7,6 +7,7 @@ special tokens switched off: a question that spells `<image>` is text, never an 
 import hashlib
 import string
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -28,6 +29,18 @@ def expand(ids: Sequence[int], config: MedMoEConfig) -> list[int]:
     """Replace each image token by as many copies as the image has embeddings."""
     image, copies = config.image_token_id, config.num_image_tokens
     return [token for id_ in ids for token in ([id_] * copies if id_ == image else [id_])]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class History:
+    """What was said before a question."""
+
+    turns: tuple[tuple[str, str], ...] = ()
+    """Earlier questions and their answers."""
+    system_message: str | None = None
+    """None: the template's own."""
+    image_turn: int = 0
+    """Index of the question that the image came with; `len(turns)` is the one to answer."""
 
 
 class Prompt:
@@ -73,7 +86,9 @@ class Prompt:
     def sha256(self) -> str:
         """Hexadecimal digest of the template and of how the tokenizer reads it; calibrations are bound to it."""
         read = self.question(self.config.prompt.classification)
-        return hashlib.sha256(f"{self.config.prompt.model_dump_json()} {read}".encode()).hexdigest()
+        # Calibrations are fitted to single questions, which `turns` does not change.
+        template = self.config.prompt.model_dump_json(exclude={"turns"})
+        return hashlib.sha256(f"{template} {read}".encode()).hexdigest()
 
     def _refuse_special_tokens_as_text(self) -> None:
         """A tokenizer that does not mark them as special would let a question spell an image or an end."""
@@ -105,6 +120,34 @@ class Prompt:
         # One piece, as upstream encodes it: some tokenizers put a space in front of every piece.
         after = template.separator + question.strip() + template.assistant
         return [*self._before, self.config.image_token_id, *self._encode(after)]
+
+    def conversation(self, question: str, history: History) -> list[int]:
+        """Return the ids as `question` does, with earlier turns and a system message before the question.
+
+        An end-of-sequence token follows each earlier answer; the text between two such tokens is encoded in one piece,
+        as upstream encodes it. Raises PromptError when a text is blank or when the template has no place for it.
+        """
+        template, turns = self.config.prompt, self.config.prompt.turns
+        if turns is None or (history.system_message is not None and not turns.system_message):
+            raise PromptError("the checkpoint's template has no place for earlier turns or a system message")
+        texts = (question, *(text for turn in history.turns for text in turn))
+        if not all(text.strip() for text in texts):
+            raise PromptError("a question or an answer is empty")
+        ids, text = self._bos(), template.system + template.user
+        if history.system_message is not None:
+            text = history.system_message.strip() + text.removeprefix(turns.system_message)
+        elif history.image_turn == 0:
+            ids, text = list(self._before), ""
+        for index, (asked, answer) in enumerate((*history.turns, (question, ""))):
+            if index > 0:
+                text = turns.user
+            if index == history.image_turn:
+                ids += [*self._encode(text), self.config.image_token_id]
+                text = template.separator
+            text += asked.strip() + template.assistant
+            if index < len(history.turns):
+                ids += [*self._encode(f"{text} {answer.strip()}"), self.config.text_config.eos_token_id]
+        return [*ids, *self._encode(text)]
 
     def caption(self, caption: str) -> list[int]:
         """Return the ids of an alignment sample: the image, then its caption (upstream's `plain` template)."""

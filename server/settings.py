@@ -147,6 +147,10 @@ class Settings(BaseSettings):
     """Requests to sources at once; the next is refused with 429. Each may hold `max_body_bytes`."""
     max_question_chars: int = Field(default=4000, ge=32)
     """Longest question; tokenising it runs on the event loop, about a microsecond a character."""
+    chat_history: Literal["refuse", "last_question"] = "refuse"
+    """What chat does with earlier turns and system messages that the checkpoint's prompt has no place for. refuse names
+    them in an error. last_question leaves them out, answers the last question alone, and lists them in the answer
+    (`medmoe.ignored_messages`): chat programs go on, but people may believe that the model remembers."""
     max_labels: int = Field(default=64, ge=2, le=MAX_LABELS)
     """Most labels in a classification; each costs an engine step for every token that it shares with no other."""
     max_label_steps: int = Field(default=512, ge=2)

@@ -40,6 +40,13 @@ def convert(
     vision_image_size: Annotated[
         int | None, typer.Option(help="Image size in pixels of an unknown SigLIP tower.")
     ] = None,
+    template: Annotated[
+        Literal["phi", "stablelm", "qwen", "openchat", "mistral", "minicpm", "single_question"] | None,
+        typer.Option(
+            help="Prompt template, by upstream's name; single_question for one without turns. By default upstream's is "
+            "assumed, with a warning."
+        ),
+    ] = None,
     eos_token: Annotated[str | None, typer.Option(help="End-of-sequence token; overrides the tokenizer's.")] = None,
     pad_token: Annotated[
         str | None, typer.Option(help="Padding token; overrides upstream's for this backbone.")
@@ -71,6 +78,7 @@ def convert(
         vision_activation=vision_activation,
         vision_eps=vision_eps,
         vision_image_size=vision_image_size,
+        template=template,
         eos_token=eos_token,
         pad_token=pad_token,
         cut_rows=cut_rows,

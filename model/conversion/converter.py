@@ -20,17 +20,12 @@ from medmoe.model.config import CONFIG_FILE, MedMoEConfig
 from medmoe.model.conversion.model_card import model_card
 from medmoe.model.conversion.options import Options
 from medmoe.model.conversion.plan import Step, Tower, account_for_the_rest, most_common_dtype, plan_steps
+from medmoe.model.conversion.prompt_template import prompt_fields
 from medmoe.model.conversion.report import REPORT_FILE, Report
 from medmoe.model.conversion.target import check_space, check_target
 from medmoe.model.conversion.tokenizer.foreign import guarded
 from medmoe.model.conversion.tokenizer.source import read_tokenizer
-from medmoe.model.conversion.tokenizer.vocabulary import (
-    PROMPT_ASSISTANT,
-    PROMPT_BEFORE,
-    PROMPT_SEPARATOR,
-    Vocabulary,
-    build_vocabulary,
-)
+from medmoe.model.conversion.tokenizer.vocabulary import Vocabulary, build_vocabulary
 from medmoe.model.conversion.tower_directory import find_tower
 from medmoe.model.conversion.upstream.config import UpstreamConfig
 from medmoe.model.conversion.upstream.moe_layout import moe_layout
@@ -138,12 +133,7 @@ def _configuration(
         "vision_config": vision,
         "text_config": {**text, **vocabulary.text_fields(), **layout.text_fields()},
         "image_processor": image_processor_fields(str(vision["model_type"]), upstream, options),
-        "prompt": {
-            "system": "",
-            "user": PROMPT_BEFORE,
-            "separator": PROMPT_SEPARATOR,
-            "assistant": PROMPT_ASSISTANT,
-        },
+        "prompt": prompt_fields(options.template, vocabulary.tokenizer, report, eos=vocabulary.eos),
         "image_token_id": vocabulary.size,
         "expert_domains": list(options.expert_domains),
     }

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+Template = Literal["phi", "stablelm", "qwen", "openchat", "mistral", "minicpm", "single_question"]
+"""Upstream's keys; single_question for a checkpoint that never saw a second question."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -23,6 +26,8 @@ class Options:
     vision_activation: Literal["gelu", "quick_gelu", "gelu_pytorch_tanh"] | None = None
     vision_eps: float | None = None
     vision_image_size: int | None = None
+    template: Template | None = None
+    """The prompt template; None assumes upstream's."""
     eos_token: str | None = None
     pad_token: str | None = None
     cut_rows: bool = False

@@ -10,8 +10,9 @@ from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.inference.confidence import abstains, confidence_threshold, is_flagged
 from medmoe.server.inference.context import InferenceContext
 from medmoe.server.inference.label_probabilities import Classification, agreement, by_choice, by_likelihood, by_presence
-from medmoe.server.inference.label_prompts import YES, LabelPrompts
+from medmoe.server.inference.label_prompts import LabelPrompts
 from medmoe.server.schemas.classify import (
+    YES,
     CalibrationNote,
     ChoiceProvenance,
     ChoiceResponse,

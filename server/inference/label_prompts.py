@@ -8,11 +8,7 @@ from medmoe.model.prompt import LETTERS
 from medmoe.server.engine.label_scorer import Path, ScoringRequest
 from medmoe.server.errors import InvalidField
 from medmoe.server.inference.context import InferenceContext
-from medmoe.server.schemas.classify import ClassifyFields
-
-YES = ("yes", "Yes")
-"""Datasets contain both spellings, so a trained model divides its probability between them."""
-NO = ("no", "No")
+from medmoe.server.schemas.classify import NO, YES, ClassifyFields
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,8 +63,8 @@ def _check_mode(context: InferenceContext, fields: ClassifyFields) -> None:
         )
     if mode == "multi_label" and fields.question is not None:
         raise InvalidField(
-            "mode multi_label has its own question about each label; for another wording ask with mode likelihood and "
-            "the labels yes and no",
+            "mode multi_label has its own question about each label; for another wording ask a predicate of "
+            "/v1/decisions",
             param="question",
         )
     if mode == "choice" and len(fields.labels) > len(LETTERS):

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from medmoe.model.errors import PromptError
+from medmoe.model.prompt import History
 from medmoe.server.admission.slots import Deadline
 from medmoe.server.engine.base import GenerationChunk, GenerationError, GenerationRequest, generation
 from medmoe.server.errors import InvalidField
@@ -61,14 +62,15 @@ async def answer(
     route: str = ROUTE,
     stop: Sequence[str] = (),
     tokens: TokenLogprobs | None = None,
+    history: History | None = None,
 ) -> AsyncGenerator[str | VQAResponse, None]:
     """Yield the answer's text piece by piece, then the response. Closing the iterator aborts the generation.
 
     `route` names the request in the engine and in the router statistics. The answer ends before the first of the
-    strings in `stop`. `tokens` collects the answer's tokens.
+    strings in `stop`. `tokens` collects the answer's tokens. `history` is what was said before the question.
     Raises InvalidField, PromptError, Overloaded, DeadlineExceeded, the image errors and the engine errors.
     """
-    prompt_ids, max_tokens = _plan(context, fields)
+    prompt_ids, max_tokens = _plan(context, fields, history)
     seed = fields.seed
     if fields.temperature > 0 and seed is None:
         seed = secrets.randbelow(2**31)
@@ -111,10 +113,11 @@ async def answer(
             decoded=decoded,
             record=record,
             route=route,
+            is_first=history is None,
         )
 
 
-def _plan(context: InferenceContext, fields: VQAFields) -> tuple[tuple[int, ...], int]:
+def _plan(context: InferenceContext, fields: VQAFields, history: History | None) -> tuple[tuple[int, ...], int]:
     """Return the prompt ids and the largest number of tokens to generate after them."""
     settings, checkpoint = context.settings, context.checkpoint
     context.router_stats.modality(fields.modality)
@@ -122,16 +125,20 @@ def _plan(context: InferenceContext, fields: VQAFields) -> tuple[tuple[int, ...]
         raise InvalidField(f"the question is longer than {settings.max_question_chars} characters", param="question")
     if fields.max_tokens is not None and fields.max_tokens > settings.max_tokens:
         raise InvalidField(f"max_tokens is over this service's {settings.max_tokens}", param="max_tokens")
-    prompt_ids = tuple(checkpoint.prompt.question(fields.question))
-    room = checkpoint.config.text_config.max_position_embeddings - len(checkpoint.prompt.expand(prompt_ids))
+    prompt = checkpoint.prompt
+    prompt_ids = tuple(
+        prompt.question(fields.question) if history is None else prompt.conversation(fields.question, history)
+    )
+    room = checkpoint.config.text_config.max_position_embeddings - len(prompt.expand(prompt_ids))
     max_tokens = (
         fields.max_tokens
         if fields.max_tokens is not None
         else min(settings.default_max_tokens, settings.max_tokens, max(room, 1))
     )
     if max_tokens > room:
+        texts = "question" if history is None else "conversation"
         raise PromptError(
-            f"the question, the image and max_tokens together are {max_tokens - room} tokens over the model's context"
+            f"the {texts}, the image and max_tokens together are {max_tokens - room} tokens over the model's context"
         )
     return prompt_ids, max_tokens
 
@@ -159,6 +166,7 @@ def _response(
     decoded: DecodedImage,
     record: RequestRecord,
     route: str,
+    is_first: bool,
 ) -> VQAResponse:
     if last.finish_reason is None:
         raise GenerationError("the engine stopped without a reason")
@@ -168,7 +176,8 @@ def _response(
     record.note_unlike_training(unlike_training)
     confidence = answer_confidence(
         generated.logprobs,
-        calibration=None if flagged else checkpoint.answer_calibration(context.engine.dtype),
+        # The calibration was fitted to questions that nothing was said before.
+        calibration=None if flagged or not is_first else checkpoint.answer_calibration(context.engine.dtype),
         greedy=fields.temperature == 0,
         complete=last.finish_reason == "stop" and not last.stopped,
     )

@@ -26,6 +26,10 @@ from medmoe.server.schemas.inference import (
 MAX_LABELS = 128
 """No deployment can allow more: the engine returns the log-probabilities of at most so many tokens at once."""
 
+YES = ("yes", "Yes")
+"""Datasets contain both spellings, so a trained model divides its probability between them."""
+NO = ("no", "No")
+
 Label = Words
 
 

@@ -26,10 +26,12 @@ _PADDING_ROWS = 1024
 _PADDING_SHARE = 50
 # Vicuna-v1's sentence, part of every prompt that these checkpoints were trained with (conversation.py). Upstream
 # encodes everything before the image in one piece, and everything after it in another.
-PROMPT_BEFORE = (
+SYSTEM_MESSAGE = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
-    "and polite answers to the user's questions. USER: "
+    "and polite answers to the user's questions."
 )
+USER = "USER: "
+PROMPT_BEFORE = f"{SYSTEM_MESSAGE} {USER}"
 PROMPT_SEPARATOR, PROMPT_ASSISTANT = "\n", " ASSISTANT:"
 PROMPT_AFTER = f"{PROMPT_SEPARATOR}What is shown?{PROMPT_ASSISTANT}"
 

@@ -1,6 +1,6 @@
 """Parse the body of a chat completion into a question, an image, and the client's names of both."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,20 +8,16 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.requests import Request
 
+from medmoe.model.prompt import History
 from medmoe.server.errors import InvalidField, RequestError, UnknownModel, UnsupportedParameter
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
-from medmoe.server.inference.openai.neutral import (
-    MAX_ITEMS,
-    MESSAGES,
-    check_image_url,
-    one_message,
-    require_json,
-    without_neutral,
-)
+from medmoe.server.inference.openai.conversation import Conversation, ConversationRules, read_conversation
+from medmoe.server.inference.openai.neutral import MAX_ITEMS, MESSAGES, check_image_url, require_json, without_neutral
 from medmoe.server.schemas.openai.chat import (
     MAX_STOP_CHARS,
     MAX_STOP_STRINGS,
+    OWN_FIELDS,
     ChatRequest,
     ImagePart,
     NotOffered,
@@ -29,7 +25,6 @@ from medmoe.server.schemas.openai.chat import (
 )
 from medmoe.server.schemas.vqa import VQAFields
 
-_CONTENT = "messages.0.content"
 _TYPE_DEPTH = 4
 _PART_DEPTH = 3
 _OFFERED = frozenset(ChatRequest.model_fields) - NotOffered.model_fields.keys()
@@ -46,12 +41,16 @@ class ChatQuestion:
     stop: tuple[str, ...]
     top_logprobs: int | None
     """None: no log-probabilities are wanted."""
+    history: History | None
+    """What was said before the question; None where it is the first."""
+    ignored: tuple[int, ...]
+    """Indices of the messages whose texts were left out."""
     names: Mapping[str, str]
     """The client's names of the fields `image`, `question` and `max_tokens`, for error messages."""
 
 
-async def receive_chat(request: Request, *, model: str) -> ChatQuestion:
-    """Parse the body of a request to `model`, the one that is served.
+async def receive_chat(request: Request, *, model: str, rules: ConversationRules) -> ChatQuestion:
+    """Parse the body of a request to `model`, the one that is served; `rules` tell what may stand before the question.
 
     Raises MalformedBody, InvalidField, UnsupportedParameter, UnsupportedContentType, MalformedImage, UnknownModel,
     BodyTooLarge, ClientDisconnected.
@@ -59,10 +58,10 @@ async def receive_chat(request: Request, *, model: str) -> ChatQuestion:
     require_json(request)
     document = await read_json_object(request, known=ChatRequest.model_fields.keys(), offered=_OFFERED)
     document = without_neutral(document)
-    places: list[str] = []
+    conversation = read_conversation(document.get(MESSAGES), rules=rules)
     if MESSAGES in document:
-        document[MESSAGES], places = one_message(document[MESSAGES])
-        _check_content(document[MESSAGES])
+        document[MESSAGES] = conversation.messages
+        _check_content(conversation)
     _check_stop(document.get("stop"))
     for name in (MESSAGES, "stream_options"):
         if not _is_small(document.get(name)):
@@ -70,25 +69,29 @@ async def receive_chat(request: Request, *, model: str) -> ChatQuestion:
     try:
         chat = ChatRequest.model_validate_json(to_json(document), strict=True)
     except ValidationError as error:
-        raise _refusal(error, places=places) from error
-    question = _question(chat, places=places)
+        raise _refusal(error, conversation) from error
+    question = _question(chat, conversation)
     if chat.model not in (None, model):
         raise UnknownModel(param="model")
     return question
 
 
-def _check_content(messages: Any) -> None:
+def _check_content(conversation: Conversation) -> None:
     """Refuse a message of text alone with what to send instead; validation refuses every other."""
+    messages = conversation.messages
     if isinstance(messages, list) and messages and isinstance(messages[0], dict):
         content = messages[0].get("content")
         parts = content if isinstance(content, list) else []
         texts = [part for part in parts if isinstance(part, dict) and part.get("type") == "text"]
         if isinstance(content, str) or (len(parts) == len(texts) == 1):
             raise UnsupportedParameter(
-                "there is no image; send a list of one image_url part and at least one text part", param=_CONTENT
+                "there is no image; send a list of one image_url part and at least one text part",
+                param=conversation.question,
             )
         if len(parts) == 1:
-            raise InvalidField("there is no question; add a text part to the image_url part", param=_CONTENT)
+            raise InvalidField(
+                "there is no question; add a text part to the image_url part", param=conversation.question
+            )
 
 
 def _check_stop(stop: Any) -> None:
@@ -111,17 +114,17 @@ def _is_small(value: Any) -> bool:
     return True
 
 
-def _question(chat: ChatRequest, *, places: Sequence[str]) -> ChatQuestion:
+def _question(chat: ChatRequest, conversation: Conversation) -> ChatQuestion:
     (message,) = chat.messages
     images = [(index, part) for index, part in enumerate(message.content) if isinstance(part, ImagePart)]
     if len(images) != 1:
-        raise UnsupportedParameter("send exactly one image_url part", param=_CONTENT)
+        raise UnsupportedParameter("send exactly one image_url part", param=conversation.question)
     ((index, image),) = images
-    image_name = f"{places[index]}.image_url.url"
+    image_name = f"{conversation.places[index]}.image_url.url"
     check_image_url(image.image_url.url, param=image_name)
     text = "\n".join(part.text for part in message.content if isinstance(part, TextPart)).strip()
     if not text:
-        raise InvalidField("the text parts are blank", param=_CONTENT)
+        raise InvalidField("the text parts are blank", param=conversation.question)
     if chat.max_tokens is not None and chat.max_completion_tokens is not None:
         raise InvalidField("send max_completion_tokens or max_tokens, not both", param="max_completion_tokens")
     if chat.top_logprobs is not None and not chat.logprobs:
@@ -131,30 +134,34 @@ def _question(chat: ChatRequest, *, places: Sequence[str]) -> ChatQuestion:
             question=text,
             max_tokens=chat.max_completion_tokens or chat.max_tokens,
             temperature=chat.temperature or 0.0,
-            allow_uniform=chat.allow_uniform,
-            allow_unlike_training=chat.allow_unlike_training,
             seed=chat.seed,
             stream=bool(chat.stream),
+            **{name: getattr(chat, name) for name in OWN_FIELDS},
         ),
         image=image.image_url.url,
         include_usage=chat.stream_options is not None and chat.stream_options.include_usage,
         stop=(chat.stop,) if isinstance(chat.stop, str) else chat.stop or (),
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
+        history=conversation.history,
+        ignored=conversation.ignored,
         names={
             "image": image_name,
-            "question": _CONTENT,
+            "question": conversation.question,
             "max_tokens": "max_tokens" if chat.max_tokens is not None else "max_completion_tokens",
         },
     )
 
 
-def _refusal(error: ValidationError, *, places: Sequence[str]) -> RequestError:
+def _refusal(error: ValidationError, conversation: Conversation) -> RequestError:
     """Return the error as `invalid` does, but UnsupportedParameter for fields and values of OpenAI's API."""
     problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
     # Inside a part pydantic also names the part's type.
     place = [part for depth, part in enumerate(problem["loc"]) if depth != _TYPE_DEPTH]
-    if place[:_PART_DEPTH] == [MESSAGES, 0, "content"] and len(place) > _PART_DEPTH and places:
-        place = [places[int(place[_PART_DEPTH])], *place[_PART_DEPTH + 1 :]]
+    if place[:_PART_DEPTH] == [MESSAGES, 0, "content"]:
+        if len(place) > _PART_DEPTH and conversation.places:
+            place = [conversation.places[int(place[_PART_DEPTH])], *place[_PART_DEPTH + 1 :]]
+        else:
+            place = [conversation.question, *place[_PART_DEPTH:]]
     param = ".".join(map(str, place))
     match problem["type"]:
         case "none_required":

@@ -21,10 +21,21 @@ from medmoe.server.schemas.vqa import VQAResponse
 class ChatAnswer:
     """One completion; every chunk has the same id and time."""
 
-    def __init__(self, *, model: str, include_usage: bool, tokens: TokenLogprobs | None = None) -> None:
-        """`tokens` collects the answer's tokens while it is generated; None where the request wants none."""
+    def __init__(
+        self,
+        *,
+        model: str,
+        include_usage: bool,
+        ignored: tuple[int, ...] = (),
+        tokens: TokenLogprobs | None = None,
+    ) -> None:
+        """`ignored` are the indices of the messages whose texts were left out.
+
+        `tokens` collects the answer's tokens while it is generated; None where the request wants none.
+        """
         self._model = model
         self._include_usage = include_usage
+        self._ignored = ignored
         self._tokens = tokens
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
@@ -44,7 +55,7 @@ class ChatAnswer:
                 ),
             ),
             usage=_usage(answer),
-            medmoe=_details(answer),
+            medmoe=self._details(answer),
         )
 
     def events(self, piece: str | VQAResponse) -> Iterator[str]:
@@ -59,10 +70,21 @@ class ChatAnswer:
             {},
             logprobs=self._logprobs(),
             finish_reason=piece.finish_reason,
-            medmoe=_details(piece).model_dump(mode="json"),
+            medmoe=self._details(piece).model_dump(mode="json"),
         )
         if self._include_usage:
             yield self._object(choices=[], usage=_usage(piece).model_dump())
+
+    def _details(self, answer: VQAResponse) -> ChatDetails:
+        return ChatDetails(
+            confidence=answer.confidence,
+            abstained=answer.abstained,
+            unlike_training=answer.unlike_training,
+            timings=answer.timings,
+            provenance=answer.provenance,
+            routing=answer.routing,
+            ignored_messages=self._ignored,
+        )
 
     def _logprobs(self) -> dict[str, Any] | None:
         released = self._tokens.take() if self._tokens else None
@@ -92,14 +114,4 @@ def _usage(answer: VQAResponse) -> ChatUsage:
         completion_tokens=usage.completion_tokens,
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         prompt_tokens_details=PromptTokensDetails(cached_tokens=usage.cached_tokens, image_tokens=usage.image_tokens),
-    )
-
-
-def _details(answer: VQAResponse) -> ChatDetails:
-    return ChatDetails(
-        confidence=answer.confidence,
-        abstained=answer.abstained,
-        unlike_training=answer.unlike_training,
-        timings=answer.timings,
-        provenance=answer.provenance,
     )

@@ -1,13 +1,16 @@
 """Answer typed questions about one image: each is a classification of mode likelihood."""
 
+import math
 from collections.abc import Sequence
+from itertools import islice
 
 from medmoe.server.admission.slots import Deadline
 from medmoe.server.engine.base import GenerationError
 from medmoe.server.errors import InvalidField
 from medmoe.server.inference.classify import classify_several
-from medmoe.server.inference.confidence import is_flagged
+from medmoe.server.inference.confidence import abstains, is_flagged
 from medmoe.server.inference.context import InferenceContext
+from medmoe.server.inference.label_probabilities import spread
 from medmoe.server.inference.label_prompts import LabelPrompts, make_label_prompts
 from medmoe.server.inference.openai.decision_request import AskedDecision
 from medmoe.server.observability.request_record import RequestRecord
@@ -19,6 +22,7 @@ from medmoe.server.schemas.openai.decision_request import (
     PredicateQuestion,
 )
 from medmoe.server.schemas.openai.decision_response import (
+    Abstention,
     AnswerDetails,
     ChoiceAnswer,
     ChoiceProbability,
@@ -93,11 +97,12 @@ def _plan(
 
 def _classify_fields(context: InferenceContext, question: DecisionQuestion, asked: AskedDecision) -> ClassifyFields:
     """Return the fields of `/v1/classify` that ask the same."""
+    labels = tuple(label for spellings in question.options for label in spellings)
     words = question.instructions.strip()
     if asked.texts and not words:
-        words = context.checkpoint.prompt.classification(question.labels)
+        words = context.checkpoint.prompt.classification(labels)
     return ClassifyFields(
-        labels=question.labels,
+        labels=labels,
         question="\n".join(filter(None, (asked.texts, words))) or None,
         **{name: getattr(asked.request, name) for name in _SHARED},
     )
@@ -107,16 +112,24 @@ def _names(question: DecisionQuestion, place: str) -> dict[str, str]:
     """Return the client's names of the fields of `/v1/classify`."""
     if isinstance(question, PredicateQuestion):
         return {"question": f"{place}.instructions", "labels": f"{place}.type"}
-    options, text = ("choices", "value") if isinstance(question, ChoiceQuestion) else ("levels", "label")
-    labels = {f"labels.{index}": f"{place}.{options}.{index}.{text}" for index in range(len(question.labels))}
-    return {"question": f"{place}.instructions", "labels": f"{place}.{options}", **labels}
+    name, text = ("choices", "value") if isinstance(question, ChoiceQuestion) else ("levels", "label")
+    places = [f"{place}.{name}.{index}.{text}" for index, spellings in enumerate(question.options) for _ in spellings]
+    labels = {f"labels.{index}": option for index, option in enumerate(places)}
+    return {"question": f"{place}.instructions", "labels": f"{place}.{name}", **labels}
 
 
 def _answer(question: DecisionQuestion, found: ClassifyResponse) -> DecisionAnswer:
-    details = AnswerDetails(label_mass=found.label_mass, entropy=found.entropy, calibration=found.calibration)
-    if found.abstained:
-        return RefusalAnswer(name=question.name, medmoe=_refusal(found, details))
-    probabilities = [label.probability for label in found.probabilities]
+    remaining = iter(found.probabilities)
+    # Spellings of the same option are added.
+    probabilities = [
+        math.fsum(label.probability for label in islice(remaining, len(spellings))) for spellings in question.options
+    ]
+    details = AnswerDetails(
+        label_mass=found.label_mass, entropy=spread(probabilities)[0], calibration=found.calibration
+    )
+    reason = _abstention(found, confidence=max(probabilities))
+    if reason is not None:
+        return RefusalAnswer(name=question.name, medmoe=RefusalDetails(**dict(details), reason=reason))
     if isinstance(question, PredicateQuestion):
         return PredicateAnswer(name=question.name, probability=probabilities[0], medmoe=details)
     best = max(range(len(probabilities)), key=probabilities.__getitem__)
@@ -144,8 +157,10 @@ def _answer(question: DecisionQuestion, found: ClassifyResponse) -> DecisionAnsw
     )
 
 
-def _refusal(found: ClassifyResponse, details: AnswerDetails) -> RefusalDetails:
+def _abstention(found: ClassifyResponse, *, confidence: float) -> Abstention | None:
+    """Return why the service abstains, by the rules of `/v1/classify`; None where it answers."""
     if is_flagged(found.unlike_training) and not found.provenance.allow_unlike_training:
-        return RefusalDetails(**dict(details), reason="unlike_training")
-    few = found.label_mass < found.provenance.min_label_mass
-    return RefusalDetails(**dict(details), reason="min_label_mass" if few else "min_confidence")
+        return "unlike_training"
+    if found.label_mass < found.provenance.min_label_mass:
+        return "min_label_mass"
+    return "min_confidence" if abstains(confidence, threshold=found.provenance.min_confidence) else None

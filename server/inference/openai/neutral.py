@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from medmoe.server.errors import InvalidField, MalformedImage, UnsupportedContentType, UnsupportedParameter
+from medmoe.server.errors import MalformedImage, UnsupportedContentType
 from medmoe.server.schemas.image_url import is_url
 
 MAX_ITEMS = 64
@@ -85,61 +85,8 @@ def without_neutral(document: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def one_message(messages: Any) -> tuple[Any, list[str]]:
-    """Return consecutive user messages as one, without empty instructions, and the place of each part as it was sent.
-
-    What is malformed stays as it is, for validation to refuse.
-    Raises UnsupportedParameter for instructions and for turns of an assistant.
-    """
-    if not isinstance(messages, list) or len(messages) > MAX_ITEMS:
-        return messages, []
-    asked = []
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict):
-            return messages, []
-        if message.get("role") not in INSTRUCTING:
-            asked.append((index, message))
-        elif message.get("content"):
-            raise UnsupportedParameter(
-                "the checkpoint was trained with one fixed prompt, which has no place for instructions; put what "
-                "matters into the question",
-                param=f"{MESSAGES}.{index}.role",
-            )
-    if len(asked) == 1:
-        index, message = asked[0]
-        message = _without_name(message)
-        content = message.get("content")
-        if not isinstance(content, list) or len(content) > MAX_ITEMS:
-            return [message], []
-        places = [f"{MESSAGES}.{index}.content.{place}" for place in range(len(content))]
-        return [message | {"content": [_plain_part(part) for part in content]}], places
-    if any(message.get("role") != "user" for _, message in asked):
-        raise UnsupportedParameter(
-            "conversations are not offered; send one user message with the image and the question", param=MESSAGES
-        )
-    parts: list[Any] = []
-    places = []
-    for index, message in asked:
-        content = message.get("content")
-        name = f"{MESSAGES}.{index}.content"
-        if isinstance(content, str):
-            parts.append({"type": "text", "text": content})
-            places.append(name)
-        elif isinstance(content, list) and len(parts) + len(content) <= MAX_ITEMS:
-            parts.extend(map(_plain_part, content))
-            places.extend(f"{name}.{place}" for place in range(len(content)))
-        else:
-            raise InvalidField(f"the content is no text or list of at most {MAX_ITEMS} parts", param=name)
-        if message.keys() - {"role", "content", "name"}:
-            raise InvalidField("there is an unknown field inside", param=f"{MESSAGES}.{index}")
-    return ([{"role": "user", "content": parts}] if asked else []), places
-
-
-def _without_name(message: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in message.items() if name != "name" or not isinstance(value, str)}
-
-
-def _plain_part(part: Any) -> Any:
+def plain_part(part: Any) -> Any:
+    """Return a part of a message without what changes nothing, and with its image as an object."""
     if not isinstance(part, dict):
         return part
     part = {name: value for name, value in part.items() if name != "cache_control"}

@@ -6,6 +6,7 @@ from medmoe.server.errors import UnknownModel, UnsupportedContentType, Unsupport
 from medmoe.server.http.sse import whole_or_streamed
 from medmoe.server.inference.openai.chat_request import receive_chat
 from medmoe.server.inference.openai.chat_response import ChatAnswer
+from medmoe.server.inference.openai.conversation import ConversationRules
 from medmoe.server.inference.token_logprobs import TokenLogprobs
 from medmoe.server.inference.vqa import answer
 from medmoe.server.observability.request_record import RequestRecord
@@ -35,6 +36,10 @@ _EXAMPLES: Named = {
         "temperature": 0.7,
         "seed": 7,
         "n": 1,
+        "include_routing": True,
+        "timeout_ms": 30_000,
+        "min_confidence": 0.5,
+        "modality": "CT",
     },
     "streamed": {"messages": [_MESSAGE], "stream": True, "stream_options": {"include_usage": True}},
 }
@@ -57,13 +62,19 @@ _REFUSED = (
 async def chat_completions(request: Request) -> ChatCompletion | Response:
     """Answer a question about one medical image, as OpenAI's API does. Research software, not a medical device.
 
-    A strict subset: one user message with one image and a text. Other fields of OpenAI's API are refused by name.
+    A strict subset: a user message with one image and a text; earlier turns and a system message where the checkpoint's
+    template has a place for them. Other fields of OpenAI's API are refused by name.
     """
     state, record = State.of(request), RequestRecord.of(request.scope)
+    rules = ConversationRules(
+        turns=state.checkpoint.config.prompt.turns,
+        fallback=state.settings.chat_history,
+        max_chars=state.settings.max_question_chars,
+    )
     async with state.receiving():
-        chat = await receive_chat(request, model=state.checkpoint.config.name)
+        chat = await receive_chat(request, model=state.checkpoint.config.name, rules=rules)
     record.names = chat.names
-    deadline = state.deadline(None)
+    deadline = state.deadline(chat.fields.timeout_ms)
     tokens = None if chat.top_logprobs is None else TokenLogprobs(state.checkpoint.prompt, top=chat.top_logprobs)
     pieces = answer(
         state.inference,
@@ -74,8 +85,11 @@ async def chat_completions(request: Request) -> ChatCompletion | Response:
         route=ROUTE,
         stop=chat.stop,
         tokens=tokens,
+        history=chat.history,
     )
-    completion = ChatAnswer(model=state.checkpoint.config.name, include_usage=chat.include_usage, tokens=tokens)
+    completion = ChatAnswer(
+        model=state.checkpoint.config.name, include_usage=chat.include_usage, ignored=chat.ignored, tokens=tokens
+    )
     return await whole_or_streamed(
         request,
         pieces,

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.inference import Timings, UnlikeTraining
+from medmoe.server.schemas.images import ImageFields
+from medmoe.server.schemas.inference import Modality, Routing, Timings, UnlikeTraining
 from medmoe.server.schemas.vqa import Confidence, SampledProvenance
 
 MAX_STOP_STRINGS = 4
@@ -82,13 +83,15 @@ class NotOffered(ApiModel):
     web_search_options: None = None
 
 
-class ChatRequest(NotOffered):
-    """`POST /v1/chat/completions`: one question about one image."""
+class ChatRequest(ImageFields, NotOffered):
+    """`POST /v1/chat/completions`: one question about one image, with what was said before where it is offered."""
 
     model: str | None = None
     """As `GET /v1/models` names it; absent: the one that is served."""
     messages: tuple[UserMessage, ...] = Field(min_length=1, max_length=1)
-    """One user turn: checkpoints are trained on single questions, and their prompt has no place for instructions."""
+    """One user turn; an empty system message may stand before it. Where the checkpoint's template has a place for them,
+    a system message and earlier turns of user and assistant too. Otherwise they are refused, or left out where the
+    deployment says so (MEDMOE_CHAT_HISTORY). The image may come with any turn; there is one in a conversation."""
     max_completion_tokens: int | None = Field(default=None, ge=1)
     """Longest answer, in tokens."""
     max_tokens: int | None = Field(default=None, ge=1)
@@ -108,10 +111,28 @@ class ChatRequest(NotOffered):
     """Add the log-probability of each token of the answer, under the model and before `temperature`."""
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     """With `logprobs`: add so many of the most likely tokens at each place."""
-    allow_uniform: bool = False
-    """Take an image that comes out as one shade, or nearly; a field of this service, and none of OpenAI's."""
+    include_routing: bool = False
+    """Add which experts the tokens of this request went to; a field of this service, and none of OpenAI's, as are those
+    below and `window`, `frame` and `allow_uniform`."""
+    timeout_ms: int | None = Field(default=None, ge=1)
+    """Give up after this long, queue included; the service has its own limit."""
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+    """Mark the answer as abstained when its confidence is lower; absent: the deployment's threshold, 0: never."""
     allow_unlike_training: bool = False
-    """Do not mark the answer as abstained for an image that is unlike the training images; a field of this service."""
+    """Do not mark the answer as abstained for an image that is unlike the training images."""
+    modality: Modality | None = None
+    """For the router statistics only, as in `/v1/vqa`."""
+
+
+OWN_FIELDS = (
+    *ImageFields.model_fields,
+    "include_routing",
+    "timeout_ms",
+    "min_confidence",
+    "allow_unlike_training",
+    "modality",
+)
+"""Fields of this service, with the names and meanings that they have in `/v1/vqa`."""
 
 
 class ChatMessage(ApiModel):
@@ -169,6 +190,10 @@ class ChatDetails(ApiModel):
     unlike_training: UnlikeTraining | None
     timings: Timings
     provenance: SampledProvenance
+    routing: Routing | None = None
+    ignored_messages: tuple[int, ...] = ()
+    """Indices of the messages whose texts were left out, because the checkpoint has no place for them and the
+    deployment answers the last question alone (MEDMOE_CHAT_HISTORY)."""
 
 
 class ChatCompletion(ApiModel):

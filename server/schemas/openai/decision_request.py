@@ -1,18 +1,18 @@
 """Define the request of OpenAI's decisions that this service offers: typed questions about one image."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictBool, field_validator
+from pydantic import Field, StrictBool, field_validator, model_validator
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.classify import MAX_LABELS
+from medmoe.server.schemas.classify import MAX_LABELS, NO, YES
 from medmoe.server.schemas.images import ImageFields
 from medmoe.server.schemas.inference import Modality, Words, visible
 
 MAX_QUESTIONS = 64
 MAX_PARTS = 64
-YES, NO = "yes", "no"
-"""The answers that are scored for a predicate, and for the choices true and false."""
+Spellings = tuple[str, ...]
+"""The answers of the model that mean the same option; their probabilities are added."""
 
 
 class InputText(ApiModel):
@@ -43,26 +43,26 @@ class _Asked(ApiModel):
 
 
 class PredicateQuestion(_Asked):
-    """Whether something is so; asked as `/v1/classify` asks with the labels yes and no."""
+    """Whether something is so: the answers yes and Yes against no and No."""
 
     type: Literal["predicate"]
     instructions: Words
     """The question, to which yes or no is the answer."""
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def options(self) -> tuple[Spellings, ...]:
         """The answers that are scored."""
         return (YES, NO)
 
 
 class Choice(ApiModel):
     value: Words | StrictBool
-    """True is scored as the answer yes, false as no."""
+    """True is scored as the answers yes and Yes, false as no and No."""
 
     @property
-    def label(self) -> str:
-        """The answer that is scored."""
-        return self.value if isinstance(self.value, str) else YES if self.value else NO
+    def spellings(self) -> Spellings:
+        """The answers that are scored."""
+        return (self.value,) if isinstance(self.value, str) else YES if self.value else NO
 
 
 class ChoiceQuestion(_Asked):
@@ -76,13 +76,19 @@ class ChoiceQuestion(_Asked):
     @field_validator("choices")
     @classmethod
     def _distinct(cls, choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
-        _require_distinct([choice.label for choice in choices])
+        _require_distinct([label for choice in choices for label in choice.spellings])
         return choices
 
+    @model_validator(mode="after")
+    def _has_question(self) -> Self:
+        if not self.instructions.strip() and any(isinstance(choice.value, bool) for choice in self.choices):
+            raise ValueError("true and false are answers to a question: send instructions")
+        return self
+
     @property
-    def labels(self) -> tuple[str, ...]:
+    def options(self) -> tuple[Spellings, ...]:
         """The answers that are scored."""
-        return tuple(choice.label for choice in self.choices)
+        return tuple(choice.spellings for choice in self.choices)
 
 
 class ScoreLevel(ApiModel):
@@ -105,9 +111,9 @@ class ScoreQuestion(_Asked):
         return levels
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def options(self) -> tuple[Spellings, ...]:
         """The answers that are scored."""
-        return tuple(level.label for level in self.levels)
+        return tuple((level.label,) for level in self.levels)
 
 
 DecisionQuestion = Annotated[PredicateQuestion | ChoiceQuestion | ScoreQuestion, Field(discriminator="type")]
@@ -140,5 +146,7 @@ class DecisionRequest(ImageFields):
 
 
 def _require_distinct(labels: list[str]) -> None:
+    if len(labels) > MAX_LABELS:
+        raise ValueError(f"together they have over {MAX_LABELS} spellings")
     if len({visible(label) for label in labels}) != len(labels):
         raise ValueError("two of them are the same, or differ only in what a reader does not see")

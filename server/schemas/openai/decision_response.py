@@ -8,6 +8,8 @@ from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.classify import CalibrationNote, LikelihoodProvenance
 from medmoe.server.schemas.inference import Routing, Timings, UnlikeTraining
 
+Abstention = Literal["min_confidence", "min_label_mass", "unlike_training"]
+
 
 class AnswerDetails(ApiModel):
     """The fields of a `POST /v1/classify` response that OpenAI's answer has no place for."""
@@ -21,9 +23,9 @@ class AnswerDetails(ApiModel):
 
 
 class RefusalDetails(AnswerDetails):
-    reason: Literal["min_confidence", "min_label_mass", "unlike_training"]
-    """What `/v1/classify` marks as abstained for. The first of: the image is unlike the training images, `label_mass`
-    is under the threshold, the best probability is."""
+    reason: Abstention
+    """Why `/v1/classify` would mark the answer as abstained. The first of: the image is unlike the training images,
+    `label_mass` is under the threshold, the best probability is."""
 
 
 class PredicateAnswer(ApiModel):
