@@ -9,6 +9,7 @@ from medmoe.client.answers.decisions import AnyDecisionAnswer
 from medmoe.client.commands.images import ImageArgument
 from medmoe.client.commands.request_options import RequestOptions, with_request_options
 from medmoe.client.commands.terminal import UNLIKE_TRAINING, as_json, note, table
+from medmoe.client.images.image import Image
 from medmoe.client.options import DecisionOptions
 from medmoe.client.questions import Choice, Predicate, Question, Score
 
@@ -66,6 +67,7 @@ def decide(
         "min_label_mass": min_label_mass,
     }
     given = request.read(image)
+    assert isinstance(given, Image)  # there is no --source
     with request.client() as client:
         found = client.decisions(given, questions, **options)
     typer.echo(as_json(found) if request.json_ else _table(questions, found))
@@ -91,7 +93,8 @@ def _cells(answer: AnyDecisionAnswer) -> tuple[str, str]:
         case PredicateAnswer(probability=probability):
             return ("yes", f"{probability:.3f}") if probability >= 0.5 else ("no", f"{1 - probability:.3f}")
         case ChoiceAnswer(choice=chosen):
-            return {True: "yes", False: "no"}.get(chosen, str(chosen)), f"{answer.confidence:.3f}"
+            word = chosen if isinstance(chosen, str) else "yes" if chosen else "no"
+            return word, f"{answer.confidence:.3f}"
         case ScoreAnswer():
             best = max(answer.probabilities, key=lambda level: level.probability)
             return f"{best.label} (score {answer.score:.2f})", f"{answer.confidence:.3f}"

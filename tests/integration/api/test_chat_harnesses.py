@@ -4,9 +4,9 @@ import base64
 from typing import Any
 
 from tests.integration.api.test_chat import PATH, QUESTION
-from tests.integration.conftest import Service, picture
+from tests.integration.conftest import Service, image_bytes
 
-JPEG = base64.b64encode(picture(kind="JPEG")).decode()
+JPEG = base64.b64encode(image_bytes(kind="JPEG")).decode()
 URL = f"data:image/jpeg;base64,{JPEG}"
 TEXT = {"type": "text", "text": QUESTION}
 REQUESTS: dict[str, dict[str, Any]] = {

@@ -10,10 +10,10 @@ import pytest
 
 from medmoe.model.prompt import History
 from tests.integration.api.test_chat import PATH, QUESTION, client, image, text, turn
-from tests.integration.conftest import SECRET, Service, ServiceFactory, base64_picture, check
+from tests.integration.conftest import SECRET, Service, ServiceFactory, base64_image, check
 from tests.integration.training.test_calibration import ANSWERS, calibrate
 
-OTHER = f"data:image/png;base64,{base64_picture(shade=7)}"
+OTHER = f"data:image/png;base64,{base64_image(shade=7)}"
 SYSTEM = {"role": "system", "content": "Answer in one word."}
 NEXT = {"role": "user", "content": "Where?"}
 

@@ -11,11 +11,11 @@ from openai.types.decision_create_params import DecisionCreateParams
 from medmoe.server.schemas.openai.decision_request import DecisionRequest
 from tests.integration.api.test_chat import client
 from tests.integration.api.test_unlike_training import REFERENCE
-from tests.integration.conftest import SECRET, Service, ServiceFactory, base64_picture, check, until
+from tests.integration.conftest import SECRET, Service, ServiceFactory, base64_image, check, until
 from tests.integration.training.test_calibration import CLASSIFICATION, LABELS, calibrate
 
 PATH = "/v1/decisions"
-URL = f"data:image/png;base64,{base64_picture()}"
+URL = f"data:image/png;base64,{base64_image()}"
 QUESTIONS: list[dict[str, Any]] = [
     {"type": "predicate", "instructions": "Is there a fracture?", "name": "fracture"},
     {"type": "choice", "instructions": "Which organ?", "choices": [{"value": "lung"}, {"value": "liver"}]},
@@ -39,7 +39,7 @@ async def decide(service: Service, **fields: Any) -> Any:
 
 async def classify(service: Service, labels: list[str], **fields: Any) -> list[float]:
     answer = (
-        await service.client.post("/v1/classify", json={"image": base64_picture(), "labels": labels, **fields})
+        await service.client.post("/v1/classify", json={"image": base64_image(), "labels": labels, **fields})
     ).json()
     return [label["probability"] for label in answer["probabilities"]]
 

@@ -89,8 +89,8 @@ async def test_decisions_are_what_the_service_says(service: Service) -> None:
         Score("How severe?", ["mild", "severe"]),
     ]
     async with asking(service) as (client, transport):
-        predicate, choice, score = (await client.decisions(picture(), questions, modality="CT")).answers
-        likely = await client.classify(picture(), ["mild", "severe"], question="How severe?")
+        predicate, choice, score = (await client.decisions(image_bytes(), questions, modality="CT")).answers
+        likely = await client.classify(image_bytes(), ["mild", "severe"], question="How severe?")
     assert isinstance(predicate, PredicateAnswer)
     assert predicate.name == "fracture"
     assert isinstance(choice, ChoiceAnswer)
