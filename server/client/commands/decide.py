@@ -23,7 +23,7 @@ _REASONS = {
 
 @with_request_options
 def decide(
-    image: ImageArgument,
+    image: ImageArgument = None,
     predicate: Annotated[
         list[str] | None, typer.Option(metavar="QUESTION", help="Yes-or-no question; repeat it for more.")
     ] = None,
@@ -66,7 +66,8 @@ def decide(
         "include_routing": fields["include_routing"],
         "min_label_mass": min_label_mass,
     }
-    given = request.read(image)
+    file, _ = request.split(image)
+    given = request.read(file)
     assert isinstance(given, Image)  # there is no --source
     with request.client() as client:
         found = client.decisions(given, questions, **options)

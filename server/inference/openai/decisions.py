@@ -53,24 +53,24 @@ async def decide(
     request = asked.request
     context.router_stats.modality(request.modality)
     planned = _plan(context, asked, record=record)
-    found = await classify_several(context, planned, image=asked.image, deadline=deadline, record=record, route=ROUTE)
-    answers = []
-    for question, response in zip(request.questions, found, strict=True):
-        if not isinstance(response, ClassifyResponse):
-            raise GenerationError("a question of mode likelihood has the answer of another mode")
-        answers.append(_answer(question, response))
+    responses = await classify_several(
+        context, planned, image=asked.image, deadline=deadline, record=record, route=ROUTE
+    )
+    found = [response for response in responses if isinstance(response, ClassifyResponse)]
+    if len(found) < len(responses):
+        raise GenerationError("a question of mode likelihood has the answer of another mode")
     read, cached = record.tokens["prompt"], record.tokens["cached"]
     return Decision(
-        answers=tuple(answers),
+        answers=tuple(_answer(question, one) for question, one in zip(request.questions, found, strict=True)),
         model=context.checkpoint.config.name,
         usage=DecisionUsage(
             input_tokens=read, input_tokens_details=InputTokensDetails(cached_tokens=cached), total_tokens=read
         ),
         medmoe=DecisionDetails(
-            unlike_training=response.unlike_training,
-            timings=response.timings,
-            provenance=response.provenance,
-            routing=response.routing,
+            unlike_training=found[0].unlike_training,
+            timings=found[0].timings,
+            provenance=found[0].provenance,
+            routing=found[0].routing,
         ),
     )
 
