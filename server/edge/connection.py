@@ -145,18 +145,23 @@ class EdgeProtocol(asyncio.Protocol):
             self._transport.drop(len(self._pending))
             self._pending.clear()
         elif self._to_skip:
-            skipped = min(self._to_skip, len(self._pending))
-            self._to_skip -= skipped
-            del self._pending[:skipped]
+            self._skip()
             self._after_refusal()
         elif (head := self._refusable()) is not None:
             del self._pending[: head.size]
             self._to_skip, self._ending = head.body_size, not head.keep
             self._skip_until = self._loop.time() + self._limits.linger_seconds
             self.shedder.refuse(head, send=self._send)
+            self._skip()
             self._after_refusal()
         else:
             self._parse()
+
+    def _skip(self) -> None:
+        """Drop what has come of a refused request's body."""
+        skipped = min(self._to_skip, len(self._pending))
+        self._to_skip -= skipped
+        del self._pending[:skipped]
 
     def _refusable(self) -> RequestHead | None:
         if not self.shedder.due or self._write_paused or (self._http is not None and not self._http.is_idle):

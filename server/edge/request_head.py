@@ -13,8 +13,7 @@ _END = b"\r\n\r\n"
 MAX_HEAD_BYTES = 8 * 1024
 """Far more than clients send."""
 _REQUEST_LINE = re.compile(rb"POST (/[A-Za-z0-9/_-]+) HTTP/1\.([01])")
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(rb"[\x20-\x7e\t]*")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\x20-\x7e\t]*)")
 _LENGTH = re.compile("[0-9]{1,15}")
 _UNUSUAL = frozenset({"transfer-encoding", "expect", "upgrade"})
 """Fields that change the length of the body, or what has to be sent first."""
@@ -47,10 +46,10 @@ class RequestHead:
         raw: list[tuple[bytes, bytes]] = []
         told: dict[str, str] = {}
         for line in lines:
-            name, colon, value = line.partition(b":")
-            if not (colon and _NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+            field = _FIELD.fullmatch(line)
+            if field is None:
                 return None
-            name, value = name.lower(), value.strip(b" \t")
+            name, value = field[1].lower(), field[2].strip(b" \t")
             raw.append((name, value))
             key = name.decode("ascii")
             if key in _UNUSUAL or (key in _ONCE and key in told):

@@ -146,7 +146,7 @@ async def test_many_sampled_answers_at_once_are_given_and_reproducible(served: S
 
 
 async def test_a_retry_after_a_timeout_is_answered(served: Served) -> None:
-    for number in range(40, 60):
+    for number in range(40, 50):
         body = {"image": encoded(number), "question": "Is it normal?", "max_tokens": 4}
         early = await served.client.post("/v1/vqa", json=body | {"timeout_ms": 2 + number % 5})
         assert early.status_code in (200, 504)
