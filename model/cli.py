@@ -113,8 +113,8 @@ def _run(program: Callable[..., Any], *arguments: Any, **options: Any) -> NoRetu
     except OSError as error:
         if error.errno not in _MENDABLE:
             _report(error)
-        if error.errno in _FULL:
-            _fail(f"{error.filename or 'the disk'}: {error.strerror}; make room and run the command again")
+        if error.errno in _FULL and error.filename is None:
+            _fail(f"{error.strerror}: make room and run the command again")
         _fail(f"{error.filename or 'a file'}: {error.strerror}")
     except BaseException as error:  # Rust libraries' panics are no Exceptions
         # Libraries that write tensors raise errors of their own.

@@ -24,7 +24,8 @@ def claim_directory(directory: Path, recipe: str, *, made_of: str = "recipe") ->
     if path.exists() and (begun := path.read_text()) != recipe:
         shown = "; ".join(islice(_differences(_parsed(begun), _parsed(recipe)), _SHOWN))
         raise ConfigError(
-            f"{directory} holds a run of another {made_of}{f' ({shown})' if shown else ''}; choose another --output"
+            f"{directory} holds a run of another {made_of}{f' ({shown})' if shown else ''}; remove it, or choose "
+            "another --output"
         )
     write_atomically(path, recipe)
 

@@ -23,13 +23,14 @@ class BadItem:
 
     file: str
     place: int
-    """Line of a .jsonl, item of a JSON list; counted from 1."""
+    """Line of a .jsonl, item of a JSON list; counted from 1. 0 is the file itself."""
     reason: str
     id: str | None = None
     """The record's own, as far as it has a usable one."""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.place}: {self.reason}" + (f" (id {self.id})" if self.id else "")
+        where = f"{self.file}:{self.place}" if self.place else self.file
+        return f"{where}: {self.reason}" + (f" (id {self.id})" if self.id else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,7 +34,10 @@ def finetune(
     ] = None,
     method: Annotated[
         _Method | None,
-        typer.Option(help="What is trained: experts and projector, everything but tower and routers, or adapters."),
+        typer.Option(
+            help="What is trained: full (the default) is projector and decoder without routers, experts leaves "
+            "attention out, lora trains adapters alone."
+        ),
     ] = None,
     group: Annotated[
         str | None, typer.Option(help="Column of the patient or study: its images stay in one split.")

@@ -1,6 +1,5 @@
 """Measure a model on held-out samples."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from medmoe.training.optimization.loss import answer_logits
 
 _BATCH = 8
 _LEAST_PROBABILITY = 1e-9
+_TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 _SHOWN = {
     "accuracy": "accuracy of labels",
     "auc": "AUC of labels",
@@ -48,7 +48,8 @@ class Quality:
     """Hold what the rounds of a training are compared by."""
 
     loss: float
-    """Mean negative log-probability: of a label among its labels, and of an answer's token; in nats."""
+    """Mean negative log-probability: of a label among its labels, at the temperature where it is lowest, as calibration
+    will choose one; and of an answer's token. In nats."""
     accuracy: float
     """Share of the label samples that are classified right; 1 without any."""
 
@@ -60,14 +61,23 @@ class Quality:
         by_id = {prediction.id: prediction for prediction in predictions}
         labelled = [sample for sample in samples if sample.kind == "classification"]
         questions = [sample for sample in samples if sample.kind == "vqa"]
-        loss, right = 0.0, 0
-        for sample in labelled:
-            found = by_id[sample.id]
-            loss -= math.log(max((found.probabilities or {}).get(sample.answer, 0.0), _LEAST_PROBABILITY))
-            right += found.text == sample.answer
+        loss = _label_loss(labelled, by_id)
+        right = sum(by_id[sample.id].text == sample.answer for sample in labelled)
         if questions:
             loss += len(questions) * mean_loss(model, questions, collator=collator)
         return cls(loss=loss / max(len(samples), 1), accuracy=right / len(labelled) if labelled else 1.0)
+
+
+def _label_loss(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> float:
+    """Return the summed negative log-probability of the right labels at the best temperature, in nats."""
+    rows = []
+    for sample in samples:
+        probabilities = predictions[sample.id].probabilities or {}
+        # The right label first.
+        order = sorted(sample.labels, key=sample.answer.__ne__)
+        rows.append(torch.tensor([max(probabilities.get(label, 0.0), _LEAST_PROBABILITY) for label in order]).log())
+    sums = [-sum(float((row / heat).log_softmax(dim=0)[0]) for row in rows) for heat in _TEMPERATURES]
+    return min(sums)
 
 
 def comparison(

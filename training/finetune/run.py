@@ -58,10 +58,10 @@ from medmoe.training.stages import set_trainable
 Method = Literal["lora", "experts", "full"]
 _TRAINABLE = {
     "experts": moe_trainable("upstream"),
-    "full": (PROJECTOR, r"language_model\.(?!model\.layers\.\d+\.mlp\.gate\.)"),
+    "full": (PROJECTOR, r"language_model\.model\.layers\.\d+\.(?!mlp\.gate\.)"),
     "lora": (ADAPTERS,),
 }
-_RATES = {"experts": 3e-4, "full": 2e-4, "lora": 1e-3}
+_RATES = {"experts": 5e-4, "full": 5e-4, "lora": 1e-3}
 """Highest learning rate by method. On a few dozen images 1e-3 lost what the checkpoint knew within ten steps."""
 _COPIES = 7
 """Of the trained weights in float32: the best round, and two step checkpoints of weights and Adam's two moments."""
@@ -86,7 +86,7 @@ class Finetune:
     learning_rate: float | None = None
     """Highest of the run; None is the method's own."""
     method: Method | None = None
-    """None: experts where the checkpoint has them, else full."""
+    """None: full."""
     group: str | None = None
     replay: Path | None = None
     """Data of earlier training: some samples are trained on again, others measure what is forgotten."""
@@ -218,7 +218,7 @@ class Finetune:
             raise ConfigError(f"{self.checkpoint} has experts, and adapters need a dense base; choose --method experts")
         if self.method == "experts" and not experts:
             raise ConfigError(f"{self.checkpoint} has no experts; choose --method full or lora")
-        return self.method or ("experts" if experts else "full")
+        return self.method or "full"
 
     def _adapters(self, model: MedMoE) -> tuple[TrainableAdapters, AdapterConfig]:
         text = model.config.text_config

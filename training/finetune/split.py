@@ -19,6 +19,7 @@ from medmoe.training.finetune.data import OwnData
 from medmoe.training.finetune.near_duplicates import DisjointSets, Thumbnail, near_duplicates, thumbnail
 
 FEW_IMAGES = 50
+_FEW_OF_A_LABEL = 5
 _VAL, _TEST = 0.2, 0.2
 _QUESTIONS = "questions"
 _SHOWN = 10
@@ -55,6 +56,9 @@ class OwnSplit:
             found.append(f"{self.images} images are few: below {FEW_IMAGES} the figures say little, collect more")
         tested = {sample.answer for sample in self.test if sample.kind == "classification"}
         labels = dict.fromkeys(label for sample in self.samples for label in sample.labels)
+        learnt = Counter(sample.answer for sample in self.train if sample.kind == "classification")
+        if rare := [label for label in labels if learnt[label] < _FEW_OF_A_LABEL]:
+            found.append(f"fewer than {_FEW_OF_A_LABEL} training images of {', '.join(rare)}: hardly to be learnt")
         if missing := [label for label in labels if label not in tested]:
             found.append(f"no test image is left for {', '.join(missing)}: each needs three that differ")
         return found
@@ -86,13 +90,13 @@ def split_own_data(data: OwnData, *, seed: int = 0) -> OwnSplit:
     thumbnails, unreadable = _thumbnails(data.samples)
     bad = [*data.bad]
     bad += [
-        BadItem(file=str(image.name), place=1, reason=reason, id=sample)
+        BadItem(file=str(image.name), place=0, reason=reason, id=sample)
         for image, (sample, reason) in unreadable.items()
     ]
     readable = [sample for sample in data.samples if sample.image not in unreadable]
     sound, repeats, contradicting = _without_repeats(readable)
     bad += [
-        BadItem(file=sample.image.name, place=1, reason="the same image has another label", id=sample.id)
+        BadItem(file=sample.image.name, place=0, reason="the same image has another label", id=sample.id)
         for sample in contradicting
     ]
     images = dict.fromkeys(sample.image for sample in sound)

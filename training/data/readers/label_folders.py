@@ -96,4 +96,4 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _bad(file: Path, directory: Path, reason: str) -> BadItem:
-    return BadItem(file=str(file.relative_to(directory)), place=1, reason=reason)
+    return BadItem(file=str(file.relative_to(directory)), place=0, reason=reason)

@@ -1,5 +1,6 @@
 """Which weights a finetuning run leaves in the model."""
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.data.batches.collator import Collator
+from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.prediction import of_labels
 from medmoe.training.finetune.measurement import Quality
 from medmoe.training.finetune.rounds import Progress, Rounds, steps_of_round
 
@@ -83,3 +86,20 @@ def test_rounds_after_the_one_that_is_measured_again_are_forgotten() -> None:
         progress.record(number, Quality(loss=loss, accuracy=1.0), epoch=number)
     progress.record(1, Quality(loss=0.9, accuracy=1.0), epoch=1)
     assert (progress.losses, progress.best) == ([1.0, 0.9], 1)
+
+
+def test_surer_answers_of_the_same_order_are_no_worse() -> None:
+    samples = [
+        Sample(id=str(n), dataset="own", image=Path("/x.png"), split="val", answer="a", labels=("a", "b"))
+        for n in range(3)
+    ]
+
+    def loss(power: float) -> float:
+        found = [
+            of_labels(sample.id, {"a": power * math.log(p), "b": power * math.log(1 - p)}, routing=None)
+            for sample, p in zip(samples, (0.9, 0.8, 0.3), strict=True)
+        ]
+        return Quality.of(cast(MedMoE, None), samples, found, collator=cast(Collator, None)).loss
+
+    assert loss(2.0) == pytest.approx(loss(1.0), rel=1e-4)
+    assert loss(1.0) < math.log(2)

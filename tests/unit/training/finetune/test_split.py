@@ -62,7 +62,7 @@ def test_every_file_that_is_no_image_of_a_label_is_named(tmp_path: Path) -> None
     (own / "mass" / "slice.dcm").write_bytes(b"x")
     (own / "mass" / "Thumbs.db").write_bytes(b"x")
     reasons = "\n".join(map(str, read(own).bad))
-    assert "stray.png:1: lies in no label's folder" in reasons
+    assert "stray.png: lies in no label's folder" in reasons
     assert "POST /v1/render" in reasons
     assert "Thumbs" not in reasons
 
@@ -140,6 +140,7 @@ def test_few_images_are_warned_of(tmp_path: Path) -> None:
     warnings = " ".join(read(own).warnings())
     assert "21 images are few" in warnings
     assert "no test image is left for cyst" in warnings
+    assert "fewer than 5 training images of cyst:" in warnings
 
 
 @pytest.mark.parametrize(
