@@ -9,7 +9,7 @@ MedMoEError (medmoe.model.errors)
     │   └── CertificateError      this machine does not trust the service's certificate
     └── ServiceError              the service answered with its error body
         ├── BadRequest            400, 404, 413, 415, 422: the request must change
-        ├── Unauthorized          401: no API key, or an unknown one
+        ├── Unauthorized          401, 403: no valid API key or token, or not the scope
         ├── Overloaded            429: the service is full, or this key asked too often; retried
         ├── ServiceUnavailable    503: loading, stopping, or without an engine; retried
         ├── ServiceTimeout        504: not finished within the request's time

@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 TEXT = README.read_text()
 CARD = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny" / "README.md"
-ELSEWHERE = {"API_KEY", "CHECKPOINT", "DEBUG", "GPUS", "METRICS_KEY_FILE", "PUBLISHED_PORT", "START_SECONDS", "URL"}
+ELSEWHERE = {
+    "API_KEY", "CA_FILE", "CHECKPOINT", "CLIENT_CERTIFICATE", "CLIENT_KEY", "DEBUG", "GPUS", "METRICS_KEY_FILE",
+    "PUBLISHED_PORT", "START_SECONDS", "URL",
+}  # fmt: skip
 """MEDMOE_*: read by the client or by the compose files, not by the service."""
 LONGEST = 150
 
