@@ -21,7 +21,7 @@ from medmoe.server.state import State
 
 router = APIRouter(tags=["inference"])
 
-_QUESTION = "Which part of the body does this image belong to?"
+_QUESTION = "What modality is used to take this image?"
 _EXAMPLES: Named = {
     "question": {"question": _QUESTION},
     "every_option": {

@@ -31,19 +31,26 @@ def captions() -> tuple[DataConfig, ...]:
 
 
 def grounding() -> tuple[DataConfig, ...]:
-    """The questions whose answers are mostly to be seen: which organ, where, which plane, how many."""
+    """Return the questions whose answers are mostly to be seen, four times each, and a part of every label set.
+
+    SLAKE and VQA-RAD have few images: each is drawn in one of four views.
+    """
     return (
-        DataConfig(dataset="slake", source="vqa"),
+        DataConfig(dataset="slake", source="vqa", repeat=4, views=4),
         # The hardest of all questions.
-        DataConfig(dataset="vqa_rad", source="vqa", repeat=2),
+        DataConfig(dataset="vqa_rad", source="vqa", repeat=4, views=4),
+        _modality("slake", views=4),
+        _modality("vqa_med_2019", limit=600),
+        _modality("path_vqa", limit=200),
+        *label_sets(share=0.4),
     )
 
 
 def questions() -> tuple[DataConfig, ...]:
     """Everything that is asked, in one mixture."""
     return (
-        DataConfig(dataset="slake", source="vqa", repeat=2),
-        DataConfig(dataset="vqa_rad", source="vqa", repeat=3),
+        DataConfig(dataset="slake", source="vqa", repeat=2, views=4),
+        DataConfig(dataset="vqa_rad", source="vqa", repeat=3, views=4),
         DataConfig(dataset="vqa_med_2019", source="vqa"),
         DataConfig(dataset="path_vqa", source="vqa"),
         *modality_questions(),
@@ -54,8 +61,8 @@ def questions() -> tuple[DataConfig, ...]:
 def modality_questions() -> tuple[DataConfig, ...]:
     """The router's domains, offered as a user would offer them."""
     return (
-        _modality("slake"),
-        _modality("vqa_rad"),
+        _modality("slake", views=4),
+        _modality("vqa_rad", views=4),
         _modality("vqa_med_2019", limit=1200),
         _modality("path_vqa", limit=400),
         _modality("lc25000_lung", limit=80, modality="pathology"),
@@ -63,7 +70,7 @@ def modality_questions() -> tuple[DataConfig, ...]:
     )
 
 
-def label_sets() -> tuple[DataConfig, ...]:
+def label_sets(share: float = 1.0) -> tuple[DataConfig, ...]:
     """Classification on all training images; each image is also asked in other words, which cost little beside the
     image that they share.
 
@@ -72,15 +79,19 @@ def label_sets() -> tuple[DataConfig, ...]:
     the same reason. Dermoscopy and ultrasound keep their shares, which are those of their test splits.
     """
     return (
-        DataConfig(dataset="pneumonia_mnist", source="classification", limit=2400, balanced=True, wordings=1),
+        DataConfig(
+            dataset="pneumonia_mnist", source="classification", limit=round(share * 2400), balanced=True, wordings=1
+        ),
         # Nearly separable: half is plenty.
-        DataConfig(dataset="mednist", source="classification", limit=1400, wordings=1),
-        DataConfig(dataset="brain_tumor_mri", source="classification", limit=2200, even=True, wordings=2),
-        DataConfig(dataset="slake_ct_organs", source="classification", wordings=2, views=2, repeat=2),
-        DataConfig(dataset="lc25000_lung", source="classification", limit=1600, wordings=2),
-        DataConfig(dataset="bccd_cells", source="classification", wordings=2, views=2),
-        DataConfig(dataset="busi_ultrasound", source="classification", wordings=2, views=3, repeat=2),
-        DataConfig(dataset="isic2017_dermoscopy", source="classification", limit=1900, wordings=2),
+        DataConfig(dataset="mednist", source="classification", limit=round(share * 1400), wordings=1),
+        DataConfig(
+            dataset="brain_tumor_mri", source="classification", limit=round(share * 2200), even=True, wordings=2
+        ),
+        DataConfig(dataset="slake_ct_organs", source="classification", wordings=2, views=4, repeat=2),
+        DataConfig(dataset="lc25000_lung", source="classification", limit=round(share * 1600), wordings=2),
+        DataConfig(dataset="bccd_cells", source="classification", wordings=2, views=4),
+        DataConfig(dataset="busi_ultrasound", source="classification", wordings=2, views=4, repeat=2),
+        DataConfig(dataset="isic2017_dermoscopy", source="classification", limit=round(share * 1900), wordings=2),
     )
 
 
@@ -104,7 +115,7 @@ def router_held_out() -> tuple[DataConfig, ...]:
 
 
 def _modality(
-    name: str, *, split: Split = "train", limit: int | None = None, modality: str | None = None
+    name: str, *, split: Split = "train", limit: int | None = None, modality: str | None = None, views: int = 1
 ) -> DataConfig:
     return DataConfig(
         dataset=name,
@@ -112,6 +123,7 @@ def _modality(
         split=split,
         limit=limit,
         modality=modality,
+        views=views,
         offer_all_domains=True,
     )
 

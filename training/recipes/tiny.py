@@ -28,9 +28,9 @@ def tiny() -> RunConfig:
     """The bundled checkpoint: a DINOv2-small-shaped tower, and a small decoder from scratch; for two CPU cores.
 
     The decoder has no pretraining but its words', so alignment trains it together with the projector: a frozen random
-    decoder would align nothing. Stage 2 teaches it to look: dense, on SLAKE and VQA-RAD alone, in small batches. With
-    label sets in stage 2 it answered more of their images and fewer of SLAKE's questions. Stage 3 is upstream's: it
-    trains on everything, gently, and leaves attention as it is. `training/README.md` has the figures.
+    decoder would align nothing. Stage 2 teaches it to look: dense, on SLAKE, VQA-RAD and a part of every label set, in
+    small batches and in views of their images. Stage 3 is upstream's: it trains on everything, gently, and leaves
+    attention as it is. `training/README.md` has the figures.
     """
     return RunConfig(
         name="medmoe-tiny",
@@ -64,10 +64,10 @@ def tiny() -> RunConfig:
             captions(), trainable=(PROJECTOR, LANGUAGE_MODEL), epochs=2, batch_size=_BATCH, optimizer="muon"
         ),
         instruction_tuning=packed(
-            instruction_tuning(grounding(), epochs=4, learning_rate=_RATE, batch_size=_SMALL_BATCH, **_ON_QUESTIONS)
+            instruction_tuning(grounding(), epochs=2, learning_rate=_RATE, batch_size=_SMALL_BATCH, **_ON_QUESTIONS)
         ),
         router=router(
-            router_images(), held_out=router_held_out(), domains=DOMAINS, per_domain=900, solver="lbfgs", l2=1e-3
+            router_images(), held_out=router_held_out(), domains=DOMAINS, per_domain=2600, solver="lbfgs", l2=1e-3
         ),
         moe_tuning=packed(
             moe_tuning(

@@ -23,7 +23,7 @@ ROUTE = "chat"
 _MESSAGE = {
     "role": "user",
     "content": [
-        {"type": "text", "text": "Which part of the body does this image belong to?"},
+        {"type": "text", "text": "What modality is used to take this image?"},
         {"type": "image_url", "image_url": {"url": EXAMPLE_IMAGE}},
     ],
 }
