@@ -114,7 +114,8 @@ def _grey(values: np.ndarray, page: TiffDirectory, steps: list[Step]) -> Image.I
 
 def _background(opaque: np.ndarray, inverted: bool, steps: list[Step]) -> int | np.generic:
     """Return the value that is shown where an image is transparent: of black, or of white below a drawing in black."""
-    low, high = opaque.min(), opaque.max()
+    low: np.generic = opaque.min()
+    high: np.generic = opaque.max()
     if low != high or opaque.dtype.kind != "u":
         steps.append("over_black")
         return high if inverted else low

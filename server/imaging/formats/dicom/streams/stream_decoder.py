@@ -109,7 +109,8 @@ def _rgb(colours: np.ndarray, *, bits: int) -> np.ndarray:
     middle = np.float32(2 ** (bits - 1))
     blue, red = blue - middle, red - middle
     found = np.stack([light + 1.402 * red, light - 0.344136 * blue - 0.714136 * red, light + 1.772 * blue], axis=-1)
-    return np.clip(np.rint(found), 0, 2**bits - 1).astype(colours.dtype)
+    rgb: np.ndarray = np.clip(np.rint(found), 0, 2**bits - 1).astype(colours.dtype)
+    return rgb
 
 
 def _pydicom(stream: bytes, header: FrameHeader, syntax: UID, plugin: str, colour: str) -> np.ndarray:
