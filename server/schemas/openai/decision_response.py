@@ -82,19 +82,19 @@ DecisionAnswer = Annotated[PredicateAnswer | ChoiceAnswer | ScoreAnswer | Refusa
 
 
 class InputTokensDetails(ApiModel):
-    cache_write_tokens: Literal[0] = 0
+    cache_write_tokens: int = 0
     cached_tokens: int
 
 
 class OutputTokensDetails(ApiModel):
-    reasoning_tokens: Literal[0] = 0
+    reasoning_tokens: int = 0
 
 
 class DecisionUsage(ApiModel):
     input_tokens: int
     """Of the prompts of all questions, each with the image; all but the first find it in the cache."""
     input_tokens_details: InputTokensDetails
-    output_tokens: Literal[0] = 0
+    output_tokens: int = 0
     """Options are scored, nothing is generated."""
     output_tokens_details: OutputTokensDetails = OutputTokensDetails()
     total_tokens: int

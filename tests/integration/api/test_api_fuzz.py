@@ -10,4 +10,10 @@ def test_every_answer_is_what_the_document_says(tmp_path: Path) -> None:
     assert not found.failures, "\n\n".join(f"{name}\n{text}" for name, text in found.failures.items())
     assert found.requests.total() > 300
     assert {200, 400, 401, 405, 422} <= found.statuses.keys()
-    assert {"POST /v1/vqa", "POST /v1/classify", "GET /v1/router/stats", "GET /health/ready"} <= found.requests.keys()
+    assert {
+        "POST /v1/vqa",
+        "POST /v1/classify",
+        "POST /v1/decisions",
+        "GET /v1/router/stats",
+        "GET /health/ready",
+    } <= found.requests.keys()
