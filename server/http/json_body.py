@@ -12,7 +12,8 @@ from medmoe.server.errors import ClientDisconnected, InvalidField, MalformedBody
 _MAX_ITEMS = 16 * 1024
 """Values in a body; commas inside of strings count too. A question has at most 4,000 characters."""
 _COUNTED = (b",", b"[", b"{")
-_PIECE = 64 * 1024
+_PIECE = 8 * 1024
+"""Bytes that are counted at once. Nearly all are of the image, where finding no mark is far cheaper than counting."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _EXACT = 2**53
 """Whole numbers below it are exact as floats."""
@@ -77,7 +78,7 @@ async def _read(request: Request) -> tuple[bytearray, bool]:
             for start in range(0, len(chunk), _PIECE):
                 piece = chunk[start : start + _PIECE]
                 body += piece
-                items += sum(piece.count(mark) for mark in _COUNTED)
+                items += sum(piece.count(mark) for mark in _COUNTED if mark in piece)
                 if items > _MAX_ITEMS:
                     return body, False
     except ClientDisconnect as error:
