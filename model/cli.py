@@ -34,7 +34,7 @@ class Command:
     """Describe a sub-command without importing it."""
 
     target: str
-    """`module:function`; the function's parameters are the options."""
+    """`module:function`, whose parameters are the options, or `module:group`, a `command_group`."""
     help: str
     extra: str | None = None
     """Extra of the package that installs what the command imports."""
@@ -42,6 +42,7 @@ class Command:
 
 COMMANDS = {
     "serve": Command("medmoe.server.__main__:serve", "Serve a checkpoint over HTTP.", "cpu"),
+    "audit": Command("medmoe.server.audit.command:app", "Check or export a service's audit trail.", "cpu"),
     "ask": Command("medmoe.client.commands.ask:ask", "Ask a service a question about an image."),
     "classify": Command("medmoe.client.commands.classify:classify", "Ask a service how likely each label is."),
     "decide": Command("medmoe.client.commands.decide:decide", "Ask a service closed questions about an image."),
@@ -73,6 +74,8 @@ COMMANDS = {
         "medmoe.training.lora.export_peft:export_peft", "Export an adapter as a PEFT LoRA.", "train"
     ),
     "inspect": Command("medmoe.model.commands.inspect:inspect", "Describe a checkpoint.", "train"),
+    "sign": Command("medmoe.model.commands.sign:sign", "Sign a checkpoint.", "train"),
+    "verify": Command("medmoe.model.commands.sign:verify", "Verify a signed checkpoint.", "train"),
 }
 
 
@@ -189,12 +192,25 @@ def single_command(function: Callable[..., Any], name: str | None = None) -> typ
     return single
 
 
+def command_group(help_text: str) -> typer.Typer:
+    """Return a program whose commands look like those of `medmoe`."""
+    return typer.Typer(
+        add_completion=False,
+        cls=_ReportingGroup,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        help=help_text,
+    )
+
+
 def _delegate(name: str, command: Command) -> Callable[[typer.Context], None]:
     def delegate(context: typer.Context) -> None:
         module, _, attribute = command.target.partition(":")
         try:
             target = getattr(import_module(module), attribute)
-            single_command(target, name)(args=context.args, prog_name=f"medmoe {name}")
+            program = target if isinstance(target, typer.Typer) else single_command(target, name)
+            program(args=context.args, prog_name=f"medmoe {name}")
         except ModuleNotFoundError as error:
             raise _missing_package(error, command=name) from error
 

@@ -30,7 +30,13 @@ from medmoe.server.engine.base import Engine
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu
 from medmoe.server.lifecycle.admin import admin_app, admin_socket
 from medmoe.server.lifecycle.draining import drain
-from medmoe.server.lifecycle.preflight import check_memory, check_model_directory, check_weights, listening_sockets
+from medmoe.server.lifecycle.preflight import (
+    check_memory,
+    check_model_directory,
+    check_signature,
+    check_weights,
+    listening_sockets,
+)
 from medmoe.server.loopback import is_loopback
 from medmoe.server.observability import json_log
 from medmoe.server.observability.plain_output import plain_output_as_json
@@ -101,6 +107,11 @@ def build_engine(settings: Settings) -> Engine:
     return VllmEngine(settings, config)
 
 
+def _rebuild_engine(settings: Settings) -> Engine:
+    check_signature(settings)
+    return build_engine(settings)
+
+
 def _serve(settings: Settings) -> int:
     failed = False
 
@@ -110,6 +121,7 @@ def _serve(settings: Settings) -> int:
         server.should_exit = True
 
     tls = ServerTLS.of(settings)
+    check_signature(settings)
     check_model_directory(settings.model)
     if settings.engine == "vllm":
         check_weights(settings.model)
@@ -123,7 +135,7 @@ def _serve(settings: Settings) -> int:
         _warn_of_an_open_network(settings)
         # A port of 0 has become a real one.
         settings = settings.model_copy(update={"port": sockets[0].getsockname()[1]})
-        app = create_app(settings, engine, on_failure=on_failure, rebuild=lambda: build_engine(settings))
+        app = create_app(settings, engine, on_failure=on_failure, rebuild=lambda: _rebuild_engine(settings))
         state: State = app.state.medmoe
         server = DrainingServer(
             server_config(app, settings, tls=tls),

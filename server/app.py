@@ -72,7 +72,9 @@ def create_app(
         paths=costly_paths(app),
     )
     app.add_middleware(OriginCheck, settings=settings)
-    app.add_middleware(RequestMiddleware, on_finish=state.publish, sample=state.traces is not None)
+    app.add_middleware(
+        RequestMiddleware, on_finish=state.publish, sample=state.traces is not None, auditor=state.auditor
+    )
     app.add_middleware(ResponseHeaders)
     return app
 
@@ -92,6 +94,8 @@ async def _shut_down(state: State, starting: asyncio.Task[None]) -> None:
         state.watching.cancel()
         await asyncio.gather(state.watching, return_exceptions=True)
     await state.engine.close()
+    if state.audit is not None:
+        await state.audit.close()
     if state.traces is not None:
         await asyncio.to_thread(state.traces.close)
     state.decoders.close()

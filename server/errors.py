@@ -2,6 +2,7 @@
 
 MedMoEError (medmoe.model.errors)
 |-- ConfigError, CheckpointError, PromptError, ImageError   (medmoe.model.errors)
+|-- AuditError                      an audit trail is damaged (medmoe.server.audit.errors)
 |-- ServerError
 |   |-- RequestError                the client can correct it
 |   |   |-- MalformedRequest, RequestTimeout, MalformedBody, MalformedImage, InvalidField, UnsupportedParameter
@@ -11,7 +12,7 @@ MedMoEError (medmoe.model.errors)
 |   |   |-- SourceNotFound, InstanceNotFound, InstanceTooLarge
 |   |   `-- BodyTooLarge
 |   |-- TryLater                    the client can repeat it after `retry_after` seconds
-|   |   `-- RateLimited, Overloaded, EngineRestarting, ProviderUnavailable
+|   |   `-- RateLimited, Overloaded, EngineRestarting, ProviderUnavailable, AuditUnavailable
 |   |-- SourceError                 a DICOMweb source of the deployment fails
 |   |   `-- SourceUnavailable, SourceTimeout, SourceRefused, InvalidSourceAnswer, WrongInstance, StoreFailed
 |   |-- Unauthenticated             no valid API key or token
@@ -235,6 +236,12 @@ class EngineRestarting(TryLater):
     """The engine has died and another one is starting; `retry_after` is how long earlier starts have taken."""
 
     default_message = "the engine is being restarted"
+
+
+class AuditUnavailable(TryLater):
+    """The audit trail cannot be written, and the deployment answers nothing without it."""
+
+    default_message = "the audit trail cannot be written"
 
 
 class Quarantined(ServerError):

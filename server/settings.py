@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 import medmoe.model
 from medmoe.server.auth.oidc.provider_url import is_provider_url
+from medmoe.server.integrity_settings import IntegritySettings
 from medmoe.server.loopback import is_loopback
 from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.image_url import host_name
@@ -23,7 +24,7 @@ def bundled_model() -> Path:
     return Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
 
 
-class Settings(BaseSettings):
+class Settings(IntegritySettings):
     """Deployment settings. Sizes in bytes or pixels, times in the unit that the name says."""
 
     model_config = SettingsConfigDict(
@@ -118,8 +119,7 @@ class Settings(BaseSettings):
     """Processor time for one image; then its process is ended and its request refused. Longer lets one sender keep a
     core busy."""
     image_seconds: float = Field(default=45.0, gt=0, le=_LONGEST_SECONDS)
-    """Wall-clock time for decoding one image; then its process is ended and its request refused. Longer keeps a worker
-    under a stuck decoder."""
+    """Wall-clock time for decoding one image, ended likewise; longer keeps a worker under a stuck decoder."""
     image_cache_entries: int = Field(default=128, ge=0)
     """Decoded images that stay in memory, at the model's size, for the next question about the same file: 0.15 MB each
     at 224 pixels. The least recently used goes first; a tenant never finds another tenant's. With 0 no decoded image

@@ -10,6 +10,9 @@ from starlette.requests import Request
 from medmoe.server.admission.fair_slots import FairSlots
 from medmoe.server.admission.readiness import Phase, Readiness
 from medmoe.server.admission.slots import Admission, Deadline
+from medmoe.server.audit.keys import AuditKeys
+from medmoe.server.audit.request_auditor import RequestAuditor
+from medmoe.server.audit.trail import AuditTrail
 from medmoe.server.auth.api_keys import WatchedKeys
 from medmoe.server.auth.authenticator import Authenticator
 from medmoe.server.auth.oidc.provider import Provider
@@ -52,7 +55,7 @@ class State:
         on_failure: Callable[[], None],
         rebuild: Callable[[], Engine] | None = None,
     ) -> None:
-        """Raise ConfigError or CheckpointError when the checkpoint directory or the file of sources cannot be read."""
+        """Raise ConfigError, CheckpointError or AuditError when a file that the settings name cannot be read."""
         self.settings = settings
         self.created = int(time.time())
         self.checkpoint = ServedCheckpoint(settings.model)
@@ -75,6 +78,12 @@ class State:
             provider=self.authenticator.provider,
         )
         self.traces = TraceExport(str(settings.otlp_endpoint)) if settings.otlp_endpoint else None
+        self.audit: AuditTrail | None = None
+        self.auditor: RequestAuditor | None = None
+        keys_of_trail = AuditKeys.from_file(settings.audit_key) if settings.audit_key else None
+        if settings.audit_dir is not None and keys_of_trail is not None:
+            self.audit = AuditTrail.of(settings, keys_of_trail, count_failures=self.metrics.audit_failures)
+            self.auditor = RequestAuditor(self.audit, keys_of_trail)
         self.decoders = DecoderPool.of(settings, self.checkpoint.config)
         self.dicomweb = DICOMwebClient.of(settings)
         self.images = ImageIntake(
@@ -82,6 +91,7 @@ class State:
             cache=ImageCache(self.decoders, most=settings.image_cache_entries, count=self.metrics.image),
             fetcher=ImageFetcher.of(settings),
             dicomweb=self.dicomweb,
+            digests=keys_of_trail if self.audit is not None else None,
         )
         self.inference = InferenceContext(
             settings=settings,
@@ -106,9 +116,11 @@ class State:
         return Deadline(min(timeout_ms or self.settings.timeout_ms, self.settings.timeout_ms) / 1000)
 
     def require_room(self) -> None:
-        """Raise Overloaded when every place is taken, and what Readiness.require raises."""
+        """Raise Overloaded when every place is taken, AuditUnavailable, and what Readiness.require raises."""
         self.readiness.require()
         self.admission.refuse_when_full()
+        if self.audit is not None:
+            self.audit.require()
 
     @asynccontextmanager
     async def receiving(self) -> AsyncIterator[None]:
@@ -119,8 +131,10 @@ class State:
             yield
 
     def publish(self, record: RequestRecord) -> None:
-        """Count a finished request in the metrics and export its trace."""
+        """Count a finished request in the metrics, audit it and export its trace."""
         self.metrics.record(record)
+        if self.auditor is not None:
+            self.auditor.finished(record)
         if self.traces is not None:
             self.traces.export(record)
 

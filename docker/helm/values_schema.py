@@ -11,7 +11,20 @@ from medmoe.server.settings import Settings
 
 FILE = Path(__file__).parent / "medmoe" / "values.schema.json"
 CHARTS_OWN = frozenset(
-    {"host", "port", "model", "api_keys", "insecure", "admin_socket", "tls_certificate", "tls_key", "tls_client_ca"}
+    {
+        "host",
+        "port",
+        "model",
+        "api_keys",
+        "insecure",
+        "admin_socket",
+        "tls_certificate",
+        "tls_key",
+        "tls_client_ca",
+        "audit_dir",
+        "audit_key",
+        "model_public_key",
+    }
 )
 """Settings that follow from other values of the chart."""
 _KEYS = ("type", "format", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from medmoe.model.errors import CheckpointError, ConfigError, ImageError, MedMoEError, PromptError
+from medmoe.server.audit.errors import AuditError
 from medmoe.server.auth.errors import InsufficientScope, InvalidToken, ProviderUnavailable, UnknownSigningKey
 from medmoe.server.dicomweb.errors import (
     InstanceNotFound,
@@ -18,6 +19,7 @@ from medmoe.server.dicomweb.errors import (
     WrongInstance,
 )
 from medmoe.server.errors import (
+    AuditUnavailable,
     BodyTooLarge,
     BurnedInAnnotation,
     ClientDisconnected,
@@ -90,6 +92,7 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
     ServerError: INTERNAL,
     EngineError: INTERNAL,
     DeploymentError: INTERNAL,
+    AuditError: INTERNAL,
     PromptError: ErrorSpec(status=422, type=_REQUEST, code="invalid_prompt", param="question"),
     ImageError: ErrorSpec(status=422, type=_REQUEST, code="invalid_image", param="image"),
     RequestError: ErrorSpec(status=422, type=_REQUEST, code="invalid_request"),
@@ -178,6 +181,13 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
         type=_AVAILABILITY,
         code="engine_restarting",
         message="The engine has stopped and is being restarted; try again after Retry-After seconds.",
+    ),
+    AuditUnavailable: ErrorSpec(
+        status=503,
+        type=_AVAILABILITY,
+        code="audit_unavailable",
+        message="The service cannot write its audit trail and answers nothing meanwhile; try again after Retry-After "
+        "seconds.",
     ),
     Quarantined: ErrorSpec(
         status=422,

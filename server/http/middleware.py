@@ -11,6 +11,8 @@ from collections.abc import Callable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from medmoe.server.audit.request_auditor import RequestAuditor
+from medmoe.server.errors import AuditUnavailable
 from medmoe.server.http.error_responses import error_response, log_failure
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.observability.trace_context import REQUEST_HEADER, RESPONSE_HEADER, TraceContext
@@ -27,11 +29,19 @@ CLIENT_GONE = 499
 class RequestMiddleware:
     """ASGI middleware that opens a record for each request, and publishes it when the request ends."""
 
-    def __init__(self, app: ASGIApp, *, on_finish: Callable[[RequestRecord], None], sample: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        on_finish: Callable[[RequestRecord], None],
+        sample: bool = False,
+        auditor: RequestAuditor | None = None,
+    ) -> None:
         """Pass `sample` to record also the traces that begin here, not only those that the caller samples."""
         self.app = app
         self.on_finish = on_finish
         self.sample = sample
+        self.auditor = auditor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,14 +50,29 @@ class RequestMiddleware:
         record = begin(Headers(scope=scope), method=scope["method"], sample=self.sample)
         record.attach(scope)
 
+        withheld = False
+
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 MutableHeaders(scope=message).update(identification(record))
             await send(message)
 
+        async def send_audited(message: Message) -> None:
+            nonlocal withheld
+            if withheld:
+                return
+            if message["type"] == "http.response.start" and self.auditor is not None:
+                try:
+                    await self.auditor.before_answer(record, scope, message)
+                except AuditUnavailable as error:
+                    withheld = True
+                    await error_response(error, record=record)(scope, receive, send_with_id)
+                    return
+            await send_with_id(message)
+
         try:
-            await self.app(scope, receive, send_with_id)
+            await self.app(scope, receive, send_audited)
         except Exception as error:
             log_failure(error, record=record)
             if record.status is None:

@@ -50,6 +50,8 @@ class DecoderConfig(Message):
     """Side of the model's image, in pixels."""
     limits: ImageLimits
     burned_in: BurnedIn
+    reads_uids: bool = False
+    """Whether the answer about a DICOM file has its UIDs."""
     memory_bytes: int
     """Memory for one image beyond what the process holds when it starts."""
     cpu_seconds: float

@@ -11,6 +11,14 @@ from medmoe.server.schemas.images import Rendering, Windowing
 from medmoe.server.schemas.inference import DicomUID
 
 
+class InstanceUIDs(Message):
+    """The UIDs that a DICOM file states."""
+
+    study: DicomUID
+    series: DicomUID
+    instance: DicomUID
+
+
 class DecodedImage(Message):
     """One decoded image and how it came about."""
 
@@ -22,6 +30,8 @@ class DecodedImage(Message):
     rendering: Rendering
     windowing: Windowing | None = None
     """None where no window can be chosen: for colours, and for formats other than DICOM."""
+    uids: InstanceUIDs | None = Field(default=None, repr=False)
+    """Of a DICOM file with valid ones, where the deployment has an audit trail."""
     size: tuple[int, int]
     """Width and height of `pixels`."""
     pixels: bytes = Field(default=b"", exclude=True, repr=False)
@@ -43,11 +53,3 @@ class DecodedImage(Message):
         digest = hashlib.sha256(f"{width}x{height}:".encode())
         digest.update(self.pixels)
         return digest.hexdigest()
-
-
-class InstanceUIDs(Message):
-    """The UIDs that a DICOM file states."""
-
-    study: DicomUID
-    series: DicomUID
-    instance: DicomUID

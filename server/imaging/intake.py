@@ -1,14 +1,18 @@
 """Read the image of a request: fetch it when it was only named, then take it from the cache or decode it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from medmoe.server.admission.slots import Deadline
+from medmoe.server.audit.keys import AuditKeys
 from medmoe.server.dicomweb.client import DICOMwebClient
 from medmoe.server.dicomweb.errors import SourceNotFound, WrongInstance
-from medmoe.server.errors import ImageURLNotAllowed
+from medmoe.server.errors import ImageURLNotAllowed, MalformedImage
 from medmoe.server.imaging.cache import ImageCache
 from medmoe.server.imaging.fetch.fetcher import ImageFetcher
+from medmoe.server.imaging.formats.sniff import from_text
 from medmoe.server.imaging.image import DecodedImage, InstanceUIDs
 from medmoe.server.imaging.reports.content import ReportContent, ReportFormat
 from medmoe.server.imaging.sandbox.pool import DecoderPool
@@ -16,6 +20,9 @@ from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.image_url import is_url
 from medmoe.server.schemas.images import ImageFields, View
 from medmoe.server.schemas.inference import InstanceReference, SentImage
+
+_HASH_INLINE_BYTES = 2**20
+"""Larger files are hashed in a thread."""
 
 
 class ImageIntake:
@@ -28,11 +35,16 @@ class ImageIntake:
         cache: ImageCache,
         fetcher: ImageFetcher | None = None,
         dicomweb: DICOMwebClient | None = None,
+        digests: AuditKeys | None = None,
     ) -> None:
-        """Pass None as `fetcher` where no images are fetched by URL, as `dicomweb` where there are no sources."""
+        """Pass None as `fetcher` where no images are fetched by URL, as `dicomweb` where there are no sources.
+
+        With `digests` requests note the keyed digests of their images.
+        """
         self._decoders = decoders
         self._cache = cache
         self._dicomweb = dicomweb
+        self._digests = digests
         self.fetcher = fetcher
 
     async def read(
@@ -43,14 +55,18 @@ class ImageIntake:
         Raises what `fetch` and DecoderPool.decode raise.
         """
         async with self._fetched(image, deadline=deadline, record=record) as encoded:
-            return await self._cache.decode(encoded, fields, salt=record.cache_salt)
+            decoded = await self._cache.decode(encoded, fields, salt=record.cache_salt)
+        self._note_uids(decoded, record=record)
+        return decoded
 
     async def render(
         self, image: SentImage, fields: ImageFields, *, view: View, deadline: Deadline, record: RequestRecord
     ) -> DecodedImage:
         """Return `image` as `view` shows it. Otherwise as `read`, without the cache."""
         async with self._fetched(image, deadline=deadline, record=record) as encoded:
-            return await self._decoders.decode(encoded, fields, view=view, tenant=record.cache_salt)
+            rendered = await self._decoders.decode(encoded, fields, view=view, tenant=record.cache_salt)
+        self._note_uids(rendered, record=record)
+        return rendered
 
     async def fetch(self, image: SentImage, *, deadline: Deadline, record: RequestRecord) -> str | bytes:
         """Return base64 or the file's bytes, from the host or the source of `image` where it only names one.
@@ -101,4 +117,27 @@ class ImageIntake:
         encoded = await self.fetch(image, deadline=deadline, record=record)
         with record.stage("image"):
             async with deadline.guard():
+                await self._note_image(encoded, record=record)
                 yield encoded
+
+    async def _note_image(self, encoded: str | bytes, *, record: RequestRecord) -> None:
+        """Note the keyed digest of the file on the record."""
+        if self._digests is None:
+            return
+        digest = partial(_file_digest, self._digests, encoded)
+        found = digest() if len(encoded) <= _HASH_INLINE_BYTES else await asyncio.to_thread(digest)
+        record.images.append({} if found is None else {"image": found})
+
+    def _note_uids(self, decoded: DecodedImage, *, record: RequestRecord) -> None:
+        """Note the keyed digests of the UIDs of the file that was read last."""
+        if self._digests is not None and decoded.uids is not None:
+            digest = self._digests.uid_digest
+            record.images[-1] |= {name: digest(uid) for name, uid in decoded.uids.model_dump().items()}
+
+
+def _file_digest(keys: AuditKeys, encoded: str | bytes) -> str | None:
+    """Return the digest of a file's bytes, None for text that is no base64."""
+    try:
+        return keys.image_digest(from_text(encoded) if isinstance(encoded, str) else encoded)
+    except MalformedImage:
+        return None

@@ -75,7 +75,7 @@ async def classify_several(
     counts = _count_routing(context, scores, route=route, modality=shared.modality)
     routing = context.router_stats.request_report(counts) if shared.include_routing and counts is not None else None
     remaining = iter(scores)
-    return tuple(
+    responses = tuple(
         classify_response(
             context,
             fields,
@@ -89,6 +89,12 @@ async def classify_several(
         )
         for fields, prompts in asked
     )
+    for response in responses:
+        record.note_answer(
+            calibrated=isinstance(response, ClassifyResponse) and response.calibration is not None,
+            abstained=response.abstained,
+        )
+    return responses
 
 
 def _count_tokens(record: RequestRecord, scores: Sequence[LabelScore]) -> None:

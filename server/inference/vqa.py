@@ -182,14 +182,17 @@ def _response(
         complete=last.finish_reason == "stop" and not last.stopped,
     )
     threshold = confidence_threshold(fields.min_confidence, context.settings)
+    abstained = abstains(confidence.value if confidence else None, threshold=threshold) or (
+        flagged and not fields.allow_unlike_training
+    )
+    record.note_answer(calibrated=confidence is not None and confidence.calibrated, abstained=abstained)
     return VQAResponse(
         id=request.request_id,
         model=checkpoint.config.name,
         answer=generated.answer,
         finish_reason=last.finish_reason,
         confidence=confidence,
-        abstained=abstains(confidence.value if confidence else None, threshold=threshold)
-        or (flagged and not fields.allow_unlike_training),
+        abstained=abstained,
         unlike_training=unlike_training,
         usage=Usage(
             prompt_tokens=last.num_prompt_tokens,

@@ -1,6 +1,7 @@
 """Check port, checkpoint and memory before the engine starts: each misfit is one line that names the setting."""
 
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -15,9 +16,12 @@ from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.files.terminal_safe import listed
 from medmoe.model.files.weight_files import WeightFiles
+from medmoe.model.signing.signature import verify_directory
 from medmoe.server.engine.deployment.vllm_environment import CPU_KV_CACHE_GIB
 from medmoe.server.errors import DeploymentError
 from medmoe.server.settings import Settings
+
+log = logging.getLogger("medmoe.start")
 
 _GIB = 2**30
 _BACKLOG = 2048
@@ -66,6 +70,19 @@ def _listening(family: int, address: tuple[object, ...], is_dual: bool) -> socke
         opened.close()
         raise
     return opened
+
+
+def check_signature(settings: Settings) -> None:
+    """Verify the signature of the checkpoint where the deployment has a key. Raises ConfigError, CheckpointError."""
+    if settings.model_public_key is None:
+        return
+    try:
+        files = verify_directory(settings.model, settings.model_public_key)
+    except CheckpointError as error:
+        raise CheckpointError(f"MEDMOE_MODEL: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"MEDMOE_MODEL_PUBLIC_KEY: {error}") from error
+    log.info("checkpoint signature verified", extra={"fields": {"files": files}})
 
 
 def check_model_directory(model: Path) -> None:

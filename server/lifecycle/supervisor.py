@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable
+from importlib.metadata import version
 
 from medmoe.model.errors import CheckpointError, ConfigError, PromptError
 from medmoe.server.admission.readiness import Phase
@@ -61,6 +63,8 @@ async def start_up(state: State) -> None:
     begun = time.monotonic()
     try:
         await asyncio.gather(state.engine.start(), state.decoders.start(), state.checkpoint.hash_weights())
+        if state.audit is not None:
+            await state.audit.begin(identity(state))
         state.router_stats.reference = state.checkpoint.routing_reference
         await warm_up(state, state.engine.current)
     except Exception as error:
@@ -161,6 +165,19 @@ async def _close(engine: Engine) -> None:
     except Exception as error:
         # The next engine is started all the same.
         log.error("closing the engine failed", extra={"fields": {"exception": type(error).__name__}})
+
+
+def identity(state: State) -> dict[str, str | None]:
+    """Return what the first record of the audit trail says of this process."""
+    settings = state.settings.model_dump_json().encode()
+    return {
+        "service": f"medmoe {version('medmoe')}",
+        "model": state.checkpoint.config.name,
+        "config_sha256": state.checkpoint.config_sha256,
+        "weights_sha256": state.checkpoint.weights_sha256,
+        "adapter_sha256": state.checkpoint.adapter_sha256,
+        "settings_sha256": hashlib.sha256(settings).hexdigest(),
+    }
 
 
 def _ready(state: State, *, seconds: float) -> None:

@@ -164,6 +164,11 @@ class Metrics:
             "Engines killed because they answered no ping for MEDMOE_ENGINE_HANG_SECONDS",
             registry=self.registry,
         )
+        self._audit_failures = Counter(
+            "medmoe_audit_failures_total",
+            "Records that could not be written to the audit trail",
+            registry=self.registry,
+        )
         for outcome in (True, False):
             self._engine_restarts.labels(outcome=_OUTCOMES[outcome])
         remembered = Gauge(
@@ -209,6 +214,10 @@ class Metrics:
     def engine_hang(self) -> None:
         """Count an engine that was killed because it hung."""
         self._engine_hangs.inc()
+
+    def audit_failures(self, count: int) -> None:
+        """Count records that the audit trail lacks."""
+        self._audit_failures.inc(count)
 
     def exposition(self) -> bytes:
         """Return all series in Prometheus' text format."""

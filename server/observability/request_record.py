@@ -43,6 +43,13 @@ class RequestRecord:
     """Of the answer: prompt, completion and cached, where it came that far."""
     unlike_training: bool | None = None
     """Whether the image was flagged as unlike the training images; None where no image was scored."""
+    calibrated: bool | None = None
+    """Whether a calibration was applied to the answer; None without an answer."""
+    abstained: bool | None = None
+    images: list[dict[str, str]] = field(default_factory=list)
+    """Keyed digests of the images and of their DICOM UIDs, for the audit trail; empty without one."""
+    audited: str | None = None
+    """Id of a stream whose record was written, empty for another request with a record, None without."""
     trace: TraceContext | None = None
     duration: float = 0.0
     started: float = field(default_factory=time.perf_counter)
@@ -75,6 +82,11 @@ class RequestRecord:
     def note_unlike_training(self, found: UnlikeTraining | None) -> None:
         """Note whether the image was flagged as unlike the training images."""
         self.unlike_training = None if found is None else found.flagged
+
+    def note_answer(self, *, calibrated: bool, abstained: bool) -> None:
+        """Note how far the answer is to be trusted; of several, all must be calibrated and one abstains for all."""
+        self.calibrated = calibrated and self.calibrated is not False
+        self.abstained = abstained or bool(self.abstained)
 
     @property
     def is_quiet_probe(self) -> bool:

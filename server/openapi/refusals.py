@@ -20,6 +20,7 @@ from medmoe.server.dicomweb.errors import (
     WrongInstance,
 )
 from medmoe.server.errors import (
+    AuditUnavailable,
     BodyTooLarge,
     BurnedInAnnotation,
     DeadlineExceeded,
@@ -67,8 +68,8 @@ _DESCRIPTIONS = {
     429: "The service is full, or this key has asked too often; see Retry-After",
     500: "The service failed",
     502: "The source of the image refuses the service or sends something else",
-    503: "Still loading, shutting down, the engine has stopped, or the image's source or the identity provider "
-    "cannot be reached; see Retry-After where there is one",
+    503: "Still loading, shutting down, the engine has stopped, the audit trail cannot be written, or the image's "
+    "source or the identity provider cannot be reached; see Retry-After where there is one",
     504: "Not finished in time",
 }
 NOT_JSON = {415: "Not JSON, or not an accepted image format"}
@@ -106,6 +107,7 @@ IMAGE = (
     RateLimited(retry_after=1),
     ServerError(),
     DecoderUnavailable(),
+    AuditUnavailable(retry_after=5),
     *NOT_READY,
     DeadlineExceeded(),
 )

@@ -17,6 +17,7 @@ const ADVICE = {
   engine_dead: SOON,
   engine_restarting: SOON,
   decoder_unavailable: SOON,
+  audit_unavailable: SOON,
   draining: SOON,
   deadline_exceeded: "Try again, or ask for a shorter answer.",
   invalid_api_key: "Enter a valid key at the top of the page.",

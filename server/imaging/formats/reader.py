@@ -26,7 +26,7 @@ from medmoe.server.errors import (
 from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig
 from medmoe.server.imaging.formats.sniff import from_text, sniff
 from medmoe.server.imaging.formats.uniform import require_contrast
-from medmoe.server.imaging.image import DecodedImage
+from medmoe.server.imaging.image import DecodedImage, InstanceUIDs
 from medmoe.server.schemas.images import ImageFields, Rendering, RenderingStep, View, Windowing
 from medmoe.server.schemas.voi_window import parse
 
@@ -97,6 +97,7 @@ class ImageReader:
 
     def _dicom(self, data: bytes, fields: ImageFields, view: View) -> DecodedImage:
         # Here and not above: pydicom is needed for DICOM only, and importing it takes most of a second.
+        from medmoe.server.imaging.formats.dicom.attributes import instance_uids
         from medmoe.server.imaging.formats.dicom.file import DicomFile
         from medmoe.server.imaging.formats.dicom.rendering import show
 
@@ -116,6 +117,7 @@ class ImageReader:
             size=(file.width, file.height),
             rendering=rendering.model_copy(update={"steps": rendering.steps + steps}),
             windowing=windowing,
+            uids=instance_uids(file.dataset) if config.reads_uids else None,
         )
 
     def _square_pixels(self, image: Image.Image, aspect: float) -> Image.Image:
@@ -139,6 +141,7 @@ def _decoded(
     size: tuple[int, int],
     rendering: Rendering,
     windowing: Windowing | None = None,
+    uids: InstanceUIDs | None = None,
 ) -> DecodedImage:
     return DecodedImage(
         sha256=hashlib.sha256(data).hexdigest(),
@@ -146,6 +149,7 @@ def _decoded(
         height=size[1],
         rendering=rendering,
         windowing=windowing,
+        uids=uids,
         size=image.size,
         pixels=image.tobytes(),
     )

@@ -2,20 +2,17 @@
 
 import io
 
-from pydantic import ValidationError
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
-from medmoe.server.imaging.formats.dicom.attributes import get
+from medmoe.server.imaging.formats.dicom.attributes import instance_uids
 from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
 from medmoe.server.imaging.formats.sniff import from_text, sniff
 from medmoe.server.imaging.image import InstanceUIDs
 from medmoe.server.imaging.reports.content import ReportContent, ReportFormat
 from medmoe.server.imaging.reports.fhir import diagnostic_report
 from medmoe.server.imaging.reports.structured_report import to_bytes, write_report
-
-_UIDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
 
 
 def identify(sent: str | bytes) -> bytes:
@@ -44,9 +41,7 @@ def _header(sent: str | bytes) -> Dataset:
 
 
 def _uids(header: Dataset) -> InstanceUIDs:
-    try:
-        return InstanceUIDs.model_validate(
-            {name: str(get(header, keyword) or "").strip(" \0") for name, keyword in _UIDS.items()}
-        )
-    except ValidationError as error:
-        raise UnreadableImage("the DICOM file lacks a valid study, series or instance UID") from error
+    found = instance_uids(header)
+    if found is None:
+        raise UnreadableImage("the DICOM file lacks a valid study, series or instance UID")
+    return found

@@ -65,6 +65,7 @@ class DecoderPool:
                 size=config.vision_config.image_size,
                 limits=limits,
                 burned_in=settings.dicom_burned_in,
+                reads_uids=settings.audit_dir is not None,
                 memory_bytes=settings.image_memory_mib * 2**20,
                 cpu_seconds=settings.image_cpu_seconds,
                 wall_seconds=settings.image_seconds,

@@ -165,8 +165,12 @@ async def document(service: Service) -> dict[str, Any]:
     return found
 
 
-async def test_answers_and_refusals(watching: Any) -> None:
-    async with watching() as watched:
+async def test_answers_and_refusals(watching: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The audit trail included: the one file that requests are written to."""
+    key = tmp_path_factory.mktemp("key") / "key"
+    key.write_text("3d" * 32)
+    trail = tmp_path_factory.mktemp("trail")
+    async with watching(audit_dir=trail, audit_key=key) as watched:
         described = await document(watched.service)
         for probe in (*probes(described), *valid(described), *valid(described, stream=True)):
             await watched.send(probe)
@@ -174,6 +178,9 @@ async def test_answers_and_refusals(watching: Any) -> None:
     assert answered > 30
     assert {400, 404, 405, 415, 422} <= watched.seen.keys()
     assert not [status for status in watched.seen if status >= 500]
+    recorded = (trail / "audit-000001.jsonl").read_text()
+    assert recorded.count('"event":"request"') > 100
+    assert CANARY not in recorded.lower()
 
 
 async def test_large_bodies_and_a_full_house(watching: Any) -> None:

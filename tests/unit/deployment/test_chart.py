@@ -18,18 +18,20 @@ CHART = DOCKER / "helm" / "medmoe"
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 CHARTS_OWN = {
     "host", "port", "model", "api_keys", "insecure", "admin_socket", "tls_certificate", "tls_key", "tls_client_ca",
+    "audit_dir", "audit_key", "model_public_key",
 }  # fmt: skip
 """Settings that follow from other values."""
 OPEN: dict[str, Any] = {"auth": {"insecure": True}}
 GPU: dict[str, Any] = {
     "auth": {"keys": f"ward-7 {'a' * 64}\n", "metricsKey": {"secret": "metrics"}},
-    "model": {"existingClaim": "weights", "subPath": "phi"},
+    "model": {"existingClaim": "weights", "subPath": "phi", "publicKeySecret": "signer"},
     "gpu": {"count": 2},
     "settings": {"tensor_parallel_size": 2, "expert_parallel": True, "drain_seconds": 12.5, "max_body_bytes": 16777216},
     "autoscaling": {"mode": "hpa", "minReplicas": 2},
     "serviceMonitor": {"enabled": True},
     "prometheusRule": {"enabled": True},
     "dashboards": {"enabled": True},
+    "audit": {"existingClaim": "trails", "keySecret": "audit"},
 }
 TLS: dict[str, Any] = {
     "settings": {
@@ -113,7 +115,7 @@ def pod(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment(values: dict[str, Any]) -> dict[str, str]:
-    return {one["name"]: one["value"] for one in pod(values)["containers"][0]["env"]}
+    return {one["name"]: one["value"] for one in pod(values)["containers"][0]["env"] if "value" in one}
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,18 @@ def test_gpus_are_asked_for_and_keys_are_mounted() -> None:
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert mounts["/model"]["readOnly"] is True
-    assert environment(GPU)["MEDMOE_API_KEYS"].startswith("/run/medmoe-keys/")
+    given = environment(GPU)
+    for variable in ("MEDMOE_API_KEYS", "MEDMOE_MODEL_PUBLIC_KEY"):
+        assert mounts[given[variable].rpartition("/")[0]]["readOnly"] is True
+
+
+def test_every_pod_has_an_audit_trail_of_its_own() -> None:
+    (container,) = pod(GPU)["containers"]
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert mounts["audit"]["subPathExpr"] == "$(POD_NAME)"
+    given = environment(GPU)
+    assert given["MEDMOE_AUDIT_DIR"] == mounts["audit"]["mountPath"]
+    assert given["MEDMOE_AUDIT_KEY"].startswith(mounts["audit-key"]["mountPath"])
 
 
 def test_a_cluster_gets_the_rules_and_dashboards_of_compose() -> None:
@@ -248,6 +261,7 @@ def test_one_replica_has_no_budget_that_would_block_a_drain() -> None:
         (OPEN | {"autoscaling": {"mode": "keda", "targetInFlight": 96}}, "never exceeded"),
         (OPEN | {"autoscaling": {"mode": "hpa", "minReplicas": 5}}, "more than maxReplicas"),
         (OPEN | {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}, "cannot both be 0"),
+        (OPEN | {"audit": {"existingClaim": "trails"}}, "audit.existingClaim needs audit.keySecret"),
         (OPEN | {"settings": {"otlp_endpoint": "http://collector:4318"}}, "otlp_endpoint needs a rule"),
         (OPEN | {"settings": {"image_url_hosts": "images.example.org"}}, "image_url_hosts needs a rule"),
     ],

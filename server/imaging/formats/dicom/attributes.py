@@ -7,13 +7,17 @@ import re
 import struct
 from typing import Any
 
+from pydantic import ValidationError
 from pydicom.dataset import Dataset
 
 from medmoe.server.errors import UnreadableImage
+from medmoe.server.imaging.image import InstanceUIDs
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+
+_UIDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
 
 
 def get(dataset: Dataset, keyword: str) -> Any:
@@ -23,6 +27,16 @@ def get(dataset: Dataset, keyword: str) -> Any:
     except Exception:  # pydicom raises many types on malformed values
         return None
     return None if value is None or (hasattr(value, "__len__") and not len(value)) else value
+
+
+def instance_uids(dataset: Dataset) -> InstanceUIDs | None:
+    """Return the UIDs of a file, None where one is missing or invalid."""
+    try:
+        return InstanceUIDs.model_validate(
+            {name: str(get(dataset, keyword) or "").strip(" \0") for name, keyword in _UIDS.items()}
+        )
+    except ValidationError:
+        return None
 
 
 def code(dataset: Dataset, keyword: str) -> str:

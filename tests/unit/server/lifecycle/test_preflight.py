@@ -9,9 +9,16 @@ from safetensors.numpy import save_file
 
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.files.weight_files import WEIGHTS_FILE, WEIGHTS_INDEX_FILE, WeightFiles
+from medmoe.model.signing.signature import generate_key, sign_directory
 from medmoe.server import __main__ as main_module
 from medmoe.server.errors import DeploymentError
-from medmoe.server.lifecycle.preflight import check_memory, check_model_directory, check_weights, listening_sockets
+from medmoe.server.lifecycle.preflight import (
+    check_memory,
+    check_model_directory,
+    check_signature,
+    check_weights,
+    listening_sockets,
+)
 from medmoe.server.settings import Settings
 
 BUNDLED = Settings.model_fields["model"].get_default(call_default_factory=True)
@@ -120,3 +127,44 @@ def test_the_service_ends_with_one_line(
     written = capsys.readouterr().err
     assert written.count("\n") == 1
     assert expected in written
+
+
+def test_a_signature_is_verified_before_anything_is_parsed(
+    damaged: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    key = tmp_path_factory.mktemp("keys") / "key"
+    public = generate_key(key)
+    monkeypatch.setattr("medmoe.server.observability.json_log.configure", lambda level: None)
+    monkeypatch.setenv("MEDMOE_MODEL", str(damaged))
+    monkeypatch.setenv("MEDMOE_MODEL_PUBLIC_KEY", str(public))
+    monkeypatch.setattr(main_module, "build_engine", lambda _: pytest.fail("the engine was built"))
+    config = (damaged / "config.json").read_bytes()
+    (damaged / "config.json").write_text("no JSON")
+    assert main_module.main() == main_module.UNUSABLE
+    assert f"cannot start: MEDMOE_MODEL: {damaged} is not signed" in capsys.readouterr().err
+    (damaged / "config.json").write_bytes(config)
+    sign_directory(damaged, key)
+    check_signature(Settings())
+    (damaged / "config.json").write_text("no JSON")
+    assert main_module.main() == main_module.UNUSABLE
+    assert "config.json is not the file that was signed" in capsys.readouterr().err
+    public.write_text("no key")
+    assert main_module.main() == main_module.UNUSABLE
+    assert f"MEDMOE_MODEL_PUBLIC_KEY: {public} is no public key" in capsys.readouterr().err
+    monkeypatch.delenv("MEDMOE_MODEL_PUBLIC_KEY")
+    assert main_module.main() == main_module.UNUSABLE
+    assert "sign" not in capsys.readouterr().err
+
+
+def test_an_engine_is_rebuilt_from_a_checkpoint_that_is_still_signed(
+    damaged: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    key = tmp_path_factory.mktemp("keys") / "key"
+    settings = Settings(model=damaged, model_public_key=generate_key(key))
+    sign_directory(damaged, key)
+    (damaged / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"tokenizer.json is not the file"):
+        main_module._rebuild_engine(settings)

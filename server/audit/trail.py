@@ -1,0 +1,222 @@
+"""Write an audit trail from the event loop: records wait for one another, not for each its own write."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, Self
+
+from medmoe.model.errors import ConfigError
+from medmoe.server.audit.keys import AuditKeys
+from medmoe.server.audit.segment_writer import Fields, SegmentWriter, WriteFailed
+from medmoe.server.errors import AuditUnavailable
+from medmoe.server.settings import Settings
+
+log = logging.getLogger("medmoe.audit")
+
+OnFailure = Literal["refuse", "continue"]
+
+_PATIENCE = 5.0
+"""Seconds for one write, after which the disk counts as failing."""
+_RETRY_SECONDS = 1.0
+"""Time from a failed write to the next attempt."""
+_RETRY_AFTER = 5
+"""Seconds that a refused client is asked to wait."""
+_SYNC_SECONDS = 1.0
+"""Longest time that a record stays in the memory of the operating system."""
+
+
+def timestamp() -> str:
+    """Return the time in UTC, as ISO 8601 with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A record that is not written yet."""
+
+    fields: Fields
+    written: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class AuditTrail:
+    """The audit trail of one process."""
+
+    def __init__(self, writer: SegmentWriter, *, on_failure: OnFailure, count_failures: Callable[[int], None]) -> None:
+        """Call `count_failures` with the number of records that a failed write lost."""
+        self._writer = writer
+        self._refuses = on_failure == "refuse"
+        self._count_failures = count_failures
+        self.identity: Fields | None = None
+        """What the process serves; None before `begin`, while no record can be written."""
+        self._event: Literal["start", "resume"] = "start"
+        self._waiting: list[_Waiting] = []
+        self._thread = asyncio.Lock()
+        """Held while a thread writes or syncs."""
+        self._thread_since: float | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._syncing: asyncio.Task[None] | None = None
+        self._retry_at: float | None = None
+        self._unrecorded: Counter[str] = Counter()
+
+    @classmethod
+    def of(cls, settings: Settings, keys: AuditKeys, *, count_failures: Callable[[int], None]) -> Self:
+        """Open the trail of a deployment. Raises ConfigError, AuditError."""
+        assert settings.audit_dir is not None
+        writer = SegmentWriter(
+            settings.audit_dir,
+            key=keys.chain,
+            segment_bytes=settings.audit_segment_mib * 2**20,
+            fsync=settings.audit_sync == "always",
+        )
+        return cls(writer, on_failure=settings.audit_on_failure, count_failures=count_failures)
+
+    async def begin(self, identity: Fields) -> None:
+        """Write the first record of the process; `identity` says what it serves.
+
+        Raises ConfigError when that fails and failures refuse.
+        """
+        try:
+            await self._append_in_thread((), identity)
+        except WriteFailed as error:
+            if self._refuses:
+                reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error.__cause__
+                raise ConfigError(f"MEDMOE_AUDIT_DIR: the audit trail cannot be written: {reason}") from error
+            self._fail(error)
+        self.identity = identity
+        log.info("audit trail", extra={"fields": {"head": self._writer.head}})
+
+    async def record(self, fields: Fields) -> None:
+        """Write a record before what it tells of happens. Raises AuditUnavailable when it fails and failures refuse."""
+        if not await self._append(fields) and self._refuses:
+            raise AuditUnavailable(retry_after=_RETRY_AFTER)
+
+    def note(self, fields: Fields) -> None:
+        """Write a record of what has happened, later."""
+        self._enqueue(fields)
+
+    def count_unrecorded(self, reason: str) -> None:
+        """Count what gets no record of its own; the next record tells how many by reason."""
+        self._unrecorded[reason] += 1
+
+    def require(self) -> None:
+        """Raise AuditUnavailable while writes fail and failures refuse."""
+        if self._refuses and self._is_failing:
+            raise AuditUnavailable(retry_after=_RETRY_AFTER)
+
+    async def close(self) -> None:
+        """Write the last record of the process, and unlock the trail."""
+        if self.identity is not None:
+            await self._append({"event": "stop"})
+        if self._syncing is not None:
+            self._syncing.cancel()
+            await asyncio.gather(self._syncing, return_exceptions=True)
+        try:
+            await asyncio.to_thread(self._writer.close)
+        except OSError as error:
+            self._fail(error)
+        log.info("audit trail", extra={"fields": {"head": self._writer.head}})
+
+    @property
+    def _is_failing(self) -> bool:
+        now = time.monotonic()
+        hangs = self._thread_since is not None and now - self._thread_since > _PATIENCE
+        return hangs or (self._retry_at is not None and now < self._retry_at)
+
+    async def _append(self, fields: Fields) -> bool:
+        """Return whether the record was written."""
+        waiting = self._enqueue(fields)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await asyncio.shield(waiting.written)
+        except TimeoutError:
+            if self._refuses and waiting in self._waiting:
+                # The answer that it tells of is withheld.
+                self._waiting.remove(waiting)
+                self._lose([waiting])
+            return False
+
+    def _enqueue(self, fields: Fields) -> _Waiting:
+        waiting = _Waiting({"time": timestamp(), **fields})
+        if self.identity is None or self._is_failing:
+            self._lose([waiting])
+            return waiting
+        self._waiting.append(waiting)
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write())
+        return waiting
+
+    async def _write(self) -> None:
+        """Write what waits, and what comes meanwhile."""
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                await self._write_batch(batch)
+        finally:
+            self._writing = None
+        if self._syncing is None and not self._writer.fsync:
+            self._syncing = asyncio.create_task(self._sync())
+
+    async def _write_batch(self, batch: Sequence[_Waiting]) -> None:
+        assert self.identity is not None
+        unrecorded, self._unrecorded = self._unrecorded, Counter()
+        records = [waiting.fields for waiting in batch]
+        if unrecorded:
+            records[0] = {**records[0], "unrecorded": dict(unrecorded)}
+        try:
+            await self._append_in_thread(records, self.identity)
+            written = len(batch)
+        except Exception as error:
+            # Any exception: a record without an end would hold its request.
+            written = error.written if isinstance(error, WriteFailed) else 0
+            self._fail(error)
+            if not written:
+                self._unrecorded += unrecorded
+        for waiting in batch[:written]:
+            waiting.written.set_result(True)
+        self._lose(batch[written:])
+
+    async def _append_in_thread(self, records: Sequence[Fields], identity: Fields) -> None:
+        opening = {"time": timestamp(), "event": self._event, **identity}
+        async with self._thread:
+            self._thread_since = time.monotonic()
+            try:
+                await asyncio.to_thread(self._writer.append, records, opening=opening)
+            finally:
+                self._thread_since = None
+        self._event = "resume"
+        if self._retry_at is not None:
+            self._retry_at = None
+            log.warning("audit trail continues", extra={"fields": {"head": self._writer.head}})
+
+    async def _sync(self) -> None:
+        await asyncio.sleep(_SYNC_SECONDS)
+        # What is written from here on waits for the next one.
+        self._syncing = None
+        async with self._thread:
+            self._thread_since = time.monotonic()
+            try:
+                await asyncio.to_thread(self._writer.sync)
+            except OSError as error:
+                self._fail(error)
+            finally:
+                self._thread_since = None
+
+    def _lose(self, batch: Sequence[_Waiting]) -> None:
+        """Give up records that are not written."""
+        if not batch:
+            return
+        self._unrecorded["audit_unavailable"] += len(batch)
+        self._count_failures(len(batch))
+        for waiting in batch:
+            if not waiting.written.done():
+                waiting.written.set_result(False)
+
+    def _fail(self, error: Exception) -> None:
+        cause = error.__cause__ or error
+        reason = cause.strerror if isinstance(cause, OSError) else type(cause).__name__
+        self._retry_at = time.monotonic() + _RETRY_SECONDS
+        log.critical("audit trail failed", extra={"fields": {"reason": reason, "refuses": self._refuses}})

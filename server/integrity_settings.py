@@ -1,0 +1,37 @@
+"""Declare the deployment settings of the audit trail and of signed checkpoints."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class IntegritySettings(BaseSettings):
+    """Where and how requests are audited, and whose checkpoints are served."""
+
+    model_config = SettingsConfigDict(use_attribute_docstrings=True)
+
+    model_public_key: Path | None = None
+    """Ed25519 public key in PEM. A start verifies the checkpoint's signature (`medmoe sign`) and the hash of every file
+    before anything is parsed, a second or more for a gigabyte. None: unsigned checkpoints are served."""
+    audit_dir: Path | None = None
+    """Directory of the audit trail: a line for each request about an image, without content, written before the answer
+    leaves. Nothing is ever deleted there: some 1,000 bytes a request. One process writes it. None without it."""
+    audit_key: Path | None = None
+    """File of 64 hexadecimal digits (`openssl rand -hex 32`), needed by `audit_dir`: the key of the digests of images
+    and DICOM UIDs, and of the trail's seals. Who has it can tell whether a given image was asked about."""
+    audit_on_failure: Literal["refuse", "continue"] = "refuse"
+    """What a full or broken disk of `audit_dir` means: refuse answers nothing (503 `audit_unavailable`), continue
+    answers without records, which `medmoe_audit_failures_total` and the log count."""
+    audit_sync: Literal["second", "always"] = "second"
+    """When records reach the disk: within a second, so that a power failure (not a crash) may lose that much, or always
+    before the answer, which waits for the disk, a few milliseconds on a good one."""
+    audit_segment_mib: int = Field(default=64, ge=1, le=256)
+    """Size at which the audit trail goes on in another file; a start reads the last one."""
+
+    @model_validator(mode="after")
+    def _trail_needs_a_key(self) -> Self:
+        if self.audit_dir is not None and self.audit_key is None:
+            raise ValueError("MEDMOE_AUDIT_DIR needs MEDMOE_AUDIT_KEY; make one with `openssl rand -hex 32`")
+        return self

@@ -1,0 +1,378 @@
+"""The audit trail of a running service: what it records, when, and what a disk that fails means."""
+
+import asyncio
+import base64
+import errno
+import json
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from medmoe.server.audit.keys import AuditKeys
+from medmoe.server.audit.segment_writer import SegmentWriter
+from medmoe.server.audit.verify import read_trail, verify_trail
+from medmoe.server.auth.key_file import new_key
+from medmoe.server.engine.fake_engine import FakeEngine
+from medmoe.server.settings import Settings
+from tests.integration.conftest import Medmoe, Service, ServiceFactory, base64_image, check, image_bytes, until
+from tests.support.images.tagged_images import dicom
+
+Audited = Callable[..., AbstractAsyncContextManager[Service]]
+UIDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "audit.key"
+    path.write_text("2e" * 32)
+    return path
+
+
+@pytest.fixture
+def trail(tmp_path: Path) -> Path:
+    return tmp_path / "trail"
+
+
+@pytest.fixture
+def audited(running: ServiceFactory, trail: Path, key_file: Path) -> Audited:
+    def factory(**settings: Any) -> AbstractAsyncContextManager[Service]:
+        return running(audit_dir=trail, audit_key=key_file, **settings)
+
+    return factory
+
+
+def records(trail: Path, *events: str) -> list[dict[str, Any]]:
+    found = [dict(record.fields) for record in read_trail(trail)]
+    return [fields for fields in found if not events or fields["event"] in events]
+
+
+def files(trail: Path) -> list[Path]:
+    return list(trail.iterdir())
+
+
+def text(trail: Path) -> str:
+    return "".join(path.read_text() for path in files(trail))
+
+
+async def ask(service: Service, **fields: Any) -> httpx.Response:
+    return await service.client.post("/v1/vqa", json={"image": base64_image(), "question": "Is it?"} | fields)
+
+
+async def test_a_record_tells_who_asked_what_of_which_model(
+    audited: Audited, trail: Path, key_file: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    key, line = new_key("ward-7")
+    (tmp_path / "keys").write_text(line)
+    async with audited(api_keys=tmp_path / "keys") as service:
+        headers = {"Authorization": f"Bearer {key}", "X-Request-Id": "a-1"}
+        form = {"data": {"question": "Is it?"}, "files": {"image": ("x.png", image_bytes(), "image/png")}}
+        assert (await service.client.post("/v1/vqa", headers=headers, **form)).status_code == 200
+        assert (await service.client.post("/v1/vqa", json={})).status_code == 401
+        assert (await service.client.get("/v1/models", headers=headers)).status_code == 200
+        subject = service.state.authenticator.find(key).tenant.log_id
+        identity = service.state.audit.identity if service.state.audit else None
+    start, answered, refused, stop = records(trail)
+    assert start["event"], stop["event"] == ("start", "stop")
+    assert identity is not None
+    assert identity.items() <= start.items()
+    assert start["service"].startswith("medmoe ")
+    assert len(start["settings_sha256"]) == len(start["config_sha256"]) == 64
+    keys = AuditKeys.from_file(key_file)
+    assert answered["images"] == [{"image": keys.image_digest(image_bytes())}]
+    expected = {"request_id": "a-1", "subject": subject, "method": "POST", "route": "/v1/vqa", "status": 200}
+    assert (expected | {"error": None, "calibrated": False, "abstained": False}).items() <= answered.items()
+    assert 0 < answered["duration_seconds"] < 60
+    assert (refused["status"], refused["error"], refused["subject"]) == (401, "invalid_api_key", None)
+    assert verify_trail(trail, keys=keys).records == 4
+
+
+async def test_every_way_to_ask_is_recorded(audited: Audited, trail: Path, classify_body: dict[str, Any]) -> None:
+    content = [
+        {"type": "text", "text": "Is it?"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64_image()}"}},
+    ]
+    chat = {"messages": [{"role": "user", "content": content}]}
+    async with audited() as service:
+        for path, body in (
+            ("/v1/classify", classify_body),
+            ("/v1/render", {"image": base64_image()}),
+            ("/v1/chat/completions", chat),
+        ):
+            assert (await service.client.post(path, json=body)).status_code == 200
+        assert (await ask(service, image="no base64!")).status_code == 400
+        assert (await ask(service, image=base64.b64encode(b"no image").decode())).status_code == 415
+    found = records(trail, "request")
+    assert [fields["route"] for fields in found[:3]] == ["/v1/classify", "/v1/render", "/v1/chat/completions"]
+    same = {json.dumps(fields["images"]) for fields in found[:3]}
+    assert len(same) == 1, "the same file, however it was sent"
+    assert [fields["abstained"] for fields in found] == [False, None, False, None, None]
+    assert [fields["error"] for fields in found[3:]] == ["malformed_image", "unsupported_image"]
+    assert [bool(fields["images"][0]) for fields in found[3:]] == [False, True]
+
+
+async def test_the_record_is_there_before_the_answer(audited: Audited, trail: Path) -> None:
+    async with audited() as service:
+        body = json.dumps({"image": base64_image(), "question": "Is it?"}).encode()
+        for stream in (False, True):
+            seen: list[str] = []
+
+            async def send(message: Any, seen: list[str] = seen) -> None:
+                if message["type"] == "http.response.start":
+                    seen += [fields["event"] for fields in records(trail)]
+
+            sent = json.dumps(json.loads(body) | {"stream": stream}).encode()
+            await _call(service, sent, send)
+            assert seen[-1] == ("stream" if stream else "request")
+    begun, ended = records(trail, "stream", "stream_end")
+    assert begun["stream"] == ended["stream"]
+    assert (begun["abstained"], ended["abstained"]) == (None, False)
+    assert begun["images"] == ended["images"] != []
+
+
+async def _call(service: Service, content: bytes, send: Any) -> None:
+    request = httpx.Request(
+        "POST", "http://service/v1/vqa", content=content, headers={"content-type": "application/json"}
+    )
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": "/v1/vqa", "raw_path": b"/v1/vqa", "query_string": b"", "root_path": "",
+        "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        "server": ("service", 80), "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    messages = [{"type": "http.request", "body": content, "more_body": False}]
+
+    async def receive() -> Any:
+        while not messages:
+            await asyncio.Event().wait()
+        return messages.pop()
+
+    await service.app(scope, receive, send)
+
+
+async def test_clients_that_leave_are_recorded(audited: Audited, trail: Path, engine: FakeEngine) -> None:
+    async with audited() as service:
+        engine.delay = 3600
+        before = engine.started
+        asking = asyncio.create_task(ask(service))
+        await until(lambda: engine.started > before)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        engine.delay = 0
+    (left,) = records(trail, "request")
+    assert left["status"] == 499
+    assert left["images"]
+
+
+async def test_concurrent_requests_make_one_chain(audited: Audited, trail: Path, key_file: Path) -> None:
+    async with audited(audit_sync="always", image_cache_entries=8) as service:
+        answers = await asyncio.gather(*(ask(service, stream=bool(n % 2)) for n in range(24)))
+        assert {answer.status_code for answer in answers} == {200}
+    assert verify_trail(trail, keys=AuditKeys.from_file(key_file)).records == 2 + 12 + 24
+
+
+async def test_an_auditor_finds_an_image_and_its_uids(
+    audited: Audited, trail: Path, key_file: Path, medmoe: Medmoe, tmp_path: Path
+) -> None:
+    file = dicom(**UIDS_OF_FILE)
+    (tmp_path / "a.dcm").write_bytes(file)
+    (tmp_path / "b.png").write_bytes(image_bytes())
+    async with audited() as service:
+        for _ in range(2):
+            # The second comes from the cache.
+            assert (await ask(service, image=base64.b64encode(file).decode())).status_code == 200
+    kept = text(trail)
+    for uid in UIDS_OF_FILE.values():
+        assert uid not in kept
+        found = medmoe("audit", "find", trail, "--key-file", key_file, "--uid", uid)
+        assert found.returncode == 0
+        assert len(found.stdout.splitlines()) == 2
+    found = medmoe("audit", "find", trail, "--key-file", key_file, "--image", tmp_path / "a.dcm")
+    assert {json.loads(line)["event"] for line in found.stdout.splitlines()} == {"request"}
+    assert medmoe("audit", "find", trail, "--key-file", key_file, "--image", tmp_path / "b.png").returncode == 1
+
+
+UIDS_OF_FILE = {keyword: f"1.2.826.0.1.3680043.8.498.77{n}" for n, keyword in enumerate(UIDS.values())}
+
+
+async def test_a_listing_names_its_study_by_a_digest(audited: Audited, trail: Path, key_file: Path) -> None:
+    async with audited() as service:
+        response = await service.client.get("/v1/sources/pacs/studies/1.2.3/series")
+        assert response.status_code == 404
+    (listed,) = records(trail, "request")
+    assert listed["route"] == "/v1/sources/{source}/studies/{study}/series"
+    assert listed["listed"] == {"study": AuditKeys.from_file(key_file).uid_digest("1.2.3")}
+
+
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(SegmentWriter, "_write", fail)
+    monkeypatch.setattr("medmoe.server.audit.trail._RETRY_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_full_disk_refuses(
+    audited: Audited, trail: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stream: bool
+) -> None:
+    async with audited() as service:
+        with monkeypatch.context() as patch:
+            full(patch)
+            response = await ask(service, stream=stream)
+            check(response, 503, "audit_unavailable")
+            assert "retry-after" in response.headers
+            metrics = (await service.client.get("/metrics")).text
+            assert "medmoe_audit_failures_total 0.0" not in metrics
+            assert (await service.client.get("/health/live")).status_code == 200
+            patch.setattr("medmoe.server.audit.trail._RETRY_SECONDS", 3600)
+            check(await ask(service, stream=stream), 503, "audit_unavailable")
+            before = service.engine.started
+            check(await ask(service, stream=stream), 503, "audit_unavailable")
+            assert service.engine.started == before, "refused before the engine works"
+            assert service.state.audit is not None
+            service.state.audit._retry_at = 0
+        assert (await ask(service)).status_code == 200
+    assert next(line.levelname for line in caplog.records if line.message == "audit trail failed") == "CRITICAL"
+    resumed, answered = records(trail, "resume", "request")[:2]
+    assert resumed["event"] == "resume"
+    assert answered["unrecorded"]["audit_unavailable"] >= 3
+
+
+async def test_a_full_disk_can_be_let_pass(
+    audited: Audited, trail: Path, monkeypatch: pytest.MonkeyPatch, key_file: Path
+) -> None:
+    async with audited(audit_on_failure="continue") as service:
+        with monkeypatch.context() as patch:
+            full(patch)
+            for _ in range(2):
+                assert (await ask(service)).status_code == 200
+            assert "medmoe_audit_failures_total 2.0" in (await service.client.get("/metrics")).text
+        assert (await ask(service)).status_code == 200
+    (answered,) = records(trail, "request")
+    assert answered["unrecorded"] == {"audit_unavailable": 2}
+    verify_trail(trail, keys=AuditKeys.from_file(key_file))
+
+
+async def test_a_disk_that_hangs_refuses(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medmoe.server.audit.trail._PATIENCE", 0.05)
+    release = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    real = SegmentWriter._write
+
+    def hang(self: SegmentWriter, fields: Any) -> None:
+        asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
+        real(self, fields)
+
+    async with audited() as service:
+        with monkeypatch.context() as patch:
+            patch.setattr(SegmentWriter, "_write", hang)
+            for _ in range(3):
+                check(await ask(service), 503, "audit_unavailable")
+            release.set()
+            await until(lambda: service.state.audit is not None and service.state.audit._writing is None)
+        assert (await ask(service)).status_code == 200
+
+
+async def test_a_disk_that_is_full_at_the_start_ends_it(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+    full(monkeypatch)
+    async with audited(wait=False) as service:
+        assert service.state.starting is not None
+        await service.state.starting
+        assert service.state.unusable == (
+            "MEDMOE_AUDIT_DIR: the audit trail cannot be written: No space left on device"
+        )
+    async with audited(audit_on_failure="continue") as service:
+        assert (await ask(service)).status_code == 200
+
+
+async def test_a_flood_of_refusals_is_counted_and_not_recorded(
+    audited: Audited, trail: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medmoe.server.audit.request_auditor._REFUSALS_PER_MINUTE", 2)
+    async with audited() as service:
+        for _ in range(5):
+            assert (await service.client.post("/v1/vqa", json={})).status_code == 422
+        assert (await ask(service)).status_code == 200
+    assert [fields["status"] for fields in records(trail, "request")] == [422, 422, 200]
+    assert records(trail, "request")[-1]["unrecorded"] == {"invalid_field": 3}
+
+
+def test_a_trail_without_a_key_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match="MEDMOE_AUDIT_DIR needs MEDMOE_AUDIT_KEY"):
+        Settings(model=checkpoint, audit_dir=tmp_path)
+
+
+async def test_the_commands_check_and_export(
+    audited: Audited, trail: Path, key_file: Path, medmoe: Medmoe, classify_body: dict[str, Any]
+) -> None:
+    async with audited() as service:
+        await ask(service, stream=True)
+        await service.client.post("/v1/classify", json=classify_body)
+        await service.client.post("/v1/classify", json={})
+        await service.client.get("/v1/sources/pacs/studies/1.2.3/series")
+    checked = medmoe("audit", "verify", trail, "--key-file", key_file)
+    assert checked.returncode == 0
+    head = checked.stdout.splitlines()[-1].removeprefix("head: ")
+    assert medmoe("audit", "verify", trail, "--head", head).returncode == 0
+    exported = medmoe("audit", "export", trail).stdout.splitlines()
+    assert [json.loads(line) for line in exported] == records(trail)
+    resources = [json.loads(line) for line in medmoe("audit", "export", "--fhir", trail).stdout.splitlines()]
+    assert len(resources) == len(exported)
+    for resource in resources:
+        _check_audit_event(resource)
+    assert [resource["outcome"] for resource in resources] == ["0", "0", "0", "0", "4", "4", "0"]
+    path = trail / "audit-000001.jsonl"
+    path.write_bytes(path.read_bytes()[:-1])
+    broken = medmoe("audit", "verify", trail)
+    assert broken.returncode == 1
+    assert broken.stderr.startswith("error: audit-000001.jsonl, line 7: it is incomplete")
+    assert medmoe("audit", "export", trail).returncode == 1
+
+
+_CODES = {
+    "http://terminology.hl7.org/CodeSystem/audit-event-type": {"rest"},
+    "http://dicom.nema.org/resources/ontology/DCM": {"110100", "110120", "110121"},
+    "http://hl7.org/fhir/restful-interaction": {"operation", "search-type"},
+    "http://terminology.hl7.org/CodeSystem/audit-entity-type": {"2"},
+    "http://terminology.hl7.org/CodeSystem/security-source-type": {"4"},
+}
+"""Codes of R4 that AuditEvent's bindings hold and that the service uses."""
+
+
+def _check_audit_event(resource: dict[str, Any]) -> None:
+    """The cardinalities and the codes of https://hl7.org/fhir/R4/auditevent.html."""
+    allowed = {
+        "resourceType",
+        "id",
+        "type",
+        "subtype",
+        "action",
+        "recorded",
+        "outcome",
+        "outcomeDesc",
+        "agent",
+        "source",
+        "entity",
+    }
+    assert resource.keys() <= allowed
+    assert {"type", "recorded", "agent", "source"} <= resource.keys()
+    assert resource["resourceType"] == "AuditEvent"
+    assert len(resource["id"]) <= 64
+    assert resource["action"] in "CRUDE"
+    assert resource["outcome"] in ("0", "4", "8", "12")
+    assert resource["agent"]
+    assert all(isinstance(agent["requestor"], bool) for agent in resource["agent"])
+    assert resource["source"]["observer"]
+    codings = [resource["type"], *resource.get("subtype", []), *resource["source"]["type"]]
+    for entity in resource.get("entity", []):
+        assert entity.keys() <= {"what", "type", "name", "detail"}
+        assert entity["what"]["identifier"]["value"]
+        assert all(set(detail) == {"type", "valueString"} for detail in entity.get("detail", []))
+        codings.append(entity["type"])
+    for coding in codings:
+        assert coding["code"] in _CODES[coding["system"]], coding
