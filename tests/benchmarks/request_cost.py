@@ -1,11 +1,14 @@
 """Measure the processor time of a request outside the engine, for each route, over an engine that does nothing.
 
     python -m tests.benchmarks.request_cost [--requests 100] [--repeats 7] [--against DIR] [--only NAME] [--json FILE]
+    python -m tests.benchmarks.request_cost --audit second|always [--clients 1]
 
-`service` is the process that answers, `decoders` those that it has started. With `--against`, the same requests go to
-the service of another checkout (a git worktree), turn about, so that a busy machine harms both; ratios are medians over
-the repeats with 95 % bootstrap intervals, under 1 where this checkout takes less. Every repeat starts its servers anew:
-two processes of the same code differ by more than their requests do. `--model` takes any directory with config.json and
+`service` is the process that answers, `decoders` those that it has started, and `latency` is what a client waits for an
+answer. With `--audit` this checkout keeps an audit trail in a temporary directory and `other` is the same without. With
+`--against`, the same requests go to the service of another checkout (a git worktree), turn about, so that a busy
+machine harms both; ratios are medians over the repeats with 95 % bootstrap intervals, under 1 where this checkout takes
+less. Every repeat starts its servers anew: two processes of the same code differ by more than their requests do.
+`--model` takes any directory with config.json and
 tokenizer.json: weights are not needed to learn what a larger model's prompts and layers cost.
 """
 
@@ -14,6 +17,8 @@ import base64
 import http.client
 import json
 import sys
+import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +33,7 @@ import psutil
 from medmoe.server.settings import Settings
 from tests.benchmarks.label_cost import LABELS
 from tests.benchmarks.support.bootstrap import median_interval, ratio_interval, shown
-from tests.benchmarks.support.checkouts import this_and_other
+from tests.benchmarks.support.checkouts import HERE, served, this_and_other
 from tests.benchmarks.support.load import TIMEOUT, print_table
 from tests.benchmarks.support.machine import describe, machine
 from tests.benchmarks.support.request_file import make_requests
@@ -92,6 +97,21 @@ def spent(server: ServerProcess) -> dict[str, float]:
     return {"service": service, "decoders": cpu_seconds(psutil.Process(server.process.pid)) - service}
 
 
+def services(
+    stack: ExitStack, options: argparse.Namespace, arguments: Sequence[str], settings: dict[str, str]
+) -> dict[str, ServerProcess]:
+    if options.audit is None:
+        return this_and_other(stack, options.against, arguments, settings)
+    place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    (place / "key").write_text("5c" * 32)
+    audit = {"MEDMOE_AUDIT_DIR": str(place / "trail"), "MEDMOE_AUDIT_KEY": str(place / "key")}
+    audited = settings | audit | {"MEDMOE_AUDIT_SYNC": options.audit}
+    return {
+        "this": stack.enter_context(served(HERE, arguments, audited)),
+        "other": stack.enter_context(served(HERE, arguments, settings)),
+    }
+
+
 def measure(options: argparse.Namespace) -> Times:
     asked = {name: way for name, way in _ASKED.items() if options.only in name}
     # Each way has its own: an image that was there before is not decoded again.
@@ -104,14 +124,16 @@ def measure(options: argparse.Namespace) -> Times:
     for repeat in range(options.repeats):
         print(f"repeat {repeat}", file=sys.stderr, flush=True)
         with ExitStack() as stack:
-            servers = this_and_other(stack, options.against, arguments, settings)
+            servers = services(stack, options, arguments, settings)
             for place, (name, (path, fields, multipart)) in enumerate(asked.items()):
                 own = [body(image, fields, multipart=multipart) for image in images[place :: len(asked)]]
                 warm_up, bodies = own[:_WARM_UP], own[_WARM_UP:]
                 for who in sorted(servers, reverse=bool(repeat % 2)):
                     ask(servers[who].url, path, warm_up, clients=options.clients)
-                    before = spent(servers[who])
+                    before, begun = spent(servers[who]), time.perf_counter()
                     ask(servers[who].url, path, bodies, clients=options.clients)
+                    waited = (time.perf_counter() - begun) * options.clients
+                    times[name, who, "latency"].append(waited / len(bodies))
                     for process, seconds in spent(servers[who]).items():
                         times[name, who, process].append((seconds - before[process]) / len(bodies))
     return times
@@ -120,9 +142,9 @@ def measure(options: argparse.Namespace) -> Times:
 def rows(times: Times) -> Iterator[dict[str, str]]:
     for name, process in dict.fromkeys((name, process) for name, _, process in times):
         ours = times[name, "this", process]
-        row = {"asked": name, "process": process, "CPU ms": shown(median_interval(ours), scale=1e3)}
+        row = {"asked": name, "process": process, "ms": shown(median_interval(ours), scale=1e3)}
         if others := times.get((name, "other", process)):
-            row["other CPU ms"] = shown(median_interval(others), scale=1e3)
+            row["other ms"] = shown(median_interval(others), scale=1e3)
             row["this x other"] = shown(ratio_interval(ours, others))
         yield row
 
@@ -139,6 +161,7 @@ def report(times: Times, *, here: dict[str, Any], into: Path | None) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", type=Path, help="another checkout of this repository")
+    parser.add_argument("--audit", choices=("second", "always"), help="with an audit trail, against without; its sync")
     parser.add_argument(
         "--model", type=Path, default=Settings.model_fields["model"].get_default(call_default_factory=True)
     )
