@@ -10,13 +10,18 @@ PROJECT := $(VENV)/.project
 BROWSER := $(VENV)/.browser
 WHEEL := .cache/wheel
 TRITON := .cache/triton
+SBOM := .cache/sbom
+SBOM_LOCK := docker/requirements/sbom.txt
+CYCLONEDX = $(SBOM)/bin/cyclonedx-py
+CYCLONEDX_OPTIONS = --pyproject pyproject.toml --spec-version 1.6 --output-reproducible --output-file
 
-.PHONY: help install serve test checks browser lint format clean
+.PHONY: help install serve test checks sbom browser lint format clean
 
 help:
 	@echo "make serve    answer questions on http://127.0.0.1:8000 with the bundled checkpoint"
 	@echo "make test     run the tests (ARGS='-k name' selects)"
 	@echo "make checks   install what the tests of docker/ would otherwise be skipped without"
+	@echo "make sbom     write CycloneDX bills of materials of the locks and of .venv to .cache/bom"
 	@echo "make browser  run the page's tests in a real browser; needs a Chromium on the machine"
 	@echo "make lint     formatting, style, import direction, types of the built wheel"
 	@echo "make format   apply formatting"
@@ -30,9 +35,21 @@ serve: $(PROJECT)
 test: $(PROJECT)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
 
-checks: $(PROJECT)
+checks: $(PROJECT) $(CYCLONEDX)
 	$(PIP) --no-deps --requirement docker/requirements/checks.txt
 	[ -d $(TRITON)/triton ] || $(PIP) --no-deps --target $(TRITON) --requirement docker/requirements/gpu-path.txt
+
+sbom: $(PROJECT) $(CYCLONEDX)
+	mkdir -p .cache/bom
+	for lock in serve-cpu train cpu; do \
+	    $(CYCLONEDX) requirements $(CYCLONEDX_OPTIONS) .cache/bom/$$lock.cdx.json docker/requirements/$$lock.txt || exit; \
+	done
+	$(CYCLONEDX) environment $(CYCLONEDX_OPTIONS) .cache/bom/environment.cdx.json $(BIN)/python
+
+$(CYCLONEDX): $(SBOM_LOCK)
+	$(PYTHON) -m venv --clear $(SBOM)
+	$(SBOM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $(SBOM_LOCK)
+	@touch $@
 
 browser: $(BROWSER)
 	$(BIN)/python -m pytest tests/browser $(ARGS)

@@ -73,6 +73,27 @@ async def send_image(service: Service, data: bytes | str) -> httpx.Response:
     return await service.client.post("/v1/vqa", json={"image": image, "question": "What?"})
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "service@evil", "evil", "a/../health/live", "/metrics", ""])
+async def test_cve_2026_48746_no_host_and_no_path_goes_round_authentication(
+    running: ServiceFactory, tmp_path: Path, host: str
+) -> None:
+    (tmp_path / "keys").write_text(new_key("ward")[1])
+    async with running(api_keys=tmp_path / "keys") as service:
+        for path in (
+            "/v1/vqa",
+            "//v1/vqa",
+            "/v1/vqa/",
+            "/health/../v1/vqa",
+            "/health/live/%2e%2e/%2e%2e/v1/vqa",
+            "/v1/%76qa",
+        ):
+            for method in ("GET", "POST"):
+                headers = {"Host": host, "X-Forwarded-Host": "localhost", "X-Original-URL": "/health/live"}
+                response = await service.client.request(method, path, json=ROUTES["/v1/vqa"], headers=headers)
+                assert response.status_code in (400, 401, 403, 404, 405), (path, response.text)
+        assert service.engine.last_request is None or service.engine.started == 1, "only the warm-up"
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
 async def test_cve_2026_22778_errors_about_images_have_our_words_only(service: Service, kind: str) -> None:
     """Pillow's message held a heap address, which made a remote execution possible."""
