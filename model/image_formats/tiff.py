@@ -95,7 +95,9 @@ def _grey(values: np.ndarray, page: TiffDirectory, steps: list[Step]) -> Image.I
     if page.extra_samples[:1] == (_ALPHA,) and values.shape[-1] > 1:
         transparent = values[..., 1] == 0
         if transparent.any() and not transparent.all():
-            grey = np.where(transparent, _background(grey[~transparent], inverted, steps), grey)
+            background = _background(grey[~transparent], inverted, steps)
+            grey = grey.copy()
+            grey[transparent] = background
     if grey.dtype == np.uint8:
         return Image.fromarray(255 - grey if inverted else grey)
     if grey.dtype == np.uint16:
@@ -112,13 +114,14 @@ def _grey(values: np.ndarray, page: TiffDirectory, steps: list[Step]) -> Image.I
     return Image.fromarray((-wide if inverted else wide).astype(np.float32))
 
 
-def _background(opaque: np.ndarray, inverted: bool, steps: list[Step]) -> int | np.generic:
+def _background(opaque: np.ndarray, inverted: bool, steps: list[Step]) -> float:
     """Return the value that is shown where an image is transparent: of black, or of white below a drawing in black."""
     low: np.generic = opaque.min()
     high: np.generic = opaque.max()
     if low != high or opaque.dtype.kind != "u":
         steps.append("over_black")
-        return high if inverted else low
+        extreme: float = (high if inverted else low).item()
+        return extreme
     most = int(np.iinfo(opaque.dtype).max)
     shade = most - int(low) if inverted else int(low)
     is_dark = shade * 4 < most
