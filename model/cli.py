@@ -46,6 +46,7 @@ COMMANDS = {
     "ask": Command("medmoe.client.commands.ask:ask", "Ask a service a question about an image."),
     "classify": Command("medmoe.client.commands.classify:classify", "Ask a service how likely each label is."),
     "decide": Command("medmoe.client.commands.decide:decide", "Ask a service closed questions about an image."),
+    "series": Command("medmoe.client.commands.series.command:series", "Ask a service about the slices of a series."),
     "query": Command("medmoe.client.commands.query:query", "List the images of a service's DICOMweb sources."),
     "watch": Command("medmoe.client.commands.watch:watch", "Ask about new images of a service's DICOMweb sources."),
     "batch": Command("medmoe.client.commands.batch:batch", "Ask a service about many images; resumable."),

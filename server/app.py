@@ -16,7 +16,7 @@ from medmoe.server.http.origin import OriginCheck
 from medmoe.server.http.security_headers import ResponseHeaders
 from medmoe.server.lifecycle.draining import drain
 from medmoe.server.lifecycle.supervisor import start_up
-from medmoe.server.routes import classify, docs, metadata, operations, page, render, router_stats, sources, vqa
+from medmoe.server.routes import classify, docs, metadata, operations, page, render, router_stats, series, sources, vqa
 from medmoe.server.routes.openai import chat, decisions
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
@@ -60,7 +60,20 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.medmoe = state
-    for module in (vqa, classify, chat, decisions, render, sources, router_stats, metadata, operations, docs, page):
+    for module in (
+        vqa,
+        classify,
+        series,
+        chat,
+        decisions,
+        render,
+        sources,
+        router_stats,
+        metadata,
+        operations,
+        docs,
+        page,
+    ):
         app.include_router(module.router)
     error_responses.install(app)
     # Last added is outermost: headers, then the record, then the origin, then the limit.
@@ -70,6 +83,7 @@ def create_app(
         max_at_once=settings.max_uploads,
         max_memory=settings.body_memory_mib * 2**20,
         paths=costly_paths(app),
+        larger={series.PATH: (settings.max_series_bytes, "MEDMOE_MAX_SERIES_BYTES")},
     )
     app.add_middleware(OriginCheck, settings=settings)
     app.add_middleware(

@@ -10,6 +10,9 @@ MedMoEError (medmoe.model.errors)
 |   |   |-- UnsupportedImage, UnreadableImage, UniformImage, ImageTooLarge, ImageTooCostly, DecoderDied
 |   |   |-- BurnedInAnnotation, ImageURLNotAllowed, ImageURLUnreachable, ImageURLTooLarge, ImageURLTimeout
 |   |   |-- SourceNotFound, InstanceNotFound, InstanceTooLarge
+|   |   |-- SeriesError
+|   |   |   |-- MixedSeries, MixedOrientation, DuplicateSlices, MissingSlices, TiltedGantry
+|   |   |   `-- NotAVolume, SeriesTooLarge, InvalidArchive
 |   |   `-- BodyTooLarge
 |   |-- TryLater                    the client can repeat it after `retry_after` seconds
 |   |   `-- RateLimited, Overloaded, EngineRestarting, ProviderUnavailable, AuditUnavailable
@@ -191,9 +194,9 @@ class BodyTooLarge(RequestError):
     """The body has more bytes than the service reads."""
 
     @classmethod
-    def over(cls, max_bytes: int) -> Self:
-        """Return the error of a body over `max_bytes`."""
-        return cls(f"the body is larger than {max_bytes} bytes (MEDMOE_MAX_BODY_BYTES)")
+    def over(cls, max_bytes: int, *, setting: str = "MEDMOE_MAX_BODY_BYTES") -> Self:
+        """Return the error of a body over `max_bytes`, a limit that `setting` chooses."""
+        return cls(f"the body is larger than {max_bytes} bytes ({setting})")
 
 
 class Unauthenticated(ServerError):

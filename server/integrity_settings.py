@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from medmoe.server.strict_environment import StrictSettings
 
 
-class IntegritySettings(BaseSettings):
+class IntegritySettings(StrictSettings):
     """Where and how requests are audited, and whose checkpoints are served."""
-
-    model_config = SettingsConfigDict(use_attribute_docstrings=True)
 
     model_public_key: Path | None = None
     """Ed25519 public key in PEM. A start verifies the checkpoint's signature (`medmoe sign`) and the hash of every file

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, HttpUrl, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import NoDecode
 
 import medmoe.model
 from medmoe.server.auth.oidc.provider_url import is_provider_url
@@ -13,7 +13,7 @@ from medmoe.server.loopback import is_loopback
 from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.image_url import host_name
 from medmoe.server.schemas.images import BurnedIn
-from medmoe.server.strict_environment import PREFIX, StrictEnvironment
+from medmoe.server.schemas.series import MAX_SLICES
 
 _LONGEST_SECONDS = 86_400.0
 """Largest time of a setting, a day: timers of the system overflow somewhere beyond."""
@@ -26,15 +26,6 @@ def bundled_model() -> Path:
 
 class Settings(IntegritySettings):
     """Deployment settings. Sizes in bytes or pixels, times in the unit that the name says."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_ignore_empty=True,
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
 
     host: str = "127.0.0.1"
     """Address to listen on; `::` takes IPv4 too. Anything but loopback lets the network in, and is refused without
@@ -145,6 +136,20 @@ class Settings(IntegritySettings):
     """Time for one request to a source, from connecting to the last byte; longer keeps a slot under a slow source."""
     dicomweb_requests: int = Field(default=16, ge=1)
     """Requests to sources at once; the next is refused with 429. Each may hold `max_body_bytes`."""
+    max_series: int = Field(default=4, ge=1)
+    """Series that are answered at once; the next is refused with 429. Each holds one slot and up to
+    `max_series_bytes` beside its body."""
+    max_series_files: int = Field(default=1000, ge=2, le=5000)
+    """Most files of a series, or frames of a file."""
+    max_series_bytes: int = Field(default=256 * 2**20, ge=1024)
+    """Largest body with a series, and largest series once unpacked: the default takes 500 slices of 512 by 512. It
+    must fit into `body_memory_mib`."""
+    max_series_pixels: int = Field(default=200_000_000, ge=2**16)
+    """Most pixels of the slices of a series that are looked at, together."""
+    series_slices: int = Field(default=16, ge=1, le=MAX_SLICES)
+    """Slices of a series that are looked at where a request does not say; each costs one answer."""
+    max_series_slices: int = Field(default=64, ge=1, le=MAX_SLICES)
+    """Most slices of a series that a request may ask for."""
     max_question_chars: int = Field(default=4000, ge=32)
     """Longest question; tokenising it runs on the event loop, about a microsecond a character."""
     chat_history: Literal["refuse", "last_question"] = "refuse"
@@ -287,14 +292,3 @@ class Settings(IntegritySettings):
                 " or MEDMOE_INSECURE=true where something in front of the service authenticates"
             )
         return self
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, StrictEnvironment(settings_cls)

@@ -25,7 +25,9 @@ from medmoe.server.imaging.cache import ImageCache
 from medmoe.server.imaging.fetch.fetcher import ImageFetcher
 from medmoe.server.imaging.intake import ImageIntake
 from medmoe.server.imaging.sandbox.pool import DecoderPool
+from medmoe.server.imaging.series_intake import SeriesIntake
 from medmoe.server.inference.context import InferenceContext
+from medmoe.server.inference.series.context import SeriesContext
 from medmoe.server.observability.metrics import Metrics
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.observability.trace_export import TraceExport
@@ -103,6 +105,11 @@ class State:
             router_stats=self.router_stats,
             # Enough to fill engine steps; each holds a copy of its image until it ends.
             label_steps=FairSlots(_STEPS_WAITING * settings.max_num_seqs),
+        )
+        self.series = SeriesContext(
+            inference=self.inference,
+            intake=SeriesIntake(self.images, settings),
+            places=Admission(max_concurrent=settings.max_series, max_queued=0),
         )
 
     @staticmethod

@@ -4,7 +4,7 @@ import re
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic_settings import EnvSettingsSource
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from medmoe.model.errors import ConfigError
 
@@ -18,7 +18,7 @@ _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 _LIST = "server/SETTINGS.md lists all settings"
 
 
-class StrictEnvironment(EnvSettingsSource):
+class _StrictEnvironment(EnvSettingsSource):
     """Read the environment; refuse variables that are no setting."""
 
     def __call__(self) -> dict[str, Any]:
@@ -40,6 +40,30 @@ class StrictEnvironment(EnvSettingsSource):
         if unknown := sorted(given.keys() - known - _COMMAND_LINE):
             raise ConfigError(f"{'; '.join(_unknown(name, known) for name in unknown)}; {_LIST}")
         return super().__call__()
+
+
+class StrictSettings(BaseSettings):
+    """Base of settings that come from the environment alone."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _StrictEnvironment(settings_cls)
 
 
 def variable(name: str) -> str:

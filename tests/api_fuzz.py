@@ -32,9 +32,11 @@ from medmoe.server.auth.key_file import new_key
 from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.settings import Settings
 from tests.support.checkpoints.tiny import tiny_config, tiny_tokenizer
+from tests.support.images.series_files import archive, ct_series
 from tests.support.images.tagged_images import png
 
 _IMAGE = png("a text chunk")
+_SERIES = archive(ct_series(range(3)))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,11 +69,15 @@ def fuzz(directory: Path, *, examples: int, seed: int, say: Callable[[str], None
         if not isinstance(body, dict):
             return body
         changed = {name: _with_data_url(value) for name, value in body.items()}
-        image, modality = body.get("image"), body.get("modality")
+        image, modality, series = body.get("image"), body.get("modality"), body.get("series")
         if isinstance(image, str) and len(image) % 4:
             changed["image"] = base64.b64encode(_IMAGE).decode()
         if isinstance(image, bytes) and len(image) % 4:
             changed["image"] = _IMAGE
+        if isinstance(series, str) and len(series) % 4:
+            changed["series"] = base64.b64encode(_SERIES).decode()
+        if isinstance(series, list) and len(series) % 4:
+            changed["series"] = [_SERIES]
         if isinstance(modality, str) and len(modality) % 4:
             changed["modality"] = "CT"
         if context.operation.path in streaming and len(str(body.get("question"))) % 3 == 1:

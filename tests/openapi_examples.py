@@ -8,6 +8,7 @@ starts the service over the bundled checkpoint, asks it, and writes server/opena
 import io
 import json
 import sys
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,12 +17,13 @@ import numpy as np
 from PIL import Image
 
 from medmoe.server.openapi.requests import EXAMPLES
-from tests.support.images.phantom import chest_ct, chest_ct_file
+from tests.support.images.phantom import chest_ct, chest_ct_file, chest_ct_series
 from tests.support.service.server_process import server_process
 
 ROUTES = {
     "/v1/vqa": "vqa",
     "/v1/classify": "classify",
+    "/v1/series": "series",
     "/v1/render": "render",
     "/v1/chat/completions": "chat",
     "/v1/decisions": "decisions",
@@ -29,6 +31,7 @@ ROUTES = {
 """Routes with a body, and the prefix of their example files."""
 _SIDE = 64
 _DICOM_SIDE = 128
+_SLICES = 4
 _METRICS = ("medmoe_requests_total", "medmoe_requests_in_flight", "medmoe_expert_tokens_total")
 _CARD_LINES = 24
 _TOO_LONG = ("for_the_model",)
@@ -42,6 +45,16 @@ def drawn_image() -> bytes:
     file = io.BytesIO()
     # Sixteen shades keep the file small.
     Image.fromarray((shown.round() * 17).astype(np.uint8)).save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def series_archive() -> bytes:
+    """Return a ZIP archive of a few slices of the chest CT, small enough for the document."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for index, data in enumerate(chest_ct_series(_SLICES, _SIDE)):
+            # A fixed time, so that the file is the same each time.
+            archive.writestr(zipfile.ZipInfo(f"{index}.dcm"), data, zipfile.ZIP_DEFLATED)
     return file.getvalue()
 
 
@@ -106,6 +119,7 @@ def _series(exposition: str) -> Iterator[str]:
 def main() -> int:
     (EXAMPLES / "phantom.png").write_bytes(drawn_image())
     (EXAMPLES / "phantom.dcm").write_bytes(dicom_file())
+    (EXAMPLES / "series.zip").write_bytes(series_archive())
     with server_process() as server:
         server.wait_ready(_START)
         with httpx.Client(base_url=server.url, timeout=_START) as client:

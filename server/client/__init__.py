@@ -23,7 +23,11 @@ from medmoe.client.answers import (
     RouterStats,
     Routing,
     ScoreAnswer,
+    SeriesAnswer,
+    SeriesClassification,
     SeriesInfo,
+    SeriesStarted,
+    SliceDone,
     SourceInfo,
     StoredReport,
     StudyInfo,
@@ -48,6 +52,7 @@ from medmoe.client.errors import (
 )
 from medmoe.client.images.image import Image
 from medmoe.client.images.instance import Instance
+from medmoe.client.images.series import Series
 from medmoe.client.questions import Choice, Predicate, Score
 from medmoe.client.transport.retry import Retry
 
@@ -82,11 +87,16 @@ __all__ = [
     "Routing",
     "Score",
     "ScoreAnswer",
+    "Series",
+    "SeriesAnswer",
+    "SeriesClassification",
     "SeriesInfo",
+    "SeriesStarted",
     "ServiceError",
     "ServiceFailed",
     "ServiceTimeout",
     "ServiceUnavailable",
+    "SliceDone",
     "SourceInfo",
     "StoredReport",
     "StudyInfo",

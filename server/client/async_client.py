@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 import httpx
 
@@ -15,10 +16,11 @@ from medmoe.client.base_client import LIMITS, BaseClient
 from medmoe.client.call import Call, ImageSource
 from medmoe.client.errors import ClientError
 from medmoe.client.images.image import Source
-from medmoe.client.options import AskOptions, ClassifyOptions, DecisionOptions
+from medmoe.client.images.series import SeriesSource
+from medmoe.client.options import AskOptions, AskSeriesOptions, ClassifyOptions, ClassifySeriesOptions, DecisionOptions
 from medmoe.client.questions import Question
 from medmoe.client.transport.error_body import check
-from medmoe.client.transport.event_reader import Event, EventReader
+from medmoe.client.transport.event_reader import AnyEvent, Event, EventReader, answer_event, series_event
 from medmoe.client.transport.retry import DEFAULT, Attempts, Retry
 from medmoe.client.transport.tls import tls_context
 from medmoe.client.transport.transport_errors import translated
@@ -63,22 +65,9 @@ class AsyncClient(BaseClient):
     ) -> AsyncGenerator[Event, None]:
         """Yield the answer piece by piece, then whole; close it (`contextlib.aclosing`) to cancel the request."""
         call = await asyncio.to_thread(calls.ask, image, question, options, stream=True)
-        response, attempts = await self._answered(call, stream=True)
-        reader = EventReader()
-        chunks = response.aiter_bytes()
-        try:
-            while True:
-                # A timeout around the whole loop would span a yield.
-                with translated(self._address.url):
-                    async with asyncio.timeout(attempts.seconds()):
-                        chunk = await anext(chunks, None)
-                if chunk is None:
-                    break
-                for event in reader.feed(chunk):
-                    yield event
-            reader.end()
-        finally:
-            await response.aclose()
+        async with aclosing(self._events(call, EventReader(answer_event))) as events:
+            async for event in events:
+                yield event
 
     @overload
     async def classify(
@@ -122,6 +111,46 @@ class AsyncClient(BaseClient):
     ) -> answers.Decision:
         """Return the probabilities of the answers to several closed questions about one image."""
         return await self._send(await asyncio.to_thread(calls.decisions, image, questions, options))
+
+    async def ask_series(
+        self, series: SeriesSource, question: str, **options: Unpack[AskSeriesOptions]
+    ) -> answers.SeriesAnswer:
+        """Answer a question about a series: a folder, a ZIP archive, a multi-frame file, files, or a `Series`."""
+        return await self._send(await asyncio.to_thread(calls.ask_series, series, question, options))
+
+    async def classify_series(
+        self,
+        series: SeriesSource,
+        labels: Sequence[str],
+        *,
+        mode: Mode = "likelihood",
+        **options: Unpack[ClassifySeriesOptions],
+    ) -> answers.SeriesClassification:
+        """Return the probability of each label over a series."""
+        return await self._send(await asyncio.to_thread(calls.classify_series, series, labels, options, mode=mode))
+
+    async def stream_ask_series(
+        self, series: SeriesSource, question: str, **options: Unpack[AskSeriesOptions]
+    ) -> AsyncGenerator[answers.SeriesEvent, None]:
+        """Yield what was made of the series, each slice when it is answered, then the result, as `stream` does."""
+        call = await asyncio.to_thread(calls.ask_series, series, question, options, stream=True)
+        async with aclosing(self._events(call, EventReader(series_event))) as events:
+            async for event in events:
+                yield event
+
+    async def stream_classify_series(
+        self,
+        series: SeriesSource,
+        labels: Sequence[str],
+        *,
+        mode: Mode = "likelihood",
+        **options: Unpack[ClassifySeriesOptions],
+    ) -> AsyncGenerator[answers.SeriesEvent, None]:
+        """Yield the events of a classification, as `stream_ask_series` does."""
+        call = await asyncio.to_thread(calls.classify_series, series, labels, options, mode=mode, stream=True)
+        async with aclosing(self._events(call, EventReader(series_event))) as events:
+            async for event in events:
+                yield event
 
     async def router_stats(self, *, window: int | None = None) -> answers.RouterStats:
         """Return the expert loads of the last `window` seconds, or since the start."""
@@ -174,6 +203,23 @@ class AsyncClient(BaseClient):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def _events(self, call: Call[Any], reader: EventReader[AnyEvent]) -> AsyncGenerator[AnyEvent, None]:
+        response, attempts = await self._answered(call, stream=True)
+        chunks = response.aiter_bytes()
+        try:
+            while True:
+                # A timeout around the whole loop would span a yield.
+                with translated(self._address.url):
+                    async with asyncio.timeout(attempts.seconds()):
+                        chunk = await anext(chunks, None)
+                if chunk is None:
+                    break
+                for event in reader.feed(chunk):
+                    yield event
+            reader.end()
+        finally:
+            await response.aclose()
 
     async def _send(self, call: Call[Answer]) -> Answer:
         response, _ = await self._answered(call)

@@ -14,12 +14,14 @@ from medmoe.client.answers.classify import AnyClassification, ByMode, Mode
 from medmoe.client.answers.decisions import Decision
 from medmoe.client.answers.metadata import Health, Metadata, ModelList
 from medmoe.client.answers.router_stats import RouterStats
+from medmoe.client.answers.series import SeriesAnswer, SeriesClassification
 from medmoe.client.answers.sources import InstanceList, SeriesList, SourceList, StudyList
 from medmoe.client.answers.vqa import VqaAnswer
 from medmoe.client.errors import InvalidInput, UnexpectedAnswer
 from medmoe.client.images.image import Image, Source
 from medmoe.client.images.instance import Instance
-from medmoe.client.options import AskOptions, ClassifyOptions, DecisionOptions
+from medmoe.client.images.series import Series, SeriesSource, series_files
+from medmoe.client.options import AskOptions, AskSeriesOptions, ClassifyOptions, ClassifySeriesOptions, DecisionOptions
 from medmoe.client.questions import Question
 
 Answer = TypeVar("Answer")
@@ -34,7 +36,7 @@ _FILE_NAME = "image"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call(Generic[Answer]):
-    """Describe one request: a POST if it has an image or a body, otherwise a GET."""
+    """Describe one request: a POST if it has an image, a series or a body, otherwise a GET."""
 
     path: str
     read: Read[Answer]
@@ -43,19 +45,22 @@ class Call(Generic[Answer]):
     image: Image | Instance | None = None
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     """JSON that carries the image itself."""
+    series: Series | tuple[Image, ...] | None = None
 
     def request(self, http: httpx.Client | httpx.AsyncClient, *, seconds: float) -> httpx.Request:
         """Build the request for `http`, with a timeout in seconds."""
         timeout = httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
         if self.body is not None:
             return http.build_request("POST", self.path, json=self.body, timeout=timeout)
-        if self.image is None:
+        name, sent = ("image", self.image) if self.series is None else ("series", self.series)
+        if sent is None:
             return http.build_request("GET", self.path, params=self.query, timeout=timeout)
-        if isinstance(self.image, Instance):
-            body = {"image": asdict(self.image), **self.fields}
+        if isinstance(sent, Instance | Series):
+            body = {name: asdict(sent), **self.fields}
             return http.build_request("POST", self.path, json=body, timeout=timeout)
         # A form and not JSON, whose base64 is a third longer.
-        files = {"image": (_FILE_NAME, self.image.data, "application/octet-stream")}
+        images = sent if isinstance(sent, tuple) else (sent,)
+        files = [(name, (_FILE_NAME, image.data, "application/octet-stream")) for image in images]
         return http.build_request("POST", self.path, data=_form(self.fields), files=files, timeout=timeout)
 
 
@@ -83,6 +88,8 @@ MODEL_CARD: Call[str] = Call(path="/v1/model-card", read=lambda response: respon
 _VQA = _reader(VqaAnswer)
 _CLASSIFY = _reader(ByMode)
 _DECISIONS = _reader(Decision)
+_SERIES_ANSWER = _reader(SeriesAnswer)
+_SERIES_LABELS = _reader(SeriesClassification)
 _ROUTER_STATS = _reader(RouterStats)
 
 
@@ -96,9 +103,7 @@ def classify(
     image: ImageSource, labels: Sequence[str], options: ClassifyOptions, *, mode: Mode = "likelihood"
 ) -> Call[AnyClassification]:
     """Build a classification. Raises InvalidInput, and TypeError for an unknown option or labels in one string."""
-    if isinstance(labels, str):
-        raise TypeError("labels are several texts, not one")
-    fields = _fields({"labels": list(labels), "mode": mode, **_known(options, ClassifyOptions)})
+    fields = _fields({"labels": _labels(labels), "mode": mode, **_known(options, ClassifyOptions)})
     return Call(path="/v1/classify", read=_CLASSIFY, fields=fields, image=_image(image))
 
 
@@ -109,6 +114,27 @@ def decisions(image: Source, questions: Sequence[Question], options: DecisionOpt
     fields = _fields({"questions": asked, **_known(options, DecisionOptions)})
     message = {"role": "user", "content": [{"type": "input_image", "image_url": url}]}
     return Call(path="/v1/decisions", read=_DECISIONS, body={"input": [message], **fields})
+
+
+def ask_series(
+    series: SeriesSource, question: str, options: AskSeriesOptions, *, stream: bool = False
+) -> Call[SeriesAnswer]:
+    """Build a question about a series. Raises InvalidInput, and TypeError for an unknown option."""
+    fields = _fields({"question": question, "stream": stream, **_known(options, AskSeriesOptions)})
+    return Call(path="/v1/series", read=_SERIES_ANSWER, fields=fields, series=series_files(series))
+
+
+def classify_series(
+    series: SeriesSource,
+    labels: Sequence[str],
+    options: ClassifySeriesOptions,
+    *,
+    mode: Mode = "likelihood",
+    stream: bool = False,
+) -> Call[SeriesClassification]:
+    """Build a classification of a series. Raises InvalidInput, and TypeError as `classify`."""
+    given = {"labels": _labels(labels), "mode": mode, "stream": stream, **_known(options, ClassifySeriesOptions)}
+    return Call(path="/v1/series", read=_SERIES_LABELS, fields=_fields(given), series=series_files(series))
 
 
 def router_stats(window: int | None) -> Call[RouterStats]:
@@ -151,6 +177,12 @@ def _known(options: Any, kind: Any) -> dict[str, Any]:
         if name not in kind.__optional_keys__:
             raise TypeError(f"there is no option {name}; there are {', '.join(sorted(kind.__optional_keys__))}")
     return dict(options)
+
+
+def _labels(labels: Sequence[str]) -> list[str]:
+    if isinstance(labels, str):
+        raise TypeError("labels are several texts, not one")
+    return list(labels)
 
 
 def _image(source: ImageSource) -> Image | Instance:

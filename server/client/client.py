@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 import httpx
 
@@ -15,10 +15,11 @@ from medmoe.client.base_client import LIMITS, BaseClient
 from medmoe.client.call import Call, ImageSource
 from medmoe.client.errors import ClientError
 from medmoe.client.images.image import Source
-from medmoe.client.options import AskOptions, ClassifyOptions, DecisionOptions
+from medmoe.client.images.series import SeriesSource
+from medmoe.client.options import AskOptions, AskSeriesOptions, ClassifyOptions, ClassifySeriesOptions, DecisionOptions
 from medmoe.client.questions import Question
 from medmoe.client.transport.error_body import check
-from medmoe.client.transport.event_reader import Event, EventReader
+from medmoe.client.transport.event_reader import AnyEvent, Event, EventReader, answer_event, series_event
 from medmoe.client.transport.retry import DEFAULT, Attempts, Retry
 from medmoe.client.transport.tls import tls_context
 from medmoe.client.transport.transport_errors import translated
@@ -74,16 +75,7 @@ class Client(BaseClient):
 
         Closing the generator cancels the request.
         """
-        response, attempts = self._answered(calls.ask(image, question, options, stream=True), stream=True)
-        reader = EventReader()
-        try:
-            with translated(self._address.url):
-                for chunk in response.iter_bytes():
-                    attempts.seconds()
-                    yield from reader.feed(chunk)
-            reader.end()
-        finally:
-            response.close()
+        yield from self._events(calls.ask(image, question, options, stream=True), EventReader(answer_event))
 
     @overload
     def classify(
@@ -127,6 +119,42 @@ class Client(BaseClient):
     ) -> answers.Decision:
         """Return the probabilities of the answers to several closed questions about one image."""
         return self._send(calls.decisions(image, questions, options))
+
+    def ask_series(
+        self, series: SeriesSource, question: str, **options: Unpack[AskSeriesOptions]
+    ) -> answers.SeriesAnswer:
+        """Answer a question about a series: a folder, a ZIP archive, a multi-frame file, files, or a `Series`."""
+        return self._send(calls.ask_series(series, question, options))
+
+    def classify_series(
+        self,
+        series: SeriesSource,
+        labels: Sequence[str],
+        *,
+        mode: Mode = "likelihood",
+        **options: Unpack[ClassifySeriesOptions],
+    ) -> answers.SeriesClassification:
+        """Return the probability of each label over a series."""
+        return self._send(calls.classify_series(series, labels, options, mode=mode))
+
+    def stream_ask_series(
+        self, series: SeriesSource, question: str, **options: Unpack[AskSeriesOptions]
+    ) -> Generator[answers.SeriesEvent, None, None]:
+        """Yield what was made of the series, each slice when it is answered, then the result, as `stream` does."""
+        call = calls.ask_series(series, question, options, stream=True)
+        yield from self._events(call, EventReader(series_event))
+
+    def stream_classify_series(
+        self,
+        series: SeriesSource,
+        labels: Sequence[str],
+        *,
+        mode: Mode = "likelihood",
+        **options: Unpack[ClassifySeriesOptions],
+    ) -> Generator[answers.SeriesEvent, None, None]:
+        """Yield the events of a classification, as `stream_ask_series` does."""
+        call = calls.classify_series(series, labels, options, mode=mode, stream=True)
+        yield from self._events(call, EventReader(series_event))
 
     def router_stats(self, *, window: int | None = None) -> answers.RouterStats:
         """Return the expert loads of the last `window` seconds, or since the start."""
@@ -177,6 +205,17 @@ class Client(BaseClient):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _events(self, call: Call[Any], reader: EventReader[AnyEvent]) -> Generator[AnyEvent, None, None]:
+        response, attempts = self._answered(call, stream=True)
+        try:
+            with translated(self._address.url):
+                for chunk in response.iter_bytes():
+                    attempts.seconds()
+                    yield from reader.feed(chunk)
+            reader.end()
+        finally:
+            response.close()
 
     def _send(self, call: Call[Answer]) -> Answer:
         response, _ = self._answered(call)

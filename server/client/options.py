@@ -62,3 +62,40 @@ class ClassifyOptions(ReportOptions, total=False):
     """Mode likelihood: divide each label's log-likelihood by its number of tokens."""
     permutations: int | None
     """Mode choice: maximum number of label orders."""
+
+
+class SeriesOptions(TypedDict, total=False):
+    """Options of every request about a series."""
+
+    slices: int | None
+    """Number of slices to look at, evenly spread over the series."""
+    aggregate: str | None
+    """How one result is made of those of the slices: `most_confident` or `majority` for a question, `mean` or `max`
+    for labels."""
+    window: str | None
+    """VOI window of all slices, as in ImageOptions; that of the middle slice when absent."""
+    allow_irregular: bool | None
+    """Whether to take unevenly spaced or displaced slices; otherwise the service refuses them."""
+    timeout_ms: int | None
+    """Time limit in the service for all slices together."""
+    min_confidence: float | None
+    """Confidence below which a slice is marked as abstained."""
+    allow_unlike_training: bool | None
+    """Whether to answer about slices that are unlike the training images without marking them as abstained."""
+    modality: str | None
+    """Modality label for the router's statistics; the model does not see it."""
+
+
+class AskSeriesOptions(SeriesOptions, total=False):
+    """Options of a question about a series."""
+
+    max_tokens: int | None
+
+
+class ClassifySeriesOptions(SeriesOptions, total=False):
+    """Options of a classification of a series."""
+
+    question: str | None
+    """Question that replaces the checkpoint's own."""
+    min_label_mass: float | None
+    """Probability of all labels together below which a slice is marked as abstained."""

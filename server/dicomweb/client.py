@@ -8,7 +8,7 @@ from medmoe.server.dicomweb.errors import SourceNotFound
 from medmoe.server.dicomweb.listing import InstanceInfo, SeriesInfo, SourceInfo, StudyInfo
 from medmoe.server.dicomweb.sources import Source, read_sources
 from medmoe.server.errors import InvalidField
-from medmoe.server.schemas.inference import InstanceReference
+from medmoe.server.schemas.inference import InstanceReference, SeriesReference
 from medmoe.server.settings import Settings
 
 
@@ -39,6 +39,10 @@ class DICOMwebClient:
         """Return the DICOM file of an instance. Raises SourceNotFound, InstanceTooLarge."""
         source = self._source(reference.source)
         return await wado.retrieve(self._connections, source, reference, max_bytes=self._max_bytes)
+
+    async def metadata(self, series: SeriesReference) -> bytes:
+        """Return the metadata of a series, DICOM JSON. Raises SourceNotFound, InstanceTooLarge."""
+        return await wado.metadata(self._connections, self._source(series.source), series, max_bytes=self._max_bytes)
 
     async def list_studies(self, source: str, *, filters: Mapping[str, str], limit: int) -> tuple[StudyInfo, ...]:
         """Return studies; `filters` are attribute keywords with QIDO-RS values. Raises SourceNotFound."""

@@ -1,18 +1,20 @@
-"""Fetch one instance by WADO-RS (PS3.18 section 10.4)."""
+"""Fetch an instance, or the metadata of a series, by WADO-RS (PS3.18 section 10.4)."""
 
 import httpcore
 
 from medmoe.server.dicomweb.connection import SourceConnections, header, read
-from medmoe.server.dicomweb.errors import InstanceTooLarge, InvalidSourceAnswer
+from medmoe.server.dicomweb.errors import InstanceNotFound, InstanceTooLarge, InvalidSourceAnswer
 from medmoe.server.dicomweb.multipart import DICOM, MULTIPART, SingleInstance, media_type
 from medmoe.server.dicomweb.sources import Source
-from medmoe.server.schemas.inference import InstanceReference
+from medmoe.server.schemas.inference import InstanceReference, SeriesReference
 
 _ACCEPT = f'{MULTIPART}; type="{DICOM}"; transfer-syntax=*'
 """As the source has stored the object: transcoding would change its pixels, or cost the source time."""
 _MAX_PREAMBLE = 64 * 1024
 """Bytes beside the object: boundaries and headers."""
 _PREFIX = slice(128, 132)
+_METADATA = "application/dicom+json"
+_NO_CONTENT = 204
 
 
 async def retrieve(
@@ -28,6 +30,23 @@ async def retrieve(
     if data[_PREFIX] != b"DICM":
         raise InvalidSourceAnswer("the source sends something else than a DICOM file")
     return data
+
+
+async def metadata(connections: SourceConnections, source: Source, series: SeriesReference, *, max_bytes: int) -> bytes:
+    """Return the metadata of a series' instances, DICOM JSON (PS3.18 annex F).
+
+    Raises InstanceTooLarge and what SourceConnections.request raises.
+    """
+    target = f"/studies/{series.study}/series/{series.series}/metadata"
+    async with connections.request(source, "GET", target, accept=_METADATA) as response:
+        if response.status == _NO_CONTENT:
+            raise InstanceNotFound()
+        if media_type(header(response, b"content-type"))[0] not in (_METADATA, "application/json"):
+            raise InvalidSourceAnswer("the source sends something else than metadata")
+        try:
+            return await read(response, max_bytes=max_bytes)
+        except InvalidSourceAnswer as error:
+            raise InstanceTooLarge.over(max_bytes) from error
 
 
 async def _object(response: httpcore.Response, *, max_bytes: int) -> bytes:

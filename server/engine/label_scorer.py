@@ -5,7 +5,6 @@ for the log-probabilities of its children. Answers that begin alike share reques
 the image and the question.
 """
 
-import asyncio
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from medmoe.server.engine.base import Engine, GenerationChunk, GenerationError, GenerationRequest, generation
+from medmoe.server.tasks import run_all
 
 Path = tuple[int, ...]
 
@@ -71,30 +71,23 @@ class LabelScorer:
     ) -> tuple[LabelScore, ...]:
         """Return the scores of each of `inquiries`. Raises what the engine raises and aborts the other requests."""
         tries = [inquiry.children for inquiry in inquiries]
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = {
-                    (number, prefix): group.create_task(
-                        self._step(
-                            GenerationRequest(
-                                request_id=f"{request_id}-{number}-{node}",
-                                prompt_ids=(*inquiries[number].prompt_ids, *prefix),
-                                image=image,
-                                image_id=image_id,
-                                cache_salt=cache_salt,
-                                max_tokens=1,
-                                logprob_token_ids=tuple(sorted(tokens)),
-                            )
-                        )
-                    )
-                    for number, children in enumerate(tries)
-                    for node, (prefix, tokens) in enumerate(children.items())
-                }
-        except ExceptionGroup as failures:
-            # One failed step fails the classification.
-            raise _first(failures) from failures
+        requests = {
+            (number, prefix): GenerationRequest(
+                request_id=f"{request_id}-{number}-{node}",
+                prompt_ids=(*inquiries[number].prompt_ids, *prefix),
+                image=image,
+                image_id=image_id,
+                cache_salt=cache_salt,
+                max_tokens=1,
+                logprob_token_ids=tuple(sorted(tokens)),
+            )
+            for number, children in enumerate(tries)
+            for node, (prefix, tokens) in enumerate(children.items())
+        }
+        # One failed step fails the classification.
+        chunks = dict(zip(requests, await run_all(map(self._step, requests.values())), strict=True))
         return tuple(
-            _scored(inquiry, {prefix: tasks[number, prefix].result() for prefix in tries[number]})
+            _scored(inquiry, {prefix: chunks[number, prefix] for prefix in tries[number]})
             for number, inquiry in enumerate(inquiries)
         )
 
@@ -114,10 +107,3 @@ def _scored(inquiry: ScoringRequest, steps: dict[Path, GenerationChunk]) -> Labe
         for path in inquiry.paths
     )
     return LabelScore(inquiry=inquiry, log_likelihoods=log_likelihoods, steps=tuple(steps.items()))
-
-
-def _first(failures: ExceptionGroup[Exception]) -> Exception:
-    error: Exception = failures
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -5,9 +5,10 @@ Admission counts a request only once its body is read, so these limits keep slow
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -74,13 +75,18 @@ class BodyLimit:
         max_at_once: int,
         max_memory: int,
         paths: Collection[str] = (),
+        larger: Mapping[str, tuple[int, str]] = MappingProxyType({}),
         patience: float = _PATIENCE,
     ) -> None:
-        """Pass the `paths` of routes that take bodies, to name the route of a refusal; `patience` is in seconds."""
+        """Pass the `paths` of routes that take bodies, to name the route of a refusal; `patience` is in seconds.
+
+        `larger` gives the limit of a path's own, and the setting that it is.
+        """
         self.app = app
         self.max_bytes = max_bytes
         self.max_at_once = max_at_once
         self.max_memory = max(max_memory, max_bytes)
+        self._larger = dict(larger)
         self._paths = frozenset(paths)
         self._patience = patience
         self._uploads: dict[_Upload, None] = {}
@@ -105,7 +111,7 @@ class BodyLimit:
             message = await _in_time(receive, upload)
             size = len(message.get("body", b""))
             upload.add(size, now=loop.time())
-            self._check(upload.received)
+            self._check(scope, upload.received)
             self._require_memory(size)
             self._held += size
             held += size
@@ -130,12 +136,13 @@ class BodyLimit:
             RequestRecord.of(scope).route = scope["path"]
         if not (declared.isascii() and declared.isdigit() and len(declared) < 20):
             raise MalformedBody("Content-Length is not a number")
-        self._check(int(declared))
+        self._check(scope, int(declared))
         return int(declared)
 
-    def _check(self, size: int) -> None:
-        if size > self.max_bytes:
-            raise BodyTooLarge.over(self.max_bytes)
+    def _check(self, scope: Scope, size: int) -> None:
+        most, setting = self._larger.get(scope["path"], (self.max_bytes, "MEDMOE_MAX_BODY_BYTES"))
+        if size > most:
+            raise BodyTooLarge.over(most, setting=setting)
 
     def _require_memory(self, size: int) -> None:
         if self._held + size > self.max_memory:

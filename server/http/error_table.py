@@ -60,6 +60,17 @@ from medmoe.server.errors import (
     UnsupportedImage,
     UnsupportedParameter,
 )
+from medmoe.server.imaging.series.errors import (
+    DuplicateSlices,
+    InvalidArchive,
+    MissingSlices,
+    MixedOrientation,
+    MixedSeries,
+    NotAVolume,
+    SeriesError,
+    SeriesTooLarge,
+    TiltedGantry,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +137,15 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
     InvalidSourceAnswer: ErrorSpec(status=502, type=_SERVER, code="invalid_source_answer"),
     StoreFailed: ErrorSpec(status=502, type=_SERVER, code="store_failed"),
     WrongInstance: ErrorSpec(status=502, type=_SERVER, code="wrong_instance"),
+    SeriesError: ErrorSpec(status=422, type=_REQUEST, code="invalid_series", param="series"),
+    MixedSeries: ErrorSpec(status=422, type=_REQUEST, code="mixed_series", param="series"),
+    MixedOrientation: ErrorSpec(status=422, type=_REQUEST, code="mixed_orientation", param="series"),
+    DuplicateSlices: ErrorSpec(status=422, type=_REQUEST, code="duplicate_slices", param="series"),
+    MissingSlices: ErrorSpec(status=422, type=_REQUEST, code="missing_slices", param="series"),
+    TiltedGantry: ErrorSpec(status=422, type=_REQUEST, code="tilted_gantry", param="series"),
+    NotAVolume: ErrorSpec(status=422, type=_REQUEST, code="not_a_volume", param="series"),
+    SeriesTooLarge: ErrorSpec(status=413, type=_REQUEST, code="series_too_large", param="series"),
+    InvalidArchive: ErrorSpec(status=422, type=_REQUEST, code="invalid_archive", param="series"),
     BodyTooLarge: ErrorSpec(status=413, type=_REQUEST, code="body_too_large"),
     Unauthenticated: ErrorSpec(
         status=401,

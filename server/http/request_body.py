@@ -1,4 +1,4 @@
-"""Parse a JSON or multipart body into validated fields and the image as it was sent.
+"""Parse a JSON or multipart body into validated fields and the image or series as it was sent.
 
 Multipart files stay in memory, within the body limit: images of patients do not belong in a temporary file.
 """
@@ -17,12 +17,13 @@ from starlette.requests import ClientDisconnect, Request
 from medmoe.server.errors import ClientDisconnected, InvalidField, MalformedBody, UnsupportedContentType
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object, require_plain_body
+from medmoe.server.imaging.series.errors import SeriesTooLarge
 from medmoe.server.schemas.classify import MAX_LABELS
-from medmoe.server.schemas.inference import InstanceReference, SentImage
+from medmoe.server.schemas.inference import InstanceReference, SentImage, SentSeries, SeriesReference
+from medmoe.server.schemas.series import SeriesFields, SeriesRequest
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
-_IMAGE = "image"
 _CHARSETS = (b"utf-8", b"utf8", b"us-ascii")
 _MAX_PARTS = 512
 _MAX_FIELD_BYTES = 64 * 1024
@@ -40,84 +41,147 @@ class ParsedRequest(Generic[Fields]):
     image: SentImage
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParsedSeriesRequest:
+    """A parsed body of `/v1/series`."""
+
+    fields: SeriesFields
+    series: SentSeries
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Attachment:
+    """The field beside the others: text or a reference in JSON, files in a form."""
+
+    name: str
+    reference: type[SeriesReference]
+    noun: str
+    max_files: int
+
+
+_IMAGE = _Attachment(name="image", reference=InstanceReference, noun="an instance", max_files=1)
+
+
 async def receive(request: Request, fields: type[Fields], *, as_json: type[BaseModel]) -> ParsedRequest[Fields]:
     """Parse the body by its Content-Type; `as_json` is `fields` plus `image`.
 
     Raises MalformedBody, InvalidField, UnsupportedContentType, BodyTooLarge, ClientDisconnected.
     """
+    parsed, sent = await _receive(request, fields, as_json=as_json, attachment=_IMAGE)
+    if isinstance(sent, str | InstanceReference):
+        return ParsedRequest(fields=parsed, image=sent)
+    assert isinstance(sent, tuple)
+    return ParsedRequest(fields=parsed, image=sent[0])
+
+
+async def receive_series(request: Request, *, max_files: int) -> ParsedSeriesRequest:
+    """Parse the body of `/v1/series`. Raises what `receive` raises, and SeriesTooLarge for over `max_files` files."""
+    attachment = _Attachment(name="series", reference=SeriesReference, noun="a series", max_files=max_files)
+    fields, sent = await _receive(request, SeriesFields, as_json=SeriesRequest, attachment=attachment)
+    return ParsedSeriesRequest(fields=fields, series=sent)
+
+
+async def _receive(
+    request: Request, fields: type[Fields], *, as_json: type[BaseModel], attachment: _Attachment
+) -> tuple[Fields, SentSeries]:
     content_type, options = parse_options_header(request.headers.get("content-type"))
     if content_type.lower() == b"application/json":
         document = await read_json_object(request, known=as_json.model_fields.keys())
-        return _from_json(document, fields, as_json=as_json)
+        return _from_json(document, fields, as_json=as_json, attachment=attachment)
     if content_type.lower() == b"multipart/form-data":
         require_plain_body(request)
         if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
             # The parser would decode with any codec of Python, some of which take quadratic time.
             raise MalformedBody("the form is not in UTF-8; leave charset out of Content-Type")
         try:
-            return await _from_multipart(request, fields)
+            return await _from_multipart(request, fields, attachment)
         except ClientDisconnect as error:
             raise ClientDisconnected("the client left while sending") from error
     raise UnsupportedContentType()
 
 
-def _from_json(document: dict[str, Any], fields: type[Fields], *, as_json: type[BaseModel]) -> ParsedRequest[Fields]:
+def _from_json(
+    document: dict[str, Any], fields: type[Fields], *, as_json: type[BaseModel], attachment: _Attachment
+) -> tuple[Fields, str | SeriesReference]:
+    sent_as = attachment.name
     for name, value in document.items():
         # Validation would describe each of thousands of wrong items.
-        is_reference = name == _IMAGE and isinstance(value, dict) and len(value) <= len(InstanceReference.model_fields)
+        is_reference = (
+            name == sent_as and isinstance(value, dict) and len(value) <= len(attachment.reference.model_fields)
+        )
         if (isinstance(value, dict) and not is_reference) or (isinstance(value, list) and len(value) > MAX_LABELS):
             raise InvalidField(f"the field is an object or has over {MAX_LABELS} items", param=name)
     text: str | None = None
-    if _IMAGE in document:
-        _check_image(document[_IMAGE])
-        if isinstance(document[_IMAGE], str):
+    if sent_as in document:
+        _check_attachment(document[sent_as], attachment)
+        if isinstance(document[sent_as], str):
             # Set aside: the validated copy would take as much memory again.
-            text, document[_IMAGE] = document[_IMAGE], ""
+            text, document[sent_as] = document[sent_as], ""
     try:
         # Strict and from JSON: "5" is not a number here, although it is one in a form, and an array is a tuple.
         whole = as_json.model_validate_json(to_json(document), strict=True)
     except ValidationError as error:
         raise invalid(error, fields=frozenset(as_json.model_fields)) from error
-    image: str | InstanceReference = getattr(whole, _IMAGE) if text is None else text
-    return ParsedRequest(fields=fields.model_validate(whole.model_dump(exclude={_IMAGE})), image=image)
+    sent: str | SeriesReference = getattr(whole, sent_as) if text is None else text
+    return fields.model_validate(whole.model_dump(exclude={sent_as})), sent
 
 
-def _check_image(image: Any) -> None:
+def _check_attachment(value: Any, attachment: _Attachment) -> None:
     """Refuse what is neither text nor a reference, in words that pydantic has not for a union. Raises InvalidField."""
-    if isinstance(image, dict):
+    if isinstance(value, dict):
         try:
-            InstanceReference.model_validate(image, strict=True)
+            attachment.reference.model_validate(value, strict=True)
         except ValidationError as error:
-            raise invalid(error, fields=frozenset(InstanceReference.model_fields), within=_IMAGE) from error
-    elif not isinstance(image, str):
-        raise InvalidField("Input should be a valid string, or an object that names an instance", param=_IMAGE)
+            fields = frozenset(attachment.reference.model_fields)
+            raise invalid(error, fields=fields, within=attachment.name) from error
+    elif not isinstance(value, str):
+        raise InvalidField(
+            f"Input should be a valid string, or an object that names {attachment.noun}", param=attachment.name
+        )
 
 
-async def _from_multipart(request: Request, fields: type[Fields]) -> ParsedRequest[Fields]:
+async def _from_multipart(
+    request: Request, fields: type[Fields], attachment: _Attachment
+) -> tuple[Fields, tuple[bytes, ...]]:
     parser = _InMemoryParser(
-        request.headers, request.stream(), max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=_MAX_FIELD_BYTES
+        request.headers,
+        request.stream(),
+        max_files=max(_MAX_PARTS, attachment.max_files),
+        max_fields=_MAX_PARTS,
+        max_part_size=_MAX_FIELD_BYTES,
     )
     try:
         form = await parser.parse()
     except (MultiPartException, LookupError, UnicodeError) as error:
         # The parser raises KeyError when Content-Type names no boundary, the others for an unknown charset.
         raise MalformedBody("the body is not valid multipart/form-data, or has too many or too long parts") from error
-    known = frozenset({_IMAGE, *fields.model_fields})
+    known = frozenset({attachment.name, *fields.model_fields})
     try:
-        image = await _only_image(form)
+        sent = await _files(form, attachment)
         validated = fields.model_validate(_form_fields(form, fields))
     except ValidationError as error:
         raise invalid(error, fields=known) from error
     finally:
         await form.close()
-    return ParsedRequest(fields=validated, image=image)
+    return validated, sent
 
 
-async def _only_image(form: FormData) -> bytes:
+async def _files(form: FormData, attachment: _Attachment) -> tuple[bytes, ...]:
+    """Return the files of a form. Raises InvalidField, SeriesTooLarge."""
     files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
-    if len(files) != 1 or files[0][0] != _IMAGE:
-        raise InvalidField("send exactly one file part, named image", param=_IMAGE)
-    return await files[0][1].read()
+    if attachment.max_files == 1:
+        if len(files) != 1 or files[0][0] != attachment.name:
+            raise InvalidField(f"send exactly one file part, named {attachment.name}", param=attachment.name)
+    elif not files or any(name != attachment.name for name, _ in files):
+        raise InvalidField(f"send the files as parts named {attachment.name}", param=attachment.name)
+    if len(files) > attachment.max_files:
+        raise SeriesTooLarge.over_files(attachment.max_files)
+    sent = []
+    for _, file in files:
+        sent.append(await file.read())
+        # The form's own copy.
+        await file.close()
+    return tuple(sent)
 
 
 def _form_fields(form: FormData, fields: type[BaseModel]) -> dict[str, Any]:

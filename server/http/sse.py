@@ -6,7 +6,7 @@ A failure during a stream becomes an event with the one error body, and leaving 
 import json
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -17,21 +17,20 @@ from medmoe.server.errors import ClientDisconnected, DeadlineExceeded, Draining,
 from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.error_responses import error_body, log_failure
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.schemas.vqa import VQAResponse
+from medmoe.server.schemas.base import ApiModel
 
-Piece = str | VQAResponse
+Piece = TypeVar("Piece", bound=str | ApiModel)
+Last = TypeVar("Last", bound=ApiModel)
+"""The piece that ends an answer."""
 Whole = TypeVar("Whole")
 """The response of a route."""
-
-Events = Callable[[Piece], Iterable[str]]
-"""Returns the events of a piece, as JSON."""
 
 _GRACE = 1.0
 """Seconds past the deadline in which its error event can still be sent."""
 
 
-def own_events(piece: Piece) -> Iterable[str]:
-    """Return the event of `/v1/vqa`: a `delta` for a piece of text, and the response at the end."""
+def own_events(piece: str | ApiModel) -> Iterable[str]:
+    """Return the event of a piece: a `delta` for text, and a model as JSON."""
     return (json.dumps({"delta": piece}) if isinstance(piece, str) else piece.model_dump_json(),)
 
 
@@ -42,10 +41,11 @@ async def whole_or_streamed(
     stream: bool,
     deadline: Deadline,
     record: RequestRecord,
-    whole: Callable[[VQAResponse], Whole],
-    events: Events = own_events,
-) -> "Whole | EventStream":
-    """Return `whole` of the response that ends `pieces`, or an EventStream of their `events`.
+    last: type[Last],
+    whole: Callable[[Last], Whole],
+    events: Callable[[Piece], Iterable[str]],
+) -> "Whole | EventStream[Piece]":
+    """Return `whole` of the piece of type `last` that ends `pieces`, or an EventStream of their `events`, as JSON.
 
     Raises what the pieces raise before anything is sent, ClientDisconnected.
     """
@@ -54,12 +54,12 @@ async def whole_or_streamed(
             return EventStream(await anext(pieces), pieces, deadline=deadline, record=record, events=events)
         async with aclosing(pieces):
             async for piece in pieces:
-                if isinstance(piece, VQAResponse):
+                if isinstance(piece, last):
                     return whole(piece)
     raise AssertionError("an answer ends with its response or with an error")
 
 
-class EventStream(StreamingResponse):
+class EventStream(StreamingResponse, Generic[Piece]):
     """A stream of the events of each piece, then `[DONE]`; after a failure an `error` event ends it."""
 
     def __init__(
@@ -69,7 +69,7 @@ class EventStream(StreamingResponse):
         *,
         deadline: Deadline,
         record: RequestRecord,
-        events: Events = own_events,
+        events: Callable[[Piece], Iterable[str]],
     ) -> None:
         """Pass the `first` piece awaited, so that a failure before it keeps its own status."""
         super().__init__(
@@ -94,7 +94,11 @@ class EventStream(StreamingResponse):
 
 
 async def _stream(
-    first: Piece, rest: AsyncGenerator[Piece, None], *, record: RequestRecord, events: Events
+    first: Piece,
+    rest: AsyncGenerator[Piece, None],
+    *,
+    record: RequestRecord,
+    events: Callable[[Piece], Iterable[str]],
 ) -> AsyncGenerator[str, None]:
     try:
         for event in events(first):

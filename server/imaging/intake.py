@@ -16,10 +16,11 @@ from medmoe.server.imaging.formats.sniff import from_text
 from medmoe.server.imaging.image import DecodedImage, InstanceUIDs
 from medmoe.server.imaging.reports.content import ReportContent, ReportFormat
 from medmoe.server.imaging.sandbox.pool import DecoderPool
+from medmoe.server.imaging.series.geometry import Survey
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.image_url import is_url
 from medmoe.server.schemas.images import ImageFields, View
-from medmoe.server.schemas.inference import InstanceReference, SentImage
+from medmoe.server.schemas.inference import InstanceReference, SentImage, SeriesReference
 
 _HASH_INLINE_BYTES = 2**20
 """Larger files are hashed in a thread."""
@@ -101,6 +102,25 @@ class ImageIntake:
         """Return the UIDs of a DICOM file. Raises what DecoderPool.identify raises, DeadlineExceeded."""
         async with deadline.guard():
             return await self._decoders.identify(file)
+
+    async def survey(self, data: bytes, *, metadata: bool = False, max_slices: int, deadline: Deadline) -> Survey:
+        """Return where slices lie. Raises what DecoderPool.survey raises, DeadlineExceeded."""
+        async with deadline.guard():
+            return await self._decoders.survey(data, metadata=metadata, max_slices=max_slices)
+
+    async def unpack(
+        self, archive: str | bytes, *, max_files: int, max_bytes: int, deadline: Deadline
+    ) -> tuple[bytes, ...]:
+        """Return the files of an archive. Raises what DecoderPool.unpack raises, DeadlineExceeded."""
+        async with deadline.guard():
+            return await self._decoders.unpack(archive, max_files=max_files, max_bytes=max_bytes)
+
+    async def metadata(self, series: SeriesReference, *, deadline: Deadline) -> bytes:
+        """Return the metadata of a series. Raises what DICOMwebClient.metadata raises, DeadlineExceeded."""
+        if self._dicomweb is None:
+            raise SourceNotFound()
+        async with deadline.guard():
+            return await self._dicomweb.metadata(series)
 
     async def report(
         self, file: str | bytes, content: ReportContent, format_: ReportFormat, *, deadline: Deadline

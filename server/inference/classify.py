@@ -33,10 +33,15 @@ async def classify_image(
 
     Raises InvalidField, PromptError, Overloaded, DeadlineExceeded, the image errors and the engine errors.
     """
-    context.router_stats.modality(fields.modality)
-    asked = ((fields, make_label_prompts(context, fields)),)
+    asked = (plan_classification(context, fields),)
     (response,) = await classify_several(context, asked, image=image, deadline=deadline, record=record, route=ROUTE)
     return response
+
+
+def plan_classification(context: InferenceContext, fields: ClassifyFields) -> tuple[ClassifyFields, LabelPrompts]:
+    """Return what `classify_several` takes, whatever the image. Raises InvalidField, PromptError."""
+    context.router_stats.modality(fields.modality)
+    return fields, make_label_prompts(context, fields)
 
 
 async def classify_several(
@@ -48,25 +53,38 @@ async def classify_several(
     record: RequestRecord,
     route: str,
 ) -> tuple[AnyClassification, ...]:
+    """Hold a slot, and return what `classify_in_slot` returns. Raises what it raises, Overloaded."""
+    async with context.admission.slot(deadline=deadline, record=record):
+        return await classify_in_slot(context, asked, image=image, deadline=deadline, record=record, route=route)
+
+
+async def classify_in_slot(
+    context: InferenceContext,
+    asked: Sequence[tuple[ClassifyFields, LabelPrompts]],
+    *,
+    image: SentImage,
+    deadline: Deadline,
+    record: RequestRecord,
+    route: str = ROUTE,
+) -> tuple[AnyClassification, ...]:
     """Return one response for each of `asked`, all about one image, which is decoded once and scored at once.
 
     The engine reads the image with the first prompt and finds it in its cache for the others. All of `asked` have the
     same options for the image and the router statistics. `route` names the request in the engine and in the router
-    statistics. Raises Overloaded, DeadlineExceeded, the image errors and the engine errors.
+    statistics. Raises DeadlineExceeded, the image errors and the engine errors.
     """
     shared = asked[0][0]
     request_id = f"{route}-{uuid.uuid4().hex}"
-    async with context.admission.slot(deadline=deadline, record=record):
-        decoded = await context.images.read(image, shared, deadline=deadline, record=record)
-        with record.stage("engine"), context.readiness.watch():
-            async with deadline.guard():
-                scores = await LabelScorer(context.engine, hold=lambda: context.label_steps.slot(request_id)).score(
-                    [request for _, prompts in asked for request in prompts.requests],
-                    image=decoded.image,
-                    image_id=decoded.image_id,
-                    cache_salt=record.cache_salt,
-                    request_id=request_id,
-                )
+    decoded = await context.images.read(image, shared, deadline=deadline, record=record)
+    with record.stage("engine"), context.readiness.watch():
+        async with deadline.guard():
+            scores = await LabelScorer(context.engine, hold=lambda: context.label_steps.slot(request_id)).score(
+                [request for _, prompts in asked for request in prompts.requests],
+                image=decoded.image,
+                image_id=decoded.image_id,
+                cache_salt=record.cache_salt,
+                request_id=request_id,
+            )
     _count_tokens(record, scores)
     unlike_training = compare_with_training(
         scores[0].steps[0][1].unlike_training, context.checkpoint.training_reference

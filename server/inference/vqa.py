@@ -28,6 +28,17 @@ from medmoe.server.schemas.vqa import SampledProvenance, Usage, VQAFields, VQARe
 ROUTE = "vqa"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerPlan:
+    """What an answer takes, whatever the image."""
+
+    prompt_ids: tuple[int, ...]
+    max_tokens: int
+    """Most tokens to generate after the prompt."""
+    is_first: bool
+    """Whether nothing was said before the question."""
+
+
 @dataclass(slots=True)
 class _Generation:
     """What the engine has generated so far."""
@@ -64,61 +75,85 @@ async def answer(
     tokens: TokenLogprobs | None = None,
     history: History | None = None,
 ) -> AsyncGenerator[str | VQAResponse, None]:
+    """Hold a slot, and yield what `answer_in_slot` yields; `history` is what was said before the question.
+
+    Raises InvalidField, PromptError, Overloaded, and what `answer_in_slot` raises.
+    """
+    plan = plan_answer(context, fields, history)
+    async with context.admission.slot(deadline=deadline, record=record):
+        pieces = answer_in_slot(
+            context, fields, plan, image=image, deadline=deadline, record=record, route=route, stop=stop, tokens=tokens
+        )
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+
+async def answer_in_slot(
+    context: InferenceContext,
+    fields: VQAFields,
+    plan: AnswerPlan,
+    *,
+    image: SentImage,
+    deadline: Deadline,
+    record: RequestRecord,
+    route: str = ROUTE,
+    stop: Sequence[str] = (),
+    tokens: TokenLogprobs | None = None,
+) -> AsyncGenerator[str | VQAResponse, None]:
     """Yield the answer's text piece by piece, then the response. Closing the iterator aborts the generation.
 
-    `route` names the request in the engine and in the router statistics. The answer ends before the first of the
-    strings in `stop`. `tokens` collects the answer's tokens. `history` is what was said before the question.
-    Raises InvalidField, PromptError, Overloaded, DeadlineExceeded, the image errors and the engine errors.
+    `plan` is what `plan_answer` returns for `fields`, whatever the image. `route` names the request in the engine and
+    in the router statistics. The answer ends before the first of the strings in `stop`. `tokens` collects the answer's
+    tokens. Raises DeadlineExceeded, the image errors and the engine errors.
     """
-    prompt_ids, max_tokens = _plan(context, fields, history)
     seed = fields.seed
     if fields.temperature > 0 and seed is None:
         seed = secrets.randbelow(2**31)
-    async with context.admission.slot(deadline=deadline, record=record):
-        decoded = await context.images.read(image, fields, deadline=deadline, record=record)
-        request = GenerationRequest(
-            request_id=f"{route}-{uuid.uuid4().hex}",
-            prompt_ids=prompt_ids,
-            image=decoded.image,
-            image_id=decoded.image_id,
-            cache_salt=record.cache_salt,
-            max_tokens=max_tokens,
-            temperature=fields.temperature,
-            seed=seed,
-            stop=tuple(stop),
-            top_logprobs=tokens.top if tokens else 0,
-        )
-        generated = _Generation()
-        last: GenerationChunk | None = None
-        with record.stage("engine"), context.readiness.watch():
-            async with aclosing(_chunks(context, request, deadline=deadline)) as chunks:
-                async for chunk in chunks:
-                    last = chunk
-                    delta = generated.add(chunk)
-                    if tokens:
-                        tokens.add(chunk, answer=generated.answer)
-                    if delta:
-                        yield delta
-        if last is None:
-            raise GenerationError("the engine returned nothing")
-        record.count_tokens(
-            prompt=last.num_prompt_tokens, completion=len(generated.token_ids), cached=last.num_cached_tokens
-        )
-        yield _response(
-            context,
-            fields,
-            request=request,
-            generated=generated,
-            last=last,
-            decoded=decoded,
-            record=record,
-            route=route,
-            is_first=history is None,
-        )
+    decoded = await context.images.read(image, fields, deadline=deadline, record=record)
+    request = GenerationRequest(
+        request_id=f"{route}-{uuid.uuid4().hex}",
+        prompt_ids=plan.prompt_ids,
+        image=decoded.image,
+        image_id=decoded.image_id,
+        cache_salt=record.cache_salt,
+        max_tokens=plan.max_tokens,
+        temperature=fields.temperature,
+        seed=seed,
+        stop=tuple(stop),
+        top_logprobs=tokens.top if tokens else 0,
+    )
+    generated = _Generation()
+    last: GenerationChunk | None = None
+    with record.stage("engine"), context.readiness.watch():
+        async with aclosing(_chunks(context, request, deadline=deadline)) as chunks:
+            async for chunk in chunks:
+                last = chunk
+                delta = generated.add(chunk)
+                if tokens:
+                    tokens.add(chunk, answer=generated.answer)
+                if delta:
+                    yield delta
+    if last is None:
+        raise GenerationError("the engine returned nothing")
+    record.count_tokens(
+        prompt=last.num_prompt_tokens, completion=len(generated.token_ids), cached=last.num_cached_tokens
+    )
+    yield _response(
+        context,
+        fields,
+        request=request,
+        generated=generated,
+        last=last,
+        decoded=decoded,
+        record=record,
+        route=route,
+        is_first=plan.is_first,
+    )
 
 
-def _plan(context: InferenceContext, fields: VQAFields, history: History | None) -> tuple[tuple[int, ...], int]:
-    """Return the prompt ids and the largest number of tokens to generate after them."""
+def plan_answer(context: InferenceContext, fields: VQAFields, history: History | None = None) -> AnswerPlan:
+    """Return the plan of the answer to `fields`. Raises InvalidField, PromptError."""
     settings, checkpoint = context.settings, context.checkpoint
     context.router_stats.modality(fields.modality)
     if len(fields.question) > settings.max_question_chars:
@@ -140,7 +175,7 @@ def _plan(context: InferenceContext, fields: VQAFields, history: History | None)
         raise PromptError(
             f"the {texts}, the image and max_tokens together are {max_tokens - room} tokens over the model's context"
         )
-    return prompt_ids, max_tokens
+    return AnswerPlan(prompt_ids=prompt_ids, max_tokens=max_tokens, is_first=history is None)
 
 
 async def _chunks(

@@ -88,6 +88,23 @@ class RequestRecord:
         self.calibrated = calibrated and self.calibrated is not False
         self.abstained = abstained or bool(self.abstained)
 
+    def part(self) -> "RequestRecord":
+        """Return a record for a part of the request, with a clock of its own."""
+        return RequestRecord(request_id=self.request_id, method=self.method, route=self.route, grant=self.grant)
+
+    def add(self, part: "RequestRecord") -> None:
+        """Add the stages, tokens, images and trust of a part, which may have run beside others."""
+        self.spans += part.spans
+        for stage, seconds in part.stages.items():
+            self.stages[stage] = self.stages.get(stage, 0.0) + seconds
+        for kind, count in part.tokens.items():
+            self.tokens[kind] = self.tokens.get(kind, 0) + count
+        if part.unlike_training is not None:
+            self.unlike_training = self.unlike_training or part.unlike_training
+        if part.calibrated is not None:
+            self.note_answer(calibrated=part.calibrated, abstained=bool(part.abstained))
+        self.images += part.images
+
     @property
     def is_quiet_probe(self) -> bool:
         """Probes and scrapes come every few seconds for ever; a good one is not news."""

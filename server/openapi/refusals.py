@@ -52,6 +52,16 @@ from medmoe.server.errors import (
 )
 from medmoe.server.http.error_responses import error_body
 from medmoe.server.http.error_table import error_spec
+from medmoe.server.imaging.series.errors import (
+    DuplicateSlices,
+    InvalidArchive,
+    MissingSlices,
+    MixedOrientation,
+    MixedSeries,
+    NotAVolume,
+    SeriesTooLarge,
+    TiltedGantry,
+)
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import Responses
 from medmoe.server.openapi.requests import named
@@ -125,6 +135,18 @@ SOURCE = (
     SourceTimeout(),
 )
 """Errors of every route that takes an image of a DICOMweb source."""
+
+SERIES = (
+    MixedSeries(),
+    MixedOrientation(),
+    DuplicateSlices(),
+    MissingSlices(),
+    TiltedGantry(),
+    NotAVolume(),
+    SeriesTooLarge.over_files(1000),
+    InvalidArchive(),
+)
+"""Errors of the route that takes a series."""
 
 REPORT = (StoreFailed(),)
 """Errors of every route that writes reports."""

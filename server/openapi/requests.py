@@ -14,6 +14,8 @@ EXAMPLES = Path(__file__).parent / "examples"
 """An example image and recorded responses of the bundled checkpoint, made by python -m tests.openapi_examples."""
 EXAMPLE_IMAGE = "data:image/png;base64," + base64.b64encode((EXAMPLES / "phantom.png").read_bytes()).decode()
 """A synthetic chest CT as a data URL."""
+EXAMPLE_SERIES = "data:application/zip;base64," + base64.b64encode((EXAMPLES / "series.zip").read_bytes()).decode()
+"""Four slices of a synthetic chest CT as a data URL."""
 
 Named = Mapping[str, Mapping[str, Any]]
 """Example request bodies by name."""
@@ -32,18 +34,22 @@ def accepts_json(kind: type[BaseModel], *, examples: Named) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def accepts(as_json: type[BaseModel], fields: type[BaseModel], *, examples: Named) -> dict[str, Any]:
-    """Return the `requestBody` of a route that takes JSON and forms; `examples` lack the image."""
+def accepts(
+    as_json: type[BaseModel], fields: type[BaseModel], *, examples: Named, series: bool = False
+) -> dict[str, Any]:
+    """Return the `requestBody` of a route that takes JSON and forms; `examples` lack the image, or the `series`."""
+    name, text, file = ("series", EXAMPLE_SERIES, "@ct.zip") if series else ("image", EXAMPLE_IMAGE, "@ct.png")
+    binary: dict[str, Any] = {"type": "string", "format": "binary"}
     whole = as_json.model_json_schema()
     form = fields.model_json_schema()
-    form["properties"] = {"image": {"type": "string", "format": "binary"}, **form["properties"]}
-    form["required"] = ["image", *form.get("required", ())]
+    form["properties"] = {name: {"type": "array", "items": binary} if series else binary, **form["properties"]}
+    form["required"] = [name, *form.get("required", ())]
     # An image that a form carries belongs to no source.
     form["properties"].pop("store", None)
     # Swagger UI fills in every field, so the first examples of a form's fields must form a valid request.
     fullest = max(examples.values(), key=len)
     form["properties"] |= {
-        name: _in_a_form(schema, fullest.get(name)) for name, schema in form["properties"].items() if name != "image"
+        field: _in_a_form(schema, fullest.get(field)) for field, schema in form["properties"].items() if field != name
     }
     return {
         "requestBody": {
@@ -51,12 +57,14 @@ def accepts(as_json: type[BaseModel], fields: type[BaseModel], *, examples: Name
             "content": {
                 "application/json": {
                     "schema": _inlined(whole, whole.pop("$defs", {})),
-                    "examples": named({name: {"image": EXAMPLE_IMAGE, **body} for name, body in examples.items()}),
+                    "examples": named({title: {name: text, **body} for title, body in examples.items()}),
                 },
                 "multipart/form-data": {
                     "schema": form,
                     # Text cannot be a file; Swagger UI offers a file input in its place.
-                    "examples": named({name: {"image": "@ct.png", **body} for name, body in examples.items()}),
+                    "examples": named(
+                        {title: {name: [file] if series else file, **body} for title, body in examples.items()}
+                    ),
                 },
             },
         }

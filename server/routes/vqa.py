@@ -8,7 +8,7 @@ from medmoe.server.admission.slots import Deadline
 from medmoe.server.errors import InvalidField
 from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.request_body import ParsedRequest, receive
-from medmoe.server.http.sse import whole_or_streamed
+from medmoe.server.http.sse import own_events, whole_or_streamed
 from medmoe.server.inference.report import ReportDemand, answer_with_report, vqa_content
 from medmoe.server.inference.vqa import answer
 from medmoe.server.observability.request_record import RequestRecord
@@ -57,7 +57,14 @@ async def vqa(request: Request) -> VQAResponse | Response:
         return await _report(request, parsed, demand, deadline=deadline)
     pieces = answer(state.inference, parsed.fields, image=parsed.image, deadline=deadline, record=record)
     return await whole_or_streamed(
-        request, pieces, stream=parsed.fields.stream, deadline=deadline, record=record, whole=lambda response: response
+        request,
+        pieces,
+        stream=parsed.fields.stream,
+        deadline=deadline,
+        record=record,
+        last=VQAResponse,
+        whole=lambda response: response,
+        events=own_events,
     )
 
 

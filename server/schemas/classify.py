@@ -33,6 +33,13 @@ NO = ("no", "No")
 Label = Words
 
 
+def distinct_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `labels`. Raises ValueError where two look the same."""
+    if len({visible(label) for label in labels}) != len(labels):
+        raise ValueError("two labels are the same, or differ only in what a reader does not see")
+    return labels
+
+
 class ClassifyFields(ReportFields):
     """The fields of `POST /v1/classify` besides the image."""
 
@@ -65,9 +72,7 @@ class ClassifyFields(ReportFields):
     @field_validator("labels")
     @classmethod
     def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        if len({visible(label) for label in labels}) != len(labels):
-            raise ValueError("two labels are the same, or differ only in what a reader does not see")
-        return labels
+        return distinct_labels(labels)
 
 
 class ClassifyRequest(ClassifyFields):

@@ -18,6 +18,13 @@ View = Literal["frame", "model"]
 """The image for people to look at, or as the model gets it."""
 
 
+def readable_window(window: str | None) -> str | None:
+    """Return `window`. Raises ValueError where it does not follow the grammar of `voi_window.parse`."""
+    if window is not None:
+        voi_window.parse(window)
+    return window
+
+
 class ImageFields(ApiModel):
     """How to render the image. A field that does not apply to the image is refused."""
 
@@ -40,9 +47,7 @@ class ImageFields(ApiModel):
     @field_validator("window")
     @classmethod
     def _readable(cls, window: str | None) -> str | None:
-        if window is not None:
-            voi_window.parse(window)
-        return window
+        return readable_window(window)
 
 
 RenderingStep = (

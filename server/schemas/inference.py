@@ -43,8 +43,8 @@ DicomUID = Annotated[str, StringConstraints(max_length=64, pattern=r"^(0|[1-9][0
 """A unique identifier as PS3.5 section 9.1 defines it: nothing in it needs encoding in a URL."""
 
 
-class InstanceReference(ApiModel):
-    """An image in a DICOMweb source of the deployment (MEDMOE_DICOMWEB_SOURCES)."""
+class SeriesReference(ApiModel):
+    """A series in a DICOMweb source of the deployment (MEDMOE_DICOMWEB_SOURCES)."""
 
     source: SourceName
     """As `GET /v1/sources` names it."""
@@ -52,10 +52,17 @@ class InstanceReference(ApiModel):
     """Study Instance UID."""
     series: DicomUID
     """Series Instance UID."""
+
+
+class InstanceReference(SeriesReference):
+    """An image in a DICOMweb source of the deployment (MEDMOE_DICOMWEB_SOURCES)."""
+
     instance: DicomUID
     """SOP Instance UID."""
 
 
+SentSeries = str | tuple[bytes, ...] | SeriesReference
+"""The files of a series: base64 of one or of an archive, the bytes of several, or a reference to a source."""
 SentImage = str | bytes | InstanceReference
 """The image of a request: base64 text or a URL, the bytes of a file, or a reference to a source."""
 

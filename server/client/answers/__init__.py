@@ -10,6 +10,13 @@ from medmoe.client.answers.classify import (
 from medmoe.client.answers.decisions import ChoiceAnswer, Decision, PredicateAnswer, RefusalAnswer, ScoreAnswer
 from medmoe.client.answers.metadata import Health, Metadata, ModelInfo, ModelList
 from medmoe.client.answers.router_stats import RouterStats
+from medmoe.client.answers.series import (
+    SeriesAnswer,
+    SeriesClassification,
+    SeriesEvent,
+    SeriesStarted,
+    SliceDone,
+)
 from medmoe.client.answers.sources import InstanceInfo, SeriesInfo, SourceInfo, StudyInfo
 from medmoe.client.answers.vqa import Delta, Routing, StoredReport, VqaAnswer
 
@@ -32,7 +39,12 @@ __all__ = [
     "RouterStats",
     "Routing",
     "ScoreAnswer",
+    "SeriesAnswer",
+    "SeriesClassification",
+    "SeriesEvent",
     "SeriesInfo",
+    "SeriesStarted",
+    "SliceDone",
     "SourceInfo",
     "StoredReport",
     "StudyInfo",

@@ -8,6 +8,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable
+from itertools import accumulate
 from typing import TypeVar
 
 from medmoe.model.config import MedMoEConfig
@@ -24,9 +25,13 @@ from medmoe.server.imaging.sandbox.protocol import (
     IdentifyRequest,
     Refusal,
     ReportRequest,
+    SurveyRequest,
+    Unpacked,
+    UnpackRequest,
     pack,
 )
 from medmoe.server.imaging.sandbox.spawner import WORKER_SPAWNER, Worker
+from medmoe.server.imaging.series.geometry import Survey
 from medmoe.server.schemas.images import ImageFields, View
 from medmoe.server.settings import Settings
 
@@ -34,6 +39,8 @@ Answer = TypeVar("Answer")
 
 _MAX_REPORT = 2**20
 """Bytes."""
+_MAX_SURVEY = 8 * 2**20
+"""Bytes: 5000 slices, with 20 digits a number."""
 _GRACE = 5.0
 """Seconds beyond a worker's own time limit until the service stops it."""
 _LIFETIME = 500
@@ -124,6 +131,36 @@ class DecoderPool:
 
         request = ReportRequest(text=isinstance(sent, str), content=content, format=format_)
         return await self._ask(request, sent, parse, most=_MAX_REPORT, tenant=tenant)
+
+    async def survey(
+        self, sent: bytes, *, metadata: bool = False, max_slices: int, tenant: str | None = None
+    ) -> Survey:
+        """Return where the slices of a DICOM file lie, or those in a source's `metadata`.
+
+        Raises what slice_geometry.survey_file and survey_metadata raise, and otherwise as `decode`.
+        """
+
+        def parse(head: bytes, document: bytes) -> Survey:
+            Document.model_validate_json(head)
+            return Survey.model_validate_json(document)
+
+        request = SurveyRequest(text=False, metadata=metadata, max_slices=max_slices)
+        return await self._ask(request, sent, parse, most=_MAX_SURVEY, tenant=tenant)
+
+    async def unpack(
+        self, sent: str | bytes, *, max_files: int, max_bytes: int, tenant: str | None = None
+    ) -> tuple[bytes, ...]:
+        """Return the DICOM files of an archive, or a file that is none. Raises what archive.unpack raises."""
+
+        def parse(head: bytes, payload: bytes) -> tuple[bytes, ...]:
+            sizes = Unpacked.model_validate_json(head).sizes
+            if len(sizes) > max_files or sum(sizes) != len(payload):
+                raise ValueError("not the files of an archive")
+            ends = tuple(accumulate(sizes))
+            return tuple(payload[end - size : end] for end, size in zip(ends, sizes, strict=True))
+
+        request = UnpackRequest(text=isinstance(sent, str), max_files=max_files, max_bytes=max_bytes)
+        return await self._ask(request, sent, parse, most=max_bytes, tenant=tenant)
 
     async def _ask(
         self,

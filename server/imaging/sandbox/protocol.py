@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter
 
 from medmoe.model.errors import ImageError, MedMoEError
 from medmoe.server.errors import (
@@ -23,6 +23,7 @@ from medmoe.server.errors import (
 )
 from medmoe.server.imaging.config import Message
 from medmoe.server.imaging.reports.content import ReportContent, ReportFormat
+from medmoe.server.imaging.series.errors import InvalidArchive, NotAVolume, SeriesTooLarge
 from medmoe.server.schemas.images import ImageFields, View
 
 LENGTHS = struct.Struct("!IQ")
@@ -34,8 +35,11 @@ _ERRORS: dict[str, type[MedMoEError]] = {
         ImageError,
         ImageTooCostly,
         ImageTooLarge,
+        InvalidArchive,
         InvalidField,
         MalformedImage,
+        NotAVolume,
+        SeriesTooLarge,
         UniformImage,
         UnreadableImage,
         UnsupportedImage,
@@ -72,12 +76,36 @@ class ReportRequest(_FileRequest):
     format: ReportFormat
 
 
-WorkerRequest = DecodeRequest | IdentifyRequest | ReportRequest
+class SurveyRequest(_FileRequest):
+    """Asks where the slices of a DICOM file lie; Document and Survey as JSON are the answer."""
+
+    do: Literal["survey"] = "survey"
+    metadata: bool = False
+    """Whether the bytes are a source's metadata of a series, DICOM JSON, instead of a file."""
+    max_slices: int
+
+
+class UnpackRequest(_FileRequest):
+    """Asks for the files in a ZIP archive; Unpacked and the files, one after another, are the answer."""
+
+    do: Literal["unpack"] = "unpack"
+    max_files: int
+    max_bytes: int
+
+
+WorkerRequest = DecodeRequest | IdentifyRequest | ReportRequest | SurveyRequest | UnpackRequest
 AnyRequest: TypeAdapter[WorkerRequest] = TypeAdapter(Annotated[WorkerRequest, Field(discriminator="do")])
 
 
 class Document(Message):
     """Announces a document that a worker made of a file; its bytes follow."""
+
+
+class Unpacked(Message):
+    """Announces the files of an archive."""
+
+    sizes: tuple[NonNegativeInt, ...]
+    """Bytes of each file."""
 
 
 class Refusal(Message):

@@ -21,7 +21,10 @@ from typing import Any, NoReturn
 from medmoe.model.errors import ImageError
 from medmoe.server.errors import ImageTooCostly, RequestError
 from medmoe.server.imaging.config import DecoderConfig, Message
+from medmoe.server.imaging.formats.archive import unpack
+from medmoe.server.imaging.formats.dicom.slice_geometry import survey_file, survey_metadata
 from medmoe.server.imaging.formats.reader import ImageReader
+from medmoe.server.imaging.formats.sniff import from_text
 from medmoe.server.imaging.reports.document import identify, make_report
 from medmoe.server.imaging.sandbox.protocol import (
     LENGTHS,
@@ -31,6 +34,9 @@ from medmoe.server.imaging.sandbox.protocol import (
     IdentifyRequest,
     Refusal,
     ReportRequest,
+    SurveyRequest,
+    Unpacked,
+    UnpackRequest,
     WorkerRequest,
     pack,
     receive_exactly,
@@ -169,6 +175,18 @@ def _answer(reader: ImageReader, request: WorkerRequest, sent: str | bytes) -> t
         case ReportRequest():
             with reader.typed_errors():
                 return Document(), make_report(sent, request.content, request.format)
+        case SurveyRequest():
+            with reader.typed_errors():
+                survey = survey_metadata if request.metadata else survey_file
+                return Document(), survey(_bytes(sent), max_slices=request.max_slices).model_dump_json().encode()
+        case UnpackRequest():
+            with reader.typed_errors():
+                files = unpack(_bytes(sent), max_files=request.max_files, max_bytes=request.max_bytes)
+                return Unpacked(sizes=tuple(map(len, files))), b"".join(files)
+
+
+def _bytes(sent: str | bytes) -> bytes:
+    return from_text(sent) if isinstance(sent, str) else sent
 
 
 def _grant(config: DecoderConfig) -> None:

@@ -15,6 +15,7 @@ from medmoe.server.openapi.refusals import IMAGE, NOT_JSON, QUESTION, missing, r
 from medmoe.server.openapi.requests import EXAMPLE_IMAGE, Named, accepts_json
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.openai.chat import ChatCompletion, ChatRequest
+from medmoe.server.schemas.vqa import VQAResponse
 from medmoe.server.state import State
 
 router = APIRouter(tags=["inference"])
@@ -96,6 +97,7 @@ async def chat_completions(request: Request) -> ChatCompletion | Response:
         stream=chat.fields.stream,
         deadline=deadline,
         record=record,
+        last=VQAResponse,
         whole=completion.whole,
         events=completion.events,
     )

@@ -15,7 +15,7 @@ from medmoe.server.auth.key_file import new_key
 from medmoe.server.openapi.requests import EXAMPLES
 from medmoe.server.settings import Settings
 from tests.integration.conftest import Service, ServiceFactory
-from tests.openapi_examples import dicom_file, drawn_image
+from tests.openapi_examples import dicom_file, drawn_image, series_archive
 
 COMMAND = "python -m tests.openapi_examples"
 
@@ -131,9 +131,12 @@ async def send(service: Service, method: str, path: str, kind: str, body: dict[s
     if kind == "application/json":
         return await service.client.request(method, path, json=body)
     fields = {
-        name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items() if name != "image"
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in body.items()
+        if name not in ("image", "series")
     }
-    return await service.client.request(method, path, data=fields, files={"image": ("ct.png", drawn_image())})
+    files = {"series": ("ct.zip", series_archive())} if "series" in body else {"image": ("ct.png", drawn_image())}
+    return await service.client.request(method, path, data=fields, files=files)
 
 
 WRONG: dict[str, tuple[str, dict[str, Any]]] = {
@@ -192,3 +195,4 @@ def test_the_answers_are_those_of_the_bundled_checkpoint() -> None:
     assert set(hashes.values()) == {digest}, f"server/openapi/examples is another checkpoint's: {COMMAND}"
     assert (EXAMPLES / "phantom.png").read_bytes() == drawn_image(), COMMAND
     assert (EXAMPLES / "phantom.dcm").read_bytes() == dicom_file(), COMMAND
+    assert (EXAMPLES / "series.zip").read_bytes() == series_archive(), COMMAND

@@ -15,13 +15,16 @@ from medmoe.client import (
     ModelList,
     MultiLabelClassification,
     RouterStats,
+    SeriesAnswer,
+    SeriesClassification,
     VqaAnswer,
 )
 from medmoe.client.answers.metadata import Health
 from medmoe.client.answers.sources import InstanceList, SeriesList, SourceList, StudyList
-from medmoe.client.options import AskOptions, ClassifyOptions, DecisionOptions
+from medmoe.client.options import AskOptions, AskSeriesOptions, ClassifyOptions, ClassifySeriesOptions, DecisionOptions
 from medmoe.server.schemas.classify import ClassifyFields
 from medmoe.server.schemas.openai.decision_request import DecisionRequest
+from medmoe.server.schemas.series import SeriesFields
 from medmoe.server.schemas.vqa import VQAFields
 from tests.integration.conftest import Service
 
@@ -55,6 +58,8 @@ def shape(schema: Any, definitions: dict[str, Any]) -> Any:
         ("/v1/classify", "ChoiceResponse", ChoiceClassification),
         ("/v1/classify", "MultiLabelResponse", MultiLabelClassification),
         ("/v1/decisions", "Decision", Decision),
+        ("/v1/series", "SeriesAnswer", SeriesAnswer),
+        ("/v1/series", "SeriesClassification", SeriesClassification),
         ("/v1/router/stats", "RouterStatsResponse", RouterStats),
         ("/v1/metadata", "Metadata", Metadata),
         ("/v1/models", "ModelList", ModelList),
@@ -86,6 +91,11 @@ async def test_answers_have_the_fields_that_the_openapi_document_promises(
 )
 def test_every_field_of_a_request_is_an_option(options: Any, fields: type[BaseModel], elsewhere: set[str]) -> None:
     assert options.__optional_keys__ == fields.model_fields.keys() - elsewhere
+
+
+def test_every_field_of_a_series_is_an_option() -> None:
+    options = AskSeriesOptions.__optional_keys__ | ClassifySeriesOptions.__optional_keys__
+    assert options == SeriesFields.model_fields.keys() - {"labels", "mode", "stream"}
 
 
 async def test_fields_of_a_newer_service_are_kept(service: Service) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.images.dicom_files import dicom
+from tests.support.images.dicom_files import UID, dicom
 
 AIR, LUNG, FAT, MUSCLE, BLOOD, BONE, MARROW = -1000, -850, -95, 50, 40, 550, 180
 # centre x and y, half width and half height, degrees, Hounsfield; later ones lie over earlier ones.
@@ -80,6 +80,28 @@ def chest_ct_file(side: int = 384, **attributes: Any) -> bytes:
     """Return the chest CT as a DICOM file of a study of its own, with a window of 40/400."""
     hounsfield = {"RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "HU"}
     return dicom(chest_ct(side), WindowCenter=40, WindowWidth=400, **hounsfield | STUDY | attributes)
+
+
+def chest_ct_series(count: int, side: int, **attributes: Any) -> list[bytes]:
+    """Return `chest_ct_slices` as files of one series, 5 mm apart, from the base of the chest to its top."""
+    hounsfield = {"RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "HU"}
+    shared = {"WindowCenter": 40, "WindowWidth": 400, "FrameOfReferenceUID": f"{UID}.1", "PixelSpacing": [2.5, 2.5]}
+    return [
+        dicom(
+            values,
+            **hounsfield
+            | shared
+            | STUDY
+            | {
+                "SOPInstanceUID": f"{UID}.2.{index + 1}",
+                "InstanceNumber": count - index,
+                "ImagePositionPatient": [-80, -80, 5 * index],
+                "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+            }
+            | attributes,
+        )
+        for index, values in enumerate(chest_ct_slices(count, side)[::-1])
+    ]
 
 
 def _draw(

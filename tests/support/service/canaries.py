@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.images.series_files import archive
 from tests.support.images.tagged_images import dicom, png
 
 CANARY = "cnry7f3q"
 """Prefix of every canary; no other text contains it."""
-_IMAGE = ("image", "url")
-"""The names of the fields that hold an image."""
+_IMAGE = ("image", "url", "series")
+"""The names of the fields that hold an image or a series."""
 _numbers = itertools.count()
 
 
@@ -53,7 +54,10 @@ def probes(document: dict[str, Any]) -> Iterator[Probe]:
 
 
 def valid(document: dict[str, Any], *, stream: bool = False, image: str | None = None) -> Iterator[Probe]:
-    """Yield a valid request full of canaries per generating operation, with `image` or the example's."""
+    """Yield a valid request full of canaries per generating operation, with `image` or the example's.
+
+    With `image`, operations that take a series are left out.
+    """
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             content = operation.get("requestBody", {}).get("content", {})
@@ -62,6 +66,8 @@ def valid(document: dict[str, Any], *, stream: bool = False, image: str | None =
             described = content["application/json"]
             properties = _resolved(described["schema"], document).get("properties", {})
             if stream and "stream" not in properties:
+                continue
+            if image is not None and "series" in properties:
                 continue
             body = _every_text(example(described, path)) | ({"stream": True} if stream else {})
             if image is not None:
@@ -98,6 +104,10 @@ def _json(base: Probe, described: dict[str, Any], document: dict[str, Any]) -> I
             text = base64.b64encode(data).decode()
             yield _as_json(base, sample | {"image": text}, name=f"{base.name}: {kind}")
             yield _as_json(base, sample | {"image": f"data:image/{canary('mime')};base64,{text}"}, name="data URL")
+    if "series" in schema["properties"]:
+        packed = archive([_tagged_dicom(), _tagged_dicom()], others={canary("entry"): canary("entry").encode()})
+        text = base64.b64encode(packed).decode()
+        yield _as_json(base, sample | {"series": text}, name=f"{base.name}: archive")
     url = f"https://{canary('user')}@{canary('host')}/{canary('file')}.png?{canary('query')}#{canary('fragment')}"
     yield _as_json(base, _with_image(sample, url), name=f"{base.name}: URL")
     yield _as_json(base, _every_text(sample), name=f"{base.name}: everything")
@@ -110,20 +120,22 @@ def _json(base: Probe, described: dict[str, Any], document: dict[str, Any]) -> I
 
 
 def _forms(base: Probe, described: dict[str, Any], as_json: dict[str, Any]) -> Iterator[Probe]:
-    sample = {name: value for name, value in example(as_json, base.path).items() if name != "image"}
+    part = "series" if "series" in described["schema"]["properties"] else "image"
+    sample = {name: value for name, value in example(as_json, base.path).items() if name != part}
     fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in sample.items()}
-    good = ("image", "a.png", "image/png", png(canary("png")))
+    file = archive([_tagged_dicom(), _tagged_dicom()]) if part == "series" else png(canary("png"))
+    good = (part, "a.png", "image/png", file)
     for name in described["schema"]["properties"]:
         yield _form(base, fields | {name: canary(name)}, good, name=f"{base.name}: form field {name}")
-    for name, file in {
-        "file name": ("image", f"{canary('file')}.png", "image/png", good[3]),
+    for name, sent in {
+        "file name": (part, f"{canary('file')}.png", "image/png", good[3]),
         "part name": (canary("part"), "a.png", "image/png", good[3]),
-        "part type": ("image", "a.png", f"image/{canary('type')}", good[3]),
-        "part header": ("image", "a.png", f"image/png\r\nX-Note: {canary('header')}", good[3]),
-        "no image": ("image", "a.png", "image/png", canary("bytes").encode()),
-        "dicom": ("image", f"{canary('file')}.dcm", "application/dicom", _tagged_dicom()),
+        "part type": (part, "a.png", f"image/{canary('type')}", good[3]),
+        "part header": (part, "a.png", f"image/png\r\nX-Note: {canary('header')}", good[3]),
+        "no image": (part, "a.png", "image/png", canary("bytes").encode()),
+        "dicom": (part, f"{canary('file')}.dcm", "application/dicom", _tagged_dicom()),
     }.items():
-        yield _form(base, fields, file, name=f"{base.name}: {name}")
+        yield _form(base, fields, sent, name=f"{base.name}: {name}")
     yield _form(base, fields | {canary("name"): canary("value")}, good, name=f"{base.name}: unknown form field")
     yield _form(base, fields | {name: "x" * 70_000 + canary(name) for name in fields}, good, name="too long a field")
     boundary = canary("boundary")
@@ -180,7 +192,7 @@ def _every_text(value: Any, *, key: str = "") -> Any:
         return {name: _every_text(item, key=name) for name, item in value.items()}
     if isinstance(value, list):
         return [_every_text(item, key=key) for item in value]
-    if isinstance(value, str) and key not in {*_IMAGE, "role", "type", "model", "mode"}:
+    if isinstance(value, str) and key not in {*_IMAGE, "role", "type", "model", "mode", "aggregate"}:
         return canary(key)
     return value
 

@@ -6,14 +6,14 @@ import pytest
 
 from medmoe.client.answers.vqa import Delta, VqaAnswer
 from medmoe.client.errors import ServiceUnavailable, UnexpectedAnswer
-from medmoe.client.transport.event_reader import Event, EventReader
+from medmoe.client.transport.event_reader import Event, EventReader, answer_event
 from tests.support.service.client_answer import ANSWER, WORDS
 
 EVENTS = [json.dumps({"delta": WORDS}), json.dumps(ANSWER, ensure_ascii=False), "[DONE]"]
 
 
 def read(*chunks: bytes) -> list[Event]:
-    reader = EventReader()
+    reader = EventReader(answer_event)
     found = [event for chunk in chunks for event in reader.feed(chunk)]
     reader.end()
     return found
@@ -32,7 +32,7 @@ def test_every_cut_gives_the_same_events(end: str) -> None:
 
 
 def test_events_come_as_soon_as_they_are_whole() -> None:
-    reader = EventReader()
+    reader = EventReader(answer_event)
     assert list(reader.feed(b'data: {"delta": "a"}\n\ndata: {"del')) == [Delta(text="a")]
     assert list(reader.feed(b'ta": "b"}\n')) == []
     assert list(reader.feed(b"\n")) == [Delta(text="b")]
@@ -40,7 +40,7 @@ def test_events_come_as_soon_as_they_are_whole() -> None:
 
 def test_an_error_event_is_an_exception_after_what_came_before() -> None:
     error = {"type": "unavailable_error", "code": "engine_dead", "message": "m", "param": None, "request_id": "r"}
-    reader = EventReader()
+    reader = EventReader(answer_event)
     events = reader.feed(f'data: {{"delta": "a"}}\n\ndata: {json.dumps({"error": error})}\n\n'.encode())
     assert next(events) == Delta(text="a")
     with pytest.raises(ServiceUnavailable) as raised:

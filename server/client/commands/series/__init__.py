@@ -1,0 +1,1 @@
+"""`medmoe series`: ask a service about the slices of a series."""

@@ -1,0 +1,132 @@
+"""Ask a service about the slices of a series."""
+
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medmoe.client.answers import Mode, SeriesAnswer, SeriesClassification, SeriesEvent, SeriesStarted, SliceDone
+from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
+from medmoe.client.commands.images import (
+    AllowUnlikeTrainingOption,
+    MinConfidenceOption,
+    ModalityOption,
+    SeriesOption,
+    SourceOption,
+    StudyOption,
+    WindowOption,
+)
+from medmoe.client.commands.series.output import print_result
+from medmoe.client.commands.terminal import as_json, has_progress_bar
+from medmoe.client.images.series import Series, SeriesSource, dicom_files
+from medmoe.client.options import AskSeriesOptions, ClassifySeriesOptions, SeriesOptions
+from medmoe.client.transport.address import LOCAL
+
+
+def series(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILES] [QUESTION]",
+            help="Folder of DICOM files, ZIP archive or multi-frame file, left out with --source; then the question.",
+        ),
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Classify with this label; repeat it for each.")] = None,
+    mode: Annotated[Mode, typer.Option(help="With --label: as in `medmoe classify`.")] = "likelihood",
+    slices: Annotated[int | None, typer.Option(min=1, help="Number of slices to look at, evenly spread.")] = None,
+    aggregate: Annotated[
+        str | None,
+        typer.Option(
+            help="How one result is made of those of the slices: most_confident or majority, with --label mean or max."
+        ),
+    ] = None,
+    source: SourceOption = None,
+    study: StudyOption = None,
+    series: SeriesOption = None,
+    window: WindowOption = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of an answer in tokens.")] = None,
+    allow_irregular: Annotated[
+        bool, typer.Option("--allow-irregular", help="Take unevenly spaced slices, and those of a tilted gantry.")
+    ] = False,
+    min_confidence: MinConfidenceOption = None,
+    min_label_mass: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="With --label: label mass below which a slice is marked as abstained."),
+    ] = None,
+    allow_unlike_training: AllowUnlikeTrainingOption = False,
+    modality: ModalityOption = None,
+    url: UrlOption = LOCAL,
+    token_file: TokenFileOption = None,
+    timeout: TimeoutOption = 120.0,
+    json_: JsonOption = False,
+) -> None:
+    """Ask a running service about evenly spread slices of a series, and print one result and the best slice.
+
+    Research software, not a medical device.
+    """
+    words = list(arguments or ())
+    given, files = _series(words, source=source, study=study, series=series)
+    if len(words) > 1 or not (words or label):
+        raise typer.BadParameter("one question is needed, or labels: --label CT --label MRI")
+    shared: SeriesOptions = {
+        "slices": slices,
+        "aggregate": aggregate,
+        "window": window,
+        "allow_irregular": allow_irregular,
+        "min_confidence": min_confidence,
+        "allow_unlike_training": allow_unlike_training,
+        "modality": modality,
+    }
+    with create_client(url, token_file, timeout) as client:
+        events: Generator[SeriesEvent, None, None]
+        if label:
+            options: ClassifySeriesOptions = {
+                **shared,
+                "question": words[0] if words else None,
+                "min_label_mass": min_label_mass,
+            }
+            events = client.stream_classify_series(given, label, mode=mode, **options)
+        else:
+            asked: AskSeriesOptions = {**shared, "max_tokens": max_tokens}
+            events = client.stream_ask_series(given, words[0], **asked)
+        found = _result(events)
+    if json_:
+        typer.echo(as_json(found))
+        return
+    print_result(found, files)
+
+
+def _series(
+    words: list[str], *, source: str | None, study: str | None, series: str | None
+) -> tuple[SeriesSource, list[Path]]:
+    """Return the series, taken from the front of `words` unless it is of a source, and its files in their order.
+
+    Raises InvalidInput, typer.BadParameter.
+    """
+    named = (source, study, series)
+    if source and study and series:
+        return Series(source=source, study=study, series=series), []
+    if any(named):
+        raise typer.BadParameter("--source, --study and --series name a series together")
+    if not words:
+        raise typer.BadParameter("a folder, a ZIP archive or a multi-frame file is needed, or --source")
+    path = Path(words.pop(0))
+    files = dicom_files(path) if path.is_dir() else []
+    return (files, files) if files else (path, [])
+
+
+def _result(events: Generator[SeriesEvent, None, None]) -> SeriesAnswer | SeriesClassification:
+    """Return the last event; show the progress on a terminal."""
+    total = 0
+    result: SeriesEvent | None = None
+    with closing(events):
+        for event in events:
+            result = event
+            if isinstance(event, SeriesStarted):
+                total = len(event.series.sampled)
+            if isinstance(event, SliceDone) and has_progress_bar():
+                typer.echo(f"\rslice {event.done} of {total}", nl=event.done == total, err=True)
+    assert isinstance(result, SeriesAnswer | SeriesClassification)
+    return result

@@ -1,0 +1,1 @@
+"""Arrange the slices of a series as a volume."""

@@ -1,0 +1,1 @@
+"""Answer about a series: ask about slices of it, and make one result of theirs."""

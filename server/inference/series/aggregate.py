@@ -1,0 +1,96 @@
+"""Make one result of those of the slices, by a named rule."""
+
+import math
+import string
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from medmoe.server.inference.confidence import abstains
+from medmoe.server.schemas.series import AnsweredSlice, AnswerRule, ClassifiedSlice, LabelAggregate, LabelRule
+from medmoe.server.schemas.vqa import VQAResponse
+
+Slice = TypeVar("Slice", AnsweredSlice, ClassifiedSlice)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AggregatedAnswer:
+    answer: str
+    best_slice: int
+    agreement: float
+    abstained: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AggregatedLabels:
+    labels: tuple[str, ...]
+    probabilities: tuple[LabelAggregate, ...]
+    best_slice: int
+    abstained: bool
+
+
+def aggregate_answers(slices: Sequence[AnsweredSlice], rule: AnswerRule) -> AggregatedAnswer:
+    """Return the answer of the slices, at least one of which has one."""
+    answered = [(one.index, one.answer) for one in slices if one.answer is not None]
+    counted, abstained = _counted([(index, answer, answer.abstained) for index, answer in answered])
+    groups: dict[str, list[tuple[int, VQAResponse]]] = defaultdict(list)
+    for index, answer in counted:
+        groups[_normalised(answer.answer)].append((index, answer))
+    best = [max(group, key=lambda one: _confidence(one[1])) for group in groups.values()]
+    sizes = {id(one[1]): len(group) for one, group in zip(best, groups.values(), strict=True)}
+    if rule == "most_confident":
+        index, chosen = max(best, key=lambda one: _confidence(one[1]))
+    else:
+        index, chosen = max(best, key=lambda one: (sizes[id(one[1])], _confidence(one[1])))
+    return AggregatedAnswer(
+        answer=chosen.answer, best_slice=index, agreement=sizes[id(chosen)] / len(counted), abstained=abstained
+    )
+
+
+def aggregate_labels(
+    labels: Sequence[str],
+    slices: Sequence[ClassifiedSlice],
+    rule: LabelRule,
+    *,
+    several: bool,
+    min_confidence: float | None,
+) -> AggregatedLabels:
+    """Return the labels of the slices, at least one of which was classified; with `several`, each is asked alone."""
+    found = [(one.index, one.classification) for one in slices if one.classification is not None]
+    counted, abstained = _counted([(index, answer, answer.abstained) for index, answer in found])
+    aggregates = []
+    for number, label in enumerate(labels):
+        shares = {index: answer.probabilities[number].probability for index, answer in counted}
+        probability = max(shares.values()) if rule == "max" else math.fsum(shares.values()) / len(shares)
+        best_slice = max(shares, key=shares.__getitem__)
+        aggregates.append(LabelAggregate(label=label, probability=probability, best_slice=best_slice))
+    best = max(aggregates, key=lambda one: one.probability)
+    if several:
+        sure = min(max(one.probability, 1 - one.probability) for one in aggregates)
+        chosen = tuple(one.label for one in aggregates if one.probability >= 0.5)
+    else:
+        sure, chosen = best.probability, (best.label,)
+    return AggregatedLabels(
+        labels=chosen,
+        probabilities=tuple(aggregates),
+        best_slice=best.best_slice,
+        abstained=abstained or abstains(sure, threshold=min_confidence),
+    )
+
+
+Answer = TypeVar("Answer")
+
+
+def _counted(slices: Sequence[tuple[int, Answer, bool]]) -> tuple[list[tuple[int, Answer]], bool]:
+    """Return the slices that do not abstain, or all where all do, and whether all do."""
+    sure = [(index, answer) for index, answer, abstained in slices if not abstained]
+    return (sure, False) if sure else ([(index, answer) for index, answer, _ in slices], True)
+
+
+def _confidence(answer: VQAResponse) -> float:
+    return answer.confidence.value if answer.confidence else 0.0
+
+
+def _normalised(answer: str) -> str:
+    return answer.casefold().strip(string.whitespace + string.punctuation)

@@ -1,0 +1,148 @@
+"""Ask about slices of a series, a few at once."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from medmoe.server.admission.slots import Deadline
+from medmoe.server.errors import UniformImage
+from medmoe.server.imaging.series.volume import PlacedSlice, Volume
+from medmoe.server.imaging.series_intake import OpenSeries, SeriesIntake, numbered
+from medmoe.server.inference.classify import classify_in_slot, plan_classification
+from medmoe.server.inference.context import InferenceContext
+from medmoe.server.inference.vqa import answer_in_slot, plan_answer
+from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.schemas.classify import ClassifyFields
+from medmoe.server.schemas.images import ImageFields
+from medmoe.server.schemas.series import AnsweredSlice, ClassifiedSlice, SeriesFields
+from medmoe.server.schemas.vqa import VQAFields, VQAResponse
+
+AskedSlice = AnsweredSlice | ClassifiedSlice
+_AT_ONCE = 4
+"""Slices of one series; more would keep the engine from other requests, whose slots it does not hold."""
+
+
+class Asker(Protocol):
+    """Asks about one slice what a series was sent with."""
+
+    async def ask(
+        self, image: bytes, shown: ImageFields, place: dict[str, Any], *, deadline: Deadline, record: RequestRecord
+    ) -> AskedSlice:
+        """Return the slice at `place` with its answer. Raises UniformImage."""
+
+    def uniform(self, place: dict[str, Any]) -> AskedSlice:
+        """Return the slice at `place`, which comes out as one shade, without an answer."""
+
+
+class QuestionAsker:
+    """Asks the question of a series."""
+
+    def __init__(self, context: InferenceContext, fields: SeriesFields) -> None:
+        """Raise InvalidField, PromptError."""
+        self._context = context
+        self._fields = {
+            name: getattr(fields, name)
+            for name in ("question", "max_tokens", "min_confidence", "allow_unlike_training", "modality")
+        }
+        self._plan = plan_answer(context, VQAFields(**self._fields))
+
+    async def ask(
+        self, image: bytes, shown: ImageFields, place: dict[str, Any], *, deadline: Deadline, record: RequestRecord
+    ) -> AnsweredSlice:
+        """Return the slice at `place` with its answer. Raises UniformImage and the other errors of `answer_in_slot`."""
+        fields = VQAFields(**self._fields, **shown.model_dump())
+        pieces = answer_in_slot(self._context, fields, self._plan, image=image, deadline=deadline, record=record)
+        async with aclosing(pieces):
+            responses = [piece async for piece in pieces if isinstance(piece, VQAResponse)]
+        return AnsweredSlice(**place, uniform=False, answer=responses[-1])
+
+    def uniform(self, place: dict[str, Any]) -> AnsweredSlice:
+        """Return the slice at `place` without an answer."""
+        return AnsweredSlice(**place, uniform=True, answer=None)
+
+
+class LabelAsker:
+    """Classifies with the labels of a series."""
+
+    def __init__(self, context: InferenceContext, fields: SeriesFields) -> None:
+        """Raise InvalidField, PromptError."""
+        self._context = context
+        self._fields = {
+            name: getattr(fields, name)
+            for name in (
+                "question", "labels", "mode", "min_confidence", "min_label_mass", "allow_unlike_training", "modality",
+            )
+        }  # fmt: skip
+        _, self._prompts = plan_classification(context, ClassifyFields(**self._fields))
+
+    async def ask(
+        self, image: bytes, shown: ImageFields, place: dict[str, Any], *, deadline: Deadline, record: RequestRecord
+    ) -> ClassifiedSlice:
+        """Return the slice at `place`, classified. Raises UniformImage and the other errors of `classify_in_slot`."""
+        fields = ClassifyFields(**self._fields, **shown.model_dump())
+        (found,) = await classify_in_slot(
+            self._context, ((fields, self._prompts),), image=image, deadline=deadline, record=record
+        )
+        return ClassifiedSlice(**place, uniform=False, classification=found)
+
+    def uniform(self, place: dict[str, Any]) -> ClassifiedSlice:
+        """Return the slice at `place` without probabilities."""
+        return ClassifiedSlice(**place, uniform=True, classification=None)
+
+
+async def ask_slices(
+    intake: SeriesIntake,
+    asker: Asker,
+    *,
+    series: OpenSeries,
+    volume: Volume,
+    sampled: Sequence[int],
+    window: str | None,
+    deadline: Deadline,
+    record: RequestRecord,
+) -> AsyncGenerator[AskedSlice, None]:
+    """Yield the slices in the order in which they are answered. Closing the iterator aborts all of them.
+
+    Raises what SeriesIntake.read and Asker.ask raise, with the number of the file.
+    """
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(index: int) -> AskedSlice:
+        slice_ = volume.slices[index]
+        own = record.part()
+        async with limit:
+            try:
+                with numbered(slice_.file):
+                    data = await intake.read(series, slice_.file, deadline=deadline, record=own)
+                    shown = ImageFields(window=window, frame=slice_.frame)
+                    place = _place(index, slice_, series)
+                    try:
+                        return await asker.ask(data, shown, place, deadline=deadline, record=own)
+                    except UniformImage:
+                        return asker.uniform(place)
+            finally:
+                record.add(own)
+
+    # No task group: its cancellation would reach whoever iterates, between two slices.
+    tasks = [asyncio.create_task(ask(index)) for index in sampled]
+    pending = set(tasks)
+    try:
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _place(index: int, slice_: PlacedSlice, series: OpenSeries) -> dict[str, Any]:
+    return {
+        "index": index,
+        "position": slice_.position,
+        "instance": series.files[slice_.file].uids.instance,
+        "file": slice_.file,
+        "frame": slice_.frame,
+    }

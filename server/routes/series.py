@@ -1,0 +1,62 @@
+"""POST /v1/series: an answer, or label probabilities, about the slices of a series."""
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from medmoe.server.http.request_body import receive_series
+from medmoe.server.http.sse import own_events, whole_or_streamed
+from medmoe.server.inference.series.answer import answer_series
+from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.openapi.answers import answers_and_stream
+from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, SERIES, SOURCE, missing, refusals
+from medmoe.server.openapi.requests import Named, accepts
+from medmoe.server.routes.dependencies import within_rate
+from medmoe.server.schemas.series import (
+    AnySeriesResponse,
+    SeriesFields,
+    SeriesRequest,
+    SeriesResponse,
+)
+from medmoe.server.state import State
+
+PATH = "/v1/series"
+
+router = APIRouter(tags=["inference"])
+
+_QUESTION = "Which part of the body does this image belong to?"
+_EXAMPLES: Named = {
+    "question": {"question": _QUESTION, "slices": 2, "aggregate": "majority", "timeout_ms": 30_000},
+    "labels": {"labels": ["CT", "MRI", "X-ray"], "slices": 2},
+    "streamed": {"question": _QUESTION, "slices": 2, "stream": True},
+}
+
+
+@router.post(
+    PATH,
+    response_model=AnySeriesResponse,
+    responses=answers_and_stream("series", "question", "labels")
+    | refusals(missing("series"), *IMAGE, *SOURCE, *SERIES, *NOT_A_FORM, *QUESTION),
+    dependencies=[Depends(within_rate)],
+    openapi_extra=accepts(SeriesRequest, SeriesFields, examples=_EXAMPLES, series=True),
+)
+async def series(request: Request) -> SeriesResponse | Response:
+    """Ask about evenly spread slices of one series: DICOM files, a ZIP archive, a multi-frame file, or a source's.
+
+    The slices are checked to be one volume, ordered by their position, and shown in one window. Research software, not
+    a medical device.
+    """
+    state, record = State.of(request), RequestRecord.of(request.scope)
+    state.series.places.refuse_when_full()
+    async with state.receiving():
+        parsed = await receive_series(request, max_files=state.settings.max_series_files)
+    deadline = state.deadline(parsed.fields.timeout_ms)
+    pieces = answer_series(state.series, parsed.fields, series=parsed.series, deadline=deadline, record=record)
+    return await whole_or_streamed(
+        request,
+        pieces,
+        stream=parsed.fields.stream,
+        deadline=deadline,
+        record=record,
+        last=SeriesResponse,
+        whole=lambda response: response,
+        events=own_events,
+    )
