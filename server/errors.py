@@ -1,7 +1,9 @@
 """Define every failure that the server names; medmoe.server.http.error_table maps each to a status and a code.
 
 MedMoEError (medmoe.model.errors)
-|-- ConfigError, CheckpointError, PromptError, ImageError   (medmoe.model.errors)
+|-- ConfigError, CheckpointError, PromptError             (medmoe.model.errors)
+|-- ImageError                                            (medmoe.model.errors)
+|   `-- DamagedImageError, ImageFormatError, ImageFrameError
 |-- AuditError                      an audit trail is damaged (medmoe.server.audit.errors)
 |-- ServerError
 |   |-- RequestError                the client can correct it

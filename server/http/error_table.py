@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from medmoe.model.errors import CheckpointError, ConfigError, ImageError, MedMoEError, PromptError
+from medmoe.model.errors import (
+    CheckpointError,
+    ConfigError,
+    DamagedImageError,
+    ImageError,
+    ImageFormatError,
+    ImageFrameError,
+    MedMoEError,
+    PromptError,
+)
 from medmoe.server.audit.errors import AuditError
 from medmoe.server.auth.errors import InsufficientScope, InvalidToken, ProviderUnavailable, UnknownSigningKey
 from medmoe.server.dicomweb.errors import (
@@ -106,6 +115,9 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
     AuditError: INTERNAL,
     PromptError: ErrorSpec(status=422, type=_REQUEST, code="invalid_prompt", param="question"),
     ImageError: ErrorSpec(status=422, type=_REQUEST, code="invalid_image", param="image"),
+    DamagedImageError: ErrorSpec(status=422, type=_REQUEST, code="invalid_image", param="image"),
+    ImageFormatError: ErrorSpec(status=422, type=_REQUEST, code="invalid_image", param="image"),
+    ImageFrameError: ErrorSpec(status=422, type=_REQUEST, code="invalid_image", param="image"),
     RequestError: ErrorSpec(status=422, type=_REQUEST, code="invalid_request"),
     MalformedRequest: ErrorSpec(status=400, type=_REQUEST, code="malformed_request"),
     RequestTimeout: ErrorSpec(status=408, type=_REQUEST, code="request_timeout"),
