@@ -5,15 +5,15 @@ from pathlib import Path
 from medmoe.training.config import Split
 from medmoe.training.data.detection import Detected, Form, detect
 from medmoe.training.data.errors import DatasetError
+from medmoe.training.data.own.label_folders import read_label_folders
+from medmoe.training.data.own.table import read_table
 from medmoe.training.data.read_result import ReadResult
-from medmoe.training.data.readers.label_folders import read_label_folders
 from medmoe.training.data.readers.llava import read_llava
 from medmoe.training.data.readers.medmnist import read_medmnist
 from medmoe.training.data.readers.question_list import read_question_list
 from medmoe.training.data.readers.records import CAPTIONS_FILE, RECORDS_FILE, read_captions, read_records
 from medmoe.training.data.readers.roco import read_roco
 from medmoe.training.data.readers.slake import read_slake
-from medmoe.training.data.readers.table import read_table
 from medmoe.training.data.readers.vqa_rad import read_vqa_rad
 
 DATA_HELP = "Folder that holds one folder for each dataset."

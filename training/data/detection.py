@@ -23,12 +23,12 @@ from pathlib import Path
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
+from medmoe.training.data.own.label_folders import holds_label_folders, states_splits
+from medmoe.training.data.own.table import is_spreadsheet, is_table, table_columns
 from medmoe.training.data.readers.image_path import plain
 from medmoe.training.data.readers.json_items import first_item
-from medmoe.training.data.readers.label_folders import holds_label_folders, states_splits
 from medmoe.training.data.readers.question_list import IMAGE_FIELDS
 from medmoe.training.data.readers.records import CAPTIONS_FILE, RECORDS_FILE
-from medmoe.training.data.readers.table import is_spreadsheet, is_table, table_columns
 from medmoe.training.data.readers.vqa_rad import PUBLIC_FILE
 
 

@@ -37,12 +37,11 @@ from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.finetune.calibration import write_calibration
 from medmoe.training.finetune.card import finetuned_card
-from medmoe.training.finetune.data import read_own_data
+from medmoe.training.finetune.data import Replay, draw_replay, read_own_data
 from medmoe.training.finetune.duration import estimated_seconds
 from medmoe.training.finetune.features import TowerFeatures
 from medmoe.training.finetune.measurement import Measurement, Quality, comparison
 from medmoe.training.finetune.reference import write_extended_reference
-from medmoe.training.finetune.replay import Replay, draw_replay
 from medmoe.training.finetune.rounds import Rounds
 from medmoe.training.finetune.split import OwnSplit, split_own_data
 from medmoe.training.lora.config import GateLossConfig

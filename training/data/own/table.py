@@ -7,10 +7,11 @@ from pathlib import Path
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
+from medmoe.training.data.own.label_folders import label_set, label_text
+from medmoe.training.data.own.split_names import SPLIT_NAMES
 from medmoe.training.data.read_result import BadItem, ReadResult
 from medmoe.training.data.readers.image_path import find_image
 from medmoe.training.data.readers.json_items import Place, first_item, read_json_items
-from medmoe.training.data.readers.label_folders import label_set, label_text
 from medmoe.training.data.readers.record_fields import (
     Record,
     closed_by_answer,
@@ -18,7 +19,6 @@ from medmoe.training.data.readers.record_fields import (
     text_or_number,
     upstream_answer_type,
 )
-from medmoe.training.data.readers.split_names import SPLIT_NAMES
 from medmoe.training.data.sample import AnswerType, Sample
 
 GROUP_COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id")

@@ -6,8 +6,8 @@ from unicodedata import normalize
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
+from medmoe.training.data.own.split_names import SPLIT_NAMES
 from medmoe.training.data.read_result import BadItem, ReadResult
-from medmoe.training.data.readers.split_names import SPLIT_NAMES
 from medmoe.training.data.sample import Sample
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")

@@ -1,0 +1,1 @@
+"""Read images of a user's own: label folders and tables."""
