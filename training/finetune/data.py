@@ -17,7 +17,7 @@ from medmoe.training.data.read_result import BadItem, ReadResult
 from medmoe.training.data.sample import Sample
 
 _TRAINED, _MEASURED = 200, 100
-"""Samples at most."""
+"""Replayed samples at most."""
 _ACCEPTED = (
     "a folder for each label, a CSV or .jsonl file with the columns image and label or image, question and answer, "
     "or a dataset that `medmoe eval` reads"
