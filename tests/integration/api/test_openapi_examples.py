@@ -196,3 +196,6 @@ def test_the_answers_are_those_of_the_bundled_checkpoint() -> None:
     assert (EXAMPLES / "phantom.png").read_bytes() == drawn_image(), COMMAND
     assert (EXAMPLES / "phantom.dcm").read_bytes() == dicom_file(), COMMAND
     assert (EXAMPLES / "series.zip").read_bytes() == series_archive(), COMMAND
+    for name, part in (("question", "answer"), ("labels", "classification")):
+        slices = recorded[f"series.{name}.json"]["slices"]
+        assert {one[part]["provenance"]["weights_sha256"] for one in slices} == {digest}, COMMAND
