@@ -55,18 +55,18 @@ class ImageIntake:
 
         Raises what `fetch` and DecoderPool.decode raise.
         """
-        async with self._fetched(image, deadline=deadline, record=record) as encoded:
+        async with self._fetched(image, deadline=deadline, record=record) as (encoded, digests):
             decoded = await self._cache.decode(encoded, fields, salt=record.cache_salt)
-        self._note_uids(decoded, record=record)
+        self._note_uids(decoded, digests)
         return decoded
 
     async def render(
         self, image: SentImage, fields: ImageFields, *, view: View, deadline: Deadline, record: RequestRecord
     ) -> DecodedImage:
         """Return `image` as `view` shows it. Otherwise as `read`, without the cache."""
-        async with self._fetched(image, deadline=deadline, record=record) as encoded:
+        async with self._fetched(image, deadline=deadline, record=record) as (encoded, digests):
             rendered = await self._decoders.decode(encoded, fields, view=view, tenant=record.cache_salt)
-        self._note_uids(rendered, record=record)
+        self._note_uids(rendered, digests)
         return rendered
 
     async def fetch(self, image: SentImage, *, deadline: Deadline, record: RequestRecord) -> str | bytes:
@@ -132,27 +132,32 @@ class ImageIntake:
     @asynccontextmanager
     async def _fetched(
         self, image: SentImage, *, deadline: Deadline, record: RequestRecord
-    ) -> AsyncIterator[str | bytes]:
-        """Yield base64 or the file's bytes; the block is the stage `image`, under the deadline."""
+    ) -> AsyncIterator[tuple[str | bytes, dict[str, str]]]:
+        """Yield base64 or the file's bytes, and the digests that the record holds of the file.
+
+        The block is the stage `image`, under the deadline.
+        """
         encoded = await self.fetch(image, deadline=deadline, record=record)
         with record.stage("image"):
             async with deadline.guard():
-                await self._note_image(encoded, record=record)
-                yield encoded
+                yield encoded, await self._note_image(encoded, record=record)
 
-    async def _note_image(self, encoded: str | bytes, *, record: RequestRecord) -> None:
-        """Note the keyed digest of the file on the record."""
-        if self._digests is None:
-            return
-        digest = partial(_file_digest, self._digests, encoded)
-        found = digest() if len(encoded) <= _HASH_INLINE_BYTES else await asyncio.to_thread(digest)
-        record.images.append({} if found is None else {"image": found})
+    async def _note_image(self, encoded: str | bytes, *, record: RequestRecord) -> dict[str, str]:
+        """Note the keyed digest of the file on the record, and return the entry."""
+        digests: dict[str, str] = {}
+        if self._digests is not None:
+            digest = partial(_file_digest, self._digests, encoded)
+            found = digest() if len(encoded) <= _HASH_INLINE_BYTES else await asyncio.to_thread(digest)
+            if found is not None:
+                digests["image"] = found
+            record.images.append(digests)
+        return digests
 
-    def _note_uids(self, decoded: DecodedImage, *, record: RequestRecord) -> None:
-        """Note the keyed digests of the UIDs of the file that was read last."""
+    def _note_uids(self, decoded: DecodedImage, digests: dict[str, str]) -> None:
+        """Add the keyed digests of the file's UIDs to its entry."""
         if self._digests is not None and decoded.uids is not None:
             digest = self._digests.uid_digest
-            record.images[-1] |= {name: digest(uid) for name, uid in decoded.uids.model_dump().items()}
+            digests |= {name: digest(uid) for name, uid in decoded.uids.model_dump().items()}
 
 
 def _file_digest(keys: AuditKeys, encoded: str | bytes) -> str | None:
