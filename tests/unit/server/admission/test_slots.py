@@ -114,7 +114,7 @@ async def _set(event: asyncio.Event) -> None:
 
 async def test_a_deadline_cut_short_gives_no_more_time() -> None:
     deadline = Deadline(FAR)
-    deadline.cut_short()
+    deadline.cut_short(Draining)
     with pytest.raises(Draining):
         async with deadline.guard():
             await asyncio.sleep(FAR)
@@ -123,7 +123,7 @@ async def test_a_deadline_cut_short_gives_no_more_time() -> None:
 async def test_who_was_late_anyway_is_late() -> None:
     deadline = Deadline(0)
     await asyncio.sleep(0.001)
-    deadline.cut_short()
+    deadline.cut_short(Draining)
     with pytest.raises(DeadlineExceeded):
         async with deadline.guard():
             await asyncio.sleep(FAR)
