@@ -16,7 +16,7 @@ from tests.support.images.tagged_images import dicom, png
 
 CANARY = "cnry7f3q"
 """Prefix of every canary; no other text contains it."""
-_IMAGE = ("image", "url", "series")
+_IMAGE = ("image", "url", "image_url", "series")
 """The names of the fields that hold an image or a series."""
 _numbers = itertools.count()
 
