@@ -46,7 +46,8 @@ def decide(
 ) -> None:
     """Ask a running service closed questions about one image, and print the probability of each answer.
 
-    Predicates are printed first, then choices, then scores. Research software, not a medical device.
+    Predicates are printed first, then choices, then scores. The image is a file: --source, --sr and --store are
+    refused. Research software, not a medical device.
     """
     if request.source or request.report_file:
         raise typer.BadParameter("decide takes a file and writes no report; use ask or classify")
