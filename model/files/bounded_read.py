@@ -1,4 +1,4 @@
-"""Read the small files of a checkpoint directory with a limit on their size. Torch-free.
+"""Read small files of a checkpoint directory or of the operator with a limit on their size. Torch-free.
 
 A checkpoint directory is untrusted: a file in it may be a pipe without a writer, a device, or many gigabytes. None of
 them may block a process or fill its memory.
@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from medmoe.model.errors import CheckpointError
+from medmoe.model.errors import CheckpointError, ConfigError
 
 MAX_BYTES = 64 * 2**20
 """Larger than any configuration, tokenizer or model card."""
@@ -39,3 +39,13 @@ def read_bounded(path: Path, *, limit: int = MAX_BYTES) -> bytes:
     if len(content) > limit:
         raise CheckpointError(f"{path} is larger than {limit} bytes, which no such file needs")
     return content
+
+
+def read_configured(path: Path, *, name: str, limit: int) -> bytes:
+    """Return the whole content of an operator's file. Raises ConfigError, whose message begins with `name`."""
+    try:
+        return read_bounded(path, limit=limit)
+    except CheckpointError as error:
+        raise ConfigError(f"{name} {path} is no regular file of at most {limit} bytes") from error
+    except OSError as error:
+        raise ConfigError(f"{name} {path} cannot be read: {error.strerror}") from error

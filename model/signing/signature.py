@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.bounded_read import read_bounded
+from medmoe.model.files.bounded_read import read_bounded, read_configured
 from medmoe.model.signing.signed_files import LIST_FILE, SIGNATURE_FILE, check_files, list_files
 
 _MAX_KEY_BYTES = 64 * 1024
@@ -98,12 +98,7 @@ def _public_key(path: Path) -> Ed25519PublicKey:
 
 
 def _read_key(path: Path) -> bytes:
-    try:
-        return read_bounded(path, limit=_MAX_KEY_BYTES)
-    except CheckpointError as error:
-        raise ConfigError(f"the key {path} is no regular file of at most {_MAX_KEY_BYTES} bytes") from error
-    except OSError as error:
-        raise ConfigError(f"the key {path} cannot be read: {error.strerror}") from error
+    return read_configured(path, name="the key", limit=_MAX_KEY_BYTES)
 
 
 def _write_new(path: Path, text: bytes, *, mode: int) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.bounded_read import read_bounded
+from medmoe.model.errors import ConfigError
+from medmoe.model.files.bounded_read import read_configured
 
 _KEY = re.compile(rb"[0-9a-fA-F]{64}")
 _MAX_FILE_BYTES = 1024
@@ -28,12 +28,7 @@ class AuditKeys:
     @classmethod
     def from_file(cls, path: Path) -> Self:
         """Read 64 hexadecimal digits and derive the keys. Raises ConfigError."""
-        try:
-            text = read_bounded(path, limit=_MAX_FILE_BYTES).strip()
-        except CheckpointError as error:
-            raise ConfigError(f"the audit key {path} is no regular file of at most {_MAX_FILE_BYTES} bytes") from error
-        except OSError as error:
-            raise ConfigError(f"the audit key {path} cannot be read: {error.strerror}") from error
+        text = read_configured(path, name="the audit key", limit=_MAX_FILE_BYTES).strip()
         if _KEY.fullmatch(text) is None:
             raise ConfigError(f"the audit key {path} is not 64 hexadecimal digits; make one with `{_MAKE}`")
         key = bytes.fromhex(text.decode())

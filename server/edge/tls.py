@@ -15,8 +15,8 @@ from typing import Self
 
 from cryptography import x509
 
-from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.bounded_read import read_bounded
+from medmoe.model.errors import ConfigError
+from medmoe.model.files.bounded_read import read_configured
 from medmoe.server.settings import Settings
 from medmoe.server.strict_environment import variable
 
@@ -126,9 +126,4 @@ def _check_dates(name: str, path: Path) -> None:
 
 
 def _read(name: str, path: Path) -> bytes:
-    try:
-        return read_bounded(path, limit=_MAX_FILE_BYTES)
-    except CheckpointError as error:
-        raise ConfigError(f"{variable(name)}: {path} is no regular file of at most {_MAX_FILE_BYTES} bytes") from error
-    except OSError as error:
-        raise ConfigError(f"{variable(name)}: {path} cannot be read: {error.strerror}") from error
+    return read_configured(path, name=f"{variable(name)}:", limit=_MAX_FILE_BYTES)
