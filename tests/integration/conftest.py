@@ -122,7 +122,7 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         # The watched counts belong to the product, which has no event to wait for.
         while not condition():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
 
 async def gives_up(service: Service, asking: Coroutine[Any, Any, Any]) -> None:

@@ -29,7 +29,10 @@ from tests.support.service.identity_provider import (
 
 ISSUER = "https://login.hospital.example/realms/ward"
 HEADER = {"alg": "RS256", "kid": "rsa"}
-NOW = int(time.time())
+
+
+def seconds_from_now(seconds: int) -> int:
+    return int(time.time()) + seconds
 
 
 def verifier(**changes: str) -> TokenVerifier:
@@ -57,7 +60,7 @@ def valid(**changes: Any) -> dict[str, Any]:
         lambda: signed(valid(), key=ec_key(), algorithm="ES256", kid=None),
         lambda: signed(valid(), typ="at+jwt"),
         lambda: signed(valid(aud=["account", AUDIENCE])),
-        lambda: signed(valid(exp=NOW - 20, nbf=NOW + 20)),
+        lambda: signed(valid(exp=seconds_from_now(-20), nbf=seconds_from_now(20))),
         lambda: signed(valid(), x5t="a thumbprint"),
     ],
     ids=["RS256", "PS256", "ES256", "EdDSA", "without kid", "at+jwt", "audiences", "leeway", "other fields"],
@@ -108,7 +111,7 @@ BAD: dict[str, Callable[[], str]] = {
     "its own key address": lambda: signed(valid(), key=OTHER, jku="http://127.0.0.1:9/keys"),
     "its own certificate address": lambda: signed(valid(), key=OTHER, kid="other", x5u="http://127.0.0.1:9/pem"),
     "its own certificate": lambda: signed(valid(), key=OTHER, kid="other", x5c=["MIIB"]),
-    "an unknown critical field": lambda: signed_text(HEADER | {"crit": ["exp"], "exp": NOW}, valid()),
+    "an unknown critical field": lambda: signed_text(HEADER | {"crit": ["exp"], "exp": seconds_from_now(0)}, valid()),
     "an unencoded payload": lambda: signed_text(HEADER | {"crit": ["b64"], "b64": False}, valid()),
     "compressed": lambda: signed_text(HEADER | {"zip": "DEF"}, valid()),
     "a nested token": lambda: signed_text(HEADER | {"cty": "JWT"}, signed(valid())),
@@ -116,9 +119,9 @@ BAD: dict[str, Callable[[], str]] = {
     "encrypted": lambda: ".".join([encoded({"alg": "RSA-OAEP", "enc": "A256GCM"}), "a", "b", "c", "d"]),
     "a logout token": lambda: signed(valid(), typ="logout+jwt"),
     "a proof": lambda: signed(valid(), typ="dpop+jwt"),
-    "expired": lambda: signed(valid(exp=NOW - 120)),
-    "not yet valid": lambda: signed(valid(nbf=NOW + 600)),
-    "issued in the future": lambda: signed(valid(iat=NOW + 600)),
+    "expired": lambda: signed(valid(exp=seconds_from_now(-120))),
+    "not yet valid": lambda: signed(valid(nbf=seconds_from_now(600))),
+    "issued in the future": lambda: signed(valid(iat=seconds_from_now(600))),
     "another audience": lambda: signed(valid(aud="account")),
     "audiences without this one": lambda: signed(valid(aud=["account", "medmoe2"])),
     "another issuer": lambda: signed(valid(iss="https://login.hospital.example/realms/other")),
@@ -130,7 +133,7 @@ BAD: dict[str, Callable[[], str]] = {
     "an empty sub": lambda: signed(valid(sub="")),
     "a long sub": lambda: signed(valid(sub="s" * 256)),
     "a number as sub": lambda: signed_text(HEADER, valid(sub=7)),
-    "exp as text": lambda: signed_text(HEADER, valid(exp=str(NOW + 300))),
+    "exp as text": lambda: signed_text(HEADER, valid(exp=str(seconds_from_now(300)))),
     "exp beyond numbers": lambda: signed_text(HEADER, valid(exp=float("inf"))),
     "exp far beyond": lambda: signed_text(HEADER, json.dumps(valid(exp=7)).replace(": 7", ": 1e999")),
     "a claim twice": lambda: signed_text(HEADER, json.dumps(valid())[:-1] + ', "sub": "another"}'),
