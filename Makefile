@@ -13,6 +13,7 @@ TRITON := .cache/triton
 SBOM := .cache/sbom
 SBOM_LOCK := docker/requirements/sbom.txt
 CYCLONEDX = $(SBOM)/bin/cyclonedx-py
+IMAGE_SBOM = docker run --rm --interactive --network none --entrypoint python3 $(IMAGE) - $(IMAGE) <docker/image_sbom.py
 CYCLONEDX_OPTIONS = --pyproject pyproject.toml --spec-version 1.6 --output-reproducible --output-file
 
 .PHONY: help install serve test checks sbom browser lint format clean
@@ -21,7 +22,7 @@ help:
 	@echo "make serve    answer questions on http://127.0.0.1:8000 with the bundled checkpoint"
 	@echo "make test     run the tests (ARGS='-k name' selects)"
 	@echo "make checks   install what the tests of docker/ would otherwise be skipped without"
-	@echo "make sbom     write CycloneDX bills of materials of the locks and of .venv to .cache/bom"
+	@echo "make sbom     write CycloneDX bills of materials of the locks and of .venv to .cache/bom (IMAGE=NAME: and of an image)"
 	@echo "make browser  run the page's tests in a real browser; needs a Chromium on the machine"
 	@echo "make lint     formatting, style, import direction, types of the built wheel"
 	@echo "make format   apply formatting"
@@ -45,6 +46,7 @@ sbom: $(PROJECT) $(CYCLONEDX)
 	    $(CYCLONEDX) requirements $(CYCLONEDX_OPTIONS) .cache/bom/$$lock.cdx.json docker/requirements/$$lock.txt || exit; \
 	done
 	$(CYCLONEDX) environment $(CYCLONEDX_OPTIONS) .cache/bom/environment.cdx.json $(BIN)/python
+	$(if $(IMAGE),$(IMAGE_SBOM) >.cache/bom/$(subst /,-,$(subst :,-,$(IMAGE))).cdx.json)
 
 $(CYCLONEDX): $(SBOM_LOCK)
 	$(PYTHON) -m venv --clear $(SBOM)
