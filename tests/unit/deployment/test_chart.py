@@ -44,6 +44,7 @@ TLS: dict[str, Any] = {
     "extraVolumes": [{"name": "oidc", "configMap": {"name": "oidc"}}],
     "extraVolumeMounts": [{"name": "oidc", "mountPath": "/etc/oidc"}],
 }
+ONE_GPU: dict[str, Any] = OPEN | read(CHART / "values-gpu.yaml")
 MUTUAL: dict[str, Any] = {"tls": {"secret": "ward-tls", "clientCertificates": True}}
 KUBERNETES = "1.34"
 
@@ -120,8 +121,8 @@ def environment(values: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "values",
-    [OPEN, GPU, GPU | {"autoscaling": {"mode": "keda"}}, TLS, MUTUAL],
-    ids=["cpu", "gpu", "keda", "tls", "mutual"],
+    [OPEN, GPU, ONE_GPU, GPU | {"autoscaling": {"mode": "keda"}}, TLS, MUTUAL],
+    ids=["cpu", "gpu", "values-gpu", "keda", "tls", "mutual"],
 )
 def test_kubernetes_takes_what_helm_makes(values: dict[str, Any]) -> None:
     kubernetes = pytest.importorskip("kubernetes_validate", reason="Kubernetes' schemas are not installed: make checks")
@@ -154,7 +155,7 @@ def test_a_pod_is_held(values: dict[str, Any]) -> None:
     assert spec["enableServiceLinks"] is False
 
 
-@pytest.mark.parametrize("values", [OPEN, GPU, TLS, MUTUAL], ids=["cpu", "gpu", "tls", "mutual"])
+@pytest.mark.parametrize("values", [OPEN, GPU, ONE_GPU, TLS, MUTUAL], ids=["cpu", "gpu", "values-gpu", "tls", "mutual"])
 def test_the_environment_is_one_that_the_service_takes(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     given = environment(values)
     for name, value in given.items():
@@ -206,6 +207,19 @@ def test_gpus_are_asked_for_and_keys_are_mounted() -> None:
     given = environment(GPU)
     for variable in ("MEDMOE_API_KEYS", "MEDMOE_MODEL_PUBLIC_KEY"):
         assert mounts[given[variable].rpartition("/")[0]]["readOnly"] is True
+
+
+def test_the_values_for_a_gpu_choose_its_image_and_its_nodes() -> None:
+    spec = pod(ONE_GPU)
+    (container,) = spec["containers"]
+    assert container["image"].endswith(":gpu")
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    # Where the image keeps compiled kernels, and it can write nowhere else.
+    assert "HOME=/var/cache/medmoe " in (DOCKER / "gpu.Dockerfile").read_text()
+    assert "/var/cache/medmoe" in {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert spec["tolerations"]
+    # The pod that goes holds the GPU that the pod that comes needs.
+    assert rendered(ONE_GPU)["Deployment"]["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 0
 
 
 def test_every_pod_has_an_audit_trail_of_its_own() -> None:
@@ -263,6 +277,7 @@ def test_one_replica_has_no_budget_that_would_block_a_drain() -> None:
         (OPEN | {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}, "cannot both be 0"),
         (OPEN | {"audit": {"existingClaim": "trails"}}, "audit.existingClaim needs audit.keySecret"),
         (OPEN | {"settings": {"otlp_endpoint": "http://collector:4318"}}, "otlp_endpoint needs a rule"),
+        (OPEN | {"settings": {"dicomweb_sources": "/etc/medmoe/sources.toml"}}, "dicomweb_sources needs a rule"),
         (OPEN | {"settings": {"image_url_hosts": "images.example.org"}}, "image_url_hosts needs a rule"),
     ],
 )
