@@ -84,6 +84,10 @@ class SeriesOptions(TypedDict, total=False):
     """Whether to answer about slices that are unlike the training images without marking them as abstained."""
     modality: str | None
     """Modality label for the router's statistics; the model does not see it."""
+    include_report: bool | None
+    """Whether to add the DICOM structured report, as base64; not in a stream."""
+    store: str | None
+    """Source of the service to store the report in; for a `Series`, not in a stream."""
 
 
 class AskSeriesOptions(SeriesOptions, total=False):

@@ -14,18 +14,22 @@ from medmoe.server.admission.slots import Deadline
 from medmoe.server.dicomweb.client import DICOMwebClient
 from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.intake import ImageIntake
-from medmoe.server.imaging.reports.content import ReportContent, ReportFormat
+from medmoe.server.imaging.reports.content import ReportContent, ReportFormat, SeriesContent
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.classify import ChoiceResponse, ClassifyFields, ClassifyResponse, MultiLabelResponse
 from medmoe.server.schemas.images import ImageFields
-from medmoe.server.schemas.inference import InstanceReference, Provenance, SentImage, StoredReport
+from medmoe.server.schemas.inference import Provenance, SentImage, SentSeries, SeriesReference, StoredReport
+from medmoe.server.schemas.series import SeriesAnswer, SeriesClassification, SeriesFields
 from medmoe.server.schemas.vqa import VQAFields, VQAResponse
 
 MEDIA_TYPES: dict[str, ReportFormat] = {"application/dicom": "dicom", "application/fhir+json": "fhir"}
+LABEL_QUESTION = "Which of the labels describes the image?"
+"""Stands in a report for the checkpoint's own classification question."""
 _NOT_DECIDING = {"question", "labels", "stream", "include_routing", "include_report", "store", "timeout_ms", "modality"}
 """Fields that a report holds elsewhere, or that do not change the answer."""
 
-Answer = TypeVar("Answer", VQAResponse, ClassifyResponse | ChoiceResponse | MultiLabelResponse)
+AnyClassification = ClassifyResponse | ChoiceResponse | MultiLabelResponse
+Answer = TypeVar("Answer", VQAResponse, AnyClassification, SeriesAnswer | SeriesClassification)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +42,7 @@ class ReportDemand:
     store: str | None
 
     @classmethod
-    def of(cls, headers: Headers, fields: VQAFields | ClassifyFields) -> "ReportDemand | None":
+    def of(cls, headers: Headers, fields: VQAFields | ClassifyFields | SeriesFields) -> "ReportDemand | None":
         """Return the demand of a request, None where it wants no report."""
         accepted = [one.partition(";")[0].strip().lower() for one in headers.get("accept", "").split(",")]
         media_type = next((one for one in accepted if one in MEDIA_TYPES or one == "application/json"), None)
@@ -62,24 +66,49 @@ async def answer_with_report(
 ) -> Answer | Response:
     """Return the answer that `ask` gives to the file of `image`, with its report, or the report alone.
 
-    Raises InvalidField where the report cannot be stored as asked, and what `ask`, ImageIntake.fetch,
-    DecoderPool.report and DICOMwebClient.store raise.
+    Raises what `require_store`, `ask`, ImageIntake.fetch and `deliver_report` raise.
     """
-    if demand.store is not None:
-        if not isinstance(image, InstanceReference):
-            raise InvalidField("a report is stored for an image of a source only", param="store")
-        dicomweb.require_store(demand.store)
+    require_store(demand, dicomweb, image)
     file = await images.fetch(image, deadline=deadline, record=record)
     # Before the engine works: an image of no study has no report.
     source = await images.identify(file, deadline=deadline)
     answer = await ask(file)
-    said = content(answer)
+    return await deliver_report(
+        demand, answer, content(answer), images=images, dicomweb=dicomweb, file=file, study=source.study,
+        deadline=deadline,
+    )  # fmt: skip
+
+
+def require_store(demand: ReportDemand, dicomweb: DICOMwebClient, sent: SentImage | SentSeries) -> None:
+    """Raise InvalidField where the report cannot be stored as asked, and what DICOMwebClient.require_store raises."""
+    if demand.store is None:
+        return
+    if not isinstance(sent, SeriesReference):
+        raise InvalidField("a report is stored for images of a source only", param="store")
+    dicomweb.require_store(demand.store)
+
+
+async def deliver_report(
+    demand: ReportDemand,
+    answer: Answer,
+    said: ReportContent,
+    *,
+    images: ImageIntake,
+    dicomweb: DICOMwebClient,
+    file: str | bytes,
+    study: str,
+    deadline: Deadline,
+) -> Answer | Response:
+    """Return `answer` with the report that `said` describes, or the report alone; `file` is of the same `study`.
+
+    Raises what DecoderPool.report and DICOMwebClient.store raise.
+    """
     if demand.store is not None or demand.include or demand.media_type == "application/dicom":
         dicom = await images.report(file, said, "dicom", deadline=deadline)
     if demand.store is not None:
         made = await images.identify(dicom, deadline=deadline)
         async with deadline.guard():
-            await dicomweb.store(demand.store, source.study, dicom)
+            await dicomweb.store(demand.store, study, dicom)
         stored = StoredReport(source=demand.store, study=made.study, series=made.series, instance=made.instance)
         answer = answer.model_copy(update={"stored": stored})
     if demand.media_type == "application/dicom":
@@ -93,40 +122,52 @@ async def answer_with_report(
 
 def vqa_content(fields: VQAFields, answer: VQAResponse) -> ReportContent:
     """Return what a report says of an answer."""
-    confidence = answer.confidence
     sampled = answer.provenance
-    return _content(
+    return report_content(
         fields,
         answer.model,
         sampled,
         question=fields.question,
         findings=(answer.answer,),
-        certainty=confidence.value if confidence and confidence.calibrated else None,
+        certainty=vqa_certainty(answer),
         abstained=answer.abstained,
         parameters=(f"seed={sampled.seed}", f"max_tokens={sampled.max_tokens}"),
     )
 
 
-def classify_content(
-    fields: ClassifyFields, answer: ClassifyResponse | ChoiceResponse | MultiLabelResponse
-) -> ReportContent:
+def classify_content(fields: ClassifyFields, answer: AnyClassification) -> ReportContent:
     """Return what a report says of a classification: no probability that is not calibrated."""
-    findings = answer.labels if isinstance(answer, MultiLabelResponse) else (answer.label,)
-    calibrated = isinstance(answer, ClassifyResponse) and answer.calibration is not None
-    return _content(
+    return report_content(
         fields,
         answer.model,
         answer.provenance,
-        question=fields.question or "Which of the labels describes the image?",
+        question=fields.question or LABEL_QUESTION,
         labels=fields.labels,
-        findings=findings,
-        certainty=max(one.probability for one in answer.probabilities) if calibrated else None,
+        findings=found_labels(answer),
+        certainty=label_certainty(answer),
         abstained=answer.abstained,
     )
 
 
-def _content(
-    fields: ImageFields,
+def vqa_certainty(answer: VQAResponse) -> float | None:
+    """Return the confidence of an answer where it is calibrated."""
+    confidence = answer.confidence
+    return confidence.value if confidence and confidence.calibrated else None
+
+
+def label_certainty(answer: AnyClassification) -> float | None:
+    """Return the probability of the likeliest label where it is calibrated."""
+    calibrated = isinstance(answer, ClassifyResponse) and answer.calibration is not None
+    return max(one.probability for one in answer.probabilities) if calibrated else None
+
+
+def found_labels(answer: AnyClassification) -> tuple[str, ...]:
+    """Return the likeliest label, or those that are present."""
+    return answer.labels if isinstance(answer, MultiLabelResponse) else (answer.label,)
+
+
+def report_content(
+    fields: ImageFields | SeriesFields,
     model: str,
     provenance: Provenance,
     *,
@@ -136,7 +177,9 @@ def _content(
     certainty: float | None,
     abstained: bool,
     parameters: tuple[str, ...] = (),
+    series: SeriesContent | None = None,
 ) -> ReportContent:
+    """Return what a report says, with the time of now."""
     given = fields.model_dump(exclude=_NOT_DECIDING, exclude_none=True, exclude_defaults=True)
     return ReportContent(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -145,6 +188,7 @@ def _content(
         weights_sha256=provenance.weights_sha256,
         adapter_sha256=provenance.adapter_sha256,
         frame=provenance.rendering.frame,
+        series=series,
         question=question,
         labels=labels,
         findings=findings,

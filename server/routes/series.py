@@ -2,12 +2,16 @@
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from medmoe.server.errors import InvalidField
+from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.request_body import receive_series
 from medmoe.server.http.sse import own_events, whole_or_streamed
+from medmoe.server.inference.report import ReportDemand
 from medmoe.server.inference.series.answer import answer_series
+from medmoe.server.inference.series.report import answer_series_with_report
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.answers import answers_and_stream
-from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, SERIES, SOURCE, missing, refusals
+from medmoe.server.openapi.answers import answers_and_stream, with_reports
+from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, REPORT, SERIES, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.series import (
@@ -33,8 +37,8 @@ _EXAMPLES: Named = {
 @router.post(
     PATH,
     response_model=AnySeriesResponse,
-    responses=answers_and_stream("series", "question", "labels")
-    | refusals(missing("series"), *IMAGE, *SOURCE, *SERIES, *NOT_A_FORM, *QUESTION),
+    responses=with_reports(answers_and_stream("series", "question", "labels"))
+    | refusals(missing("series"), *IMAGE, *SOURCE, *SERIES, *REPORT, *NOT_A_FORM, *QUESTION),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(SeriesRequest, SeriesFields, examples=_EXAMPLES, series=True),
 )
@@ -49,6 +53,20 @@ async def series(request: Request) -> SeriesResponse | Response:
     async with state.receiving():
         parsed = await receive_series(request, max_files=state.settings.max_series_files)
     deadline = state.deadline(parsed.fields.timeout_ms)
+    demand = ReportDemand.of(request.headers, parsed.fields)
+    if demand is not None:
+        if parsed.fields.stream:
+            raise InvalidField("a stream carries no report", param="stream")
+        async with abandon_on_disconnect(request.receive):
+            return await answer_series_with_report(
+                state.series,
+                demand,
+                parsed.fields,
+                dicomweb=state.dicomweb,
+                series=parsed.series,
+                deadline=deadline,
+                record=record,
+            )
     pieces = answer_series(state.series, parsed.fields, series=parsed.series, deadline=deadline, record=record)
     return await whole_or_streamed(
         request,

@@ -11,7 +11,7 @@ from medmoe.server.schemas import voi_window
 from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.classify import MAX_LABELS, AnyClassifyResponse, Label, distinct_labels
 from medmoe.server.schemas.images import readable_window
-from medmoe.server.schemas.inference import Modality, Question, SeriesReference, Timings
+from medmoe.server.schemas.inference import Modality, Question, SeriesReference, SourceName, StoredReport, Timings
 from medmoe.server.schemas.vqa import VQAResponse
 
 SeriesText = Annotated[
@@ -62,6 +62,11 @@ class SeriesFields(ApiModel):
     """Do not mark a slice as abstained because it is unlike the training images."""
     modality: Modality | None = None
     """For the router statistics only, as in `/v1/vqa`."""
+    include_report: bool = False
+    """Add a DICOM SR (Comprehensive SR, TID 1500) on the result and on each slice to the response, as base64.
+    `Accept: application/dicom` sends the report alone, `Accept: application/fhir+json` a DiagnosticReport."""
+    store: SourceName | None = Field(default=None, examples=["pacs"])
+    """Store the report in this source; for series of a source."""
 
     @field_validator("window")
     @classmethod
@@ -157,6 +162,9 @@ class SeriesResponse(ApiModel):
     series: SeriesDescription
     timings: Timings
     """Sums over the slices, which overlap, except `total`."""
+    report: str | None = None
+    """The report as base64, where the request includes it."""
+    stored: StoredReport | None = None
 
 
 class SeriesAnswer(SeriesResponse):

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from medmoe.client.answers.base import Message
 from medmoe.client.answers.classify import ByMode
-from medmoe.client.answers.vqa import Timings, VqaAnswer
+from medmoe.client.answers.vqa import StoredReport, Timings, VqaAnswer
 
 
 class SeriesDescription(Message):
@@ -60,6 +60,9 @@ class _SeriesResult(Message):
     """Index of the slice that decides."""
     series: SeriesDescription
     timings: Timings
+    report: str | None = None
+    """The DICOM structured report as base64, if it was asked for."""
+    stored: StoredReport | None = None
 
 
 class SeriesAnswer(_SeriesResult):

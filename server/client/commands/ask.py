@@ -8,7 +8,7 @@ import typer
 from medmoe.client.answers import Delta, VqaAnswer
 from medmoe.client.client import Client
 from medmoe.client.commands.images import ImageArgument
-from medmoe.client.commands.request_options import RequestOptions, with_request_options
+from medmoe.client.commands.request_options import RequestOptions, keep_report, with_request_options
 from medmoe.client.commands.terminal import ABSTAINED, UNLIKE_TRAINING, as_json, note, safe
 from medmoe.client.images.image import Image
 from medmoe.client.images.instance import Instance
@@ -47,7 +47,7 @@ def ask(
             _stream(client, given, words[0], options, json_=request.json_)
             return
         answer = client.ask(given, words[0], **options)
-    request.keep_report(answer.report, answer.stored)
+    keep_report(request.report_file, answer.report, answer.stored)
     typer.echo(as_json(answer) if request.json_ else safe(answer.answer))
     if not request.json_:
         _print_confidence(answer)

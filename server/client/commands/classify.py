@@ -7,7 +7,7 @@ import typer
 from medmoe.client.answers import AnyClassification, Classification, Mode, MultiLabelClassification
 from medmoe.client.answers.classify import LabelPresence, LabelProbability
 from medmoe.client.commands.images import ImageArgument
-from medmoe.client.commands.request_options import RequestOptions, with_request_options
+from medmoe.client.commands.request_options import RequestOptions, keep_report, with_request_options
 from medmoe.client.commands.terminal import ABSTAINED, UNLIKE_TRAINING, as_json, note, safe, table
 from medmoe.client.options import ClassifyOptions
 
@@ -68,7 +68,7 @@ def classify(
     }
     with request.client() as client:
         found = client.classify(request.read(file), labels, mode=mode, **options)
-    request.keep_report(found.report, found.stored)
+    keep_report(request.report_file, found.report, found.stored)
     if request.json_:
         typer.echo(as_json(found))
         return

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 
 import typer
 
@@ -88,16 +89,6 @@ class RequestOptions:
         """Create a client. Raises InvalidInput and typer.BadParameter."""
         return create_client(self.url, self.token_file, self.timeout)
 
-    def keep_report(self, report: str | None, stored: StoredReport | None) -> None:
-        """Write the report of an answer to --sr, and tell where --store has put it. Raises InvalidInput."""
-        if self.report_file is not None and report is not None:
-            try:
-                self.report_file.write_bytes(Image.from_base64(report).data)
-            except OSError as error:
-                raise InvalidInput(f"{self.report_file} cannot be written: {error.strerror}") from error
-        if stored is not None:
-            note(f"report stored in {stored.source}: series {stored.series}, instance {stored.instance}")
-
     def split(self, first: str | None, *others: str) -> tuple[str | None, list[str]]:
         """Return the image's file and the arguments after it; with --source no argument is a file.
 
@@ -116,6 +107,17 @@ class RequestOptions:
         assert self.series
         assert self.instance
         return Instance(source=self.source, study=self.study, series=self.series, instance=self.instance)
+
+
+def keep_report(file: Path | None, report: str | None, stored: StoredReport | None) -> None:
+    """Write the report of an answer to `file`, and tell where --store has put it. Raises InvalidInput."""
+    if file is not None and report is not None:
+        try:
+            file.write_bytes(Image.from_base64(report).data)
+        except OSError as error:
+            raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error
+    if stored is not None:
+        note(f"report stored in {stored.source}: series {stored.series}, instance {stored.instance}")
 
 
 def with_request_options(command: Callable[..., None]) -> Callable[..., None]:

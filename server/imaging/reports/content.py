@@ -2,9 +2,42 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 ReportFormat = Literal["dicom", "fhir"]
+
+
+class SliceContent(BaseModel):
+    """A slice of a series that was asked about."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int
+    """In the order of the series, from 0."""
+    instance: str
+    """SOP Instance UID."""
+    sop_class: str
+    """SOP Class UID."""
+    frame: int | None
+    """Of a multi-frame file, from 0."""
+    findings: tuple[str, ...]
+    certainty: float | None
+    abstained: bool
+    uniform: bool
+    """The slice comes out as one shade, so it was not asked about."""
+
+
+class SeriesContent(BaseModel):
+    """How one result was made of those of slices."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: str
+    slice_count: int
+    """Slices of the series."""
+    best_slice: int
+    """Index of the slice that decides."""
+    slices: tuple[SliceContent, ...] = Field(min_length=1)
 
 
 class ReportContent(BaseModel):
@@ -21,6 +54,8 @@ class ReportContent(BaseModel):
     adapter_sha256: str | None
     frame: int
     """Of the file, from 0."""
+    series: SeriesContent | None = None
+    """None for an answer about one image; otherwise the file is that of the best slice."""
     question: str
     labels: tuple[str, ...] = ()
     """The labels to choose from, none for a free answer."""

@@ -10,24 +10,31 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from medmoe.server.imaging.reports.structured_report import (
+from medmoe.server.imaging.reports.measurement_groups import (
     ABSTAINED,
+    AGGREGATION,
+    BEST_SLICE,
     CERTAINTY,
     COMMENT,
     FINDING,
     MANUFACTURER,
     NOT_FOR_DIAGNOSIS,
     QUESTION,
+    SLICES,
 )
 
 _DICOM_UID = "urn:dicom:uid"
 _CODE_SYSTEM = "http://dicom.nema.org/resources/ontology/DCM"
+_MEASUREMENT_GROUP = "125007"
 _UCUM = "http://unitsofmeasure.org"
 
 
 def diagnostic_report(report: Dataset) -> bytes:
-    """Return the DiagnosticReport as JSON: preliminary, an Observation for each finding, the model as Device."""
-    items = list(_flat(report))
+    """Return the DiagnosticReport as JSON: preliminary, an Observation for each finding, the model as Device.
+
+    The findings of slices are members of the Observation of their series.
+    """
+    first, *slices = _groups(report)
     made = datetime.strptime(
         f"{report.ContentDate}{report.ContentTime}{report.TimezoneOffsetFromUTC}", "%Y%m%d%H%M%S%z"
     ).isoformat()
@@ -35,29 +42,24 @@ def diagnostic_report(report: Dataset) -> bytes:
     subject = {"type": "Patient", "identifier": {"value": str(report.PatientID)}} if report.PatientID else None
     if subject and report.get("IssuerOfPatientID"):
         subject["identifier"]["assigner"] = {"display": str(report.IssuerOfPatientID)}  # type: ignore[index]
-    comments = _texts(items, COMMENT)
     shared = {"status": "preliminary", **({"subject": subject} if subject else {}), "effectiveDateTime": made}
     device = {
         "resourceType": "Device",
         "id": "model",
         "manufacturer": MANUFACTURER,
         "deviceName": [{"name": str(report.ManufacturerModelName), "type": "model-name"}],
-        "version": [{"value": version} for version in _texts(items, "111003")],
+        "version": [{"value": version} for version in _texts(first, "111003")],
     }
-    observations = [
-        {
-            "resourceType": "Observation",
-            "id": f"finding-{index}",
-            **shared,
-            "code": {"coding": [_coding(FINDING)], "text": _texts(items, QUESTION)[0]},
-            "valueString": finding,
-            "derivedFrom": [study],
-            "device": {"reference": "#model"},
-            "note": [{"text": comment} for comment in comments],
-            **_certainty(items),
-        }
-        for index, finding in enumerate(_texts(items, FINDING), 1)
+    about = {**shared, "derivedFrom": [study], "device": {"reference": "#model"}}
+    question = {"coding": [_coding(FINDING)], "text": _texts(first, QUESTION)[0]}
+    members = [
+        one
+        for index, items in enumerate(slices, 1)
+        for one in _observations(items, f"slice-{index}", {**about, "code": question})
     ]
+    results = _observations(first, "finding", {**about, "code": question})
+    if members:
+        results[0]["hasMember"] = [{"reference": f"#{one['id']}"} for one in members]
     document = {
         "resourceType": "DiagnosticReport",
         "identifier": [_uid(report.SOPInstanceUID)],
@@ -66,13 +68,59 @@ def diagnostic_report(report: Dataset) -> bytes:
         "code": {"coding": [{"system": _CODE_SYSTEM, "code": "126000", "display": "Imaging Measurement Report"}]},
         "issued": made,
         "imagingStudy": [study],
-        "result": [{"reference": f"#{one['id']}"} for one in observations],
+        "result": [{"reference": f"#{one['id']}"} for one in results],
         "conclusion": " ".join(
-            [ABSTAINED] * (ABSTAINED in comments) + _texts(items, FINDING) + [f"({NOT_FOR_DIAGNOSIS})"]
+            [ABSTAINED] * (ABSTAINED in _texts(first, COMMENT))
+            + _texts(first, FINDING)
+            + [f"({note})" for note in (*_how_it_was_made(first), NOT_FOR_DIAGNOSIS)]
         ),
-        "contained": [device, *observations],
+        "contained": [device, *results, *members],
     }
     return json.dumps(document, ensure_ascii=False).encode()
+
+
+def _observations(items: list[Dataset], id_: str, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return an Observation for each finding of a group; one without a value for a slice that was not asked about."""
+    notes = [{"text": text} for text in (*_images(items), *_how_it_was_made(items), *_texts(items, COMMENT))]
+    shared = {"resourceType": "Observation", **about, **({"note": notes} if notes else {}), **_certainty(items)}
+    found = [{"valueString": finding} for finding in _texts(items, FINDING)]
+    if not found:
+        unknown = {"system": "http://terminology.hl7.org/CodeSystem/data-absent-reason", "code": "not-performed"}
+        found = [{"dataAbsentReason": {"coding": [unknown]}}]  # type: ignore[dict-item]
+    return [{**shared, "id": f"{id_}-{index}", **one} for index, one in enumerate(found, 1)]
+
+
+def _how_it_was_made(items: list[Dataset]) -> list[str]:
+    """Return by which rule, and from how many slices, the result of a series was made."""
+    rules, slices = _texts(items, AGGREGATION), _texts(items, SLICES)
+    return [f"{looked} slices, {rule}" for looked, rule in zip(slices, rules, strict=True)]
+
+
+def _images(items: list[Dataset]) -> list[str]:
+    """Return the one image of a group, or the one that decides."""
+    references = [item for item in items if item.ValueType == "IMAGE"]
+    best = [item for item in references if item.ConceptNameCodeSequence[0].CodeValue == BEST_SLICE.value]
+    return [f"{_meaning(item)}: {_instance(item)}" for item in best or references[:1]]
+
+
+def _meaning(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeMeaning)
+
+
+def _instance(item: Dataset) -> str:
+    (reference,) = item.ReferencedSOPSequence
+    frame = reference.get("ReferencedFrameNumber")
+    return f"urn:oid:{reference.ReferencedSOPInstanceUID}" + ("" if frame is None else f", frame {frame}")
+
+
+def _groups(report: Dataset) -> list[list[Dataset]]:
+    """Return the items of each measurement group: first those of the answer, then those of slices."""
+    return [
+        list(_flat(group))
+        for container in report.ContentSequence
+        for group in container.get("ContentSequence", ())
+        if group.ConceptNameCodeSequence[0].CodeValue == _MEASUREMENT_GROUP
+    ]
 
 
 def _flat(item: Dataset) -> Iterator[Dataset]:

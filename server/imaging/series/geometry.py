@@ -25,6 +25,8 @@ class FileGeometry(Message):
     """The frames of one file, and what the slices of one volume share."""
 
     uids: InstanceUIDs
+    sop_class: str
+    """UID; empty where the file does not say."""
     frame_of_reference: str
     """UID; empty where the file does not say."""
     modality: str

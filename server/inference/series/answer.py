@@ -1,7 +1,7 @@
 """Answer about a series: from validated fields and files to events and the response of `/v1/series`."""
 
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from medmoe.server.admission.slots import Deadline
@@ -24,11 +24,17 @@ SeriesPiece = SeriesStarted | SliceDone | SeriesResponse
 
 
 async def answer_series(
-    context: SeriesContext, fields: SeriesFields, *, series: SentSeries, deadline: Deadline, record: RequestRecord
+    context: SeriesContext,
+    fields: SeriesFields,
+    *,
+    series: SentSeries,
+    deadline: Deadline,
+    record: RequestRecord,
+    opened_as: Callable[[OpenSeries], None] | None = None,
 ) -> AsyncGenerator[SeriesPiece, None]:
     """Yield what was made of the series, then each slice, then the response. Closing the iterator aborts the rest.
 
-    A series holds one slot, whatever the number of its slices.
+    A series holds one slot, whatever the number of its slices. `opened_as` is called with its files.
     Raises InvalidField, PromptError, Overloaded, the series errors, and what SeriesIntake and `ask_slices` raise.
     """
     inference, settings = context.inference, context.inference.settings
@@ -56,6 +62,8 @@ async def answer_series(
             window_source=source,
             ignored_files=opened.ignored,
         )
+        if opened_as is not None:
+            opened_as(opened)
         yield SeriesStarted(series=description)
         asked: list[AskedSlice] = []
         slices = ask_slices(

@@ -13,11 +13,14 @@ from medmoe.client.commands.images import (
     AllowUnlikeTrainingOption,
     MinConfidenceOption,
     ModalityOption,
+    ReportFileOption,
     SeriesOption,
     SourceOption,
+    StoreOption,
     StudyOption,
     WindowOption,
 )
+from medmoe.client.commands.request_options import keep_report
 from medmoe.client.commands.series.output import print_result
 from medmoe.client.commands.terminal import as_json, has_progress_bar
 from medmoe.client.images.series import Series, SeriesSource, dicom_files
@@ -45,6 +48,8 @@ def series(
     source: SourceOption = None,
     study: StudyOption = None,
     series: SeriesOption = None,
+    report_file: ReportFileOption = None,
+    store: StoreOption = None,
     window: WindowOption = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of an answer in tokens.")] = None,
     allow_irregular: Annotated[
@@ -70,6 +75,8 @@ def series(
     given, files = _series(words, source=source, study=study, series=series)
     if len(words) > 1 or not (words or label):
         raise typer.BadParameter("one question is needed, or labels: --label CT --label MRI")
+    if store and not source:
+        raise typer.BadParameter("--store stores the report on a series of --source")
     shared: SeriesOptions = {
         "slices": slices,
         "aggregate": aggregate,
@@ -78,20 +85,32 @@ def series(
         "min_confidence": min_confidence,
         "allow_unlike_training": allow_unlike_training,
         "modality": modality,
+        "include_report": report_file is not None,
+        "store": store,
     }
+    # A stream has no report.
+    whole = bool(report_file or store)
     with create_client(url, token_file, timeout) as client:
-        events: Generator[SeriesEvent, None, None]
+        found: SeriesAnswer | SeriesClassification
         if label:
             options: ClassifySeriesOptions = {
                 **shared,
                 "question": words[0] if words else None,
                 "min_label_mass": min_label_mass,
             }
-            events = client.stream_classify_series(given, label, mode=mode, **options)
+            found = (
+                client.classify_series(given, label, mode=mode, **options)
+                if whole
+                else _result(client.stream_classify_series(given, label, mode=mode, **options))
+            )
         else:
             asked: AskSeriesOptions = {**shared, "max_tokens": max_tokens}
-            events = client.stream_ask_series(given, words[0], **asked)
-        found = _result(events)
+            found = (
+                client.ask_series(given, words[0], **asked)
+                if whole
+                else _result(client.stream_ask_series(given, words[0], **asked))
+            )
+    keep_report(report_file, found.report, found.stored)
     if json_:
         typer.echo(as_json(found))
         return

@@ -21,7 +21,8 @@ from medmoe.server.imaging.series.geometry import FileGeometry, SliceGeometry, S
 
 _UIDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
 _KEYWORDS = (
-    *_UIDS.values(), "FrameOfReferenceUID", "Modality", "InstanceNumber", "Rows", "Columns", "NumberOfFrames",
+    *_UIDS.values(), "SOPClassUID", "FrameOfReferenceUID", "Modality", "InstanceNumber",
+    "Rows", "Columns", "NumberOfFrames",
     "ImagePositionPatient", "ImageOrientationPatient",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
@@ -75,7 +76,8 @@ def _geometry(header: Dataset, *, max_slices: int) -> FileGeometry | None:
         raise SeriesTooLarge.over_files(max_slices)
     return FileGeometry(
         uids=_uids(header),
-        frame_of_reference=str(get(header, "FrameOfReferenceUID") or "").strip(" \0"),
+        sop_class=_uid(header, "SOPClassUID"),
+        frame_of_reference=_uid(header, "FrameOfReferenceUID"),
         modality=code(header, "Modality"),
         height=height,
         width=width,
@@ -93,11 +95,13 @@ def _whole(header: Dataset, keyword: str) -> int | None:
 
 def _uids(header: Dataset) -> InstanceUIDs:
     try:
-        return InstanceUIDs.model_validate(
-            {name: str(get(header, keyword) or "").strip(" \0") for name, keyword in _UIDS.items()}
-        )
+        return InstanceUIDs.model_validate({name: _uid(header, keyword) for name, keyword in _UIDS.items()})
     except ValidationError as error:
         raise UnreadableImage("the DICOM file lacks a valid study, series or instance UID") from error
+
+
+def _uid(header: Dataset, keyword: str) -> str:
+    return str(get(header, keyword) or "").strip(" \0")
 
 
 def _sources(header: Dataset, frames: int) -> list[Sequence[Dataset]]:
