@@ -14,7 +14,6 @@ from medmoe.model.colour_profile import is_srgb, to_srgb
 from medmoe.model.config import ImageProcessorConfig, MedMoEConfig
 from medmoe.model.errors import ImageError
 
-_GREY = ("1", "L", "LA")
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I", "F")
 
 
@@ -27,8 +26,9 @@ def convert(image: Image.Image) -> tuple[Image.Image, tuple[Conversion, ...]]:
     """Bring any supported Pillow mode to 8-bit RGB, turned upright by its EXIF orientation; says what that took.
 
     More than 8 bits of grey are stretched linearly from the image's own minimum and maximum; transparency is laid
-    over black. Colours with an ICC profile other than sRGB are brought to sRGB; CMYK without one, palettes and the rest
-    are Pillow's own conversion. Raises ImageError for an image without area or with values that are not numbers.
+    over black. Colours and 8-bit grey with an ICC profile other than sRGB are brought to sRGB; CMYK without one,
+    palettes and the rest are Pillow's own conversion. Raises ImageError for an image without area or with values that
+    are not numbers.
     """
     if not image.width or not image.height:
         raise ImageError("the image has no pixels")
@@ -39,6 +39,7 @@ def convert(image: Image.Image) -> tuple[Image.Image, tuple[Conversion, ...]]:
         if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
             image = ImageOps.exif_transpose(image)
             done.append("orientation")
+    profile = image.info.get("icc_profile")
     if image.mode in _GREY_16:
         key = image.info.get("transparency")
         values = np.array(image, dtype=np.float64)
@@ -47,9 +48,9 @@ def convert(image: Image.Image) -> tuple[Image.Image, tuple[Conversion, ...]]:
         done.append("stretch")
         if transparent.any():
             done.append("over_black")
-    profile = image.info.get("icc_profile")
-    if isinstance(profile, bytes) and profile and image.mode not in _GREY and not is_srgb(profile):
-        converted = to_srgb(image, profile)
+    if isinstance(profile, bytes) and profile and image.mode != "1" and not is_srgb(profile):
+        # Shades that were stretched from measured values are no colours of the profile.
+        converted = None if "stretch" in done else to_srgb(image, profile)
         done.append("icc_profile" if converted else "icc_profile_ignored")
         image = converted or image
     if image.has_transparency_data:

@@ -77,16 +77,21 @@ def is_whole(data: bytes) -> bool:
         return True
     if not scans:
         return False
-    end = data.rfind(_END)
-    body = data[:end] if has_end(data) else data.rstrip(b"\0")
+    body = _without_end(data)
     seen = [_decoded(body + probe + _END) for probe in _PROBES]
     return seen[0] == seen[1]
 
 
 def with_probe(data: bytes) -> bytes:
     """Return the stream with entropy-coded data before its end, which change no image that is whole."""
-    end = data.rfind(_END)
-    return data[:end] + _PROBES[1] + _END if end >= 0 else data + _PROBES[1] + _END
+    return _without_end(data) + _PROBES[1] + _END
+
+
+def _without_end(data: bytes) -> bytes:
+    """Return the data up to the end marker, or to the zeros that a file without one ends in."""
+    body = data[: data.rfind(_END)] if has_end(data) else data.rstrip(b"\0")
+    # Fill bytes before a marker (T.81, B.1.1.2) would make a marker of what is put behind them.
+    return body.rstrip(b"\xff")
 
 
 def _decoded(data: bytes) -> bytes:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from medmoe.model.colour_profile import is_srgb
 from medmoe.model.errors import DamagedImageError, ImageFormatError, ImageFrameError
-from medmoe.model.image_formats import jpeg, tiff
+from medmoe.model.image_formats import jpeg, png_colour, tiff
 from medmoe.model.image_formats.no_data import has_lost_bytes, no_data
 from medmoe.model.image_formats.png import without_metadata
 from medmoe.model.image_formats.raster_image import FileLimits, RasterImage, Step
@@ -55,7 +56,11 @@ def _read(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> Ra
         most = max(_LOST_WEBP, size[0] * size[1] // _LOST_WEBP) if size else _LOST_WEBP
         if any(has_lost_bytes(coded, most=most) for coded in webp_coded(data)):
             raise DamagedImageError("the image is damaged: zeros stand in place of its data")
+    profile: bytes | None = None
     if kind == "PNG":
+        profile, ignored = png_colour.colour_profile(data)
+        if ignored:
+            steps.append("icc_profile_ignored")
         data, damaged = without_metadata(data)
         if damaged:
             steps.append("metadata_dropped")
@@ -71,6 +76,8 @@ def _read(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> Ra
         # Pillow turns TIFF upright itself, and nothing else.
         turned = kind == "TIFF" and opened.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
         opened.load()
+        if profile is not None:
+            opened.info["icc_profile"] = profile
         if turned:
             steps.append("orientation")
         if kind == "JPEG":
@@ -83,6 +90,9 @@ def _read(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> Ra
             image, deep_steps = shades
             steps += deep_steps
             image.info = {name: value for name, value in opened.info.items() if name in _NEEDED}
+            stretched = image.info.pop("icc_profile", None) if "stretch" in deep_steps else None
+            if stretched and not is_srgb(stretched):
+                steps.append("icc_profile_ignored")
         image = _finite(image, steps)
         image = _on_white(image, steps)
         image, done = convert(image)

@@ -3,12 +3,12 @@
 import struct
 from dataclasses import dataclass, field
 
-_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _MOST_VALUES = 2**20
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS, _PLANES = 273, 277, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
-_PALETTE = 320
+_PALETTE, _PROFILE = 320, 34675
 _PREDICTOR, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _FILL_ORDER, _ORIENTATION = 317, 338, 339, 266, 274
 
 
@@ -73,6 +73,11 @@ class TiffDirectory:
     def palette(self) -> tuple[int, ...]:
         """All reds, all greens, all blues, of 16 bits each; empty without a palette."""
         return self.tags.get(_PALETTE, ())
+
+    @property
+    def icc_profile(self) -> bytes:
+        """Empty without one."""
+        return bytes(self.tags.get(_PROFILE, ()))
 
     @property
     def separate_planes(self) -> bool:

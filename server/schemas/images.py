@@ -100,9 +100,9 @@ class Rendering(ApiModel):
     described; `decimal_comma`, a number with one; `voi_function_ignored`, an unknown function taken as LINEAR;
     `linear_exact`, a LINEAR width under 1; `padding_inferred`, undeclared padding in CT; `not_a_number`, such values
     made background; `pixel_aspect`, pixels made square; `overlay_ignored`, `icc_profile_ignored`, present and not
-    applied; `icc_profile`, colours brought to sRGB from the file's own ICC profile; `end_marker_added`, a JPEG without
-    one; `metadata_dropped`, a damaged chunk of a PNG; `low_bits`, 16-bit colour that holds fewer bits; `over_white`, a
-    dark drawing on transparency laid over white."""
+    applied; `icc_profile`, colours brought to sRGB from the file's own ICC profile or a PNG's gAMA and cHRM;
+    `end_marker_added`, a JPEG without one; `metadata_dropped`, a damaged chunk of a PNG; `low_bits`, 16-bit colour that
+    holds fewer bits; `over_white`, a dark drawing on transparency laid over white."""
     windows: tuple[AppliedWindow, ...]
     """One, or one each for red, green and blue; none for colours and for 8-bit grey without a window."""
 

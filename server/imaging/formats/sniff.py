@@ -5,6 +5,7 @@ import re
 
 from medmoe.model.image_formats.signature import raster_format
 from medmoe.server.errors import MalformedImage, UnsupportedImage
+from medmoe.server.imaging.formats.other_formats import unread_format
 from medmoe.server.schemas.images import FileFormat
 
 _DATA_URL = re.compile(r"data:[^,]{0,256};base64,", re.ASCII | re.IGNORECASE)
@@ -51,7 +52,7 @@ def sniff(data: bytes) -> FileFormat:
         return "DICOM"
     kind = raster_format(data)
     if kind is None:
-        raise UnsupportedImage()
+        raise UnsupportedImage(unread_format(data))
     return kind
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from pydicom.config import IGNORE
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -71,7 +72,9 @@ def require_decoder(syntax: str) -> None:
         raise UnsupportedImage("the DICOM transfer syntax JPEG XL is not accepted; convert it with djxl or dcm4che")
     if syntax.startswith(_VIDEO):
         raise UnsupportedImage("the DICOM transfer syntax is a video, not accepted; extract a frame with ffmpeg")
-    name = _OTHERS.get(syntax)
+    # A private syntax may be any text: only names of the standard are repeated.
+    known = UID(syntax, IGNORE)
+    name = _OTHERS.get(syntax) or (known.name if known.keyword else None)
     raise UnsupportedImage(
         f"the DICOM transfer syntax {name + ' ' if name else ''}is not accepted; convert the file to uncompressed "
         "pixels with gdcmconv --raw or dcmconv (DCMTK)"

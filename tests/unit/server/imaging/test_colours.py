@@ -1,11 +1,14 @@
-"""PNG samples of every depth with transparency, CMYK JPEG and ICC profiles become the right sRGB colours."""
+"""PNG samples of every depth with transparency, CMYK JPEG, gamma and ICC profiles become the right sRGB colours."""
 
+import io
+import struct
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from medmoe.model.colour_profile import SRGB_WHITE, plain_profile
 from medmoe.model.errors import ImageFormatError
 from medmoe.model.image_formats.raster import read_raster
 from medmoe.model.image_formats.raster_image import RasterImage
@@ -22,6 +25,7 @@ from tests.support.images.odd_files import (
     png,
     without_adobe_marker,
 )
+from tests.support.images.tiff_files import tiff
 from tests.unit.server.conftest import Read, decoder_config
 
 SIDE = 32
@@ -146,7 +150,7 @@ def test_a_profile_is_applied_before_transparency_and_to_palettes() -> None:
     assert rendering.steps == ("icc_profile",)
 
 
-def test_a_profile_that_does_not_fit_is_named_and_srgb_and_grey_change_nothing() -> None:
+def test_a_profile_that_does_not_fit_is_named_and_srgb_changes_nothing() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     for profile, steps in ((srgb, ()), (lab, ("icc_profile_ignored",)), (b"no profile", ("icc_profile_ignored",))):
@@ -155,7 +159,120 @@ def test_a_profile_that_does_not_fit_is_named_and_srgb_and_grey_change_nothing()
         assert rendering.steps == steps
     image, rendering = shown(encoded(Image.fromarray(RAMP), "PNG", icc_profile=matrix_profile(gamma=1.8)))
     assert np.array_equal(image, grey(RAMP))
-    assert rendering.steps == ()
+    assert rendering.steps == ("icc_profile_ignored",)
+
+
+GREY_PROFILE = plain_profile(1.0, white=SRGB_WHITE, primaries=None) or b""
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG"])
+def test_grey_with_a_profile_of_grey_is_brought_to_srgb(kind: RasterFormat) -> None:
+    data = encoded(
+        Image.fromarray(RAMP), kind, icc_profile=GREY_PROFILE, **({"quality": 100} if kind == "JPEG" else {})
+    )
+    image, rendering = shown(data, kind)
+    with Image.open(io.BytesIO(data)) as stored:
+        assert np.abs(image - srgb_of(grey(np.asarray(stored)), 1.0)).max() <= 3
+    assert rendering.steps == ("icc_profile",)
+    alpha = Image.fromarray(np.dstack([RAMP, ALPHA]))
+    image, rendering = shown(encoded(alpha, "PNG", icc_profile=GREY_PROFILE))
+    assert np.abs(image - over_black(srgb_of(grey(RAMP), 1.0), ALPHA)).max() <= 3
+    assert rendering.steps == ("icc_profile", "over_black")
+
+
+def test_a_profile_says_nothing_of_stretched_values() -> None:
+    values = np.linspace(1000, 60000, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
+    profiled = chunk(b"iCCP", b"x\0\0" + zlib.compress(GREY_PROFILE))
+    layered = np.stack([values, np.full_like(values, 65535)], axis=-1)
+    for data in (
+        png(values, bits=16, colour=GREY, before=profiled),
+        png(layered, bits=16, colour=GREY_ALPHA, before=profiled),
+    ):
+        image, rendering = shown(data)
+        assert np.abs(image - grey(np.linspace(0, 255, SIDE * SIDE).reshape(SIDE, SIDE))).max() <= 1
+        assert rendering.steps[:2] == ("stretch", "icc_profile_ignored")
+
+
+def test_deep_tiff_colours_are_brought_to_srgb() -> None:
+    profile = list(matrix_profile(gamma=1.8, swapped=True))
+    data = tiff(RGB.astype(np.uint16) * 257, tags={34675: profile})
+    image, rendering = shown(data, "TIFF")
+    assert np.abs(image - srgb_of(RGB[..., (1, 0, 2)], 1.8)).max() <= 3
+    assert rendering.steps == ("high_byte", "icc_profile")
+
+
+def gamma(value: int) -> bytes:
+    return chunk(b"gAMA", struct.pack(">I", value))
+
+
+def primaries(*places: int) -> bytes:
+    return chunk(b"cHRM", struct.pack(">8I", *places))
+
+
+SRGB_PLACES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+SWAPPED_PLACES = (31270, 32900, 30000, 60000, 64000, 33000, 15000, 6000)
+SRGB_CODE_POINTS = chunk(b"cICP", bytes((1, 13, 0, 1)))
+PQ_CODE_POINTS = chunk(b"cICP", bytes((9, 16, 0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "exponent", "swapped"),
+    [
+        (gamma(100000), 1.0, False),
+        (gamma(55556), 1.8, False),
+        (gamma(100000) + primaries(*SRGB_PLACES), 1.0, False),
+        (gamma(55556) + primaries(*SWAPPED_PLACES), 1.8, True),
+    ],
+    ids=["gAMA of 1", "gAMA of 1 / 1.8", "gAMA and sRGB's primaries", "gAMA and other primaries"],
+)
+def test_gamma_and_primaries_of_a_png_are_followed(chunks: bytes, exponent: float, swapped: bool) -> None:
+    image, rendering = shown(png(RGB, bits=8, colour=COLOUR, before=chunks))
+    assert np.abs(image - srgb_of(RGB[..., (1, 0, 2)] if swapped else RGB, exponent)).max() <= 3
+    assert rendering.steps == ("icc_profile",)
+
+
+def test_gamma_of_a_grey_png_is_followed() -> None:
+    image, rendering = shown(png(RAMP, bits=8, colour=GREY, before=gamma(100000)))
+    assert np.abs(image - srgb_of(grey(RAMP), 1.0)).max() <= 3
+    assert rendering.steps == ("icc_profile",)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "steps"),
+    [
+        (gamma(45455), ()),
+        (gamma(45455) + primaries(*SRGB_PLACES), ()),
+        (gamma(47000), ()),
+        (gamma(0), ()),
+        (primaries(*SRGB_PLACES), ()),
+        (chunk(b"sRGB", b"\0") + gamma(100000) + primaries(*SWAPPED_PLACES), ()),
+        (SRGB_CODE_POINTS + gamma(100000), ()),
+        (primaries(*SWAPPED_PLACES), ("icc_profile_ignored",)),
+        (gamma(45455) + primaries(*[0] * 8), ("icc_profile_ignored",)),
+        (gamma(45455) + primaries(*[30000] * 8), ("icc_profile_ignored",)),
+        (gamma(1), ("icc_profile_ignored",)),
+        (PQ_CODE_POINTS + gamma(100000), ("icc_profile_ignored",)),
+        (gamma(100000)[:-1] + b"x", ("metadata_dropped",)),
+    ],
+    ids=[
+        "sRGB's gamma", "sRGB's gamma and primaries", "nearly sRGB's gamma", "no gamma", "sRGB's primaries alone",
+        "sRGB goes before", "code points go before", "primaries alone", "primaries of nothing",
+        "primaries in one place", "an absurd gamma", "other code points", "a damaged gamma",
+    ],
+)  # fmt: skip
+def test_what_a_png_says_of_srgb_changes_nothing_and_what_cannot_be_followed_is_named(
+    chunks: bytes, steps: tuple[str, ...]
+) -> None:
+    image, rendering = shown(png(RGB, bits=8, colour=COLOUR, before=chunks))
+    assert np.array_equal(image, RGB)
+    assert rendering.steps == steps
+
+
+def test_a_profile_goes_before_gamma() -> None:
+    profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(matrix_profile(gamma=1.8)))
+    image, rendering = shown(png(RGB, bits=8, colour=COLOUR, before=gamma(100000) + profile))
+    assert np.abs(image - srgb_of(RGB, 1.8)).max() <= 3
+    assert rendering.steps == ("icc_profile",)
 
 
 def test_a_profile_that_unpacks_without_bounds_is_dropped() -> None:

@@ -13,10 +13,12 @@ from tests.unit.server.conftest import Read
 ROOT = Path(pydicom.data.__path__[0]) / "test_files"
 
 NOT_DICOM = "no DICOM prefix"
+PACKED = "gzip"
 NO_PIXELS = "holds no pixel data"
 DIRECTORY = "DICOM directory"
 REASONS = {
     NOT_DICOM: (415, "unsupported_image", "none of PNG"),
+    PACKED: (415, "unsupported_image", "gunzip"),
     NO_PIXELS: (422, "unreadable_image", NO_PIXELS),
     DIRECTORY: (415, "unsupported_image", DIRECTORY),
     "no syntax": (415, "unsupported_image", "transfer syntax"),
@@ -28,8 +30,8 @@ REASONS = {
 
 REFUSED = {
     NOT_DICOM: """README.txt crayons.icc no_meta.dcm rtplan.dump
-        rtstruct.dump test1.json test_PN.json zipMR.gz dicomdirtests/README.txt
-        dicomdirtests/TINY_ALPHA/README""",
+        rtstruct.dump test1.json test_PN.json dicomdirtests/README.txt dicomdirtests/TINY_ALPHA/README""",
+    PACKED: "zipMR.gz",
     NO_PIXELS: """ExplVR_BigEndNoMeta.dcm ExplVR_LitEndNoMeta.dcm rtstruct.dcm
         UN_sequence.dcm empty_charset_LEI.dcm no_meta_group_length.dcm priv_SQ.dcm reportsi.dcm
         reportsi_with_empty_number_tags.dcm rtplan.dcm rtplan_truncated.dcm test-SR.dcm waveform_ecg.dcm""",

@@ -41,6 +41,17 @@ def test_jpeg_ls_of_every_number_of_bits(read: Read, bits: int, lossy: int) -> N
     assert np.abs(shown(read, data)[..., 0] - expected).max() <= 1 + lossy * 255 * 2 / (2**bits - 1)
 
 
+def test_jpeg_ls_filled_up_before_its_end_marker(read: Read) -> None:
+    values = RAMP.astype(np.uint16) * 60
+    frame = jls(values, 12)
+    filled = frame.rstrip(b"\0").removesuffix(b"\xff\xd9") + b"\0\xff\xd9"
+    described = {"syntax": JPEGLSLossless, "BitsStored": 12, "HighBit": 11}
+    assert np.array_equal(
+        shown(read, dicom(values, frames=[filled], **described)),
+        shown(read, dicom(values, frames=[frame], **described)),
+    )
+
+
 @pytest.mark.parametrize("bits", [7, 8, 12, 16])
 def test_jpeg_ls_in_colours(read: Read, bits: int) -> None:
     values = (RGB >> 4 if bits == 8 else RGB >> 5 if bits == 7 else RGB << (bits - 12)).astype(

@@ -54,6 +54,14 @@ def test_a_whole_jpeg_is_read(read: Read, kind: str) -> None:
     assert read(FILES[kind]).rendering.steps == ()
 
 
+@pytest.mark.parametrize("kind", list(FILES))
+def test_fill_bytes_before_the_end_marker_are_no_damage(read: Read, kind: str) -> None:
+    data = FILES[kind].removesuffix(END) + b"\xff\xff" + END
+    assert read(data).pixels == read(FILES[kind]).pixels
+    colour = "YBR_FULL_422" if kind in ("colours", "progressive") else "MONOCHROME2"
+    assert read(file(fragments(data), syntax=JPEGBaseline8Bit, shape=(SIDE, SIDE), bits=8, colour=colour))
+
+
 @pytest.mark.parametrize("lossless", [False, True])
 @pytest.mark.parametrize("damage", ["zeros", "zeros and the end", "zeros within"])
 def test_a_webp_with_zeros_in_place_of_data_is_refused(read: Read, damage: str, lossless: bool) -> None:

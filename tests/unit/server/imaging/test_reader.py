@@ -132,6 +132,36 @@ def test_other_formats_are_not_even_tried(read: Read, data: bytes, monkeypatch: 
         read(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "name", "way_out"),
+    [
+        (b"GIF89a", "GIF", "PNG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC", "heif-convert"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF", "PNG"),
+        (b"\0\0\0\x18ftypmp42", "video", "frame"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000", "opj_decompress"),
+        (b"\xff\x4f\xff\x51\0\x29", "JPEG 2000", "opj_decompress"),
+        (b"\xff\x0a\xfa\x1f", "JPEG XL", "djxl"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL", "djxl"),
+        (b"\x5c\x01\0\0" + bytes(340) + b"n+1\0", "NIfTI", "/v1/series"),
+        (b"\x1c\x02\0\0n+2\0\r\n\x1a\n", "NIfTI", "/v1/series"),
+        (b"\x5c\x01\0\0" + bytes(344), "Analyze", "/v1/series"),
+        (b"\x1f\x8b\x08\0", "gzip", "gunzip"),
+        (b"NRRD0004\ntype: short", "NRRD", "/v1/series"),
+        (b"ObjectType = Image\nNDims = 3", "MetaImage", "/v1/series"),
+        (b"PK\x03\x04", "ZIP", "/v1/series"),
+        (b"%PDF-1.7", "PDF", "pdftoppm"),
+        (b"P5\n2 2\n255\n", "PNM", "pnmtopng"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_format_that_is_not_read_is_named_with_a_way_out(read: Read, data: bytes, name: str, way_out: str) -> None:
+    with pytest.raises(UnsupportedImage) as caught:
+        read(data + bytes(400))
+    assert name in str(caught.value)
+    assert way_out in str(caught.value)
+
+
 @pytest.mark.parametrize("tail", [b"PK\x03\x04" + bytes(60), b"<script>alert(1)</script>", b"%PDF-1.7\n%%EOF", b"MZ"])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
 def test_what_follows_an_image_is_ignored(read: Read, kind: str, tail: bytes) -> None:

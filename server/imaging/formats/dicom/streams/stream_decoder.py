@@ -9,7 +9,14 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLossless, JPEGLosslessSV1
+from pydicom.uid import (
+    UID,
+    JPEG2000TransferSyntaxes,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+)
 from rle.utils import decode_segment
 
 from medmoe.model.image_formats.jpeg import is_whole, with_probe
@@ -19,6 +26,8 @@ from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader
 
 _RGB, _YBR = "RGB", "YBR_FULL"
 _LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
+_JPEG_LS = (JPEGLSLossless, JPEGLSNearLossless)
+_PADDED_END = b"\0\xff\xd9"
 _LOST = 512
 """Zero bytes that no JPEG 2000 encoder writes in a row; in larger images, a byte for as many pixels."""
 
@@ -38,6 +47,8 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
         return _jpeg(stream, colour, header)
     if plugin == "pillow":
         return _extended_jpeg(stream, colour, header)
+    if syntax in _JPEG_LS:
+        return _jpeg_ls(stream, header, syntax, plugin, colour)
     if syntax in _LOSSLESS_JPEG:
         return _probed(lambda data: _pydicom(data, header, syntax, plugin, colour), stream)
     if header.components == 3 and syntax in JPEG2000TransferSyntaxes:
@@ -56,6 +67,17 @@ def _probed(decode: Callable[[bytes], np.ndarray], stream: bytes) -> np.ndarray:
     if not np.array_equal(samples, decode(with_probe(stream))):
         raise _missing()
     return samples
+
+
+def _jpeg_ls(stream: bytes, header: FrameHeader, syntax: UID, plugin: str, colour: str) -> np.ndarray:
+    try:
+        return _pydicom(stream, header, syntax, plugin, colour)
+    except RuntimeError:
+        # Early encoders fill up with a zero byte before the end marker, which CharLS takes for damage.
+        body, padded, rest = stream.rpartition(_PADDED_END)
+        if not padded:
+            raise
+        return _pydicom(body + _PADDED_END[1:] + rest, header, syntax, plugin, colour)
 
 
 def _jpeg(stream: bytes, colour: str, header: FrameHeader) -> np.ndarray:
