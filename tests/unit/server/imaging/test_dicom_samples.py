@@ -130,6 +130,19 @@ def test_a_jpeg_that_tells_its_colours_is_believed(read: Read, stream: bytes, co
     shows(read, data, RGB, within=12)
 
 
+@pytest.mark.parametrize("marker", [b"", b"\xff\xee\0\x0cAdobe" + bytes(5)], ids=["none", "Adobe without transform"])
+def test_the_header_decides_on_a_jpeg_that_does_not_tell_its_colours(read: Read, marker: bytes) -> None:
+    stream = jpeg(keep=True, marked=False)
+    for name, number in ((b"R", b"\1"), (b"G", b"\2"), (b"B", b"\3")):
+        # In the frame's header, and in the scan's.
+        stream = stream.replace(name + b"\x11", number + b"\x11", 1)
+    scan = stream.index(b"\xff\xda")
+    names = scan + 5
+    stream = stream[:names] + bytes((1, stream[names + 1], 2, stream[names + 3], 3)) + stream[names + 5 :]
+    data = file(fragments(stream[:2] + marker + stream[2:]), syntax=JPEGBaseline8Bit, colour="RGB", bits=8)
+    shows(read, data, RGB, within=12)
+
+
 @pytest.mark.parametrize("colour", ["RGB", "YBR_RCT", "YBR_FULL"])
 @pytest.mark.parametrize("transform", [True, False])
 def test_the_component_transform_of_jpeg_2000_tells_rgb(read: Read, colour: str, transform: bool) -> None:

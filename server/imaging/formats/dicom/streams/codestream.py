@@ -8,6 +8,8 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _CODING_STYLE, _START_OF_TILE, _END = b"\xff\x52", b"\xff\x90", b"\xff\xd9"
 _SIGNED = 0x80
+_ADOBE = 14
+"""Bytes of an Adobe segment that tells the colour transform."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,8 +88,11 @@ def _jpeg(frame: bytes) -> FrameHeader | None:
             )
         else:
             body = frame[position + 4 : position + 9]
-            marked |= (marker == 0xE0 and body == b"JFIF\0") or (marker == 0xEE and body == b"Adobe")
-            if marker == 0xEE and body == b"Adobe":
-                transform = frame[position + 15] if position + 15 < len(frame) else -1
-            position += 2 + max(int.from_bytes(frame[position + 2 : position + 4], "big"), 2)
+            length = max(int.from_bytes(frame[position + 2 : position + 4], "big"), 2)
+            # libjpeg takes no notice of a shorter segment.
+            is_adobe = marker == 0xEE and body == b"Adobe" and length >= _ADOBE and position + 15 < len(frame)
+            marked |= (marker == 0xE0 and body == b"JFIF\0") or is_adobe
+            if is_adobe:
+                transform = frame[position + 15]
+            position += 2 + length
     return None
