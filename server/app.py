@@ -83,7 +83,7 @@ def create_app(
         max_at_once=settings.max_uploads,
         max_memory=settings.body_memory_mib * 2**20,
         paths=costly_paths(app),
-        larger={series.PATH: (settings.max_series_bytes, "MEDMOE_MAX_SERIES_BYTES")},
+        larger=dict.fromkeys((series.PATH, render.SERIES_PATH), (settings.max_series_bytes, "MEDMOE_MAX_SERIES_BYTES")),
     )
     app.add_middleware(OriginCheck, settings=settings)
     app.add_middleware(

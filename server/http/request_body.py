@@ -20,7 +20,6 @@ from medmoe.server.http.json_body import read_json_object, require_plain_body
 from medmoe.server.imaging.series.errors import SeriesTooLarge
 from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.inference import InstanceReference, SentImage, SentSeries, SeriesReference
-from medmoe.server.schemas.series import SeriesFields, SeriesRequest
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -42,10 +41,10 @@ class ParsedRequest(Generic[Fields]):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ParsedSeriesRequest:
-    """A parsed body of `/v1/series`."""
+class ParsedSeriesRequest(Generic[Fields]):
+    """A parsed body with a series."""
 
-    fields: SeriesFields
+    fields: Fields
     series: SentSeries
 
 
@@ -74,11 +73,13 @@ async def receive(request: Request, fields: type[Fields], *, as_json: type[BaseM
     return ParsedRequest(fields=parsed, image=sent[0])
 
 
-async def receive_series(request: Request, *, max_files: int) -> ParsedSeriesRequest:
-    """Parse the body of `/v1/series`. Raises what `receive` raises, and SeriesTooLarge for over `max_files` files."""
+async def receive_series(
+    request: Request, fields: type[Fields], *, as_json: type[BaseModel], max_files: int
+) -> ParsedSeriesRequest[Fields]:
+    """Parse a body with a series. Raises what `receive` raises, and SeriesTooLarge for over `max_files` files."""
     attachment = _Attachment(name="series", reference=SeriesReference, noun="a series", max_files=max_files)
-    fields, sent = await _receive(request, SeriesFields, as_json=SeriesRequest, attachment=attachment)
-    return ParsedSeriesRequest(fields=fields, series=sent)
+    parsed, sent = await _receive(request, fields, as_json=as_json, attachment=attachment)
+    return ParsedSeriesRequest(fields=parsed, series=sent)
 
 
 async def _receive(

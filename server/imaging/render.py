@@ -25,7 +25,7 @@ async def render_png(
     """Return `image` as a PNG data URL. Raises Overloaded, DeadlineExceeded, the image errors."""
     async with admission.slot(deadline=deadline, record=record):
         rendered = await images.render(image, fields, view=fields.view, deadline=deadline, record=record)
-        url = await asyncio.to_thread(_data_url, rendered.image)
+        url = await asyncio.to_thread(png_data_url, rendered.image)
     return RenderResponse(
         image=url,
         width=rendered.width,
@@ -35,7 +35,11 @@ async def render_png(
     )
 
 
-def _data_url(image: Image.Image) -> str:
+def png_data_url(image: Image.Image, *, side: int | None = None) -> str:
+    """Return `image` as PNG, reduced to at most `side` pixels a side."""
+    if side is not None and max(image.size) > side:
+        image = image.copy()
+        image.thumbnail((side, side))
     file = io.BytesIO()
     # Level 1: a viewer's slider waits for it, and a smaller file would take several times as long.
     image.save(file, format="PNG", compress_level=1)

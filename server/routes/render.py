@@ -1,17 +1,22 @@
-"""POST /v1/render: an image as PNG, as people or as the model see it."""
+"""POST /v1/render and /v1/series/render: an image, or slices of a series, as PNG."""
 
 from fastapi import APIRouter, Depends, Request
 
 from medmoe.server.http.disconnect import abandon_on_disconnect
-from medmoe.server.http.request_body import receive
+from medmoe.server.http.request_body import receive, receive_series
 from medmoe.server.imaging.render import render_png
+from medmoe.server.inference.series.render import render_series
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import answers
-from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, SOURCE, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, SERIES, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.render import RenderFields, RenderRequest, RenderResponse
+from medmoe.server.schemas.series import SlicesFields
+from medmoe.server.schemas.series_render import SeriesRenderRequest, SeriesRenderResponse
 from medmoe.server.state import State
+
+SERIES_PATH = "/v1/series/render"
 
 router = APIRouter(tags=["images"])
 
@@ -43,3 +48,26 @@ async def render(request: Request) -> RenderResponse:
             deadline=deadline,
             record=record,
         )
+
+
+@router.post(
+    SERIES_PATH,
+    response_model=SeriesRenderResponse,
+    responses=answers("series_render", "for_people")
+    | refusals(missing("series"), *IMAGE, *SOURCE, *SERIES, *NOT_A_FORM),
+    dependencies=[Depends(within_rate)],
+    openapi_extra=accepts(
+        SeriesRenderRequest, SlicesFields, examples={"for_people": {"slices": 2, "timeout_ms": 30_000}}, series=True
+    ),
+)
+async def render_slices(request: Request) -> SeriesRenderResponse:
+    """Render the slices that `/v1/series` asks about with the same fields, and refuse what it refuses."""
+    state, record = State.of(request), RequestRecord.of(request.scope)
+    state.series.places.refuse_when_full()
+    async with state.receiving():
+        parsed = await receive_series(
+            request, SlicesFields, as_json=SeriesRenderRequest, max_files=state.settings.max_series_files
+        )
+    deadline = state.deadline(parsed.fields.timeout_ms)
+    async with abandon_on_disconnect(request.receive):
+        return await render_series(state.series, parsed.fields, series=parsed.series, deadline=deadline, record=record)

@@ -51,7 +51,9 @@ async def series(request: Request) -> SeriesResponse | Response:
     state, record = State.of(request), RequestRecord.of(request.scope)
     state.series.places.refuse_when_full()
     async with state.receiving():
-        parsed = await receive_series(request, max_files=state.settings.max_series_files)
+        parsed = await receive_series(
+            request, SeriesFields, as_json=SeriesRequest, max_files=state.settings.max_series_files
+        )
     deadline = state.deadline(parsed.fields.timeout_ms)
     demand = ReportDemand.of(request.headers, parsed.fields)
     if demand is not None:

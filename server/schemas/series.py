@@ -25,7 +25,28 @@ MAX_SLICES = 256
 """No deployment can allow more slices of a series to be asked about."""
 
 
-class SeriesFields(ApiModel):
+class SlicesFields(ApiModel):
+    """Which slices of a series are looked at, and how they are shown."""
+
+    slices: int | None = Field(default=None, ge=1, le=MAX_SLICES)
+    """Look at so many slices, evenly spread over the series; absent: the deployment's number."""
+    window: str | None = Field(
+        default=None, max_length=voi_window.MAX_LENGTH, examples=["lung", "40/400", "lung,mediastinum,bone"]
+    )
+    """One window for all slices, as in `/v1/vqa`; absent: that of the middle slice."""
+    allow_irregular: bool = False
+    """Take a series whose slices are unevenly spaced or displaced against one another (tilted gantry). Otherwise it is
+    refused: `missing_slices`, `tilted_gantry`."""
+    timeout_ms: int | None = Field(default=None, ge=1)
+    """Give up after this long, all slices and the queue included; the service has its own limit."""
+
+    @field_validator("window")
+    @classmethod
+    def _readable(cls, window: str | None) -> str | None:
+        return readable_window(window)
+
+
+class SeriesFields(SlicesFields):
     """The fields of `POST /v1/series` besides the images: a question, or labels."""
 
     question: Question | None = None
@@ -34,26 +55,15 @@ class SeriesFields(ApiModel):
     """Classify each slice with these labels, as `/v1/classify` does."""
     mode: Literal["likelihood", "choice", "multi_label"] = "likelihood"
     """With `labels`: as in `/v1/classify`."""
-    slices: int | None = Field(default=None, ge=1, le=MAX_SLICES)
-    """Look at so many slices, evenly spread over the series; absent: the deployment's number."""
     aggregate: Literal["most_confident", "majority", "mean", "max"] | None = None
     """How one result is made of those of the slices. For a question most_confident (the default) takes the answer with
     the highest confidence, majority the most frequent answer. For labels mean (the default) averages each label's
     probability, max (the default of mode multi_label) takes its largest. Slices that abstain count only where all
     do."""
-    window: str | None = Field(
-        default=None, max_length=voi_window.MAX_LENGTH, examples=["lung", "40/400", "lung,mediastinum,bone"]
-    )
-    """One window for all slices, as in `/v1/vqa`; absent: that of the middle slice."""
-    allow_irregular: bool = False
-    """Take a series whose slices are unevenly spaced or displaced against one another (tilted gantry). Otherwise it is
-    refused: `missing_slices`, `tilted_gantry`."""
     stream: bool = False
     """Send server-sent events: the series, each slice when it is answered, and the response."""
     max_tokens: int | None = Field(default=None, ge=1)
     """With a question alone: longest answer, in tokens."""
-    timeout_ms: int | None = Field(default=None, ge=1)
-    """Give up after this long, all slices and the queue included; the service has its own limit."""
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     """As in `/v1/vqa` and `/v1/classify`, for each slice."""
     min_label_mass: float | None = Field(default=None, ge=0, le=1)
@@ -67,11 +77,6 @@ class SeriesFields(ApiModel):
     `Accept: application/dicom` sends the report alone, `Accept: application/fhir+json` a DiagnosticReport."""
     store: SourceName | None = Field(default=None, examples=["pacs"])
     """Store the report in this source; for series of a source."""
-
-    @field_validator("window")
-    @classmethod
-    def _readable(cls, window: str | None) -> str | None:
-        return readable_window(window)
 
     @field_validator("labels")
     @classmethod

@@ -1,16 +1,17 @@
 """Ask about slices of a series, a few at once."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from medmoe.server.admission.slots import Deadline
 from medmoe.server.errors import UniformImage
-from medmoe.server.imaging.series.volume import PlacedSlice, Volume
+from medmoe.server.imaging.series.volume import PlacedSlice
 from medmoe.server.imaging.series_intake import OpenSeries, SeriesIntake, numbered
 from medmoe.server.inference.classify import classify_in_slot, plan_classification
 from medmoe.server.inference.context import InferenceContext
+from medmoe.server.inference.series.sampled_series import SampledSeries
 from medmoe.server.inference.vqa import answer_in_slot, plan_answer
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.classify import ClassifyFields
@@ -19,19 +20,22 @@ from medmoe.server.schemas.series import AnsweredSlice, ClassifiedSlice, SeriesF
 from medmoe.server.schemas.vqa import VQAFields, VQAResponse
 
 AskedSlice = AnsweredSlice | ClassifiedSlice
+Slice = TypeVar("Slice")
+Made = TypeVar("Made", covariant=True)
+"""What is made of a slice."""
 _AT_ONCE = 4
 """Slices of one series; more would keep the engine from other requests, whose slots it does not hold."""
 
 
-class Asker(Protocol):
-    """Asks about one slice what a series was sent with."""
+class Asker(Protocol[Made]):
+    """Makes of one slice what a series was sent for."""
 
     async def ask(
         self, image: bytes, shown: ImageFields, place: dict[str, Any], *, deadline: Deadline, record: RequestRecord
-    ) -> AskedSlice:
+    ) -> Made:
         """Return the slice at `place` with its answer. Raises UniformImage."""
 
-    def uniform(self, place: dict[str, Any]) -> AskedSlice:
+    def uniform(self, place: dict[str, Any]) -> Made:
         """Return the slice at `place`, which comes out as one shade, without an answer."""
 
 
@@ -93,29 +97,28 @@ class LabelAsker:
 
 async def ask_slices(
     intake: SeriesIntake,
-    asker: Asker,
+    asker: Asker[Slice],
+    found: SampledSeries,
     *,
-    series: OpenSeries,
-    volume: Volume,
-    sampled: Sequence[int],
-    window: str | None,
     deadline: Deadline,
     record: RequestRecord,
-) -> AsyncGenerator[AskedSlice, None]:
+) -> AsyncGenerator[Slice, None]:
     """Yield the slices in the order in which they are answered. Closing the iterator aborts all of them.
 
     Raises what SeriesIntake.read and Asker.ask raise, with the number of the file.
     """
     limit = asyncio.Semaphore(_AT_ONCE)
 
-    async def ask(index: int) -> AskedSlice:
-        slice_ = volume.slices[index]
+    series = found.files
+
+    async def ask(index: int) -> Slice:
+        slice_ = found.volume.slices[index]
         own = record.part()
         async with limit:
             try:
                 with numbered(slice_.file):
                     data = await intake.read(series, slice_.file, deadline=deadline, record=own)
-                    shown = ImageFields(window=window, frame=slice_.frame)
+                    shown = ImageFields(window=found.description.window, frame=slice_.frame)
                     place = _place(index, slice_, series)
                     try:
                         return await asker.ask(data, shown, place, deadline=deadline, record=own)
@@ -125,7 +128,7 @@ async def ask_slices(
                 record.add(own)
 
     # No task group: its cancellation would reach whoever iterates, between two slices.
-    tasks = [asyncio.create_task(ask(index)) for index in sampled]
+    tasks = [asyncio.create_task(ask(index)) for index in found.sampled]
     pending = set(tasks)
     try:
         while pending:

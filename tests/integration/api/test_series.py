@@ -162,6 +162,34 @@ async def test_all_slices_are_shown_in_one_window(service: Service) -> None:
     assert (await ask(service, colours, **LABELS))["series"]["window_source"] == "each_slice"
 
 
+async def test_the_slices_are_rendered_as_they_are_asked_about(service: Service) -> None:
+    files = [ct_slice(0, np.full((24, 24), -1000, np.int16)), *ct_series(range(1, 6))]
+    random.Random(1).shuffle(files)
+    parts = [("series", ("a", file, "application/dicom")) for file in files]
+    response = await service.client.post("/v1/series/render", data={"slices": "3"}, files=parts)
+    assert response.status_code == 200, response.text
+    rendered, answer = response.json(), await ask(service, files, slices=3, **LABELS)
+    assert rendered["series"] == answer["series"]
+    assert "lung" in rendered["windowing"]["presets"]
+    for one, asked in zip(rendered["slices"], answer["slices"], strict=True):
+        assert {name: one[name] for name in asked if name in one} == {
+            name: asked[name] for name in asked if name in one
+        }
+        alone = {"image": ("a", files[one["file"]])}
+        shown = {"window": rendered["series"]["window"], "allow_uniform": "true"}
+        assert one["image"] == (await service.client.post("/v1/render", data=shown, files=alone)).json()["image"]
+    assert [one["uniform"] for one in rendered["slices"]] == [False, False, False]
+    whole = await service.client.post("/v1/series/render", files=parts)
+    assert [one["uniform"] for one in whole.json()["slices"]] == [True] + 5 * [False]
+    check(await service.client.post("/v1/series/render", files=parts[:1]), 422, "not_a_volume", "series")
+    check(
+        await service.client.post("/v1/series/render", data={"slices": "65"}, files=parts),
+        422,
+        "invalid_field",
+        "slices",
+    )
+
+
 async def test_slices_of_one_shade_are_left_out(service: Service) -> None:
     empty = np.full((24, 24), -1000, np.int16)
     files = [ct_slice(0, empty), *ct_series(range(1, 5)), ct_slice(5, empty)]
