@@ -38,7 +38,7 @@ COPY --from=packages /opt/medmoe /opt/medmoe
 COPY --from=project /opt/project /opt/project
 RUN echo /opt/project > /opt/medmoe/lib/python3.11/site-packages/medmoe.pth
 # Libraries cache under HOME; /tmp is the one place that a read-only container has.
-ENV PATH=/opt/medmoe/bin:$PATH \
+ENV PATH=/opt/medmoe/bin:/opt/project/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -18,8 +18,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-SERVICE, PROMETHEUS = os.environ["MEDMOE_URL"], os.environ["PROMETHEUS_URL"]
-DASHBOARDS = Path(__file__).parents[1] / "docker" / "grafana" / "dashboards"
+SERVICE, PROMETHEUS, ORTHANC = (os.environ[name] for name in ("MEDMOE_URL", "PROMETHEUS_URL", "ORTHANC_URL"))
+ROOT = Path(__file__).parents[1]
+DASHBOARDS = ROOT / "docker" / "grafana" / "dashboards"
+CT = ROOT / "server" / "openapi" / "examples" / "phantom.dcm"
 MODALITIES = ("CT", "MRI", "X-ray", "pathology", None)
 MAY_BE_EMPTY = ("medmoe_routing_drift",)
 """Names in queries that find nothing with the bundled checkpoint."""
@@ -101,6 +103,25 @@ def ask() -> None:
     assert stats["requests"] >= 2, stats
     assert "CT" in stats["by_modality"], stats
     print("router:", stats["requests"], "requests,", {layer["layer"]: layer["tokens"] for layer in stats["overall"]})
+
+
+def pacs() -> None:
+    """Check that a CT of the PACS is answered about, and that the PACS has one report then, also after a retry."""
+    with urllib.request.urlopen(f"{ORTHANC}/instances", data=CT.read_bytes(), timeout=60) as added:
+        uids = json.loads(fetch(f"{ORTHANC}/instances/{json.load(added)['ID']}/simplified-tags")[1])
+    names = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
+    question = {
+        "image": {"source": "pacs"} | {name: uids[tag] for name, tag in names.items()},
+        "question": "Which part of the body does this image belong to?",
+        "store": "pacs",
+    }
+    for _ in range(2):
+        status, text = fetch(f"{SERVICE}/v1/vqa", question)
+        assert status == 200, text
+    status, text = fetch(f"{ORTHANC}/dicom-web/studies/{uids['StudyInstanceUID']}/instances?Modality=SR")
+    assert status == 200, text
+    print("reports in the PACS:", len(json.loads(text)))
+    assert len(json.loads(text)) == 1
 
 
 def load() -> None:
@@ -189,5 +210,7 @@ def keys(file: str) -> None:
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    checks = {check.__name__: check for check in (ask, load, series, panels, restarted, firing, resolved, drain, keys)}
+    checks = {
+        check.__name__: check for check in (ask, pacs, load, series, panels, restarted, firing, resolved, drain, keys)
+    }
     checks[what](*arguments)

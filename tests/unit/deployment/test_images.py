@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from tests.unit.deployment.conftest import DOCKER, ROOT
 
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
-SERVING = [path for path in DOCKERFILES if path.name != "training.Dockerfile"]
+SERVING = [DOCKER / "cpu.Dockerfile", DOCKER / "gpu.Dockerfile"]
 REQUIREMENTS = DOCKER / "requirements"
 
 
