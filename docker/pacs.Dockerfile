@@ -11,7 +11,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 pacs \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin pacs \
- && install --directory --owner pacs --group pacs /var/lib/orthanc/db
+ && install --directory --owner pacs --group pacs /var/lib/orthanc /var/lib/orthanc/db
 USER 10001:10001
 EXPOSE 8042
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

@@ -124,6 +124,20 @@ def pacs() -> None:
     assert len(json.loads(text)) == 1
 
 
+def bill(image: str) -> None:
+    """Check that the bill of materials of `image` lists Debian's packages and ours, and is the same twice."""
+    program = (ROOT / "docker" / "image_sbom.py").read_bytes()
+    command = ["docker", "run", "--rm", "--interactive", "--network", "none", "--read-only"]
+    command += ["--entrypoint", "python3", image, "-", image]
+    first, second = (subprocess.run(command, input=program, check=True, capture_output=True).stdout for _ in range(2))
+    purls = [component["purl"] for component in json.loads(first)["components"] if "purl" in component]
+    counts = {kind: sum(purl.startswith(f"pkg:{kind}/") for purl in purls) for kind in ("deb", "pypi", "generic")}
+    print("bill of materials:", counts)
+    assert first == second
+    assert any(purl.startswith("pkg:deb/debian/libnuma1@") for purl in purls)
+    assert any(purl.startswith("pkg:pypi/medmoe@") for purl in purls)
+
+
 def load() -> None:
     """Send requests twice, more than a minute apart: panels look back a minute, and a rate needs two scrapes."""
     for _ in range(2):
@@ -211,6 +225,7 @@ def keys(file: str) -> None:
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
     checks = {
-        check.__name__: check for check in (ask, pacs, load, series, panels, restarted, firing, resolved, drain, keys)
+        check.__name__: check
+        for check in (ask, bill, pacs, load, series, panels, restarted, firing, resolved, drain, keys)
     }
     checks[what](*arguments)
