@@ -71,6 +71,8 @@ def deep_image(data: bytes, page: TiffDirectory, steps: list[Step]) -> Image.Ima
     Raises ImageFormatError for samples or a compression that are not read, DamagedImageError.
     """
     require_compression(page)
+    if page.has_unknown_samples:
+        steps.append("samples_ignored")
     if not is_deep(page):
         if page.big and page.big_endian:
             raise ImageFormatError(

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _MOST_VALUES = 2**20
+_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
+"""Samples of a pixel by photometric interpretation."""
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS, _PLANES = 273, 277, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
@@ -68,6 +70,12 @@ class TiffDirectory:
     def extra_samples(self) -> tuple[int, ...]:
         """Meaning of each sample beyond the colours: 0 none, 1 associated alpha, 2 alpha."""
         return self.tags.get(_EXTRA_SAMPLES, ())
+
+    @property
+    def has_unknown_samples(self) -> bool:
+        """Whether a pixel has samples that are neither colours nor alpha."""
+        with_alpha = self.extra_samples[:1] in ((1,), (2,))
+        return self.samples > _COLOURS.get(self.photometric, self.samples) + with_alpha
 
     @property
     def palette(self) -> tuple[int, ...]:

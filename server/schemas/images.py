@@ -57,8 +57,8 @@ RenderingStep = (
         "modality_lut_ignored", "rescale_ignored", "rescale_completed", "voi_lut_ignored", "lut_descriptor_corrected",
         "window_ignored", "decimal_comma", "voi_function_ignored", "linear_exact",
         "sign_inferred", "unused_bits", "presentation_lut_ignored",
-        "padding_inferred", "not_a_number", "pixel_aspect", "overlay_ignored",
-        "end_marker_added", "metadata_dropped", "low_bits", "over_white",
+        "padding_inferred", "not_a_number", "pixel_aspect", "overlay_ignored", "shutter_ignored",
+        "end_marker_added", "metadata_dropped", "low_bits", "over_white", "samples_ignored",
     ]
     | Conversion
 )  # fmt: skip
@@ -99,10 +99,11 @@ class Rendering(ApiModel):
     photometric interpretation; `lut_descriptor_corrected`, a table whose data are not as
     described; `decimal_comma`, a number with one; `voi_function_ignored`, an unknown function taken as LINEAR;
     `linear_exact`, a LINEAR width under 1; `padding_inferred`, undeclared padding in CT; `not_a_number`, such values
-    made background; `pixel_aspect`, pixels made square; `overlay_ignored`, `icc_profile_ignored`, present and not
-    applied; `icc_profile`, colours brought to sRGB from the file's own ICC profile or a PNG's gAMA and cHRM;
-    `end_marker_added`, a JPEG without one; `metadata_dropped`, a damaged chunk of a PNG; `low_bits`, 16-bit colour that
-    holds fewer bits; `over_white`, a dark drawing on transparency laid over white."""
+    made background; `pixel_aspect`, pixels made square; `overlay_ignored`, `shutter_ignored`,
+    `icc_profile_ignored`, present and not applied; `samples_ignored`, samples of a TIFF beyond its colours;
+    `icc_profile`, colours brought to sRGB from the file's own ICC profile or a PNG's gAMA and cHRM; `end_marker_added`,
+    a JPEG without one; `metadata_dropped`, a damaged chunk of a PNG; `low_bits`, 16-bit colour that holds fewer bits;
+    `over_white`, a dark drawing on transparency laid over white."""
     windows: tuple[AppliedWindow, ...]
     """One, or one each for red, green and blue; none for colours and for 8-bit grey without a window."""
 

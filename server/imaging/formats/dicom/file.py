@@ -213,6 +213,11 @@ class DicomFile:
         if colour is not None and colour != self.colour:
             self.colour = colour
             self._note("attribute_inferred")
+        if self.colour == "YBR_FULL_422" and self.width % 2:
+            raise UnsupportedImage(
+                "uncompressed YBR_FULL_422 shares colours between two pixels, and this DICOM image's rows have an odd "
+                "number of them; convert the file to RGB with the program that wrote it"
+            )
 
     def _streams(self, declared: int | None) -> list[bytes]:
         if not self.encapsulated or self.pixel_keyword != "PixelData":

@@ -10,13 +10,13 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from medmoe.model.image_formats.no_data import no_data
-from medmoe.model.image_processor import to_rgb
+from medmoe.model.image_processor import convert, to_rgb
 from medmoe.server.errors import InvalidField, UnreadableImage
 from medmoe.server.imaging.formats.dicom.attributes import code, get
 from medmoe.server.imaging.formats.dicom.bit_geometry import StoredValues
 from medmoe.server.imaging.formats.dicom.file import DicomFile
 from medmoe.server.imaging.formats.dicom.lut.modality_lut import apply_modality
-from medmoe.server.imaging.formats.dicom.lut.palette import apply_palette
+from medmoe.server.imaging.formats.dicom.lut.palette import apply_palette, supplemental_colours
 from medmoe.server.imaging.formats.dicom.lut.voi_lut import apply_table, apply_window, file_table, file_window
 from medmoe.server.imaging.formats.dicom.padding import declared_padding, undeclared_padding
 from medmoe.server.imaging.formats.dicom.pixel_data import decode_frame
@@ -79,6 +79,8 @@ def _rendering(file: DicomFile, steps: list[RenderingStep], windows: list[Applie
     # Overlays are planes of their own, or lie in unused bits of the pixels and have rows alone.
     if any((group, element) in file.dataset for group in _OVERLAY_GROUPS for element in (0x3000, 0x0010)):
         steps.append("overlay_ignored")
+    if get(file.dataset, "ShutterShape") is not None:
+        steps.append("shutter_ignored")
     return Rendering(
         format="DICOM",
         colour=file.colour,
@@ -112,12 +114,20 @@ class _Grey:
         self.hounsfield = modality.hounsfield
         # As an 8-bit PNG of it would be: nothing to stretch.
         self._plain = values is stored.values and not stored.signed and stored.bits == 8
-        values = self._without(values, padding)
-        self._values = values.astype(np.float32) if values.dtype == np.float64 else values
+        self._colours = supplemental_colours(
+            stored.values, file.dataset, signed=stored.signed, big_endian=file.big_endian
+        )
+        apart = [mask for mask in (padding, self._colours and self._colours[1]) if mask is not None]
+        found = self._without(values, np.logical_or.reduce(apart) if apart else np.zeros(values.shape, bool))
+        self._values = found.astype(np.float32) if found.dtype == np.float64 else found
+        # Padding that is darker than all data stays as dark where a window or a table shows it.
+        self._shown = self._values
+        if padding is not None and padding.any():
+            darker = np.fmax(found, values) if self._inverted else np.fmin(found, values)
+            self._shown = np.where(padding, darker, found).astype(self._values.dtype)
 
-    def _without(self, values: np.ndarray, padding: np.ndarray | None) -> np.ndarray:
+    def _without(self, values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
         """Return `values` with those of no data made background, whatever number stands for it."""
-        hidden = np.zeros(values.shape, bool) if padding is None else padding
         if self.hounsfield and (outside := undeclared_padding(values) & ~hidden).any():
             self._note("padding_inferred")
             hidden = hidden | outside
@@ -153,12 +163,20 @@ class _Grey:
         image = images[0]
         if len(images) > 1:
             image = Image.merge("RGB", [to_rgb(one).getchannel(0) for one in images])
+        if self._colours is not None:
+            image = self._in_colours(image, *self._colours)
         windowing = Windowing(
             smallest=float(self._values.min()),
             largest=float(self._values.max()),
             presets=tuple(PRESETS) if self.hounsfield else (),
         )
         return image, _rendering(self._file, self._steps, self._windows), windowing
+
+    def _in_colours(self, image: Image.Image, colours: np.ndarray, coloured: np.ndarray) -> Image.Image:
+        grey, steps = convert(image)
+        for step in (*steps, "palette"):
+            self._note(step)
+        return Image.fromarray(np.where(coloured[..., None], colours, np.asarray(grey)))
 
     def _channel(self, channel: Channel) -> Image.Image:
         choice = channel.choice
@@ -171,7 +189,7 @@ class _Grey:
                 self._note(step)
             choice = window or "full"
             if choice == "full" and self._plain:
-                return self._image(self._values)
+                return self._image(self._shown)
             source = "file"
         else:
             source = "preset" if channel.hounsfield else "request"
@@ -181,7 +199,7 @@ class _Grey:
         self._windows.append(
             AppliedWindow(source=source, centre=choice.centre, width=choice.width, function=choice.function)
         )
-        return self._image(apply_window(self._values, choice))
+        return self._image(apply_window(self._shown, choice))
 
     def _full(self) -> Image.Image:
         low, high = float(self._values.min()), float(self._values.max())
@@ -203,7 +221,7 @@ class _Grey:
             self._note("lut_descriptor_corrected")
         self._note("voi_lut")
         self._windows.append(AppliedWindow(source="file"))
-        return self._image(apply_table(self._values, table))
+        return self._image(apply_table(self._shown, table))
 
     def _image(self, shades: np.ndarray) -> Image.Image:
         return Image.fromarray(255 - shades if self._inverted else shades)

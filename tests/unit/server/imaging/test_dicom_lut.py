@@ -69,6 +69,7 @@ def test_an_empty_item_is_named_and_not_used(read: Read, name: str) -> None:
         ({"RescaleSlope": 0, "RescaleIntercept": 0}, "rescale_ignored"),
         ({"VOILUTFunction": "CURVED"}, "voi_function_ignored"),
         ({"PixelAspectRatio": ["2", "1"]}, "pixel_aspect"),
+        ({"ShutterShape": "CIRCULAR"}, "shutter_ignored"),
     ],
     ids=str,
 )
@@ -86,6 +87,35 @@ def test_what_is_missing_or_unknown_is_repaired_and_told(read: Read, attributes:
 def test_named_windows_are_for_hounsfield_units_alone(read: Read, attributes: dict[str, Any]) -> None:
     with pytest.raises(InvalidField, match="Hounsfield"):
         read(dicom(RAMP, **attributes), window="lung")
+
+
+def supplemental(first: int, *, bits: int = 16) -> dict[str, Any]:
+    """Return the attributes of a palette from blue to red for 32 values from `first` on."""
+    ramp = np.linspace(0, 2**bits - 1, 32).round().astype("<u2")
+    entries = {"Red": ramp, "Green": 0 * ramp, "Blue": ramp[::-1]}
+    palette: dict[str, Any] = {"PixelPresentation": "COLOR"}
+    for colour, values in entries.items():
+        palette[f"{colour}PaletteColorLookupTableDescriptor"] = [32, first, bits]
+        palette[f"{colour}PaletteColorLookupTableData"] = values.tobytes()
+    return palette
+
+
+@pytest.mark.parametrize("windowed", [True, False])
+@pytest.mark.parametrize("inverted", [True, False])
+def test_values_of_a_supplemental_palette_are_colours(read: Read, inverted: bool, windowed: bool) -> None:
+    values = RAMP.copy()
+    values[:8] = 4096 + np.arange(SIDE)
+    window = {"WindowCenter": 124, "WindowWidth": 249} if windowed else {}
+    described = {"PhotometricInterpretation": "MONOCHROME1" if inverted else "MONOCHROME2", **window}
+    read_ = read(dicom(values, **described, **supplemental(4096)))
+    image = np.asarray(read_.image).astype(int)
+    ramp = np.linspace(0, 255, 32)
+    assert np.abs(image[2] - np.stack([ramp, 0 * ramp, ramp[::-1]], axis=-1)).max() <= 1
+    grey = EXPECTED * (255 / 248)
+    assert np.abs(image[-4, :, 0] - (255 - grey if inverted else grey)).max() <= 1
+    assert "palette" in read_.rendering.steps
+    plain = read(dicom(values, **{**described, **supplemental(4096), "PixelPresentation": "MONOCHROME"}))
+    assert np.ptp(np.asarray(plain.image).astype(int), axis=-1).max() == 0
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian])

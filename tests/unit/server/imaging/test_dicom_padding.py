@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.images.dicom_files import dicom
+from tests.support.images.dicom_files import dicom, look_up_table
 from tests.unit.server.conftest import Read
 
 SIDE = 32
@@ -37,6 +37,23 @@ def test_a_rim_without_data_does_not_darken_the_image(
     read: Read, values: np.ndarray, attributes: dict[str, Any]
 ) -> None:
     assert np.abs(body(read, dicom(values, **attributes)) - LINEAR).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("attributes", "shade"),
+    [
+        ({}, 0),
+        ({"WindowCenter": 128, "WindowWidth": 256}, 0),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, 55),
+        ({"VOILUTSequence": [look_up_table(list(range(256)), bits=8)]}, 0),
+    ],
+    ids=["as stored", "window", "padding is white", "look-up table"],
+)
+def test_padding_darker_than_the_data_stays_as_dark(read: Read, attributes: dict[str, Any], shade: int) -> None:
+    values = np.tile(np.linspace(100, 200, SIDE).astype(np.uint8), (SIDE, 1))
+    values[:8] = 0
+    image = np.asarray(read(dicom(values, PixelPaddingValue=0, Modality="US", **attributes)).image)
+    assert (image[2] == shade).all()
 
 
 @pytest.mark.parametrize("high_bit", [12, 13, 15])

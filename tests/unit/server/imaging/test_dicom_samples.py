@@ -173,6 +173,13 @@ def test_chrominance_is_subsampled_or_not_as_the_length_says(read: Read) -> None
     assert shows(read, file(pairs, colour="YBR_FULL_422", bits=8), RGB, within=12) == ()
 
 
+def test_pairs_of_pixels_need_rows_of_an_even_number(read: Read) -> None:
+    pairs = np.stack([YBR[:, ::2, 0], YBR[:, 1::2, 0], YBR[:, ::2, 1], YBR[:, ::2, 2]], axis=-1)
+    odd = (RGB.shape[0], RGB.shape[1] - 1)
+    with pytest.raises(UnsupportedImage, match="odd"):
+        read(file(pairs, colour="YBR_FULL_422", bits=8, shape=odd))
+
+
 def test_colours_have_no_sign(read: Read) -> None:
     assert shows(read, file(RGB, colour="RGB", bits=8, signed=True), RGB) == ("sign_inferred",)
 

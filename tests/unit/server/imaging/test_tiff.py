@@ -105,7 +105,12 @@ def test_alpha_and_samples_without_meaning(read: Read, kind: str) -> None:
     expected = RGB.copy()
     expected[:8] = 0
     shows(read, tiff(samples, tags={338: [2]}), expected)
-    shows(read, tiff(samples, tags={338: [0]}), RGB)
+    assert "samples_ignored" not in shows(read, tiff(samples, tags={338: [2]}), expected)
+    assert "samples_ignored" in shows(read, tiff(samples, tags={338: [0]}), RGB)
+    channels = np.stack([RGB[..., 0], extra[..., 0]], axis=-1).astype(kind)
+    assert "samples_ignored" in shows(
+        read, tiff(channels, tags={338: [0]}), np.repeat(RGB[..., :1], 3, axis=-1), within=4
+    )
 
 
 @pytest.mark.parametrize("compression", [33003, 34712, 50001, 50002])

@@ -5,10 +5,12 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from medmoe.server.errors import UnreadableImage
-from medmoe.server.imaging.formats.dicom.attributes import get, words
+from medmoe.server.imaging.formats.dicom.attributes import code, get, words
 from medmoe.server.imaging.formats.dicom.lut.lookup_table import read_table
 
 _COLOURS = ("Red", "Green", "Blue")
+_COLOURED = ("COLOR", "MIXED")
+"""Values of PixelPresentation of grey images that have pixels in colour."""
 
 
 def apply_palette(stored: np.ndarray, dataset: Dataset, *, signed: bool, big_endian: bool) -> tuple[np.ndarray, int]:
@@ -33,6 +35,24 @@ def apply_palette(stored: np.ndarray, dataset: Dataset, *, signed: bool, big_end
     if get(dataset, "SegmentedRedPaletteColorLookupTableData") is None:
         raise UnreadableImage("the DICOM image's colours have no palette (Palette Color Lookup Table)")
     return _segmented(stored, dataset, signed=signed, big_endian=big_endian)
+
+
+def supplemental_colours(
+    stored: np.ndarray, dataset: Dataset, *, signed: bool, big_endian: bool
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return uint8 colours [rows, columns, 3] of a grey image, and the mask of the pixels that have them.
+
+    They are those from the first value that the supplemental palette maps (PS3.3 C.7.6.19). None without such pixels.
+    Raises UnreadableImage where the palette holds no data.
+    """
+    described = words(dataset, "RedPaletteColorLookupTableDescriptor", signed=signed, big_endian=big_endian)
+    if code(dataset, "PixelPresentation") not in _COLOURED or len(described) != 3:
+        return None
+    coloured = np.asarray(stored >= described[1])
+    if not coloured.any():
+        return None
+    colours, bits = apply_palette(stored, dataset, signed=signed, big_endian=big_endian)
+    return (colours >> (bits - 8)).astype(np.uint8), coloured
 
 
 def _segmented(stored: np.ndarray, dataset: Dataset, *, signed: bool, big_endian: bool) -> tuple[np.ndarray, int]:
