@@ -117,7 +117,7 @@ class _Grey:
         self._colours = supplemental_colours(
             stored.values, file.dataset, signed=stored.signed, big_endian=file.big_endian
         )
-        apart = [mask for mask in (padding, self._colours and self._colours[1]) if mask is not None]
+        apart = [mask for mask in (padding, self._colours[1] if self._colours else None) if mask is not None]
         found = self._without(values, np.logical_or.reduce(apart) if apart else np.zeros(values.shape, bool))
         self._values = found.astype(np.float32) if found.dtype == np.float64 else found
         # Padding that is darker than all data stays as dark where a window or a table shows it.
@@ -174,8 +174,9 @@ class _Grey:
 
     def _in_colours(self, image: Image.Image, colours: np.ndarray, coloured: np.ndarray) -> Image.Image:
         grey, steps = convert(image)
-        for step in (*steps, "palette"):
+        for step in steps:
             self._note(step)
+        self._note("palette")
         return Image.fromarray(np.where(coloured[..., None], colours, np.asarray(grey)))
 
     def _channel(self, channel: Channel) -> Image.Image:
