@@ -8,9 +8,8 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -40,11 +39,6 @@ METHODS = (
 )
 
 
-class _Split(StrEnum):
-    val = "val"
-    test = "test"
-
-
 def ablate(
     base: Annotated[Path, typer.Argument(help="Dense checkpoint after stage 2, from which every method starts.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
@@ -61,7 +55,9 @@ def ablate(
     samples: Annotated[
         int | None, typer.Option(min=1, help="At most so many training samples of each data entry.")
     ] = None,
-    split: Annotated[_Split, typer.Option(help="Split to evaluate on; choose by val, report test.")] = _Split.test,
+    split: Annotated[
+        Literal["val", "test"], typer.Option(help="Split to evaluate on: choose by val, report test.")
+    ] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many evaluated samples of each dataset.")] = None,
     features: Annotated[
         Path | None, typer.Option(help="Folder of tower features, such as the base's run has; else below --output.")
@@ -85,8 +81,8 @@ def ablate(
     budget = Budget(epochs=epochs, limit=samples)
     configs = {name: RECIPES[name].build() for name in names}
     check_equal({name: budget(config, seed=0) for name, config in configs.items()})
-    read = EvaluationData.read(data, dataset, split=split.value, limit=limit)
-    setup = _setup(base, read, budget=budget, split=split.value, max_tokens=max_tokens)
+    read = EvaluationData.read(data, dataset, split=split, limit=limit)
+    setup = _setup(base, read, budget=budget, split=split, max_tokens=max_tokens)
     claim_directory(output, json.dumps(setup, indent=2) + "\n", made_of="ablation")
     answer = _answering(read, max_tokens=max_tokens, batch_size=batch_size)
     done = [untrained(base, directory=output / "base", answer=answer)]

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +18,7 @@ from medmoe.model.errors import CheckpointError
 from medmoe.model.files.calibration import CALIBRATION_FILE, Calibration
 from medmoe.model.files.routing_reference import ROUTING_REFERENCE_FILE
 from medmoe.training.atomic_file import write_atomically
+from medmoe.training.config import Split
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.evaluation.report.plots import MISSING, can_draw
 
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
     from medmoe.training.evaluation.evaluation_data import EvaluationData
     from medmoe.training.evaluation.predict.linear_probe import Features
     from medmoe.training.evaluation.prediction import Predict
-
-
-class _Split(StrEnum):
-    train = "train"
-    val = "val"
-    test = "test"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -54,7 +48,7 @@ def evaluate(
     ],
     checkpoint: Annotated[Path | None, typer.Argument(help="Checkpoint directory, computed in this process.")] = None,
     url: Annotated[str | None, typer.Option(help="A running service instead, such as http://127.0.0.1:8000.")] = None,
-    split: Annotated[_Split, typer.Option(help="Split to answer; the baselines always come from train.")] = _Split.test,
+    split: Annotated[Split, typer.Option(help="Split to answer; the baselines always come from train.")] = "test",
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most this many samples of each dataset, drawn with --seed.")
     ] = None,
@@ -133,7 +127,7 @@ def evaluate(
     read = EvaluationData.read(
         data,
         dataset,
-        split=split.value,
+        split=split,
         limit=limit,
         seed=seed,
         image_directory=image_directory,
@@ -176,7 +170,7 @@ def evaluate(
         found = reference_of(
             report.routing,
             datasets=dataset,
-            split=split.value,
+            split=split,
             weights_sha256=answering.identity["weights_sha256"],
             adapter_sha256=answering.identity["adapter_sha256"],
         )

@@ -1,19 +1,12 @@
 """`medmoe finetune [CHECKPOINT] DATA --output OUT`: train a checkpoint on images of the user's own."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 import medmoe.model
 from medmoe.model.cli import INTERRUPTED, single_command
-
-
-class _Method(StrEnum):
-    experts = "experts"
-    full = "full"
-    lora = "lora"
 
 
 def finetune(
@@ -33,7 +26,7 @@ def finetune(
         float | None, typer.Option(min=0.0, help="Highest of the run; by default the method's own.")
     ] = None,
     method: Annotated[
-        _Method | None,
+        Literal["experts", "full", "lora"] | None,
         typer.Option(
             help="What is trained: full (the default) is projector and decoder without routers, experts leaves "
             "attention out, lora trains adapters alone."
@@ -70,7 +63,7 @@ def finetune(
         output=output,
         epochs=epochs,
         learning_rate=learning_rate,
-        method=None if method is None else method.value,
+        method=method,
         group=group,
         replay=replay,
         seed=seed,

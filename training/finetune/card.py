@@ -28,8 +28,7 @@ Method `{method}`, {epochs:.3g} epochs, seed {seed}{replay}. Routers and vision 
 {table}
 
 95 % intervals over images: exact for accuracies, bootstrapped otherwise. The test images come from the same source as
-the training images: expect less on images from elsewhere. Nothing was measured on other questions than
-these{forgetting}
+the training images: expect less on images from elsewhere. Answers to other questions get worse{forgetting}
 
 ## How sure it is
 
@@ -73,7 +72,7 @@ def finetuned_card(
         seed=seed,
         replay=f", with {replayed} replayed samples of other data" if replayed else "",
         table=table,
-        forgetting="." if replayed else ", and without `--replay` the answers to them get worse.",
+        forgetting="." if replayed else ", less so with `--replay`.",
         calibration=calibration_facts(calibration),
         reference=reference,
     )

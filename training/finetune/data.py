@@ -1,9 +1,7 @@
 """Read images of one's own in any format that `medmoe eval` reads, with the groups that a table states."""
 
-import math
-import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -16,8 +14,6 @@ from medmoe.training.data.own.table import is_spreadsheet, is_table, read_table
 from medmoe.training.data.read_result import BadItem, ReadResult
 from medmoe.training.data.sample import Sample
 
-_TRAINED, _MEASURED = 200, 100
-"""Replayed samples at most."""
 _ACCEPTED = (
     "a folder for each label, a CSV or .jsonl file with the columns image and label or image, question and answer, "
     "or a dataset that `medmoe eval` reads"
@@ -65,30 +61,4 @@ def read_own_data(path: Path, *, group: str | None = None) -> OwnData:
         form=str(detected.form),
         samples=tuple(sample for sample in read.samples if sample.kind != "caption"),
         bad=tuple(dict.fromkeys(read.bad)),
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Replay:
-    """Hold samples of different images."""
-
-    train: Sequence[Sample] = ()
-    measured: Sequence[Sample] = ()
-
-
-def draw_replay(data: Path, *, seed: int) -> Replay:
-    """Draw from `data`, in any format of own data; what it does not train on measures. Raises DatasetError."""
-    drawn = random.Random(seed)
-    samples = read_own_data(data).samples
-    images = sorted({sample.image for sample in samples if sample.split != "train"})
-    if not images:
-        images = sorted({sample.image for sample in samples})
-        images = drawn.sample(images, math.ceil(len(images) / 5))
-    held_out = set(images)
-    train = [replace(sample, split="train") for sample in samples if sample.image not in held_out]
-    # The user's own samples may have the same ids.
-    measured = [replace(s, split="test", id=f"replay {s.id}") for s in samples if s.image in held_out]
-    return Replay(
-        train=drawn.sample(train, min(_TRAINED, len(train))),
-        measured=drawn.sample(measured, min(_MEASURED, len(measured))),
     )

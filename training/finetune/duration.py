@@ -9,6 +9,7 @@ import torch
 
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.data.batches.collator import Collator
+from medmoe.training.data.batches.packing import pack_by_image
 from medmoe.training.data.sample import Sample
 from medmoe.training.finetune.features import TowerFeatures
 from medmoe.training.optimization.distributed import own_device
@@ -18,7 +19,7 @@ from medmoe.training.precision import has_bfloat16
 _LOOKS = 16
 """How often the held-out samples are answered at most: after each round, before and after, and to calibrate."""
 _ANSWER = 0.5
-"""Cost of an answered sample in trained ones."""
+"""Cost of an answered sample in trained packs."""
 
 
 def estimated_seconds(
@@ -30,28 +31,30 @@ def estimated_seconds(
     collator: Collator,
     epochs: int,
     batch_size: int,
+    pack: int,
 ) -> float:
     """Time one image in each number format and one batch, and return the seconds of the whole run at most."""
     image = train[0].image
-    known = replace(train[0], view=0)
+    packs = pack_by_image(train, most=pack, seed=0)
+    largest = tuple(replace(sample, image=image, view=0) for sample in max(packs, key=len))
     features.train.fill([image])  # warms up
     image_seconds = [_timed(partial(cache.fill, [held_out[0].image])) for cache in (features.train, features.held_out)]
     device = own_device()
 
     def step() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device)):
-            loss = AnswerLoss(model)(**collator([(known,)] * batch_size))["loss"]
+            loss = AnswerLoss(model)(**collator([largest] * batch_size))["loss"]
         loss.backward()
         model.zero_grad(set_to_none=True)
 
     step()
-    sample_seconds = _timed(step) / batch_size
+    pack_seconds = _timed(step) / batch_size
     views = sum({sample.image: sample.views for sample in train}.values())
     measured = len({sample.image for sample in held_out})
     return (
         views * image_seconds[0]
         + measured * sum(image_seconds)
-        + (epochs * len(train) + _LOOKS * _ANSWER * len(held_out)) * sample_seconds
+        + (epochs * len(packs) + _LOOKS * _ANSWER * len(held_out)) * pack_seconds
     )
 
 

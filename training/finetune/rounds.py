@@ -34,6 +34,8 @@ _LEAST_SAMPLES = 160
 _PATIENCE = 4
 """Rounds without a better one after which training ends."""
 _WARMUP = 0.1
+PACK = 8
+"""Questions on one image that are trained together at most."""
 _LOGGED = RuntimeConfig().log_every
 """A round ends with a line of the log, whose mean loss a continued run computes anew."""
 
@@ -130,7 +132,7 @@ class Rounds:
             learning_rate=self.learning_rate,
             warmup_ratio=_WARMUP,
             batch_size=self.batch_size,
-            pack=8,
+            pack=PACK,
             weight_decay=self.weight_decay,
         )
 

@@ -3,10 +3,10 @@
 import json
 import math
 import os
-import random
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -37,13 +37,14 @@ from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.finetune.calibration import write_calibration
 from medmoe.training.finetune.card import finetuned_card
-from medmoe.training.finetune.data import Replay, draw_replay, read_own_data
+from medmoe.training.finetune.data import read_own_data
 from medmoe.training.finetune.duration import estimated_seconds
 from medmoe.training.finetune.features import TowerFeatures
 from medmoe.training.finetune.measurement import Measurement, Quality, comparison
 from medmoe.training.finetune.reference import write_extended_reference
-from medmoe.training.finetune.rounds import Rounds
-from medmoe.training.finetune.split import OwnSplit, split_own_data
+from medmoe.training.finetune.replay import Replay, draw_replay, other_questions, self_labelled
+from medmoe.training.finetune.rounds import PACK, Rounds
+from medmoe.training.finetune.split import OwnSplit, augmented, split_own_data
 from medmoe.training.lora.config import GateLossConfig
 from medmoe.training.lora.objective import AdapterLoss
 from medmoe.training.optimization.distributed import own_device
@@ -66,8 +67,6 @@ _COPIES = 7
 """Of the trained weights in float32: the best round, and two step checkpoints of weights and Adam's two moments."""
 _RANK = 16
 _BATCH = 8
-_VIEWS, _FEW = 4, 300
-"""Views of each training image where there are at most `_FEW` of them, else one."""
 _EPOCHS = (4, 40)
 """Fewest and most; in between, about `_SEEN` samples are seen."""
 _SEEN = 2000
@@ -116,9 +115,11 @@ class Finetune:
         adapters, adapter = self._adapters(model) if method == "lora" else (None, None)
         epochs = self.epochs or min(max(_EPOCHS[0], math.ceil(_SEEN / len(split.train))), _EPOCHS[1])
         replay = Replay() if self.replay is None else draw_replay(self.replay, seed=self.seed)
-        train = [*_training(split.train, seed=self.seed), *replay.train]
+        others = other_questions(split, domains=model.config.expert_domains, seed=self.seed)
+        own = augmented(split.train, seed=self.seed)
+        train = [*own, *augmented(others.train, seed=self.seed), *replay.train]
         measured = [*split.val, *split.test, *replay.measured]
-        batch_size = min(_BATCH, len(train))
+        batch_size = min(_BATCH, len(own))
         self._claim(split, method=method, epochs=epochs)
         features = TowerFeatures.of_model(model, folder=self._work / "features")
         self._check_room(model, features.bytes_needed(train, measured, model=model), method=method)
@@ -133,11 +134,17 @@ class Finetune:
             collator=collator,
             epochs=epochs,
             batch_size=batch_size,
+            pack=PACK,
         )
         typer.echo(f"{epochs} epochs at most; about {max(seconds / 60, 0.1):.1f} minutes on this machine", err=True)
         features.train.fill_for(train)
         features.held_out.fill_for(measured)
-        predictions = self._predicted(model, [*split.test, *replay.measured], features=features.held_out)
+        answers = partial(self._predicted, model, features=features.train)
+        old = self_labelled(others.train, split=split, predict=answers)
+        train = [*own, *augmented(old, seed=self.seed), *replay.train]
+        answers = partial(self._predicted, model, features=features.held_out)
+        kept = self_labelled(others.measured, split=split, predict=answers)
+        predictions = answers([*split.test, *replay.measured])
         before, knew = (Measurement.of(some, predictions, seed=self.seed) for some in (split.test, replay.measured))
         progress = Rounds(
             directory=self._work,
@@ -167,12 +174,16 @@ class Finetune:
             )
         # What is measured is what was saved, in its number format.
         saved = load_adapted(finished)
-        predictions = self._predicted(saved, measured, features=features.held_out)
+        predictions = self._predicted(saved, [*measured, *kept], features=features.held_out)
         table = comparison(
             before,
             Measurement.of(split.test, predictions, seed=self.seed),
             probe=self._probed(split, features=features),
         )
+        if kept:
+            texts = {prediction.id: prediction.text for prediction in predictions}
+            same = sum(texts[sample.id] == sample.answer for sample in kept)
+            table += f"\n\n{same} of {len(kept)} answers to other questions about the test images stayed as they were."
         if replay.measured:
             knows = Measurement.of(replay.measured, predictions, seed=self.seed)
             table += f"\n\n{comparison(knew, knows, measured_on='samples of --replay')}"
@@ -284,13 +295,3 @@ class Finetune:
 
 
 _NO_ANCHORS = GateLossConfig(balance=0.0, preservation=0.0, divergence=0.0)
-
-
-def _training(samples: Sequence[Sample], *, seed: int) -> list[Sample]:
-    """Return the samples with several views, and with their labels in an order drawn by `seed`."""
-    views = _VIEWS if len({sample.image for sample in samples}) <= _FEW else 1
-    drawn = random.Random(seed)
-    return [
-        replace(sample, views=views, labels=tuple(drawn.sample(sample.labels, len(sample.labels))))
-        for sample in samples
-    ]

@@ -13,16 +13,18 @@ from medmoe.training.config import Split
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.image import read_rgb
 from medmoe.training.data.leakage.image_digests import ImageDigests
+from medmoe.training.data.leakage.near_duplicates import DisjointSets, Thumbnail, near_duplicates, thumbnail
 from medmoe.training.data.read_result import BadItem
 from medmoe.training.data.sample import Sample
 from medmoe.training.finetune.data import OwnData
-from medmoe.training.finetune.near_duplicates import DisjointSets, Thumbnail, near_duplicates, thumbnail
 
 FEW_IMAGES = 50
 _FEW_OF_A_LABEL = 5
 _VAL, _TEST = 0.2, 0.2
 _QUESTIONS = "questions"
 _SHOWN = 10
+_VIEWS, _FEW = 4, 300
+"""Views of each training image where there are at most `_FEW` of them, else one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,3 +195,13 @@ def _by_group(samples: Sequence[Sample], groups: dict[Path, str]) -> dict[str, C
 
 def _stratum(sample: Sample) -> str:
     return sample.answer if sample.labels else _QUESTIONS
+
+
+def augmented(samples: Sequence[Sample], *, seed: int) -> list[Sample]:
+    """Return the samples with several views of each image, and with their labels in an order drawn by `seed`."""
+    views = _VIEWS if len({sample.image for sample in samples}) <= _FEW else 1
+    drawn = random.Random(seed)
+    return [
+        replace(sample, views=views, labels=tuple(drawn.sample(sample.labels, len(sample.labels))))
+        for sample in samples
+    ]

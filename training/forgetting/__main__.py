@@ -7,9 +7,8 @@ Every finished run is kept: a command that stopped continues, and one with more 
 import logging
 import shutil
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,11 +21,6 @@ from medmoe.training.forgetting.methods import METHODS, Adaptation
 
 if TYPE_CHECKING:
     from medmoe.training.forgetting.experiment import Experiment
-
-
-class _Split(StrEnum):
-    val = "val"
-    test = "test"
 
 
 def forgetting(
@@ -49,7 +43,7 @@ def forgetting(
     batch_size: Annotated[int, typer.Option(min=1, help="Images of a training step.")] = 8,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Of full finetuning, at most.")] = 2e-4,
     adapter_learning_rate: Annotated[float, typer.Option(min=0.0, help="Of adapters, at most.")] = 1e-3,
-    split: Annotated[_Split, typer.Option(help="Split to evaluate on.")] = _Split.test,
+    split: Annotated[Literal["val", "test"], typer.Option(help="Split to evaluate on.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many evaluated samples of each dataset.")] = None,
     features: Annotated[
         Path | None, typer.Option(help="Folder of tower features, such as the base's run has; else below --output.")
@@ -73,7 +67,7 @@ def forgetting(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     config = _dense(base)
     typer.echo("reading the data", err=True)
-    measured_old, measured_new = (evaluated(data, group, split=split.value, limit=limit) for group in (old, new))
+    measured_old, measured_new = (evaluated(data, group, split=split, limit=limit) for group in (old, new))
     check_disjoint(measured_old, measured_new)
     entries = new_entries(data, new, limit=samples)
     experiment = Experiment(
@@ -92,7 +86,7 @@ def forgetting(
         ),
         old=measured_old,
         new=measured_new,
-        split=split.value,
+        split=split,
         max_tokens=max_tokens,
     )
     _tell(experiment, names, seeds=seeds)

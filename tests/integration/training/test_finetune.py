@@ -142,6 +142,7 @@ def test_adapters_alone_are_trained_on_a_dense_base(data: Path, tmp_path: Path) 
     assert result.exit_code == 0, result.output
     assert (tmp_path / "tuned" / "adapter_model.safetensors").exists()
     assert "The base has no training_reference.safetensors" in result.output
+    assert "answers to other questions about the test images stayed as they were" in result.output
     assert not (tmp_path / "tuned" / "training_reference.safetensors").exists()
 
 

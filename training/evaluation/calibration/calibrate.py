@@ -3,33 +3,17 @@
 The file belongs to the weights that it was fitted to; a service that finds it can say how often such answers are right.
 """
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from medmoe.model.cli import single_command
 from medmoe.model.files.calibration import CALIBRATION_FILE, AnswerCalibration, LabelCalibration, Temperature
 from medmoe.training.atomic_file import write_atomically
+from medmoe.training.config import Split
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.data.errors import DataError
-
-
-class _Split(StrEnum):
-    val = "val"
-    train = "train"
-    test = "test"
-
-
-class _Method(StrEnum):
-    temperature = "temperature"
-    isotonic = "isotonic"
-
-
-class _Dtype(StrEnum):
-    float32 = "float32"
-    bfloat16 = "bfloat16"
 
 
 def calibrate(
@@ -38,13 +22,11 @@ def calibrate(
     dataset: Annotated[
         list[str], typer.Option(help="Folder or file below --data; questions, classifications or both.")
     ],
-    split: Annotated[_Split, typer.Option(help="Split to fit on and to measure on, with different images.")] = (
-        _Split.val
-    ),
+    split: Annotated[Split, typer.Option(help="Split to fit on and to measure on, with different images.")] = "val",
     method: Annotated[
-        _Method,
+        Literal["temperature", "isotonic"],
         typer.Option(help="temperature has one or two numbers; isotonic follows any rise, and wants more data."),
-    ] = _Method.temperature,
+    ] = "temperature",
     held_out: Annotated[
         float, typer.Option(min=0.1, max=0.9, help="Share of the images kept from the fit, to measure it.")
     ] = 0.5,
@@ -63,7 +45,7 @@ def calibrate(
         ),
     ] = False,
     dtype: Annotated[
-        list[_Dtype] | None,
+        list[Literal["float32", "bfloat16"]] | None,
         typer.Option(
             help="Number format of the engine; several times. Default: float32, and bfloat16 where it is fast."
         ),
@@ -81,24 +63,22 @@ def calibrate(
     from medmoe.training.evaluation.predict.predictors import LocalPredictor, predict_in_formats, served_formats
     from medmoe.training.evaluation.provenance import checkpoint_identity
 
-    if split is not _Split.val:
-        typer.echo(f"warning: figures on the {split.value} split are no longer independent of this file", err=True)
+    if split != "val":
+        typer.echo(f"warning: figures on the {split} split are no longer independent of this file", err=True)
     identity = checkpoint_identity(checkpoint)
-    samples = EvaluationData.read(
-        data, dataset, split=split.value, limit=limit, seed=seed, image_directory=image_directory
-    )
+    samples = EvaluationData.read(data, dataset, split=split, limit=limit, seed=seed, image_directory=image_directory)
     for file in samples.files:
         if file.problems is not None:
             typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)
-    calibrator = Calibrator(method=method.value, held_out=held_out, seed=seed)
+    calibrator = Calibrator(method=method, held_out=held_out, seed=seed)
     calibrator.check_counts(samples.samples)
     predictor = LocalPredictor.from_checkpoint(checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size)
-    formats = served_formats(device) if dtype is None else tuple(one.value for one in dtype)
+    formats = served_formats(device) if dtype is None else tuple(dtype)
     predictions = predict_in_formats(predictor, samples.samples, dtypes=formats, device=device)
     calibration = calibrator(
         samples.samples,
         predictions=predictions,
-        split=split.value,
+        split=split,
         weights_sha256=str(identity["weights_sha256"]),
         adapter_sha256=identity["adapter_sha256"],
         prompt_sha256=predictor.prompt.sha256,
@@ -110,7 +90,7 @@ def calibrate(
     kept = only_helpful(calibration)
     if conformal:
         sets = fit_prediction_sets(
-            samples.samples, predictions=predictions, split=split.value, prompt_sha256=predictor.prompt.sha256
+            samples.samples, predictions=predictions, split=split, prompt_sha256=predictor.prompt.sha256
         )
         kept = kept.model_copy(update={"prediction_sets": sets})
         for one in sets:

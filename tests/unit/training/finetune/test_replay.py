@@ -1,0 +1,65 @@
+"""What `finetune` asks the checkpoint about other things, and which of its answers it keeps."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.prediction import Predict, Prediction
+from medmoe.training.finetune.replay import other_questions, self_labelled
+from medmoe.training.finetune.split import OwnSplit
+
+DOMAINS = ("CT", "MRI", "X-ray")
+
+
+def own(*labels: str, images: int = 4, question: str | None = None) -> OwnSplit:
+    """Images of each label in turn; the last one is the test split."""
+    samples = [
+        Sample(
+            id=str(number),
+            dataset="own",
+            image=Path(f"/own/{number}.png"),
+            split="train",
+            question=question,
+            answer=labels[number % len(labels)],
+            labels=() if question else labels,
+        )
+        for number in range(images)
+    ]
+    return OwnSplit(
+        form="", train=tuple(samples[:-1]), val=(), test=tuple(samples[-1:]), bad=(), repeats=0, near_duplicates=0
+    )
+
+
+def answering(text: str, *, cut: bool = False) -> Predict:
+    def predict(samples: Sequence[Sample]) -> Iterator[Prediction]:
+        for sample in samples:
+            yield Prediction(id=sample.id, text=sample.labels[1] if sample.labels else text, cut=cut)
+
+    return predict
+
+
+def test_each_image_is_asked_for_its_modality_and_one_more_question() -> None:
+    found = other_questions(own("axial", "sagittal"), domains=DOMAINS, seed=0)
+    assert [sample.image.stem for sample in found.train] == ["0", "0", "1", "1", "2", "2"]
+    assert [sample.labels for sample in found.train[::2]] == [DOMAINS] * 3
+    assert all(sample.kind == "vqa" for sample in found.train[1::2])
+    assert [sample.image.stem for sample in found.measured] == ["3", "3"]
+    assert len({sample.id for sample in [*found.train, *found.measured]}) == 8
+
+
+def test_what_the_own_images_teach_is_not_asked() -> None:
+    assert not any(sample.labels for sample in other_questions(own("mri", "ct"), domains=DOMAINS, seed=0).train)
+    asked = "What is the main organ in the image?"
+    found = other_questions(own("lung", images=60, question=asked), domains=DOMAINS, seed=0)
+    assert asked not in {sample.question for sample in found.train}
+
+
+def test_the_checkpoint_s_own_answers_are_learnt_but_no_label_of_the_user_s() -> None:
+    split = own("axial", "sagittal")
+    asked = other_questions(split, domains=DOMAINS, seed=0).train
+    kept = self_labelled(asked, split=split, predict=answering("the chest"))
+    assert {sample.answer for sample in kept if sample.labels} == {"MRI"}
+    assert {sample.answer for sample in kept if not sample.labels} == {"the chest"}
+    for left_out in (answering("Axial"), answering(" ")):
+        assert all(sample.labels for sample in self_labelled(asked, split=split, predict=left_out))
+    assert self_labelled(asked, split=split, predict=answering("the chest", cut=True)) == []

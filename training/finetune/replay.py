@@ -1,0 +1,86 @@
+"""Draw samples against forgetting: from data of earlier training, and from the checkpoint's own answers."""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.prediction import Predict
+from medmoe.training.finetune.data import read_own_data
+from medmoe.training.finetune.split import OwnSplit
+
+_TRAINED, _MEASURED = 200, 100
+"""Replayed samples at most."""
+_QUESTIONS = (
+    "What modality is used to take this image?",
+    "Which part of the body does this image belong to?",
+    "What is the main organ in the image?",
+    "Does the picture contain lung?",
+    "Is this a healthy image?",
+    "What is abnormal in the image?",
+)
+"""Asked of every kind of medical image."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replay:
+    """Hold samples to train on and samples that measure what is forgotten."""
+
+    train: Sequence[Sample] = ()
+    measured: Sequence[Sample] = ()
+
+
+def draw_replay(data: Path, *, seed: int) -> Replay:
+    """Draw from `data`, in any format of own data; what it does not train on measures. Raises DatasetError."""
+    drawn = random.Random(seed)
+    samples = read_own_data(data).samples
+    images = sorted({sample.image for sample in samples if sample.split != "train"})
+    if not images:
+        images = sorted({sample.image for sample in samples})
+        images = drawn.sample(images, math.ceil(len(images) / 5))
+    held_out = set(images)
+    train = [replace(sample, split="train") for sample in samples if sample.image not in held_out]
+    # The user's own samples may have the same ids.
+    measured = [replace(s, split="test", id=f"replay {s.id}") for s in samples if s.image in held_out]
+    return Replay(
+        train=drawn.sample(train, min(_TRAINED, len(train))),
+        measured=drawn.sample(measured, min(_MEASURED, len(measured))),
+    )
+
+
+def other_questions(split: OwnSplit, *, domains: Sequence[str], seed: int) -> Replay:
+    """Ask each train and test image for its modality, one of `domains`, and one more question; answers are missing.
+
+    What the own samples ask or teach is not asked.
+    """
+    asked = {sample.question for sample in split.samples}
+    questions = [question for question in _QUESTIONS if question not in asked]
+    offered = () if len(domains) < 2 or _taught(split) & {domain.casefold() for domain in domains} else tuple(domains)
+    drawn = random.Random(seed)
+
+    def asking(samples: Sequence[Sample]) -> Iterator[Sample]:
+        for sample in {sample.image: sample for sample in samples}.values():
+            blank = replace(sample, labels=(), answer="unknown", answer_type=None, question_type=None)
+            if offered:
+                yield replace(blank, id=f"modality {sample.id}", question=None, labels=offered, answer=offered[0])
+            if questions:
+                yield replace(blank, id=f"other {sample.id}", question=drawn.choice(questions), answer_type="open")
+
+    return Replay(train=list(asking(split.train)), measured=list(asking(split.test)))
+
+
+def self_labelled(samples: Sequence[Sample], *, split: OwnSplit, predict: Predict) -> list[Sample]:
+    """Return `samples` with the checkpoint's own answers, without those that `split` teaches.
+
+    Source: learning without forgetting (Li and Hoiem, 2016), with answers instead of probabilities.
+    """
+    taught = _taught(split)
+    texts = {prediction.id: prediction.text for prediction in predict(samples) if not prediction.cut}
+    kept = {id_: text for id_, text in texts.items() if text.strip() and text.casefold() not in taught}
+    return [replace(sample, answer=kept[sample.id]) for sample in samples if sample.id in kept]
+
+
+def _taught(split: OwnSplit) -> set[str]:
+    return {text.casefold() for sample in split.samples for text in (sample.answer, *sample.labels)}
