@@ -21,7 +21,7 @@ CYCLONEDX_OPTIONS = --pyproject pyproject.toml --spec-version 1.6 --output-repro
 help:
 	@echo "make serve    answer questions on http://127.0.0.1:8000 with the bundled checkpoint"
 	@echo "make test     run the tests (ARGS='-k name' selects)"
-	@echo "make checks   install what tests of docker/ and of FHIR would otherwise be skipped without"
+	@echo "make checks   install what tests of docker/, of FHIR and of Ray would otherwise be skipped without"
 	@echo "make sbom     write CycloneDX bills of materials of the locks and of .venv to .cache/bom (IMAGE=NAME: and of an image)"
 	@echo "make browser  run the page's tests in a real browser; needs a Chromium on the machine"
 	@echo "make lint     formatting, style, import direction, types of the built wheel"
@@ -37,7 +37,7 @@ test: $(PROJECT)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
 
 checks: $(PROJECT) $(CYCLONEDX)
-	$(PIP) --no-deps --requirement docker/requirements/checks.txt
+	$(PIP) --no-deps --requirement docker/requirements/checks.txt --requirement docker/requirements/ray.txt
 	[ -d $(TRITON)/triton ] || $(PIP) --no-deps --target $(TRITON) --requirement docker/requirements/gpu-path.txt
 
 sbom: $(PROJECT) $(CYCLONEDX)

@@ -49,7 +49,7 @@ COMMANDS = {
     "series": Command("medmoe.client.commands.series.command:series", "Ask a service about the slices of a series."),
     "query": Command("medmoe.client.commands.query:query", "List the images of a service's DICOMweb sources."),
     "watch": Command("medmoe.client.commands.watch:watch", "Ask about new images of a service's DICOMweb sources."),
-    "batch": Command("medmoe.client.commands.batch:batch", "Ask a service about many images; resumable."),
+    "batch": Command("medmoe.client.commands.batch.command:batch", "Ask a service about many images; resumable."),
     "stats": Command("medmoe.client.commands.stats:stats", "Show which experts a service's tokens went to."),
     "bench": Command("medmoe.client.commands.bench:bench", "Measure a service's throughput and latency."),
     "train": Command("medmoe.training.__main__:train", "Train a checkpoint or an adapter by a recipe.", "train"),

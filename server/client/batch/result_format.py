@@ -83,7 +83,7 @@ class Csv:
         if line[ERROR] is not None:
             cells |= {"error_code": line[ERROR]["code"], "error_message": line[ERROR]["message"]}
         else:
-            cells |= _cells_of(line[RESULT])
+            cells |= cells_of(line[RESULT])
         return _row([_cell(cells.get(name)) for name in self.columns])
 
     def decode(self, line: bytes) -> Written:
@@ -95,7 +95,8 @@ class Csv:
         return Written(key=row[KEY], failed=bool(row["error_code"]))
 
 
-def _cells_of(result: Line) -> Line:
+def cells_of(result: Line) -> Line:
+    """Return the columns of a table that are read from an answer."""
     provenance = result["provenance"]
     cells = {
         "abstained": result["abstained"],

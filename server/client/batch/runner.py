@@ -3,9 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol, Unpack
 
-from medmoe.client.async_client import AsyncClient
-from medmoe.client.batch.result_file import ResultFile
+from medmoe.client.answers import AnyClassification, Mode, VqaAnswer
 from medmoe.client.batch.result_line import Line, answered, failed
 from medmoe.client.batch.task import Task
 from medmoe.client.errors import (
@@ -17,19 +17,42 @@ from medmoe.client.errors import (
     Unauthorized,
 )
 from medmoe.client.images.image import Image
+from medmoe.client.options import AskOptions, ClassifyOptions
+from medmoe.client.transport.retry import Retry
 
 Load = Callable[[Task], Image]
 
+PATIENT = Retry(attempts=20, longest_pause=30.0)
+"""Retries that outlast a restart of the engine or of the service."""
 _ENDS_THE_RUN = (ConnectionFailed, Overloaded, ServiceUnavailable, Unauthorized, CertificateError)
 """Errors that would fail every other task too, so they end the run after all attempts."""
 _AHEAD = 4
 """Lines that may wait for an earlier one, in multiples of `concurrency`. A kill loses at most these."""
 
 
+class Service(Protocol):
+    """Answer requests, as AsyncClient does."""
+
+    async def ask(self, image: Image, question: str, /, **options: Unpack[AskOptions]) -> VqaAnswer:
+        """See AsyncClient.ask."""
+
+    async def classify(
+        self, image: Image, labels: Sequence[str], /, *, mode: Mode, **options: Unpack[ClassifyOptions]
+    ) -> AnyClassification:
+        """See AsyncClient.classify."""
+
+
+class Output(Protocol):
+    """Take lines, as ResultFile and list do."""
+
+    def append(self, line: Line, /) -> None:
+        """Append a line."""
+
+
 async def run(
-    client: AsyncClient,
+    client: Service,
     tasks: Sequence[Task],
-    file: ResultFile,
+    file: Output,
     *,
     load: Load,
     concurrency: int,
@@ -63,7 +86,7 @@ async def run(
         await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def _line(client: AsyncClient, task: Task, *, load: Load) -> Line:
+async def _line(client: Service, task: Task, *, load: Load) -> Line:
     try:
         image = await asyncio.to_thread(load, task)
         if task.labels is None:

@@ -1,12 +1,12 @@
 """Read the tasks of a batch from a folder of images or a JSONL file, and check all of them first."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from medmoe.client.batch.records import read_records
 from medmoe.client.batch.task import ASK_FIELDS, CLASSIFY_FIELDS, FIELDS, Task
 from medmoe.client.errors import InvalidInput
 from medmoe.client.images.image import HEAD, is_dicom, is_ordinary
@@ -77,16 +77,11 @@ def _is_image(path: Path) -> bool:
 
 
 def _of_file(file: Path, *, question: str | None, labels: Sequence[str] | None, options: Mapping[str, Any]) -> Tasks:
-    try:
-        lines = file.read_bytes().split(b"\n")
-    except OSError as error:
-        raise InvalidInput(f"{file} cannot be read: {error.strerror}") from error
     tasks, problems, ignored = [], [], set[str]()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, record in read_records(file):
         try:
-            record = _record(line)
+            if isinstance(record, InvalidInput):
+                raise record
             ignored.update(record.keys() - _OWN - FIELDS)
             tasks.append(_task(record, folder=file.parent, question=question, labels=labels, options=options))
         except InvalidInput as error:
@@ -97,16 +92,6 @@ def _of_file(file: Path, *, question: str | None, labels: Sequence[str] | None, 
     # Additional fields are allowed, but a misspelt option would be one too.
     notes = (f"fields that are not sent: {', '.join(sorted(ignored))}",) if ignored else ()
     return Tasks(tasks=tuple(tasks), notes=notes)
-
-
-def _record(line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("not JSON") from error
-    if not isinstance(record, dict):
-        raise InvalidInput("not a JSON object")
-    return {name: value for name, value in record.items() if value is not None}
 
 
 def _task(

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -13,6 +14,7 @@ from medmoe.model.files.terminal_safe import terminal_safe
 ABSTAINED = "ABSTAINED: not to be relied on"
 UNLIKE_TRAINING = "The image is unlike the training images, so the answer may be worth nothing."
 """A note of its own, on a line of its own."""
+_PROGRESS_SECONDS = 10.0
 
 
 def safe(text: str) -> str:
@@ -46,3 +48,23 @@ def note(text: str) -> None:
 def has_progress_bar() -> bool:
     """Return whether standard error is a terminal."""
     return sys.stderr.isatty()
+
+
+def note_progress() -> Callable[[str, bool], None]:
+    """Return a function that shows a text, and whether it is the last one, on one line of standard error.
+
+    Where that is no terminal, texts are lines, one in ten seconds.
+    """
+    shown: float | None = None
+    width = 0
+
+    def show(text: str, last: bool) -> None:
+        nonlocal shown, width
+        if has_progress_bar():
+            typer.echo("\r" + safe(text).ljust(width), err=True, nl=last)
+            width = len(text)
+        elif last or shown is None or time.monotonic() >= shown + _PROGRESS_SECONDS:
+            shown = time.monotonic()
+            note(text)
+
+    return show

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,11 @@ import typer
 from medmoe.client.answers import Mode
 from medmoe.client.async_client import AsyncClient
 from medmoe.client.batch.result_file import ResultFile
-from medmoe.client.batch.runner import run
+from medmoe.client.batch.runner import PATIENT, run
+from medmoe.client.batch.task import Task
 from medmoe.client.batch.task_source import read_tasks
-from medmoe.client.commands.connection import JsonOption, TokenFileOption, UrlOption, api_key, reported, usage_errors
+from medmoe.client.commands.batch.on_ray import BatchOnRay, batch_on_ray
+from medmoe.client.commands.connection import JsonOption, TokenFileOption, api_key, reported, usage_errors
 from medmoe.client.commands.images import (
     AllowUniformOption,
     AllowUnlikeTrainingOption,
@@ -24,12 +27,8 @@ from medmoe.client.commands.images import (
 from medmoe.client.commands.terminal import as_json, has_progress_bar, note
 from medmoe.client.errors import ClientError, InvalidInput
 from medmoe.client.images.image import Image
-from medmoe.client.transport.address import LOCAL
-from medmoe.client.transport.retry import Retry
+from medmoe.client.transport.address import LOCAL, URL_VARIABLE
 from medmoe.model.cli import INTERRUPTED
-
-_PATIENT = Retry(attempts=20, longest_pause=30.0)
-"""Retries that outlast a restart of the engine or of the service."""
 
 
 def batch(
@@ -38,11 +37,11 @@ def batch(
         typer.Argument(
             metavar="INPUT",
             exists=True,
-            help="Folder of images; or a JSONL file with the fields image (a path relative to the file), question or "
-            "labels, and options of the request.",
+            help="Folder of images; or a JSONL, CSV or Parquet file with the fields image (a path relative to the "
+            "file), question or labels, and options of the request.",
         ),
     ],
-    output: Annotated[Path, typer.Argument(help="File to write or to continue: .jsonl or .csv.")],
+    output: Annotated[Path, typer.Argument(help="File to write or to continue: .jsonl or .csv; with --ray a folder.")],
     question: Annotated[
         str | None, typer.Option(help="Question about each image of a folder, and default for the lines of a file.")
     ] = None,
@@ -55,12 +54,42 @@ def batch(
     min_confidence: MinConfidenceOption = None,
     allow_unlike_training: AllowUnlikeTrainingOption = False,
     allow_uniform: AllowUniformOption = False,
-    concurrency: Annotated[int, typer.Option(min=1, help="Number of concurrent requests.")] = 8,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Number of concurrent requests; with --ray of each actor.")
+    ] = 8,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Ask the lines with errors again.")] = False,
     pixels_only: PixelsOnlyOption = False,
-    url: UrlOption = LOCAL,
+    url: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar=URL_VARIABLE,
+            help=f"Address of the service, by default {LOCAL}. With --ray repeat it for several replicas; without it "
+            "each actor runs an engine of its own, as the MEDMOE_ settings say.",
+        ),
+    ] = None,
     token_file: TokenFileOption = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each line, including retries.")] = 600,
+    on_ray: Annotated[
+        bool,
+        typer.Option("--ray", help="Answer with actors on a Ray cluster; the output is a folder of Parquet files."),
+    ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(help="With --ray: address of the cluster, by default RAY_ADDRESS, or Ray on this machine alone."),
+    ] = None,
+    actors: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: number of actors, by default one a GPU, or one a node.")
+    ] = None,
+    cpus_per_actor: Annotated[
+        float | None, typer.Option(min=0, help="With --ray: CPUs that an actor reserves, by default its share of all.")
+    ] = None,
+    gpus_per_actor: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --ray: GPUs that an actor reserves, by default those that the engine needs."),
+    ] = None,
+    rows_per_file: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: rows of a block, which are written as one file.")
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Ask a running service about many images. Run the same command again to continue after an interruption.
@@ -82,8 +111,33 @@ def batch(
     tasks = read_tasks(source, question=question, labels=label, options=options)
     for left_out in tasks.notes:
         note(left_out)
+    load = partial(_load, pixels_only=pixels_only)
+    if on_ray:
+        batch_on_ray(
+            tasks.tasks,
+            output,
+            BatchOnRay(
+                address=address,
+                actors=actors,
+                cpus_per_actor=cpus_per_actor,
+                gpus_per_actor=gpus_per_actor,
+                rows_per_file=rows_per_file,
+                urls=tuple(url or ()),
+                token_file=token_file,
+                load=load,
+                concurrency=concurrency,
+                timeout=timeout,
+                retry_errors=retry_errors,
+            ),
+            json_=json_,
+        )
+        return
+    if len(url or ()) > 1:
+        raise typer.BadParameter("several addresses need --ray")
     with usage_errors():
-        client = AsyncClient(url, api_key=api_key(token_file), timeout=timeout, retry=reported(_PATIENT))
+        client = AsyncClient(
+            url[0] if url else None, api_key=api_key(token_file), timeout=timeout, retry=reported(PATIENT)
+        )
         file = ResultFile(output)
     with file:
         keys = [task.key for task in tasks.tasks]
@@ -101,7 +155,7 @@ def batch(
                         client,
                         open_,
                         file,
-                        load=lambda task: prepared(Image.of(task.path), pixels_only=pixels_only),
+                        load=load,
                         concurrency=concurrency,
                         tick=lambda: bar.update(1),
                     )
@@ -126,3 +180,7 @@ def batch(
     typer.echo(as_json(counted) if json_ else f"{len(keys)} lines, {len(open_)} asked now, {errors} with errors")
     if errors:
         raise ClientError(f"{errors} of {len(keys)} lines have errors; --retry-errors asks them again")
+
+
+def _load(task: Task, *, pixels_only: bool) -> Image:
+    return prepared(Image.of(task.path), pixels_only=pixels_only)

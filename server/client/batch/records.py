@@ -1,0 +1,97 @@
+"""Read the records of a batch's input file: JSONL, CSV or Parquet."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from medmoe.client.batch.task import FIELDS
+from medmoe.client.errors import InvalidInput
+
+Record = dict[str, Any]
+Numbered = tuple[int, Record | InvalidInput]
+"""Number of a line or row, from 1, and its record or what is wrong with it."""
+
+_TEXTS = frozenset({"image", "id", "question", "window", "modality", "mode", "store"})
+"""Columns of a CSV file that are taken literally; the others hold JSON."""
+_COLUMNS = FIELDS | {"image", "id", "question", "labels"}
+
+
+def read_records(file: Path) -> Iterator[Numbered]:
+    """Yield the records of a file without their empty fields; every suffix but .csv and .parquet is JSONL.
+
+    Raises InvalidInput for a file that cannot be read.
+    """
+    readers: dict[str, Callable[[Path], Iterator[Numbered]]] = {".csv": _csv, ".parquet": _parquet}
+    try:
+        yield from readers.get(file.suffix.lower(), _json_lines)(file)
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def _json_lines(file: Path) -> Iterator[Numbered]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, _json_record(line)
+
+
+def _json_record(line: bytes) -> Record | InvalidInput:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return InvalidInput("not JSON")
+    return _without_empty(record) if isinstance(record, dict) else InvalidInput("not a JSON object")
+
+
+def _csv(file: Path) -> Iterator[Numbered]:
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        reader = csv.DictReader(text, strict=True)
+        try:
+            for row in reader:
+                yield reader.line_num, _csv_record(row)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InvalidInput(f"{file} is no CSV file in UTF-8: {error}") from error
+
+
+def _csv_record(row: dict[str | None, Any]) -> Record | InvalidInput:
+    if None in row:
+        return InvalidInput("more cells than the header has")
+    record: Record = {}
+    for name, cell in row.items():
+        if not name or not cell:
+            continue
+        record[name] = cell
+        if name in _COLUMNS - _TEXTS:
+            try:
+                record[name] = json.loads(cell)
+            except ValueError:
+                return InvalidInput(f'{name} is not JSON; labels are written as ["CT", "MRI"]')
+    return record
+
+
+def _parquet(file: Path) -> Iterator[Numbered]:
+    # Imported here because only the extra `ray` brings it.
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as error:
+        raise InvalidInput(f"{file.name} needs the package pyarrow: pip install pyarrow") from error
+
+    try:
+        with pq.ParquetFile(file) as parquet:
+            names = parquet.schema_arrow.names
+            # Of a column that is not sent only the name is needed; it may hold whole images.
+            others = {name: True for name in names if name not in _COLUMNS}
+            number = 0
+            for batch in parquet.iter_batches(columns=[name for name in names if name in _COLUMNS]):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, _without_empty(record | others)
+    except pa.ArrowInvalid as error:
+        raise InvalidInput(f"{file} is no Parquet file") from error
+
+
+def _without_empty(record: Record) -> Record:
+    return {name: value for name, value in record.items() if value is not None}

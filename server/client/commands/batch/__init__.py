@@ -1,0 +1,1 @@
+"""Answer many questions by a service, or by actors on a Ray cluster."""

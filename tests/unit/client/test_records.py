@@ -1,0 +1,58 @@
+"""JSONL, CSV and Parquet hold the same tasks."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medmoe.client.batch.task_source import Tasks, read_tasks
+from medmoe.client.errors import InvalidInput
+
+RECORDS = [
+    {"image": "a.png", "id": "007", "question": "What, then?\nSay it.", "max_tokens": 8, "ward": "seven"},
+    {"image": "b.png", "labels": ["CT", "MRI"], "alpha": 0.1, "window": "40/400"},
+]
+COLUMNS = ["image", "id", "question", "labels", "max_tokens", "alpha", "window", "ward"]
+
+
+def read(file: Path) -> Tasks:
+    return read_tasks(file, question=None, labels=None, options={})
+
+
+def json_lines(folder: Path) -> Path:
+    file = folder / "in.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    return file
+
+
+def test_a_csv_file_says_the_same_as_json_lines(tmp_path: Path) -> None:
+    file = tmp_path / "in.csv"
+    rows = ['a.png,007,"What, then?\nSay it.",,8,,,seven', 'b.png,,,"[""CT"", ""MRI""]",,0.1,40/400,']
+    file.write_bytes("\r\n".join([",".join(COLUMNS), *rows, ""]).encode("utf-8-sig"))
+    assert read(file) == read(json_lines(tmp_path))
+    assert read(file).notes == ("fields that are not sent: ward",)
+
+
+def test_a_parquet_file_says_the_same_as_json_lines(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: make checks")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [{name: record.get(name) for name in COLUMNS} for record in RECORDS]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
+    assert read(tmp_path / "in.parquet") == read(json_lines(tmp_path))
+    (tmp_path / "torn.parquet").write_bytes((tmp_path / "in.parquet").read_bytes()[:-9])
+    with pytest.raises(InvalidInput, match="no Parquet file"):
+        read(tmp_path / "torn.parquet")
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("a.png,?,CT|MRI", "line 2: labels is not JSON"),
+        ("a.png,?,,more", "line 2: more cells"),
+        (",?,", "line 2: image is missing"),
+    ],
+)
+def test_a_wrong_row_of_a_csv_file_is_named(row: str, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(f"image,question,labels\n{row}\n")
+    with pytest.raises(InvalidInput, match=problem):
+        read(tmp_path / "in.csv")
