@@ -1,6 +1,7 @@
 // The same call for a terminal and for a script: what the page would send now, without the key and without file names.
 
 import { announce, find } from "./element.js";
+import { isReference } from "./request_body.js";
 
 const SUFFIXES = { DICOM: "dcm", JPEG: "jpg", TIFF: "tif", WEBP: "webp", BMP: "bmp" };
 const KEY = "API_KEY";
@@ -17,8 +18,8 @@ export class CallView {
     find("copy").addEventListener("click", () => this.#copy());
   }
 
-  /** `call`: {route, fields, format, result, needsKey}; `result` names the field of the answer that is printed. Null
-   * hides it. */
+  /** `call`: {route, sent, name, fields, format, result, needsKey}; `name` is that of the field with what is `sent`,
+   * `result` that of the field of the answer that is printed. Null hides it. */
   show(call) {
     this.#call = call;
     find("same-call").hidden = call === null;
@@ -46,34 +47,50 @@ export class CallView {
 }
 
 const address = (route) => new URL(route, document.baseURI).href;
-const file = (format) => `image.${SUFFIXES[format] ?? "png"}`;
+const file = (name, format) => (name === "series" ? "series.zip" : imageFile(format));
+const imageFile = (format) => `image.${SUFFIXES[format] ?? "png"}`;
 const text = (value) => (Array.isArray(value) ? JSON.stringify(value) : String(value));
 const quoted = (value) => `'${value.replaceAll("'", `'\\''`)}'`;
 
-function curl({ route, fields, format, needsKey }) {
+/** As Python writes it. */
+function literal(value) {
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (Array.isArray(value)) return `[${value.map(literal).join(", ")}]`;
+  if (typeof value !== "object") return JSON.stringify(value);
+  return `{${Object.entries(value).map(([name, one]) => `"${name}": ${literal(one)}`).join(", ")}}`;
+}
+
+function curl({ route, sent, name, fields, format, needsKey }) {
+  const head = [`curl ${address(route)}`, ...(needsKey ? [`-H "Authorization: Bearer $${KEY}"`] : [])];
+  if (isReference(sent)) {
+    return [...head, `--json ${quoted(JSON.stringify({ [name]: sent, ...fields }))}`].join(" \\\n  ");
+  }
   return [
-    `curl ${address(route)}`,
-    ...(needsKey ? [`-H "Authorization: Bearer $${KEY}"`] : []),
-    `-F image=@${file(format)}`,
+    ...head,
+    `-F ${name}=@${file(name, format)}`,
     // Not -F: that would read a file for a question that begins with @.
     ...Object.entries(fields).map(([name, value]) => `--form-string ${quoted(`${name}=${text(value)}`)}`),
   ].join(" \\\n  ");
 }
 
-function python({ route, fields, format, needsKey, result }) {
+function python({ route, sent, name, fields, format, needsKey, result }) {
+  const isNamed = isReference(sent);
   return [
     ...(needsKey ? ["import os"] : []),
-    "from pathlib import Path",
-    "",
+    ...(isNamed ? [] : ["from pathlib import Path", ""]),
     "import httpx",
     "",
     "response = httpx.post(",
     `    ${JSON.stringify(address(route))},`,
     ...(needsKey ? [`    headers={"Authorization": f"Bearer {os.environ['${KEY}']}"},`] : []),
-    `    files={"image": Path("${file(format)}").read_bytes()},`,
-    "    data={",
-    ...Object.entries(fields).map(([name, value]) => `        "${name}": ${JSON.stringify(text(value))},`),
-    "    },",
+    ...(isNamed
+      ? [`    json=${literal({ [name]: sent, ...fields })},`]
+      : [
+          `    files={"${name}": Path("${file(name, format)}").read_bytes()},`,
+          "    data={",
+          ...Object.entries(fields).map(([field, value]) => `        "${field}": ${JSON.stringify(text(value))},`),
+          "    },",
+        ]),
     "    timeout=60,",
     ")",
     "response.raise_for_status()",

@@ -48,6 +48,11 @@ export class ChosenImage {
     this.#render({ focus: true });
   }
 
+  clear() {
+    this.#clear();
+    this.#changed();
+  }
+
   /** Show the image although it is one shade. */
   allowUniform() {
     this.#allowsUniform = true;
@@ -173,6 +178,7 @@ export class ChosenImage {
     for (const id of ["viewer", "shown"]) find(id).hidden = false;
     find("facts").textContent = summary(rendered);
     this.#frames.show(rendered.rendering);
+    find("as-series").hidden = rendered.rendering.format !== "DICOM" || rendered.rendering.frames === 1;
     this.#windowing.show(rendered);
     find("viewer-caption").textContent = capital(this.caption);
     find("hint").textContent = this.#hint();

@@ -23,11 +23,14 @@ export function asCsv(entries) {
 }
 
 function row({ subject, response }) {
-  const { answer, confidence, id, label, labels, model, probabilities, provenance, unlike_training } = response;
+  const { answer, best_slice, confidence, id, label, labels, model, probabilities, rule, unlike_training } = response;
+  const { provenance } = decisive(response);
   const { frame, frames, windows } = provenance.rendering;
   return {
     asked_at: subject.askedAt.toISOString(),
     image_sha256: provenance.image_sha256,
+    slice_from_1: best_slice === undefined ? null : best_slice + 1,
+    rule,
     frame_from_1: frames > 1 ? frame + 1 : null,
     window: windows.map(({ centre, width }) => (centre === null ? "table" : `${centre}/${width}`)).join(" "),
     question: subject.fields.question,
@@ -42,6 +45,12 @@ function row({ subject, response }) {
     model,
     weights_sha256: provenance.weights_sha256,
   };
+}
+
+/** The response itself, or that about the slice of a series that decides. */
+function decisive(response) {
+  const slice = response.slices?.find(({ index }) => index === response.best_slice);
+  return slice === undefined ? response : (slice.answer ?? slice.classification);
 }
 
 function cell(value) {

@@ -1,13 +1,16 @@
-// Where an image comes from: a file, chosen, dropped or pasted, or one of the drawn samples.
+// Where an image or a series comes from: files, chosen, dropped or pasted, or one of the drawn samples.
 
 import { find } from "./element.js";
 
 export class ImageSources {
   #chosen;
+  #several;
 
-  /** `chosen(blob, {modality})`: the bytes alone, so that the file's name is in nothing that is ever sent. */
-  constructor({ chosen }) {
+  /** `chosen(blob, {modality})`, or `several(blobs)` for files or an archive: the bytes alone, so that a file's name is
+   * in nothing that is ever sent. */
+  constructor({ chosen, several }) {
     this.#chosen = chosen;
+    this.#several = several;
     find("file").addEventListener("change", (event) => {
       this.#take(event.target.files);
       event.target.value = "";
@@ -21,9 +24,11 @@ export class ImageSources {
     }
   }
 
-  #take([file]) {
-    if (file === undefined || document.querySelector("main").inert) return;
-    this.#chosen(new Blob([file]), { modality: "" });
+  async #take(files) {
+    const blobs = [...files].map((file) => new Blob([file]));
+    if (blobs.length === 0 || document.querySelector("main").inert) return;
+    if (blobs.length > 1 || (await isArchive(blobs[0]))) this.#several(blobs);
+    else this.#chosen(blobs[0], { modality: "" });
   }
 
   async #fetch({ value, dataset }) {
@@ -48,3 +53,6 @@ export class ImageSources {
     });
   }
 }
+
+/** Whether the file is a ZIP archive. */
+const isArchive = async (blob) => (await blob.slice(0, 4).text()) === "PK\u0003\u0004";

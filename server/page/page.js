@@ -1,9 +1,11 @@
 // The page: its parts and what passes between them.
 
+import { offerAggregates } from "./aggregate.js";
 import { AnswerView } from "./answer.js";
 import { ApiKey } from "./api_key.js";
 import { CallView } from "./call.js";
 import { ChosenImage } from "./chosen_image.js";
+import { ChosenSeries } from "./chosen_series.js";
 import { ClassificationView } from "./classification.js";
 import { find } from "./element.js";
 import { Examples } from "./examples.js";
@@ -11,10 +13,12 @@ import { HeatMap } from "./heat_map.js";
 import { History } from "./history.js";
 import { ImageSources } from "./image_sources.js";
 import { Labels } from "./labels.js";
+import { Picker } from "./picker.js";
 import { Problem } from "./problem.js";
 import { ProblemView } from "./problem_view.js";
 import { Question } from "./question.js";
 import { Result } from "./result.js";
+import { SeriesView } from "./series_view.js";
 import { Served } from "./served.js";
 import { Service, wasStopped } from "./service.js";
 import { Subject } from "./subject.js";
@@ -22,25 +26,28 @@ import { theme } from "./theme.js";
 
 const service = new Service();
 const key = new ApiKey(service, { given: () => served.look() });
-const served = new Served(service, key, { known: ({ expert_domains }) => examples.offer(expert_domains) });
+const served = new Served(service, key, {
+  known: ({ expert_domains }) => {
+    examples.offer(expert_domains);
+    picker.offer();
+  },
+});
 const problems = new ProblemView();
 const heatMap = new HeatMap();
 const call = new CallView();
 const result = new Result();
 const history = new History({ chosen: seeAgain });
-const image = new ChosenImage(service, {
-  changed: () => {
-    problems.clear();
-    describe();
-  },
-  failed: (problem, { focus }) => refuse(problem, { beside: find("well"), focus }),
+const image = new ChosenImage(service, { changed, failed });
+const series = new ChosenSeries(service, {
+  changed,
+  failed,
+  removed: forget,
+  turned: (index) => view?.turn?.(index),
 });
-new ImageSources({
-  chosen: (blob, { modality }) => {
-    forget();
-    examples.modality = modality;
-    image.choose(blob);
-  },
+new ImageSources({ chosen: chooseImage, several: (blobs) => chooseSeries(blobs, { modality: "" }) });
+const picker = new Picker(service, {
+  chosen: { image: above(chooseImage), series: above(chooseSeries) },
+  failed: (problem) => refuse(problem, { beside: find("pacs"), focus: false }),
 });
 const question = new Question({ changed: describe });
 const labels = new Labels({ changed: describe });
@@ -56,30 +63,83 @@ const examples = new Examples({
 });
 
 const TASKS = {
-  ask: { route: "v1/vqa", result: "answer", title: "Answer", source: question, View: AnswerView, send: ask },
-  classify: {
-    route: "v1/classify", result: "probabilities", title: "Classification", source: labels, View: ClassificationView,
-    send: classify,
-  },
+  ask: { result: "answer", title: "Answer", source: question },
+  classify: { result: "probabilities", title: "Classification", source: labels },
+};
+const OF_IMAGE = {
+  ask: { route: "v1/vqa", open: (box) => new AnswerView(box), send: ask },
+  classify: { route: "v1/classify", open: (box) => new ClassificationView(box), send: classify },
+};
+const OF_SERIES = {
+  route: "v1/series",
+  open: (box, { slices }) => new SeriesView(box, { slices, jump: (index) => series.jump(index) }),
+  send: askSeries,
 };
 let running = null;
+/* What takes the answer that is shown. */
+let view = null;
 
-const task = () => TASKS[document.querySelector("input[name=task]:checked").value];
+const isSeries = () => series.file !== null;
+const target = () => (isSeries() ? series : image);
+const taskName = () => document.querySelector("input[name=task]:checked").value;
+const task = () => ({ ...TASKS[taskName()], ...(isSeries() ? OF_SERIES : OF_IMAGE[taskName()]) });
+
+function changed() {
+  problems.clear();
+  describe();
+}
+
+function failed(problem, { focus }) {
+  refuse(problem, { beside: isSeries() ? find("series") : find("well"), focus });
+}
+
+function chooseImage(file, { modality }) {
+  forget();
+  series.clear();
+  examples.modality = modality;
+  image.choose(file);
+}
+
+/** Choose, and bring what is chosen into view from the lists below it. */
+function above(choose) {
+  return (reference, options) => {
+    choose(reference, options);
+    find("task").previousElementSibling.scrollIntoView({ block: "start" });
+  };
+}
+
+function chooseSeries(files, { modality }) {
+  forget();
+  image.clear();
+  examples.modality = modality;
+  series.choose(files);
+}
 
 /** What is sent, what the snippets say, and what an answer is compared with: one and the same. */
 function now() {
   const { route, source } = task();
-  const fields = { ...source.fields, ...image.fields, include_routing: true };
-  return new Subject({ file: image.file, route, fields, caption: image.caption });
+  const { caption, fields: shown, file } = target();
+  const fields = { ...source.fields, ...shown, ...(isSeries() ? {} : { include_routing: true }) };
+  return new Subject({ file, route, fields, caption });
 }
 
 function describe() {
   const { route, result: printed, source } = task();
   const current = now();
   const format = image.rendered?.rendering.format;
-  const isWhole = image.file !== null && source.lacking === null;
-  call.show(isWhole ? { route, result: printed, fields: current.fields, format, needsKey: key.isNeeded } : null);
+  const { fields, file: sent } = current;
+  const name = isSeries() ? "series" : "image";
+  const isWhole = sent !== null && source.lacking === null;
+  call.show(isWhole ? { route, sent, name, result: printed, fields, format, needsKey: key.isNeeded } : null);
   result.compare(current);
+}
+
+async function askSeries(view, { fields }, signal) {
+  for await (const event of service.askSeries(series.file, fields, signal)) {
+    signal.throwIfAborted();
+    if (event.kind !== undefined) return event;
+    if (event.slice !== undefined) view.add(event);
+  }
 }
 
 async function ask(view, { fields }, signal) {
@@ -97,39 +157,43 @@ function classify(view, { fields }, signal) {
 
 /** Send, and show the answer where it belongs: to what was shown when it was asked. */
 async function answer(signal) {
-  const { View, send, source, title } = task();
-  await image.settled();
+  const { open, send, source, title } = task();
+  const shown = target();
+  await shown.settled();
   signal.throwIfAborted();
   // Its own problem is shown.
-  if (image.rendered === null) return;
+  if (shown.rendered === null) return;
   const subject = now();
-  subject.thumbnail = image.thumbnail();
-  const view = new View(result.open(title, subject));
+  subject.thumbnail = shown.thumbnail();
+  subject.slices = shown.rendered.slices ?? null;
+  const own = (view = open(result.open(title, subject), subject));
+  own.turn?.(series.index);
   result.reveal();
   try {
-    const response = await send(view, subject, signal);
+    const response = await send(own, subject, signal);
     signal.throwIfAborted();
-    view.finish(response);
-    heatMap.show(response.routing);
+    own.finish(response);
+    heatMap.show(response.routing ?? null);
     history.add(subject, response);
     result.reveal();
     describe();
   } catch (error) {
-    view.stop(wasStopped(error) ? "Stopped." : "Broken off.");
+    own.stop(wasStopped(error) ? "Stopped." : "Broken off.");
     if (wasStopped(error)) return;
-    if (view.isEmpty) result.clear();
+    if (own.isEmpty) result.clear();
     refuse(error, { beside: source.form });
   }
 }
 
 function seeAgain({ subject, response }) {
-  const [name, { View, source, title }] = Object.entries(TASKS).find(([, { route }]) => route === subject.route);
   running?.abort();
-  choose(name);
+  choose(subject.fields.labels === undefined ? "ask" : "classify");
+  const { open, source, title } = task();
   source.restore(subject.fields);
-  image.restore(subject.fields);
-  new View(result.open(title, subject)).finish(response);
-  heatMap.show(response.routing);
+  target().restore(subject.fields);
+  view = open(result.open(title, subject), subject);
+  view.finish(response);
+  heatMap.show(response.routing ?? null);
   describe();
   result.reveal();
 }
@@ -137,6 +201,7 @@ function seeAgain({ subject, response }) {
 /** Answers about an image go with it. */
 function forget() {
   running?.abort();
+  view = null;
   result.clear();
   heatMap.show(null);
   history.clear();
@@ -145,9 +210,17 @@ function forget() {
 function refuse(error, options) {
   // A mistake of this page's own belongs into the browser's console, not into a box for the service's words.
   if (!(error instanceof Problem)) throw error;
-  const showAnyway = { text: "Show it all the same", run: () => image.allowUniform() };
-  problems.show(error, { ...options, action: error.code === "uniform_image" ? showAnyway : null });
+  problems.show(error, { ...options, action: wayOut(error) });
   if (error.status === 401) served.askForKey();
+}
+
+/** A button that gets past a problem. */
+function wayOut({ code }) {
+  if (isSeries()) {
+    const isIrregular = code === "missing_slices" || code === "tilted_gantry";
+    return isIrregular ? { text: "Take it all the same", run: () => series.allowIrregular() } : null;
+  }
+  return code === "uniform_image" ? { text: "Show it all the same", run: () => image.allowUniform() } : null;
 }
 
 /** Instead of what is being asked. */
@@ -158,7 +231,7 @@ function askAnew(form) {
 }
 
 function lacking() {
-  if (image.file === null) return { field: find("file"), message: "Choose an image first." };
+  if (target().file === null) return { field: find("file"), message: "Choose an image first." };
   return task().source.lacking;
 }
 
@@ -167,7 +240,7 @@ async function run(event) {
   if (running !== null) return;
   const missing = lacking();
   if (missing !== null) {
-    const beside = image.file === null ? find("well") : event.target;
+    const beside = target().file === null ? find("well") : event.target;
     problems.show(new Problem({ message: missing.message }), { beside, focus: false });
     missing.field.focus();
     return;
@@ -211,8 +284,10 @@ for (const choice of document.getElementsByName("task")) {
   });
 }
 find("remove").addEventListener("click", forget);
+find("as-series").addEventListener("click", () => chooseSeries([image.file].flat(), { modality: examples.modality }));
 
 theme();
+offerAggregates();
 examples.show();
 describe();
 served.look();

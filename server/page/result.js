@@ -39,7 +39,7 @@ export class Result {
   /** Grey the answer when something else is chosen `now`; hide it when it is of the other task. */
   compare(now) {
     if (this.#subject === null) return;
-    const isOther = this.#subject.route !== now.route;
+    const isOther = this.#subject.task !== now.task;
     this.#box.hidden = isOther;
     find("routing").classList.toggle("of-other", isOther);
     if (!isOther) this.mark(this.#subject.differences(now));

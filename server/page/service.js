@@ -2,6 +2,7 @@
 
 import { events } from "./events.js";
 import { Problem } from "./problem.js";
+import { requestBody } from "./request_body.js";
 
 export class Service {
   /** In memory alone; null as long as none was asked for. */
@@ -19,22 +20,48 @@ export class Service {
     return (await this.#fetch("health/ready")).ok;
   }
 
-  render(file, fields, signal) {
-    return this.#json("v1/render", { body: form(file, fields), method: "POST", signal });
+  render(image, fields, signal) {
+    return this.#json("v1/render", { ...requestBody("image", image, fields), signal });
   }
 
-  classify(file, fields, signal) {
-    return this.#json("v1/classify", { body: form(file, fields), method: "POST", signal });
+  classify(image, fields, signal) {
+    return this.#json("v1/classify", { ...requestBody("image", image, fields), signal });
   }
 
   /** The answer's text piece by piece, then the whole response. */
-  async *ask(file, fields, signal) {
-    const body = form(file, { ...fields, stream: true });
-    const response = await this.#answered("v1/vqa", { body, method: "POST", signal });
+  async *ask(image, fields, signal) {
+    const options = { ...requestBody("image", image, { ...fields, stream: true }), signal };
+    for await (const event of this.#events("v1/vqa", options)) yield event.delta ?? event;
+  }
+
+  renderSeries(series, fields, signal) {
+    return this.#json("v1/series/render", { ...requestBody("series", series, fields), signal });
+  }
+
+  /** What was made of the series, each slice when it is answered, then the whole response. */
+  askSeries(series, fields, signal) {
+    return this.#events("v1/series", { ...requestBody("series", series, { ...fields, stream: true }), signal });
+  }
+
+  async sources() {
+    return (await this.#json("v1/sources")).data;
+  }
+
+  /** What a DICOMweb source holds: studies, the series of a `study`, or the instances of a `series`. */
+  async listed({ source, study, series }, query, signal) {
+    const uids = [study, series].filter(Boolean);
+    const levels = ["studies", "series", "instances"].slice(0, uids.length + 1);
+    const path = levels.flatMap((level, at) => (at < uids.length ? [level, uids[at]] : [level]));
+    const address = ["v1/sources", ...[source, ...path].map(encodeURIComponent)].join("/");
+    return (await this.#json(`${address}?${new URLSearchParams(query)}`, { signal })).data;
+  }
+
+  async *#events(path, options) {
+    const response = await this.#answered(path, options);
     try {
       for await (const event of events(response.body)) {
         if (event.error) throw new Problem(event.error);
-        yield event.delta ?? event;
+        yield event;
       }
     } catch (error) {
       throw Problem.from(error);
@@ -57,7 +84,7 @@ export class Service {
   }
 
   async #fetch(path, options = {}) {
-    const headers = this.key ? { Authorization: `Bearer ${this.key}` } : {};
+    const headers = { ...options.headers, ...(this.key ? { Authorization: `Bearer ${this.key}` } : {}) };
     try {
       return await fetch(path, { ...options, headers, credentials: "omit" });
     } catch (error) {
@@ -67,13 +94,3 @@ export class Service {
 }
 
 export const wasStopped = (error) => error?.name === "AbortError";
-
-function form(file, fields) {
-  const sent = new FormData();
-  // Under a name of ours: a file's own may be a patient's.
-  sent.append("image", file, "image");
-  for (const [name, value] of Object.entries(fields)) {
-    sent.append(name, Array.isArray(value) ? JSON.stringify(value) : String(value));
-  }
-  return sent;
-}

@@ -1,13 +1,19 @@
-// What an answer is about: one image, as it was shown, and one question.
+// What an answer is about: one image or series, as it was shown, and one question.
 
 const SILENT = new Set(["modality", "include_routing"]);
 /* Fields that change nothing of an answer. */
 
 export class Subject {
-  /** `file` identifies the image; `fields` are those of the request; `route` is where it goes. */
-  constructor({ file, route, fields, caption, thumbnail = null }) {
-    Object.assign(this, { file, route, fields, caption, thumbnail });
+  /** `file` identifies the image or series; `fields` are those of the request; `route` is where it goes. A small
+   * `thumbnail`, and the `slices` of a series, are added when it is asked. */
+  constructor({ file, route, fields, caption }) {
+    Object.assign(this, { file, route, fields, caption, thumbnail: null, slices: null });
     this.askedAt = new Date();
+  }
+
+  /** Which kind of question it is. */
+  get task() {
+    return `${this.route} ${this.fields.labels === undefined ? "question" : "labels"}`;
   }
 
   /** For people: the question, or the labels. */
@@ -24,5 +30,5 @@ export class Subject {
   }
 }
 
-const WORDS = ["frame", "window", "question", "labels"];
+const WORDS = ["frame", "window", "slices", "question", "labels"];
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
