@@ -1,5 +1,6 @@
 # The service on CPUs: vLLM's CPU build, our wheel, and the small demonstration checkpoint inside it.
 #   docker build --file docker/cpu.Dockerfile --tag medmoe-serve:cpu .
+# With --build-arg WITH_RAY=1 also for the actors of `medmoe batch --ray`.
 # Not in it: keys, and MEDMOE_INSECURE. A container that was given neither refuses to start.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
@@ -15,6 +16,11 @@ RUN python -m venv --without-pip /opt/medmoe \
  && pip --python /opt/medmoe/bin/python install --constraint /requirements.txt torch \
  && pip --python /opt/medmoe/bin/python install --no-deps --requirement /requirements.txt \
  && rm -rf /opt/medmoe/lib/python3.11/site-packages/torch/include /opt/medmoe/lib/python3.11/site-packages/torch/test
+ARG WITH_RAY=
+COPY docker/requirements/ray.txt /ray.txt
+RUN if [ -n "${WITH_RAY}" ]; then \
+        pip --python /opt/medmoe/bin/python install --constraint /requirements.txt --requirement /ray.txt; \
+    fi
 
 FROM packages AS project
 WORKDIR /source
@@ -36,7 +42,9 @@ RUN apt-get update \
 COPY --from=packages /opt/medmoe /opt/medmoe
 # A layer of its own: a change of ours does not move gigabytes.
 COPY --from=project /opt/project /opt/project
-RUN echo /opt/project > /opt/medmoe/lib/python3.11/site-packages/medmoe.pth
+# KubeRay calls ray through a login shell, which forgets PATH.
+RUN echo /opt/project > /opt/medmoe/lib/python3.11/site-packages/medmoe.pth \
+ && if [ -e /opt/medmoe/bin/ray ]; then ln -s /opt/medmoe/bin/ray /usr/local/bin/ray; fi
 # Libraries cache under HOME; /tmp is the one place that a read-only container has.
 ENV PATH=/opt/medmoe/bin:/opt/project/bin:$PATH \
     HOME=/tmp \

@@ -66,9 +66,9 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def resources() -> tuple[int, int, int]:
-    """Return the numbers of nodes, CPUs and GPUs of the cluster."""
+    """Return the numbers of nodes with CPUs, of CPUs and of GPUs in the cluster."""
     total = ray.cluster_resources()
-    nodes = sum(node["Alive"] for node in ray.nodes())
+    nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
     return nodes, int(total.get("CPU", 0)), int(total.get("GPU", 0))
 
 

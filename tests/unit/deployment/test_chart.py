@@ -5,6 +5,7 @@
 
 import importlib.util
 import json
+import shlex
 from typing import Any
 
 import jsonschema
@@ -46,6 +47,14 @@ TLS: dict[str, Any] = {
 }
 ONE_GPU: dict[str, Any] = OPEN | read(CHART / "values-gpu.yaml")
 MUTUAL: dict[str, Any] = {"tls": {"secret": "ward-tls", "clientCertificates": True}}
+BATCH: dict[str, Any] = GPU | {
+    "batch": {
+        "enabled": True,
+        "arguments": ["/data/in", "/data/out", "--question", "Is that the patient's lung?", "--concurrency", 16],
+        "existingClaim": "archive",
+    },
+    "networkPolicy": {"enabled": False},
+}
 KUBERNETES = "1.34"
 
 
@@ -128,8 +137,55 @@ def test_kubernetes_takes_what_helm_makes(values: dict[str, Any]) -> None:
     kubernetes = pytest.importorskip("kubernetes_validate", reason="Kubernetes' schemas are not installed: make checks")
     for kind, one in rendered(values).items():
         # Of other projects; no schema at hand.
-        if kind not in ("ServiceMonitor", "PrometheusRule", "ScaledObject"):
+        if kind not in ("ServiceMonitor", "PrometheusRule", "ScaledObject", "RayJob"):
             kubernetes.validate(one, KUBERNETES, strict=True)
+
+
+def ray_pods() -> list[dict[str, Any]]:
+    """Pod templates of the head and of the workers."""
+    cluster = rendered(BATCH)["RayJob"]["spec"]["rayClusterSpec"]
+    return [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+
+
+def test_kubernetes_takes_the_pods_of_ray_and_holds_them() -> None:
+    kubernetes = pytest.importorskip("kubernetes_validate", reason="Kubernetes' schemas are not installed: make checks")
+    for template in ray_pods():
+        one = {"apiVersion": "v1", "kind": "Pod", **template, "metadata": template["metadata"] | {"name": "ray"}}
+        kubernetes.validate(one, KUBERNETES, strict=True)
+        assert template["spec"]["securityContext"]["runAsNonRoot"] is True
+        assert template["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_a_batch_is_one_command_on_a_cluster_with_the_models_settings() -> None:
+    job = rendered(BATCH)["RayJob"]["spec"]
+    command = shlex.split(job["entrypoint"])
+    assert command[:5] == ["/opt/medmoe/bin/python", "-m", "medmoe.model.cli", "batch", "--ray"]
+    assert command[5:] == [str(argument) for argument in BATCH["batch"]["arguments"]]
+    head, worker = (template["spec"]["containers"][0] for template in ray_pods())
+    assert "nvidia.com/gpu" not in head["resources"]["limits"]
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == 2
+    given = {one["name"]: one["value"] for one in worker["env"]}
+    assert given["MEDMOE_MODEL"] == "/model"
+    assert given["MEDMOE_MAX_BODY_BYTES"] == "16777216"
+    mounts = [mount["mountPath"] for mount in head["volumeMounts"]]
+    assert "/data" in mounts
+    assert "RayJob" not in rendered(GPU)
+
+
+def test_the_chart_names_the_pinned_ray() -> None:
+    version = read(CHART / "values.yaml")["batch"]["rayVersion"]
+    assert f"ray[data,default]=={version}" in (DOCKER / "requirements" / "ray.txt").read_text().splitlines()
+
+
+def test_only_rays_pods_and_the_operator_reach_ray() -> None:
+    policy = rendered(BATCH)["NetworkPolicy"]["spec"]
+    labels = ray_pods()[0]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    own, operator = policy["ingress"]
+    assert own["from"][0]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert [port["port"] for port in operator["ports"]] == [8265]
+    # The service's pods are selected by other labels.
+    assert not rendered(OPEN)["Deployment"]["spec"]["selector"]["matchLabels"].items() <= labels.items()
 
 
 def test_helm_finds_nothing_to_complain_about() -> None:
@@ -275,6 +331,8 @@ def test_one_replica_has_no_budget_that_would_block_a_drain() -> None:
         (OPEN | {"autoscaling": {"mode": "keda", "targetInFlight": 96}}, "never exceeded"),
         (OPEN | {"autoscaling": {"mode": "hpa", "minReplicas": 5}}, "more than maxReplicas"),
         (OPEN | {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}, "cannot both be 0"),
+        (BATCH | {"batch": {"enabled": True}}, "batch.existingClaim"),
+        (BATCH | {"batch": {"enabled": True, "existingClaim": "archive"}}, "batch.arguments"),
         (OPEN | {"audit": {"existingClaim": "trails"}}, "audit.existingClaim needs audit.keySecret"),
         (OPEN | {"settings": {"otlp_endpoint": "http://collector:4318"}}, "otlp_endpoint needs a rule"),
         (OPEN | {"settings": {"dicomweb_sources": "/etc/medmoe/sources.toml"}}, "dicomweb_sources needs a rule"),

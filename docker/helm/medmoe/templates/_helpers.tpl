@@ -45,3 +45,95 @@ httpGet: {path: /health/{{ index . 1 }}, port: http, scheme: HTTPS}
 httpGet: {path: /health/{{ index . 1 }}, port: http}
 {{- end }}
 {{- end }}
+
+{{- /* The command of a batch as a shell reads it. */}}
+{{- define "medmoe.batchCommand" -}}
+/opt/medmoe/bin/python -m medmoe.model.cli batch --ray{{ range .arguments }} '{{ . | toString | replace "'" "'\\''" }}'{{ end }}
+{{- end }}
+
+{{- /* A pod of Ray: root, labels, resources, and the number of gpus. */}}
+{{- define "medmoe.rayPod" -}}
+{{- $values := .root.Values }}
+metadata:
+  labels: {{- toYaml .labels | nindent 4 }}
+spec:
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 10001
+    runAsGroup: 10001
+    fsGroup: 10001
+    fsGroupChangePolicy: OnRootMismatch
+    seccompProfile: {type: RuntimeDefault}
+  {{- with $values.image.pullSecrets }}
+  imagePullSecrets: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.nodeSelector }}
+  nodeSelector: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.tolerations }}
+  tolerations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: ray
+      image: {{ include "medmoe.image" .root | quote }}
+      imagePullPolicy: {{ $values.image.pullPolicy }}
+      securityContext:
+        allowPrivilegeEscalation: false
+        readOnlyRootFilesystem: true
+        capabilities: {drop: [ALL]}
+      env:
+        - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
+        {{- if $values.model.existingClaim }}
+        - {name: MEDMOE_MODEL, value: /model}
+        {{- end }}
+        {{- range $name, $value := $values.settings }}
+        - {name: MEDMOE_{{ $name | upper }}, value: {{ include "medmoe.setting" $value | quote }}}
+        {{- end }}
+      # The image has no wget, which KubeRay's own probes call.
+      {{- range list "liveness" "readiness" }}
+      {{ . }}Probe:
+        httpGet: {path: /api/local_raylet_healthz, port: 52365}
+        initialDelaySeconds: 30
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 12
+      {{- end }}
+      resources:
+        requests: {{- toYaml .resources.requests | nindent 10 }}
+        limits:
+          {{- toYaml .resources.limits | nindent 10 }}
+          {{- if gt (int .gpus) 0 }}
+          {{ $values.gpu.resource }}: {{ .gpus }}
+          {{- end }}
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+        - {name: cache, mountPath: /var/cache/medmoe}
+        - {name: shared-memory, mountPath: /dev/shm}
+        - {name: data, mountPath: /data}
+        {{- if $values.model.existingClaim }}
+        - name: model
+          mountPath: /model
+          readOnly: true
+          {{- with $values.model.subPath }}
+          subPath: {{ . }}
+          {{- end }}
+        {{- end }}
+  volumes:
+    - {name: tmp, emptyDir: {}}
+    - {name: cache, emptyDir: {}}
+    - name: shared-memory
+      emptyDir: {medium: Memory, sizeLimit: {{ $values.sharedMemory }}}
+    - name: data
+      persistentVolumeClaim: {claimName: {{ $values.batch.existingClaim }}}
+    {{- if $values.model.existingClaim }}
+    - name: model
+      persistentVolumeClaim: {claimName: {{ $values.model.existingClaim }}, readOnly: true}
+    {{- end }}
+{{- end }}
+
+{{- /* A setting as text; a large number in YAML is a float here, and would be written with an exponent. */}}
+{{- define "medmoe.setting" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . }}{{ else }}{{ . | toString }}{{ end }}
+{{- end }}
