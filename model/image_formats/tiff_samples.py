@@ -47,6 +47,8 @@ def read_samples(data: bytes, page: TiffDirectory) -> np.ndarray:
     """
     width, height = page.size
     bits, samples = page.bits, page.samples
+    if page.sample_format not in (_UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED):
+        raise ImageFormatError("TIFF samples of complex numbers are not read; save the magnitude")
     if not 1 <= bits <= 64 or not 1 <= samples <= 8:
         raise ImageFormatError("TIFF samples of different sizes, or of more than 64 bits, are not read")
     in_row = width * (1 if page.separate_planes else samples)

@@ -26,7 +26,10 @@ class StoredValues:
 
 
 def from_cells(cells: np.ndarray, *, bits: int, shift: int, signed: bool) -> StoredValues:
-    """Return the values in unsigned `cells` [rows, columns], of which `bits` from bit `shift` on are stored."""
+    """Return the values in unsigned `cells` [rows, columns], of which `bits` from bit `shift` on are stored.
+
+    Colours are cells [rows, columns, 3].
+    """
     steps: list[RenderingStep] = []
     if shift:
         if int(cells.max()) < 2**bits and (cells & (2**shift - 1)).any():

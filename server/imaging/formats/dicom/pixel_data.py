@@ -32,8 +32,6 @@ def decode_frame(file: DicomFile) -> StoredValues:
             return StoredValues(values=samples, bits=precision, signed=False)
         return from_stream(samples, precision=precision, bits=file.bits_stored, signed=file.signed)
     cells = _cells(file)
-    if file.samples > 1:
-        return StoredValues(values=cells, bits=file.bits_stored, signed=False)
     return from_cells(cells, bits=file.bits_stored, shift=file.shift, signed=file.signed)
 
 

@@ -111,6 +111,13 @@ def test_stored_bits_of_uncompressed_samples(
     assert step is None or step in shows(read, data, STRETCHED)
 
 
+@pytest.mark.parametrize(("stored", "shift"), [(8, 8), (12, 4), (8, 4)])
+def test_stored_bits_of_uncompressed_colours(read: Read, stored: int, shift: int) -> None:
+    values = (RGB.astype(np.uint16) << (stored - 8)) << shift
+    described = {0x00280102: ("US", [stored - 1 + shift])}
+    assert "high_bit" in shows(read, file(values, described, colour="RGB", stored=stored), RGB)
+
+
 def test_overlay_bits_above_the_values_are_no_values(read: Read) -> None:
     overlaid = (RAMP * 16).astype(np.uint16) | (BOARD.astype(np.uint16) << 12)
     data = file(overlaid, {0x60000010: ("US", [SIDE]), 0x60000102: ("US", [12])}, stored=12)

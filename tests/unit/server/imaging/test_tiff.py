@@ -113,6 +113,11 @@ def test_alpha_and_samples_without_meaning(read: Read, kind: str) -> None:
     )
 
 
+def test_complex_numbers_are_named(read: Read) -> None:
+    with pytest.raises(UnsupportedImage, match="complex"):
+        read(tiff(RGB[..., 0].astype(np.float64), tags={339: [6]}))
+
+
 @pytest.mark.parametrize("compression", [33003, 34712, 50001, 50002])
 def test_a_compression_that_is_not_read_is_named(read: Read, compression: int) -> None:
     with pytest.raises(UnsupportedImage, match="compression is not read"):
