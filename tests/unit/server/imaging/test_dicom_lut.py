@@ -89,6 +89,26 @@ def test_named_windows_are_for_hounsfield_units_alone(read: Read, attributes: di
         read(dicom(RAMP, **attributes), window="lung")
 
 
+@pytest.mark.parametrize("inverted", [True, False])
+@pytest.mark.parametrize("attributes", [{}, {"WindowCenter": 3000000124, "WindowWidth": 249}], ids=["full", "window"])
+def test_large_values_that_differ_little_keep_their_differences(
+    read: Read, attributes: dict[str, Any], inverted: bool
+) -> None:
+    values = RAMP.astype(np.uint32) + 3_000_000_000
+    colour = "MONOCHROME1" if inverted else "MONOCHROME2"
+    found = row(read, dicom(values, PhotometricInterpretation=colour, **attributes))
+    shades = EXPECTED * (255 / 248)
+    assert np.abs(found - (255 - shades if inverted else shades)).max() <= 1
+
+
+def test_windows_and_slopes_of_large_values_are_used(read: Read) -> None:
+    scaled = {"RescaleSlope": "2e10", "RescaleIntercept": 0, "WindowCenter": "2.48e12", "WindowWidth": "4.98e12"}
+    image = read(dicom(RAMP, Modality="PT", VOILUTFunction="LINEAR_EXACT", **scaled))
+    assert image.rendering.steps == ("rescale", "window")
+    expected = np.clip((EXPECTED * 2e10 - 2.48e12) / 4.98e12 + 0.5, 0, 1) * 255
+    assert np.abs(np.asarray(image.image).astype(int)[SIDE // 2, :, 0] - expected).max() <= 1
+
+
 def supplemental(first: int, *, bits: int = 16) -> dict[str, Any]:
     """Return the attributes of a palette from blue to red for 32 values from `first` on."""
     ramp = np.linspace(0, 2**bits - 1, 32).round().astype("<u2")

@@ -10,7 +10,8 @@ from medmoe.server.imaging.formats.dicom.attributes import code, first_item, get
 from medmoe.server.imaging.formats.dicom.lut.lookup_table import read_table
 from medmoe.server.schemas.images import RenderingStep
 
-_LARGEST = 1e9
+_LARGEST = 1e20
+"""Of slope and intercept: values of 32 bits still fit a float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

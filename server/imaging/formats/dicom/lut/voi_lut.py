@@ -13,18 +13,21 @@ _FUNCTIONS: dict[str, Function] = {"LINEAR": "LINEAR", "LINEAR_EXACT": "LINEAR_E
 
 def apply_window(values: np.ndarray, window: Window) -> np.ndarray:
     """Return uint8 of the same shape: 0 below the window, 255 above it (PS3.3 C.11.2.1)."""
-    scaled: np.ndarray = values.astype(np.float32)
     centre, width = window.centre, window.width
+    # Near the centre first: of 32 bits a float32 holds 24.
+    scaled: np.ndarray = (values - centre if values.dtype.itemsize > 2 else values.astype(np.float32) - centre).astype(
+        np.float32, copy=False
+    )
+    if window.function == "LINEAR":
+        scaled += 0.5
+        width -= 1
     if window.function == "SIGMOID":
-        scaled -= centre
         scaled *= -4 / width
         np.exp(np.clip(scaled, -80, 80, out=scaled), out=scaled)
         scaled += 1
         np.divide(255, scaled, out=scaled)
     else:
-        if window.function == "LINEAR":
-            centre, width = centre - 0.5, width - 1
-        scaled -= centre - width / 2
+        scaled += width / 2
         # A width of nothing is a threshold.
         scaled *= 255 / max(width, 1e-6)
     np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled)
