@@ -17,6 +17,8 @@ from medmoe.server.schemas.inference import Dtype
 
 __all__ = [
     "Engine",
+    "Branch",
+    "BranchScore",
     "EngineDeadError",
     "EngineError",
     "GenerationChunk",
@@ -24,6 +26,24 @@ __all__ = [
     "GenerationRequest",
     "generation",
 ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Branch:
+    """Tokens that may follow a prompt, and the tokens whose log-probability after them is asked for."""
+
+    path: tuple[int, ...]
+    logprob_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BranchScore:
+    """What the engine computed at the last token of a branch."""
+
+    token_logprobs: Mapping[int, float]
+    """For each of the branch's `logprob_token_ids`."""
+    routed_experts: np.ndarray | None
+    """[1, layers, top_k] expert indices of the last token."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +70,13 @@ class GenerationRequest:
     of what is searched."""
     top_logprobs: int = 0
     """Ask for so many of the most likely tokens at each generated position, 20 at most."""
+    branches: tuple[Branch, ...] = ()
+    """Score these too, where `Engine.scores_branches` says so."""
+
+    @property
+    def image_key(self) -> str:
+        """Key of the image in the engine's caches: what the pixels are, nothing that a client can choose."""
+        return f"{self.cache_salt or ''}{self.image_id}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +104,8 @@ class GenerationChunk:
     """Score of how unlike the training images the image is; last chunk only, None without a reference."""
     routed_experts: np.ndarray | None = None
     """[prompt + generated - 1, layers, top_k] expert indices, zeros at dense layers; last chunk only."""
+    branches: tuple[BranchScore, ...] = ()
+    """One for each of the request's branches, or none where the engine could not; last chunk only."""
 
 
 class Engine(Protocol):
@@ -94,6 +123,9 @@ class Engine(Protocol):
 
         Raises GenerationError when this request failed and the engine lives on, EngineDeadError when it does not.
         """
+
+    def scores_branches(self, request: GenerationRequest) -> bool:
+        """Whether the request's branches are better scored with it than by a request each."""
 
     async def check_health(self) -> None:
         """Raises EngineDeadError when no request can succeed any more."""

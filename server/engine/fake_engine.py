@@ -6,14 +6,14 @@ Everything that the server computes from probabilities can be checked against it
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
-from medmoe.server.engine.base import EngineDeadError, GenerationChunk, GenerationRequest
+from medmoe.server.engine.base import BranchScore, EngineDeadError, GenerationChunk, GenerationRequest
 from medmoe.server.engine.completion import text_before_stop
 
 _ANSWERS = (
@@ -44,6 +44,7 @@ class FakeEngine:
         self.dead = False
         self.unlike_training: float | None = None
         """Score of every image; None is a score of each image's own between 0 and 1."""
+        self.takes_branches = False
         self.started = 0
         self.finished = 0
         self.aborted = 0
@@ -80,6 +81,10 @@ class FakeEngine:
         shifted = scores - scores.max()
         result: np.ndarray = shifted - np.log(np.exp(shifted).sum())
         return result
+
+    def scores_branches(self, request: GenerationRequest) -> bool:
+        """See Engine.scores_branches."""
+        return self.takes_branches
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
         self.started += 1
@@ -131,8 +136,18 @@ class FakeEngine:
                 token_logprobs=wanted,
                 unlike_training=self._score(request.image_id),
                 routed_experts=self._route(request.image_id, (*expanded, *generated[:-1])),
+                branches=tuple(self._branches(request)),
             )
             return
+
+    def _branches(self, request: GenerationRequest) -> Iterator[BranchScore]:
+        for branch in request.branches:
+            ids = (*request.prompt_ids, *branch.path)
+            logprobs = self.log_probabilities(request.image_id, ids)
+            yield BranchScore(
+                token_logprobs={token: float(logprobs[token]) for token in branch.logprob_token_ids},
+                routed_experts=self._route(request.image_id, self._prompt.expand(ids))[-1:],
+            )
 
     def _score(self, image_id: str) -> float:
         return self.unlike_training if self.unlike_training is not None else float(_rng(image_id, ()).random())

@@ -104,5 +104,6 @@ class Quarantine:
             request.logprob_token_ids,
             request.stop,
             request.top_logprobs,
+            request.branches,
         )
         return hashlib.blake2b(repr(asked).encode(), key=self._key, digest_size=32).digest()

@@ -5,6 +5,7 @@ Requests that were running when an engine died go through the quarantine.
 
 import math
 from collections.abc import AsyncIterator
+from itertools import chain
 
 from medmoe.server.engine.base import (
     Engine,
@@ -53,6 +54,10 @@ class RestartableEngine:
                 self._died()
                 raise
 
+    def scores_branches(self, request: GenerationRequest) -> bool:
+        """See Engine.scores_branches."""
+        return self.current.scores_branches(request)
+
     async def check_health(self) -> None:
         """See Engine.check_health."""
         engine = self._alive()
@@ -99,7 +104,8 @@ class RestartableEngine:
 
 def _require_numbers(chunk: GenerationChunk) -> None:
     """Raise GenerationError for a log-probability that is not a number; minus infinity is one."""
-    if any(map(math.isnan, (*chunk.logprobs, *chunk.token_logprobs.values()))):
+    branches = (branch.token_logprobs.values() for branch in chunk.branches)
+    if any(map(math.isnan, chain(chunk.logprobs, chunk.token_logprobs.values(), *branches))):
         raise GenerationError(
             "the model's probabilities are not numbers: the weights are damaged or incomplete, or MEDMOE_DTYPE is too"
             " narrow for them"

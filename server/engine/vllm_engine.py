@@ -23,13 +23,14 @@ from medmoe.server.engine.build_thread import BuildThread
 from medmoe.server.engine.completion import OutputReader, sampling_arguments
 from medmoe.server.engine.deployment.check import check_deployment
 from medmoe.server.engine.deployment.cpu_tuning import ONE_PROCESS, tune
-from medmoe.server.engine.deployment.engine_arguments import encoder_cache_embeddings, engine_arguments
+from medmoe.server.engine.deployment.engine_arguments import branch_tokens, encoder_cache_embeddings, engine_arguments
 from medmoe.server.engine.deployment.number_format import engine_dtype
 from medmoe.server.engine.deployment.quantization import Capability, check_accelerator
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.engine.engine_directory import EngineDirectory
 from medmoe.server.engine.fork_server import begin_importing
 from medmoe.server.engine.process_tree import ProcessTree
+from medmoe.server.engine.scoring.branch_scorer import BranchScorer
 from medmoe.server.errors import DeploymentError
 from medmoe.server.schemas.inference import Dtype
 from medmoe.server.settings import Settings
@@ -54,6 +55,7 @@ class VllmEngine:
         self._settings = settings
         self._config = config
         self._image_inputs = _ImageInputs(ImageProcessor.from_config(config))
+        self._branches = BranchScorer(config, most_tokens=branch_tokens(settings, config, on_cpu=built_for_cpu()))
         self._llm: AsyncLLM | None = None
         self._building: BuildThread[AsyncLLM] | None = None
         self._processes: ProcessTree | None = None
@@ -88,16 +90,28 @@ class VllmEngine:
             async for output in outputs:
                 chunk = reader.chunk(output)
                 scores = self._directory.scores if self._directory else None
-                yield chunk if scores is None else replace(chunk, unlike_training=scores.score(request.image_id))
+                if scores is not None:
+                    chunk = replace(chunk, unlike_training=scores.score(request.image_id))
+                if chunk.finish_reason is not None and request.branches:
+                    call = self._running().collective_rpc
+                    branches = await self._branches.score(request, call=call, check_health=self.check_health)
+                    chunk = replace(chunk, branches=branches)
+                yield chunk
                 if chunk.stopped:
                     return
         except VllmDead as error:
             raise EngineDeadError("the engine process has ended") from error
+        except EngineDeadError:
+            raise
         except Exception as error:
             raise GenerationError(type(error).__name__) from error
         finally:
             # Closing vLLM's generator is what aborts the request in the engine.
             await outputs.aclose()
+
+    def scores_branches(self, request: GenerationRequest) -> bool:
+        """See Engine.scores_branches."""
+        return self._branches.pays(request)
 
     async def check_health(self) -> None:
         """See Engine.check_health."""
@@ -202,8 +216,7 @@ class VllmEngine:
         return mm_input(
             expand(ids, config),
             self._image_inputs(request),
-            # Our own content hash: vLLM's caches are keyed by what the pixels are, nothing a client can choose.
-            {"image": [f"{request.cache_salt or ''}{request.image_id}"]},
+            {"image": [request.image_key]},
             {"image": [place]},
             cache_salt=request.cache_salt,
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medmoe.server.admission.slots import Deadline
-from medmoe.server.engine.label_scorer import LabelScore, LabelScorer
+from medmoe.server.engine.scoring.label_scorer import LabelScore, LabelScorer
 from medmoe.server.inference.classify_response import classify_response
 from medmoe.server.inference.confidence import compare_with_training
 from medmoe.server.inference.context import InferenceContext
@@ -86,9 +86,7 @@ async def classify_in_slot(
                 request_id=request_id,
             )
     _count_tokens(record, scores)
-    unlike_training = compare_with_training(
-        scores[0].steps[0][1].unlike_training, context.checkpoint.training_reference
-    )
+    unlike_training = compare_with_training(scores[0].root.unlike_training, context.checkpoint.training_reference)
     record.note_unlike_training(unlike_training)
     counts = _count_routing(context, scores, route=route, modality=shared.modality)
     routing = context.router_stats.request_report(counts) if shared.include_routing and counts is not None else None
@@ -117,7 +115,7 @@ async def classify_in_slot(
 
 def _count_tokens(record: RequestRecord, scores: Sequence[LabelScore]) -> None:
     """Count each prompt once: the later steps of its trie read it from the prefix cache."""
-    roots = [score.steps[0][1] for score in scores]
+    roots = [score.root for score in scores]
     record.count_tokens(
         prompt=sum(root.num_prompt_tokens for root in roots),
         completion=0,
@@ -135,15 +133,15 @@ def _count_routing(
     counts = []
     counted: dict[int, Any] = {}
     for score in scores:
-        routed = [chunk.routed_experts for _, chunk in score.steps if chunk.routed_experts is not None]
-        if len(routed) < len(score.steps):
+        nodes = (score.root.routed_experts, *(branch.routed_experts for branch in score.branches))
+        routed = [rows for rows in nodes if rows is not None]
+        if len(routed) < len(nodes):
             return None
-        prompt_ids, prompt_tokens = score.inquiry.prompt_ids, score.steps[0][1].num_prompt_tokens
+        prompt_ids, prompt_tokens = score.inquiry.prompt_ids, score.root.num_prompt_tokens
         shared = _add_prefix(prompt_ids, counted)
         counts.append(
             context.router_stats.count(
-                # A step's last row is the token that leads to it; the rows before belong to its ancestors.
-                np.concatenate((routed[0], *(rows[-1:] for rows in routed[1:]))),
+                np.concatenate(routed),
                 prompt_ids=prompt_ids,
                 prompt_tokens=prompt_tokens,
                 first_row=len(context.checkpoint.prompt.expand(prompt_ids[:shared])),

@@ -5,7 +5,7 @@ from typing import Any
 
 from medmoe.model.files.calibration import LabelCalibration, Temperature
 from medmoe.model.files.prediction_sets import PredictionSets
-from medmoe.server.engine.label_scorer import LabelScore
+from medmoe.server.engine.scoring.label_scorer import LabelScore
 from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.inference.confidence import abstains, confidence_threshold, is_flagged
 from medmoe.server.inference.context import InferenceContext

@@ -1,4 +1,4 @@
-"""Compute label probabilities from the log-likelihoods that medmoe.server.engine.label_scorer returns."""
+"""Compute label probabilities from the log-likelihoods that medmoe.server.engine.scoring.label_scorer returns."""
 
 import math
 from collections.abc import Sequence

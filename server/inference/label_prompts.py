@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from medmoe.model.errors import PromptError
 from medmoe.model.prompt import LETTERS
-from medmoe.server.engine.label_scorer import Path, ScoringRequest
+from medmoe.server.engine.scoring.label_scorer import Path, ScoringRequest
 from medmoe.server.errors import InvalidField
 from medmoe.server.inference.context import InferenceContext
 from medmoe.server.schemas.classify import NO, YES, ClassifyFields

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
-from medmoe.server.engine.label_scorer import ScoringRequest
+from medmoe.server.engine.scoring.label_scorer import ScoringRequest
 from medmoe.server.settings import Settings
 from tests.benchmarks.support.bootstrap import median_interval, ratio_interval, shown
 from tests.benchmarks.support.load import print_table

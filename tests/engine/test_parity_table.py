@@ -33,7 +33,8 @@ class Row:
     """How far engine and reference are apart on one checkpoint."""
 
     error: float
-    """Largest difference of a log-probability, over prompts, positions (the prompt's end first) and vocabulary."""
+    """Largest difference of a log-probability, over prompts, positions (the prompt's end first), branches of the last
+    prompt, and vocabulary."""
     same_tokens: int
     """Prompts with equal greedy answers."""
     different_answers: int
@@ -108,6 +109,14 @@ def compare(directory: Path) -> Row:
             routed += chosen.shape[0] * chosen.shape[1]
             same_routing += int((chosen == wanted).all(axis=-1).sum())
             used |= set(chosen.ravel().tolist())
+    for number in range(sum(name.startswith("branch.") for name in answers)):
+        trace = reference.trace(QUESTIONS[-1], IMAGES[-1], answer=[*answers[f"branch.{number}"].tolist(), 0])
+        difference = answers[f"branch_log_probs.{number}"] - trace.log_probs[-1].numpy()
+        error = max(error, float(np.abs(difference).max()))
+        if moe_layers:
+            chosen = np.sort(answers[f"branch_experts.{number}"][moe_layers], axis=-1)
+            routed += len(moe_layers)
+            same_routing += int((chosen == np.sort(trace.experts[-1, moe_layers], axis=-1)).all(axis=-1).sum())
     return Row(
         error=error,
         same_tokens=same_tokens,

@@ -62,14 +62,17 @@ async def test_many_images_stay_with_the_engine(served: Served) -> None:
     assert config.scheduler_config.encoder_cache_size == wanted > 10 * config.scheduler_config.max_num_batched_tokens
 
 
-async def test_class_probabilities_are_the_exact_likelihoods(served: Served) -> None:
-    labels = ["CT", "MRI", "X-ray", "CT lung"]
-    response = await served.client.post("/v1/classify", json={"image": encoded(), "labels": labels})
+@pytest.mark.parametrize("repeated", [1, 40], ids=["one request for all labels", "a request for each node"])
+async def test_class_probabilities_are_the_exact_likelihoods(served: Served, repeated: int) -> None:
+    """The engine scores all labels at once, unless the prompt is much longer than the labels."""
+    labels, question = ["CT", "MRI", "X-ray", "CT lung"], "Which is it? " * repeated
+    before = _finished(served.engine.metrics())
+    body = {"image": encoded(), "labels": labels, "question": question}
+    response = await served.client.post("/v1/classify", json=body)
     assert response.status_code == 200
     body = response.json()
     reference = Reference(served.checkpoint)
     image = Image.open(io.BytesIO(png()))
-    question = reference.prompt.classification(labels)
     expected = {}
     for label in labels:
         ids = reference.prompt.answer(label)
@@ -79,6 +82,7 @@ async def test_class_probabilities_are_the_exact_likelihoods(served: Served) -> 
         assert math.isclose(row["log_likelihood"], expected[row["label"]], abs_tol=1e-3)
     assert math.isclose(sum(row["probability"] for row in body["probabilities"]), 1.0, abs_tol=1e-6)
     assert body["label"] == max(expected, key=lambda label: expected[label])
+    assert (_finished(served.engine.metrics()) == before + 1) == (repeated == 1)
 
 
 async def test_the_score_of_an_image_is_the_reference_models(served: Served) -> None:
@@ -183,6 +187,11 @@ async def test_a_stopped_engine_answers_no_ping_and_is_503_once_it_is_killed(ser
     again = await served.client.post("/v1/vqa", json={"image": encoded(), "question": "Is it normal?"})
     assert again.status_code == 503
     assert again.json()["error"]["code"] in ("engine_dead", "not_ready")
+
+
+def _finished(metrics: bytes) -> float:
+    lines = [line for line in metrics.decode().splitlines() if line.startswith("vllm:request_success_total")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
 def _running(metrics: bytes) -> bool:

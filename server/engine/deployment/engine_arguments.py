@@ -13,6 +13,7 @@ _GPU_BATCHED_TOKENS = 8192
 """As in `vllm serve`; an engine made without its server gets 2,048, three images of 576 tokens."""
 _CPU_BLOCK = 32
 """The smallest that the CPU attention kernel takes."""
+_BRANCH_SCORING = "medmoe.model.vllm_plugin.process.branch_scoring.BranchScoring"
 _BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -39,7 +40,7 @@ def engine_arguments(
         "enable_return_routed_experts": bool(config.text_config.moe_layers),
         # vLLM cannot rewind a CPU generator: a seeded prompt that is prefilled in two steps would end the worker.
         "enable_chunked_prefill": False if on_cpu else None,
-        "max_num_batched_tokens": max(_CPU_BATCHED_TOKENS if on_cpu else _GPU_BATCHED_TOKENS, context),
+        "max_num_batched_tokens": _batched_tokens(config, on_cpu=on_cpu),
         "limit_mm_per_prompt": {"image": 1},
         # Images come made, and seldom twice; the cache costs gigabytes, and drifts when a request is aborted.
         "mm_processor_cache_gb": 0,
@@ -48,8 +49,18 @@ def engine_arguments(
         "enable_prompt_embeds": False,
         "enable_mm_embeds": False,
         "trust_remote_code": False,
+        "worker_extension_cls": _BRANCH_SCORING if branch_tokens(settings, config, on_cpu=on_cpu) else "",
         **({} if on_cpu else _gpu_arguments(settings, capability)),
     }
+
+
+def branch_tokens(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> int:
+    """Return how many tokens the worker takes at most to score branches; 0 on GPUs and with tensor parallelism."""
+    return _batched_tokens(config, on_cpu=on_cpu) if on_cpu and settings.tensor_parallel_size == 1 else 0
+
+
+def _batched_tokens(config: MedMoEConfig, *, on_cpu: bool) -> int:
+    return max(_CPU_BATCHED_TOKENS if on_cpu else _GPU_BATCHED_TOKENS, config.text_config.max_position_embeddings)
 
 
 def encoder_cache_embeddings(settings: Settings, config: MedMoEConfig, *, on_cpu: bool) -> int:

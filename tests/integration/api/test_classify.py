@@ -52,6 +52,16 @@ async def test_probabilities_are_exact_for_labels_that_begin_alike(service: Serv
     assert 0 < answer["label_mass"] <= 1
 
 
+async def test_an_engine_that_scores_branches_gives_the_same_answer(service: Service) -> None:
+    body = {"image": base64_image(), "labels": LABELS, "include_routing": True}
+    apart, started = await ask(service, body), service.engine.started
+    service.engine.takes_branches = True
+    together = await ask(service, body)
+    assert service.engine.started == started + 1
+    for field in ("probabilities", "label_mass", "routing", "unlike_training"):
+        assert together[field] == apart[field], field
+
+
 async def test_the_order_of_the_labels_changes_nothing_but_the_order(service: Service) -> None:
     one = await ask(service, {"image": base64_image(), "labels": LABELS})
     other = await ask(service, {"image": base64_image(), "labels": LABELS[::-1]})

@@ -8,7 +8,7 @@ from PIL import Image
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
-from medmoe.server.engine.base import GenerationChunk, GenerationError, GenerationRequest
+from medmoe.server.engine.base import BranchScore, GenerationChunk, GenerationError, GenerationRequest
 from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.engine.restartable_engine import RestartableEngine
 from medmoe.server.settings import Settings
@@ -17,14 +17,29 @@ from medmoe.server.settings import Settings
 class DamagedEngine(FakeEngine):
     """Computes what damaged weights compute."""
 
+    chunk: GenerationChunk
+
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
-        yield GenerationChunk(text="", token_ids=(1,), logprobs=(math.nan,))
+        yield self.chunk
 
 
-async def test_probabilities_that_are_not_numbers_are_refused() -> None:
+_NO_NUMBER = BranchScore(token_logprobs={1: 0.0, 2: math.nan}, routed_experts=None)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        GenerationChunk(text="", token_ids=(1,), logprobs=(math.nan,)),
+        GenerationChunk(text="", token_ids=(1,), logprobs=(0.0,), branches=(_NO_NUMBER,)),
+    ],
+    ids=["token", "branch"],
+)
+async def test_probabilities_that_are_not_numbers_are_refused(chunk: GenerationChunk) -> None:
     model = Settings.model_fields["model"].get_default(call_default_factory=True)
     config = MedMoEConfig.from_directory(model)
-    engine = RestartableEngine(DamagedEngine(config, Prompt.from_directory(model, config)))
+    damaged = DamagedEngine(config, Prompt.from_directory(model, config))
+    damaged.chunk = chunk
+    engine = RestartableEngine(damaged)
     request = GenerationRequest(
         request_id="1", prompt_ids=(1,), image=Image.new("RGB", (8, 8)), image_id="1", max_tokens=1
     )
