@@ -13,7 +13,7 @@ from medmoe.server.errors import ImageURLNotAllowed
 
 _MAX_CHARS = 4096
 _MAX_HOST_CHARS = 253
-_SCHEME = re.compile(r"(?!data:)[a-z][a-z0-9+.-]*:", re.ASCII | re.IGNORECASE)
+_SCHEME = re.compile(r"(?!data:)[a-z][a-z0-9+.-]{0,63}:", re.ASCII | re.IGNORECASE)
 _HTTPS = re.compile(
     r"https://(?P<host>[^\s/?#@:%\\\[\]]+)(?::443)?(?P<target>/(?:[\w.~!$&'()*+,;=:@/?-]|%[0-9a-f]{2})*)?",
     re.ASCII | re.IGNORECASE,
@@ -35,7 +35,7 @@ class AllowedURL:
 
 
 def is_url(text: str) -> bool:
-    """Return whether `text` is a URL and not base64, which has no colon."""
+    """Return whether `text` is a URL and not base64, which has no colon. No more than its beginning is looked at."""
     return _SCHEME.match(text) is not None
 
 

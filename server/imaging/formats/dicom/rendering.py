@@ -208,8 +208,8 @@ class _Grey:
             AppliedWindow(source="full", centre=(low + high) / 2, width=high - low, function="LINEAR_EXACT")
         )
         # From the smallest on: of 32 bits a float32 holds 24.
-        wide = self._values.astype(np.float64 if self._values.dtype.itemsize > 2 else np.float32)
-        values = (wide - low).astype(np.float32)
+        kind = np.float64 if self._values.dtype.itemsize > 2 else np.float32
+        values = np.asarray(np.subtract(self._values, low, dtype=kind), np.float32)
         return Image.fromarray(-values if self._inverted else values)
 
     def _looked_up(self) -> Image.Image | None:

@@ -103,7 +103,9 @@ def test_what_begins_with_a_scheme_is_a_url(text: str) -> None:
     assert is_url(text)
 
 
-@pytest.mark.parametrize("text", ["", "AAAA", "//127.0.0.1/a", "data:image/png;base64,AAAA", "9a:", " https://a/", ":"])
+@pytest.mark.parametrize(
+    "text", ["", "AAAA", "//127.0.0.1/a", "data:image/png;base64,AAAA", "9a:", " https://a/", ":", "a" * 100 + ":"]
+)
 def test_base64_and_data_urls_are_none(text: str) -> None:
     assert not is_url(text)
 
