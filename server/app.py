@@ -17,7 +17,8 @@ from medmoe.server.http.security_headers import ResponseHeaders
 from medmoe.server.lifecycle.draining import drain
 from medmoe.server.lifecycle.supervisor import start_up
 from medmoe.server.routes import classify, docs, metadata, operations, page, render, router_stats, series, sources, vqa
-from medmoe.server.routes.openai import chat, decisions
+from medmoe.server.routes.openai import batches, chat, decisions, files
+from medmoe.server.routes.openai.storage import TAG
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
 
@@ -42,6 +43,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # In the background, so that /health/live answers while a large model loads.
         state.starting = asyncio.create_task(start_up(state))
+        if state.batches is not None:
+            state.batches.start(app)
         authenticating = asyncio.create_task(state.authenticator.watch(state.admission.end_revoked))
         try:
             yield
@@ -66,6 +69,8 @@ def create_app(
         series,
         chat,
         decisions,
+        files,
+        batches,
         render,
         sources,
         router_stats,
@@ -82,8 +87,11 @@ def create_app(
         max_bytes=settings.max_body_bytes,
         max_at_once=settings.max_uploads,
         max_memory=settings.body_memory_mib * 2**20,
-        paths=costly_paths(app),
-        larger=dict.fromkeys((series.PATH, render.SERIES_PATH), (settings.max_series_bytes, "MEDMOE_MAX_SERIES_BYTES")),
+        paths=costly_paths(app) | {files.PATH, batches.PATH},
+        larger={
+            **dict.fromkeys((series.PATH, render.SERIES_PATH), (settings.max_series_bytes, "MEDMOE_MAX_SERIES_BYTES")),
+            files.PATH: (settings.batch_max_bytes + files.FORM_BYTES, "MEDMOE_BATCH_MAX_BYTES"),
+        },
     )
     app.add_middleware(OriginCheck, settings=settings)
     app.add_middleware(
@@ -95,11 +103,17 @@ def create_app(
 
 def costly_paths(app: FastAPI) -> frozenset[str]:
     """Return the paths of the routes that need a slot; none has parameters."""
-    return frozenset(route.path for route in app.routes if isinstance(route, APIRoute) and "POST" in route.methods)
+    return frozenset(
+        route.path
+        for route in app.routes
+        if isinstance(route, APIRoute) and "POST" in route.methods and TAG not in route.tags
+    )
 
 
 async def _shut_down(state: State, starting: asyncio.Task[None]) -> None:
     """Refuse new requests, finish the running ones, and close the engine."""
+    if state.batches is not None:
+        await state.batches.stop()
     await drain(state)
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)

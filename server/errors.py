@@ -15,6 +15,7 @@ MedMoEError (medmoe.model.errors)
 |   |   |-- SeriesError
 |   |   |   |-- MixedSeries, MixedOrientation, DuplicateSlices, MissingSlices, TiltedGantry
 |   |   |   `-- NotAVolume, SeriesTooLarge, InvalidArchive
+|   |   |-- FileNotFound, BatchNotFound, FileInUse, BatchEnded, StorageLimit
 |   |   `-- BodyTooLarge
 |   |-- TryLater                    the client can repeat it after `retry_after` seconds
 |   |   `-- RateLimited, Overloaded, EngineRestarting, ProviderUnavailable, AuditUnavailable
@@ -23,7 +24,9 @@ MedMoEError (medmoe.model.errors)
 |   |-- Unauthenticated             no valid API key or token
 |   |   `-- InvalidToken
 |   |       `-- UnknownSigningKey
-|   |-- InsufficientScope, NoModelCard, Quarantined
+|   |-- StorageUnavailable          files and batches cannot be written (medmoe.server.batches.errors)
+|   |   `-- StorageFull
+|   |-- InsufficientScope, NoModelCard, Quarantined, BatchesDisabled
 |   |-- NotReady, Draining, DecoderUnavailable, DeadlineExceeded
 |   `-- ClientDisconnected
 `-- EngineError

@@ -8,6 +8,7 @@ from pydantic_settings import NoDecode
 
 import medmoe.model
 from medmoe.server.auth.oidc.provider_url import is_provider_url
+from medmoe.server.batch_settings import BatchSettings
 from medmoe.server.integrity_settings import IntegritySettings
 from medmoe.server.loopback import is_loopback
 from medmoe.server.schemas.classify import MAX_LABELS
@@ -24,7 +25,7 @@ def bundled_model() -> Path:
     return Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
 
 
-class Settings(IntegritySettings):
+class Settings(BatchSettings, IntegritySettings):
     """Deployment settings. Sizes in bytes or pixels, times in the unit that the name says."""
 
     host: str = "127.0.0.1"

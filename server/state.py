@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
+from medmoe.server.admission.background_turns import BackgroundTurns
 from medmoe.server.admission.fair_slots import FairSlots
 from medmoe.server.admission.readiness import Phase, Readiness
 from medmoe.server.admission.slots import Admission, Deadline
@@ -18,6 +19,7 @@ from medmoe.server.auth.authenticator import Authenticator
 from medmoe.server.auth.oidc.provider import Provider
 from medmoe.server.auth.oidc.subjects import Subjects
 from medmoe.server.auth.oidc.token_verifier import TokenVerifier
+from medmoe.server.batches.service import BatchService
 from medmoe.server.dicomweb.client import DICOMwebClient
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.restartable_engine import RestartableEngine
@@ -64,7 +66,10 @@ class State:
         self.engine = RestartableEngine(engine)
         self.rebuild = rebuild if settings.on_engine_death == "restart" else None
         """Builds the engine that replaces a dead one; None where its death is final."""
-        self.admission = Admission(max_concurrent=settings.max_concurrent, max_queued=settings.max_queued)
+        turns = BackgroundTurns(settings.batch_concurrency)
+        self.admission = Admission(
+            max_concurrent=settings.max_concurrent, max_queued=settings.max_queued, background=turns
+        )
         self.readiness = Readiness(on_failure=on_failure, restarts=self.rebuild is not None)
         self.authenticator = _authenticator(settings)
         self.router_stats = RouterStats(self.checkpoint.config)
@@ -79,6 +84,14 @@ class State:
             keys=self.authenticator.keys,
             provider=self.authenticator.provider,
         )
+        self.batches = batches = BatchService.of(
+            settings,
+            authenticator=self.authenticator,
+            turns=turns,
+            is_ready=lambda: self.readiness.phase is Phase.READY,
+        )
+        if batches is not None:
+            self.metrics.watch_batches(count=batches.count, paused=lambda: batches.is_paused)
         self.traces = TraceExport(str(settings.otlp_endpoint)) if settings.otlp_endpoint else None
         self.audit: AuditTrail | None = None
         self.auditor: RequestAuditor | None = None

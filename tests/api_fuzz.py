@@ -122,7 +122,8 @@ def _service(directory: Path) -> tuple[FastAPI, str]:
     tiny_tokenizer().save(str(directory / "tokenizer.json"))
     config = MedMoEConfig.from_directory(directory)
     engine = FakeEngine(config, Prompt.from_directory(directory, config))
-    return create_app(Settings(model=directory, api_keys=directory / "keys"), engine), key
+    settings = Settings(model=directory, api_keys=directory / "keys", batch_dir=directory / "batches")
+    return create_app(settings, engine), key
 
 
 def _config(key: str, examples: int, seed: int) -> SchemathesisConfig:

@@ -5,6 +5,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from medmoe.server.admission.background_turns import BackgroundTurns
 from medmoe.server.errors import DeadlineExceeded, Draining, Overloaded, ServerError, Unauthenticated
 from medmoe.server.observability.request_record import RequestRecord
 
@@ -58,7 +59,9 @@ class Admission:
     `slot` changes both counts in a `finally`, so that they return to zero whatever happens to a request.
     """
 
-    def __init__(self, *, max_concurrent: int, max_queued: int) -> None:
+    def __init__(self, *, max_concurrent: int, max_queued: int, background: BackgroundTurns | None = None) -> None:
+        """Pass the turns of background requests where there are any: lines of batches, which take no slot."""
+        self._background = background or BackgroundTurns()
         self._slots = asyncio.Semaphore(max_concurrent)
         self._max_concurrent = max_concurrent
         self._places = max_concurrent + max_queued
@@ -95,13 +98,19 @@ class Admission:
         """Hold one slot; waiting for it is the stage `queue`. Raises Overloaded, DeadlineExceeded, and
         Unauthenticated for a key that was revoked meanwhile.
         """
-        self.refuse_when_full()
+        is_background = record.batch is not None
+        if not is_background:
+            self.refuse_when_full()
         if record.grant is not None:
             record.grant.require_valid()
         self._requests[deadline] = record
         try:
-            async with self._waited_for(deadline, record):
+            if is_background:
                 yield
+                return
+            with self._background.foreground():
+                async with self._waited_for(deadline, record):
+                    yield
         finally:
             self._requests.pop(deadline, None)
 

@@ -14,12 +14,14 @@ from medmoe.server.errors import RateLimited
 from medmoe.server.observability.request_record import RequestRecord
 
 _LISTINGS = "/v1/sources"
+_CONTENT = "/content"
+_CHANGING = ("POST", "DELETE")
 _LISTED = ("study", "series")
 _REFUSALS_PER_MINUTE = 600
 
 
 class RequestAuditor:
-    """Audits the requests that read an image and those that list a DICOMweb source."""
+    """Audits the requests that read an image, list a DICOMweb source, or read or change stored files and batches."""
 
     def __init__(self, trail: AuditTrail, keys: AuditKeys) -> None:
         self._trail = trail
@@ -70,6 +72,7 @@ class RequestAuditor:
     def _fields(self, record: RequestRecord, route: str, status: int) -> dict[str, Any]:
         weights = (self._trail.identity or {}).get("weights_sha256")
         return {
+            **({} if record.batch is None else {"batch": record.batch}),
             "request_id": record.request_id,
             "subject": record.tenant.log_id if record.tenant else None,
             "method": record.method,
@@ -85,4 +88,5 @@ class RequestAuditor:
 
 
 def _concerns(record: RequestRecord, route: str) -> bool:
-    return route.startswith(_LISTINGS) or (record.method == "POST" and route.startswith("/v1/"))
+    changes = record.method in _CHANGING and route.startswith("/v1/")
+    return changes or route.startswith(_LISTINGS) or route.endswith(_CONTENT)

@@ -37,6 +37,10 @@ class ApiKeys:
         found = [grant for key_hash, grant in self._grants.items() if hmac.compare_digest(key_hash, given)]
         return found[0] if found else None
 
+    def find_id(self, key_id: str) -> Grant | None:
+        """Return the grant of the key with this `key_id`, None when there is none any more."""
+        return next((grant for grant in self._grants.values() if grant.key_id == key_id), None)
+
     def replace(self, entries: Iterable[KeyEntry]) -> int:
         """Take the entries of a changed file, and return how many keys that revokes.
 
@@ -51,13 +55,19 @@ class ApiKeys:
                 tenants[entry.name].limit(entry.requests_per_minute or self._requests_per_minute)
             tenant = tenants[entry.name]
             kept = self._grants.get(entry.key_hash)
-            grant = grants[entry.key_hash] = kept if kept and kept.tenant is tenant else Grant(tenant=tenant)
+            if kept is None or kept.tenant is not tenant:
+                kept = Grant(tenant=tenant, key_id=_key_id(entry.key_hash))
+            grant = grants[entry.key_hash] = kept
             grant.scopes = entry.scopes
         revoked = [grant for key_hash, grant in self._grants.items() if grants.get(key_hash) is not grant]
         for grant in revoked:
             grant.revoked = True
         self._tenants, self._grants = tenants, grants
         return len(revoked)
+
+
+def _key_id(key_hash: bytes) -> str:
+    return hashlib.sha256(b"key id " + key_hash).hexdigest()
 
 
 class WatchedKeys(ApiKeys):

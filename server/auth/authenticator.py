@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable
 
 from medmoe.server.auth.api_keys import WatchedKeys
+from medmoe.server.auth.delegation import Delegation
 from medmoe.server.auth.errors import ProviderUnavailable, UnknownSigningKey
 from medmoe.server.auth.oidc.provider import Provider
 from medmoe.server.auth.oidc.subjects import Subjects
 from medmoe.server.auth.oidc.token_verifier import looks_like_token
-from medmoe.server.auth.tenants import Grant, Tenant
+from medmoe.server.auth.tenants import ANONYMOUS, Grant, Tenant
 from medmoe.server.errors import Unauthenticated
 
 
@@ -54,6 +55,22 @@ class Authenticator:
             grant = self.subjects.find(credential)
         if grant is None:
             raise Unauthenticated
+        return grant
+
+    def redeem(self, delegation: Delegation) -> Grant:
+        """Return the grant in whose name stored work runs now.
+
+        Raises Unauthenticated when its API key is gone, or when nobody authenticates as its owner did.
+        """
+        owner = delegation.owner
+        if owner == ANONYMOUS:
+            grant = self._anonymous
+        elif delegation.key_id is not None:
+            grant = self.keys.find_id(delegation.key_id) if self.keys is not None else None
+        else:
+            grant = delegation.token_grant() if self.subjects is not None else None
+        if grant is None or grant.tenant.owner != owner:
+            raise Unauthenticated("the API key was revoked")
         return grant
 
     async def watch(self, on_revoked: Callable[[], None]) -> None:

@@ -9,6 +9,9 @@ from medmoe.server.auth.rate_limit import TokenBucket
 from medmoe.server.auth.scopes import ALL_SCOPES, Scope
 from medmoe.server.errors import Unauthenticated
 
+ANONYMOUS = "anonymous"
+"""Owner of what is stored where nobody authenticates; no digest."""
+
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Tenant:
@@ -18,13 +21,19 @@ class Tenant:
     """Identifies the tenant in log lines; None when nobody has to authenticate."""
     cache_salt: str | None
     """Separates the engine's caches by tenant: an answer's speed would tell one tenant of another's requests."""
+    owner: str = ANONYMOUS
+    """Identifies the tenant in stored files and batches."""
     bucket: TokenBucket | None = None
     """None: no limit for each tenant."""
 
     @classmethod
     def of(cls, identity: str) -> Self:
         """Return the tenant whose digests come from `identity`."""
-        return cls(log_id=_digest(f"log {identity}")[:12], cache_salt=_digest(f"cache {identity}"))
+        return cls(
+            log_id=_digest(f"log {identity}")[:12],
+            cache_salt=_digest(f"cache {identity}"),
+            owner=_digest(f"owner {identity}"),
+        )
 
     def limit(self, requests_per_minute: int | None) -> None:
         """Set the rate limit; one that stays the same keeps what is left of it."""
@@ -45,6 +54,8 @@ class Grant:
 
     tenant: Tenant
     scopes: frozenset[Scope] = ALL_SCOPES
+    key_id: str | None = None
+    """Digest of the API key; None for a token, and where nobody authenticates."""
     revoked: bool = False
     """Whether the key has left the key file."""
 

@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from medmoe.model.errors import MedMoEError
 from medmoe.server.auth.errors import InsufficientScope, InvalidToken
@@ -104,7 +106,11 @@ def install(app: FastAPI) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         record = RequestRecord.of(request.scope)
         log_failure(error, record=record)
-        return error_response(error, record=record)
+        response = error_response(error, record=record)
+        if "allow" in response.headers:
+            # The framework names the methods of one route, also where several have the path.
+            response.headers["Allow"] = ", ".join(sorted(_methods(app, request.scope)))
+        return response
 
     async def refuse(request: Request, error: Exception) -> Response:
         # The framework's message quotes the value. Only query parameters arrive here; routes read bodies themselves.
@@ -117,6 +123,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(MedMoEError, answer)
     app.add_exception_handler(RequestValidationError, refuse)
     app.add_exception_handler(HTTPException, answer)
+
+
+def _methods(app: FastAPI, scope: Scope) -> set[str]:
+    """Return the methods of all routes with the path of `scope`."""
+    routes = (route for route in app.routes if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE)
+    return {method for route in routes for method in route.methods or ()}
 
 
 def invalid(error: ValidationError, *, fields: frozenset[str], within: str | None = None) -> RequestError:

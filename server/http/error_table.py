@@ -15,6 +15,16 @@ from medmoe.model.errors import (
 )
 from medmoe.server.audit.errors import AuditError
 from medmoe.server.auth.errors import InsufficientScope, InvalidToken, ProviderUnavailable, UnknownSigningKey
+from medmoe.server.batches.errors import (
+    BatchEnded,
+    BatchesDisabled,
+    BatchNotFound,
+    FileInUse,
+    FileNotFound,
+    StorageFull,
+    StorageLimit,
+    StorageUnavailable,
+)
 from medmoe.server.dicomweb.errors import (
     InstanceNotFound,
     InstanceTooLarge,
@@ -158,6 +168,24 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
     NotAVolume: ErrorSpec(status=422, type=_REQUEST, code="not_a_volume", param="series"),
     SeriesTooLarge: ErrorSpec(status=413, type=_REQUEST, code="series_too_large", param="series"),
     InvalidArchive: ErrorSpec(status=422, type=_REQUEST, code="invalid_archive", param="series"),
+    BatchesDisabled: ErrorSpec(status=404, type=_REQUEST, code="batches_disabled"),
+    FileNotFound: ErrorSpec(status=404, type=_REQUEST, code="file_not_found"),
+    BatchNotFound: ErrorSpec(status=404, type=_REQUEST, code="batch_not_found"),
+    FileInUse: ErrorSpec(status=409, type=_REQUEST, code="file_in_use"),
+    BatchEnded: ErrorSpec(status=409, type=_REQUEST, code="batch_ended"),
+    StorageLimit: ErrorSpec(status=413, type=_REQUEST, code="storage_limit"),
+    StorageFull: ErrorSpec(
+        status=507,
+        type=_AVAILABILITY,
+        code="storage_full",
+        message="The disk for files and batches is full; delete files, or ask the operator for room.",
+    ),
+    StorageUnavailable: ErrorSpec(
+        status=503,
+        type=_AVAILABILITY,
+        code="storage_unavailable",
+        message="Files and batches cannot be written at the moment; the log of the service tells why.",
+    ),
     BodyTooLarge: ErrorSpec(status=413, type=_REQUEST, code="body_too_large"),
     Unauthenticated: ErrorSpec(
         status=401,

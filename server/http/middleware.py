@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from medmoe.server.audit.request_auditor import RequestAuditor
 from medmoe.server.errors import AuditUnavailable
 from medmoe.server.http.error_responses import error_response, log_failure
-from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.observability.request_record import BatchLine, RequestRecord
 from medmoe.server.observability.trace_context import REQUEST_HEADER, RESPONSE_HEADER, TraceContext
 
 log = logging.getLogger("medmoe.request")
@@ -48,6 +48,9 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         record = begin(Headers(scope=scope), method=scope["method"], sample=self.sample)
+        line = BatchLine.of(scope)
+        if line is not None:
+            record.batch, record.grant = line.batch, line.grant
         record.attach(scope)
 
         withheld = False
@@ -125,4 +128,6 @@ def _log_finished(record: RequestRecord) -> None:
         "stages_seconds": {stage: round(seconds, 6) for stage, seconds in record.stages.items()},
         "tokens": record.tokens,
     }
+    if record.batch is not None:
+        details["batch"] = record.batch
     log.log(logging.DEBUG if record.is_quiet_probe else logging.INFO, "request", extra={"fields": details})

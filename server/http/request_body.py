@@ -4,6 +4,7 @@ Multipart files stay in memory, within the body limit: images of patients do not
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -28,7 +29,9 @@ _MAX_PARTS = 512
 _MAX_FIELD_BYTES = 64 * 1024
 
 
-class _InMemoryParser(MultiPartParser):
+class InMemoryParser(MultiPartParser):
+    """Parse forms without temporary files."""
+
     spool_max_size = 2**62
 
 
@@ -91,14 +94,18 @@ async def _receive(
         return _from_json(document, fields, as_json=as_json, attachment=attachment)
     if content_type.lower() == b"multipart/form-data":
         require_plain_body(request)
-        if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
-            # The parser would decode with any codec of Python, some of which take quadratic time.
-            raise MalformedBody("the form is not in UTF-8; leave charset out of Content-Type")
+        require_utf8(options)
         try:
             return await _from_multipart(request, fields, attachment)
         except ClientDisconnect as error:
             raise ClientDisconnected("the client left while sending") from error
     raise UnsupportedContentType()
+
+
+def require_utf8(options: Mapping[bytes, bytes]) -> None:
+    """Raise MalformedBody for a form in another charset: some of Python's codecs take quadratic time."""
+    if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
+        raise MalformedBody("the form is not in UTF-8; leave charset out of Content-Type")
 
 
 def _from_json(
@@ -144,7 +151,7 @@ def _check_attachment(value: Any, attachment: _Attachment) -> None:
 async def _from_multipart(
     request: Request, fields: type[Fields], attachment: _Attachment
 ) -> tuple[Fields, tuple[bytes, ...]]:
-    parser = _InMemoryParser(
+    parser = InMemoryParser(
         request.headers,
         request.stream(),
         max_files=max(_MAX_PARTS, attachment.max_files),

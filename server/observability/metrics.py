@@ -4,6 +4,8 @@ Each app has its own registry. Gauges and expert counts are read from their owne
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -13,6 +15,7 @@ from medmoe.server.auth.api_keys import WatchedKeys
 from medmoe.server.auth.oidc.provider import Provider
 from medmoe.server.engine.quarantine import Quarantine
 from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.schemas.openai.batch import BatchStatus
 from medmoe.server.schemas.router_stats import RoutingDrift
 
 # An answer takes from tens of milliseconds (GPU, short) to most of a minute (CPU, long); doubling steps keep every
@@ -108,6 +111,12 @@ class Metrics:
             buckets=_STAGE_BUCKETS,
             registry=self.registry,
         )
+        self._batch_lines = Counter(
+            "medmoe_batch_lines_total",
+            "Lines of batches that were answered or interrupted (499), by route template and status",
+            ["route", "status"],
+            registry=self.registry,
+        )
         self._rejections = Counter(
             "medmoe_rejections_total", "Requests refused to protect the service", ["reason"], registry=self.registry
         )
@@ -193,13 +202,16 @@ class Metrics:
             ).set_function(lambda: float(provider.is_stale))
 
     def record(self, record: RequestRecord) -> None:
-        """Count a finished request."""
+        """Count a finished request, or a line of a batch, which no client waits for."""
+        if record.unlike_training is not None:
+            self._unlike_training.labels(flagged=str(record.unlike_training).lower()).inc()
+        if record.batch is not None:
+            self._batch_lines.labels(route=record.route, status=str(record.status)).inc()
+            return
         self._requests.labels(route=record.route, status=str(record.status)).inc()
         self._duration.labels(route=record.route).observe(record.duration)
         for stage, seconds in record.stages.items():
             self._stages.labels(stage=stage).observe(seconds)
-        if record.unlike_training is not None:
-            self._unlike_training.labels(flagged=str(record.unlike_training).lower()).inc()
         if record.error_code and (record.status in _REJECTIONS or record.error_code in _COSTLY):
             self._rejections.labels(reason=record.error_code).inc()
 
@@ -219,6 +231,21 @@ class Metrics:
         """Count records that the audit trail lacks."""
         self._audit_failures.inc(count)
 
+    def watch_batches(self, *, count: Callable[[str], int], paused: Callable[[], bool]) -> None:
+        """Export the number of batches by status, and whether their storage cannot be written."""
+        batches = Gauge("medmoe_batches", "Batches that are kept, by status", ["status"], registry=self.registry)
+        for status in get_args(BatchStatus):
+            batches.labels(status=status).set_function(partial(_as_float, count, status))
+        Gauge(
+            "medmoe_batch_storage_failing",
+            "1 while batches wait because MEDMOE_BATCH_DIR cannot be written",
+            registry=self.registry,
+        ).set_function(lambda: float(paused()))
+
     def exposition(self) -> bytes:
         """Return all series in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _as_float(count: Callable[[str], int], status: str) -> float:
+    return float(count(status))

@@ -19,7 +19,24 @@ from medmoe.server.schemas.inference import Timings, UnlikeTraining
 
 Stage = Literal["fetch", "image", "queue", "engine"]
 _SCOPE_KEY = "medmoe.record"
+_LINE_KEY = "medmoe.batch_line"
 _PROBES = ("/health/", "/metrics")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchLine:
+    """Mark a request that the service sends to itself for a batch; no client can set it."""
+
+    batch: str
+    grant: Grant
+
+    def attach(self, scope: Scope) -> None:
+        scope[_LINE_KEY] = self
+
+    @staticmethod
+    def of(scope: Scope) -> "BatchLine | None":
+        line: BatchLine | None = scope.get(_LINE_KEY)
+        return line
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,6 +67,8 @@ class RequestRecord:
     """Keyed digests of the images and of their DICOM UIDs, for the audit trail; empty without one."""
     audited: str | None = None
     """Id of a stream whose record was written, empty for another request with a record, None without."""
+    batch: str | None = None
+    """Id of the batch whose line this is; None for a request that came over the network."""
     trace: TraceContext | None = None
     duration: float = 0.0
     started: float = field(default_factory=time.perf_counter)

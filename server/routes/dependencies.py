@@ -24,9 +24,13 @@ async def authenticated(
 
     Raises Unauthenticated, InvalidToken, ProviderUnavailable.
     """
+    record = RequestRecord.of(request.scope)
+    if record.batch is not None and record.grant is not None:
+        record.grant.require_valid()
+        return record.grant
     key = credentials.credentials if credentials and has_one_authorization(request.headers) else None
     grant = await State.of(request).authenticator.authenticate(key)
-    RequestRecord.of(request.scope).grant = grant
+    record.grant = grant
     return grant
 
 
@@ -54,6 +58,10 @@ def bearer_key(headers: Headers) -> str | None:
     return key if key and scheme.lower() == _SCHEME else None
 
 
-async def within_rate(grant: Annotated[Grant, Depends(may_ask)]) -> None:
-    """Count the request against its tenant's rate limit. Raises Unauthenticated, InsufficientScope, RateLimited."""
-    grant.tenant.spend()
+async def within_rate(request: Request, grant: Annotated[Grant, Depends(may_ask)]) -> None:
+    """Count the request against its tenant's rate limit. Raises Unauthenticated, InsufficientScope, RateLimited.
+
+    Lines of batches do not count: they give way to every other request.
+    """
+    if RequestRecord.of(request.scope).batch is None:
+        grant.tenant.spend()

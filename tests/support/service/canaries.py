@@ -48,7 +48,7 @@ def probes(document: dict[str, Any]) -> Iterator[Probe]:
             if "application/json" in content:
                 yield from _json(base, content["application/json"], document)
             if "multipart/form-data" in content:
-                yield from _forms(base, content["multipart/form-data"], content["application/json"])
+                yield from _forms(base, content["multipart/form-data"], next(iter(content.values())))
     yield _with(Probe(name="unknown path", method="GET", path=f"/{canary('path')}/{canary('path')}"))
     yield _with(Probe(name="unknown method", method=canary("method").upper(), path="/v1/vqa"))
 
@@ -120,7 +120,7 @@ def _json(base: Probe, described: dict[str, Any], document: dict[str, Any]) -> I
 
 
 def _forms(base: Probe, described: dict[str, Any], as_json: dict[str, Any]) -> Iterator[Probe]:
-    part = "series" if "series" in described["schema"]["properties"] else "image"
+    part = next(name for name in ("series", "file", "image") if name in described["schema"]["properties"])
     sample = {name: value for name, value in example(as_json, base.path).items() if name != part}
     fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in sample.items()}
     file = archive([_tagged_dicom(), _tagged_dicom()]) if part == "series" else png(canary("png"))

@@ -1,0 +1,55 @@
+"""Define the failures of stored files and batches; medmoe.server.errors draws the whole tree."""
+
+from typing import Self
+
+from medmoe.server.errors import RequestError, ServerError
+
+
+class BatchesDisabled(ServerError):
+    """The deployment has no directory for files and batches."""
+
+    default_message = "this service keeps no files and runs no batches; its operator sets MEDMOE_BATCH_DIR for them"
+
+
+class FileNotFound(RequestError):
+    """The caller has no such file."""
+
+    default_message = "there is no such file; it may have been deleted, or have expired"
+
+
+class BatchNotFound(RequestError):
+    """The caller has no such batch."""
+
+    default_message = "there is no such batch; it may have expired"
+
+
+class FileInUse(RequestError):
+    """A batch that has not ended reads the file."""
+
+    default_message = "a batch that has not ended reads this file; cancel the batch first"
+
+
+class BatchEnded(RequestError):
+    """The batch has ended, or is about to."""
+
+    default_message = "the batch has ended and cannot be cancelled"
+
+
+class StorageLimit(RequestError):
+    """The caller's files would take more room than one caller may use."""
+
+    @classmethod
+    def over(cls, max_bytes: int) -> Self:
+        """Return the error of a caller with over `max_bytes`."""
+        return cls(
+            f"your files would take more than {max_bytes} bytes (MEDMOE_BATCH_MAX_STORED_BYTES); delete some first",
+            param="file",
+        )
+
+
+class StorageUnavailable(ServerError):
+    """The directory of files and batches cannot be written."""
+
+
+class StorageFull(StorageUnavailable):
+    """The disk of files and batches is full."""

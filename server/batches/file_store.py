@@ -1,0 +1,131 @@
+"""Keep files on disk, each with its owner."""
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import BinaryIO
+
+from pydantic import BaseModel, ValidationError
+
+from medmoe.model.errors import ConfigError
+from medmoe.server.batches.errors import FileNotFound, StorageLimit
+from medmoe.server.batches.storage import replace, write_new
+from medmoe.server.schemas.openai.file import FileObject, FilePurpose
+
+_DAY = 86_400
+_RECORD, _CONTENT = ".json", ".jsonl"
+_LONGEST_NAME = 255
+
+
+class StoredFile(BaseModel):
+    """A file and its owner."""
+
+    file: FileObject
+    owner: str
+
+
+def new_id(kind: str) -> str:
+    """Return a random id; ids sort by the time at which they were made."""
+    return f"{kind}{time.time_ns():016x}{secrets.token_hex(12)}"
+
+
+class FileStore:
+    """Files of all owners: a record and a content each, of which the record is written last and deleted first."""
+
+    def __init__(self, folder: Path, *, retention_days: float, max_stored_bytes: int) -> None:
+        """Read the records in `folder`. Raises ConfigError for one that cannot be read."""
+        self._folder = folder
+        self._retention = retention_days * _DAY
+        self._max_stored_bytes = max_stored_bytes
+        self._files: dict[str, StoredFile] = {}
+        for path in sorted(folder.glob(f"*{_RECORD}")):
+            if path.name.startswith("."):
+                continue
+            try:
+                found = StoredFile.model_validate_json(path.read_bytes())
+            except (OSError, ValidationError) as error:
+                raise ConfigError(f"MEDMOE_BATCH_DIR: {path} is not a record of a file; move it away") from error
+            self._files[found.file.id] = found
+
+    def content(self, file_id: str) -> Path:
+        """Return the path of the content of `file_id`, an id that `new_id` made."""
+        return self._folder / f"{file_id}{_CONTENT}"
+
+    def find(self, file_id: str, owner: str, *, purpose: FilePurpose | None = None) -> FileObject:
+        """Return a file of `owner`. Raises FileNotFound."""
+        found = self._files.get(file_id)
+        if found is None or found.owner != owner or found.file.expires_at <= time.time():
+            raise FileNotFound
+        if purpose not in (None, found.file.purpose):
+            raise FileNotFound("this file is not the input of a batch; upload one with the purpose batch")
+        return found.file
+
+    def of_owner(self, owner: str) -> list[FileObject]:
+        """Return the files of `owner`, oldest first."""
+        now = time.time()
+        found = (one.file for one in self._files.values() if one.owner == owner and one.file.expires_at > now)
+        return sorted(found, key=lambda file: file.id)
+
+    def require_room(self, owner: str, size: int = 0) -> None:
+        """Raise StorageLimit where `owner` may not have another `size` bytes."""
+        if size + sum(file.bytes for file in self.of_owner(owner)) >= self._max_stored_bytes:
+            raise StorageLimit.over(self._max_stored_bytes)
+
+    async def upload(self, source: BinaryIO, *, size: int, filename: str, owner: str, keep: int | None) -> FileObject:
+        """Store the input of a batch for `keep` seconds. Raises StorageLimit, StorageUnavailable."""
+        self.require_room(owner, size)
+        file_id = new_id("file-")
+        await asyncio.to_thread(write_new, self.content(file_id), source)
+        return await self.publish(file_id, owner=owner, filename=filename, purpose="batch", keep=keep)
+
+    async def publish(
+        self, file_id: str, *, owner: str, filename: str, purpose: FilePurpose, keep: int | None
+    ) -> FileObject:
+        """Make a file of a content that is there. Raises StorageUnavailable; then the content of an upload is gone."""
+        now = int(time.time())
+        content = self.content(file_id)
+        file = FileObject(
+            id=file_id,
+            bytes=content.stat().st_size,
+            created_at=now,
+            expires_at=now + math.ceil(min(self._retention, keep or math.inf)),
+            filename=PurePath(filename).name[:_LONGEST_NAME] or "file.jsonl",
+            purpose=purpose,
+        )
+        stored = StoredFile(file=file, owner=owner)
+        try:
+            await asyncio.to_thread(replace, self._record(file_id), stored.model_dump_json().encode())
+        except BaseException:
+            if purpose == "batch":
+                content.unlink(missing_ok=True)
+            raise
+        self._files[file_id] = stored
+        return file
+
+    async def delete(self, file_id: str) -> None:
+        """Delete a file, also where there is only its content."""
+        self._files.pop(file_id, None)
+
+        def unlink() -> None:
+            self._record(file_id).unlink(missing_ok=True)
+            self.content(file_id).unlink(missing_ok=True)
+
+        await asyncio.to_thread(unlink)
+
+    async def delete_expired(self, *, is_used: Callable[[str], bool]) -> None:
+        """Delete the files that have expired and are not used."""
+        now = time.time()
+        for name in [name for name, one in self._files.items() if one.file.expires_at <= now and not is_used(name)]:
+            await self.delete(name)
+
+    def delete_unfinished(self, *, is_used: Callable[[str], bool]) -> None:
+        """Delete the contents that an ended process left without a record. Blocks; for the start."""
+        for path in self._folder.glob(f"*{_CONTENT}"):
+            if path.stem not in self._files and not is_used(path.stem):
+                path.unlink(missing_ok=True)
+
+    def _record(self, file_id: str) -> Path:
+        return self._folder / f"{file_id}{_RECORD}"

@@ -1,0 +1,160 @@
+"""Keep batches on disk, each with its owner."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from medmoe.model.errors import ConfigError
+from medmoe.server.auth.delegation import Delegation
+from medmoe.server.batches.errors import BatchNotFound
+from medmoe.server.batches.file_store import new_id
+from medmoe.server.batches.result_log import ResultLog
+from medmoe.server.batches.storage import replace
+from medmoe.server.schemas.openai.batch import ENDED, Batch, BatchRequest, BatchStatus, RequestCounts
+
+_WINDOW = 86_400
+"""Seconds of the completion window."""
+_DAY = 86_400
+
+
+class StoredBatch(BaseModel):
+    """What the disk has of a batch."""
+
+    batch: Batch
+    delegation: Delegation
+    output_id: str
+    """The output file's id, which `batch` tells once the file is whole."""
+    errors_id: str
+    keep: int | None
+    """Seconds for which the result files are kept; None: as the deployment keeps files."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Job:
+    """A batch, and what happens to it in this process."""
+
+    stored: StoredBatch
+    results: ResultLog | None = None
+    """Open while lines are answered."""
+    answering: asyncio.Task[None] | None = None
+    paused: bool = False
+    """Whether the disk cannot be written."""
+    saving: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def id(self) -> str:
+        return self.stored.batch.id
+
+    @property
+    def owner(self) -> str:
+        return self.stored.delegation.owner
+
+    @property
+    def status(self) -> BatchStatus:
+        return self.stored.batch.status
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def batch(self) -> Batch:
+        """The batch with what is known now."""
+        changes: dict[str, Any] = {"paused": "storage" if self.paused else None}
+        if self.results is not None:
+            total = self.stored.batch.request_counts.total
+            completed, failed = self.results.completed, self.results.failed
+            changes["request_counts"] = RequestCounts(total=total, completed=completed, failed=failed)
+        return self.stored.batch.model_copy(update=changes)
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the batch, in memory."""
+        self.stored.batch = self.batch.model_copy(update={**changes, "paused": None})
+
+    def move(self, status: BatchStatus, **changes: Any) -> None:
+        """Change the status, and note when."""
+        self.update(status=status, **{f"{status}_at": int(time.time())}, **changes)
+
+
+class JobStore:
+    """Batches of all owners."""
+
+    def __init__(self, folder: Path, *, retention_days: float) -> None:
+        """Read the batches in `folder`. Raises ConfigError for a record that cannot be read."""
+        self._folder = folder
+        self._retention = retention_days * _DAY
+        self._jobs: dict[str, Job] = {}
+        for path in sorted(folder.glob("*.json")):
+            if path.name.startswith("."):
+                continue
+            try:
+                job = Job(stored=StoredBatch.model_validate_json(path.read_bytes()))
+            except (OSError, ValidationError) as error:
+                raise ConfigError(f"MEDMOE_BATCH_DIR: {path} is not a record of a batch; move it away") from error
+            self._jobs[job.id] = job
+
+    def __iter__(self) -> Iterator[Job]:
+        """Iterate over the batches, oldest first."""
+        return iter(tuple(self._jobs.values()))
+
+    def find(self, batch_id: str, owner: str) -> Job:
+        """Return a batch of `owner`. Raises BatchNotFound."""
+        job = self._jobs.get(batch_id)
+        if job is None or job.owner != owner:
+            raise BatchNotFound
+        return job
+
+    async def create(self, request: BatchRequest, delegation: Delegation) -> Job:
+        """Store a new batch. Raises StorageUnavailable."""
+        now = int(time.time())
+        batch = Batch(
+            id=new_id("batch_"),
+            endpoint=request.endpoint,
+            input_file_id=request.input_file_id,
+            status="validating",
+            created_at=now,
+            expires_at=now + _WINDOW,
+            metadata=request.metadata,
+        )
+        expiry = request.output_expires_after
+        stored = StoredBatch(
+            batch=batch,
+            delegation=delegation,
+            output_id=new_id("file-"),
+            errors_id=new_id("file-"),
+            keep=expiry.seconds if expiry else None,
+        )
+        job = Job(stored=stored)
+        await self.save(job)
+        self._jobs[job.id] = job
+        return job
+
+    async def save(self, job: Job) -> None:
+        """Write what is known of a batch. Raises StorageUnavailable."""
+        async with job.saving:
+            # Read inside, so that the last one to write is also the last one to read.
+            content = job.stored.model_dump_json().encode()
+            await asyncio.to_thread(replace, self._folder / f"{job.id}.json", content)
+
+    async def delete_expired(self) -> None:
+        """Delete the batches that ended long ago."""
+        now = time.time()
+        for job in self:
+            batch = job.stored.batch
+            ended = batch.completed_at or batch.failed_at or batch.expired_at or batch.cancelled_at
+            if job.has_ended and ended is not None and ended + self._retention <= now:
+                del self._jobs[job.id]
+                await asyncio.to_thread((self._folder / f"{job.id}.json").unlink, missing_ok=True)
+
+    def uses(self, file_id: str) -> bool:
+        """Return whether a batch that has not ended reads or writes the file."""
+        for job in self._jobs.values():
+            stored = job.stored
+            if not job.has_ended and file_id in (stored.batch.input_file_id, stored.output_id, stored.errors_id):
+                return True
+        return False

@@ -1,0 +1,96 @@
+"""Write files that survive a crash, readable by the service's own user alone."""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from medmoe.model.errors import ConfigError
+from medmoe.server.batches.errors import StorageFull, StorageUnavailable
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+_COPIED = 2**20
+_LOCK_FILE = "lock"
+
+
+@contextlib.contextmanager
+def written() -> Iterator[None]:
+    """Raise StorageFull or StorageUnavailable for a write in the block that fails."""
+    try:
+        yield
+    except OSError as error:
+        raise (StorageFull if error.errno in _FULL else StorageUnavailable)() from error
+
+
+def open_directory(directory: Path, *parts: str) -> int:
+    """Make `directory` with its `parts`, lock it, and return the lock. Raises ConfigError."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in parts:
+            (directory / part).mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(lock)
+            raise
+    except BlockingIOError as error:
+        raise ConfigError(f"MEDMOE_BATCH_DIR: another process uses {directory}") from error
+    except OSError as error:
+        raise ConfigError(f"MEDMOE_BATCH_DIR: {directory} cannot be used: {error.strerror}") from error
+    return lock
+
+
+def write(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of `data`. Raises OSError, possibly after a part."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def write_new(path: Path, source: BinaryIO) -> int:
+    """Copy `source` to `path`, wait for the disk, and return the size. A failure leaves no file.
+
+    Raises StorageUnavailable.
+    """
+    size = 0
+    try:
+        with written(), _opened(path, _NEW) as descriptor:
+            while piece := source.read(_COPIED):
+                write(descriptor, piece)
+                size += len(piece)
+            os.fsync(descriptor)
+    except StorageUnavailable:
+        path.unlink(missing_ok=True)
+        raise
+    return size
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Replace `path` as one step, and wait for the disk. Raises StorageUnavailable; then the old file stays."""
+    staging = path.with_name(f".{path.name}.new")
+    try:
+        with written():
+            with _opened(staging, _NEW) as descriptor:
+                write(descriptor, content)
+                os.fsync(descriptor)
+            staging.replace(path)
+            with _opened(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as folder:
+                os.fsync(folder)
+    except StorageUnavailable:
+        with contextlib.suppress(OSError):
+            staging.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,291 @@
+"""Answer the lines of batches, from wherever an earlier process has stopped."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Literal
+
+from pydantic_core import from_json, to_json
+from starlette.types import ASGIApp
+
+from medmoe.server.admission.background_turns import BackgroundTurns
+from medmoe.server.auth.authenticator import Authenticator
+from medmoe.server.auth.errors import InsufficientScope
+from medmoe.server.auth.tenants import Grant
+from medmoe.server.batches.errors import StorageUnavailable
+from medmoe.server.batches.file_store import FileStore
+from medmoe.server.batches.in_process import AppResponse, post
+from medmoe.server.batches.input_lines import InputErrors, InputLine, body_of, read_lines
+from medmoe.server.batches.job_store import Job, JobStore
+from medmoe.server.batches.result_log import DamagedResults, ResultLog
+from medmoe.server.batches.storage import written
+from medmoe.server.errors import Unauthenticated
+from medmoe.server.observability.request_record import BatchLine
+from medmoe.server.schemas.openai.batch import BatchError, BatchErrors, RequestCounts
+from medmoe.server.settings import Settings
+from medmoe.server.tasks import run_all
+
+log = logging.getLogger("medmoe.batches")
+
+_CLIENT_GONE = 499
+_TEMPORARY = frozenset(
+    {
+        "audit_unavailable",
+        "client_disconnected",
+        "decoder_unavailable",
+        "draining",
+        "engine_dead",
+        "engine_restarting",
+        "invalid_api_key",
+        "not_ready",
+        "overloaded",
+    }
+)
+"""Error codes of the service's own state, which are no answer to a line."""
+_AGAIN = 0.5
+"""Seconds before a line is asked again, and between two looks at whether the service is ready."""
+_ROOM = 2.0
+"""Seconds between two attempts to write to a disk that is full."""
+_MOST_INTERRUPTIONS = 3
+"""Interruptions of a line, after which it is answered beside other requests."""
+
+_Outcome = Literal["completed", "failed", "expired", "cancelled"]
+
+
+class _Failed(Exception):
+    """The batch cannot go on."""
+
+    def __init__(self, *errors: BatchError) -> None:
+        super().__init__()
+        self.errors = errors
+
+
+class BatchWorker:
+    """Answers batches: those of one owner one after another, those of different owners in turns."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        files: FileStore,
+        jobs: JobStore,
+        *,
+        authenticator: Authenticator,
+        turns: BackgroundTurns,
+        is_ready: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._files = files
+        self._jobs = jobs
+        self._authenticator = authenticator
+        self._turns = turns
+        self._is_ready = is_ready
+        self._validating = asyncio.Lock()
+        self._owners: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def run(self, app: ASGIApp, job: Job) -> None:
+        """Bring a batch to its end, asking `app`."""
+        errors: tuple[BatchError, ...] = ()
+        outcome: _Outcome = "failed"
+        try:
+            outcome = await self._outcome(app, job)
+        except _Failed as failure:
+            errors = failure.errors
+        except Exception as error:
+            # Not its text, which may quote a line.
+            log.error("batch failed", extra={"fields": {"batch": job.id, "exception": type(error).__name__}})
+            errors = (BatchError(code="internal_error", message="The service failed; its log tells where."),)
+        await self._until_written(job, lambda: self._end(job, outcome, errors))
+        counts = job.batch.request_counts.model_dump()
+        log.info("batch ended", extra={"fields": {"batch": job.id, "status": outcome, **counts}})
+
+    async def _outcome(self, app: ASGIApp, job: Job) -> _Outcome:
+        if job.status == "validating":
+            async with self._validating:
+                lines = await self._lines(job)
+            if job.status == "validating":
+                job.move("in_progress", request_counts=RequestCounts(total=len(lines)))
+                await self._until_written(job, lambda: self._jobs.save(job))
+        answering = job.answering = asyncio.create_task(self._answer(app, job))
+        if job.status == "cancelling":
+            answering.cancel()
+        try:
+            await asyncio.wait({answering}, timeout=max(0.0, job.stored.batch.expires_at - time.time()))
+        finally:
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
+        if job.status == "cancelling":
+            return "cancelled"
+        if answering.cancelled():
+            return "expired"
+        answering.result()
+        return "completed"
+
+    async def _answer(self, app: ASGIApp, job: Job) -> None:
+        """Answer every line that has no result. Raises _Failed."""
+        async with self._owners[job.owner]:
+            lines = await self._lines(job)
+            results = job.results = await self._open_results(job)
+            try:
+                pending = (line for line in lines if line.custom_id not in results.done)
+                places = range(self._settings.batch_concurrency)
+                await run_all(self._answer_lines(app, job, results, pending) for _ in places)
+            finally:
+                # In a thread, because an append may still be under way there.
+                await asyncio.to_thread(results.close)
+                job.update()
+                job.results = None
+
+    async def _answer_lines(self, app: ASGIApp, job: Job, results: ResultLog, pending: Iterator[InputLine]) -> None:
+        for line in pending:
+            try:
+                body = await asyncio.to_thread(body_of, self._files.content(job.stored.batch.input_file_id), line)
+            except (OSError, ValueError, LookupError) as error:
+                raise _Failed(_unreadable()) from error
+            response = await self._ask(app, job, body)
+            failed = response.status >= HTTPStatus.BAD_REQUEST
+            append = partial(results.append, line.custom_id, _result(line.custom_id, response), failed=failed)
+            await self._until_written(job, partial(asyncio.to_thread, append))
+
+    async def _ask(self, app: ASGIApp, job: Job, body: dict[str, Any]) -> AppResponse:
+        """Return the route's answer to a line, however often it is interrupted. Raises _Failed."""
+        interruptions = 0
+        while True:
+            while not self._is_ready():
+                await asyncio.sleep(_AGAIN)
+            async with self._turns.turn(may_be_interrupted=interruptions < _MOST_INTERRUPTIONS) as turn:
+                line = BatchLine(batch=job.id, grant=self._grant(job))
+                response = await post(app, job.stored.batch.endpoint, body, line=line, gone=turn.interrupted)
+            if response.status < HTTPStatus.BAD_REQUEST:
+                return response
+            if response.status == _CLIENT_GONE:
+                interruptions += 1
+            elif response.error_code in _TEMPORARY:
+                await asyncio.sleep(_AGAIN)
+            else:
+                return response
+
+    def _grant(self, job: Job) -> Grant:
+        try:
+            grant = self._authenticator.redeem(job.stored.delegation)
+            grant.require("ask")
+        except Unauthenticated as error:
+            message = "The API key that created the batch is not valid any more."
+            raise _Failed(BatchError(code="invalid_api_key", message=message)) from error
+        except InsufficientScope as error:
+            message = "The API key that created the batch may not ask any more."
+            raise _Failed(BatchError(code="insufficient_scope", message=message)) from error
+        return grant
+
+    async def _lines(self, job: Job) -> tuple[InputLine, ...]:
+        batch = job.stored.batch
+        try:
+            return await asyncio.to_thread(
+                read_lines,
+                self._files.content(batch.input_file_id),
+                endpoint=batch.endpoint,
+                max_lines=self._settings.batch_max_lines,
+                max_body_bytes=self._settings.max_body_bytes,
+            )
+        except InputErrors as error:
+            raise _Failed(*error.errors) from error
+        except OSError as error:
+            raise _Failed(_unreadable()) from error
+
+    async def _open_results(self, job: Job) -> ResultLog:
+        opened: list[ResultLog] = []
+        paths = self._files.content(job.stored.output_id), self._files.content(job.stored.errors_id)
+
+        async def open_them() -> None:
+            opened.append(await asyncio.to_thread(ResultLog, *paths))
+
+        try:
+            await self._until_written(job, open_them)
+        except DamagedResults as error:
+            raise _Failed(BatchError(code="results_damaged", message="A result file has been changed.")) from error
+        return opened[0]
+
+    async def _end(self, job: Job, outcome: _Outcome, errors: tuple[BatchError, ...]) -> None:
+        """Publish the result files and save the batch as ended. Raises StorageUnavailable."""
+        stored = job.stored
+        if outcome in ("completed", "expired") and job.status != "finalizing":
+            job.move("finalizing")
+        if stored.batch.in_progress_at is not None:
+            await self._settle(job, expired=outcome == "expired")
+        published: dict[str, str] = {}
+        for name, file_id in (("output", stored.output_id), ("error", stored.errors_id)):
+            with written():
+                content = self._files.content(file_id)
+                if not content.exists() or content.stat().st_size == 0:
+                    await self._files.delete(file_id)
+                    continue
+            filename = f"{job.id}_{name}.jsonl"
+            await self._files.publish(
+                file_id, owner=job.owner, filename=filename, purpose="batch_output", keep=stored.keep
+            )
+            published[f"{name}_file_id"] = file_id
+        job.move(outcome, errors=BatchErrors(data=errors) if errors else None, **published)
+        await self._jobs.save(job)
+
+    async def _settle(self, job: Job, *, expired: bool) -> None:
+        """Count the results; where the batch has `expired`, write an error for each line that has none."""
+        try:
+            lines = await self._lines(job) if expired else ()
+            results = await self._open_results(job)
+        except _Failed:
+            return
+        job.results = results
+
+        def note() -> None:
+            with results:
+                for line in lines:
+                    results.append(line.custom_id, _expired(line.custom_id), failed=True)
+
+        try:
+            await asyncio.to_thread(note)
+        finally:
+            job.update()
+            job.results = None
+
+    async def _until_written(self, job: Job, write: Callable[[], Awaitable[None]]) -> None:
+        """Write, and while the disk cannot be written pause the batch: nothing is lost, and nothing is done twice."""
+        while True:
+            try:
+                await write()
+            except StorageUnavailable as error:
+                if not job.paused:
+                    reason = type(error).__name__
+                    log.error(
+                        "batch paused: it cannot be written", extra={"fields": {"batch": job.id, "error": reason}}
+                    )
+                job.paused = True
+                await asyncio.sleep(_ROOM)
+            else:
+                job.paused = False
+                return
+
+
+def _result(custom_id: str, response: AppResponse) -> bytes:
+    """Return the line of an output or error file, with the body as the route sent it."""
+    body = bytes(response.body)
+    with contextlib.suppress(ValueError):
+        if b"\n" in body:
+            body = to_json(from_json(body))
+    head = {"id": f"batch_req_{secrets.token_hex(16)}", "custom_id": custom_id}
+    answered = {"status_code": response.status, "request_id": response.request_id}
+    return b'%s,"response":%s,"body":%s},"error":null}\n' % (to_json(head)[:-1], to_json(answered)[:-1], body)
+
+
+def _expired(custom_id: str) -> bytes:
+    error = {"code": "batch_expired", "message": "The batch expired before this line was answered."}
+    head = {"id": f"batch_req_{secrets.token_hex(16)}", "custom_id": custom_id}
+    return to_json({**head, "response": None, "error": error}) + b"\n"
+
+
+def _unreadable() -> BatchError:
+    return BatchError(code="input_file_unreadable", message="The input file cannot be read any more.")

@@ -1,0 +1,127 @@
+"""/v1/batches: many requests that are answered while no other request waits, in OpenAI's format."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from medmoe.server.auth.tenants import Grant
+from medmoe.server.batches.errors import BatchEnded, BatchNotFound, FileNotFound, StorageLimit
+from medmoe.server.errors import BodyTooLarge, MalformedBody, Overloaded, RateLimited, UnsupportedContentType
+from medmoe.server.http.error_responses import invalid
+from medmoe.server.http.json_body import read_json_object
+from medmoe.server.inference.openai.neutral import require_json
+from medmoe.server.openapi.answers import Responses
+from medmoe.server.openapi.refusals import missing, refusals
+from medmoe.server.openapi.requests import accepts_json, named
+from medmoe.server.routes.dependencies import may_ask, within_rate
+from medmoe.server.routes.openai.storage import (
+    BATCH_ID,
+    DESCRIPTIONS,
+    FILE_ID,
+    LISTING,
+    NO_ROOM,
+    NO_STORE,
+    TAG,
+    After,
+    batch_service,
+    first_and_last,
+    page,
+)
+from medmoe.server.schemas.openai.batch import MAX_BATCHES_LISTED, Batch, BatchList, BatchRequest
+
+PATH = "/v1/batches"
+
+router = APIRouter(tags=[TAG])
+
+_REQUEST = {
+    "input_file_id": FILE_ID,
+    "endpoint": "/v1/vqa",
+    "completion_window": "24h",
+    "metadata": {"study": "chest-ct-2026"},
+}
+_BATCH = Batch(
+    id=BATCH_ID,
+    endpoint="/v1/vqa",
+    input_file_id=FILE_ID,
+    status="in_progress",
+    created_at=1_779_700_000,
+    in_progress_at=1_779_700_001,
+    expires_at=1_779_786_400,
+    request_counts={"total": 500, "completed": 120, "failed": 1},
+    metadata={"study": "chest-ct-2026"},
+).model_dump()
+_LIST = {"object": "list", "data": [_BATCH], "first_id": BATCH_ID, "last_id": BATCH_ID, "has_more": False}
+BatchId = Annotated[str, Path(max_length=64, openapi_examples=named({"a_batch": BATCH_ID}))]
+_FIELDS = frozenset(BatchRequest.model_fields)
+
+
+def _answer(example: object) -> Responses:
+    return {200: {"content": {"application/json": {"examples": named({"a_batch": example})}}}}
+
+
+@router.post(
+    PATH,
+    responses=_answer(_BATCH)
+    | refusals(
+        *NO_STORE,
+        *NO_ROOM,
+        FileNotFound(),
+        StorageLimit.over(4_294_967_296),
+        BodyTooLarge.over(67_108_864),
+        MalformedBody(),
+        UnsupportedContentType("send application/json"),
+        missing("input_file_id"),
+        Overloaded(retry_after=1),
+        RateLimited(retry_after=1),
+        descriptions=DESCRIPTIONS | {415: "Not JSON"},
+    ),
+    dependencies=[Depends(within_rate)],
+    openapi_extra=accepts_json(BatchRequest, examples={"many_questions": _REQUEST}),
+)
+async def create(request: Request, grant: Annotated[Grant, Depends(may_ask)]) -> Batch:
+    """Answer every line of an uploaded file as its route would, while no other request waits."""
+    service = batch_service(request)
+    require_json(request)
+    document = await read_json_object(request, known=_FIELDS)
+    try:
+        wanted = BatchRequest.model_validate_json(to_json(document), strict=True)
+    except ValidationError as error:
+        raise invalid(error, fields=_FIELDS) from error
+    return (await service.create(wanted, grant)).batch
+
+
+@router.get(PATH, responses=_answer(_LIST) | refusals(*NO_STORE, *LISTING, descriptions=DESCRIPTIONS))
+async def batches(
+    request: Request,
+    grant: Annotated[Grant, Depends(may_ask)],
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_BATCHES_LISTED, openapi_examples=named({"ten": 10}))] = 20,
+) -> BatchList:
+    """List the caller's batches, the newest first."""
+    found = [job.batch for job in batch_service(request).jobs if job.owner == grant.tenant.owner]
+    shown, has_more = page(found[::-1], after=after, limit=limit)
+    return BatchList(data=shown, has_more=has_more, **first_and_last(shown))
+
+
+@router.get(
+    f"{PATH}/{{batch_id}}",
+    responses=_answer(_BATCH) | refusals(*NO_STORE, BatchNotFound(), *LISTING, descriptions=DESCRIPTIONS),
+)
+async def batch(request: Request, batch_id: BatchId, grant: Annotated[Grant, Depends(may_ask)]) -> Batch:
+    """Describe a batch."""
+    return batch_service(request).jobs.find(batch_id, grant.tenant.owner).batch
+
+
+@router.post(
+    f"{PATH}/{{batch_id}}/cancel",
+    responses=_answer(_BATCH | {"status": "cancelling", "cancelling_at": 1_779_700_060})
+    | refusals(
+        *NO_STORE, BatchNotFound(), BatchEnded(), *LISTING, RateLimited(retry_after=1), descriptions=DESCRIPTIONS
+    ),
+    dependencies=[Depends(within_rate)],
+)
+async def cancel(request: Request, batch_id: BatchId, grant: Annotated[Grant, Depends(may_ask)]) -> Batch:
+    """End a batch; its files then hold the results so far."""
+    return (await batch_service(request).cancel(batch_id, grant.tenant.owner)).batch
