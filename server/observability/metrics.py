@@ -231,7 +231,7 @@ class Metrics:
         """Count records that the audit trail lacks."""
         self._audit_failures.inc(count)
 
-    def watch_batches(self, *, count: Callable[[str], int], paused: Callable[[], bool]) -> None:
+    def watch_batches(self, *, count: Callable[[BatchStatus], int], paused: Callable[[], bool]) -> None:
         """Export the number of batches by status, and whether their storage cannot be written."""
         batches = Gauge("medmoe_batches", "Batches that are kept, by status", ["status"], registry=self.registry)
         for status in get_args(BatchStatus):
@@ -247,5 +247,5 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def _as_float(count: Callable[[str], int], status: str) -> float:
+def _as_float(count: Callable[[BatchStatus], int], status: BatchStatus) -> float:
     return float(count(status))

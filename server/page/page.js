@@ -3,6 +3,7 @@
 import { offerAggregates } from "./aggregate.js";
 import { AnswerView } from "./answer.js";
 import { ApiKey } from "./api_key.js";
+import { Batches } from "./batches.js";
 import { CallView } from "./call.js";
 import { ChosenImage } from "./chosen_image.js";
 import { ChosenSeries } from "./chosen_series.js";
@@ -26,10 +27,12 @@ import { theme } from "./theme.js";
 
 const service = new Service();
 const key = new ApiKey(service, { given: () => served.look() });
+const batches = new Batches(service);
 const served = new Served(service, key, {
-  known: ({ expert_domains }) => {
-    examples.offer(expert_domains);
+  known: (metadata) => {
+    examples.offer(metadata.expert_domains);
     picker.offer();
+    if (metadata.batches) batches.show();
   },
 });
 const problems = new ProblemView();

@@ -16,6 +16,10 @@ export class Service {
     return (await this.#answered("v1/model-card")).text();
   }
 
+  batches() {
+    return this.#json("v1/batches?limit=10");
+  }
+
   async isReady() {
     return (await this.#fetch("health/ready")).ok;
   }

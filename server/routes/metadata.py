@@ -46,6 +46,7 @@ async def metadata(request: Request) -> Metadata:
         calibrated=checkpoint.calibrated(state.engine.dtype),
         licence=await asyncio.to_thread(stated_licence, state.settings.model),
         expert_domains=checkpoint.config.expert_domains,
+        batches=state.batches is not None,
         intended_use=f"{_DEMONSTRATION} {_INTENDED_USE}" if is_bundled else _INTENDED_USE,
     )
 

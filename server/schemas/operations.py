@@ -37,6 +37,8 @@ class Metadata(ApiModel):
     licence: str
     """As the checkpoint states it."""
     expert_domains: tuple[str, ...]
+    batches: bool
+    """Whether `/v1/files` and `/v1/batches` are offered."""
     intended_use: str
 
 

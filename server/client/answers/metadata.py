@@ -17,6 +17,7 @@ class Metadata(Message):
     calibrated: tuple[str, ...]
     licence: str
     expert_domains: tuple[str, ...]
+    batches: bool
     intended_use: str
 
 

@@ -26,10 +26,9 @@ from medmoe.server.routes.openai.storage import (
     TAG,
     After,
     batch_service,
-    first_and_last,
     page,
 )
-from medmoe.server.schemas.openai.batch import MAX_BATCHES_LISTED, Batch, BatchList, BatchRequest
+from medmoe.server.schemas.openai.batch import MAX_BATCHES_LISTED, Batch, BatchList, BatchRequest, RequestCounts
 
 PATH = "/v1/batches"
 
@@ -49,7 +48,7 @@ _BATCH = Batch(
     created_at=1_779_700_000,
     in_progress_at=1_779_700_001,
     expires_at=1_779_786_400,
-    request_counts={"total": 500, "completed": 120, "failed": 1},
+    request_counts=RequestCounts(total=500, completed=120, failed=1),
     metadata={"study": "chest-ct-2026"},
 ).model_dump()
 _LIST = {"object": "list", "data": [_BATCH], "first_id": BATCH_ID, "last_id": BATCH_ID, "has_more": False}
@@ -101,8 +100,8 @@ async def batches(
 ) -> BatchList:
     """List the caller's batches, the newest first."""
     found = [job.batch for job in batch_service(request).jobs if job.owner == grant.tenant.owner]
-    shown, has_more = page(found[::-1], after=after, limit=limit)
-    return BatchList(data=shown, has_more=has_more, **first_and_last(shown))
+    shown = page(found[::-1], after=after, limit=limit)
+    return BatchList(data=shown.data, has_more=shown.has_more, first_id=shown.first_id, last_id=shown.last_id)
 
 
 @router.get(

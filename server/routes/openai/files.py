@@ -30,7 +30,6 @@ from medmoe.server.routes.openai.storage import (
     TAG,
     After,
     batch_service,
-    first_and_last,
     page,
 )
 from medmoe.server.schemas.openai.file import MAX_FILES_LISTED, FileDeleted, FileList, FileObject, FilePurpose
@@ -57,6 +56,7 @@ _RESULT = (
     '{"id":"batch_req_5f0c3b8e9d1a4c27b6e4a1d2c3f40516","custom_id":"image-1","response":{"status_code":200,'
     '"request_id":"9d1a4c27b6e4a1d2c3f405165f0c3b8e","body":{"answer":"CT"}},"error":null}\n'
 )
+_CONTENT: Responses = {200: {"content": {"application/jsonl": {"schema": {"type": "string"}, "example": _RESULT}}}}
 _FORM = {
     "type": "object",
     "required": ["file", "purpose"],
@@ -128,8 +128,8 @@ async def files(
     found = [
         file for file in batch_service(request).files.of_owner(grant.tenant.owner) if purpose in (None, file.purpose)
     ]
-    shown, has_more = page(found[::-1] if order == "desc" else found, after=after, limit=limit)
-    return FileList(data=shown, has_more=has_more, **first_and_last(shown))
+    shown = page(found[::-1] if order == "desc" else found, after=after, limit=limit)
+    return FileList(data=shown.data, has_more=shown.has_more, first_id=shown.first_id, last_id=shown.last_id)
 
 
 @router.get(
@@ -144,8 +144,7 @@ async def file(request: Request, file_id: FileId, grant: Annotated[Grant, Depend
 @router.get(
     f"{PATH}/{{file_id}}/content",
     response_class=FileResponse,
-    responses={200: {"content": {"application/jsonl": {"schema": {"type": "string"}, "example": _RESULT}}}}
-    | refusals(*NO_STORE, FileNotFound(), *LISTING, descriptions=DESCRIPTIONS),
+    responses=_CONTENT | refusals(*NO_STORE, FileNotFound(), *LISTING, descriptions=DESCRIPTIONS),
 )
 async def content(request: Request, file_id: FileId, grant: Annotated[Grant, Depends(may_ask)]) -> FileResponse:
     """Return a file's content."""

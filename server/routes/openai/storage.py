@@ -1,7 +1,8 @@
 """Find the batch service of a request, and page through lists as OpenAI does."""
 
 from collections.abc import Sequence
-from typing import Annotated, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Generic, Protocol, TypeVar
 
 from fastapi import Query, Request
 
@@ -55,14 +56,27 @@ def batch_service(request: Request) -> BatchService:
     return service
 
 
-def page(items: Sequence[Item], *, after: str | None, limit: int) -> tuple[tuple[Item, ...], bool]:
-    """Return at most `limit` items behind the id `after`, and whether there are more; none behind an unknown id."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page(Generic[Item]):
+    """A part of a list."""
+
+    data: tuple[Item, ...]
+    has_more: bool
+
+    @property
+    def first_id(self) -> str | None:
+        """The id of the first item, None without any."""
+        return self.data[0].id if self.data else None
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the last item, None without any."""
+        return self.data[-1].id if self.data else None
+
+
+def page(items: Sequence[Item], *, after: str | None, limit: int) -> Page[Item]:
+    """Return at most `limit` items behind the id `after`; none behind an unknown id."""
     if after is not None:
         places = [place for place, item in enumerate(items) if item.id == after]
         items = items[places[0] + 1 :] if places else ()
-    return tuple(items[:limit]), len(items) > limit
-
-
-def first_and_last(items: Sequence[Listed]) -> dict[str, str | None]:
-    """Return the ids at both ends of a page."""
-    return {"first_id": items[0].id if items else None, "last_id": items[-1].id if items else None}
+    return Page(data=tuple(items[:limit]), has_more=len(items) > limit)
