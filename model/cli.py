@@ -46,6 +46,7 @@ COMMANDS = {
     "ask": Command("medmoe.client.commands.ask:ask", "Ask a service a question about an image."),
     "classify": Command("medmoe.client.commands.classify:classify", "Ask a service how likely each label is."),
     "decide": Command("medmoe.client.commands.decide:decide", "Ask a service closed questions about an image."),
+    "explain": Command("medmoe.client.commands.explain.command:explain", "Ask a service where an answer comes from."),
     "series": Command("medmoe.client.commands.series.command:series", "Ask a service about the slices of a series."),
     "query": Command("medmoe.client.commands.query:query", "List the images of a service's DICOMweb sources."),
     "watch": Command("medmoe.client.commands.watch:watch", "Ask about new images of a service's DICOMweb sources."),

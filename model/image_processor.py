@@ -5,6 +5,7 @@ Med-MoE trains with `expand2square` (pad) and evaluates with CLIP's centre crop;
 """
 
 import contextlib
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -91,6 +92,20 @@ def normalise(pixels: Any, *, mean: Any, std: Any) -> None:
     pixels /= std
 
 
+Corners = tuple[float, float, float, float]
+"""Left, top, right and bottom."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """Where `ImageProcessor.fit` puts an image."""
+
+    content: tuple[int, int, int, int]
+    """Left, top, right and bottom of the model's pixels that show the image; what is beside them is padding."""
+    seen: Corners
+    """The part of the image that they show, in fractions of its width and height."""
+
+
 class ImageProcessor:
     """Pads or crops, resizes (bicubic), rescales and normalises; sizes and colours come from the checkpoint."""
 
@@ -114,11 +129,31 @@ class ImageProcessor:
             return image
         if self.config.mode == "pad":
             return self._square(image).resize((self.size, self.size), Image.Resampling.BICUBIC)
-        scale = self.size / min(image.size)
-        wide, high = (max(self.size, int(edge * scale)) for edge in image.size)
+        wide, high, left, top = self._crop(image.size)
         image = image.resize((wide, high), Image.Resampling.BICUBIC)
-        left, top = (wide - self.size) // 2, (high - self.size) // 2
         return image.crop((left, top, left + self.size, top + self.size))
+
+    def placement(self, size: tuple[int, int]) -> Placement:
+        """Return where `fit` puts an image of this width and height."""
+        if self.config.mode == "crop":
+            wide, high, left, top = self._crop(size)
+            seen = (left / wide, top / high, (left + self.size) / wide, (top + self.size) / high)
+            return Placement(content=(0, 0, self.size, self.size), seen=seen)
+        side = max(size)
+        edges = []
+        for length in size:
+            before = (side - length) // 2
+            # At least one pixel of the thinnest image.
+            first = min(round(before / side * self.size), self.size - 1)
+            edges.append((first, max(first + 1, round((before + length) / side * self.size))))
+        (left, right), (top, bottom) = edges
+        return Placement(content=(left, top, right, bottom), seen=(0.0, 0.0, 1.0, 1.0))
+
+    def _crop(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Return the width and height to resize an image of `size` to, and the left and top edge of the crop."""
+        scale = self.size / min(size)
+        wide, high = (max(self.size, int(edge * scale)) for edge in size)
+        return wide, high, (wide - self.size) // 2, (high - self.size) // 2
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Return uint8 pixels [3, size, size], not yet normalised. Raises ImageError as `to_rgb` does."""

@@ -16,9 +16,10 @@ from medmoe.server.http.origin import OriginCheck
 from medmoe.server.http.security_headers import ResponseHeaders
 from medmoe.server.lifecycle.draining import drain
 from medmoe.server.lifecycle.supervisor import start_up
-from medmoe.server.routes import classify, docs, metadata, operations, page, render, router_stats, series, sources, vqa
+from medmoe.server.routes import classify, docs, metadata, operations, page, router_stats, series, sources, vqa
 from medmoe.server.routes.openai import batches, chat, decisions, files
 from medmoe.server.routes.openai.storage import TAG
+from medmoe.server.routes.views import explain, render
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
 
@@ -67,6 +68,7 @@ def create_app(
         vqa,
         classify,
         series,
+        explain,
         chat,
         decisions,
         files,

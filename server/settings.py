@@ -15,6 +15,7 @@ from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.image_url import host_name
 from medmoe.server.schemas.images import BurnedIn
 from medmoe.server.schemas.series import MAX_SLICES
+from medmoe.server.schemas.views.explain import MAX_GRID
 
 _LONGEST_SECONDS = 86_400.0
 """Largest time of a setting, a day: timers of the system overflow somewhere beyond."""
@@ -45,11 +46,9 @@ class Settings(BatchSettings, IntegritySettings):
     `POST /admin/router/reset`, `GET /admin/status`. None without it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written; info is one line per request."""
-
     otlp_endpoint: HttpUrl | None = None
     """Base address of an OpenTelemetry collector (OTLP over HTTP): one span a request, its stages, no content.
     While the collector is away spans are lost and a stop takes 5 s longer."""
-
     tls_certificate: Path | None = None
     """PEM file of the service's certificate and those between it and its authority; with it the service speaks https
     alone, TLS 1.2 or later. A renewed one is taken within ten seconds."""
@@ -163,6 +162,12 @@ class Settings(BatchSettings, IntegritySettings):
     """Most tokens of all labels together that no two share: each is an engine step of its own."""
     max_label_chars: int = Field(default=200, ge=1)
     """Longest label; each of its tokens is an engine step."""
+    explain_grid: int = Field(default=8, ge=2, le=MAX_GRID)
+    """Cells along the longer side of an image in `/v1/explain`, where a request does not say; each costs an answer."""
+    max_explain_steps: int = Field(default=1024, ge=2)
+    """Most cells times tokens of the answer in one map: so many engine requests at most."""
+    max_explains: int = Field(default=4, ge=1)
+    """Maps that are made at once; the next is refused with 429. All together keep four images in the engine."""
     max_permutations: int = Field(default=8, ge=1, le=26)
     """Most orders of the options that one classification of mode choice asks about, an engine step or two each. Fewer
     than there are options leave some preference for a letter in the answer."""

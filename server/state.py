@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
+from medmoe.model.image_processor import ImageProcessor
 from medmoe.server.admission.background_turns import BackgroundTurns
 from medmoe.server.admission.fair_slots import FairSlots
 from medmoe.server.admission.readiness import Phase, Readiness
@@ -29,6 +30,7 @@ from medmoe.server.imaging.intake import ImageIntake
 from medmoe.server.imaging.sandbox.pool import DecoderPool
 from medmoe.server.imaging.series_intake import SeriesIntake
 from medmoe.server.inference.context import InferenceContext
+from medmoe.server.inference.explain.context import ExplainContext
 from medmoe.server.inference.series.context import SeriesContext
 from medmoe.server.observability.metrics import Metrics
 from medmoe.server.observability.request_record import RequestRecord
@@ -37,6 +39,8 @@ from medmoe.server.router_stats.stats import RouterStats
 from medmoe.server.served_checkpoint import ServedCheckpoint
 from medmoe.server.settings import Settings
 
+_COVERED_AT_ONCE = 4
+"""Covered images in the engine at once, of all maps; another request waits for so many at most."""
 _STEPS_WAITING = 4
 """Engine requests of classifications in the engine at once, for each sequence of an engine step."""
 
@@ -123,6 +127,12 @@ class State:
             inference=self.inference,
             intake=SeriesIntake(self.images, settings),
             places=Admission(max_concurrent=settings.max_series, max_queued=0),
+        )
+        self.explain = ExplainContext(
+            inference=self.inference,
+            processor=ImageProcessor.from_config(self.checkpoint.config),
+            places=Admission(max_concurrent=settings.max_explains, max_queued=0),
+            cells=FairSlots(_COVERED_AT_ONCE),
         )
 
     @staticmethod

@@ -25,6 +25,7 @@ ROUTES = {
     "/v1/classify": "classify",
     "/v1/series": "series",
     "/v1/series/render": "series_render",
+    "/v1/explain": "explain",
     "/v1/render": "render",
     "/v1/chat/completions": "chat",
     "/v1/decisions": "decisions",

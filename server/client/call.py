@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from medmoe.client.answers.classify import AnyClassification, ByMode, Mode
 from medmoe.client.answers.decisions import Decision
+from medmoe.client.answers.explain import Explanation
 from medmoe.client.answers.metadata import Health, Metadata, ModelList
 from medmoe.client.answers.router_stats import RouterStats
 from medmoe.client.answers.series import SeriesAnswer, SeriesClassification
@@ -21,7 +22,14 @@ from medmoe.client.errors import InvalidInput, UnexpectedAnswer
 from medmoe.client.images.image import Image, Source
 from medmoe.client.images.instance import Instance
 from medmoe.client.images.series import Series, SeriesSource, series_files
-from medmoe.client.options import AskOptions, AskSeriesOptions, ClassifyOptions, ClassifySeriesOptions, DecisionOptions
+from medmoe.client.options import (
+    AskOptions,
+    AskSeriesOptions,
+    ClassifyOptions,
+    ClassifySeriesOptions,
+    DecisionOptions,
+    ExplainOptions,
+)
 from medmoe.client.questions import Question
 
 Answer = TypeVar("Answer")
@@ -88,6 +96,7 @@ MODEL_CARD: Call[str] = Call(path="/v1/model-card", read=lambda response: respon
 _VQA = _reader(VqaAnswer)
 _CLASSIFY = _reader(ByMode)
 _DECISIONS = _reader(Decision)
+_EXPLAIN = _reader(Explanation)
 _SERIES_ANSWER = _reader(SeriesAnswer)
 _SERIES_LABELS = _reader(SeriesClassification)
 _ROUTER_STATS = _reader(RouterStats)
@@ -105,6 +114,15 @@ def classify(
     """Build a classification. Raises InvalidInput, and TypeError for an unknown option or labels in one string."""
     fields = _fields({"labels": _labels(labels), "mode": mode, **_known(options, ClassifyOptions)})
     return Call(path="/v1/classify", read=_CLASSIFY, fields=fields, image=_image(image))
+
+
+def explain(
+    image: ImageSource, question: str | None, labels: Sequence[str] | None, options: ExplainOptions
+) -> Call[Explanation]:
+    """Build a map of a question's answer or of a label. Raises InvalidInput, and TypeError as `classify`."""
+    given = {"question": question, "labels": None if labels is None else _labels(labels)}
+    fields = _fields({**given, **_known(options, ExplainOptions)})
+    return Call(path="/v1/explain", read=_EXPLAIN, fields=fields, image=_image(image))
 
 
 def decisions(image: Source, questions: Sequence[Question], options: DecisionOptions) -> Call[Decision]:

@@ -16,7 +16,14 @@ from medmoe.client.call import Call, ImageSource
 from medmoe.client.errors import ClientError
 from medmoe.client.images.image import Source
 from medmoe.client.images.series import SeriesSource
-from medmoe.client.options import AskOptions, AskSeriesOptions, ClassifyOptions, ClassifySeriesOptions, DecisionOptions
+from medmoe.client.options import (
+    AskOptions,
+    AskSeriesOptions,
+    ClassifyOptions,
+    ClassifySeriesOptions,
+    DecisionOptions,
+    ExplainOptions,
+)
 from medmoe.client.questions import Question
 from medmoe.client.transport.error_body import check
 from medmoe.client.transport.event_reader import AnyEvent, Event, EventReader, answer_event, series_event
@@ -113,6 +120,17 @@ class Client(BaseClient):
     ) -> AnyClassification:
         """Return the probability of each label."""
         return self._send(calls.classify(image, labels, options, mode=mode))
+
+    def explain(
+        self,
+        image: ImageSource,
+        question: str | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        **options: Unpack[ExplainOptions],
+    ) -> answers.Explanation:
+        """Map where in the image the answer to a question, or one of `labels`, comes from."""
+        return self._send(calls.explain(image, question, labels, options))
 
     def decisions(
         self, image: Source, questions: Sequence[Question], **options: Unpack[DecisionOptions]

@@ -64,6 +64,30 @@ class ClassifyOptions(ReportOptions, total=False):
     """Mode choice: maximum number of label orders."""
 
 
+class ExplainOptions(TypedDict, total=False):
+    """Options of an explanation."""
+
+    answer: str | None
+    """With a question: the answer to explain instead of the model's own."""
+    label: str | None
+    """With labels: the one to explain instead of the likeliest."""
+    grid: int | None
+    """Cells along the longer side of the image."""
+    overlay: str | None
+    """`layer` adds the map as transparent PNG of the rendered image's size, `image` over the image."""
+    max_tokens: int | None
+    """Maximum length of an answer that is generated."""
+    window: str | None
+    """VOI window, as in ImageOptions."""
+    frame: int | None
+    allow_uniform: bool | None
+    include_routing: bool | None
+    timeout_ms: int | None
+    """Time limit in the service for the whole map."""
+    modality: str | None
+    """Modality label for the router's statistics; the model does not see it."""
+
+
 class SeriesOptions(TypedDict, total=False):
     """Options of every request about a series."""
 

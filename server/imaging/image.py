@@ -47,9 +47,14 @@ class DecodedImage(Message):
         """SHA-256 hex of size and pixels; keys the engine's caches.
 
         Computed from the pixels alone, never read from a decoder process: a broken decoder must not choose another
-        image's cache entry. The size is part of it, so images of different shapes never collide.
+        image's cache entry.
         """
-        width, height = self.size
-        digest = hashlib.sha256(f"{width}x{height}:".encode())
-        digest.update(self.pixels)
-        return digest.hexdigest()
+        return image_id(self.size, self.pixels)
+
+
+def image_id(size: tuple[int, int], pixels: bytes) -> str:
+    """Return the SHA-256 hex of width, height and 8-bit RGB pixels, so that images of different shapes differ."""
+    width, height = size
+    digest = hashlib.sha256(f"{width}x{height}:".encode())
+    digest.update(pixels)
+    return digest.hexdigest()

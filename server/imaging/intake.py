@@ -69,6 +69,16 @@ class ImageIntake:
         self._note_uids(rendered, digests)
         return rendered
 
+    async def read_and_render(
+        self, image: SentImage, fields: ImageFields, *, deadline: Deadline, record: RequestRecord
+    ) -> tuple[DecodedImage, DecodedImage]:
+        """Return what `read` returns, and what `render` returns as people see it, of one file."""
+        async with self._fetched(image, deadline=deadline, record=record) as (encoded, digests):
+            decoded = await self._cache.decode(encoded, fields, salt=record.cache_salt)
+            frame = await self._decoders.decode(encoded, fields, view="frame", tenant=record.cache_salt)
+        self._note_uids(decoded, digests)
+        return decoded, frame
+
     async def fetch(self, image: SentImage, *, deadline: Deadline, record: RequestRecord) -> str | bytes:
         """Return base64 or the file's bytes, from the host or the source of `image` where it only names one.
 

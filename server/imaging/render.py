@@ -10,7 +10,7 @@ from medmoe.server.admission.slots import Admission, Deadline
 from medmoe.server.imaging.intake import ImageIntake
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.inference import SentImage
-from medmoe.server.schemas.render import RenderFields, RenderResponse
+from medmoe.server.schemas.views.render import RenderFields, RenderResponse
 
 
 async def render_png(

@@ -85,10 +85,10 @@ async def classify_in_slot(
                 cache_salt=record.cache_salt,
                 request_id=request_id,
             )
-    _count_tokens(record, scores)
+    count_tokens(record, scores)
     unlike_training = compare_with_training(scores[0].root.unlike_training, context.checkpoint.training_reference)
     record.note_unlike_training(unlike_training)
-    counts = _count_routing(context, scores, route=route, modality=shared.modality)
+    counts = count_routing(context, scores, route=route, modality=shared.modality)
     routing = context.router_stats.request_report(counts) if shared.include_routing and counts is not None else None
     remaining = iter(scores)
     responses = tuple(
@@ -113,7 +113,7 @@ async def classify_in_slot(
     return responses
 
 
-def _count_tokens(record: RequestRecord, scores: Sequence[LabelScore]) -> None:
+def count_tokens(record: RequestRecord, scores: Sequence[LabelScore]) -> None:
     """Count each prompt once: the later steps of its trie read it from the prefix cache."""
     roots = [score.root for score in scores]
     record.count_tokens(
@@ -123,7 +123,7 @@ def _count_tokens(record: RequestRecord, scores: Sequence[LabelScore]) -> None:
     )
 
 
-def _count_routing(
+def count_routing(
     context: InferenceContext, scores: Sequence[LabelScore], *, route: str, modality: str | None
 ) -> np.ndarray | None:
     """Add the request's token counts [kind, MoE layer, expert] to the statistics; None without routing.

@@ -10,6 +10,7 @@ import { ChosenSeries } from "./chosen_series.js";
 import { ClassificationView } from "./classification.js";
 import { find } from "./element.js";
 import { Examples } from "./examples.js";
+import { Explanation } from "./explanation.js";
 import { HeatMap } from "./heat_map.js";
 import { History } from "./history.js";
 import { ImageSources } from "./image_sources.js";
@@ -40,6 +41,7 @@ const heatMap = new HeatMap();
 const call = new CallView();
 const result = new Result();
 const history = new History({ chosen: seeAgain });
+const explanation = new Explanation(service, { failed: refuse });
 const image = new ChosenImage(service, { changed, failed });
 const series = new ChosenSeries(service, {
   changed,
@@ -169,13 +171,16 @@ async function answer(signal) {
   const subject = now();
   subject.thumbnail = shown.thumbnail();
   subject.slices = shown.rendered.slices ?? null;
-  const own = (view = open(result.open(title, subject), subject));
+  explanation.abort();
+  const box = result.open(title, subject);
+  const own = (view = open(box, subject));
   own.turn?.(series.index);
   result.reveal();
   try {
     const response = await send(own, subject, signal);
     signal.throwIfAborted();
     own.finish(response);
+    explanation.offer(box, subject, response);
     heatMap.show(response.routing ?? null);
     history.add(subject, response);
     result.reveal();
@@ -194,8 +199,10 @@ function seeAgain({ subject, response }) {
   const { open, source, title } = task();
   source.restore(subject.fields);
   target().restore(subject.fields);
-  view = open(result.open(title, subject), subject);
+  const box = result.open(title, subject);
+  view = open(box, subject);
   view.finish(response);
+  explanation.offer(box, subject, response);
   heatMap.show(response.routing ?? null);
   describe();
   result.reveal();
@@ -203,7 +210,7 @@ function seeAgain({ subject, response }) {
 
 /** Answers about an image go with it. */
 function forget() {
-  running?.abort();
+  for (const one of [running, explanation]) one?.abort();
   view = null;
   result.clear();
   heatMap.show(null);

@@ -32,6 +32,10 @@ export class Service {
     return this.#json("v1/classify", { ...requestBody("image", image, fields), signal });
   }
 
+  explain(image, fields, signal) {
+    return this.#json("v1/explain", { ...requestBody("image", image, fields), signal });
+  }
+
   /** The answer's text piece by piece, then the whole response. */
   async *ask(image, fields, signal) {
     const options = { ...requestBody("image", image, { ...fields, stream: true }), signal };

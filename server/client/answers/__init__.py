@@ -8,6 +8,7 @@ from medmoe.client.answers.classify import (
     MultiLabelClassification,
 )
 from medmoe.client.answers.decisions import ChoiceAnswer, Decision, PredicateAnswer, RefusalAnswer, ScoreAnswer
+from medmoe.client.answers.explain import Explanation
 from medmoe.client.answers.metadata import Health, Metadata, ModelInfo, ModelList
 from medmoe.client.answers.router_stats import RouterStats
 from medmoe.client.answers.series import (
@@ -27,6 +28,7 @@ __all__ = [
     "Classification",
     "Decision",
     "Delta",
+    "Explanation",
     "Health",
     "InstanceInfo",
     "Metadata",

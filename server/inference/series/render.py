@@ -16,7 +16,7 @@ from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.images import ImageFields, Windowing
 from medmoe.server.schemas.inference import SentSeries
 from medmoe.server.schemas.series import SlicesFields
-from medmoe.server.schemas.series_render import RenderedSlice, SeriesRenderResponse
+from medmoe.server.schemas.views.series_render import RenderedSlice, SeriesRenderResponse
 
 _SIDE = 512
 """Longest side of a rendered slice in pixels; a response holds many."""

@@ -82,6 +82,19 @@ async def test_an_answer_is_what_the_service_says(service: Service) -> None:
     assert found.routing.layers[0].layer == 0
 
 
+async def test_an_explanation_is_what_the_service_says(service: Service) -> None:
+    async with asking(service) as (client, _):
+        found = await client.explain(image_bytes(), QUESTION, grid=2, overlay="layer", modality="CT")
+        label = await client.explain(image_bytes(), labels=LABELS, label="MRI", grid=2)
+        said = await client.ask(image_bytes(), QUESTION)
+        with pytest.raises(TypeError, match="not one"):
+            await client.explain(image_bytes(), labels="CT")
+    assert (found.answer, label.answer) == (said.answer, "MRI")
+    assert [len(row) for row in found.drops] == [2, 2]
+    assert found.overlay is not None
+    assert label.overlay is None
+
+
 async def test_decisions_are_what_the_service_says(service: Service) -> None:
     questions = [
         Predicate("Is there a fracture?", name="fracture"),

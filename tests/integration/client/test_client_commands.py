@@ -193,6 +193,22 @@ def test_decide_prints_an_answer_for_each_question(medmoe: Medmoe, server: Serve
     assert "(score " in score
 
 
+def test_explain_prints_the_map_and_writes_it_over_the_image(
+    medmoe: Medmoe, server: ServerProcess, file: Path, tmp_path: Path
+) -> None:
+    asked = ("--label", "CT", "--label", "MRI", "--target", "MRI", "--grid", 3)
+    done = medmoe("explain", file, *asked, "--overlay", tmp_path / "map.png", url=server.url, key=KEY)
+    assert done.returncode == 0, done.stderr
+    answer, headers, *rows = done.stdout.splitlines()
+    assert (answer, headers.split()) == ("MRI", ["row", "1", "2", "3"])
+    document = json.loads(medmoe("explain", file, *asked, "--json", url=server.url, key=KEY).stdout)
+    assert [[float(drop) for drop in row.split()[1:]] for row in rows] == [
+        [round(drop, 2) for drop in drops] for drops in document["drops"]
+    ]
+    with Image.open(tmp_path / "map.png") as drawn:
+        assert drawn.mode == "RGB"
+
+
 @pytest.mark.parametrize("command", [("ask", QUESTION), ("classify", *LABELS)])
 def test_what_goes_wrong_is_one_line(
     medmoe: Medmoe, server: ServerProcess, file: Path, command: tuple[str, ...]
@@ -224,6 +240,8 @@ def test_a_service_that_is_not_there_is_one_line(medmoe: Medmoe) -> None:
         ("ask", "a.png", "What?", "--url", "service"),
         ("classify", "a.png"),
         ("classify", "a.png", "CT"),
+        ("explain", "a.png"),
+        ("explain", "--question", "What?"),
         ("decide", "a.png"),
         ("decide", "a.png", "--choice", "Which? | CT"),
         ("classify", "a.png", "CT", "--mode", "nonsense"),

@@ -11,6 +11,7 @@ from medmoe.client import (
     ChoiceClassification,
     Classification,
     Decision,
+    Explanation,
     Metadata,
     ModelList,
     MultiLabelClassification,
@@ -21,10 +22,18 @@ from medmoe.client import (
 )
 from medmoe.client.answers.metadata import Health
 from medmoe.client.answers.sources import InstanceList, SeriesList, SourceList, StudyList
-from medmoe.client.options import AskOptions, AskSeriesOptions, ClassifyOptions, ClassifySeriesOptions, DecisionOptions
+from medmoe.client.options import (
+    AskOptions,
+    AskSeriesOptions,
+    ClassifyOptions,
+    ClassifySeriesOptions,
+    DecisionOptions,
+    ExplainOptions,
+)
 from medmoe.server.schemas.classify import ClassifyFields
 from medmoe.server.schemas.openai.decision_request import DecisionRequest
 from medmoe.server.schemas.series import SeriesFields
+from medmoe.server.schemas.views.explain import ExplainFields
 from medmoe.server.schemas.vqa import VQAFields
 from tests.integration.conftest import Service
 
@@ -58,6 +67,7 @@ def shape(schema: Any, definitions: dict[str, Any]) -> Any:
         ("/v1/classify", "ChoiceResponse", ChoiceClassification),
         ("/v1/classify", "MultiLabelResponse", MultiLabelClassification),
         ("/v1/decisions", "Decision", Decision),
+        ("/v1/explain", "ExplainResponse", Explanation),
         ("/v1/series", "SeriesAnswer", SeriesAnswer),
         ("/v1/series", "SeriesClassification", SeriesClassification),
         ("/v1/router/stats", "RouterStatsResponse", RouterStats),
@@ -86,6 +96,7 @@ async def test_answers_have_the_fields_that_the_openapi_document_promises(
     [
         (AskOptions, VQAFields, {"question", "stream"}),
         (ClassifyOptions, ClassifyFields, {"labels", "mode"}),
+        (ExplainOptions, ExplainFields, {"question", "labels"}),
         (DecisionOptions, DecisionRequest, {"model", "input", "questions", *NEUTRAL}),
     ],
 )

@@ -49,6 +49,7 @@ def bearer(key: str) -> dict[str, str]:
         "/v1/vqa",
         "/v1/classify",
         "/v1/chat/completions",
+        "/v1/explain",
         "/v1/render",
         "/v1/router/stats",
         "/v1/models",
@@ -66,7 +67,11 @@ async def test_without_a_key_nothing_is_said(
     running: ServiceFactory, keys: Path, path: str, headers: dict[str, str]
 ) -> None:
     async with running(api_keys=keys) as service:
-        method = "POST" if path in {"/v1/vqa", "/v1/classify", "/v1/chat/completions", "/v1/render"} else "GET"
+        method = (
+            "POST"
+            if path in {"/v1/vqa", "/v1/classify", "/v1/chat/completions", "/v1/explain", "/v1/render"}
+            else "GET"
+        )
         # A body that would be refused: what is asked first is who is asking.
         refused = await service.client.request(
             method, path, headers=headers, content=b"{" if method == "POST" else None

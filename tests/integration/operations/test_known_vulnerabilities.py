@@ -40,6 +40,7 @@ from tests.support.images.tagged_images import dicom
 ROUTES: dict[str, dict[str, Any]] = {
     "/v1/vqa": {"question": "What is shown?"},
     "/v1/classify": {"labels": ["CT", "MRI"]},
+    "/v1/explain": {"question": "What is shown?"},
     "/v1/render": {},
 }
 """Whatever takes an image, with the fields that it needs."""

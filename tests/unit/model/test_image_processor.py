@@ -30,6 +30,33 @@ def test_crop_keeps_the_centre_square() -> None:
 
 
 @pytest.mark.parametrize("mode", ["pad", "crop"])
+@pytest.mark.parametrize("size", [(64, 64), (64, 40), (40, 64), (200, 60), (90, 70)])
+def test_a_placement_tells_which_part_of_the_image_lies_where(mode: str, size: tuple[int, int]) -> None:
+    """The colours of a pixel tell its place in the image."""
+    width, height = size
+    ramp = np.zeros((height, width, 3), np.uint8)
+    ramp[..., 0] = np.linspace(50, 250, width)[None, :]
+    ramp[..., 1] = np.linspace(50, 250, height)[:, None]
+    ramp[..., 2] = 255
+    fitted = np.asarray(processor(mode, 32).resize(Image.fromarray(ramp))).astype(float)
+    found = processor(mode, 32).placement(size)
+    left, top, right, bottom = found.content
+    inside = np.zeros((32, 32), bool)
+    inside[top:bottom, left:right] = True
+    assert (np.abs(fitted[~inside] - PLAIN["background"]).max(initial=0)) < 130
+    assert fitted[inside][:, 2].min() > 120
+    for axis, low, high, length in (
+        (0, found.seen[0], found.seen[2], width),
+        (1, found.seen[1], found.seen[3], height),
+    ):
+        if length < 32:
+            continue
+        line = fitted[(top + bottom) // 2, left:right, 0] if axis == 0 else fitted[top:bottom, (left + right) // 2, 1]
+        middles = low + (np.arange(len(line)) + 0.5) / len(line) * (high - low)
+        assert np.abs((line - 50) / 200 - middles)[2:-2].max(initial=0) < 0.05
+
+
+@pytest.mark.parametrize("mode", ["pad", "crop"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (7, 9), (300, 200)])
 def test_every_shape_becomes_the_models_size(mode: str, size: tuple[int, int]) -> None:
     assert processor(mode)(Image.new("RGB", size)).shape == (3, 8, 8)

@@ -11,9 +11,9 @@ from medmoe.server.openapi.answers import answers
 from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, SERIES, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.routes.dependencies import within_rate
-from medmoe.server.schemas.render import RenderFields, RenderRequest, RenderResponse
 from medmoe.server.schemas.series import SlicesFields
-from medmoe.server.schemas.series_render import SeriesRenderRequest, SeriesRenderResponse
+from medmoe.server.schemas.views.render import RenderFields, RenderRequest, RenderResponse
+from medmoe.server.schemas.views.series_render import SeriesRenderRequest, SeriesRenderResponse
 from medmoe.server.state import State
 
 SERIES_PATH = "/v1/series/render"

@@ -1,0 +1,1 @@
+"""`medmoe explain`."""

@@ -1,0 +1,33 @@
+"""Print a map, and write its overlay."""
+
+from pathlib import Path
+
+import typer
+
+from medmoe.client.answers import Explanation
+from medmoe.client.commands.terminal import UNLIKE_TRAINING, note, safe, table
+from medmoe.client.errors import InvalidInput
+from medmoe.client.images.image import Image
+
+
+def print_map(found: Explanation) -> None:
+    """Print the answer, the drops by row and column, and what they mean."""
+    typer.echo(safe(found.answer))
+    headers = ("row", *(str(column + 1) for column in range(found.columns)))
+    typer.echo(
+        table(headers, [(str(row + 1), *(f"{drop:.2f}" for drop in drops)) for row, drops in enumerate(found.drops)])
+    )
+    note(
+        f"log-likelihood {found.log_likelihood:.2f}; each number is how much it falls when the image around that place "
+        "is covered: what the model reacts to, not the outline of a finding"
+    )
+    if found.unlike_training is not None and found.unlike_training.flagged:
+        note(UNLIKE_TRAINING)
+
+
+def write_overlay(file: Path, url: str) -> None:
+    """Write the PNG of a data URL. Raises InvalidInput."""
+    try:
+        file.write_bytes(Image.from_base64(url.partition(",")[2]).data)
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""Say which parts of an image an answer depends on."""

@@ -1,0 +1,21 @@
+"""Hold what a request for a map is answered with."""
+
+from dataclasses import dataclass
+
+from medmoe.model.image_processor import ImageProcessor
+from medmoe.server.admission.fair_slots import FairSlots
+from medmoe.server.admission.slots import Admission
+from medmoe.server.inference.context import InferenceContext
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExplainContext:
+    """The parts of the service that `/v1/explain` uses to answer a request."""
+
+    inference: InferenceContext
+    processor: ImageProcessor
+    places: Admission
+    """Places of maps, beside the slots of all requests: each asks the engine many times."""
+    cells: FairSlots
+    """Covered images in the engine at once, of all maps together; the maps take turns. More would keep the engine from
+    other requests."""
