@@ -18,7 +18,7 @@ COPY server server
 COPY training training
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
-# About 8 GB: torch and NVIDIA's libraries come with vLLM. Triton builds its launcher with gcc, Inductor with g++.
+# About 9 GB: torch and NVIDIA's libraries come with vLLM. Triton builds its launcher with gcc, Inductor with g++.
 FROM ${PYTHON_IMAGE} AS registry
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # hadolint ignore=DL3008
@@ -27,6 +27,12 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && pip install vllm==0.30.0
 
+# Installed by the Python that will run it, and without the wheel itself in the image.
+FROM ${BASE} AS project
+COPY --from=wheel /wheels /wheels
+# hadolint ignore=DL3013
+RUN python3 -m pip install --no-cache-dir --no-deps --target /opt/project /wheels/*.whl
+
 # torch, vLLM and kernels belong together and stay as they are: only what is missing is added, pinned, by name.
 FROM ${BASE}
 ARG PIP_FIND_LINKS=
@@ -34,18 +40,20 @@ ARG PIP_TRUSTED_HOST=
 # hadolint ignore=DL3002
 USER 0
 COPY docker/requirements/gpu.txt /requirements.txt
-COPY --from=wheel /wheels /wheels
-# The last pip installs nothing: it fails when something that the wheel asks for is missing or too old.
+COPY --from=project /opt/project /opt/project
+# The last pip installs nothing: it fails when something that the project asks for is missing or too old.
 # hadolint ignore=DL3013
 RUN export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1 \
  && python3 -m pip install --no-deps --requirement /requirements.txt \
- && python3 -m pip install --no-deps /wheels/*.whl \
+ && echo /opt/project > "$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/medmoe.pth" \
  && python3 -m pip install --dry-run --no-index 'medmoe[serve]' \
  && groupadd --gid 10001 medmoe \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/cache/medmoe --shell /usr/sbin/nologin medmoe \
- && install --directory --owner medmoe --group medmoe /var/cache/medmoe
+ && install --directory --owner medmoe --group medmoe /var/cache/medmoe \
+ && rm /requirements.txt
 # Compiled kernels and graphs are kept under HOME, in a volume: made anew they cost minutes at every start.
-ENV HOME=/var/cache/medmoe \
+ENV PATH=/opt/project/bin:$PATH \
+    HOME=/var/cache/medmoe \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     MEDMOE_HOST=0.0.0.0
