@@ -19,7 +19,8 @@ from medmoe.client.images.image import Image
 _IMAGE_GROUP = 0x0028
 """Size, bits, photometric interpretation, padding, rescaling, windows, look-up tables, burned-in annotation."""
 _PIXEL_GROUP = 0x7FE0
-_KIND = ("SOPClassUID", "Modality")
+_DISPLAY = ("SOPClassUID", "Modality", "PixelPresentation", "ImagerPixelSpacing", "ShutterShape")
+"""Attributes of other groups on which the display of an image depends."""
 _FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _FREE = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UN", "UR", "UT"})
 """Value representations that can hold identifying text; displaying an image needs none of them."""
@@ -57,7 +58,7 @@ def _bare(dataset: Dataset) -> Dataset:
         raise InvalidInput("the DICOM file holds no pixel data")
     for tag in pixels:
         found.add(_copied(dataset[tag]))
-    for keyword in _KIND:
+    for keyword in _DISPLAY:
         if keyword in dataset:
             found.add(_copied(dataset[keyword]))
     for keyword in _FRAMES:

@@ -4,7 +4,7 @@ import io
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from medmoe.client.errors import InvalidInput
 
@@ -31,11 +31,14 @@ def png_of_array(pixels: np.ndarray) -> bytes:
 
 
 def png_of_image(image: Image.Image) -> bytes:
-    """Encode a Pillow image, rotated as its EXIF orientation says. Raises InvalidInput for a mode that PNG lacks."""
+    """Encode a Pillow image, rotated as its EXIF orientation says, its colours in sRGB as the service sees a file's.
+
+    Raises InvalidInput for a mode that PNG lacks.
+    """
     if image.mode not in _MODES:
         raise InvalidInput(f"an image of mode {image.mode} cannot be stored as PNG; convert it to RGB or to L")
     try:
-        upright = ImageOps.exif_transpose(image)
+        upright = _in_srgb(ImageOps.exif_transpose(image))
         kept: dict[str | tuple[int, int], Any] = {
             name: value for name, value in upright.info.items() if name == "transparency"
         }
@@ -45,6 +48,26 @@ def png_of_image(image: Image.Image) -> bytes:
         return _png(bare)
     except (OSError, ValueError, SyntaxError) as error:
         raise InvalidInput("the image is damaged or cut off") from error
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Return the image converted by its ICC profile; unchanged without one that can be used."""
+    profile = image.info.get("icc_profile")
+    if not isinstance(profile, bytes) or b"sRGB" in profile.replace(b"\0", b""):
+        return image
+    colours = image
+    if image.mode == "P":
+        colours = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if colours.mode not in ("L", "RGB", "RGBA"):
+        return image
+    # Grey is not interpolated between few points then.
+    flags = ImageCms.Flags.NOOPTIMIZE if colours.mode == "L" else ImageCms.Flags.NONE
+    mode = "RGB" if colours.mode == "L" else colours.mode
+    try:
+        source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(colours, source, target, outputMode=mode, flags=flags) or image
+    except (ImageCms.PyCMSError, OSError):
+        return image
 
 
 def noise_pngs(count: int, *, seed: int) -> tuple[bytes, ...]:

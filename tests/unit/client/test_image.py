@@ -18,11 +18,15 @@ from medmoe.client.commands.images import prepared
 from medmoe.client.errors import InvalidInput
 from medmoe.client.images.dicom import pixels_only
 from medmoe.client.images.image import Image
+from medmoe.model.colour_profile import SRGB_WHITE, plain_profile
+from medmoe.model.image_formats.raster import read_raster
 from medmoe.server.imaging.config import ImageLimits
 from medmoe.server.imaging.formats.dicom.file import DicomFile
 from medmoe.server.imaging.formats.dicom.rendering import show
 from medmoe.server.schemas.voi_window import parse
 from tests.support.images.dicom_files import dicom, gradient, look_up_table
+from tests.support.images.odd_files import matrix_profile
+from tests.unit.server.conftest import decoder_config
 
 SECRET = "DOE7Q"
 
@@ -129,6 +133,22 @@ def test_neither_text_nor_profile_of_a_png_goes_along_but_its_transparency_does(
         assert image.info == {"transparency": 3}
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
+def test_colours_of_a_pillow_image_are_sent_as_the_service_sees_those_of_a_file(mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 4), dtype=np.uint8)
+    profile = matrix_profile(gamma=1.8, swapped=True)
+    if mode == "L":
+        profile = plain_profile(1.8, white=SRGB_WHITE, primaries=None) or b""
+    file = io.BytesIO()
+    PIL.Image.fromarray(noise, "RGBA").convert(mode).save(file, format="PNG", icc_profile=profile)
+    limits = decoder_config().limits
+    expected = read_raster(file.getvalue(), "PNG", limits=limits)
+    assert "icc_profile" in expected.steps
+    with PIL.Image.open(io.BytesIO(file.getvalue())) as image:
+        sent = read_raster(Image.of(image).data, "PNG", limits=limits)
+    assert np.abs(np.asarray(sent.image).astype(int) - np.asarray(expected.image)).max() <= 1
+
+
 @pytest.mark.parametrize("mode", ["CMYK", "F", "YCbCr"])
 def test_a_mode_that_png_has_not_is_the_callers_to_convert(mode: str) -> None:
     with pytest.raises(InvalidInput, match=mode):
@@ -214,6 +234,19 @@ def test_look_up_tables_frames_and_compressed_pixels_stay() -> None:
         assert SECRET.encode() not in bare
         assert shown(bare, frame=frame) == shown(data, frame=frame)
     assert dcmread(io.BytesIO(pixels_only(file.getvalue()).data)).file_meta.TransferSyntaxUID == RLELossless
+
+
+def test_what_colours_and_shape_depend_on_in_other_groups_stays() -> None:
+    palette: dict[str, Any] = {"PixelPresentation": "COLOR", "ImagerPixelSpacing": [2, 1], "ShutterShape": "CIRCULAR"}
+    for colour in ("Red", "Green", "Blue"):
+        palette[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 400, 16]
+        palette[f"{colour}PaletteColorLookupTableData"] = np.arange(256, dtype="<u2").tobytes()
+    data = dicom(gradient((20, 24)), **named(**palette))
+    bare = pixels_only(data).data
+    assert SECRET.encode() not in bare
+    assert shown(bare) == shown(data)
+    assert {"palette", "shutter_ignored"} <= set(shown(bare)[1][0])
+    assert dcmread(io.BytesIO(bare)).ImagerPixelSpacing == [2, 1]
 
 
 def test_a_dataset_of_the_callers_is_left_as_it_was() -> None:
