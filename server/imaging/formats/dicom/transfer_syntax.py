@@ -77,5 +77,5 @@ def require_decoder(syntax: str) -> None:
     name = _OTHERS.get(syntax) or (known.name if known.keyword else None)
     raise UnsupportedImage(
         f"the DICOM transfer syntax {name + ' ' if name else ''}is not accepted; convert the file to uncompressed "
-        "pixels with gdcmconv --raw or dcmconv (DCMTK)"
+        "pixels with gdcmconv --raw or dcmdjpeg (DCMTK)"
     )
