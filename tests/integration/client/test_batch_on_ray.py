@@ -34,6 +34,7 @@ def cluster() -> Iterator[str]:
             cluster.add_node(num_cpus=2, include_dashboard=False)
         # Ray gives a node 30 seconds and raises nothing narrower.
         except Exception as error:
+            cluster.shutdown()
             if "timed out during startup" in str(error):
                 pytest.skip("this machine is too busy: Ray's node did not start in 30 seconds")
             raise

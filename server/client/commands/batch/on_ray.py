@@ -82,7 +82,9 @@ def batch_on_ray(tasks: Sequence[Task], output: Path, options: BatchOnRay, *, js
                 except InvalidInput:
                     raise
                 except ClientError as error:
-                    raise ClientError(f"{error}; {progress.answered} of {open_}; run again to continue") from error
+                    raise ClientError(
+                        f"{error}; {progress.answered} of {open_} are answered; run again to continue"
+                    ) from error
                 except KeyboardInterrupt:
                     note(f"interrupted: {progress.answered} of {open_} are answered; run again to continue")
                     raise typer.Exit(INTERRUPTED) from None
