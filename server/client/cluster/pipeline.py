@@ -1,8 +1,10 @@
 """Run the blocks of a batch through Ray Data: one actor for each engine, restarted when it dies."""
 
+import contextlib
 import logging
 import os
 import pickle
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,7 +62,9 @@ def connected(address: str | None) -> Iterator[None]:
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        yield
+        # Ray tells of lost actors on standard output, which belongs to the command.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
         ray.shutdown()
 
