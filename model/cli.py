@@ -51,6 +51,9 @@ COMMANDS = {
     "query": Command("medmoe.client.commands.query:query", "List the images of a service's DICOMweb sources."),
     "watch": Command("medmoe.client.commands.watch:watch", "Ask about new images of a service's DICOMweb sources."),
     "batch": Command("medmoe.client.commands.batch.command:batch", "Ask a service about many images; resumable."),
+    "checkpoint": Command(
+        "medmoe.client.commands.checkpoint.command:app", "Change the checkpoint of a running service."
+    ),
     "stats": Command("medmoe.client.commands.stats:stats", "Show which experts a service's tokens went to."),
     "bench": Command("medmoe.client.commands.bench:bench", "Measure a service's throughput and latency."),
     "train": Command("medmoe.training.__main__:train", "Train a checkpoint or an adapter by a recipe.", "train"),

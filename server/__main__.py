@@ -107,8 +107,11 @@ def build_engine(settings: Settings) -> Engine:
     return VllmEngine(settings, config)
 
 
-def _rebuild_engine(settings: Settings) -> Engine:
+def _build_verified(settings: Settings) -> Engine:
+    """Return an engine that is built later. Raises what `check_signature`, `check_weights`, `build_engine` raise."""
     check_signature(settings)
+    if settings.engine == "vllm":
+        check_weights(settings.model)
     return build_engine(settings)
 
 
@@ -135,7 +138,7 @@ def _serve(settings: Settings) -> int:
         _warn_of_an_open_network(settings)
         # A port of 0 has become a real one.
         settings = settings.model_copy(update={"port": sockets[0].getsockname()[1]})
-        app = create_app(settings, engine, on_failure=on_failure, rebuild=lambda: _rebuild_engine(settings))
+        app = create_app(settings, engine, on_failure=on_failure, build=_build_verified)
         state: State = app.state.medmoe
         server = DrainingServer(
             server_config(app, settings, tls=tls),

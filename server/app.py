@@ -16,7 +16,10 @@ from medmoe.server.http.origin import OriginCheck
 from medmoe.server.http.security_headers import ResponseHeaders
 from medmoe.server.lifecycle.draining import drain
 from medmoe.server.lifecycle.supervisor import start_up
+from medmoe.server.models.served_model import BuildEngine
+from medmoe.server.rollout.rollout import Rollout
 from medmoe.server.routes import classify, docs, metadata, operations, page, router_stats, series, sources, vqa
+from medmoe.server.routes.admin import checkpoint
 from medmoe.server.routes.openai import batches, chat, decisions, files
 from medmoe.server.routes.openai.storage import TAG
 from medmoe.server.routes.views import explain, render
@@ -31,14 +34,17 @@ def create_app(
     engine: Engine,
     *,
     on_failure: Callable[[], None] = lambda: None,
-    rebuild: Callable[[], Engine] | None = None,
+    build: BuildEngine | None = None,
 ) -> FastAPI:
     """Return the app; it calls `on_failure` once when the engine has failed for good.
 
-    `rebuild` builds the engine that replaces a dead one, where the settings allow it; without it the first death is
-    final. Raises ConfigError or CheckpointError when the checkpoint directory cannot be read.
+    `build` builds the engine that replaces a dead one, where the settings allow it, and those of other checkpoints;
+    without it the first death is final. Raises ConfigError or CheckpointError when the checkpoint directory cannot be
+    read.
     """
-    state = State(settings, engine, on_failure=on_failure, rebuild=rebuild)
+    state = State(settings, engine, on_failure=on_failure, build=build)
+
+    rollout = Rollout(state)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -52,7 +58,7 @@ def create_app(
         finally:
             authenticating.cancel()
             await asyncio.gather(authenticating, return_exceptions=True)
-            await _shut_down(state, state.starting)
+            await _shut_down(state, rollout, state.starting)
 
     app = FastAPI(
         title="Med-MoE",
@@ -64,6 +70,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.medmoe = state
+    app.state.rollout = rollout
     for module in (
         vqa,
         classify,
@@ -77,6 +84,7 @@ def create_app(
         sources,
         router_stats,
         metadata,
+        checkpoint,
         operations,
         docs,
         page,
@@ -108,24 +116,23 @@ def costly_paths(app: FastAPI) -> frozenset[str]:
     return frozenset(
         route.path
         for route in app.routes
-        if isinstance(route, APIRoute) and "POST" in route.methods and TAG not in route.tags
+        if isinstance(route, APIRoute)
+        and "POST" in route.methods
+        and TAG not in route.tags
+        and not route.path.startswith("/admin/")
     )
 
 
-async def _shut_down(state: State, starting: asyncio.Task[None]) -> None:
+async def _shut_down(state: State, rollout: Rollout, starting: asyncio.Task[None]) -> None:
     """Refuse new requests, finish the running ones, and close the engine."""
     if state.batches is not None:
         await state.batches.stop()
     await drain(state)
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
-    if state.watching is not None:
-        # During a restart it closes the engine that it is starting.
-        state.watching.cancel()
-        await asyncio.gather(state.watching, return_exceptions=True)
-    await state.engine.close()
+    await rollout.close()
+    await asyncio.gather(*(model.close() for model in state.models))
     if state.audit is not None:
         await state.audit.close()
     if state.traces is not None:
         await asyncio.to_thread(state.traces.close)
-    state.decoders.close()

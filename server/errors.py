@@ -11,7 +11,7 @@ MedMoEError (medmoe.model.errors)
 |   |   |-- UnknownModel, UnsupportedContentType, ForbiddenOrigin
 |   |   |-- UnsupportedImage, UnreadableImage, UniformImage, ImageTooLarge, ImageTooCostly, DecoderDied
 |   |   |-- BurnedInAnnotation, ImageURLNotAllowed, ImageURLUnreachable, ImageURLTooLarge, ImageURLTimeout
-|   |   |-- SourceNotFound, InstanceNotFound, InstanceTooLarge
+|   |   |-- SourceNotFound, InstanceNotFound, InstanceTooLarge, CheckpointNotFound
 |   |   |-- SeriesError
 |   |   |   |-- MixedSeries, MixedOrientation, DuplicateSlices, MissingSlices, TiltedGantry
 |   |   |   `-- NotAVolume, SeriesTooLarge, InvalidArchive
@@ -27,6 +27,7 @@ MedMoEError (medmoe.model.errors)
 |   |-- StorageUnavailable          files and batches cannot be written (medmoe.server.batches.errors)
 |   |   `-- StorageFull
 |   |-- InsufficientScope, NoModelCard, Quarantined, BatchesDisabled
+|   |-- RolloutDisabled, StandbyConflict, InsufficientMemory   (medmoe.server.engine.deployment.rollout_errors)
 |   |-- NotReady, Draining, DecoderUnavailable, DeadlineExceeded
 |   `-- ClientDisconnected
 `-- EngineError
@@ -94,9 +95,9 @@ class UnsupportedParameter(RequestError):
 
 
 class UnknownModel(RequestError):
-    """The request names another model than the one that this process serves."""
+    """The request names a model that this process does not serve."""
 
-    default_message = "this model is not served; GET /v1/models names the one that is"
+    default_message = "this model is not served; GET /v1/models names those that are"
 
 
 class UnsupportedContentType(RequestError):

@@ -1,4 +1,4 @@
-"""Declare the deployment settings of the audit trail and of signed checkpoints."""
+"""Declare the deployment settings of the audit trail, of signed checkpoints and of those that may be loaded."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -14,6 +14,10 @@ class IntegritySettings(StrictSettings):
     model_public_key: Path | None = None
     """Ed25519 public key in PEM. A start verifies the checkpoint's signature (`medmoe sign`) and the hash of every file
     before anything is parsed, a second or more for a gigabyte. None: unsigned checkpoints are served."""
+    checkpoints_dir: Path | None = None
+    """Directory of the checkpoints that `POST /admin/checkpoint` may load beside the active one, by their names in it.
+    None: the checkpoint of a running service never changes. Each costs trust: a caller with the scope admin can then
+    make the service answer from any of them, and memory: a second engine."""
     audit_dir: Path | None = None
     """Directory of the audit trail: a line for each request about an image, without content, written before the answer
     leaves. Nothing is ever deleted there: some 1,000 bytes a request. One process writes it. None without it."""

@@ -17,6 +17,8 @@ from medmoe.model.unlike_training.reference import TrainingReference
 from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.schemas.inference import Dtype, Provenance
 
+_VERSION_DIGITS = 12
+
 
 class ServedCheckpoint:
     """The config and prompt of a checkpoint directory at once; hashes and what depends on them after `hash_weights`."""
@@ -38,6 +40,11 @@ class ServedCheckpoint:
         self.config = MedMoEConfig.from_directory(directory)
         self.config_sha256 = file_sha256(directory / CONFIG_FILE)
         self.prompt = Prompt.from_directory(directory, self.config)
+
+    @property
+    def version(self) -> str:
+        """The beginning of the hash that tells this checkpoint from others of its name."""
+        return (self.adapter_sha256 or self.weights_sha256 or self.config_sha256)[:_VERSION_DIGITS]
 
     async def hash_weights(self) -> None:
         """Hash the weights on a thread (seconds for gigabytes), then read the files that are bound to them.

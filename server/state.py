@@ -7,9 +7,7 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
-from medmoe.model.image_processor import ImageProcessor
 from medmoe.server.admission.background_turns import BackgroundTurns
-from medmoe.server.admission.fair_slots import FairSlots
 from medmoe.server.admission.readiness import Phase, Readiness
 from medmoe.server.admission.slots import Admission, Deadline
 from medmoe.server.audit.keys import AuditKeys
@@ -23,26 +21,13 @@ from medmoe.server.auth.oidc.token_verifier import TokenVerifier
 from medmoe.server.batches.service import BatchService
 from medmoe.server.dicomweb.client import DICOMwebClient
 from medmoe.server.engine.base import Engine
-from medmoe.server.engine.restartable_engine import RestartableEngine
-from medmoe.server.imaging.cache import ImageCache
 from medmoe.server.imaging.fetch.fetcher import ImageFetcher
-from medmoe.server.imaging.intake import ImageIntake
-from medmoe.server.imaging.sandbox.pool import DecoderPool
-from medmoe.server.imaging.series_intake import SeriesIntake
-from medmoe.server.inference.context import InferenceContext
-from medmoe.server.inference.explain.context import ExplainContext
-from medmoe.server.inference.series.context import SeriesContext
+from medmoe.server.models.model_registry import ModelRegistry
+from medmoe.server.models.served_model import BuildEngine, ServedModel, SharedParts
 from medmoe.server.observability.metrics import Metrics
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.observability.trace_export import TraceExport
-from medmoe.server.router_stats.stats import RouterStats
-from medmoe.server.served_checkpoint import ServedCheckpoint
 from medmoe.server.settings import Settings
-
-_COVERED_AT_ONCE = 4
-"""Covered images in the engine at once, of all maps; another request waits for so many at most."""
-_STEPS_WAITING = 4
-"""Engine requests of classifications in the engine at once, for each sequence of an engine step."""
 
 
 class State:
@@ -52,8 +37,6 @@ class State:
     """Starts the service in the background; done when the service is ready or has failed."""
     unusable: str | None = None
     """Why no start can succeed before a person has changed something; None while one may."""
-    watching: asyncio.Task[None] | None = None
-    """Checks the health of the engine once it is ready, and replaces it when it dies."""
 
     def __init__(
         self,
@@ -61,30 +44,23 @@ class State:
         engine: Engine,
         *,
         on_failure: Callable[[], None],
-        rebuild: Callable[[], Engine] | None = None,
+        build: BuildEngine | None = None,
     ) -> None:
         """Raise ConfigError, CheckpointError or AuditError when a file that the settings name cannot be read."""
         self.settings = settings
         self.created = int(time.time())
-        self.checkpoint = ServedCheckpoint(settings.model)
-        self.engine = RestartableEngine(engine)
-        self.rebuild = rebuild if settings.on_engine_death == "restart" else None
-        """Builds the engine that replaces a dead one; None where its death is final."""
+        self.build = build
         turns = BackgroundTurns(settings.batch_concurrency)
         self.admission = Admission(
             max_concurrent=settings.max_concurrent, max_queued=settings.max_queued, background=turns
         )
-        self.readiness = Readiness(on_failure=on_failure, restarts=self.rebuild is not None)
         self.authenticator = _authenticator(settings)
-        self.router_stats = RouterStats(self.checkpoint.config)
         self.metrics = Metrics(
             ready=lambda: self.readiness.phase is Phase.READY and not self.readiness.leaving,
             in_flight=lambda: self.admission.in_flight,
             places=self.admission.places,
-            expert_tokens=self.router_stats.tokens,
-            expert_tokens_by_modality=self.router_stats.tokens_by_modality,
-            drift=self.router_stats.recent_drift,
-            quarantine=self.engine.quarantine,
+            models=lambda: {model.pinned_name: model.router_stats for model in self.models if model.is_ready},
+            quarantines=lambda: [model.engine.quarantine for model in self.models],
             keys=self.authenticator.keys,
             provider=self.authenticator.provider,
         )
@@ -103,37 +79,33 @@ class State:
         if settings.audit_dir is not None and keys_of_trail is not None:
             self.audit = AuditTrail.of(settings, keys_of_trail, count_failures=self.metrics.audit_failures)
             self.auditor = RequestAuditor(self.audit, keys_of_trail)
-        self.decoders = DecoderPool.of(settings, self.checkpoint.config)
         self.dicomweb = DICOMwebClient.of(settings)
-        self.images = ImageIntake(
-            self.decoders,
-            cache=ImageCache(self.decoders, most=settings.image_cache_entries, count=self.metrics.image),
+        self._shared = SharedParts(
+            admission=self.admission,
+            series_places=Admission(max_concurrent=settings.max_series, max_queued=0),
+            explain_places=Admission(max_concurrent=settings.max_explains, max_queued=0),
+            metrics=self.metrics,
             fetcher=ImageFetcher.of(settings),
             dicomweb=self.dicomweb,
             digests=keys_of_trail if self.audit is not None else None,
+            building=asyncio.Lock(),
         )
-        self.inference = InferenceContext(
-            settings=settings,
-            checkpoint=self.checkpoint,
-            engine=self.engine,
-            images=self.images,
-            admission=self.admission,
-            readiness=self.readiness,
-            router_stats=self.router_stats,
-            # Enough to fill engine steps; each holds a copy of its image until it ends.
-            label_steps=FairSlots(_STEPS_WAITING * settings.max_num_seqs),
-        )
-        self.series = SeriesContext(
-            inference=self.inference,
-            intake=SeriesIntake(self.images, settings),
-            places=Admission(max_concurrent=settings.max_series, max_queued=0),
-        )
-        self.explain = ExplainContext(
-            inference=self.inference,
-            processor=ImageProcessor.from_config(self.checkpoint.config),
-            places=Admission(max_concurrent=settings.max_explains, max_queued=0),
-            cells=FairSlots(_COVERED_AT_ONCE),
-        )
+        self._on_failure = on_failure
+        self.models = ModelRegistry(self.serve(settings, engine))
+
+    @property
+    def active(self) -> ServedModel:
+        """The model that answers requests that name none."""
+        return self.models.active
+
+    @property
+    def readiness(self) -> Readiness:
+        """Readiness of the service, which is that of its active model."""
+        return self.active.readiness
+
+    def serve(self, settings: Settings, engine: Engine) -> ServedModel:
+        """Return a model with `engine` for the checkpoint `settings.model`. Raises ConfigError, CheckpointError."""
+        return ServedModel(settings, engine, shared=self._shared, build=self.build, on_failure=self._failed)
 
     @staticmethod
     def of(request: Request) -> "State":
@@ -162,11 +134,17 @@ class State:
 
     def publish(self, record: RequestRecord) -> None:
         """Count a finished request in the metrics, audit it and export its trace."""
+        self.models.finished(record)
         self.metrics.record(record)
         if self.auditor is not None:
             self.auditor.finished(record)
         if self.traces is not None:
             self.traces.export(record)
+
+    def _failed(self, model: ServedModel) -> None:
+        # The other model's failure is no reason to end the process.
+        if model is self.active:
+            self._on_failure()
 
 
 def _authenticator(settings: Settings) -> Authenticator:

@@ -70,7 +70,7 @@ class RequestAuditor:
         return False
 
     def _fields(self, record: RequestRecord, route: str, status: int) -> dict[str, Any]:
-        weights = (self._trail.identity or {}).get("weights_sha256")
+        weights = record.weights_sha256 or (self._trail.identity or {}).get("weights_sha256")
         return {
             **({} if record.batch is None else {"batch": record.batch}),
             "request_id": record.request_id,

@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 Scope = Literal["ask", "stats", "admin"]
 """`ask`: questions, classifications, rendered images and the lists of DICOMweb sources. `stats`: the statistics of the
-router and the metrics. `admin`: both."""
+router and the metrics. `admin`: both, and the change of the checkpoint."""
 ALL_SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
 
 

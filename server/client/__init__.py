@@ -7,6 +7,7 @@ if __name__ != "medmoe.client":  # an editable install finds the folder below me
     raise ImportError("import medmoe.client")
 
 from medmoe.client.answers import (
+    CheckpointStatus,
     ChoiceAnswer,
     ChoiceClassification,
     Classification,
@@ -61,6 +62,7 @@ __all__ = [
     "AsyncClient",
     "BadRequest",
     "CertificateError",
+    "CheckpointStatus",
     "Choice",
     "ChoiceAnswer",
     "ChoiceClassification",

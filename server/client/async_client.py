@@ -1,7 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -203,8 +203,37 @@ class AsyncClient(BaseClient):
         return await self._send(calls.MODEL_CARD)
 
     async def models(self) -> answers.ModelList:
-        """List the one served model."""
+        """List the served models, the active one first."""
         return await self._send(calls.MODELS)
+
+    async def checkpoint_status(self) -> answers.CheckpointStatus:
+        """Return the active checkpoint and the one beside it; this and the next four need the scope admin."""
+        return await self._send(calls.CHECKPOINT_STATUS)
+
+    async def load_checkpoint(
+        self,
+        name: str,
+        *,
+        questions: str | Sequence[Mapping[str, Any]] | None = None,
+        activate: bool = False,
+        min_agreement: float | None = None,
+    ) -> answers.CheckpointStatus:
+        """Begin to load a checkpoint of the service's directory. `questions` are bodies of `/v1/vqa` and `/v1/classify`
+        that both are asked, or the name of a file there."""
+        call = calls.load_checkpoint(name, questions, activate=activate, min_agreement=min_agreement)
+        return await self._send(call)
+
+    async def activate_checkpoint(self) -> answers.CheckpointStatus:
+        """Send new requests to the loaded checkpoint."""
+        return await self._send(calls.ACTIVATE)
+
+    async def rollback_checkpoint(self) -> answers.CheckpointStatus:
+        """Send new requests to the checkpoint that was active before."""
+        return await self._send(calls.ROLLBACK)
+
+    async def unload_checkpoint(self) -> answers.CheckpointStatus:
+        """End the checkpoint beside the active one; return when its memory is free."""
+        return await self._send(calls.UNLOAD)
 
     async def ready(self) -> answers.Health:
         """Wait until the service answers questions. Raises ClientError if the attempts are used up before."""

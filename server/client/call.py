@@ -4,12 +4,13 @@ import json
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from medmoe.client.answers.checkpoint import CheckpointStatus
 from medmoe.client.answers.classify import AnyClassification, ByMode, Mode
 from medmoe.client.answers.decisions import Decision
 from medmoe.client.answers.explain import Explanation
@@ -44,7 +45,7 @@ _FILE_NAME = "image"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call(Generic[Answer]):
-    """Describe one request: a POST if it has an image, a series or a body, otherwise a GET."""
+    """Describe one request: a POST if it has an image, a series or a body, otherwise `method`."""
 
     path: str
     read: Read[Answer]
@@ -54,6 +55,7 @@ class Call(Generic[Answer]):
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     """JSON that carries the image itself."""
     series: Series | tuple[Image, ...] | None = None
+    method: Literal["GET", "POST", "DELETE"] = "GET"
 
     def request(self, http: httpx.Client | httpx.AsyncClient, *, seconds: float) -> httpx.Request:
         """Build the request for `http`, with a timeout in seconds."""
@@ -62,7 +64,7 @@ class Call(Generic[Answer]):
             return http.build_request("POST", self.path, json=self.body, timeout=timeout)
         name, sent = ("image", self.image) if self.series is None else ("series", self.series)
         if sent is None:
-            return http.build_request("GET", self.path, params=self.query, timeout=timeout)
+            return http.build_request(self.method, self.path, params=self.query, timeout=timeout)
         if isinstance(sent, Instance | Series):
             body = {name: asdict(sent), **self.fields}
             return http.build_request("POST", self.path, json=body, timeout=timeout)
@@ -93,6 +95,11 @@ METADATA: Call[Metadata] = Call(path="/v1/metadata", read=_reader(Metadata))
 MODELS: Call[ModelList] = Call(path="/v1/models", read=_reader(ModelList))
 READY: Call[Health] = Call(path="/health/ready", read=_reader(Health))
 MODEL_CARD: Call[str] = Call(path="/v1/model-card", read=lambda response: response.text)
+_CHECKPOINT = _reader(CheckpointStatus)
+CHECKPOINT_STATUS: Call[CheckpointStatus] = Call(path="/admin/checkpoint", read=_CHECKPOINT)
+ACTIVATE: Call[CheckpointStatus] = Call(path="/admin/checkpoint/activate", read=_CHECKPOINT, method="POST")
+ROLLBACK: Call[CheckpointStatus] = Call(path="/admin/checkpoint/rollback", read=_CHECKPOINT, method="POST")
+UNLOAD: Call[CheckpointStatus] = Call(path="/admin/checkpoint", read=_CHECKPOINT, method="DELETE")
 _VQA = _reader(VqaAnswer)
 _CLASSIFY = _reader(ByMode)
 _DECISIONS = _reader(Decision)
@@ -159,6 +166,15 @@ def router_stats(window: int | None) -> Call[RouterStats]:
     """Build a request for the router's statistics over the last `window` seconds, or since the start."""
     query = {} if window is None else {"window": str(window)}
     return Call(path="/v1/router/stats", read=_ROUTER_STATS, query=query)
+
+
+def load_checkpoint(
+    name: str, questions: str | Sequence[Mapping[str, Any]] | None, *, activate: bool, min_agreement: float | None
+) -> Call[CheckpointStatus]:
+    """Build a request to load a checkpoint."""
+    asked = questions if questions is None or isinstance(questions, str) else list(questions)
+    body = {"name": name, "questions": asked, "activate": activate, "min_agreement": min_agreement}
+    return Call(path="/admin/checkpoint", read=_CHECKPOINT, body=body)
 
 
 SOURCES: Call[SourceList] = Call(path="/v1/sources", read=_reader(SourceList))

@@ -1,7 +1,7 @@
 """The blocking client."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
@@ -205,8 +205,37 @@ class Client(BaseClient):
         return self._send(calls.MODEL_CARD)
 
     def models(self) -> answers.ModelList:
-        """List the one served model."""
+        """List the served models, the active one first."""
         return self._send(calls.MODELS)
+
+    def checkpoint_status(self) -> answers.CheckpointStatus:
+        """Return the active checkpoint and the one beside it; this and the next four need the scope admin."""
+        return self._send(calls.CHECKPOINT_STATUS)
+
+    def load_checkpoint(
+        self,
+        name: str,
+        *,
+        questions: str | Sequence[Mapping[str, Any]] | None = None,
+        activate: bool = False,
+        min_agreement: float | None = None,
+    ) -> answers.CheckpointStatus:
+        """Begin to load a checkpoint of the service's directory. `questions` are bodies of `/v1/vqa` and `/v1/classify`
+        that both are asked, or the name of a file there."""
+        call = calls.load_checkpoint(name, questions, activate=activate, min_agreement=min_agreement)
+        return self._send(call)
+
+    def activate_checkpoint(self) -> answers.CheckpointStatus:
+        """Send new requests to the loaded checkpoint."""
+        return self._send(calls.ACTIVATE)
+
+    def rollback_checkpoint(self) -> answers.CheckpointStatus:
+        """Send new requests to the checkpoint that was active before."""
+        return self._send(calls.ROLLBACK)
+
+    def unload_checkpoint(self) -> answers.CheckpointStatus:
+        """End the checkpoint beside the active one; return when its memory is free."""
+        return self._send(calls.UNLOAD)
 
     def ready(self) -> answers.Health:
         """Wait until the service answers questions. Raises ClientError if the attempts are used up before."""

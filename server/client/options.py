@@ -22,6 +22,8 @@ class ImageOptions(TypedDict, total=False):
     """Whether to answer about images that are unlike the training images without marking them as abstained."""
     modality: str | None
     """Modality label for the router's statistics; the model does not see it."""
+    model: str | None
+    """Name of the model, as the service lists it; the active one when absent."""
 
 
 class DecisionOptions(ImageOptions, total=False):
@@ -86,6 +88,8 @@ class ExplainOptions(TypedDict, total=False):
     """Time limit in the service for the whole map."""
     modality: str | None
     """Modality label for the router's statistics; the model does not see it."""
+    model: str | None
+    """Name of the model, as in ImageOptions."""
 
 
 class SeriesOptions(TypedDict, total=False):
@@ -112,6 +116,8 @@ class SeriesOptions(TypedDict, total=False):
     """Whether to add the DICOM structured report, as base64; not in a stream."""
     store: str | None
     """Source of the service to store the report in; for a `Series`, not in a stream."""
+    model: str | None
+    """Name of the model, as in ImageOptions."""
 
 
 class AskSeriesOptions(SeriesOptions, total=False):

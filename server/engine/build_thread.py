@@ -3,7 +3,7 @@
 import asyncio
 import multiprocessing
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Generic, TypeVar
@@ -21,10 +21,12 @@ _FAILS_SECONDS = 20.0
 
 
 class BuildThread(Generic[Built]):
-    """Run `build` in a daemon thread, which does not keep the process from ending."""
+    """Run `build` in a daemon thread, which does not keep the process from ending. One build at a time."""
 
     def __init__(self, build: Callable[[], Built]) -> None:
         self._future: Future[Built] = Future()
+        self._others = frozenset(child.pid for child in multiprocessing.active_children())
+        """Processes of other engines."""
         threading.Thread(target=self._run, args=(build,), name="engine-build", daemon=True).start()
 
     async def result(self) -> Built:
@@ -40,7 +42,7 @@ class BuildThread(Generic[Built]):
         Return None when it failed, or when the thread had to be left behind.
         """
         if not await self._finished(_FINISHES_SECONDS):
-            await asyncio.to_thread(_kill_children)
+            await asyncio.to_thread(_kill_children, self._others)
             await self._finished(_FAILS_SECONDS)
         if self._future.done() and self._future.exception() is None:
             return self._future.result()
@@ -59,9 +61,11 @@ class BuildThread(Generic[Built]):
             self._future.set_exception(error)
 
 
-def _kill_children() -> None:
-    """Kill every process that multiprocessing has started here: the engine's, and no decoder."""
+def _kill_children(others: Collection[int | None]) -> None:
+    """Kill every process that multiprocessing has started here but `others`: the engine's, and no decoder."""
     for child in multiprocessing.active_children():
+        if child.pid in others:
+            continue
         with suppress(psutil.NoSuchProcess):
             tree = ProcessTree([child.pid] if child.pid is not None else [])
             tree.kill()

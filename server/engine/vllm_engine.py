@@ -28,6 +28,7 @@ from medmoe.server.engine.deployment.number_format import engine_dtype
 from medmoe.server.engine.deployment.quantization import Capability, check_accelerator
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.engine.engine_directory import EngineDirectory
+from medmoe.server.engine.engine_series import EngineSeries
 from medmoe.server.engine.fork_server import begin_importing
 from medmoe.server.engine.process_tree import ProcessTree
 from medmoe.server.engine.scoring.branch_scorer import BranchScorer
@@ -61,6 +62,7 @@ class VllmEngine:
         self._processes: ProcessTree | None = None
         self._closed = False
         self._directory: EngineDirectory | None = None
+        self._series = EngineSeries()
 
     async def start(self) -> None:
         """Import vLLM and load the model in a thread, so that liveness is answered meanwhile. Raises EngineError."""
@@ -159,12 +161,7 @@ class VllmEngine:
 
     def metrics(self) -> bytes:
         """Return vLLM's own series, `vllm:*`; empty until the engine runs."""
-        if self._llm is None:
-            return b""
-        from prometheus_client import generate_latest
-        from vllm.v1.metrics.prometheus import get_prometheus_registry
-
-        return generate_latest(get_prometheus_registry())
+        return b"" if self._llm is None else self._series.exposition()
 
     def _running(self) -> "AsyncLLM":
         if self._llm is None:
@@ -204,7 +201,9 @@ class VllmEngine:
         made.scheduler_config.encoder_cache_size = max(made.scheduler_config.encoder_cache_size, wanted)
         if self._closed:
             raise EngineError("the engine was closed while it was built")
-        return AsyncLLM.from_vllm_config(made)
+        llm = AsyncLLM.from_vllm_config(made)
+        self._series.take()
+        return llm
 
     def _engine_input(self, request: GenerationRequest) -> "MultiModalInput":
         """Return the input that vLLM's renderer would make, without its thread and its search for the placeholder."""

@@ -37,6 +37,7 @@ from medmoe.server.dicomweb.errors import (
     StoreFailed,
     WrongInstance,
 )
+from medmoe.server.engine.deployment import rollout_errors
 from medmoe.server.errors import (
     AuditUnavailable,
     BodyTooLarge,
@@ -149,6 +150,10 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
     ImageURLUnreachable: ErrorSpec(status=422, type=_REQUEST, code="image_url_unreachable", param="image"),
     ImageURLTooLarge: ErrorSpec(status=413, type=_REQUEST, code="image_url_too_large", param="image"),
     ImageURLTimeout: ErrorSpec(status=422, type=_REQUEST, code="image_url_timeout", param="image"),
+    rollout_errors.CheckpointNotFound: ErrorSpec(status=404, type=_REQUEST, code="checkpoint_not_found", param="name"),
+    rollout_errors.RolloutDisabled: ErrorSpec(status=403, type=_REQUEST, code="rollout_disabled"),
+    rollout_errors.StandbyConflict: ErrorSpec(status=409, type=_REQUEST, code="standby_conflict"),
+    rollout_errors.InsufficientMemory: ErrorSpec(status=409, type=_REQUEST, code="insufficient_memory"),
     SourceNotFound: ErrorSpec(status=404, type=_REQUEST, code="source_not_found", param="source"),
     InstanceNotFound: ErrorSpec(status=404, type=_REQUEST, code="instance_not_found"),
     InstanceTooLarge: ErrorSpec(status=413, type=_REQUEST, code="instance_too_large"),

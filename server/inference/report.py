@@ -25,7 +25,9 @@ from medmoe.server.schemas.vqa import VQAFields, VQAResponse
 MEDIA_TYPES: dict[str, ReportFormat] = {"application/dicom": "dicom", "application/fhir+json": "fhir"}
 LABEL_QUESTION = "Which of the labels describes the image?"
 """Stands in a report for the checkpoint's own classification question."""
-_NOT_DECIDING = {"question", "labels", "stream", "include_routing", "include_report", "store", "timeout_ms", "modality"}
+_NOT_DECIDING = {
+    "question", "labels", "stream", "include_routing", "include_report", "store", "timeout_ms", "modality", "model",
+}  # fmt: skip
 """Fields that a report holds elsewhere, or that do not change the answer."""
 
 AnyClassification = ClassifyResponse | ChoiceResponse | MultiLabelResponse

@@ -27,14 +27,14 @@ def admin_app(state: State) -> Starlette:
     """`GET /admin/status`, `POST /admin/drain`, `POST /admin/router/reset`; each answers with the status."""
 
     def status() -> JSONResponse:
-        quarantine = state.engine.quarantine
+        quarantine = state.active.engine.quarantine
         return JSONResponse(
             {
                 "status": state.readiness.phase,
                 "in_flight": state.admission.in_flight,
                 "suspects": quarantine.suspects,
                 "refused": quarantine.refused,
-                "counting_since": state.router_stats.since.isoformat(timespec="seconds"),
+                "counting_since": state.active.router_stats.since.isoformat(timespec="seconds"),
             }
         )
 
@@ -43,11 +43,12 @@ def admin_app(state: State) -> Starlette:
 
     async def drain(_: Request) -> JSONResponse:
         # Final, as it is after SIGTERM; the process stays for what is inside, and for whoever ends it.
-        state.readiness.drain()
+        for model in state.models:
+            model.readiness.drain()
         return status()
 
     async def reset(_: Request) -> JSONResponse:
-        state.router_stats.reset()
+        state.active.router_stats.reset()
         return status()
 
     return Starlette(

@@ -20,10 +20,12 @@ async def drain(state: State, *, hurry: asyncio.Event | None = None) -> None:
     The two waits are `drain_lag_seconds` and `drain_seconds`; setting `hurry` ends them.
     """
     hurry = hurry or asyncio.Event()
-    state.readiness.leaving = True
+    for model in state.models:
+        model.readiness.leaving = True
     if state.readiness.phase is Phase.READY:
         await _unless(hurry, asyncio.sleep(state.settings.drain_lag_seconds))
-    state.readiness.drain()
+    for model in state.models:
+        model.readiness.drain()
     await _unless(hurry, state.admission.wait_idle(state.settings.drain_seconds))
     if state.admission.in_flight:
         log.warning("stopping with requests in flight", extra={"fields": {"count": state.admission.in_flight}})

@@ -28,7 +28,8 @@ _BACKLOG = 2048
 _MOST_NEIGHBOURS = 3
 _MOST_ENTRIES = 500
 """Directory entries that are looked at for neighbours."""
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CONTAINER = Path("/sys/fs/cgroup")
+_RECLAIMABLE = "inactive_file"
 
 
 @contextlib.contextmanager
@@ -140,7 +141,7 @@ def check_weights(model: Path) -> None:
 
 def check_memory(settings: Settings, *, free: int | None = None) -> None:
     """Compare a CPU engine's weights and key-value caches with the `free` bytes of memory. Raises DeploymentError."""
-    free = _free_memory() if free is None else free
+    free = free_memory() if free is None else free
     kv_cache = settings.kv_cache_gib or CPU_KV_CACHE_GIB
     caches = kv_cache * settings.tensor_parallel_size * _GIB
     weights = WeightFiles.of(settings.model).nbytes
@@ -152,10 +153,13 @@ def check_memory(settings: Settings, *, free: int | None = None) -> None:
         )
 
 
-def _free_memory() -> int:
+def free_memory() -> int:
+    """Return the bytes of memory that can still be taken, within the container's limit where there is one."""
     free: int = psutil.virtual_memory().available
     try:
-        return min(free, int(_CONTAINER_LIMIT.read_text()))
+        limit, used = (int((_CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
+        counts = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         # No control group, or the word "max".
         return free
+    return max(0, min(free, limit - used + int(counts.get(_RECLAIMABLE, 0))))

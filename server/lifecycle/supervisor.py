@@ -16,13 +16,15 @@ from medmoe.server.engine.base import Engine
 from medmoe.server.errors import DeploymentError, EngineDeadError
 from medmoe.server.lifecycle.warm_up import warm_up
 from medmoe.server.lifecycle.watchdog import HangWatchdog
+from medmoe.server.models.served_model import ServedModel
 from medmoe.server.state import State
+from medmoe.server.tasks import run_all
 
 log = logging.getLogger("medmoe.start")
 
 _WATCH_SECONDS = 0.25
 """Time between two health checks; a death is noticed within a second even when the event loop is busy."""
-_FINAL = (CheckpointError, ConfigError, DeploymentError, PromptError)
+FINAL = (CheckpointError, ConfigError, DeploymentError, PromptError)
 """Errors that another attempt to start would meet again."""
 _LONGEST_DELAY = 60.0
 """Most seconds before an attempt to restart the engine."""
@@ -59,111 +61,139 @@ class RestartPolicy:
 
 
 async def start_up(state: State) -> None:
-    """Start the engine, ask it one question, then become ready. Failure is final."""
+    """Start the active model, then become ready and watch it. Failure is final."""
     begun = time.monotonic()
+    model = state.active
     try:
-        await asyncio.gather(state.engine.start(), state.decoders.start(), state.checkpoint.hash_weights())
+        await start_model(model)
         if state.audit is not None:
             await state.audit.begin(identity(state))
-        state.router_stats.reference = state.checkpoint.routing_reference
-        await warm_up(state, state.engine.current)
     except Exception as error:
         # No task awaits this one, so every error must end here. Its text is safe to write: no client has been heard.
         log.critical("start failed", extra={"fields": {"exception": type(error).__name__, "reason": str(error)}})
-        if isinstance(error, _FINAL):
+        if isinstance(error, FINAL):
             known = isinstance(error, DeploymentError) or str(error).startswith("MEDMOE_")
             state.unusable = str(error) if known else f"MEDMOE_MODEL: {error}"
-        state.readiness.fail()
+        model.readiness.fail()
         return
-    state.router_stats.reset()
-    _ready(state, seconds=time.monotonic() - begun)
-    state.watching = asyncio.create_task(supervise(state))
+    begin_answering(state, model, seconds=time.monotonic() - begun)
 
 
-async def supervise(state: State) -> None:
-    """Watch the engine of a service that is ready; replace it when it dies, as often as the settings allow."""
-    settings = state.settings
+async def start_model(model: ServedModel) -> None:
+    """Start the engine, read the checkpoint, and ask one question.
+
+    Raises EngineError, and what ServedCheckpoint.hash_weights and `warm_up` raise.
+    """
+    async with model.building:
+        await run_all((model.engine.start(), model.decoders.start(), model.checkpoint.hash_weights()))
+    model.router_stats.reference = model.checkpoint.routing_reference
+    await warm_up(model, model.engine.current)
+    model.router_stats.reset()
+
+
+def begin_answering(state: State, model: ServedModel, *, seconds: float) -> None:
+    """Let a model that took `seconds` to start answer, and watch its engine."""
+    _ready(model, seconds=seconds)
+    model.watching = asyncio.create_task(supervise(state, model))
+
+
+async def supervise(state: State, model: ServedModel) -> None:
+    """Watch the engine of a model that is ready; replace it when it dies, as often as the settings allow."""
+    settings = model.settings
     policy = RestartPolicy(
         attempts=settings.engine_restarts,
         window_seconds=settings.engine_restart_window_seconds,
         first_delay=settings.engine_restart_delay_seconds,
     )
     while True:
-        await _watch(state)
-        if state.readiness.phase is not Phase.RESTARTING:
+        await _watch(model)
+        if model.readiness.phase is not Phase.RESTARTING:
             return
-        await _restart(state, policy)
+        await _restart(state, model, policy)
 
 
-async def _watch(state: State) -> None:
-    """Return when the service is no longer ready; find an engine dead or hanging without a request."""
-    seconds = state.settings.engine_hang_seconds
-    with HangWatchdog(state.engine.ping, seconds=seconds) as watchdog:
-        while state.readiness.phase is Phase.READY:
+async def _watch(model: ServedModel) -> None:
+    """Return when the model is no longer ready; find an engine dead or hanging without a request."""
+    seconds = model.settings.engine_hang_seconds
+    with HangWatchdog(model.engine.ping, seconds=seconds) as watchdog:
+        while model.readiness.phase is Phase.READY:
             if watchdog.hangs():
                 log.error("engine hangs", extra={"fields": {"seconds": seconds}})
-                state.metrics.engine_hang()
-                await state.engine.kill()
-            with contextlib.suppress(EngineDeadError), state.readiness.watch():
-                await state.engine.check_health()
+                model.metrics.engine_hang()
+                await model.engine.kill()
+            with contextlib.suppress(EngineDeadError), model.readiness.watch():
+                await model.engine.check_health()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_WATCH_SECONDS):
-                    await state.readiness.left_ready.wait()
+                    await model.readiness.left_ready.wait()
 
 
-async def _restart(state: State, policy: RestartPolicy) -> None:
+async def _give_way(other: ServedModel | None) -> None:
+    """End another model whose engine is being built: the active model's restart needs the memory and the cores."""
+    if other is not None and other.readiness.phase in (Phase.STARTING, Phase.RESTARTING):
+        log.error("a model gives way to the restart of the active one", extra={"fields": {"model": other.name}})
+        await other.close()
+        other.failure = "the start was ended for the restart of the active model's engine; load the checkpoint again"
+        other.readiness.fail()
+
+
+async def _restart(state: State, model: ServedModel, policy: RestartPolicy) -> None:
     """Become ready with a new engine, or fail for good."""
-    quarantine = state.engine.quarantine
+    quarantine = model.engine.quarantine
     counts = {"suspects": quarantine.suspects, "refused": quarantine.refused}
-    log.error("engine died", extra={"fields": counts})
-    await _close(state.engine.current)
-    usual = state.readiness.retry_after
+    log.error("engine died", extra={"fields": counts | {"model": model.pinned_name}})
+    await close_engine(model.engine.current)
+    usual = model.readiness.retry_after
     while (delay := policy.next_delay()) is not None:
-        state.readiness.retry_after = usual + math.ceil(delay)
+        model.readiness.retry_after = usual + math.ceil(delay)
         await asyncio.sleep(delay)
+        if model is state.active:
+            await _give_way(state.models.other)
         begun = time.monotonic()
         try:
-            engine = await _started(state)
+            engine = await _started(model)
         except Exception as error:
             # Not its text: this process has heard clients by now.
             log.error("restart failed", extra={"fields": {"exception": type(error).__name__}})
-            state.metrics.engine_restart(succeeded=False)
-            if isinstance(error, _FINAL):
+            model.metrics.engine_restart(succeeded=False)
+            if isinstance(error, FINAL):
                 break
             continue
-        state.engine.replace(engine)
-        state.metrics.engine_restart(succeeded=True)
-        _ready(state, seconds=time.monotonic() - begun)
+        model.engine.replace(engine)
+        model.metrics.engine_restart(succeeded=True)
+        _ready(model, seconds=time.monotonic() - begun)
         return
     log.critical("the engine is not restarted any more")
-    state.readiness.fail()
+    model.failure = "the engine died, and could not be restarted"
+    model.readiness.fail()
 
 
-async def _started(state: State) -> Engine:
+async def _started(model: ServedModel) -> Engine:
     """Return a new engine that has answered. Raises CheckpointError when the checkpoint has changed since the start."""
-    assert state.rebuild is not None
-    same = asyncio.create_task(state.checkpoint.require_unchanged())
+    assert model.build is not None
+    same = asyncio.create_task(model.checkpoint.require_unchanged())
     engine: Engine | None = None
     try:
         # Reads the checkpoint's config, and may look for an accelerator.
-        engine = await asyncio.to_thread(state.rebuild)
-        await engine.start()
+        engine = await asyncio.to_thread(model.build, model.settings)
+        async with model.building:
+            await engine.start()
         await same
-        await warm_up(state, engine)
+        await warm_up(model, engine)
     except BaseException:
         same.cancel()
         await asyncio.gather(same, return_exceptions=True)
         if engine is not None:
-            await _close(engine)
+            await close_engine(engine)
         raise
     return engine
 
 
-async def _close(engine: Engine) -> None:
+async def close_engine(engine: Engine) -> None:
+    """Close an engine whatever its state; a failure is logged."""
     try:
         await engine.close()
     except Exception as error:
-        # The next engine is started all the same.
         log.error("closing the engine failed", extra={"fields": {"exception": type(error).__name__}})
 
 
@@ -172,23 +202,23 @@ def identity(state: State) -> dict[str, str | None]:
     settings = state.settings.model_dump_json().encode()
     return {
         "service": f"medmoe {version('medmoe')}",
-        "model": state.checkpoint.config.name,
-        "config_sha256": state.checkpoint.config_sha256,
-        "weights_sha256": state.checkpoint.weights_sha256,
-        "adapter_sha256": state.checkpoint.adapter_sha256,
+        "model": state.active.checkpoint.config.name,
+        "config_sha256": state.active.checkpoint.config_sha256,
+        "weights_sha256": state.active.checkpoint.weights_sha256,
+        "adapter_sha256": state.active.checkpoint.adapter_sha256,
         "settings_sha256": hashlib.sha256(settings).hexdigest(),
     }
 
 
-def _ready(state: State, *, seconds: float) -> None:
-    state.readiness.retry_after = max(1, math.ceil(seconds))
-    state.readiness.started()
-    url, checkpoint = state.settings.url, state.checkpoint
+def _ready(model: ServedModel, *, seconds: float) -> None:
+    model.readiness.retry_after = max(1, math.ceil(seconds))
+    model.readiness.started()
+    url, checkpoint = model.settings.url, model.checkpoint
     details = {
         "page": f"{url}/",
         "api": f"{url}/v1",
         "docs": f"{url}/docs",
-        "model": checkpoint.config.name,
+        "model": model.name,
         "weights_sha256": checkpoint.weights_sha256,
         "adapter_sha256": checkpoint.adapter_sha256,
     }

@@ -11,32 +11,32 @@ from medmoe.server.imaging.cache import ImageCache
 from medmoe.server.imaging.intake import ImageIntake
 from medmoe.server.inference.context import InferenceContext
 from medmoe.server.inference.vqa import answer
+from medmoe.server.models.served_model import ServedModel
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.router_stats.stats import RouterStats
 from medmoe.server.schemas.vqa import VQAFields
-from medmoe.server.state import State
 
 _MIN_SIDE = 64
 _TIMEOUT_SECONDS = 600.0
 """An engine may compile during its first answer, which no client's deadline should have to cover."""
 
 
-async def warm_up(state: State, engine: Engine) -> None:
+async def warm_up(model: ServedModel, engine: Engine) -> None:
     """Ask `engine` one question, outside admission, statistics, cache and quarantine. Raises what `answer` raises."""
     context = InferenceContext(
-        settings=state.settings,
-        checkpoint=state.checkpoint,
+        settings=model.settings,
+        checkpoint=model.checkpoint,
         engine=engine,
-        images=ImageIntake(state.decoders, cache=ImageCache(state.decoders, most=0, count=state.metrics.image)),
+        images=ImageIntake(model.decoders, cache=ImageCache(model.decoders, most=0, count=model.metrics.image)),
         admission=Admission(max_concurrent=1, max_queued=0),
-        readiness=state.readiness,
-        router_stats=RouterStats(state.checkpoint.config),
+        readiness=model.readiness,
+        router_stats=RouterStats(model.checkpoint.config),
         label_steps=FairSlots(1),
     )
     pieces = answer(
         context,
-        VQAFields(question="What is shown?", max_tokens=min(2, state.settings.max_tokens), allow_uniform=True),
-        image=_black_png(side=max(_MIN_SIDE, state.settings.min_image_side)),
+        VQAFields(question="What is shown?", max_tokens=min(2, model.settings.max_tokens), allow_uniform=True),
+        image=_black_png(side=max(_MIN_SIDE, model.settings.min_image_side)),
         deadline=Deadline(_TIMEOUT_SECONDS),
         record=RequestRecord(request_id="warm-up", method="POST"),
     )

@@ -3,9 +3,9 @@
 Each app has its own registry. Gauges and expert counts are read from their owners when they are scraped.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import get_args
+from typing import Protocol, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -35,40 +35,68 @@ ExpertTokens = tuple[int, int, str, int]
 """Layer, expert, kind of token or modality, count."""
 
 
+class ModelCounts(Protocol):
+    """The counts of one model that are exported."""
+
+    def tokens(self) -> Iterable[ExpertTokens]:
+        """Return the counts by kind of token."""
+
+    def tokens_by_modality(self) -> Iterable[ExpertTokens]:
+        """Return the counts by modality."""
+
+    def recent_drift(self) -> RoutingDrift | None:
+        """Return the drift of the last hour; None without a reference."""
+
+
+ReadModels = Callable[[], Mapping[str, ModelCounts]]
+"""Returns the models that answer, by their pinned names."""
+
+
 class _ExpertTokensCollector(Collector):
-    def __init__(self, name: str, documentation: str, *, by: str, read: Callable[[], Iterable[ExpertTokens]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        *,
+        by: str,
+        models: ReadModels,
+        read: Callable[[ModelCounts], Iterable[ExpertTokens]],
+    ) -> None:
         self._name = name
         self._documentation = documentation
-        self._labels = ("layer", "expert", by)
+        self._labels = ("model", "layer", "expert", by)
+        self._models = models
         self._read = read
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
-        for layer, expert, part, tokens in self._read():
-            family.add_metric([str(layer), str(expert), part], tokens)
+        for model, counts in self._models().items():
+            for layer, expert, part, tokens in self._read(counts):
+                family.add_metric([model, str(layer), str(expert), part], tokens)
         yield family
 
 
 class _DriftCollector(Collector):
-    def __init__(self, read: Callable[[], RoutingDrift | None]) -> None:
-        self._read = read
+    def __init__(self, models: ReadModels) -> None:
+        self._models = models
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        drift = self._read()
-        if drift is None:
+        drifts = {model: drift for model, counts in self._models().items() if (drift := counts.recent_drift())}
+        if not drifts:
             return
         divergence = GaugeMetricFamily(
             "medmoe_routing_drift",
             "Jensen-Shannon divergence (bits) of the last hour's routing from the checkpoint's reference",
-            labels=["layer"],
+            labels=["model", "layer"],
         )
         tokens = GaugeMetricFamily(
-            "medmoe_routing_drift_tokens", "Prompt tokens behind medmoe_routing_drift", labels=["layer"]
+            "medmoe_routing_drift_tokens", "Prompt tokens behind medmoe_routing_drift", labels=["model", "layer"]
         )
-        for layer in drift.layers:
-            tokens.add_metric([str(layer.layer)], layer.tokens)
-            if layer.divergence is not None:
-                divergence.add_metric([str(layer.layer)], layer.divergence)
+        for model, drift in drifts.items():
+            for layer in drift.layers:
+                tokens.add_metric([model, str(layer.layer)], layer.tokens)
+                if layer.divergence is not None:
+                    divergence.add_metric([model, str(layer.layer)], layer.divergence)
         yield divergence
         yield tokens
 
@@ -82,10 +110,8 @@ class Metrics:
         ready: Callable[[], bool],
         in_flight: Callable[[], int],
         places: int,
-        expert_tokens: Callable[[], Iterable[ExpertTokens]],
-        expert_tokens_by_modality: Callable[[], Iterable[ExpertTokens]],
-        drift: Callable[[], RoutingDrift | None],
-        quarantine: Quarantine,
+        models: ReadModels,
+        quarantines: Callable[[], Iterable[Quarantine]],
         keys: WatchedKeys | None,
         provider: Provider | None,
     ) -> None:
@@ -150,7 +176,13 @@ class Metrics:
             lambda: float(ready())
         )
         self.registry.register(
-            _ExpertTokensCollector("medmoe_expert_tokens", "Tokens routed to an expert", by="kind", read=expert_tokens)
+            _ExpertTokensCollector(
+                "medmoe_expert_tokens",
+                "Tokens routed to an expert",
+                by="kind",
+                models=models,
+                read=lambda counts: counts.tokens(),
+            )
         )
         # Not one series for each kind and modality: their product would be most of what a scrape reads.
         self.registry.register(
@@ -158,10 +190,11 @@ class Metrics:
                 "medmoe_expert_tokens_by_modality",
                 "Tokens routed to an expert, by the modality that their request states",
                 by="modality",
-                read=expert_tokens_by_modality,
+                models=models,
+                read=lambda counts: counts.tokens_by_modality(),
             )
         )
-        self.registry.register(_DriftCollector(drift))
+        self.registry.register(_DriftCollector(models))
         self._engine_restarts = Counter(
             "medmoe_engine_restarts_total",
             "Attempts to replace an engine that had died: restarted (it answers), failed (it does not)",
@@ -186,8 +219,12 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
-        remembered.labels(kind="suspect").set_function(lambda: float(quarantine.suspects))
-        remembered.labels(kind="refused").set_function(lambda: float(quarantine.refused))
+        remembered.labels(kind="suspect").set_function(
+            lambda: float(sum(quarantine.suspects for quarantine in quarantines()))
+        )
+        remembered.labels(kind="refused").set_function(
+            lambda: float(sum(quarantine.refused for quarantine in quarantines()))
+        )
         if keys is not None:
             Gauge(
                 "medmoe_api_keys_stale",

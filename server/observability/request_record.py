@@ -63,6 +63,8 @@ class RequestRecord:
     calibrated: bool | None = None
     """Whether a calibration was applied to the answer; None without an answer."""
     abstained: bool | None = None
+    weights_sha256: str | None = None
+    """Of the model that answers; None before it is chosen, and without weights."""
     images: list[dict[str, str]] = field(default_factory=list)
     """Keyed digests of the images and of their DICOM UIDs, for the audit trail; empty without one."""
     audited: str | None = None

@@ -19,6 +19,7 @@ from medmoe.server.dicomweb.errors import (
     StoreFailed,
     WrongInstance,
 )
+from medmoe.server.engine.deployment.rollout_errors import RolloutDisabled
 from medmoe.server.errors import (
     AuditUnavailable,
     BodyTooLarge,
@@ -71,7 +72,8 @@ _DESCRIPTIONS = {
     400: "The body or the image string cannot be parsed, or the image URL is not allowed",
     401: "No valid API key or token, where the deployment has either",
     403: "A key or token without the scope that the route needs",
-    404: "Not the model that is served, no such source, or not in that source",
+    404: "Not a model that is served, no such source, or not in that source",
+    409: "The standby is not in the state that this needs, or a second engine does not fit into memory",
     413: "The body or the image is too large",
     415: "Neither JSON nor multipart, or not an accepted image format",
     422: "A field or the image cannot be used or fetched, or the engine has died of this request twice",
@@ -89,6 +91,7 @@ _REQUEST_ID = "5f0c3b8e9d1a4c27b6e4a1d2c3f40516"
 NO_KEY = (Unauthenticated(), InvalidToken("the token has expired"), ProviderUnavailable(retry_after=10))
 MAY_NOT_ASK = (*NO_KEY, InsufficientScope("ask"))
 MAY_NOT_READ_STATS = (*NO_KEY, InsufficientScope("stats"))
+MAY_NOT_ADMINISTER = (*NO_KEY, InsufficientScope("admin"), RolloutDisabled())
 ENGINE_DEAD = (EngineDeadError(),)
 NOT_READY = (NotReady(), Draining(), *ENGINE_DEAD, EngineRestarting(retry_after=30))
 NOT_A_FORM = (UnsupportedContentType(),)

@@ -58,17 +58,18 @@ async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | Mult
     async with state.receiving():
         parsed = await receive(request, ClassifyFields, as_json=ClassifyRequest)
     deadline = state.deadline(parsed.fields.timeout_ms)
+    model = state.models.choose(parsed.fields.model, record)
     demand = ReportDemand.of(request.headers, parsed.fields)
 
     async def ask(image: SentImage) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
-        return await classify_image(state.inference, parsed.fields, image=image, deadline=deadline, record=record)
+        return await classify_image(model.inference, parsed.fields, image=image, deadline=deadline, record=record)
 
     async with abandon_on_disconnect(request.receive):
         if demand is None:
             return await ask(parsed.image)
         return await answer_with_report(
             demand,
-            images=state.images,
+            images=model.images,
             dicomweb=state.dicomweb,
             image=parsed.image,
             ask=ask,

@@ -2,19 +2,30 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
 
 from medmoe.server.auth.tenants import Grant
 from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.openapi.requests import named
 from medmoe.server.state import State
 
 _SCHEME = "bearer"
 _BEARER = HTTPBearer(
     auto_error=False, description="An API key or a token of the identity provider, where the deployment has either."
 )
+
+Chosen = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=256,
+        description="A model as `GET /v1/models` names it; absent: the active one.",
+        openapi_examples=named({"bundled_checkpoint": "medmoe-tiny"}),
+    ),
+]
 
 
 async def authenticated(
@@ -43,6 +54,11 @@ async def may_ask(grant: Annotated[Grant, Depends(authenticated)]) -> Grant:
 async def may_read_stats(grant: Annotated[Grant, Depends(authenticated)]) -> None:
     """Let in callers who may read statistics and metrics. Raises Unauthenticated, InsufficientScope."""
     grant.require("stats")
+
+
+async def may_administer(grant: Annotated[Grant, Depends(authenticated)]) -> None:
+    """Let in callers who may change what is served. Raises Unauthenticated, InsufficientScope."""
+    grant.require("admin")
 
 
 def has_one_authorization(headers: Headers) -> bool:

@@ -45,6 +45,7 @@ async def document(request: Request) -> Response:
         described: dict[str, Any] = request.app.openapi()
         _correct(described, request.app.routes)
         _describe_doors(described, State.of(request).settings)
+        _name_model(described, State.of(request).active.name)
         request.app.state.openapi_document = JSONResponse(described).body
     return Response(request.app.state.openapi_document, media_type="application/json")
 
@@ -80,6 +81,16 @@ def _correct(described: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
                     responses[str(status)]["content"][media_type] |= content
     for name in _FRAMEWORKS_OWN:
         described["components"]["schemas"].pop(name, None)
+
+
+def _name_model(described: dict[str, Any], name: str) -> None:
+    """Put the name of the active model into forms, whose fields Swagger UI fills in with their examples."""
+    for path in described["paths"].values():
+        for operation in path.values():
+            form = operation.get("requestBody", {}).get("content", {}).get("multipart/form-data", {})
+            field = form.get("schema", {}).get("properties", {}).get("model")
+            if field is not None:
+                field["examples"] = [name]
 
 
 def _describe_doors(described: dict[str, Any], settings: Settings) -> None:

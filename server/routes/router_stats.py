@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from medmoe.server.errors import InvalidField
+from medmoe.server.errors import InvalidField, UnknownModel
 from medmoe.server.openapi.answers import answers
 from medmoe.server.openapi.refusals import MAY_NOT_READ_STATS, refusals
 from medmoe.server.openapi.requests import named
 from medmoe.server.router_stats.sliding_window import BUCKET_SECONDS, LONGEST_SECONDS
-from medmoe.server.routes.dependencies import may_read_stats
+from medmoe.server.routes.dependencies import Chosen, may_read_stats
 from medmoe.server.schemas.router_stats import RouterStatsResponse
 from medmoe.server.state import State
 
@@ -32,13 +32,16 @@ _OUT_OF_RANGE = InvalidField("the parameter is out of range or of the wrong type
     "/v1/router/stats",
     responses=answers("router_stats", "an_hour")
     | refusals(
-        *MAY_NOT_READ_STATS, _OUT_OF_RANGE, descriptions={422: "The window is not a number of seconds that is kept"}
+        *MAY_NOT_READ_STATS,
+        UnknownModel(param="model"),
+        _OUT_OF_RANGE,
+        descriptions={422: "The window is not a number of seconds that is kept"},
     ),
     dependencies=[Depends(may_read_stats)],
 )
-async def router_stats(request: Request, window: Window = None) -> RouterStatsResponse:
+async def router_stats(request: Request, window: Window = None, model: Chosen = None) -> RouterStatsResponse:
     """Load, evenness and dead experts of every MoE layer: overall, by kind of token, by route, by stated modality.
 
-    With a reference in the checkpoint, also how far the routing has drifted from it.
+    With a reference in the checkpoint, also how far the routing has drifted from it. Raises UnknownModel.
     """
-    return State.of(request).router_stats.report(window=window)
+    return State.of(request).models.find(model).router_stats.report(window=window)

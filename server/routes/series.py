@@ -49,19 +49,20 @@ async def series(request: Request) -> SeriesResponse | Response:
     a medical device.
     """
     state, record = State.of(request), RequestRecord.of(request.scope)
-    state.series.places.refuse_when_full()
+    state.active.series.places.refuse_when_full()
     async with state.receiving():
         parsed = await receive_series(
             request, SeriesFields, as_json=SeriesRequest, max_files=state.settings.max_series_files
         )
     deadline = state.deadline(parsed.fields.timeout_ms)
+    model = state.models.choose(parsed.fields.model, record)
     demand = ReportDemand.of(request.headers, parsed.fields)
     if demand is not None:
         if parsed.fields.stream:
             raise InvalidField("a stream carries no report", param="stream")
         async with abandon_on_disconnect(request.receive):
             return await answer_series_with_report(
-                state.series,
+                model.series,
                 demand,
                 parsed.fields,
                 dicomweb=state.dicomweb,
@@ -69,7 +70,7 @@ async def series(request: Request) -> SeriesResponse | Response:
                 deadline=deadline,
                 record=record,
             )
-    pieces = answer_series(state.series, parsed.fields, series=parsed.series, deadline=deadline, record=record)
+    pieces = answer_series(model.series, parsed.fields, series=parsed.series, deadline=deadline, record=record)
     return await whole_or_streamed(
         request,
         pieces,

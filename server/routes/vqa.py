@@ -11,6 +11,7 @@ from medmoe.server.http.request_body import ParsedRequest, receive
 from medmoe.server.http.sse import own_events, whole_or_streamed
 from medmoe.server.inference.report import ReportDemand, answer_with_report, vqa_content
 from medmoe.server.inference.vqa import answer
+from medmoe.server.models.served_model import ServedModel
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.answers import answers_and_stream, with_reports
 from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, REPORT, SOURCE, missing, refusals
@@ -52,10 +53,11 @@ async def vqa(request: Request) -> VQAResponse | Response:
     async with state.receiving():
         parsed = await receive(request, VQAFields, as_json=VQARequest)
     deadline = state.deadline(parsed.fields.timeout_ms)
+    model = state.models.choose(parsed.fields.model, record)
     demand = ReportDemand.of(request.headers, parsed.fields)
     if demand is not None:
-        return await _report(request, parsed, demand, deadline=deadline)
-    pieces = answer(state.inference, parsed.fields, image=parsed.image, deadline=deadline, record=record)
+        return await _report(request, parsed, demand, model=model, deadline=deadline)
+    pieces = answer(model.inference, parsed.fields, image=parsed.image, deadline=deadline, record=record)
     return await whole_or_streamed(
         request,
         pieces,
@@ -69,20 +71,20 @@ async def vqa(request: Request) -> VQAResponse | Response:
 
 
 async def _report(
-    request: Request, parsed: ParsedRequest[VQAFields], demand: ReportDemand, *, deadline: Deadline
+    request: Request, parsed: ParsedRequest[VQAFields], demand: ReportDemand, *, model: ServedModel, deadline: Deadline
 ) -> VQAResponse | Response:
     state, record, fields = State.of(request), RequestRecord.of(request.scope), parsed.fields
     if fields.stream:
         raise InvalidField("a stream carries no report", param="stream")
 
     async def ask(file: str | bytes) -> VQAResponse:
-        pieces = answer(state.inference, fields, image=file, deadline=deadline, record=record)
+        pieces = answer(model.inference, fields, image=file, deadline=deadline, record=record)
         return [piece async for piece in pieces if isinstance(piece, VQAResponse)][-1]
 
     async with abandon_on_disconnect(request.receive):
         return await answer_with_report(
             demand,
-            images=state.images,
+            images=model.images,
             dicomweb=state.dicomweb,
             image=parsed.image,
             ask=ask,

@@ -12,6 +12,7 @@ from medmoe.server.schemas.inference import (
     ImageText,
     InstanceReference,
     Modality,
+    ModelName,
     Provenance,
     Question,
     ReportFields,
@@ -68,6 +69,8 @@ class ClassifyFields(ReportFields):
     """Do not mark the answer as abstained because the image is unlike the training images."""
     modality: Modality | None = None
     """For the router statistics only, as in `/v1/vqa`."""
+    model: ModelName | None = Field(default=None, examples=["medmoe-tiny"])
+    """As in `/v1/vqa`."""
 
     @field_validator("labels")
     @classmethod

@@ -10,6 +10,7 @@ from medmoe.server.schemas.images import ImageFields, Rendering
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Modality = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _INVISIBLE = ("Cc", "Cf")
 """Unicode categories of control and format characters, zero-width spaces among them."""
 

@@ -11,7 +11,15 @@ from medmoe.server.schemas import voi_window
 from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.classify import MAX_LABELS, AnyClassifyResponse, Label, distinct_labels
 from medmoe.server.schemas.images import readable_window
-from medmoe.server.schemas.inference import Modality, Question, SeriesReference, SourceName, StoredReport, Timings
+from medmoe.server.schemas.inference import (
+    Modality,
+    ModelName,
+    Question,
+    SeriesReference,
+    SourceName,
+    StoredReport,
+    Timings,
+)
 from medmoe.server.schemas.vqa import VQAResponse
 
 SeriesText = Annotated[
@@ -77,6 +85,8 @@ class SeriesFields(SlicesFields):
     `Accept: application/dicom` sends the report alone, `Accept: application/fhir+json` a DiagnosticReport."""
     store: SourceName | None = Field(default=None, examples=["pacs"])
     """Store the report in this source; for series of a source."""
+    model: ModelName | None = Field(default=None, examples=["medmoe-tiny"])
+    """As in `/v1/vqa`."""
 
     @field_validator("labels")
     @classmethod

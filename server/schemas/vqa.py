@@ -12,6 +12,7 @@ from medmoe.server.schemas.inference import (
     ImageText,
     InstanceReference,
     Modality,
+    ModelName,
     Provenance,
     Question,
     ReportFields,
@@ -46,6 +47,9 @@ class VQAFields(ReportFields):
     modality: Modality | None = None
     """The kind of the image, for the router statistics only: it never reaches the model. One of the checkpoint's
     `expert_domains` or a common name (CT, MRI, X-ray, ultrasound, ...); a refusal names them all."""
+    model: ModelName | None = Field(default=None, examples=["medmoe-tiny"])
+    """As `GET /v1/models` names it; absent: the active one. A name with @ and the beginning of the weights' hash is
+    answered by those weights or refused."""
 
 
 class VQARequest(VQAFields):

@@ -82,21 +82,27 @@ def engine(config: MedMoEConfig, prompt: Prompt) -> FakeEngine:
 def running(checkpoint: Path, engine: FakeEngine) -> ServiceFactory:
     """`async with running(max_queued=0) as service:`, any setting by name; ready unless `wait=False`.
 
-    With `rebuild`, an engine that dies is replaced by what it returns.
+    With `rebuild`, an engine that dies is replaced by what it returns; `build` gets the settings.
     """
 
     @asynccontextmanager
     async def factory(
-        *, wait: bool = True, rebuild: Callable[[], Engine] | None = None, **settings: Any
+        *,
+        wait: bool = True,
+        rebuild: Callable[[], Engine] | None = None,
+        build: Callable[[Settings], Engine] | None = None,
+        **settings: Any,
     ) -> AsyncIterator[Service]:
         fatal: list[str] = []
+        if rebuild is not None:
+            build = lambda _: rebuild()  # noqa: E731
         app = create_app(
             # The fake engine spreads its probability over the whole vocabulary; the test client has its own name for
             # the service.
             Settings(**{"model": checkpoint, "min_label_mass": 0.0, "insecure": True} | settings),
             engine,
             on_failure=lambda: fatal.append("failed"),
-            rebuild=rebuild,
+            build=build,
         )
         state: State = app.state.medmoe
         async with LifespanManager(app):

@@ -1,5 +1,6 @@
 """Define the models of the service's answers."""
 
+from medmoe.client.answers.checkpoint import CheckpointStatus
 from medmoe.client.answers.classify import (
     AnyClassification,
     ChoiceClassification,
@@ -23,6 +24,7 @@ from medmoe.client.answers.vqa import Delta, Routing, StoredReport, VqaAnswer
 
 __all__ = [
     "AnyClassification",
+    "CheckpointStatus",
     "ChoiceAnswer",
     "ChoiceClassification",
     "Classification",

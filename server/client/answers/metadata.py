@@ -30,7 +30,7 @@ class ModelInfo(Message):
 
 
 class ModelList(Message):
-    """List the served model: `/v1/models`."""
+    """List the served models, the active one first: `/v1/models`."""
 
     object: str
     data: tuple[ModelInfo, ...]

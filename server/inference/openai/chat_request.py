@@ -1,6 +1,6 @@
 """Parse the body of a chat completion into a question, an image, and the client's names of both."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 
 from medmoe.model.prompt import History
-from medmoe.server.errors import InvalidField, RequestError, UnknownModel, UnsupportedParameter
+from medmoe.server.errors import InvalidField, RequestError, UnsupportedParameter
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
 from medmoe.server.inference.openai.conversation import Conversation, ConversationRules, read_conversation
@@ -35,6 +35,7 @@ class ChatQuestion:
     """A chat with one question about one image."""
 
     fields: VQAFields
+    """Among them the name of the model."""
     image: str
     """A data URL or an https URL; medmoe.server.imaging.intake checks it."""
     include_usage: bool
@@ -49,8 +50,8 @@ class ChatQuestion:
     """The client's names of the fields `image`, `question` and `max_tokens`, for error messages."""
 
 
-async def receive_chat(request: Request, *, model: str, rules: ConversationRules) -> ChatQuestion:
-    """Parse the body of a request to `model`, the one that is served; `rules` tell what may stand before the question.
+async def receive_chat(request: Request, *, rules: Callable[[str | None], ConversationRules]) -> ChatQuestion:
+    """Parse the body; `rules` tell for the name of a model what may stand before the question, or raise UnknownModel.
 
     Raises MalformedBody, InvalidField, UnsupportedParameter, UnsupportedContentType, MalformedImage, UnknownModel,
     BodyTooLarge, ClientDisconnected.
@@ -58,7 +59,7 @@ async def receive_chat(request: Request, *, model: str, rules: ConversationRules
     require_json(request)
     document = await read_json_object(request, known=ChatRequest.model_fields.keys(), offered=_OFFERED)
     document = without_neutral(document)
-    conversation = read_conversation(document.get(MESSAGES), rules=rules)
+    conversation = read_conversation(document.get(MESSAGES), rules=rules(_model(document)))
     if MESSAGES in document:
         document[MESSAGES] = conversation.messages
         _check_content(conversation)
@@ -70,10 +71,13 @@ async def receive_chat(request: Request, *, model: str, rules: ConversationRules
         chat = ChatRequest.model_validate_json(to_json(document), strict=True)
     except ValidationError as error:
         raise _refusal(error, conversation) from error
-    question = _question(chat, conversation)
-    if chat.model not in (None, model):
-        raise UnknownModel(param="model")
-    return question
+    return _question(chat, conversation)
+
+
+def _model(document: Mapping[str, Any]) -> str | None:
+    """Return the name of the model; None for what validation refuses."""
+    name = document.get("model")
+    return name if isinstance(name, str) else None
 
 
 def _check_content(conversation: Conversation) -> None:
@@ -136,6 +140,7 @@ def _question(chat: ChatRequest, conversation: Conversation) -> ChatQuestion:
             temperature=chat.temperature or 0.0,
             seed=chat.seed,
             stream=bool(chat.stream),
+            model=chat.model,
             **{name: getattr(chat, name) for name in OWN_FIELDS},
         ),
         image=image.image_url.url,

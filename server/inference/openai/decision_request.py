@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.requests import Request
 
-from medmoe.server.errors import InvalidField, RequestError, UnknownModel, UnsupportedParameter
+from medmoe.server.errors import InvalidField, RequestError, UnsupportedParameter
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
 from medmoe.server.inference.openai.neutral import INSTRUCTING, check_image_url, require_json, without_neutral
@@ -43,11 +43,11 @@ class AskedDecision:
     """The client's name of the field `image`, for error messages."""
 
 
-async def receive_decision(request: Request, *, model: str) -> AskedDecision:
-    """Parse the body of a request to `model`, the one that is served.
+async def receive_decision(request: Request) -> AskedDecision:
+    """Parse the body.
 
-    Raises MalformedBody, InvalidField, UnsupportedParameter, UnsupportedContentType, MalformedImage, UnknownModel,
-    BodyTooLarge, ClientDisconnected.
+    Raises MalformedBody, InvalidField, UnsupportedParameter, UnsupportedContentType, MalformedImage, BodyTooLarge,
+    ClientDisconnected.
     """
     require_json(request)
     document = without_neutral(await read_json_object(request, known=_FIELDS, offered=_OFFERED))
@@ -68,8 +68,6 @@ async def receive_decision(request: Request, *, model: str) -> AskedDecision:
         raise UnsupportedParameter("send exactly one input_image part", param=_INPUT)
     ((place, url),) = images
     check_image_url(url, param=f"{place}.image_url")
-    if asked.model not in (None, model):
-        raise UnknownModel(param="model")
     return AskedDecision(
         request=asked,
         image=url,

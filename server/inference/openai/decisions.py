@@ -39,7 +39,7 @@ from medmoe.server.schemas.openai.decision_response import (
 )
 
 ROUTE = "decisions"
-_SHARED = tuple(DecisionRequest.model_fields.keys() & ClassifyFields.model_fields.keys())
+_SHARED = tuple((DecisionRequest.model_fields.keys() & ClassifyFields.model_fields.keys()) - {"model"})
 """Options that mean the same in `/v1/classify`."""
 
 

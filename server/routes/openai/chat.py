@@ -67,18 +67,22 @@ async def chat_completions(request: Request) -> ChatCompletion | Response:
     template has a place for them. Other fields of OpenAI's API are refused by name.
     """
     state, record = State.of(request), RequestRecord.of(request.scope)
-    rules = ConversationRules(
-        turns=state.checkpoint.config.prompt.turns,
-        fallback=state.settings.chat_history,
-        max_chars=state.settings.max_question_chars,
-    )
+
+    def rules(name: str | None) -> ConversationRules:
+        return ConversationRules(
+            turns=state.models.find(name).checkpoint.config.prompt.turns,
+            fallback=state.settings.chat_history,
+            max_chars=state.settings.max_question_chars,
+        )
+
     async with state.receiving():
-        chat = await receive_chat(request, model=state.checkpoint.config.name, rules=rules)
+        chat = await receive_chat(request, rules=rules)
     record.names = chat.names
+    model = state.models.choose(chat.fields.model, record)
     deadline = state.deadline(chat.fields.timeout_ms)
-    tokens = None if chat.top_logprobs is None else TokenLogprobs(state.checkpoint.prompt, top=chat.top_logprobs)
+    tokens = None if chat.top_logprobs is None else TokenLogprobs(model.checkpoint.prompt, top=chat.top_logprobs)
     pieces = answer(
-        state.inference,
+        model.inference,
         chat.fields,
         image=chat.image,
         deadline=deadline,
@@ -88,9 +92,7 @@ async def chat_completions(request: Request) -> ChatCompletion | Response:
         tokens=tokens,
         history=chat.history,
     )
-    completion = ChatAnswer(
-        model=state.checkpoint.config.name, include_usage=chat.include_usage, ignored=chat.ignored, tokens=tokens
-    )
+    completion = ChatAnswer(model=model.name, include_usage=chat.include_usage, ignored=chat.ignored, tokens=tokens)
     return await whole_or_streamed(
         request,
         pieces,

@@ -71,8 +71,9 @@ async def decisions(request: Request) -> Decision:
     """
     state, record = State.of(request), RequestRecord.of(request.scope)
     async with state.receiving():
-        asked = await receive_decision(request, model=state.checkpoint.config.name)
+        asked = await receive_decision(request)
     record.names = asked.names
+    model = state.models.choose(asked.request.model, record)
     deadline = state.deadline(asked.request.timeout_ms)
     async with abandon_on_disconnect(request.receive):
-        return await decide(state.inference, asked, deadline=deadline, record=record)
+        return await decide(model.inference, asked, deadline=deadline, record=record)

@@ -35,9 +35,10 @@ async def explain(request: Request) -> ExplainResponse:
     The map shows what the model reacts to, not the outline of a finding. Research software, not a medical device.
     """
     state, record = State.of(request), RequestRecord.of(request.scope)
-    state.explain.places.refuse_when_full()
+    state.active.explain.places.refuse_when_full()
     async with state.receiving():
         parsed = await receive(request, ExplainFields, as_json=ExplainRequest)
     deadline = state.deadline(parsed.fields.timeout_ms)
+    model = state.models.choose(parsed.fields.model, record)
     async with abandon_on_disconnect(request.receive):
-        return await explain_image(state.explain, parsed.fields, image=parsed.image, deadline=deadline, record=record)
+        return await explain_image(model.explain, parsed.fields, image=parsed.image, deadline=deadline, record=record)

@@ -39,9 +39,10 @@ async def render(request: Request) -> RenderResponse:
     async with state.receiving():
         parsed = await receive(request, RenderFields, as_json=RenderRequest)
     deadline = state.deadline(parsed.fields.timeout_ms)
+    model = state.models.choose(parsed.fields.model, record)
     async with abandon_on_disconnect(request.receive):
         return await render_png(
-            state.images,
+            model.images,
             parsed.fields,
             image=parsed.image,
             admission=state.admission,
@@ -63,11 +64,12 @@ async def render(request: Request) -> RenderResponse:
 async def render_slices(request: Request) -> SeriesRenderResponse:
     """Render the slices that `/v1/series` asks about with the same fields, and refuse what it refuses."""
     state, record = State.of(request), RequestRecord.of(request.scope)
-    state.series.places.refuse_when_full()
+    state.active.series.places.refuse_when_full()
     async with state.receiving():
         parsed = await receive_series(
             request, SlicesFields, as_json=SeriesRenderRequest, max_files=state.settings.max_series_files
         )
     deadline = state.deadline(parsed.fields.timeout_ms)
+    model = state.models.choose(None, record)
     async with abandon_on_disconnect(request.receive):
-        return await render_series(state.series, parsed.fields, series=parsed.series, deadline=deadline, record=record)
+        return await render_series(model.series, parsed.fields, series=parsed.series, deadline=deadline, record=record)

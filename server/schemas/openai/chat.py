@@ -87,7 +87,7 @@ class ChatRequest(ImageFields, NotOffered):
     """`POST /v1/chat/completions`: one question about one image, with what was said before where it is offered."""
 
     model: str | None = None
-    """As `GET /v1/models` names it; absent: the one that is served."""
+    """As `GET /v1/models` names it; absent: the active one."""
     messages: tuple[UserMessage, ...] = Field(min_length=1, max_length=1)
     """One user turn; an empty system message may stand before it. Where the checkpoint's template has a place for them,
     a system message and earlier turns of user and assistant too. Otherwise they are refused, or left out where the

@@ -123,7 +123,7 @@ class DecisionRequest(ImageFields):
     """`POST /v1/decisions`: questions about one image."""
 
     model: str | None = None
-    """As `GET /v1/models` names it; absent: the one that is served."""
+    """As `GET /v1/models` names it; absent: the active one."""
     input: tuple[InputMessage, ...] = Field(min_length=1, max_length=1)
     """One user message: checkpoints have no place for instructions or for earlier answers."""
     questions: tuple[DecisionQuestion, ...] = Field(min_length=1, max_length=MAX_QUESTIONS)

@@ -14,6 +14,7 @@ from medmoe.server.schemas.inference import (
     ImageText,
     InstanceReference,
     Modality,
+    ModelName,
     Provenance,
     Question,
     Routing,
@@ -51,6 +52,8 @@ class ExplainFields(ImageFields):
     """Give up after this long, the whole map and the queue included; the service has its own limit."""
     modality: Modality | None = None
     """For the router statistics only, as in `/v1/vqa`."""
+    model: ModelName | None = Field(default=None, examples=["medmoe-tiny"])
+    """As in `/v1/vqa`."""
 
     @field_validator("labels")
     @classmethod

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.images import ImageFields, Rendering, View, Windowing
-from medmoe.server.schemas.inference import ImageText, InstanceReference
+from medmoe.server.schemas.inference import ImageText, InstanceReference, ModelName
 
 
 class RenderFields(ImageFields):
@@ -14,6 +14,8 @@ class RenderFields(ImageFields):
     """frame: for people, upright and reduced to at most 1024 pixels a side. model: exactly what the model gets, padded
     or cropped and resized."""
     timeout_ms: int | None = Field(default=None, ge=1)
+    model: ModelName | None = Field(default=None, examples=["medmoe-tiny"])
+    """For view model: as in `/v1/vqa`."""
 
 
 class RenderRequest(RenderFields):

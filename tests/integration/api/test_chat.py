@@ -86,7 +86,7 @@ async def test_sampling_fields_mean_what_they_mean_for_vqa(service: Service) -> 
 async def test_the_image_may_stand_anywhere_and_texts_are_joined(service: Service) -> None:
     await complete(service, messages=turn(text("Is there"), image(detail="auto"), text("a fracture?")))
     assert service.engine.last_request is not None
-    assert list(service.engine.last_request.prompt_ids) == service.state.checkpoint.prompt.question(
+    assert list(service.engine.last_request.prompt_ids) == service.state.active.checkpoint.prompt.question(
         "Is there\na fracture?"
     )
 

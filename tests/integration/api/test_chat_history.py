@@ -80,14 +80,14 @@ async def test_the_fallback_answers_the_last_question_and_says_so(falling_back: 
         assert answer.status_code == 200, answer.text
         assert answer.json()["medmoe"]["ignored_messages"] == ignored
         assert answer.json()["choices"] == plain["choices"]
-        assert asked(falling_back) == falling_back.state.checkpoint.prompt.question("Where?")
+        assert asked(falling_back) == falling_back.state.active.checkpoint.prompt.question("Where?")
     streamed = await ask(falling_back, TALK, stream=True)
     chunks = [json.loads(line[6:]) for line in streamed.text.splitlines() if line.startswith("data: {")]
     assert chunks[-1]["medmoe"]["ignored_messages"] == [0, 1]
 
 
 async def test_turns_and_a_system_message_reach_the_model(talking: Service) -> None:
-    prompt = talking.state.checkpoint.prompt
+    prompt = talking.state.active.checkpoint.prompt
     history = History(turns=((QUESTION, "yes"),))
     for messages, expected in (
         (TALK, history),

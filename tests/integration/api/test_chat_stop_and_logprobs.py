@@ -75,7 +75,7 @@ async def test_logprobs_are_those_of_the_engine(service: Service) -> None:
     request = service.engine.last_request
     assert request is not None
     ids = list(request.prompt_ids)
-    tokenizer = service.state.checkpoint.prompt
+    tokenizer = service.state.active.checkpoint.prompt
     total = 0.0
     for token in content:
         expected = service.engine.log_probabilities(request.image_id, ids)

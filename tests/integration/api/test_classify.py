@@ -26,8 +26,8 @@ def brute_force(service: Service, labels: list[str], question: str) -> list[floa
     assert request is not None
     likelihoods = []
     for label in labels:
-        ids, total = service.state.checkpoint.prompt.question(question), 0.0
-        for token in service.state.checkpoint.prompt.answer(label):
+        ids, total = service.state.active.checkpoint.prompt.question(question), 0.0
+        for token in service.state.active.checkpoint.prompt.answer(label):
             total += float(service.engine.log_probabilities(request.image_id, ids)[token])
             ids.append(token)
         likelihoods.append(total)
@@ -93,7 +93,7 @@ async def test_shared_beginnings_are_asked_once(service: Service) -> None:
     await ask(service, {"image": base64_image(), "labels": LABELS})
     prefixes = {
         tuple(path[:depth])
-        for path in (service.state.checkpoint.prompt.answer(label) for label in LABELS)
+        for path in (service.state.active.checkpoint.prompt.answer(label) for label in LABELS)
         for depth in range(len(path))
     }
     assert service.engine.started - before == len(prefixes)
@@ -124,10 +124,12 @@ async def test_routing_counts_the_prompt_once_and_each_label_token_once(service:
     answer = await ask(service, {"image": base64_image(), "labels": LABELS, "include_routing": True})
     nodes = {
         tuple(path[:depth])
-        for path in (service.state.checkpoint.prompt.answer(label) for label in LABELS)
+        for path in (service.state.active.checkpoint.prompt.answer(label) for label in LABELS)
         for depth in range(1, len(path))
     }
-    question = service.state.checkpoint.prompt.question(service.state.checkpoint.prompt.classification(LABELS))
+    question = service.state.active.checkpoint.prompt.question(
+        service.state.active.checkpoint.prompt.classification(LABELS)
+    )
     for layer in answer["routing"]["layers"]:
         assert sum(layer["image"]) == 4
         assert sum(layer["question"]) == len(question) - 1

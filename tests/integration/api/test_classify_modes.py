@@ -24,8 +24,8 @@ def alone(service: Service, question: str, text: str, *, whole: bool = True) -> 
     """Log-likelihood of one answer after one question, token by token; without its end unless `whole`."""
     request = service.engine.last_request
     assert request is not None
-    ids, total = service.state.checkpoint.prompt.question(question), 0.0
-    path = service.state.checkpoint.prompt.answer(text)
+    ids, total = service.state.active.checkpoint.prompt.question(question), 0.0
+    path = service.state.active.checkpoint.prompt.answer(text)
     for token in path if whole else path[:-1]:
         total += float(service.engine.log_probabilities(request.image_id, ids)[token])
         ids.append(token)
@@ -45,7 +45,8 @@ async def test_length_normalised_labels_compare_by_their_mean_per_token(service:
     plain = await ask(service, question="Which is it?")
     answer = await ask(service, question="Which is it?", length_normalized=True)
     scores = [
-        alone(service, "Which is it?", label) / len(service.state.checkpoint.prompt.answer(label)) for label in LABELS
+        alone(service, "Which is it?", label) / len(service.state.active.checkpoint.prompt.answer(label))
+        for label in LABELS
     ]
     assert column(answer, "probability") == pytest.approx(softmax(scores))
     assert answer["label"] == LABELS[scores.index(max(scores))]
@@ -187,7 +188,7 @@ async def test_a_multipart_form_takes_the_same_fields(service: Service) -> None:
 @pytest.mark.parametrize("mode", ["choice", "multi_label"])
 async def test_routing_counts_what_the_prompts_share_once(service: Service, mode: str) -> None:
     answer = await ask(service, mode=mode, include_routing=True)
-    prompt = service.state.checkpoint.prompt
+    prompt = service.state.active.checkpoint.prompt
     if mode == "choice":
         questions = [prompt.choice(order) for order in rotated()]
         answers = [prompt.letter(index) for index in range(len(LABELS))]

@@ -88,7 +88,7 @@ async def test_one_request_decodes_and_waits_once(service: Service) -> None:
     assert 'medmoe_requests_total{route="/v1/decisions",status="200"} 1.0' in metrics
     (layer, *_) = decision.medmoe["routing"]["layers"]
     # The image's tokens count once, although each of the four prompts carries them.
-    assert sum(layer["image"]) == service.state.checkpoint.config.num_image_tokens
+    assert sum(layer["image"]) == service.state.active.checkpoint.config.num_image_tokens
     assert service.state.admission.in_flight == 0
 
 
@@ -102,7 +102,7 @@ async def test_an_empty_instruction_is_the_checkpoints_own_question_which_is_cal
         assert [one.probability for one in own.probabilities] == await classify(service, LABELS)
         assert (own.medmoe["calibration"]["datasets"], other.medmoe["calibration"]) == (["slake"], None)
         described = (await decide(service, input=said(text("An old man.")), questions=[asked])).answers[0]
-        question = f"An old man.\n{service.state.checkpoint.prompt.classification(LABELS)}"
+        question = f"An old man.\n{service.state.active.checkpoint.prompt.classification(LABELS)}"
         assert [one.probability for one in described.probabilities] == await classify(
             service, LABELS, question=question
         )
@@ -126,7 +126,7 @@ async def test_an_answer_that_the_service_abstains_from_is_a_refusal(
 
 
 async def test_answers_about_an_image_unlike_training_are_refusals(service: Service) -> None:
-    service.state.checkpoint.training_reference = REFERENCE
+    service.state.active.checkpoint.training_reference = REFERENCE
     service.engine.unlike_training = 2.5
     decision = await decide(service)
     assert decision.medmoe["unlike_training"]["flagged"]

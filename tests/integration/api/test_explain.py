@@ -25,13 +25,13 @@ async def explain(service: Service, **fields: Any) -> dict[str, Any]:
 
 
 def model_image(service: Service, data: str) -> np.ndarray:
-    processor = service.state.explain.processor
+    processor = service.state.active.explain.processor
     return np.asarray(processor.resize(Image.open(io.BytesIO(base64.b64decode(data)))))
 
 
 def likelihood(service: Service, pixels: np.ndarray, question: str, answer: str) -> float:
     """Of the whole answer, one token after the other."""
-    prompt = service.state.checkpoint.prompt
+    prompt = service.state.active.checkpoint.prompt
     ids, total = list(prompt.question(question)), 0.0
     key = image_id((pixels.shape[1], pixels.shape[0]), pixels.tobytes())
     for token in prompt.answer(answer):
@@ -158,7 +158,7 @@ async def test_fields_that_do_not_fit_are_refused(running: ServiceFactory) -> No
 
 async def test_a_client_that_leaves_stops_the_whole_map(service: Service) -> None:
     await gives_up(service, explain(service, **QUESTION))
-    await until(lambda: service.state.explain.places.in_flight == 0)
+    await until(lambda: service.state.active.explain.places.in_flight == 0)
     service.engine.delay = 0
     await explain(service, **QUESTION)
 
@@ -179,7 +179,7 @@ async def test_maps_leave_the_engine_to_other_requests(running: ServiceFactory) 
         before = service.engine.started
         asked = {"image": base64_image(), "answer": "yes", "grid": 8} | QUESTION
         maps = [asyncio.create_task(service.client.post("/v1/explain", json=asked)) for _ in range(2)]
-        await until(lambda: service.state.explain.places.in_flight == 2 and service.engine.started > before)
+        await until(lambda: service.state.active.explain.places.in_flight == 2 and service.engine.started > before)
         check(await service.client.post("/v1/explain", json=asked), 429, "overloaded")
         service.engine.delay = 0
         alone = await service.client.post("/v1/vqa", json={"image": base64_image(), "question": "Is it?"})

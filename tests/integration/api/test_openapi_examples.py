@@ -115,8 +115,9 @@ async def test_a_form_that_was_filled_in_by_the_documents_page_is_answered(
 
 async def test_every_request_is_answered_as_documented(document: dict[str, Any], service: Service) -> None:
     for method, path, operation in operations(document):
-        if operation["tags"] == ["batches"]:
-            # tests/integration/batches sends them: they need files that exist.
+        if path.startswith("/admin/") or operation["tags"] == ["batches"]:
+            # This deployment allows no change of the checkpoint; tests/integration/batches sends the others, which need
+            # files that exist.
             continue
         for kind, described in operation.get("requestBody", {}).get("content", {}).items():
             for title, body in examples(described).items():

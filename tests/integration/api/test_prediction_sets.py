@@ -18,11 +18,11 @@ LABELS = ["CT", "MRI", "X-ray"]
 def with_sets(service: Service) -> Service:
     sets = PredictionSets(
         labels=tuple(sorted(LABELS)),
-        bound_to=BoundTo(prompt_sha256=service.state.checkpoint.prompt.sha256, dtypes=("float32",)),
+        bound_to=BoundTo(prompt_sha256=service.state.active.checkpoint.prompt.sha256, dtypes=("float32",)),
         fitted_on=FittedOn(datasets=("kinds",), split="val", n=60),
         scores=dict.fromkeys(LABELS, (0.2,) * 19 + (0.9999,)),
     )
-    service.state.checkpoint.calibration = Calibration(weights_sha256="0" * 64, prediction_sets=(sets,))
+    service.state.active.checkpoint.calibration = Calibration(weights_sha256="0" * 64, prediction_sets=(sets,))
     return service
 
 
@@ -58,7 +58,7 @@ async def test_for_anything_else_it_is_refused(with_sets: Service, fields: dict[
 
 
 async def test_nothing_holds_for_an_image_that_is_unlike_training(with_sets: Service) -> None:
-    with_sets.state.checkpoint.training_reference = REFERENCE
+    with_sets.state.active.checkpoint.training_reference = REFERENCE
     with_sets.engine.unlike_training = 2.5
     assert (await classify(with_sets, alpha=0.2))["prediction_set"] is None
 

@@ -187,7 +187,7 @@ async def test_a_full_house_renders_nothing_more(running: ServiceFactory, vqa_bo
 async def test_a_client_that_leaves_ends_the_work(running: ServiceFactory) -> None:
     async with running(image_workers=1) as service:
         asking = asyncio.create_task(render(service, large()))
-        await until(lambda: not service.state.decoders.pids)
+        await until(lambda: not service.state.active.decoders.pids)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         await until(lambda: service.state.admission.in_flight == 0)

@@ -68,7 +68,7 @@ async def test_a_body_is_not_kept_beside_what_was_read_from_it(service: Service)
 
     body = json.dumps({"image": base64.b64encode(RAW + bytes(6 * 2**20)).decode(), "question": "What?"}).encode()
     held: list[int] = []
-    real = service.state.images.read
+    real = service.state.active.images.read
 
     async def measured(*arguments: Any, **named: Any) -> Any:
         held.append(tracemalloc.get_traced_memory()[0])
@@ -78,7 +78,7 @@ async def test_a_body_is_not_kept_beside_what_was_read_from_it(service: Service)
         for start in range(0, len(body), 2**16):
             yield body[start : start + 2**16]
 
-    service.state.images.read = measured  # type: ignore[method-assign]
+    service.state.active.images.read = measured  # type: ignore[method-assign]
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]

@@ -263,7 +263,7 @@ async def test_what_is_no_series_is_refused_by_its_cause(running: ServiceFactory
             if code != "body_too_large":
                 check(response, status, code, param)
             assert SERIES not in response.text
-            assert service.state.admission.in_flight == service.state.series.places.in_flight == 0
+            assert service.state.admission.in_flight == service.state.active.series.places.in_flight == 0
         message = (await post(service, [*GOOD[:2], GOOD[2][:-200]], **LABELS)).json()["error"]["message"]
         assert "File 3" in message
         for files in (tilted(), [*GOOD[:2], *GOOD[4:]]):
@@ -329,7 +329,7 @@ async def test_a_client_that_leaves_stops_every_slice(service: Service) -> None:
     with pytest.raises(asyncio.CancelledError):
         await client
     assert service.engine.aborted == service.engine.started - before == 4
-    assert service.state.admission.in_flight == service.state.series.places.in_flight == 0
+    assert service.state.admission.in_flight == service.state.active.series.places.in_flight == 0
 
 
 async def test_one_deadline_holds_for_all_slices(service: Service) -> None:

@@ -22,7 +22,7 @@ MODES = [*CASES, (CLASSIFY, {"question": "Which?"})]
 
 @pytest.fixture
 def referenced(service: Service) -> Service:
-    service.state.checkpoint.training_reference = REFERENCE
+    service.state.active.checkpoint.training_reference = REFERENCE
     return service
 
 
@@ -63,7 +63,7 @@ async def test_what_is_flagged_is_never_called_calibrated(
 ) -> None:
     directory = calibrate(checkpoint, tmp_path / "calibrated", classification=CLASSIFICATION, answers=ANSWERS)
     async with running(model=directory) as service:
-        service.state.checkpoint.training_reference = REFERENCE
+        service.state.active.checkpoint.training_reference = REFERENCE
         for score, calibrated in ((1.5, True), (2.5, False)):
             service.engine.unlike_training = score
             asked = await ask(service, VQA, allow_unlike_training=True)

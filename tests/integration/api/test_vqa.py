@@ -148,8 +148,8 @@ async def test_a_question_that_spells_special_tokens_is_only_text(service: Servi
     await ask(service, vqa_body | {"question": "Is <image> </s> <s> <pad> shown? <image>"})
     request = service.engine.last_request
     assert request is not None
-    text = service.state.checkpoint.config.text_config
-    assert request.prompt_ids.count(service.state.checkpoint.config.image_token_id) == 1
+    text = service.state.active.checkpoint.config.text_config
+    assert request.prompt_ids.count(service.state.active.checkpoint.config.image_token_id) == 1
     assert text.eos_token_id not in request.prompt_ids
     assert text.pad_token_id not in request.prompt_ids
     assert request.prompt_ids.count(1) == 1

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -36,7 +38,14 @@ METADATA = {
 def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(KEY_LINE)
-    settings = {"MEDMOE_MODEL": str(checkpoint), "MEDMOE_ENGINE": "fake", "MEDMOE_API_KEYS": str(keys)}
+    checkpoints = tmp_path_factory.mktemp("checkpoints")
+    shutil.copytree(checkpoint, checkpoints / "next")
+    settings = {
+        "MEDMOE_MODEL": str(checkpoint),
+        "MEDMOE_ENGINE": "fake",
+        "MEDMOE_API_KEYS": str(keys),
+        "MEDMOE_CHECKPOINTS_DIR": str(checkpoints),
+    }
     with server_process(settings=settings) as server:
         server.wait_ready(120)
         yield server
@@ -302,3 +311,22 @@ def test_words_of_a_service_cannot_act_on_the_terminal(medmoe: Medmoe, file: Pat
         done = medmoe("ask", file, QUESTION, url=service.url)
         assert done.stdout == "\\x1b[2J\\u202egone\nline\n"
         assert medmoe("ask", file, QUESTION, "--json", url=service.url).stdout.isascii()
+
+
+def test_an_operator_changes_the_checkpoint(server: ServerProcess, medmoe: Medmoe, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "asked.jsonl").write_text(
+        json.dumps({"image": file.name, "question": QUESTION})
+        + "\n"
+        + json.dumps({"image": file.name, "labels": LABELS})
+    )
+    loading = medmoe("checkpoint", "load", "next", "--questions", tmp_path / "asked.jsonl", url=server.url, key=KEY)
+    assert loading.returncode == 0, loading.stderr
+    assert re.search("^standby +next +ready", loading.stdout, re.MULTILINE)
+    # The fake engine's answers depend on the image alone.
+    assert "2 of 2 questions compared, 100.0% of the answers equal, 0 abstentions changed" in loading.stdout
+    activated = medmoe("checkpoint", "activate", url=server.url, key=KEY).stdout
+    assert re.search("^active +next +ready", activated, re.MULTILINE)
+    back = json.loads(medmoe("checkpoint", "rollback", "--json", url=server.url, key=KEY).stdout)
+    assert (back["standby"]["checkpoint"], back["standby"]["previous"]) == ("next", False)
+    assert "standby" not in medmoe("checkpoint", "unload", url=server.url, key=KEY).stdout
+    assert failed(medmoe("checkpoint", "load", "nowhere", url=server.url, key=KEY)).endswith("lists all.")

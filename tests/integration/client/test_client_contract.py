@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from medmoe.client import (
     AsyncClient,
+    CheckpointStatus,
     ChoiceClassification,
     Classification,
     Decision,
@@ -73,6 +74,7 @@ def shape(schema: Any, definitions: dict[str, Any]) -> Any:
         ("/v1/router/stats", "RouterStatsResponse", RouterStats),
         ("/v1/metadata", "Metadata", Metadata),
         ("/v1/models", "ModelList", ModelList),
+        ("/admin/checkpoint", "CheckpointStatus", CheckpointStatus),
         ("/v1/sources", "SourceList", SourceList),
         ("/v1/sources/{source}/studies", "StudyList", StudyList),
         ("/v1/sources/{source}/studies/{study}/series", "SeriesList", SeriesList),
@@ -97,7 +99,7 @@ async def test_answers_have_the_fields_that_the_openapi_document_promises(
         (AskOptions, VQAFields, {"question", "stream"}),
         (ClassifyOptions, ClassifyFields, {"labels", "mode"}),
         (ExplainOptions, ExplainFields, {"question", "labels"}),
-        (DecisionOptions, DecisionRequest, {"model", "input", "questions", *NEUTRAL}),
+        (DecisionOptions, DecisionRequest, {"input", "questions", *NEUTRAL}),
     ],
 )
 def test_every_field_of_a_request_is_an_option(options: Any, fields: type[BaseModel], elsewhere: set[str]) -> None:

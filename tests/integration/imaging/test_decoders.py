@@ -35,8 +35,8 @@ async def post_large(service: Service, **fields: Any) -> Any:
 
 async def busy_child(service: Service) -> int:
     """The one child of a service with one worker, as soon as it has work."""
-    (pid,) = service.state.decoders.pids
-    await until(lambda: not service.state.decoders.pids)
+    (pid,) = service.state.active.decoders.pids
+    await until(lambda: not service.state.active.decoders.pids)
     return pid
 
 
@@ -73,10 +73,10 @@ async def test_a_child_that_is_killed_costs_one_request(running: ServiceFactory,
 async def test_a_child_that_dies_between_requests_costs_none(running: ServiceFactory, vqa_body: dict[str, Any]) -> None:
     async with running(image_workers=1, image_cache_entries=0) as service:
         for _ in range(3):
-            (pid,) = service.state.decoders.pids
+            (pid,) = service.state.active.decoders.pids
             await killed(pid)
             assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
-            assert service.state.decoders.pids != (pid,)
+            assert service.state.active.decoders.pids != (pid,)
 
 
 async def test_the_next_question_about_an_image_needs_no_child(
@@ -84,17 +84,17 @@ async def test_the_next_question_about_an_image_needs_no_child(
 ) -> None:
     async with running(image_workers=1) as service:
         first = (await service.client.post("/v1/vqa", json=vqa_body)).json()
-        (pid,) = service.state.decoders.pids
+        (pid,) = service.state.active.decoders.pids
         await killed(pid)
         again = (await service.client.post("/v1/vqa", json=vqa_body)).json()
         classified = (await service.client.post("/v1/classify", json=classify_body)).json()
-        assert service.state.decoders.pids == (pid,)
+        assert service.state.active.decoders.pids == (pid,)
         assert (first["provenance"], first["answer"]) == (again["provenance"], again["answer"])
         for field in ("image_sha256", "rendering", "width", "height"):
             assert classified["provenance"][field] == first["provenance"][field]
         other = (await service.client.post("/v1/vqa", json=vqa_body | {"image": base64_image(shade=1)})).json()
         assert other["provenance"]["image_sha256"] != first["provenance"]["image_sha256"]
-        assert service.state.decoders.pids != (pid,)
+        assert service.state.active.decoders.pids != (pid,)
 
 
 async def test_a_child_that_hangs_is_replaced(
@@ -102,7 +102,7 @@ async def test_a_child_that_hangs_is_replaced(
 ) -> None:
     monkeypatch.setattr("medmoe.server.imaging.sandbox.pool._GRACE", 0.1)
     async with running(image_workers=1, image_seconds=3) as service:
-        (pid,) = service.state.decoders.pids
+        (pid,) = service.state.active.decoders.pids
         os.kill(pid, signal.SIGSTOP)
         check(await service.client.post("/v1/vqa", json=vqa_body), 422, "image_too_costly", "image")
         await until(lambda: gone(pid))
@@ -113,11 +113,11 @@ async def test_an_image_that_takes_too_much_memory_is_refused(
     running: ServiceFactory, vqa_body: dict[str, Any]
 ) -> None:
     async with running(image_workers=1, image_memory_mib=100) as service:
-        (pid,) = service.state.decoders.pids
+        (pid,) = service.state.active.decoders.pids
         for _ in range(2):
             check(await post_large(service), 422, "image_too_costly", "image")
             assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
-        assert service.state.decoders.pids != (pid,)
+        assert service.state.active.decoders.pids != (pid,)
 
 
 @pytest.mark.parametrize("limit", [{"image_cpu_seconds": 0.05}, {"image_seconds": 0.05}], ids=str)
@@ -176,7 +176,7 @@ async def test_no_more_children_than_workers_and_none_after_the_end(
     async with running(image_workers=2) as service:
         answers = await asyncio.gather(*(service.client.post("/v1/vqa", json=vqa_body) for _ in range(12)))
         assert {answer.status_code for answer in answers} == {200}
-        pids = service.state.decoders.pids
+        pids = service.state.active.decoders.pids
         assert 1 <= len(pids) <= 2
     await until(lambda: all(gone(pid) for pid in pids))
 
@@ -186,16 +186,16 @@ async def test_a_child_does_not_serve_for_ever(
 ) -> None:
     monkeypatch.setattr("medmoe.server.imaging.sandbox.pool._LIFETIME", 2)
     async with running(image_workers=1) as service:
-        (first,) = service.state.decoders.pids
+        (first,) = service.state.active.decoders.pids
         assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
-        assert service.state.decoders.pids == ()
+        assert service.state.active.decoders.pids == ()
         await until(lambda: gone(first))
         assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
 
 
 async def test_the_process_that_makes_children_is_replaced_too(service: Service, vqa_body: dict[str, Any]) -> None:
     assert WORKER_SPAWNER._process is not None
-    (pid,) = service.state.decoders.pids
+    (pid,) = service.state.active.decoders.pids
     WORKER_SPAWNER._process.send_signal(signal.SIGKILL)
     WORKER_SPAWNER._process.wait()
     # They die with it.
@@ -209,7 +209,7 @@ async def test_a_process_that_makes_children_and_hangs_is_replaced(
     monkeypatch.setattr("medmoe.server.imaging.sandbox.spawner._ANSWER_SECONDS", 0.2)
     async with running(image_workers=1) as service:
         assert WORKER_SPAWNER._process is not None
-        (pid,) = service.state.decoders.pids
+        (pid,) = service.state.active.decoders.pids
         hanging = WORKER_SPAWNER._process
         hanging.send_signal(signal.SIGSTOP)
         await killed(pid)
@@ -236,7 +236,7 @@ async def test_no_process_or_thread_for_a_decoder_is_503_and_passes(
         raise RuntimeError("can't start new thread")
 
     async with running(image_workers=1) as service:
-        (pid,) = service.state.decoders.pids
+        (pid,) = service.state.active.decoders.pids
         await killed(pid)
         for name, failing in (("_ask", no_process), ("spawn", no_thread)):
             with monkeypatch.context() as patch:
@@ -259,17 +259,17 @@ async def test_children_know_neither_secrets_nor_frameworks_nor_control_c(
     service: Service, monkeypatch: pytest.MonkeyPatch, vqa_body: dict[str, Any]
 ) -> None:
     monkeypatch.setenv("SOME_TOKEN", "SECRET-token")
-    (old,) = service.state.decoders.pids
+    (old,) = service.state.active.decoders.pids
     WORKER_SPAWNER.close()
     await until(lambda: gone(old))
     assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
-    child = psutil.Process(service.state.decoders.pids[0])
+    child = psutil.Process(service.state.active.decoders.pids[0])
     assert "SOME_TOKEN" not in child.environ()
     assert open_files(child.pid) == {"0": os.devnull, "1": os.devnull, "2": os.devnull, "socket": "socket"}
     for stop in (signal.SIGINT, signal.SIGTERM):
         child.send_signal(stop)
     assert (await service.client.post("/v1/vqa", json=vqa_body)).status_code == 200
-    assert service.state.decoders.pids == (child.pid,)
+    assert service.state.active.decoders.pids == (child.pid,)
 
 
 def test_the_decoding_process_imports_no_framework() -> None:

@@ -48,7 +48,7 @@ async def fetching(
 ) -> AsyncIterator[tuple[Service, ImageHost]]:
     """A service that fetches from a host which gives `answer`; `fetch` are arguments of ImageFetcher."""
     async with image_host(answer) as host, running(image_url_hosts=NAME, **settings) as service:
-        service.state.images.fetcher = host.fetcher(**(fetch or {}))
+        service.state.active.images.fetcher = host.fetcher(**(fetch or {}))
         yield service, host
 
 

@@ -280,13 +280,13 @@ async def test_images_by_url(watching: Any) -> None:
         described = await document(watched.service)
         for status, answer, changes in cases:
             host.answer = answer
-            watched.service.state.images.fetcher = host.fetcher(**{"hosts": {name}} | changes)
+            watched.service.state.active.images.fetcher = host.fetcher(**{"hosts": {name}} | changes)
             sent = (*valid(described, image=url), *valid(described, stream=True, image=url))
             for probe in sent:
                 response = await watched.send(probe)
                 assert response.status_code == status, (probe.name, response.text)
                 assert name not in response.text
-        watched.service.state.images.fetcher = host.fetcher(hosts={name})
+        watched.service.state.active.images.fetcher = host.fetcher(hosts={name})
         host.answer = endless(b"HTTP/1.1 200 OK\r\n")
         for probe in sent:
             before = len(host.heads)

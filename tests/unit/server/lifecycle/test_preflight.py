@@ -167,4 +167,4 @@ def test_an_engine_is_rebuilt_from_a_checkpoint_that_is_still_signed(
     sign_directory(damaged, key)
     (damaged / "tokenizer.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"tokenizer.json is not the file"):
-        main_module._rebuild_engine(settings)
+        main_module._build_verified(settings)

@@ -1,0 +1,1 @@
+"""`medmoe checkpoint`: change the checkpoint of a running service."""

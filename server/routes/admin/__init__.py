@@ -1,0 +1,1 @@
+"""The routes for operators who change what is served."""
