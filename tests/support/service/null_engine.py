@@ -16,7 +16,7 @@ import numpy as np
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
-from medmoe.server.engine.base import GenerationChunk, GenerationRequest
+from medmoe.server.engine.base import BranchScore, GenerationChunk, GenerationRequest
 from medmoe.server.engine.fake_engine import FakeEngine
 from tests.support.service.served_engine import serve_over
 
@@ -28,6 +28,7 @@ class NullEngine(FakeEngine):
 
     def __init__(self, config: MedMoEConfig, prompt: Prompt, *, tokens: int) -> None:
         super().__init__(config, prompt)
+        self.takes_branches = True
         words = prompt.answer(_ANSWER * tokens)[: tokens - 1]
         self._ids = (*words, config.text_config.eos_token_id)
         texts = [prompt.decode(words[:length]) for length in range(len(words) + 1)]
@@ -37,6 +38,9 @@ class NullEngine(FakeEngine):
         length = min(request.max_tokens, len(self._ids))
         prompt_tokens = len(request.prompt_ids) - 1 + self._config.num_image_tokens
         text = self._config.text_config
+        routed = np.zeros(
+            (prompt_tokens + length - 1, text.num_hidden_layers, text.num_experts_per_tok), dtype=np.int16
+        )
         for place in range(length):
             # As often as an engine would let others run.
             await asyncio.sleep(0)
@@ -51,8 +55,12 @@ class NullEngine(FakeEngine):
                 finish_reason="stop" if length == len(self._ids) else "length",
                 num_prompt_tokens=prompt_tokens,
                 token_logprobs=dict.fromkeys(request.logprob_token_ids, -1.0),
-                routed_experts=np.zeros(
-                    (prompt_tokens + length - 1, text.num_hidden_layers, text.num_experts_per_tok), dtype=np.int16
+                routed_experts=routed,
+                branches=tuple(
+                    BranchScore(
+                        token_logprobs=dict.fromkeys(branch.logprob_token_ids, -1.0), routed_experts=routed[-1:]
+                    )
+                    for branch in request.branches
                 ),
             )
 
