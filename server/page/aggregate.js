@@ -4,7 +4,7 @@ import { element, find } from "./element.js";
 
 const RULES = {
   ask: [["", "highest confidence"], ["majority", "majority of the slices"]],
-  classify: [["", "usual: mean, or largest for each label"], ["mean", "mean probability"], ["max", "largest probability"]],
+  classify: [["", "mean; largest where each label is asked alone"], ["mean", "mean probability"], ["max", "largest probability"]],
 };
 
 /** Add the option to the forms; it is shown for a series alone. */

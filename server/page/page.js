@@ -1,13 +1,11 @@
 // The page: its parts and what passes between them.
 
 import { offerAggregates } from "./aggregate.js";
-import { AnswerView } from "./answer.js";
 import { ApiKey } from "./api_key.js";
 import { Batches } from "./batches.js";
 import { CallView } from "./call.js";
 import { ChosenImage } from "./chosen_image.js";
 import { ChosenSeries } from "./chosen_series.js";
-import { ClassificationView } from "./classification.js";
 import { find } from "./element.js";
 import { Examples } from "./examples.js";
 import { Explanation } from "./explanation.js";
@@ -19,8 +17,9 @@ import { Picker } from "./picker.js";
 import { Problem } from "./problem.js";
 import { ProblemView } from "./problem_view.js";
 import { Question } from "./question.js";
+import { framesOf } from "./request_body.js";
 import { Result } from "./result.js";
-import { SeriesView } from "./series_view.js";
+import { routes } from "./routes.js";
 import { Served } from "./served.js";
 import { Service, wasStopped } from "./service.js";
 import { Subject } from "./subject.js";
@@ -71,15 +70,7 @@ const TASKS = {
   ask: { result: "answer", title: "Answer", source: question },
   classify: { result: "probabilities", title: "Classification", source: labels },
 };
-const OF_IMAGE = {
-  ask: { route: "v1/vqa", open: (box) => new AnswerView(box), send: ask },
-  classify: { route: "v1/classify", open: (box) => new ClassificationView(box), send: classify },
-};
-const OF_SERIES = {
-  route: "v1/series",
-  open: (box, { slices }) => new SeriesView(box, { slices, jump: (index) => series.jump(index) }),
-  send: askSeries,
-};
+const ROUTES = routes(service, { image, series });
 let running = null;
 /* What takes the answer that is shown. */
 let view = null;
@@ -87,7 +78,7 @@ let view = null;
 const isSeries = () => series.file !== null;
 const target = () => (isSeries() ? series : image);
 const taskName = () => document.querySelector("input[name=task]:checked").value;
-const task = () => ({ ...TASKS[taskName()], ...(isSeries() ? OF_SERIES : OF_IMAGE[taskName()]) });
+const task = () => ({ ...TASKS[taskName()], ...(isSeries() ? ROUTES.series : ROUTES[taskName()]) });
 
 function changed() {
   problems.clear();
@@ -103,6 +94,18 @@ function chooseImage(file, { modality }) {
   series.clear();
   examples.modality = modality;
   image.choose(file);
+}
+
+/** All frames of the image as a series; a film, whose frames are no volume, stays what it is. */
+async function chooseFrames() {
+  const { file } = image;
+  const frames = framesOf(file);
+  try {
+    await service.renderSeries(frames, { slices: 2, allow_irregular: true });
+  } catch (error) {
+    return refuse(error, { beside: find("frames"), focus: false });
+  }
+  if (image.file === file) chooseSeries(frames, { modality: examples.modality });
 }
 
 /** Choose, and bring what is chosen into view from the lists below it. */
@@ -137,27 +140,6 @@ function describe() {
   const isWhole = sent !== null && source.lacking === null;
   call.show(isWhole ? { route, sent, name, result: printed, fields, format, needsKey: key.isNeeded } : null);
   result.compare(current);
-}
-
-async function askSeries(view, { fields }, signal) {
-  for await (const event of service.askSeries(series.file, fields, signal)) {
-    signal.throwIfAborted();
-    if (event.kind !== undefined) return event;
-    if (event.slice !== undefined) view.add(event);
-  }
-}
-
-async function ask(view, { fields }, signal) {
-  for await (const piece of service.ask(image.file, fields, signal)) {
-    // A piece that had come before the stop.
-    signal.throwIfAborted();
-    if (typeof piece !== "string") return piece;
-    view.add(piece);
-  }
-}
-
-function classify(view, { fields }, signal) {
-  return service.classify(image.file, fields, signal);
 }
 
 /** Send, and show the answer where it belongs: to what was shown when it was asked. */
@@ -294,7 +276,7 @@ for (const choice of document.getElementsByName("task")) {
   });
 }
 find("remove").addEventListener("click", forget);
-find("as-series").addEventListener("click", () => chooseSeries([image.file].flat(), { modality: examples.modality }));
+find("as-series").addEventListener("click", chooseFrames);
 
 theme();
 offerAggregates();

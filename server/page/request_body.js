@@ -17,3 +17,10 @@ export function requestBody(name, sent, fields) {
   }
   return { method: "POST", body };
 }
+
+/** All frames of an image, as a series is sent. */
+export function framesOf(file) {
+  if (!isReference(file)) return [file];
+  const { source, study, series } = file;
+  return { source, study, series };
+}

@@ -8,17 +8,20 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pydicom.dataset import Dataset
 from pydicom.pixels import get_encoder
-from pydicom.uid import RLELossless
+from pydicom.uid import EnhancedCTImageStorage, RLELossless
 
 import medmoe.server
 from tests.support.images.chest_x_ray import chest_x_ray
-from tests.support.images.dicom_files import dicom
+from tests.support.images.dicom_files import UID, dicom
 from tests.support.images.phantom import chest_ct, chest_ct_slices
 
 FOLDER = Path(medmoe.server.__path__[0]) / "page"
 _SIDE = 320
 _SLICES, _SLICE_SIDE = 6, 160
+_SPACING = 40
+"""Millimetres between two slices."""
 _SHADES = 32
 """Fewer shades than 256 make the files small."""
 
@@ -48,6 +51,9 @@ def _png(grey: np.ndarray) -> bytes:
 
 def _dicom(slices: np.ndarray) -> bytes:
     encoder = get_encoder(RLELossless)
+    shared, orientation = Dataset(), Dataset()
+    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    shared.PlaneOrientationSequence = [orientation]
     described = {
         "rows": slices.shape[1], "columns": slices.shape[2], "number_of_frames": 1, "samples_per_pixel": 1,
         "bits_allocated": 16, "bits_stored": 16, "pixel_representation": 1, "photometric_interpretation": "MONOCHROME2",
@@ -56,6 +62,12 @@ def _dicom(slices: np.ndarray) -> bytes:
     return dicom(
         slices,
         syntax=RLELossless,
+        SOPClassUID=EnhancedCTImageStorage,
+        StudyInstanceUID=f"{UID}.21",
+        SeriesInstanceUID=f"{UID}.22",
+        SOPInstanceUID=f"{UID}.23",
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=[_place(index) for index in range(len(slices))],
         frames=frames,
         NumberOfFrames=len(slices),
         WindowCenter=40,
@@ -64,6 +76,14 @@ def _dicom(slices: np.ndarray) -> bytes:
         RescaleIntercept=0,
         RescaleType="HU",
     )
+
+
+def _place(index: int) -> Dataset:
+    """Return the functional groups of a frame: its place along the body."""
+    frame, position = Dataset(), Dataset()
+    position.ImagePositionPatient = [0, 0, _SPACING * index]
+    frame.PlanePositionSequence = [position]
+    return frame
 
 
 def main() -> None:

@@ -122,6 +122,12 @@ def test_a_series_is_scrolled_and_answered_slice_by_slice(
     page.get_by_role("button", name="Remove", exact=True).click()
     assert page.locator("#result").inner_text() == ""
     assert page.locator("#well").is_visible()
+    # All frames of a file are a series, too.
+    page.get_by_role("button", name="DICOM slices", exact=True).click()
+    page.get_by_role("button", name="Ask about all frames").wait_for()
+    screenshot(opened, f"20-series-{name}-frames")
+    page.get_by_role("button", name="Ask about all frames").click()
+    page.locator(".stack-caption", has_text="Slice 4 of 6").wait_for()
 
 
 @needs_orthanc

@@ -37,8 +37,8 @@ from medmoe.server.settings import Settings
 
 Answer = TypeVar("Answer")
 
-_MAX_REPORT = 2**20
-"""Bytes."""
+_MAX_REPORT = 4 * 2**20
+"""Bytes: of a series each slice has its part."""
 _MAX_SURVEY = 8 * 2**20
 """Bytes: 5000 slices, with 20 digits a number."""
 _GRACE = 5.0
