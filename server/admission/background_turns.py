@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-_QUIET = 0.5
+_QUIET = 2.0
 """Seconds after the last request before a background request is idle work: a client that asks one after the other is
 not met by one in every gap."""
 _SHARE = 0.05

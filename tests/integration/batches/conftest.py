@@ -12,6 +12,7 @@ import openai
 import pytest
 from openai.types import Batch
 
+from medmoe.server.admission import background_turns
 from medmoe.server.batches import worker
 from tests.integration.conftest import Service, ServiceFactory, base64_image
 
@@ -87,6 +88,7 @@ def batching(running: ServiceFactory, tmp_path: Path, monkeypatch: pytest.Monkey
     """`async with batching() as (service, caller):`, with any setting; pauses and retries are short."""
     monkeypatch.setattr(worker, "_ROOM", 0.02)
     monkeypatch.setattr(worker, "_AGAIN", 0.02)
+    monkeypatch.setattr(background_turns, "_QUIET", 0.2)
 
     @asynccontextmanager
     async def factory(**settings: Any) -> AsyncIterator[tuple[Service, Caller]]:
