@@ -190,5 +190,5 @@ def test_the_extra_is_named_where_ray_is_missing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, "batch", tmp_path, tmp_path / "out", "--question", "?", "--ray"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "error: --ray needs the package ray: pip install 'medmoe[ray]'\n"
+    assert done.stderr == "error: --ray needs the package ray: pip install '.[ray]' in the repository\n"
     assert not (tmp_path / "out").exists()

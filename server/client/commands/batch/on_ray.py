@@ -49,7 +49,7 @@ def batch_on_ray(tasks: Sequence[Task], output: Path, options: BatchOnRay, *, js
         from medmoe.client.cluster.progress import Progress
         from medmoe.client.cluster.worker import WorkerConfig
     except ModuleNotFoundError as error:
-        raise ClientError(f"--ray needs the package {error.name}: pip install 'medmoe[ray]'") from error
+        raise ClientError(f"--ray needs the package {error.name}: pip install '.[ray]' in the repository") from error
 
     _check_connection(options)
     # Actors have working directories of their own.
