@@ -14,6 +14,7 @@ from medmoe.model.errors import CheckpointError, ConfigError, PromptError
 from medmoe.server.admission.readiness import Phase
 from medmoe.server.engine.base import Engine
 from medmoe.server.errors import DeploymentError, EngineDeadError
+from medmoe.server.lifecycle.run_queue import RunQueueWait
 from medmoe.server.lifecycle.warm_up import warm_up
 from medmoe.server.lifecycle.watchdog import HangWatchdog
 from medmoe.server.models.served_model import ServedModel
@@ -115,7 +116,7 @@ async def supervise(state: State, model: ServedModel) -> None:
 async def _watch(model: ServedModel) -> None:
     """Return when the model is no longer ready; find an engine dead or hanging without a request."""
     seconds = model.settings.engine_hang_seconds
-    with HangWatchdog(model.engine.ping, seconds=seconds) as watchdog:
+    with HangWatchdog(model.engine.ping, seconds=seconds, starvation=RunQueueWait()) as watchdog:
         while model.readiness.phase is Phase.READY:
             if watchdog.hangs():
                 log.error("engine hangs", extra={"fields": {"seconds": seconds}})
