@@ -77,14 +77,14 @@ function fieldsOf({ fields: { labels, question, mode, modality }, slices }, resp
   return { labels, label: response.label, ...(question ? { question } : {}), ...kind };
 }
 
-function figure(frame, { answer, drops, overlay, scale, log_likelihood }) {
-  const strongest = Math.max(...drops.flat());
+function figure(frame, { answer, importance, overlay, scale, log_likelihood }) {
+  const strongest = Math.max(...importance.flat());
   const layer = element("img", { src: overlay, alt: "", className: "layer" });
   const opacity = element("input", { type: "range", min: 0, max: 100, value: 80 });
   const follow = () => (layer.style.opacity = String(opacity.value / 100));
   opacity.addEventListener("input", follow);
   follow();
-  const alt = `The image with a map of where the answer ${answer} comes from. ${inWords(drops)}`;
+  const alt = `The image with a map of where the answer ${answer} comes from. ${inWords(importance)}`;
   return [
     element("figure", {},
       element("div", { className: "overlaid" }, element("img", { src: frame.image, alt }), layer),
@@ -104,9 +104,9 @@ function figure(frame, { answer, drops, overlay, scale, log_likelihood }) {
   ];
 }
 
-/** The place of the largest drop. */
-function inWords(drops) {
-  const all = drops.flatMap((row, y) => row.map((drop, x) => ({ drop, x, y })));
-  const { x, y } = all.reduce((most, one) => (one.drop > most.drop ? one : most));
-  return `It falls most in row ${y + 1} of ${drops.length}, column ${x + 1} of ${drops[0].length}.`;
+/** The most important place. */
+function inWords(importance) {
+  const all = importance.flatMap((row, y) => row.map((value, x) => ({ value, x, y })));
+  const { x, y } = all.reduce((most, one) => (one.value > most.value ? one : most));
+  return `It falls most in row ${y + 1} of ${importance.length}, column ${x + 1} of ${importance[0].length}.`;
 }

@@ -46,8 +46,10 @@ class Explanation(Message):
     region: Region
     drops: tuple[tuple[float, ...], ...]
     """By row and column: how much the log-likelihood falls when the image around the cell is covered."""
+    importance: tuple[tuple[float, ...], ...]
+    """Likewise, the mean drop of the overlapping patches over the cell; the overlay shows it."""
     scale: float
-    """Drop that the overlay shows in full colour."""
+    """Importance that the overlay shows in full colour."""
     engine_requests: int
     overlay: str | None
     """PNG as data URL, if it was asked for."""

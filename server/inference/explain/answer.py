@@ -17,7 +17,7 @@ from medmoe.server.imaging.image import DecodedImage, image_id
 from medmoe.server.inference.classify import count_routing, count_tokens
 from medmoe.server.inference.confidence import compare_with_training, is_flagged
 from medmoe.server.inference.explain.context import ExplainContext
-from medmoe.server.inference.explain.occlusion import PATCH, Grid, Occluder
+from medmoe.server.inference.explain.occlusion import PATCH, Grid, Occluder, importance
 from medmoe.server.inference.explain.overlay import draw_layer, over, png_url
 from medmoe.server.inference.explain.target import Plan, Target, generate_target, likeliest, plan_target
 from medmoe.server.observability.request_record import RequestRecord
@@ -51,8 +51,9 @@ async def explain_image(
             async with deadline.guard():
                 measured = await _Measurement(context, plan, decoded, grid, record=record).run()
         region = Region(**dict(zip(("left", "top", "right", "bottom"), placement.seen, strict=True)))
-        scale = max(float(np.abs(measured.drops).max()), _FAINTEST_SCALE)
-        overlay = await asyncio.to_thread(_overlay, fields, measured.drops, region, frame, scale)
+        shown = importance(measured.drops)
+        scale = max(float(np.abs(shown).max()), _FAINTEST_SCALE)
+        overlay = await asyncio.to_thread(_overlay, fields, shown, region, frame, scale)
     counts = count_routing(inference, (measured.whole,), route=ROUTE, modality=fields.modality)
     unlike_training = compare_with_training(
         measured.whole.root.unlike_training, inference.checkpoint.training_reference
@@ -70,6 +71,7 @@ async def explain_image(
         columns=grid.columns,
         region=region,
         drops=tuple(tuple(row) for row in measured.drops.tolist()),
+        importance=tuple(tuple(row) for row in shown.tolist()),
         scale=scale,
         engine_requests=measured.engine_requests,
         overlay=overlay,
@@ -177,8 +179,8 @@ class _Measurement:
         return score
 
 
-def _overlay(fields: ExplainFields, drops: np.ndarray, region: Region, frame: DecodedImage, scale: float) -> str | None:
+def _overlay(fields: ExplainFields, shown: np.ndarray, region: Region, frame: DecodedImage, scale: float) -> str | None:
     if fields.overlay == "none":
         return None
-    layer = draw_layer(drops, region, size=frame.size, scale=scale)
+    layer = draw_layer(shown, region, size=frame.size, scale=scale)
     return png_url(layer if fields.overlay == "layer" else over(frame.image, layer))

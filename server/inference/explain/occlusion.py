@@ -68,3 +68,19 @@ def _profile(length: int, cells: int, index: int) -> np.ndarray:
     outside = np.abs(centres - (index + 0.5) * cell) / cell - PATCH / 2
     weight: np.ndarray = np.clip(0.5 - outside / _EDGE, 0, 1)
     return weight
+
+
+def importance(drops: np.ndarray) -> np.ndarray:
+    """Return for each cell the mean drop [rows, columns] of the patches over it, each by its share of the cell.
+
+    A patch covers its own cell, and half of each beside it.
+    """
+    rows, columns = drops.shape
+    padded, is_patch = np.pad(drops, 1), np.pad(np.ones_like(drops), 1)
+    total, shares = np.zeros_like(drops), np.zeros_like(drops)
+    for (down, across), share in np.ndenumerate(np.outer((0.5, 1, 0.5), (0.5, 1, 0.5))):
+        patches = np.s_[down : down + rows, across : across + columns]
+        total += share * padded[patches]
+        shares += share * is_patch[patches]
+    found: np.ndarray = total / shares
+    return found

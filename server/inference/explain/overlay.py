@@ -13,13 +13,13 @@ SUPPORTS, OPPOSES = (255, 120, 0), (0, 110, 255)
 _MOST_OPAQUE = 0.75
 
 
-def draw_layer(drops: np.ndarray, region: Region, *, size: tuple[int, int], scale: float) -> Image.Image:
-    """Return the map `drops` [rows, columns] as an RGBA image of `size`; a drop of `scale` is the least transparent."""
+def draw_layer(importance: np.ndarray, region: Region, *, size: tuple[int, int], scale: float) -> Image.Image:
+    """Return `importance` [rows, columns] as an RGBA image of `size`, in which `scale` is the least transparent."""
     width, height = size
     left, right = round(region.left * width), round(region.right * width)
     top, bottom = round(region.top * height), round(region.bottom * height)
     shape = (max(1, right - left), max(1, bottom - top))
-    strength = Image.fromarray((drops / scale).astype(np.float32)).resize(shape, Image.Resampling.BILINEAR)
+    strength = Image.fromarray((importance / scale).astype(np.float32)).resize(shape, Image.Resampling.BILINEAR)
     values = np.clip(np.asarray(strength), -1, 1)[..., None]
     colours = np.where(values >= 0, np.array(SUPPORTS), np.array(OPPOSES))
     pixels = np.concatenate((colours, np.abs(values) * 255 * _MOST_OPAQUE), axis=-1)

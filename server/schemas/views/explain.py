@@ -120,9 +120,12 @@ class ExplainResponse(ApiModel):
     """By row from the top and column from the left: how much `log_likelihood` falls when a soft-edged, blurred patch
     covers the image around the cell. Negative where the answer becomes likelier. What the model reacts to, not the
     outline of a finding."""
+    importance: tuple[tuple[float, ...], ...]
+    """Likewise: the mean of the drops of the patches over a cell, by how much of it they cover. Neighbouring patches
+    overlap; this is what the overlay shows."""
     scale: float
-    """The drop that the overlay shows in full colour: the largest of either sign, at least 0.1, so that a map in which
-    nothing matters stays faint."""
+    """The importance that the overlay shows in full colour: the largest of either sign, at least 0.1, so that a map in
+    which nothing matters stays faint."""
     engine_requests: int
     """Requests that the engine answered for this map."""
     overlay: str | None

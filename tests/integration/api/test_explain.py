@@ -61,6 +61,12 @@ async def test_a_map_is_the_loop_that_covers_each_cell_and_asks_again(
             assert drop == pytest.approx(whole - likelihood(service, patched, asked, "left lower lobe"), abs=1e-9)
     assert body["engine_requests"] == service.engine.finished - 1
     assert body["overlay"] is None
+    drops, (rows, columns) = body["drops"], shape
+    for row, column in np.ndindex(shape):
+        around = [(y, x) for y, x in np.ndindex(rows, columns) if max(abs(y - row), abs(x - column)) < 2]
+        shares = [0.5 ** (abs(y - row) + abs(x - column)) for y, x in around]
+        mean = sum(share * drops[y][x] for share, (y, x) in zip(shares, around, strict=True)) / sum(shares)
+        assert body["importance"][row][column] == pytest.approx(mean)
 
 
 async def test_without_an_answer_the_models_own_is_explained(service: Service) -> None:
@@ -113,7 +119,7 @@ async def test_an_overlay_has_the_size_of_the_rendered_image_and_shows_the_large
     layer = await explain(service, image=data, overlay="layer", answer="yes", **QUESTION)
     shown = opened(layer["overlay"])
     assert shown.shape == (*opened(rendered).shape[:2], 4)
-    drops = np.array(layer["drops"])
+    drops = np.array(layer["importance"])
     assert layer["scale"] == pytest.approx(np.abs(drops).max())
     row, column = np.unravel_index(np.abs(drops).argmax(), drops.shape)
     middle = shown[int((row + 0.5) * 64 / layer["rows"]), int((column + 0.5) * 96 / layer["columns"])]

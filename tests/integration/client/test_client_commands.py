@@ -212,7 +212,7 @@ def test_explain_prints_the_map_and_writes_it_over_the_image(
     assert (answer, headers.split()) == ("MRI", ["row", "1", "2", "3"])
     document = json.loads(medmoe("explain", file, *asked, "--json", url=server.url, key=KEY).stdout)
     assert [[float(drop) for drop in row.split()[1:]] for row in rows] == [
-        [round(drop, 2) for drop in drops] for drops in document["drops"]
+        [round(one, 2) for one in cells] for cells in document["importance"]
     ]
     with Image.open(tmp_path / "map.png") as drawn:
         assert drawn.mode == "RGB"

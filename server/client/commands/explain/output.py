@@ -11,11 +11,11 @@ from medmoe.client.images.image import Image
 
 
 def print_map(found: Explanation) -> None:
-    """Print the answer, the drops by row and column, and what they mean."""
+    """Print the answer, the importance by row and column, and what they mean."""
     typer.echo(safe(found.answer))
     headers = ("row", *(str(column + 1) for column in range(found.columns)))
     typer.echo(
-        table(headers, [(str(row + 1), *(f"{drop:.2f}" for drop in drops)) for row, drops in enumerate(found.drops)])
+        table(headers, [(str(row + 1), *(f"{one:.2f}" for one in cells)) for row, cells in enumerate(found.importance)])
     )
     note(
         f"log-likelihood {found.log_likelihood:.2f}; each number is how much it falls when the image around that place "
