@@ -20,8 +20,6 @@ _BEARER = HTTPBearer(
 Chosen = Annotated[
     str | None,
     Query(
-        min_length=1,
-        max_length=256,
         description="A model as `GET /v1/models` names it; absent: the active one.",
         openapi_examples=named({"bundled_checkpoint": "medmoe-tiny"}),
     ),
