@@ -1,10 +1,8 @@
 """Run the blocks of a batch through Ray Data: one actor for each engine, restarted when it dies."""
 
-import contextlib
 import logging
 import os
 import pickle
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,9 +60,7 @@ def connected(address: str | None) -> Iterator[None]:
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        # Ray tells of lost actors on standard output, which belongs to the command.
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
+        yield
     finally:
         ray.shutdown()
 
