@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from medmoe.client.cluster.lifeline import GRACE
+from medmoe.client.cluster.run_module import GRACE
 from medmoe.client.errors import ClientError
 
 _PREFIX = "MEDMOE_"
@@ -26,9 +26,8 @@ class LocalService:
 
     def __init__(self) -> None:
         """Wait until the service is ready. Raises ServiceEnded with the last line of its log when it ends before."""
-        serve = [sys.executable, "-m", "medmoe.server"]
-        self._process = subprocess.Popen(  # noqa: S603 (our own program)
-            [sys.executable, "-m", "medmoe.client.cluster.lifeline", *serve],
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "medmoe.client.cluster.run_module", "medmoe.server"],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=service_environment(os.environ),

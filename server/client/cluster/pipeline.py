@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ def answer_blocks(blocks: Sequence[Block], config: WorkerConfig, actors: Actors)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = False
-    rows = [{"block": pickle.dumps(block)} for block in blocks]
+    rows = [{"block": block} for block in blocks]
     reports = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         _Actor,
         fn_constructor_kwargs={"config": config},
@@ -102,7 +101,7 @@ class _Actor:
         self._worker = Worker(config)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        reports = [self._worker.answer(pickle.loads(block)) for block in batch["block"]]  # noqa: S301 (our own)
+        reports = [self._worker.answer(block) for block in batch["block"]]
         return {name: [getattr(report, name) for report in reports] for name in ("rows", "errors", "seconds")}
 
 

@@ -1,6 +1,8 @@
 """A batch on a cluster without Ray: blocks, partitions, and an actor whose service dies."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -164,16 +166,17 @@ def test_only_the_actor_reaches_its_service() -> None:
     }  # fmt: skip
 
 
-def test_a_service_ends_with_the_process_that_started_it() -> None:
-    command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
-    lifeline = [sys.executable, "-m", "medmoe.client.cluster.lifeline", *command]
-    with subprocess.Popen(lifeline, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+def test_a_service_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    (tmp_path / "forever.py").write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
+    command = [sys.executable, "-m", "medmoe.client.cluster.run_module", "forever"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         # The kernel does this for a parent that is killed.
         process.stdin.close()
-        assert process.wait(30) == 1
+        assert process.wait(30) == -signal.SIGTERM
 
 
 def test_throughput_leaves_out_the_start_of_the_engine() -> None:
