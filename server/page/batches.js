@@ -1,7 +1,7 @@
 // The caller's latest batches, as a table; the section stays hidden without any.
 
 import { element, find } from "./element.js";
-import { Problem } from "./problem.js";
+import { Problem } from "./api/problem.js";
 
 const AGAIN = 5000;
 /* Milliseconds between two looks while a batch has not ended. */

@@ -1,28 +1,28 @@
 // The page: its parts and what passes between them.
 
-import { offerAggregates } from "./aggregate.js";
-import { ApiKey } from "./api_key.js";
+import { offerAggregates } from "./series/aggregate.js";
+import { ApiKey } from "./api/api_key.js";
 import { Batches } from "./batches.js";
-import { CallView } from "./call.js";
-import { ChosenImage } from "./chosen_image.js";
-import { ChosenSeries } from "./chosen_series.js";
+import { CallView } from "./api/call.js";
+import { ChosenImage } from "./image/chosen_image.js";
+import { ChosenSeries } from "./series/chosen_series.js";
 import { find } from "./element.js";
-import { Examples } from "./examples.js";
-import { Explanation } from "./explanation.js";
-import { HeatMap } from "./heat_map.js";
-import { History } from "./history.js";
-import { ImageSources } from "./image_sources.js";
-import { Labels } from "./labels.js";
-import { Picker } from "./picker.js";
-import { Problem } from "./problem.js";
-import { ProblemView } from "./problem_view.js";
-import { Question } from "./question.js";
-import { framesOf } from "./request_body.js";
-import { Result } from "./result.js";
+import { Examples } from "./question/examples.js";
+import { Explanation } from "./answer/explanation.js";
+import { HeatMap } from "./answer/heat_map.js";
+import { History } from "./answer/history.js";
+import { ImageSources } from "./image/image_sources.js";
+import { Labels } from "./question/labels.js";
+import { Picker } from "./image/picker.js";
+import { Problem } from "./api/problem.js";
+import { ProblemView } from "./answer/problem_view.js";
+import { Question } from "./question/question.js";
+import { framesOf } from "./api/request_body.js";
+import { Result } from "./answer/result.js";
 import { routes } from "./routes.js";
-import { Served } from "./served.js";
-import { Service, wasStopped } from "./service.js";
-import { Subject } from "./subject.js";
+import { Served } from "./model/served.js";
+import { Service, wasStopped } from "./api/service.js";
+import { Subject } from "./question/subject.js";
 import { theme } from "./theme.js";
 
 const service = new Service();

@@ -1,8 +1,8 @@
 // Where a question or labels go, for an image or a series: the route, how it is sent, and what takes the answer.
 
-import { AnswerView } from "./answer.js";
-import { ClassificationView } from "./classification.js";
-import { SeriesView } from "./series_view.js";
+import { AnswerView } from "./answer/answer.js";
+import { ClassificationView } from "./answer/classification.js";
+import { SeriesView } from "./series/series_view.js";
 
 /** `image` and `series` are those that are chosen. `open(box, subject)` makes a view; `send` fills and answers it. */
 export function routes(service, { image, series }) {

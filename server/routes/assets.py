@@ -45,7 +45,7 @@ class Asset:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AssetFolder:
-    """Hold the files of some folders by name, and the headers that all of them are sent with."""
+    """Hold the files of some folders by their paths in them, and the headers that all of them are sent with."""
 
     assets: Mapping[str, Asset]
     headers: Mapping[str, str]
@@ -53,8 +53,13 @@ class AssetFolder:
     @classmethod
     def read(cls, *folders: Path, headers: Mapping[str, str]) -> Self:
         """Read every file of a known media type. No path is ever made of what a client sends."""
-        paths = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in _MEDIA_TYPES]
-        return cls(assets={path.name: Asset.read(path) for path in paths}, headers=headers)
+        assets = {
+            path.relative_to(folder).as_posix(): Asset.read(path)
+            for folder in folders
+            for path in folder.rglob("*")
+            if path.suffix in _MEDIA_TYPES
+        }
+        return cls(assets=assets, headers=headers)
 
     def respond(self, request: Request, name: str) -> Response:
         """Return the file `name`. Raises HTTPException (404)."""

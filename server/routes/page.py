@@ -32,7 +32,7 @@ async def index(request: Request) -> Response:
     return _assets().respond(request, "index.html")
 
 
-@router.api_route("/page/{name}", methods=_METHODS)
+@router.api_route("/page/{name:path}", methods=_METHODS)
 async def asset(request: Request, name: str) -> Response:
     """Return a file that the page loads. Raises HTTPException (404)."""
     return _assets().respond(request, name)

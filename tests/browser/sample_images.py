@@ -17,7 +17,7 @@ from tests.support.images.chest_x_ray import chest_x_ray
 from tests.support.images.dicom_files import UID, dicom
 from tests.support.images.phantom import chest_ct, chest_ct_slices
 
-FOLDER = Path(medmoe.server.__path__[0]) / "page"
+FOLDER = Path(medmoe.server.__path__[0]) / "page" / "samples"
 _SIDE = 320
 _SLICES, _SLICE_SIDE = 6, 160
 _SPACING = 40
@@ -30,10 +30,10 @@ def sample_images() -> dict[str, bytes]:
     """Return each file's content by its name."""
     slices = chest_ct_slices(_SLICES, _SLICE_SIDE)
     return {
-        "sample-ct.png": _png(_windowed(chest_ct(_SIDE), centre=40, width=400)),
-        "sample-x-ray.png": _png(chest_x_ray(_SIDE)),
-        "sample-slices.png": _png(_windowed(slices[_SLICES // 2], centre=-300, width=1400)),
-        "sample-slices.dcm": _dicom(slices),
+        "ct.png": _png(_windowed(chest_ct(_SIDE), centre=40, width=400)),
+        "x-ray.png": _png(chest_x_ray(_SIDE)),
+        "slices.png": _png(_windowed(slices[_SLICES // 2], centre=-300, width=1400)),
+        "slices.dcm": _dicom(slices),
     }
 
 

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from medmoe.server.auth.key_file import new_key
 from tests.integration.conftest import Service, ServiceFactory, check
 
 FOLDER = Path(medmoe.server.__path__[0]) / "page"
-FILES = sorted(path.name for path in FOLDER.iterdir())
+FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file())
 ROOT = Path(__file__).parents[3]
 ADDRESSES = {name: "/" if name == "index.html" else f"/page/{name}" for name in FILES}
 TYPES = {
@@ -113,10 +114,11 @@ def test_no_file_names_another_host(name: str) -> None:
 
 
 def test_what_files_name_is_there() -> None:
-    named = set(re.findall(r'"page/([\w.-]+)"', (FOLDER / "index.html").read_text()))
+    named = set(re.findall(r'"page/([\w./-]+)"', (FOLDER / "index.html").read_text()))
     for name in FILES:
         if name.endswith(".js"):
-            named |= set(re.findall(r'from "\./([\w.]+)"', (FOLDER / name).read_text()))
+            for path in re.findall(r'from "(\.{1,2}/[\w./]+)"', (FOLDER / name).read_text()):
+                named.add((FOLDER / name).parent.joinpath(path).resolve().relative_to(FOLDER).as_posix())
     assert named | {"index.html"} == set(FILES)
 
 
@@ -137,6 +139,10 @@ def test_nothing_is_inline() -> None:
 
 def test_the_notice_is_in_the_page_itself() -> None:
     assert "Research software, not a medical device." in (FOLDER / "index.html").read_text()
+
+
+def test_folders_stay_small() -> None:
+    assert max(Counter(Path(name).parent for name in FILES).values()) <= 12
 
 
 def test_files_stay_short() -> None:

@@ -14,12 +14,12 @@ from medmoe.model.errors import ConfigError
 from medmoe.server.auth import api_keys
 from medmoe.server.auth.key_file import new_key
 from medmoe.server.observability.json_log import JsonFormatter
-from medmoe.server.routes.dependencies import authenticated, may_read_stats, within_rate
+from medmoe.server.routes.dependencies import authenticated, may_administer, may_read_stats, within_rate
 from tests.integration.conftest import Service, ServiceFactory, check, until
 
 WARD, WARD_LINE = new_key("ward-7")
 LAB, LAB_LINE = new_key("lab")
-OPEN = {"/health/live", "/health/ready", "/", "/page/{name}", "/docs", "/docs/{name}"}
+OPEN = {"/health/live", "/health/ready", "/", "/page/{name:path}", "/docs", "/docs/{name}"}
 """The two pages are files, the same for everybody; what they ask for needs the key."""
 
 
@@ -88,7 +88,9 @@ async def test_every_route_but_health_and_the_page_asks_for_the_key(service: Ser
     # A list asks the hospital's archive.
     lists = {path for path in asked if path.startswith("/v1/sources/")}
     assert len(lists) == 3
-    assert costly == {route.path for route in routes if "POST" in route.methods} | lists
+    changes = {path for path in asked if path.startswith("/admin/")}
+    assert costly == {route.path for route in routes if "POST" in route.methods} - changes | lists
+    assert {route.path for route in routes if may_administer in _calls(route)} == changes
     assert {route.path for route in routes if may_read_stats in _calls(route)} == {"/v1/router/stats", "/metrics"}
 
 

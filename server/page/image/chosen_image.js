@@ -1,0 +1,197 @@
+// The image as the service renders it.
+//
+// No browser reads DICOM. The service renders every format, so that all take one way, what is shown is what will be
+// asked about, and a file that the service refuses is refused before anything is asked.
+
+import { announce, find } from "../element.js";
+import { capital } from "../format.js";
+import { Frames } from "./frames.js";
+import { wasStopped } from "../api/service.js";
+import { Viewer } from "./viewer.js";
+import { Windowing } from "./windowing.js";
+
+const REST = 120;
+/* Milliseconds between two renderings while a slider moves: each costs the service a decoding. */
+const THUMBNAIL = 128;
+/* Pixels of its longer side. */
+
+export class ChosenImage {
+  /** Its bytes; null: nothing is chosen. */
+  file = null;
+  /** What is shown, as the service rendered it; null: nothing is. */
+  rendered = null;
+  #service;
+  #changed;
+  #failed;
+  #shown = find("shown");
+  #windowing = new Windowing({ moved: () => this.#renderSoon() });
+  #frames = new Frames({ moved: () => this.#renderSoon() });
+  #viewer = new Viewer({ windowing: this.#windowing, frames: this.#frames });
+  #allowsUniform = false;
+  #running = null;
+  #rendering = null;
+  #waiting = null;
+
+  /** `changed` after every choice and rendering; `failed(problem, {focus})` when there is none. */
+  constructor(service, { changed, failed }) {
+    this.#service = service;
+    this.#changed = changed;
+    this.#failed = failed;
+    find("remove").addEventListener("click", () => this.#remove());
+    for (const view of document.getElementsByName("view")) view.addEventListener("change", () => this.#render());
+  }
+
+  choose(blob) {
+    this.#clear();
+    this.file = blob;
+    this.#changed();
+    this.#render({ focus: true });
+  }
+
+  clear() {
+    this.#clear();
+    this.#changed();
+  }
+
+  /** Show the image although it is one shade. */
+  allowUniform() {
+    this.#allowsUniform = true;
+    this.#render({ focus: true });
+  }
+
+  /** Of a request, besides the image itself. */
+  get fields() {
+    const frame = this.#frames.chosen;
+    return {
+      ...(this.#windowing.chosen === null ? {} : { window: this.#windowing.chosen }),
+      ...(frame ? { frame } : {}),
+      ...(this.#allowsUniform ? { allow_uniform: true } : {}),
+    };
+  }
+
+  /** Which frame and window, for people; empty where there is nothing to choose. */
+  get caption() {
+    const frame = this.#frames.count > 1 ? [`frame ${this.#frames.chosen + 1} of ${this.#frames.count}`] : [];
+    const window = this.#windowing.isOffered ? [this.#windowing.caption] : [];
+    return [...frame, ...window].join(", ");
+  }
+
+  /** Wait until what is shown is what `fields` say. */
+  async settled() {
+    if (this.#waiting !== null || this.rendered === null) this.#render();
+    await this.#rendering;
+  }
+
+  restore({ frame = 0, window = null }) {
+    this.#frames.chosen = frame;
+    this.#windowing.chosen = window;
+    this.#render();
+  }
+
+  /** A small copy of what is shown, as data URL. */
+  thumbnail() {
+    const { naturalHeight: height, naturalWidth: width } = this.#shown;
+    const scale = Math.min(1, THUMBNAIL / Math.max(width, height));
+    const canvas = document.createElement("canvas");
+    Object.assign(canvas, { width: Math.max(1, width * scale), height: Math.max(1, height * scale) });
+    canvas.getContext("2d").drawImage(this.#shown, 0, 0, canvas.width, canvas.height);
+    return canvas.toDataURL();
+  }
+
+  #remove() {
+    this.#clear();
+    this.#changed();
+    announce("The image is removed.");
+    find("file").focus();
+  }
+
+  #clear() {
+    this.#running?.abort();
+    clearTimeout(this.#waiting);
+    this.#waiting = null;
+    this.file = null;
+    this.#allowsUniform = false;
+    this.#windowing.clear();
+    this.#frames.clear();
+    this.#viewer.fit();
+    this.#hide();
+    this.#busy(false);
+    document.getElementsByName("view")[0].checked = true;
+  }
+
+  #hide() {
+    this.rendered = null;
+    this.#shown.removeAttribute("src");
+    for (const id of ["viewer", "shown"]) find(id).hidden = true;
+  }
+
+  #renderSoon() {
+    this.#changed();
+    this.#waiting ??= setTimeout(() => this.#render(), REST);
+  }
+
+  #render(options = {}) {
+    this.#running?.abort();
+    clearTimeout(this.#waiting);
+    this.#waiting = null;
+    const running = (this.#running = new AbortController());
+    this.#rendering = this.#renderOnce(running, options);
+  }
+
+  async #renderOnce(running, { focus = false }) {
+    const view = document.querySelector("input[name=view]:checked").value;
+    this.#busy(true);
+    try {
+      const rendered = await this.#service.render(this.file, { ...this.fields, view }, running.signal);
+      // A rendering that was overtaken never lands.
+      running.signal.throwIfAborted();
+      await this.#show(rendered, view);
+      if (focus) announce(`The image is read: ${summary(rendered)}.`);
+      this.#changed();
+    } catch (error) {
+      if (wasStopped(error) || running.signal.aborted) return;
+      // What was shown before is not what is chosen now.
+      this.#hide();
+      if (focus && error.code !== "uniform_image") this.#clear();
+      this.#changed();
+      this.#failed(error, { focus });
+    } finally {
+      if (this.#running === running) this.#busy(false);
+    }
+  }
+
+  #busy(busy) {
+    find("well").setAttribute("aria-busy", String(busy));
+    find("reading").textContent = busy ? "Reading…" : "Not shown";
+    find("reading").hidden = this.file === null || this.rendered !== null;
+    find("about").hidden = this.file === null;
+    for (const id of ["invitation", "samples"]) find(id).hidden = this.file !== null;
+  }
+
+  async #show(rendered, view) {
+    this.rendered = rendered;
+    Object.assign(this.#shown, {
+      src: rendered.image,
+      alt: `The image you chose, ${view === "model" ? "as the model sees it" : summary(rendered)}`,
+    });
+    this.#shown.classList.toggle("pixels", view === "model");
+    for (const id of ["viewer", "shown"]) find(id).hidden = false;
+    find("facts").textContent = summary(rendered);
+    this.#frames.show(rendered.rendering);
+    find("as-series").hidden = rendered.rendering.format !== "DICOM" || rendered.rendering.frames === 1;
+    this.#windowing.show(rendered);
+    find("viewer-caption").textContent = capital(this.caption);
+    find("hint").textContent = this.#hint();
+    await this.#shown.decode();
+  }
+
+  #hint() {
+    const drag = this.#windowing.isOffered ? "Drag: window. Shift and drag: move." : "Drag: move.";
+    return `${drag} ${this.#frames.count > 1 ? "Wheel: frame. " : ""}Ctrl and wheel: zoom.`;
+  }
+}
+
+function summary({ width, height, rendering }) {
+  const frames = rendering.frames > 1 ? `, ${rendering.frames} frames` : "";
+  return `${rendering.format}, ${width} × ${height} pixels${frames}`;
+}
