@@ -17,7 +17,7 @@ class Metadata(Message):
     calibrated: tuple[str, ...]
     licence: str
     expert_domains: tuple[str, ...]
-    batches: bool
+    batches: bool = False
     intended_use: str
 
 
