@@ -151,7 +151,7 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
     ImageURLTooLarge: ErrorSpec(status=413, type=_REQUEST, code="image_url_too_large", param="image"),
     ImageURLTimeout: ErrorSpec(status=422, type=_REQUEST, code="image_url_timeout", param="image"),
     rollout_errors.CheckpointNotFound: ErrorSpec(status=404, type=_REQUEST, code="checkpoint_not_found", param="name"),
-    rollout_errors.RolloutDisabled: ErrorSpec(status=403, type=_REQUEST, code="rollout_disabled"),
+    rollout_errors.RolloutDisabled: ErrorSpec(status=404, type=_REQUEST, code="rollout_disabled"),
     rollout_errors.StandbyConflict: ErrorSpec(status=409, type=_REQUEST, code="standby_conflict"),
     rollout_errors.InsufficientMemory: ErrorSpec(status=409, type=_REQUEST, code="insufficient_memory"),
     SourceNotFound: ErrorSpec(status=404, type=_REQUEST, code="source_not_found", param="source"),

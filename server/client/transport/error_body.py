@@ -32,6 +32,7 @@ _BY_STATUS: Mapping[int, type[ServiceError]] = {
     429: Overloaded,
     503: ServiceUnavailable,
     504: ServiceTimeout,
+    507: ServiceUnavailable,
 }
 
 

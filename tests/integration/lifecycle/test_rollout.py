@@ -429,4 +429,4 @@ async def test_the_scope_admin_and_the_setting_are_needed(serving: Serving, tmp_
         assert allowed.status_code == 200
     async with serving(checkpoints_dir=None) as service:
         for method, path in calls:
-            check(await service.client.request(method, PATH + path), 403, "rollout_disabled")
+            check(await service.client.request(method, PATH + path), 404, "rollout_disabled")

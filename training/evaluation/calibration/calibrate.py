@@ -3,6 +3,7 @@
 The file belongs to the weights that it was fitted to; a service that finds it can say how often such answers are right.
 """
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,12 @@ from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import Split
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.data.errors import DataError
+
+
+class _Dtype(StrEnum):
+    # Typer takes no lists of literals.
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 def calibrate(
@@ -45,7 +52,7 @@ def calibrate(
         ),
     ] = False,
     dtype: Annotated[
-        list[Literal["float32", "bfloat16"]] | None,
+        list[_Dtype] | None,
         typer.Option(
             help="Number format of the engine; several times. Default: float32, and bfloat16 where it is fast."
         ),
@@ -73,7 +80,7 @@ def calibrate(
     calibrator = Calibrator(method=method, held_out=held_out, seed=seed)
     calibrator.check_counts(samples.samples)
     predictor = LocalPredictor.from_checkpoint(checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size)
-    formats = served_formats(device) if dtype is None else tuple(dtype)
+    formats = served_formats(device) if dtype is None else tuple(one.value for one in dtype)
     predictions = predict_in_formats(predictor, samples.samples, dtypes=formats, device=device)
     calibration = calibrator(
         samples.samples,

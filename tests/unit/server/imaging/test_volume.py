@@ -32,6 +32,7 @@ def file(
     placed = SliceGeometry(position=position, rows=axes[0] if position else None, columns=axes[1] if position else None)
     whole = FileGeometry(
         uids=InstanceUIDs(study="1.2", series="1.3", instance=f"1.4.{index + 1}"),
+        sop_class="1.2.840.10008.5.1.4.1.1.2",
         frame_of_reference="1.5",
         modality="CT",
         height=64,
