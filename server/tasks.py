@@ -1,4 +1,4 @@
-"""Run coroutines at once, as one."""
+"""Run coroutines at once, as one; wait for an event for a limited time."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -15,6 +15,16 @@ async def run_all(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Res
     except ExceptionGroup as failures:
         raise _first(failures) from failures
     return [task.result() for task in tasks]
+
+
+async def happens_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait at most `seconds` for `event`; return whether it is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _first(failures: ExceptionGroup[Exception]) -> Exception:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from medmoe.server.admission.background_turns import BackgroundTurns
 from medmoe.server.errors import DeadlineExceeded, Draining, Overloaded, ServerError, Unauthenticated
 from medmoe.server.observability.request_record import RequestRecord
+from medmoe.server.tasks import happens_within
 
 _MEMORY = 0.1
 """Weight of the newest request in the running mean of how long a slot is held."""
@@ -150,12 +151,7 @@ class Admission:
 
     async def wait_idle(self, seconds: float) -> bool:
         """Wait at most `seconds` until no request runs or waits; return whether that happened."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await happens_within(self._idle, seconds)
 
     def _settle(self) -> None:
         if self.in_flight == 0:

@@ -1,10 +1,6 @@
-"""Parse a JSON or multipart body into validated fields and the image or series as it was sent.
-
-Multipart files stay in memory, within the body limit: images of patients do not belong in a temporary file.
-"""
+"""Parse a JSON or multipart body into validated fields and the image or series as it was sent."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,27 +8,20 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
-from medmoe.server.errors import ClientDisconnected, InvalidField, MalformedBody, UnsupportedContentType
+from medmoe.server.errors import InvalidField, UnsupportedContentType
 from medmoe.server.http.error_responses import invalid
-from medmoe.server.http.json_body import read_json_object, require_plain_body
+from medmoe.server.http.form import received_form
+from medmoe.server.http.json_body import read_json_object
 from medmoe.server.imaging.series.errors import SeriesTooLarge
 from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.inference import InstanceReference, SentImage, SentSeries, SeriesReference
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
-_CHARSETS = (b"utf-8", b"utf8", b"us-ascii")
 _MAX_PARTS = 512
 _MAX_FIELD_BYTES = 64 * 1024
-
-
-class InMemoryParser(MultiPartParser):
-    """Parse forms without temporary files."""
-
-    spool_max_size = 2**62
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,24 +77,13 @@ async def receive_series(
 async def _receive(
     request: Request, fields: type[Fields], *, as_json: type[BaseModel], attachment: _Attachment
 ) -> tuple[Fields, SentSeries]:
-    content_type, options = parse_options_header(request.headers.get("content-type"))
+    content_type, _ = parse_options_header(request.headers.get("content-type"))
     if content_type.lower() == b"application/json":
         document = await read_json_object(request, known=as_json.model_fields.keys())
         return _from_json(document, fields, as_json=as_json, attachment=attachment)
     if content_type.lower() == b"multipart/form-data":
-        require_plain_body(request)
-        require_utf8(options)
-        try:
-            return await _from_multipart(request, fields, attachment)
-        except ClientDisconnect as error:
-            raise ClientDisconnected("the client left while sending") from error
+        return await _from_multipart(request, fields, attachment)
     raise UnsupportedContentType()
-
-
-def require_utf8(options: Mapping[bytes, bytes]) -> None:
-    """Raise MalformedBody for a form in another charset: some of Python's codecs take quadratic time."""
-    if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
-        raise MalformedBody("the form is not in UTF-8; leave charset out of Content-Type")
 
 
 def _from_json(
@@ -151,26 +129,18 @@ def _check_attachment(value: Any, attachment: _Attachment) -> None:
 async def _from_multipart(
     request: Request, fields: type[Fields], attachment: _Attachment
 ) -> tuple[Fields, tuple[bytes, ...]]:
-    parser = InMemoryParser(
-        request.headers,
-        request.stream(),
+    known = frozenset({attachment.name, *fields.model_fields})
+    async with received_form(
+        request,
         max_files=max(_MAX_PARTS, attachment.max_files),
         max_fields=_MAX_PARTS,
-        max_part_size=_MAX_FIELD_BYTES,
-    )
-    try:
-        form = await parser.parse()
-    except (MultiPartException, LookupError, UnicodeError) as error:
-        # The parser raises KeyError when Content-Type names no boundary, the others for an unknown charset.
-        raise MalformedBody("the body is not valid multipart/form-data, or has too many or too long parts") from error
-    known = frozenset({attachment.name, *fields.model_fields})
-    try:
-        sent = await _files(form, attachment)
-        validated = fields.model_validate(_form_fields(form, fields))
-    except ValidationError as error:
-        raise invalid(error, fields=known) from error
-    finally:
-        await form.close()
+        max_field_bytes=_MAX_FIELD_BYTES,
+    ) as form:
+        try:
+            sent = await _files(form, attachment)
+            validated = fields.model_validate(_form_fields(form, fields))
+        except ValidationError as error:
+            raise invalid(error, fields=known) from error
     return validated, sent
 
 

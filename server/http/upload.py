@@ -8,20 +8,17 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from medmoe.server.errors import (
     BodyTooLarge,
-    ClientDisconnected,
     InvalidField,
-    MalformedBody,
     UnsupportedContentType,
     UnsupportedParameter,
 )
 from medmoe.server.http.error_responses import invalid
-from medmoe.server.http.json_body import check_known, require_plain_body
-from medmoe.server.http.request_body import InMemoryParser, require_utf8
+from medmoe.server.http.form import received_form
+from medmoe.server.http.json_body import check_known
 from medmoe.server.schemas.openai.file import ExpiresAfter
 
 _FILE, _PURPOSE, _EXPIRY = "file", "purpose", "expires_after"
@@ -49,28 +46,13 @@ async def received_upload(request: Request, *, max_bytes: int) -> AsyncIterator[
 
     Raises MalformedBody, InvalidField, UnsupportedParameter, UnsupportedContentType, BodyTooLarge, ClientDisconnected.
     """
-    content_type, options = parse_options_header(request.headers.get("content-type"))
+    content_type, _ = parse_options_header(request.headers.get("content-type"))
     if content_type.lower() != b"multipart/form-data":
         raise UnsupportedContentType("send multipart/form-data")
-    require_plain_body(request)
-    require_utf8(options)
-    parser = InMemoryParser(
-        request.headers,
-        request.stream(),
-        max_files=_MAX_PARTS,
-        max_fields=_MAX_PARTS,
-        max_part_size=_MAX_FIELD_BYTES,
-    )
-    try:
-        form = await parser.parse()
-    except (MultiPartException, LookupError, UnicodeError) as error:
-        raise MalformedBody("the body is not valid multipart/form-data, or has too many or too long parts") from error
-    except ClientDisconnect as error:
-        raise ClientDisconnected("the client left while sending") from error
-    try:
+    async with received_form(
+        request, max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_field_bytes=_MAX_FIELD_BYTES
+    ) as form:
         yield _upload(form, max_bytes=max_bytes)
-    finally:
-        await form.close()
 
 
 def _upload(form: FormData, *, max_bytes: int) -> Upload:

@@ -26,6 +26,7 @@ from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.router_stats.stats import RouterStats
 from medmoe.server.served_checkpoint import ServedCheckpoint
 from medmoe.server.settings import Settings
+from medmoe.server.tasks import happens_within
 
 BuildEngine = Callable[[Settings], Engine]
 """Builds an engine for the checkpoint `settings.model`; it is started later."""
@@ -161,12 +162,7 @@ class ServedModel:
 
     async def wait_idle(self, seconds: float) -> bool:
         """Wait at most `seconds` until every request has ended; return whether that happened."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await happens_within(self._idle, seconds)
 
     async def close(self) -> None:
         """End the model's tasks, processes and engine. Safe to call twice."""

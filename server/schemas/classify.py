@@ -5,7 +5,7 @@ The models hold the limits of every deployment; medmoe.server.inference.label_pr
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.inference import (
@@ -41,10 +41,14 @@ def distinct_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
     return labels
 
 
+Labels = Annotated[tuple[Label, ...], Field(min_length=1, max_length=MAX_LABELS), AfterValidator(distinct_labels)]
+"""Labels of which no two look the same."""
+
+
 class ClassifyFields(ReportFields):
     """The fields of `POST /v1/classify` besides the image."""
 
-    labels: tuple[Label, ...] = Field(min_length=1, max_length=MAX_LABELS)
+    labels: Labels
     """The classes to choose from, distinct; at least two, but for mode multi_label."""
     mode: Literal["likelihood", "choice", "multi_label"] = "likelihood"
     """likelihood: how likely each label is as the whole answer. choice: how likely each label's letter (A, B, ...) is,
@@ -71,11 +75,6 @@ class ClassifyFields(ReportFields):
     """For the router statistics only, as in `/v1/vqa`."""
     model: ModelName | None = Field(default=None, examples=["medmoe-tiny"])
     """As in `/v1/vqa`."""
-
-    @field_validator("labels")
-    @classmethod
-    def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        return distinct_labels(labels)
 
 
 class ClassifyRequest(ClassifyFields):

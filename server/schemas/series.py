@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from medmoe.server.schemas import voi_window
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.classify import MAX_LABELS, AnyClassifyResponse, Label, distinct_labels
+from medmoe.server.schemas.classify import AnyClassifyResponse, Labels
 from medmoe.server.schemas.images import readable_window
 from medmoe.server.schemas.inference import (
     Modality,
@@ -59,7 +59,7 @@ class SeriesFields(SlicesFields):
 
     question: Question | None = None
     """Asked about each slice; with `labels`, instead of the checkpoint's own classification question."""
-    labels: tuple[Label, ...] | None = Field(default=None, min_length=1, max_length=MAX_LABELS)
+    labels: Labels | None = None
     """Classify each slice with these labels, as `/v1/classify` does."""
     mode: Literal["likelihood", "choice", "multi_label"] = "likelihood"
     """With `labels`: as in `/v1/classify`."""
@@ -87,11 +87,6 @@ class SeriesFields(SlicesFields):
     """Store the report in this source; for series of a source."""
     model: ModelName | None = Field(default=None, examples=["medmoe-tiny"])
     """As in `/v1/vqa`."""
-
-    @field_validator("labels")
-    @classmethod
-    def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if labels is None else distinct_labels(labels)
 
     @model_validator(mode="after")
     def _asks_one_thing(self) -> Self:

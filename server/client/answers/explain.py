@@ -1,7 +1,7 @@
 """Define the answer of `/v1/explain`; /docs explains each field."""
 
 from medmoe.client.answers.base import Message
-from medmoe.client.answers.vqa import Rendering, Routing, Timings, UnlikeTraining
+from medmoe.client.answers.vqa import ImageProvenance, Routing, Timings, UnlikeTraining
 
 
 class Region(Message):
@@ -13,18 +13,9 @@ class Region(Message):
     bottom: float
 
 
-class ExplainProvenance(Message):
+class ExplainProvenance(ImageProvenance):
     """Record what reproduces the map."""
 
-    image_sha256: str
-    width: int
-    height: int
-    rendering: Rendering
-    mode: str
-    resized_to: tuple[int, int]
-    weights_sha256: str | None
-    adapter_sha256: str | None
-    dtype: str | None
     grid: int
     patch: float
     """Side of the patch that covers the image around a cell, in cells."""

@@ -64,8 +64,8 @@ class Rendering(Message):
     windows: tuple[AppliedWindow, ...]
 
 
-class Provenance(Message):
-    """Record what reproduces the answer."""
+class ImageProvenance(Message):
+    """Record the image, how the model saw it, and the weights."""
 
     image_sha256: str
     """SHA-256 of the bytes as they were sent."""
@@ -77,6 +77,11 @@ class Provenance(Message):
     weights_sha256: str | None
     adapter_sha256: str | None
     dtype: str | None
+
+
+class Provenance(ImageProvenance):
+    """Record what reproduces the answer."""
+
     min_confidence: float | None
     allow_unlike_training: bool = False
 

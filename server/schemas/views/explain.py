@@ -3,9 +3,9 @@
 The models hold the limits of every deployment; medmoe.server.inference.explain checks those that settings choose.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.classify import MAX_LABELS, Label, distinct_labels
@@ -34,7 +34,9 @@ class ExplainFields(ImageFields):
     """Whose answer is explained; with `labels`, asked instead of the checkpoint's own classification question."""
     answer: Words | None = None
     """The answer to explain, with a question; absent: the model's own, which is generated first."""
-    labels: tuple[Label, ...] | None = Field(default=None, min_length=2, max_length=MAX_LABELS)
+    labels: (
+        Annotated[tuple[Label, ...], Field(min_length=2, max_length=MAX_LABELS), AfterValidator(distinct_labels)] | None
+    ) = None
     """Explain one of these labels, as `/v1/classify` scores them in mode likelihood."""
     label: Label | None = None
     """The one of `labels` to explain; absent: the likeliest."""
@@ -54,11 +56,6 @@ class ExplainFields(ImageFields):
     """For the router statistics only, as in `/v1/vqa`."""
     model: ModelName | None = Field(default=None, examples=["medmoe-tiny"])
     """As in `/v1/vqa`."""
-
-    @field_validator("labels")
-    @classmethod
-    def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if labels is None else distinct_labels(labels)
 
     @model_validator(mode="after")
     def _explains_one_thing(self) -> Self:
