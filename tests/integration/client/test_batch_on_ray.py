@@ -15,7 +15,7 @@ from tests.integration.conftest import Medmoe, image_bytes
 from tests.support.service.server_process import ServerProcess
 
 pytest.importorskip("ray", reason="Ray is not installed: make checks")
-parquet = pytest.importorskip("pyarrow.parquet")
+parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: make checks")
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -217,7 +217,9 @@ async def test_fhir_of_a_series(service: Service) -> None:
 
 def _has_the_shape_of_fhir(report: dict[str, Any]) -> None:
     """Validate a DiagnosticReport and the resources in it, and what the package does not: codes and references."""
-    r4b = pytest.importorskip("fhir.resources.R4B.diagnosticreport")
+    r4b = pytest.importorskip(
+        "fhir.resources.R4B.diagnosticreport", reason="fhir.resources is not installed: make checks"
+    )
     parsed = r4b.DiagnosticReport.model_validate(report)
     assert [type(one).__name__ for one in parsed.contained] == [one["resourceType"] for one in report["contained"]]
     assert parsed.status == "preliminary"

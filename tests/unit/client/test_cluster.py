@@ -78,7 +78,7 @@ def test_a_partition_is_replaced_whole_and_its_other_rows_stay(tmp_path: Path) -
 
 
 def test_a_partition_has_the_columns_of_the_csv_file_and_the_whole_answer(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: make checks")
     odd = Task(path=Path(), image="\udcff.png", question="What?")
     write_partition(tmp_path / "part-0.parquet", [line(odd)])
     (row,) = parquet.read_table(tmp_path / "part-0.parquet").to_pylist()

@@ -35,7 +35,7 @@ def test_a_csv_file_says_the_same_as_json_lines(tmp_path: Path) -> None:
 
 def test_a_parquet_file_says_the_same_as_json_lines(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: make checks")
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: make checks")
     rows = [{name: record.get(name) for name in COLUMNS} for record in RECORDS]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
     assert read(tmp_path / "in.parquet") == read(json_lines(tmp_path))
