@@ -109,7 +109,7 @@ def test_a_process_that_shares_its_processor_waits_and_a_stopped_one_does_not() 
             assert process.stdout is not None
             process.stdout.readline()
         queue = RunQueueWait()
-        assert queue.seconds() == 0
+        assert queue.seconds() < 0.05
         time.sleep(0.5)
         assert queue.seconds() > 0.05
         for process in busy:
