@@ -15,6 +15,7 @@ from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, REPORT, 
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.series import (
+    FIELD_NAMES,
     AnySeriesResponse,
     SeriesFields,
     SeriesRequest,
@@ -38,7 +39,7 @@ _EXAMPLES: Named = {
     PATH,
     response_model=AnySeriesResponse,
     responses=with_reports(answers_and_stream("series", "question", "labels"))
-    | refusals(missing("series"), *IMAGE, *SOURCE, *SERIES, *REPORT, *NOT_A_FORM, *QUESTION),
+    | refusals(missing("series"), *IMAGE, *SOURCE, *SERIES, *REPORT, *NOT_A_FORM, *QUESTION, names=FIELD_NAMES),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(SeriesRequest, SeriesFields, examples=_EXAMPLES, series=True),
 )
@@ -49,6 +50,7 @@ async def series(request: Request) -> SeriesResponse | Response:
     a medical device.
     """
     state, record = State.of(request), RequestRecord.of(request.scope)
+    record.names = FIELD_NAMES
     state.active.series.places.refuse_when_full()
     async with state.receiving():
         parsed = await receive_series(

@@ -29,6 +29,8 @@ SeriesText = Annotated[
 OrderedBy = Literal["position", "instance_number"]
 AnswerRule = Literal["most_confident", "majority"]
 LabelRule = Literal["mean", "max"]
+FIELD_NAMES = {"image": "series"}
+"""What the routes of series call the fields that errors name."""
 MAX_SLICES = 256
 """No deployment can allow more slices of a series to be asked about."""
 

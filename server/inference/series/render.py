@@ -76,7 +76,3 @@ class SliceRenderer:
             height=rendered.height,
             rendering=rendered.rendering,
         )
-
-    def uniform(self, place: dict[str, Any]) -> RenderedSlice:
-        """Raise AssertionError: slices of one shade are rendered."""
-        raise AssertionError("a slice of one shade is rendered")

@@ -33,10 +33,7 @@ class Asker(Protocol[Made]):
     async def ask(
         self, image: bytes, shown: ImageFields, place: dict[str, Any], *, deadline: Deadline, record: RequestRecord
     ) -> Made:
-        """Return the slice at `place` with its answer. Raises UniformImage."""
-
-    def uniform(self, place: dict[str, Any]) -> Made:
-        """Return the slice at `place`, which comes out as one shade, without an answer."""
+        """Return what is made of the slice at `place`, also where it comes out as one shade."""
 
 
 class QuestionAsker:
@@ -54,16 +51,18 @@ class QuestionAsker:
     async def ask(
         self, image: bytes, shown: ImageFields, place: dict[str, Any], *, deadline: Deadline, record: RequestRecord
     ) -> AnsweredSlice:
-        """Return the slice at `place` with its answer. Raises UniformImage and the other errors of `answer_in_slot`."""
+        """Return the slice at `place` with its answer, without one where it comes out as one shade.
+
+        Raises the other errors of `answer_in_slot`.
+        """
         fields = VQAFields(**self._fields, **shown.model_dump())
         pieces = answer_in_slot(self._context, fields, self._plan, image=image, deadline=deadline, record=record)
-        async with aclosing(pieces):
-            responses = [piece async for piece in pieces if isinstance(piece, VQAResponse)]
+        try:
+            async with aclosing(pieces):
+                responses = [piece async for piece in pieces if isinstance(piece, VQAResponse)]
+        except UniformImage:
+            return AnsweredSlice(**place, uniform=True, answer=None)
         return AnsweredSlice(**place, uniform=False, answer=responses[-1])
-
-    def uniform(self, place: dict[str, Any]) -> AnsweredSlice:
-        """Return the slice at `place` without an answer."""
-        return AnsweredSlice(**place, uniform=True, answer=None)
 
 
 class LabelAsker:
@@ -83,16 +82,18 @@ class LabelAsker:
     async def ask(
         self, image: bytes, shown: ImageFields, place: dict[str, Any], *, deadline: Deadline, record: RequestRecord
     ) -> ClassifiedSlice:
-        """Return the slice at `place`, classified. Raises UniformImage and the other errors of `classify_in_slot`."""
-        fields = ClassifyFields(**self._fields, **shown.model_dump())
-        (found,) = await classify_in_slot(
-            self._context, ((fields, self._prompts),), image=image, deadline=deadline, record=record
-        )
-        return ClassifiedSlice(**place, uniform=False, classification=found)
+        """Return the slice at `place`, classified unless it comes out as one shade.
 
-    def uniform(self, place: dict[str, Any]) -> ClassifiedSlice:
-        """Return the slice at `place` without probabilities."""
-        return ClassifiedSlice(**place, uniform=True, classification=None)
+        Raises the other errors of `classify_in_slot`.
+        """
+        fields = ClassifyFields(**self._fields, **shown.model_dump())
+        try:
+            (found,) = await classify_in_slot(
+                self._context, ((fields, self._prompts),), image=image, deadline=deadline, record=record
+            )
+        except UniformImage:
+            return ClassifiedSlice(**place, uniform=True, classification=None)
+        return ClassifiedSlice(**place, uniform=False, classification=found)
 
 
 async def ask_slices(
@@ -120,10 +121,7 @@ async def ask_slices(
                     data = await intake.read(series, slice_.file, deadline=deadline, record=own)
                     shown = ImageFields(window=found.description.window, frame=slice_.frame)
                     place = _place(index, slice_, series)
-                    try:
-                        return await asker.ask(data, shown, place, deadline=deadline, record=own)
-                    except UniformImage:
-                        return asker.uniform(place)
+                    return await asker.ask(data, shown, place, deadline=deadline, record=own)
             finally:
                 record.add(own)
 

@@ -11,7 +11,7 @@ from medmoe.server.openapi.answers import answers
 from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, SERIES, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.routes.dependencies import within_rate
-from medmoe.server.schemas.series import SlicesFields
+from medmoe.server.schemas.series import FIELD_NAMES, SlicesFields
 from medmoe.server.schemas.views.render import RenderFields, RenderRequest, RenderResponse
 from medmoe.server.schemas.views.series_render import SeriesRenderRequest, SeriesRenderResponse
 from medmoe.server.state import State
@@ -55,7 +55,7 @@ async def render(request: Request) -> RenderResponse:
     SERIES_PATH,
     response_model=SeriesRenderResponse,
     responses=answers("series_render", "for_people")
-    | refusals(missing("series"), *IMAGE, *SOURCE, *SERIES, *NOT_A_FORM),
+    | refusals(missing("series"), *IMAGE, *SOURCE, *SERIES, *NOT_A_FORM, names=FIELD_NAMES),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(
         SeriesRenderRequest, SlicesFields, examples={"for_people": {"slices": 2, "timeout_ms": 30_000}}, series=True
@@ -64,6 +64,7 @@ async def render(request: Request) -> RenderResponse:
 async def render_slices(request: Request) -> SeriesRenderResponse:
     """Render the slices that `/v1/series` asks about with the same fields, and refuse what it refuses."""
     state, record = State.of(request), RequestRecord.of(request.scope)
+    record.names = FIELD_NAMES
     state.active.series.places.refuse_when_full()
     async with state.receiving():
         parsed = await receive_series(

@@ -182,6 +182,8 @@ async def test_the_slices_are_rendered_as_they_are_asked_about(service: Service)
     whole = await service.client.post("/v1/series/render", files=parts)
     assert [one["uniform"] for one in whole.json()["slices"]] == [True] + 5 * [False]
     check(await service.client.post("/v1/series/render", files=parts[:1]), 422, "not_a_volume", "series")
+    photograph = [*parts[:1], ("series", ("b", image_bytes()))]
+    check(await service.client.post("/v1/series/render", files=photograph), 415, "unsupported_image", "series")
     check(
         await service.client.post("/v1/series/render", data={"slices": "65"}, files=parts),
         422,
@@ -196,7 +198,9 @@ async def test_slices_of_one_shade_are_left_out(service: Service) -> None:
     answer = await ask(service, files, **LABELS)
     assert [one["uniform"] for one in answer["slices"]] == [True, False, False, False, False, True]
     assert answer["slices"][0]["classification"] is None
-    check(await post(service, [ct_slice(index, empty) for index in range(3)], **LABELS), 422, "uniform_image", "image")
+    asked = await ask(service, files, **QUESTION)
+    assert [one["answer"] is None for one in asked["slices"]] == [True, False, False, False, False, True]
+    check(await post(service, [ct_slice(index, empty) for index in range(3)], **LABELS), 422, "uniform_image", "series")
 
 
 def bomb() -> bytes:
@@ -230,12 +234,12 @@ REFUSED: dict[str, tuple[list[bytes], int, str, str]] = {
     "radiographs": (ct_series(range(2), Modality="DX", ImagePositionPatient=None), 422, "not_a_volume", "series"),
     "a film": ([enhanced_ct(range(4), PerFrameFunctionalGroupsSequence=None)], 422, "not_a_volume", "series"),
     "frames and places": ([enhanced_ct(range(4), NumberOfFrames=3)], 422, "not_a_volume", "series"),
-    "no UID": ([GOOD[0], ct_slice(1, StudyInstanceUID=None)], 422, "unreadable_image", "image"),
-    "no image": ([GOOD[0], ct_slice(1, Rows=None)], 422, "unreadable_image", "image"),
-    "a photograph": ([GOOD[0], image_bytes()], 415, "unsupported_image", "image"),
-    "an empty file": ([GOOD[0], b""], 415, "unsupported_image", "image"),
-    "a cut slice": ([GOOD[0], GOOD[1][:-200], GOOD[2]], 422, "unreadable_image", "image"),
-    "burned-in text": (ct_series(range(3), BurnedInAnnotation="YES"), 422, "burned_in_annotation", "image"),
+    "no UID": ([GOOD[0], ct_slice(1, StudyInstanceUID=None)], 422, "unreadable_image", "series"),
+    "no image": ([GOOD[0], ct_slice(1, Rows=None)], 422, "unreadable_image", "series"),
+    "a photograph": ([GOOD[0], image_bytes()], 415, "unsupported_image", "series"),
+    "an empty file": ([GOOD[0], b""], 415, "unsupported_image", "series"),
+    "a cut slice": ([GOOD[0], GOOD[1][:-200], GOOD[2]], 422, "unreadable_image", "series"),
+    "burned-in text": (ct_series(range(3), BurnedInAnnotation="YES"), 422, "burned_in_annotation", "series"),
     "no archive": ([b"PK\x03\x04" + b"\0" * 100], 422, "invalid_archive", "series"),
     "a cut archive": ([archive(GOOD)[:-300]], 422, "invalid_archive", "series"),
     "an archive of nothing": ([archive([])], 422, "invalid_archive", "series"),
@@ -287,7 +291,7 @@ async def test_fields_that_do_not_fit_are_refused(service: Service) -> None:
         check(await post(service, GOOD, **fields), 422, "invalid_field", param)
     check(await service.client.post("/v1/series", json=QUESTION), 422, "invalid_field", "series")
     check(await service.client.post("/v1/series", json=QUESTION | {"series": 3}), 422, "invalid_field", "series")
-    check(await service.client.post("/v1/series", json=QUESTION | {"series": "?"}), 400, "malformed_image", "image")
+    check(await service.client.post("/v1/series", json=QUESTION | {"series": "?"}), 400, "malformed_image", "series")
     reference = {"source": "pacs", "study": "1.2", "series": "1.3"}
     check(
         await service.client.post("/v1/series", json=QUESTION | {"series": reference}),
