@@ -56,19 +56,18 @@ def parts(*, tiny: bool) -> tuple[Part, ...]:
     """In the order of what a reader wants to know first; `tiny` checkpoints are computed in float32, as on a CPU."""
     dtype = "float32" if tiny else "bfloat16"
     planned = [
-        Part(name="ceilings", seconds=30, dtype=dtype),
-        Part(name="checkpoint", shape="stablelm", seconds=60),
-        Part(name="steps", shape="stablelm", dtype=dtype, seconds=150),
-        Part(name="parity", shape="stablelm", dtype=dtype, seconds=180),
-        Part(name="requests", shape="stablelm", dtype=dtype, seconds=150),
-        Part(name="tuning", shape="stablelm", seconds=150, needs_gpu=True),
-        Part(name="checkpoint", shape="phi", seconds=90),
-        Part(name="parity", shape="phi", dtype=dtype, seconds=200),
-        Part(name="steps", shape="phi", dtype=dtype, seconds=170),
-        Part(name="requests", shape="phi", dtype=dtype, seconds=170),
+        Part(name="ceilings", seconds=20, dtype=dtype),
+        Part(name="checkpoint", shape="stablelm", seconds=40),
+        Part(name="parity", shape="stablelm", dtype=dtype, seconds=120),
+        Part(name="steps", shape="stablelm", dtype=dtype, seconds=110),
+        Part(name="eager", shape="stablelm", dtype=dtype, seconds=60),
+        Part(name="requests", shape="stablelm", dtype=dtype, seconds=110),
+        Part(name="checkpoint", shape="phi", seconds=60),
+        Part(name="parity", shape="phi", dtype=dtype, seconds=130),
+        Part(name="steps", shape="phi", dtype=dtype, seconds=120),
+        *([] if tiny else [Part(name="parity", shape="stablelm", dtype="float32", seconds=110)]),
+        Part(name="requests", shape="phi", dtype=dtype, seconds=120),
+        Part(name="tuning", shape="stablelm", seconds=120, needs_gpu=True),
         Part(name="tuning", shape="phi", seconds=120, needs_gpu=True),
     ]
-    if not tiny:
-        # After the bfloat16 answers of both, before what only makes phi faster.
-        planned.insert(9, Part(name="parity", shape="stablelm", dtype="float32", seconds=150))
     return tuple(planned)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-NAMES = ("ceilings", "checkpoint", "steps", "parity", "requests", "tuning")
+NAMES = ("ceilings", "checkpoint", "parity", "steps", "eager", "requests", "tuning")
 
 
 def main() -> None:
@@ -46,6 +46,10 @@ def main() -> None:
         from tests.benchmarks.gpu import steps
 
         steps.measure(directory, dtype=dtype, tiny=tiny, keep=keep)
+    elif options.name == "eager":
+        from tests.benchmarks.gpu import steps
+
+        steps.measure_eager(directory, dtype=dtype, tiny=tiny, keep=keep)
     elif options.name == "parity":
         from tests.benchmarks.gpu.parity import compare
 

@@ -41,12 +41,16 @@ class Loads:
     prompts: int
     """In a prefill."""
     prompt_tokens: int
+    eager_batches: tuple[int, ...]
+    """Batches to time without graphs too."""
 
     @classmethod
     def of(cls, *, tiny: bool) -> "Loads":
         if tiny:
-            return cls(batches=(1, 8), context=64, short=4, long=20, repeats=3, prompts=4, prompt_tokens=96)
-        return cls(batches=(1, 8, 64, 256), context=640, short=8, long=72, repeats=5, prompts=32, prompt_tokens=1024)
+            small = {"context": 64, "short": 4, "long": 20, "repeats": 3, "prompts": 4, "prompt_tokens": 96}
+            return cls(batches=(1, 8), eager_batches=(1, 8), **small)
+        large = {"context": 640, "short": 8, "long": 72, "repeats": 5, "prompts": 32, "prompt_tokens": 1024}
+        return cls(batches=(1, 64, 8, 256), eager_batches=(1, 64), **large)
 
 
 class Steps:
@@ -149,6 +153,19 @@ class Steps:
         outputs = self._generate(prompts, length)
         routed = [np.asarray(output.outputs[0].routed_experts)[-(length - 1) :, layers] for output in outputs]
         return counted_experts(np.stack(routed), num_experts=self._config.text_config.num_experts)
+
+
+def measure_eager(directory: Path, *, dtype: Dtype, tiny: bool, keep: Callable[[dict[str, Any]], None]) -> None:
+    """Time decoding steps without graphs, and tell `keep` all that is known so far after each batch."""
+    config, loads = MedMoEConfig.from_directory(directory), Loads.of(tiny=tiny)
+    found: dict[str, Any] = {"decode": []}
+    with local_engine(directory, dtype=dtype, max_num_seqs=max(loads.batches), enforce_eager=True) as engine:
+        steps = Steps(engine, config, directory, loads)
+        found["engine"] = steps.facts
+        for batch in loads.eager_batches:
+            if row := steps.decode(batch):
+                found["decode"].append(row)
+            keep(found)
 
 
 def measure(directory: Path, *, dtype: Dtype, tiny: bool, keep: Callable[[dict[str, Any]], None]) -> None:

@@ -43,11 +43,13 @@ def _ceilings(found: dict[str, Any]) -> str:
 
 def _decode(results: dict[str, Any], ceilings: dict[str, Any]) -> str:
     rows = []
-    for part, row in _rows(results, "steps", "decode"):
+    timed = [*_rows(results, "steps", "decode"), *_rows(results, "eager", "decode")]
+    for part, row in timed:
         floor = row["bytes"]["total"] / ceilings["bandwidth"] if ceilings else None
         rows.append(
             {
                 "decode": part["shape"],
+                "graphs": "off" if part["name"] == "eager" else "on",
                 "batch": str(row["batch"]),
                 "context": f"{row['context']:.0f}",
                 "experts hit, expected": f"{row['experts_expected']:.2f}",

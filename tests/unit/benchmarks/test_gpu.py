@@ -52,11 +52,12 @@ def test_without_a_gpu_it_says_so_and_exits_with_2() -> None:
 def test_a_step_is_set_against_the_bandwidth_of_its_own_run() -> None:
     ceilings = part("ceilings", **CEILINGS)
     prefill = {"prompts": 2, "tokens": 2000, "seconds": 0.1, "tokens_per_second": 2e4, "flops": 3e13}
-    told = report(
-        {"dry_run": False, "parts": [ceilings, part("steps", decode=[DECODE], prefill=prefill, too_large=[256])]}
-    )
+    steps = part("steps", decode=[DECODE], prefill=prefill, too_large=[256])
+    eager = part("eager", decode=[DECODE | {"seconds": 0.012}])
+    told = report({"dry_run": False, "parts": [ceilings, steps, eager]})
     # 15 GB at 3 TB/s are 5 ms; 3e14 of 6e14 operations a second.
-    assert "| stablelm | 64 | 680 | 4.00 | 3.90 | 15 | 6 | 5 | 1.2 |" in told
+    assert "| stablelm | on | 64 | 680 | 4.00 | 3.90 | 15 | 6 | 5 | 1.2 |" in told
+    assert "| stablelm | off | 64 | 680 | 4.00 | 3.90 | 15 | 12 | 5 | 2.4 |" in told
     assert "| 50.0% | - |" in told
     assert "no room for keys and values of 256 sequences" in told
     assert "DRY RUN" not in told
@@ -73,7 +74,7 @@ def test_what_was_not_done_is_named_with_its_reason_and_keeps_its_figures() -> N
     ended = part("steps", "ended", decode=[DECODE]) | {"reason": "not done after 300 s", "log": ["the last words"]}
     left = part("tuning", "left out") | {"reason": "takes about 150 s, and 20 s were left"}
     told = report({"dry_run": False, "parts": [ended, left]})
-    assert "| stablelm | 64 | 680 | 4.00 | 3.90 | 15 | 6 | - | - |" in told
+    assert "| stablelm | on | 64 | 680 | 4.00 | 3.90 | 15 | 6 | - | - |" in told
     assert "steps: ended (not done after 300 s)\n    the last words" in told
     assert "tuning: left out (takes about 150 s, and 20 s were left)" in told
 
