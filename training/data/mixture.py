@@ -105,8 +105,10 @@ def _read(entry: DataConfig, *, root: Path, image_directory: Path | None) -> tup
     for reason, count in result.excluded.items():
         log.debug("%s %s: %d left out (%s)", entry.split, entry.dataset, count, reason)
     samples = list(result.samples)
-    if not captions and (line := against_protocol(detect(root / entry.dataset), entry.split, samples=len(samples))):
-        log.info("%s %s: %s", entry.split, entry.dataset, line)
+    if entry.source == "vqa":
+        line = against_protocol(detect(root / entry.dataset), entry.split, samples=len(samples))
+        if line is not None:
+            log.info("%s %s: %s", entry.split, entry.dataset, line)
     if result.renamed:
         log.warning("%s %s: %d records have the id of an earlier one", entry.split, entry.dataset, result.renamed)
     if entry.bad_records == "refuse":

@@ -5,6 +5,7 @@ without repeats, 3,064 those with the other wordings. PathVQA: He et al. 2020, a
 the Hub's edition without repeats.
 """
 
+import re
 from collections.abc import Mapping
 
 from medmoe.training.config import Split
@@ -15,12 +16,12 @@ Counts = Mapping[Split, tuple[int, ...]]
 _SLAKE: Counts = {"train": (4919,), "val": (1053,), "test": (1061,)}
 _VQA_RAD: Counts = {"train": (1797, 1793, 3064), "test": (451,)}
 _PATH_VQA: Counts = {"train": (19755, 19654), "val": (6279, 6259), "test": (6761, 6719)}
-_BY_NAME: tuple[tuple[tuple[str, ...], Counts], ...] = (
-    (("slake",), _SLAKE),
-    (("vqarad", "datarad", "radvqa"), _VQA_RAD),
-    (("pathvqa", "pvqa", "datapath"), _PATH_VQA),
+_BY_NAME: tuple[tuple[re.Pattern[str], Counts], ...] = (
+    (re.compile(r"(data)?slake(vqa)?(10)?(en(glish)?)?"), _SLAKE),
+    (re.compile(r"(data)?(vqarad|radvqa)|datarad"), _VQA_RAD),
+    (re.compile(r"(data)?(pathvqa|pvqa)|datapath"), _PATH_VQA),
 )
-"""Parts of a folder's or file's name in lower case, letters and digits alone."""
+"""Whole names of folders in lower case, letters and digits alone: `slake_ct_organs` is another dataset."""
 
 
 def published_counts(found: Detected) -> Counts | None:
@@ -32,7 +33,7 @@ def published_counts(found: Detected) -> Counts | None:
     if found.form not in (Form.QUESTIONS, Form.LLAVA, Form.RECORDS):
         return None
     name = "".join(letter for letter in found.directory.absolute().name.lower() if letter.isalnum())
-    return next((counts for parts, counts in _BY_NAME if any(part in name for part in parts)), None)
+    return next((counts for pattern, counts in _BY_NAME if pattern.fullmatch(name)), None)
 
 
 def against_protocol(found: Detected, split: Split, *, samples: int) -> str | None:

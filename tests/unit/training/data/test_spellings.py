@@ -149,14 +149,20 @@ def test_conversations_with_one_id_for_an_image_keep_all_their_questions(tmp_pat
         ("VQA_RAD", "test", 450, "450 questions, 1 fewer than published (451)"),
         ("PathVQA", "val", 6279, "6,279 questions, as published"),
         ("PathVQA", "train", 20000, "20,000 questions, 245 more than published (19,755 or 19,654)"),
+        ("Slake1.0", "test", 1061, "1,061 questions, as published"),
+        ("data_RAD", "test", 451, "451 questions, as published"),
         ("our own", "train", 10, None),
+        ("slake_ct_organs", "train", 421, None),
+        ("vqa-rad-closed", "test", 251, None),
+        ("path_vqa_modality", "train", 100, None),
     ],
 )
 def test_counts_are_compared_with_the_published_protocol(
     tmp_path: Path, folder: str, split: Split, samples: int, line: str | None
 ) -> None:
-    found = Detected(Form.QUESTIONS, {}, tmp_path / folder)
-    assert against_protocol(found, split, samples=samples) == line
+    for form in (Form.QUESTIONS, Form.RECORDS):
+        found = Detected(form, {}, tmp_path / folder)
+        assert against_protocol(found, split, samples=samples) == line
 
 
 def test_the_manifest_prints_the_published_counts(tmp_path: Path) -> None:
