@@ -61,4 +61,4 @@ async def test_who_waits_is_told(tmp_path: Path) -> None:
     await asyncio.sleep(0.1)
     await engine.close()
     with pytest.raises(EngineDeadError):
-        await asyncio.wait_for(asking, 5)
+        await asyncio.wait_for(asking, 60)

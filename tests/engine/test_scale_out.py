@@ -22,11 +22,12 @@ from tests.support.checkpoints.tiny import save_tiny_checkpoint, tiny_config
 
 pytestmark = [
     pytest.mark.engine,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(len(os.sched_getaffinity(0)) < RANKS, reason="every rank needs a core"),
 ]
 
 LOG_PROB_TOLERANCE = 1e-4
-WORKER_SECONDS = 400
+WORKER_SECONDS = 800
 ROOT = Path(__file__).parents[2]
 CHECKPOINTS: dict[str, dict[str, Any]] = {
     # One head of keys and values, which both ranks hold. Of the experts' 144 rows 72 on each, which is rounded up.

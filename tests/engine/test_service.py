@@ -128,7 +128,7 @@ async def test_a_request_that_nobody_waits_for_is_aborted(served: Served) -> Non
     chunks = served.engine.generate(request)
     await anext(chunks)
     await chunks.aclose()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while _running(served.engine.metrics()):
             await asyncio.sleep(0.05)
 
@@ -161,7 +161,7 @@ async def test_a_busy_engine_answers_pings(served: Served) -> None:
     body = {"image": encoded(9), "question": "Is it normal? " * 12, "max_tokens": 8}
     asking = [asyncio.create_task(served.client.post("/v1/vqa", json=body)) for _ in range(8)]
     for _ in range(5):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await served.engine.ping()
     assert {response.status_code for response in await asyncio.gather(*asking)} == {200}
 

@@ -206,5 +206,5 @@ def classify_body() -> dict[str, Any]:
 def server(checkpoint: Path) -> Iterator[ServerProcess]:
     """The tiny checkpoint over the fake engine, as a process with a socket."""
     with server_process(settings={"MEDMOE_MODEL": str(checkpoint), "MEDMOE_ENGINE": "fake"}) as server:
-        server.wait_ready(120)
+        server.wait_ready(300)
         yield server

@@ -206,7 +206,7 @@ async def test_a_closed_connection_stops_the_engine(service: Service, vqa_body: 
         "scheme": "http", "path": "/v1/vqa", "raw_path": b"/v1/vqa", "query_string": b"", "root_path": "",
         "headers": [(b"content-type", b"application/json")], "client": ("test", 1), "server": ("service", 80),
     }  # fmt: skip
-    await asyncio.wait_for(service.app(scope, receive, send), 10)
+    await asyncio.wait_for(service.app(scope, receive, send), 60)
     assert service.engine.aborted == 1
     assert service.state.admission.in_flight == 0
 

@@ -61,7 +61,7 @@ def test_every_line_is_answered_once_although_the_service_is_killed(checkpoint: 
 @contextmanager
 def started(settings: dict[str, str]) -> Iterator[tuple[ServerProcess, openai.OpenAI]]:
     with server_process(settings=settings) as server:
-        server.wait_ready(120)
+        server.wait_ready(300)
         yield server, openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused")
 
 

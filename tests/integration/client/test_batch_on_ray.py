@@ -91,7 +91,7 @@ def test_a_killed_actor_loses_no_row_and_doubles_none(
     codes = {row["id"]: row["error_code"] for row in found if row["error_code"]}
     assert codes == {"torn": "unreadable_image", "missing": "invalid_input"}
     assert all((row["answer"] is None) == (row["error_code"] is not None) for row in found)
-    _, alive = psutil.wait_procs(orphans, 30)
+    _, alive = psutil.wait_procs(orphans, 120)
     assert not alive
 
     # Nothing is left to ask, so no actor starts.

@@ -100,7 +100,7 @@ def test_the_command_line(
     with server_process(
         settings=settings | {"MEDMOE_DICOMWEB_SOURCES": str(sources_file(pacs.url, store=True))}
     ) as server:
-        server.wait_ready(120)
+        server.wait_ready(300)
         assert "pacs" in medmoe("query", url=server.url).stdout
         assert STUDY in medmoe("query", "pacs", "--modality", "CT", url=server.url).stdout
         assert SERIES in medmoe("query", "pacs", "--study", STUDY, url=server.url).stdout

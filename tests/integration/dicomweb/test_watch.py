@@ -41,7 +41,7 @@ def service(checkpoint: Path, pacs: Orthanc, tmp_path_factory: pytest.TempPathFa
     )
     settings = {"MEDMOE_MODEL": str(checkpoint), "MEDMOE_ENGINE": "fake", "MEDMOE_DICOMWEB_SOURCES": str(sources)}
     with server_process(settings=settings) as server:
-        server.wait_ready(120)
+        server.wait_ready(300)
         yield server
 
 

@@ -171,8 +171,8 @@ async def test_a_client_that_leaves_stops_the_fetch(running: ServiceFactory, rou
             "path": route, "raw_path": route.encode(), "query_string": b"", "root_path": "",
             "headers": [(b"content-type", b"application/json")], "client": ("test", 1), "server": ("service", 80),
         }  # fmt: skip
-        await asyncio.wait_for(service.app(scope, receive, send), 10)
-        await asyncio.wait_for(host.left.wait(), 10)
+        await asyncio.wait_for(service.app(scope, receive, send), 60)
+        await asyncio.wait_for(host.left.wait(), 60)
         assert service.state.admission.in_flight == 0
         assert service.engine.started == 1, "only the warm-up"
 

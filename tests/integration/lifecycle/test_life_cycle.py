@@ -166,7 +166,7 @@ async def test_an_engine_that_dies_while_nobody_asks_is_noticed(
     monkeypatch.setattr("medmoe.server.lifecycle.supervisor._WATCH_SECONDS", 0.01)
     async with running() as service:
         engine.dead = True
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (await service.client.get("/health/live")).status_code == 200:
                 await asyncio.sleep(0.01)
         assert service.fatal == ["failed"]

@@ -87,7 +87,7 @@ async def test_a_hangup_stops_the_service_and_a_second_signal_does_not_wait(
             await in_flight(client, 1)
             server.process.send_signal(signal.SIGUSR1)
             server.process.send_signal(signal.SIGHUP)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while (await client.get("/health/ready")).status_code == 200:
                     await asyncio.sleep(0.01)
             server.process.send_signal(signal.SIGTERM)

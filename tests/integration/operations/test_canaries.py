@@ -327,7 +327,7 @@ async def _leave(
     async def send(message: Any) -> None:
         assert CANARY.encode() not in message.get("body", b"").lower()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await service.app(scope, receive, send)
 
 
@@ -378,7 +378,7 @@ def test_the_real_process_at_its_most_talkative(checkpoint: Path, tmp_path: Path
         process = subprocess.Popen([sys.executable, "-m", "medmoe.server"], env=environment, stdout=out, stderr=err)
     try:
         port = _port(tmp_path / "err", process)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             described = client.get("/openapi.json").json()
             by_url = valid(described, image=f"https://localhost/{canary('path')}?{canary('query')}")
             sent = [*probes(described), *valid(described), *valid(described, stream=True), *by_url]
@@ -389,7 +389,7 @@ def test_the_real_process_at_its_most_talkative(checkpoint: Path, tmp_path: Path
         for raw in _no_requests():
             # A server may close on garbage before it has read the last of it.
             with (
-                socket.create_connection(("127.0.0.1", port), timeout=30) as connection,
+                socket.create_connection(("127.0.0.1", port), timeout=60) as connection,
                 contextlib.suppress(ConnectionError),
             ):
                 connection.sendall(raw)
@@ -397,7 +397,7 @@ def test_the_real_process_at_its_most_talkative(checkpoint: Path, tmp_path: Path
                 while answer := connection.recv(65536):
                     assert CANARY.encode() not in answer.lower()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     finally:
         process.kill()
         process.wait()

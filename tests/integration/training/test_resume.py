@@ -39,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     ]
     command += ["--optimizer", request.param]
     killed = subprocess.run(
-        [*command, "--kill-at-step", str(STEP)], cwd=Path(__file__).parents[3], capture_output=True, timeout=300
+        [*command, "--kill-at-step", str(STEP)], cwd=Path(__file__).parents[3], capture_output=True, timeout=550
     )
     assert killed.returncode == -9, killed.stderr.decode()[-2000:]
     logs = root / "killed" / "logs"

@@ -23,7 +23,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launch, "-m", "tests.support.images.colours", str(data), str(root / "two"), "--accumulate", "3"]
     command += ["--sharded", str(root / "sharded")]
-    finished = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, timeout=300)
+    finished = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, timeout=550)
     assert finished.returncode == 0, finished.stderr.decode()[-4000:]
     Run(colours_recipe(), data=data, directory=root / "one", runtime=RUNTIME)()
     return {name: root / name for name in ("one", "two", "sharded")}

@@ -47,7 +47,7 @@ class Connection:
     writer: asyncio.StreamWriter
 
     async def answer(self) -> Answer:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
             first, *lines = head.strip().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
@@ -56,7 +56,7 @@ class Connection:
 
     async def ended(self) -> bool:
         """That nothing comes any more, and the connection is closed, not broken."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.reader.read() == b""
 
 

@@ -17,7 +17,7 @@ import pytest
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 ORTHANC = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
 USER, PASSWORD = "medmoe", "not-a-secret"
-_START_SECONDS = 60.0
+_START_SECONDS = 300.0
 
 needs_orthanc = pytest.mark.skipif(
     not (Path(ORTHANC).exists() and PLUGIN.exists()),

@@ -176,7 +176,7 @@ def test_a_service_ends_with_the_process_that_started_it(tmp_path: Path) -> None
         assert process.stdout.readline() == b"up\n"
         # The kernel does this for a parent that is killed.
         process.stdin.close()
-        assert process.wait(30) == -signal.SIGTERM
+        assert process.wait(120) == -signal.SIGTERM
 
 
 def test_throughput_leaves_out_the_start_of_the_engine() -> None:

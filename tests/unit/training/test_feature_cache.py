@@ -153,7 +153,7 @@ def test_fill_waits_for_another_that_fills(tmp_path: Path) -> None:
         waiting.join(0.2)
         assert waiting.is_alive()
         assert tower.seen == 0
-    waiting.join(30)
+    waiting.join(120)
     assert tower.seen == 3
 
 

@@ -46,14 +46,19 @@ def test_a_key_file_is_read(tmp_path: Path) -> None:
         (f"{LINE}\nward-7 {'b' * 64} requests_per_minute=5\n".encode(), "line 2 of the key file has another"),
         (b"\xff\xfe", "UnicodeDecodeError"),
     ],
-)
+    # The keys are new in each process: they must not be in the names.
+    ids=[
+        "empty", "comments", "key", "hash twice", "word", "key as option", "unknown option", "scopes twice",
+        "unknown scope", "scope twice", "no scope", "rate 0", "rate in words", "rates differ", "not UTF-8",
+    ],
+)  # fmt: skip
 def test_a_key_file_that_cannot_be_meant_is_refused(content: bytes, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason) as caught:
         parse_key_file(content)
     assert KEY not in str(caught.value)
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("place", ["/dev/zero", "/"])
 def test_what_is_no_file_or_never_ends_is_refused(place: str) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):

@@ -221,7 +221,7 @@ async def test_so_many_at_once_and_the_next_is_told_to_come_again() -> None:
             await fetcher.fetch(URL)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        await asyncio.wait_for(host.left.wait(), 10)
+        await asyncio.wait_for(host.left.wait(), 60)
         host.answer = whole(b"content")
         assert await fetcher.fetch(URL) == b"content"
 
@@ -238,11 +238,11 @@ async def test_a_fetch_that_is_cancelled_in_its_handshake_leaves_no_connection()
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as server, image_host(whole(b"")) as host:
         host.port = server.sockets[0].getsockname()[1]
         fetch = asyncio.create_task(host.fetcher().fetch(URL))
-        await asyncio.wait_for(opened.wait(), 10)
+        await asyncio.wait_for(opened.wait(), 60)
         fetch.cancel()
         with pytest.raises(asyncio.CancelledError):
             await fetch
-        await asyncio.wait_for(closed.wait(), 10)
+        await asyncio.wait_for(closed.wait(), 60)
 
 
 async def test_our_own_loggers_are_silent(caplog: pytest.LogCaptureFixture) -> None:

@@ -50,7 +50,7 @@ def test_ipv6_takes_ipv4_too() -> None:
     with listening_sockets("::", 0) as sockets:
         port = sockets[0].getsockname()[1]
         for address in ("::1", "127.0.0.1"):
-            socket.create_connection((address, port), timeout=5).close()
+            socket.create_connection((address, port), timeout=60).close()
 
 
 @pytest.mark.parametrize("host", ["::", "[::]", "[::1]"])

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from medmoe.server.errors import EngineDeadError
@@ -114,10 +115,12 @@ def test_a_process_that_shares_its_processor_waits_and_a_stopped_one_does_not() 
         assert queue.seconds() > 0.05
         for process in busy:
             process.send_signal(signal.SIGSTOP)
-        time.sleep(0.1)
+            # The signal is obeyed at the process's next turn, which comes late on a busy machine.
+            while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+                time.sleep(0.01)
         queue.seconds()
         time.sleep(0.2)
-        assert queue.seconds() == 0
+        assert queue.seconds() < 0.05
     finally:
         for process in busy:
             process.kill()
