@@ -20,6 +20,7 @@ from medmoe.server.engine.deployment.engine_arguments import encoder_cache_embed
 from tests.engine.conftest import Served
 from tests.engine.reference import Reference
 from tests.support.checkpoints.tiny_reference import slow_score
+from tests.support.images.covered import covered
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 
@@ -27,10 +28,7 @@ ENGINE_SERIES = Path(__file__).parents[1] / "support/service/engine_series.txt"
 
 
 def png(number: int = 0) -> bytes:
-    pixels = np.random.default_rng(number).integers(0, 255, (48, 40, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return _png(np.random.default_rng(number).integers(0, 255, (48, 40, 3), dtype=np.uint8))
 
 
 def encoded(number: int = 0) -> str:
@@ -157,6 +155,30 @@ async def test_a_retry_after_a_timeout_is_answered(served: Served) -> None:
         assert (await served.client.post("/v1/vqa", json=body)).status_code == 200
 
 
+async def test_a_map_is_what_classify_says_of_each_covered_image(served: Served) -> None:
+    pixels = np.random.default_rng(7).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    labels = ["CT", "MRI", "X-ray"]
+
+    async def scores(image: np.ndarray) -> dict[str, float]:
+        response = await served.client.post("/v1/classify", json={"image": _base64_png(image), "labels": labels})
+        assert response.status_code == 200
+        return {row["label"]: row["log_likelihood"] for row in response.json()["probabilities"]}
+
+    asked = {"image": _base64_png(pixels), "labels": labels, "grid": 2}
+    response = await served.client.post("/v1/explain", json=asked)
+    assert response.status_code == 200
+    body = response.json()
+    whole = await scores(pixels)
+    assert body["answer"] == max(whole, key=whole.__getitem__)
+    assert math.isclose(body["log_likelihood"], whole[body["answer"]], abs_tol=1e-3)
+    assert np.isfinite(body["importance"]).all()
+    cells = list(np.ndindex(2, 2))
+    hidden = [await scores(covered(pixels, (0, 0, 32, 32), shape=(2, 2), cell=cell)) for cell in cells]
+    expected = [whole[body["answer"]] - one[body["answer"]] for one in hidden]
+    assert max(map(abs, expected)) > 0.01
+    np.testing.assert_allclose(np.array(body["drops"]).ravel(), expected, atol=2e-3)
+
+
 async def test_a_busy_engine_answers_pings(served: Served) -> None:
     body = {"image": encoded(9), "question": "Is it normal? " * 12, "max_tokens": 8}
     asking = [asyncio.create_task(served.client.post("/v1/vqa", json=body)) for _ in range(8)]
@@ -187,6 +209,16 @@ async def test_a_stopped_engine_answers_no_ping_and_is_503_once_it_is_killed(ser
     again = await served.client.post("/v1/vqa", json={"image": encoded(), "question": "Is it normal?"})
     assert again.status_code == 503
     assert again.json()["error"]["code"] in ("engine_dead", "not_ready")
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _base64_png(pixels: np.ndarray) -> str:
+    return base64.b64encode(_png(pixels)).decode()
 
 
 def _finished(metrics: bytes) -> float:
