@@ -1,4 +1,4 @@
-"""`medmoe watch`: ask about the new images of a service's DICOMweb sources, by rules."""
+"""`medmoe watch`: ask about the new images or series of a service's DICOMweb sources, by rules."""
 
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +44,7 @@ def watch(
     timeout: TimeoutOption = 120.0,
     json_: JsonOption = False,
 ) -> None:
-    """Ask a running service about the new images of its DICOMweb sources, each once, until Ctrl-C.
+    """Ask a running service about the new images or series of its DICOMweb sources, each once, until Ctrl-C.
 
     One line is printed for each study, with counts and without patient data.
     Research software, not a medical device.
@@ -73,7 +73,8 @@ def watch(
                 watcher.run()
             error = watcher.round()
         except KeyboardInterrupt:
-            note(f"interrupted: {watcher.asked} images were answered; run the same command again to continue")
+            nouns = "images or series" if any(rule.series for rule in rules) else "images"
+            note(f"interrupted: {watcher.asked} {nouns} were answered; run the same command again to continue")
             raise typer.Exit(INTERRUPTED) from None
         if error is not None:
             raise error

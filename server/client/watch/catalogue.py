@@ -1,12 +1,13 @@
-"""Find the studies and images of a source that a rule is about."""
+"""Find the studies of a source, and their images or series, that a rule is about."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 from medmoe.client.answers import InstanceInfo, SeriesInfo, StudyInfo
 from medmoe.client.client import Client
 from medmoe.client.images.instance import Instance
+from medmoe.client.images.series import Series
 from medmoe.client.watch.rules import Rule
 
 MOST = 1000
@@ -14,10 +15,26 @@ MOST = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """Hold the images of a study that a rule takes."""
+class Target:
+    """Name an image, or a series as a whole, to ask about."""
 
-    images: tuple[Instance, ...]
+    named: Instance | Series
+    images: int
+    """Images that the source lists of it."""
+
+    @property
+    def identity(self) -> tuple[str | int, ...]:
+        """Return what tells it from others; a series that has grown is another."""
+        if isinstance(self.named, Series):
+            return "series", self.named.study, self.named.series, self.images
+        return "image", self.named.study, self.named.series, self.named.instance
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """Hold what a rule takes of a study."""
+
+    targets: tuple[Target, ...]
     long_series: int
     """Series that are left out, because they have more instances than one list holds."""
 
@@ -34,9 +51,9 @@ class Catalogue:
         """Yield the studies of a rule's modality and dates. Raises ClientError."""
         yield from self._studies(rule, rule.since, None)
 
-    def images(self, rule: Rule, study: StudyInfo) -> Found:
-        """Return the images of a study. Raises ClientError."""
-        images: list[Instance] = []
+    def targets(self, rule: Rule, study: StudyInfo) -> Found:
+        """Return the images of a study, or with `rule.series` its series that have some. Raises ClientError."""
+        targets: list[Target] = []
         long_series = 0
         for series in self._client.series(rule.source, study.study, limit=MOST):
             if not _matches(rule, study, series):
@@ -46,11 +63,15 @@ class Catalogue:
                 # Which of its images are listed is the source's choice, so none is the first or the middle one.
                 long_series += 1
                 continue
-            images += [
-                Instance(source=rule.source, study=study.study, series=series.series, instance=one.instance)
-                for one in _chosen(rule, listed)
-            ]
-        return Found(images=tuple(images), long_series=long_series)
+            # Objects without rows are no images.
+            images = [one for one in listed if one.rows is not None]
+            place = {"source": rule.source, "study": study.study, "series": series.series}
+            if not rule.series:
+                chosen = [Instance(**place, instance=one.instance) for one in _chosen(rule, images)]
+                targets += [Target(named=one, images=1) for one in chosen]
+            elif images:
+                targets.append(Target(named=Series(**place), images=len(images)))
+        return Found(targets=tuple(targets), long_series=long_series)
 
     def _studies(self, rule: Rule, first: date, last: date | None) -> Iterator[StudyInfo]:
         """Yield the studies of some dates, and halve the dates when one list does not hold them."""
@@ -74,12 +95,9 @@ def _matches(rule: Rule, study: StudyInfo, series: SeriesInfo) -> bool:
     return rule.description is None or rule.description.casefold() in described.casefold()
 
 
-def _chosen(rule: Rule, listed: tuple[InstanceInfo, ...]) -> list[InstanceInfo]:
-    """Return the images that a rule takes of a series; objects without rows are no images."""
-    images = sorted(
-        (one for one in listed if one.rows is not None),
-        key=lambda one: (one.number is None, one.number or 0, one.instance),
-    )
+def _chosen(rule: Rule, listed: Sequence[InstanceInfo]) -> list[InstanceInfo]:
+    """Return the images that a rule takes of a series."""
+    images = sorted(listed, key=lambda one: (one.number is None, one.number or 0, one.instance))
     if rule.instances == "all":
         return images[: rule.limit]
     index = 0 if rule.instances == "first" else len(images) // 2

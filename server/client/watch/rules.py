@@ -15,7 +15,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Rule(BaseModel):
-    """Describe which images to ask about, and what."""
+    """Describe which images or series to ask about, and what."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -34,6 +34,12 @@ class Rule(BaseModel):
     """Images of a series, in the order of their instance numbers."""
     limit: Annotated[int, Field(ge=1)] = 10
     """With instances "all": the largest number of images of a series; the first ones are taken."""
+    series: bool = False
+    """Whether to ask about each series as a whole instead of its images."""
+    slices: Annotated[int, Field(ge=1)] | None = None
+    """With series: number of slices to look at, evenly spread."""
+    aggregate: Literal["most_confident", "majority", "mean", "max"] | None = None
+    """With series: how one result is made of those of the slices."""
     store: bool = False
     """Whether to store each answer's structured report in the source."""
     window: Text | None = None
@@ -43,12 +49,23 @@ class Rule(BaseModel):
     def _require_one_request(self) -> Self:
         if (self.question is None) == (self.labels is None):
             raise ValueError("it needs a question or labels, and not both")
+        for key in ("instances", "limit") if self.series else ("slices", "aggregate"):
+            if key in self.model_fields_set:
+                raise ValueError(f"{key} goes with series = {'false' if self.series else 'true'}")
+        rules = ("most_confident", "majority") if self.labels is None else ("mean", "max")
+        if self.aggregate is not None and self.aggregate not in rules:
+            raise ValueError(
+                f"aggregate is {' or '.join(rules)} for {'a question' if self.labels is None else 'labels'}"
+            )
         return self
 
     @property
     def request(self) -> dict[str, Any]:
-        """Return what identifies the request about each image."""
-        return self.model_dump(include={"source", "question", "labels", "store", "window", "min_confidence"})
+        """Return what identifies the request about each image or series."""
+        of_series = {"slices", "aggregate"} if self.series else set()
+        return self.model_dump(
+            include={"source", "question", "labels", "store", "window", "min_confidence"} | of_series
+        )
 
 
 _KEYS = tuple(name for name in Rule.model_fields if name != "name")

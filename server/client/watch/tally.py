@@ -1,4 +1,4 @@
-"""Count what happened to the images of a study."""
+"""Count what happened to the images, or the series, of a study."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,17 +13,24 @@ class Tally:
     study: str
     """Key of the study, or its UID if the operator asks for UIDs."""
     images: int = 0
-    """Images that the rule takes."""
+    """Images that the rule takes; 0 where it asks about series."""
+    series: int = 0
+    """Series that the rule takes; 0 where it asks about images. The other counts are of the same."""
     known: int = 0
-    """Images that were asked about before."""
+    """Those that were asked about before."""
     asked: int = 0
     stored: int = 0
     abstained: int = 0
     long_series: int = 0
     refused: Counter[str] = field(default_factory=Counter)
-    """Images that the service does not read, by error code; they are not asked about again."""
+    """Those that the service does not read, by error code; they are not asked about again."""
     failed: Counter[str] = field(default_factory=Counter)
-    """Images whose request failed, by error code; the next round asks about them again."""
+    """Those whose request failed, by error code; the next round asks about them again."""
+
+    @property
+    def total(self) -> int:
+        """Return how many images or series the rule takes."""
+        return self.images + self.series
 
     @property
     def is_news(self) -> bool:
@@ -36,6 +43,7 @@ class Tally:
             "rule": self.rule,
             "study": self.study,
             "images": self.images,
+            "series": self.series,
             "known": self.known,
             "asked": self.asked,
             "stored": self.stored,
@@ -47,10 +55,11 @@ class Tally:
 
     def line(self, *, dry_run: bool) -> str:
         """Return the counts for a reader."""
+        noun = "series" if self.series else "images"
         if dry_run:
-            parts = [f"would ask about {self.images - self.known} of {self.images} images"]
+            parts = [f"would ask about {self.total - self.known} of {self.total} {noun}"]
         else:
-            parts = [f"{self.asked} of {self.images} images answered", f"{self.stored} reports stored"]
+            parts = [f"{self.asked} of {self.total} {noun} answered", f"{self.stored} reports stored"]
         if self.abstained:
             parts.append(f"{self.abstained} abstained")
         for word, codes in (("refused", self.refused), ("failed", self.failed)):

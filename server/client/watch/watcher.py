@@ -1,27 +1,25 @@
-"""Look through sources by rules, and ask about each image once."""
+"""Look through sources by rules, and ask about each image or series once."""
 
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
 
 from medmoe.client.answers import StudyInfo
 from medmoe.client.client import Client
 from medmoe.client.errors import BadRequest, ClientError, InvalidInput
-from medmoe.client.images.instance import Instance
-from medmoe.client.options import ReportOptions
 from medmoe.client.watch.backoff import PASSING, WAITING, Backoff, is_of_source
-from medmoe.client.watch.catalogue import Catalogue, Found
+from medmoe.client.watch.catalogue import Catalogue, Found, Target
+from medmoe.client.watch.request import send
 from medmoe.client.watch.rules import Rule, nearest
 from medmoe.client.watch.state import State
 from medmoe.client.watch.tally import Tally
 
 _SERVICE = "the service"
 _IMAGE_CODES = frozenset({"instance_too_large", "quarantined"})
-_IMAGE_FIELDS = frozenset({"image", "window", "frame"})
+_IMAGE_FIELDS = frozenset({"image", "series", "window", "frame"})
 
 
 class Watcher:
-    """Ask one service about the images of its sources. A round looks through all rules."""
+    """Ask one service about the images and series of its sources. A round looks through all rules."""
 
     def __init__(
         self,
@@ -56,7 +54,7 @@ class Watcher:
         self._down: set[str] = set()
         self._seen: dict[str, float] = {}
         self.asked = 0
-        """Images that were answered in this process."""
+        """Images and series that were answered in this process."""
         self.failed = 0
         """Requests that failed in this process."""
 
@@ -135,28 +133,33 @@ class Watcher:
         return now - self._seen.setdefault(key, now) >= self._interval
 
     def _look_at_study(self, rule: Rule, study: StudyInfo, key: str) -> bool:
-        """Ask about the images of a study, report its counts, and return whether nothing of it is left to ask."""
+        """Ask about what a rule takes of a study, report its counts, and return whether nothing is left to ask."""
         name = study.study if self._show_uids else self._state.key("name", study.study)[:12]
         tally = Tally(rule=rule.name, study=name)
         found: list[Found] = []
         try:
-            is_complete = self._attempt(key, tally, lambda: found.append(self._catalogue.images(rule, study)))
+            is_complete = self._attempt(key, tally, lambda: found.append(self._catalogue.targets(rule, study)))
             for one in found:
-                tally.images, tally.long_series = len(one.images), one.long_series
-                for image in one.images:
-                    is_complete &= self._look_at_image(rule, image, tally)
+                tally.long_series = one.long_series
+                if rule.series:
+                    tally.series = len(one.targets)
+                else:
+                    tally.images = len(one.targets)
+                for target in one.targets:
+                    is_complete &= self._look_at(rule, target, tally)
         finally:
-            if tally.is_news or (self._dry_run and tally.images > tally.known):
+            if tally.is_news or (self._dry_run and tally.total > tally.known):
                 self._report(tally)
         return is_complete
 
-    def _look_at_image(self, rule: Rule, image: Instance, tally: Tally) -> bool:
-        """Ask about an image unless it is known, and return whether it is known now."""
-        key = self._state.key("image", rule.request, image.study, image.series, image.instance)
+    def _look_at(self, rule: Rule, target: Target, tally: Tally) -> bool:
+        """Ask about a target unless it is known, and return whether it is known now."""
+        kind, *identity = target.identity
+        key = self._state.key(kind, rule.request, *identity)
         if key in self._state:
             tally.known += 1
             return True
-        return not self._dry_run and self._attempt(key, tally, lambda: self._ask(rule, image, key, tally))
+        return not self._dry_run and self._attempt(key, tally, lambda: self._ask(rule, target, key, tally))
 
     def _attempt(self, key: str, tally: Tally, action: Callable[[], None]) -> bool:
         code = self._backoff.attempt(key, action)
@@ -165,25 +168,17 @@ class Watcher:
             self.failed += 1
         return code is None
 
-    def _ask(self, rule: Rule, image: Instance, key: str, tally: Tally) -> None:
-        store = rule.source if rule.store else None
-        fields = {"window": rule.window, "min_confidence": rule.min_confidence, "store": store}
-        options = cast(ReportOptions, fields)
+    def _ask(self, rule: Rule, target: Target, key: str, tally: Tally) -> None:
         try:
-            if rule.labels is None:
-                answered = self._client.ask(image, rule.question or "", **options)
-                abstained, stored = answered.abstained, answered.stored
-            else:
-                classified = self._client.classify(image, rule.labels, **options)
-                abstained, stored = classified.abstained, classified.stored
+            answer = send(self._client, rule, target.named)
         except BadRequest as error:
             if error.param not in _IMAGE_FIELDS and error.code not in _IMAGE_CODES:
                 raise
             tally.refused[error.code] += 1
             self._state.add(key, "refused")
             return
-        self._state.add(key, "answered" if stored is None else "stored")
+        self._state.add(key, "answered" if answer.stored is None else "stored")
         self.asked += 1
         tally.asked += 1
-        tally.abstained += abstained
-        tally.stored += stored is not None
+        tally.abstained += answer.abstained
+        tally.stored += answer.stored is not None

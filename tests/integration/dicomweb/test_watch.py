@@ -63,6 +63,8 @@ def rules(tmp_path: Path) -> Path:
 def write_rules(path: Path, **entries: Any) -> Path:
     values = {"source": "pacs", "modality": "CT", "description": "chest", "store": True, "instances": "all"}
     values |= {} if "labels" in entries else {"question": "Is there a fracture?"}
+    if entries.get("series"):
+        del values["instances"]
     lines = [f"{name} = {json.dumps(value)}" for name, value in (values | entries).items()]
     path.write_text("\n".join(["[chest-ct]", "since = 2027-01-01", *lines, ""]))
     return path
@@ -101,6 +103,23 @@ def test_a_new_study_is_asked_about_once(
     write_rules(rules, labels=["CT", "MRI"], instances="middle", store=False)
     (other,) = counts(medmoe("watch", rules, "--once", "--json", "--show-uids", url=service.url).stdout)
     assert (other["study"], other["asked"], other["stored"]) == (STUDY, 1, 0)
+
+
+def test_a_series_is_asked_about_once_as_a_whole(
+    service: ServerProcess, pacs: Orthanc, medmoe: Medmoe, tmp_path: Path
+) -> None:
+    rules = write_rules(tmp_path / "rules.toml", series=True, slices=2, aggregate="max", labels=["CT", "MRI"])
+    dry = medmoe("watch", rules, "--dry-run", url=service.url)
+    assert ("would ask about 1 of 1 series" in dry.stdout, reports(pacs)) == (True, 0), dry.stderr
+    first = medmoe("watch", rules, "--once", url=service.url)
+    assert "1 of 1 series answered, 1 reports stored" in first.stdout, first.stderr
+    again = medmoe("watch", rules, "--once", url=service.url)
+    assert (again.returncode, again.stdout, again.stderr, reports(pacs)) == (0, "", "", 1)
+    pacs.add(image(IMAGES + 1))
+    (grown,) = counts(medmoe("watch", rules, "--once", "--json", url=service.url).stdout)
+    assert {name: grown[name] for name in ("series", "images", "known", "asked", "stored")} == {
+        "series": 1, "images": 0, "known": 0, "asked": 1, "stored": 1,
+    }  # fmt: skip
 
 
 def through(service: ServerProcess, path: str, headers: Mapping[str, str], body: bytes) -> Reply:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from medmoe.client import Client
+from medmoe.client import Client, Instance
 from medmoe.client.answers import InstanceInfo, SeriesInfo, StudyInfo
 from medmoe.client.errors import InvalidInput, ServiceFailed
 from medmoe.client.watch.backoff import WAITING, Backoff
@@ -28,6 +28,9 @@ RULE = '[chest]\nsource = "pacs"\nsince = 2026-05-01\nquestion = "What is it?"\n
         (RULE + 'modality = "ct"', "[chest]: modality should be capital letters such as CT"),
         (RULE + 'instances = "midle"', "did you mean middle?"),
         (RULE + 'store = "yes"', "[chest]: store should be a valid boolean"),
+        (RULE + "slices = 4", "[chest]: slices goes with series = true"),
+        (RULE + 'series = true\ninstances = "all"', "[chest]: instances goes with series = false"),
+        (RULE + 'series = true\naggregate = "mean"', "[chest]: aggregate is most_confident or majority"),
         (RULE + "limit = 0", "[chest]: limit should be greater than or equal to 1"),
         (RULE + 'labels = ["a", "b"]', "[chest]: it needs a question or labels, and not both"),
         (RULE.replace("2026-05-01", '"2026-05-01"'), "[chest]: since should be a date"),
@@ -141,14 +144,18 @@ def test_more_studies_than_one_list_holds_are_all_found() -> None:
 def test_the_images_of_a_series(numbers: list[int | None], entries: dict[str, Any], expected: list[str]) -> None:
     found = catalogue(archive := _Archive({date(2026, 1, 1): 1}, numbers))
     (study,) = archive.studies("pacs", modality="CT", date="20260101-", limit=1)
-    assert [image.instance for image in found.images(rule(**entries), study).images] == expected
+    targets = found.targets(rule(**entries), study).targets
+    assert [one.named.instance for one in targets if isinstance(one.named, Instance)] == expected
+    (whole,) = found.targets(rule(series=True, description=entries.get("description")), study).targets or (None,)
+    assert (whole and whole.identity) == (("series", study.study, "2.CT", len(numbers)) if expected else None)
 
 
 def test_a_series_longer_than_one_list_is_left_out_and_counted() -> None:
     found = catalogue(archive := _Archive({date(2026, 1, 1): 1}, list(range(MOST + 1))))
     (study,) = archive.studies("pacs", modality="CT", date="20260101-", limit=1)
-    images = found.images(rule(), study)
-    assert (images.images, images.long_series) == ((), 1)
+    for each in (rule(), rule(series=True)):
+        taken = found.targets(each, study)
+        assert (taken.targets, taken.long_series) == ((), 1)
 
 
 def test_one_failing_image_waits_and_three_in_a_row_are_an_outage() -> None:
