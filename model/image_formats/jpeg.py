@@ -1,13 +1,16 @@
-"""Tell whether a JPEG holds all its scan data: libjpeg fills what is missing with grey, silently."""
+"""Tell whether a JPEG holds all its scan data, and no more: libjpeg fills what is missing with grey, silently."""
 
 import io
+import re
 import struct
+from collections.abc import Iterator
 
 from PIL import Image
 
 from medmoe.model.image_formats.no_data import has_lost_bytes
 
 _END = b"\xff\xd9"
+_SCAN = 0xDA
 _BASELINE_OR_EXTENDED, _PROGRESSIVE = (0xC0, 0xC1), 0xC2
 _LOSSLESS = (0xC3, 0xF7)
 _FRAMES = (*_BASELINE_OR_EXTENDED, _PROGRESSIVE, *_LOSSLESS, 0xC9, 0xCA)
@@ -18,22 +21,71 @@ _UNUSUAL = {
 }  # fmt: skip
 # Entropy-coded data of two kinds: a decoder that needs more data than there are reads them, to two images.
 _PROBES = (b"\x00" * 512, b"\x5a\xa5\x3c\xc3" * 128)
+_LAST_PROBE = b"\xe7\x81\x1b\xf9" * 128
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+"""A marker that ends entropy-coded data."""
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+_INTERVAL = 0xDD
+_LAST, _LAST_OF_MANY = 4, 8
+"""Bytes without which the last block of a scan is not whole: of the only scan, of the first of several."""
+
+
+class JpegFile(io.BytesIO):
+    """A JPEG file for Pillow that notes whether its scan was needed to the end."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        begun = dict(_segments(data)).get(_SCAN, len(data))
+        following = _AFTER_SCAN.search(data, begun + 2 + _length(data, begun + 2))
+        end = following.start() if following else len(data)
+        self._single = following is None or following[0] == _END
+        self._held = len(data[:end].rstrip(b"\0\xff")) - (_LAST if self._single else _LAST_OF_MANY)
+        self._needed = self._held <= begun
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return what io.BytesIO would, but stop once before the end of the scan."""
+        at = self.tell()
+        if at >= self._held:
+            self._needed = True
+        elif size is None or not 0 <= size <= self._held - at:
+            size = self._held - at
+        return super().read(size)
+
+    def has_excess(self) -> bool:
+        """Return whether the scan holds more blocks than the size in the header takes. Ask it after decoding.
+
+        Such a size crops or shears the image.
+        """
+        if self._single:
+            return not self._needed
+        # Pillow reads the scans of such a file to the end before it decodes any.
+        first = self.getvalue()[: self._held].rstrip(b"\xff")
+        seen = {_decoded(first + probe + _END) for probe in _PROBES}
+        return len(seen) == 1 and _decoded(first + _LAST_PROBE + _END) in seen
 
 
 def unusual_coding(data: bytes) -> str | None:
     """Return the name of a coding that few programs read: 12 bits, lossless, arithmetic, JPEG-LS; None for others."""
-    position = 2
-    while position + 5 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
+    for marker, position in _segments(data):
         if marker in _UNUSUAL:
             return _UNUSUAL[marker]
         if marker in (*_BASELINE_OR_EXTENDED, _PROGRESSIVE):
             return None if data[position + 4] == 8 else f"JPEG of {data[position + 4]} bits"
-        if marker == 0xDA:
-            return None
-        fill = marker == 0xFF
-        position += 1 if fill else 2 if marker in _STANDALONE else 2 + max(_length(data, position + 2), 2)
     return None
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the marker and the position of each segment up to the first scan's header."""
+    position = 2
+    while position + 5 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:
+            position += 1
+            continue
+        yield marker, position
+        if marker == _SCAN:
+            return
+        position += 2 if marker in _STANDALONE else 2 + max(_length(data, position + 2), 2)
 
 
 def _length(data: bytes, position: int) -> int:
@@ -55,8 +107,9 @@ def has_lost_data(data: bytes) -> bool:
 
     A flat image may be coded in zeros, of a bit or two for each block or, in a lossless JPEG, for each pixel.
     """
-    start = data.find(b"\xff\xda")
-    frame = next((at for kind in _FRAMES if 0 <= (at := data.find(bytes([0xFF, kind]))) < start), -1)
+    positions = dict(_segments(data))
+    start = positions.get(_SCAN, -1)
+    frame = next((positions[kind] for kind in _FRAMES if kind in positions), -1)
     if start < 0 or frame < 0 or frame + 10 > len(data):
         return False
     height, width, components = struct.unpack_from(">HHB", data, frame + 5)
@@ -70,7 +123,7 @@ def is_whole(data: bytes) -> bool:
 
     Data that follow the last block do not change an image. If the image differs by what follows, blocks are missing.
     """
-    if has_lost_data(data):
+    if has_lost_data(data) or _lacks_restarts(data):
         return False
     scans = _scans(data)
     if scans is None:
@@ -80,6 +133,29 @@ def is_whole(data: bytes) -> bool:
     body = _without_end(data)
     seen = [_decoded(body + probe + _END) for probe in _PROBES]
     return seen[0] == seen[1]
+
+
+def _lacks_restarts(data: bytes) -> bool:
+    """Return whether the first scan has fewer restart markers than its size and interval take."""
+    at = dict(_segments(data))
+    frame = at.get(0xC0) or at.get(0xC1) or at.get(_PROGRESSIVE)
+    start = at.get(_SCAN, 0)
+    interval = _length(data, at[_INTERVAL] + 4) if _INTERVAL in at else 0
+    if not frame or not start or not interval:
+        return False
+    height, width, components = struct.unpack_from(">HHB", data, frame + 5)
+    factors = [divmod(data[frame + 11 + 3 * index], 16) for index in range(components)]
+    across, down = (8 * max(factor[axis] for factor in factors) for axis in (0, 1))
+    if data[start + 4] == 1:
+        # A scan of one component has units of one block, and only those that the component needs.
+        names = [data[frame + 10 + 3 * index] for index in range(components)]
+        own = factors[names.index(data[start + 5])] if data[start + 5] in names else factors[0]
+        across, down = across // own[0], down // own[1]
+    units: int = -(-width // across) * -(-height // down)
+    begun = start + 2 + _length(data, start + 2)
+    following = _AFTER_SCAN.search(data, begun)
+    found = len(_RESTART.findall(data, begun, following.start() if following else len(data)))
+    return found < -(-units // interval) - 1
 
 
 def with_probe(data: bytes) -> bytes:

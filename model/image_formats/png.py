@@ -1,4 +1,4 @@
-"""Drop the ancillary chunks of a PNG that say nothing about its pixels, or are damaged."""
+"""Drop the ancillary chunks of a PNG that say nothing about its pixels, or are damaged; count its rows."""
 
 import struct
 import zlib
@@ -10,6 +10,12 @@ _LARGEST_PROFILE = 2**20
 _XMP = b"XML:com.adobe.xmp\0\0"
 """Begins an uncompressed text chunk that may hold the image's orientation."""
 _LARGEST_XMP = 2**18
+_SAMPLES = {2: 3, 4: 2, 6: 4}
+"""Samples of a pixel by colour type, where it is not one."""
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""First column and row of each pass, and the steps to the next."""
+_PIECE = 2**14
+"""Bytes that are inflated at once: few, so that they take little memory."""
 
 
 def without_metadata(data: bytes) -> tuple[bytes, bool]:
@@ -39,6 +45,31 @@ def without_metadata(data: bytes) -> tuple[bytes, bool]:
         if kind == b"IEND":
             break
     return b"".join((*kept, data[position:])), damaged
+
+
+def excess_bytes(data: bytes) -> int:
+    """Return how many bytes of pixels a PNG holds beyond those that the size in its header takes, negative for missing.
+
+    0 where less than a row is too much. Raises zlib.error for damaged data.
+    """
+    width, height, depth, colour, interlaced = struct.unpack_from(">IIBB2xB", data, 16)
+    bits = depth * _SAMPLES.get(colour, 1)
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    taken = 0
+    for left, top, right, down in passes:
+        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            taken += rows * (1 + (columns * bits + 7) // 8)
+    inflating, held, position = zlib.decompressobj(), 0, len(SIGNATURE)
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        if data[position + 4 : position + 8] == b"IDAT":
+            for at in range(position + 8, position + 8 + length, _PIECE):
+                held += len(inflating.decompress(data[at : min(at + _PIECE, position + 8 + length)]))
+                if held > 2 * taken + _PIECE:
+                    return held - taken
+        position += 12 + length
+    return held - taken if held < taken or held - taken > (width * bits + 7) // 8 else 0
 
 
 def _is_profile(body: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import struct
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,12 +12,13 @@ from medmoe.model.colour_profile import is_srgb
 from medmoe.model.errors import DamagedImageError, ImageFormatError, ImageFrameError
 from medmoe.model.image_formats import jpeg, png_colour, tiff
 from medmoe.model.image_formats.no_data import has_lost_bytes, no_data
-from medmoe.model.image_formats.png import without_metadata
+from medmoe.model.image_formats.png import excess_bytes, without_metadata
 from medmoe.model.image_formats.raster_image import FileLimits, RasterImage, Step
 from medmoe.model.image_formats.signature import RasterFormat
 from medmoe.model.image_formats.tiff_directory import read_directories
+from medmoe.model.image_formats.tiff_samples import has_excess
 from medmoe.model.image_formats.uniform import is_uniform
-from medmoe.model.image_formats.webp import webp_coded, webp_size
+from medmoe.model.image_formats.webp import webp_coded, webp_has_excess, webp_size
 from medmoe.model.image_processor import convert
 
 _DARK = 64
@@ -26,6 +28,9 @@ _SOLID = 0.99
 
 _LOST_WEBP = 512
 """Zero bytes that no encoder writes in a row; in larger images, a byte for as many pixels."""
+
+_BMP_CORE, _BMP_V5 = 12, 124
+"""Bytes of the first header, which does not count pixels, and of the one with a colour profile."""
 
 _NEEDED = ("exif", "xmp", "XML:com.adobe.xmp", "icc_profile")
 """Metadata by which `convert` turns an image upright and corrects its colours."""
@@ -75,7 +80,16 @@ def _read(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> Ra
         deep = _deep_raw_mode(opened)
         # Pillow turns TIFF upright itself, and nothing else.
         turned = kind == "TIFF" and opened.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+        file = opened.fp  # type: ignore[attr-defined]
+        if kind == "BMP" and _bmp_has_excess(data, opened):
+            raise _excess()
         opened.load()
+        if isinstance(file, jpeg.JpegFile) and file.has_excess():
+            raise _excess()
+        if kind == "WEBP" and webp_has_excess(data, opened):
+            raise _excess()
+        if kind == "PNG" and (excess := excess_bytes(data)):
+            raise _excess() if excess > 0 else DamagedImageError("the image is damaged: rows of the PNG are missing")
         if profile is not None:
             opened.info["icc_profile"] = profile
         if turned:
@@ -110,7 +124,8 @@ def _opened(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> 
             limits.check_size(*opened.size)
             yield opened, frames
         return
-    with Image.open(io.BytesIO(data), formats=[kind]) as opened:
+    file = jpeg.JpegFile(data) if kind == "JPEG" else io.BytesIO(data)
+    with Image.open(file, formats=[kind]) as opened:
         limits.check_size(*opened.size)
         frames = getattr(opened, "n_frames", 1)
         limits.check_frames(frames)
@@ -124,6 +139,29 @@ def _opened(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> 
 def _require_frame(frame: int, frames: int) -> None:
     if frame >= frames:
         raise ImageFrameError(f"frames count from 0 and this image has {frames}")
+
+
+def _excess() -> DamagedImageError:
+    return DamagedImageError(
+        "the image is damaged: the file holds more rows or columns than its header announces; export it anew"
+    )
+
+
+def _bmp_has_excess(data: bytes, opened: Image.Image) -> bool:
+    """Return whether uncompressed pixels are a row or more longer than the size in the header takes."""
+    (tile,) = opened.tile  # type: ignore[attr-defined]
+    file_size, _, start, header = struct.unpack_from("<IIII", data, 2)
+    if tile.codec_name != "raw" or header == _BMP_CORE:
+        return False
+    row = tile.args[1]
+    (announced,) = struct.unpack_from("<I", data, 34)
+    # Some writers count no pixels, or no file: what is zero or wrong tells nothing.
+    held = file_size - start if file_size == len(data) else 0
+    if header == _BMP_V5 and struct.unpack_from("<I", data, 130)[0]:
+        # A colour profile follows the pixels.
+        held = min(held, 14 + struct.unpack_from("<I", data, 126)[0] - start)
+    most = max(announced if announced <= len(data) else 0, held)
+    return bool(most - row * opened.height >= max(row, 1))
 
 
 def _require_scans(data: bytes, opened: Image.Image) -> None:
@@ -209,6 +247,8 @@ def _deep_tiff(data: bytes, frame: int, limits: FileLimits, steps: list[Step]) -
     _require_frame(frame, len(pages))
     page = pages[frame]
     limits.check_size(*page.size)
+    if has_excess(data, page):
+        raise _excess()
     image = tiff.deep_image(data, page, steps)
     if image is None:
         return None

@@ -5,6 +5,7 @@ libtiff, through Pillow, decompresses each plane as bytes; numpy gives the bytes
 
 import io
 import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -14,11 +15,14 @@ from medmoe.model.image_formats.tiff_directory import TiffDirectory
 
 _BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions of bytes, whatever samples they hold: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
+_DEFLATE = (8, 32946)
+_PIECE = 2**14
+"""Bytes that are inflated at once: few, so that they take little memory."""
 _COMPRESSIONS = {
     33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG of a raw file",
     50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
-_GREY, _COLOURS = (0, 1), 2
+_GREY, _COLOURS, _SUBSAMPLED = (0, 1), 2, 6
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
 _HORIZONTAL, _FLOATING = 2, 3
 _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
@@ -87,6 +91,52 @@ def _bytes(data: bytes, page: TiffDirectory, plane: int) -> np.ndarray:
     with Image.open(io.BytesIO(_rewritten(data, tags)), formats=["TIFF"]) as opened:
         found = np.asarray(opened)
     return _REVERSED[found] if page.fill_order == 2 else found
+
+
+def has_excess(data: bytes, page: TiffDirectory) -> bool:
+    """Return whether a page has more strips or tiles than its size takes, or a strip more rows.
+
+    Rows are counted in strips without compression or with Deflate. Raises DamagedImageError where some are missing.
+    """
+    offsets, counts = page.parts
+    planes = page.samples if page.separate_planes else 1
+    tile, (width, height) = page.tile, page.size
+    if tile is not None:
+        return bool(all(tile)) and len(offsets) > planes * -(-width // tile[0]) * -(-height // tile[1])
+    strip = max(page.rows_per_strip, 1)
+    strips = -(-height // strip)
+    if len(offsets) != len(counts) or len(offsets) != planes * strips:
+        return len(offsets) > planes * strips
+    if page.photometric == _SUBSAMPLED or not page.bits:
+        return False
+    row = (width * page.bits * (page.samples // planes) + 7) // 8
+    last = height - strip * (strips - 1)
+    held = _held_bytes(data, page, strips - 1, most=2 * strip * row)
+    if page.compression == 1 and strips > 1 and 0 < held < last * row:
+        raise DamagedImageError("the image is damaged or truncated: the last strip of the TIFF lacks rows")
+    # Some writers fill up the last strip with rows.
+    if held >= (last + 1) * row and not (strips > 1 and held == strip * row):
+        return True
+    return strips > 1 and _held_bytes(data, page, 0, most=2 * strip * row) >= (strip + 1) * row
+
+
+def _held_bytes(data: bytes, page: TiffDirectory, strip: int, *, most: int) -> int:
+    """Return how many bytes of samples a strip holds, at most `most`; 0 where that is not known."""
+    offset, count = (values[strip] for values in page.parts)
+    stored = data[offset : offset + count]
+    if page.compression == 1:
+        return len(stored)
+    if page.compression not in _DEFLATE:
+        return 0
+    inflating, held = zlib.decompressobj(), 0
+    try:
+        for at in range(0, len(stored), _PIECE):
+            held += len(inflating.decompress(stored[at : at + _PIECE]))
+            if held > most:
+                break
+    except zlib.error:
+        return 0
+    return held
 
 
 def _rewritten(data: bytes, tags: dict[int, tuple[int, ...]]) -> bytes:

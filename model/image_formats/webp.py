@@ -1,6 +1,11 @@
 """Read a WebP's canvas size and compressed data from its chunks."""
 
+import io
 from collections.abc import Iterator
+
+from PIL import Image
+
+_ENDS = (bytes.fromhex("5aa53cc30ff0") * 2, bytes.fromhex("e7811bf97e18") * 2, bytes(12), b"\xff" * 12)
 
 
 def webp_coded(data: bytes) -> Iterator[bytes]:
@@ -16,6 +21,36 @@ def webp_coded(data: bytes) -> Iterator[bytes]:
         if kind in (b"VP8 ", b"VP8L"):
             yield data[position : position + length]
         position += length + length % 2
+
+
+def webp_has_excess(data: bytes, opened: Image.Image) -> bool:
+    """Return whether a still, lossy WebP holds more data than its size takes; `opened` is the file, decoded.
+
+    Other bytes at the end of its data change every image that needs them.
+    """
+    others = list(_with_other_ends(data))
+    try:
+        return bool(others) and all(_pixels(other) == opened.tobytes() for other in others)
+    except OSError:
+        return False
+
+
+def _with_other_ends(data: bytes) -> Iterator[bytes]:
+    position = 12
+    while position + 8 <= len(data):
+        kind, length = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
+        end = position + 8 + length
+        if kind == b"VP8 " and length > 32 and end <= len(data):
+            for other in _ENDS:
+                yield data[: end - len(other)] + other + data[end:]
+        if kind in (b"VP8 ", b"VP8L", b"ANMF"):
+            return
+        position = end + length % 2
+
+
+def _pixels(data: bytes) -> bytes:
+    with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+        return image.tobytes()
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:

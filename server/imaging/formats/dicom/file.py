@@ -20,7 +20,12 @@ from medmoe.server.errors import BurnedInAnnotation, InvalidField, UnreadableIma
 from medmoe.server.imaging.config import ImageLimits
 from medmoe.server.imaging.formats.dicom.attributes import code, get, number, whole
 from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
-from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader, frame_header, has_coded_data
+from medmoe.server.imaging.formats.dicom.streams.codestream import (
+    FrameHeader,
+    frame_header,
+    has_all_tiles,
+    has_coded_data,
+)
 from medmoe.server.imaging.formats.dicom.streams.encapsulation import END, ITEM, split_frames
 from medmoe.server.imaging.formats.dicom.transfer_syntax import DECODERS, DEFLATED_FRAMES, LOSSY
 from medmoe.server.schemas.images import BurnedIn, RenderingStep
@@ -238,8 +243,13 @@ class DicomFile:
             raise UnreadableImage("the compressed frame and the DICOM header announce different sizes")
         if found.components != self.samples:
             raise UnreadableImage("the compressed frame and the DICOM header announce different samples")
-        if self.transfer_syntax in JPEG2000TransferSyntaxes and not has_coded_data(stream):
-            raise UnreadableImage("the image is damaged or truncated: its JPEG 2000 frame holds no coded data")
+        if self.transfer_syntax in JPEG2000TransferSyntaxes:
+            if not has_coded_data(stream):
+                raise UnreadableImage("the image is damaged or truncated: its JPEG 2000 frame holds no coded data")
+            if not has_all_tiles(stream):
+                raise UnreadableImage(
+                    "the image is damaged: its JPEG 2000 frame holds fewer or more tiles than its size"
+                )
         return found
 
 

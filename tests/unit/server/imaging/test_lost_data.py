@@ -1,5 +1,7 @@
 """Compressed images of which a part is missing, in a file of good order."""
 
+import struct
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +13,7 @@ from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from tests.support.images import twelve_bit_jpeg
 from tests.support.images.dicom_elements import file, fragments
 from tests.support.images.hostile_images import encoded
+from tests.support.images.tiff_files import tiff
 from tests.unit.server.conftest import Read
 
 SIDE = 256
@@ -47,6 +50,98 @@ def test_a_jpeg_without_all_its_data_is_refused_alone_and_in_dicom(
     colour = "YBR_FULL_422" if kind in ("colours", "progressive") else "MONOCHROME2"
     with pytest.raises(UnreadableImage, match="damaged"):
         read(file(fragments(broken), syntax=JPEGBaseline8Bit, shape=(SIDE, SIDE), bits=8, colour=colour))
+
+
+def resized(data: bytes, width: int, height: int) -> bytes:
+    """Return a JPEG whose header announces another size."""
+    changed = bytearray(data)
+    at = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
+    changed[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("size", [(SIDE, SIDE - 16), (SIDE - 16, SIDE), (SIDE // 2, SIDE), (SIDE, SIDE + 48)])
+@pytest.mark.parametrize("kind", list(FILES))
+def test_a_jpeg_whose_header_announces_another_size_is_refused_alone_and_in_dicom(
+    read: Read, kind: str, size: tuple[int, int]
+) -> None:
+    data = resized(FILES[kind], *size)
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read(data)
+    colour = "YBR_FULL_422" if kind in ("colours", "progressive") else "MONOCHROME2"
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read(file(fragments(data), syntax=JPEGBaseline8Bit, shape=size[::-1], bits=8, colour=colour))
+
+
+def announced(kind: str, width: int, height: int) -> bytes:
+    """Return a file of SIDE rows and columns whose header announces others."""
+    colours = IMAGE.convert("RGB")
+    if kind == "PNG":
+        data = encoded(colours, "PNG")
+        header = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
+        return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+    if kind == "BMP":
+        data = encoded(colours, "BMP")
+        return data[:18] + struct.pack("<II", width, height) + data[26:]
+    if kind == "WEBP":
+        data = encoded(colours, "WEBP")
+        at = data.index(b"\x9d\x01\x2a") + 3
+        return data[:at] + struct.pack("<HH", width, height) + data[at + 4 :]
+    tags = {256: [width], 257: [height]}
+    tile = 64 if kind == "TIFF of tiles" else 0
+    return tiff(np.asarray(colours), deflate=kind == "TIFF of Deflate", tile=tile, tags=tags)
+
+
+@pytest.mark.parametrize("size", [(SIDE, SIDE - 64), (SIDE // 2, SIDE)])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP", "TIFF", "TIFF of Deflate", "TIFF of tiles"])
+def test_a_file_that_holds_more_than_its_header_announces_is_refused(
+    read: Read, kind: str, size: tuple[int, int]
+) -> None:
+    read(announced(kind, SIDE, SIDE))
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read(announced(kind, *size))
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_png_whose_pixels_end_before_its_last_row_is_refused(read: Read, interlaced: bool) -> None:
+    rows = b"".join(b"\0" + row.tobytes() for row in np.asarray(IMAGE))
+    whole = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, interlaced)
+
+    def png(pixels: bytes) -> bytes:
+        chunks = ((b"IHDR", whole), (b"IDAT", zlib.compress(pixels)), (b"IEND", b""))
+        return b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+            for kind, body in chunks
+        )
+
+    if not interlaced:
+        read(png(rows))
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read(png(rows[: SIDE * SIDE // 2]))
+
+
+def test_a_jpeg_2000_frame_without_one_of_its_tiles_is_refused(read: Read) -> None:
+    data = bytearray(encoded(IMAGE, "JPEG2000", no_jp2=True, tile_size=(64, 64)))
+    read(file(fragments(bytes(data)), syntax=JPEG2000Lossless, shape=(SIDE, SIDE), bits=8))
+    at = data.index(b"\xff\x51") + 6
+    data[at : at + 8] = struct.pack(">II", SIDE - 64, SIDE)
+    with pytest.raises(UnreadableImage, match="tiles"):
+        read(file(fragments(bytes(data)), syntax=JPEG2000Lossless, shape=(SIDE, SIDE - 64), bits=8))
+
+
+def test_a_thumbnail_in_the_metadata_of_a_jpeg_is_not_taken_for_its_scan(read: Read) -> None:
+    thumbnail = resized(encoded(IMAGE.resize((64, 64)), "JPEG"), 64, 32)
+    body = b"Exif\0\0" + thumbnail
+    data = FILES["baseline"]
+    within = data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:]
+    assert read(within).pixels == read(data).pixels
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read(resized(data, SIDE - 16, SIDE)[:2] + within[2 : len(body) + 6] + resized(data, SIDE - 16, SIDE)[2:])
+
+
+def test_padding_before_the_end_marker_is_no_second_image(read: Read) -> None:
+    for padding in (b"\0\0\0\0", b"\xff", b"\0\xff\xff"):
+        assert read(FILES["baseline"].removesuffix(END) + padding + END).pixels == read(FILES["baseline"]).pixels
 
 
 @pytest.mark.parametrize("kind", list(FILES))

@@ -1,5 +1,6 @@
 """Read what a compressed DICOM frame itself announces; the DICOM header may say something else."""
 
+import struct
 from dataclasses import dataclass
 
 _JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
@@ -49,6 +50,23 @@ def has_coded_data(frame: bytes) -> bool:
     tile = frame.find(_START_OF_TILE)
     data = frame.find(b"\xff\x93", tile)
     return tile >= 0 and data >= 0 and len(frame[data + 2 :].rstrip(b"\0").removesuffix(_END)) > 1
+
+
+def has_all_tiles(frame: bytes) -> bool:
+    """Return whether a JPEG 2000 stream holds the tiles that its size takes, and no others (T.800 A.4.2, A.5.1)."""
+    start = max(frame.find(_JPEG_2000), 0)
+    right, bottom, _, _, wide, high, left, top = struct.unpack_from(">8I", frame, start + 8)
+    if not wide or not high:
+        return False
+    found, position = set(), frame.find(_START_OF_TILE, start)
+    while frame[position : position + 2] == _START_OF_TILE and position + 10 <= len(frame):
+        tile, length = struct.unpack_from(">HI", frame, position + 4)
+        found.add(tile)
+        if not length:
+            break
+        position += max(length, 12)
+    count = -(-(right - left) // wide) * -(-(bottom - top) // high)
+    return found == set(range(count))
 
 
 def _jpeg_2000(stream: bytes) -> FrameHeader | None:

@@ -1,6 +1,5 @@
 """Decode the code stream of one frame: JPEG, JPEG-LS, JPEG 2000, run length."""
 
-import io
 from collections.abc import Callable
 
 import gdcm
@@ -19,7 +18,7 @@ from pydicom.uid import (
 )
 from rle.utils import decode_segment
 
-from medmoe.model.image_formats.jpeg import is_whole, with_probe
+from medmoe.model.image_formats.jpeg import JpegFile, is_whole, with_probe
 from medmoe.model.image_formats.no_data import has_lost_bytes
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader
@@ -61,6 +60,10 @@ def _missing() -> UnreadableImage:
     return UnreadableImage("the image is damaged or truncated: coded data of its frame are missing")
 
 
+def _excess() -> UnreadableImage:
+    return UnreadableImage("the image is damaged: its frame holds more rows or columns than its header announces")
+
+
 def _probed(decode: Callable[[bytes], np.ndarray], stream: bytes) -> np.ndarray:
     """Return the samples, which must not depend on what follows the coded data. Raises UnreadableImage."""
     samples = decode(stream)
@@ -81,13 +84,16 @@ def _jpeg_ls(stream: bytes, header: FrameHeader, syntax: UID, plugin: str, colou
 
 
 def _jpeg(stream: bytes, colour: str, header: FrameHeader) -> np.ndarray:
-    with Image.open(io.BytesIO(stream), formats=["JPEG"]) as image:
-        if header.components == 3 and colour == _RGB and not header.is_marked:
+    file = JpegFile(stream)
+    with Image.open(file, formats=["JPEG"]) as image:
+        unmarked = header.components == 3 and colour == _RGB and not header.is_marked
+        if unmarked:
             # libjpeg takes unmarked components for YCbCr: asked for these, it changes nothing.
             image.draft("YCbCr", image.size)
-        elif header.components == 3:
-            return np.asarray(image.convert("RGB"))
-        return np.asarray(image)
+        samples = np.asarray(image if unmarked or header.components != 3 else image.convert("RGB"))
+    if file.has_excess():
+        raise _excess()
+    return samples
 
 
 def _extended_jpeg(stream: bytes, colour: str, header: FrameHeader) -> np.ndarray:
