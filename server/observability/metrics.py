@@ -5,6 +5,7 @@ Each app has its own registry. Gauges and expert counts are read from their owne
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from http import HTTPStatus
 from typing import Protocol, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -148,6 +149,12 @@ class Metrics:
         )
         for reason in _WATCHED:
             self._rejections.labels(reason=reason)
+        self._broken = Counter(
+            "medmoe_broken_answers_total",
+            "Answers that ended early, after their status was sent, by route template and error code",
+            ["route", "reason"],
+            registry=self.registry,
+        )
         self._images = Counter(
             "medmoe_images_total",
             "Images that requests brought: decoded, or kept from a request shortly before",
@@ -246,6 +253,8 @@ class Metrics:
             self._batch_lines.labels(route=record.route, status=str(record.status)).inc()
             return
         self._requests.labels(route=record.route, status=str(record.status)).inc()
+        if record.error_code and record.status == HTTPStatus.OK:
+            self._broken.labels(route=record.route, reason=record.error_code).inc()
         self._duration.labels(route=record.route).observe(record.duration)
         for stage, seconds in record.stages.items():
             self._stages.labels(stage=stage).observe(seconds)

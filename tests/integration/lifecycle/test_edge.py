@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from PIL import Image
 
 from medmoe.server.auth.key_file import new_key
 from medmoe.server.edge.limits import ConnectionLimits
+from medmoe.server.engine.base import GenerationChunk, GenerationRequest
 from tests.integration.conftest import until
 from tests.support.service.listening import LIVE, Connection, Listen, Listening, post
 
@@ -185,6 +186,31 @@ async def test_a_response_that_is_not_read_is_dropped(listening: Listen, renderi
         await until(lambda: found.service.state.admission.in_flight == 0)
         await asyncio.sleep(1)
         assert await breaks_off(client)
+
+
+async def endless(request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+    while True:
+        # The loop must get its turn, for the edge's timer as well.
+        await asyncio.sleep(0)
+        yield GenerationChunk(text="no acute finding " * 200, token_ids=(1,), logprobs=(-0.1,))
+
+
+async def test_a_stream_whose_client_stops_reading_frees_engine_and_slot(
+    listening: Listen, vqa_body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listening(limits=ConnectionLimits(stall_seconds=0.3)) as found:
+        engine, metrics = found.service.engine, found.service.state.metrics
+        monkeypatch.setattr(engine, "_tokens", endless)
+        body = json.dumps(vqa_body | {"stream": True}).encode()
+        client = await unread(found, post("Content-Type: application/json", body=body))
+        begun = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1024), 60)
+        assert engine.aborted == 0
+        assert begun.startswith(b"HTTP/1.1 200 OK")
+        await until(lambda: engine.aborted == 1)
+        await until(lambda: found.service.state.admission.in_flight == 0)
+        counted = b'medmoe_broken_answers_total{reason="client_disconnected",route="/v1/vqa"} 1.0'
+        await until(lambda: counted in metrics.exposition())
+        assert await breaks_off(client, begun)
 
 
 async def test_a_response_that_is_read_slowly_arrives(listening: Listen, rendering: bytes) -> None:
