@@ -60,6 +60,7 @@ class State:
             in_flight=lambda: self.admission.in_flight,
             places=self.admission.places,
             models=lambda: {model.pinned_name: model.router_stats for model in self.models if model.is_ready},
+            engines=lambda: {model.pinned_name: model.engine_events for model in self.models if model.has_started},
             quarantines=lambda: [model.engine.quarantine for model in self.models],
             keys=self.authenticator.keys,
             provider=self.authenticator.provider,

@@ -16,6 +16,8 @@ DIRECTORY = Path(__file__).parent / "dashboards"
 _RATE = "$__rate_interval"
 _ROUTES = 'route=~"/v1/.+"'
 _JOB = 'job="medmoe"'
+_MODEL = 'model="$model"'
+"""The model that is chosen at the top: while a checkpoint is changed two have experts."""
 
 
 def _quantiles(
@@ -101,8 +103,8 @@ def service() -> Json:
                 lines(
                     "Engines replaced in ten minutes, and requests kept from them",
                     (
-                        "sum by (instance, outcome) (increase(medmoe_engine_restarts_total[10m]))",
-                        "{{outcome}} {{instance}}",
+                        "sum by (instance, model, outcome) (increase(medmoe_engine_restarts_total[10m]))",
+                        "{{outcome}} {{model}} {{instance}}",
                     ),
                     ("medmoe_quarantine_requests", "{{kind}} {{instance}}"),
                 ),
@@ -199,24 +201,28 @@ def engine() -> Json:
 
 
 def experts() -> Json:
-    share = "job_layer_expert:medmoe_expert_load:ratio1h"
-    by_modality = "job_layer_expert_modality:medmoe_expert_load:ratio1h"
+    share = f"job_model_layer_expert:medmoe_expert_load:ratio1h{{{_MODEL}}}"
+    by_modality = f"job_model_layer_expert_modality:medmoe_expert_load:ratio1h{{{_MODEL}}}"
+    evenness = f"job_model_layer:medmoe_expert_evenness:ratio1h{{{_MODEL}}}"
     return dashboard(
         "medmoe-experts",
         "Med-MoE: experts",
         [
             [
-                number("Tokens routed in the last hour", "sum(job_layer:medmoe_expert_tokens:increase1h)"),
+                number(
+                    "Tokens routed in the last hour",
+                    f"sum(job_model_layer:medmoe_expert_tokens:increase1h{{{_MODEL}}})",
+                ),
                 number(
                     "Experts without tokens",
                     f"count({share} == 0) or vector(0)",
                     note="Of all layers, in the last hour; 0 also while there were no tokens at all",
                     bad=[(1, "orange")],
                 ),
-                number("Least even layer", "min(job_layer:medmoe_expert_evenness:ratio1h)", unit="percentunit"),
+                number("Least even layer", f"min({evenness})", unit="percentunit"),
                 number(
                     "Furthest from the reference",
-                    "max(medmoe_routing_drift)",
+                    f"max(medmoe_routing_drift{{{_MODEL}}})",
                     note="Bits, 0 to 1; nothing without routing_reference.json in the checkpoint",
                     bad=[(0.05, "orange"), (0.1, "red")],
                 ),
@@ -252,18 +258,21 @@ def experts() -> Json:
             [
                 lines(
                     "Tokens a second, by kind",
-                    (f"sum by (kind) (rate(medmoe_expert_tokens_total[{_RATE}]))", "{{kind}}"),
+                    (f"sum by (kind) (rate(medmoe_expert_tokens_total{{{_MODEL}}}[{_RATE}]))", "{{kind}}"),
                     note="Counted once in each MoE layer and for each expert chosen",
                 ),
                 lines(
                     "Tokens a second, by stated modality",
-                    (f"sum by (modality) (rate(medmoe_expert_tokens_by_modality_total[{_RATE}]))", "{{modality}}"),
+                    (
+                        f"sum by (modality) (rate(medmoe_expert_tokens_by_modality_total{{{_MODEL}}}[{_RATE}]))",
+                        "{{modality}}",
+                    ),
                 ),
             ],
             [
                 lines(
                     "Evenness of each layer",
-                    ("job_layer:medmoe_expert_evenness:ratio1h", "layer {{layer}}"),
+                    (evenness, "layer {{layer}}"),
                     unit="percentunit",
                     top=1,
                     note="Entropy of the shares over its maximum: 100 % is even, 0 is one expert alone",
@@ -276,15 +285,17 @@ def experts() -> Json:
             [
                 lines(
                     "Drift from the reference",
-                    ("medmoe_routing_drift", "layer {{layer}}, {{instance}}"),
+                    (f"medmoe_routing_drift{{{_MODEL}}}", "layer {{layer}}, {{instance}}"),
                     note="Jensen-Shannon divergence in bits, last hour; nothing without routing_reference.json",
                 ),
                 lines(
-                    "Prompt tokens behind the drift", ("medmoe_routing_drift_tokens", "layer {{layer}}, {{instance}}")
+                    "Prompt tokens behind the drift",
+                    (f"medmoe_routing_drift_tokens{{{_MODEL}}}", "layer {{layer}}, {{instance}}"),
                 ),
             ],
         ],
-        note="Where tokens go, over all instances.",
+        note="Where the tokens of one model go, over all instances.",
+        choices={"model": "label_values(medmoe_expert_tokens_total, model)"},
     )
 
 

@@ -3,7 +3,7 @@
 Apart from dashboards.py, which says what is shown: this says how Grafana wants to be told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Json = dict[str, Any]
@@ -62,8 +62,13 @@ def history(title: str, query: str, legend: str, *, note: str = "") -> Json:
     }
 
 
-def dashboard(uid: str, title: str, rows: Sequence[Sequence[Json]], *, note: str) -> Json:
-    """Panels in rows, each row's panels of one width and as high as its highest."""
+def dashboard(
+    uid: str, title: str, rows: Sequence[Sequence[Json]], *, note: str, choices: Mapping[str, str] | None = None
+) -> Json:
+    """Panels in rows, each row's panels of one width and as high as its highest.
+
+    Each of `choices` is a variable that is chosen at the top, and the query for its values.
+    """
     panels: list[Json] = []
     y = 0
     for row in rows:
@@ -83,8 +88,24 @@ def dashboard(uid: str, title: str, rows: Sequence[Sequence[Json]], *, note: str
         "editable": False,
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [_choice(name, query) for name, query in (choices or {}).items()]},
         "links": [{"type": "dashboards", "title": "Med-MoE", "tags": ["med-moe"], "asDropdown": False}],
         "panels": panels,
+    }
+
+
+def _choice(name: str, query: str) -> Json:
+    return {
+        "name": name,
+        "label": name,
+        "type": "query",
+        "datasource": DATA_SOURCE,
+        "query": {"query": query, "refId": name},
+        # Whenever the time range changes: models come and go.
+        "refresh": 2,
+        "sort": 1,
+        "multi": False,
+        "includeAll": False,
     }
 
 

@@ -120,7 +120,7 @@ async def _watch(model: ServedModel) -> None:
         while model.readiness.phase is Phase.READY:
             if watchdog.hangs():
                 log.error("engine hangs", extra={"fields": {"seconds": seconds}})
-                model.metrics.engine_hang()
+                model.engine_events.hangs += 1
                 await model.engine.kill()
             with contextlib.suppress(EngineDeadError), model.readiness.watch():
                 await model.engine.check_health()
@@ -156,12 +156,12 @@ async def _restart(state: State, model: ServedModel, policy: RestartPolicy) -> N
         except Exception as error:
             # Not its text: this process has heard clients by now.
             log.error("restart failed", extra={"fields": {"exception": type(error).__name__}})
-            model.metrics.engine_restart(succeeded=False)
+            model.engine_events.failed += 1
             if isinstance(error, FINAL):
                 break
             continue
         model.engine.replace(engine)
-        model.metrics.engine_restart(succeeded=True)
+        model.engine_events.restarted += 1
         _ready(model, seconds=time.monotonic() - begun)
         return
     log.critical("the engine is not restarted any more")

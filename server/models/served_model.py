@@ -22,6 +22,7 @@ from medmoe.server.inference.context import InferenceContext
 from medmoe.server.inference.explain.context import ExplainContext
 from medmoe.server.inference.series.context import SeriesContext
 from medmoe.server.observability.metrics import Metrics
+from medmoe.server.observability.model_series import EngineEvents
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.router_stats.stats import RouterStats
 from medmoe.server.served_checkpoint import ServedCheckpoint
@@ -114,6 +115,7 @@ class ServedModel:
             places=shared.explain_places,
             cells=FairSlots(_COVERED_AT_ONCE),
         )
+        self.engine_events = EngineEvents()
         self._requests: dict[int, RequestRecord] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -132,6 +134,11 @@ class ServedModel:
     def pinned_name(self) -> str:
         """The name and, after an @, the beginning of the hash of the weights: no other weights answer to it."""
         return f"{self.name}@{self.checkpoint.version}"
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the start is over, and `pinned_name` is final."""
+        return self.readiness.phase is not Phase.STARTING
 
     @property
     def is_ready(self) -> bool:

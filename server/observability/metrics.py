@@ -3,21 +3,25 @@
 Each app has its own registry. Gauges and expert counts are read from their owners when they are scraped.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from http import HTTPStatus
-from typing import Protocol, get_args
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from medmoe.server.auth.api_keys import WatchedKeys
 from medmoe.server.auth.oidc.provider import Provider
 from medmoe.server.engine.quarantine import Quarantine
+from medmoe.server.observability.model_series import (
+    DriftCollector,
+    EngineEventsCollector,
+    ExpertTokensCollector,
+    ReadEngineEvents,
+    ReadModels,
+)
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.openai.batch import BatchStatus
-from medmoe.server.schemas.router_stats import RoutingDrift
 
 # An answer takes from tens of milliseconds (GPU, short) to most of a minute (CPU, long); doubling steps keep every
 # decade equally sharp. Stages reach down to a millisecond.
@@ -28,78 +32,7 @@ _COSTLY = frozenset({"quarantined", "decoder_died", "image_too_costly"})
 """Codes of 422 that count as refusals to protect the service."""
 _WATCHED = (*sorted(_COSTLY), "decoder_unavailable", "overloaded", "rate_limited")
 """Reasons that are exported from 0 on: a rate, and an alert on it, cannot see a series' first step."""
-_OUTCOMES = {True: "restarted", False: "failed"}
 _SOURCES = {True: "kept", False: "decoded"}
-
-
-ExpertTokens = tuple[int, int, str, int]
-"""Layer, expert, kind of token or modality, count."""
-
-
-class ModelCounts(Protocol):
-    """The counts of one model that are exported."""
-
-    def tokens(self) -> Iterable[ExpertTokens]:
-        """Return the counts by kind of token."""
-
-    def tokens_by_modality(self) -> Iterable[ExpertTokens]:
-        """Return the counts by modality."""
-
-    def recent_drift(self) -> RoutingDrift | None:
-        """Return the drift of the last hour; None without a reference."""
-
-
-ReadModels = Callable[[], Mapping[str, ModelCounts]]
-"""Returns the models that answer, by their pinned names."""
-
-
-class _ExpertTokensCollector(Collector):
-    def __init__(
-        self,
-        name: str,
-        documentation: str,
-        *,
-        by: str,
-        models: ReadModels,
-        read: Callable[[ModelCounts], Iterable[ExpertTokens]],
-    ) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._labels = ("model", "layer", "expert", by)
-        self._models = models
-        self._read = read
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
-        for model, counts in self._models().items():
-            for layer, expert, part, tokens in self._read(counts):
-                family.add_metric([model, str(layer), str(expert), part], tokens)
-        yield family
-
-
-class _DriftCollector(Collector):
-    def __init__(self, models: ReadModels) -> None:
-        self._models = models
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        drifts = {model: drift for model, counts in self._models().items() if (drift := counts.recent_drift())}
-        if not drifts:
-            return
-        divergence = GaugeMetricFamily(
-            "medmoe_routing_drift",
-            "Jensen-Shannon divergence (bits) of the last hour's routing from the checkpoint's reference",
-            labels=["model", "layer"],
-        )
-        tokens = GaugeMetricFamily(
-            "medmoe_routing_drift_tokens", "Prompt tokens behind medmoe_routing_drift", labels=["model", "layer"]
-        )
-        for model, drift in drifts.items():
-            for layer in drift.layers:
-                tokens.add_metric([model, str(layer.layer)], layer.tokens)
-                if layer.divergence is not None:
-                    divergence.add_metric([model, str(layer.layer)], layer.divergence)
-        yield divergence
-        yield tokens
 
 
 class Metrics:
@@ -112,6 +45,7 @@ class Metrics:
         in_flight: Callable[[], int],
         places: int,
         models: ReadModels,
+        engines: ReadEngineEvents,
         quarantines: Callable[[], Iterable[Quarantine]],
         keys: WatchedKeys | None,
         provider: Provider | None,
@@ -183,7 +117,7 @@ class Metrics:
             lambda: float(ready())
         )
         self.registry.register(
-            _ExpertTokensCollector(
+            ExpertTokensCollector(
                 "medmoe_expert_tokens",
                 "Tokens routed to an expert",
                 by="kind",
@@ -193,7 +127,7 @@ class Metrics:
         )
         # Not one series for each kind and modality: their product would be most of what a scrape reads.
         self.registry.register(
-            _ExpertTokensCollector(
+            ExpertTokensCollector(
                 "medmoe_expert_tokens_by_modality",
                 "Tokens routed to an expert, by the modality that their request states",
                 by="modality",
@@ -201,25 +135,13 @@ class Metrics:
                 read=lambda counts: counts.tokens_by_modality(),
             )
         )
-        self.registry.register(_DriftCollector(models))
-        self._engine_restarts = Counter(
-            "medmoe_engine_restarts_total",
-            "Attempts to replace an engine that had died: restarted (it answers), failed (it does not)",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self._engine_hangs = Counter(
-            "medmoe_engine_hangs_total",
-            "Engines killed because they answered no ping for MEDMOE_ENGINE_HANG_SECONDS",
-            registry=self.registry,
-        )
+        self.registry.register(DriftCollector(models))
+        self.registry.register(EngineEventsCollector(engines))
         self._audit_failures = Counter(
             "medmoe_audit_failures_total",
             "Records that could not be written to the audit trail",
             registry=self.registry,
         )
-        for outcome in (True, False):
-            self._engine_restarts.labels(outcome=_OUTCOMES[outcome])
         remembered = Gauge(
             "medmoe_quarantine_requests",
             "Requests remembered from dead engines: suspect (runs alone), refused (does not run)",
@@ -264,14 +186,6 @@ class Metrics:
     def image(self, kept: bool) -> None:
         """Count an image as `kept` from an earlier request, or as decoded."""
         self._images.labels(source=_SOURCES[kept]).inc()
-
-    def engine_restart(self, *, succeeded: bool) -> None:
-        """Count an attempt to replace a dead engine."""
-        self._engine_restarts.labels(outcome=_OUTCOMES[succeeded]).inc()
-
-    def engine_hang(self) -> None:
-        """Count an engine that was killed because it hung."""
-        self._engine_hangs.inc()
 
     def audit_failures(self, count: int) -> None:
         """Count records that the audit trail lacks."""

@@ -114,7 +114,7 @@ class Hangs(Run):
 
 def hangs(server: ServerProcess) -> int:
     """Return how many engines the service has killed because they hung."""
-    found = re.search(r"^medmoe_engine_hangs_total (\S+)", httpx.get(f"{server.url}/metrics").text, re.MULTILINE)
+    found = re.search(r"^medmoe_engine_hangs_total\S* (\S+)", httpx.get(f"{server.url}/metrics").text, re.MULTILINE)
     assert found is not None
     return int(float(found[1]))
 

@@ -102,6 +102,10 @@ async def sample(service: Service, name: str, **labels: str) -> float:
     return value
 
 
+def pinned(service: Service) -> str:
+    return service.state.active.pinned_name
+
+
 def hang_after_the_first_token(engine: MortalEngine) -> None:
     real = engine.log_probabilities
 
@@ -201,8 +205,8 @@ async def test_statistics_and_metrics_survive_and_the_second_warm_up_is_not_in_t
         assert (await service.client.get("/v1/router/stats")).json() == before
         assert engines.made[-1].finished == 1
         assert await sample(service, "medmoe_requests_total", route="/v1/vqa", status="200") == 1
-        assert await sample(service, "medmoe_engine_restarts_total", outcome="restarted") == 1
-        assert await sample(service, "medmoe_engine_restarts_total", outcome="failed") == 0
+        assert await sample(service, "medmoe_engine_restarts_total", model=pinned(service), outcome="restarted") == 1
+        assert await sample(service, "medmoe_engine_restarts_total", model=pinned(service), outcome="failed") == 0
 
 
 async def test_every_death_is_survived_while_there_are_not_too_many(mortal: ServiceFactory, engines: Engines) -> None:
@@ -228,8 +232,8 @@ async def test_an_engine_that_does_not_start_again_is_tried_a_few_times(
         engines.kill()
         await until_not(service, Phase.READY)
         await ready_again(service)
-        assert await sample(service, "medmoe_engine_restarts_total", outcome="failed") == 2
-        assert await sample(service, "medmoe_engine_restarts_total", outcome="restarted") == 1
+        assert await sample(service, "medmoe_engine_restarts_total", model=pinned(service), outcome="failed") == 2
+        assert await sample(service, "medmoe_engine_restarts_total", model=pinned(service), outcome="restarted") == 1
         assert all(engine.closed for engine in engines.made[:-1])
         engines.prepare = lambda engine: setattr(engine, "fail_start", True)
         engines.kill()
@@ -362,7 +366,7 @@ async def test_an_engine_that_hangs_is_killed_and_replaced(
         engines.wanted.set()
         await ready_again(service)
         assert not hanging.is_running()
-        assert await sample(service, "medmoe_engine_hangs_total") == 1
+        assert await sample(service, "medmoe_engine_hangs_total", model=pinned(service)) == 1
         assert await sample(service, "medmoe_quarantine_requests", kind="suspect") == 1
         assert (await ask(service)).status_code == 200
         assert await sample(service, "medmoe_quarantine_requests", kind="suspect") == 0
@@ -375,7 +379,7 @@ async def test_an_idle_engine_that_hangs_is_noticed_without_a_request(mortal: Se
         psutil.Process(engines.made[-1].pid).suspend()
         await until_not(service, Phase.READY)
         await ready_again(service)
-        assert await sample(service, "medmoe_engine_hangs_total") == 1
+        assert await sample(service, "medmoe_engine_hangs_total", model=pinned(service)) == 1
 
 
 async def test_an_engine_that_is_stopped_for_a_while_answers_later(

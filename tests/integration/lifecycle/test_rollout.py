@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from safetensors.numpy import save_file
 
 from medmoe.model.config import MedMoEConfig
@@ -313,6 +314,22 @@ async def test_a_failed_load_leaves_the_service_untouched(
         assert not service.fatal
 
 
+def of_standby(service: Service) -> str:
+    assert service.state.models.other is not None
+    return service.state.models.other.pinned_name
+
+
+async def restarts(service: Service, outcome: str) -> dict[str, float]:
+    """Return by model how often engines were replaced."""
+    text = (await service.client.get("/metrics")).text
+    return {
+        sample.labels["model"]: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "medmoe_engine_restarts_total" and sample.labels["outcome"] == outcome
+    }
+
+
 async def test_a_standby_that_dies_is_restarted_and_harms_nothing(
     serving: Serving, checkpoints: Path, builder: Builder
 ) -> None:
@@ -324,6 +341,7 @@ async def test_a_standby_that_dies_is_restarted_and_harms_nothing(
         assert (await settled(service))["standby"]["state"] in ("ready", "restarting")
         await until(lambda: service.state.models.other is not None and service.state.models.other.is_ready)
         assert await weights(service) == sha(checkpoints, "old")
+        assert await restarts(service, "restarted") == {service.state.active.pinned_name: 0, of_standby(service): 1}
         builder.failure = EngineError("gone")
         builder.built["new"].dead = True
         await until(lambda: service.state.models.other is not None and service.state.models.other.failure is not None)
@@ -331,6 +349,9 @@ async def test_a_standby_that_dies_is_restarted_and_harms_nothing(
         assert (status["standby"]["state"], status["active"]["state"]) == ("failed", "ready")
         assert status["standby"]["reason"] == "the engine died, and could not be restarted"
         assert await weights(service) == sha(checkpoints, "old")
+        failed = await restarts(service, "failed")
+        assert failed[service.state.active.pinned_name] == 0
+        assert failed[of_standby(service)] > 0
         assert not service.fatal
 
 
