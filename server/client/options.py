@@ -131,5 +131,7 @@ class ClassifySeriesOptions(SeriesOptions, total=False):
 
     question: str | None
     """Question that replaces the checkpoint's own."""
+    finding: str | None
+    """Label that the series has as soon as one slice shows it; the best slice is the one in which it is likeliest."""
     min_label_mass: float | None
     """Probability of all labels together below which a slice is marked as abstained."""

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from medmoe.server.schemas import voi_window
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.classify import AnyClassifyResponse, Labels
+from medmoe.server.schemas.classify import AnyClassifyResponse, Label, Labels
 from medmoe.server.schemas.images import readable_window
 from medmoe.server.schemas.inference import (
     Modality,
@@ -70,6 +70,11 @@ class SeriesFields(SlicesFields):
     the highest confidence, majority the most frequent answer. For labels mean (the default) averages each label's
     probability, max (the default of mode multi_label) takes its largest. Slices that abstain count only where all
     do."""
+    finding: Label | None = Field(default=None, examples=["lesion"])
+    """The one of `labels` that a series has as soon as one slice shows it; goes with max, and not with multi_label. The
+    result is this label where its largest probability is at least 0.5, otherwise the likeliest of the others, and
+    `best_slice` is the one in which it is most probable. Without it, labels such as `no_lesion` compete by their
+    largest probability too, which is high in any healthy slice."""
     stream: bool = False
     """Send server-sent events: the series, each slice when it is answered, and the response."""
     max_tokens: int | None = Field(default=None, ge=1)
@@ -103,6 +108,10 @@ class SeriesFields(SlicesFields):
             raise ValueError(
                 f"aggregate is {' or '.join(rules)} for {'a question' if self.labels is None else 'labels'}"
             )
+        if self.finding is not None and (
+            self.finding not in (self.labels or ()) or self.mode == "multi_label" or self.aggregate == "mean"
+        ):
+            raise ValueError("finding is one of labels, and goes with aggregate max and without mode multi_label")
         return self
 
 
@@ -170,7 +179,7 @@ class SeriesResponse(ApiModel):
     """No calibration was fitted to results of series, whatever `calibrated` says of a slice."""
     best_slice: int
     """Index of the slice that decides: of the answer with the highest confidence among those that equal `answer`; of
-    the highest probability of the likeliest label."""
+    the highest probability of `finding`, or else of the likeliest label."""
     series: SeriesDescription
     timings: Timings
     """Sums over the slices, which overlap, except `total`."""
@@ -204,7 +213,8 @@ class SeriesClassification(SeriesResponse):
 
     kind: Literal["classification"] = "classification"
     labels: tuple[str, ...]
-    """The label with the highest probability; in mode multi_label those with at least 0.5, in the request's order."""
+    """The label with the highest probability, unless the request has a `finding`; in mode multi_label those with at
+    least 0.5, in the request's order."""
     rule: LabelRule
     probabilities: tuple[LabelAggregate, ...]
     """In the request's order."""

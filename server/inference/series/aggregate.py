@@ -54,9 +54,13 @@ def aggregate_labels(
     rule: LabelRule,
     *,
     several: bool,
+    finding: str | None = None,
     min_confidence: float | None,
 ) -> AggregatedLabels:
-    """Return the labels of the slices, at least one of which was classified; with `several`, each is asked alone."""
+    """Return the labels of the slices, at least one of which was classified.
+
+    With `several`, each is asked alone. With `finding`, that label decides by its largest probability.
+    """
     found = [(one.index, one.classification) for one in slices if one.classification is not None]
     counted, abstained = _counted([(index, answer, answer.abstained) for index, answer in found])
     aggregates = []
@@ -66,7 +70,14 @@ def aggregate_labels(
         best_slice = max(shares, key=shares.__getitem__)
         aggregates.append(LabelAggregate(label=label, probability=probability, best_slice=best_slice))
     best = max(aggregates, key=lambda one: one.probability)
-    if several:
+    chosen: tuple[str, ...]
+    if finding is not None:
+        best = next(one for one in aggregates if one.label == finding)
+        others = [one for one in aggregates if one is not best]
+        is_shown = best.probability >= 0.5 or not others
+        sure = max(best.probability, 1 - best.probability)
+        chosen = ((best if is_shown else max(others, key=lambda one: one.probability)).label,)
+    elif several:
         sure = min(max(one.probability, 1 - one.probability) for one in aggregates)
         chosen = tuple(one.label for one in aggregates if one.probability >= 0.5)
     else:

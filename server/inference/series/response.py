@@ -50,12 +50,14 @@ def series_response(
         )
     classified = tuple(one for one in slices if isinstance(one, ClassifiedSlice))
     several = fields.mode == "multi_label"
-    label_rule: LabelRule = "max" if fields.aggregate == "max" or (fields.aggregate is None and several) else "mean"
+    by_largest = fields.aggregate is None and (several or fields.finding is not None)
+    label_rule: LabelRule = "max" if fields.aggregate == "max" or by_largest else "mean"
     found = aggregate_labels(
         fields.labels,
         classified,
         label_rule,
         several=several,
+        finding=fields.finding,
         min_confidence=confidence_threshold(fields.min_confidence, context.settings),
     )
     return SeriesClassification(

@@ -106,6 +106,11 @@ async def test_the_best_of_64_shuffled_slices_shows_the_lesion(service: Service)
     assert (answer["rule"], answer["calibrated"]) == ("max", False)
     likeliest = max(answer["probabilities"], key=lambda one: one["probability"])
     assert (answer["labels"], answer["best_slice"]) == ([likeliest["label"]], likeliest["best_slice"])
+    asked = {"slices": 16, "finding": "yes", **LABELS}
+    shown = await ask(service, files, **asked)
+    assert (shown["rule"], shown["labels"], shown["best_slice"]) == ("max", ["yes"], yes["best_slice"])
+    absent = await ask(service, ct_series(range(32, 48)), **asked)
+    assert (absent["labels"], absent["best_slice"]) == (["no"], absent["probabilities"][0]["best_slice"])
     mean = await ask(service, ct_series(range(24, 28)), **LABELS)
     assert (mean["rule"], mean["labels"]) == ("mean", ["yes"])
     assert mean["probabilities"][0]["probability"] == pytest.approx(
@@ -280,6 +285,8 @@ async def test_fields_that_do_not_fit_are_refused(service: Service) -> None:
         (QUESTION | {"aggregate": "mean"}, None),
         (LABELS | {"aggregate": "majority"}, None),
         (LABELS | {"max_tokens": 3}, None),
+        (LABELS | {"finding": "maybe"}, None),
+        (LABELS | {"finding": "yes", "aggregate": "mean"}, None),
         (QUESTION | {"mode": "choice"}, None),
         (QUESTION | {"slices": 65}, "slices"),
         (QUESTION | {"slices": 0}, "slices"),

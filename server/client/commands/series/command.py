@@ -45,6 +45,9 @@ def series(
             help="How one result is made of those of the slices: most_confident or majority, with --label mean or max."
         ),
     ] = None,
+    finding: Annotated[
+        str | None, typer.Option(help="The --label that the series has as soon as one slice shows it.")
+    ] = None,
     source: SourceOption = None,
     study: StudyOption = None,
     series: SeriesOption = None,
@@ -75,6 +78,8 @@ def series(
     given, files = _series(words, source=source, study=study, series=series)
     if len(words) > 1 or not (words or label):
         raise typer.BadParameter("one question is needed, or labels: --label CT --label MRI")
+    if finding is not None and finding not in (label or ()):
+        raise typer.BadParameter("--finding is one of the labels")
     if store and not source:
         raise typer.BadParameter("--store stores the report on a series of --source")
     shared: SeriesOptions = {
@@ -96,6 +101,7 @@ def series(
             options: ClassifySeriesOptions = {
                 **shared,
                 "question": words[0] if words else None,
+                "finding": finding,
                 "min_label_mass": min_label_mass,
             }
             found = (

@@ -84,6 +84,19 @@ def test_the_labels_of_several_slices(
     assert [one.probability for one in found.probabilities] == pytest.approx(list(probabilities))
 
 
+@pytest.mark.parametrize(
+    ("shares", "label", "best"),
+    [
+        (((0.02, 0.98), (0.9, 0.1), (0.01, 0.99)), "a", 11),
+        (((0.02, 0.98), (0.4, 0.6), (0.01, 0.99)), "b", 11),
+    ],
+)
+def test_a_finding_decides_however_sure_other_slices_are(shares: Any, label: str, best: int) -> None:
+    found = aggregate_labels(("a", "b"), classified(*shares), "max", several=False, finding="a", min_confidence=0.7)
+    assert (found.labels, found.best_slice) == ((label,), best)
+    assert found.abstained == (label == "b")
+
+
 def test_an_aggregate_under_the_threshold_abstains() -> None:
     for rule, threshold, several, abstained in (
         ("max", 0.95, False, True),
