@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from medmoe.model.errors import ConfigError
 from medmoe.model.files.strict_json import StrictFile, StrictSection
 
 CONFIG_FILE = "config.json"
@@ -243,4 +244,10 @@ class MedMoEConfig(StrictFile):
     @classmethod
     def from_directory(cls, directory: Path) -> Self:
         """Read `directory/config.json`. Raises ConfigError when it is missing or malformed."""
-        return cls.read(directory)
+        try:
+            return cls.read(directory)
+        except ConfigError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            reason = f"holds no checkpoint: {CONFIG_FILE} is missing" if directory.is_dir() else "does not exist"
+            raise ConfigError(f"{directory} {reason}") from error

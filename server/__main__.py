@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -55,6 +56,10 @@ ENGINE_FAILED = 3
 
 
 def serve(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(metavar="CHECKPOINT", help="Checkpoint directory; by default MEDMOE_MODEL, or the bundled one."),
+    ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen to the network without API keys; like MEDMOE_INSECURE=true.")
     ] = False,
@@ -63,26 +68,27 @@ def serve(
         typer.Option(metavar="NAME", help="Print a new API key and its line for the file MEDMOE_API_KEYS, and stop."),
     ] = None,
 ) -> None:
-    """Serve a Med-MoE checkpoint. Settings are MEDMOE_* variables (server/SETTINGS.md), MEDMOE_MODEL the checkpoint.
+    """Serve a Med-MoE checkpoint. Settings are MEDMOE_* variables (server/SETTINGS.md).
 
     The exit status is 2 if the service cannot start as configured, and 3 if its engine is lost.
     Research software, not a medical device.
     """
-    raise typer.Exit(main(insecure=insecure, new_key=new_key))
+    raise typer.Exit(main(checkpoint, insecure=insecure, new_key=new_key))
 
 
-def main(*, insecure: bool = False, new_key: str | None = None) -> int:
+def main(checkpoint: Path | None = None, *, insecure: bool = False, new_key: str | None = None) -> int:
     """Serve until told to stop, or make an API key. Returns the exit status."""
+    given = {"model": checkpoint, "insecure": insecure or None}
     try:
         if new_key is not None:
             return _print_new_key(new_key)
         if sys.flags.optimize:
             return _refuse("python -O and PYTHONOPTIMIZE leave out checks that libraries here make with assert")
-        settings = Settings(insecure=True) if insecure else Settings()
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
         json_log.configure(settings.log_level)
         return _serve(settings)
     except ValidationError as error:
-        return _refuse(f"settings: {_problems(error)}")
+        return _refuse(_problems(error))
     except MedMoEError as error:
         return _refuse(str(error))
 
@@ -212,7 +218,7 @@ def _problems(error: ValidationError) -> str:
     return "; ".join(
         # What concerns several settings names them itself.
         (f"{variable('.'.join(map(str, item['loc'])))}: " if item["loc"] else "")
-        + item["msg"].removeprefix("Value error, ")
+        + item["msg"].removeprefix("Value error, ").replace("Input should", "it should", 1)
         for item in error.errors(include_input=False, include_url=False)
     )
 

@@ -57,7 +57,9 @@ def _needs(config: "Config") -> str:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A name from --list, or a JSON file such as a run's recipe.json.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A name from --list, or a JSON file such as a run's recipe.json.")
+    ],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option(help="Directory of the run; an unfinished run there is continued.")],
     tower: Annotated[
@@ -93,7 +95,10 @@ def train(
         int, typer.Option(min=0, help="Steps between two checkpoints, a multiple of 10; 0: none within a stage.")
     ] = 200,
     gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Slower, with far less memory.")
+        bool,
+        typer.Option(
+            "--gradient-checkpointing", help="Recompute activations in the backward pass: slower, with far less memory."
+        ),
     ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what the run needs and how long it takes, and stop.")

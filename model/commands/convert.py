@@ -13,8 +13,10 @@ from medmoe.model.files.terminal_safe import MAX_MESSAGE, terminal_safe
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Upstream checkpoint directory: Med-MoE, MoE-LLaVA or dense LLaVA.")],
-    target: Annotated[Path, typer.Argument(help="Directory to write; must be absent or empty.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Upstream checkpoint directory: Med-MoE, MoE-LLaVA or dense LLaVA.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Directory to write; must be absent or empty.")],
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
         typer.Option(help="Type of the written weights; auto takes the most common one. Float32 gates stay float32."),

@@ -13,7 +13,7 @@ _SHOWN = 16
 
 
 def inspect(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint directory.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     digests: Annotated[bool, typer.Option("--digests/--no-digests", help="Print the SHA-256 of every file.")] = True,
 ) -> None:

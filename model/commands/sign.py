@@ -11,7 +11,7 @@ from medmoe.model.signing.signed_files import LIST_FILE, SIGNATURE_FILE
 
 def sign(
     key: Annotated[Path, typer.Option(help="Ed25519 private key in PEM, as --generate makes it.")],
-    checkpoint: Annotated[Path | None, typer.Argument(help="Checkpoint directory.")] = None,
+    checkpoint: Annotated[Path | None, typer.Argument(metavar="CHECKPOINT", help="Checkpoint directory.")] = None,
     generate: Annotated[
         bool, typer.Option("--generate", help="Make a key: write --key and, beside it, the public key with .pub.")
     ] = False,
@@ -29,7 +29,7 @@ def sign(
 
 
 def verify(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint directory.")],
     public_key: Annotated[Path, typer.Option(help="Ed25519 public key in PEM.")],
 ) -> None:
     """Verify the signature of a checkpoint and every file in it; the exit status is 1 if anything differs."""

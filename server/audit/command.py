@@ -16,7 +16,7 @@ app = command_group("Check or export the audit trail of a service (MEDMOE_AUDIT_
 
 _NOT_FOUND = 1
 
-Directory = Annotated[Path, typer.Argument(help="Directory of the trail.")]
+Directory = Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Directory of the trail.")]
 KeyFile = Annotated[
     Path | None, typer.Option(help="The file that MEDMOE_AUDIT_KEY named: checks who wrote each record.")
 ]

@@ -64,9 +64,9 @@ def check_known(names: Collection[str], *, known: Collection[str], offered: Coll
 def unknown_field(name: str, *, offered: Collection[str], within: str | None = None) -> InvalidField:
     """Return the error for a field that the route, or the object `within`, does not take."""
     near = get_close_matches(name[:64], sorted(offered), n=1)
-    proposal = f"; did you mean {near[0]}?" if near else ""
+    proposal = f"did you mean {near[0]}? " if near else ""
     taker = f"`{within}`" if within else "this route"
-    return InvalidField(f"unknown field; {taker} takes {', '.join(sorted(offered))}{proposal}", param=within)
+    return InvalidField(f"unknown field; {proposal}{taker} takes {', '.join(sorted(offered))}", param=within)
 
 
 async def _read(request: Request) -> tuple[bytearray, bool]:

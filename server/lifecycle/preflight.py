@@ -95,7 +95,8 @@ def check_model_directory(model: Path) -> None:
             raise
         nearby = _nearby_checkpoints(model)
         proposal = f"; checkpoints nearby: {listed(nearby, shown=_MOST_NEIGHBOURS)}" if nearby else ""
-        raise ConfigError(f"MEDMOE_MODEL: {error}{proposal}") from error
+        bundled = "without it the bundled checkpoint is served"
+        raise ConfigError(f"MEDMOE_MODEL: {error}{proposal}; {bundled}") from error
 
 
 def _nearby_checkpoints(model: Path) -> list[str]:

@@ -40,27 +40,35 @@ METHODS = (
 
 
 def ablate(
-    base: Annotated[Path, typer.Argument(help="Dense checkpoint after stage 2, from which every method starts.")],
+    base: Annotated[
+        Path, typer.Argument(metavar="BASE", help="Dense checkpoint after stage 2, from which every method starts.")
+    ],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option(help="Folder of the trials and of the table; finished trials are kept.")],
     dataset: Annotated[list[str], typer.Option(help="Folder or file below --data to evaluate on.")],
     recipe: Annotated[
-        list[str] | None, typer.Option(help=f"Method; without any: {', '.join(METHODS)}.", show_default=False)
+        list[str] | None,
+        typer.Option(help=f"Method to run; repeat the option. By default: {', '.join(METHODS)}.", show_default=False),
     ] = None,
     reference: Annotated[str, typer.Option(help="Recipe that the others are compared with.")] = METHODS[0],
-    seed: Annotated[list[int] | None, typer.Option(help="Of training; several give a spread. Default: 0.")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of the training; repeat the option for a spread. Default: 0.")
+    ] = None,
     epochs: Annotated[
-        float | None, typer.Option(min=0.0, help="Of every method's last stage, instead of the recipes' own.")
+        float | None, typer.Option(min=0.0, help="Epochs of every method's last stage; by default the recipes' own.")
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="At most so many training samples of each data entry.")
+        int | None, typer.Option(min=1, help="Maximum number of training samples of each data entry.")
     ] = None,
     split: Annotated[
         Literal["val", "test"], typer.Option(help="Split to evaluate on: choose by val, report test.")
     ] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many evaluated samples of each dataset.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of evaluated samples of each dataset.")
+    ] = None,
     features: Annotated[
-        Path | None, typer.Option(help="Folder of tower features, such as the base's run has; else below --output.")
+        Path | None,
+        typer.Option(help="Folder of tower features, such as the base's run has; by default below --output."),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 32,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time in evaluation.")] = 16,

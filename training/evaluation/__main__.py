@@ -46,11 +46,13 @@ def evaluate(
             help="Folder or file below --data, in any form that training reads (bccd_cells/vqa_records.jsonl)."
         ),
     ],
-    checkpoint: Annotated[Path | None, typer.Argument(help="Checkpoint directory, computed in this process.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Argument(metavar="CHECKPOINT", help="Checkpoint directory, computed in this process.")
+    ] = None,
     url: Annotated[str | None, typer.Option(help="A running service instead, such as http://127.0.0.1:8000.")] = None,
     split: Annotated[Split, typer.Option(help="Split to answer; the baselines always come from train.")] = "test",
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most this many samples of each dataset, drawn with --seed.")
+        int | None, typer.Option(min=1, help="Maximum number of samples of each dataset, drawn with --seed.")
     ] = None,
     blank_images: Annotated[
         bool, typer.Option("--blank-images", help="Ask everything again about a grey square, as a baseline.")
@@ -62,7 +64,11 @@ def evaluate(
         Path | None, typer.Option(help="Folder of tower features, shared with training runs; for --probe.")
     ] = None,
     calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="Score probabilities through calibration.json; else both are told.")
+        bool,
+        typer.Option(
+            "--calibrated",
+            help="Score probabilities as calibration.json calibrates them; by default both are reported.",
+        ),
     ] = False,
     routing_reference: Annotated[
         bool,
@@ -82,7 +88,7 @@ def evaluate(
         Path | None, typer.Option(help="report.json of the training run, for its loss curves in --output.")
     ] = None,
     image_directory: Annotated[
-        Path | None, typer.Option(help="Where images of MedMNIST arrays are written; else beside the file.")
+        Path | None, typer.Option(help="Folder for the images of MedMNIST arrays; by default beside the file.")
     ] = None,
     manifest: Annotated[
         Path | None,
@@ -93,7 +99,7 @@ def evaluate(
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time, with --url.")] = 8,
     token_file: Annotated[Path | None, typer.Option(help="File with a bearer token, with --url.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens; a longer one is cut.")] = 32,
-    seed: Annotated[int, typer.Option(help="Of --limit's draw and of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the samples that --limit draws and of the bootstrap.")] = 0,
 ) -> None:
     """Answer a split of each dataset and print scores, intervals, baselines and leaks.
 

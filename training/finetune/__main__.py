@@ -1,12 +1,16 @@
 """`medmoe finetune [CHECKPOINT] DATA --output OUT`: train a checkpoint on images of the user's own."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 import medmoe.model
 from medmoe.model.cli import INTERRUPTED, single_command
+from medmoe.training.finetune.data import read_own_data
+
+if TYPE_CHECKING:
+    from medmoe.training.finetune.split import OwnSplit
 
 
 def finetune(
@@ -18,18 +22,23 @@ def finetune(
             "answer, or a dataset that `medmoe eval` reads. CHECKPOINT: the bundled one unless given.",
         ),
     ],
-    output: Annotated[Path, typer.Option(help="Directory to write; the same command continues an unfinished run.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory to write; the same command continues an unfinished run. Only --check does without it."
+        ),
+    ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="At most; by default as the number of samples asks.")
+        int | None, typer.Option(min=1, help="Maximum number of epochs; by default more for fewer samples, 4 to 40.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(min=0.0, help="Highest of the run; by default the method's own.")
+        float | None, typer.Option(min=0.0, help="Peak learning rate; by default the method's own.")
     ] = None,
     method: Annotated[
         Literal["experts", "full", "lora"] | None,
         typer.Option(
-            help="What is trained: full (the default) is projector and decoder without routers, experts leaves "
-            "attention out, lora trains adapters alone."
+            help="Parameters to train: full (the default) trains the projector and the decoder without its routers, "
+            "experts leaves attention out too, lora trains adapters alone."
         ),
     ] = None,
     group: Annotated[
@@ -38,12 +47,14 @@ def finetune(
     replay: Annotated[
         Path | None,
         typer.Option(
-            help="Data of earlier training, in any form of DATA: some samples are trained on again, against "
-            "forgetting, and others are measured before and after."
+            help="Data of earlier training, in any form of DATA, against forgetting: some samples are trained on "
+            "again, and others are measured before and after."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the division into splits and of the training.")] = 0,
-    check: Annotated[bool, typer.Option("--check", help="Say what was understood, and stop.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the division into splits and of the training.")] = 0,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print what was read and how it is divided into splits, and stop.")
+    ] = False,
 ) -> None:
     """Train a checkpoint on images of your own and write a directory that serves.
 
@@ -51,12 +62,19 @@ def finetune(
     """
     if len(paths) > 2:
         raise typer.BadParameter("give DATA, or CHECKPOINT and DATA")
-    # Before the imports, which take seconds.
+    if output is None and not check:
+        raise typer.BadParameter("--output is needed: the directory to write; --check does without it")
     typer.echo(f"reading {paths[-1]}", err=True)
-    bundled = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
-    # Torch takes seconds to import, and --help needs none of it.
+    own = read_own_data(paths[-1], group=group)
+    # Torch takes seconds to import; --help and a wrong path need none of it.
+    from medmoe.training.finetune.split import split_own_data
+
+    if output is None:
+        _tell(split_own_data(own, seed=seed))
+        return
     from medmoe.training.finetune.run import Finetune
 
+    bundled = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
     run = Finetune(
         checkpoint=paths[0] if len(paths) == 2 else bundled,
         data=paths[-1],
@@ -69,10 +87,8 @@ def finetune(
         seed=seed,
     )
     run.check()
-    split = run.split()
-    typer.echo(split.table())
-    for warning in split.warnings():
-        typer.echo(f"warning: {warning}", err=True)
+    split = split_own_data(own, seed=seed)
+    _tell(split)
     if check:
         return
     try:
@@ -82,6 +98,13 @@ def finetune(
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(table)
     typer.echo(f"wrote {output}\nserve it: MEDMOE_MODEL={output} medmoe serve")
+
+
+def _tell(split: "OwnSplit") -> None:
+    """Print the samples of each split, and warnings on standard error."""
+    typer.echo(split.table())
+    for warning in split.warnings():
+        typer.echo(f"warning: {warning}", err=True)
 
 
 app = single_command(finetune, "finetune")

@@ -171,8 +171,8 @@ class _Validation(TrainerCallback):
         started, first = self._begun
         left = (time.perf_counter() - started) / max(step - first, 1) * (last - step)
         tqdm.write(
-            f"epoch {progress.epochs[-1]:.1f} of {self._rounds.epochs}: loss on val {progress.losses[-1]:.3f} "
-            f"(before: {progress.losses[0]:.3f}, best: {progress.losses[progress.best]:.3f}); "
+            f"epoch {progress.epochs[-1]:.1f} of {self._rounds.epochs}: loss on val {progress.losses[-1]:z.3f} "
+            f"(before: {progress.losses[0]:.3f}, best: {progress.losses[progress.best]:z.3f}); "
             f"at most {left / 60:.1f} minutes left",
             file=sys.stderr,
         )

@@ -75,9 +75,9 @@ class OwnSplit:
         for name, found in sorted(counts.items()):
             lines.append(f"{name:{width}} {found['train']:>7} {found['val']:>7} {found['test']:>7}")
         lines.append(
-            f"images: {self.images}; repeats left out: {self.repeats}; near duplicates: {self.near_duplicates}"
+            f"images: {self.images}; near duplicates, kept in one split with their like: {self.near_duplicates}"
         )
-        lines.append(f"left out as bad: {len(self.bad)}")
+        lines.append(f"left out: {self.repeats} repeats, {len(self.bad)} unusable")
         lines += [f"  {item}" for item in self.bad[:_SHOWN]]
         if len(self.bad) > _SHOWN:
             lines.append(f"  and {len(self.bad) - _SHOWN} more")

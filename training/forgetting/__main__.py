@@ -24,29 +24,33 @@ if TYPE_CHECKING:
 
 
 def forgetting(
-    base: Annotated[Path, typer.Argument(help="Dense checkpoint that was trained on the old tasks.")],
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="Dense checkpoint that was trained on the old tasks.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option(help="Folder of the runs and of the report; finished runs are kept.")],
     old: Annotated[list[str], typer.Option(help="Dataset that the base was trained on; repeat the option.")],
     new: Annotated[list[str], typer.Option(help="Dataset of a new task; repeat the option.")],
     method: Annotated[
-        list[str] | None, typer.Option(help=f"Without any: {', '.join(METHODS)}.", show_default=False)
+        list[str] | None,
+        typer.Option(help=f"Method to run; repeat the option. By default: {', '.join(METHODS)}.", show_default=False),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each method, with seeds 0, 1, ...")] = 3,
     epochs: Annotated[float, typer.Option(min=0.001, help="Passes over the training data.")] = 1.0,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="At most so many training samples of each new dataset.")
+        int | None, typer.Option(min=1, help="Maximum number of training samples of each new dataset.")
     ] = None,
     replay: Annotated[
         float, typer.Option(min=0.01, max=1.0, help="Samples of old tasks that are replayed, as a share of the new.")
     ] = 0.2,
     batch_size: Annotated[int, typer.Option(min=1, help="Images of a training step.")] = 8,
-    learning_rate: Annotated[float, typer.Option(min=0.0, help="Of full finetuning, at most.")] = 2e-4,
-    adapter_learning_rate: Annotated[float, typer.Option(min=0.0, help="Of adapters, at most.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate of full finetuning.")] = 2e-4,
+    adapter_learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate of adapters.")] = 1e-3,
     split: Annotated[Literal["val", "test"], typer.Option(help="Split to evaluate on.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many evaluated samples of each dataset.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of evaluated samples of each dataset.")
+    ] = None,
     features: Annotated[
-        Path | None, typer.Option(help="Folder of tower features, such as the base's run has; else below --output.")
+        Path | None,
+        typer.Option(help="Folder of tower features, such as the base's run has; by default below --output."),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 32,
     plan: Annotated[

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def export_peft(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory with an adapter.")],
-    output: Annotated[Path, typer.Argument(help="Directory to write; must be absent or empty.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint directory with an adapter.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Directory to write; must be absent or empty.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[list[str], typer.Option(help="Folder or file below --data that the mean gates are taken over.")],
     split: Annotated[Split, typer.Option(help="Split of the datasets.")] = "train",

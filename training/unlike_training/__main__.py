@@ -24,7 +24,9 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def reference(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory; the reference is written there.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint directory; the reference is written there.")
+    ],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[list[str], typer.Option(help="Folder or file below --data that the checkpoint was trained on.")],
     leave_out: Annotated[
@@ -41,7 +43,7 @@ def reference(
     drawn: Annotated[int, typer.Option(min=20, help="Drawn images of each kind, to fit to and to measure on.")] = 100,
     features: Annotated[Path | None, typer.Option(help="Folder of tower features, shared with training runs.")] = None,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of the choice of training images.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of training images.")] = 0,
 ) -> None:
     """Compare images with those that a checkpoint was trained on, by its frozen vision tower.
 

@@ -19,7 +19,7 @@ _LOW_LABEL_MASS = 0.01
 def classify(
     image: ImageArgument = None,
     labels: Annotated[
-        list[str] | None, typer.Argument(metavar="LABEL...", help="At least two labels; one is enough for multi_label.")
+        list[str] | None, typer.Argument(metavar="LABEL", help="At least two labels; one is enough for multi_label.")
     ] = None,
     mode: Annotated[
         Mode,
@@ -82,8 +82,8 @@ def classify(
         note(UNLIKE_TRAINING)
     if not isinstance(found, MultiLabelClassification) and found.label_mass < _LOW_LABEL_MASS:
         note(
-            f"WARNING: label mass {found.label_mass:.2g}: the model finds none of these labels likely, so their "
-            "ranking means little"
+            "WARNING: the model finds none of these labels likely, so their ranking means little; see what `medmoe "
+            "ask` answers, and classify with its words as labels and the same --question"
         )
 
 

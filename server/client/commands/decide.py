@@ -6,8 +6,8 @@ import typer
 
 from medmoe.client.answers import ChoiceAnswer, Decision, PredicateAnswer, ScoreAnswer
 from medmoe.client.answers.decisions import AnyDecisionAnswer
-from medmoe.client.commands.images import ImageArgument
-from medmoe.client.commands.request_options import RequestOptions, with_request_options
+from medmoe.client.commands.images import FileArgument
+from medmoe.client.commands.request_options import RequestOptions, with_file_options
 from medmoe.client.commands.terminal import UNLIKE_TRAINING, as_json, note, table
 from medmoe.client.images.image import Image
 from medmoe.client.options import DecisionOptions
@@ -21,9 +21,9 @@ _REASONS = {
 }
 
 
-@with_request_options
+@with_file_options
 def decide(
-    image: ImageArgument = None,
+    image: FileArgument = None,
     predicate: Annotated[
         list[str] | None, typer.Option(metavar="QUESTION", help="Yes-or-no question; repeat it for more.")
     ] = None,
@@ -46,11 +46,8 @@ def decide(
 ) -> None:
     """Ask a running service closed questions about one image, and print the probability of each answer.
 
-    Predicates are printed first, then choices, then scores. The image is a file: --source, --sr and --store are
-    refused. Research software, not a medical device.
+    Predicates are printed first, then choices, then scores. Research software, not a medical device.
     """
-    if request.source or request.report_file:
-        raise typer.BadParameter("decide takes a file and writes no report; use ask or classify")
     questions: list[Question] = [Predicate(words) for words in predicate or ()]
     questions += [Choice(words, options) for words, options in map(_split, choice or ())]
     questions += [Score(words, levels) for words, levels in map(_split, score or ())]
@@ -69,7 +66,7 @@ def decide(
     }
     file, _ = request.split(image)
     given = request.read(file)
-    assert isinstance(given, Image)  # there is no --source
+    assert isinstance(given, Image), "there is no --source"
     with request.client() as client:
         found = client.decisions(given, questions, **options)
     typer.echo(as_json(found) if request.json_ else _table(questions, found))

@@ -8,12 +8,10 @@ import typer
 
 from medmoe.client.images.image import HEAD, Image, is_dicom, is_ordinary
 
+_FILE_HELP = "PNG, JPEG, WebP, TIFF, BMP or DICOM file; - reads standard input."
+FileArgument = Annotated[str | None, typer.Argument(metavar="IMAGE", help=_FILE_HELP)]
 ImageArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="IMAGE",
-        help="PNG, JPEG, WebP, TIFF, BMP or DICOM file; - reads standard input. Left out with --source.",
-    ),
+    str | None, typer.Argument(metavar="IMAGE", help=f"{_FILE_HELP} With --source, no file is given.")
 ]
 SourceOption = Annotated[
     str | None, typer.Option(help="DICOMweb source of the service that holds the image; see `medmoe query`.")
@@ -49,7 +47,7 @@ AllowUnlikeTrainingOption = Annotated[
     ),
 ]
 AllowUniformOption = Annotated[
-    bool, typer.Option("--allow-uniform", help="Ask about an image that comes out as one shade, too.")
+    bool, typer.Option("--allow-uniform", help="Also ask about an image that comes out as one shade.")
 ]
 ModalityOption = Annotated[
     str | None, typer.Option(help="Modality for the router's statistics; the model does not see it.")

@@ -12,7 +12,7 @@ from medmoe.client.transport.address import LOCAL
 def query(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[SOURCE]", help="Source of the service; without one the sources are listed."),
+        typer.Argument(metavar="SOURCE", help="Source of the service; without one the sources are listed."),
     ] = None,
     study: Annotated[str | None, typer.Option(help="List the series of this Study Instance UID.")] = None,
     series: Annotated[str | None, typer.Option(help="With --study: list the instances of this series.")] = None,

@@ -1,7 +1,7 @@
-"""Define the options that `ask` and `classify` share."""
+"""Define the options that `ask`, `classify` and `decide` share."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -34,6 +34,8 @@ from medmoe.client.images.image import Image
 from medmoe.client.images.instance import Instance
 from medmoe.client.options import ReportOptions
 from medmoe.client.transport.address import LOCAL
+
+_OF_SOURCE_AND_REPORT = frozenset({"source", "study", "series", "instance", "report_file", "store"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,9 +127,18 @@ def with_request_options(command: Callable[..., None]) -> Callable[..., None]:
 
     An option whose value the service refuses is a usage error, like one that is refused here.
     """
+    return _flattened(command, inspect.signature(RequestOptions, eval_str=True).parameters)
+
+
+def with_file_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace `request` as `with_request_options` does, for a command without --source and reports."""
+    shared = inspect.signature(RequestOptions, eval_str=True).parameters
+    return _flattened(command, {name: one for name, one in shared.items() if name not in _OF_SOURCE_AND_REPORT})
+
+
+def _flattened(command: Callable[..., None], shared: Mapping[str, inspect.Parameter]) -> Callable[..., None]:
     own = dict(inspect.signature(command, eval_str=True).parameters)
     del own["request"]
-    shared = inspect.signature(RequestOptions, eval_str=True).parameters
     options = {*own, *shared} - {"image"}
     parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own.values(), *shared.values())]
 

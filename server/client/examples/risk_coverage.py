@@ -26,8 +26,8 @@ _BINS = 10
 
 
 def main(
-    images: Annotated[Path, typer.Argument(help="Folder with one folder for each label.")],
-    output: Annotated[Path, typer.Argument(help="Folder for the tables and the figure.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder with one folder for each label.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the tables and the figure.")],
     url: Annotated[str | None, typer.Option(help="Address of the service; by default MEDMOE_URL.")] = None,
     question: Annotated[str | None, typer.Option(help="Question in your own words, without calibration.")] = None,
     at_once: Annotated[int, typer.Option(min=1, help="Number of concurrent requests.")] = 8,

@@ -194,7 +194,7 @@ def test_errors_are_lines_and_are_asked_again_when_that_is_wanted(
     source = write(tmp_path / "in.jsonl", *records)
     done = medmoe("batch", source, output, url=server.url)
     assert done.returncode == 1
-    assert "2 of 4 lines have errors" in done.stderr.splitlines()[-1]
+    assert f"2 of 4 lines have errors, which {output} names" in done.stderr.splitlines()[-1]
     codes = {"b.png": "unreadable_image", "missing.png": "invalid_input"}
     if suffix == "jsonl":
         assert {line["image"]: line["error"]["code"] for line in lines(output) if line["error"]} == codes

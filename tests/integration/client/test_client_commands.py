@@ -259,6 +259,7 @@ def test_a_service_that_is_not_there_is_one_line(medmoe: Medmoe) -> None:
         ("explain", "--question", "What?"),
         ("decide", "a.png"),
         ("decide", "a.png", "--choice", "Which? | CT"),
+        ("decide", "a.png", "--predicate", "Is it?", "--source", "pacs"),
         ("classify", "a.png", "CT", "--mode", "nonsense"),
         ("stats", "--by", "nonsense"),
         ("stats", "--window", "x"),

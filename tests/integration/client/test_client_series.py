@@ -85,6 +85,11 @@ def test_the_command_line(server: ServerProcess, medmoe: Medmoe, folder: Path) -
     assert (found.rule, len(found.slices)) == ("max", 6)
     done = medmoe("series", packed, "--label", "yes", "--label", "no", url=server.url)
     assert "mean probability" in done.stdout
+    (folder / "torn.dcm").write_bytes(FILES[0][:400])
+    done = medmoe("series", folder, QUESTION, url=server.url)
+    assert done.returncode == 1
+    assert str(folder / "torn.dcm") in done.stderr.splitlines()[0]
+    (folder / "torn.dcm").unlink()
     (folder / "DOE^JANE" / "x.dcm").write_bytes(ct_slice(60))
     done = medmoe("series", folder, QUESTION, url=server.url)
     assert done.returncode == 1

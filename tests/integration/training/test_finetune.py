@@ -153,6 +153,8 @@ def test_check_says_what_was_understood_and_trains_nothing(base: Path, data: Pat
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "tuned").mkdir()
     (tmp_path / "tuned" / "x").write_text("")
+    assert run(base, data, "--check").output == result.output
+    assert run(base, data).exit_code == 2
     refused = run(base, data, "--output", tmp_path / "tuned", "--check")
     assert refused.exit_code == 1
     assert "exists and is not empty" in refused.output

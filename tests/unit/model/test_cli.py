@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medmoe.model.checkpoint.io import load_checkpoint
-from medmoe.model.cli import main
+from medmoe.model.cli import COMMANDS, main
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
 from tests.support.checkpoints.upstream import Variant, upstream_tensors, write_upstream
 
@@ -53,6 +53,19 @@ def test_a_misspelt_command_names_the_nearest(medmoe: Medmoe) -> None:
     assert found.returncode == 2
 
 
+@pytest.mark.parametrize("name", [*COMMANDS, "audit verify", "checkpoint load"])
+def test_arguments_are_named_in_upper_case_as_the_help_speaks_of_them(medmoe: Medmoe, name: str) -> None:
+    usage = medmoe(*name.split(), "--help").stdout.split("\n\n")[0]
+    arguments = usage.removeprefix(f"Usage: medmoe {name}").replace("LABEL", "")
+    assert arguments == arguments.upper()
+
+
+def test_a_stray_argument_is_told_what_it_lacks(medmoe: Medmoe) -> None:
+    stray = medmoe("ask", "a.png", "What", "is", "this?")
+    assert "extra argument(s) (is this?); words with spaces need quotes" in stray.stderr
+    assert stray.returncode == 2
+
+
 def test_the_version_is_printed(medmoe: Medmoe) -> None:
     assert medmoe("--version").stdout.startswith("medmoe ")
 
@@ -82,6 +95,11 @@ def test_an_error_is_one_line_on_standard_error(medmoe: Medmoe, tmp_path: Path) 
         assert found.stdout == ""
         assert found.stderr.startswith("error: ")
         assert len(found.stderr.splitlines()) == 1
+
+
+def test_a_directory_without_a_checkpoint_is_said_to_be_one(medmoe: Medmoe, tmp_path: Path) -> None:
+    assert f"{tmp_path} holds no checkpoint: config.json is missing" in medmoe("inspect", tmp_path).stderr
+    assert f"{tmp_path / 'none'} does not exist" in medmoe("inspect", tmp_path / "none").stderr
 
 
 def test_no_control_character_of_a_checkpoint_reaches_the_terminal(medmoe: Medmoe, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_every_setting_says_what_it_does(name: str) -> None:
         ("MEDMOE_PROT", "80", "MEDMOE_PROT"),
         ("MEDMOE_PORT", "SECRET", "MEDMOE_PORT"),
         ("MEDMOE_HOST", "0.0.0.0", "MEDMOE_API_KEYS"),
-        ("MEDMOE_MODEL", "/nowhere", "config.json cannot be read"),
+        ("MEDMOE_MODEL", "/nowhere", "/nowhere does not exist; "),
         ("MEDMOE_TENSOR_PARALLEL_SIZE", "3", "does not divide this checkpoint's num_attention_heads 4; use 1 or 2"),
     ],
 )
@@ -196,6 +196,15 @@ def test_an_open_network_is_a_warning_at_the_start(
     main_module._warn_of_an_open_network(Settings(**settings))
     assert len(caplog.messages) == len(warnings)
     assert all(word in message for word, message in zip(warnings, caplog.messages, strict=True))
+
+
+def test_a_checkpoint_may_be_named_as_an_argument(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("medmoe.server.observability.json_log.configure", lambda level: None)
+    monkeypatch.setenv("MEDMOE_MODEL", str(tmp_path / "other"))
+    assert main_module.main(tmp_path / "tuned") == main_module.UNUSABLE
+    assert f"{tmp_path / 'tuned'} does not exist" in capsys.readouterr().err
 
 
 def test_a_new_key_is_printed_with_its_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ class _Dtype(StrEnum):
 
 
 def calibrate(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory; calibration.json is written there.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint directory; calibration.json is written there.")
+    ],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[
         list[str], typer.Option(help="Folder or file below --data; questions, classifications or both.")
@@ -32,14 +34,16 @@ def calibrate(
     split: Annotated[Split, typer.Option(help="Split to fit on and to measure on, with different images.")] = "val",
     method: Annotated[
         Literal["temperature", "isotonic"],
-        typer.Option(help="temperature has one or two numbers; isotonic follows any rise, and wants more data."),
+        typer.Option(
+            help="temperature fits one or two parameters; isotonic fits any rising curve and needs more data."
+        ),
     ] = "temperature",
     held_out: Annotated[
         float, typer.Option(min=0.1, max=0.9, help="Share of the images kept from the fit, to measure it.")
     ] = 0.5,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most this many samples of each dataset.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of samples of each dataset.")] = None,
     image_directory: Annotated[
-        Path | None, typer.Option(help="Where images of MedMNIST arrays are written; else beside the file.")
+        Path | None, typer.Option(help="Folder for the images of MedMNIST arrays; by default beside the file.")
     ] = None,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time; memory grows with it.")] = 16,
@@ -57,7 +61,9 @@ def calibrate(
             help="Number format of the engine; several times. Default: float32, and bfloat16 where it is fast."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of --limit's draw and of the division by images.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the samples that --limit draws and of the division by images.")
+    ] = 0,
 ) -> None:
     """Fit maps from the model's probabilities to how often they come true, and write them beside the weights.
 

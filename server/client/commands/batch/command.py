@@ -41,7 +41,10 @@ def batch(
             "file), question or labels, and options of the request.",
         ),
     ],
-    output: Annotated[Path, typer.Argument(help="File to write or to continue: .jsonl or .csv; with --ray a folder.")],
+    output: Annotated[
+        Path,
+        typer.Argument(metavar="OUTPUT", help="File to write or to continue: .jsonl or .csv; with --ray a folder."),
+    ],
     question: Annotated[
         str | None, typer.Option(help="Question about each image of a folder, and default for the lines of a file.")
     ] = None,
@@ -179,7 +182,9 @@ def batch(
     counted = {"lines": len(keys), "asked": len(open_), "errors": errors}
     typer.echo(as_json(counted) if json_ else f"{len(keys)} lines, {len(open_)} asked now, {errors} with errors")
     if errors:
-        raise ClientError(f"{errors} of {len(keys)} lines have errors; --retry-errors asks them again")
+        raise ClientError(
+            f"{errors} of {len(keys)} lines have errors, which {output} names; --retry-errors asks them again"
+        )
 
 
 def _load(task: Task, *, pixels_only: bool) -> Image:

@@ -96,7 +96,9 @@ def batch_on_ray(tasks: Sequence[Task], output: Path, options: BatchOnRay, *, js
     if lost or doubled:
         raise ClientError(f"{lost} lines have no row in {output}, and {doubled} rows are there twice; report it")
     if errors:
-        raise ClientError(f"{errors} of {len(tasks)} lines have errors; --retry-errors asks them again")
+        raise ClientError(
+            f"{errors} of {len(tasks)} lines have errors, which {output} names; --retry-errors asks them again"
+        )
 
 
 def _check_connection(options: BatchOnRay) -> None:

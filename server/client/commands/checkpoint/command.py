@@ -21,7 +21,9 @@ _FAILED = 1
 
 @app.command()
 def load(
-    name: Annotated[str, typer.Argument(help="Name of a checkpoint in the service's directory of checkpoints.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of a checkpoint in the service's directory of checkpoints.")
+    ],
     questions: Annotated[
         Path | None,
         typer.Option(

@@ -1,7 +1,8 @@
 """Ask a service about the slices of a series."""
 
-from collections.abc import Generator
-from contextlib import closing
+import re
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -22,10 +23,14 @@ from medmoe.client.commands.images import (
 )
 from medmoe.client.commands.request_options import keep_report
 from medmoe.client.commands.series.output import print_result
-from medmoe.client.commands.terminal import as_json, has_progress_bar
+from medmoe.client.commands.terminal import as_json, has_progress_bar, note
+from medmoe.client.errors import ServiceError
 from medmoe.client.images.series import Series, SeriesSource, dicom_files
 from medmoe.client.options import AskSeriesOptions, ClassifySeriesOptions, SeriesOptions
 from medmoe.client.transport.address import LOCAL
+
+_NUMBERED = re.compile(r"File (\d+): ")
+"""Begins an error about one file of a series."""
 
 
 def series(
@@ -33,7 +38,7 @@ def series(
         list[str] | None,
         typer.Argument(
             metavar="[FILES] [QUESTION]",
-            help="Folder of DICOM files, ZIP archive or multi-frame file, left out with --source; then the question.",
+            help="Folder of DICOM files, ZIP archive or multi-frame file (none with --source); then the question.",
         ),
     ] = None,
     label: Annotated[list[str] | None, typer.Option(help="Classify with this label; repeat it for each.")] = None,
@@ -95,7 +100,7 @@ def series(
     }
     # A stream has no report.
     whole = bool(report_file or store)
-    with create_client(url, token_file, timeout) as client:
+    with create_client(url, token_file, timeout) as client, _file_named(files):
         found: SeriesAnswer | SeriesClassification
         if label:
             options: ClassifySeriesOptions = {
@@ -140,6 +145,18 @@ def _series(
     path = Path(words.pop(0))
     files = dicom_files(path) if path.is_dir() else []
     return (files, files) if files else (path, [])
+
+
+@contextmanager
+def _file_named(files: list[Path]) -> Iterator[None]:
+    """Print the path of the file that an error of the service numbers: names are not sent."""
+    try:
+        yield
+    except ServiceError as error:
+        number = _NUMBERED.match(str(error))
+        if number is not None and int(number[1]) <= len(files):
+            note(f"file {number[1]} is {files[int(number[1]) - 1]}")
+        raise
 
 
 def _result(events: Generator[SeriesEvent, None, None]) -> SeriesAnswer | SeriesClassification:

@@ -53,7 +53,7 @@ def test_repeats_broken_files_and_contradictions_are_left_out_and_said(tmp_path:
     assert "notes.txt" in reasons
     assert "broken.png" in reasons
     assert reasons.count("another label") == 2
-    assert "left out as bad: 4" in split.table()
+    assert "left out: 1 repeats, 4 unusable" in split.table()
 
 
 def test_every_file_that_is_no_image_of_a_label_is_named(tmp_path: Path) -> None:
