@@ -85,7 +85,7 @@ $(PROJECT): $(PACKAGES) pyproject.toml
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Apart from the rest: it is 165 MB that whoever serves has no use for.
+# 165 MB that serving does not need.
 $(BROWSER): $(PROJECT) $(BROWSER_LOCK)
 	$(PIP) --no-deps --requirement $(BROWSER_LOCK)
 	@touch $@

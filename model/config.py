@@ -65,7 +65,7 @@ class VisionConfig(StrictSection):
 
     @property
     def num_patches(self) -> int:
-        """Number of features for one image."""
+        """Return the number of features for one image."""
         return self.grid**2 - self.drop_first_patch
 
 
@@ -238,7 +238,7 @@ class MedMoEConfig(StrictFile):
 
     @property
     def num_image_tokens(self) -> int:
-        """Number of tokens that one image occupies in the prompt."""
+        """Return the number of tokens that one image occupies in the prompt."""
         return self.vision_config.num_patches // self.projector_config.downsample_factor**2
 
     @classmethod

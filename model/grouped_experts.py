@@ -1,8 +1,7 @@
 """Compute the routed experts of an MoE layer for training: sort tokens by expert, one product per matrix.
 
-The loop in `moe.py` says what is computed; this says how to do it fast with gradients. It is apart because it knows
-devices and kernels, and `moe.py` knows only the mathematics. No token is dropped and none is computed by an expert that
-it did not choose.
+The loop in `moe.py` is the reference; this computes the same with gradients, fast. No token is dropped and none is
+computed by an expert that it did not choose.
 
 Shape letters: T tokens, D hidden size, E experts, K experts chosen per token, N = T * K rows (a token and one choice).
 
@@ -65,13 +64,13 @@ def grouped_experts(
 
 
 def segments(rows_ND: torch.Tensor, ends_E: torch.Tensor, experts: nn.ModuleList) -> torch.Tensor:
-    """The form for any module as an expert: each is called once on its rows, be they none."""
+    """Return the form for any module as an expert: each is called once on its rows, even on none."""
     sizes = ends_E.diff(prepend=ends_E.new_zeros(1)).tolist()
     return torch.cat([expert(rows) for expert, rows in zip(experts, rows_ND.split(sizes), strict=True)])
 
 
 def grouped_products(rows_ND: torch.Tensor, ends_E: torch.Tensor, experts: nn.ModuleList) -> torch.Tensor:
-    """The form for gated (Llama, StableLM) and plain (Phi) FFNs of nn.Linear: one grouped product per matrix.
+    """Return the form for gated (Llama, StableLM) and plain (Phi) FFNs of nn.Linear: one grouped product per matrix.
 
     The host does not look at `ends_E`.
     """
@@ -137,7 +136,7 @@ def takes_grouped_products(experts: nn.ModuleList, rows_ND: torch.Tensor) -> boo
 
 
 def _layers(expert: nn.Module) -> list[nn.Linear]:
-    """The matrices of an FFN whose parameters may be used without calling it; none if anything is out of the common.
+    """Return the matrices of a known FFN, which can be used without calling it; none for any other module.
 
     An adapter, a quantised or parametrised layer is another class than nn.Linear; sharding and offloading gather
     parameters in hooks. Such a module must be called.

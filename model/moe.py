@@ -38,7 +38,7 @@ class Router(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.num_experts)) if config.gate_bias else None
         self.second_choice_noise: torch.Generator | None = None
         self.on_logits: Callable[[torch.Tensor], None] | None = None
-        """Told the logits [T, E] of every forward, with their graph, while somebody listens."""
+        """Called with the logits [T, E] of every forward, with their graph, if set."""
 
     def logits(self, x_TD: torch.Tensor) -> torch.Tensor:
         """Return router logits [T, E] in float32."""
@@ -72,7 +72,7 @@ class MoE(nn.Module):
         self.coefficient = Coefficient(config.hidden_size) if config.residual else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., D] -> [..., D]."""
+        """Map [..., D] to [..., D]."""
         x_TD = x.reshape(-1, x.shape[-1])
         weights_TK, experts_TK = self.gate(x_TD)
         # Both are the same sum with the same gradients. The loop asks the device once per expert how many tokens came;
@@ -141,7 +141,7 @@ def legacy_top2(model: nn.Module, *, seed: int) -> Iterator[None]:
 
 
 def _sampled_second(logits_TE: torch.Tensor, first_T: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Expert indices [T, 2]: the best one, and a draw among the others."""
+    """Return expert indices [T, 2]: the best one, and a draw among the others."""
     uniform_TE = torch.rand(logits_TE.shape, generator=generator, device=logits_TE.device)
     # Twice a logarithm: neither 0 nor 1 may come into it.
     uniform_TE = uniform_TE.clamp(min=torch.finfo(torch.float32).tiny, max=1 - torch.finfo(torch.float32).eps)

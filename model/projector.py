@@ -39,7 +39,7 @@ class Projector(nn.Module):
         self.linear_2 = nn.Linear(hidden, hidden)
 
     def forward(self, features_NPC: torch.Tensor) -> torch.Tensor:
-        """[N, P, C] -> [N, I, D]."""
+        """Map [N, P, C] to [N, I, D]."""
         normed_NPC = self.input_norm(features_NPC.to(self.linear_1.weight.dtype))
         folded_NIF = fold_patches(normed_NPC, factor=self.factor)
         projected_NID: torch.Tensor = self.linear_2(F.gelu(self.linear_1(folded_NIF)))

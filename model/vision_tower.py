@@ -72,7 +72,7 @@ class VisionTower(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Normalised pixels [N, 3, S, S] to features [N, P, C] of the last used block."""
+        """Map normalised pixels [N, 3, S, S] to features [N, P, C] of the last used block."""
         weight = next(self.backbone.parameters())
         hidden_NPC: torch.Tensor = self.backbone(pixel_values.to(weight.dtype)).last_hidden_state
         return hidden_NPC[:, self._skipped :]

@@ -1,1 +1,1 @@
-"""The server room: HTTP in front of one engine. Importing it imports neither torch nor vLLM."""
+"""Serve a checkpoint over HTTP. Importing this package imports neither torch nor vLLM."""

@@ -101,7 +101,7 @@ def _print_new_key(name: str) -> int:
 
 
 def build_engine(settings: Settings) -> Engine:
-    """The engine that `settings.engine` names. Raises ConfigError, CheckpointError, EngineError."""
+    """Return the engine that `settings.engine` names. Raises ConfigError, CheckpointError, EngineError."""
     config = MedMoEConfig.from_directory(settings.model)
     if settings.engine == "fake":
         from medmoe.server.engine.fake_engine import FakeEngine
@@ -214,7 +214,7 @@ def _refuse(reason: str) -> int:
 
 
 def _problems(error: ValidationError) -> str:
-    """Names of the variables and what is wrong with them; values stay out, one of them may be a secret."""
+    """Return the names of the variables and what is wrong with them; values stay out, one of them may be a secret."""
     return "; ".join(
         # What concerns several settings names them itself.
         (f"{variable('.'.join(map(str, item['loc'])))}: " if item["loc"] else "")

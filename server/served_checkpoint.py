@@ -43,7 +43,7 @@ class ServedCheckpoint:
 
     @property
     def version(self) -> str:
-        """The beginning of the hash that tells this checkpoint from others of its name."""
+        """Return the beginning of the hash that tells this checkpoint from others of its name."""
         return (self.adapter_sha256 or self.weights_sha256 or self.config_sha256)[:_VERSION_DIGITS]
 
     async def hash_weights(self) -> None:

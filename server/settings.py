@@ -264,7 +264,7 @@ class Settings(BatchSettings, IntegritySettings):
 
     @property
     def authenticates(self) -> bool:
-        """Whether callers need an API key, a token or a certificate."""
+        """Return whether callers need an API key, a token or a certificate."""
         return any(door is not None for door in (self.api_keys, self.oidc_issuer, self.tls_client_ca))
 
     @field_validator("oidc_issuer", "oidc_jwks_url")

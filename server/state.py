@@ -96,7 +96,7 @@ class State:
 
     @property
     def active(self) -> ServedModel:
-        """The model that answers requests that name none."""
+        """Return the model that answers requests that name none."""
         return self.models.active
 
     @property

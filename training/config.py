@@ -171,7 +171,7 @@ class RunConfig:
         if self.router is not None and self.router.domains != self.architecture.expert_domains:
             raise ValueError("the router's domains are not the architecture's expert_domains")
         if gated and self.routing == "learned" and self.architecture.expert_domains:
-            raise ValueError("expert_domains would name experts that nobody trained for a domain")
+            raise ValueError("expert_domains would name experts that are not trained for a domain")
         if self.moe_tuning.balance_loss and not (gated and self.routing == "learned"):
             raise ValueError("a balance loss needs gates that learn")
 

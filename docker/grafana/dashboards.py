@@ -1,4 +1,4 @@
-"""What the three dashboards show: python docker/grafana/dashboards.py writes dashboards/*.json, which Grafana reads.
+"""Define the three dashboards: python docker/grafana/dashboards.py writes dashboards/*.json, which Grafana reads.
 
 A test compares the files with what is said here, and every name in a query with what the service exports. Queries sum
 over instances unless an instance is what one wants to see.
@@ -300,7 +300,7 @@ def experts() -> Json:
 
 
 def files() -> dict[str, str]:
-    """Contents by file name."""
+    """Return the content of each dashboard by file name."""
     made = {"service": service(), "engine": engine(), "experts": experts()}
     return {f"{name}.json": json.dumps(board, indent=1) + "\n" for name, board in made.items()}
 

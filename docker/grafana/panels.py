@@ -1,7 +1,4 @@
-"""Grafana's JSON for the few kinds of panel that the dashboards are made of.
-
-Apart from dashboards.py, which says what is shown: this says how Grafana wants to be told.
-"""
+"""Build Grafana's JSON of the kinds of panel that the dashboards use."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +11,7 @@ _HEIGHT = 8
 
 
 def lines(title: str, *queries: tuple[str, str], unit: str = "short", note: str = "", top: float | None = None) -> Json:
-    """A graph over time; each query is an expression and its legend. `top` fixes the axis from 0 to it."""
+    """Return a graph over time; each query is an expression and its legend. `top` fixes the axis from 0 to it."""
     defaults: Json = {"unit": unit, "min": 0, "custom": {"fillOpacity": 8, "showPoints": "never"}}
     if top is not None:
         defaults["max"] = top
@@ -27,7 +24,7 @@ def lines(title: str, *queries: tuple[str, str], unit: str = "short", note: str 
 def number(
     title: str, query: str, *, unit: str = "short", note: str = "", bad: Sequence[tuple[float, str]] = ()
 ) -> Json:
-    """One number now; `bad` are values from which on it has another colour, in ascending order."""
+    """Return a panel of one current number; `bad` are ascending thresholds, from which it has another colour."""
     steps: list[Json] = [{"color": "green", "value": None}, *({"color": color, "value": value} for value, color in bad)]
     defaults = {"unit": unit, "thresholds": {"mode": "absolute", "steps": steps}, "noValue": "none yet"}
     return _panel("stat", title, [(query, "")], note=note, instant=True) | {
@@ -37,7 +34,7 @@ def number(
 
 
 def matrix(title: str, query: str, *, row: str, column: str, note: str = "") -> Json:
-    """A heat map of shares now: a cell for each pair of the labels `row` and `column`."""
+    """Return a heat map of shares now: a cell for each pair of the labels `row` and `column`."""
     defaults = _shares() | {"custom": {"cellOptions": {"type": "color-background"}, "align": "center"}}
     panel = _panel("table", title, [(query, "")], note=note, instant=True) | {
         "fieldConfig": {"defaults": defaults, "overrides": []},
@@ -54,7 +51,7 @@ def matrix(title: str, query: str, *, row: str, column: str, note: str = "") -> 
 
 
 def history(title: str, query: str, legend: str, *, note: str = "") -> Json:
-    """A heat map of shares over time: a row for each series."""
+    """Return a heat map of shares over time: a row for each series."""
     return _panel("status-history", title, [(query, legend)], note=note) | {
         "fieldConfig": {"defaults": _shares() | {"custom": {"fillOpacity": 90}}, "overrides": []},
         "options": {"showValue": "never", "legend": {"showLegend": False}, "rowHeight": 0.9},
@@ -65,7 +62,7 @@ def history(title: str, query: str, legend: str, *, note: str = "") -> Json:
 def dashboard(
     uid: str, title: str, rows: Sequence[Sequence[Json]], *, note: str, choices: Mapping[str, str] | None = None
 ) -> Json:
-    """Panels in rows, each row's panels of one width and as high as its highest.
+    """Return panels in rows, each row's panels of one width and as high as its highest.
 
     Each of `choices` is a variable that is chosen at the top, and the query for its values.
     """

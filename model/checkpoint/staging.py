@@ -56,7 +56,7 @@ def staged_directory(directory: Path, *, replace: bool) -> Iterator[Path]:
 
 
 def check_replaceable(directory: Path, *, replace: bool) -> None:
-    """Raises CheckpointError unless `directory` is absent, empty, or, with `replace`, a checkpoint and nothing else."""
+    """Raise CheckpointError unless `directory` is absent, empty, or, with `replace`, a checkpoint and nothing else."""
     if os.path.lexists(directory) and not directory.exists():
         raise CheckpointError(f"{directory} is a link that leads nowhere: remove it or choose another directory")
     try:

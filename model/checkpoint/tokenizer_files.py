@@ -31,5 +31,5 @@ def write_tokenizer(tokenizer: Tokenizer, directory: Path, *, config: MedMoEConf
 
 
 def tokenizer_files(directory: Path) -> list[Path]:
-    """The tokenizer files of an existing directory."""
+    """Return the tokenizer files of an existing directory."""
     return [directory / name for name in TOKENIZER_FILES]

@@ -66,7 +66,7 @@ class Isotonic(StrictSection):
         return self
 
     def labels(self, probabilities: Sequence[float]) -> tuple[float, ...]:
-        """Each label's probability through the map, then divided by their sum."""
+        """Return each label's probability through the map, then divided by their sum."""
         # Never exactly 0: a set of labels that the map knows nothing good of must still sum to one.
         return _normalised([max(self.single(p), _EPSILON) for p in probabilities])
 
@@ -90,7 +90,7 @@ class HeldOut(StrictSection):
 
     @property
     def helps(self) -> bool:
-        """Whether both errors fell. A well calibrated model, or a small split, leaves no gain."""
+        """Return whether both errors fell. A well calibrated model, or a small split, leaves no gain."""
         return self.nll_after < self.nll_before and self.ece_after < self.ece_before
 
 
@@ -103,7 +103,7 @@ class _Fit(StrictSection):
 
     @property
     def helps(self) -> bool:
-        """Whether both errors fell on the held-out samples."""
+        """Return whether both errors fell on the held-out samples."""
         return self.held_out.helps
 
     def applies(self, *, prompt_sha256: str, dtype: Dtype | None) -> bool:
@@ -125,7 +125,7 @@ class LabelCalibration(_Fit):
         return self
 
     def apply(self, probabilities: Sequence[float]) -> tuple[float, ...]:
-        """Calibrated probabilities, in order; they sum to 1. Raises ValueError for values that are no distribution."""
+        """Return probabilities in order, with sum 1. Raises ValueError for values that are no distribution."""
         if not probabilities or not math.isclose(math.fsum(probabilities), 1, abs_tol=1e-3):
             raise ValueError("label probabilities must sum to 1")
         return self.map.labels(probabilities)
@@ -138,7 +138,7 @@ class AnswerCalibration(_Fit):
     """
 
     def apply(self, probabilities: Sequence[float]) -> tuple[float, ...]:
-        """Each answer's probability on its own; order among answers is kept, up to ties."""
+        """Return each answer's probability on its own; order among answers is kept, up to ties."""
         return tuple(self.map.single(probability) for probability in probabilities)
 
 
@@ -158,7 +158,7 @@ class Calibration(WeightsBoundFile):
 
     @property
     def label_sets(self) -> tuple[LabelCalibration, ...]:
-        """The calibrations that are bound to a set of labels."""
+        """Return the calibrations that are bound to a set of labels."""
         return self.classification if isinstance(self.classification, tuple) else ()
 
     def for_labels(self, labels: Iterable[str]) -> LabelCalibration | None:

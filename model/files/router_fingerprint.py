@@ -31,5 +31,5 @@ class RouterFingerprint:
 
     @property
     def different(self) -> int:
-        """Number of different routers; 1 in a checkpoint whose router was frozen."""
+        """Return the number of different routers; 1 in a checkpoint whose router was frozen."""
         return len({tuple(sorted(parts.items())) for parts in self._digests.values()})

@@ -77,7 +77,7 @@ class RoutingReference(WeightsBoundFile):
         moe_layers: Sequence[int],
         num_experts: int,
     ) -> "RoutingReference | None":
-        """The checkpoint's reference; None where it has none.
+        """Return the checkpoint's reference; None where it has none.
 
         Raises ConfigError when the file is malformed, CheckpointError when it was counted with other weights or is of
         other layers or experts than `config.json` has.

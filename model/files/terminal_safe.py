@@ -1,6 +1,6 @@
 """Escape untrusted text for a terminal. Torch-free.
 
-Names inside a checkpoint are somebody else's. Printed as they are, they could move the cursor, recolour, reorder or
+Names inside a checkpoint are untrusted. Printed as they are, they could move the cursor, recolour, reorder or
 overwrite what the program says, or fill the screen.
 """
 
@@ -18,6 +18,6 @@ def terminal_safe(text: str, *, limit: int = MAX_VALUE) -> str:
 
 
 def listed(values: list[str], *, shown: int = _SHOWN) -> str:
-    """The first few values, each of them terminal_safe, and how many more there are."""
+    """Return the first few values, each of them terminal_safe, and how many more there are."""
     rest = len(values) - shown
     return ", ".join(map(terminal_safe, values[:shown])) + (f" and {rest} more" if rest > 0 else "")

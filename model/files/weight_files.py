@@ -79,12 +79,12 @@ class WeightFiles:
 
     @property
     def all(self) -> tuple[Path, ...]:
-        """The files and their index."""
+        """Return the files and their index."""
         return self.files if self.index is None else (self.index, *self.files)
 
     @property
     def nbytes(self) -> int:
-        """Size of all files. Raises OSError."""
+        """Return the size of all files. Raises OSError."""
         return sum(path.stat().st_size for path in self.all)
 
     def sha256(self) -> str:

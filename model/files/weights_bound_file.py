@@ -27,7 +27,7 @@ class WeightsBoundFile(StrictFile):
 
     @classmethod
     def of_weights(cls, directory: Path, *, weights_sha256: str, adapter_sha256: str | None = None) -> Self | None:
-        """The checkpoint's own file; None where it has none.
+        """Return the checkpoint's own file; None where it has none.
 
         Raises ConfigError when the file is malformed, CheckpointError when it was made with other weights.
         """

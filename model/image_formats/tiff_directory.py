@@ -28,7 +28,7 @@ class TiffDirectory:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height."""
+        """Return width and height."""
         return self._first(_WIDTH, 0), self._first(_HEIGHT, 0)
 
     @property
@@ -73,7 +73,7 @@ class TiffDirectory:
 
     @property
     def has_unknown_samples(self) -> bool:
-        """Whether a pixel has samples that are neither colours nor alpha."""
+        """Return whether a pixel has samples that are neither colours nor alpha."""
         with_alpha = self.extra_samples[:1] in ((1,), (2,))
         return self.samples > _COLOURS.get(self.photometric, self.samples) + with_alpha
 
@@ -93,7 +93,7 @@ class TiffDirectory:
 
     @property
     def tile(self) -> tuple[int, int] | None:
-        """Width and height of a tile, None for strips."""
+        """Return width and height of a tile, None for strips."""
         if _TILE_OFFSETS not in self.tags:
             return None
         return self._first(_TILE_WIDTH, 0), self._first(_TILE_HEIGHT, 0)

@@ -30,7 +30,7 @@ _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], a
 
 
 def require_compression(page: TiffDirectory) -> None:
-    """Raises ImageFormatError for a compression that is not decoded."""
+    """Raise ImageFormatError for a compression that is not decoded."""
     name = _COMPRESSIONS.get(page.compression)
     if name is not None:
         raise ImageFormatError(f"TIFF with {name} compression is not read; convert the page with tiffcp or vips")

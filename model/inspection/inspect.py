@@ -208,7 +208,7 @@ def _read_gates(tensors: Mapping[str, StoredTensor]) -> dict[str, bytes]:
 
 
 def _is_finite(values: bytes, *, dtype: str) -> bool:
-    """Whether little-endian `values` of a safetensors dtype hold neither NaN nor an infinity."""
+    """Return whether little-endian `values` of a safetensors dtype hold neither NaN nor an infinity."""
     if dtype == "BF16":  # the upper half of a float32
         return bool(np.isfinite((np.frombuffer(values, "<u2").astype("<u4") << 16).view("<f4")).all())
     numpy_dtype = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}.get(dtype)

@@ -55,7 +55,7 @@ class TrainingReference(StrictFile):
 
     @classmethod
     def from_directory(cls, directory: Path, config: MedMoEConfig) -> Self | None:
-        """The checkpoint's reference; None where it has none.
+        """Return the checkpoint's reference; None where it has none.
 
         Raises ConfigError when the metadata are malformed, CheckpointError when the file cannot be read or was made
         with another tower.

@@ -69,7 +69,7 @@ class UnlikeTraining:
 
     @classmethod
     def from_directory(cls, directory: Path, config: MedMoEConfig) -> Self | None:
-        """The checkpoint's; None where it has no reference.
+        """Return the checkpoint's scorer; None where it has no reference.
 
         Raises as `TrainingReference.from_directory` does, and CheckpointError when the tensors are damaged.
         """

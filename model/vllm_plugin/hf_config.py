@@ -37,7 +37,7 @@ class MedMoEHFConfig(PretrainedConfig):
 
     @property
     def medmoe(self) -> MedMoEConfig:
-        """The strict configuration. Raises ConfigError when config.json does not fit it."""
+        """Return the strict configuration. Raises ConfigError when config.json does not fit it."""
         return MedMoEConfig.from_json(self.source)
 
     def get_text_config(self, *_: Any, **__: Any) -> PretrainedConfig:

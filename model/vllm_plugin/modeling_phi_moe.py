@@ -63,7 +63,7 @@ class PhiAttention(nn.Module):
         )
 
     def forward(self, positions: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Positions [T] and hidden states [T, D] to [T, D]."""
+        """Map positions [T] and hidden states [T, D] to [T, D]."""
         qkv, _ = self.qkv_proj(hidden_states)
         q, k, v = qkv.chunk(3, dim=-1)
         q, k = self.rotary_emb(positions, q, k)
@@ -82,7 +82,7 @@ class PhiFFN(nn.Module):
         self.act = get_act_fn(config.hidden_act)
 
     def forward(self, x_TD: torch.Tensor) -> torch.Tensor:
-        """[T, D] -> [T, D]."""
+        """Map [T, D] to [T, D]."""
         y_TD: torch.Tensor = self.fc2(self.act(self.fc1(x_TD)[0]))[0]
         return y_TD
 
@@ -99,7 +99,7 @@ class PhiLayer(nn.Module):
         self.mlp: nn.Module = PhiFFN(config, quant, prefix=f"{prefix}.mlp")
 
     def forward(self, positions: torch.Tensor, x_TD: torch.Tensor) -> torch.Tensor:
-        """Positions [T] and hidden states [T, D] to [T, D]."""
+        """Map positions [T] and hidden states [T, D] to [T, D]."""
         normed_TD = self.input_layernorm(x_TD)
         # The FFN comes second: a fused MoE layer may write its result over its input.
         attended_TD: torch.Tensor = self.self_attn(positions=positions, hidden_states=normed_TD)
@@ -127,7 +127,7 @@ class PhiModel(nn.Module):
         )
 
     def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Token ids [T] to embeddings [T, D]."""
+        """Map token ids [T] to embeddings [T, D]."""
         embedded_TD: torch.Tensor = self.embed_tokens(input_ids)
         return embedded_TD
 
@@ -138,7 +138,7 @@ class PhiModel(nn.Module):
         intermediate_tensors: IntermediateTensors | None,
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor | IntermediateTensors:
-        """Token ids [T] or embeddings [T, D], and positions [T], to hidden states [T, D] after the final LayerNorm.
+        """Map token ids [T] or embeddings [T, D], and positions [T], to hidden states [T, D] after the final LayerNorm.
 
         A pipeline stage takes the stage before it from `intermediate_tensors` and returns such for the next.
         """
@@ -180,7 +180,7 @@ class MedMoEPhiForCausalLM(nn.Module, SupportsPP):
         replace_ffns(self.model, text, prefix=maybe_prefix(prefix, "model"), new=FusedMoE)
 
     def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Token ids [T] to embeddings [T, D]."""
+        """Map token ids [T] to embeddings [T, D]."""
         return self.model.embed_input_ids(input_ids)
 
     def forward(
@@ -190,14 +190,14 @@ class MedMoEPhiForCausalLM(nn.Module, SupportsPP):
         intermediate_tensors: IntermediateTensors | None = None,
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor | IntermediateTensors:
-        """Hidden states [T, D], as `PhiModel.forward` returns them."""
+        """Return hidden states [T, D], as `PhiModel.forward` returns them."""
         states: torch.Tensor | IntermediateTensors = self.model(
             input_ids, positions, intermediate_tensors, inputs_embeds
         )
         return states
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
-        """Hidden states [T, D] to logits [T, V]; None on ranks that do not sample."""
+        """Map hidden states [T, D] to logits [T, V]; None on ranks that do not sample."""
         logits: torch.Tensor | None = self.logits_processor(self.lm_head, hidden_states)
         return logits
 

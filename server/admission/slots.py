@@ -75,17 +75,17 @@ class Admission:
 
     @property
     def in_flight(self) -> int:
-        """The number of requests that run or wait."""
+        """Return the number of requests that run or wait."""
         return self._running + self._waiting
 
     @property
     def places(self) -> int:
-        """The largest number of requests that run or wait; the next is refused."""
+        """Return the largest number of requests that run or wait; the next is refused."""
         return self._places
 
     @property
     def is_full(self) -> bool:
-        """Whether the next request is refused."""
+        """Return whether the next request is refused."""
         return self.in_flight >= self._places
 
     def refuse_when_full(self) -> None:

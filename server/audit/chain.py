@@ -47,7 +47,7 @@ class AuditRecord:
 
     @property
     def after(self) -> Position:
-        """The position behind this record."""
+        """Return the position behind this record."""
         return Position(n=self.n + 1, head=self.hash)
 
 

@@ -29,7 +29,7 @@ class Authenticator:
 
     @property
     def provider(self) -> Provider | None:
-        """The identity provider, where there is one."""
+        """Return the identity provider, where there is one."""
         return None if self.subjects is None else self.subjects.provider
 
     async def authenticate(self, credential: str | None) -> Grant:
@@ -60,7 +60,7 @@ class Authenticator:
     def redeem(self, delegation: Delegation) -> Grant:
         """Return the grant in whose name stored work runs now.
 
-        Raises Unauthenticated when its API key is gone, or when nobody authenticates as its owner did.
+        Raises Unauthenticated when its API key is gone, or when no client can authenticate as its owner did.
         """
         owner = delegation.owner
         if owner == ANONYMOUS:

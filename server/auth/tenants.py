@@ -10,7 +10,7 @@ from medmoe.server.auth.scopes import ALL_SCOPES, Scope
 from medmoe.server.errors import Unauthenticated
 
 ANONYMOUS = "anonymous"
-"""Owner of what is stored where nobody authenticates; no digest."""
+"""Owner of what is stored where clients do not authenticate; no digest."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -18,7 +18,7 @@ class Tenant:
     """The owner of one or several API keys, or the subject of an identity provider."""
 
     log_id: str | None
-    """Identifies the tenant in log lines; None when nobody has to authenticate."""
+    """Identifies the tenant in log lines; None when clients need not authenticate."""
     cache_salt: str | None
     """Separates the engine's caches by tenant: an answer's speed would tell one tenant of another's requests."""
     owner: str = ANONYMOUS
@@ -55,7 +55,7 @@ class Grant:
     tenant: Tenant
     scopes: frozenset[Scope] = ALL_SCOPES
     key_id: str | None = None
-    """Digest of the API key; None for a token, and where nobody authenticates."""
+    """Digest of the API key; None for a token, and where clients do not authenticate."""
     revoked: bool = False
     """Whether the key has left the key file."""
 

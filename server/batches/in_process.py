@@ -20,7 +20,7 @@ class AppResponse:
 
     @property
     def error_code(self) -> str | None:
-        """The code of an error body; None for another."""
+        """Return the code of an error body; None for another."""
         error = from_json(bytes(self.body)).get("error")
         return error.get("code") if isinstance(error, dict) else None
 

@@ -64,7 +64,7 @@ class Job:
 
     @property
     def batch(self) -> Batch:
-        """The batch with what is known now."""
+        """Return the batch with what is known now."""
         changes: dict[str, Any] = {"paused": "storage" if self.paused else None}
         if self.results is not None:
             total = self.stored.batch.request_counts.total

@@ -123,7 +123,7 @@ class BatchService:
 
     @property
     def is_paused(self) -> bool:
-        """Whether a batch waits for room on the disk."""
+        """Return whether a batch waits for room on the disk."""
         return any(job.paused for job in self.jobs)
 
     def _run(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""The client for asyncio."""
+"""Define the client for asyncio."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence

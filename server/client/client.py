@@ -1,4 +1,4 @@
-"""The blocking client."""
+"""Define the blocking client."""
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence

@@ -32,7 +32,7 @@ class LoadShedder:
 
     @property
     def due(self) -> bool:
-        """Whether every request that came now would be refused."""
+        """Return whether every request that came now would be refused."""
         return self._state.readiness.phase is not Phase.READY or self._state.admission.is_full
 
     def concerns(self, head: RequestHead) -> bool:

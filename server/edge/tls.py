@@ -109,7 +109,7 @@ def _context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    raise ConfigError(f"{variable('tls_key')}: the key is encrypted, and nobody is there to type its password")
+    raise ConfigError(f"{variable('tls_key')}: the key is encrypted; give one without a password")
 
 
 def _check_dates(name: str, path: Path) -> None:

@@ -62,7 +62,7 @@ class EdgeTransport(asyncio.Transport):
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait for the client to read."""
+        """Return the bytes that wait for the client to read."""
         return self._transport.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:

@@ -16,7 +16,7 @@ class TurnQueue:
 
     @property
     def is_empty(self) -> bool:
-        """Whether a slice may be taken at once."""
+        """Return whether a slice may be taken at once."""
         return not self._waiting
 
     def add(self, work: Callable[[], None]) -> None:

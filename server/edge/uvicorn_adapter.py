@@ -66,22 +66,22 @@ class HTTPProtocol(H11Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request has come whose response is not complete."""
+        """Return whether a request has come whose response is not complete."""
         return self.cycle is not None and not self.cycle.response_complete
 
     @property
     def is_idle(self) -> bool:
-        """Whether no part of a request has come that has not been answered."""
+        """Return whether no part of a request has come that has not been answered."""
         return not self.is_busy and {*self.conn.states.values()} == {h11.IDLE} and not self.conn.trailing_data[0]
 
     @property
     def is_timed(self) -> bool:
-        """Whether uvicorn's timer closes the connection unless another request begins."""
+        """Return whether uvicorn's timer closes the connection unless another request begins."""
         return self.is_idle and self.timeout_keep_alive_task is not None
 
     @property
     def has_unread_body(self) -> bool:
-        """Whether more of the present request is to come."""
+        """Return whether more of the present request is to come."""
         return self.conn.their_state is h11.SEND_BODY
 
     def stop_keep_alive_timer(self) -> None:
@@ -167,7 +167,7 @@ class DrainingServer(uvicorn.Server):
         """See uvicorn.Server.shutdown, which also closes connections that have only just been made."""
         for server in self.servers:
             server.close()
-        # Whoever came before the door was shut gets an answer: that it is shut.
+        # A connection that came before the socket closed gets an answer: that the service is stopping.
         await asyncio.sleep(_DOORSTEP)
         await super().shutdown(sockets)
 

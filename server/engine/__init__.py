@@ -1,1 +1,1 @@
-"""What generates tokens: the seam (base), vLLM behind it, and a deterministic stand-in."""
+"""Generate tokens: an engine protocol (base), vLLM behind it, and a deterministic fake."""

@@ -1,7 +1,6 @@
-"""The seam between HTTP and whatever generates tokens: two records and one protocol.
+"""Define the protocol of an engine, its requests and its outputs.
 
-Apart from its implementations because everything above it (routes, classifier, statistics) knows only this file;
-vLLM lives behind it in vllm_engine.py, and a deterministic stand-in in fake_engine.py.
+Routes, classifier and statistics import this module alone. vllm_engine.py and fake_engine.py implement it.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -75,7 +74,7 @@ class GenerationRequest:
 
     @property
     def image_key(self) -> str:
-        """Key of the image in the engine's caches: what the pixels are, nothing that a client can choose."""
+        """Return the image's key in the engine's caches: a hash of the pixels, which no client can choose."""
         return f"{self.cache_salt or ''}{self.image_id}"
 
 
@@ -125,10 +124,10 @@ class Engine(Protocol):
         """
 
     def scores_branches(self, request: GenerationRequest) -> bool:
-        """Whether the request's branches are better scored with it than by a request each."""
+        """Return whether the request's branches are better scored with it than by a request each."""
 
     async def check_health(self) -> None:
-        """Raises EngineDeadError when no request can succeed any more."""
+        """Raise EngineDeadError when no request can succeed any more."""
 
     async def ping(self) -> None:
         """Return when every process of the engine has answered; wait as long as one of them hangs.
@@ -143,12 +142,12 @@ class Engine(Protocol):
         """Free the model. Safe to call twice, and when `start` never finished."""
 
     def metrics(self) -> bytes:
-        """The engine's own Prometheus series in text exposition format; may be empty."""
+        """Return the engine's own Prometheus series in text exposition format; may be empty."""
 
 
 @asynccontextmanager
 async def generation(engine: Engine, request: GenerationRequest) -> AsyncIterator[AsyncIterator[GenerationChunk]]:
-    """`engine.generate`, closed on leaving the block: whoever stops listening early also stops the engine's work."""
+    """Open `engine.generate`, and close it on leaving the block, which aborts the engine's work."""
     chunks = engine.generate(request)
     try:
         yield chunks

@@ -46,12 +46,12 @@ class Quarantine:
 
     @property
     def suspects(self) -> int:
-        """Number of requests that would run alone."""
+        """Return the number of requests that would run alone."""
         return len(self._suspects)
 
     @property
     def refused(self) -> int:
-        """Number of requests that would be refused."""
+        """Return the number of requests that would be refused."""
         return len(self._refused)
 
     @asynccontextmanager

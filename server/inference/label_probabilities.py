@@ -42,7 +42,7 @@ class Presence:
 
     @property
     def confidence(self) -> float:
-        """The probability of the likelier of yes and no."""
+        """Return the probability of the likelier of yes and no."""
         return max(self.probability, 1 - self.probability)
 
 

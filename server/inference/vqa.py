@@ -59,7 +59,7 @@ class _Generation:
 
     @property
     def answer(self) -> str:
-        """The text without outer white space."""
+        """Return the text without outer white space."""
         return self.text.strip()
 
 

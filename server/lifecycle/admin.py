@@ -1,7 +1,6 @@
-"""The operator's door: a Unix socket that only the service's own user may open, apart from the port of the clients.
+"""Serve operators on a Unix socket that only the service's own user may open: drain, and reset the statistics.
 
-Apart from routes/ because nothing on the network may lead here: another app on another socket, whose file's
-permissions are the authentication. What an orchestrator or a person on the machine asks for: drain, and count anew.
+The app has no route in common with the one on the network; the permissions of the socket's file authenticate.
 """
 
 import contextlib
@@ -70,7 +69,7 @@ def admin_socket(path: Path | None) -> Iterator[socket.socket | None]:
     try:
         _remove_left_over(path)
         listener.bind(str(path))
-        # Nobody can connect before `listen`, so nobody comes through the permissions that it was made with.
+        # No connection is possible before `listen`, so the permissions that it was made with do not matter.
         path.chmod(_OWNER_ONLY)
         listener.listen(_BACKLOG)
     except OSError as error:
@@ -87,7 +86,7 @@ def admin_socket(path: Path | None) -> Iterator[socket.socket | None]:
 
 
 def _remove_left_over(path: Path) -> None:
-    """A socket that nobody listens at was left by a process that was killed; anything else is not ours to remove."""
+    """Remove a socket without a listener, which a killed process has left; refuse to remove anything else."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise FileExistsError(0, "there is a file that is no socket")

@@ -1,1 +1,1 @@
-"""The models of one service: each is a checkpoint with an engine and everything that belongs to its answers."""
+"""Keep the models of a service: each is a checkpoint with its engine and all that its answers depend on."""

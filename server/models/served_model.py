@@ -122,17 +122,17 @@ class ServedModel:
 
     @property
     def directory(self) -> Path:
-        """The checkpoint's directory."""
+        """Return the checkpoint's directory."""
         return self.checkpoint.directory
 
     @property
     def name(self) -> str:
-        """The name that the checkpoint's config states."""
+        """Return the name that the checkpoint's config states."""
         return self.checkpoint.config.name
 
     @property
     def pinned_name(self) -> str:
-        """The name and, after an @, the beginning of the hash of the weights: no other weights answer to it."""
+        """Return the name and, after an @, the beginning of the hash of the weights: no other weights answer to it."""
         return f"{self.name}@{self.checkpoint.version}"
 
     @property
@@ -142,17 +142,17 @@ class ServedModel:
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests to this model are answered."""
+        """Return whether requests to this model are answered."""
         return self.readiness.phase is Phase.READY
 
     @property
     def is_offered(self) -> bool:
-        """Whether requests may name this model: it is ready, or its engine is being replaced."""
+        """Return whether requests may name this model: it is ready, or its engine is being replaced."""
         return self.readiness.phase in (Phase.READY, Phase.RESTARTING)
 
     @property
     def requests(self) -> int:
-        """Number of requests that have begun and not ended."""
+        """Return the number of requests that have begun and not ended."""
         return len(self._requests)
 
     def begin(self, record: RequestRecord) -> None:

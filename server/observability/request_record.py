@@ -1,4 +1,4 @@
-"""What is known about one HTTP request: its id, its clock, its outcome.
+"""Record one HTTP request: its id, its stages and its outcome.
 
 One record feeds the histograms, the log line, the trace and the answer's `timings`, so that they can never disagree.
 It holds no content: nothing in it was written by a client except a request id of safe characters and a trace's ids.
@@ -137,12 +137,12 @@ class RequestRecord:
 
     @property
     def tenant(self) -> Tenant | None:
-        """The tenant, once it is known."""
+        """Return the tenant, once it is known."""
         return self.grant.tenant if self.grant else None
 
     @property
     def cache_salt(self) -> str | None:
-        """The tenant's."""
+        """Return the cache salt of the tenant."""
         return self.tenant.cache_salt if self.tenant else None
 
     def elapsed(self) -> float:
@@ -150,7 +150,7 @@ class RequestRecord:
         return time.perf_counter() - self.started
 
     def server_timing(self) -> str:
-        """The stages that are over, and the time so far, as the Server-Timing header (W3C) has them: milliseconds."""
+        """Return the finished stages and the time so far as a Server-Timing header (W3C), in milliseconds."""
         spans: list[tuple[str, float]] = [*self.stages.items(), ("total", self.elapsed())]
         return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in spans)
 

@@ -1,7 +1,7 @@
-"""W3C Trace Context: which trace a request belongs to.
+"""Parse and write W3C Trace Context: the trace that a request belongs to.
 
-Apart from trace_export, because the ids are worth having in logs and answers also where no spans are exported. Of what
-a client sent only hexadecimal ids are taken over; `tracestate` is not read, since nothing is called from here.
+Logs and answers have the ids even if no spans are exported. Only the hexadecimal ids of a client are used; `tracestate`
+is ignored, since the service calls no other.
 """
 
 import re
@@ -49,7 +49,7 @@ class TraceContext:
         )
 
     def response_header(self) -> str:
-        """The value of `traceresponse`."""
+        """Return the value of `traceresponse`."""
         return f"00-{self.trace_id}-{self.span_id}-{int(self.sampled):02x}"
 
 

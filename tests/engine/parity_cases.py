@@ -1,6 +1,6 @@
-"""Every combination of backbone and method that is served, as tiny random checkpoints, and what they are asked.
+"""Define a tiny random checkpoint for each combination of backbone and method that is served, and its questions.
 
-Apart from the test because the process that holds the engines reads it too.
+The test and the process that holds the engines both import it.
 """
 
 import json

@@ -124,7 +124,7 @@ def _paraphrased(samples: Sequence[Sample], number: int) -> tuple[Sample, ...]:
 
 
 def _drawn(samples: tuple[Sample, ...], *, limit: int | None, seed: int) -> list[Sample]:
-    """The first lines of a file are often one class or one patient: the part is drawn, and kept in file order."""
+    """Draw samples in file order: the first lines of a file are often one class or one patient."""
     if limit is None or limit >= len(samples):
         return list(samples)
     places = sorted(random.Random(seed).sample(range(len(samples)), limit))

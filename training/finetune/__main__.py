@@ -1,5 +1,6 @@
 """`medmoe finetune [CHECKPOINT] DATA --output OUT`: train a checkpoint on images of the user's own."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -97,7 +98,7 @@ def finetune(
         typer.echo("interrupted: the same command continues the run", err=True)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(table)
-    typer.echo(f"wrote {output}\nserve it: MEDMOE_MODEL={output} medmoe serve")
+    typer.echo(f"wrote {output}\nserve it: MEDMOE_MODEL={output} medmoe serve\nask it: {_question(split)}")
 
 
 def _tell(split: "OwnSplit") -> None:
@@ -105,6 +106,13 @@ def _tell(split: "OwnSplit") -> None:
     typer.echo(split.table())
     for warning in split.warnings():
         typer.echo(f"warning: {warning}", err=True)
+
+
+def _question(split: "OwnSplit") -> str:
+    """Return a command that asks the served result about an image, with the labels or a question of the data."""
+    sample = split.test[0]
+    asked = ["classify", "IMAGE", *sample.labels] if sample.labels else ["ask", "IMAGE", str(sample.question)]
+    return shlex.join(["medmoe", *asked])
 
 
 app = single_command(finetune, "finetune")

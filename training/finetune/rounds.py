@@ -51,7 +51,7 @@ class Progress:
 
     @property
     def best(self) -> int:
-        """The round with the lowest loss among those that classify no fewer right than the model before training."""
+        """Return the round of lowest loss among those that classify no fewer right than before the training."""
         allowed = [number for number, share in enumerate(self.accuracies) if share >= self.accuracies[0]]
         return min(allowed, key=self.losses.__getitem__)
 

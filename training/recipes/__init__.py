@@ -1,1 +1,1 @@
-"""Named runs. Each function returns a full, frozen configuration; to change a run, write a function."""
+"""Define named runs. Each function returns a full, frozen configuration; to change a run, write a function."""

@@ -1,4 +1,4 @@
-"""Med-MoE-LoRA and ordinary LoRA on the dense stage of a size (arXiv 2601.07935).
+"""Define Med-MoE-LoRA and ordinary LoRA on the dense stage of a size (arXiv 2601.07935).
 
 There is no general data in any of these recipes, so anchors are null: gates that attenuate.
 """
@@ -18,14 +18,14 @@ _PAPER_BATCH = 128
 
 
 def med_moe_lora(run: RunConfig, *, stage: StageConfig, ladder: tuple[int, int, int] = (32, 16, 8)) -> LoRARunConfig:
-    """The paper's schedule of experts over the depth of `run`'s model; `ladder` are the ranks within a layer."""
+    """Return the paper's schedule of experts over the depth of `run`'s model; `ladder` are the ranks within a layer."""
     depth = run.architecture.text_config.num_hidden_layers
     layers = expand("paper", num_layers=depth, anchor_mode="null", ladder=ladder)
     return _adapter(run, "med-moe-lora", stage=stage, layers=layers)
 
 
 def lora_r16(run: RunConfig, *, stage: StageConfig) -> LoRARunConfig:
-    """Its baseline: ordinary LoRA of rank 16, which is one expert without a router."""
+    """Return the baseline: ordinary LoRA of rank 16, which is one expert without a router."""
     depth = run.architecture.text_config.num_hidden_layers
     return _adapter(run, "lora-r16", stage=stage, layers=(explicit((16,), n_anchor=0),) * depth)
 
@@ -41,7 +41,7 @@ def small_stage(run: RunConfig) -> StageConfig:
 
 
 def published_stage(run: RunConfig) -> StageConfig:
-    """The Med-MoE-LoRA paper's learning rate and batch on stage 3's data; it does not say how many epochs."""
+    """Return the Med-MoE-LoRA paper's learning rate and batch on stage 3's data; it does not say how many epochs."""
     return adapter_tuning(run.moe_tuning.data, epochs=3, learning_rate=_PAPER_RATE, batch_size=_PAPER_BATCH)
 
 

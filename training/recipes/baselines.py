@@ -1,4 +1,4 @@
-"""What Med-MoE is compared with: each function turns a size's recipe into a baseline of the same data and budget.
+"""Define the baselines: each function turns a size's recipe into one of the same data and budget.
 
 Only the third stage and the layers it trains differ, so that all of them can start from one checkpoint of the second.
 """
@@ -14,7 +14,7 @@ BALANCE_LOSS = 0.01
 
 
 def dense_sft(run: RunConfig) -> RunConfig:
-    """No experts: stage 3 trains the FFN of every layer, and what else the size trains beside experts and FFNs."""
+    """Use no experts: stage 3 trains every FFN, and what the size trains beside experts and FFNs."""
     beside = tuple(group for group in run.moe_tuning.trainable if group not in (EXPERTS, DENSE_FFNS))
     return _baseline(
         run,
@@ -26,7 +26,7 @@ def dense_sft(run: RunConfig) -> RunConfig:
 
 
 def moe(run: RunConfig) -> RunConfig:
-    """MoE-LLaVA: a gate of each layer's own without bias, the best two experts, no meta expert."""
+    """Use MoE-LLaVA's layers: a gate each without bias, the best two experts, no meta expert."""
     text: dict[str, object] = {
         "shared_expert": False,
         "gate_bias": False,
@@ -37,12 +37,12 @@ def moe(run: RunConfig) -> RunConfig:
 
 
 def moe_without_meta(run: RunConfig) -> RunConfig:
-    """Med-MoE's domain router and experts, but nothing that every token passes through."""
+    """Use Med-MoE's domain router and experts without its meta expert."""
     return _baseline(run, "moe-without-meta", text={"shared_expert": False})
 
 
 def moe_learned_router(run: RunConfig) -> RunConfig:
-    """Med-MoE with gates that learn from the answers, instead of from image modality."""
+    """Use Med-MoE with gates that learn from the answers instead of from image modality."""
     return _learned(run, "moe-learned-router", text={})
 
 

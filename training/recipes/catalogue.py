@@ -1,4 +1,4 @@
-"""Every recipe by the name that the command line knows it by, with a line about it."""
+"""List every recipe by its name on the command line, with one line of description."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The same run without any image of a test split: what it scores there, it scores on images that it has not seen.
+"""Remove all images of test splits from a run, so that it is scored on images that it has not seen.
 
 VQA-RAD's official splits share all but one of the test images; published figures are on those. Such a run stands beside
 the official one, it does not replace it: here it loses 1,059 of the 1,793 questions that VQA-RAD trains on.
@@ -10,7 +10,7 @@ from medmoe.training.config import DataConfig, RunConfig, StageConfig
 
 
 def image_disjoint(run: RunConfig, *datasets: str) -> RunConfig:
-    """`run` with no stage, router or tokenizer that sees a test image of `datasets`, not in another dataset either."""
+    """Return `run` without the test images of `datasets` in any stage, router, tokenizer or other dataset."""
 
     def entries(data: tuple[DataConfig, ...]) -> tuple[DataConfig, ...]:
         return tuple(replace(entry, without_images_of=datasets) if entry.split == "train" else entry for entry in data)

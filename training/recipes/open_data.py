@@ -1,4 +1,4 @@
-"""The openly licensed datasets that the sizes without published data are trained on, by their folders' names."""
+"""Define the openly licensed data that the sizes without published data are trained on, by folder."""
 
 from medmoe.training.config import DataConfig, Split
 
@@ -47,7 +47,7 @@ def grounding() -> tuple[DataConfig, ...]:
 
 
 def questions() -> tuple[DataConfig, ...]:
-    """Everything that is asked, in one mixture."""
+    """Return all questions as one mixture."""
     return (
         DataConfig(dataset="slake", source="vqa", repeat=2, views=4),
         DataConfig(dataset="vqa_rad", source="vqa", repeat=3, views=4),
@@ -59,7 +59,7 @@ def questions() -> tuple[DataConfig, ...]:
 
 
 def modality_questions() -> tuple[DataConfig, ...]:
-    """The router's domains, offered as a user would offer them."""
+    """Return questions that offer the router's domains as labels, as a user would."""
     return (
         _modality("slake", views=4),
         _modality("vqa_rad", views=4),

@@ -1,4 +1,4 @@
-"""The published sizes with the published hyperparameters: Med-MoE on StableLM-2-1.6B and on Phi-2.
+"""Define the published sizes with their hyperparameters: Med-MoE on StableLM-2-1.6B and on Phi-2.
 
 Sources: arXiv 2404.10237 tables 11 and 12, and upstream's scripts (`scripts/train_scripts`), of which the batches are
 those of four GPUs. Data go by the published files' names: images lie beside them, as their records say. Upstream pads
@@ -21,7 +21,7 @@ _SYSTEM = (
 
 
 def stablelm_1_6b(mode: MoETuningMode = "paper") -> RunConfig:
-    """Med-MoE on StableLM-2-1.6B: 24 layers, of which 12 are MoE."""
+    """Return Med-MoE on StableLM-2-1.6B: 24 layers, of which 12 are MoE."""
     text = TextConfig(
         model_type="stablelm",
         # Arcade100k's tokens; the embedding's 63 rows beyond them are padding and cut.
@@ -42,7 +42,7 @@ def stablelm_1_6b(mode: MoETuningMode = "paper") -> RunConfig:
 
 
 def phi_2(mode: MoETuningMode = "paper") -> RunConfig:
-    """Med-MoE on Phi-2: 32 layers, of which 16 are MoE."""
+    """Return Med-MoE on Phi-2: 32 layers, of which 16 are MoE."""
     text = TextConfig(
         model_type="phi",
         # CodeGen's tokens and the padding <|extra_0|> that upstream adds, 50295; the embedding has 51,200 rows.
@@ -62,7 +62,7 @@ def phi_2(mode: MoETuningMode = "paper") -> RunConfig:
 
 
 def questions() -> tuple[DataConfig, ...]:
-    """VQA-RAD, SLAKE and PathVQA in upstream's one file."""
+    """Return VQA-RAD, SLAKE and PathVQA in upstream's one file."""
     return (_file(QUESTIONS_FILE, source="vqa"),)
 
 
@@ -103,7 +103,7 @@ def _published(name: str, text: TextConfig, *, mode: MoETuningMode) -> RunConfig
 
 
 def clip_large() -> VisionConfig:
-    """openai/clip-vit-large-patch14-336 up to the last block but one, whose output is upstream's layer -2."""
+    """Return openai/clip-vit-large-patch14-336 without its last block: upstream reads layer -2."""
     return VisionConfig(
         model_type="clip",
         hidden_size=1024,
@@ -118,5 +118,5 @@ def clip_large() -> VisionConfig:
 
 
 def _file(name: str, *, source: Source) -> DataConfig:
-    """A published file; all of them hold references to images that nobody published."""
+    """Return a published file. All of them refer to images that are not published."""
     return DataConfig(dataset=name, source=source, bad_records="leave_out")

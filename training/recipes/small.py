@@ -1,4 +1,4 @@
-"""SmolLM2-135M with the tiny model's tower: a pretrained language model for one GPU, or for patience on a CPU."""
+"""Define Med-MoE on SmolLM2-135M with the tiny model's tower, for one GPU; on a CPU it is slow."""
 
 from medmoe.model.config import MedMoEConfig, ProjectorConfig, TextConfig
 from medmoe.training.config import RunConfig
@@ -8,7 +8,7 @@ from medmoe.training.recipes.tiny import image_processor, vision_tower
 
 
 def small() -> RunConfig:
-    """Fifteen MoE layers of four experts and the meta expert, on the open datasets.
+    """Return fifteen MoE layers of four experts and the meta expert, on the open datasets.
 
     The published learning rates belong to models ten times as large; nothing here has been tuned.
     """
@@ -35,7 +35,7 @@ def small() -> RunConfig:
 
 
 def smollm2() -> TextConfig:
-    """SmolLM2-135M-Instruct, every second FFN an MoE.
+    """Return SmolLM2-135M-Instruct with every second FFN an MoE.
 
     Its own padding is the end of a turn, which must stay an answer's last token: here it is <|endoftext|>. Of its
     context of 8,192 tokens a question and its image need a few hundred.

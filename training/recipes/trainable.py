@@ -1,4 +1,4 @@
-"""Groups of parameters, as regular expressions that stages name them by.
+"""Define groups of parameters by regular expressions, for the stages that train them.
 
 What stage 3 trains is told in two ways. The paper: domain experts and meta expert. Upstream's code, read from the sizes
 of its optimizer's partitions: these, the FFNs of the layers that are not MoE (they match the same module names), and
@@ -23,5 +23,5 @@ ADAPTERS = _LAYER + r"(self_attn|mlp)\.adapter\."
 
 
 def moe_trainable(mode: MoETuningMode) -> tuple[str, ...]:
-    """What stage 3 trains of a model with MoE layers."""
+    """Return what stage 3 trains of a model with MoE layers."""
     return (EXPERTS,) if mode == "paper" else (EXPERTS, DENSE_FFNS, PROJECTOR)

@@ -50,7 +50,7 @@ class PackedLinear:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight)
 
     def __call__(self, x_BND: torch.Tensor) -> torch.Tensor:
-        """[B, N, D] -> [B, N, O], O the sum of the linears' widths."""
+        """Map [B, N, D] to [B, N, O], O the sum of the linears' widths."""
         if not self._is_packed:
             return F.linear(x_BND, self._weight, self._bias)
         y_BNO: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
@@ -71,7 +71,7 @@ class PackedAttention(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
     ) -> tuple[torch.Tensor, None]:
-        """[B, N, D] -> [B, N, D], and no attention weights."""
+        """Map [B, N, D] to [B, N, D], and no attention weights."""
         # [3, B, H, N, D / H], views into one product.
         q, k, v = self._qkv(hidden_states).unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
         mixed_BHNd = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
@@ -89,7 +89,7 @@ class PackedFFN(nn.Module):
         self._exit = PackedLinear(ffn.fc2)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """[B, N, D] -> [B, N, D]."""
+        """Map [B, N, D] to [B, N, D]."""
         return self._exit(self._act(self._entry(hidden_states)))
 
 

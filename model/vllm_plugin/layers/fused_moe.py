@@ -44,7 +44,7 @@ class FusedMoE(nn.Module):
         )
 
     def forward(self, x_TD: torch.Tensor) -> torch.Tensor:
-        """[T, D] -> [T, D]."""
+        """Map [T, D] to [T, D]."""
         logits_TE = self.gate.logits(x_TD)
         if self.coefficient is None or self.shared_expert is None:
             y_TD: torch.Tensor = self.experts(hidden_states=x_TD, router_logits=logits_TE)

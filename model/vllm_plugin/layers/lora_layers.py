@@ -39,7 +39,7 @@ class AdaptedFFN(nn.Module):
         getattr(self, self._exit).reduce_results = False
 
     def forward(self, x_TD: torch.Tensor) -> torch.Tensor:
-        """[T, D] -> [T, D]."""
+        """Map [T, D] to [T, D]."""
         u_TMR, gates_TR = self.lora.enter(x_TD)
         y_TP, _ = getattr(self, self._entry)(x_TD)
         hidden_TI = getattr(self, self._act)(self.lora.add_packed_entry(y_TP, u_TMR))
@@ -60,7 +60,7 @@ class AdaptedAttention(nn.Module):
         getattr(self, self._exit).reduce_results = False
 
     def forward(self, *, positions: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Positions [T] and hidden states [T, D] to [T, D]."""
+        """Map positions [T] and hidden states [T, D] to [T, D]."""
         u_TMR, gates_TR = self.lora.enter(hidden_states)
         qkv_TP, _ = self.qkv_proj(hidden_states)
         q, k, v = self.lora.add_packed_entry(qkv_TP, u_TMR).split(self._sizes, dim=-1)

@@ -48,7 +48,7 @@ class Provider:
 
     @property
     def keys(self) -> SigningKeys:
-        """The signing keys. Raises ProviderUnavailable before they have been fetched once."""
+        """Return the signing keys. Raises ProviderUnavailable before they have been fetched once."""
         if self._keys is None:
             raise ProviderUnavailable(retry_after=int(_RETRY_SECONDS))
         return self._keys

@@ -43,7 +43,7 @@ class Comparison(Message):
 
     @property
     def is_complete(self) -> bool:
-        """Whether every question has been asked."""
+        """Return whether every question has been asked."""
         return self.compared + len(self.failed) == self.questions
 
 
@@ -55,7 +55,7 @@ class CheckpointStatus(Message):
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is being loaded or compared any more."""
+        """Return whether nothing is being loaded or compared any more."""
         if self.standby is None:
             return True
         compared = self.comparison is None or self.comparison.is_complete or self.standby.state != "ready"

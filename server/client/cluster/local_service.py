@@ -40,7 +40,7 @@ class LocalService:
 
     @property
     def alive(self) -> bool:
-        """Whether the service's process runs."""
+        """Return whether the service's process runs."""
         return self._process.poll() is None
 
     def stop(self) -> None:

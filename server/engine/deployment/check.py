@@ -9,7 +9,7 @@ from medmoe.server.settings import Settings
 
 
 def check_deployment(settings: Settings, config: MedMoEConfig) -> None:
-    """Raises DeploymentError for what vLLM would refuse late or, worse, crash on."""
+    """Raise DeploymentError for what vLLM would refuse late or, worse, crash on."""
     on_cpu, text = built_for_cpu(), config.text_config
     check_parallelism(settings, text, on_cpu=on_cpu)
     check_quantization(settings, text, on_cpu=on_cpu, kernel=cpu_kernel() if on_cpu else None)

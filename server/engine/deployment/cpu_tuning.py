@@ -1,8 +1,7 @@
-"""How the engine computes on a CPU: in which processes, with which threads, out of which memory.
+"""Choose processes, threads and memory of the engine on a CPU.
 
-Apart from vllm_environment.py because answers do not depend on it, only how soon they come: what else starts vLLM, such
-as a benchmark's `vllm serve`, can do without. All of it is read when the engine's process starts, not when vLLM is
-imported. What each setting brought is measured in tests/benchmarks/LOG.md.
+Answers do not depend on these settings, only latency and throughput do. They are read when the engine's process starts,
+not when vLLM is imported. tests/benchmarks/LOG.md has the measured effect of each.
 """
 
 import os
@@ -56,7 +55,7 @@ def tune(settings: Settings) -> None:
 
 
 def in_one_process(settings: Settings) -> bool:
-    """Whether scheduler and worker share a process: on few cores, where nobody has said which threads go where.
+    """Return whether scheduler and worker share a process: on few cores, if no thread binding is set.
 
     The service uses those cores too, and the kernel places threads better than a fixed binding. With more cores vLLM's
     own way stays, for want of a measurement.

@@ -1,7 +1,7 @@
-"""How one checkpoint is spread over several processors: what vLLM can divide, decided before it is imported.
+"""Check before vLLM is imported that it can divide a checkpoint among several processors.
 
-Apart from vllm_engine.py because vLLM says the same only after a minute, by an assertion in a process of its own or,
-for expert parallelism on CPU, by a segmentation fault under the first request.
+vLLM itself would fail only after a minute, by an assertion in another process or, for expert parallelism on a CPU, by a
+segmentation fault in the first request.
 """
 
 import math
@@ -21,7 +21,7 @@ _LEFT_TO_VLLM = ("auto", "nobind")
 
 
 def check_parallelism(settings: Settings, text: TextConfig, *, on_cpu: bool) -> None:
-    """Raises DeploymentError when the ranks that `settings` ask for cannot share this decoder."""
+    """Raise DeploymentError when the ranks that `settings` ask for cannot share this decoder."""
     ranks = settings.tensor_parallel_size
     if settings.expert_parallel:
         _check_expert_parallelism(ranks, text, on_cpu=on_cpu)
@@ -41,7 +41,7 @@ def check_parallelism(settings: Settings, text: TextConfig, *, on_cpu: bool) -> 
 
 
 def thread_binding(cores: Collection[int], *, ranks: int, asked: str | None) -> str | None:
-    """The value of VLLM_CPU_OMP_THREADS_BIND, the cores of each rank separated by `|`; None leaves it to vLLM.
+    """Return the value of VLLM_CPU_OMP_THREADS_BIND, the cores of each rank separated by `|`; None leaves it to vLLM.
 
     `cores` are those this process may run on, `asked` is what the operator has set. Raises DeploymentError when there
     are fewer cores than ranks, or when the operator's value is for another number of ranks.
@@ -103,7 +103,7 @@ def _usable(fits: Callable[[int], bool], *, up_to: int) -> str:
 
 
 def _one_thread_a_core(cores: Collection[int]) -> list[int]:
-    """The first of those hardware threads of each core that are in `cores`; all of them where nothing is known."""
+    """Return each core's first hardware thread among `cores`; all of `cores` where nothing is known."""
     first: dict[str, int] = {}
     for thread in sorted(cores):
         try:

@@ -47,7 +47,7 @@ def quantization_arguments(settings: Settings) -> dict[str, Any]:
 
 
 def check_quantization(settings: Settings, text: TextConfig, *, on_cpu: bool, kernel: CpuKernel | None) -> None:
-    """Raises DeploymentError when the experts of this decoder cannot be held in `settings.quantization` here."""
+    """Raise DeploymentError when the experts of this decoder cannot be held in `settings.quantization` here."""
     if kernel == "zentorch" and text.moe_layers and text.num_experts_per_tok == 1:
         # vLLM takes this kernel wherever the package is installed, for float experts too.
         raise DeploymentError(

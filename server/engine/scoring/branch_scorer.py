@@ -52,7 +52,7 @@ class BranchScorer:
         self._turn = asyncio.Lock()
 
     def pays(self, request: GenerationRequest) -> bool:
-        """Whether the tree has fewer tokens to compute than a request for each branch."""
+        """Return whether the tree has fewer tokens to compute than a request for each branch."""
         branches = len(request.branches)
         tokens = len(expand(request.prompt_ids, self._config)) + sum(len(branch.path) for branch in request.branches)
         return tokens <= min(_TOKENS_A_BRANCH * branches, self._most_tokens)

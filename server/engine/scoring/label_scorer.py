@@ -45,7 +45,7 @@ class ScoringRequest:
 
     @property
     def steps(self) -> int:
-        """Number of engine requests at most: the inner nodes of the trie."""
+        """Return the number of engine requests at most: the inner nodes of the trie."""
         return len(self.children)
 
 

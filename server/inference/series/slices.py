@@ -125,7 +125,7 @@ async def ask_slices(
             finally:
                 record.add(own)
 
-    # No task group: its cancellation would reach whoever iterates, between two slices.
+    # No task group: its cancellation would reach the iterating task, between two slices.
     tasks = [asyncio.create_task(ask(index)) for index in found.sampled]
     pending = set(tasks)
     try:

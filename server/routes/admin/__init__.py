@@ -1,1 +1,1 @@
-"""The routes for operators who change what is served."""
+"""Define the routes for operators who change what is served."""

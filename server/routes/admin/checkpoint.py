@@ -1,4 +1,4 @@
-"""/admin/checkpoint: load another checkpoint beside the active one, switch to it, go back, retire it."""
+"""Serve /admin/checkpoint: load a checkpoint beside the active one, activate it, roll back, unload it."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,1 +1,1 @@
-"""The routes of OpenAI's API."""
+"""Define the routes of OpenAI's API."""

@@ -1,4 +1,4 @@
-"""/v1/batches: many requests that are answered while no other request waits, in OpenAI's format."""
+"""Serve /v1/batches, in OpenAI's format: many requests, answered while no other request waits."""
 
 from typing import Annotated
 

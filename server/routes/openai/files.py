@@ -1,4 +1,4 @@
-"""/v1/files: the inputs and the results of batches, in OpenAI's format."""
+"""Serve /v1/files, in OpenAI's format: the inputs and the results of batches."""
 
 from typing import Annotated, Literal
 

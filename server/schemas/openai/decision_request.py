@@ -51,7 +51,7 @@ class PredicateQuestion(_Asked):
 
     @property
     def options(self) -> tuple[Spellings, ...]:
-        """The answers that are scored."""
+        """Return the answers that are scored."""
         return (YES, NO)
 
 
@@ -61,7 +61,7 @@ class Choice(ApiModel):
 
     @property
     def spellings(self) -> Spellings:
-        """The answers that are scored."""
+        """Return the answers that are scored."""
         return (self.value,) if isinstance(self.value, str) else YES if self.value else NO
 
 
@@ -87,7 +87,7 @@ class ChoiceQuestion(_Asked):
 
     @property
     def options(self) -> tuple[Spellings, ...]:
-        """The answers that are scored."""
+        """Return the answers that are scored."""
         return tuple(choice.spellings for choice in self.choices)
 
 
@@ -112,7 +112,7 @@ class ScoreQuestion(_Asked):
 
     @property
     def options(self) -> tuple[Spellings, ...]:
-        """The answers that are scored."""
+        """Return the answers that are scored."""
         return tuple((level.label,) for level in self.levels)
 
 

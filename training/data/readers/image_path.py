@@ -1,4 +1,4 @@
-"""From the image name in a record to a file, without letting a record point outside its folder."""
+"""Find the file of an image name in a record, and refuse one outside the record's folder."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -30,9 +30,9 @@ def image_path(name: str, *, directory: Path) -> Path:
 
 
 def find_image(name: str, *, directories: Sequence[Path]) -> Path:
-    """The one file that `name` means below `directories`; its ending may be missing, as in PathVQA and ROCO.
+    """Return the one file that `name` means below `directories`; its ending may be missing, as in PathVQA and ROCO.
 
-    For folders unpacked from somebody else's archive: stricter than `image_path`, a symbolic link must stay below the
+    For folders unpacked from an untrusted archive: stricter than `image_path`, a symbolic link must stay below the
     directory that it is found in (the directory itself may be a link).
     Raises SampleError as `image_path` does, and when the name fits several files or is a link that leads away.
     """
@@ -59,7 +59,7 @@ def find_image(name: str, *, directories: Sequence[Path]) -> Path:
 
 
 def image_folder(directory: Path, *, names: Sequence[str]) -> Path:
-    """The one of `names` that lies in `directory`, whatever its capitals, blanks, underscores and hyphens.
+    """Return the one of `names` that lies in `directory`, whatever its capitals, blanks, underscores and hyphens.
 
     Raises DatasetError when there is none, or more than one.
     """

@@ -1,4 +1,4 @@
-"""The items of a JSON list or of JSON lines, with their places, and a look at the first one alone."""
+"""Read the items of a JSON list or of JSON lines with their places, or the first item alone."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +35,7 @@ def read_json_items(file: Path) -> Iterator[Place]:
 
 
 def first_item(file: Path) -> Any:
-    """The first item, read from the file's head where that is enough (alignment files have 500 MB); None without one.
+    """Return the first item, from the file's head where that is enough (some files have 500 MB); None without one.
 
     Raises DatasetError as `read_json_items` does; a .json that is no list has no first item.
     """

@@ -1,4 +1,4 @@
-"""Reader of the LLaVA conversation JSON, the form in which LLaVA-Med and Med-MoE publish their data.
+"""Read LLaVA conversation JSON, the format in which LLaVA-Med and Med-MoE publish their data.
 
 A file is one list of `{"id", "image", "conversations": [{"from", "value"}, ...]}`, with `answer_type` and `modality`
 where upstream's evaluator or router training needs them. LLaVA-Med adds `pair_id` and `domain` ({"chest_xray": true,

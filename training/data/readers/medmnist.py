@@ -1,4 +1,4 @@
-"""Reader of MedMNIST v2 and v3 .npz files, 2D and single-label, in any of their sizes (28, 64, 128, 224 pixels)."""
+"""Read MedMNIST v2 and v3 .npz files, 2D and single-label, in any of their sizes (28, 64, 128, 224 pixels)."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -20,7 +20,7 @@ _NAME = re.compile(r"(?P<set>[a-z0-9]+?)(_(?P<size>64|128|224))?")
 
 
 def read_medmnist(file: Path, *, splits: Collection[Split], image_directory: Path) -> ReadResult:
-    """Classification samples of `file`, whose name says which set it is (`organcmnist_224.npz`).
+    """Return the classification samples of `file`, whose name says which set it is (`organcmnist_224.npz`).
 
     Ids are `NAME/SPLIT/ROW`: image and label are rows of two arrays, and the row number is the only identity that
     MedMNIST gives an image. Each wanted image is written once below `image_directory` (`ImageStore`).

@@ -1,4 +1,4 @@
-"""MedMNIST's 2D sets: what each class number means (Yang et al. 2023, the package's `info.py`, version 3.0).
+"""Define what each class number of MedMNIST's 2D sets means (Yang et al. 2023, the package's `info.py`, version 3.0).
 
 Names are the published ones but for three kinds that a prompt cannot carry: a comma inside a name would read as two
 labels ("normal, benign"), a long gloss in brackets says nothing a label needs, and RetinaMNIST's bare digits get the

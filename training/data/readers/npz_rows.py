@@ -1,4 +1,4 @@
-"""Arrays of an .npz row by row: the 224-pixel MedMNIST sets do not fit into memory whole, and nothing is unpickled."""
+"""Read arrays of an .npz row by row: large MedMNIST sets do not fit into memory, and nothing is unpickled."""
 
 import zipfile
 import zlib
@@ -33,7 +33,7 @@ class Rows:
 
 @contextmanager
 def open_rows(file: Path, *names: str) -> Iterator[tuple[Rows, ...]]:
-    """The named arrays of `file`, open side by side.
+    """Return the named arrays of `file`, open side by side.
 
     Raises DatasetError when the file is damaged or no .npz, lacks an array, or one holds Python objects (which only
     unpickling could read); damage that shows while rows are read is raised as DatasetError too.

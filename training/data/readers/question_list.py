@@ -1,4 +1,4 @@
-"""Reader of plain question lists: `{"image", "question", "answer"}`, the fields of PathVQA and of the Hub's editions.
+"""Read plain question lists: `{"image", "question", "answer"}`, the fields of PathVQA and of the Hub's editions.
 
 `image_name` and `img_name` are `image` too, as in copies of VQA-RAD and SLAKE that lack other fields of these.
 
@@ -30,7 +30,7 @@ IMAGE_FIELDS = ("image", "image_name", "img_name")
 
 
 def read_question_list(file: Path, *, split: Split, directory: Path) -> ReadResult:
-    """Samples of one split's `file`, which belongs to the dataset folder `directory`.
+    """Return the samples of one split's `file`, which belongs to the dataset folder `directory`.
 
     Ids are `FOLDER/SPLIT/ID` with ID from `id`, `qid` or `question_id`. PathVQA has none of them: then ID is a hash of
     image name, question and answer, the same in whatever order the items stand; items that repeat another one

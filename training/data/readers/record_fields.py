@@ -1,4 +1,4 @@
-"""Fields of a record, read strictly: a reader says which field of which line is wrong, and never what stands in it."""
+"""Read fields of a record strictly: errors name the field and the line, never the value."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ _ANSWER_TYPES: dict[str, AnswerType] = {"open": "open", "close": "closed", "clos
 
 
 def text(record: Record, field: str) -> str:
-    """The field without blanks around it. Raises SampleError when it is missing, not text, or blank."""
+    """Return the field without blanks around it. Raises SampleError when it is missing, not text, or blank."""
     if field not in record:
         raise SampleError(f"{field} is missing")
     value = record[field]
@@ -28,12 +28,12 @@ def text(record: Record, field: str) -> str:
 
 
 def optional_text(record: Record, field: str) -> str | None:
-    """As `text`, with None for a field that is missing or null."""
+    """Return as `text` does, with None for a field that is missing or null."""
     return None if record.get(field) is None else text(record, field)
 
 
 def text_or_number(record: Record, field: str) -> str:
-    """As `text`, for ids and counts that some releases write as JSON numbers; 2.0 is 2.
+    """Return as `text` does, for ids and counts that some releases write as JSON numbers; 2.0 is 2.
 
     True, false and NaN are no numbers.
     """
@@ -44,7 +44,7 @@ def text_or_number(record: Record, field: str) -> str:
 
 
 def record_id(record: object) -> str | None:
-    """What a message about a broken record calls it: its id, cut to a line of its own; None where it has none."""
+    """Return a record's id for messages, cut to one line; None where it has none."""
     if not isinstance(record, dict):
         return None
     for field in ID_FIELDS:
@@ -63,7 +63,7 @@ def closed_by_answer(answer: str) -> bool:
 
 
 def upstream_answer_type(record: Record) -> AnswerType | None:
-    """`answer_type` in any of the published spellings (OPEN, CLOSED, close, blanks around them); None where absent.
+    """Return `answer_type` from any published spelling (OPEN, CLOSED, close, with blanks); None if absent.
 
     Raises SampleError for anything else: upstream's scorer skips such questions without a word.
     """

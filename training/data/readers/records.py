@@ -1,4 +1,4 @@
-"""Reader of a dataset folder: `records.jsonl` (VQA or classification) and `captions.jsonl`, images beside them.
+"""Read a dataset folder: `records.jsonl` (VQA or classification) and `captions.jsonl`, images beside them.
 
 One JSON object a line; the image path is relative to the folder, whose name becomes the dataset's name.
 """
@@ -28,7 +28,7 @@ _UNKNOWN = "unknown"
 
 
 def read_records(directory: Path, *, splits: Collection[Split], file: str = RECORDS_FILE) -> ReadResult:
-    """Samples of `directory/file` in the wanted splits, and every line that could not become one.
+    """Return the samples of `directory/file` in the wanted splits, and every line that could not become one.
 
     Training records flagged `repeat` (doubles of another record, as VQA-RAD has them) are left out and counted.
     Raises DatasetError when the file cannot be read.
@@ -37,7 +37,7 @@ def read_records(directory: Path, *, splits: Collection[Split], file: str = RECO
 
 
 def read_captions(directory: Path, *, splits: Collection[Split], file: str = CAPTIONS_FILE) -> ReadResult:
-    """Caption samples of `directory/file`, as `read_records`; ids are `DATASET/caption/IMAGE`."""
+    """Return the caption samples of `directory/file`, as `read_records`; ids are `DATASET/caption/IMAGE`."""
     return _read(directory, splits=splits, file=file, build=_caption)
 
 

@@ -1,4 +1,4 @@
-"""Reader of ROCO-style captions: a text or CSV file of ids and captions, and a folder of images (Pelka et al. 2018).
+"""Read ROCO-style captions: a text or CSV file of ids and captions, and a folder of images (Pelka et al. 2018).
 
 Three published shapes: `captions.txt` (ID, a tab, the caption), `traindata.csv` (columns id, name, caption) and
 ROCOv2's `train_captions.csv` (columns ID, Caption).
@@ -22,7 +22,7 @@ _FOLDERS = ("images", "train", "valid", "validation", "test")
 
 
 def read_roco(file: Path, *, split: Split, dataset: str) -> ReadResult:
-    """Caption samples of one split's `file`, with ids `DATASET/ID`.
+    """Return the caption samples of one split's `file`, with ids `DATASET/ID`.
 
     An image is named by its line (`name`), else by `dlinks.txt` beside the file (the name under which ROCO's own
     download script saves what belongs to an id), else it is the id with an image's ending. It lies in `images/` beside

@@ -1,4 +1,4 @@
-"""Reader of SLAKE 1.0 as its authors publish it (Liu et al. 2021, arXiv 2102.09542).
+"""Read SLAKE 1.0 as its authors publish it (Liu et al. 2021, arXiv 2102.09542).
 
 `train.json`, `validate.json` (`validation.json` in the Hub's edition) and `test.json`, each a JSON list of English and
 Chinese questions; images are `imgs/xmlabN/source.jpg`. The English part has 4,919 / 1,053 / 1,061 questions.
@@ -25,7 +25,7 @@ _UNANSWERED = "1622"
 
 
 def read_slake(file: Path, *, split: Split, languages: Collection[str] = ("en",)) -> ReadResult:
-    """Samples of one split's file, with ids `FOLDER/QID`; the folder's name is the dataset's.
+    """Return the samples of one split's file, with ids `FOLDER/QID`; the folder's name is the dataset's.
 
     Questions in other languages are left out and counted. Knowledge questions (`base_type` not vqa) are kept:
     upstream trains and scores on them, and `question_type`, which is `content_type`, tells them apart as `KG`.

@@ -1,4 +1,4 @@
-"""Reader of VQA-RAD as its authors publish it (Lau et al. 2018, OSF project 89kps).
+"""Read VQA-RAD as its authors publish it (Lau et al. 2018, OSF project 89kps).
 
 One JSON list, `VQA_RAD Dataset Public.json`, with the images in a folder beside it. `phrase_type` holds the official
 split: 1,797 questions to train on and 451 to test on; there is no validation split. Copies of it have a file for each
@@ -46,7 +46,7 @@ def read_vqa_rad(
     named: Split | None = None,
     others: Mapping[Path, Split] = MappingProxyType({}),
 ) -> ReadResult:
-    """Samples of the wanted splits, with ids `FOLDER/QID`; the folder's name is the dataset's.
+    """Return the samples of the wanted splits, with ids `FOLDER/QID`; the folder's name is the dataset's.
 
     Train and test share images: such test samples are marked `image_in_train`. Training questions that repeat an
     earlier one or a test question, with the same answer about the same image, are left out and counted (4 in the
@@ -80,7 +80,7 @@ def _read(file: Path, named: Split | None) -> list[Place]:
 
 
 def _wordings(items: list[Place], *, kept: Collection[str], dataset: str) -> Iterator[Place]:
-    """A record for each other wording of the training questions that were `kept`."""
+    """Return a record for each other wording of the training questions that were `kept`."""
     for place, item in items:
         if not isinstance(item, dict) or not _is(item, "train") or f"{dataset}/{_qid(item)}" not in kept:
             continue

@@ -1,4 +1,4 @@
-"""From predictions on a validation split to calibration.json: split by image, fit on one part, measure on the other."""
+"""Make calibration.json of predictions on a val split: divide by image, fit on one part, measure on the other."""
 
 import random
 from collections import defaultdict
@@ -41,7 +41,7 @@ class Calibrator:
         adapter_sha256: str | None = None,
         prompt_sha256: str,
     ) -> Calibration:
-        """A map for each set of labels that there is enough of, and one for the answers to questions.
+        """Return a map for each set of labels that there is enough of, and one for the answers to questions.
 
         `predictions` in each number format that the maps are to hold for; they are fitted in the first. Raises
         DataError when no part has `FEWEST` samples or a question's confidence is unknown.
@@ -100,7 +100,7 @@ class Calibrator:
         return True
 
     def _divided(self, samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-        """By image: questions about one image are right and wrong together."""
+        """Divide by image: questions about one image are right and wrong together."""
         images = sorted({sample.image for sample in samples})
         random.Random(self.seed).shuffle(images)
         kept = set(images[: round(len(images) * self.held_out)])

@@ -1,4 +1,4 @@
-"""Fitting the maps of calibration.json: temperature scaling by maximum likelihood, isotonic regression by PAV.
+"""Fit the maps of calibration.json: temperature scaling by maximum likelihood, isotonic regression by PAV.
 
 Both are a few lines of numpy over convex problems, so that no package is needed for them.
 """
@@ -20,7 +20,7 @@ _SMALLEST = 1e-300
 
 
 def fit_labels(rows: Sequence[tuple[Sequence[float], int]], *, method: Method) -> Temperature | Isotonic:
-    """A map for label probabilities, from (probabilities, index of the true label). Raises ValueError when empty.
+    """Fit a map of label probabilities to (probabilities, index of the true label). Raises ValueError when empty.
 
     Isotonic regression takes every label of every sample as one yes-or-no case, because label sets differ.
     """
@@ -32,7 +32,7 @@ def fit_labels(rows: Sequence[tuple[Sequence[float], int]], *, method: Method) -
     logs = [(np.log(np.maximum(shares, _SMALLEST)), truth) for shares, truth in rows]
 
     def slope(log_temperature: float) -> float:
-        """Of the likelihood in 1 / T: mean over samples of the expected less the observed log-probability."""
+        """Return the likelihood's slope in 1 / T: the mean expected less the observed log-probability."""
         total = 0.0
         for values, truth in logs:
             scaled = values / np.exp(log_temperature)
@@ -45,7 +45,7 @@ def fit_labels(rows: Sequence[tuple[Sequence[float], int]], *, method: Method) -
 
 
 def fit_answers(confidences: Sequence[float], correct: Sequence[bool], *, method: Method) -> Temperature | Isotonic:
-    """A map from an answer's probability to the probability that it is right. Raises ValueError when empty.
+    """Return a map from an answer's probability to the probability that it is right. Raises ValueError when empty.
 
     A temperature alone keeps 1/2 where it is, though an answer of many tokens is easily right below it: a bias is
     fitted too (Platt 1999, with his targets, which keep a perfect separation from running away).
@@ -64,7 +64,7 @@ def fit_answers(confidences: Sequence[float], correct: Sequence[bool], *, method
         return _root(lambda b: float((_sigmoid(scaled + b) - targets).sum()), -_FARTHEST_BIAS, _FARTHEST_BIAS)
 
     def slope(log_temperature: float) -> float:
-        """Of the loss in T at the best bias; the sign of d/d(1/T), turned round."""
+        """Return the loss's slope in T at the best bias, which has the sign of -d/d(1/T)."""
         guessed = _sigmoid(logits / np.exp(log_temperature) + bias(log_temperature))
         return -float(((guessed - targets) * logits).sum())
 
@@ -73,7 +73,7 @@ def fit_answers(confidences: Sequence[float], correct: Sequence[bool], *, method
 
 
 def isotonic(said: Sequence[float], happened: Sequence[bool]) -> Isotonic:
-    """The non-decreasing map with the least squared error (pool adjacent violators); linear between its blocks."""
+    """Fit a non-decreasing map by least squares (pool adjacent violators), linear between its blocks."""
     x, place, count = np.unique(np.asarray(said, dtype=np.float64), return_inverse=True, return_counts=True)
     means = np.bincount(place, weights=np.asarray(happened, dtype=np.float64)) / count
     blocks: list[tuple[float, int, int]] = []  # mean, weight, first place
@@ -93,7 +93,7 @@ def isotonic(said: Sequence[float], happened: Sequence[bool]) -> Isotonic:
 
 
 def _root(falling_or_rising: Callable[[float], float], low: float, high: float) -> float:
-    """Where a monotone function changes its sign, by bisection; the nearer end when it does not."""
+    """Return where a monotone function changes its sign, by bisection; the nearer end when it does not."""
     at_low, at_high = falling_or_rising(low), falling_or_rising(high)
     if (at_low > 0) == (at_high > 0):
         return low if abs(at_low) <= abs(at_high) else high

@@ -27,7 +27,7 @@ class Coverage:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of Clopper and Pearson (1934)."""
+        """Return the 95 % interval of Clopper and Pearson (1934)."""
         return binomial_interval(self.covered, self.n)
 
 

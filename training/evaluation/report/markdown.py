@@ -180,7 +180,7 @@ def _ece(section: Section) -> str:
 
 
 def counted(scores: Scores) -> int:
-    """How many samples were scored; questions without an answer type are not."""
+    """Return how many samples were scored; questions without an answer type are not."""
     # Open and closed questions are disjoint, and each has one strict metric; classifications have the accuracy.
     names = ("closed_accuracy_strict", "open_accuracy_strict", "accuracy")
     return sum(scores[name].n for name in names if name in scores)

@@ -104,7 +104,7 @@ class DicomFile:
 
     @property
     def lossy(self) -> bool:
-        """Whether the values may have been changed by compression, now or earlier."""
+        """Return whether the values may have been changed by compression, now or earlier."""
         return code(self.dataset, "LossyImageCompression") == "01" or self.transfer_syntax in LOSSY
 
     @property
