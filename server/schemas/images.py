@@ -58,6 +58,7 @@ RenderingStep = (
         "window_ignored", "decimal_comma", "voi_function_ignored", "linear_exact",
         "sign_inferred", "unused_bits", "presentation_lut_ignored",
         "padding_inferred", "not_a_number", "pixel_aspect", "overlay_ignored", "shutter_ignored",
+        "subtraction_ignored", "segmentation", "tile", "localizer",
         "end_marker_added", "metadata_dropped", "low_bits", "over_white", "samples_ignored",
     ]
     | Conversion
@@ -103,7 +104,10 @@ class Rendering(ApiModel):
     `icc_profile_ignored`, present and not applied; `samples_ignored`, samples of a TIFF beyond its colours;
     `icc_profile`, colours brought to sRGB from the file's own ICC profile or a PNG's gAMA and cHRM; `end_marker_added`,
     a JPEG without one; `metadata_dropped`, a damaged chunk of a PNG; `low_bits`, 16-bit colour that holds fewer bits;
-    `over_white`, a dark drawing on transparency laid over white."""
+    `over_white`, a dark drawing on transparency laid over white.
+
+    And what a DICOM frame is, where it is not simply an image: `subtraction_ignored`, an angiogram from which the file
+    wants a mask subtracted; `segmentation`, a mask; `tile`, a part of a larger image; `localizer`, a scout view."""
     windows: tuple[AppliedWindow, ...]
     """One, or one each for red, green and blue; none for colours and for 8-bit grey without a window."""
 

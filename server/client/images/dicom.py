@@ -19,7 +19,10 @@ from medmoe.client.images.image import Image
 _IMAGE_GROUP = 0x0028
 """Size, bits, photometric interpretation, padding, rescaling, windows, look-up tables, burned-in annotation."""
 _PIXEL_GROUP = 0x7FE0
-_DISPLAY = ("SOPClassUID", "Modality", "PixelPresentation", "ImagerPixelSpacing", "ShutterShape")
+_DISPLAY = (
+    "SOPClassUID", "ImageType", "Modality", "PixelPresentation", "ImagerPixelSpacing", "ShutterShape",
+    "TotalPixelMatrixColumns", "TotalPixelMatrixRows", "SpecimenLabelInImage",
+)  # fmt: skip
 """Attributes of other groups on which the display of an image depends."""
 _FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _FREE = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UN", "UR", "UT"})
@@ -64,7 +67,17 @@ def _bare(dataset: Dataset) -> Dataset:
     for keyword in _FRAMES:
         if keyword in dataset:
             groups = dataset[keyword]
-            found.add(DataElement(groups.tag, "SQ", [_image_attributes(item) for item in groups.value]))
+            found.add(DataElement(groups.tag, "SQ", [_frame_attributes(item) for item in groups.value]))
+    return found
+
+
+def _frame_attributes(groups: Dataset) -> Dataset:
+    found = _image_attributes(groups)
+    if shutters := groups.get("FrameDisplayShutterSequence"):
+        shutter = Dataset()
+        if "ShutterShape" in shutters[0]:
+            shutter.add(_copied(shutters[0]["ShutterShape"]))
+        found.FrameDisplayShutterSequence = [shutter]
     return found
 
 

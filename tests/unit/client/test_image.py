@@ -237,7 +237,13 @@ def test_look_up_tables_frames_and_compressed_pixels_stay() -> None:
 
 
 def test_what_colours_and_shape_depend_on_in_other_groups_stays() -> None:
-    palette: dict[str, Any] = {"PixelPresentation": "COLOR", "ImagerPixelSpacing": [2, 1], "ShutterShape": "CIRCULAR"}
+    palette: dict[str, Any] = {"PixelPresentation": "COLOR", "ImagerPixelSpacing": [2, 1]}
+    palette |= {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "TotalPixelMatrixRows": 400}
+    shutter, groups, mask = Dataset(), Dataset(), Dataset()
+    shutter.ShutterShape, shutter.ImageComments = "CIRCULAR", SECRET
+    groups.FrameDisplayShutterSequence = [shutter]
+    mask.MaskOperation, mask.MaskOperationExplanation = "AVG_SUB", SECRET
+    palette |= {"SharedFunctionalGroupsSequence": [groups], "MaskSubtractionSequence": [mask]}
     for colour in ("Red", "Green", "Blue"):
         palette[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 400, 16]
         palette[f"{colour}PaletteColorLookupTableData"] = np.arange(256, dtype="<u2").tobytes()
@@ -245,7 +251,7 @@ def test_what_colours_and_shape_depend_on_in_other_groups_stays() -> None:
     bare = pixels_only(data).data
     assert SECRET.encode() not in bare
     assert shown(bare) == shown(data)
-    assert {"palette", "shutter_ignored"} <= set(shown(bare)[1][0])
+    assert {"palette", "shutter_ignored", "subtraction_ignored", "tile", "localizer"} <= set(shown(bare)[1][0])
     assert dcmread(io.BytesIO(bare)).ImagerPixelSpacing == [2, 1]
 
 

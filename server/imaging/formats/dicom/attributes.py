@@ -50,6 +50,12 @@ def code(dataset: Dataset, keyword: str) -> str:
     return str(value or "").split("\\")[0].strip(" \0\t\r\n").upper()
 
 
+def code_at(dataset: Dataset, keyword: str, index: int) -> str:
+    """Return one value of a code string of several, in upper case without padding; empty where there is none."""
+    items = _items(get(dataset, keyword))
+    return str(items[index]).strip(" \0\t\r\n").upper() if index < len(items) else ""
+
+
 def number(dataset: Dataset, keyword: str, *, index: int = 0) -> float | None:
     """Return the value at `index` of a numeric attribute, None for text that is no number as a whole."""
     items = _items(get(dataset, keyword))

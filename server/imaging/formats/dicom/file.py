@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from medmoe.server.errors import BurnedInAnnotation, InvalidField, UnreadableImage, UnsupportedImage
 from medmoe.server.imaging.config import ImageLimits
-from medmoe.server.imaging.formats.dicom.attributes import code, get, number, whole
+from medmoe.server.imaging.formats.dicom.attributes import code, code_at, get, number, whole
 from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
 from medmoe.server.imaging.formats.dicom.streams.codestream import (
     FrameHeader,
@@ -110,12 +110,27 @@ class DicomFile:
     @property
     def pixel_aspect(self) -> float:
         """Height of a pixel over its width; 1 where the file does not say."""
-        for keyword in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"):
-            vertical, horizontal = number(self.dataset, keyword), number(self.dataset, keyword, index=1)
+        measures = self.functional_group("PixelMeasuresSequence") or Dataset()
+        for source, keyword in (
+            (self.dataset, "PixelAspectRatio"),
+            (measures, "PixelSpacing"),
+            (self.dataset, "PixelSpacing"),
+            (self.dataset, "ImagerPixelSpacing"),
+        ):
+            vertical, horizontal = number(source, keyword), number(source, keyword, index=1)
             if vertical and horizontal and vertical > 0 and horizontal > 0:
                 ratio = vertical / horizontal
                 return ratio if abs(ratio - 1) > 0.01 else 1.0
         return 1.0
+
+    def functional_group(self, keyword: str) -> Dataset | None:
+        """Return the first item of a functional group, this frame's own or the one of all frames; None without it."""
+        per_frame = list(get(self.dataset, "PerFrameFunctionalGroupsSequence") or [])[self.frame : self.frame + 1]
+        for groups in (*per_frame, *list(get(self.dataset, "SharedFunctionalGroupsSequence") or [])[:1]):
+            items: list[Dataset] = list(get(groups, keyword) or [])
+            if items:
+                return items[0]
+        return None
 
     def _parse(self, data: bytes) -> Dataset:
         body, repairs = with_meta_header(data)
@@ -261,7 +276,9 @@ def _check_annotation(dataset: Dataset, policy: BurnedIn) -> None:
     if policy == "accept":
         return
     marked = code(dataset, "BurnedInAnnotation")
-    if marked == "YES":
+    # The label of a slide names the patient.
+    labelled = code(dataset, "SpecimenLabelInImage") == "YES" or code_at(dataset, "ImageType", 2) == "LABEL"
+    if marked == "YES" or (labelled and marked != "NO"):
         raise BurnedInAnnotation()
     suspect = (
         str(get(dataset, "SOPClassUID") or "").startswith(_SECONDARY_CAPTURE)

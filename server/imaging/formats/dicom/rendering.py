@@ -15,6 +15,7 @@ from medmoe.server.errors import InvalidField, UnreadableImage
 from medmoe.server.imaging.formats.dicom.attributes import code, get
 from medmoe.server.imaging.formats.dicom.bit_geometry import StoredValues
 from medmoe.server.imaging.formats.dicom.file import DicomFile
+from medmoe.server.imaging.formats.dicom.image_kind import kind_steps
 from medmoe.server.imaging.formats.dicom.lut.modality_lut import apply_modality
 from medmoe.server.imaging.formats.dicom.lut.palette import apply_palette, supplemental_colours
 from medmoe.server.imaging.formats.dicom.lut.voi_lut import apply_table, apply_window, file_table, file_window
@@ -29,7 +30,6 @@ _ATTRIBUTES = (
     "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction",
 )  # fmt: skip
 _FRAME_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
-_OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
 Shown = tuple[Image.Image, Rendering, Windowing | None]
 """An image for `convert`, how it was rendered, and for grey images what a window can be chosen from."""
@@ -76,17 +76,12 @@ def _colour(file: DicomFile, stored: StoredValues) -> Shown:
 
 
 def _rendering(file: DicomFile, steps: list[RenderingStep], windows: list[AppliedWindow]) -> Rendering:
-    # Overlays are planes of their own, or lie in unused bits of the pixels and have rows alone.
-    if any((group, element) in file.dataset for group in _OVERLAY_GROUPS for element in (0x3000, 0x0010)):
-        steps.append("overlay_ignored")
-    if get(file.dataset, "ShutterShape") is not None:
-        steps.append("shutter_ignored")
     return Rendering(
         format="DICOM",
         colour=file.colour,
         frame=file.frame,
         frames=file.frames,
-        steps=tuple(steps),
+        steps=(*steps, *kind_steps(file)),
         windows=tuple(windows),
     )
 

@@ -1,0 +1,31 @@
+"""Tell what a frame is besides an image of a patient: a part, a mask, a localizer, one half of a subtraction."""
+
+from collections.abc import Iterator
+
+from medmoe.server.imaging.formats.dicom.attributes import code, code_at, get, number
+from medmoe.server.imaging.formats.dicom.file import DicomFile
+from medmoe.server.schemas.images import RenderingStep
+
+_SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""Segmentation Storage, and Label Map Segmentation Storage."""
+_OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
+
+
+def kind_steps(file: DicomFile) -> Iterator[RenderingStep]:
+    """Yield what a reader of the image must know, and what the file wants drawn and is not."""
+    dataset = file.dataset
+    # Overlays are planes of their own, or lie in unused bits of the pixels and have rows alone.
+    if any((group, element) in dataset for group in _OVERLAY_GROUPS for element in (0x3000, 0x0010)):
+        yield "overlay_ignored"
+    if get(dataset, "ShutterShape") is not None or file.functional_group("FrameDisplayShutterSequence") is not None:
+        yield "shutter_ignored"
+    masks = list(get(dataset, "MaskSubtractionSequence") or [])
+    if any(code(mask, "MaskOperation") not in ("", "NONE") for mask in masks):
+        yield "subtraction_ignored"
+    if str(get(dataset, "SOPClassUID") or "").strip(" \0") in _SEGMENTATIONS:
+        yield "segmentation"
+    whole = [number(dataset, f"TotalPixelMatrix{axis}") or 0 for axis in ("Rows", "Columns")]
+    if whole[0] > file.height or whole[1] > file.width:
+        yield "tile"
+    if code_at(dataset, "ImageType", 2) == "LOCALIZER":
+        yield "localizer"

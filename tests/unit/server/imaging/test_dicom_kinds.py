@@ -1,0 +1,83 @@
+"""Frames that are not simply an image of a patient: what is not drawn, and what a frame is, is named."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from medmoe.server.errors import BurnedInAnnotation
+from tests.support.images.dicom_files import dicom
+from tests.unit.server.conftest import Read
+
+FRAMES = np.add.outer(np.arange(2) * 7, np.add.outer(np.arange(40), np.arange(40))).astype(np.uint8)
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+
+
+def item(**attributes: Any) -> Dataset:
+    found = Dataset()
+    for keyword, value in attributes.items():
+        setattr(found, keyword, value)
+    return found
+
+
+def group(name: str, **attributes: Any) -> Dataset:
+    """Return a functional group of one item."""
+    return item(**{name: [item(**attributes)]})
+
+
+@pytest.mark.parametrize(
+    ("attributes", "step"),
+    [
+        ({"MaskSubtractionSequence": [item(MaskOperation="AVG_SUB", MaskFrameNumbers=1)]}, "subtraction_ignored"),
+        ({"MaskSubtractionSequence": [item(MaskOperation="TID", TIDOffset=1)]}, "subtraction_ignored"),
+        ({"SOPClassUID": SEGMENTATION, "Modality": "SEG"}, "segmentation"),
+        ({"TotalPixelMatrixRows": 4000, "TotalPixelMatrixColumns": 40}, "tile"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer"),
+        (
+            {"SharedFunctionalGroupsSequence": [group("FrameDisplayShutterSequence", ShutterShape="CIRCULAR")]},
+            "shutter_ignored",
+        ),
+    ],
+    ids=str,
+)
+def test_what_a_frame_is_is_named(read: Read, attributes: dict[str, Any], step: str) -> None:
+    plain = read(dicom(FRAMES, NumberOfFrames=2), frame=1)
+    found = read(dicom(FRAMES, NumberOfFrames=2, **attributes), frame=1)
+    assert found.rendering.steps == (*plain.rendering.steps, step)
+    assert found.pixels == plain.pixels
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"MaskSubtractionSequence": [item(MaskOperation="NONE")]},
+        {"TotalPixelMatrixRows": 40, "TotalPixelMatrixColumns": 40},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"]},
+        {"ImageType": "ORIGINAL"},
+    ],
+    ids=str,
+)
+def test_a_whole_image_has_no_name_of_a_part(read: Read, attributes: dict[str, Any]) -> None:
+    assert read(dicom(FRAMES[0], **attributes)).rendering.steps == read(dicom(FRAMES[0])).rendering.steps
+
+
+@pytest.mark.parametrize("sequence", ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"])
+def test_pixels_of_an_enhanced_object_are_made_square_by_their_frames_spacing(read: Read, sequence: str) -> None:
+    groups = [group("PixelMeasuresSequence", PixelSpacing=[1, 1]), group("PixelMeasuresSequence", PixelSpacing=[2, 1])]
+    shared = sequence.startswith("Shared")
+    data = dicom(FRAMES, NumberOfFrames=2, **{sequence: groups[1:] if shared else groups})
+    found = read(data, frame=1)
+    assert found.rendering.steps[-1] == "pixel_aspect"
+    assert found.pixels == read(dicom(FRAMES[1], PixelSpacing=[2, 1])).pixels
+    assert ("pixel_aspect" in read(data, frame=0).rendering.steps) == shared
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"SpecimenLabelInImage": "YES"}, {"ImageType": ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]}], ids=str
+)
+def test_the_label_of_a_slide_is_burned_in_text(read: Read, attributes: dict[str, Any]) -> None:
+    with pytest.raises(BurnedInAnnotation):
+        read(dicom(FRAMES[0], **attributes))
+    read(dicom(FRAMES[0], BurnedInAnnotation="NO", **attributes))
+    read(dicom(FRAMES[0], **attributes), config={"burned_in": "accept"})
