@@ -57,8 +57,10 @@ READ = {
         dicomdirtests/98892001/CT5N/2392 dicomdirtests/98892001/CT5N/2693 dicomdirtests/98892001/CT5N/3023
         dicomdirtests/98892001/CT5N/3353""",
     "MONOCHROME2 rescale padding_inferred window": "J2K_pixelrep_mismatch.dcm",
-    "MONOCHROME2 rescale window localizer pixel_aspect": "dicomdirtests/98892001/CT2N/6293 dicomdirtests/98892001/CT2N/6924",
-    "MONOCHROME2 stretch": """JPEG2000.dcm JPEG-lossy.dcm JPGExtended.dcm JPEGLSNearLossless_16.dcm rtdose.dcm rtdose_1frame.dcm rtdose_expb.dcm rtdose_expb_1frame.dcm rtdose_rle.dcm
+    "MONOCHROME2 rescale window localizer pixel_aspect": """dicomdirtests/98892001/CT2N/6293
+        dicomdirtests/98892001/CT2N/6924""",
+    "MONOCHROME2 stretch": """JPEG2000.dcm JPEG-lossy.dcm JPGExtended.dcm JPEGLSNearLossless_16.dcm rtdose.dcm
+        rtdose_1frame.dcm rtdose_expb.dcm rtdose_expb_1frame.dcm rtdose_rle.dcm
         rtdose_rle_1frame.dcm""",
     "MONOCHROME2 segmentation stretch": "liver_1frame.dcm liver_expb_1frame.dcm",
     "MONOCHROME2 window": """MR_small.dcm MR_small_RLE.dcm MR_small_bigendian.dcm MR_small_expb.dcm
