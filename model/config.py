@@ -60,7 +60,7 @@ class VisionConfig(StrictSection):
 
     @property
     def grid(self) -> int:
-        """Patches along one side."""
+        """Return the number of patches along one side."""
         return self.image_size // self.patch_size
 
     @property
@@ -154,7 +154,7 @@ class TextConfig(StrictSection):
 
     @property
     def rotary_dim(self) -> int:
-        """Rotated dimensions of a head."""
+        """Return the number of rotated dimensions of a head."""
         return int(self.head_dim * self.partial_rotary_factor)
 
 

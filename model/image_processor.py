@@ -65,7 +65,7 @@ def convert(image: Image.Image) -> tuple[Image.Image, tuple[Conversion, ...]]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """`convert` without the account of it."""
+    """Return the image of `convert` without its steps."""
     return convert(image)[0]
 
 
@@ -83,7 +83,7 @@ def _stretch(values: np.ndarray, *, transparent: np.ndarray) -> Image.Image:
 
 
 def normalise(pixels: Any, *, mean: Any, std: Any) -> None:
-    """(pixels / 255 - mean) / std, in place, of float32 `pixels` [..., 3, height, width]; `mean`, `std` are [3, 1, 1].
+    """Compute (pixels / 255 - mean) / std in place: float32 `pixels` [..., 3, height, width]; `mean`, `std` [3, 1, 1].
 
     In operators alone, so that numpy in training and torch in the engine's process compute the same numbers.
     """
@@ -124,7 +124,7 @@ class ImageProcessor:
         return self.fit(to_rgb(image))
 
     def fit(self, image: Image.Image) -> Image.Image:
-        """`resize` for what `convert` has returned."""
+        """Resize what `convert` has returned, as `resize` does."""
         if image.size == (self.size, self.size):
             return image
         if self.config.mode == "pad":

@@ -116,14 +116,14 @@ class Coefficient(nn.Linear):
 
 
 def _own_precision(x: torch.Tensor) -> AbstractContextManager[None]:
-    """Products in the dtypes that are written down: autocast would take them in 16 bit, whatever it is given."""
+    """Switch autocast off: it would compute in 16 bit whatever dtype its inputs have."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 @contextmanager
 def legacy_top2(model: nn.Module, *, seed: int) -> Iterator[None]:
-    """Inside, top-2 routers draw their second expert as upstream does, to reproduce numbers measured that way.
+    """Let top-2 routers draw their second expert as upstream does, to reproduce numbers measured that way.
 
     DeepSpeed 0.9.5 adds Gumbel noise to the logits of the second choice, in evaluation too (`top2gating`): it is a draw
     from the softmax over the remaining experts. Two runs with one seed and the same inputs agree.

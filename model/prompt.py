@@ -84,14 +84,14 @@ class Prompt:
 
     @cached_property
     def sha256(self) -> str:
-        """Hexadecimal digest of the template and of how the tokenizer reads it; calibrations are bound to it."""
+        """Return the hex digest of the template and of how the tokenizer reads it; calibrations are bound to it."""
         read = self.question(self.config.prompt.classification)
         # Calibrations are fitted to single questions, which `turns` does not change.
         template = self.config.prompt.model_dump_json(exclude={"turns"})
         return hashlib.sha256(f"{template} {read}".encode()).hexdigest()
 
     def _refuse_special_tokens_as_text(self) -> None:
-        """A tokenizer that does not mark them as special would let a question spell an image or an end."""
+        """Refuse a tokenizer that does not mark special tokens: a question could spell an image or an end."""
         text = self.config.text_config
         special = {self.config.image_token_id, text.eos_token_id, text.pad_token_id, *self._bos()}
         for id_ in special:

@@ -187,7 +187,7 @@ async def _beside(state: State, operators: socket.socket | None, tls: ServerTLS 
 
 
 def server_config(app: FastAPI, settings: Settings, *, tls: ServerTLS | None = None) -> uvicorn.Config:
-    """How uvicorn serves what `create_app` has made."""
+    """Return uvicorn's configuration for the app of `create_app`."""
     return uvicorn.Config(
         app,
         host=settings.host,

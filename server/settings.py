@@ -242,7 +242,7 @@ class Settings(BatchSettings, IntegritySettings):
 
     @property
     def url(self) -> str:
-        """Base URL on this machine, without a slash at its end."""
+        """Return the base URL on this machine, without a slash at its end."""
         scheme = "http" if self.tls_certificate is None else "https"
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (compared, not bound)
         return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"

@@ -101,7 +101,7 @@ class State:
 
     @property
     def readiness(self) -> Readiness:
-        """Readiness of the service, which is that of its active model."""
+        """Return the readiness of the service, which is that of its active model."""
         return self.active.readiness
 
     def serve(self, settings: Settings, engine: Engine) -> ServedModel:

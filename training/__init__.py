@@ -1,1 +1,1 @@
-"""Train: the papers' stages as recipes on transformers.Trainer, from public data to a checkpoint."""
+"""Train the papers' stages as recipes on transformers.Trainer, from public data to a checkpoint."""

@@ -84,7 +84,7 @@ class FeatureCache:
             self._compute({key: seen for key, seen in wanted.items() if key not in self._rows})
 
     def fill_for(self, samples: Iterable[Sample]) -> None:
-        """`fill` with all that training on `samples` may draw. Raises as it does."""
+        """Call `fill` with all that training on `samples` may draw. Raises as it does."""
         wanted: dict[int, list[Path]] = defaultdict(list)
         for sample in samples:
             wanted[sample.views if sample.split == "train" else 1].append(sample.image)

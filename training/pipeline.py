@@ -134,7 +134,7 @@ class Run:
         claim_directory(self._directory, json.dumps(claim, indent=2) + "\n", made_of="recipe or base")
 
     def _claim_data(self) -> None:
-        """Stages must have seen the same data: a continued run finds the images and samples it began with.
+        """Bind the run to its data: a continued run must find the images and samples it began with.
 
         Raises ConfigError when it does not. What is held out and also trained on is named in the log.
         """

@@ -185,7 +185,7 @@ def _write_weights(path: Path, steps: list[Step], config: MedMoEConfig, report: 
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    """Both extremes are numbers: NaN counts as either. Many times faster on 16-bit floats than testing each value."""
+    """Return whether both extremes are finite: a NaN is either. Testing each 16-bit value is many times slower."""
     if not tensor.numel():
         return True
     low, high = torch.aminmax(tensor)

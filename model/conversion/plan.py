@@ -151,7 +151,7 @@ def account_for_the_rest(
 
 
 def _account_for_the_tower(config: MedMoEConfig, tower: Tower, used: set[str], report: Report) -> None:
-    """The files of a tower given apart may hold a whole CLIP: what is not the tower needs no other reason."""
+    """Account for the files of a separate tower: they may hold a whole CLIP, of which only the tower is used."""
     for name in tower.source.tensors.keys() - used:
         reason = reason_to_drop(
             name,
@@ -166,7 +166,7 @@ def _account_for_the_tower(config: MedMoEConfig, tower: Tower, used: set[str], r
 
 
 def _fits(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Rows of the vocabulary beyond the tokenizer are cut, as upstream's `resize_token_embeddings` does."""
+    """Return whether a shape fits; surplus rows of the vocabulary do, and are cut, as in `resize_token_embeddings`."""
     if name in _VOCABULARY:
         return len(shape) == 2 and shape[0] >= wanted[0] and shape[1] == wanted[1]
     return shape == wanted

@@ -33,14 +33,14 @@ class Temperature(StrictSection):
     """Added to the scaled logit of a single probability; label probabilities have none."""
 
     def labels(self, probabilities: Sequence[float]) -> tuple[float, ...]:
-        """p_i^(1/T), divided by their sum."""
+        """Return p_i^(1/T), divided by their sum."""
         logs = [math.log(p) / self.temperature if p > 0 else -math.inf for p in probabilities]
         highest = max(logs)
         weights = [math.exp(value - highest) for value in logs]
         return _normalised(weights)
 
     def single(self, probability: float) -> float:
-        """sigmoid(logit(p) / T + bias)."""
+        """Return sigmoid(logit(p) / T + bias)."""
         p = min(max(probability, _EPSILON), 1 - _EPSILON)
         scaled = math.log(p / (1 - p)) / self.temperature + self.bias
         return 1 / (1 + math.exp(-scaled)) if scaled >= 0 else math.exp(scaled) / (1 + math.exp(scaled))

@@ -41,7 +41,7 @@ class LayerReference(StrictSection):
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """By expert, all kinds together."""
+        """Return the number of tokens by expert, all kinds together."""
         return tuple(sum(counts) for counts in zip(*self.by_kind.values(), strict=True))
 
     @model_validator(mode="after")

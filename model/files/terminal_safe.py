@@ -12,7 +12,7 @@ _SHOWN = 5
 
 
 def terminal_safe(text: str, *, limit: int = MAX_VALUE) -> str:
-    """`text` on one line: what does not print (controls, bidi controls, lone surrogates) is escaped, the rest cut."""
+    """Return `text` on one line, cut; what does not print (controls, bidi controls, lone surrogates) is escaped."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:limit])
     return shown + (f"… ({len(text) - limit} characters more)" if len(text) > limit else "")
 

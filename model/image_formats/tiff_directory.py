@@ -33,7 +33,7 @@ class TiffDirectory:
 
     @property
     def bits(self) -> int:
-        """Bits a sample; 0 where samples differ."""
+        """Return the bits of a sample; 0 where samples differ."""
         found = set(self.tags.get(_BITS, (1,)))
         return found.pop() if len(found) == 1 else 0
 
@@ -51,7 +51,7 @@ class TiffDirectory:
 
     @property
     def sample_format(self) -> int:
-        """1 unsigned, 2 signed, 3 floating point, 4 undefined."""
+        """Return 1 for unsigned, 2 signed, 3 floating point, 4 undefined."""
         return self._first(_SAMPLE_FORMAT, 1)
 
     @property
@@ -68,7 +68,7 @@ class TiffDirectory:
 
     @property
     def extra_samples(self) -> tuple[int, ...]:
-        """Meaning of each sample beyond the colours: 0 none, 1 associated alpha, 2 alpha."""
+        """Return what each sample beyond the colours is: 0 none, 1 associated alpha, 2 alpha."""
         return self.tags.get(_EXTRA_SAMPLES, ())
 
     @property
@@ -79,12 +79,12 @@ class TiffDirectory:
 
     @property
     def palette(self) -> tuple[int, ...]:
-        """All reds, all greens, all blues, of 16 bits each; empty without a palette."""
+        """Return all reds, all greens, all blues, of 16 bits each; empty without a palette."""
         return self.tags.get(_PALETTE, ())
 
     @property
     def icc_profile(self) -> bytes:
-        """Empty without one."""
+        """Return the ICC profile; empty without one."""
         return bytes(self.tags.get(_PROFILE, ()))
 
     @property
@@ -104,7 +104,7 @@ class TiffDirectory:
 
     @property
     def parts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Offsets and byte counts of strips or tiles."""
+        """Return offsets and byte counts of strips or tiles."""
         names = (_STRIP_OFFSETS, _STRIP_COUNTS) if self.tile is None else (_TILE_OFFSETS, _TILE_COUNTS)
         return self.tags.get(names[0], ()), self.tags.get(names[1], ())
 

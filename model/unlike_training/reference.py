@@ -78,5 +78,5 @@ class TrainingReference(StrictFile):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """For the header of the file."""
+        """Return the metadata for the header of the file."""
         return {_KEY: self.model_dump_json()}

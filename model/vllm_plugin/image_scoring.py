@@ -20,7 +20,7 @@ class ImageScoring:
 
     @classmethod
     def of(cls, vllm_config: VllmConfig, unlike_training: UnlikeTraining | None) -> Self | None:
-        """None without a reference or a pipe, and on every tensor-parallel rank but the first."""
+        """Return a scorer; None without a reference or a pipe, and on tensor-parallel ranks but the first."""
         path = vllm_config.additional_config.get(SCORE_PIPE)
         if unlike_training is None or path is None or get_tensor_model_parallel_rank() != 0:
             return None

@@ -172,7 +172,7 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called by the interpreter, between any two instructions of the event loop's thread."""
+        """Handle a signal; the interpreter calls this between any two instructions of the event loop's thread."""
         if self._loop is None or self.should_exit:
             super().handle_exit(sig, frame)
         else:

@@ -112,7 +112,7 @@ class Engine(Protocol):
 
     @property
     def dtype(self) -> Dtype | None:
-        """Number format that it computes in; None for one without weights."""
+        """Return the number format that the engine computes in; None without weights."""
 
     async def start(self) -> None:
         """Load the model; return when requests can be generated. Raises EngineError."""

@@ -26,7 +26,7 @@ class Completion(Protocol):
 
     @property
     def logprobs(self) -> Sequence[Mapping[int, Logprob]] | None:
-        """One table of token ids for each generated position; None when none were asked for."""
+        """Return a table by token id for each generated position; None when none were asked for."""
 
     @property
     def finish_reason(self) -> str | None: ...

@@ -1,4 +1,4 @@
-"""Configuration of a decoder process, sent to it as JSON."""
+"""Configure a decoder process; it is sent the configuration as JSON."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -25,7 +25,7 @@ class ImageLimits(Message):
     max_frames: int
 
     def check_size(self, width: int, height: int) -> None:
-        """Raises ImageTooLarge, UnreadableImage."""
+        """Raise ImageTooLarge, UnreadableImage."""
         # Padding makes a square of the longer side: that, and not the image, is what memory must hold.
         if max(width, height) ** 2 > self.max_pixels:
             raise ImageTooLarge.over(self.max_pixels)
@@ -35,7 +35,7 @@ class ImageLimits(Message):
             raise UnreadableImage(f"the image is more than {self.max_aspect_ratio:g} times as long as wide")
 
     def check_frames(self, frames: int) -> None:
-        """Raises ImageTooLarge, UnreadableImage."""
+        """Raise ImageTooLarge, UnreadableImage."""
         if frames < 1:
             raise UnreadableImage("the image has no frame")
         if frames > self.max_frames:

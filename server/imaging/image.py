@@ -39,12 +39,12 @@ class DecodedImage(Message):
 
     @cached_property
     def image(self) -> Image.Image:
-        """RGB image of the model's size, or of the size that a view for people asks for."""
+        """Return the RGB image, of the model's size or of the size that a view for people asks for."""
         return Image.frombytes("RGB", self.size, self.pixels)
 
     @cached_property
     def image_id(self) -> str:
-        """SHA-256 hex of size and pixels; keys the engine's caches.
+        """Return the SHA-256 hex digest of size and pixels, which keys the engine's caches.
 
         Computed from the pixels alone, never read from a decoder process: a broken decoder must not choose another
         image's cache entry.

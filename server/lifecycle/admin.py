@@ -23,7 +23,7 @@ _BACKLOG = 16
 
 
 def admin_app(state: State) -> Starlette:
-    """`GET /admin/status`, `POST /admin/drain`, `POST /admin/router/reset`; each answers with the status."""
+    """Serve `GET /admin/status`, `POST /admin/drain`, `POST /admin/router/reset`; each answers with the status."""
 
     def status() -> JSONResponse:
         quarantine = state.active.engine.quarantine
@@ -61,7 +61,7 @@ def admin_app(state: State) -> Starlette:
 
 @contextlib.contextmanager
 def admin_socket(path: Path | None) -> Iterator[socket.socket | None]:
-    """A listening socket at `path`, whose file is gone afterwards; None makes none. Raises ConfigError."""
+    """Open a listening socket at `path`, whose file is removed afterwards; None opens none. Raises ConfigError."""
     if path is None:
         yield None
         return

@@ -137,7 +137,7 @@ class ServedModel:
 
     @property
     def has_started(self) -> bool:
-        """Whether the start is over, and `pinned_name` is final."""
+        """Return whether the start is over, and `pinned_name` is final."""
         return self.readiness.phase is not Phase.STARTING
 
     @property

@@ -97,7 +97,7 @@ class RequestRecord:
             self.stages[name] = self.stages.get(name, 0.0) + ended - begun
 
     def count_tokens(self, *, prompt: int, completion: int, cached: int) -> None:
-        """How much the engine read, wrote, and did not have to read again."""
+        """Count the tokens that the engine read, wrote, and had in its cache."""
         self.tokens = {"prompt": prompt, "completion": completion, "cached": cached}
 
     def note_unlike_training(self, found: UnlikeTraining | None) -> None:
@@ -128,11 +128,11 @@ class RequestRecord:
 
     @property
     def is_quiet_probe(self) -> bool:
-        """Probes and scrapes come every few seconds for ever; a good one is not news."""
+        """Return whether this is a successful probe or scrape: they come every few seconds and are not logged."""
         return self.route.startswith(_PROBES) and self.status == HTTPStatus.OK
 
     def wall_ns(self, moment: float) -> int:
-        """Nanoseconds since 1970 at `moment`, by the clock of `started`."""
+        """Return nanoseconds since 1970 at `moment`, by the clock of `started`."""
         return self.started_ns + round((moment - self.started) * 1e9)
 
     @property
@@ -146,7 +146,7 @@ class RequestRecord:
         return self.tenant.cache_salt if self.tenant else None
 
     def elapsed(self) -> float:
-        """Seconds since the request arrived."""
+        """Return the seconds since the request arrived."""
         return time.perf_counter() - self.started
 
     def server_timing(self) -> str:
@@ -155,6 +155,6 @@ class RequestRecord:
         return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in spans)
 
     def timings(self) -> Timings:
-        """Up to now, as part of an answer; a stage that was never entered took no time."""
+        """Return the seconds of each stage so far, as part of an answer; a stage that was not entered took none."""
         fetch, image, queue, engine = (self.stages.get(stage, 0.0) for stage in ("fetch", "image", "queue", "engine"))
         return Timings(fetch=fetch, image=image, queue=queue, engine=engine, total=self.elapsed())

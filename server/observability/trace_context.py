@@ -33,7 +33,7 @@ class TraceContext:
 
     @classmethod
     def of_request(cls, headers: Sequence[str], *, sample: bool) -> Self:
-        """From the values of the request's traceparent headers; `sample` decides on traces that begin here.
+        """Parse the request's traceparent headers; `sample` decides on traces that begin here.
 
         Anything but one valid header begins a new trace, as the standard wants it.
         """

@@ -1,4 +1,4 @@
-"""Finished requests as OpenTelemetry spans, sent over OTLP/HTTP. The only file that imports opentelemetry.
+"""Export finished requests as OpenTelemetry spans over OTLP/HTTP. The only file that imports opentelemetry.
 
 A span is made of the request's record when the request is over, so that it says what metrics and log line say, and
 nothing else: no content, no raw path, no address.
@@ -105,7 +105,7 @@ class TraceExport:
 
 
 def _attributes(record: RequestRecord) -> "dict[str, AttributeValue]":
-    """OpenTelemetry's own names where it has one."""
+    """Return the span's attributes, under OpenTelemetry's own names where it has one."""
     found: dict[str, AttributeValue] = {
         "http.request.method": record.method,
         "http.route": record.route,

@@ -35,7 +35,7 @@ class Standby:
 
     @property
     def state(self) -> StandbyState:
-        """What it is doing."""
+        """Return what the standby is doing."""
         if self.retiring is not None:
             return "retiring"
         if self.failure is not None:

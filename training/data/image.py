@@ -18,12 +18,12 @@ class _TrainingLimits:
     max_frames = 2**16
 
     def check_size(self, width: int, height: int) -> None:
-        """Raises ImageError."""
+        """Raise ImageError."""
         if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
             raise ImageError(f"the image has over {2 * Image.MAX_IMAGE_PIXELS} pixels")
 
     def check_frames(self, frames: int) -> None:
-        """Raises ImageError."""
+        """Raise ImageError."""
         if not 1 <= frames <= self.max_frames:
             raise ImageError(f"the image has no frame, or over {self.max_frames}")
 

@@ -56,7 +56,7 @@ class EvaluationData:
         image_directory: Path | None = None,
         trained_on: Container[str] | None = None,
     ) -> Self:
-        """`datasets` are folders or files below `root` in any form that `read_dataset` knows, as is `image_directory`.
+        """Read `datasets`, folders or files below `root`; forms and `image_directory` are those of `read_dataset`.
 
         At most `limit` samples of each are kept, drawn by `seed`. `trained_on` holds the SHA-256 of the images that the
         checkpoint was trained on: it then says which images are in train, and neither the train splits nor the

@@ -72,7 +72,7 @@ def commit() -> str | None:
 
 
 def _command() -> str:
-    """As it was typed, without the place where Python or the script lies."""
+    """Return the command as it was typed, without the folders of Python and of the script."""
     program = Path(sys.argv[0])
     typed = ["python", "-m", _MODULE] if program.name == "__main__.py" else [program.name]
     return shlex.join([*typed, *sys.argv[1:]])

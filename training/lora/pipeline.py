@@ -147,7 +147,7 @@ class LoRARun:
         )
 
     def _claim_directory(self) -> None:
-        """The base is part of what an adapter is made of."""
+        """Bind the directory to the base too, since an adapter depends on it."""
         claim = json.dumps(
             {"base": base_identity(self._base).model_dump(), "recipe": json.loads(self.config.to_json())}, indent=2
         )

@@ -51,5 +51,5 @@ def own_device() -> torch.device:
 
 
 def leave_processes() -> None:
-    """The run is over; what follows is done by the first process alone, without the others."""
+    """Leave the process group at the end of a run; the first process alone does what follows."""
     PartialState().destroy_process_group()

@@ -17,7 +17,7 @@ from medmoe.model.medmoe import MedMoE
 
 @contextmanager
 def residual_dropout(model: MedMoE, probability: float) -> Iterator[None]:
-    """Inside, dropout acts on what each decoder layer's `self_attn` and `mlp` and the projector return in training.
+    """Apply dropout to what each decoder layer's `self_attn` and `mlp` and the projector return in training.
 
     In evaluation mode nothing changes, and a probability of 0 adds no hook. The tower sees none: its features are read
     from disk. Raises ValueError for a probability outside [0, 1).

@@ -11,7 +11,7 @@ from medmoe.model.medmoe import MedMoE
 
 
 def check_fsdp(plugin: Any, *, adapters: bool) -> None:
-    """`plugin`: accelerate's. Raises ConfigError for what was not tried, or would put pickled code into checkpoints."""
+    """Raise ConfigError for settings of accelerate's `plugin` that are untested or pickle code into checkpoints."""
     if adapters:
         raise ConfigError("adapters are not trained in shards: launch with DistributedDataParallel")
     if plugin.fsdp_version != 2:

@@ -20,7 +20,7 @@ from medmoe.model.moe import Router
 def load_balancing_loss(
     logits_TE: torch.Tensor, first_T: torch.Tensor | None = None, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """E * sum over experts of (mean probability) * (share of tokens whose first choice it is): a float32 scalar.
+    """Return E * sum over experts of (mean probability) * (share of tokens that choose it first), a float32 scalar.
 
     It is 1 when the load and the probabilities are even, and E when one expert takes everything with certainty; only
     the probabilities carry gradients. `first_T` is each token's first choice, by default the largest logit: that is
@@ -45,7 +45,7 @@ def load_balancing_loss(
 
 @contextmanager
 def collect_router_logits(model: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
-    """Inside, the dictionary holds each router's float32 logits [T, E] of its last forward, with their graph.
+    """Collect each router's float32 logits [T, E] of its last forward, with their graph, in a dictionary.
 
     Keys are the routers' names in `model`, in its order (`….layers.N.mlp.gate`); T counts every token of the batch,
     padding too, row by row. Routers keep nothing after the block. Under gradient checkpointing take the non-reentrant

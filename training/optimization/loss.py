@@ -25,7 +25,7 @@ class AnswerLoss(nn.Module):
         self._no_split_modules = list(model.language_model._no_split_modules or ())
 
     def tie_weights(self) -> None:
-        """Asked for by accelerate when it has taken shards for parameters: embedding and output head may be one."""
+        """Tie embedding and output head again; accelerate calls this when it has replaced parameters by shards."""
         self.model.language_model.tie_weights()
 
     def forward(

@@ -67,7 +67,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """`closure` is not called; see MuonWithAdamW."""
+        """Take a step. `closure` is not called; see MuonWithAdamW."""
         for group in self.param_groups:
             for shape, matrices in self._by_shape(group["params"]).items():
                 rate = group["lr"] * 0.2 * math.sqrt(max(shape))

@@ -28,7 +28,7 @@ class StepCheckpoints:
         return self._directory / _STAGING
 
     def publish(self, step: int) -> None:
-        """What was written for `step` is complete: give it its name, and remove the older ones."""
+        """Give the complete checkpoint of `step` its name, and remove the older ones."""
         name = f"checkpoint-{step}"
         os.replace(self.staging / name, self._directory / name)
         for older in self._complete()[:-1]:
@@ -44,7 +44,7 @@ class StepCheckpoints:
         shutil.rmtree(self.staging, ignore_errors=True)
 
     def clear(self) -> None:
-        """The stage is finished, or begins anew: remove all."""
+        """Remove all checkpoints, when the stage is finished or begins anew."""
         self.clear_unfinished()
         for path in self._complete():
             shutil.rmtree(path)

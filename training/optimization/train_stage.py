@@ -156,7 +156,7 @@ def _arguments(
 
 
 def _show(trainer: StageTrainer, directory: Path, *, step: int) -> None:
-    """TensorBoard and progress bar; what TensorBoard was told after `step` by a process that was killed is undone."""
+    """Add TensorBoard and the progress bar; TensorBoard's events after `step` by a killed process are undone."""
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(ProgressBar())
     if is_first():

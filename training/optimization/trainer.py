@@ -120,7 +120,7 @@ class StageTrainer(Trainer):
         return os.strerror(errno.ENOSPC) if full else str(error)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """What the stage trains; the rest is on disk already, as the stage's beginning."""
+        """Save what the stage trains; the rest is on disk already, as the stage's beginning."""
         if self.args.should_save:
             assert output_dir is not None, "only _save_checkpoint saves"
             Path(output_dir).mkdir(parents=True, exist_ok=True)

@@ -94,7 +94,7 @@ class GGUFFile:
         return int(value)
 
     def _count(self, count: int, *, least: int) -> int:
-        """`count` things of at least so many bytes, which must still fit into the file."""
+        """Read a count of items of at least so many bytes, all of which must still fit into the file."""
         if count * least > len(self._content) - self._place:
             raise CheckpointError(f"the GGUF header promises {count} entries, more than the file has room for")
         return count

@@ -97,7 +97,7 @@ def _differing(wanted: dict[str, object], found: dict[str, object]) -> list[str]
 
 
 def _initialise(part: nn.Module, *, depth: int | None) -> None:
-    """From scratch: normal with deviation 0.02; with `depth`, residual branches scaled by it (GPT-2)."""
+    """Initialise from scratch: normal with deviation 0.02; with `depth`, residual branches scaled by it (GPT-2)."""
     for name, parameter in part.named_parameters():
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=0.02)

@@ -97,7 +97,7 @@ def moe_tuning(
 
 
 def packed(stage: StageConfig) -> StageConfig:
-    """Pack up to eight questions on an image into one sequence: twice as fast where images have several.
+    """Pack up to eight questions on an image into one sequence: about twice as fast where images have several.
 
     A sequence is a batch of its own then. On the tiny model, steps of 16 of them learnt less from the same questions
     than steps of 4.

@@ -159,7 +159,7 @@ def _added_tokens(config: dict[str, Any], added: dict[str, Any]) -> dict[int, Ad
 
 
 def _claim(tokens: dict[int, AddedToken], id_: int, token: AddedToken) -> None:
-    """The later file may repeat a token with its flags, not put another into its place."""
+    """Claim a token's id: a later file may repeat the token with its flags, not replace it."""
     if id_ in tokens and tokens[id_].content != token.content:
         both = f"{terminal_safe(repr(tokens[id_].content))} and {terminal_safe(repr(token.content))}"
         raise CheckpointError(f"the added tokens {both} claim one id, {id_}")
@@ -167,7 +167,7 @@ def _claim(tokens: dict[int, AddedToken], id_: int, token: AddedToken) -> None:
 
 
 def _add(tokenizer: Tokenizer, tokens: dict[int, AddedToken]) -> None:
-    """Each under its own id. Raises CheckpointError where that cannot be."""
+    """Add each token under its own id. Raises CheckpointError where that cannot be."""
     for id_, token in tokens.items():
         if tokenizer.token_to_id(token.content) is None:
             (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])

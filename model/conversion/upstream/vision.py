@@ -124,7 +124,7 @@ def _known(config: UpstreamConfig, report: Report) -> KnownTower | None:
 
 
 def _fill(fields: dict[str, Any], *, tower_config: UpstreamConfig | None, known: KnownTower | None) -> None:
-    """The caller's word goes first, then the tower's own config.json, then the known name."""
+    """Fill a field from the caller's value, then the tower's own config.json, then the known name."""
     sources: list[dict[str, Any]] = []
     if tower_config is not None:
         sources.append(
@@ -182,7 +182,7 @@ def _compare(tower_config: UpstreamConfig, **found: int) -> None:
 
 
 def _used_blocks(config: UpstreamConfig, blocks: int) -> int:
-    """mm_vision_select_layer counts hidden states, of which the first is the embeddings: -2 of 24 blocks uses 23."""
+    """Return the used blocks: mm_vision_select_layer counts hidden states, so that -2 of 24 blocks uses 23."""
     layer = config.required("mm_vision_select_layer")
     used = layer if layer >= 0 else blocks + 1 + layer
     if not 1 <= used <= blocks:

@@ -98,7 +98,7 @@ class TorchFile(WeightFile):
         self._tensors: Mapping[str, torch.Tensor] = found
 
     def _check_archive(self) -> None:
-        """Only torch's archive of stored records can be mapped; a compressed one could unfold without bound."""
+        """Require torch's archive of stored records: a compressed one could unfold without bound."""
         try:
             with zipfile.ZipFile(self.path) as archive:
                 records = archive.infolist()

@@ -1,1 +1,1 @@
-"""Short example programs that use the client."""
+"""Provide short example programs that use the client."""

@@ -1,4 +1,4 @@
-"""Whether this machine can serve this checkpoint as the settings want it, before vLLM is imported."""
+"""Check that this machine can serve the checkpoint with these settings, before vLLM is imported."""
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.engine.deployment.cpu_tuning import cpu_threads

@@ -65,7 +65,7 @@ def in_one_process(settings: Settings) -> bool:
 
 
 def cpu_threads(settings: Settings) -> str | None:
-    """Which cores each rank computes on; None on a GPU. Raises DeploymentError as `thread_binding` does."""
+    """Return the cores of each rank; None on a GPU. Raises DeploymentError as `thread_binding` does."""
     if not built_for_cpu():
         return None
     asked = os.environ.get(_THREAD_BINDING)
@@ -73,7 +73,7 @@ def cpu_threads(settings: Settings) -> str | None:
 
 
 def _intel_openmp() -> str | None:
-    """Its library, which comes with vLLM's packages for x86; None where it is not, or where its path cannot be named.
+    """Return Intel's OpenMP library of vLLM's x86 packages; None if it is missing or its path cannot be named.
 
     The loader splits what it preloads at colons and spaces.
     """

@@ -37,7 +37,7 @@ much as bfloat16 takes without it."""
 
 
 def quantization_arguments(settings: Settings) -> dict[str, Any]:
-    """What vLLM's engine arguments say about quantisation; nothing when none is asked for.
+    """Return vLLM's engine arguments of the quantisation; nothing when none is asked for.
 
     vLLM's shorthands would quantise linear layers too; the section `moe` alone leaves them as they are.
     """
@@ -91,7 +91,7 @@ def check_accelerator(settings: Settings, text: TextConfig, *, dtype: Dtype, cap
 
 
 def cpu_kernel(cpuinfo: Path = Path("/proc/cpuinfo")) -> CpuKernel | None:
-    """What vLLM would find on this machine (its platforms/__init__.py and experts/cpu_moe.py ask the same)."""
+    """Return the kernel that vLLM would choose here, as its platforms/__init__.py and experts/cpu_moe.py do."""
     try:
         text = cpuinfo.read_text()
     except OSError:

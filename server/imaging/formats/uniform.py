@@ -7,6 +7,6 @@ from medmoe.server.errors import UniformImage
 
 
 def require_contrast(image: Image.Image) -> None:
-    """Raises UniformImage where nearly all pixels of an RGB image have one shade."""
+    """Raise UniformImage where nearly all pixels of an RGB image have one shade."""
     if is_uniform(image):
         raise UniformImage()

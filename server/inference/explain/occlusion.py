@@ -34,7 +34,7 @@ class Grid:
 
     @property
     def cells(self) -> tuple[tuple[int, int], ...]:
-        """Row and column of each cell, row by row."""
+        """Return row and column of each cell, row by row."""
         return tuple((row, column) for row in range(self.rows) for column in range(self.columns))
 
 

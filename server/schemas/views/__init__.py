@@ -1,1 +1,1 @@
-"""Requests and responses of the routes that show an image."""
+"""Define the requests and responses of the routes that show an image."""

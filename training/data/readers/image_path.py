@@ -11,7 +11,7 @@ _FAMILIES = ((".jpg", ".jpeg"), (".tif", ".tiff"), (".png",), (".bmp",), (".webp
 
 
 def image_path(name: str, *, directory: Path) -> Path:
-    """Absolute path of `name` below `directory`.
+    """Return the absolute path of `name` below `directory`.
 
     The check is on the name alone: a symbolic link below the folder is its owner's own doing and may lead anywhere.
     Raises SampleError when the name is absolute or climbs out with `..`, when no such file exists, or when only the

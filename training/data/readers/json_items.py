@@ -18,7 +18,7 @@ Place = tuple[int, Any]
 
 
 def read_json_items(file: Path) -> Iterator[Place]:
-    """Every item of `file`; blank lines of a .jsonl are passed over but counted.
+    """Yield every item of `file`; blank lines of a .jsonl are passed over but counted.
 
     Raises DatasetError when the file cannot be read, or when a .json is not a JSON list (nested too deeply included).
     """
@@ -81,7 +81,7 @@ class LeftOut:
 
 
 def read_each(items: Iterable[Place], *, file: str, build: Callable[[Record], Sample | LeftOut]) -> ReadResult:
-    """`build` each item; what raises SampleError is reported with its place in `file`."""
+    """Apply `build` to each item; what raises SampleError is reported with its place in `file`."""
     collected = SampleCollector()
     for place, item in items:
         try:

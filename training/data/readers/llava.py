@@ -23,7 +23,7 @@ _DOMAINS = {"chest_xray": "X-ray", "mri": "MRI", "ct_scan": "CT", "histology": "
 
 
 def read_llava(file: Path, *, images: Path, dataset: str, split: Split, captions: bool = False) -> ReadResult:
-    """One sample a (human, gpt) pair of `file`, with id `ID/TURN` (turns from 0); image names are below `images`.
+    """Read a sample for each (human, gpt) pair of `file`, with id `ID/TURN` (from 0); images lie below `images`.
 
     Later turns do not see the earlier ones: each becomes a question of its own, since that is what the service is
     asked, one question about one image; a question that leans on an earlier answer ("and on the other side?") stays in

@@ -22,7 +22,7 @@ class Rows:
     _stream: IO[bytes]
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Each row, shape `shape[1:]`. Raises EOFError when the file holds fewer than `shape` says."""
+        """Yield each row, of shape `shape[1:]`. Raises EOFError when the file holds fewer than `shape` says."""
         size = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
         for _ in range(self.shape[0]):
             row = self._stream.read(size)

@@ -73,7 +73,7 @@ def _rows(file: Path) -> Iterator[Place]:
 
 
 def _links(file: Path) -> dict[str, str]:
-    """Id to file name: the archive's name, an underscore, the image's name, as ROCO's `fetch.py` saves it."""
+    """Map ids to file names: the archive's name, an underscore, the image's name, as ROCO's `fetch.py` saves it."""
     links: dict[str, str] = {}
     if not file.is_file():
         return links

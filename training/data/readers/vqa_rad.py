@@ -94,7 +94,7 @@ def _wordings(items: list[Place], *, kept: Collection[str], dataset: str) -> Ite
 def _guarded(
     build: Callable[[Record], Sample | LeftOut], *, items: list[Place]
 ) -> Callable[[Record], Sample | LeftOut]:
-    """`build`, but for wordings of tested questions: by their link, or because they are one on the same image."""
+    """Build samples, but for wordings of tested questions: by their link, or by question and image."""
     tested = [item for _, item in items if isinstance(item, dict) and _is(item, "test")]
     links = {_link(record) for record in tested} - {None}
     known = {

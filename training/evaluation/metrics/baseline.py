@@ -42,5 +42,5 @@ def _keys(sample: Sample, *, by_question_type: bool) -> list[Hashable]:
 
 
 def _spelling(sample: Sample) -> str:
-    """Labels are exact; in free text "Yes" and "yes" are one answer."""
+    """Return labels as they are, and free text in lower case: "Yes" and "yes" are one answer."""
     return sample.answer if sample.kind == "classification" else sample.answer.strip().lower()

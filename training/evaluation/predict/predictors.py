@@ -131,7 +131,7 @@ class LocalPredictor:
 
     @torch.inference_mode()
     def _likelihoods(self, batch: Sequence[Sample]) -> tuple[list[dict[str, float]], list[PromptRouting | None]]:
-        """Each image and question is read once; the labels continue from there."""
+        """Return the labels' likelihoods; each image and question is read once, and the labels continue from there."""
         answers = [[self._prompt.answer(label) for label in sample.labels] for sample in batch]
         read = self._read(batch, rooms=[max(map(len, ids)) for ids in answers])
         pairs = [(row, ids) for row, labels in enumerate(answers) for ids in labels]

@@ -26,7 +26,7 @@ class RoutingRecorder:
 
     @contextmanager
     def prompts(self, mask: torch.Tensor, *, image: torch.Tensor) -> Iterator[list[PromptRouting | None]]:
-        """Around a batch's first forward; the list has one entry for each row of `mask` [B, L] when it is left.
+        """Record a batch's first forward; on exit the list has one entry for each row of `mask` [B, L].
 
         `image` [B, L] says which of the tokens are the image's.
 
@@ -61,7 +61,7 @@ class RoutingRecorder:
         layer: int,
         masks: torch.Tensor,
     ) -> None:
-        """Tokens by expert under each of `masks` [M, B, L]: M, B, E."""
+        """Count tokens by expert under each of `masks` [M, B, L]; returns [M, B, E]."""
         if layer not in found:
             chosen = F.one_hot(output[1], self._experts).sum(dim=1).view(*masks.shape[1:], self._experts)
             found[layer] = (chosen * masks[..., None]).sum(dim=2)

@@ -190,7 +190,7 @@ def _section(
 def _confidences(
     samples: Sequence[Sample], predictions: Mapping[str, Prediction]
 ) -> tuple[tuple[float, ...], tuple[bool, ...]]:
-    """With whether each is right; nothing at all where one is unknown."""
+    """Return each confidence and whether its answer is right; nothing at all where one is unknown."""
     known = [(predictions[sample.id].confidence, is_correct(sample, predictions[sample.id])) for sample in samples]
     said = tuple(confidence for confidence, _ in known if confidence is not None)
     return (said, tuple(right for _, right in known)) if len(said) == len(known) else ((), ())

@@ -26,7 +26,7 @@ class Throughput:
             torch.cuda.reset_peak_memory_stats(device)
 
     def count(self, batches: Sequence[dict[str, torch.Tensor]]) -> None:
-        """The collator's batches; padding is no token. Waits for no device."""
+        """Count the tokens of the collator's batches without padding. Waits for no device."""
         for batch in batches:
             segments = batch.get("segments")
             rows = batch["input_ids"].shape[0]

@@ -90,7 +90,7 @@ class DicomFile:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one uncompressed frame."""
+        """Return the bytes of one uncompressed frame."""
         if self.bits_allocated == 1:
             return (self.width * self.height * self.samples + 7) // 8
         pixels = self.width * self.height * (self.bits_allocated // 8)
@@ -109,7 +109,7 @@ class DicomFile:
 
     @property
     def pixel_aspect(self) -> float:
-        """Height of a pixel over its width; 1 where the file does not say."""
+        """Return the height of a pixel over its width; 1 where the file does not say."""
         measures = self.functional_group("PixelMeasuresSequence") or Dataset()
         for source, keyword in (
             (self.dataset, "PixelAspectRatio"),

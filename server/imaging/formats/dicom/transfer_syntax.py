@@ -63,7 +63,7 @@ _OTHERS: Mapping[str, str] = {
 
 
 def require_decoder(syntax: str) -> None:
-    """Raises UnsupportedImage for a transfer syntax that is not decoded; its message names the way out."""
+    """Raise UnsupportedImage for a transfer syntax that is not decoded; its message names the way out."""
     if syntax in DECODERS:
         return
     if not syntax:

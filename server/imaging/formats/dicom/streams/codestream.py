@@ -30,7 +30,7 @@ class FrameHeader:
 
     @property
     def cell_bits(self) -> int:
-        """Bits of the integer that holds a sample: 8, 16 or 32."""
+        """Return the bits of the integer that holds a sample: 8, 16 or 32."""
         return 8 if self.precision <= 8 else 16 if self.precision <= 16 else 32
 
 
