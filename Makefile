@@ -14,13 +14,16 @@ SBOM := .cache/sbom
 SBOM_LOCK := docker/requirements/sbom.txt
 CYCLONEDX = $(SBOM)/bin/cyclonedx-py
 IMAGE_SBOM = docker run --rm --interactive --network none --entrypoint python3 $(IMAGE) - $(IMAGE) <docker/image_sbom.py
+# All tests run in two processes. A few start sooner in one.
+WORKERS = $(if $(ARGS),0,2)
+PARALLEL = $(if $(filter-out 0,$(WORKERS)),-p tests.support.file_scheduler -n $(WORKERS))
 CYCLONEDX_OPTIONS = --pyproject pyproject.toml --spec-version 1.6 --output-reproducible --output-file
 
 .PHONY: help install serve test checks sbom browser lint format clean
 
 help:
 	@echo "make serve    answer questions on http://127.0.0.1:8000 with the bundled checkpoint"
-	@echo "make test     run the tests (ARGS='-k name' selects)"
+	@echo "make test     run the tests (ARGS='-k name' selects, WORKERS=2 sets the number of processes)"
 	@echo "make checks   install what tests of docker/, of FHIR and of Ray would otherwise be skipped without"
 	@echo "make sbom     write CycloneDX bills of materials of the locks and of .venv to .cache/bom (IMAGE=NAME: and of an image)"
 	@echo "make browser  run the page's tests in a real browser; needs a Chromium on the machine"
@@ -34,7 +37,7 @@ serve: $(PROJECT)
 
 # Some tests ask checkers that `make checks` puts there.
 test: $(PROJECT)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 checks: $(PROJECT) $(CYCLONEDX)
 	$(PIP) --no-deps --requirement docker/requirements/checks.txt --requirement docker/requirements/ray.txt
