@@ -75,8 +75,8 @@ class ProjectorConfig(StrictSection):
     downsample_factor: Count = 1
     """Side of the square of patches folded into one token before the projection; 1 is the published form."""
     input_norm: Literal["none", "layer_norm"] = "none"
-    """Of each patch, before anything else. A tower cut before its final norm gives features of its inner scale, which
-    may be far from 1. The published form has none."""
+    """Norm of each patch's features. A tower cut before its final norm gives features whose scale may be far
+    from 1. The published form has none."""
 
 
 class TextConfig(StrictSection):

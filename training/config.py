@@ -33,12 +33,12 @@ class DataConfig:
     limit: int | None = None
     """At most so many samples, drawn without replacement by the run's seed; None takes all."""
     balanced: bool = False
-    """Of sources with labels: as many samples of each label as of the rarest, drawn by the run's seed."""
+    """For sources with labels: as many samples of each label as of the rarest, drawn by the run's seed."""
     even: bool = False
-    """Of sources with labels: samples of rarer labels are there several times, until each label is about as frequent as
-    the most frequent one. Nothing is left out, as `balanced` does."""
+    """For sources with labels: samples of rarer labels are repeated until each label is about as frequent as the most
+    frequent one. Nothing is left out, as `balanced` does."""
     wordings: int = 0
-    """Of source classification: so many other ways of asking beside each sample's own (`wordings`)."""
+    """For source classification: so many other ways of asking beside each sample's own (`wordings`)."""
     views: int = 1
     """Views of each training image that are drawn from: the image itself and augmented ones; 1 is the image alone."""
     repeat: int = 1
@@ -47,15 +47,15 @@ class DataConfig:
     """What to do about records that cannot be read (published files hold references to images that were not published):
     refuse the dataset, or leave them out and say in the log and the report which."""
     offer_all_domains: bool = False
-    """Of source modality: offer every domain as a label, as a user would, instead of some that include the truth."""
+    """For source modality: offer every domain as a label, as a user would, instead of some that include the truth."""
     modality: str | None = None
-    """Of source modality: what every image of the dataset is, in place of its records' finer names (histopathology
+    """For source modality: what every image of the dataset is, in place of its records' finer names (histopathology
     and microscopy, where an expert is to learn pathology)."""
     without_images_of: tuple[str, ...] = ()
     """Datasets whose test images are left out, under whatever name they are here too: VQA-RAD's test split shares
     nearly all its images with its train split, and a run without them is measured on images that it has not seen."""
     paraphrases: bool = False
-    """Of source vqa, split train, where the dataset has them (VQA-RAD as published): also the other wordings of each
+    """For source vqa, split train, where the dataset has them (VQA-RAD as published): also the other wordings of each
     question, with its answer."""
 
     def __post_init__(self) -> None:
@@ -95,7 +95,7 @@ class StageConfig:
     group_by_length: bool = False
     """Batches of sequences that are about equally long: less padding, and less mixed batches."""
     dropout: float = 0.0
-    """Of what attention, FFNs and projector add; for decoders that start from scratch on little data."""
+    """Dropout of what attention, FFNs and projector add; for decoders that start from scratch on little data."""
     balance_loss: float = 0.0
     """Weight of the load-balancing loss, summed over the MoE layers as upstream sums it; for gates that learn."""
     optimizer: Optimizer = "adamw"
@@ -124,7 +124,7 @@ class RouterConfig:
     learning_rate: float = 1e-3
     batch_size: int = 32
     l2: float = 0.0
-    """Of lbfgs: weight of half the squared norm, on features of unit variance."""
+    """For lbfgs: weight of half the squared norm, on features of unit variance."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when it would be measured on what it was trained on, or for an L2 without effect."""
@@ -144,7 +144,7 @@ class RunConfig:
     """With the MoE layers of the result; the first two stages train the same model with dense FFNs there. Without MoE
     layers the third stage trains dense FFNs too: the baseline."""
     tokenizer_size: int | None
-    """Of the tokenizer that is learnt from the training split; None where it comes with a pretrained language model."""
+    """Size of the tokenizer learnt from the training split; None if a pretrained language model brings its own."""
     alignment: StageConfig
     instruction_tuning: StageConfig
     word_vectors: bool = False

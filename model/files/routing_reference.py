@@ -37,7 +37,7 @@ class LayerReference(StrictSection):
     layer: int = Field(ge=0)
     by_kind: dict[Kind, ExpertTokens] = Field(min_length=1)
     by_modality: dict[str, ExpertTokens] = Field(max_length=256)
-    """Of samples whose imaging modality is known: image and question tokens together."""
+    """Tokens of samples whose imaging modality is known: image and question tokens together."""
 
     @property
     def tokens(self) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ class WeightsBoundFile(StrictFile):
     weights_sha256: Sha256
     """As `weight_files.weights_sha256`."""
     adapter_sha256: Sha256 | None = None
-    """Of adapter_model.safetensors, where the checkpoint has one."""
+    """Digest of adapter_model.safetensors, where the checkpoint has one."""
 
     @classmethod
     def of_weights(cls, directory: Path, *, weights_sha256: str, adapter_sha256: str | None = None) -> Self | None:

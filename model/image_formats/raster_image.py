@@ -39,5 +39,5 @@ class RasterImage:
     """Pillow's mode of the samples as stored."""
     frame: int
     frames: int
-    """In the file."""
+    """Number of frames in the file."""
     steps: tuple[Step, ...]

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 _SHARE = 0.999
-"""Of the pixels: as many of nearly one shade make an image uniform."""
+"""Share of pixels of nearly one shade from which an image is uniform."""
 _LEVELS = 4
 """Neighbouring levels of 255 that count as one shade."""
 

@@ -88,7 +88,7 @@ class AdapterConfig(StrictFile):
     """SHA-256 of the adapter_model.safetensors it describes, filled in when that is written: the file of another
     adapter on the same base has the same names and shapes."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Of lora_A and lora_B on disk; routers are always stored in float32."""
+    """Dtype of lora_A and lora_B on disk; routers are always stored in float32."""
     target_modules: tuple[str, ...] = Field(min_length=1, max_length=16)
     """The adapted linears by their own names: all of a block (FFN, attention) or none of it."""
     router_scope: RouterScope = "block"

@@ -25,13 +25,13 @@ class DecodedImage(Message):
     sha256: str
     """SHA-256 hex of the bytes as they were sent or fetched."""
     width: int
-    """Of the frame in the file, in pixels."""
+    """Width of the frame in the file, in pixels."""
     height: int
     rendering: Rendering
     windowing: Windowing | None = None
     """None where no window can be chosen: for colours, and for formats other than DICOM."""
     uids: InstanceUIDs | None = Field(default=None, repr=False)
-    """Of a DICOM file with valid ones, where the deployment has an audit trail."""
+    """UIDs of a DICOM file with valid ones, where the deployment has an audit trail."""
     size: tuple[int, int]
     """Width and height of `pixels`."""
     pixels: bytes = Field(default=b"", exclude=True, repr=False)

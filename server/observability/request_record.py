@@ -57,14 +57,14 @@ class RequestRecord:
     spans: list[tuple[Stage, float, float]] = field(default_factory=list)
     """Each stay in a stage: its begin and its end, by the clock of `started`."""
     tokens: dict[str, int] = field(default_factory=dict)
-    """Of the answer: prompt, completion and cached, where it came that far."""
+    """Tokens of the answer by kind: prompt, completion and cached; empty without an answer."""
     unlike_training: bool | None = None
     """Whether the image was flagged as unlike the training images; None where no image was scored."""
     calibrated: bool | None = None
     """Whether a calibration was applied to the answer; None without an answer."""
     abstained: bool | None = None
     weights_sha256: str | None = None
-    """Of the model that answers; None before it is chosen, and without weights."""
+    """Digest of the weights of the model that answers; None before it is chosen, and without weights."""
     images: list[dict[str, str]] = field(default_factory=list)
     """Keyed digests of the images and of their DICOM UIDs, for the audit trail; empty without one."""
     audited: str | None = None

@@ -25,7 +25,7 @@ class TraceContext:
 
     trace_id: str
     span_id: str
-    """Of this request in this service."""
+    """Identifies the span of this request in this service."""
     parent_id: str | None
     """The caller's span; None where the trace begins here."""
     sampled: bool

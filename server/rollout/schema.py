@@ -84,6 +84,6 @@ class CheckpointStatus(ApiModel):
     standby: LoadedCheckpoint | None
     """The checkpoint beside the active one, null without one."""
     comparison: Comparison | None
-    """Of the checkpoint that was loaded last."""
+    """Comparison of the checkpoint that was loaded last."""
     available: tuple[str, ...]
     """Names of the checkpoints in MEDMOE_CHECKPOINTS_DIR."""

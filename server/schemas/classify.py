@@ -121,7 +121,7 @@ class PredictionSet(ApiModel):
     """Labels that hold the true one with a probability of at least 1 - alpha, for images like those of `datasets`."""
 
     labels: tuple[str, ...]
-    """In the request's order; never empty."""
+    """Labels in the request's order; never empty."""
     alpha: float
     kind: Literal["class", "marginal"]
     """class: the probability holds for each true label. marginal: on the average over all, because the checkpoint has
@@ -168,12 +168,12 @@ class _OneLabel(_Head):
     label: str
     """The most probable; `abstained` compares its probability."""
     probabilities: tuple[LabelProbability, ...]
-    """In the request's order."""
+    """One entry for each label, in the request's order."""
     label_mass: float
     """Probability that the model's answer is exactly one of the labels (mode choice: begins with one of the letters, as
     a mean over the orders); near 0 means that none of them fits: `abstained` is true under `min_label_mass`."""
     entropy: float
-    """Of `probabilities`, in nats."""
+    """Entropy of `probabilities`, in nats."""
     margin: float
     """Between the two most probable labels."""
 
@@ -206,12 +206,12 @@ class LabelPresence(ApiModel):
     present: bool
     """Yes is at least as probable as no."""
     probability: float
-    """Of yes, among yes and no. The probabilities of different labels do not sum to 1."""
+    """Probability of yes among yes and no. The probabilities of different labels do not sum to 1."""
     label_mass: float
     """Probability that the model answers exactly yes or no; near 0 means that it did not take this for such a
     question."""
     entropy: float
-    """Of yes and no, in nats."""
+    """Entropy of yes and no, in nats."""
     margin: float
     """Between yes and no."""
     abstained: bool
@@ -222,7 +222,7 @@ class _EachLabel(_Head):
     labels: tuple[str, ...]
     """Those that are present, in the request's order."""
     probabilities: tuple[LabelPresence, ...]
-    """In the request's order."""
+    """One entry for each label, in the request's order."""
 
 
 class MultiLabelResponse(_Tail, _EachLabel):

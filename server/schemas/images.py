@@ -85,7 +85,7 @@ class Rendering(ApiModel):
     frame: int
     """The one shown, from 0."""
     frames: int
-    """In the file."""
+    """Number of frames in the file."""
     steps: tuple[RenderingStep, ...]
     """What was done, in order: a palette applied; more than 8 bits of colour cut to the upper 8; DICOM's modality
     look-up table, rescaling, VOI look-up table, window, inversion; the camera's orientation undone; grey stretched
@@ -116,7 +116,7 @@ class Windowing(ApiModel):
     """The range and the presets for a window of this frame."""
 
     smallest: float
-    """Of the frame's values, in the image's own units."""
+    """Smallest value of the frame, in the image's own units."""
     largest: float
     presets: tuple[str, ...]
     """The names that `window` takes for this image; empty except for CT."""

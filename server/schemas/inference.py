@@ -91,7 +91,7 @@ class Timings(ApiModel):
     """Seconds."""
 
     fetch: float
-    """Of the image by its URL or from its source; 0 when it was sent."""
+    """Seconds to fetch the image by its URL or from its source; 0 when it was sent."""
     image: float
     queue: float
     engine: float
@@ -102,7 +102,7 @@ class Provenance(ApiModel):
     """What is needed to reproduce the answer."""
 
     image_sha256: str
-    """Of the bytes as they were sent or fetched."""
+    """Digest of the bytes as they were sent or fetched."""
     width: int
     height: int
     rendering: Rendering
@@ -112,7 +112,7 @@ class Provenance(ApiModel):
     """SHA-256 of model.safetensors, or of the lines of `sha256sum` for its index and shards; null when the engine runs
     without weights."""
     adapter_sha256: str | None
-    """Of adapter_model.safetensors; null when the checkpoint has no adapters."""
+    """Digest of adapter_model.safetensors; null when the checkpoint has no adapters."""
     dtype: Dtype | None
     """Number format that the engine computed in; null when the engine runs without weights."""
 

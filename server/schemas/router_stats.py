@@ -47,7 +47,7 @@ class RoutingDrift(ApiModel):
     split: str
     reference_samples: int
     reference_tokens: int
-    """In each layer."""
+    """Number of tokens of the reference in each layer."""
     layers: tuple[LayerDrift, ...]
 
 

@@ -155,7 +155,7 @@ class SlicePlace(ApiModel):
     """Index of the file among those sent, in the order of the form or of the DICOM files in the archive; of a source,
     in the order of its metadata."""
     frame: int | None
-    """Of a multi-frame file, from 0."""
+    """Frame of a multi-frame file, from 0."""
     uniform: bool
     """The slice comes out as one shade, so it was not asked about."""
 
@@ -194,7 +194,7 @@ class SeriesAnswer(SeriesResponse):
     kind: Literal["answer"] = "answer"
     answer: str
     rule: AnswerRule
-    """By which the answer was chosen."""
+    """Rule that chose the answer."""
     agreement: float
     """Share of the counted slices with this answer, letter case and outer punctuation aside."""
     slices: tuple[AnsweredSlice, ...]
@@ -203,13 +203,13 @@ class SeriesAnswer(SeriesResponse):
 class LabelAggregate(ApiModel):
     label: str
     probability: float
-    """By the rule; with max, those of different labels do not sum to 1."""
+    """Probability by the rule; with max, those of different labels do not sum to 1."""
     best_slice: int
     """Index of the slice in which the label is most probable."""
 
 
 class SeriesClassification(SeriesResponse):
-    """With labels."""
+    """The result of a series that was classified."""
 
     kind: Literal["classification"] = "classification"
     labels: tuple[str, ...]

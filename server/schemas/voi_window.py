@@ -7,7 +7,7 @@ from typing import Literal
 
 MAX_LENGTH = 128
 _LARGEST = 1e20
-"""Of centre and width: with as large values a float32 still computes."""
+"""Largest centre and width, with which float32 still computes."""
 _NUMBER = r"[+-]?\d{1,8}(?:\.\d{1,6})?"
 _EXPLICIT = re.compile(rf"({_NUMBER})/({_NUMBER})", re.ASCII)
 

@@ -22,7 +22,7 @@ class Figure:
 
     mean: float
     low: float
-    """Of the worst seed."""
+    """Value of the worst seed."""
     high: float
     by_seed: tuple[float, ...]
     n: int

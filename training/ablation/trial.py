@@ -28,7 +28,7 @@ class Trial:
     seed: int | None
     """None: nothing was trained."""
     recipe_sha256: str | None
-    """Of the configuration, budget and seed included."""
+    """Digest of the configuration, budget and seed included."""
     trained: int
     """Parameters that the last stage moved."""
     activated: int
@@ -36,7 +36,7 @@ class Trial:
     total: int
     steps: int
     seconds: float
-    """Of the last stage; what comes before it, such as a router's own training, is not in it."""
+    """Duration of the last stage, without what comes before it, such as a router's own training."""
     answers: Mapping[str, str]
     """The answer's text, or the label, by sample id."""
 

@@ -30,7 +30,7 @@ class Mixture:
 
     samples: tuple[Sample, ...]
     left_out: Mapping[str, Mapping[str, int]]
-    """Of entries with `bad_records` leave_out: "SPLIT DATASET SOURCE" to how many bad records it has, by reason."""
+    """For entries with `bad_records` leave_out: number of bad records by "SPLIT DATASET SOURCE" and reason."""
 
 
 def read_mixture(

@@ -36,7 +36,7 @@ class Sample:
     domain: Domain = "medical"
     """general: replayed so that adapters do not forget; anchors of Med-MoE-LoRA learn from these alone."""
     views: int = 1
-    """Of how many views of the image training draws one each time: the image itself and augmented ones."""
+    """Number of views, the image itself and augmented ones, of which training draws one each time."""
     view: int = 0
     """The view that is shown; 0 is the image itself."""
     image_in_train: bool = False

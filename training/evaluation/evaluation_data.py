@@ -27,7 +27,7 @@ class DataFile:
     split: Split
     samples: int
     records_sha256: str | None
-    """Of the file that holds the split; None where there is none."""
+    """Digest of the file that holds the split; None where there is none."""
     images_sha256: str
     """Over the SHA-256 of each image that is shown, in the order of their names."""
     problems: str | None

@@ -46,7 +46,7 @@ class Prediction:
     confidence: float | None = None
     """Probability of exactly this answer (end-of-sequence included, unless it was cut), or of this label."""
     probabilities: Mapping[str, float] | None = None
-    """Of every label offered; they sum to 1. None for questions."""
+    """Probability of every label offered; they sum to 1. None for questions."""
     cut: bool = False
     """The answer had no end within the permitted tokens."""
     routing: PromptRouting | None = None

@@ -64,7 +64,7 @@ _TRAINABLE = {
 _RATES = {"experts": 5e-4, "full": 5e-4, "lora": 1e-3}
 """Highest learning rate by method. On a few dozen images 1e-3 lost what the checkpoint knew within ten steps."""
 _COPIES = 7
-"""Of the trained weights in float32: the best round, and two step checkpoints of weights and Adam's two moments."""
+"""Copies of the trained weights in float32: the best round, two step checkpoints with Adam's two moments."""
 _RANK = 16
 _BATCH = 8
 _EPOCHS = (4, 40)

@@ -31,7 +31,7 @@ class Adaptation:
     epochs: float
     batch_size: int = 8
     learning_rate: float = 2e-4
-    """Of full finetuning."""
+    """Learning rate of full finetuning."""
     adapter_learning_rate: float = 1e-3
 
 

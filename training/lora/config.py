@@ -14,14 +14,14 @@ class GateLossConfig:
     """Weights of what is added to the answer's cross-entropy; starting values, not evidence."""
 
     balance: float = 0.01
-    """Of CV^2 over specialists."""
+    """Weight of CV^2 over specialists."""
     preservation: float = 0.3
-    """Of the anchors' target; nothing is added when no sample is of the general domain."""
+    """Weight of the anchors' target; nothing is added when no sample is of the general domain."""
     preservation_form: Balancing = "target"
     delta: float = 0.5
     """How far the anchors' share is pulled apart between general and medical samples."""
     divergence: float = 0.0
-    """Of KL to the base model's answers on general samples; costs a second forward."""
+    """Weight of KL to the base model's answers on general samples; costs a second forward."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

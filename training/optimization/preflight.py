@@ -17,7 +17,7 @@ from medmoe.training.optimization.muon import is_hidden_matrix
 from medmoe.training.optimization.runtime import RuntimeConfig
 
 _COPIES = 6
-"""Of the trained weights in float32, two step checkpoints at once: weights and Adam's two moments."""
+"""Copies of the trained weights in float32 in two step checkpoints: weights and Adam's two moments."""
 
 
 def check_stage(

@@ -20,8 +20,8 @@ class RuntimeConfig:
     """Raise ConfigError for numbers that mean nothing."""
 
     precision: Precision = "auto"
-    """Of matrix products; weights, gradients, router gates and losses stay float32. auto: bfloat16 on a device that has
-    it (`has_bfloat16`), else float32."""
+    """Precision of matrix products; weights, gradients, gates and losses stay float32. auto: bfloat16 on a device that
+    has it (`has_bfloat16`), else float32."""
     accumulate: int = 1
     """Batches whose gradients are added before a step; a stage's batch is divided among them and the processes."""
     checkpoint_every: int = 200

@@ -35,7 +35,7 @@ class _Kind:
     weights: int
     nbytes: int
     decode: Callable[[memoryview], Floats]
-    """Of whole blocks of `weights` numbers in `nbytes` bytes."""
+    """Decodes whole blocks, each of `weights` numbers in `nbytes` bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class FitData:
 
     train: PooledFeatures
     datasets: Sequence[str]
-    """Of each training image."""
+    """Dataset of each training image."""
     held_out: PooledFeatures
     """Images of the same datasets that are not in training."""
     drawn: PooledFeatures

@@ -22,7 +22,7 @@ class Measured:
     images: int
     flagged: int
     auroc: float | None
-    """Of the score, against known images; None for known ones."""
+    """AUC of the score, against known images; None for known ones."""
 
 
 def fit_reference(

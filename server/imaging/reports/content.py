@@ -19,7 +19,7 @@ class SliceContent(BaseModel):
     sop_class: str
     """SOP Class UID."""
     frame: int | None
-    """Of a multi-frame file, from 0."""
+    """Frame of a multi-frame file, from 0."""
     findings: tuple[str, ...]
     certainty: float | None
     abstained: bool
@@ -53,7 +53,7 @@ class ReportContent(BaseModel):
     weights_sha256: str | None
     adapter_sha256: str | None
     frame: int
-    """Of the file, from 0."""
+    """Frame of the file, from 0."""
     series: SeriesContent | None = None
     """None for an answer about one image; otherwise the file is that of the best slice."""
     question: str

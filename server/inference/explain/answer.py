@@ -94,7 +94,7 @@ class _Measurement:
 
     target: Target
     whole: LabelScore
-    """Of the whole image."""
+    """Score of the target with the whole image."""
     log_likelihood: float
     drops: np.ndarray
     """[rows, columns], nats."""

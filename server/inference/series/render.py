@@ -53,7 +53,7 @@ class SliceRenderer:
     def __init__(self, images: ImageIntake) -> None:
         self._images = images
         self.windowing: dict[int, Windowing | None] = {}
-        """Of each slice by its index."""
+        """Range and presets of each slice's window, by the slice's index."""
 
     async def ask(
         self, image: bytes, shown: ImageFields, place: dict[str, Any], *, deadline: Deadline, record: RequestRecord

@@ -17,7 +17,7 @@ class AnswerDetails(ApiModel):
     label_mass: float
     """Probability that the model's answer is exactly one of the options; near 0 means that none of them fits."""
     entropy: float
-    """Of the options' probabilities, in nats."""
+    """Entropy of the options' probabilities, in nats."""
     calibration: CalibrationNote | None
     """Null: the probabilities are the model's own."""
 
@@ -32,7 +32,7 @@ class PredicateAnswer(ApiModel):
     type: Literal["predicate"] = "predicate"
     name: str | None
     probability: float
-    """Of yes, among yes and no."""
+    """Probability of yes among yes and no."""
     medmoe: AnswerDetails
 
 
@@ -92,7 +92,7 @@ class OutputTokensDetails(ApiModel):
 
 class DecisionUsage(ApiModel):
     input_tokens: int
-    """Of the prompts of all questions, each with the image; all but the first find it in the cache."""
+    """Tokens of the prompts of all questions, each with the image; all but the first find it in the cache."""
     input_tokens_details: InputTokensDetails
     output_tokens: int = 0
     """Options are scored, nothing is generated."""
@@ -108,7 +108,7 @@ class DecisionDetails(ApiModel):
     timings: Timings
     provenance: LikelihoodProvenance
     routing: Routing | None = None
-    """Of all questions together; each token counts once."""
+    """Routing of all questions together; each token counts once."""
 
 
 class Decision(ApiModel):

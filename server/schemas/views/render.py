@@ -30,7 +30,7 @@ class RenderResponse(ApiModel):
     image: str
     """A PNG as data URL."""
     width: int
-    """In the file."""
+    """Width of the image in the file, in pixels."""
     height: int
     rendering: Rendering
     windowing: Windowing | None

@@ -16,7 +16,7 @@ class RenderedSlice(SlicePlace):
     image: str
     """A PNG as data URL, upright and reduced to at most 512 pixels a side."""
     width: int
-    """In the file."""
+    """Width of the image in the file, in pixels."""
     height: int
     rendering: Rendering
 

@@ -23,7 +23,7 @@ from medmoe.training.data.errors import DataError
 
 TRAINED_IMAGES_FILE = "trained_images.json"
 _BYTES: Final = 5
-"""Of each hash. Among 20,000 images another one seems to be known with a probability of 2e-8."""
+"""Bytes of each hash. Among 20,000 images another one seems to be known with a probability of 2e-8."""
 
 
 class TrainedImages(WeightsBoundFile):

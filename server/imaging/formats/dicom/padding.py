@@ -11,7 +11,7 @@ _LOWEST_HOUNSFIELD = -1200
 _GAP = 100
 """Hounsfield units between a rim and the values of a scan."""
 _BLUR_SHARE = 1 / 64
-"""Of the values' range: by how much lossy coding changes a flat region."""
+"""Share of the values' range by which lossy coding changes a flat region."""
 _BLUR_PIXELS = 8
 """Block size of JPEG: how far lossy coding spreads an edge."""
 

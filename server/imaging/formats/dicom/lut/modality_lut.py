@@ -11,7 +11,7 @@ from medmoe.server.imaging.formats.dicom.lut.lookup_table import read_table
 from medmoe.server.schemas.images import RenderingStep
 
 _LARGEST = 1e20
-"""Of slope and intercept: values of 32 bits still fit a float32."""
+"""Largest slope and intercept with which values of 32 bits fit a float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
