@@ -27,6 +27,7 @@ from medmoe.server.schemas.vqa import VQAFields
 
 _TYPE_DEPTH = 4
 _PART_DEPTH = 3
+_TOOLS = frozenset({"function_call", "functions", "tool_choice", "tools"})
 _OFFERED = frozenset(ChatRequest.model_fields) - NotOffered.model_fields.keys()
 
 
@@ -169,6 +170,11 @@ def _refusal(error: ValidationError, conversation: Conversation) -> RequestError
             place = [conversation.question, *place[_PART_DEPTH:]]
     param = ".".join(map(str, place))
     match problem["type"]:
+        case "none_required" if param in _TOOLS:
+            return UnsupportedParameter(
+                "the model calls no functions; turn tools off in the program that asks, or leave the field out",
+                param=param,
+            )
         case "none_required":
             return UnsupportedParameter(param=param)
         case "literal_error":

@@ -165,6 +165,7 @@ async def test_what_is_not_offered_is_refused_by_name(service: Service, fields: 
         await complete(service, **fields)
     error = raised.value
     assert (error.code, error.param, error.type) == ("unsupported_parameter", param, "invalid_request_error")
+    assert ("turn tools off" in error.message) == (param in ("tools", "tool_choice", "functions", "function_call"))
     assert error.request_id == error.response.headers["x-request-id"]
     check(error.response, 400, "unsupported_parameter", param)
     assert service.engine.started == before
