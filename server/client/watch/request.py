@@ -20,7 +20,7 @@ def send(client: Client, rule: Rule, named: Instance | Series) -> RuleAnswer:
         of_series = cast(SeriesOptions, fields | {"slices": rule.slices, "aggregate": rule.aggregate})
         if rule.labels is None:
             return client.ask_series(named, rule.question or "", **of_series)
-        return client.classify_series(named, rule.labels, **of_series)
+        return client.classify_series(named, rule.labels, finding=rule.finding, **of_series)
     options = cast(ReportOptions, fields)
     if rule.labels is None:
         return client.ask(named, rule.question or "", **options)

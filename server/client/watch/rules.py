@@ -40,6 +40,8 @@ class Rule(BaseModel):
     """With series: number of slices to look at, evenly spread."""
     aggregate: Literal["most_confident", "majority", "mean", "max"] | None = None
     """With series: how one result is made of those of the slices."""
+    finding: Text | None = None
+    """With series: the one of `labels` that a series has as soon as one slice shows it."""
     store: bool = False
     """Whether to store each answer's structured report in the source."""
     window: Text | None = None
@@ -49,7 +51,7 @@ class Rule(BaseModel):
     def _require_one_request(self) -> Self:
         if (self.question is None) == (self.labels is None):
             raise ValueError("it needs a question or labels, and not both")
-        for key in ("instances", "limit") if self.series else ("slices", "aggregate"):
+        for key in ("instances", "limit") if self.series else ("slices", "aggregate", "finding"):
             if key in self.model_fields_set:
                 raise ValueError(f"{key} goes with series = {'false' if self.series else 'true'}")
         rules = ("most_confident", "majority") if self.labels is None else ("mean", "max")
@@ -57,12 +59,14 @@ class Rule(BaseModel):
             raise ValueError(
                 f"aggregate is {' or '.join(rules)} for {'a question' if self.labels is None else 'labels'}"
             )
+        if self.finding is not None and (self.finding not in (self.labels or ()) or self.aggregate == "mean"):
+            raise ValueError("finding is one of labels, and goes with aggregate max")
         return self
 
     @property
     def request(self) -> dict[str, Any]:
         """Return what identifies the request about each image or series."""
-        of_series = {"slices", "aggregate"} if self.series else set()
+        of_series = {"slices", "aggregate", "finding"} if self.series else set()
         return self.model_dump(
             include={"source", "question", "labels", "store", "window", "min_confidence"} | of_series
         )

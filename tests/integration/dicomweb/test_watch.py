@@ -108,7 +108,7 @@ def test_a_new_study_is_asked_about_once(
 def test_a_series_is_asked_about_once_as_a_whole(
     service: ServerProcess, pacs: Orthanc, medmoe: Medmoe, tmp_path: Path
 ) -> None:
-    rules = write_rules(tmp_path / "rules.toml", series=True, slices=2, aggregate="max", labels=["CT", "MRI"])
+    rules = write_rules(tmp_path / "rules.toml", series=True, slices=2, finding="MRI", labels=["CT", "MRI"])
     dry = medmoe("watch", rules, "--dry-run", url=service.url)
     assert ("would ask about 1 of 1 series" in dry.stdout, reports(pacs)) == (True, 0), dry.stderr
     first = medmoe("watch", rules, "--once", url=service.url)

@@ -31,6 +31,7 @@ RULE = '[chest]\nsource = "pacs"\nsince = 2026-05-01\nquestion = "What is it?"\n
         (RULE + "slices = 4", "[chest]: slices goes with series = true"),
         (RULE + 'series = true\ninstances = "all"', "[chest]: instances goes with series = false"),
         (RULE + 'series = true\naggregate = "mean"', "[chest]: aggregate is most_confident or majority"),
+        (RULE + 'series = true\nfinding = "mass"', "[chest]: finding is one of labels"),
         (RULE + "limit = 0", "[chest]: limit should be greater than or equal to 1"),
         (RULE + 'labels = ["a", "b"]', "[chest]: it needs a question or labels, and not both"),
         (RULE.replace("2026-05-01", '"2026-05-01"'), "[chest]: since should be a date"),
