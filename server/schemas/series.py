@@ -74,7 +74,7 @@ class SeriesFields(SlicesFields):
     """The one of `labels` that a series has as soon as one slice shows it; goes with max, and not with multi_label. The
     result is this label where its largest probability is at least 0.5, otherwise the likeliest of the others, and
     `best_slice` is the one in which it is most probable. Without it, labels such as `no_lesion` compete by their
-    largest probability too, which is high in any healthy slice."""
+    largest probability too."""
     stream: bool = False
     """Send server-sent events: the series, each slice when it is answered, and the response."""
     max_tokens: int | None = Field(default=None, ge=1)

@@ -50,7 +50,7 @@ def chest_ct(side: int = 384, *, seed: int = 7) -> np.ndarray:
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     values = np.full((side, side), AIR, np.float32)
     for part in _PARTS:
-        _draw(values, x, y, *part)
+        draw_ellipse(values, x, y, *part)
     _ribs(values, x, y)
     chance = np.random.default_rng(seed)
     _vessels(values, x, y, chance)
@@ -69,7 +69,7 @@ def chest_ct_slices(count: int, side: int) -> np.ndarray:
         for cx, cy, wide, high, turn, hounsfield in _PARTS:
             is_heart = (cx, hounsfield) in ((0.10, MUSCLE), (0.12, BLOOD)) and cy < 0
             size = body * (lung if hounsfield == LUNG else heart if is_heart else 1)
-            _draw(values, x, y, cx * body, cy * body, wide * size, high * size, turn, hounsfield)
+            draw_ellipse(values, x, y, cx * body, cy * body, wide * size, high * size, turn, hounsfield)
         _ribs(values, x, y, body)
         _vessels(values, x, y, np.random.default_rng(int(10 * (depth + 2))))
         slices.append(_blurred(values, side / 320))
@@ -104,7 +104,7 @@ def chest_ct_series(count: int, side: int, **attributes: Any) -> list[bytes]:
     ]
 
 
-def _draw(
+def draw_ellipse(
     values: np.ndarray,
     x: np.ndarray,
     y: np.ndarray,
@@ -113,8 +113,9 @@ def _draw(
     wide: float,
     high: float,
     turn: float,
-    hounsfield: int,
+    hounsfield: float,
 ) -> None:
+    """Set `values` to `hounsfield` in an ellipse of half axes `wide` and `high`, turned by `turn` degrees."""
     cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
     along, across = (x - cx) * cos + (y - cy) * sin, (y - cy) * cos - (x - cx) * sin
     values[(along / wide) ** 2 + (across / high) ** 2 < 1] = hounsfield
@@ -124,8 +125,8 @@ def _ribs(values: np.ndarray, x: np.ndarray, y: np.ndarray, size: float = 1) -> 
     for angle, tilt in _RIBS:
         at = np.deg2rad(angle)
         cx, cy = 0.785 * size * np.cos(at), size * (0.515 * np.sin(at) - 0.005)
-        _draw(values, x, y, cx, cy, 0.030, 0.10, angle - tilt, BONE)
-        _draw(values, x, y, cx, cy, 0.013, 0.08, angle - tilt, MARROW)
+        draw_ellipse(values, x, y, cx, cy, 0.030, 0.10, angle - tilt, BONE)
+        draw_ellipse(values, x, y, cx, cy, 0.013, 0.08, angle - tilt, MARROW)
 
 
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
@@ -147,5 +148,5 @@ def _vessels(values: np.ndarray, x: np.ndarray, y: np.ndarray, chance: np.random
         cx, cy = side * (0.14 + 0.55 * away * np.cos(at)), 0.42 * away * np.sin(at) * 1.2
         thick = 0.019 * (1 - away) + 0.004
         dots = np.full_like(values, AIR)
-        _draw(dots, x, y, cx, cy, thick * chance.uniform(1, 2.2), thick, chance.uniform(0, 180), 1)
+        draw_ellipse(dots, x, y, cx, cy, thick * chance.uniform(1, 2.2), thick, chance.uniform(0, 180), 1)
         values[lungs & (dots == 1)] = 20 - 500 * away
