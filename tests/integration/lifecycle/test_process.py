@@ -48,7 +48,11 @@ def test_the_process_serves_and_leaves_cleanly(settings: dict[str, str], vqa_bod
 async def test_sigterm_under_load_answers_what_is_inside_and_refuses_what_comes(
     settings: dict[str, str], vqa_body: dict[str, Any]
 ) -> None:
-    with slow_server(settings, delay=0.5) as server:
+    patient = {"MEDMOE_TIMEOUT_MS": "3600000", "MEDMOE_DRAIN_SECONDS": "3600", "MEDMOE_ENGINE_HANG_SECONDS": "3600"}
+    with slow_server(settings, delay=0, **patient) as server:
+        engine = server.engine()
+        # It gives no token until it is resumed.
+        engine.suspend()
         async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
             inside = [asyncio.create_task(client.post("/v1/vqa", json=vqa_body)) for _ in range(3)]
             await in_flight(client, 3)
@@ -60,6 +64,7 @@ async def test_sigterm_under_load_answers_what_is_inside_and_refuses_what_comes(
             refused = await client.post("/v1/vqa", json=vqa_body)
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
             assert (await client.get("/health/live")).status_code == 200
+            engine.resume()
             assert {response.status_code for response in await asyncio.gather(*inside)} == {200}
         assert server.process.wait(120) == 0
 
