@@ -157,6 +157,8 @@ async def test_slow_dead_and_endless_sources(running: ServiceFactory, sources_fi
             check(await render(service, timeout_ms=50), 504, "deadline_exceeded")
             host.answer = endless(head + b"10\r\n")
             check(await render(service), 504, "source_timeout")
+        del settings["dicomweb_seconds"]
+        async with running(**settings) as service:
             host.answer = endless_parts
             check(await render(service), 413, "instance_too_large")
             host.answer = flood
