@@ -160,7 +160,7 @@ def _bmp_has_excess(data: bytes, opened: Image.Image) -> bool:
     if header == _BMP_V5 and struct.unpack_from("<I", data, 130)[0]:
         # A colour profile follows the pixels.
         held = min(held, 14 + struct.unpack_from("<I", data, 126)[0] - start)
-    most = max(announced if announced <= len(data) else 0, held)
+    most = max(announced if announced <= len(data) - start else 0, held)
     return bool(most - row * opened.height >= max(row, 1))
 
 

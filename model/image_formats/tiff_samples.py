@@ -115,9 +115,18 @@ def has_excess(data: bytes, page: TiffDirectory) -> bool:
     if page.compression == 1 and strips > 1 and 0 < held < last * row:
         raise DamagedImageError("the image is damaged or truncated: the last strip of the TIFF lacks rows")
     # Some writers fill up the last strip with rows.
-    if held >= (last + 1) * row and not (strips > 1 and held == strip * row):
+    filled = strips > 1 and held == strip * row
+    if held >= (last + 1) * row and not filled and not _is_padding(data, page, strips - 1, last * row):
         return True
-    return strips > 1 and _held_bytes(data, page, 0, most=2 * strip * row) >= (strip + 1) * row
+    if strips == 1 or _held_bytes(data, page, 0, most=2 * strip * row) < (strip + 1) * row:
+        return False
+    return not _is_padding(data, page, 0, strip * row)
+
+
+def _is_padding(data: bytes, page: TiffDirectory, strip: int, start: int) -> bool:
+    """Return whether zeros alone follow the first `start` bytes of an uncompressed strip."""
+    offset, count = (values[strip] for values in page.parts)
+    return page.compression == 1 and not data[offset + start : offset + count].strip(b"\0")
 
 
 def _held_bytes(data: bytes, page: TiffDirectory, strip: int, *, most: int) -> int:
@@ -125,7 +134,8 @@ def _held_bytes(data: bytes, page: TiffDirectory, strip: int, *, most: int) -> i
     offset, count = (values[strip] for values in page.parts)
     stored = data[offset : offset + count]
     if page.compression == 1:
-        return len(stored)
+        # A count that is wrong tells nothing.
+        return len(stored) if len(stored) == count else 0
     if page.compression not in _DEFLATE:
         return 0
     inflating, held = zlib.decompressobj(), 0
