@@ -71,7 +71,7 @@ class SeriesFields(SlicesFields):
     probability, max (the default of mode multi_label) takes its largest. Slices that abstain count only where all
     do."""
     finding: Label | None = Field(default=None, examples=["lesion"])
-    """The one of `labels` that a series has as soon as one slice shows it; goes with max, and not with multi_label. The
+    """Label of `labels` that a series has as soon as one slice shows it; goes with max, not with multi_label. The
     result is this label where its largest probability is at least 0.5, otherwise the likeliest of the others, and
     `best_slice` is the one in which it is most probable. Without it, labels such as `no_lesion` compete by their
     largest probability too."""

@@ -41,7 +41,7 @@ class Rule(BaseModel):
     aggregate: Literal["most_confident", "majority", "mean", "max"] | None = None
     """With series: how one result is made of those of the slices."""
     finding: Text | None = None
-    """With series: the one of `labels` that a series has as soon as one slice shows it."""
+    """With series: label of `labels` that a series has as soon as one slice shows it."""
     store: bool = False
     """Whether to store each answer's structured report in the source."""
     window: Text | None = None

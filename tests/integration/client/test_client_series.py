@@ -85,6 +85,10 @@ def test_the_command_line(server: ServerProcess, medmoe: Medmoe, folder: Path) -
     assert (found.rule, len(found.slices)) == ("max", 6)
     done = medmoe("series", packed, "--label", "yes", "--label", "no", url=server.url)
     assert "mean probability" in done.stdout
+    asked = (packed, "--label", "yes", "--label", "no", "--json", "--finding")
+    of_no = SeriesClassification.model_validate(json.loads(medmoe("series", *asked, "no", url=server.url).stdout))
+    assert (of_no.rule, of_no.best_slice) == ("max", found.probabilities[1].best_slice)
+    assert medmoe("series", *asked, "maybe", url=server.url).returncode == 2
     (folder / "torn.dcm").write_bytes(FILES[0][:400])
     done = medmoe("series", folder, QUESTION, url=server.url)
     assert done.returncode == 1
