@@ -76,6 +76,8 @@ install: $(PROJECT)
 # pip compiles bytecode while it installs: without it every process of the engine would compile while it starts.
 # torch comes first and with what it needs: a CPU build needs little, the registry's own brings its CUDA libraries.
 $(PACKAGES): $(LOCK)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "$(PYTHON) is no Python 3.11: install it, or name it, as in make serve PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	@echo "installing torch, for a minute or more"
 	$(PIP) --constraint $(LOCK) torch

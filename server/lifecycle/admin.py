@@ -41,7 +41,7 @@ def admin_app(state: State) -> Starlette:
         return status()
 
     async def drain(_: Request) -> JSONResponse:
-        # Final, as it is after SIGTERM; the process stays for what is inside, and for whoever ends it.
+        # Final, as it is after SIGTERM; the process goes on until it is ended, for the requests inside.
         for model in state.models:
             model.readiness.drain()
         return status()

@@ -53,7 +53,7 @@ _EXAMPLES: Named = {
     openapi_extra=accepts(ClassifyRequest, ClassifyFields, examples=_EXAMPLES),
 )
 async def classify(request: Request) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse | Response:
-    """Exact label probabilities under the model. Research software, not a medical device."""
+    """Return exact label probabilities under the model. Research software, not a medical device."""
     state, record = State.of(request), RequestRecord.of(request.scope)
     async with state.receiving():
         parsed = await receive(request, ClassifyFields, as_json=ClassifyRequest)

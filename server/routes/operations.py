@@ -1,4 +1,4 @@
-"""GET /health/live, /health/ready and /metrics: probes of an orchestrator and a Prometheus scraper."""
+"""Serve GET /health/live, /health/ready and /metrics: probes of an orchestrator and a Prometheus scraper."""
 
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -16,7 +16,7 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/health/live", responses=answers("health", "starting", "ready") | refusals(*ENGINE_DEAD))
 async def live(request: Request) -> Health:
-    """200 unless only a restart can help; a model that is still loading is alive."""
+    """Answer 200 unless only a restart can help; a model that is still loading is alive."""
     state = State.of(request)
     if state.readiness.phase is Phase.FAILED:
         raise EngineDeadError("the engine has stopped")
@@ -25,7 +25,7 @@ async def live(request: Request) -> Health:
 
 @router.get("/health/ready", responses=answers("health", "ready") | refusals(*NOT_READY))
 async def ready(request: Request) -> Health:
-    """200 when requests are answered: the warm-up question has been answered, and the engine is healthy."""
+    """Answer 200 when requests are answered: the warm-up question has been answered, and the engine is healthy."""
     state = State.of(request)
     state.readiness.require_staying()
     with state.readiness.watch():
@@ -40,6 +40,6 @@ async def ready(request: Request) -> Health:
     dependencies=[Depends(may_read_stats)],
 )
 async def metrics(request: Request) -> Response:
-    """Prometheus text: the series of the service, then those of the engine."""
+    """Return Prometheus text: the series of the service, then those of the engine."""
     state = State.of(request)
     return Response(state.metrics.exposition() + state.active.engine.metrics(), media_type=CONTENT_TYPE_LATEST)

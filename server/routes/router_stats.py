@@ -40,8 +40,8 @@ _OUT_OF_RANGE = InvalidField("the parameter is out of range or of the wrong type
     dependencies=[Depends(may_read_stats)],
 )
 async def router_stats(request: Request, window: Window = None, model: Chosen = None) -> RouterStatsResponse:
-    """Load, evenness and dead experts of every MoE layer: overall, by kind of token, by route, by stated modality.
+    """Return load, evenness and dead experts of each MoE layer: overall, by kind of token, by route, by modality.
 
-    With a reference in the checkpoint, also how far the routing has drifted from it. Raises UnknownModel.
+    With a reference in the checkpoint, also how far the routing has drifted from it.
     """
     return State.of(request).models.find(model).router_stats.report(window=window)

@@ -1,4 +1,4 @@
-"""GET /v1/sources: the DICOMweb sources, and the studies, series and instances that they hold."""
+"""Serve GET /v1/sources: the DICOMweb sources, and the studies, series and instances that they hold."""
 
 from typing import Annotated, Any
 
@@ -119,7 +119,7 @@ _REFUSALS = refusals(
     dependencies=[Depends(may_ask)],
 )
 async def sources(request: Request) -> SourceList:
-    """The DICOMweb sources whose images a request may name."""
+    """List the DICOMweb sources whose images a request may name."""
     return SourceList(data=State.of(request).dicomweb.sources)
 
 
@@ -131,7 +131,7 @@ async def sources(request: Request) -> SourceList:
 async def studies(
     request: Request, source: Source, modality: Modality = None, date: Date = None, limit: Limit = 100
 ) -> StudyList:
-    """Studies of a source, without anything that names their patients."""
+    """List the studies of a source, without anything that names their patients."""
     filters = {"ModalitiesInStudy": modality, "StudyDate": date}
     async with abandon_on_disconnect(request.receive):
         found = await State.of(request).dicomweb.list_studies(
@@ -146,7 +146,7 @@ async def studies(
     dependencies=[Depends(within_rate)],
 )
 async def series(request: Request, source: Source, study: Study, limit: Limit = 100) -> SeriesList:
-    """Series of a study."""
+    """List the series of a study."""
     async with abandon_on_disconnect(request.receive):
         return SeriesList(data=await State.of(request).dicomweb.list_series(source, study, limit=limit))
 
@@ -157,7 +157,7 @@ async def series(request: Request, source: Source, study: Study, limit: Limit = 
     dependencies=[Depends(within_rate)],
 )
 async def instances(request: Request, source: Source, study: Study, series: Series, limit: Limit = 100) -> InstanceList:
-    """Instances of a series; each with an image can be named in `/v1/vqa`, `/v1/classify` and `/v1/render`."""
+    """List the instances of a series; each with an image can be named in `/v1/vqa`, `/v1/classify` and `/v1/render`."""
     async with abandon_on_disconnect(request.receive):
         found = await State.of(request).dicomweb.list_instances(source, study, series, limit=limit)
     return InstanceList(data=found)

@@ -22,8 +22,8 @@ const ADVICE = {
   deadline_exceeded: "Try again, or ask for a shorter answer.",
   invalid_api_key: "Enter a valid key at the top of the page.",
   invalid_token: "Sign in again, and enter the new token at the top of the page.",
-  insufficient_scope: "Ask whoever runs the service for a key that may do this.",
-  internal_error: "Try again; if it fails again, send the request id under Details to whoever runs the service.",
+  insufficient_scope: "Ask the service's operator for a key that may do this.",
+  internal_error: "Try again; if it fails again, send the request id under Details to the service's operator.",
   no_answer: "Check the network, then try again.",
 };
 const SETTING = / ?\((?:MEDMOE_\w+(?:, )?)+\)/g;

@@ -79,7 +79,7 @@ def _answer(status: int = 200) -> Responses:
 
 @router.get(PATH, responses=_answer() | refusals(*MAY_NOT_ADMINISTER))
 async def status(request: Request) -> CheckpointStatus:
-    """The active checkpoint, the one beside it, and how far their answers differ."""
+    """Return the active checkpoint, the one beside it, and how far their answers differ."""
     return Rollout.of(request).status()
 
 

@@ -1,6 +1,6 @@
 """Run the real server and note how long its engine and its warm-up take; tests.benchmarks.start_up starts it.
 
-Apart from it so that the server imports nothing else than it always does.
+The server imports nothing else than it always does.
 """
 
 import json
