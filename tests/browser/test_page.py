@@ -113,7 +113,7 @@ def test_stop_ends_the_work_and_keeps_what_came(visit: Visiting, server: ServerP
     assert page.locator("#problem").is_hidden()
     page.get_by_role("button", name="Ask", exact=True).wait_for()
     for _ in range(100):
-        metrics = httpx.get(f"{server.url}/metrics").text
+        metrics = httpx.get(f"{server.url}/metrics", timeout=60).text
         if "medmoe_requests_in_flight 0.0" in metrics and "fake:num_requests_running 0" in metrics:
             return
         page.wait_for_timeout(100)

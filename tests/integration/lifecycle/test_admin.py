@@ -32,7 +32,7 @@ def operator(settings: dict[str, str]) -> Iterator[tuple[ServerProcess, httpx.Cl
     with (
         server_process(settings=settings) as server,
         httpx.Client(
-            transport=httpx.HTTPTransport(uds=settings["MEDMOE_ADMIN_SOCKET"]), base_url="http://operator"
+            transport=httpx.HTTPTransport(uds=settings["MEDMOE_ADMIN_SOCKET"]), base_url="http://operator", timeout=60
         ) as client,
     ):
         server.wait_ready(START)
@@ -43,10 +43,10 @@ def test_an_operator_drains_and_the_process_stays(settings: dict[str, str], vqa_
     with operator(settings) as (server, client):
         assert client.get("/admin/status").json()["status"] == "ready"
         assert client.post("/admin/drain").json()["status"] == "draining"
-        refused = httpx.post(f"{server.url}/v1/vqa", json=vqa_body)
+        refused = httpx.post(f"{server.url}/v1/vqa", json=vqa_body, timeout=60)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
-        assert httpx.get(f"{server.url}/health/ready").status_code == 503
-        assert httpx.get(f"{server.url}/health/live").status_code == 200
+        assert httpx.get(f"{server.url}/health/ready", timeout=60).status_code == 503
+        assert httpx.get(f"{server.url}/health/live", timeout=60).status_code == 200
         server.process.terminate()
         assert server.process.wait(120) == 0
         assert not Path(settings["MEDMOE_ADMIN_SOCKET"]).exists()
@@ -54,17 +54,17 @@ def test_an_operator_drains_and_the_process_stays(settings: dict[str, str], vqa_
 
 def test_an_operator_counts_the_experts_anew(settings: dict[str, str], vqa_body: dict[str, Any]) -> None:
     with operator(settings) as (server, client):
-        assert httpx.post(f"{server.url}/v1/vqa", json=vqa_body).status_code == 200
-        assert httpx.get(f"{server.url}/v1/router/stats").json()["requests"] == 1
+        assert httpx.post(f"{server.url}/v1/vqa", json=vqa_body, timeout=60).status_code == 200
+        assert httpx.get(f"{server.url}/v1/router/stats", timeout=60).json()["requests"] == 1
         assert client.post("/admin/router/reset").status_code == 200
-        assert httpx.get(f"{server.url}/v1/router/stats").json()["requests"] == 0
+        assert httpx.get(f"{server.url}/v1/router/stats", timeout=60).json()["requests"] == 0
 
 
 def test_only_the_owner_may_open_the_socket_and_the_port_has_no_such_routes(settings: dict[str, str]) -> None:
     with operator(settings) as (server, client):
         assert stat.S_IMODE(Path(settings["MEDMOE_ADMIN_SOCKET"]).stat().st_mode) == 0o600
         for method, path in ROUTES:
-            assert httpx.request(method, f"{server.url}{path}").status_code == 404
+            assert httpx.request(method, f"{server.url}{path}", timeout=60).status_code == 404
         assert client.get("/admin/drain").status_code == 405
         assert client.get("/v1/router/stats").status_code == 404
         assert client.get("/admin/status").json()["status"] == "ready"

@@ -34,10 +34,10 @@ def slow_server(settings: dict[str, str], *, delay: float, **more: str) -> Itera
 def test_the_process_serves_and_leaves_cleanly(settings: dict[str, str], vqa_body: dict[str, Any]) -> None:
     with server_process(settings=settings) as server:
         server.wait_ready(START)
-        answer = httpx.post(f"{server.url}/v1/vqa", json=vqa_body)
+        answer = httpx.post(f"{server.url}/v1/vqa", json=vqa_body, timeout=60)
         assert answer.status_code == 200, answer.text
         refused = httpx.post(
-            f"{server.url}/v1/vqa", content=b"x" * 65 * 2**20, headers={"content-type": "application/json"}
+            f"{server.url}/v1/vqa", content=b"x" * 65 * 2**20, headers={"content-type": "application/json"}, timeout=60
         )
         assert refused.status_code == 413
         server.process.send_signal(signal.SIGTERM)

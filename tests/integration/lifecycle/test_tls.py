@@ -36,7 +36,7 @@ def url(listening: Listening, scheme: str = "https") -> str:
 
 
 async def status(listening: Listening, context: ssl.SSLContext) -> int:
-    async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+    async with httpx.AsyncClient(verify=context, trust_env=False, timeout=60) as client:
         return (await client.get(f"{url(listening)}/health/live")).status_code
 
 
@@ -55,11 +55,11 @@ async def test_the_service_speaks_tls_alone(
         assert found.service.state.settings.url.startswith("https://")
         async with AsyncClient(url(found), ca_file=authority.certificate) as client:
             assert (await client.ready()).status == "ready"
-        async with httpx.AsyncClient(verify=trusting(authority), trust_env=False) as plain:
+        async with httpx.AsyncClient(verify=trusting(authority), trust_env=False, timeout=60) as plain:
             answer = await plain.post(f"{url(found)}/v1/vqa", json=vqa_body | {"stream": True})
             assert answer.text.endswith("data: [DONE]\n\n")
         with pytest.raises(httpx.TransportError):
-            async with httpx.AsyncClient(trust_env=False) as client_of_http:
+            async with httpx.AsyncClient(trust_env=False, timeout=60) as client_of_http:
                 await client_of_http.get(f"{url(found, 'http')}/health/live")
         old = trusting(authority)
         old.minimum_version = ssl.TLSVersion.TLSv1

@@ -403,7 +403,7 @@ def test_cve_2026_22807_cve_2026_27893_cve_2026_47155_a_checkpoint_brings_no_cod
 def test_cve_2026_41523_a_start_without_asserts_is_refused(checkpoint: Path) -> None:
     environment = os.environ | {"MEDMOE_MODEL": str(checkpoint), "MEDMOE_ENGINE": "fake", "MEDMOE_PORT": "0"}
     found = subprocess.run(
-        [sys.executable, "-O", "-m", "medmoe.server"], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-O", "-m", "medmoe.server"], env=environment, capture_output=True, text=True, timeout=550
     )
     assert found.returncode == 2
     assert "PYTHONOPTIMIZE" in found.stderr

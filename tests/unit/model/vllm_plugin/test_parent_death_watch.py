@@ -46,8 +46,8 @@ def _orphaned(how: str, tmp_path: Path) -> psutil.Process:
 
 
 def test_it_ends_when_its_parent_was_killed(tmp_path: Path) -> None:
-    _orphaned("hearing", tmp_path).wait(timeout=60)
+    _orphaned("hearing", tmp_path).wait(timeout=300)
 
 
 def test_it_ends_even_if_it_does_not_listen(tmp_path: Path) -> None:
-    _orphaned("deaf", tmp_path).wait(timeout=60)
+    _orphaned("deaf", tmp_path).wait(timeout=300)

@@ -22,7 +22,7 @@ print("after", file=sys.stderr)
 def written(body: str) -> list[dict[str, Any]]:
     """What a service whose code, libraries and children do `body` writes to standard error."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(body=body)], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", PROGRAM.format(body=body)], capture_output=True, text=True, check=True, timeout=550
     )
     assert done.stdout == ""
     *lines, after = done.stderr.splitlines()
