@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from medmoe.client.errors import ClientError
 
 _LOCAL = "local"
 """Ray's word for a cluster of this machine alone, which ends with this process."""
+_STDOUT, _STDERR = 1, 2
 _STARTS = 3
 _QUIET = ("ray", "ray.data")
 
@@ -36,7 +38,33 @@ class Actors:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Connect to the cluster at `address` or RAY_ADDRESS, or run Ray on this machine. Raises ClientError."""
+    """Connect to the cluster at `address` or RAY_ADDRESS, or run Ray on this machine. Raises ClientError.
+
+    Until the end, standard output is standard error: the caller's result stands alone on it.
+    """
+    with _stdout_to_stderr():
+        _connect(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Replace the file descriptor: Ray's C++ code writes notes about lost actors to it."""
+    sys.stdout.flush()
+    output = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(output, _STDOUT)
+        os.close(output)
+
+
+def _connect(address: str | None) -> None:
     where = address or os.environ.get("RAY_ADDRESS") or _LOCAL
     settings = {name: value for name, value in os.environ.items() if name.startswith("MEDMOE_")}
     # Ray shows the environment of its jobs; keys are arguments of the actors.
@@ -58,10 +86,6 @@ def connected(address: str | None) -> Iterator[None]:
                 raise ClientError(f"no Ray at {where}: {' '.join(str(error).split())}") from error
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def resources() -> tuple[int, int, int]:

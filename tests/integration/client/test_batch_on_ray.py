@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -83,7 +84,6 @@ def test_a_killed_actor_loses_no_row_and_doubles_none(
     assert "2 of 40 lines have errors" in done.stderr
     assert "40 of 40 answered, 2 with errors" in done.stderr
     counted = {"lines": IMAGES, "asked": IMAGES, "errors": 2, "lost": 0, "doubled": 0}
-    # Ray itself tells of the lost actor in lines before.
     assert json.loads(done.stdout.splitlines()[-1]) == counted
     found = rows(output)
     expected = sorted([*(f"{number:02}" for number in range(IMAGES - 2)), "missing", "torn"])
@@ -98,6 +98,24 @@ def test_a_killed_actor_loses_no_row_and_doubles_none(
     again = medmoe(*ask)
     assert json.loads(again.stdout) == counted | {"asked": 0}
     assert rows(output) == found
+
+
+def test_what_ray_says_on_standard_output_goes_to_standard_error(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medmoe.client.cluster import pipeline
+
+    def says(*arguments: object, **options: object) -> None:
+        os.write(1, b"a note of Ray's\n")
+
+    monkeypatch.setattr(pipeline.ray, "init", says)
+    monkeypatch.setattr(pipeline.ray, "shutdown", says)
+    with pipeline.connected(None):
+        pass
+    os.write(1, b"the result\n")
+    said = capfd.readouterr()
+    assert said.out == "the result\n"
+    assert said.err.count("a note of Ray's\n") == 2
 
 
 def test_actors_ask_running_replicas_for_what_is_missing(
