@@ -37,13 +37,14 @@ _FIRST_TRAINED = 10_000
 
 def draw_slices(folder: Path, count: int) -> None:
     """Draw a slice of each of `count` patients, every other one with a lesion at the slice's height."""
-    chance = random.Random(1)
+    chance = np.random.default_rng(1)
     for label in LABELS:
         (folder / label).mkdir(parents=True)
     for number in range(count):
-        label, index = LABELS[number % 2], chance.randrange(SLICES)
-        start = index - chance.randrange(len(LESION))
-        lesion = range(start, start + len(LESION)) if label == "lesion" else None
+        label, index, lesion = LABELS[number % 2], int(chance.integers(SLICES)), None
+        if label == "lesion":
+            start = index - int(chance.integers(len(LESION)))
+            lesion = range(start, start + len(LESION))
         Abdomen(_FIRST_TRAINED + number).image(index, lesion=lesion).save(folder / label / f"{number:04}.png")
 
 
