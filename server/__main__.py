@@ -201,6 +201,8 @@ def server_config(app: FastAPI, settings: Settings, *, tls: ServerTLS | None = N
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
         log_config=None,
         server_header=False,
+        # Nothing reads the client's address or the scheme.
+        proxy_headers=False,
         ssl_context_factory=None if tls is None else lambda *_: tls.context,
         timeout_keep_alive=settings.keep_alive_seconds,
         # What is inside has been waited for by then; this is for connections to close.

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import TracebackType
 
 from medmoe.server.admission.background_turns import BackgroundTurns
 from medmoe.server.errors import DeadlineExceeded, Draining, Overloaded, ServerError, Unauthenticated
@@ -23,25 +24,13 @@ class Deadline:
         self._guards: dict[asyncio.Timeout, float] = {}
         self._cut_short: Callable[[], ServerError] | None = None
 
-    @asynccontextmanager
-    async def guard(self, *, grace: float = 0.0) -> AsyncIterator[None]:
-        """Cancel the block at the deadline plus `grace` seconds.
+    def guard(self, *, grace: float = 0.0) -> "_Guard":
+        """Return a context manager that cancels its block at the deadline plus `grace` seconds.
 
-        Raises DeadlineExceeded, or the error of `cut_short`.
+        It raises DeadlineExceeded, or the error of `cut_short`.
         """
         timeout = asyncio.timeout_at(self._when + grace)
-        self._guards[timeout] = grace
-        try:
-            async with timeout:
-                yield
-        except TimeoutError as error:
-            if not timeout.expired():
-                raise
-            if self._cut_short is not None:
-                raise self._cut_short() from error
-            raise DeadlineExceeded("the answer was not finished in time") from error
-        finally:
-            del self._guards[timeout]
+        return _Guard(timeout, grace=grace, guards=self._guards, error=self._error)
 
     def cut_short(self, error: Callable[[], ServerError]) -> None:
         """Bring the deadline forward to now; its guards raise what `error` returns."""
@@ -52,6 +41,44 @@ class Deadline:
         for timeout, grace in self._guards.items():
             if not timeout.expired():
                 timeout.reschedule(now + grace)
+
+    def _error(self) -> ServerError:
+        return self._cut_short() if self._cut_short else DeadlineExceeded("the answer was not finished in time")
+
+
+class _Guard:
+    """Guard one block."""
+
+    # Not a generator: each token of an answer is awaited in such a block.
+    __slots__ = ("_error", "_grace", "_guards", "_timeout")
+
+    def __init__(
+        self,
+        timeout: asyncio.Timeout,
+        *,
+        grace: float,
+        guards: dict[asyncio.Timeout, float],
+        error: Callable[[], ServerError],
+    ) -> None:
+        self._timeout = timeout
+        self._grace = grace
+        self._guards = guards
+        self._error = error
+
+    async def __aenter__(self) -> None:
+        self._guards[self._timeout] = self._grace
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del self._guards[self._timeout]
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError as ended:
+            error = ended
+        if isinstance(error, TimeoutError) and self._timeout.expired():
+            raise self._error() from error
 
 
 class Admission:

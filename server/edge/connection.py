@@ -21,9 +21,11 @@ from medmoe.server.errors import MalformedRequest, Overloaded, RequestTimeout, S
 _WORK_SECONDS = 0.001
 """Time for the bytes of one connection, before it is another's turn."""
 _HEAD_END = b"\r\n\r\n"
-_SLICE = 64 * 1024
+_HEAD_SLICE = 64 * 1024
+_BODY_SLICE = 256 * 1024
+"""Bytes of a body of known length that are parsed at once, as many as the loop reads at once."""
 _CHUNKED_SLICE = 1024
-"""Bytes that are parsed at once; every six of a chunked body may be a chunk."""
+"""Bytes of a chunked body that are parsed at once; every six may be a chunk."""
 _MAX_PENDING = 64 * 1024
 """Bytes that are read ahead, so that a client's leaving is noticed while it is answered."""
 
@@ -185,11 +187,11 @@ class EdgeProtocol(asyncio.Protocol):
                 self._http.pause_writing()
         # A refusal may have started it; this request came right behind.
         self._stop_keep_alive_timer()
-        size = _CHUNKED_SLICE if self._http.conn.is_chunked else _SLICE
+        size = _CHUNKED_SLICE if self._http.conn.is_chunked else _BODY_SLICE
         if not self._http.has_unread_body:
             # The head alone: it tells how to slice what follows.
-            end = self._pending.find(_HEAD_END, 0, _SLICE)
-            size = end + len(_HEAD_END) if end >= 0 else _SLICE
+            end = self._pending.find(_HEAD_END, 0, _HEAD_SLICE)
+            size = end + len(_HEAD_END) if end >= 0 else _HEAD_SLICE
         data = bytes(self._pending[:size])
         del self._pending[:size]
         self._http.data_received(data)

@@ -104,8 +104,11 @@ class RestartableEngine:
 
 def _require_numbers(chunk: GenerationChunk) -> None:
     """Raise GenerationError for a log-probability that is not a number; minus infinity is one."""
-    branches = (branch.token_logprobs.values() for branch in chunk.branches)
-    if any(map(math.isnan, chain(chunk.logprobs, chunk.token_logprobs.values(), *branches))):
+    numbers = chunk.logprobs
+    if chunk.token_logprobs or chunk.branches:
+        branches = (branch.token_logprobs.values() for branch in chunk.branches)
+        numbers = (*numbers, *chain(chunk.token_logprobs.values(), *branches))
+    if any(map(math.isnan, numbers)):
         raise GenerationError(
             "the model's probabilities are not numbers: the weights are damaged or incomplete, or MEDMOE_DTYPE is too"
             " narrow for them"

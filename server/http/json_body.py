@@ -78,7 +78,9 @@ async def _read(request: Request) -> tuple[bytearray, bool]:
             for start in range(0, len(chunk), _PIECE):
                 piece = chunk[start : start + _PIECE]
                 body += piece
-                items += sum(piece.count(mark) for mark in _COUNTED if mark in piece)
+                for mark in _COUNTED:
+                    if mark in piece:
+                        items += piece.count(mark)
                 if items > _MAX_ITEMS:
                     return body, False
     except ClientDisconnect as error:

@@ -40,7 +40,10 @@ class DecodedImage(Message):
     @cached_property
     def image(self) -> Image.Image:
         """Return the RGB image, of the model's size or of the size that a view for people asks for."""
-        return Image.frombytes("RGB", self.size, self.pixels)
+        # Image.frombytes would paint it black first.
+        image = Image.new("RGB", self.size, color=None)
+        image.frombytes(self.pixels)
+        return image
 
     @cached_property
     def image_id(self) -> str:

@@ -3,7 +3,7 @@
 import secrets
 import uuid
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 
 from medmoe.model.errors import PromptError
@@ -53,8 +53,9 @@ class _Generation:
         self.text += chunk.text
         self.token_ids.extend(chunk.token_ids)
         self.logprobs.extend(chunk.logprobs)
-        delta = self.answer[self.sent_chars :]
-        self.sent_chars = len(self.answer)
+        answer = self.answer
+        delta = answer[self.sent_chars :]
+        self.sent_chars = len(answer)
         return delta
 
     @property
@@ -63,7 +64,7 @@ class _Generation:
         return self.text.strip()
 
 
-async def answer(
+def answer(
     context: InferenceContext,
     fields: VQAFields,
     *,
@@ -75,18 +76,22 @@ async def answer(
     tokens: TokenLogprobs | None = None,
     history: History | None = None,
 ) -> AsyncGenerator[str | VQAResponse, None]:
-    """Hold a slot, and yield what `answer_in_slot` yields; `history` is what was said before the question.
+    """Return what `answer_in_slot` returns, holding a slot; `history` is what was said before the question.
 
-    Raises InvalidField, PromptError, Overloaded, and what `answer_in_slot` raises.
+    Raises InvalidField, PromptError; its iteration Overloaded, and what `answer_in_slot` raises.
     """
-    plan = plan_answer(context, fields, history)
-    async with context.admission.slot(deadline=deadline, record=record):
-        pieces = answer_in_slot(
-            context, fields, plan, image=image, deadline=deadline, record=record, route=route, stop=stop, tokens=tokens
-        )
-        async with aclosing(pieces):
-            async for piece in pieces:
-                yield piece
+    return answer_in_slot(
+        context,
+        fields,
+        plan_answer(context, fields, history),
+        image=image,
+        deadline=deadline,
+        record=record,
+        route=route,
+        stop=stop,
+        tokens=tokens,
+        slot=context.admission.slot(deadline=deadline, record=record),
+    )
 
 
 async def answer_in_slot(
@@ -100,56 +105,59 @@ async def answer_in_slot(
     route: str = ROUTE,
     stop: Sequence[str] = (),
     tokens: TokenLogprobs | None = None,
+    slot: AbstractAsyncContextManager[None] | None = None,
 ) -> AsyncGenerator[str | VQAResponse, None]:
     """Yield the answer's text piece by piece, then the response. Closing the iterator aborts the generation.
 
     `plan` is what `plan_answer` returns for `fields`, whatever the image. `route` names the request in the engine and
     in the router statistics. The answer ends before the first of the strings in `stop`. `tokens` collects the answer's
-    tokens. Raises DeadlineExceeded, the image errors and the engine errors.
+    tokens. `slot` is held for as long as the answer takes; without it the caller holds one. Raises DeadlineExceeded,
+    the image errors and the engine errors.
     """
-    seed = fields.seed
-    if fields.temperature > 0 and seed is None:
-        seed = secrets.randbelow(2**31)
-    decoded = await context.images.read(image, fields, deadline=deadline, record=record)
-    request = GenerationRequest(
-        request_id=f"{route}-{uuid.uuid4().hex}",
-        prompt_ids=plan.prompt_ids,
-        image=decoded.image,
-        image_id=decoded.image_id,
-        cache_salt=record.cache_salt,
-        max_tokens=plan.max_tokens,
-        temperature=fields.temperature,
-        seed=seed,
-        stop=tuple(stop),
-        top_logprobs=tokens.top if tokens else 0,
-    )
-    generated = _Generation()
-    last: GenerationChunk | None = None
-    with record.stage("engine"), context.readiness.watch():
-        async with aclosing(_chunks(context, request, deadline=deadline)) as chunks:
-            async for chunk in chunks:
-                last = chunk
-                delta = generated.add(chunk)
-                if tokens:
-                    tokens.add(chunk, answer=generated.answer)
-                if delta:
-                    yield delta
-    if last is None:
-        raise GenerationError("the engine returned nothing")
-    record.count_tokens(
-        prompt=last.num_prompt_tokens, completion=len(generated.token_ids), cached=last.num_cached_tokens
-    )
-    yield _response(
-        context,
-        fields,
-        request=request,
-        generated=generated,
-        last=last,
-        decoded=decoded,
-        record=record,
-        route=route,
-        is_first=plan.is_first,
-    )
+    async with slot or nullcontext():
+        seed = fields.seed
+        if fields.temperature > 0 and seed is None:
+            seed = secrets.randbelow(2**31)
+        decoded = await context.images.read(image, fields, deadline=deadline, record=record)
+        request = GenerationRequest(
+            request_id=f"{route}-{uuid.uuid4().hex}",
+            prompt_ids=plan.prompt_ids,
+            image=decoded.image,
+            image_id=decoded.image_id,
+            cache_salt=record.cache_salt,
+            max_tokens=plan.max_tokens,
+            temperature=fields.temperature,
+            seed=seed,
+            stop=tuple(stop),
+            top_logprobs=tokens.top if tokens else 0,
+        )
+        generated = _Generation()
+        last: GenerationChunk | None = None
+        with record.stage("engine"), context.readiness.watch():
+            async with aclosing(_chunks(context, request, deadline=deadline)) as chunks:
+                async for chunk in chunks:
+                    last = chunk
+                    delta = generated.add(chunk)
+                    if tokens:
+                        tokens.add(chunk, answer=generated.answer)
+                    if delta:
+                        yield delta
+        if last is None:
+            raise GenerationError("the engine returned nothing")
+        record.count_tokens(
+            prompt=last.num_prompt_tokens, completion=len(generated.token_ids), cached=last.num_cached_tokens
+        )
+        yield _response(
+            context,
+            fields,
+            request=request,
+            generated=generated,
+            last=last,
+            decoded=decoded,
+            record=record,
+            route=route,
+            is_first=plan.is_first,
+        )
 
 
 def plan_answer(context: InferenceContext, fields: VQAFields, history: History | None = None) -> AnswerPlan:

@@ -72,10 +72,13 @@ def bearer_key(headers: Headers) -> str | None:
     return key if key and scheme.lower() == _SCHEME else None
 
 
-async def within_rate(request: Request, grant: Annotated[Grant, Depends(may_ask)]) -> None:
-    """Count the request against its tenant's rate limit. Raises Unauthenticated, InsufficientScope, RateLimited.
+async def within_rate(request: Request, grant: Annotated[Grant, Depends(authenticated)]) -> None:
+    """Count the request of a caller who may ask against the tenant's rate limit.
+
+    Raises Unauthenticated, InsufficientScope, RateLimited.
 
     Lines of batches do not count: they give way to every other request.
     """
+    grant.require("ask")
     if RequestRecord.of(request.scope).batch is None:
         grant.tenant.spend()

@@ -17,6 +17,8 @@ _INVISIBLE = ("Cc", "Cf")
 
 def visible(text: str) -> str:
     """Return what a reader sees of `text`: composed characters (NFC) without control and format characters."""
+    if text.isascii() and text.isprintable():
+        return text.strip()
     composed = unicodedata.normalize("NFC", text)
     return "".join(char for char in composed if unicodedata.category(char) not in _INVISIBLE or char.isspace()).strip()
 
