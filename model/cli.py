@@ -48,6 +48,7 @@ COMMANDS = {
     "decide": Command("medmoe.client.commands.decide:decide", "Ask a service closed questions about an image."),
     "explain": Command("medmoe.client.commands.explain.command:explain", "Ask a service where an answer comes from."),
     "series": Command("medmoe.client.commands.series.command:series", "Ask a service about the slices of a series."),
+    "render": Command("medmoe.client.commands.render:render", "Write images as a service shows them, as PNG."),
     "query": Command("medmoe.client.commands.query:query", "List the images of a service's DICOMweb sources."),
     "watch": Command("medmoe.client.commands.watch:watch", "Ask about new images of a service's DICOMweb sources."),
     "batch": Command("medmoe.client.commands.batch.command:batch", "Ask a service about many images; resumable."),

@@ -24,6 +24,7 @@ from medmoe.client.options import (
     ClassifySeriesOptions,
     DecisionOptions,
     ExplainOptions,
+    RenderOptions,
 )
 from medmoe.client.questions import Question
 from medmoe.client.transport.error_body import check
@@ -123,6 +124,10 @@ class AsyncClient(BaseClient):
     ) -> answers.Explanation:
         """Map where in the image the answer to a question, or one of `labels`, comes from."""
         return await self._send(await asyncio.to_thread(calls.explain, image, question, labels, options))
+
+    async def render(self, image: ImageSource, **options: Unpack[RenderOptions]) -> answers.RenderedImage:
+        """Return a DICOM frame or any other image as PNG, with the window that was applied."""
+        return await self._send(await asyncio.to_thread(calls.render, image, options))
 
     async def decisions(
         self, image: Source, questions: Sequence[Question], **options: Unpack[DecisionOptions]

@@ -15,6 +15,7 @@ from medmoe.client.answers.classify import AnyClassification, ByMode, Mode
 from medmoe.client.answers.decisions import Decision
 from medmoe.client.answers.explain import Explanation
 from medmoe.client.answers.metadata import Health, Metadata, ModelList
+from medmoe.client.answers.render import RenderedImage
 from medmoe.client.answers.router_stats import RouterStats
 from medmoe.client.answers.series import SeriesAnswer, SeriesClassification
 from medmoe.client.answers.sources import InstanceList, SeriesList, SourceList, StudyList
@@ -30,6 +31,7 @@ from medmoe.client.options import (
     ClassifySeriesOptions,
     DecisionOptions,
     ExplainOptions,
+    RenderOptions,
 )
 from medmoe.client.questions import Question
 
@@ -104,6 +106,7 @@ _VQA = _reader(VqaAnswer)
 _CLASSIFY = _reader(ByMode)
 _DECISIONS = _reader(Decision)
 _EXPLAIN = _reader(Explanation)
+_RENDER = _reader(RenderedImage)
 _SERIES_ANSWER = _reader(SeriesAnswer)
 _SERIES_LABELS = _reader(SeriesClassification)
 _ROUTER_STATS = _reader(RouterStats)
@@ -130,6 +133,11 @@ def explain(
     given = {"question": question, "labels": None if labels is None else _labels(labels)}
     fields = _fields({**given, **_known(options, ExplainOptions)})
     return Call(path="/v1/explain", read=_EXPLAIN, fields=fields, image=_image(image))
+
+
+def render(image: ImageSource, options: RenderOptions) -> Call[RenderedImage]:
+    """Build a rendering. Raises InvalidInput, and TypeError for an unknown option."""
+    return Call(path="/v1/render", read=_RENDER, fields=_fields(_known(options, RenderOptions)), image=_image(image))
 
 
 def decisions(image: Source, questions: Sequence[Question], options: DecisionOptions) -> Call[Decision]:

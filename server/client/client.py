@@ -23,6 +23,7 @@ from medmoe.client.options import (
     ClassifySeriesOptions,
     DecisionOptions,
     ExplainOptions,
+    RenderOptions,
 )
 from medmoe.client.questions import Question
 from medmoe.client.transport.error_body import check
@@ -131,6 +132,10 @@ class Client(BaseClient):
     ) -> answers.Explanation:
         """Map where in the image the answer to a question, or one of `labels`, comes from."""
         return self._send(calls.explain(image, question, labels, options))
+
+    def render(self, image: ImageSource, **options: Unpack[RenderOptions]) -> answers.RenderedImage:
+        """Return a DICOM frame or any other image as PNG, with the window that was applied."""
+        return self._send(calls.render(image, options))
 
     def decisions(
         self, image: Source, questions: Sequence[Question], **options: Unpack[DecisionOptions]

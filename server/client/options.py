@@ -1,6 +1,6 @@
 """Define the optional fields of a request, which are keyword arguments of both clients. None means absent."""
 
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 
 class ImageOptions(TypedDict, total=False):
@@ -24,6 +24,18 @@ class ImageOptions(TypedDict, total=False):
     """Modality label for the router's statistics; the model does not see it."""
     model: str | None
     """Name of the model, as the service lists it; the active one when absent."""
+
+
+class RenderOptions(TypedDict, total=False):
+    """Options of a rendering."""
+
+    window: str | None
+    frame: int | None
+    allow_uniform: bool | None
+    view: Literal["frame", "model"] | None
+    """frame: for people, at most 1024 pixels a side. model: exactly what the model gets."""
+    timeout_ms: int | None
+    model: str | None
 
 
 class DecisionOptions(ImageOptions, total=False):

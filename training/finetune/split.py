@@ -107,7 +107,8 @@ def split_own_data(data: OwnData, *, seed: int = 0) -> OwnSplit:
     divided = _divided(sound, groups=groups, seed=seed)
     by_split = {split: tuple(s for s in divided if s.split == split) for split in ("train", "val", "test")}
     if empty := [split for split, found in by_split.items() if not found]:
-        raise DataError(f"too few usable images ({len(images)}): none is left for {', '.join(empty)}")
+        reason = f"; {len(bad)} cannot be used, the first ({bad[0].file}) for: {bad[0].reason}" if bad else ""
+        raise DataError(f"too few usable images ({len(images)}): none is left for {', '.join(empty)}{reason}")
     return OwnSplit(
         form=data.form,
         train=by_split["train"],

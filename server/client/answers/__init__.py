@@ -11,6 +11,7 @@ from medmoe.client.answers.classify import (
 from medmoe.client.answers.decisions import ChoiceAnswer, Decision, PredicateAnswer, RefusalAnswer, ScoreAnswer
 from medmoe.client.answers.explain import Explanation
 from medmoe.client.answers.metadata import Health, Metadata, ModelInfo, ModelList
+from medmoe.client.answers.render import RenderedImage
 from medmoe.client.answers.router_stats import RouterStats
 from medmoe.client.answers.series import (
     SeriesAnswer,
@@ -40,6 +41,7 @@ __all__ = [
     "MultiLabelClassification",
     "PredicateAnswer",
     "RefusalAnswer",
+    "RenderedImage",
     "RouterStats",
     "Routing",
     "ScoreAnswer",

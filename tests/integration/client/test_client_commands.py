@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,34 @@ def test_decide_prints_an_answer_for_each_question(medmoe: Medmoe, server: Serve
     assert predicate.split()[:3] in (["Is", "it?", "yes"], ["Is", "it?", "no"])
     assert choice.split()[1] in ("CT", "MRI")
     assert "(score " in score
+
+
+def test_render_writes_a_folder_of_dicom_files_as_png_once_and_names_what_is_refused(
+    medmoe: Medmoe, server: ServerProcess, tmp_path: Path
+) -> None:
+    source, output = tmp_path / "dicoms", tmp_path / "pngs"
+    for label in ("mass", "normal"):
+        (source / label).mkdir(parents=True)
+        (source / label / "1.dcm").write_bytes(dicom(gradient()))
+    (source / "mass" / "2.dcm").write_bytes(dicom(gradient())[:-200])
+    done = medmoe("render", source, output, url=server.url, key=KEY)
+    assert done.returncode == 1
+    assert "2 written, 0 kept, 1 refused" in done.stdout
+    assert "2.dcm" in done.stderr
+    assert sorted(path.relative_to(output).as_posix() for path in output.rglob("*.png")) == [
+        "mass/1.png",
+        "normal/1.png",
+    ]
+    with Client(server.url, api_key=KEY) as client:
+        assert (
+            client.render(source / "mass" / "1.dcm")
+            .image.encode()
+            .endswith(b64encode((output / "mass" / "1.png").read_bytes()))
+        )
+    (source / "mass" / "2.dcm").unlink()
+    again = medmoe("render", source, output, url=server.url, key=KEY)
+    assert again.returncode == 0, again.stderr
+    assert "0 written, 2 kept, 0 refused" in again.stdout
 
 
 def test_explain_prints_the_map_and_writes_it_over_the_image(

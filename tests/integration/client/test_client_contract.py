@@ -16,6 +16,7 @@ from medmoe.client import (
     Metadata,
     ModelList,
     MultiLabelClassification,
+    RenderedImage,
     RouterStats,
     SeriesAnswer,
     SeriesClassification,
@@ -30,11 +31,13 @@ from medmoe.client.options import (
     ClassifySeriesOptions,
     DecisionOptions,
     ExplainOptions,
+    RenderOptions,
 )
 from medmoe.server.schemas.classify import ClassifyFields
 from medmoe.server.schemas.openai.decision_request import DecisionRequest
 from medmoe.server.schemas.series import SeriesFields
 from medmoe.server.schemas.views.explain import ExplainFields
+from medmoe.server.schemas.views.render import RenderFields
 from medmoe.server.schemas.vqa import VQAFields
 from tests.integration.conftest import Service
 
@@ -69,6 +72,7 @@ def shape(schema: Any, definitions: dict[str, Any]) -> Any:
         ("/v1/classify", "MultiLabelResponse", MultiLabelClassification),
         ("/v1/decisions", "Decision", Decision),
         ("/v1/explain", "ExplainResponse", Explanation),
+        ("/v1/render", "RenderResponse", RenderedImage),
         ("/v1/series", "SeriesAnswer", SeriesAnswer),
         ("/v1/series", "SeriesClassification", SeriesClassification),
         ("/v1/router/stats", "RouterStatsResponse", RouterStats),
@@ -99,6 +103,7 @@ async def test_answers_have_the_fields_that_the_openapi_document_promises(
         (AskOptions, VQAFields, {"question", "stream"}),
         (ClassifyOptions, ClassifyFields, {"labels", "mode"}),
         (ExplainOptions, ExplainFields, {"question", "labels"}),
+        (RenderOptions, RenderFields, set()),
         (DecisionOptions, DecisionRequest, {"input", "questions", *NEUTRAL}),
     ],
 )

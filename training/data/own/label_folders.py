@@ -56,7 +56,9 @@ def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadRe
                 if ending in IMAGE_ENDINGS:
                     images.append((of, label_text(folder.name), file.absolute()))
                 elif ending in _DICOM_ENDINGS:
-                    bad.append(_bad(file, directory, "DICOM: let POST /v1/render make a PNG of it"))
+                    bad.append(
+                        _bad(file, directory, "DICOM: `medmoe render FOLDER RENDERED` writes such a folder as PNG")
+                    )
                 else:
                     bad.append(_bad(file, directory, f"no image: its name ends in {ending or file.name}"))
     labels = label_set((label for _, label, _ in images), source=f"the folders in {directory}")

@@ -63,8 +63,16 @@ def test_every_file_that_is_no_image_of_a_label_is_named(tmp_path: Path) -> None
     (own / "mass" / "Thumbs.db").write_bytes(b"x")
     reasons = "\n".join(map(str, read(own).bad))
     assert "stray.png: lies in no label's folder" in reasons
-    assert "POST /v1/render" in reasons
+    assert "`medmoe render" in reasons
     assert "Thumbs" not in reasons
+
+
+def test_a_folder_without_usable_images_says_what_is_wrong_with_the_first(tmp_path: Path) -> None:
+    for label in ("mass", "normal"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "slice.dcm").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"2 cannot be used, the first .*slice.dcm.* `medmoe render"):
+        read(tmp_path)
 
 
 def test_labels_of_folders_from_a_mac_are_composed(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""`medmoe render`: write images as a service shows them to the model."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from medmoe.client.client import Client
+from medmoe.client.commands.connection import TimeoutOption, TokenFileOption, UrlOption, create_client
+from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption
+from medmoe.client.commands.terminal import note, note_progress, safe
+from medmoe.client.errors import BadRequest, InvalidInput
+from medmoe.client.images.image import Image
+from medmoe.client.options import RenderOptions
+from medmoe.client.transport.address import LOCAL
+
+
+def render(
+    input: Annotated[Path, typer.Argument(metavar="INPUT", help="Image, or folder of images such as DICOM files.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="PNG file, or folder to write PNG files to.")],
+    view: Annotated[
+        Literal["frame", "model"],
+        typer.Option(help="frame: upright, at most 1024 pixels a side; model: exactly what the model gets."),
+    ] = "frame",
+    window: WindowOption = None,
+    frame: FrameOption = None,
+    allow_uniform: AllowUniformOption = False,
+    workers: Annotated[int, typer.Option(min=1, help="Images in work at a time.")] = 4,
+    url: UrlOption = LOCAL,
+    token_file: TokenFileOption = None,
+    timeout: TimeoutOption = 120.0,
+) -> None:
+    """Write images as PNG, as the service decodes them: windows, palettes and orientation applied, no metadata.
+
+    A folder keeps its structure, so `medmoe finetune` can train on a folder of DICOM files that was rendered. PNG files
+    that are there already are kept. An image that the service refuses is named, and the exit status is 1.
+    """
+    options: RenderOptions = {"window": window, "frame": frame, "allow_uniform": allow_uniform, "view": view}
+    targets = dict(_targets(input, output))
+    missing = {file: target for file, target in targets.items() if not target.exists()}
+    show = note_progress()
+    refused = 0
+    with create_client(url, token_file, timeout) as client, ThreadPoolExecutor(workers) as pool:
+        results = pool.map(lambda file: _write(client, file, missing[file], options), missing)
+        for number, (file, reason) in enumerate(zip(missing, results, strict=True), start=1):
+            if reason is not None:
+                refused += 1
+                note(f"{file}: {reason}")
+            show(f"{number} of {len(missing)} images", number == len(missing))
+    kept = len(targets) - len(missing)
+    typer.echo(safe(f"{output}: {len(missing) - refused} written, {kept} kept, {refused} refused"))
+    if refused:
+        raise typer.Exit(1)
+
+
+def _targets(source: Path, output: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield each file and its PNG. Raises InvalidInput without a file, or when two files would be one PNG."""
+    if not source.is_dir():
+        yield source, output
+        return
+    taken: dict[Path, Path] = {}
+    for file in sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        target = output / file.relative_to(source).with_suffix(".png")
+        if target in taken:
+            raise InvalidInput(f"{taken[target]} and {file} would both be written to {target}; rename one")
+        taken[target] = file
+        yield file, target
+    if not taken:
+        raise InvalidInput(f"{source} holds no file")
+
+
+def _write(client: Client, file: Path, target: Path, options: RenderOptions) -> str | None:
+    """Write one PNG; return why the service refuses the image. Raises InvalidInput and ClientError."""
+    try:
+        found = client.render(file, **options)
+    except BadRequest as error:
+        return str(error)
+    part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(Image.from_base64(found.image).data)
+        part.replace(target)
+    except OSError as error:
+        raise InvalidInput(f"{target} cannot be written: {error.strerror}") from error
+    return None
