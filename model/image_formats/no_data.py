@@ -1,9 +1,14 @@
-"""Find what stands for absent data: floating-point values without meaning, zeros of broken copies."""
+"""Find what stands for absent data: floating-point values without meaning, zeros of broken copies, missing bytes."""
+
+import zlib
+from collections.abc import Iterable
 
 import numpy as np
 
 _LARGEST = 1e30
 """No measurement is larger; writers mark absent values with the largest number of their type."""
+_PIECE = 2**14
+"""Bytes that are inflated at once: few, so that they take little memory."""
 
 
 def no_data(values: np.ndarray) -> np.ndarray:
@@ -15,3 +20,14 @@ def no_data(values: np.ndarray) -> np.ndarray:
 def has_lost_bytes(coded: bytes, *, most: int) -> bool:
     """Return whether compressed data hold a run of over `most` zero bytes, as broken copies do in place of data."""
     return bytes(most + 1) in coded
+
+
+def inflated_size(parts: Iterable[bytes], *, most: int) -> int:
+    """Return how many bytes a deflated stream holds, counted until they exceed `most`. Raises zlib.error."""
+    inflating, held = zlib.decompressobj(), 0
+    for part in parts:
+        for at in range(0, len(part), _PIECE):
+            held += len(inflating.decompress(part[at : at + _PIECE]))
+            if held > most:
+                return held
+    return held

@@ -2,6 +2,9 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
+
+from medmoe.model.image_formats.no_data import inflated_size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KEPT = (b"tRNS", b"acTL", b"fcTL", b"fdAT", b"eXIf")
@@ -14,8 +17,6 @@ _SAMPLES = {2: 3, 4: 2, 6: 4}
 """Samples of a pixel by colour type, where it is not one."""
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """First column and row of each pass, and the steps to the next."""
-_PIECE = 2**14
-"""Bytes that are inflated at once: few, so that they take little memory."""
 
 
 def without_metadata(data: bytes) -> tuple[bytes, bool]:
@@ -60,16 +61,19 @@ def excess_bytes(data: bytes) -> int:
         columns, rows = -(-(width - left) // right), -(-(height - top) // down)
         if columns > 0 and rows > 0:
             taken += rows * (1 + (columns * bits + 7) // 8)
-    inflating, held, position = zlib.decompressobj(), 0, len(SIGNATURE)
+    row = (width * bits + 7) // 8
+    held = inflated_size(_pixel_data(data), most=taken + row)
+    return held - taken if held < taken or held - taken > row else 0
+
+
+def _pixel_data(data: bytes) -> Iterator[bytes]:
+    """Yield the content of each IDAT chunk."""
+    position = len(SIGNATURE)
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
         if data[position + 4 : position + 8] == b"IDAT":
-            for at in range(position + 8, position + 8 + length, _PIECE):
-                held += len(inflating.decompress(data[at : min(at + _PIECE, position + 8 + length)]))
-                if held > 2 * taken + _PIECE:
-                    return held - taken
+            yield data[position + 8 : position + 8 + length]
         position += 12 + length
-    return held - taken if held < taken or held - taken > (width * bits + 7) // 8 else 0
 
 
 def _is_profile(body: bytes) -> bool:

@@ -11,13 +11,12 @@ import numpy as np
 from PIL import Image
 
 from medmoe.model.errors import DamagedImageError, ImageFormatError
+from medmoe.model.image_formats.no_data import inflated_size
 from medmoe.model.image_formats.tiff_directory import TiffDirectory
 
 _BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions of bytes, whatever samples they hold: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
 _DEFLATE = (8, 32946)
-_PIECE = 2**14
-"""Bytes that are inflated at once: few, so that they take little memory."""
 _COMPRESSIONS = {
     33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG of a raw file",
     50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
@@ -138,15 +137,10 @@ def _held_bytes(data: bytes, page: TiffDirectory, strip: int, *, most: int) -> i
         return len(stored) if len(stored) == count else 0
     if page.compression not in _DEFLATE:
         return 0
-    inflating, held = zlib.decompressobj(), 0
     try:
-        for at in range(0, len(stored), _PIECE):
-            held += len(inflating.decompress(stored[at : at + _PIECE]))
-            if held > most:
-                break
+        return inflated_size((stored,), most=most)
     except zlib.error:
         return 0
-    return held
 
 
 def _rewritten(data: bytes, tags: dict[int, tuple[int, ...]]) -> bytes:
