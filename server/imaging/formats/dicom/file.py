@@ -123,14 +123,17 @@ class DicomFile:
                 return ratio if abs(ratio - 1) > 0.01 else 1.0
         return 1.0
 
+    @property
+    def functional_groups(self) -> tuple[Dataset, ...]:
+        """Return this frame's own functional groups, then those of all frames; either may be absent."""
+        per_frame = list(get(self.dataset, "PerFrameFunctionalGroupsSequence") or [])[self.frame : self.frame + 1]
+        shared = list(get(self.dataset, "SharedFunctionalGroupsSequence") or [])[:1]
+        return (*per_frame, *shared)
+
     def functional_group(self, keyword: str) -> Dataset | None:
         """Return the first item of a functional group, this frame's own or the one of all frames; None without it."""
-        per_frame = list(get(self.dataset, "PerFrameFunctionalGroupsSequence") or [])[self.frame : self.frame + 1]
-        for groups in (*per_frame, *list(get(self.dataset, "SharedFunctionalGroupsSequence") or [])[:1]):
-            items: list[Dataset] = list(get(groups, keyword) or [])
-            if items:
-                return items[0]
-        return None
+        items = (item for groups in self.functional_groups for item in list(get(groups, keyword) or [])[:1])
+        return next(items, None)
 
     def _parse(self, data: bytes) -> Dataset:
         body, repairs = with_meta_header(data)

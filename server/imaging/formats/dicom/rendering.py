@@ -234,9 +234,7 @@ def _frame_attributes(file: DicomFile) -> Dataset:
     found = Dataset()
     found.file_meta = file.dataset.file_meta
     sources = [file.dataset]
-    groups = list(get(file.dataset, "SharedFunctionalGroupsSequence") or [])[:1]
-    groups += list(get(file.dataset, "PerFrameFunctionalGroupsSequence") or [])[file.frame : file.frame + 1]
-    for group in groups:
+    for group in reversed(file.functional_groups):
         sources += [item for name in _FRAME_GROUPS for item in list(get(group, name) or [])[:1]]
     for source in sources:
         for keyword in _ATTRIBUTES:
