@@ -9,11 +9,10 @@ from typing import Any
 from medmoe.client.batch.records import read_records
 from medmoe.client.batch.task import ASK_FIELDS, CLASSIFY_FIELDS, FIELDS, Task
 from medmoe.client.errors import InvalidInput
-from medmoe.client.images.image import HEAD, is_dicom, is_ordinary
+from medmoe.client.images.folder import find_images
 
 _OWN = frozenset({"image", "id", "question", "labels"})
 _SHOWN = 5
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".dcm"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,34 +45,12 @@ def read_tasks(
 def _of_folder(
     folder: Path, *, question: str | None, labels: Sequence[str] | None, options: Mapping[str, Any]
 ) -> Tasks:
-    images, others = list[Path](), list[str]()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if _is_image(path):
-            images.append(path)
-        else:
-            others.append(path.relative_to(folder).as_posix())
+    found = find_images(folder)
     tasks = []
-    for path in images:
+    for path in found.images:
         record = {"image": path.relative_to(folder).as_posix()}
         tasks.append(_task(record, folder=folder, question=question, labels=labels, options=options))
-    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-    notes = (f"left out, because not images: {', '.join(others[:_SHOWN])}{more}",) if others else ()
-    return Tasks(tasks=tuple(tasks), notes=notes)
-
-
-def _is_image(path: Path) -> bool:
-    """Check the suffix, and the first bytes because DICOM files often have none.
-
-    An unreadable, empty or damaged file with an image's suffix counts as an image: the output then names its error.
-    """
-    if path.suffix.lower() in _SUFFIXES:
-        return True
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-    except OSError:
-        return True
-    return is_ordinary(head) or is_dicom(head)
+    return Tasks(tasks=tuple(tasks), notes=found.notes)
 
 
 def _of_file(file: Path, *, question: str | None, labels: Sequence[str] | None, options: Mapping[str, Any]) -> Tasks:

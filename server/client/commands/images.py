@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from medmoe.client.errors import InvalidInput
 from medmoe.client.images.image import HEAD, Image, is_dicom, is_ordinary
 
 _FILE_HELP = "PNG, JPEG, WebP, TIFF, BMP or DICOM file; - reads standard input."
@@ -58,6 +59,14 @@ RoutingOption = Annotated[bool, typer.Option("--routing", help="With --json: add
 def read_image(name: str, *, pixels_only: bool) -> Image:
     """Read a file, or standard input if `name` is `-`. Raises InvalidInput."""
     return prepared(Image(sys.stdin.buffer.read()) if name == "-" else Image.of(name), pixels_only=pixels_only)
+
+
+def write_png(file: Path, url: str) -> None:
+    """Write the PNG of a data URL. Raises InvalidInput."""
+    try:
+        file.write_bytes(Image.from_base64(url).data)
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error
 
 
 def prepared(image: Image, *, pixels_only: bool) -> Image:

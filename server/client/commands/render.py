@@ -1,6 +1,5 @@
 """`medmoe render`: write images as a service shows them to the model."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,10 +8,10 @@ import typer
 
 from medmoe.client.client import Client
 from medmoe.client.commands.connection import TimeoutOption, TokenFileOption, UrlOption, create_client
-from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption
+from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption, write_png
 from medmoe.client.commands.terminal import note, note_progress, safe
 from medmoe.client.errors import BadRequest, InvalidInput
-from medmoe.client.images.image import Image
+from medmoe.client.images.folder import SUFFIXES, find_images
 from medmoe.client.options import RenderOptions
 from medmoe.client.transport.address import LOCAL
 
@@ -34,12 +33,13 @@ def render(
 ) -> None:
     """Write images as PNG, as the service decodes them: windows, palettes and orientation applied, no metadata.
 
-    A folder keeps its structure, so `medmoe finetune` can train on a folder of DICOM files that was rendered. PNG files
-    that are there already are kept. An image that the service refuses is named, and the exit status is 1.
+    A folder keeps its structure, so `medmoe finetune` can train on a folder of DICOM files that was rendered. Its PNG
+    files that are there already are kept, whatever the options. An image that the service refuses is named, and the
+    exit status is 1.
     """
     options: RenderOptions = {"window": window, "frame": frame, "allow_uniform": allow_uniform, "view": view}
-    targets = dict(_targets(input, output))
-    missing = {file: target for file, target in targets.items() if not target.exists()}
+    targets = _targets(input, output)
+    missing = {file: target for file, target in targets.items() if file == input or not target.exists()}
     show = note_progress()
     refused = 0
     with create_client(url, token_file, timeout) as client, ThreadPoolExecutor(workers) as pool:
@@ -55,33 +55,38 @@ def render(
         raise typer.Exit(1)
 
 
-def _targets(source: Path, output: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield each file and its PNG. Raises InvalidInput without a file, or when two files would be one PNG."""
+def _targets(source: Path, output: Path) -> dict[Path, Path]:
+    """Return the PNG file of each image. Raises InvalidInput without an image, or where two images would be one PNG."""
+    if not source.exists():
+        raise InvalidInput(f"{source} does not exist")
+    if output.exists() and output.is_dir() != source.is_dir():
+        raise InvalidInput(f"{output} is {'a' if output.is_dir() else 'no'} folder; choose another OUTPUT")
     if not source.is_dir():
-        yield source, output
-        return
+        return {source: output}
+    found = find_images(source)
+    for text in found.notes:
+        note(text)
+    if not found.images:
+        raise InvalidInput(f"{source} holds no image")
     taken: dict[Path, Path] = {}
-    for file in sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith(".")):
-        target = output / file.relative_to(source).with_suffix(".png")
+    for file in found.images:
+        # DICOM files are often named by a UID, whose last number is no suffix.
+        name = f"{file.stem if file.suffix.lower() in SUFFIXES else file.name}.png"
+        target = output / file.relative_to(source).with_name(name)
         if target in taken:
             raise InvalidInput(f"{taken[target]} and {file} would both be written to {target}; rename one")
         taken[target] = file
-        yield file, target
-    if not taken:
-        raise InvalidInput(f"{source} holds no file")
+    return {file: target for target, file in taken.items()}
 
 
 def _write(client: Client, file: Path, target: Path, options: RenderOptions) -> str | None:
-    """Write one PNG; return why the service refuses the image. Raises InvalidInput and ClientError."""
+    """Write one PNG; return why the image cannot be read or is refused. Raises InvalidInput and ClientError."""
     try:
         found = client.render(file, **options)
-    except BadRequest as error:
+    except (BadRequest, InvalidInput) as error:
         return str(error)
+    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(Image.from_base64(found.image).data)
-        part.replace(target)
-    except OSError as error:
-        raise InvalidInput(f"{target} cannot be written: {error.strerror}") from error
+    write_png(part, found.image)
+    part.replace(target)
     return None

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -235,6 +235,31 @@ def test_render_writes_a_folder_of_dicom_files_as_png_once_and_names_what_is_ref
     again = medmoe("render", source, output, url=server.url, key=KEY)
     assert again.returncode == 0, again.stderr
     assert "0 written, 2 kept, 0 refused" in again.stdout
+
+
+def test_render_names_png_files_after_uids_leaves_out_what_is_no_image_and_writes_one_image_anew(
+    medmoe: Medmoe, server: ServerProcess, tmp_path: Path
+) -> None:
+    source, output = tmp_path / "dicoms", tmp_path / "pngs"
+    source.mkdir()
+    for name in ("1.2.840.5", "1.2.840.6"):
+        (source / name).write_bytes(dicom(gradient()))
+    (source / "notes.txt").write_text("no image")
+    done = medmoe("render", source, output, url=server.url, key=KEY)
+    assert (done.returncode, sorted(path.name for path in output.iterdir())) == (0, ["1.2.840.5.png", "1.2.840.6.png"])
+    assert "left out, because not images: notes.txt" in done.stderr
+    one, full = source / "1.2.840.5", tmp_path / "one.png"
+    for window in ("0/1", "full"):
+        assert medmoe("render", one, full, "--window", window, url=server.url, key=KEY).returncode == 0
+    with Client(server.url, api_key=KEY) as client:
+        assert full.read_bytes() == b64decode(client.render(one, window="full").image.partition(",")[2])
+    for arguments, reason in (
+        ((one, output), "is a folder"),
+        ((source, full), "is no folder"),
+        ((source / "3", full), "does not exist"),
+    ):
+        wrong = medmoe("render", *arguments, url=server.url, key=KEY)
+        assert (wrong.returncode, reason in wrong.stderr) == (1, True), wrong.stderr
 
 
 def test_explain_prints_the_map_and_writes_it_over_the_image(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
-from medmoe.client.commands.explain.output import print_map, write_overlay
+from medmoe.client.commands.explain.output import print_map
 from medmoe.client.commands.images import (
     AllowUniformOption,
     FrameOption,
@@ -19,6 +19,7 @@ from medmoe.client.commands.images import (
     SourceOption,
     StudyOption,
     WindowOption,
+    write_png,
 )
 from medmoe.client.commands.request_options import RequestOptions
 from medmoe.client.commands.terminal import as_json
@@ -86,7 +87,7 @@ def explain(
     with create_client(url, token_file, timeout) as client:
         found = client.explain(request.read(file), question, labels=label or None, **options)
     if overlay is not None and found.overlay is not None:
-        write_overlay(overlay, found.overlay)
+        write_png(overlay, found.overlay)
     if json_:
         typer.echo(as_json(found))
     else:

@@ -1,13 +1,9 @@
-"""Print a map, and write its overlay."""
-
-from pathlib import Path
+"""Print a map."""
 
 import typer
 
 from medmoe.client.answers import Explanation
 from medmoe.client.commands.terminal import UNLIKE_TRAINING, note, safe, table
-from medmoe.client.errors import InvalidInput
-from medmoe.client.images.image import Image
 
 
 def print_map(found: Explanation) -> None:
@@ -23,11 +19,3 @@ def print_map(found: Explanation) -> None:
     )
     if found.unlike_training is not None and found.unlike_training.flagged:
         note(UNLIKE_TRAINING)
-
-
-def write_overlay(file: Path, url: str) -> None:
-    """Write the PNG of a data URL. Raises InvalidInput."""
-    try:
-        file.write_bytes(Image.from_base64(url.partition(",")[2]).data)
-    except OSError as error:
-        raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error

@@ -1,0 +1,45 @@
+"""Find the images of a folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medmoe.client.images.image import HEAD, is_dicom, is_ordinary
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".dcm"})
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderImages:
+    """Hold the images of a folder and those below it, by name, and a note about other files."""
+
+    images: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def find_images(folder: Path) -> FolderImages:
+    """Find the images of a folder and those below it."""
+    images, others = list[Path](), list[str]()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if _is_image(path):
+            images.append(path)
+        else:
+            others.append(path.relative_to(folder).as_posix())
+    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+    notes = (f"left out, because not images: {', '.join(others[:_SHOWN])}{more}",) if others else ()
+    return FolderImages(images=tuple(images), notes=notes)
+
+
+def _is_image(path: Path) -> bool:
+    """Check the suffix, and the first bytes because DICOM files often have none.
+
+    An unreadable, empty or damaged file with an image's suffix counts as an image: the output then names its error.
+    """
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return True
+    return is_ordinary(head) or is_dicom(head)
