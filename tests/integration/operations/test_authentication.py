@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -197,9 +198,10 @@ async def test_a_revoked_key_is_dead_within_two_seconds_and_so_is_its_stream(
         await until(lambda: service.engine.started == 3 or any(task.done() for task in asking))
         assert [task.result().text for task in asking if task.done()] == []
         new, line = new_key("ward-7")
-        assert api_keys._SECONDS <= 1
+        begun = time.monotonic()
         rewrite(keys, f"{line}\n{LAB_LINE}\n")
         streamed, whole = await asyncio.gather(*asking[:2])
+        assert time.monotonic() - begun < 2
         assert not asking[2].done()
         asking[2].cancel()
         assert '"code":"invalid_api_key"' in streamed.text

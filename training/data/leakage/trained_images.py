@@ -1,7 +1,7 @@
 """Read and write trained_images.json: truncated hashes of the images that a checkpoint was trained on.
 
 A file belongs to one set of weights. With an image one can tell whether it was among them; the hashes tell nothing
-about an image that he does not have.
+about an image that one does not have.
 """
 
 import base64
