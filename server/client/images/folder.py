@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from medmoe.client.images.image import HEAD, is_dicom, is_ordinary
+from medmoe.client.images.image import DIRECTORY_FILE, HEAD, is_dicom, is_ordinary
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".dcm"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ".ima"})
 _SHOWN = 5
 
 
@@ -35,6 +35,8 @@ def _is_image(path: Path) -> bool:
 
     An unreadable, empty or damaged file with an image's suffix counts as an image: the output then names its error.
     """
+    if path.name.upper() == DIRECTORY_FILE:
+        return False
     if path.suffix.lower() in SUFFIXES:
         return True
     try:

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from medmoe.client.errors import InvalidInput
-from medmoe.client.images.image import HEAD, Image, Source, is_dicom
-
-_DIRECTORY_FILE = "DICOMDIR"
+from medmoe.client.images.image import DIRECTORY_FILE, HEAD, Image, Source, is_dicom
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +41,7 @@ def series_files(source: SeriesSource) -> Series | tuple[Image, ...]:
 def dicom_files(folder: Path) -> list[Path]:
     """Return the DICOM files in a folder and those below it, by name. Raises InvalidInput where there are none."""
     try:
-        found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != _DIRECTORY_FILE]
-        found = [path for path in found if _is_dicom(path)]
+        found = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_dicom(path)]
     except OSError as error:
         raise InvalidInput(f"{folder} cannot be read: {error.strerror}") from error
     if not found:
@@ -53,5 +50,7 @@ def dicom_files(folder: Path) -> list[Path]:
 
 
 def _is_dicom(path: Path) -> bool:
+    if path.name.upper() == DIRECTORY_FILE:
+        return False
     with path.open("rb") as file:
         return is_dicom(file.read(HEAD))

@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     for index, file in enumerate(FILES):
         path = tmp_path / "DOE^JANE" / f"{9 - index}.dcm"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(file)
+        path.write_bytes(file[132 if index == 2 else 0 :])
     (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
     (tmp_path / "notes.txt").write_text("none of it")
     return tmp_path

@@ -6,12 +6,12 @@ from unicodedata import normalize
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
+from medmoe.training.data.own.dicom_files import RENDER, is_dicom
 from medmoe.training.data.own.split_names import SPLIT_NAMES
 from medmoe.training.data.read_result import BadItem, ReadResult
 from medmoe.training.data.sample import Sample
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-_DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
 _NO_DATA = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
@@ -24,7 +24,7 @@ def holds_label_folders(directory: Path) -> bool:
     if names & {"images", *SPLIT_NAMES} and not states_splits(directory):
         return False
     return any(
-        file.suffix.lower() in (*IMAGE_ENDINGS, *_DICOM_ENDINGS)
+        file.is_file() and (file.suffix.lower() in IMAGE_ENDINGS or is_dicom(file))
         for folder in _folders(directory)
         for file in folder.rglob("*")
     )
@@ -55,10 +55,8 @@ def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadRe
                     continue
                 if ending in IMAGE_ENDINGS:
                     images.append((of, label_text(folder.name), file.absolute()))
-                elif ending in _DICOM_ENDINGS:
-                    bad.append(
-                        _bad(file, directory, "DICOM: `medmoe render FOLDER RENDERED` writes such a folder as PNG")
-                    )
+                elif is_dicom(file):
+                    bad.append(_bad(file, directory, RENDER))
                 else:
                     bad.append(_bad(file, directory, f"no image: its name ends in {ending or file.name}"))
     labels = label_set((label for _, label, _ in images), source=f"the folders in {directory}")

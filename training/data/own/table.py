@@ -7,10 +7,11 @@ from pathlib import Path
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
+from medmoe.training.data.own.dicom_files import RENDER, is_dicom, rendered_name
 from medmoe.training.data.own.label_folders import label_set, label_text
 from medmoe.training.data.own.split_names import SPLIT_NAMES
 from medmoe.training.data.read_result import BadItem, ReadResult
-from medmoe.training.data.readers.image_path import find_image
+from medmoe.training.data.readers.image_path import find_image, plain
 from medmoe.training.data.readers.json_items import Place, first_item, read_json_items
 from medmoe.training.data.readers.record_fields import (
     Record,
@@ -21,7 +22,8 @@ from medmoe.training.data.readers.record_fields import (
 )
 from medmoe.training.data.sample import AnswerType, Sample
 
-GROUP_COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id")
+_GROUP_COLUMNS = ("group", "patient", "patientid", "subject", "subjectid")
+"""Letters and digits of the columns that group images; `Patient ID` is one."""
 _ENDINGS = (".csv", ".tsv")
 
 
@@ -79,7 +81,7 @@ def read_table(file: Path, *, group: str | None = None, split: Split = "train") 
         raise DatasetError(f"{file} needs the columns image and label, or image, question and answer; it has {shown}")
     if group is not None and group.lower() not in columns:
         raise DatasetError(f"{file} has no column {group}; it has {', '.join(sorted(columns))}")
-    column = next((name for name in ([group.lower()] if group else GROUP_COLUMNS) if name in columns), None)
+    column = group.lower() if group else _group_column(columns)
     labels = label_set(
         (
             label_text(str(row["label"]))
@@ -111,6 +113,11 @@ def read_table(file: Path, *, group: str | None = None, split: Split = "train") 
 
 def _has_columns(names: Collection[str]) -> bool:
     return "image" in names and ("label" in names or {"question", "answer"} <= set(names))
+
+
+def _group_column(columns: Collection[str]) -> str | None:
+    letters = {plain(name): name for name in sorted(columns)}
+    return next((letters[name] for name in _GROUP_COLUMNS if name in letters), None)
 
 
 def _csv_rows(file: Path) -> Iterator[Place]:
@@ -158,13 +165,18 @@ def _sample(row: object, *, file: Path, place: int, labels: tuple[str, ...], spl
 def _image(name: str, *, directory: Path) -> Path:
     """Return the file that `name` means. The user's own file may name images anywhere on this machine."""
     try:
-        if (path := directory / name).is_file():
-            return path.absolute()
+        for path in (directory / name, directory / rendered_name(name)):
+            if path.is_file() and not is_dicom(path):
+                return path.absolute()
+        if (directory / name).is_file():
+            raise SampleError(RENDER)
     except (OSError, ValueError) as error:  # a name too long, or one with a NUL
         raise SampleError("image file is missing") from error
     if Path(name).is_absolute():
         raise SampleError("image file is missing")
-    return find_image(name, directories=[path for path in (directory, directory / "images") if path.is_dir()])
+    return find_image(
+        rendered_name(name), directories=[path for path in (directory, directory / "images") if path.is_dir()]
+    )
 
 
 def _split(row: Record, default: Split) -> Split:

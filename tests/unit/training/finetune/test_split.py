@@ -91,16 +91,35 @@ def test_near_duplicates_share_a_split(tmp_path: Path) -> None:
     assert all(where[f"{number}.png"] == where[f"near {number}.png"] for number in range(10))
 
 
-def test_the_images_of_a_patient_share_a_split(tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["patient", "PatientID", "Patient ID"])
+def test_the_images_of_a_patient_share_a_split(tmp_path: Path, column: str) -> None:
     two_labels(tmp_path)
     rows = [f"{label}/{n}.png,{label},{n // 2}" for label in ("normal", "mass") for n in range(10)]
-    (tmp_path / "own.csv").write_text("image,label,patient\n" + "\n".join(rows))
+    (tmp_path / "own.csv").write_text(f"image,label,{column}\n" + "\n".join(rows))
     split = read(tmp_path / "own.csv")
-    assert "grouped by patient" in split.form
+    assert f"grouped by {column.lower()}" in split.form
     where: dict[int, set[str]] = {}
     for sample in split.samples:
         where.setdefault(int(sample.image.stem) // 2, set()).add(sample.split)
     assert all(len(splits) == 1 for splits in where.values())
+
+
+def test_a_csv_may_name_the_dicom_files_that_were_rendered(tmp_path: Path) -> None:
+    two_labels(tmp_path)
+    rows = [f"{label}/{n}{'.dcm' if n % 2 else ''},{label}" for label in ("normal", "mass") for n in range(10)]
+    (tmp_path / "own.csv").write_text("image,label\n" + "\n".join(rows))
+    assert len(read(tmp_path / "own.csv").samples) == 20
+
+
+def test_dicom_files_that_were_not_rendered_are_named_with_the_way_out(tmp_path: Path) -> None:
+    for label in ("normal", "mass"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.2.3").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(DataError, match="medmoe render"):
+        read(tmp_path)
+    (tmp_path / "own.csv").write_text("image,label\nnormal/1.2.3,normal\nmass/1.2.3,mass")
+    with pytest.raises(DataError, match="medmoe render"):
+        read(tmp_path / "own.csv")
 
 
 def test_questions_of_a_csv_keep_an_image_in_one_split_and_get_answer_types(tmp_path: Path) -> None:
