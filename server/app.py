@@ -27,6 +27,25 @@ from medmoe.server.settings import Settings
 from medmoe.server.state import State
 
 _DESCRIPTION = "Med-MoE vision-language models over HTTP. Research software, not a medical device."
+_ROUTERS = (
+    vqa.router,
+    classify.router,
+    series.router,
+    explain.router,
+    chat.router,
+    decisions.router,
+    files.router,
+    batches.router,
+    render.router,
+    sources.router,
+    router_stats.router,
+    metadata.router,
+    checkpoint.router,
+    operations.router,
+    docs.router,
+    page.router,
+)
+"""In the order of the API's documentation."""
 
 
 def create_app(
@@ -43,55 +62,43 @@ def create_app(
     read.
     """
     state = State(settings, engine, on_failure=on_failure, build=build)
-
-    rollout = Rollout(state)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # In the background, so that /health/live answers while a large model loads.
-        state.starting = asyncio.create_task(start_up(state))
-        if state.batches is not None:
-            state.batches.start(app)
-        authenticating = asyncio.create_task(state.authenticator.watch(state.admission.end_revoked))
-        try:
-            yield
-        finally:
-            authenticating.cancel()
-            await asyncio.gather(authenticating, return_exceptions=True)
-            await _shut_down(state, rollout, state.starting)
-
     app = FastAPI(
         title="Med-MoE",
         description=_DESCRIPTION,
         version=version("medmoe"),
-        lifespan=lifespan,
+        lifespan=_lifespan,
         # routes/docs.py serves it, to authenticated callers.
         openapi_url=None,
         redirect_slashes=False,
     )
     app.state.medmoe = state
-    app.state.rollout = rollout
-    for module in (
-        vqa,
-        classify,
-        series,
-        explain,
-        chat,
-        decisions,
-        files,
-        batches,
-        render,
-        sources,
-        router_stats,
-        metadata,
-        checkpoint,
-        operations,
-        docs,
-        page,
-    ):
-        app.include_router(module.router)
+    app.state.rollout = Rollout(state)
+    for router in _ROUTERS:
+        app.include_router(router)
     error_responses.install(app)
-    # Last added is outermost: headers, then the record, then the origin, then the limit.
+    _add_middleware(app, state)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Start the service in the background, so that /health/live answers while a large model loads; shut it down."""
+    state: State = app.state.medmoe
+    state.starting = asyncio.create_task(start_up(state))
+    if state.batches is not None:
+        state.batches.start(app)
+    authenticating = asyncio.create_task(state.authenticator.watch(state.admission.end_revoked))
+    try:
+        yield
+    finally:
+        authenticating.cancel()
+        await asyncio.gather(authenticating, return_exceptions=True)
+        await _shut_down(state, app.state.rollout, state.starting)
+
+
+def _add_middleware(app: FastAPI, state: State) -> None:
+    """Add the middleware, the innermost first: a request passes headers, record, origin and limit, in this order."""
+    settings = state.settings
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
@@ -108,7 +115,6 @@ def create_app(
         RequestMiddleware, on_finish=state.publish, sample=state.traces is not None, auditor=state.auditor
     )
     app.add_middleware(ResponseHeaders)
-    return app
 
 
 def costly_paths(app: FastAPI) -> frozenset[str]:

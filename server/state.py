@@ -136,7 +136,7 @@ class State:
     def publish(self, record: RequestRecord) -> None:
         """Count a finished request in the metrics, audit it and export its trace."""
         self.models.finished(record)
-        self.metrics.record(record)
+        self.metrics.requests.record(record)
         if self.auditor is not None:
             self.auditor.finished(record)
         if self.traces is not None:

@@ -27,7 +27,9 @@ async def warm_up(model: ServedModel, engine: Engine) -> None:
         settings=model.settings,
         checkpoint=model.checkpoint,
         engine=engine,
-        images=ImageIntake(model.decoders, cache=ImageCache(model.decoders, most=0, count=model.metrics.image)),
+        images=ImageIntake(
+            model.decoders, cache=ImageCache(model.decoders, most=0, count=model.metrics.requests.image)
+        ),
         admission=Admission(max_concurrent=1, max_queued=0),
         readiness=model.readiness,
         router_stats=RouterStats(model.checkpoint.config),

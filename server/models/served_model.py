@@ -88,7 +88,7 @@ class ServedModel:
         self.decoders = DecoderPool.of(settings, self.checkpoint.config)
         self.images = ImageIntake(
             self.decoders,
-            cache=ImageCache(self.decoders, most=settings.image_cache_entries, count=shared.metrics.image),
+            cache=ImageCache(self.decoders, most=settings.image_cache_entries, count=shared.metrics.requests.image),
             fetcher=shared.fetcher,
             dicomweb=shared.dicomweb,
             digests=shared.digests,

@@ -35,137 +35,53 @@ _WATCHED = (*sorted(_COSTLY), "decoder_unavailable", "overloaded", "rate_limited
 _SOURCES = {True: "kept", False: "decoded"}
 
 
-class Metrics:
-    """The series of one app."""
+class RequestSeries:
+    """The series of finished requests, of the lines of batches, and of the images in them."""
 
-    def __init__(
-        self,
-        *,
-        ready: Callable[[], bool],
-        in_flight: Callable[[], int],
-        places: int,
-        models: ReadModels,
-        engines: ReadEngineEvents,
-        quarantines: Callable[[], Iterable[Quarantine]],
-        keys: WatchedKeys | None,
-        provider: Provider | None,
-    ) -> None:
-        self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "medmoe_requests_total",
-            "Requests by route template and status",
-            ["route", "status"],
-            registry=self.registry,
-        )
-        self._duration = Histogram(
+    def __init__(self, registry: CollectorRegistry) -> None:
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self._requests = counter("medmoe_requests_total", "Requests by route template and status", ["route", "status"])
+        self._duration = histogram(
             "medmoe_request_duration_seconds",
             "Time from a request's arrival to the end of its answer",
             ["route"],
             buckets=_REQUEST_BUCKETS,
-            registry=self.registry,
         )
-        self._stages = Histogram(
+        self._stages = histogram(
             "medmoe_stage_duration_seconds",
             "Time of one request in one stage: fetch (of an image's URL), image (decode, resize), queue (for a slot), "
             "engine (generation)",
             ["stage"],
             buckets=_STAGE_BUCKETS,
-            registry=self.registry,
         )
-        self._batch_lines = Counter(
+        self._batch_lines = counter(
             "medmoe_batch_lines_total",
             "Lines of batches that were answered or interrupted (499), by route template and status",
             ["route", "status"],
-            registry=self.registry,
         )
-        self._rejections = Counter(
-            "medmoe_rejections_total", "Requests refused to protect the service", ["reason"], registry=self.registry
-        )
-        for reason in _WATCHED:
-            self._rejections.labels(reason=reason)
-        self._broken = Counter(
+        self._rejections = counter("medmoe_rejections_total", "Requests refused to protect the service", ["reason"])
+        self._broken = counter(
             "medmoe_broken_answers_total",
             "Answers that ended early, after their status was sent, by route template and error code",
             ["route", "reason"],
-            registry=self.registry,
         )
-        self._images = Counter(
+        self._images = counter(
             "medmoe_images_total",
             "Images that requests brought: decoded, or kept from a request shortly before",
             ["source"],
-            registry=self.registry,
         )
-        for kept in (True, False):
-            self._images.labels(source=_SOURCES[kept])
-        self._unlike_training = Counter(
+        self._unlike_training = counter(
             "medmoe_unlike_training_total",
             "Answers by whether their image was flagged as unlike the training images",
             ["flagged"],
-            registry=self.registry,
         )
+        for reason in _WATCHED:
+            self._rejections.labels(reason=reason)
+        for source in _SOURCES.values():
+            self._images.labels(source=source)
         for flagged in (True, False):
             self._unlike_training.labels(flagged=str(flagged).lower())
-        Gauge(
-            "medmoe_requests_in_flight", "Inference requests running or waiting for a slot", registry=self.registry
-        ).set_function(lambda: float(in_flight()))
-        Gauge(
-            "medmoe_requests_in_flight_limit",
-            "medmoe_requests_in_flight at which the next one is refused",
-            registry=self.registry,
-        ).set(places)
-        Gauge("medmoe_ready", "1 when requests can be answered", registry=self.registry).set_function(
-            lambda: float(ready())
-        )
-        self.registry.register(
-            ExpertTokensCollector(
-                "medmoe_expert_tokens",
-                "Tokens routed to an expert",
-                by="kind",
-                models=models,
-                read=lambda counts: counts.tokens(),
-            )
-        )
-        # Not one series for each kind and modality: their product would be most of what a scrape reads.
-        self.registry.register(
-            ExpertTokensCollector(
-                "medmoe_expert_tokens_by_modality",
-                "Tokens routed to an expert, by the modality that their request states",
-                by="modality",
-                models=models,
-                read=lambda counts: counts.tokens_by_modality(),
-            )
-        )
-        self.registry.register(DriftCollector(models))
-        self.registry.register(EngineEventsCollector(engines))
-        self._audit_failures = Counter(
-            "medmoe_audit_failures_total",
-            "Records that could not be written to the audit trail",
-            registry=self.registry,
-        )
-        remembered = Gauge(
-            "medmoe_quarantine_requests",
-            "Requests remembered from dead engines: suspect (runs alone), refused (does not run)",
-            ["kind"],
-            registry=self.registry,
-        )
-        remembered.labels(kind="suspect").set_function(
-            lambda: float(sum(quarantine.suspects for quarantine in quarantines()))
-        )
-        remembered.labels(kind="refused").set_function(
-            lambda: float(sum(quarantine.refused for quarantine in quarantines()))
-        )
-        if keys is not None:
-            Gauge(
-                "medmoe_api_keys_stale",
-                "1 while the key file cannot be used, so that the keys read before it are still valid",
-                registry=self.registry,
-            ).set_function(lambda: float(keys.is_stale))
-        if provider is not None:
-            Gauge(
-                "medmoe_oidc_keys_stale",
-                "1 while the identity provider's keys cannot be fetched, so that those known are still valid",
-                registry=self.registry,
-            ).set_function(lambda: float(provider.is_stale))
 
     def record(self, record: RequestRecord) -> None:
         """Count a finished request, or a line of a batch, which no client waits for."""
@@ -187,6 +103,34 @@ class Metrics:
         """Count an image as `kept` from an earlier request, or as decoded."""
         self._images.labels(source=_SOURCES[kept]).inc()
 
+
+class Metrics:
+    """The series of one app."""
+
+    def __init__(
+        self,
+        *,
+        ready: Callable[[], bool],
+        in_flight: Callable[[], int],
+        places: int,
+        models: ReadModels,
+        engines: ReadEngineEvents,
+        quarantines: Callable[[], Iterable[Quarantine]],
+        keys: WatchedKeys | None,
+        provider: Provider | None,
+    ) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = RequestSeries(self.registry)
+        self._audit_failures = Counter(
+            "medmoe_audit_failures_total",
+            "Records that could not be written to the audit trail",
+            registry=self.registry,
+        )
+        self._export_load(ready, in_flight, places=places)
+        self._export_models(models, engines)
+        self._export_quarantine(quarantines)
+        self._export_stale_keys(keys, provider)
+
     def audit_failures(self, count: int) -> None:
         """Count records that the audit trail lacks."""
         self._audit_failures.inc(count)
@@ -195,17 +139,70 @@ class Metrics:
         """Export the number of batches by status, and whether their storage cannot be written."""
         batches = Gauge("medmoe_batches", "Batches that are kept, by status", ["status"], registry=self.registry)
         for status in get_args(BatchStatus):
-            batches.labels(status=status).set_function(partial(_as_float, count, status))
-        Gauge(
-            "medmoe_batch_storage_failing",
-            "1 while batches wait because MEDMOE_BATCH_DIR cannot be written",
-            registry=self.registry,
-        ).set_function(lambda: float(paused()))
+            batches.labels(status=status).set_function(partial(count, status))
+        self._gauge(
+            "medmoe_batch_storage_failing", "1 while batches wait because MEDMOE_BATCH_DIR cannot be written", paused
+        )
 
     def exposition(self) -> bytes:
         """Return all series in Prometheus' text format."""
         return generate_latest(self.registry)
 
+    def _export_load(self, ready: Callable[[], bool], in_flight: Callable[[], int], *, places: int) -> None:
+        self._gauge("medmoe_requests_in_flight", "Inference requests running or waiting for a slot", in_flight)
+        self._gauge(
+            "medmoe_requests_in_flight_limit",
+            "medmoe_requests_in_flight at which the next one is refused",
+            lambda: places,
+        )
+        self._gauge("medmoe_ready", "1 when requests can be answered", ready)
 
-def _as_float(count: Callable[[BatchStatus], int], status: BatchStatus) -> float:
-    return float(count(status))
+    def _export_models(self, models: ReadModels, engines: ReadEngineEvents) -> None:
+        # Not one series for each kind and modality: their product would be most of what a scrape reads.
+        for collector in (
+            ExpertTokensCollector(
+                "medmoe_expert_tokens",
+                "Tokens routed to an expert",
+                by="kind",
+                models=models,
+                read=lambda counts: counts.tokens(),
+            ),
+            ExpertTokensCollector(
+                "medmoe_expert_tokens_by_modality",
+                "Tokens routed to an expert, by the modality that their request states",
+                by="modality",
+                models=models,
+                read=lambda counts: counts.tokens_by_modality(),
+            ),
+            DriftCollector(models),
+            EngineEventsCollector(engines),
+        ):
+            self.registry.register(collector)
+
+    def _export_quarantine(self, quarantines: Callable[[], Iterable[Quarantine]]) -> None:
+        remembered = Gauge(
+            "medmoe_quarantine_requests",
+            "Requests remembered from dead engines: suspect (runs alone), refused (does not run)",
+            ["kind"],
+            registry=self.registry,
+        )
+        remembered.labels(kind="suspect").set_function(lambda: sum(one.suspects for one in quarantines()))
+        remembered.labels(kind="refused").set_function(lambda: sum(one.refused for one in quarantines()))
+
+    def _export_stale_keys(self, keys: WatchedKeys | None, provider: Provider | None) -> None:
+        if keys is not None:
+            self._gauge(
+                "medmoe_api_keys_stale",
+                "1 while the key file cannot be used, so that the keys read before it are still valid",
+                lambda: keys.is_stale,
+            )
+        if provider is not None:
+            self._gauge(
+                "medmoe_oidc_keys_stale",
+                "1 while the identity provider's keys cannot be fetched, so that those known are still valid",
+                lambda: provider.is_stale,
+            )
+
+    def _gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """Export what `read` returns at each scrape."""
+        Gauge(name, documentation, registry=self.registry).set_function(read)
