@@ -78,12 +78,10 @@ def finetune(
     bundled = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
     run = Finetune(
         checkpoint=paths[0] if len(paths) == 2 else bundled,
-        data=paths[-1],
         output=output,
         epochs=epochs,
         learning_rate=learning_rate,
         method=method,
-        group=group,
         replay=replay,
         seed=seed,
     )

@@ -1,18 +1,24 @@
 """Measure a model on held-out samples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from medmoe.model.medmoe import MedMoE
+from medmoe.model.prompt import Prompt
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.metrics.interval import Interval
 from medmoe.training.evaluation.metrics.scores import Scorer
+from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.evaluation.report.markdown_table import percent, table
+from medmoe.training.feature_cache import FeatureCache
+from medmoe.training.finetune.replay import RunSamples
+from medmoe.training.optimization.distributed import own_device
 from medmoe.training.optimization.loss import answer_logits
+from medmoe.training.precision import has_bfloat16
 
 _BATCH = 8
 _LEAST_PROBABILITY = 1e-9
@@ -81,15 +87,53 @@ def _label_loss(samples: Sequence[Sample], predictions: Mapping[str, Prediction]
 
 
 def comparison(
-    before: Measurement, after: Measurement, *, probe: Measurement | None = None, measured_on: str = "the test split"
+    samples: RunSamples,
+    *,
+    before: Sequence[Prediction],
+    after: Sequence[Prediction],
+    probe: Measurement | None,
+    seed: int,
 ) -> str:
-    """Return a Markdown table of both, and of a linear probe's scores of labels, in percent with intervals."""
-    measured = {"before": before, "after": after} | ({} if probe is None else {"linear probe": probe})
+    """Return what the training changed, by the predictions before and after it: scores in tables, and a sentence."""
+
+    def measured(some: Sequence[Sample]) -> dict[str, Measurement]:
+        return {
+            "before": Measurement.of(some, before, seed=seed),
+            "after": Measurement.of(some, after, seed=seed),
+        }
+
+    probed = {} if probe is None else {"linear probe": probe}
+    parts = [_score_table(measured(samples.split.test) | probed, measured_on="the test split")]
+    if kept := samples.others.measured:
+        texts = {prediction.id: prediction.text for prediction in after}
+        same = sum(texts[sample.id] == sample.answer for sample in kept)
+        parts.append(f"{same} of {len(kept)} answers to other questions about the test images stayed as they were.")
+    if samples.replay.measured:
+        parts.append(_score_table(measured(samples.replay.measured), measured_on="samples of --replay"))
+    return "\n\n".join(parts)
+
+
+def _score_table(measured: Mapping[str, Measurement], *, measured_on: str) -> str:
+    """Return a Markdown table in percent, with intervals, of the scores that are measured after the training."""
     rows = [
         [_SHOWN[name], str(score.n), *(percent(one.scores.get(name)) for one in measured.values())]
-        for name, score in after.scores.items()
+        for name, score in measured["after"].scores.items()
     ]
     return table([f"on {measured_on}, in %", "n", *measured], rows)
+
+
+def quality_on(val: Sequence[Sample], *, prompt: Prompt, features: FeatureCache) -> Callable[[MedMoE], Quality]:
+    """Return the measure of a model's quality on the val split."""
+    labelled = [sample for sample in val if sample.kind == "classification"]
+    collator = Collator(prompt, features=features)
+    device = own_device()
+
+    def measure(model: MedMoE) -> Quality:
+        predictor = LocalPredictor(model, prompt=prompt, features=features)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device)):
+            return Quality.of(model, val, list(predictor.predict(labelled)), collator=collator)
+
+    return measure
 
 
 @torch.inference_mode()

@@ -5,11 +5,12 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.prediction import Predict
 from medmoe.training.finetune.data import read_own_data
-from medmoe.training.finetune.split import OwnSplit
+from medmoe.training.finetune.split import OwnSplit, augmented
 
 _TRAINED, _MEASURED = 200, 100
 """Replayed samples at most."""
@@ -30,6 +31,46 @@ class Replay:
 
     train: Sequence[Sample] = ()
     measured: Sequence[Sample] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSamples:
+    """Hold all samples of a run: the user's own, and those against forgetting."""
+
+    split: OwnSplit
+    replay: Replay
+    others: Replay
+    """Further questions about the user's own images."""
+    seed: int
+
+    @classmethod
+    def draw(cls, split: OwnSplit, *, replay: Path | None, domains: Sequence[str], seed: int) -> Self:
+        """Add to `split` samples from the data of `replay` and `other_questions`. Raises DatasetError."""
+        return cls(
+            split=split,
+            replay=Replay() if replay is None else draw_replay(replay, seed=seed),
+            others=other_questions(split, domains=domains, seed=seed),
+            seed=seed,
+        )
+
+    @property
+    def train(self) -> list[Sample]:
+        """Return the samples to train on, as they are augmented."""
+        own, others = (augmented(samples, seed=self.seed) for samples in (self.split.train, self.others.train))
+        return [*own, *others, *self.replay.train]
+
+    @property
+    def measured(self) -> list[Sample]:
+        """Return the held-out samples whose right answers are known."""
+        return [*self.split.val, *self.split.test, *self.replay.measured]
+
+    def self_labelled(self, *, train: Predict, measured: Predict) -> Self:
+        """Return the samples with the checkpoint's own answers to the further questions."""
+        answered = Replay(
+            train=self_labelled(self.others.train, split=self.split, predict=train),
+            measured=self_labelled(self.others.measured, split=self.split, predict=measured),
+        )
+        return replace(self, others=answered)
 
 
 def draw_replay(data: Path, *, seed: int) -> Replay:

@@ -18,7 +18,9 @@ from medmoe.model.unlike_training.scorer import UnlikeTraining
 from medmoe.model.unlike_training.tower_digest import tower_sha256
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from medmoe.training.finetune.__main__ import app
+from medmoe.training.finetune.data import read_own_data
 from medmoe.training.finetune.run import Finetune
+from medmoe.training.finetune.split import split_own_data
 from medmoe.training.unlike_training.drawn_images import draw
 from medmoe.training.unlike_training.fit import FitData
 from medmoe.training.unlike_training.measure import fit_reference, score
@@ -79,7 +81,7 @@ def run(*arguments: object) -> Result:
 
 
 def accuracy(checkpoint: Path, data: Path) -> float:
-    samples = Finetune(checkpoint=checkpoint, data=data, output=checkpoint).split().test
+    samples = split_own_data(read_own_data(data), seed=0).test
     answers = {found.id: found.text for found in LocalPredictor.from_checkpoint(checkpoint).predict(samples)}
     return sum(answers[sample.id] == sample.answer for sample in samples) / len(samples)
 
@@ -118,8 +120,8 @@ def test_a_killed_run_continues_with_the_same_command_alone(
     output = tmp_path / "tuned"
     with monkeypatch.context() as patch:
         patch.setattr("medmoe.training.finetune.run.comparison", _killed)
-        tuned = Finetune(checkpoint=base, data=data, output=output, epochs=2)
-        split = tuned.split()
+        tuned = Finetune(checkpoint=base, output=output, epochs=2)
+        split = split_own_data(read_own_data(data), seed=0)
         with pytest.raises(KeyboardInterrupt):
             tuned(split)
     assert not output.exists()
@@ -161,8 +163,8 @@ def test_check_says_what_was_understood_and_trains_nothing(base: Path, data: Pat
 
 
 def test_what_does_not_fit_is_refused_in_one_line(base: Path, data: Path, tmp_path: Path) -> None:
-    tuned = Finetune(checkpoint=base, data=data, output=tmp_path / "tuned", method="lora")
-    split = tuned.split()
+    tuned = Finetune(checkpoint=base, output=tmp_path / "tuned", method="lora")
+    split = split_own_data(read_own_data(data), seed=0)
     with pytest.raises(ConfigError, match="adapters need a dense base"):
         tuned(split)
     (tmp_path / "file").write_text("x")

@@ -1,12 +1,15 @@
-"""Estimate how long a finetuning run takes."""
+"""Check the disk and estimate the duration of a finetuning run before it starts."""
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
+from medmoe.model.errors import ConfigError
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.batches.packing import pack_by_image
@@ -15,11 +18,27 @@ from medmoe.training.finetune.features import TowerFeatures
 from medmoe.training.optimization.distributed import own_device
 from medmoe.training.optimization.loss import AnswerLoss
 from medmoe.training.precision import has_bfloat16
+from medmoe.training.stages import set_trainable
 
+_COPIES = 7
+"""Copies of the trained weights in float32: the best round, two step checkpoints with Adam's two moments."""
 _LOOKS = 16
 """How often the held-out samples are answered at most: after each round, before and after, and to calibrate."""
 _ANSWER = 0.5
 """Cost of an answered sample in trained packs."""
+
+
+def check_room(directory: Path, model: MedMoE, *, trainable: Sequence[str], features: int) -> None:
+    """Raise ConfigError when the disk has no room for the features' bytes, the steps and the result."""
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    trained = sum(sizes[name] for name in set_trainable(model, trainable))
+    needed = features + 4 * (_COPIES * trained + sum(sizes.values()))
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise ConfigError(
+            f"{directory} has {free / 1e9:.1f} GB left and the run needs {needed / 1e9:.1f} GB; make room, or "
+            "choose another --output"
+        )
 
 
 def estimated_seconds(
