@@ -15,7 +15,31 @@ _CHARSETS = (b"utf-8", b"utf8", b"us-ascii")
 
 
 class _InMemoryParser(MultiPartParser):
+    """Parse a form without files on the disk, and refuse text that is not UTF-8 and a form without its end."""
+
     spool_max_size = 2**62
+    _ended = False
+
+    def on_part_end(self) -> None:
+        """Take the part. Raises MalformedBody for text that the framework would read as Latin-1."""
+        if self._current_part.file is None:
+            try:
+                self._current_part.data.decode()
+            except UnicodeDecodeError as error:
+                raise MalformedBody("a field of the form is not UTF-8 text") from error
+        super().on_part_end()
+
+    def on_end(self) -> None:
+        """Note the closing boundary."""
+        self._ended = True
+
+    async def parse(self) -> FormData:
+        """Return the form. Raises MalformedBody where it was cut, which would have lost its last field."""
+        form = await super().parse()
+        if not self._ended:
+            await form.close()
+            raise MalformedBody("the form ends before its closing boundary")
+        return form
 
 
 @asynccontextmanager

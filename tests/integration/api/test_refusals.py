@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.conftest import SECRET, Service, base64_image, check, image_bytes
 from tests.support.images.hostile_images import png
+from tests.support.images.series_files import ct_slice
 
 
 async def post(service: Service, body: dict[str, Any], path: str = "/v1/vqa") -> httpx.Response:
@@ -191,6 +192,24 @@ async def test_a_multipart_charset_other_than_utf_8_is_400(service: Service, cha
     headers = {"content-type": f"multipart/form-data; boundary=b; charset={charset}"}
     body = b'--b\r\nContent-Disposition: form-data; name="question"\r\n\r\n\xff\xfe\r\n--b--\r\n'
     check(await service.client.post("/v1/vqa", content=body, headers=headers), 400, "malformed_body")
+
+
+@pytest.mark.parametrize(
+    ("window", "reason"),
+    [(b"lung\r\n--b--", None), (b"lung\r\n", "closing boundary"), (b"\xfc\r\n--b--\r\n", "not UTF-8 text")],
+    ids=["no line break at the end", "cut before the end", "Latin-1"],
+)
+async def test_no_field_of_a_form_is_lost_or_misread(service: Service, window: bytes, reason: str | None) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b'
+    image = b'--b\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n%b\r\n' % ct_slice(0)
+    body = image + part % (b"question", b"What?\r\n") + part % (b"window", window)
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    response = await service.client.post("/v1/vqa", content=body, headers=headers)
+    if reason is None:
+        assert response.json()["provenance"]["rendering"]["windows"][0]["source"] == "preset"
+    else:
+        check(response, 400, "malformed_body")
+        assert reason in response.json()["error"]["message"]
 
 
 async def test_a_compressed_body_is_415_and_told_to_come_plain(service: Service, vqa_body: dict[str, Any]) -> None:
