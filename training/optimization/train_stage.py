@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainingArguments, set_seed
@@ -59,29 +58,15 @@ def train_stage(
     Raises DataError or ConfigError before the first step when something does not fit, TrainingError during training.
     """
     runtime = runtime or RuntimeConfig()
-    processes, device = process_count(), own_device()
-    parameters = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    check_stage(stage, parameters=parameters, samples=samples, collator=collator, runtime=runtime, processes=processes)
-    trainable = set_trainable(model, stage.trainable)
-    moving = sum(parameters[name] for name in trainable)
-    log.info("%s: %d samples, %d parameters in %d tensors", stage.name, len(samples), moving, len(trainable))
+    moving = _freeze(model, stage, samples=samples, collator=collator, runtime=runtime)
     checkpoints = StepCheckpoints(directory)
-    if is_first():
-        check_disk(directory, trained=moving, runtime=runtime)
-        checkpoints.clear_unfinished()
-    wait_for_all()
-    last = checkpoints.last()
-    if last is not None:
-        log.info("%s: continued from %s", stage.name, last.name)
-    packs = pack_by_image(samples, most=stage.pack, seed=seed)
-    lengths = [collator.length(pack) for pack in packs] if stage.group_by_length else None
-    course = EpochDataset(packs, epochs=stage.epochs, batch_size=stage.batch_size, seed=seed, lengths=lengths)
+    last = _last_checkpoint(checkpoints, stage, directory=directory, moving=moving, runtime=runtime)
     module = AnswerLoss(model, balance=stage.balance_loss) if objective is None else objective(model)
     with residual_dropout(model, stage.dropout):
         trainer = StageTrainer(
             model=module,
-            args=_arguments(stage, runtime, module=module, directory=directory, seed=seed, device=device),
-            train_dataset=course,
+            args=_arguments(stage, runtime, module=module, directory=directory, seed=seed),
+            train_dataset=_course(stage, samples, collator=collator, seed=seed),
             data_collator=collator,
             checkpoints=checkpoints,
             epochs=stage.epochs,
@@ -110,6 +95,41 @@ def train_stage(
     return _report(stage, trainer, samples=len(samples), moving=moving)
 
 
+def _freeze(
+    model: MedMoE, stage: StageConfig, *, samples: list[Sample], collator: Collator, runtime: RuntimeConfig
+) -> int:
+    """Check the stage and freeze what it does not train; return the number of parameters that it trains."""
+    parameters = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    check_stage(
+        stage, parameters=parameters, samples=samples, collator=collator, runtime=runtime, processes=process_count()
+    )
+    trainable = set_trainable(model, stage.trainable)
+    moving = sum(parameters[name] for name in trainable)
+    log.info("%s: %d samples, %d parameters in %d tensors", stage.name, len(samples), moving, len(trainable))
+    return moving
+
+
+def _last_checkpoint(
+    checkpoints: StepCheckpoints, stage: StageConfig, *, directory: Path, moving: int, runtime: RuntimeConfig
+) -> Path | None:
+    """Return the step checkpoint from which the stage continues. Raises ConfigError when the disk has no room."""
+    if is_first():
+        check_disk(directory, trained=moving, runtime=runtime)
+        checkpoints.clear_unfinished()
+    wait_for_all()
+    last = checkpoints.last()
+    if last is not None:
+        log.info("%s: continued from %s", stage.name, last.name)
+    return last
+
+
+def _course(stage: StageConfig, samples: list[Sample], *, collator: Collator, seed: int) -> EpochDataset:
+    """Return the batches of the whole stage, in their order."""
+    packs = pack_by_image(samples, most=stage.pack, seed=seed)
+    lengths = [collator.length(pack) for pack in packs] if stage.group_by_length else None
+    return EpochDataset(packs, epochs=stage.epochs, batch_size=stage.batch_size, seed=seed, lengths=lengths)
+
+
 def _arguments(
     stage: StageConfig,
     runtime: RuntimeConfig,
@@ -117,9 +137,8 @@ def _arguments(
     module: nn.Module,
     directory: Path,
     seed: int,
-    device: torch.device,
 ) -> TrainingArguments:
-    processes = process_count()
+    processes, device = process_count(), own_device()
     arguments = TrainingArguments(
         output_dir=str(directory),
         # The dataset is the whole course of the stage, in its order.
