@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +12,11 @@ import typer
 from medmoe.client.answers import Mode
 from medmoe.client.async_client import AsyncClient
 from medmoe.client.batch.result_file import ResultFile
-from medmoe.client.batch.runner import PATIENT, run
+from medmoe.client.batch.runner import PATIENT, Load, run
 from medmoe.client.batch.task import Task
 from medmoe.client.batch.task_source import read_tasks
 from medmoe.client.commands.batch.on_ray import BatchOnRay, batch_on_ray
+from medmoe.client.commands.batch.outcome import print_counts, require_no_errors, resumable
 from medmoe.client.commands.connection import JsonOption, TokenFileOption, api_key, reported, usage_errors
 from medmoe.client.commands.images import (
     AllowUniformOption,
@@ -24,11 +26,9 @@ from medmoe.client.commands.images import (
     WindowOption,
     prepared,
 )
-from medmoe.client.commands.terminal import as_json, has_progress_bar, note
-from medmoe.client.errors import ClientError, InvalidInput
+from medmoe.client.commands.terminal import has_progress_bar, note
 from medmoe.client.images.image import Image
 from medmoe.client.transport.address import LOCAL, URL_VARIABLE
-from medmoe.model.cli import INTERRUPTED
 
 
 def batch(
@@ -142,49 +142,35 @@ def batch(
             url[0] if url else None, api_key=api_key(token_file), timeout=timeout, retry=reported(PATIENT)
         )
         file = ResultFile(output)
+    keys = [task.key for task in tasks.tasks]
     with file:
-        keys = [task.key for task in tasks.tasks]
         if retry_errors:
             file.drop(file.failed & set(keys))
-        open_ = [task for task, key in zip(tasks.tasks, keys, strict=True) if key not in file.done]
-        with typer.progressbar(
-            length=len(keys), label="answering", file=sys.stderr, hidden=not has_progress_bar(), show_pos=True
-        ) as bar:
-            bar.update(len(keys) - len(open_))
-
-            async def run_all() -> None:
-                async with client:
-                    await run(
-                        client,
-                        open_,
-                        file,
-                        load=load,
-                        concurrency=concurrency,
-                        tick=lambda: bar.update(1),
-                    )
-
-            def progress() -> str:
-                return (
-                    f"{sum(key in file.done for key in keys)} of {len(keys)} lines are answered; run again to continue"
-                )
-
-            try:
-                asyncio.run(run_all())
-            except InvalidInput:
-                raise
-            except ClientError as error:
-                raise ClientError(f"{error}; {progress()}") from error
-            except KeyboardInterrupt:
-                note(f"interrupted: {progress()}")
-                raise typer.Exit(INTERRUPTED) from None
+        asked = _answer(client, tasks.tasks, file, load=load, concurrency=concurrency)
         file.arrange(keys)
-        errors = len(file.failed & set(keys))
-    counted = {"lines": len(keys), "asked": len(open_), "errors": errors}
-    typer.echo(as_json(counted) if json_ else f"{len(keys)} lines, {len(open_)} asked now, {errors} with errors")
-    if errors:
-        raise ClientError(
-            f"{errors} of {len(keys)} lines have errors, which {output} names; --retry-errors asks them again"
-        )
+        counts = {"lines": len(keys), "asked": asked, "errors": len(file.failed & set(keys))}
+    print_counts(counts, json_=json_)
+    require_no_errors(counts, output)
+
+
+def _answer(client: AsyncClient, tasks: Sequence[Task], file: ResultFile, *, load: Load, concurrency: int) -> int:
+    """Answer the tasks that have no line in `file`; return their number. Raises ClientError, typer.Exit."""
+    open_ = [task for task in tasks if task.key not in file.done]
+
+    async def run_all() -> None:
+        async with client:
+            await run(client, open_, file, load=load, concurrency=concurrency, tick=lambda: bar.update(1))
+
+    def answered() -> str:
+        return f"{sum(task.key in file.done for task in tasks)} of {len(tasks)} lines are answered"
+
+    with typer.progressbar(
+        length=len(tasks), label="answering", file=sys.stderr, hidden=not has_progress_bar(), show_pos=True
+    ) as bar:
+        bar.update(len(tasks) - len(open_))
+        with resumable(answered):
+            asyncio.run(run_all())
+    return len(open_)
 
 
 def _load(task: Task, *, pixels_only: bool) -> Image:

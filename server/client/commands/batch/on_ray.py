@@ -2,19 +2,21 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import typer
+from typing import TYPE_CHECKING
 
 from medmoe.client.batch.runner import Load
 from medmoe.client.batch.task import Task
+from medmoe.client.commands.batch.outcome import print_counts, require_no_errors, resumable
 from medmoe.client.commands.connection import api_key, usage_errors
-from medmoe.client.commands.terminal import as_json, note, note_progress
+from medmoe.client.commands.terminal import note_progress
 from medmoe.client.errors import ClientError, InvalidInput
 from medmoe.client.transport.address import KEY_VARIABLE, Address
-from medmoe.model.cli import INTERRUPTED
+
+if TYPE_CHECKING:
+    from medmoe.client.cluster.worker import BlockReport
 
 _AUDIT = "MEDMOE_AUDIT_DIR"
 _RANKS = "MEDMOE_TENSOR_PARALLEL_SIZE"
@@ -46,7 +48,6 @@ def batch_on_ray(tasks: Sequence[Task], output: Path, options: BatchOnRay, *, js
         from medmoe.client.cluster.partitions import locked, read_rows
         from medmoe.client.cluster.pipeline import Actors, answer_blocks, connected, resources
         from medmoe.client.cluster.plan import block_rows, plan
-        from medmoe.client.cluster.progress import Progress
         from medmoe.client.cluster.worker import WorkerConfig
     except ModuleNotFoundError as error:
         raise ClientError(f"--ray needs the package {error.name}: pip install '.[ray]' in the repository") from error
@@ -67,38 +68,33 @@ def batch_on_ray(tasks: Sequence[Task], output: Path, options: BatchOnRay, *, js
             timeout=options.timeout,
         )
         open_ = sum(key not in rows or (options.retry_errors and rows[key].failed) for key in keys)
-        progress = Progress(tasks=open_)
         if open_:
             with connected(options.address):
                 count, cpus, gpus = _reserved(options, *resources())
                 actors = Actors(count=count, cpus=cpus, gpus=gpus)
                 size = options.rows_per_file or block_rows(len(tasks), actors=actors.count)
                 blocks = plan(tasks, rows, rows_per_block=size, retry_errors=options.retry_errors)
-                show = note_progress()
-                try:
-                    for report in answer_blocks(blocks, config, actors):
-                        progress.add(report, now=time.monotonic())
-                        show(f"{progress}, {actors.count} actors", progress.answered == open_)
-                except InvalidInput:
-                    raise
-                except ClientError as error:
-                    raise ClientError(
-                        f"{error}; {progress.answered} of {open_} are answered; run again to continue"
-                    ) from error
-                except KeyboardInterrupt:
-                    note(f"interrupted: {progress.answered} of {open_} are answered; run again to continue")
-                    raise typer.Exit(INTERRUPTED) from None
+                _follow(answer_blocks(blocks, config, actors), tasks=open_, actors=actors.count)
         rows, doubled = read_rows(output)
     lost = len(keys - rows.keys())
     errors = sum(rows[key].failed for key in keys & rows.keys())
-    counted = {"lines": len(tasks), "asked": open_, "errors": errors, "lost": lost, "doubled": doubled}
-    typer.echo(as_json(counted) if json_ else f"{len(tasks)} lines, {open_} asked now, {errors} with errors")
+    counts = {"lines": len(tasks), "asked": open_, "errors": errors, "lost": lost, "doubled": doubled}
+    print_counts(counts, json_=json_)
     if lost or doubled:
         raise ClientError(f"{lost} lines have no row in {output}, and {doubled} rows are there twice; report it")
-    if errors:
-        raise ClientError(
-            f"{errors} of {len(tasks)} lines have errors, which {output} names; --retry-errors asks them again"
-        )
+    require_no_errors(counts, output)
+
+
+def _follow(reports: "Iterable[BlockReport]", *, tasks: int, actors: int) -> None:
+    """Show the progress until all of `tasks` are answered. Raises ClientError, typer.Exit."""
+    from medmoe.client.cluster.progress import Progress
+
+    progress = Progress(tasks=tasks)
+    show = note_progress()
+    with resumable(lambda: f"{progress.answered} of {tasks} are answered"):
+        for report in reports:
+            progress.add(report, now=time.monotonic())
+            show(f"{progress}, {actors} actors", progress.answered == tasks)
 
 
 def _check_connection(options: BatchOnRay) -> None:

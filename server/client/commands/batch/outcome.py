@@ -1,0 +1,40 @@
+"""Say how far a batch came, when it is finished and when it is interrupted."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from medmoe.client.commands.terminal import as_json, note
+from medmoe.client.errors import ClientError, InvalidInput
+from medmoe.model.cli import INTERRUPTED
+
+
+@contextmanager
+def resumable(answered: Callable[[], str]) -> Iterator[None]:
+    """Add what is `answered` to an error or an interruption that ends the batch, and that it can be continued."""
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except ClientError as error:
+        raise ClientError(f"{error}; {answered()}; run again to continue") from error
+    except KeyboardInterrupt:
+        note(f"interrupted: {answered()}; run again to continue")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def print_counts(counts: Mapping[str, int], *, json_: bool) -> None:
+    """Print the number of lines, of those that were asked now, and of those with errors."""
+    words = f"{counts['lines']} lines, {counts['asked']} asked now, {counts['errors']} with errors"
+    typer.echo(as_json(counts) if json_ else words)
+
+
+def require_no_errors(counts: Mapping[str, int], output: Path) -> None:
+    """Raise ClientError when a line has an error."""
+    if counts["errors"]:
+        raise ClientError(
+            f"{counts['errors']} of {counts['lines']} lines have errors, which {output} names; "
+            "--retry-errors asks them again"
+        )
