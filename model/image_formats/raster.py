@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import struct
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,27 +9,21 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from medmoe.model.colour_profile import is_srgb
 from medmoe.model.errors import DamagedImageError, ImageFormatError, ImageFrameError
-from medmoe.model.image_formats import jpeg, png_colour, tiff
-from medmoe.model.image_formats.no_data import has_lost_bytes, no_data
+from medmoe.model.image_formats import bmp, jpeg, png_colour, webp
+from medmoe.model.image_formats.no_data import no_data
 from medmoe.model.image_formats.png import excess_bytes, without_metadata
 from medmoe.model.image_formats.raster_image import FileLimits, RasterImage, Step
 from medmoe.model.image_formats.signature import RasterFormat
-from medmoe.model.image_formats.tiff_directory import read_directories
-from medmoe.model.image_formats.tiff_samples import has_excess
+from medmoe.model.image_formats.tiff.directory import read_directories
+from medmoe.model.image_formats.tiff.page import deep_image, open_page, restore_palette
+from medmoe.model.image_formats.tiff.samples import has_excess
 from medmoe.model.image_formats.uniform import is_uniform
-from medmoe.model.image_formats.webp import webp_coded, webp_has_excess, webp_size
 from medmoe.model.image_processor import convert
 
 _DARK = 64
 """Level of 255: a drawing whose every shade is darker cannot be seen on black."""
 _SOLID = 0.99
 """Share of opaque pixels from which an image is no drawing on transparency."""
-
-_LOST_WEBP = 512
-"""Zero bytes that no encoder writes in a row; in larger images, a byte for as many pixels."""
-
-_BMP_CORE, _BMP_V5 = 12, 124
-"""Bytes of the first header, which does not count pixels, and of the one with a colour profile."""
 
 _NEEDED = ("exif", "xmp", "XML:com.adobe.xmp", "icc_profile")
 """Metadata by which `convert` turns an image upright and corrects its colours."""
@@ -55,12 +48,44 @@ def read_raster(data: bytes, kind: RasterFormat, *, frame: int = 0, limits: File
 def _read(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> RasterImage:
     steps: list[Step] = []
     if kind == "WEBP":
-        size = webp_size(data)
-        if size:
-            limits.check_size(*size)
-        most = max(_LOST_WEBP, size[0] * size[1] // _LOST_WEBP) if size else _LOST_WEBP
-        if any(has_lost_bytes(coded, most=most) for coded in webp_coded(data)):
-            raise DamagedImageError("the image is damaged: zeros stand in place of its data")
+        _check_webp(data, limits)
+    data, profile = _mended(data, kind, steps)
+    if kind == "TIFF" and (read := _deep_tiff(data, frame, limits, steps)) is not None:
+        return read
+    with _opened(data, kind, frame, limits) as (opened, frames):
+        size, colour, deep = opened.size, opened.mode, _deep_raw_mode(opened)
+        # Pillow turns TIFF upright itself, and nothing else.
+        turned = kind == "TIFF" and opened.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+        _load(opened, data, kind)
+        if profile is not None:
+            opened.info["icc_profile"] = profile
+        if turned:
+            steps.append("orientation")
+        if kind == "TIFF" and restore_palette(opened, data, frame):
+            steps.append("lut_descriptor_corrected")
+        image: Image.Image = opened
+        if deep is not None and (shades := _sixteen_bits(data, kind, frame, opened, deep, limits)) is not None:
+            image, deep_steps = shades
+            steps += deep_steps
+            image.info = {name: value for name, value in opened.info.items() if name in _NEEDED}
+            stretched = image.info.pop("icc_profile", None) if "stretch" in deep_steps else None
+            if stretched and not is_srgb(stretched):
+                steps.append("icc_profile_ignored")
+        image, done = convert(_on_white(_finite(image, steps), steps))
+    return RasterImage(image=image, size=size, colour=colour, frame=frame, frames=frames, steps=(*steps, *done))
+
+
+def _check_webp(data: bytes, limits: FileLimits) -> None:
+    """Check a WebP before Pillow opens it, which allocates its canvas."""
+    size = webp.canvas_size(data)
+    if size:
+        limits.check_size(*size)
+    if webp.has_lost_data(data, size):
+        raise DamagedImageError("the image is damaged: zeros stand in place of its data")
+
+
+def _mended(data: bytes, kind: RasterFormat, steps: list[Step]) -> tuple[bytes, bytes | None]:
+    """Return a file that Pillow reads, and the colour profile that it would not find."""
     profile: bytes | None = None
     if kind == "PNG":
         profile, ignored = png_colour.colour_profile(data)
@@ -72,47 +97,24 @@ def _read(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> Ra
     if kind == "JPEG" and not jpeg.has_end(data):
         data = jpeg.with_end(data)
         steps.append("end_marker_added")
-    if kind == "TIFF" and (read := _deep_tiff(data, frame, limits, steps)) is not None:
-        return read
-    with _opened(data, kind, frame, limits) as (opened, frames):
-        width, height = opened.size
-        colour = opened.mode
-        deep = _deep_raw_mode(opened)
-        # Pillow turns TIFF upright itself, and nothing else.
-        turned = kind == "TIFF" and opened.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
-        file = opened.fp  # type: ignore[attr-defined]
-        if kind == "BMP" and _bmp_has_excess(data, opened):
-            raise _excess()
-        opened.load()
-        if isinstance(file, jpeg.JpegFile) and file.has_excess():
-            raise _excess()
-        if kind == "WEBP" and webp_has_excess(data, opened):
-            raise _excess()
-        if kind == "PNG" and (excess := excess_bytes(data)):
-            raise _excess() if excess > 0 else DamagedImageError("the image is damaged: rows of the PNG are missing")
-        if profile is not None:
-            opened.info["icc_profile"] = profile
-        if turned:
-            steps.append("orientation")
-        if kind == "JPEG":
-            _require_scans(data, opened)
-            _require_inks(opened)
-        image: Image.Image = opened
-        if kind == "TIFF" and tiff.restore_palette(opened, data, frame):
-            steps.append("lut_descriptor_corrected")
-        if deep is not None and (shades := _sixteen_bits(data, kind, frame, opened, deep, limits)) is not None:
-            image, deep_steps = shades
-            steps += deep_steps
-            image.info = {name: value for name, value in opened.info.items() if name in _NEEDED}
-            stretched = image.info.pop("icc_profile", None) if "stretch" in deep_steps else None
-            if stretched and not is_srgb(stretched):
-                steps.append("icc_profile_ignored")
-        image = _finite(image, steps)
-        image = _on_white(image, steps)
-        image, done = convert(image)
-    return RasterImage(
-        image=image, size=(width, height), colour=colour, frame=frame, frames=frames, steps=(*steps, *done)
-    )
+    return data, profile
+
+
+def _load(opened: Image.Image, data: bytes, kind: RasterFormat) -> None:
+    """Decode the frame. Raises DamagedImageError when the file holds less or more than its pixels, ImageFormatError."""
+    file = opened.fp  # type: ignore[attr-defined]
+    if kind == "BMP" and bmp.has_excess(data, opened):
+        raise _excess()
+    opened.load()
+    if isinstance(file, jpeg.JpegFile) and file.has_excess():
+        raise _excess()
+    if kind == "WEBP" and webp.has_excess(data, opened):
+        raise _excess()
+    if kind == "PNG" and (excess := excess_bytes(data)):
+        raise _excess() if excess > 0 else DamagedImageError("the image is damaged: rows of the PNG are missing")
+    if kind == "JPEG":
+        _require_scans(data, opened)
+        _require_inks(opened)
 
 
 @contextlib.contextmanager
@@ -120,7 +122,7 @@ def _opened(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> 
     """Open a file at `frame`, its size checked, with the number of its frames."""
     if kind == "TIFF":
         frames = len(read_directories(data, most=limits.max_frames + 1))
-        with tiff.open_page(data, frame) as opened:
+        with open_page(data, frame) as opened:
             limits.check_size(*opened.size)
             yield opened, frames
         return
@@ -145,23 +147,6 @@ def _excess() -> DamagedImageError:
     return DamagedImageError(
         "the image is damaged: the file holds more rows or columns than its header announces; export it anew"
     )
-
-
-def _bmp_has_excess(data: bytes, opened: Image.Image) -> bool:
-    """Return whether uncompressed pixels are a row or more longer than the size in the header takes."""
-    (tile,) = opened.tile  # type: ignore[attr-defined]
-    file_size, _, start, header = struct.unpack_from("<IIII", data, 2)
-    if tile.codec_name != "raw" or header == _BMP_CORE:
-        return False
-    row = tile.args[1]
-    (announced,) = struct.unpack_from("<I", data, 34)
-    # Some writers count no pixels, or no file: what is zero or wrong tells nothing.
-    held = file_size - start if file_size == len(data) else 0
-    if header == _BMP_V5 and struct.unpack_from("<I", data, 130)[0]:
-        # A colour profile follows the pixels.
-        held = min(held, 14 + struct.unpack_from("<I", data, 126)[0] - start)
-    most = max(announced if announced <= len(data) - start else 0, held)
-    return bool(most - row * opened.height >= max(row, 1))
 
 
 def _require_scans(data: bytes, opened: Image.Image) -> None:
@@ -249,7 +234,7 @@ def _deep_tiff(data: bytes, frame: int, limits: FileLimits, steps: list[Step]) -
     limits.check_size(*page.size)
     if has_excess(data, page):
         raise _excess()
-    image = tiff.deep_image(data, page, steps)
+    image = deep_image(data, page, steps)
     if image is None:
         return None
     colour = image.mode

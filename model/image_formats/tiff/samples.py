@@ -12,7 +12,7 @@ from PIL import Image
 
 from medmoe.model.errors import DamagedImageError, ImageFormatError
 from medmoe.model.image_formats.no_data import inflated_size
-from medmoe.model.image_formats.tiff_directory import TiffDirectory
+from medmoe.model.image_formats.tiff.directory import TiffDirectory
 
 _BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions of bytes, whatever samples they hold: none, LZW, Deflate, PackBits, LZMA, Zstandard."""

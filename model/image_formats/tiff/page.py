@@ -11,8 +11,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from medmoe.model.errors import ImageFormatError
 from medmoe.model.image_formats.no_data import no_data
 from medmoe.model.image_formats.raster_image import Step
-from medmoe.model.image_formats.tiff_directory import TiffDirectory, read_directories
-from medmoe.model.image_formats.tiff_samples import is_deep, read_samples, require_compression
+from medmoe.model.image_formats.tiff.directory import TiffDirectory, read_directories
+from medmoe.model.image_formats.tiff.samples import is_deep, read_samples, require_compression
 
 _WHITE_IS_ZERO, _COLOURS = 0, 2
 _ALPHA = 2
