@@ -27,6 +27,13 @@ def require_plain_body(request: Request) -> None:
         )
 
 
+def require_no_query(request: Request, *, known: Collection[str]) -> None:
+    """Raise InvalidField for a field of the body in the address, where it would have no effect."""
+    for name in request.query_params:
+        if name in known:
+            raise InvalidField("the field was sent in the address; send it in the body", param=name)
+
+
 async def read_json_object(
     request: Request, *, known: Collection[str], offered: Collection[str] = ()
 ) -> dict[str, Any]:
@@ -36,6 +43,7 @@ async def read_json_object(
     Raises MalformedBody, InvalidField, UnsupportedContentType, BodyTooLarge, ClientDisconnected.
     """
     require_plain_body(request)
+    require_no_query(request, known=known)
     body, is_whole = await _read(request)
     if body.startswith(_BYTE_ORDER_MARK):
         del body[: len(_BYTE_ORDER_MARK)]

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from medmoe.server.errors import InvalidField, UnsupportedContentType
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.form import received_form
-from medmoe.server.http.json_body import read_json_object
+from medmoe.server.http.json_body import read_json_object, require_no_query
 from medmoe.server.imaging.series.errors import SeriesTooLarge
 from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.inference import InstanceReference, SentImage, SentSeries, SeriesReference
@@ -130,6 +130,7 @@ async def _from_multipart(
     request: Request, fields: type[Fields], attachment: _Attachment
 ) -> tuple[Fields, tuple[bytes, ...]]:
     known = frozenset({attachment.name, *fields.model_fields})
+    require_no_query(request, known=known)
     async with received_form(
         request,
         max_files=max(_MAX_PARTS, attachment.max_files),

@@ -212,6 +212,15 @@ async def test_no_field_of_a_form_is_lost_or_misread(service: Service, window: b
         assert reason in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/v1/vqa", "/v1/render", "/v1/chat/completions"])
+async def test_a_field_in_the_address_is_refused_instead_of_ignored(service: Service, path: str) -> None:
+    response = await service.client.post(f"{path}?api-version=1&window=lung", json={})
+    check(response, 422, "invalid_field", "window")
+    if path == "/v1/vqa":
+        response = await service.client.post(f"{path}?window=lung", data={"question": "What?"}, files={"image": b"x"})
+        check(response, 422, "invalid_field", "window")
+
+
 async def test_a_compressed_body_is_415_and_told_to_come_plain(service: Service, vqa_body: dict[str, Any]) -> None:
     body = gzip.compress(json.dumps(vqa_body).encode())
     for content_type in ("application/json", "multipart/form-data; boundary=b"):
