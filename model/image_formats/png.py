@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from medmoe.model.image_formats.no_data import inflated_size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_KEPT = (b"tRNS", b"acTL", b"fcTL", b"fdAT", b"eXIf")
+_KEPT = (b"tRNS", b"acTL", b"fcTL", b"fdAT", b"eXIf", b"pHYs")
 _LARGEST_PROFILE = 2**20
 """Bytes of an ICC profile that are unpacked."""
 _XMP = b"XML:com.adobe.xmp\0\0"

@@ -11,12 +11,13 @@ from medmoe.model.colour_profile import is_srgb
 from medmoe.model.errors import DamagedImageError, ImageFormatError, ImageFrameError
 from medmoe.model.image_formats import bmp, jpeg, png_colour, webp
 from medmoe.model.image_formats.no_data import no_data
+from medmoe.model.image_formats.pixel_aspect import pixel_aspect, square_pixels
 from medmoe.model.image_formats.png import excess_bytes, without_metadata
 from medmoe.model.image_formats.raster_image import FileLimits, RasterImage, Step
 from medmoe.model.image_formats.signature import RasterFormat
 from medmoe.model.image_formats.tiff.directory import read_directories
 from medmoe.model.image_formats.tiff.page import deep_image, open_page, restore_palette
-from medmoe.model.image_formats.tiff.samples import has_excess
+from medmoe.model.image_formats.tiff.strips import has_excess
 from medmoe.model.image_formats.uniform import is_uniform
 from medmoe.model.image_processor import convert
 
@@ -49,13 +50,15 @@ def _read(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> Ra
     steps: list[Step] = []
     if kind == "WEBP":
         _check_webp(data, limits)
-    data, profile = _mended(data, kind, steps)
+    data, profile = _mended(data, kind, limits, steps)
     if kind == "TIFF" and (read := _deep_tiff(data, frame, limits, steps)) is not None:
         return read
     with _opened(data, kind, frame, limits) as (opened, frames):
         size, colour, deep = opened.size, opened.mode, _deep_raw_mode(opened)
         # Pillow turns TIFF upright itself, and nothing else.
         turned = kind == "TIFF" and opened.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+        # Pillow reads a PNG to its end for the metadata, and turns a TIFF upright with its pixels.
+        aspect = pixel_aspect(opened, kind)
         _load(opened, data, kind)
         if profile is not None:
             opened.info["icc_profile"] = profile
@@ -71,8 +74,8 @@ def _read(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> Ra
             stretched = image.info.pop("icc_profile", None) if "stretch" in deep_steps else None
             if stretched and not is_srgb(stretched):
                 steps.append("icc_profile_ignored")
-        image, done = convert(_on_white(_finite(image, steps), steps))
-    return RasterImage(image=image, size=size, colour=colour, frame=frame, frames=frames, steps=(*steps, *done))
+        image = _converted(image, aspect, limits, steps)
+    return RasterImage(image=image, size=size, colour=colour, frame=frame, frames=frames, steps=tuple(steps))
 
 
 def _check_webp(data: bytes, limits: FileLimits) -> None:
@@ -84,9 +87,11 @@ def _check_webp(data: bytes, limits: FileLimits) -> None:
         raise DamagedImageError("the image is damaged: zeros stand in place of its data")
 
 
-def _mended(data: bytes, kind: RasterFormat, steps: list[Step]) -> tuple[bytes, bytes | None]:
+def _mended(data: bytes, kind: RasterFormat, limits: FileLimits, steps: list[Step]) -> tuple[bytes, bytes | None]:
     """Return a file that Pillow reads, and the colour profile that it would not find."""
     profile: bytes | None = None
+    if kind == "BMP":
+        data = bmp.without_runs(data, limits)
     if kind == "PNG":
         profile, ignored = png_colour.colour_profile(data)
         if ignored:
@@ -238,10 +243,20 @@ def _deep_tiff(data: bytes, frame: int, limits: FileLimits, steps: list[Step]) -
     if image is None:
         return None
     colour = image.mode
+    image = _converted(image, pixel_aspect(image, "TIFF"), limits, steps)
+    return RasterImage(image=image, size=page.size, colour=colour, frame=frame, frames=len(pages), steps=tuple(steps))
+
+
+def _converted(image: Image.Image, aspect: float | None, limits: FileLimits, steps: list[Step]) -> Image.Image:
+    """Return the image in 8-bit RGB, upright, of square pixels."""
     image, done = convert(_on_white(_finite(image, steps), steps))
-    return RasterImage(
-        image=image, size=page.size, colour=colour, frame=frame, frames=len(pages), steps=(*steps, *done)
-    )
+    steps += done
+    if aspect is None:
+        steps.append("pixel_aspect_ignored")
+    elif aspect != 1:
+        steps.append("pixel_aspect")
+        return square_pixels(image, aspect, limits)
+    return image
 
 
 def _finite(image: Image.Image, steps: list[Step]) -> Image.Image:

@@ -10,7 +10,7 @@ from medmoe.model.image_processor import Conversion
 Step = (
     Literal[
         "end_marker_added", "high_byte", "invert", "low_bits", "lut_descriptor_corrected", "metadata_dropped",
-        "not_a_number", "over_white", "samples_ignored",
+        "not_a_number", "over_white", "pixel_aspect", "pixel_aspect_ignored", "samples_ignored",
     ]
     | Conversion
 )  # fmt: skip

@@ -3,7 +3,9 @@
 import struct
 from dataclasses import dataclass, field
 
-_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_TYPES = {1: "B", 3: "H", 4: "I", 5: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_RATIONAL = 5
+"""Two integers, numerator and denominator."""
 _MOST_VALUES = 2**20
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 """Samples of a pixel by photometric interpretation."""
@@ -11,6 +13,7 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS, _PLANES = 273, 277, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
 _PALETTE, _PROFILE = 320, 34675
+_RESOLUTIONS = (282, 283)
 _PREDICTOR, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _FILL_ORDER, _ORIENTATION = 317, 338, 339, 266, 274
 
 
@@ -65,6 +68,14 @@ class TiffDirectory:
     @property
     def orientation(self) -> int:
         return self._first(_ORIENTATION, 1)
+
+    @property
+    def resolutions(self) -> tuple[float, ...]:
+        """Return the pixels a unit across and down; empty where the page does not say both."""
+        stated = [self.tags.get(tag, ()) for tag in _RESOLUTIONS]
+        if not all(len(each) == 2 and all(each) for each in stated):
+            return ()
+        return tuple(each[0] / each[1] for each in stated)
 
     @property
     def extra_samples(self) -> tuple[int, ...]:
@@ -144,7 +155,7 @@ def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[dict[int, t
         (values,) = struct.unpack_from(order + pointer, data, position + 4)
         if kind not in _TYPES or values > _MOST_VALUES:
             continue
-        layout = f"{order}{values}{_TYPES[kind]}"
+        layout = f"{order}{values * (2 if kind == _RATIONAL else 1)}{_TYPES[kind]}"
         where = position + 4 + inline
         if struct.calcsize(layout) > inline:
             (where,) = struct.unpack_from(order + pointer, data, where)

@@ -84,6 +84,8 @@ def deep_image(data: bytes, page: TiffDirectory, steps: list[Step]) -> Image.Ima
     image = _colours(values, page, steps) if page.photometric == _COLOURS else _grey(values, page, steps)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = page.orientation
+    if page.resolutions:
+        exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = page.resolutions
     # `convert` turns the image upright, and brings its colours to sRGB.
     image.info["exif"], image.info["icc_profile"] = exif.tobytes(), page.icc_profile
     return image

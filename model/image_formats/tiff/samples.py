@@ -5,23 +5,20 @@ libtiff, through Pillow, decompresses each plane as bytes; numpy gives the bytes
 
 import io
 import struct
-import zlib
 
 import numpy as np
 from PIL import Image
 
 from medmoe.model.errors import DamagedImageError, ImageFormatError
-from medmoe.model.image_formats.no_data import inflated_size
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
 
 _BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions of bytes, whatever samples they hold: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
-_DEFLATE = (8, 32946)
 _COMPRESSIONS = {
     33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG of a raw file",
     50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
-_GREY, _COLOURS, _SUBSAMPLED = (0, 1), 2, 6
+_GREY, _COLOURS = (0, 1), 2
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
 _HORIZONTAL, _FLOATING = 2, 3
 _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
@@ -90,57 +87,6 @@ def _bytes(data: bytes, page: TiffDirectory, plane: int) -> np.ndarray:
     with Image.open(io.BytesIO(_rewritten(data, tags)), formats=["TIFF"]) as opened:
         found = np.asarray(opened)
     return _REVERSED[found] if page.fill_order == 2 else found
-
-
-def has_excess(data: bytes, page: TiffDirectory) -> bool:
-    """Return whether a page has more strips or tiles than its size takes, or a strip more rows.
-
-    Rows are counted in strips without compression or with Deflate. Raises DamagedImageError where some are missing.
-    """
-    offsets, counts = page.parts
-    planes = page.samples if page.separate_planes else 1
-    tile, (width, height) = page.tile, page.size
-    if tile is not None:
-        return bool(all(tile)) and len(offsets) > planes * -(-width // tile[0]) * -(-height // tile[1])
-    strip = max(page.rows_per_strip, 1)
-    strips = -(-height // strip)
-    if len(offsets) != len(counts) or len(offsets) != planes * strips:
-        return len(offsets) > planes * strips
-    if page.photometric == _SUBSAMPLED or not page.bits:
-        return False
-    row = (width * page.bits * (page.samples // planes) + 7) // 8
-    last = height - strip * (strips - 1)
-    held = _held_bytes(data, page, strips - 1, most=2 * strip * row)
-    if page.compression == 1 and strips > 1 and 0 < held < last * row:
-        raise DamagedImageError("the image is damaged or truncated: the last strip of the TIFF lacks rows")
-    # Some writers fill up the last strip with rows.
-    filled = strips > 1 and held == strip * row
-    if held >= (last + 1) * row and not filled and not _is_padding(data, page, strips - 1, last * row):
-        return True
-    if strips == 1 or _held_bytes(data, page, 0, most=2 * strip * row) < (strip + 1) * row:
-        return False
-    return not _is_padding(data, page, 0, strip * row)
-
-
-def _is_padding(data: bytes, page: TiffDirectory, strip: int, start: int) -> bool:
-    """Return whether zeros alone follow the first `start` bytes of an uncompressed strip."""
-    offset, count = (values[strip] for values in page.parts)
-    return page.compression == 1 and not data[offset + start : offset + count].strip(b"\0")
-
-
-def _held_bytes(data: bytes, page: TiffDirectory, strip: int, *, most: int) -> int:
-    """Return how many bytes of samples a strip holds, at most `most`; 0 where that is not known."""
-    offset, count = (values[strip] for values in page.parts)
-    stored = data[offset : offset + count]
-    if page.compression == 1:
-        # A count that is wrong tells nothing.
-        return len(stored) if len(stored) == count else 0
-    if page.compression not in _DEFLATE:
-        return 0
-    try:
-        return inflated_size((stored,), most=most)
-    except zlib.error:
-        return 0
 
 
 def _rewritten(data: bytes, tags: dict[int, tuple[int, ...]]) -> bytes:

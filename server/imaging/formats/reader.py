@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from PIL import Image
 
 from medmoe.model.errors import DamagedImageError, ImageError, ImageFormatError, ImageFrameError
+from medmoe.model.image_formats.pixel_aspect import square_pixels
 from medmoe.model.image_formats.raster import read_raster
 from medmoe.model.image_formats.signature import RasterFormat
 from medmoe.model.image_processor import ImageProcessor, convert
@@ -109,7 +110,7 @@ class ImageReader:
         if not fields.allow_uniform:
             require_contrast(image)
         if file.pixel_aspect != 1:
-            image = self._square_pixels(image, file.pixel_aspect)
+            image = square_pixels(image, file.pixel_aspect, config.limits)
             steps = (*done, "pixel_aspect")
         return _decoded(
             data,
@@ -119,13 +120,6 @@ class ImageReader:
             windowing=windowing,
             uids=instance_uids(file.dataset) if config.reads_uids else None,
         )
-
-    def _square_pixels(self, image: Image.Image, aspect: float) -> Image.Image:
-        """Return the image enlarged to pixels as high as wide. Raises ImageTooLarge, UnreadableImage."""
-        width, height = image.size
-        size = (width, round(height * aspect)) if aspect > 1 else (round(width / aspect), height)
-        self._config.limits.check_size(*size)
-        return image.resize(size, Image.Resampling.BICUBIC)
 
     def _sized(self, image: Image.Image, view: View) -> Image.Image:
         if view == "model":

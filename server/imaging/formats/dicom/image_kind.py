@@ -1,6 +1,9 @@
 """Tell what a frame is besides an image of a patient: a part, a mask, a localizer, one half of a subtraction."""
 
+import math
 from collections.abc import Iterator
+
+from pydicom.dataset import Dataset
 
 from medmoe.server.imaging.formats.dicom.attributes import code, code_at, get, number
 from medmoe.server.imaging.formats.dicom.file import DicomFile
@@ -8,6 +11,7 @@ from medmoe.server.schemas.images import RenderingStep
 
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage, and Label Map Segmentation Storage."""
+_REAL_WORLD = "RealWorldValueMappingSequence"
 _OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
 
@@ -19,6 +23,8 @@ def kind_steps(file: DicomFile) -> Iterator[RenderingStep]:
         yield "overlay_ignored"
     if get(dataset, "ShutterShape") is not None or file.functional_group("FrameDisplayShutterSequence") is not None:
         yield "shutter_ignored"
+    if _maps_to_other_units(file):
+        yield "real_world_values_ignored"
     masks = list(get(dataset, "MaskSubtractionSequence") or [])
     if any(code(mask, "MaskOperation") not in ("", "NONE") for mask in masks):
         yield "subtraction_ignored"
@@ -29,3 +35,24 @@ def kind_steps(file: DicomFile) -> Iterator[RenderingStep]:
         yield "tile"
     if code_at(dataset, "ImageType", 2) == "LOCALIZER":
         yield "localizer"
+
+
+def _maps_to_other_units(file: DicomFile) -> bool:
+    """Return whether real-world values differ from those that are rendered (PS3.3 C.7.6.16.2.11).
+
+    Their mapping lies beside the pipeline of rendering, whose windows are in the units of the rescaling.
+    """
+    sources = (*file.functional_groups, file.dataset)
+    mappings: list[Dataset] = next(filter(None, (list(get(each, _REAL_WORLD) or []) for each in sources)), [])
+    rescaling = file.functional_group("PixelValueTransformationSequence") or file.dataset
+    return not all(
+        _is_near(number(item, f"RealWorldValue{name}"), number(rescaling, f"Rescale{name}"), absent=absent)
+        for item in mappings
+        for name, absent in (("Slope", 1.0), ("Intercept", 0.0))
+    )
+
+
+def _is_near(mapped: float | None, rescaled: float | None, *, absent: float) -> bool:
+    """Return whether a mapping's number is the rescaling's, `absent` where the file has no rescaling."""
+    expected = absent if rescaled is None else rescaled
+    return mapped is not None and math.isclose(mapped, expected, rel_tol=1e-5, abs_tol=1e-9)

@@ -11,6 +11,7 @@ from tests.support.images.dicom_files import dicom
 from tests.unit.server.conftest import Read
 
 FRAMES = np.add.outer(np.arange(2) * 7, np.add.outer(np.arange(40), np.arange(40))).astype(np.uint8)
+MAPPED = "real_world_values_ignored"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
@@ -34,6 +35,16 @@ def group(name: str, **attributes: Any) -> Dataset:
         ({"SOPClassUID": SEGMENTATION, "Modality": "SEG"}, "segmentation"),
         ({"TotalPixelMatrixRows": 4000, "TotalPixelMatrixColumns": 40}, "tile"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer"),
+        ({"RealWorldValueMappingSequence": [item(RealWorldValueSlope=0.01, RealWorldValueIntercept=0.0)]}, MAPPED),
+        ({"RealWorldValueMappingSequence": [item(RealWorldValueLUTData=[0.0, 1.0])]}, MAPPED),
+        (
+            {
+                "SharedFunctionalGroupsSequence": [
+                    group("RealWorldValueMappingSequence", RealWorldValueSlope=1.0, RealWorldValueIntercept=-5.0)
+                ],
+            },
+            MAPPED,
+        ),
         (
             {"SharedFunctionalGroupsSequence": [group("FrameDisplayShutterSequence", ShutterShape="CIRCULAR")]},
             "shutter_ignored",
@@ -55,11 +66,22 @@ def test_what_a_frame_is_is_named(read: Read, attributes: dict[str, Any], step: 
         {"TotalPixelMatrixRows": 40, "TotalPixelMatrixColumns": 40},
         {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"]},
         {"ImageType": "ORIGINAL"},
+        {"RealWorldValueMappingSequence": [item(RealWorldValueSlope=1.0, RealWorldValueIntercept=0.0)]},
     ],
     ids=str,
 )
 def test_a_whole_image_has_no_name_of_a_part(read: Read, attributes: dict[str, Any]) -> None:
     assert read(dicom(FRAMES[0], **attributes)).rendering.steps == read(dicom(FRAMES[0])).rendering.steps
+
+
+def test_a_mapping_to_the_units_of_the_rescaling_is_not_named(read: Read) -> None:
+    mapping = item(RealWorldValueSlope=0.5, RealWorldValueIntercept=-3.0)
+    same, other = (
+        read(dicom(FRAMES[0], RescaleSlope=slope, RescaleIntercept=-3, RealWorldValueMappingSequence=[mapping]))
+        for slope in (0.5, 0.25)
+    )
+    assert MAPPED not in same.rendering.steps
+    assert MAPPED in other.rendering.steps
 
 
 @pytest.mark.parametrize("sequence", ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"])

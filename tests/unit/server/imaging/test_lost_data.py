@@ -28,6 +28,7 @@ FILES = {
     "restart markers": encoded(IMAGE, "JPEG", restart_marker_blocks=8),
     "optimised": encoded(IMAGE, "JPEG", optimize=True),
 }
+TIFFS = {"TIFF of LZW": "tiff_lzw", "TIFF of PackBits": "packbits"}
 Damage = Callable[[bytes, int], bytes]
 DAMAGES: dict[str, Damage] = {
     "cut with an end marker": lambda data, kept: data[:kept] + END,
@@ -73,6 +74,27 @@ def test_a_jpeg_whose_header_announces_another_size_is_refused_alone_and_in_dico
         read(file(fragments(data), syntax=JPEGBaseline8Bit, shape=size[::-1], bits=8, colour=colour))
 
 
+def with_sizes(data: bytes, width: int, height: int) -> bytes:
+    """Return a little-endian TIFF of one strip that announces another size."""
+    changed = bytearray(data)
+    for tag, value in ((256, width), (257, height), (278, height)):
+        at = next(at for at in (changed.find(struct.pack("<HHI", tag, kind, 1)) for kind in (3, 4)) if at >= 0)
+        changed[at : at + 12] = struct.pack("<HHII", tag, 4, 1, value)
+    return bytes(changed)
+
+
+def run_length_bmp(width: int, height: int, *, packed: bool) -> bytes:
+    """Return a BMP of rows in two runs, each of half of SIDE pixels, whose header announces another size."""
+    bits = 4 if packed else 8
+    half, factor = SIDE // 2, 17 if packed else 1
+    rows = (bytes([half, row % 16 * factor, half, (row + 5) % 16 * factor, 0, 0]) for row in range(SIDE))
+    body = b"".join(rows) + b"\0\1"
+    table = b"".join(bytes([16 * shade] * 3 + [0]) for shade in range(16))
+    head = b"BM" + struct.pack("<IHHI", 54 + len(table) + len(body), 0, 0, 54 + len(table))
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, 2 if packed else 1, len(body), 0, 0, 16, 0)
+    return head + info + table + body
+
+
 def announced(kind: str, width: int, height: int) -> bytes:
     """Return a file of SIDE rows and columns whose header announces others."""
     colours = IMAGE.convert("RGB")
@@ -83,17 +105,25 @@ def announced(kind: str, width: int, height: int) -> bytes:
     if kind == "BMP":
         data = encoded(colours, "BMP")
         return data[:18] + struct.pack("<II", width, height) + data[26:]
+    if kind.startswith("BMP of runs"):
+        return run_length_bmp(width, height, packed="4" in kind)
     if kind == "WEBP":
         data = encoded(colours, "WEBP")
         at = data.index(b"\x9d\x01\x2a") + 3
         return data[:at] + struct.pack("<HH", width, height) + data[at + 4 :]
+    if kind in TIFFS:
+        written = encoded(colours, "TIFF", compression=TIFFS[kind], strip_size=2**20)
+        return with_sizes(written, width, height)
     tags = {256: [width], 257: [height]}
     tile = 64 if kind == "TIFF of tiles" else 0
     return tiff(np.asarray(colours), deflate=kind == "TIFF of Deflate", tile=tile, tags=tags)
 
 
 @pytest.mark.parametrize("size", [(SIDE, SIDE - 64), (SIDE // 2, SIDE)])
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP", "TIFF", "TIFF of Deflate", "TIFF of tiles"])
+@pytest.mark.parametrize(
+    "kind",
+    ["PNG", "BMP", "BMP of runs", "BMP of runs of 4 bits", "WEBP", "TIFF", "TIFF of Deflate", "TIFF of tiles", *TIFFS],
+)
 def test_a_file_that_holds_more_than_its_header_announces_is_refused(
     read: Read, kind: str, size: tuple[int, int]
 ) -> None:

@@ -21,6 +21,8 @@ COLOURS = np.array(PALETTE, np.uint8)[INDICES]
 IMAGE = Image.fromarray(COLOURS)
 BITS = INDICES > 1
 WHITE_AND_BLACK = np.where(BITS, 255, 0)[..., None] * np.ones(3)
+EMPTY_ROW = np.array(PALETTE, np.uint8)[np.repeat(np.fmax(INDICES[:, :1], 1), SIDE, axis=1)]
+EMPTY_ROW[SIDE // 2 - 1] = PALETTE[0]
 BLUE_GREEN_RED = np.dstack([COLOURS[..., ::-1], np.zeros((SIDE, SIDE), np.uint8)])
 LAB = ImageCms.applyTransform(
     IMAGE, ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
@@ -45,6 +47,13 @@ def runs(*, packed: bool) -> bytes:
     rows = ((SIDE // 2, int(row[0]), SIDE // 2, int(row[-1])) for row in INDICES[::-1])
     factor = 17 if packed else 1
     return b"".join(bytes([n, a * factor, m, b * factor, 0, 0]) for n, a, m, b in rows) + b"\0\1"
+
+
+def runs_with_an_empty_row() -> bytes:
+    """Return run-length rows of which the middle one, all of the first colour, has no run."""
+    rows = [bytes([SIDE, int(row[0] or 1), 0, 0]) for row in INDICES[::-1]]
+    rows[SIDE // 2] = bytes([0, 0])
+    return b"".join(rows) + b"\0\1"
 
 
 def packed(*shifts: tuple[int, int]) -> bytes:
@@ -109,6 +118,9 @@ KINDS: dict[str, tuple[Callable[[], bytes], np.ndarray, int]] = {
     "BMP of 32 bits": (lambda: bmp(32, BLUE_GREEN_RED[::-1].tobytes()), COLOURS, 0),
     "BMP from the top": (lambda: bmp(32, BLUE_GREEN_RED.tobytes(), height=-SIDE), COLOURS, 0),
     "BMP of runs": (lambda: bmp(8, runs(packed=False), compression=1, table=table(*PALETTE)), COLOURS, 0),
+    "BMP of runs with an empty row": (
+        lambda: bmp(8, runs_with_an_empty_row(), compression=1, table=table(*PALETTE)), EMPTY_ROW, 0,
+    ),
     "BMP of runs of 4 bits": (lambda: bmp(4, runs(packed=True), compression=2, table=table(*PALETTE)), COLOURS, 0),
     "BMP of 1 bit, white first": (
         lambda: bmp(1, np.packbits(BITS, axis=1)[::-1].tobytes(), table=table((255, 255, 255), (0, 0, 0))),
