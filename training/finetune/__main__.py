@@ -96,7 +96,7 @@ def finetune(
         typer.echo("interrupted: the same command continues the run", err=True)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(table)
-    typer.echo(f"wrote {output}\nserve it: MEDMOE_MODEL={output} medmoe serve\nask it: {_question(split)}")
+    typer.echo(f"wrote {output}\nserve it: medmoe serve {output}\nask it: {_question(split)}")
 
 
 def _tell(split: "OwnSplit") -> None:

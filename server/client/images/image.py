@@ -95,6 +95,8 @@ def _is_element(head: bytes) -> bool:
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
+    except IsADirectoryError as error:
+        raise InvalidInput(f"{path} is a folder; `medmoe batch` asks about every image in one") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or "no possible file name"
         raise InvalidInput(f"{path} cannot be read: {reason}") from error

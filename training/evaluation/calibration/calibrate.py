@@ -5,7 +5,7 @@ The file belongs to the weights that it was fitted to; a service that finds it c
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +15,11 @@ from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import Split
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.data.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medmoe.training.data.sample import Sample
 
 
 class _Dtype(StrEnum):
@@ -70,6 +75,7 @@ def calibrate(
     Research software, not a medical device. Calibrated on one kind of data says little about another.
     """
     # Imported here because torch takes seconds.
+    from medmoe.training.data.leakage.trained_images import TrainedImages
     from medmoe.training.evaluation.calibration.calibrator import Calibrator, only_helpful
     from medmoe.training.evaluation.calibration.conformal import fit_prediction_sets
     from medmoe.training.evaluation.evaluation_data import EvaluationData
@@ -79,17 +85,29 @@ def calibrate(
     if split != "val":
         typer.echo(f"warning: figures on the {split} split are no longer independent of this file", err=True)
     identity = checkpoint_identity(checkpoint)
-    samples = EvaluationData.read(data, dataset, split=split, limit=limit, seed=seed, image_directory=image_directory)
-    for file in samples.files:
+    trained_on = TrainedImages.of_weights(
+        checkpoint, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
+    )
+    read = EvaluationData.read(
+        data,
+        dataset,
+        split=split,
+        limit=limit,
+        seed=seed,
+        image_directory=image_directory,
+        trained_on=trained_on,
+    )
+    for file in read.files:
         if file.problems is not None:
             typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)
+    samples = read.samples if trained_on is None else _unseen(read.samples)
     calibrator = Calibrator(method=method, held_out=held_out, seed=seed)
-    calibrator.check_counts(samples.samples)
+    calibrator.check_counts(samples)
     predictor = LocalPredictor.from_checkpoint(checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size)
     formats = served_formats(device) if dtype is None else tuple(one.value for one in dtype)
-    predictions = predict_in_formats(predictor, samples.samples, dtypes=formats, device=device)
+    predictions = predict_in_formats(predictor, samples, dtypes=formats, device=device)
     calibration = calibrator(
-        samples.samples,
+        samples,
         predictions=predictions,
         split=split,
         weights_sha256=str(identity["weights_sha256"]),
@@ -102,9 +120,7 @@ def calibrate(
         typer.echo(f"answers: {_told(calibration.answers)}")
     kept = only_helpful(calibration)
     if conformal:
-        sets = fit_prediction_sets(
-            samples.samples, predictions=predictions, split=split, prompt_sha256=predictor.prompt.sha256
-        )
+        sets = fit_prediction_sets(samples, predictions=predictions, split=split, prompt_sha256=predictor.prompt.sha256)
         kept = kept.model_copy(update={"prediction_sets": sets})
         for one in sets:
             typer.echo(
@@ -114,6 +130,16 @@ def calibrate(
         raise DataError("no map lowered both errors of the held-out samples; nothing is written")
     write_atomically(checkpoint / CALIBRATION_FILE, kept.to_json())
     typer.echo(f"wrote {checkpoint / CALIBRATION_FILE}")
+
+
+def _unseen(samples: "Sequence[Sample]") -> "tuple[Sample, ...]":
+    """Leave out images of the training, of which the model is too sure. Raises DataError where none is left."""
+    unseen = tuple(sample for sample in samples if not sample.image_in_train)
+    if not unseen:
+        raise DataError("the checkpoint was trained on every one of these images; calibrate it on others")
+    if seen := len(samples) - len(unseen):
+        typer.echo(f"left out: {seen} of {len(samples)} samples, because the checkpoint was trained on their images")
+    return unseen
 
 
 def _told(fit: LabelCalibration | AnswerCalibration) -> str:

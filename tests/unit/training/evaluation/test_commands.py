@@ -232,6 +232,23 @@ def test_calibrating_on_too_little_says_so_before_it_answers(
     assert not (checkpoint / "calibration.json").exists()
 
 
+@pytest.mark.parametrize(("trained", "said"), [(20, "left out: 20 of 48 samples"), (None, "trained on every one")])
+def test_no_calibration_is_fitted_to_images_of_the_training(
+    checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: int | None, said: str
+) -> None:
+    monkeypatch.setattr(LocalPredictor, "predict", None)
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "tiny"))
+    images = sorted((data / "kinds" / "images").iterdir())[:trained]
+    manifest = tmp_path / "manifest.json"
+    hashes = {hashlib.sha256(image.read_bytes()).hexdigest(): [] for image in images}
+    manifest.write_text(json.dumps({"splits": {"train": {"sha256": hashes}}}))
+    write_trained_images(copy, manifest=manifest)
+    found = CliRunner().invoke(calibrate_app, [str(copy), "--data", str(data), "--dataset", "kinds"])
+    assert found.exit_code == 1
+    assert said in found.output
+    assert not (copy / "calibration.json").exists()
+
+
 def test_the_manifest_of_the_run_decides_what_is_in_train(checkpoint: Path, data: Path, tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.json"
     arguments = [checkpoint, "--data", data, "--dataset", "organs", "--max-tokens", 3, "--manifest", manifest]
