@@ -16,7 +16,7 @@ from medmoe.server.auth.errors import UnknownSigningKey
 from medmoe.server.edge.request_head import RequestHead
 from medmoe.server.http.error_responses import error_response, log_failure
 from medmoe.server.http.middleware import begin, finish, identification
-from medmoe.server.http.security_headers import ON_EVERY_REFUSAL
+from medmoe.server.http.security_headers import SECURITY_HEADERS
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.routes.dependencies import bearer_key
 from medmoe.server.state import State
@@ -65,8 +65,7 @@ class LoadShedder:
         log_failure(error, record=record)
         response = error_response(error, record=record)
         record.status = response.status_code
-        identified = [(name.lower().encode(), value.encode()) for name, value in identification(record).items()]
-        response.raw_headers += (*identified, *ON_EVERY_REFUSAL)
+        response.raw_headers += (*identification(record), *SECURITY_HEADERS)
         try:
             send(response)
         finally:

@@ -69,6 +69,8 @@ class GenerationRequest:
     of what is searched."""
     top_logprobs: int = 0
     """Ask for so many of the most likely tokens at each generated position, 20 at most."""
+    whole: bool = False
+    """Nothing is read before the answer is complete: the engine may return it as one chunk, which costs less."""
     branches: tuple[Branch, ...] = ()
     """Score these too, where `Engine.scores_branches` says so."""
 

@@ -227,7 +227,7 @@ class VllmEngine:
         return SamplingParams(
             **sampling_arguments(request, eos_token_id=self._config.text_config.eos_token_id),
             # Not DELTA: when a reader lags, vLLM merges deltas and loses the routing on the way.
-            output_kind=RequestOutputKind.CUMULATIVE,
+            output_kind=RequestOutputKind.FINAL_ONLY if request.whole else RequestOutputKind.CUMULATIVE,
         )
 
 

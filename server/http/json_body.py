@@ -84,13 +84,13 @@ async def _read(request: Request) -> tuple[bytearray, bool]:
     try:
         async for chunk in request.stream():
             for start in range(0, len(chunk), _PIECE):
-                piece = chunk[start : start + _PIECE]
-                body += piece
+                end = start + _PIECE
                 for mark in _COUNTED:
-                    if mark in piece:
-                        items += piece.count(mark)
+                    if chunk.find(mark, start, end) >= 0:
+                        items += chunk.count(mark, start, end)
                 if items > _MAX_ITEMS:
-                    return body, False
+                    return body + chunk[:end], False
+            body += chunk
     except ClientDisconnect as error:
         raise ClientDisconnected("the client left while sending") from error
     return body, True

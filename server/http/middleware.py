@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Callable
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medmoe.server.audit.request_auditor import RequestAuditor
@@ -20,6 +20,7 @@ from medmoe.server.observability.trace_context import REQUEST_HEADER, RESPONSE_H
 log = logging.getLogger("medmoe.request")
 
 REQUEST_ID_HEADER = "X-Request-Id"
+_REQUEST_ID, _TRACE = REQUEST_ID_HEADER.lower().encode(), RESPONSE_HEADER.encode()
 _SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_GONE = 499
@@ -58,7 +59,7 @@ class RequestMiddleware:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                MutableHeaders(scope=message).update(identification(record))
+                message["headers"] = [*message["headers"], *identification(record)]
             await send(message)
 
         async def send_audited(message: Message) -> None:
@@ -100,11 +101,11 @@ def begin(headers: Headers, *, method: str, sample: bool) -> RequestRecord:
     )
 
 
-def identification(record: RequestRecord) -> dict[str, str]:
-    """Return the response headers that carry the request id, the timings and the trace."""
-    headers = {REQUEST_ID_HEADER: record.request_id, "Server-Timing": record.server_timing()}
+def identification(record: RequestRecord) -> list[tuple[bytes, bytes]]:
+    """Return the response headers that carry the request id, the timings and the trace, as ASGI has them."""
+    headers = [(_REQUEST_ID, record.request_id.encode()), (b"server-timing", record.server_timing().encode())]
     if record.trace is not None:
-        headers[RESPONSE_HEADER] = record.trace.response_header()
+        headers.append((_TRACE, record.trace.response_header().encode()))
     return headers
 
 

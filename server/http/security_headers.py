@@ -1,23 +1,18 @@
 """Add security headers to every response, errors included."""
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
     # No other site may frame the documentation or read a response.
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-_OF_ANSWERS = {
-    "Cache-Control": "no-store",
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
     # API responses load nothing.
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
-"""Defaults; a page sets its own."""
-ON_EVERY_REFUSAL = tuple((name.lower().encode(), value.encode()) for name, value in (_HEADERS | _OF_ANSWERS).items())
-"""All headers, for responses that bypass the middleware."""
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+"""Names and values as ASGI has them; a page sets some of its own."""
 
 
 class ResponseHeaders:
@@ -29,10 +24,9 @@ class ResponseHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(_HEADERS)
-                for name, value in _OF_ANSWERS.items():
-                    headers.setdefault(name, value)
+                own = {name for name, _ in message["headers"]}
+                added = (header for header in SECURITY_HEADERS if header[0] not in own)
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)

@@ -130,6 +130,8 @@ async def answer_in_slot(
             seed=seed,
             stop=tuple(stop),
             top_logprobs=tokens.top if tokens else 0,
+            # The service finds the stop strings, in the text so far.
+            whole=not fields.stream and not stop,
         )
         generated = _Generation()
         last: GenerationChunk | None = None

@@ -47,8 +47,9 @@ async def ask(
     asked: tuple[int, ...] = (),
     pause: float = 0.0,
     salt: str | None = None,
+    whole: bool = False,
 ) -> GenerationChunk:
-    """All chunks of one answer put together."""
+    """All chunks of one answer put together, of which a whole answer has one."""
     image = ImageProcessor.from_config(reference.model.config).resize(image or IMAGES[number])
     request = GenerationRequest(
         request_id=f"{tag}-{number}",
@@ -58,11 +59,13 @@ async def ask(
         cache_salt=salt,
         max_tokens=max_tokens,
         logprob_token_ids=asked,
+        whole=whole,
     )
     chunks = []
     async for chunk in served.engine.generate(request):
         chunks.append(chunk)
         await asyncio.sleep(pause)
+    assert not whole or len(chunks) == 1
     last = chunks[-1]
     return GenerationChunk(
         text="".join(chunk.text for chunk in chunks),
@@ -120,6 +123,16 @@ async def test_a_slow_reader_loses_nothing(
     assert slow.token_ids == answers[5].token_ids
     np.testing.assert_allclose(slow.logprobs, answers[5].logprobs, atol=LOG_PROB_TOLERANCE)
     np.testing.assert_array_equal(slow.routed_experts, answers[5].routed_experts)
+
+
+async def test_a_whole_answer_is_the_same_in_one_chunk(
+    served: Served, reference: Reference, answers: list[GenerationChunk]
+) -> None:
+    whole = await ask(served, reference, 6, tag="whole", whole=True)
+    assert (whole.text, whole.token_ids) == (answers[6].text, answers[6].token_ids)
+    assert (whole.finish_reason, whole.num_prompt_tokens) == (answers[6].finish_reason, answers[6].num_prompt_tokens)
+    np.testing.assert_allclose(whole.logprobs, answers[6].logprobs, atol=LOG_PROB_TOLERANCE)
+    np.testing.assert_array_equal(whole.routed_experts, answers[6].routed_experts)
 
 
 async def test_asked_log_probabilities_are_the_whole_vocabularys(served: Served, reference: Reference) -> None:

@@ -256,7 +256,7 @@ async def _exchange(
     # A worker that an image has taken over may answer anything: no length is believed.
     if head_size > MAX_HEAD or size > most:
         raise ValueError("not an answer")
-    head, payload = bytes(await _exactly(worker, head_size)), bytes(await _exactly(worker, size))
+    head, payload = await _exactly(worker, head_size), await _exactly(worker, size)
     if not size:
         refusal = Refusal.model_validate_json(head)
         # Raises for an error that no worker of ours sends, while the worker can still be blamed.
@@ -272,15 +272,16 @@ def _fits(answer: DecodedImage, *, largest: int, exactly: bool) -> bool:
     return 0 < width <= largest and 0 < height <= largest and len(answer.pixels) == 3 * width * height
 
 
-async def _exactly(worker: Worker, size: int) -> bytearray:
-    data = bytearray(size)
-    view, position = memoryview(data), 0
-    while position < size:
-        count = await asyncio.get_running_loop().sock_recv_into(worker.connection, view[position:])
-        if not count:
+async def _exactly(worker: Worker, size: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    pieces = []
+    while size:
+        piece = await loop.sock_recv(worker.connection, size)
+        if not piece:
             raise EOFError
-        position += count
-    return data
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def _out_of_time() -> ImageTooCostly:

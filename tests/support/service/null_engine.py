@@ -37,21 +37,24 @@ class NullEngine(FakeEngine):
     async def _tokens(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
         length = min(request.max_tokens, len(self._ids))
         prompt_tokens = len(request.prompt_ids) - 1 + self._config.num_image_tokens
-        text = self._config.text_config
+        config = self._config.text_config
         routed = np.zeros(
-            (prompt_tokens + length - 1, text.num_hidden_layers, text.num_experts_per_tok), dtype=np.int16
+            (prompt_tokens + length - 1, config.num_hidden_layers, config.num_experts_per_tok), dtype=np.int16
         )
-        for place in range(length):
+        step = length if request.whole else 1
+        for begin in range(0, length, step):
             # As often as an engine would let others run.
             await asyncio.sleep(0)
-            token, piece = self._ids[place], self._texts[place]
-            if place < length - 1:
-                yield GenerationChunk(text=piece, token_ids=(token,), logprobs=(-0.1,))
+            end = begin + step
+            token_ids, text = self._ids[begin:end], "".join(self._texts[begin:end])
+            logprobs = (-0.1,) * len(token_ids)
+            if end < length:
+                yield GenerationChunk(text=text, token_ids=token_ids, logprobs=logprobs)
                 continue
             yield GenerationChunk(
-                text=piece,
-                token_ids=(token,),
-                logprobs=(-0.1,),
+                text=text,
+                token_ids=token_ids,
+                logprobs=logprobs,
                 finish_reason="stop" if length == len(self._ids) else "length",
                 num_prompt_tokens=prompt_tokens,
                 token_logprobs=dict.fromkeys(request.logprob_token_ids, -1.0),
