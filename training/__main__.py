@@ -26,12 +26,11 @@ import typer
 from medmoe.model.cli import INTERRUPTED, single_command
 from medmoe.training.config import Precision, RunConfig
 from medmoe.training.data.dataset import DATA_HELP
-from medmoe.training.lora.config import LoRARunConfig
+from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
 from medmoe.training.recipes.catalogue import RECIPES
 
 if TYPE_CHECKING:
     from medmoe.training.optimization.runtime import RuntimeConfig
-    from medmoe.training.planning.recipe_file import Config
 
 
 def _list(wanted: bool) -> None:
@@ -44,7 +43,7 @@ def _list(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _needs(config: "Config") -> str:
+def _needs(config: AnyRunConfig) -> str:
     """Name what a recipe starts from and reads."""
     if isinstance(config, LoRARunConfig):
         start, stages = "--base", [config.stage]
@@ -178,7 +177,7 @@ def train(
             typer.echo(f"to make it flag images unlike its training images: {command}")
 
 
-def _config(recipe: str) -> "Config":
+def _config(recipe: str) -> AnyRunConfig:
     if recipe in RECIPES:
         return RECIPES[recipe].build()
     if recipe.endswith(".json"):
@@ -191,7 +190,7 @@ def _config(recipe: str) -> "Config":
 
 
 def _tell(
-    config: "Config",
+    config: AnyRunConfig,
     *,
     data: Path,
     output: Path,
@@ -222,9 +221,7 @@ def _tell(
         )
 
 
-def _check_starts(
-    config: RunConfig | LoRARunConfig, *, tower: Path | None, language_model: Path | None, base: Path | None
-) -> None:
+def _check_starts(config: AnyRunConfig, *, tower: Path | None, language_model: Path | None, base: Path | None) -> None:
     """Raise typer.BadParameter when the weights that are given are not those that the recipe starts from."""
     if base is not None and (tower is not None or language_model is not None):
         raise typer.BadParameter(

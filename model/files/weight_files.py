@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.bounded_read import read_bounded
-from medmoe.model.files.digest import file_sha256
+from medmoe.model.files.digest import checkpoint_file_sha256
 from medmoe.model.files.terminal_safe import listed, terminal_safe
 
 WEIGHTS_FILE = "model.safetensors"
@@ -94,8 +94,8 @@ class WeightFiles:
         shards: `sha256sum model.safetensors.index.json model-*-of-*.safetensors | sha256sum`.
         """
         if self.index is None:
-            return _sha256(self.files[0])
-        lines = "".join(f"{_sha256(path)}  {path.name}\n" for path in self.all)
+            return checkpoint_file_sha256(self.files[0])
+        lines = "".join(f"{checkpoint_file_sha256(path)}  {path.name}\n" for path in self.all)
         return hashlib.sha256(lines.encode()).hexdigest()
 
     def tensors(self) -> dict[str, StoredTensor]:
@@ -158,10 +158,3 @@ def _read_index(path: Path) -> dict[str, str]:
             f"{path} names other files than {shard_name(1, count=2)}, {shard_name(2, count=2)} and so on"
         )
     return dict(shard_of)
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error

@@ -12,7 +12,7 @@ import numpy as np
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.files.bounded_read import read_bounded
-from medmoe.model.files.digest import file_sha256
+from medmoe.model.files.digest import checkpoint_file_sha256
 from medmoe.model.files.licence import stated_licence
 from medmoe.model.files.router_fingerprint import RouterFingerprint, is_gate
 from medmoe.model.files.terminal_safe import listed, terminal_safe
@@ -223,13 +223,7 @@ def _compare_gates(gates: Mapping[str, bytes]) -> str:
 
 
 def _digests(directory: Path) -> dict[str, str]:
-    digests = {}
-    for path in _files(directory):
-        try:
-            digests[path.name] = file_sha256(path)
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    return digests
+    return {path.name: checkpoint_file_sha256(path) for path in _files(directory)}
 
 
 def _files(directory: Path) -> list[Path]:

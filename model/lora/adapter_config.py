@@ -13,11 +13,11 @@ from pydantic import Field, JsonValue, model_validator
 
 from medmoe.model.config import ADAPTER_CONFIG_FILE, MedMoEConfig
 from medmoe.model.files.strict_json import StrictFile, StrictSection
+from medmoe.model.files.weights_bound_file import Sha256
 
 Rank = Annotated[int, Field(ge=0, le=1024)]
 Scale = Annotated[float, Field(ge=0, le=2**16)]
 Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RouterScope = Literal["block", "module"]
 AnchorMode = Literal["null", "replay", "frozen"]
 Isolation = Literal["anchors", "both", "none"]
@@ -69,9 +69,9 @@ class BaseModelIdentity(StrictSection):
 
     name: str = Field(min_length=1, max_length=256)
     revision: str | None = Field(default=None, max_length=256)
-    config_sha256: Digest
+    config_sha256: Sha256
     """`architecture_sha256` of its config.json."""
-    weights_sha256: Digest
+    weights_sha256: Sha256
     """Digest of its weights, every byte: two fine-tunings of one model share names, shapes and header."""
 
 
@@ -84,7 +84,7 @@ class AdapterConfig(StrictFile):
     peft_type: Literal["MED_MOE_LORA"] = "MED_MOE_LORA"
     format_version: Literal[1] = 1
     base: BaseModelIdentity
-    adapter_sha256: Digest | None = None
+    adapter_sha256: Sha256 | None = None
     """SHA-256 of the adapter_model.safetensors it describes, filled in when that is written: the file of another
     adapter on the same base has the same names and shapes."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"

@@ -132,9 +132,7 @@ def attach_trainable(
     return adapters
 
 
-def attach_served(
-    model: MedMoE, config: AdapterConfig, tensors: Mapping[str, torch.Tensor], *, router_in_shrink: bool = False
-) -> None:
+def attach_served(model: MedMoE, config: AdapterConfig, tensors: Mapping[str, torch.Tensor]) -> None:
     """Put trained adapters on `model`, in place, in the form in which they are served.
 
     Raises ConfigError when the adapter does not fit the model.
@@ -148,10 +146,9 @@ def attach_served(
                 block,
                 config.layers[index],
                 router_scope=config.router_scope,
-                router_in_shrink=router_in_shrink,
                 dtype=dtype,
             )
-            lora.load(export_block(config, tensors, layer=index, block=block, router_in_shrink=router_in_shrink))
+            lora.load(export_block(config, tensors, layer=index, block=block))
             _replace(layer, ServedAdapter(lora), block=block)
 
 

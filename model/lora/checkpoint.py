@@ -18,13 +18,12 @@ from medmoe.model.checkpoint.staging import staged_directory
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.digest import file_sha256
+from medmoe.model.files.digest import checkpoint_file_sha256
 from medmoe.model.files.licence import licence_file
 from medmoe.model.files.weight_files import WeightFiles, damaged_weights, weights_sha256
 from medmoe.model.lora.adapter_config import (
     AdapterConfig,
     BaseModelIdentity,
-    Isolation,
     architecture_sha256,
 )
 from medmoe.model.lora.attach import TrainableAdapters, attach_served, attach_trainable
@@ -53,7 +52,7 @@ def has_adapter(directory: Path) -> bool:
     return bool(found)
 
 
-def load_adapted(directory: Path, *, dtype: torch.dtype = torch.float32, router_in_shrink: bool = False) -> MedMoE:
+def load_adapted(directory: Path, *, dtype: torch.dtype = torch.float32) -> MedMoE:
     """Return the model of `directory` in evaluation mode, with its adapters in the served form where it has any.
 
     Raises ConfigError for either configuration, CheckpointError for files or tensors that do not fit.
@@ -62,14 +61,13 @@ def load_adapted(directory: Path, *, dtype: torch.dtype = torch.float32, router_
         return load_checkpoint(directory, dtype=dtype)
     config, tensors = read_adapter(directory)
     model = load_checkpoint(directory, dtype=dtype)
-    attach_served(model, config, tensors, router_in_shrink=router_in_shrink)
+    attach_served(model, config, tensors)
     return model.eval()
 
 
 def load_trainable(
     directory: Path,
     *,
-    isolate: Isolation = "anchors",
     dropout: float = 0.05,
     expert_dropout: float = 0.1,
 ) -> tuple[MedMoE, TrainableAdapters]:
@@ -81,7 +79,7 @@ def load_trainable(
         raise CheckpointError(f"{directory} holds no {ADAPTER_CONFIG_FILE}")
     config, tensors = read_adapter(directory)
     model = load_checkpoint(directory)
-    adapters = attach_trainable(model, config, isolate=isolate, dropout=dropout, expert_dropout=expert_dropout)
+    adapters = attach_trainable(model, config, dropout=dropout, expert_dropout=expert_dropout)
     adapters.fill(tensors)
     return model, adapters
 
@@ -105,7 +103,7 @@ def read_adapter(directory: Path) -> tuple[AdapterConfig, dict[str, torch.Tensor
     except (OSError, SafetensorError) as error:
         raise damaged_weights(path, error) from error
     _check_values(tensors, config, path=path)
-    if config.adapter_sha256 not in (None, _file_sha256(path)):
+    if config.adapter_sha256 not in (None, checkpoint_file_sha256(path)):
         raise CheckpointError(f"{path} is not the file that {ADAPTER_CONFIG_FILE} was written for")
     return config, tensors
 
@@ -139,7 +137,7 @@ def save_adapted(
         renamed = base_config if name is None else base_config.model_copy(update={"name": name})
         (staging / CONFIG_FILE).write_text(renamed.to_json())
         save_file(own, staging / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
-        bound = config.model_copy(update={"adapter_sha256": _file_sha256(staging / ADAPTER_WEIGHTS_FILE)})
+        bound = config.model_copy(update={"adapter_sha256": checkpoint_file_sha256(staging / ADAPTER_WEIGHTS_FILE)})
         (staging / ADAPTER_CONFIG_FILE).write_text(bound.to_json())
 
 
@@ -150,13 +148,6 @@ def _check_base(config: AdapterConfig, base: MedMoEConfig, *, directory: Path) -
         raise CheckpointError(
             f"{directory}: the adapter was trained on other weights than {WeightFiles.of(directory).all[0].name} holds"
         )
-
-
-def _file_sha256(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _check_values(tensors: Mapping[str, torch.Tensor], config: AdapterConfig, *, path: Path) -> None:

@@ -15,7 +15,6 @@ def export_block(
     *,
     layer: int,
     block: BlockShape,
-    router_in_shrink: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Return what `GatedLoRA.load` takes for one block of one layer.
 
@@ -34,17 +33,16 @@ def export_block(
         stored = tensors[f"layers.{layer}.{name}.lora_B"]
         return stored * scale.to(torch.promote_types(stored.dtype, torch.float32))
 
-    riding = (entry_routers, exit_routers) if router_in_shrink else ([], [])
     exported = {
-        "shrink": _stack([a(linear.name) for linear in block.entry] + riding[0]),
-        "exit_shrink": _stack([a(block.exit.name), *riding[1]]),
+        "shrink": _stack([a(linear.name) for linear in block.entry]),
+        "exit_shrink": _stack([a(block.exit.name)]),
         "exit_expand": b(block.exit.name),
         **{f"expand.{linear.name}": b(linear.name) for linear in block.entry},
     }
-    if not router_in_shrink and entry_routers:
+    if entry_routers:
         exported["router"] = torch.cat(entry_routers)
-        if exit_routers:
-            exported["exit_router"] = exit_routers[0]
+    if exit_routers:
+        exported["exit_router"] = exit_routers[0]
     return exported
 
 

@@ -1,4 +1,4 @@
-"""Export adapters with fixed gates for servers without gates, as an ordinary PEFT LoRA or merged. APPROXIMATE.
+"""Export adapters with fixed gates as an ordinary PEFT LoRA, for servers without gates. APPROXIMATE.
 
 Every token gets the same mixture of experts: the mean gate over a calibration set. Routing by token is lost; measure
 before use. Shape letters: B batch, L length, N experts, R sum of the ranks, I input and O output width of a linear.
@@ -15,7 +15,6 @@ from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, MedMo
 from medmoe.model.lora.adapter_config import AdapterConfig
 from medmoe.model.lora.attach import TrainableAdapters
 from medmoe.model.lora.layout import adapted_blocks
-from medmoe.model.medmoe import MedMoE
 
 _NOTICE = (
     "APPROXIMATE export of a Med-MoE-LoRA adapter: the gates, which depend on the token in the original, are fixed to "
@@ -99,15 +98,3 @@ def export_peft(
     save_file(stored, directory / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt", "notice": _NOTICE})
     (directory / ADAPTER_CONFIG_FILE).write_text(json.dumps(peft, indent=2) + "\n")
     (directory / "README.md").write_text(f"# {config.base.name}: static-gate LoRA\n\n{_NOTICE}\n")
-
-
-@torch.no_grad()
-def merge_static(
-    model: MedMoE, config: AdapterConfig, tensors: Mapping[str, torch.Tensor], gates: Mapping[str, torch.Tensor]
-) -> None:
-    """Add the static mixture to the weights of a dense `model`, in place; its name says that it is approximate."""
-    for name, lora_a, lora_b in static_products(config, model.config, tensors, gates):
-        weight = model.language_model.get_submodule(f"model.{name}").weight
-        assert isinstance(weight, torch.Tensor)
-        weight += (lora_b @ lora_a).to(weight)
-    model.config = model.config.model_copy(update={"name": f"{model.config.name}-approximate"})

@@ -4,8 +4,8 @@ Shape letters: T tokens, D width of the block's input, I width of the exit linea
 M entry linears, N experts, R sum of the ranks, G routers of the entry (1, or M when every linear has its own),
 S rows of a shrink product.
 
-    h = x shrink^T                              shrink [M R (+ G N) + padding, D]: A_1 .. A_M, router rows W / tau
-    u_m = h[mR : (m+1)R] * softmax(logits)[segment]
+    h = x shrink^T                              shrink [M R + padding, D]: A_1 .. A_M
+    u_m = h[mR : (m+1)R] * softmax(x router^T)[segment]
     y_m += u_m expand_m^T                       expand_m [out_m, R] = B_m diag(alpha / rank)
 
 All shapes are independent of the data, so the module compiles and its CUDA graph is captured once. The base linears are
@@ -35,18 +35,16 @@ class GatedLoRA(nn.Module):
         layer: LayerExperts,
         *,
         router_scope: RouterScope,
-        router_in_shrink: bool = False,
         rows: Mapping[str, int] | None = None,
         columns: int | None = None,
         reduce: Reduce | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Allocate in `dtype` (torch's default if None) on the default device; a separate router is float32.
+        """Allocate in `dtype` (torch's default if None) on the default device; routers are float32.
 
-        `router_in_shrink`: the router's rows ride in the shrink product and are rounded with it; otherwise they are a
-        product of their own in float32. `rows`, `columns`: this rank's part of each entry linear's output and of the
-        exit linear's input under tensor parallelism (whole by default). `reduce` sums over ranks, needed by a router of
-        the exit linear's own, whose input is split.
+        `rows`, `columns`: this rank's part of each entry linear's output and of the exit linear's input under tensor
+        parallelism (whole by default). `reduce` sums over ranks, needed by a router of the exit linear's own, whose
+        input is split.
         """
         super().__init__()
         rows = rows or {}
@@ -55,22 +53,21 @@ class GatedLoRA(nn.Module):
         self.total_rank, self.n_experts = layer.total_rank, layer.n_experts
         self.per_linear = router_scope == "module"
         self.routed = layer.n_experts > 1
-        self.in_shrink = router_in_shrink and self.routed
         self._reduce = reduce
         inner = block.exit.in_features if columns is None else columns
         self.routers = len(self.names) if self.per_linear else 1
-        self.shrink = _weight(self._shrink_rows(len(self.names), self.routers), block.width, dtype)
+        self.shrink = _weight(shrink_rows(len(self.names) * self.total_rank), block.width, dtype)
         self.expand = nn.ParameterDict(
             {
                 linear.name: _weight(rows.get(linear.name, linear.out_features), self.total_rank, dtype)
                 for linear in block.entry
             }
         )
-        self.exit_shrink = _weight(self._shrink_rows(1, 1 if self.per_linear else 0), inner, dtype)
+        self.exit_shrink = _weight(shrink_rows(self.total_rank), inner, dtype)
         self.exit_expand = _weight(block.exit.out_features, self.total_rank, dtype)
-        separate = self.routed and not self.in_shrink
-        self.router = _weight(self.routers * self.n_experts, block.width, torch.float32) if separate else None
-        self.exit_router = _weight(self.n_experts, inner, torch.float32) if separate and self.per_linear else None
+        self.router = _weight(self.routers * self.n_experts, block.width, torch.float32) if self.routed else None
+        own_exit = self.routed and self.per_linear
+        self.exit_router = _weight(self.n_experts, inner, torch.float32) if own_exit else None
         self.register_buffer("segment", torch.tensor(layer.segment, dtype=torch.long), persistent=False)
 
     def enter(self, x_TD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -79,14 +76,10 @@ class GatedLoRA(nn.Module):
         The gates are None for a single expert, or when the exit linear has its own router.
         """
         h_TS = F.linear(x_TD, self.shrink)
-        start = len(self.names) * self.total_rank
-        u_TMR = h_TS[:, :start].unflatten(-1, (len(self.names), self.total_rank))
-        if not self.routed:
-            return u_TMR, None
+        u_TMR = h_TS[:, : len(self.names) * self.total_rank].unflatten(-1, (len(self.names), self.total_rank))
         if self.router is None:
-            logits = h_TS[:, start : start + self.routers * self.n_experts]
-        else:
-            logits = F.linear(x_TD.to(self.router.dtype), self.router)
+            return u_TMR, None
+        logits = F.linear(x_TD.to(self.router.dtype), self.router)
         gates_TGR = self._per_rank(logits.unflatten(-1, (self.routers, self.n_experts)))
         return (u_TMR * gates_TGR).to(u_TMR.dtype), None if self.per_linear else gates_TGR[:, 0]
 
@@ -108,13 +101,9 @@ class GatedLoRA(nn.Module):
 
         Under tensor parallelism `y_TD` and the result are this rank's partial sums, before the all-reduce.
         """
-        h_TS = F.linear(x_TI, self.exit_shrink)
-        u_TR = h_TS[:, : self.total_rank]
-        if self.routed and self.per_linear:
-            if self.exit_router is None:
-                logits_TN = h_TS[:, self.total_rank : self.total_rank + self.n_experts]
-            else:
-                logits_TN = F.linear(x_TI.to(self.exit_router.dtype), self.exit_router)
+        u_TR = F.linear(x_TI, self.exit_shrink)[:, : self.total_rank]
+        if self.exit_router is not None:
+            logits_TN = F.linear(x_TI.to(self.exit_router.dtype), self.exit_router)
             # Logits of a split input are partial sums: the softmax of a part is not a part of the softmax.
             gates_TR = self._per_rank(logits_TN if self._reduce is None else self._reduce(logits_TN))
         if gates_TR is not None:
@@ -139,9 +128,6 @@ class GatedLoRA(nn.Module):
         """Map router logits [..., N] to the gate of each rank [..., R], in at least float32."""
         dtype = torch.promote_types(logits.dtype, torch.float32)
         return logits.to(dtype).softmax(dim=-1)[..., self.segment]
-
-    def _shrink_rows(self, linears: int, routers: int) -> int:
-        return shrink_rows(linears * self.total_rank + (routers * self.n_experts if self.in_shrink else 0))
 
 
 def shrink_rows(rows: int) -> int:

@@ -33,12 +33,12 @@ _PULL = 9.0
 class FakeEngine:
     """Implement Engine; counters and switches are for tests."""
 
-    def __init__(self, config: MedMoEConfig, prompt: Prompt, *, delay: float = 0.0) -> None:
-        """Wait `delay` seconds before each token."""
+    def __init__(self, config: MedMoEConfig, prompt: Prompt) -> None:
         self._config = config
         self._prompt = prompt
         self._answers = tuple(tuple(prompt.answer(text)) for text in _ANSWERS)
-        self.delay = delay
+        self.delay = 0.0
+        """Seconds before each token."""
         self.fail_next: Exception | None = None
         """Exception that the next generation raises, once."""
         self.dead = False

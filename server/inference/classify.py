@@ -14,11 +14,14 @@ from medmoe.server.inference.confidence import compare_with_training
 from medmoe.server.inference.context import InferenceContext
 from medmoe.server.inference.label_prompts import LabelPrompts, make_label_prompts
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.schemas.classify import ChoiceResponse, ClassifyFields, ClassifyResponse, MultiLabelResponse
+from medmoe.server.schemas.classify import (
+    AnyClassification,
+    ClassifyFields,
+    ClassifyResponse,
+)
 from medmoe.server.schemas.inference import SentImage
 
 ROUTE = "classify"
-AnyClassification = ClassifyResponse | ChoiceResponse | MultiLabelResponse
 
 
 async def classify_image(
@@ -137,7 +140,7 @@ def count_routing(
         routed = [rows for rows in nodes if rows is not None]
         if len(routed) < len(nodes):
             return None
-        prompt_ids, prompt_tokens = score.inquiry.prompt_ids, score.root.num_prompt_tokens
+        prompt_ids, prompt_tokens = score.request.prompt_ids, score.root.num_prompt_tokens
         shared = _add_prefix(prompt_ids, counted)
         counts.append(
             context.router_stats.count(

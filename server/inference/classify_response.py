@@ -13,6 +13,7 @@ from medmoe.server.inference.label_probabilities import Classification, agreemen
 from medmoe.server.inference.label_prompts import LabelPrompts
 from medmoe.server.schemas.classify import (
     YES,
+    AnyClassification,
     CalibrationNote,
     ChoiceProvenance,
     ChoiceResponse,
@@ -39,7 +40,7 @@ def classify_response(
     timings: Timings,
     routing: Routing | None,
     unlike_training: UnlikeTraining | None,
-) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
+) -> AnyClassification:
     """Return the response of the request's mode. Raises GenerationError when no likelihood is finite."""
     checkpoint = context.checkpoint
     common = {
@@ -69,7 +70,7 @@ def _by_mode(
     *,
     common: dict[str, Any],
     provenance: dict[str, Any],
-) -> ClassifyResponse | ChoiceResponse | MultiLabelResponse:
+) -> AnyClassification:
     match fields.mode:
         case "likelihood":
             fit = context.checkpoint.label_calibration(fields.labels, context.engine.dtype)
@@ -92,7 +93,7 @@ def _likelihood(
     common: dict[str, Any],
     provenance: dict[str, Any],
 ) -> ClassifyResponse:
-    lengths = [len(path) for path in score.inquiry.paths] if fields.length_normalized else None
+    lengths = [len(path) for path in score.request.paths] if fields.length_normalized else None
     result = by_likelihood(score.log_likelihoods, lengths=lengths)
     # The calibration was fitted with the checkpoint's own question and likelihoods that are not length-normalized.
     if fields.question is not None or fields.length_normalized:

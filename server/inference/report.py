@@ -16,7 +16,12 @@ from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.intake import ImageIntake
 from medmoe.server.imaging.reports.content import ReportContent, ReportFormat, SeriesContent
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.schemas.classify import ChoiceResponse, ClassifyFields, ClassifyResponse, MultiLabelResponse
+from medmoe.server.schemas.classify import (
+    AnyClassification,
+    ClassifyFields,
+    ClassifyResponse,
+    MultiLabelResponse,
+)
 from medmoe.server.schemas.images import ImageFields
 from medmoe.server.schemas.inference import Provenance, SentImage, SentSeries, SeriesReference, StoredReport
 from medmoe.server.schemas.series import SeriesAnswer, SeriesClassification, SeriesFields
@@ -30,7 +35,6 @@ _NOT_DECIDING = {
 }  # fmt: skip
 """Fields that a report holds elsewhere, or that do not change the answer."""
 
-AnyClassification = ClassifyResponse | ChoiceResponse | MultiLabelResponse
 Answer = TypeVar("Answer", VQAResponse, AnyClassification, SeriesAnswer | SeriesClassification)
 
 

@@ -233,3 +233,6 @@ class MultiLabelResponse(_Tail, _EachLabel):
 
 
 AnyClassifyResponse = Annotated[ClassifyResponse | ChoiceResponse | MultiLabelResponse, Field(discriminator="mode")]
+
+
+AnyClassification = ClassifyResponse | ChoiceResponse | MultiLabelResponse

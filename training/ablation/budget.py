@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from medmoe.model.errors import ConfigError
-from medmoe.training.config import RunConfig, StageConfig
-from medmoe.training.lora.config import LoRARunConfig
+from medmoe.training.config import StageConfig
+from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
 
-Config = RunConfig | LoRARunConfig
 _COMMON = ("data", "epochs", "batch_size", "pack")
 
 
@@ -23,7 +22,7 @@ class Budget:
     limit: int | None = None
     """At most so many samples of each data entry."""
 
-    def __call__(self, config: Config, *, seed: int) -> Config:
+    def __call__(self, config: AnyRunConfig, *, seed: int) -> AnyRunConfig:
         """Return `config` on this budget, with `seed` for everything random."""
         stage = last_stage(config)
         changes: dict[str, Any] = {}
@@ -40,12 +39,12 @@ class Budget:
         return replace(config, seed=seed, moe_tuning=stage)
 
 
-def last_stage(config: Config) -> StageConfig:
+def last_stage(config: AnyRunConfig) -> StageConfig:
     """Return the one that differs between methods, and the only one that starts from the common base."""
     return config.stage if isinstance(config, LoRARunConfig) else config.moe_tuning
 
 
-def check_equal(configs: Mapping[str, Config]) -> None:
+def check_equal(configs: Mapping[str, AnyRunConfig]) -> None:
     """Raise ConfigError naming the first recipe whose last stage has other data, epochs or batches than the first."""
     names = list(configs)
     for name in names[1:]:

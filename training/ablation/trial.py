@@ -9,10 +9,10 @@ from typing import Any
 
 from medmoe.model.errors import ConfigError
 from medmoe.model.inspection.inspect import inspect_checkpoint
-from medmoe.training.ablation.budget import Config, last_stage
+from medmoe.training.ablation.budget import last_stage
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.evaluation.prediction import Prediction
-from medmoe.training.lora.config import LoRARunConfig
+from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
 from medmoe.training.lora.pipeline import LoRARun
 from medmoe.training.pipeline import Run
 from medmoe.training.run_directory import REPORT_FILE
@@ -48,7 +48,7 @@ def untrained(base: Path, *, directory: Path, answer: Answer) -> Trial:
 
 
 def trial(
-    method: str, config: Config, *, base: Path, data: Path, directory: Path, features: Path, answer: Answer
+    method: str, config: AnyRunConfig, *, base: Path, data: Path, directory: Path, features: Path, answer: Answer
 ) -> Trial:
     """Train `config` in `directory` unless its result is there.
 
@@ -76,7 +76,7 @@ def _finished(
     answer: Answer,
     method: str,
     seed: int | None,
-    config: Config | None,
+    config: AnyRunConfig | None,
     log: Mapping[str, Any],
 ) -> Trial:
     shape = inspect_checkpoint(checkpoint, digests=False)
@@ -110,5 +110,5 @@ def _read(directory: Path, *, recipe: str | None) -> Trial | None:
     return found
 
 
-def _digest(config: Config) -> str:
+def _digest(config: AnyRunConfig) -> str:
     return hashlib.sha256(config.to_json().encode()).hexdigest()

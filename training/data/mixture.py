@@ -86,10 +86,9 @@ def load_mixture(
     root: Path,
     domains: Sequence[str],
     seed: int,
-    image_directory: Path | None = None,
 ) -> list[Sample]:
     """Return the samples alone, as `read_mixture` has them."""
-    return list(read_mixture(entries, root=root, domains=domains, seed=seed, image_directory=image_directory).samples)
+    return list(read_mixture(entries, root=root, domains=domains, seed=seed).samples)
 
 
 def _read(entry: DataConfig, *, root: Path, image_directory: Path | None) -> tuple[list[Sample], dict[str, int]]:

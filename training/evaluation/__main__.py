@@ -23,10 +23,11 @@ from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.evaluation.report.plots import MISSING, can_draw
 
 if TYPE_CHECKING:
+    from medmoe.training.data.batches.collator import Features
     from medmoe.training.data.leakage.trained_images import TrainedImages
     from medmoe.training.evaluation.evaluation_data import EvaluationData
-    from medmoe.training.evaluation.predict.linear_probe import Features
     from medmoe.training.evaluation.prediction import Predict
+    from medmoe.training.evaluation.report.report import Report
 
 
 @dataclass(kw_only=True, slots=True)
@@ -115,16 +116,11 @@ def evaluate(
     from medmoe.training.evaluation.report.coverage import coverage_table
     from medmoe.training.evaluation.report.markdown import markdown
     from medmoe.training.evaluation.report.results import read_losses, write_results
-    from medmoe.training.evaluation.report.routing_table import routing_reference as reference_of
 
     if (checkpoint is None) == (url is None):
         raise typer.BadParameter("give either CHECKPOINT or --url")
-    if calibrated and checkpoint is None:
-        raise typer.BadParameter("--calibrated reads a checkpoint's calibration.json; a service applies its own")
-    if routing_reference and checkpoint is None:
-        raise typer.BadParameter("--routing-reference is written into CHECKPOINT; a service's directory is not known")
-    if probe and checkpoint is None:
-        raise typer.BadParameter("--probe needs CHECKPOINT's tower; a service does not give its features away")
+    if checkpoint is None:
+        _refuse_options_of_checkpoints(calibrated=calibrated, routing_reference=routing_reference, probe=probe)
     if output is not None and not can_draw():
         typer.echo(MISSING, err=True)
     # Whatever can be wrong without a model is found before the model is asked.
@@ -173,14 +169,7 @@ def evaluate(
     if output is not None:
         write_results(report, output, provenance=facts, training_report=training_report)
     if routing_reference and checkpoint is not None:
-        found = reference_of(
-            report.routing,
-            datasets=dataset,
-            split=split,
-            weights_sha256=answering.identity["weights_sha256"],
-            adapter_sha256=answering.identity["adapter_sha256"],
-        )
-        write_atomically(checkpoint / ROUTING_REFERENCE_FILE, found.to_json())
+        _write_routing_reference(checkpoint, report, identity=answering.identity, datasets=dataset, split=split)
     typer.echo(markdown(report))
     if answering.calibration is not None and not calibrated:
         typer.echo(coverage_table(report.outcomes, answering.calibration))
@@ -190,6 +179,31 @@ def evaluate(
         f"{sum(section.in_train for section in report.sections)} of {len(read.samples)} samples share an image with "
         "train."
     )
+
+
+def _refuse_options_of_checkpoints(*, calibrated: bool, routing_reference: bool, probe: bool) -> None:
+    """Raise typer.BadParameter for an option that a running service cannot answer."""
+    if calibrated:
+        raise typer.BadParameter("--calibrated reads a checkpoint's calibration.json; a service applies its own")
+    if routing_reference:
+        raise typer.BadParameter("--routing-reference is written into CHECKPOINT; a service's directory is not known")
+    if probe:
+        raise typer.BadParameter("--probe needs CHECKPOINT's tower; a service does not give its features away")
+
+
+def _write_routing_reference(
+    checkpoint: Path, report: "Report", *, identity: dict[str, Any], datasets: list[str], split: Split
+) -> None:
+    from medmoe.training.evaluation.report.routing_table import routing_reference
+
+    reference = routing_reference(
+        report.routing,
+        datasets=datasets,
+        split=split,
+        weights_sha256=identity["weights_sha256"],
+        adapter_sha256=identity["adapter_sha256"],
+    )
+    write_atomically(checkpoint / ROUTING_REFERENCE_FILE, reference.to_json())
 
 
 def _trained_on(checkpoint: Path | None) -> "TrainedImages | None":

@@ -8,10 +8,11 @@ from pathlib import Path
 from PIL import Image
 
 from medmoe.model.files.calibration import AnswerCalibration, Calibration, LabelCalibration, Map
+from medmoe.training.data.batches.collator import Features
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.metrics.scores import Scorer
-from medmoe.training.evaluation.predict.linear_probe import Features, probe_predictions
+from medmoe.training.evaluation.predict.linear_probe import probe_predictions
 from medmoe.training.evaluation.prediction import Predict, Prediction
 from medmoe.training.evaluation.report.report import Report, build_report
 

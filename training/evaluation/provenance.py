@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE
-from medmoe.model.errors import CheckpointError
-from medmoe.model.files.digest import file_sha256
+from medmoe.model.files.digest import checkpoint_file_sha256
 from medmoe.model.files.weight_files import weights_sha256
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 
@@ -28,9 +27,9 @@ def checkpoint_identity(directory: Path) -> dict[str, str | None]:
     """
     adapter = directory / ADAPTER_WEIGHTS_FILE
     return {
-        "config_sha256": _sha256(directory / CONFIG_FILE),
+        "config_sha256": checkpoint_file_sha256(directory / CONFIG_FILE),
         "weights_sha256": weights_sha256(directory),
-        "adapter_sha256": _sha256(adapter) if adapter.exists() else None,
+        "adapter_sha256": checkpoint_file_sha256(adapter) if adapter.exists() else None,
     }
 
 
@@ -83,10 +82,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error

@@ -9,10 +9,9 @@ from medmoe.model.lora.adapter_config import AnchorMode, LayerExperts
 from medmoe.model.lora.layout import backbone_blocks
 from medmoe.model.lora.schedule import expand, explicit
 from medmoe.training.config import DataConfig, RunConfig, StageConfig
-from medmoe.training.lora.config import LoRARunConfig
+from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
 from medmoe.training.recipes.trainable import ADAPTERS, LANGUAGE_MODEL, PROJECTOR
 
-Config = RunConfig | LoRARunConfig
 _RANK = 16
 _LADDER, _ANCHOR_RANK = (16, 8, 4), 4
 """Ranks of experts: the highest is that of ordinary LoRA."""
@@ -40,10 +39,10 @@ class Method:
     """Describe one way of adapting a checkpoint."""
 
     about: str
-    build: Callable[[Adaptation], Config]
+    build: Callable[[Adaptation], AnyRunConfig]
     replays: bool = False
 
-    def __call__(self, adaptation: Adaptation, *, seed: int) -> Config:
+    def __call__(self, adaptation: Adaptation, *, seed: int) -> AnyRunConfig:
         """Return the recipe of a run."""
         return replace(self.build(adaptation), seed=seed)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medmoe.model.lora.adapter_config import Isolation, LayerExperts, RouterScope
-from medmoe.training.config import DataConfig, StageConfig, recipe_json
+from medmoe.training.config import DataConfig, RunConfig, StageConfig, recipe_json
 
 Balancing = Literal["target", "loramoe"]
 
@@ -52,3 +52,6 @@ class LoRARunConfig:
 
     def to_json(self) -> str:
         return recipe_json(self)
+
+
+AnyRunConfig = RunConfig | LoRARunConfig

@@ -7,12 +7,8 @@ loss. The forms here are importance CV^2 (Shazeer et al. 2017) over the speciali
 constraint (arXiv 2312.09979) restated as a target for the anchors' share.
 """
 
-from typing import Literal
-
 import torch
 from torch.nn import functional as F
-
-BalancingForm = Literal["target", "loramoe"]
 
 _EPS = 1e-6
 

@@ -22,7 +22,7 @@ from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_p
 from medmoe.training.evaluation.provenance import checkpoint_identity, commit, provenance
 from medmoe.training.evaluation.report.markdown import markdown
 from medmoe.training.evaluation.report.results import write_results
-from medmoe.training.model_card import sections as sections
+from medmoe.training.model_card import sections
 from medmoe.training.model_card.opening import opening
 from medmoe.training.model_card.unseen_images import unseen_images
 from medmoe.training.pipeline import MANIFEST_FILE, Run
@@ -76,8 +76,6 @@ def write_model_card(
     *,
     data: Path,
     command: str | None = None,
-    origin: str | None = None,
-    machine: str | None = None,
     licence: str | None = None,
 ) -> None:
     """Evaluate the finished checkpoint as it lies on disk and write its README.md, whole or not at all.
@@ -85,9 +83,7 @@ def write_model_card(
     The full report, with every sample and the plots, goes to the folder `evaluation` of the run. What is calibrated
     later, or put beside as `unseen_images` says, enters the card when it is written again.
 
-    `command` is what a reader types to repeat the run. `origin` says in whole sentences where the weights come from
-    that were not trained here; by default what the run noted. `machine` is where the times were measured: by default
-    this one, which is right when the run was not moved. `licence` is the SPDX name of the weights' own; without one the
+    `command` is what a reader types to repeat the run. `licence` is the SPDX name of the weights' own; without one the
     card states none. Raises what reading the data and the checkpoint raises.
     """
     directory, checkpoint = run.checkpoint.parent, run.checkpoint
@@ -128,11 +124,11 @@ def write_model_card(
         terms=sections.terms(licence),
         left_out=sections.left_out(config, run.report),
         manifest=sections.manifest_facts(manifest),
-        origins=sections.origins(config, run.report, origin=origin),
+        origins=sections.origins(config, run.report),
         command="" if command is None else f"    {command}\n\n",
         recipe=sections.recipe(config, commit=commit()),
         stages=sections.stage_table(config, run.report),
-        machine=machine or _machine(),
+        machine=_machine(),
         router=sections.router(config, run.report),
         calibration=sections.calibration_facts(calibration),
         evaluation=_evaluation(names, manifest=known),

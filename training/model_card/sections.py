@@ -118,7 +118,7 @@ def router(config: RunConfig, report: Report) -> str:
     )
 
 
-def origins(config: RunConfig, report: Report, *, origin: str | None) -> str:
+def origins(config: RunConfig, report: Report) -> str:
     """Name the origins of weights that no stage of this run made, and of the vision tower."""
     names = [name for name in expected_tensors(config.architecture) if name.startswith("vision_tower.")]
     trained = [
@@ -127,8 +127,7 @@ def origins(config: RunConfig, report: Report, *, origin: str | None) -> str:
         if any(re.match(pattern, name) for pattern in stage.trainable for name in names)
     ]
     fate = f"was trained in {' and '.join(trained)}" if trained else "stayed frozen"
-    told = " ".join(report.get("origins", {}).values()) if origin is None else origin
-    return " ".join(filter(None, [f"The vision tower {fate}.", told]))
+    return " ".join([f"The vision tower {fate}.", *report.get("origins", {}).values()])
 
 
 def recipe(config: RunConfig, *, commit: str | None) -> str:

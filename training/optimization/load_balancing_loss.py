@@ -17,15 +17,12 @@ from torch import nn
 from medmoe.model.moe import Router
 
 
-def load_balancing_loss(
-    logits_TE: torch.Tensor, first_T: torch.Tensor | None = None, mask: torch.Tensor | None = None
-) -> torch.Tensor:
+def load_balancing_loss(logits_TE: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
     """Return E * sum over experts of (mean probability) * (share of tokens that choose it first), a float32 scalar.
 
     It is 1 when the load and the probabilities are even, and E when one expert takes everything with certainty; only
-    the probabilities carry gradients. `first_T` is each token's first choice, by default the largest logit: that is
-    also what a top-2 router takes first. `mask` has one entry per token in any shape, zero for tokens that must not
-    count (padding); with none left the loss is 0. Means are over this process's tokens.
+    the probabilities carry gradients. `mask` has one entry per token in any shape, zero for tokens that must not count
+    (padding); with none left the loss is 0. Means are over this process's tokens.
 
     Source: DeepSpeed 0.9.5, `sharded_moe.py: top1gating`, `top2gating` (Switch Transformers, arXiv 2101.03961, eq. 4);
     there padding counts. Raises ValueError when the mask has another number of tokens.
@@ -34,7 +31,7 @@ def load_balancing_loss(
     if mask is not None and mask.numel() != tokens:
         raise ValueError(f"a mask of {mask.numel()} tokens does not fit the logits of {tokens}")
     p_TE = logits_TE.float().softmax(dim=-1)
-    first_T = logits_TE.argmax(dim=-1) if first_T is None else first_T
+    first_T = logits_TE.argmax(dim=-1)
     counted_T = p_TE.new_ones(tokens) if mask is None else (mask.reshape(-1) != 0).to(p_TE.dtype)
     total = counted_T.sum().clamp(min=1)
     # Not a product of matrices, which autocast would take in 16 bit.

@@ -8,21 +8,20 @@ from medmoe.model.errors import ConfigError
 from medmoe.training.config import DataConfig, RouterConfig, RunConfig, Source, StageConfig
 from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.errors import DataError
-from medmoe.training.lora.config import LoRARunConfig
-from medmoe.training.planning.recipe_file import Config
+from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
 
 _SOURCES: tuple[Source, ...] = ("vqa", "classification")
 
 
 def narrowed(
-    config: Config,
+    config: AnyRunConfig,
     *,
     root: Path,
     datasets: Sequence[str] = (),
     epochs: float | None = None,
     limit: int | None = None,
     whole: bool = True,
-) -> Config:
+) -> AnyRunConfig:
     """Return the recipe with the data entries of `datasets` alone, `epochs` in every stage, and at most `limit` samples
     of each entry.
 

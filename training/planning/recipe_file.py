@@ -8,12 +8,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from medmoe.model.errors import ConfigError
 from medmoe.training.config import RunConfig
-from medmoe.training.lora.config import LoRARunConfig
-
-Config = RunConfig | LoRARunConfig
+from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
 
 
-def read_recipe_file(path: Path) -> Config:
+def read_recipe_file(path: Path) -> AnyRunConfig:
     """Return the recipe in `path`. Raises ConfigError naming the first field that is unknown, missing or wrong."""
     try:
         document = json.loads(path.read_text())
@@ -26,7 +24,7 @@ def read_recipe_file(path: Path) -> Config:
         document = document["recipe"]
     kind: Any = LoRARunConfig if isinstance(document, dict) and "stage" in document else RunConfig
     try:
-        config: Config = TypeAdapter(kind).validate_json(json.dumps(document))
+        config: AnyRunConfig = TypeAdapter(kind).validate_json(json.dumps(document))
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, found["loc"])) or "the whole"

@@ -14,10 +14,9 @@ from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.mixture import read_mixture
 from medmoe.training.data.sample import Sample
-from medmoe.training.lora.config import LoRARunConfig
+from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
 from medmoe.training.optimization.preflight import check_disk
 from medmoe.training.optimization.runtime import RuntimeConfig
-from medmoe.training.planning.recipe_file import Config
 
 _STAGE_COPIES = 5
 """Checkpoints of stages in float32, and the report's files; the step checkpoints come on top."""
@@ -63,7 +62,7 @@ class Survey:
 
 
 def survey(
-    config: Config, *, data: Path, directory: Path, base: Path | None, files: Sequence[Path | None] = ()
+    config: AnyRunConfig, *, data: Path, directory: Path, base: Path | None, files: Sequence[Path | None] = ()
 ) -> Survey:
     """Read every dataset of the recipe and count.
 
@@ -115,7 +114,7 @@ def check_room(found: Survey, *, output: Path, features: Path, runtime: RuntimeC
             raise ConfigError(f"{folder} has {free / 1e9:.1f} GB left and the run needs {size / 1e9:.1f} GB; make room")
 
 
-def _stages(config: Config, *, base: Path | None) -> tuple[StageConfig, ...]:
+def _stages(config: AnyRunConfig, *, base: Path | None) -> tuple[StageConfig, ...]:
     if isinstance(config, LoRARunConfig):
         return (replace(config.stage, data=(*config.stage.data, *config.replay)),)
     before = (config.alignment, config.instruction_tuning) if base is None else ()

@@ -1,8 +1,8 @@
 """Initialize a small decoder's embeddings from a pretrained model of another width and vocabulary.
 
-Each token of the small vocabulary is spelt in the large model's tokens. Their mean embedding, projected onto the
-leading principal components of all tokens, is where it starts: words that mean
-alike start alike, which some thousand questions alone would teach slowly.
+Each token of the small vocabulary is spelt in the large model's tokens and starts as their mean embedding, projected
+onto the leading principal components of all tokens. So words of similar meaning start with similar vectors, which some
+thousand questions alone would teach slowly.
 """
 
 import torch
@@ -13,18 +13,20 @@ from medmoe.model.errors import ConfigError
 from medmoe.training.pretrained.language_model_source import LanguageModelSource
 
 _EMBEDDING = "model.embed_tokens.weight"
+_DEVIATION = 0.02
+"""Standard deviation of randomly initialized rows."""
 _NO_TEXT = "�"
 """What a token decodes to that is a part of a character."""
 
 
 @torch.no_grad()
 def initialize_from_word_vectors(
-    embedding: nn.Embedding, *, tokenizer: Tokenizer, source: LanguageModelSource, deviation: float = 0.02
+    embedding: nn.Embedding, *, tokenizer: Tokenizer, source: LanguageModelSource
 ) -> float:
     """Fill the rows of `embedding` [V, D] whose tokens are text; returns the share of variance that D components hold.
 
-    Special tokens and parts of characters keep what they have. The result has standard deviation `deviation`, that of
-    the random rows. Raises ConfigError when the source's vectors are narrower than D.
+    Special tokens and parts of characters keep what they have. The result has the standard deviation of the random
+    rows. Raises ConfigError when the source's vectors are narrower than D.
     """
     theirs = source.read(_EMBEDDING).float()
     width = embedding.weight.shape[1]
@@ -42,6 +44,6 @@ def initialize_from_word_vectors(
     centred -= centred.mean(dim=0)
     _, singular, components = torch.linalg.svd(centred, full_matrices=False)
     projected = centred @ components[:width].T
-    filled = projected * (deviation / projected.std())
+    filled = projected * (_DEVIATION / projected.std())
     embedding.weight[torch.tensor(rows), : filled.shape[1]] = filled.to(embedding.weight.dtype)
     return float(singular[:width].square().sum() / singular.square().sum())

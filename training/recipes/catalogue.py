@@ -6,7 +6,7 @@ from functools import partial
 from types import MappingProxyType
 
 from medmoe.training.config import RunConfig, StageConfig
-from medmoe.training.lora.config import LoRARunConfig
+from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
 from medmoe.training.recipes import baselines
 from medmoe.training.recipes.adapters import lora_r16, med_moe_lora, published_stage, small_stage, tiny_stage
 from medmoe.training.recipes.image_disjoint import image_disjoint
@@ -14,15 +14,13 @@ from medmoe.training.recipes.published import phi_2, stablelm_1_6b
 from medmoe.training.recipes.small import small
 from medmoe.training.recipes.tiny import tiny
 
-Config = RunConfig | LoRARunConfig
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """A named configuration."""
 
     about: str
-    build: Callable[[], Config]
+    build: Callable[[], AnyRunConfig]
     licence: str | None = None
     """SPDX name, where nothing but open weights and data goes into the result."""
 

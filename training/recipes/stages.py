@@ -27,7 +27,6 @@ def alignment(
     data: Data,
     *,
     epochs: float,
-    learning_rate: float = 1e-3,
     batch_size: int = 32,
     trainable: tuple[str, ...] = (PROJECTOR,),
     **how: Unpack[How],
@@ -38,7 +37,7 @@ def alignment(
         data=data,
         trainable=trainable,
         epochs=epochs,
-        learning_rate=learning_rate,
+        learning_rate=1e-3,
         batch_size=batch_size,
         **how,
     )

@@ -41,9 +41,9 @@ class UpstreamConfig:
         value: str | None = self._typed(field, str)
         return value
 
-    def flag(self, field: str, *, default: bool = False) -> bool:
-        value = self._typed(field, bool)
-        return default if value is None else bool(value)
+    def flag(self, field: str) -> bool:
+        """Return a boolean; False when absent."""
+        return bool(self._typed(field, bool))
 
     def integer(self, field: str) -> int | None:
         value = self._fields.get(field)

@@ -1,8 +1,6 @@
 """Define the answers of `/v1/series`; /docs explains each field."""
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from medmoe.client.answers.base import Message
 from medmoe.client.answers.classify import ByMode
@@ -111,6 +109,5 @@ class SliceDone(Message):
     slice: AnsweredSlice | ClassifiedSlice
 
 
-SeriesResult = Annotated[SeriesAnswer | SeriesClassification, Field(discriminator="kind")]
 SeriesEvent = SeriesStarted | SliceDone | SeriesAnswer | SeriesClassification
 """The series, each slice when it is answered, and the result."""

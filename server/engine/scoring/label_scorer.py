@@ -53,7 +53,7 @@ class ScoringRequest:
 class LabelScore:
     """The likelihoods of one scoring request's answers."""
 
-    inquiry: ScoringRequest
+    request: ScoringRequest
     log_likelihoods: tuple[float, ...]
     """Log-likelihood of each path, natural logarithm."""
     root: GenerationChunk
@@ -72,40 +72,40 @@ class LabelScorer:
 
     async def score(
         self,
-        inquiries: Sequence[ScoringRequest],
+        requests: Sequence[ScoringRequest],
         *,
         image: Image.Image,
         image_id: str,
         request_id: str,
         cache_salt: str | None = None,
     ) -> tuple[LabelScore, ...]:
-        """Return the scores of each of `inquiries`. Raises what the engine raises and aborts the other requests."""
+        """Return the scores of each of `requests`. Raises what the engine raises and aborts the other requests."""
         prompts = [
             GenerationRequest(
                 request_id=f"{request_id}-{number}",
-                prompt_ids=inquiry.prompt_ids,
+                prompt_ids=request.prompt_ids,
                 image=image,
                 image_id=image_id,
                 cache_salt=cache_salt,
                 max_tokens=1,
             )
-            for number, inquiry in enumerate(inquiries)
+            for number, request in enumerate(requests)
         ]
         # One failed step fails the classification.
-        return tuple(await run_all(map(self._score, inquiries, prompts)))
+        return tuple(await run_all(map(self._score, requests, prompts)))
 
-    async def _score(self, inquiry: ScoringRequest, prompt: GenerationRequest) -> LabelScore:
+    async def _score(self, request: ScoringRequest, prompt: GenerationRequest) -> LabelScore:
         nodes = [
-            Branch(path=path, logprob_token_ids=tuple(sorted(tokens))) for path, tokens in inquiry.children.items()
+            Branch(path=path, logprob_token_ids=tuple(sorted(tokens))) for path, tokens in request.children.items()
         ]
         root, branches = await self._nodes(prompt, nodes[0], tuple(nodes[1:]))
         children = dict(
-            zip(inquiry.children, (root.token_logprobs, *(one.token_logprobs for one in branches)), strict=True)
+            zip(request.children, (root.token_logprobs, *(one.token_logprobs for one in branches)), strict=True)
         )
         log_likelihoods = tuple(
-            math.fsum(children[path[:depth]][token] for depth, token in enumerate(path)) for path in inquiry.paths
+            math.fsum(children[path[:depth]][token] for depth, token in enumerate(path)) for path in request.paths
         )
-        return LabelScore(inquiry=inquiry, log_likelihoods=log_likelihoods, root=root, branches=tuple(branches))
+        return LabelScore(request=request, log_likelihoods=log_likelihoods, root=root, branches=tuple(branches))
 
     async def _nodes(
         self, prompt: GenerationRequest, root: Branch, branches: tuple[Branch, ...]

@@ -5,11 +5,10 @@ import io
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from medmoe.server.errors import UnreadableImage, UnsupportedImage
-from medmoe.server.imaging.formats.dicom.attributes import instance_uids
+from medmoe.server.errors import UnsupportedImage
+from medmoe.server.imaging.formats.dicom.attributes import required_uids
 from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
 from medmoe.server.imaging.formats.sniff import from_text, sniff
-from medmoe.server.imaging.image import InstanceUIDs
 from medmoe.server.imaging.reports.content import ReportContent, ReportFormat
 from medmoe.server.imaging.reports.fhir import diagnostic_report
 from medmoe.server.imaging.reports.structured_report import to_bytes, write_report
@@ -21,13 +20,13 @@ def identify(sent: str | bytes) -> bytes:
     Raises MalformedImage, UnsupportedImage for another format, UnreadableImage where a UID is missing or invalid,
     ImageTooLarge, or anything that pydicom raises.
     """
-    return _uids(_header(sent)).model_dump_json().encode()
+    return required_uids(_header(sent)).model_dump_json().encode()
 
 
 def make_report(sent: str | bytes, content: ReportContent, format_: ReportFormat) -> bytes:
     """Return the report: a DICOM file, or a FHIR DiagnosticReport as JSON. Raises what `identify` raises."""
     header = _header(sent)
-    _uids(header)
+    required_uids(header)
     report = write_report(header, content)
     return to_bytes(report) if format_ == "dicom" else diagnostic_report(report)
 
@@ -38,10 +37,3 @@ def _header(sent: str | bytes) -> Dataset:
         raise UnsupportedImage("only an image in a DICOM file belongs to a study; a report needs one")
     body, _ = with_meta_header(data)
     return dcmread(io.BytesIO(body), stop_before_pixels=True)
-
-
-def _uids(header: Dataset) -> InstanceUIDs:
-    found = instance_uids(header)
-    if found is None:
-        raise UnreadableImage("the DICOM file lacks a valid study, series or instance UID")
-    return found

@@ -15,12 +15,12 @@ from medmoe.training.data.readers.image_path import find_image, plain
 from medmoe.training.data.readers.json_items import Place, first_item, read_json_items
 from medmoe.training.data.readers.record_fields import (
     Record,
-    closed_by_answer,
+    answer_type_of,
     optional_text,
     text_or_number,
     upstream_answer_type,
 )
-from medmoe.training.data.sample import AnswerType, Sample
+from medmoe.training.data.sample import Sample
 
 _GROUP_COLUMNS = ("group", "patient", "patientid", "subject", "subjectid")
 """Letters and digits of the columns that group images; `Patient ID` is one."""
@@ -158,7 +158,7 @@ def _sample(row: object, *, file: Path, place: int, labels: tuple[str, ...], spl
         answer=answer if asks else label_text(answer),
         labels=() if asks else labels,
         modality=optional_text(row, "modality"),
-        answer_type=(upstream_answer_type(row) or _answer_type(answer)) if asks else None,
+        answer_type=(upstream_answer_type(row) or answer_type_of(answer)) if asks else None,
     )
 
 
@@ -184,7 +184,3 @@ def _split(row: Record, default: Split) -> Split:
     if named not in SPLIT_NAMES:
         raise SampleError("split is none of train, val, test")
     return SPLIT_NAMES[named]
-
-
-def _answer_type(answer: str) -> AnswerType:
-    return "closed" if closed_by_answer(answer) else "open"

@@ -17,13 +17,13 @@ from medmoe.training.data.readers.image_path import find_image
 from medmoe.training.data.readers.json_items import read_each, read_json_items
 from medmoe.training.data.readers.record_fields import (
     Record,
-    closed_by_answer,
+    answer_type_of,
     optional_text,
     text,
     text_or_number,
     upstream_answer_type,
 )
-from medmoe.training.data.sample import AnswerType, Sample
+from medmoe.training.data.sample import Sample
 
 IDS = ("id", "qid", "question_id")
 IMAGE_FIELDS = ("image", "image_name", "img_name")
@@ -49,7 +49,7 @@ def read_question_list(file: Path, *, split: Split, directory: Path) -> ReadResu
         name, question, answer = text(record, named), text(record, "question"), text_or_number(record, "answer")
         number = next((text_or_number(record, field) for field in IDS if record.get(field) is not None), None)
         image = find_image(name, directories=directories)
-        answer_type = upstream_answer_type(record) or _answer_type(answer)
+        answer_type = upstream_answer_type(record) or answer_type_of(answer)
         modality, question_type = optional_text(record, "modality"), optional_text(record, "question_type")
         # Everything is checked by now: a broken item must not count as the first of two.
         if number is None:
@@ -75,7 +75,3 @@ def read_question_list(file: Path, *, split: Split, directory: Path) -> ReadResu
 def _image_folders(directory: Path, *, split: Split) -> tuple[Path, ...]:
     images = next((path for name in ("images", "imgs") if (path := directory / name).is_dir()), directory / "images")
     return (images, images / split, images / "validation") if split == "val" else (images, images / split)
-
-
-def _answer_type(answer: str) -> AnswerType:
-    return "closed" if closed_by_answer(answer) else "open"

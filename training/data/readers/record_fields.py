@@ -57,9 +57,9 @@ def record_id(record: object) -> str | None:
     return None
 
 
-def closed_by_answer(answer: str) -> bool:
-    """Return whether an answer is yes or no, in any capitals and with punctuation behind it."""
-    return answer.lower().rstrip(".!, ") in ("yes", "no")
+def answer_type_of(answer: str) -> AnswerType:
+    """Return `closed` for yes and no, in any capitals and with punctuation behind it, `open` for other answers."""
+    return "closed" if answer.lower().rstrip(".!, ") in ("yes", "no") else "open"
 
 
 def upstream_answer_type(record: Record) -> AnswerType | None:

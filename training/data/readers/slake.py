@@ -4,7 +4,6 @@
 Chinese questions; images are `imgs/xmlabN/source.jpg`. The English part has 4,919 / 1,053 / 1,061 questions.
 """
 
-from collections.abc import Collection
 from pathlib import Path
 
 from medmoe.training.config import Split
@@ -24,7 +23,7 @@ _MODALITIES = {"CT": "CT", "MRI": "MRI", "X-RAY": "X-ray"}
 _UNANSWERED = "1622"
 
 
-def read_slake(file: Path, *, split: Split, languages: Collection[str] = ("en",)) -> ReadResult:
+def read_slake(file: Path, *, split: Split) -> ReadResult:
     """Return the samples of one split's file, with ids `FOLDER/QID`; the folder's name is the dataset's.
 
     Questions in other languages are left out and counted. Knowledge questions (`base_type` not vqa) are kept:
@@ -38,7 +37,7 @@ def read_slake(file: Path, *, split: Split, languages: Collection[str] = ("en",)
         language = text(record, "q_lang").lower()
         if language not in _LANGUAGES:
             raise SampleError("q_lang is neither en nor zh")
-        if language not in languages:
+        if language != "en":
             return LeftOut(f"language {language}")
         number = text_or_number(record, "qid")
         if number == _UNANSWERED and split == "train" and record.get("answer") == "":

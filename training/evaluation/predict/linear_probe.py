@@ -6,21 +6,20 @@ split. A checkpoint whose answers lose to it is not trained: what it needs is in
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
 from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.training.data.batches.collator import Features
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.prediction import Prediction, of_labels
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.precision import has_bfloat16
 
 PROBE = "linear probe on the tower"
-Features = Callable[[Path], torch.Tensor]
-"""An image file to patch features [patches, hidden]."""
 _PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 """Half the squared norm of the weights is weighed so, beside the mean loss on features of unit variance."""
 _HELD_OUT = 0.2

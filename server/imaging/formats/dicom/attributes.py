@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 
-_UIDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
+UID_KEYWORDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
 
 
 def get(dataset: Dataset, keyword: str) -> Any:
@@ -29,14 +29,25 @@ def get(dataset: Dataset, keyword: str) -> Any:
     return None if value is None or (hasattr(value, "__len__") and not len(value)) else value
 
 
+def uid(dataset: Dataset, keyword: str) -> str:
+    """Return a UID without padding, empty where there is none."""
+    return str(get(dataset, keyword) or "").strip(" \0")
+
+
 def instance_uids(dataset: Dataset) -> InstanceUIDs | None:
     """Return the UIDs of a file, None where one is missing or invalid."""
     try:
-        return InstanceUIDs.model_validate(
-            {name: str(get(dataset, keyword) or "").strip(" \0") for name, keyword in _UIDS.items()}
-        )
+        return InstanceUIDs.model_validate({name: uid(dataset, keyword) for name, keyword in UID_KEYWORDS.items()})
     except ValidationError:
         return None
+
+
+def required_uids(dataset: Dataset) -> InstanceUIDs:
+    """Return the UIDs of a file. Raises UnreadableImage where one is missing or invalid."""
+    found = instance_uids(dataset)
+    if found is None:
+        raise UnreadableImage("the DICOM file lacks a valid study, series or instance UID")
+    return found
 
 
 def code(dataset: Dataset, keyword: str) -> str:

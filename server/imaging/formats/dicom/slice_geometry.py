@@ -5,23 +5,20 @@ import math
 import operator
 from collections.abc import Sequence
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
-from medmoe.server.imaging.formats.dicom.attributes import code, count, get, number
+from medmoe.server.imaging.formats.dicom.attributes import UID_KEYWORDS, code, count, get, number, required_uids, uid
 from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
 from medmoe.server.imaging.formats.sniff import sniff
-from medmoe.server.imaging.image import InstanceUIDs
 from medmoe.server.imaging.series.errors import NotAVolume, SeriesTooLarge
 from medmoe.server.imaging.series.geometry import FileGeometry, SliceGeometry, Survey, Vector
 
-_UIDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
 _KEYWORDS = (
-    *_UIDS.values(), "SOPClassUID", "FrameOfReferenceUID", "Modality", "InstanceNumber",
+    *UID_KEYWORDS.values(), "SOPClassUID", "FrameOfReferenceUID", "Modality", "InstanceNumber",
     "Rows", "Columns", "NumberOfFrames",
     "ImagePositionPatient", "ImageOrientationPatient",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
@@ -75,9 +72,9 @@ def _geometry(header: Dataset, *, max_slices: int) -> FileGeometry | None:
     if frames > max_slices:
         raise SeriesTooLarge.over_files(max_slices)
     return FileGeometry(
-        uids=_uids(header),
-        sop_class=_uid(header, "SOPClassUID"),
-        frame_of_reference=_uid(header, "FrameOfReferenceUID"),
+        uids=required_uids(header),
+        sop_class=uid(header, "SOPClassUID"),
+        frame_of_reference=uid(header, "FrameOfReferenceUID"),
         modality=code(header, "Modality"),
         height=height,
         width=width,
@@ -91,17 +88,6 @@ def _whole(header: Dataset, keyword: str) -> int | None:
     """Return an integer from 0, None where there is none that a DICOM file can hold."""
     value = number(header, keyword)
     return int(value) if value is not None and 0 <= value < 2**31 else None
-
-
-def _uids(header: Dataset) -> InstanceUIDs:
-    try:
-        return InstanceUIDs.model_validate({name: _uid(header, keyword) for name, keyword in _UIDS.items()})
-    except ValidationError as error:
-        raise UnreadableImage("the DICOM file lacks a valid study, series or instance UID") from error
-
-
-def _uid(header: Dataset, keyword: str) -> str:
-    return str(get(header, keyword) or "").strip(" \0")
 
 
 def _sources(header: Dataset, frames: int) -> list[Sequence[Dataset]]:

@@ -72,8 +72,6 @@ def test_the_trained_and_the_served_form_agree(model_type: str, scope: str, mode
     expected = states(model)
     assert not torch.allclose(expected, states(base_model(model_type)), atol=1e-2)
     torch.testing.assert_close(states(served), expected, rtol=1e-4, atol=1e-4)
-    attach_served(rounded := base_model(model_type), config, tensors, router_in_shrink=True)
-    torch.testing.assert_close(states(rounded), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("model_type", BACKBONES)

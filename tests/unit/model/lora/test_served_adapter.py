@@ -32,9 +32,9 @@ class Case:
         self.x = torch.randn(7, self.block.width, generator=generator, dtype=torch.float64)
         self.inner = torch.randn(7, self.block.exit.in_features, generator=generator, dtype=torch.float64)
 
-    def module(self, *, dtype: torch.dtype = torch.float64, in_shrink: bool = False, **options: Any) -> GatedLoRA:
-        exported = export_block(self.config, self.tensors, layer=LAYER, block=self.block, router_in_shrink=in_shrink)
-        return filled(self, exported, dtype=dtype, in_shrink=in_shrink, **options)
+    def module(self, *, dtype: torch.dtype = torch.float64, **options: Any) -> GatedLoRA:
+        exported = export_block(self.config, self.tensors, layer=LAYER, block=self.block)
+        return filled(self, exported, dtype=dtype, **options)
 
     def gates(self, name: str) -> torch.Tensor:
         owner, x = (self.block.name, self.x) if self.config.router_scope == "block" else (name, self.input_of(name))
@@ -51,14 +51,11 @@ class Case:
         return oracle_delta(self.input_of(name), gates, a, b, ranks=layer.ranks, alphas=layer.alphas)
 
 
-def filled(
-    case: Case, tensors: dict[str, torch.Tensor], *, dtype: torch.dtype, in_shrink: bool, **options: Any
-) -> GatedLoRA:
+def filled(case: Case, tensors: dict[str, torch.Tensor], *, dtype: torch.dtype, **options: Any) -> GatedLoRA:
     module = GatedLoRA(
         case.block,
         case.config.layers[LAYER],
         router_scope=case.config.router_scope,
-        router_in_shrink=in_shrink,
         dtype=dtype,
         **options,
     )
@@ -73,9 +70,8 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(*request.param)
 
 
-@pytest.mark.parametrize("in_shrink", [False, True], ids=["separate-router", "router-in-shrink"])
-def test_the_served_form_equals_the_loop_over_experts(case: Case, in_shrink: bool) -> None:
-    module = case.module(in_shrink=in_shrink)
+def test_the_served_form_equals_the_loop_over_experts(case: Case) -> None:
+    module = case.module()
     u, gates = module.enter(case.x)
     for linear in case.block.entry:
         y = torch.randn(7, linear.out_features, dtype=torch.float64)
@@ -95,10 +91,8 @@ def test_packed_entry_linears_get_their_own_slices(case: Case) -> None:
 
 
 def test_the_shrink_product_is_padded_for_gemm_kernels_and_the_padding_is_zero(case: Case) -> None:
-    exported = export_block(case.config, case.tensors, layer=LAYER, block=case.block, router_in_shrink=True)
-    layer = case.config.layers[LAYER]
-    routers = len(case.block.entry) if case.config.router_scope == "module" else 1
-    used = len(case.block.entry) * layer.total_rank + routers * layer.n_experts
+    exported = export_block(case.config, case.tensors, layer=LAYER, block=case.block)
+    used = len(case.block.entry) * case.config.layers[LAYER].total_rank
     assert exported["shrink"].shape[0] % 16 == 0
     assert 0 <= exported["shrink"].shape[0] - used < 16
     assert not exported["shrink"][used:].any()
@@ -137,7 +131,6 @@ def two_ranks(case: Case, *, reduce: tuple[Reduce | None, Reduce | None]) -> lis
                 case,
                 part,
                 dtype=torch.float64,
-                in_shrink=False,
                 rows={name: rows_of.stop - rows_of.start for name, rows_of in rows.items()},
                 columns=columns.stop - columns.start,
                 reduce=sum_over_ranks,
@@ -186,8 +179,7 @@ def test_a_router_of_a_split_linear_is_wrong_without_the_sum_over_ranks(model_ty
     assert error > 0.05
 
 
-@pytest.mark.parametrize("in_shrink", [False, True], ids=["separate-router", "router-in-shrink"])
-def test_bfloat16_moves_no_gate_by_a_hundredth(in_shrink: bool) -> None:
+def test_bfloat16_moves_no_gate() -> None:
     case = Case("llama", "mlp", "block")
     name = f"layers.{LAYER}.mlp.router"
     # Logits of deviation 2, as confident as a trained router gets without collapsing.
@@ -198,10 +190,10 @@ def test_bfloat16_moves_no_gate_by_a_hundredth(in_shrink: bool) -> None:
     case.x = x.double()
     segment = torch.tensor(case.config.layers[LAYER].segment)
     exact = case.gates("gate_proj")[:, segment]
-    module = case.module(dtype=torch.bfloat16, in_shrink=in_shrink)
+    module = case.module(dtype=torch.bfloat16)
     _, gates = module.enter(x)
     assert gates is not None
-    assert (gates.double() - exact).abs().max() < (1e-2 if in_shrink else 1e-5)
+    assert (gates.double() - exact).abs().max() < 1e-5
 
 
 def test_tensors_of_another_shape_or_name_are_refused() -> None:
@@ -223,9 +215,8 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("compiling")
-@pytest.mark.parametrize("in_shrink", [False, True], ids=["separate-router", "router-in-shrink"])
-def test_it_compiles_whole_and_once_for_every_number_of_tokens(case: Case, in_shrink: bool) -> None:
-    module = case.module(dtype=torch.float32, in_shrink=in_shrink)
+def test_it_compiles_whole_and_once_for_every_number_of_tokens(case: Case) -> None:
+    module = case.module(dtype=torch.float32)
     graphs = 0
 
     def count(graph: torch.fx.GraphModule, _: object) -> object:
