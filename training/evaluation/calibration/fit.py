@@ -22,6 +22,8 @@ _SMALLEST = 1e-300
 def fit_labels(rows: Sequence[tuple[Sequence[float], int]], *, method: Method) -> Temperature | Isotonic:
     """Fit a map of label probabilities to (probabilities, index of the true label). Raises ValueError when empty.
 
+    Where all samples are right, the likeliest temperature is 0, which would call every answer certain: the map is then
+    that of temperature 1, which changes nothing.
     Isotonic regression takes every label of every sample as one yes-or-no case, because label sets differ.
     """
     if not rows:
@@ -41,7 +43,8 @@ def fit_labels(rows: Sequence[tuple[Sequence[float], int]], *, method: Method) -
         return -total
 
     # The likelihood is concave in 1 / T, so its slope changes sign once.
-    return Temperature(temperature=float(np.exp(_root(slope, np.log(_COLDEST), np.log(_HOTTEST)))))
+    best = float(np.exp(_root(slope, np.log(_COLDEST), np.log(_HOTTEST))))
+    return Temperature(temperature=best if best > _COLDEST * (1 + _EPSILON) else 1.0)
 
 
 def fit_answers(confidences: Sequence[float], correct: Sequence[bool], *, method: Method) -> Temperature | Isotonic:

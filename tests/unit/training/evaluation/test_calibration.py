@@ -41,6 +41,11 @@ def test_the_temperature_that_distorted_the_labels_is_found(temperature: float) 
     assert map_.bias == 0
 
 
+def test_labels_that_are_all_right_are_not_made_certain() -> None:
+    map_ = fit_labels([([0.7, 0.3], 0), ([0.2, 0.8], 1), ([0.9, 0.1], 0)] * 10, method="temperature")
+    assert map_ == Temperature(temperature=1.0)
+
+
 def test_scale_and_shift_of_an_answers_probability_are_found() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=6000) * 2
