@@ -40,9 +40,12 @@ def read_key_file(path: Path) -> bytes:
     try:
         return read_bounded(path, limit=_MAX_FILE_BYTES)
     except CheckpointError as error:
-        raise ConfigError(f"the key file cannot be read: no regular file of at most {_MAX_FILE_BYTES} bytes") from error
+        raise ConfigError(
+            f"MEDMOE_API_KEYS: the key file cannot be read: no regular file of at most {_MAX_FILE_BYTES} bytes"
+        ) from error
     except OSError as error:
-        raise ConfigError(f"the key file cannot be read: {type(error).__name__}") from error
+        # Without the path: it may be a key in the place of the file.
+        raise ConfigError(f"MEDMOE_API_KEYS: the key file cannot be read: {error.strerror}") from error
 
 
 def parse_key_file(content: bytes) -> tuple[KeyEntry, ...]:
@@ -52,9 +55,9 @@ def parse_key_file(content: bytes) -> tuple[KeyEntry, ...]:
     there is no key.
     """
     try:
-        lines = content.decode().splitlines()
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeError as error:
-        raise ConfigError(f"the key file cannot be read: {type(error).__name__}") from error
+        raise ConfigError("the key file is not UTF-8 text") from error
     found: dict[bytes, KeyEntry] = {}
     limits: dict[str, int | None] = {}
     for number, line in enumerate(lines, start=1):

@@ -71,7 +71,7 @@ def read_sources(path: Path | None) -> dict[str, Source]:
     if path is None:
         return {}
     try:
-        tables = TypeAdapter(dict[SourceName, _Entry]).validate_python(tomllib.loads(path.read_text()))
+        tables = TypeAdapter(dict[SourceName, _Entry]).validate_python(tomllib.loads(path.read_text("utf-8-sig")))
         return {name: _source(name, entry, path.parent) for name, entry in tables.items()}
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
@@ -79,11 +79,18 @@ def read_sources(path: Path | None) -> dict[str, Source]:
         raise ConfigError(
             f"MEDMOE_DICOMWEB_SOURCES: {where}: {problem['msg'].removeprefix('Value error, ')}"
         ) from error
-    except (OSError, UnicodeError, ssl.SSLError, tomllib.TOMLDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"MEDMOE_DICOMWEB_SOURCES: {path} is not TOML, {_place(error)}") from error
+    except (OSError, UnicodeError, ssl.SSLError) as error:
         # Not the error's own words: a line of a credentials file could be among them.
         reason = getattr(error, "strerror", None) or "not the file that was expected there"
         name = getattr(error, "filename", None) or path
         raise ConfigError(f"MEDMOE_DICOMWEB_SOURCES: {name} cannot be read: {reason}") from error
+
+
+def _place(error: tomllib.TOMLDecodeError) -> str:
+    """Return where the error is, such as `at line 1, column 6`, without what stands there."""
+    return str(error).rpartition("(")[2].rstrip(")")
 
 
 def _source(name: str, entry: _Entry, folder: Path) -> Source:

@@ -46,7 +46,7 @@ def test_sources(tmp_path: Path) -> None:
         ('[pacs]\nurl = "http://a/"\npassword_file = "absent"\n', "absent"),
         ('[pacs]\nurl = "https://a/"\nca_file = "sources.toml"\n', "cannot be read"),
         ('["PACS 1"]\nurl = "http://a/"\n', "PACS 1"),
-        ("SECRET = \n", "cannot be read"),
+        ("SECRET = \n", "is not TOML, at line 1"),
         ('pacs = "SECRET"\n', "pacs"),
     ],
     ids=range(12),
