@@ -74,5 +74,5 @@ def test_a_huge_key_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_key_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="MEDMOE_API_KEYS: .* No such file or directory"):
+    with pytest.raises(ConfigError, match=r"MEDMOE_API_KEYS: .* No such file or directory"):
         read_key_file(tmp_path / "keys")
