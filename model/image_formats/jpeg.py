@@ -163,6 +163,13 @@ def with_probe(data: bytes) -> bytes:
     return _without_end(data) + _PROBES[1] + _END
 
 
+def with_other_ends(data: bytes) -> Iterator[bytes]:
+    """Yield the stream with other entropy-coded data in place of its last, which change every image that needs them."""
+    kept = _without_end(data).rstrip(b"\0\xff")[:-_LAST_OF_MANY].rstrip(b"\xff")
+    for probe in (*_PROBES, _LAST_PROBE):
+        yield kept + probe + _END
+
+
 def _without_end(data: bytes) -> bytes:
     """Return the data up to the end marker, or to the zeros that a file without one ends in."""
     body = data[: data.rfind(_END)] if has_end(data) else data.rstrip(b"\0")

@@ -99,6 +99,11 @@ class DicomFile:
         return pixels * 2 if subsampled else pixels * self.samples
 
     @property
+    def row_bytes(self) -> int:
+        """Return the bytes of one uncompressed row, at least 1."""
+        return max(self.frame_bytes // max(self.height, 1), 1)
+
+    @property
     def big_endian(self) -> bool:
         return self.transfer_syntax == ExplicitVRBigEndian
 

@@ -10,7 +10,7 @@ from medmoe.server.errors import UnreadableImage
 from medmoe.server.imaging.formats.dicom.bit_geometry import StoredValues, from_cells, from_stream
 from medmoe.server.imaging.formats.dicom.deflate import inflate
 from medmoe.server.imaging.formats.dicom.file import DicomFile
-from medmoe.server.imaging.formats.dicom.streams.stream_decoder import decode_stream, run_length_bits
+from medmoe.server.imaging.formats.dicom.streams.stream_decoder import decode_stream, has_excess_runs, run_length_bits
 from medmoe.server.imaging.formats.dicom.transfer_syntax import DEFLATED_FRAMES
 
 _FLOATS = {"FloatPixelData": np.float32, "DoubleFloatPixelData": np.float64}
@@ -43,6 +43,8 @@ def _cells(file: DicomFile) -> np.ndarray:
         return _unpacked(file, _inflated(file), ExplicitVRLittleEndian)
     if file.bits_allocated == 1:
         return run_length_bits(file.stream, rows=file.height, columns=file.width)
+    if has_excess_runs(file.stream, columns=file.width, pixels=file.width * file.height):
+        raise _excess()
     return _unpacked(file, file.stream, RLELossless, plugin=file.decoder)
 
 
@@ -52,14 +54,31 @@ def _native(file: DicomFile) -> np.ndarray:
     if file.bits_allocated == 1:
         if len(value) * 8 < file.frames * file.width * file.height * file.samples:
             raise _too_short(file, len(value) * 8 // (file.width * file.height * file.samples))
+        # Frames follow one another without a gap; some writers begin each at a byte.
+        _check_surplus(file, value, taken=file.frames * file.frame_bytes)
         return _unpacked(file, value, syntax, index=file.frame, frames=file.frames)
     size = file.frame_bytes
     if len(value) < size * file.frames:
         raise _too_short(file, len(value) // size)
+    _check_surplus(file, value, taken=size * file.frames)
     # A big-endian word of two 8-bit samples may straddle two frames: pydicom takes the whole value.
     if file.big_endian and size % 2:
         return _unpacked(file, value, syntax, index=file.frame, frames=file.frames)
     return _unpacked(file, value[file.frame * size : (file.frame + 1) * size], syntax)
+
+
+def _check_surplus(file: DicomFile, value: bytes, *, taken: int) -> None:
+    """Raise UnreadableImage where a row or more follows the `taken` bytes; whole frames and padding may follow."""
+    surplus = value[taken:]
+    padding = not surplus.strip(surplus[-1:])
+    if len(surplus) >= file.row_bytes and not padding and len(surplus) % file.frame_bytes > 1:
+        raise _excess()
+
+
+def _excess() -> UnreadableImage:
+    return UnreadableImage(
+        "the image is damaged: the pixel data hold more rows or columns than the DICOM header announces; export it anew"
+    )
 
 
 def _too_short(file: DicomFile, held: int) -> UnreadableImage:
@@ -73,10 +92,11 @@ def _too_short(file: DicomFile, held: int) -> UnreadableImage:
 
 def _inflated(file: DicomFile) -> bytes:
     assert file.stream is not None
-    found, _ = inflate(file.stream, file.frame_bytes)
+    found, _ = inflate(file.stream, file.frame_bytes + file.row_bytes)
     if len(found) < file.frame_bytes:
         raise UnreadableImage("the image is damaged or truncated: a deflated frame is too short")
-    return found
+    _check_surplus(file, found, taken=file.frame_bytes)
+    return found[: file.frame_bytes]
 
 
 def _floats(file: DicomFile) -> np.ndarray:
@@ -86,6 +106,7 @@ def _floats(file: DicomFile) -> np.ndarray:
     size = file.width * file.height * dtype.itemsize
     if len(value) < size * file.frames:
         raise _too_short(file, len(value) // size)
+    _check_surplus(file, value, taken=size * file.frames)
     values = np.frombuffer(value, stored, count=file.width * file.height, offset=file.frame * size)
     return values.reshape(file.height, file.width).astype(dtype)
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1, RLELossless
 
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from tests.support.images import twelve_bit_jpeg
-from tests.support.images.dicom_elements import file, fragments
+from tests.support.images.dicom_elements import file, fragments, run_length
 from tests.support.images.hostile_images import encoded
+from tests.support.images.lossless_jpeg import lossless_jpeg
 from tests.support.images.tiff_files import tiff
 from tests.unit.server.conftest import Read
 
@@ -28,6 +29,7 @@ FILES = {
     "restart markers": encoded(IMAGE, "JPEG", restart_marker_blocks=8),
     "optimised": encoded(IMAGE, "JPEG", optimize=True),
 }
+DEEP = (GREY[:64, :64] * 16).astype(np.uint16)
 TIFFS = {"TIFF of LZW": "tiff_lzw", "TIFF of PackBits": "packbits"}
 Damage = Callable[[bytes, int], bytes]
 DAMAGES: dict[str, Damage] = {
@@ -130,6 +132,58 @@ def test_a_file_that_holds_more_than_its_header_announces_is_refused(
     read(announced(kind, SIDE, SIDE))
     with pytest.raises(UnreadableImage, match="damaged"):
         read(announced(kind, *size))
+
+
+def announced_in_dicom(kind: str, rows: int, columns: int) -> bytes:
+    """Return a DICOM file of DEEP's rows and columns whose headers announce others."""
+    shape = {"shape": (rows, columns), "stored": 12}
+    if kind == "uncompressed":
+        return file(DEEP, **shape)
+    if kind == "bits":
+        return file(np.packbits(DEEP.mean() < DEEP, bitorder="little"), bits=1, shape=(rows, columns))
+    if kind == "run length":
+        high, low = ((DEEP >> shift & 255).astype(np.uint8).tobytes() for shift in (8, 0))
+        return file(fragments(run_length([high, low])), syntax=RLELossless, **shape)
+    if kind == "deflated":
+        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        return file(
+            fragments(deflater.compress(DEEP.tobytes()) + deflater.flush()), syntax="1.2.840.10008.1.2.8.1", **shape
+        )
+    if kind == "lossless JPEG":
+        stream = bytearray(lossless_jpeg(DEEP))
+        at = stream.index(b"\xff\xc3")
+        stream[at + 5 : at + 9] = struct.pack(">HH", rows, columns)
+        return file(fragments(bytes(stream)), syntax=JPEGLosslessSV1, **shape)
+    stream = bytearray(twelve_bit_jpeg.GREY)
+    at = stream.index(b"\xff\xc1")
+    # Of 32 rows and columns.
+    stream[at + 5 : at + 9] = struct.pack(">HH", rows // 2, columns // 2)
+    return file(fragments(bytes(stream)), syntax=JPEGExtended12Bit, shape=(rows // 2, columns // 2), stored=12)
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (64, 48)])
+@pytest.mark.parametrize("kind", ["uncompressed", "bits", "run length", "deflated", "lossless JPEG", "JPEG of 12 bits"])
+def test_a_dicom_file_that_holds_more_than_its_header_announces_is_refused(
+    read: Read, kind: str, shape: tuple[int, int]
+) -> None:
+    read(announced_in_dicom(kind, 64, 64))
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read(announced_in_dicom(kind, *shape))
+
+
+@pytest.mark.parametrize("padding", [bytes(512), b"\xff" * 512, b"\1\2\3"])
+def test_padding_behind_the_pixels_of_a_dicom_file_is_no_row(read: Read, padding: bytes) -> None:
+    padded = np.frombuffer(DEEP.tobytes() + padding + b"\0" * (len(padding) % 2), np.uint8)
+    assert read(file(padded, stored=12)).pixels == read(file(DEEP, stored=12)).pixels
+
+
+def test_a_lossless_jpeg_that_ends_in_one_shade_is_whole(read: Read) -> None:
+    for shade in (0, 2048, 4095):
+        values = DEEP.copy()
+        values[40:] = shade
+        stream = lossless_jpeg(values)
+        found = read(file(fragments(stream), syntax=JPEGLosslessSV1, stored=12))
+        assert found.pixels == read(file(values, stored=12)).pixels
 
 
 @pytest.mark.parametrize("interlaced", [False, True])

@@ -18,7 +18,7 @@ from pydicom.uid import (
 )
 from rle.utils import decode_segment
 
-from medmoe.model.image_formats.jpeg import JpegFile, is_whole, with_probe
+from medmoe.model.image_formats.jpeg import JpegFile, is_whole, with_other_ends, with_probe
 from medmoe.model.image_formats.no_data import has_lost_bytes
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader
@@ -26,6 +26,7 @@ from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader
 _RGB, _YBR = "RGB", "YBR_FULL"
 _LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
 _JPEG_LS = (JPEGLSLossless, JPEGLSNearLossless)
+_MOST_SEGMENTS = 15
 _PADDED_END = b"\0\xff\xd9"
 _LOST = 512
 """Zero bytes that no JPEG 2000 encoder writes in a row; in larger images, a byte for as many pixels."""
@@ -45,7 +46,7 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
     if plugin == "pillow" and header.precision == 8:
         return _jpeg(stream, colour, header)
     if plugin == "pillow":
-        return _extended_jpeg(stream, colour, header)
+        return _probed(lambda data: _extended_jpeg(data, colour, header), stream)
     if syntax in _JPEG_LS:
         return _jpeg_ls(stream, header, syntax, plugin, colour)
     if syntax in _LOSSLESS_JPEG:
@@ -65,11 +66,24 @@ def _excess() -> UnreadableImage:
 
 
 def _probed(decode: Callable[[bytes], np.ndarray], stream: bytes) -> np.ndarray:
-    """Return the samples, which must not depend on what follows the coded data. Raises UnreadableImage."""
+    """Return the samples, which must depend on the end of the coded data and not on what follows.
+
+    Raises UnreadableImage.
+    """
     samples = decode(stream)
-    if not np.array_equal(samples, decode(with_probe(stream))):
+    if _is_same(samples, decode, with_probe(stream)) is False:
         raise _missing()
+    if all(_is_same(samples, decode, other) for other in with_other_ends(stream)):
+        raise _excess()
     return samples
+
+
+def _is_same(samples: np.ndarray, decode: Callable[[bytes], np.ndarray], stream: bytes) -> bool | None:
+    """Return whether another stream has the same samples, None where the library refuses it."""
+    try:
+        return np.array_equal(samples, decode(stream))
+    except Exception:  # Libraries raise anything on damaged data.
+        return None
 
 
 def _jpeg_ls(stream: bytes, header: FrameHeader, syntax: UID, plugin: str, colour: str) -> np.ndarray:
@@ -158,6 +172,16 @@ def _pydicom(stream: bytes, header: FrameHeader, syntax: UID, plugin: str, colou
     single["PixelData"].is_undefined_length = True
     samples, _ = get_decoder(syntax).as_array(single, index=0, decoding_plugin=plugin)
     return samples
+
+
+def has_excess_runs(stream: bytes, *, columns: int, pixels: int) -> bool:
+    """Return whether the last segment of a run-length frame holds a row or more beyond its pixels (PS3.5 G)."""
+    segments = int.from_bytes(stream[:4], "little")
+    if not 1 <= segments <= _MOST_SEGMENTS:
+        return False
+    start = int.from_bytes(stream[4 * segments : 4 * segments + 4], "little")
+    held = bytes(decode_segment(stream[start:]))
+    return len(held) >= pixels + columns and bool(held[pixels:].strip(held[-1:]))
 
 
 def run_length_bits(stream: bytes, *, rows: int, columns: int) -> np.ndarray:
