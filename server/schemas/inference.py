@@ -42,8 +42,11 @@ ImageText = Annotated[
 
 
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
-DicomUID = Annotated[str, StringConstraints(max_length=64, pattern=r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+$")]
-"""A unique identifier as PS3.5 section 9.1 defines it: nothing in it needs encoding in a URL."""
+DicomUID = Annotated[str, StringConstraints(max_length=64, pattern=r"^[0-9]+(\.[0-9]+)+$")]
+"""A unique identifier of PS3.5 section 9.1, or one with leading zeros, as some devices write it.
+
+Nothing in it needs encoding in a URL.
+"""
 
 
 class SeriesReference(ApiModel):

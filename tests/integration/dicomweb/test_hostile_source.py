@@ -178,6 +178,11 @@ async def test_a_list_that_is_none(running: ServiceFactory, sources_file: Source
             check(await service.client.get(path), 502, "invalid_source_answer")
         host.answer = whole(b"", status="204 No Content")
         assert (await service.client.get(path)).json() == {"data": []}
+        # Forbidden by the standard, and written by devices.
+        zeros = b'[{"0020000E": {"Value": ["1.02.003"]}}]'
+        host.answer = whole(zeros, content_type="application/dicom+json")
+        (listed,) = (await service.client.get(path)).json()["data"]
+        assert listed["series"] == "1.02.003"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +191,7 @@ async def test_a_list_that_is_none(running: ServiceFactory, sources_file: Source
         ({**REFERENCE, "study": "1.2.3/../../instances"}, "image.study"),
         ({**REFERENCE, "study": "1." + "2" * 70}, "image.study"),
         ({**REFERENCE, "series": "1..2"}, "image.series"),
-        ({**REFERENCE, "instance": "1.02"}, "image.instance"),
+        ({**REFERENCE, "instance": "1.2."}, "image.instance"),
         ({**REFERENCE, "source": "http://127.0.0.1"}, "image.source"),
         ({**REFERENCE, "instance": 5}, "image.instance"),
         ({"source": "pacs"}, "image.study"),
