@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from starlette.requests import Request
 
 from medmoe.server.admission.background_turns import BackgroundTurns
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.admission.readiness import Phase, Readiness
-from medmoe.server.admission.slots import Admission, Deadline
+from medmoe.server.admission.slots import Admission
 from medmoe.server.audit.keys import AuditKeys
 from medmoe.server.audit.request_auditor import RequestAuditor
 from medmoe.server.audit.trail import AuditTrail

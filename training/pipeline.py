@@ -37,7 +37,7 @@ from medmoe.training.optimization.train_stage import train_stage
 from medmoe.training.pretrained.initialize import check_base, check_sources, initial_model, initialize_words
 from medmoe.training.router.training import train_router
 from medmoe.training.run_directory import REPORT_FILE, claim_directory
-from medmoe.training.stages import dense, initialise_gates, set_router, to_experts
+from medmoe.training.stage_transition import dense, initialise_gates, set_router, to_experts
 from medmoe.training.tokenizer import train_tokenizer
 
 log = logging.getLogger(__name__)

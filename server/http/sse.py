@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.errors import ClientDisconnected, DeadlineExceeded, Draining, Unauthenticated
 from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.error_responses import error_body, log_failure

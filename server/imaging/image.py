@@ -6,7 +6,7 @@ from functools import cached_property
 from PIL import Image
 from pydantic import Field
 
-from medmoe.server.imaging.config import Message
+from medmoe.server.imaging.decoder_config import Message
 from medmoe.server.schemas.images import Rendering, Windowing
 from medmoe.server.schemas.inference import DicomUID
 

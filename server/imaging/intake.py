@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.audit.keys import AuditKeys
 from medmoe.server.dicomweb.client import DICOMwebClient
 from medmoe.server.dicomweb.errors import SourceNotFound, WrongInstance

@@ -6,7 +6,8 @@ import io
 
 from PIL import Image
 
-from medmoe.server.admission.slots import Admission, Deadline
+from medmoe.server.admission.deadline import Deadline
+from medmoe.server.admission.slots import Admission
 from medmoe.server.imaging.intake import ImageIntake
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.inference import SentImage

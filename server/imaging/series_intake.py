@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from medmoe.model.errors import ImageError
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.dicomweb.errors import InvalidSourceAnswer, WrongInstance
 from medmoe.server.errors import RequestError, UnreadableImage
 from medmoe.server.imaging.formats.archive import is_archive

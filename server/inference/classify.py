@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.engine.scoring.label_scorer import LabelScore, LabelScorer
 from medmoe.server.inference.classify_response import classify_response
 from medmoe.server.inference.confidence import compare_with_training

@@ -10,7 +10,7 @@ from typing import TypeVar
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.dicomweb.client import DICOMwebClient
 from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.intake import ImageIntake

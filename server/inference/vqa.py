@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from medmoe.model.errors import PromptError
 from medmoe.model.prompt import History
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.engine.base import GenerationChunk, GenerationError, GenerationRequest, generation
 from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.image import DecodedImage

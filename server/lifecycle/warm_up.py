@@ -4,8 +4,9 @@ import io
 
 from PIL import Image
 
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.admission.fair_slots import FairSlots
-from medmoe.server.admission.slots import Admission, Deadline
+from medmoe.server.admission.slots import Admission
 from medmoe.server.engine.base import Engine
 from medmoe.server.imaging.cache import ImageCache
 from medmoe.server.imaging.intake import ImageIntake

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from medmoe.model.errors import MedMoEError
-from medmoe.server.admission.slots import Admission, Deadline
+from medmoe.server.admission.deadline import Deadline
+from medmoe.server.admission.slots import Admission
 from medmoe.server.http.error_table import error_spec
 from medmoe.server.inference.classify import classify_image
 from medmoe.server.inference.context import InferenceContext

@@ -4,7 +4,7 @@ from functools import partial
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.errors import InvalidField
 from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.request_body import ParsedRequest, receive

@@ -18,7 +18,7 @@ from medmoe.training.finetune.features import TowerFeatures
 from medmoe.training.optimization.distributed import own_device
 from medmoe.training.optimization.loss import AnswerLoss
 from medmoe.training.precision import has_bfloat16
-from medmoe.training.stages import set_trainable
+from medmoe.training.stage_transition import set_trainable
 
 _COPIES = 7
 """Copies of the trained weights in float32: the best round, two step checkpoints with Adam's two moments."""

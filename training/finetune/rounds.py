@@ -25,7 +25,7 @@ from medmoe.training.finetune.measurement import Quality
 from medmoe.training.optimization.runtime import RuntimeConfig
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints, TrainingError
 from medmoe.training.optimization.train_stage import train_stage
-from medmoe.training.stages import set_trainable
+from medmoe.training.stage_transition import set_trainable
 
 _STATE, _BEST = "rounds.json", "best.safetensors"
 _MOST_ROUNDS = 12

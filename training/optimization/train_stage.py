@@ -31,7 +31,7 @@ from medmoe.training.optimization.runtime import RuntimeConfig
 from medmoe.training.optimization.sample_order import EpochDataset
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
 from medmoe.training.optimization.trainer import StageTrainer
-from medmoe.training.stages import set_trainable
+from medmoe.training.stage_transition import set_trainable
 
 log = logging.getLogger(__name__)
 

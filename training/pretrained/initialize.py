@@ -13,7 +13,7 @@ from medmoe.training.config import RunConfig
 from medmoe.training.pretrained.language_model import load_pretrained_language_model, read_language_model
 from medmoe.training.pretrained.tower import load_pretrained_tower
 from medmoe.training.pretrained.word_vectors import initialize_from_word_vectors
-from medmoe.training.stages import dense
+from medmoe.training.stage_transition import dense
 
 # Fields of TextConfig that say nothing about a model without MoE layers.
 _MOE_FIELDS = {

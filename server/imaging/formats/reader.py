@@ -24,7 +24,7 @@ from medmoe.server.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
-from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig
+from medmoe.server.imaging.decoder_config import FRAME_SIDE, DecoderConfig
 from medmoe.server.imaging.formats.sniff import from_text, sniff
 from medmoe.server.imaging.formats.uniform import require_contrast
 from medmoe.server.imaging.image import DecodedImage, InstanceUIDs

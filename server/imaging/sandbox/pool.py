@@ -14,7 +14,7 @@ from typing import TypeVar
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.admission.fair_slots import FairSlots
 from medmoe.server.errors import DecoderDied, DecoderUnavailable, ImageTooCostly
-from medmoe.server.imaging.config import FRAME_SIDE, DecoderConfig, ImageLimits, Message
+from medmoe.server.imaging.decoder_config import FRAME_SIDE, DecoderConfig, ImageLimits, Message
 from medmoe.server.imaging.image import DecodedImage, InstanceUIDs
 from medmoe.server.imaging.reports.content import ReportContent, ReportFormat
 from medmoe.server.imaging.sandbox.protocol import (

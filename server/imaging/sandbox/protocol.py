@@ -21,7 +21,7 @@ from medmoe.server.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
-from medmoe.server.imaging.config import Message
+from medmoe.server.imaging.decoder_config import Message
 from medmoe.server.imaging.reports.content import ReportContent, ReportFormat
 from medmoe.server.imaging.series.errors import InvalidArchive, NotAVolume, SeriesTooLarge
 from medmoe.server.schemas.images import ImageFields, View

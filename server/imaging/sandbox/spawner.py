@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 
 from medmoe.server.errors import DecoderUnavailable
-from medmoe.server.imaging.config import DecoderConfig
+from medmoe.server.imaging.decoder_config import DecoderConfig
 
 _MODULE = "medmoe.server.imaging.sandbox.worker"
 _START_SECONDS = 120.0

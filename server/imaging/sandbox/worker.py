@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from medmoe.model.errors import ImageError
 from medmoe.server.errors import ImageTooCostly, RequestError
-from medmoe.server.imaging.config import DecoderConfig, Message
+from medmoe.server.imaging.decoder_config import DecoderConfig, Message
 from medmoe.server.imaging.formats.archive import unpack
 from medmoe.server.imaging.formats.dicom.slice_geometry import survey_file, survey_metadata
 from medmoe.server.imaging.formats.reader import ImageReader

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from medmoe.server.imaging.config import Message
+from medmoe.server.imaging.decoder_config import Message
 from medmoe.server.imaging.image import InstanceUIDs
 
 Vector = tuple[float, float, float]

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 
 import numpy as np
 
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.engine.scoring.label_scorer import LabelScore, LabelScorer, ScoringRequest
 from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.image import DecodedImage, image_id

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import islice
 
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.engine.base import GenerationError
 from medmoe.server.errors import InvalidField
 from medmoe.server.inference.classify import classify_several

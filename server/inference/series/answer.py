@@ -4,7 +4,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.errors import UniformImage
 from medmoe.server.imaging.series_intake import OpenSeries
 from medmoe.server.inference.series.context import SeriesContext

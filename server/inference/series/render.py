@@ -4,7 +4,7 @@ import asyncio
 from contextlib import aclosing
 from typing import Any
 
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.errors import UniformImage
 from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.imaging.intake import ImageIntake

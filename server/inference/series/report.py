@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 from starlette.responses import Response
 
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.dicomweb.client import DICOMwebClient
 from medmoe.server.imaging.reports.content import ReportContent, SeriesContent, SliceContent
 from medmoe.server.imaging.series_intake import OpenSeries

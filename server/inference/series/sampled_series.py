@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.series.errors import SeriesTooLarge
 from medmoe.server.imaging.series.volume import Volume, arrange

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
-from medmoe.server.admission.slots import Deadline
+from medmoe.server.admission.deadline import Deadline
 from medmoe.server.errors import UniformImage
 from medmoe.server.imaging.series.volume import PlacedSlice
 from medmoe.server.imaging.series_intake import OpenSeries, SeriesIntake, numbered

@@ -20,7 +20,7 @@ from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.batches.packing import Pack
 from medmoe.training.data.sample import Sample
 from medmoe.training.optimization.loss import AnswerLoss
-from medmoe.training.stages import set_trainable
+from medmoe.training.stage_transition import set_trainable
 
 IMAGES, ROUNDS = 6, 7
 QUESTION, ANSWER = "Which part of the body does the left side of this image show?", "the right lung"

@@ -9,7 +9,7 @@ import pytest
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.errors import DecoderDied
-from medmoe.server.imaging.config import FRAME_SIDE
+from medmoe.server.imaging.decoder_config import FRAME_SIDE
 from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.imaging.sandbox.pool import DecoderPool
 from medmoe.server.imaging.sandbox.protocol import LENGTHS, pack

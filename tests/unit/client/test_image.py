@@ -20,7 +20,7 @@ from medmoe.client.images.dicom import pixels_only
 from medmoe.client.images.image import Image
 from medmoe.model.colour_profile import SRGB_WHITE, plain_profile
 from medmoe.model.image_formats.raster import read_raster
-from medmoe.server.imaging.config import ImageLimits
+from medmoe.server.imaging.decoder_config import ImageLimits
 from medmoe.server.imaging.formats.dicom.file import DicomFile
 from medmoe.server.imaging.formats.dicom.rendering import show
 from medmoe.server.schemas.voi_window import parse

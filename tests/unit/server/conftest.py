@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from medmoe.server.imaging.config import DecoderConfig, ImageLimits
+from medmoe.server.imaging.decoder_config import DecoderConfig, ImageLimits
 from medmoe.server.imaging.formats.reader import ImageReader
 from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.schemas.images import ImageFields

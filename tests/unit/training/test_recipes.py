@@ -32,7 +32,7 @@ from medmoe.training.recipes.trainable import (
     MoETuningMode,
     moe_trainable,
 )
-from medmoe.training.stages import set_trainable
+from medmoe.training.stage_transition import set_trainable
 from tests.support.checkpoints.tiny import tiny_config
 
 SIZES = ("tiny", "small", "stablelm-1.6b", "phi-2")

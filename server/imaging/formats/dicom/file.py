@@ -17,7 +17,7 @@ from pydicom.uid import (
 )
 
 from medmoe.server.errors import BurnedInAnnotation, InvalidField, UnreadableImage, UnsupportedImage
-from medmoe.server.imaging.config import ImageLimits
+from medmoe.server.imaging.decoder_config import ImageLimits
 from medmoe.server.imaging.formats.dicom.attributes import code, code_at, get, number, whole
 from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
 from medmoe.server.imaging.formats.dicom.streams.codestream import (

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from medmoe.server.admission.slots import Admission, Deadline
+from medmoe.server.admission.deadline import Deadline
+from medmoe.server.admission.slots import Admission
 from medmoe.server.errors import DeadlineExceeded, Draining, Overloaded
 from medmoe.server.observability.request_record import RequestRecord
 

@@ -26,7 +26,7 @@ from medmoe.training.optimization.loss import AnswerLoss
 from medmoe.training.recipes.adapters import lora_r16, tiny_stage
 from medmoe.training.recipes.tiny import tiny
 from medmoe.training.recipes.trainable import ADAPTERS
-from medmoe.training.stages import set_trainable
+from medmoe.training.stage_transition import set_trainable
 from tests.support.checkpoints.tiny import save_tiny_checkpoint, tiny_config
 from tests.support.checkpoints.tiny_lora import random_tensors, tiny_adapter
 

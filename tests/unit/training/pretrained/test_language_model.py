@@ -15,7 +15,7 @@ from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.language_model import hf_text_config
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.pretrained.language_model import load_pretrained_language_model
-from medmoe.training.stages import dense
+from medmoe.training.stage_transition import dense
 from tests.support.checkpoints.tiny import tiny_config
 
 FAMILIES = {"llama": LlamaForCausalLM, "phi": PhiForCausalLM, "stablelm": StableLmForCausalLM}

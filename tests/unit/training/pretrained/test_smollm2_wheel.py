@@ -15,7 +15,7 @@ from medmoe.training.pretrained import smollm2_wheel
 from medmoe.training.pretrained.gguf import GGUFFile
 from medmoe.training.pretrained.language_model import load_pretrained_language_model
 from medmoe.training.pretrained.smollm2_wheel import WHEEL_MEMBER, llama_of
-from medmoe.training.stages import dense
+from medmoe.training.stage_transition import dense
 from tests.support.checkpoints.gguf_file import F32, Q8_0, gguf, random_blocks, slow_q8_0
 from tests.support.checkpoints.tiny import tiny_config
 

@@ -6,7 +6,7 @@ import torch
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.moe import MoE
 from medmoe.training.recipes.trainable import EXPERTS, LANGUAGE_MODEL, PROJECTOR
-from medmoe.training.stages import dense, set_router, set_trainable, to_experts
+from medmoe.training.stage_transition import dense, set_router, set_trainable, to_experts
 from tests.support.checkpoints.tiny import tiny_config
 
 
