@@ -143,7 +143,7 @@ def legacy_top2(model: nn.Module, *, seed: int) -> Iterator[None]:
 def _sampled_second(logits_TE: torch.Tensor, first_T: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return expert indices [T, 2]: the best one, and a draw among the others."""
     uniform_TE = torch.rand(logits_TE.shape, generator=generator, device=logits_TE.device)
-    # Twice a logarithm: neither 0 nor 1 may come into it.
+    # The logarithm is taken twice, so no value may be 0 or 1.
     uniform_TE = uniform_TE.clamp(min=torch.finfo(torch.float32).tiny, max=1 - torch.finfo(torch.float32).eps)
     noisy_TE = logits_TE - (-uniform_TE.log()).log()
     second_T = noisy_TE.scatter(-1, first_T[:, None], float("-inf")).argmax(dim=-1)

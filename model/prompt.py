@@ -19,8 +19,8 @@ from medmoe.model.errors import CheckpointError, PromptError
 TOKENIZER_FILE = "tokenizer.json"
 LETTERS = string.ascii_uppercase
 """What options are called."""
-_PRESENCE = "Does the picture contain {label}?"
-"""In the words of the most frequent closed question of SLAKE."""
+PRESENCE = "Does the picture contain {label}?"
+"""Question about one label, worded like the most frequent closed question of SLAKE."""
 _BY_LETTER = "Answer with the option's letter from the given choices directly."
 """LLaVA's instruction for multiple-choice questions."""
 
@@ -185,7 +185,7 @@ class Prompt:
 
     def presence(self, label: str) -> str:
         """Return the yes-or-no question about one label."""
-        return _PRESENCE.replace("{label}", label.strip())
+        return PRESENCE.replace("{label}", label.strip())
 
     def expand(self, ids: Sequence[int]) -> list[int]:
         """Return `ids` with one image token for each of the image's positions."""

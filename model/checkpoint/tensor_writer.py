@@ -21,7 +21,7 @@ _CHUNK = 64 * 2**20
 
 
 class TensorSpec(NamedTuple):
-    """What the header says of one tensor before its values are known."""
+    """Entry of one tensor in the header, written before its values are known."""
 
     name: str
     dtype: torch.dtype

@@ -96,7 +96,7 @@ def convert(source: Path, target: Path, options: Options, *, progress: Progress 
 
 @dataclass(frozen=True)
 class _Found:
-    """Hold what the source has, opened but not yet read."""
+    """Hold the files of the source, opened but not yet read."""
 
     upstream: UpstreamConfig
     tensors: TensorSource

@@ -52,7 +52,7 @@ class Tower:
     source: TensorSource
     prefix: str
     apart: bool = False
-    """In files of its own, whose tensors the report tells from the checkpoint's."""
+    """Whether it has files of its own; the report then names its tensors apart from the checkpoint's."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

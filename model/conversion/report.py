@@ -11,7 +11,7 @@ _SHOWN = 20
 
 @dataclass
 class Report:
-    """Collect what became of each tensor during a conversion. No path of the machine comes into it.
+    """Collect what became of each tensor during a conversion. It holds no path of the machine.
 
     Keys are upstream's names, after "vision tower: " where the tower has files of its own.
     """

@@ -78,7 +78,7 @@ Map = Annotated[Temperature | Isotonic, Field(discriminator="method")]
 
 
 class HeldOut(StrictSection):
-    """What the map does to samples of the same split, on images that had no part in the fit."""
+    """Effect of the map on samples of the same split, on images that had no part in the fit."""
 
     n: int = Field(gt=0)
     ece_before: Probability

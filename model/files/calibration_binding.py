@@ -1,4 +1,4 @@
-"""Say what calibrations and prediction sets were fitted on, and what they hold for. Torch-free."""
+"""State the data that calibrations and prediction sets were fitted on, and the model that they hold for. Torch-free."""
 
 from typing import Annotated, Literal
 
@@ -20,7 +20,7 @@ class FittedOn(StrictSection):
 
 
 class BoundTo(StrictSection):
-    """What a map was fitted with besides the weights; for anything else it says nothing."""
+    """Prompt and number formats that a map was fitted with, besides the weights; it holds for no others."""
 
     prompt_sha256: Sha256
     """`Prompt.sha256`."""

@@ -19,7 +19,7 @@ from medmoe.model.lora.served_adapter import GatedLoRA
 
 
 class Adapter(Protocol):
-    """What a wrapped block calls: `begin` with its input, then `add` once for every linear."""
+    """Interface that a wrapped block calls: `begin` with its input, then `add` once for every linear."""
 
     def begin(self, x_TD: torch.Tensor) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Read what training_reference.safetensors says of itself: how unlike its training an image may be. Torch-free.
+"""Read the metadata of training_reference.safetensors: how unlike the training images an image may be. Torch-free.
 
 The engine scores images with the tensors, which medmoe.model.unlike_training.scorer reads. A file belongs to exactly
 one vision tower, whatever decoder is trained on it.

@@ -21,7 +21,7 @@ _END = b'"}'
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Position:
-    """Where a trail ends: what its next line follows."""
+    """Position of the end of a trail, which its next line follows."""
 
     n: int = 0
     """Number of the next line, from 0."""

@@ -12,7 +12,7 @@ from medmoe.server.audit.segments import Torn, segments, torn
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrailSummary:
-    """What a check found; every record was right."""
+    """Summary of a trail in which every record was right."""
 
     records: int
     segments: int

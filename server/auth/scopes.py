@@ -1,4 +1,4 @@
-"""Name the scopes of a key or a token: what its bearer may do."""
+"""Name the scopes of a key or a token, which its bearer may use."""
 
 from typing import Literal, get_args
 

@@ -50,7 +50,7 @@ class Tenant:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Grant:
-    """What one API key or token grants: a tenant's name and scopes."""
+    """Rights of one API key or token: a tenant's name and scopes."""
 
     tenant: Tenant
     scopes: frozenset[Scope] = ALL_SCOPES

@@ -12,7 +12,7 @@ from medmoe.server.observability.request_record import BatchLine
 
 @dataclass(kw_only=True, slots=True)
 class AppResponse:
-    """What the app answered."""
+    """Response of the app."""
 
     status: int = 0
     request_id: str = ""

@@ -91,7 +91,7 @@ def _lines(file: BinaryIO, *, limit: int) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _check(line: bytes, *, endpoint: BatchEndpoint, limit: int) -> str | BatchError:
-    """Return the line's custom_id, or what is wrong with it, in words that quote nothing of it."""
+    """Return the line's custom_id, or its error, whose message quotes nothing of the line."""
     if len(line) > limit:
         return _error("line_too_long", "the line is longer than a request may be (MEDMOE_MAX_BODY_BYTES)")
     if sum(line.count(mark) for mark in _MARKS) > _MAX_ITEMS:

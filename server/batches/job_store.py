@@ -23,7 +23,7 @@ _DAY = 86_400
 
 
 class StoredBatch(BaseModel):
-    """What the disk has of a batch."""
+    """State of a batch on the disk."""
 
     batch: Batch
     delegation: Delegation
@@ -36,7 +36,7 @@ class StoredBatch(BaseModel):
 
 @dataclass(kw_only=True, eq=False)
 class Job:
-    """A batch, and what happens to it in this process."""
+    """A batch, and its work in this process."""
 
     stored: StoredBatch
     results: ResultLog | None = None

@@ -1,4 +1,4 @@
-"""Hold what both clients share: the service's address, the time limit and the retries."""
+"""Define the base of both clients: the service's address, the time limit and the retries."""
 
 from pathlib import Path
 

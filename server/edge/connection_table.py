@@ -1,4 +1,4 @@
-"""Hold what the connections of one server share, and limit their number: close the longest idle one for a new one."""
+"""Keep the connections of one server and limit their number: close the longest idle one for a new one."""
 
 import logging
 from collections.abc import Callable

@@ -37,7 +37,7 @@ class Branch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BranchScore:
-    """What the engine computed at the last token of a branch."""
+    """Result of the engine at the last token of a branch."""
 
     token_logprobs: Mapping[int, float]
     """For each of the branch's `logprob_token_ids`."""
@@ -82,7 +82,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationChunk:
-    """What was generated since the previous chunk; the last chunk also carries the request's totals."""
+    """Tokens generated since the previous chunk; the last chunk also carries the request's totals."""
 
     text: str
     token_ids: tuple[int, ...]

@@ -32,7 +32,7 @@ class BuildThread(Generic[Built]):
     async def result(self) -> Built:
         """Return what `build` returns, or raise what it raises. Cancelling this does not end the build."""
         waiting = asyncio.wrap_future(self._future)
-        # Who was cancelled meanwhile does not retrieve the exception, of which asyncio would complain.
+        # A cancelled caller does not retrieve the exception, and asyncio would log that.
         waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(waiting)
 
@@ -62,7 +62,7 @@ class BuildThread(Generic[Built]):
 
 
 def _kill_children(others: Collection[int | None]) -> None:
-    """Kill every process that multiprocessing has started here but `others`: the engine's, and no decoder."""
+    """Kill the processes that multiprocessing has started here, except `others`; decoders are not among them."""
     for child in multiprocessing.active_children():
         if child.pid in others:
             continue

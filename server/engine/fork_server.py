@@ -1,4 +1,4 @@
-"""Start a fork server that has imported what an engine's process needs.
+"""Start a fork server that has imported the modules of an engine's process.
 
 Imports are nearly all of an engine's start. They run there once, beside the service's own, so that a dead engine is
 replaced within seconds. The fork server has no threads when it forks.

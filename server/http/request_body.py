@@ -113,7 +113,7 @@ def _from_json(
 
 
 def _check_attachment(value: Any, attachment: _Attachment) -> None:
-    """Refuse what is neither text nor a reference, in words that pydantic has not for a union. Raises InvalidField."""
+    """Raise InvalidField for a value that is neither text nor a reference: pydantic's message for a union is vague."""
     if isinstance(value, dict):
         try:
             attachment.reference.model_validate(value, strict=True)

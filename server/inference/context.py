@@ -1,4 +1,4 @@
-"""Hold what an inference request is answered with."""
+"""Hold the parts of the service that answer inference requests."""
 
 from dataclasses import dataclass
 

@@ -40,7 +40,7 @@ Answer = TypeVar("Answer", VQAResponse, AnyClassification, SeriesAnswer | Series
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportDemand:
-    """What a request wants beside its answer."""
+    """Report that a request wants beside its answer."""
 
     media_type: str | None
     """The report as the whole response; None for the answer as JSON."""

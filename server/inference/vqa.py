@@ -30,7 +30,7 @@ ROUTE = "vqa"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnswerPlan:
-    """What an answer takes, whatever the image."""
+    """Prompt and length of an answer, before its image is read."""
 
     prompt_ids: tuple[int, ...]
     max_tokens: int
@@ -41,7 +41,7 @@ class AnswerPlan:
 
 @dataclass(slots=True)
 class _Generation:
-    """What the engine has generated so far."""
+    """Text and tokens that the engine has generated so far."""
 
     text: str = ""
     sent_chars: int = 0

@@ -1,4 +1,4 @@
-"""Drain the service when it is told to stop: answer what is inside, refuse what comes, then close."""
+"""Drain the service when it is told to stop: finish the running requests, refuse new ones, then close."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Hold what answers for one checkpoint: its engine, decoders, caches, statistics and readiness."""
+"""Hold a served checkpoint with its engine, decoders, caches, statistics and readiness."""
 
 import asyncio
 from collections.abc import Callable

@@ -36,7 +36,7 @@ ReadModels = Callable[[], Mapping[str, ModelCounts]]
 
 @dataclass(kw_only=True, slots=True)
 class EngineEvents:
-    """Count what happened to the engines of one model."""
+    """Count the replacements and hangs of one model's engines."""
 
     restarted: int = 0
     """Engines that replaced a dead one."""

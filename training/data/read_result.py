@@ -1,7 +1,7 @@
-"""Hold what a reader found: the samples, and an account of all other records.
+"""Hold the result of a reader: the samples, and an account of all other records.
 
-Upstream draws another sample at random when one is bad, which changes the data without a word; here nothing leaves
-without being counted.
+Upstream draws another sample at random when one is bad, which changes the data silently; here every record
+that is left out is counted.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Read what is evaluated: a split of some datasets, their train splits for baselines and leaks, and hashes."""
+"""Read the samples of an evaluation: a split of datasets, their train splits for baselines and leaks, and digests."""
 
 import hashlib
 import random
@@ -23,13 +23,13 @@ class DataFile:
     """Describe a dataset as it was read."""
 
     dataset: str
-    """As it was asked for."""
+    """Name by which it was asked for."""
     split: Split
     samples: int
     records_sha256: str | None
     """Digest of the file that holds the split; None where there is none."""
     images_sha256: str
-    """Over the SHA-256 of each image that is shown, in the order of their names."""
+    """Digest of the SHA-256 of each image that is shown, in the order of their names."""
     problems: str | None
     """Lines that could not become samples, in words."""
 
@@ -39,7 +39,7 @@ class EvaluationData:
     samples: tuple[Sample, ...]
     train: tuple[Sample, ...]
     val: tuple[Sample, ...] = ()
-    """Empty where it is what is evaluated."""
+    """Samples of the val split; empty where that split is evaluated."""
     shared: frozenset[str]
     """Ids of samples whose image is byte for byte one of train's, where the training images are not known."""
     files: tuple[DataFile, ...]

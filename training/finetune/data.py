@@ -22,7 +22,7 @@ _ACCEPTED = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnData:
-    """Hold what was read, before images are decoded and repeats are removed."""
+    """Hold the samples as they were read, before images are decoded and repeats are removed."""
 
     form: str
     """The format, in words."""

@@ -51,7 +51,7 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quality:
-    """Hold what the rounds of a training are compared by."""
+    """Hold the measures by which the rounds of a training are compared."""
 
     loss: float
     """Mean negative log-probability: of a label among its labels, at the temperature where it is lowest, as calibration

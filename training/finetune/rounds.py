@@ -42,7 +42,7 @@ _LOGGED = RuntimeConfig().log_every
 
 @dataclass(kw_only=True, slots=True)
 class Progress:
-    """Hold what was measured on val after each round; round 0 is the model before training."""
+    """Hold the quality on val after each round; round 0 is the model before training."""
 
     losses: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)

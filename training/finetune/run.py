@@ -73,11 +73,11 @@ class Finetune:
     checkpoint: Path
     output: Path
     epochs: int | None = None
-    """At most; None chooses by the number of samples."""
+    """Maximum number of epochs; None chooses by the number of samples."""
     learning_rate: float | None = None
-    """Highest of the run; None is the method's own."""
+    """Highest learning rate of the run; None is the method's own."""
     method: Method | None = None
-    """None: full."""
+    """None is `full`."""
     replay: Path | None = None
     """Data of earlier training: some samples are trained on again, others measure what is forgotten."""
     seed: int = 0

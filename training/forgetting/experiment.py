@@ -1,4 +1,4 @@
-"""Carry out the experiment: train and evaluate every method with every seed, and write what came of it."""
+"""Carry out the experiment: train and evaluate every method with every seed, and write the results."""
 
 import json
 import logging

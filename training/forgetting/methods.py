@@ -20,7 +20,7 @@ _PACK = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Adaptation:
-    """Hold what all methods have in common."""
+    """Hold the base and the data that all methods share."""
 
     base: MedMoEConfig
     new: tuple[DataConfig, ...]

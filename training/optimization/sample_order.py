@@ -64,5 +64,5 @@ def _grouped(order: list[int], lengths: list[int], *, batch_size: int, seed: int
 
 
 def _views(pack: Pack) -> int:
-    """Only training images have several; one that two datasets augment differently is drawn from what both have."""
+    """Return the number of views of a pack's image: the smallest of its samples', and 1 outside training."""
     return min(sample.views for sample in pack) if pack[0].split == "train" else 1

@@ -25,7 +25,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StagePlan:
-    """Count what a stage of gradient descent will do."""
+    """Count the samples and steps of a stage of gradient descent."""
 
     name: str
     epochs: float
@@ -36,7 +36,7 @@ class StagePlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Survey:
-    """Hold what a run reads."""
+    """Hold the counts of a run's inputs."""
 
     architecture: MedMoEConfig
     stages: tuple[StagePlan, ...]

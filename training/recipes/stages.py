@@ -13,7 +13,7 @@ Data = tuple[DataConfig, ...]
 
 
 class How(TypedDict, total=False):
-    """What else a size may say of a stage; StageConfig's fields and defaults, which are upstream's."""
+    """Further settings of a stage that a size may choose: StageConfig's fields, whose defaults are upstream's."""
 
     weight_decay: float
     warmup_ratio: float

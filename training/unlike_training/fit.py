@@ -27,7 +27,7 @@ _DISCRIMINANT_GAIN = 4.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitData:
-    """What a reference is fitted to."""
+    """Features that a reference is fitted to."""
 
     train: PooledFeatures
     datasets: Sequence[str]

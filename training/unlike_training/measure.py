@@ -16,7 +16,7 @@ from medmoe.training.unlike_training.pooled_features import PooledFeatures
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """What a reference says of some images."""
+    """Scores of some images by a reference."""
 
     name: str
     images: int

@@ -16,7 +16,7 @@ from medmoe.model.files.terminal_safe import listed
 
 
 class KnownTower(NamedTuple):
-    """What the shapes of a published tower do not tell; `sizes` is what they do: width, blocks, patch, positions."""
+    """Facts of a published tower; its shapes tell only `sizes`: width, blocks, patch, positions."""
 
     name: str
     model_type: str

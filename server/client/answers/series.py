@@ -69,7 +69,7 @@ class SeriesAnswer(_SeriesResult):
     kind: Literal["answer"] = "answer"
     answer: str
     rule: str
-    """By which the answer was chosen among those of the slices."""
+    """Rule that chose the answer among those of the slices."""
     agreement: float
     """Share of the slices with this answer."""
     slices: tuple[AnsweredSlice, ...]
@@ -78,7 +78,7 @@ class SeriesAnswer(_SeriesResult):
 class LabelAggregate(Message):
     label: str
     probability: float
-    """By the rule."""
+    """Probability in the series, by the rule."""
     best_slice: int
     """Index of the slice in which the label is most probable."""
 

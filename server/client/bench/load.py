@@ -23,7 +23,7 @@ _AFTER_REFUSAL = 0.05
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workload:
-    """Define what is asked: request n asks about image n, starting over after the last image."""
+    """Define the requests: request n asks about image n, starting over after the last image."""
 
     images: tuple[Image, ...]
     question: str

@@ -37,7 +37,7 @@ class WorkerConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlockReport:
-    """Say what became of a block."""
+    """Report the result of a block."""
 
     rows: int
     errors: int

@@ -10,7 +10,7 @@ from medmoe.client.transport.address import authorization
 
 
 class KeyFile(httpx.Auth):
-    """Authorises each request with the present content of a file; while that is of no use, with the one before."""
+    """Authorises each request with the key in a file, or with the last valid key while the file holds none."""
 
     def __init__(self, path: Path) -> None:
         """Raise ValueError when the file cannot be read or holds no key."""

@@ -15,7 +15,7 @@ def tls_context(
     """Return what httpx verifies the service with: True for the usual authorities and no certificate of the client.
 
     `ca_file` replaces the usual authorities; `client_key` None takes the key from the certificate's file. None reads
-    MEDMOE_CA_FILE, MEDMOE_CLIENT_CERTIFICATE and MEDMOE_CLIENT_KEY. Raises ValueError for a file that is of no use.
+    MEDMOE_CA_FILE, MEDMOE_CLIENT_CERTIFICATE and MEDMOE_CLIENT_KEY. Raises ValueError for a file that cannot be used.
     """
     authority = ca_file or os.environ.get(CA_VARIABLE) or None
     certificate = client_certificate or os.environ.get(CERTIFICATE_VARIABLE) or None

@@ -32,7 +32,7 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """Hold what a rule takes of a study."""
+    """Hold the images or series of a study that a rule takes."""
 
     targets: tuple[Target, ...]
     long_series: int

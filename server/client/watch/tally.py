@@ -17,15 +17,15 @@ class Tally:
     series: int = 0
     """Series that the rule takes; 0 where it asks about images. The other counts are of the same."""
     known: int = 0
-    """Those that were asked about before."""
+    """Number that was asked about before."""
     asked: int = 0
     stored: int = 0
     abstained: int = 0
     long_series: int = 0
     refused: Counter[str] = field(default_factory=Counter)
-    """Those that the service does not read, by error code; they are not asked about again."""
+    """Number that the service does not read, by error code; they are not asked about again."""
     failed: Counter[str] = field(default_factory=Counter)
-    """Those whose request failed, by error code; the next round asks about them again."""
+    """Number whose request failed, by error code; the next round asks about them again."""
 
     @property
     def total(self) -> int:

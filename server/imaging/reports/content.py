@@ -1,4 +1,4 @@
-"""Define what a report says; nothing in it comes from the file."""
+"""Define the content of a report; nothing in it comes from the file."""
 
 from typing import Literal
 

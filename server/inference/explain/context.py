@@ -1,4 +1,4 @@
-"""Hold what a request for a map is answered with."""
+"""Hold the parts of the service that answer requests for a map."""
 
 from dataclasses import dataclass
 

@@ -18,15 +18,15 @@ from medmoe.server.schemas.vqa import VQAFields
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What is asked, whatever the image."""
+    """Prompt and answers of a request, before its image is read."""
 
     prompt_ids: Path
     texts: tuple[str, ...]
-    """The answers to choose from; none where the model says it."""
+    """Answers to choose from; empty where the model generates the answer."""
     paths: tuple[Path, ...]
-    """Their tokens."""
+    """Tokens of each answer."""
     chosen: int | None
-    """Index of the one to explain; None: the likeliest, or what the model says."""
+    """Index of the answer to explain; None: the likeliest, or the generated one."""
     max_tokens: int = 0
     """Most tokens to generate, where the model says it."""
 

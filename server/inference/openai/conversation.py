@@ -20,7 +20,7 @@ Said = tuple[int, dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversationRules:
-    """What the checkpoint and the deployment allow before a question."""
+    """Messages that the checkpoint and the deployment allow before a question."""
 
     turns: TurnsConfig | None
     """The checkpoint's template; None where it was trained on single questions."""

@@ -1,4 +1,4 @@
-"""Remove from a request what changes nothing: clients of OpenAI's API send such fields always."""
+"""Remove fields that change nothing from a request: clients of OpenAI's API send them always."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ def _one_of(*values: Any) -> Callable[[Any], bool]:
 
 
 _NEUTRAL: Mapping[str, Callable[[Any], bool]] = {
-    # Who asks, and where the client keeps the answer: nothing is stored or logged here.
+    # Names of the user and of the place where the client keeps the answer; they are neither stored nor logged here.
     "user": lambda value: isinstance(value, str),
     "safety_identifier": lambda value: isinstance(value, str),
     "metadata": lambda value: isinstance(value, dict),

@@ -1,4 +1,4 @@
-"""Hold what a request about a series is answered with."""
+"""Hold the parts of the service that answer requests about a series."""
 
 from dataclasses import dataclass
 

@@ -28,7 +28,7 @@ _AT_ONCE = 4
 
 
 class Asker(Protocol[Made]):
-    """Makes of one slice what a series was sent for."""
+    """Asks about one slice: a question, or labels."""
 
     async def ask(
         self, image: bytes, shown: ImageFields, place: dict[str, Any], *, deadline: Deadline, record: RequestRecord

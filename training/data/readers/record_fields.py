@@ -65,7 +65,7 @@ def answer_type_of(answer: str) -> AnswerType:
 def upstream_answer_type(record: Record) -> AnswerType | None:
     """Return `answer_type` from any published spelling (OPEN, CLOSED, close, with blanks); None if absent.
 
-    Raises SampleError for anything else: upstream's scorer skips such questions without a word.
+    Raises SampleError for anything else: upstream's scorer skips such questions silently.
     """
     value = record.get("answer_type")
     if value is None:

@@ -10,12 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from medmoe.model.prompt import PRESENCE
 from medmoe.training.data.sample import Sample
 from medmoe.training.data.wordings.label_words import COARSE, HELD_OUT, SPELLINGS
 
 NONE = "none of these"
-_PRESENCE = "Does the picture contain {}?"
-"""As `Prompt.presence` asks."""
 _SENTENCES = (
     "What is shown here: {}?",
     "Is this {}?",
@@ -87,7 +86,7 @@ def _presence(sample: Sample, drawn: random.Random) -> Sample:
     """Return a question about the presence of a label, with yes and no about equally often for any number of labels."""
     there = drawn.random() < 0.5
     label = sample.answer if there else drawn.choice([label for label in sample.labels if label != sample.answer])
-    asked = _PRESENCE.format(_words(sample, drawn)[label])
+    asked = PRESENCE.format(label=_words(sample, drawn)[label])
     return replace(sample, question=asked, labels=(), answer="Yes" if there else "No", answer_type="closed")
 
 

@@ -23,9 +23,9 @@ class RoutingTable:
     tokens: dict[str, dict[int, tuple[int, ...]]]
     """By modality: for each MoE layer the tokens by expert."""
     by_kind: dict[str, dict[int, tuple[int, ...]]] = field(default_factory=dict)
-    """By kind of token, image and question (every other prompt token), likewise."""
+    """By kind of token, image or question (every other prompt token): for each MoE layer the tokens by expert."""
     samples: int = 0
-    """Whose routing is known."""
+    """Number of samples whose routing is known."""
 
     @property
     def num_experts(self) -> int:
