@@ -17,6 +17,7 @@ from medmoe.model.image_formats.raster_image import FileLimits, RasterImage, Ste
 from medmoe.model.image_formats.signature import RasterFormat
 from medmoe.model.image_formats.tiff.directory import read_directories
 from medmoe.model.image_formats.tiff.page import deep_image, open_page, restore_palette
+from medmoe.model.image_formats.tiff.samples import require_compression
 from medmoe.model.image_formats.tiff.strips import has_excess
 from medmoe.model.image_formats.uniform import is_uniform
 from medmoe.model.image_processor import convert
@@ -43,6 +44,8 @@ def read_raster(data: bytes, kind: RasterFormat, *, frame: int = 0, limits: File
             raise ImageFormatError(
                 f"{coding} is read inside DICOM files alone; convert the image to PNG with djpeg or dcmdjpeg (DCMTK)"
             ) from error
+        if kind == "BMP" and str(error).startswith("Unsupported BMP"):
+            raise ImageFormatError("this layout of BMP pixels is not read; save the image as PNG") from error
         raise
 
 
@@ -237,6 +240,7 @@ def _deep_tiff(data: bytes, frame: int, limits: FileLimits, steps: list[Step]) -
     _require_frame(frame, len(pages))
     page = pages[frame]
     limits.check_size(*page.size)
+    require_compression(page)
     if has_excess(data, page):
         raise _excess()
     image = deep_image(data, page, steps)

@@ -12,7 +12,7 @@ from medmoe.model.errors import ImageFormatError
 from medmoe.model.image_formats.no_data import no_data
 from medmoe.model.image_formats.raster_image import Step
 from medmoe.model.image_formats.tiff.directory import TiffDirectory, read_directories
-from medmoe.model.image_formats.tiff.samples import is_deep, read_samples, require_compression
+from medmoe.model.image_formats.tiff.samples import is_deep, read_samples
 
 _WHITE_IS_ZERO, _COLOURS = 0, 2
 _ALPHA = 2
@@ -68,9 +68,8 @@ def restore_palette(image: Image.Image, data: bytes, page: int) -> bool:
 def deep_image(data: bytes, page: TiffDirectory, steps: list[Step]) -> Image.Image | None:
     """Return the image of a page that Pillow misreads, None for pages that it reads.
 
-    Raises ImageFormatError for samples or a compression that are not read, DamagedImageError.
+    Raises ImageFormatError for samples that are not read, DamagedImageError.
     """
-    require_compression(page)
     if page.has_unknown_samples:
         steps.append("samples_ignored")
     if not is_deep(page):

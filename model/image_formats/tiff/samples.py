@@ -15,9 +15,11 @@ from medmoe.model.image_formats.tiff.directory import TiffDirectory
 _BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions of bytes, whatever samples they hold: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
 _COMPRESSIONS = {
+    22610: "JPEG XR", 34934: "JPEG XR", 34933: "PNG",
     33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG of a raw file",
     50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
+_WITHOUT_PREDICTOR = (1, 32773)
 _GREY, _COLOURS = (0, 1), 2
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
 _HORIZONTAL, _FLOATING = 2, 3
@@ -26,10 +28,15 @@ _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], a
 
 
 def require_compression(page: TiffDirectory) -> None:
-    """Raise ImageFormatError for a compression that is not decoded."""
+    """Raise ImageFormatError for a compression that is not decoded, or not with the page's predictor."""
     name = _COMPRESSIONS.get(page.compression)
     if name is not None:
         raise ImageFormatError(f"TIFF with {name} compression is not read; convert the page with tiffcp or vips")
+    if page.predictor != 1 and page.compression in _WITHOUT_PREDICTOR:
+        raise ImageFormatError(
+            "the TIFF announces a predictor beside a compression with which some programs apply it and others do not; "
+            "save the page with LZW or Deflate compression"
+        )
 
 
 def is_deep(page: TiffDirectory) -> bool:
@@ -37,7 +44,9 @@ def is_deep(page: TiffDirectory) -> bool:
     if page.compression not in _BYTEWISE or page.photometric not in (*_GREY, _COLOURS):
         return False
     plain = page.sample_format in (_UNSIGNED, _UNDEFINED) and page.bits in (0, 1, 2, 4, 8)
-    return not plain or (page.big and page.big_endian)
+    # Pillow reads a fourth separate plane for no other purpose than alpha.
+    more_planes = page.separate_planes and page.extra_samples not in ((), (2,))
+    return not plain or more_planes or (page.big and page.big_endian)
 
 
 def read_samples(data: bytes, page: TiffDirectory) -> np.ndarray:

@@ -61,7 +61,7 @@ class DicomFile:
         self.transfer_syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
         present = [keyword for keyword in _PIXELS if dataset.get(keyword)]
         if len(present) != 1:
-            raise UnreadableImage("the DICOM file holds no pixel data")
+            raise UnreadableImage("the DICOM file holds no pixel data: send an image, and no object that refers to one")
         self.pixel_keyword = present[0]
         self.encapsulated = self.transfer_syntax == DEFLATED_FRAMES or self.transfer_syntax.is_encapsulated
         self.height, self.width = (whole(dataset, keyword) for keyword in ("Rows", "Columns"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from medmoe.server.errors import UnreadableImage
+from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from tests.support.images.hostile_images import encoded
 from tests.support.images.odd_files import chunk, png
 from tests.support.images.tiff_files import tiff
@@ -153,6 +153,25 @@ def test_colours_are_those_that_were_stored(read: Read, kind: str) -> None:
     write, expected, tolerance = KINDS[kind]
     found = np.asarray(read(write(), config={"size": SIDE}).image, int)
     assert np.abs(found - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("compression", [1, 32773])
+def test_a_tiff_predictor_that_programs_read_in_two_ways_is_refused(read: Read, compression: int) -> None:
+    with pytest.raises(UnsupportedImage, match="predictor"):
+        read(tiff(COLOURS, tags={259: [compression], 317: [2]}))
+
+
+@pytest.mark.parametrize("extra", [0, 1, 2])
+def test_a_fourth_plane_of_a_tiff_leaves_the_colours_as_they_are(read: Read, extra: int) -> None:
+    values = np.dstack([COLOURS, np.full((SIDE, SIDE), 255, np.uint8)])
+    found = read(tiff(values, planes=True, tags={338: [extra]}), config={"size": SIDE})
+    assert (np.asarray(found.image) == COLOURS).all()
+
+
+def test_a_bmp_of_rare_bit_fields_is_refused_by_name(read: Read) -> None:
+    masks = struct.pack("<III", 0xF00, 0xF0, 0xF)
+    with pytest.raises(UnsupportedImage, match="BMP pixels"):
+        read(bmp(16, packed((4, 8), (4, 4), (4, 0)), compression=3, masks=masks))
 
 
 def animated(kind: str) -> bytes:
