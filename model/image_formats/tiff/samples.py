@@ -87,6 +87,10 @@ def _bytes(data: bytes, page: TiffDirectory, plane: int) -> np.ndarray:
     tags: dict[int, tuple[int, ...]] = {
         256: (row,), 257: (height,), 258: (8,), 259: (page.compression,), 262: (1,), 277: (1,),
     }  # fmt: skip
+    reversed_bits = page.fill_order == 2
+    if reversed_bits and page.compression != 1:
+        # libtiff brings the compressed bits in order.
+        tags[266] = (2,)
     if tile is None:
         tags |= {273: offsets, 278: (page.rows_per_strip,), 279: counts}
     else:
@@ -95,7 +99,7 @@ def _bytes(data: bytes, page: TiffDirectory, plane: int) -> np.ndarray:
         tags |= {322: (tile[0] * bits // 8,), 323: (tile[1],), 324: offsets, 325: counts}
     with Image.open(io.BytesIO(_rewritten(data, tags)), formats=["TIFF"]) as opened:
         found = np.asarray(opened)
-    return _REVERSED[found] if page.fill_order == 2 else found
+    return _REVERSED[found] if reversed_bits and page.compression == 1 else found
 
 
 def _rewritten(data: bytes, tags: dict[int, tuple[int, ...]]) -> bytes:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from medmoe.model.image_formats.tiff.directory import read_directories
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from tests.support.images.hostile_images import encoded
 from tests.support.images.odd_files import chunk, png
@@ -172,6 +173,16 @@ def test_a_bmp_of_rare_bit_fields_is_refused_by_name(read: Read) -> None:
     masks = struct.pack("<III", 0xF00, 0xF0, 0xF)
     with pytest.raises(UnsupportedImage, match="BMP pixels"):
         read(bmp(16, packed((4, 8), (4, 4), (4, 0)), compression=3, masks=masks))
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+def test_deep_samples_in_the_other_order_of_bits_are_read(read: Read, deflate: bool) -> None:
+    values = COLOURS.astype(np.uint16) * 257
+    plain = tiff(values, deflate=deflate, tags={266: [2]})
+    ((start,), (length,)) = read_directories(plain, most=1)[0].parts
+    turned = np.packbits(np.unpackbits(np.frombuffer(plain[start : start + length], np.uint8), bitorder="little"))
+    found = read(plain[:start] + turned.tobytes() + plain[start + length :], config={"size": SIDE})
+    assert (np.asarray(found.image) == COLOURS).all()
 
 
 def animated(kind: str) -> bytes:
