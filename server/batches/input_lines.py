@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from medmoe.server.schemas.openai.batch import BatchEndpoint, BatchError
+from medmoe.server.schemas.repeated_keys import QUOTE, has_repeated_key
 
 _MOST_ERRORS = 100
 _BEYOND_BODY = 64 * 1024
@@ -100,6 +101,8 @@ def _check(line: bytes, *, endpoint: BatchEndpoint, limit: int) -> str | BatchEr
         found = from_json(line.removeprefix(_BYTE_ORDER_MARK), allow_inf_nan=False)
     except ValueError:
         return _error("invalid_json_line", "the line is not valid JSON")
+    if has_repeated_key(line.removeprefix(_BYTE_ORDER_MARK), found, quotes=line.count(QUOTE)):
+        return _error("invalid_json_line", "an object of the line has a key twice")
     if not isinstance(found, dict):
         return _error("invalid_json_line", "the line is not a JSON object")
     try:

@@ -8,10 +8,13 @@ from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
 from medmoe.server.errors import ClientDisconnected, InvalidField, MalformedBody, UnsupportedContentType
+from medmoe.server.schemas.repeated_keys import QUOTE, has_repeated_key
 
 _MAX_ITEMS = 16 * 1024
 """Values in a body; commas inside of strings count too. A question has at most 4,000 characters."""
 _COUNTED = (b",", b"[", b"{")
+_MAX_QUOTES = 4 * _MAX_ITEMS
+"""Two for each key and text, and those in the texts."""
 _PIECE = 8 * 1024
 """Bytes that are counted at once. Nearly all are of the image, where finding no mark is far cheaper than counting."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -44,13 +47,17 @@ async def read_json_object(
     """
     require_plain_body(request)
     require_no_query(request, known=known)
-    body, is_whole = await _read(request)
+    body, is_whole, quotes = await _read(request)
     if body.startswith(_BYTE_ORDER_MARK):
         del body[: len(_BYTE_ORDER_MARK)]
     try:
         document = from_json(body, allow_partial=not is_whole)
     except ValueError as error:
         raise MalformedBody() from error
+    if quotes > _MAX_QUOTES:
+        raise MalformedBody(f"the body has over {_MAX_QUOTES} quotation marks")
+    if is_whole and has_repeated_key(body, document, quotes=quotes):
+        raise MalformedBody("an object of the body has a key twice")
     if not isinstance(document, dict):
         raise InvalidField("the body is not a JSON object")
     check_known(document, known=known, offered=offered or known)
@@ -77,10 +84,13 @@ def unknown_field(name: str, *, offered: Collection[str], within: str | None = N
     return InvalidField(f"unknown field; {proposal}{taker} takes {', '.join(sorted(offered))}", param=within)
 
 
-async def _read(request: Request) -> tuple[bytearray, bool]:
-    """Return the body, or its beginning and False when it has too many values. The request keeps no copy."""
+async def _read(request: Request) -> tuple[bytearray, bool, int]:
+    """Return the body, or its beginning and False when it has too many values, and the number of its quotes.
+
+    The request keeps no copy.
+    """
     body = bytearray()
-    items = 0
+    items = quotes = 0
     try:
         async for chunk in request.stream():
             for start in range(0, len(chunk), _PIECE):
@@ -88,12 +98,14 @@ async def _read(request: Request) -> tuple[bytearray, bool]:
                 for mark in _COUNTED:
                     if chunk.find(mark, start, end) >= 0:
                         items += chunk.count(mark, start, end)
+                if chunk.find(QUOTE, start, end) >= 0:
+                    quotes += chunk.count(QUOTE, start, end)
                 if items > _MAX_ITEMS:
-                    return body + chunk[:end], False
+                    return body + chunk[:end], False, quotes
             body += chunk
     except ClientDisconnect as error:
         raise ClientDisconnected("the client left while sending") from error
-    return body, True
+    return body, True, quotes
 
 
 def _longest(document: dict[str, Any]) -> str | None:

@@ -221,6 +221,23 @@ async def test_a_field_in_the_address_is_refused_instead_of_ignored(service: Ser
         check(response, 422, "invalid_field", "window")
 
 
+@pytest.mark.parametrize("question", ["What?", '"What?"', "x" * 5000 + '"', '"' * 70_000], ids=len)
+async def test_a_key_that_comes_twice_is_refused_instead_of_chosen(service: Service, question: str) -> None:
+    image = base64_image()
+    valid = json.dumps({"question": question, "image": image, "window": "lung"}).encode()
+    response = await service.client.post("/v1/vqa", content=valid, headers={"content-type": "application/json"})
+    assert "twice" not in response.text
+    for twice in (
+        valid[:-1] + b', "window": "bone"}',
+        valid[:-1] + b', "image": "%b"}' % image.encode(),
+        b'{"image": {"source": "a", "source": "b"}, ' + valid[1:].replace(b'"image"', b'"x"'),
+    ):
+        response = await service.client.post("/v1/vqa", content=twice, headers={"content-type": "application/json"})
+        check(response, 400, "malformed_body")
+    if len(question) < 5000:
+        assert "twice" in response.json()["error"]["message"]
+
+
 async def test_a_compressed_body_is_415_and_told_to_come_plain(service: Service, vqa_body: dict[str, Any]) -> None:
     body = gzip.compress(json.dumps(vqa_body).encode())
     for content_type in ("application/json", "multipart/form-data; boundary=b"):

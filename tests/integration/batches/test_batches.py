@@ -88,7 +88,11 @@ async def test_a_file_that_is_no_input_fails_its_batch_with_the_lines_that_are_w
         assert all("Doe" not in (error.message or "") for error in batch.errors.data)
         assert (batch.output_file_id, batch.error_file_id) == (None, None)
         assert service.engine.started == 1  # The warm-up.
-        for lines, code in (([], "empty_file"), (questions(101), "too_many_lines")):
+        twice = good.replace('{"custom_id"', '{"custom_id": "first", "custom_id"', 1)
+        assert twice != good
+        for lines, code in (
+            ([], "empty_file"), (questions(101), "too_many_lines"), ([twice], "invalid_json_line"),
+        ):  # fmt: skip
             batch = await caller.end(await caller.begin(lines))
             assert batch.errors is not None
             assert batch.errors.data is not None
