@@ -11,11 +11,14 @@ def print_map(found: Explanation) -> None:
     typer.echo(safe(found.answer))
     headers = ("row", *(str(column + 1) for column in range(found.columns)))
     typer.echo(
-        table(headers, [(str(row + 1), *(f"{one:.2f}" for one in cells)) for row, cells in enumerate(found.importance)])
+        table(
+            headers,
+            [(str(row), *(f"{one:z.2f}" for one in cells)) for row, cells in enumerate(found.importance, start=1)],
+        )
     )
     note(
-        f"log-likelihood {found.log_likelihood:.2f}; each number is how much it falls when the image around that place "
-        "is covered: what the model reacts to, not the outline of a finding"
+        f"log-likelihood {found.log_likelihood:z.2f}; each number is how much it falls when the image around that "
+        "place is covered: what the model reacts to, not the outline of a finding"
     )
     if found.unlike_training is not None and found.unlike_training.flagged:
         note(UNLIKE_TRAINING)
