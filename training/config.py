@@ -37,6 +37,10 @@ class DataConfig:
     even: bool = False
     """For sources with labels: samples of rarer labels are repeated until each label is about as frequent as the most
     frequent one. Nothing is left out, as `balanced` does."""
+    distilled: int = 0
+    """For source classification: each sample is there so many times, each time with a label drawn from the
+    probabilities of a linear probe on the tower's features that was fitted without its image (knowledge distillation,
+    Hinton et al. 2015: in expectation the cross-entropy against soft labels); 0 keeps the true label."""
     wordings: int = 0
     """For source classification: so many other ways of asking beside each sample's own (`wordings`)."""
     views: int = 1
@@ -72,6 +76,8 @@ class DataConfig:
             raise ValueError(f"{self.dataset}: balanced leaves samples out, even repeats them; choose one")
         if self.wordings < 0 or (self.wordings and self.source != "classification"):
             raise ValueError(f"{self.dataset}: wordings count from 0, and are for label sets")
+        if self.distilled < 0 or (self.distilled and (self.source != "classification" or self.split != "train")):
+            raise ValueError(f"{self.dataset}: distilled counts from 0, and is for training labels")
         if self.modality is not None and self.source != "modality":
             raise ValueError(f"{self.dataset}: modality renames what source modality asks for")
         if self.paraphrases and (self.source != "vqa" or self.split != "train"):

@@ -5,8 +5,7 @@ A run that stopped continues with the first stage that has no checkpoint; nothin
 
 import json
 import logging
-from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,9 @@ from medmoe.training.config import DataConfig, RunConfig, StageConfig
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.leakage.manifest import build_manifest
 from medmoe.training.data.leakage.trained_images import write_trained_images
-from medmoe.training.data.mixture import Mixture, read_mixture
+from medmoe.training.data.mixture import Mixture, Teacher, read_mixture
 from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.predict.linear_probe import out_of_fold_probabilities
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.optimization.distributed import is_first, join_processes, own_device, process_count, wait_for_all
 from medmoe.training.optimization.preflight import check_stage
@@ -78,6 +78,7 @@ class Run:
         self._runtime = runtime or RuntimeConfig()
         self._pretrained_tokenizer: Tokenizer | None = None
         self._mixtures: dict[tuple[DataConfig, ...], Mixture] = {}
+        self._teacher: Teacher | None = None
         self.report: dict[str, Any] = {}
 
     @property
@@ -108,6 +109,8 @@ class Run:
         if is_first():
             features.fill_for(self._everything)
         wait_for_all()
+        self._mixtures.clear()  # Until here they have their true labels.
+        self._teacher = partial(out_of_fold_probabilities, features=features)
         if self._base is None:
             for number, stage in enumerate((self.config.alignment, self.config.instruction_tuning), start=1):
                 model = self._trained(f"{number}-{stage.name}", model, stage, features)
@@ -129,7 +132,6 @@ class Run:
         if self._base is None:
             claim_directory(self._directory, self.config.to_json())
             return
-        # The base is part of what such a run is made of.
         claim = {"base": base_identity(self._base).model_dump(), "recipe": json.loads(self.config.to_json())}
         claim_directory(self._directory, json.dumps(claim, indent=2) + "\n", made_of="recipe or base")
 
@@ -141,8 +143,7 @@ class Run:
         path = self._directory / MANIFEST_FILE
         begun = path.exists()
         # Decoding every image finds leaks under other names; once is enough.
-        left_out = self._read(self._entries).left_out
-        manifest = build_manifest(self._everything, pixels=not begun, left_out=left_out)
+        manifest = build_manifest(self._everything, pixels=not begun, left_out=self._read(self._entries).left_out)
         if not begun:
             for leak in manifest.leaks:
                 log.warning("held out, and in train too: %s", leak)
@@ -218,9 +219,8 @@ class Run:
 
     def _load_base(self, base: Path) -> MedMoE:
         found = base_identity(base)
-        self.report["origins"] = {
-            "base": f"Stage 3 starts from the dense checkpoint {found.name}, SHA-256 `{found.weights_sha256}`."
-        }
+        origin = f"Stage 3 starts from the dense checkpoint {found.name}, SHA-256 `{found.weights_sha256}`."
+        self.report["origins"] = {"base": origin}
         model = load_checkpoint(base)
         model.config = dense(self.config.architecture)
         return model
@@ -261,20 +261,20 @@ class Run:
     def _prompt(self) -> Prompt:
         return Prompt.from_directory(self._origin, self.config.architecture)
 
-    def _mixture(self, entries: Iterable[DataConfig]) -> list[Sample]:
+    def _mixture(self, entries: tuple[DataConfig, ...]) -> list[Sample]:
         return list(self._read(entries).samples)
 
-    def _read(self, entries: Iterable[DataConfig]) -> Mixture:
-        key = tuple(entries)
-        if key not in self._mixtures:
-            self._mixtures[key] = read_mixture(
-                key,
+    def _read(self, entries: tuple[DataConfig, ...]) -> Mixture:
+        if entries not in self._mixtures:
+            self._mixtures[entries] = read_mixture(
+                entries,
                 root=self._data,
                 domains=self.config.domains,
                 seed=self.config.seed,
                 image_directory=self._directory / "images",
+                teacher=self._teacher,
             )
-        return self._mixtures[key]
+        return self._mixtures[entries]
 
     @cached_property
     def _everything(self) -> list[Sample]:

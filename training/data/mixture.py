@@ -4,7 +4,7 @@ import functools
 import logging
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,9 @@ from medmoe.training.data.wordings.phrasing import with_wordings
 log = logging.getLogger(__name__)
 _SHOWN = 5
 
+Teacher = Callable[[Sequence[Sample]], Mapping[str, Mapping[str, float]]]
+"""Classification samples to the probability of each label, by sample id."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mixture:
@@ -40,9 +43,11 @@ def read_mixture(
     domains: Sequence[str],
     seed: int,
     image_directory: Path | None = None,
+    teacher: Teacher | None = None,
 ) -> Mixture:
     """Return the samples of every entry.
 
+    `teacher` gives the label probabilities of entries with `distilled`; without one they have their true labels.
     `image_directory` is `read_dataset`'s: where images that come as arrays are written.
     Raises DataError when a dataset is missing, holds bad records that the entry refuses, or has no sample of the kind
     asked for.
@@ -70,8 +75,11 @@ def read_mixture(
         if entry.limit is not None and len(samples) > entry.limit:
             samples = random.Random(f"{seed}/{entry.dataset}/{entry.source}").sample(samples, entry.limit)
         log.debug("%s: %d of %d samples", name, len(samples), found)
+        probabilities = teacher(samples) if teacher is not None and entry.distilled else None
         if entry.even:
             samples = _even(samples)
+        if entry.distilled:
+            samples = _distilled(samples * entry.distilled, probabilities, seed=seed)
         if entry.wordings:
             samples = with_wordings(samples, count=entry.wordings, seed=seed)
         if entry.views > 1:
@@ -156,3 +164,20 @@ def _even(samples: list[Sample]) -> list[Sample]:
     frequent = Counter(sample.answer for sample in samples)
     most = max(frequent.values())
     return [sample for sample in samples for _ in range(round(most / frequent[sample.answer]))]
+
+
+def _distilled(
+    samples: Sequence[Sample], probabilities: Mapping[str, Mapping[str, float]] | None, *, seed: int
+) -> list[Sample]:
+    """Return the samples with a label drawn for each, or as they are without probabilities."""
+    if probabilities is None:
+        return list(samples)
+    found: list[Sample] = []
+    times: Counter[str] = Counter()
+    for sample in samples:
+        labels = probabilities[sample.id]
+        drawn = random.Random(f"{seed}/distilled/{sample.id}/{times[sample.id]}")
+        times[sample.id] += 1
+        (answer,) = drawn.choices(list(labels), weights=list(labels.values()))
+        found.append(replace(sample, answer=answer))
+    return found

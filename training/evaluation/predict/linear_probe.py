@@ -6,7 +6,7 @@ split. A checkpoint whose answers lose to it is not trained: what it needs is in
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.training.data.batches.collator import Features
+from medmoe.training.data.image import read_rgb
+from medmoe.training.data.leakage.near_duplicates import DisjointSets, near_duplicates, thumbnail
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.prediction import Prediction, of_labels
 from medmoe.training.feature_cache import FeatureCache
@@ -23,6 +25,7 @@ PROBE = "linear probe on the tower"
 _PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 """Half the squared norm of the weights is weighed so, beside the mean loss on features of unit variance."""
 _HELD_OUT = 0.2
+_FOLDS = 5
 
 
 def probe_predictions(
@@ -41,6 +44,42 @@ def probe_predictions(
         if len({sample.answer for sample in known}) > 1:
             found |= _probed(asked, train=known, val=of_val.get(dataset, []), features=features)
     return found
+
+
+def out_of_fold_probabilities(samples: Sequence[Sample], *, features: Features) -> dict[str, dict[str, float]]:
+    """Return the probability of each label by sample id, from a probe fitted on the images of the other folds.
+
+    Images that are nearly the same share a fold, and samples of one image do. The penalty is the one whose
+    probabilities are best out of fold. Raises DataError naming a file that is no image.
+    """
+    labels = sorted({sample.answer for sample in samples})
+    inputs, targets = _tensors(samples, labels=labels, features=features)
+    inputs = (inputs - inputs.mean(dim=0)) / inputs.std(dim=0, correction=0).clamp(min=1e-6)
+    fold_of = _folds(sample.image for sample in samples)
+    folds = torch.tensor([fold_of[sample.image] for sample in samples])
+    candidates = []
+    for penalty in _PENALTIES:
+        log_p = torch.zeros(len(samples), len(labels))
+        for fold in range(_FOLDS):
+            held = folds == fold
+            weights = logistic_regression(inputs[~held], targets[~held], classes=len(labels), penalty=penalty)
+            log_p[held] = _log_p(inputs[held], weights)
+        candidates.append(log_p)
+    best = max(candidates, key=lambda log_p: log_p.gather(1, targets[:, None]).mean().item())
+    return {
+        sample.id: dict(zip(labels, row, strict=True)) for sample, row in zip(samples, best.exp().tolist(), strict=True)
+    }
+
+
+def _folds(images: Iterable[Path]) -> dict[Path, int]:
+    """Return the fold of each image, drawn for each group of near duplicates."""
+    thumbnails = {image: thumbnail(read_rgb(image)) for image in dict.fromkeys(images)}
+    groups = DisjointSets()
+    for one, other in near_duplicates(thumbnails):
+        groups.join(one, other)
+    drawn = random.Random(0)
+    fold_of_group: dict[Hashable, int] = {}
+    return {image: fold_of_group.setdefault(groups.root(image), drawn.randrange(_FOLDS)) for image in thumbnails}
 
 
 def tower_features(checkpoint: Path, folder: Path, *, samples: Iterable[Sample], device: str = "cpu") -> FeatureCache:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -299,3 +300,36 @@ def test_a_label_set_can_be_asked_in_other_words_beside_its_own(tmp_path: Path) 
 def test_words_and_evenness_are_for_labels(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="label"):
         DataConfig(**({"dataset": "kinds", "source": "classification"} | wrong))
+
+
+def test_distilled_labels_are_drawn_by_the_teacher_anew_for_each_copy(root: Path) -> None:
+    lines = [
+        {"id": f"set/{number}", "task": "classification", "image": f"{number}.png", "split": "train", "label": "a"}
+        | {"label_set": ["a", "b"]}
+        for number in range(9)
+    ]
+    (root / "set" / "records.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    entry = DataConfig(dataset="set", source="classification", distilled=200)
+    asked: list[int] = []
+
+    def teacher(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+        asked.append(len(samples))
+        sure = {sample.id: {"a": 1.0, "b": 0.0} for sample in samples}
+        return sure | {"set/3": {"a": 0.75, "b": 0.25}}
+
+    drawn = [read_mixture([entry], root=root, domains=DOMAINS, seed=0, teacher=teacher) for _ in range(2)]
+    assert drawn[0].samples == drawn[1].samples
+    assert asked == [9, 9]
+    answers = Counter((sample.id, sample.answer) for sample in drawn[0].samples)
+    assert 30 <= answers["set/3", "b"] <= 70
+    assert answers["set/3", "a"] + answers["set/3", "b"] == 200
+    assert all(answers[f"set/{number}", "a"] == 200 for number in range(9) if number != 3)
+    true = load(root, entry)
+    assert [sample.id for sample in true] == [sample.id for sample in drawn[0].samples]
+    assert {sample.answer for sample in true} == {"a"}
+
+
+@pytest.mark.parametrize("entry", [{"source": "vqa"}, {"source": "classification", "split": "val"}])
+def test_only_training_labels_are_distilled(entry: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="distilled"):
+        DataConfig(dataset="set", distilled=1, **entry)

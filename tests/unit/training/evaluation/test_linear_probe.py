@@ -1,14 +1,22 @@
 """The linear probe: the optimum of logistic regression, a penalty chosen apart, silence without images."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from medmoe.training.config import Split
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.predict.linear_probe import logistic_regression, pooled, probe_predictions
+from medmoe.training.evaluation.predict.linear_probe import (
+    logistic_regression,
+    out_of_fold_probabilities,
+    pooled,
+    probe_predictions,
+)
 
 LABELS = ("CT", "MRI", "X-ray")
 
@@ -68,3 +76,37 @@ def test_a_label_that_the_features_tell_is_found(validation: int) -> None:
 def test_a_dataset_without_training_images_of_two_labels_has_no_probe() -> None:
     train = [sample(number, "train", dataset="other") for number in range(9)] + [sample(0, "train")]
     assert probe_predictions([sample(1, "test")], train=train, val=(), features=features) == {}
+
+
+def test_out_of_fold_probabilities_come_from_a_probe_that_has_not_seen_the_image_or_its_near_duplicates(
+    tmp_path: Path,
+) -> None:
+    """Label images by what their features do not tell: only a probe that has seen an image can know its label."""
+    samples = []
+    for number in range(60):
+        # Each image is there twice, nearly the same, and its features are its own.
+        pixels = np.random.default_rng(number // 2).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+        image = tmp_path / f"{number}.png"
+        Image.fromarray(pixels | np.uint8(number % 2)).save(image)
+        label = LABELS[(number // 2 * 7 // 3) % 3]
+        samples.append(Sample(id=str(number), dataset="kinds", image=image, split="train", answer=label, labels=LABELS))
+
+    def own(image: Path) -> torch.Tensor:
+        return torch.eye(30)[[int(image.stem) // 2]]
+
+    found = out_of_fold_probabilities(samples, features=own)
+    assert found.keys() == {sample.id for sample in samples}
+    for probabilities in found.values():
+        assert sum(probabilities.values()) == pytest.approx(1)
+    assert np.mean([found[sample.id][sample.answer] for sample in samples]) < 0.45
+
+
+def test_out_of_fold_probabilities_know_what_the_features_tell(tmp_path: Path) -> None:
+    samples = [sample(number, "train") for number in range(60)]
+    for one in samples:
+        path = tmp_path / one.image.name
+        noise = np.random.default_rng(int(one.image.stem)).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+    samples = [replace(one, image=tmp_path / one.image.name) for one in samples]
+    found = out_of_fold_probabilities(samples, features=features)
+    assert np.mean([found[one.id][one.answer] for one in samples]) > 0.8
