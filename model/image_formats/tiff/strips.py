@@ -3,11 +3,14 @@
 import zlib
 
 from medmoe.model.errors import DamagedImageError
+from medmoe.model.image_formats.jpeg import coded_rows
 from medmoe.model.image_formats.no_data import inflated_size
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
 
 _DEFLATE, _LZW, _PACKBITS = (8, 32946), 5, 32773
-_SUBSAMPLED = 6
+_JPEG, _SUBSAMPLED = 7, 6
+_BLOCKS = 16
+"""Rows of the largest JPEG blocks."""
 _LARGEST_LZW = 2**21
 """Bytes of LZW data that are counted: 0.6 seconds."""
 _CLEAR, _END = 256, 257
@@ -32,6 +35,9 @@ def has_excess(data: bytes, page: TiffDirectory) -> bool:
     strips = -(-height // strip)
     if len(offsets) != len(counts) or len(offsets) != planes * strips:
         return len(offsets) > planes * strips
+    if page.compression == _JPEG:
+        # Some writers fill up the last rows of blocks.
+        return strips == 1 and coded_rows(data[offsets[0] : offsets[0] + counts[0]]) - height >= _BLOCKS
     if page.photometric == _SUBSAMPLED or not page.bits:
         return False
     row = (width * page.bits * (page.samples // planes) + 7) // 8

@@ -30,7 +30,7 @@ FILES = {
     "optimised": encoded(IMAGE, "JPEG", optimize=True),
 }
 DEEP = (GREY[:64, :64] * 16).astype(np.uint16)
-TIFFS = {"TIFF of LZW": "tiff_lzw", "TIFF of PackBits": "packbits"}
+TIFFS = {"TIFF of LZW": "tiff_lzw", "TIFF of PackBits": "packbits", "TIFF of JPEG": "jpeg"}
 Damage = Callable[[bytes, int], bytes]
 DAMAGES: dict[str, Damage] = {
     "cut with an end marker": lambda data, kept: data[:kept] + END,
