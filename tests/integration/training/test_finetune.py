@@ -92,7 +92,7 @@ def test_the_labels_of_held_out_images_are_learnt_and_routers_stay(base: Path, d
     assert result.exit_code == 0, result.output
     assert accuracy(output, data) == 1.0 > accuracy(base, data)
     assert "40 images are few" in result.output
-    assert f"MEDMOE_MODEL={output} medmoe serve\nask it: medmoe classify IMAGE CT MRI\n" in result.output
+    assert f"serve it: medmoe serve {output}\nask it: medmoe classify IMAGE CT MRI\n" in result.output
     assert "Labels: CT, MRI." in (output / "README.md").read_text()
     assert stated_licence(output) == "CC-BY-4.0"
     assert json.loads((output / "config.json").read_text())["name"] == "tuned"
