@@ -49,7 +49,7 @@ def _coded(data: bytes) -> Iterator[bytes]:
 
 
 def has_excess(data: bytes, opened: Image.Image) -> bool:
-    """Return whether a still, lossy WebP holds more data than its size takes; `opened` is the file, decoded.
+    """Return whether a still WebP holds more data than its size takes; `opened` is the file, decoded.
 
     Other bytes at the end of its data change every image that needs them.
     """
@@ -65,7 +65,7 @@ def _with_other_ends(data: bytes) -> Iterator[bytes]:
     while position + 8 <= len(data):
         kind, length = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
         end = position + 8 + length
-        if kind == b"VP8 " and length > 32 and end <= len(data):
+        if kind in (b"VP8 ", b"VP8L") and length > 32 and end <= len(data):
             for other in _ENDS:
                 yield data[: end - len(other)] + other + data[end:]
         if kind in (b"VP8 ", b"VP8L", b"ANMF"):
