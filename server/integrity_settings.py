@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from medmoe.server.strict_environment import StrictSettings
 
@@ -32,6 +32,13 @@ class IntegritySettings(StrictSettings):
     before the answer, which waits for the disk, a few milliseconds on a good one."""
     audit_segment_mib: int = Field(default=64, ge=1, le=256)
     """Size at which the audit trail goes on in another file; a start reads the last one."""
+
+    @field_validator("checkpoints_dir")
+    @classmethod
+    def _directory(cls, directory: Path | None) -> Path | None:
+        if directory is not None and not directory.is_dir():
+            raise ValueError("needs a directory that is there")
+        return directory
 
     @model_validator(mode="after")
     def _trail_needs_a_key(self) -> Self:

@@ -167,6 +167,11 @@ def test_half_a_door_is_refused(settings: dict[str, str], reason: str) -> None:
         Settings(**settings)
 
 
+def test_a_missing_directory_of_checkpoints_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="needs a directory that is there"):
+        Settings(checkpoints_dir=tmp_path / "missing")
+
+
 def test_files_of_tls_are_checked_before_everything_else(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
