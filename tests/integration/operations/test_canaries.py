@@ -197,6 +197,8 @@ async def test_large_bodies_and_a_full_house(watching: Any) -> None:
             assert (await watched.send(probe)).status_code == 429
             inside.cancel()
             await asyncio.gather(inside, return_exceptions=True)
+            # The service notices that the client has left, and frees the slot, a little later.
+            await until(lambda: service.state.admission.in_flight == 0)
             service.engine.delay = 0
 
 
