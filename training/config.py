@@ -107,6 +107,9 @@ class StageConfig:
     optimizer: Optimizer = "adamw"
     """adamw: the papers'. muon: Muon for the hidden layers' matrices and AdamW for the rest, for decoders that start
     from scratch."""
+    seeds: int = 1
+    """Number of seeds, from the run's on, that the stage is trained with, each from the same model and with its own
+    draws; the result is the mean of their weights (model soup, Wortsman et al. 2022)."""
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0

@@ -3,9 +3,10 @@
 A run that stopped continues with the first stage that has no checkpoint; nothing half-written is ever taken for done.
 """
 
+import copy
 import json
 import logging
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,13 @@ from transformers import set_seed
 from medmoe.model.checkpoint.io import expected_tensors, load_checkpoint, save_checkpoint
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files, write_tokenizer
 from medmoe.model.config import MedMoEConfig
-from medmoe.model.errors import ConfigError
 from medmoe.model.lora.checkpoint import base_identity
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
 from medmoe.training.atomic_file import write_atomically
-from medmoe.training.config import DataConfig, RunConfig, StageConfig
+from medmoe.training.config import RunConfig, StageConfig
 from medmoe.training.data.batches.collator import Collator
-from medmoe.training.data.leakage.manifest import build_manifest
 from medmoe.training.data.leakage.trained_images import write_trained_images
-from medmoe.training.data.mixture import Mixture, Teacher, read_mixture
-from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.linear_probe import out_of_fold_probabilities
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.optimization.distributed import is_first, join_processes, own_device, process_count, wait_for_all
@@ -36,12 +33,12 @@ from medmoe.training.optimization.step_checkpoints import StepCheckpoints
 from medmoe.training.optimization.train_stage import train_stage
 from medmoe.training.pretrained.initialize import check_base, check_sources, initial_model, initialize_words
 from medmoe.training.router.training import train_router
+from medmoe.training.run_data import MANIFEST_FILE, RunData
 from medmoe.training.run_directory import REPORT_FILE, claim_directory
-from medmoe.training.stage_transition import dense, initialise_gates, set_router, to_experts
+from medmoe.training.stage_transition import average_weights, dense, initialise_gates, set_router, to_experts
 from medmoe.training.tokenizer import train_tokenizer
 
 log = logging.getLogger(__name__)
-MANIFEST_FILE = "manifest.json"
 
 
 class Run:
@@ -69,7 +66,6 @@ class Run:
         """
         check_sources(config, language_model=language_model, base=base)
         self.config = config
-        self._data = data
         self._directory = directory
         self._tower = tower
         self._language_model = language_model
@@ -77,8 +73,7 @@ class Run:
         self.features_folder = features or directory / "features"
         self._runtime = runtime or RuntimeConfig()
         self._pretrained_tokenizer: Tokenizer | None = None
-        self._mixtures: dict[tuple[DataConfig, ...], Mixture] = {}
-        self._teacher: Teacher | None = None
+        self._samples = RunData(config, stages=self.stages, root=data, directory=directory)
         self.report: dict[str, Any] = {}
 
     @property
@@ -97,7 +92,7 @@ class Run:
             check_base(self.config.architecture, MedMoEConfig.from_directory(self._base))
         if is_first():
             self._claim_directory()
-            self._claim_data()
+            self._samples.claim()
         wait_for_all()
         report = self._directory / REPORT_FILE
         self.report = json.loads(report.read_text()) if report.exists() else {}
@@ -107,10 +102,9 @@ class Run:
         features = FeatureCache(self.features_folder, tower=tower, config=self.config.architecture, dtype=dtype)
         self._check_stages(features)
         if is_first():
-            features.fill_for(self._everything)
+            features.fill_for(self._samples.everything)
         wait_for_all()
-        self._mixtures.clear()  # Until here they have their true labels.
-        self._teacher = partial(out_of_fold_probabilities, features=features)
+        self._samples.distil(partial(out_of_fold_probabilities, features=features))
         if self._base is None:
             for number, stage in enumerate((self.config.alignment, self.config.instruction_tuning), start=1):
                 model = self._trained(f"{number}-{stage.name}", model, stage, features)
@@ -135,22 +129,6 @@ class Run:
         claim = {"base": base_identity(self._base).model_dump(), "recipe": json.loads(self.config.to_json())}
         claim_directory(self._directory, json.dumps(claim, indent=2) + "\n", made_of="recipe or base")
 
-    def _claim_data(self) -> None:
-        """Bind the run to its data: a continued run must find the images and samples it began with.
-
-        Raises ConfigError when it does not. What is held out and also trained on is named in the log.
-        """
-        path = self._directory / MANIFEST_FILE
-        begun = path.exists()
-        # Decoding every image finds leaks under other names; once is enough.
-        manifest = build_manifest(self._everything, pixels=not begun, left_out=self._read(self._entries).left_out)
-        if not begun:
-            for leak in manifest.leaks:
-                log.warning("held out, and in train too: %s", leak)
-            write_atomically(path, manifest.to_json())
-        elif json.loads(path.read_text())["splits"] != json.loads(manifest.to_json())["splits"]:
-            raise ConfigError(f"the data have changed since {self._directory} was begun; choose another --output")
-
     def _check_stages(self, features: FeatureCache) -> None:
         """Find what the last stage would fail on before the first one begins."""
         collator = Collator(self._prompt, features=features)
@@ -160,20 +138,36 @@ class Run:
             check_stage(
                 stage,
                 parameters={name: tensor.numel() for name, tensor in expected_tensors(architecture).items()},
-                samples=self._mixture(stage.data),
+                samples=self._samples.samples(stage.data),
                 collator=collator,
                 runtime=self._runtime,
                 processes=process_count(),
             )
 
     def _trained(self, name: str, model: MedMoE, stage: StageConfig, features: FeatureCache) -> MedMoE:
-        trained = self._stage(name, self._train, model, stage, features, together=True)
-        if is_first():  # Also what a process left that was killed right after it had saved the stage.
-            StepCheckpoints(self._logs(stage)).clear()
-        return trained
+        """Train a stage, or load it where it is done; with several seeds, average the models that they give."""
+        if stage.seeds == 1:
+            return self._of_one_seed(name, model, stage, features, self.config.seed)
+        if not (self._directory / name).exists():
+            self._of_seeds(name, model, stage, features)
+        return load_checkpoint(self._directory / name)
 
-    def _logs(self, stage: StageConfig) -> Path:
-        return self._directory / "logs" / stage.name
+    def _of_seeds(self, name: str, model: MedMoE, stage: StageConfig, features: FeatureCache) -> None:
+        reports = []
+        trained: list[MedMoE] = []
+        for seed in range(self.config.seed, self.config.seed + stage.seeds):
+            start = copy.deepcopy(model)
+            trained.append(self._of_one_seed(f"{stage.name}-{seed}", start, stage, features, seed))
+            reports.append(self.report[f"{stage.name}-{seed}"])
+        self.report[stage.name] = {**reports[0], "seconds": sum(report["seconds"] for report in reports)}
+        self._stage(name, average_weights, trained)
+
+    def _of_one_seed(self, name: str, model: MedMoE, stage: StageConfig, features: FeatureCache, seed: int) -> MedMoE:
+        logs = self._directory / "logs" / (stage.name if stage.seeds == 1 else name)
+        trained = self._stage(name, self._train, model, stage, features, logs, seed, together=True)
+        if is_first():  # Also what a process left that was killed right after it had saved the stage.
+            StepCheckpoints(logs).clear()
+        return trained
 
     def _stage(self, name: str, step: Any, *arguments: Any, together: bool = False) -> MedMoE:
         """Take a step and save its model, or load it where it is done. `together`: every process takes the step."""
@@ -225,15 +219,15 @@ class Run:
         model.config = dense(self.config.architecture)
         return model
 
-    def _train(self, model: MedMoE, stage: StageConfig, features: FeatureCache) -> MedMoE:
-        samples = self._mixture(stage.data)
-        self.report[stage.name] = train_stage(
+    def _train(self, model: MedMoE, stage: StageConfig, features: FeatureCache, logs: Path, seed: int) -> MedMoE:
+        samples = self._samples.samples(stage.data, seed=seed)
+        self.report[logs.name] = train_stage(
             model,
             stage,
             samples=samples,
             collator=Collator(self._prompt, features=features),
-            directory=self._logs(stage),
-            seed=self.config.seed,
+            directory=logs,
+            seed=seed,
             runtime=self._runtime,
         )
         return model
@@ -248,8 +242,8 @@ class Run:
         router, self.report["router"] = train_router(
             model.to(own_device()),
             config,
-            samples=self._mixture(config.data),
-            held_out=self._mixture(config.held_out),
+            samples=self._samples.samples(config.data),
+            held_out=self._samples.samples(config.held_out),
             collator=Collator(self._prompt, features=features),
             seed=self.config.seed,
         )
@@ -261,32 +255,6 @@ class Run:
     def _prompt(self) -> Prompt:
         return Prompt.from_directory(self._origin, self.config.architecture)
 
-    def _mixture(self, entries: tuple[DataConfig, ...]) -> list[Sample]:
-        return list(self._read(entries).samples)
-
-    def _read(self, entries: tuple[DataConfig, ...]) -> Mixture:
-        if entries not in self._mixtures:
-            self._mixtures[entries] = read_mixture(
-                entries,
-                root=self._data,
-                domains=self.config.domains,
-                seed=self.config.seed,
-                image_directory=self._directory / "images",
-                teacher=self._teacher,
-            )
-        return self._mixtures[entries]
-
-    @cached_property
-    def _everything(self) -> list[Sample]:
-        """Return all samples that the run reads."""
-        return self._mixture(self._entries)
-
-    @property
-    def _entries(self) -> tuple[DataConfig, ...]:
-        router = self.config.router
-        images = () if router is None else (*router.data, *router.held_out)
-        return tuple(dict.fromkeys([*(entry for stage in self.stages for entry in stage.data), *images]))
-
     def _tokenizer(self, config: MedMoEConfig) -> list[Path]:
         tokenizer = self._pretrained_tokenizer or self._learnt_tokenizer(config)
         return write_tokenizer(tokenizer, self._directory / "tokenizer", config=config)
@@ -294,7 +262,7 @@ class Run:
     def _learnt_tokenizer(self, config: MedMoEConfig) -> Tokenizer:
         assert self.config.tokenizer_size is not None, "a pretrained language model brings its tokenizer"
         texts = [config.prompt.user, config.prompt.assistant, *self.config.domains]
-        for sample in self._everything:
+        for sample in self._samples.everything:
             if sample.split == "train":
                 texts += [sample.question or "", " " + sample.answer, *(" " + label for label in sample.labels)]
         return train_tokenizer(texts, config=config, size=self.config.tokenizer_size)

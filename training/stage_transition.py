@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from medmoe.model.checkpoint.io import model_tensors
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.language_model import upcycle
 from medmoe.model.medmoe import MedMoE
@@ -39,6 +40,15 @@ def to_experts(model: MedMoE, config: MedMoEConfig, *, function_preserving: bool
     """
     upcycle(model.language_model, config.text_config, function_preserving=function_preserving)
     model.config = config
+
+
+def average_weights(models: Sequence[MedMoE]) -> MedMoE:
+    """Return the first model with the mean of all models' weights (model soup, Wortsman et al. 2022)."""
+    tensors = [model_tensors(model) for model in models]
+    with torch.no_grad():
+        for name, tensor in tensors[0].items():
+            tensor.copy_(torch.stack([each[name].float() for each in tensors]).mean(dim=0))
+    return models[0]
 
 
 def set_router(model: MedMoE, *, weight: torch.Tensor, bias: torch.Tensor) -> None:

@@ -46,7 +46,11 @@ class LoRARunConfig:
     """What questions of source modality offer; empty leaves it to the base's expert_domains."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for weight decay, which would shrink routers and experts that see no gradient."""
+        """Raise ValueError for weight decay, which would shrink routers and experts that see no gradient, and for
+        several seeds, whose adapters have no mean: products of A and B are not linear in both.
+        """
+        if self.stage.seeds != 1:
+            raise ValueError("adapters are trained with one seed")
         if self.stage.weight_decay:
             raise ValueError("adapters and routers are trained without weight decay")
 

@@ -25,7 +25,8 @@ from medmoe.training.evaluation.report.results import write_results
 from medmoe.training.model_card import sections
 from medmoe.training.model_card.opening import opening
 from medmoe.training.model_card.unseen_images import unseen_images
-from medmoe.training.pipeline import MANIFEST_FILE, Run
+from medmoe.training.pipeline import Run
+from medmoe.training.run_data import MANIFEST_FILE
 from medmoe.training.run_directory import REPORT_FILE
 
 EVALUATION_FOLDER = "evaluation"

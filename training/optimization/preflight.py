@@ -35,8 +35,8 @@ def check_stage(
     runtime.device_batch(stage.batch_size, processes=processes)
     if not 0 <= stage.dropout < 1:
         raise ConfigError(f"{stage.name}: dropout of {stage.dropout}; choose at least 0 and less than 1")
-    if stage.epochs <= 0 or stage.batch_size < 1 or stage.pack < 1:
-        raise ConfigError(f"{stage.name}: epochs, batch_size and pack must be above 0")
+    if stage.epochs <= 0 or stage.batch_size < 1 or stage.pack < 1 or stage.seeds < 1:
+        raise ConfigError(f"{stage.name}: epochs, batch_size, pack and seeds must be above 0")
     for pattern in stage.trainable:
         if not any(re.match(pattern, name) for name in parameters):
             raise ConfigError(f"{stage.name}: trainable pattern {pattern!r} matches no parameter")

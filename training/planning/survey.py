@@ -136,8 +136,9 @@ class _Reader:
     def plan(self, stage: StageConfig) -> StagePlan:
         """Count a stage."""
         samples = sum(len(self.read(entry)) for entry in stage.data)
-        steps = math.ceil(stage.epochs * samples / stage.batch_size)
-        return StagePlan(name=stage.name, epochs=stage.epochs, samples=samples, steps=steps)
+        epochs = stage.epochs * stage.seeds
+        steps = math.ceil(epochs * samples / stage.batch_size)
+        return StagePlan(name=stage.name, epochs=epochs, samples=samples, steps=steps)
 
     def read(self, entry: DataConfig) -> tuple[Sample, ...]:
         """Return an entry's samples; none where it cannot be read."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.model.checkpoint.io import load_checkpoint, model_tensors
 from medmoe.model.errors import ConfigError
 from medmoe.model.files.weight_files import weights_sha256
 from medmoe.model.moe import MoE
@@ -127,6 +127,29 @@ def test_a_continued_run_equals_an_uninterrupted_one(finished: Run, data: Path, 
     Run(recipe(), data=data, directory=copy, tower=None)()
     first, second = load_checkpoint(finished.checkpoint).state_dict(), load_checkpoint(copy / "colours").state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_stage_of_several_seeds_is_the_mean_of_their_weights(finished: Run, data: Path, tmp_path: Path) -> None:
+    config = replace(recipe(), moe_tuning=replace(recipe().moe_tuning, seeds=2, epochs=1))
+    directory = tmp_path / "run"
+    shutil.copytree(finished.checkpoint.parent, directory, ignore=shutil.ignore_patterns(config.name, "recipe.json"))
+    (directory / "recipe.json").write_text(config.to_json())
+    run = Run(config, data=data, directory=directory, tower=None)
+    run()
+    members = [
+        model_tensors(load_checkpoint(directory / f"moe_tuning-{seed}")) for seed in (config.seed, config.seed + 1)
+    ]
+    found = model_tensors(load_checkpoint(run.checkpoint))
+    name = next(name for name in found if ".experts." in name)
+    assert not torch.equal(members[0][name], members[1][name])
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, (members[0][name] + members[1][name]) / 2, rtol=1e-2, atol=1e-3)
+    assert run.report["moe_tuning"]["seconds"] > run.report[f"moe_tuning-{config.seed}"]["seconds"]
+    shutil.rmtree(run.checkpoint)
+    shutil.rmtree(directory / f"moe_tuning-{config.seed + 1}")
+    Run(config, data=data, directory=directory, tower=None)()
+    for name, tensor in model_tensors(load_checkpoint(run.checkpoint)).items():
+        assert torch.equal(tensor, found[name]), name
 
 
 def test_a_directory_of_another_recipe_is_refused(finished: Run, data: Path) -> None:

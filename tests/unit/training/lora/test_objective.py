@@ -135,10 +135,11 @@ def test_a_collapsed_router_raises_the_alarm(caplog: pytest.LogCaptureFixture) -
     assert "layers.0" not in caplog.text
 
 
-def test_weight_decay_is_refused() -> None:
+@pytest.mark.parametrize(("change", "reason"), [({"weight_decay": 0.01}, "weight decay"), ({"seeds": 2}, "one seed")])
+def test_weight_decay_and_the_mean_of_seeds_are_refused(change: dict[str, Any], reason: str) -> None:
     recipe = lora_r16(tiny(), stage=tiny_stage(tiny()))
-    with pytest.raises(ValueError, match="weight decay"):
-        replace(recipe, stage=replace(recipe.stage, weight_decay=0.01))
+    with pytest.raises(ValueError, match=reason):
+        replace(recipe, stage=replace(recipe.stage, **change))
 
 
 @pytest.fixture(scope="module")
