@@ -193,7 +193,7 @@ async def test_large_bodies_and_a_full_house(watching: Any) -> None:
             assert (await watched.send(large)).status_code == 413
             service.engine.delay = 3600
             inside = asyncio.create_task(watched.send(probe))
-            await until(lambda asked=inside: service.state.admission.in_flight > 0 or asked.done())  # type: ignore[misc]
+            await until(lambda asked=inside: service.state.admission.in_flight > 0 or asked.done())
             assert not inside.done(), (probe.name, inside.result().text)
             assert (await watched.send(probe)).status_code == 429
             inside.cancel()
