@@ -1,0 +1,75 @@
+"""Read the samples of a run's recipe, and bind the run to its data."""
+
+import json
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from medmoe.model.errors import ConfigError
+from medmoe.training.atomic_file import write_atomically
+from medmoe.training.config import DataConfig, RunConfig, StageConfig
+from medmoe.training.data.leakage.manifest import build_manifest
+from medmoe.training.data.mixture import Mixture, Teacher, read_mixture
+from medmoe.training.data.sample import Sample
+
+log = logging.getLogger(__name__)
+MANIFEST_FILE = "manifest.json"
+
+
+class RunData:
+    """Hold the samples of every stage that a run does itself."""
+
+    def __init__(self, config: RunConfig, *, stages: Sequence[StageConfig], root: Path, directory: Path) -> None:
+        """`root` holds the datasets, `directory` is the run's."""
+        self._config = config
+        self._root = root
+        self._directory = directory
+        router = config.router
+        images = () if router is None else (*router.data, *router.held_out)
+        self._entries = tuple(dict.fromkeys([*(entry for stage in stages for entry in stage.data), *images]))
+        self._mixtures: dict[tuple[tuple[DataConfig, ...], int], Mixture] = {}
+        self._teacher: Teacher | None = None
+
+    def samples(self, entries: tuple[DataConfig, ...], *, seed: int | None = None) -> list[Sample]:
+        """Return the samples of data entries; `seed` is the recipe's unless another is given."""
+        return list(self._read(entries, seed=self._config.seed if seed is None else seed).samples)
+
+    @cached_property
+    def everything(self) -> list[Sample]:
+        """Return all samples that the run reads, with their true labels."""
+        return self.samples(self._entries)
+
+    def distil(self, teacher: Teacher) -> None:
+        """Let the teacher draw the labels of entries with `distilled` from now on."""
+        self._mixtures.clear()
+        self._teacher = teacher
+
+    def claim(self) -> None:
+        """Bind the run to its data: a continued run must find the images and samples it began with.
+
+        Raises ConfigError when it does not. What is held out and also trained on is named in the log.
+        """
+        path = self._directory / MANIFEST_FILE
+        begun = path.exists()
+        left_out = self._read(self._entries, seed=self._config.seed).left_out
+        # Decoding every image finds leaks under other names; once is enough.
+        manifest = build_manifest(self.everything, pixels=not begun, left_out=left_out)
+        if not begun:
+            for leak in manifest.leaks:
+                log.warning("held out, and in train too: %s", leak)
+            write_atomically(path, manifest.to_json())
+        elif json.loads(path.read_text())["splits"] != json.loads(manifest.to_json())["splits"]:
+            raise ConfigError(f"the data have changed since {self._directory} was begun; choose another --output")
+
+    def _read(self, entries: tuple[DataConfig, ...], *, seed: int) -> Mixture:
+        if (entries, seed) not in self._mixtures:
+            self._mixtures[entries, seed] = read_mixture(
+                entries,
+                root=self._root,
+                domains=self._config.domains,
+                seed=seed,
+                image_directory=self._directory / "images",
+                teacher=self._teacher,
+            )
+        return self._mixtures[entries, seed]
