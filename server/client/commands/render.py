@@ -85,8 +85,11 @@ def _write(client: Client, file: Path, target: Path, options: RenderOptions) -> 
         found = client.render(file, **options)
     except (BadRequest, InvalidInput) as error:
         return str(error)
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    write_png(part, found.image)
-    part.replace(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_png(part, found.image)
+        part.replace(target)
+    except OSError as error:
+        raise InvalidInput(f"{target} cannot be written: {error.strerror}") from error
     return None

@@ -257,6 +257,7 @@ def test_render_names_png_files_after_uids_leaves_out_what_is_no_image_and_write
         ((one, output), "is a folder"),
         ((source, full), "is no folder"),
         ((source / "3", full), "does not exist"),
+        ((one, full / "below" / "a.png"), "cannot be written"),
     ):
         wrong = medmoe("render", *arguments, url=server.url, key=KEY)
         assert (wrong.returncode, reason in wrong.stderr) == (1, True), wrong.stderr
