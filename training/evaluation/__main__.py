@@ -5,7 +5,7 @@ Prints the Markdown tables to standard output; progress and everything about the
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,6 @@ from medmoe.training.evaluation.report.plots import MISSING, can_draw
 
 if TYPE_CHECKING:
     from medmoe.training.data.batches.collator import Features
-    from medmoe.training.data.leakage.trained_images import TrainedImages
     from medmoe.training.evaluation.evaluation_data import EvaluationData
     from medmoe.training.evaluation.prediction import Predict
     from medmoe.training.evaluation.report.report import Report
@@ -107,7 +106,6 @@ def evaluate(
     Research software, not a medical device.
     """
     # Imported here because torch takes seconds.
-    from medmoe.training.data.leakage.trained_images import manifest_images
     from medmoe.training.evaluation.evaluation_data import EvaluationData
     from medmoe.training.evaluation.evaluator import evaluate_predictor
     from medmoe.training.evaluation.metrics.scores import Scorer
@@ -133,13 +131,12 @@ def evaluate(
         limit=limit,
         seed=seed,
         image_directory=image_directory,
-        trained_on=_trained_on(checkpoint) if manifest is None else manifest_images(manifest),
+        trained_on=_trained_on(checkpoint, manifest=manifest),
     )
     if held_out_wording is not None:
         read = read.paraphrased(held_out_wording)
-    for file in read.files:
-        if file.problems is not None:
-            typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)
+    for problem in read.problems:
+        typer.echo(problem, err=True)
     source = (
         _local(checkpoint, calibrated=calibrated, device=device, batch_size=batch_size, max_tokens=max_tokens)
         if checkpoint is not None
@@ -206,17 +203,14 @@ def _write_routing_reference(
     write_atomically(checkpoint / ROUTING_REFERENCE_FILE, reference.to_json())
 
 
-def _trained_on(checkpoint: Path | None) -> "TrainedImages | None":
-    """Return what the checkpoint's own list says; None without one."""
-    if checkpoint is None:
-        return None
-    from medmoe.training.data.leakage.trained_images import TrainedImages
-    from medmoe.training.evaluation.provenance import checkpoint_identity
+def _trained_on(checkpoint: Path | None, *, manifest: Path | None) -> Container[str] | None:
+    """Return the training images that the manifest or the checkpoint's own list names; None without either."""
+    from medmoe.training.data.leakage.trained_images import manifest_images
+    from medmoe.training.evaluation.provenance import checkpoint_identity, trained_images
 
-    identity = checkpoint_identity(checkpoint)
-    return TrainedImages.of_weights(
-        checkpoint, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
-    )
+    if manifest is not None:
+        return manifest_images(manifest)
+    return None if checkpoint is None else trained_images(checkpoint, checkpoint_identity(checkpoint))
 
 
 @contextmanager

@@ -106,6 +106,13 @@ class EvaluationData:
             files=tuple(files),
         )
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Return for each dataset with lines that could not become samples a sentence that names them."""
+        return tuple(
+            f"{file.dataset} ({file.split}): {file.problems}" for file in self.files if file.problems is not None
+        )
+
     def paraphrased(self, number: int) -> Self:
         """Return the classification samples under wording `number` (1, 2 or 3) of their labels that training never saw.
 

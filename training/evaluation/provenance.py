@@ -14,6 +14,7 @@ from typing import Any
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE
 from medmoe.model.files.digest import checkpoint_file_sha256
 from medmoe.model.files.weight_files import weights_sha256
+from medmoe.training.data.leakage.trained_images import TrainedImages
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 
 _MODULE = "medmoe.training.evaluation"
@@ -31,6 +32,13 @@ def checkpoint_identity(directory: Path) -> dict[str, str | None]:
         "weights_sha256": weights_sha256(directory),
         "adapter_sha256": checkpoint_file_sha256(adapter) if adapter.exists() else None,
     }
+
+
+def trained_images(directory: Path, identity: dict[str, str | None]) -> TrainedImages | None:
+    """Return the checkpoint's own list of training images; None without one. Raises CheckpointError for another's."""
+    return TrainedImages.of_weights(
+        directory, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
+    )
 
 
 def provenance(*, answered_by: dict[str, Any], data: EvaluationData, settings: dict[str, Any]) -> dict[str, Any]:

@@ -75,19 +75,16 @@ def calibrate(
     Research software, not a medical device. Calibrated on one kind of data says little about another.
     """
     # Imported here because torch takes seconds.
-    from medmoe.training.data.leakage.trained_images import TrainedImages
     from medmoe.training.evaluation.calibration.calibrator import Calibrator, only_helpful
     from medmoe.training.evaluation.calibration.conformal import fit_prediction_sets
     from medmoe.training.evaluation.evaluation_data import EvaluationData
     from medmoe.training.evaluation.predict.predictors import LocalPredictor, predict_in_formats, served_formats
-    from medmoe.training.evaluation.provenance import checkpoint_identity
+    from medmoe.training.evaluation.provenance import checkpoint_identity, trained_images
 
     if split != "val":
         typer.echo(f"warning: figures on the {split} split are no longer independent of this file", err=True)
     identity = checkpoint_identity(checkpoint)
-    trained_on = TrainedImages.of_weights(
-        checkpoint, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
-    )
+    trained_on = trained_images(checkpoint, identity)
     read = EvaluationData.read(
         data,
         dataset,
@@ -97,9 +94,8 @@ def calibrate(
         image_directory=image_directory,
         trained_on=trained_on,
     )
-    for file in read.files:
-        if file.problems is not None:
-            typer.echo(f"{file.dataset} ({file.split}): {file.problems}", err=True)
+    for problem in read.problems:
+        typer.echo(problem, err=True)
     samples = read.samples if trained_on is None else _unseen(read.samples)
     calibrator = Calibrator(method=method, held_out=held_out, seed=seed)
     calibrator.check_counts(samples)
