@@ -148,19 +148,16 @@ class Run:
         """Train a stage, or load it where it is done; with several seeds, average the models that they give."""
         if stage.seeds == 1:
             return self._of_one_seed(name, model, stage, features, self.config.seed)
-        if not (self._directory / name).exists():
-            self._of_seeds(name, model, stage, features)
-        return load_checkpoint(self._directory / name)
-
-    def _of_seeds(self, name: str, model: MedMoE, stage: StageConfig, features: FeatureCache) -> None:
-        reports = []
-        trained: list[MedMoE] = []
-        for seed in range(self.config.seed, self.config.seed + stage.seeds):
-            start = copy.deepcopy(model)
-            trained.append(self._of_one_seed(f"{stage.name}-{seed}", start, stage, features, seed))
-            reports.append(self.report[f"{stage.name}-{seed}"])
-        self.report[stage.name] = {**reports[0], "seconds": sum(report["seconds"] for report in reports)}
-        self._stage(name, average_weights, trained)
+        if (self._directory / name).exists():
+            return load_checkpoint(self._directory / name)
+        members = {f"{stage.name}-{seed}": seed for seed in range(self.config.seed, self.config.seed + stage.seeds)}
+        models = [
+            self._of_one_seed(member, copy.deepcopy(model), stage, features, seed) for member, seed in members.items()
+        ]
+        reports = [self.report[member] for member in members]
+        totals = {key: sum(report[key] for report in reports) for key in ("steps", "seconds")}
+        self.report[stage.name] = reports[0] | totals
+        return self._stage(name, average_weights, models)
 
     def _of_one_seed(self, name: str, model: MedMoE, stage: StageConfig, features: FeatureCache, seed: int) -> MedMoE:
         logs = self._directory / "logs" / (stage.name if stage.seeds == 1 else name)

@@ -42,7 +42,11 @@ class RunData:
 
     def distil(self, teacher: Teacher) -> None:
         """Let the teacher draw the labels of entries with `distilled` from now on."""
-        self._mixtures.clear()
+        self._mixtures = {
+            (entries, seed): mixture
+            for (entries, seed), mixture in self._mixtures.items()
+            if not any(entry.distilled for entry in entries)
+        }
         self._teacher = teacher
 
     def claim(self) -> None:

@@ -145,6 +145,7 @@ def test_a_stage_of_several_seeds_is_the_mean_of_their_weights(finished: Run, da
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, (members[0][name] + members[1][name]) / 2, rtol=1e-2, atol=1e-3)
     assert run.report["moe_tuning"]["seconds"] > run.report[f"moe_tuning-{config.seed}"]["seconds"]
+    assert run.report["moe_tuning"]["steps"] == 2 * run.report[f"moe_tuning-{config.seed}"]["steps"]
     shutil.rmtree(run.checkpoint)
     shutil.rmtree(directory / f"moe_tuning-{config.seed + 1}")
     Run(config, data=data, directory=directory, tower=None)()
