@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True, slots=True)
-class _Answering:
-    """Who answers; a service's identity is known only after it has answered."""
+class _Answerer:
+    """A checkpoint or a service that answers; the identity of a service is known only after it has answered."""
 
     predict: "Predict"
     identity: dict[str, Any]
@@ -143,14 +143,14 @@ def evaluate(
         else _served(str(url), token_file=token_file, concurrency=concurrency, max_tokens=max_tokens)
     )
     with (
-        source as answering,
+        source as answerer,
         _tower(checkpoint if probe else None, read, features=features, device=device) as tower,
     ):
         report = evaluate_predictor(
             read,
-            with_progress(answering.predict),
+            with_progress(answerer.predict),
             blank_images=blank_images,
-            calibration=answering.calibration,
+            calibration=answerer.calibration,
             apply=calibrated,
             tower=tower,
             scorer=Scorer(seed=seed),
@@ -162,14 +162,14 @@ def evaluate(
         "calibrated": calibrated,
         "held_out_wording": held_out_wording,
     }
-    facts = provenance(answered_by=answering.identity, data=read, settings=settings)
+    facts = provenance(answered_by=answerer.identity, data=read, settings=settings)
     if output is not None:
         write_results(report, output, provenance=facts, training_report=training_report)
     if routing_reference and checkpoint is not None:
-        _write_routing_reference(checkpoint, report, identity=answering.identity, datasets=dataset, split=split)
+        _write_routing_reference(checkpoint, report, identity=answerer.identity, datasets=dataset, split=split)
     typer.echo(markdown(report))
-    if answering.calibration is not None and not calibrated:
-        typer.echo(coverage_table(report.outcomes, answering.calibration))
+    if answerer.calibration is not None and not calibrated:
+        typer.echo(coverage_table(report.outcomes, answerer.calibration))
     if routing_reference and checkpoint is not None:
         typer.echo(f"wrote {checkpoint / ROUTING_REFERENCE_FILE}")
     typer.echo(
@@ -214,9 +214,7 @@ def _trained_on(checkpoint: Path | None, *, manifest: Path | None) -> Container[
 
 
 @contextmanager
-def _local(
-    checkpoint: Path, *, calibrated: bool, device: str, batch_size: int, max_tokens: int
-) -> Iterator[_Answering]:
+def _local(checkpoint: Path, *, calibrated: bool, device: str, batch_size: int, max_tokens: int) -> Iterator[_Answerer]:
     from medmoe.training.evaluation.predict.predictors import LocalPredictor
     from medmoe.training.evaluation.provenance import checkpoint_identity
 
@@ -227,7 +225,7 @@ def _local(
     if calibrated and calibration is None:
         raise CheckpointError(f"{checkpoint} has no {CALIBRATION_FILE}; the calibrate command makes one")
     predictor = LocalPredictor.from_checkpoint(checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size)
-    yield _Answering(
+    yield _Answerer(
         predict=predictor.predict,
         identity={"checkpoint": checkpoint.name, **identity, "device": device},
         calibration=calibration,
@@ -250,13 +248,13 @@ def _tower(
 
 
 @contextmanager
-def _served(url: str, *, token_file: Path | None, concurrency: int, max_tokens: int) -> Iterator[_Answering]:
+def _served(url: str, *, token_file: Path | None, concurrency: int, max_tokens: int) -> Iterator[_Answerer]:
     from medmoe.training.evaluation.predict.server_predictor import connected
 
     with connected(url, token_file=token_file, concurrency=concurrency, max_tokens=max_tokens) as (predictor, predict):
-        answering = _Answering(predict=predict, identity={})
-        yield answering
-        answering.identity = {"service": url, **predictor.identity}
+        answerer = _Answerer(predict=predict, identity={})
+        yield answerer
+        answerer.identity = {"service": url, **predictor.identity}
 
 
 app = single_command(evaluate, "eval")

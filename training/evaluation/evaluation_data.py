@@ -59,9 +59,9 @@ class EvaluationData:
         """Read `datasets`, folders or files below `root`; forms and `image_directory` are those of `read_dataset`.
 
         At most `limit` samples of each are kept, drawn by `seed`. `trained_on` holds the SHA-256 of the images that the
-        checkpoint was trained on: it then says which images are in train, and neither the train splits nor the
-        datasets' own word do. Raises DatasetError for what cannot be read,
-        DataError when no sample is in the split or an image is missing.
+        checkpoint was trained on; it then decides alone which images count as trained on, not the train splits and the
+        datasets' own marks. Raises DatasetError for what cannot be read, DataError when no sample is in the split or
+        an image is missing.
         """
         samples: list[Sample] = []
         train: list[Sample] = []

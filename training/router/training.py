@@ -85,11 +85,11 @@ def train_router(
         "training_accuracy": _accuracy(router, inputs, targets),
         "held_out": _held_out(router, model, held_out, index=index, collator=collator),
     }
-    log.info("router: %s", _told(report))
+    log.info("router: %s", _summary(report))
     return router, report
 
 
-def _told(report: dict[str, Any]) -> str:
+def _summary(report: dict[str, Any]) -> str:
     """Describe the router in a line."""
     held_out = report["held_out"]
     domains = (f"{name} {100 * found['accuracy']:.1f} %" for name, found in held_out["per_domain"].items())

@@ -1,4 +1,4 @@
-"""`medmoe calibrate CHECKPOINT --data DIR --dataset NAME`: writes calibration.json.
+"""`medmoe calibrate CHECKPOINT --data DIR --dataset NAME`: write calibration.json.
 
 The file belongs to the weights that it was fitted to; a service that finds it can say how often such answers are right.
 """
@@ -111,9 +111,9 @@ def calibrate(
         prompt_sha256=predictor.prompt.sha256,
     )
     for fit in calibration.label_sets:
-        typer.echo(f"labels {', '.join(fit.labels)}: {_told(fit)}")
+        typer.echo(f"labels {', '.join(fit.labels)}: {_summary(fit)}")
     if calibration.answers is not None:
-        typer.echo(f"answers: {_told(calibration.answers)}")
+        typer.echo(f"answers: {_summary(calibration.answers)}")
     kept = only_helpful(calibration)
     if conformal:
         sets = fit_prediction_sets(samples, predictions=predictions, split=split, prompt_sha256=predictor.prompt.sha256)
@@ -138,7 +138,8 @@ def _unseen(samples: "Sequence[Sample]") -> "tuple[Sample, ...]":
     return unseen
 
 
-def _told(fit: LabelCalibration | AnswerCalibration) -> str:
+def _summary(fit: LabelCalibration | AnswerCalibration) -> str:
+    """Describe a map and its effect on held-out samples in a line."""
     found = fit.held_out
     shape = (
         f"temperature {fit.map.temperature:.3f}, bias {fit.map.bias:.3f}"

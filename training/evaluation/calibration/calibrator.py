@@ -1,4 +1,4 @@
-"""Make calibration.json of predictions on a val split: divide by image, fit on one part, measure on the other."""
+"""Make calibration.json from predictions on a val split: divide by image, fit on one part, measure on the other."""
 
 import random
 from collections import defaultdict
@@ -24,7 +24,7 @@ Predictions = Mapping[str, Prediction]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibrator:
-    """How a calibration is made."""
+    """Configure and make a calibration."""
 
     method: Method = "temperature"
     held_out: float = 0.5
@@ -115,7 +115,7 @@ class Calibrator:
 
 
 def only_helpful(calibration: Calibration) -> Calibration:
-    """Return it without the maps that raised an error on held-out samples."""
+    """Return the calibration without the maps that did not lower both errors on held-out samples."""
     labels, answers = tuple(fit for fit in calibration.label_sets if fit.helps), calibration.answers
     return calibration.model_copy(
         update={
@@ -135,6 +135,7 @@ def _label_sets(samples: Sequence[Sample]) -> dict[tuple[str, ...], list[Sample]
 
 
 def _labelled(sample: Sample, prediction: Prediction) -> tuple[list[float], int]:
+    """Return the probabilities in the order of the labels, and the index of the true one."""
     assert prediction.probabilities is not None
     return [prediction.probabilities[label] for label in sample.labels], sample.labels.index(sample.answer)
 

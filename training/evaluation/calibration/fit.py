@@ -95,14 +95,14 @@ def isotonic(said: Sequence[float], happened: Sequence[bool]) -> Isotonic:
     return Isotonic(x=tuple(knots), y=tuple(knots.values()))
 
 
-def _root(falling_or_rising: Callable[[float], float], low: float, high: float) -> float:
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
     """Return where a monotone function changes its sign, by bisection; the nearer end when it does not."""
-    at_low, at_high = falling_or_rising(low), falling_or_rising(high)
+    at_low, at_high = function(low), function(high)
     if (at_low > 0) == (at_high > 0):
         return low if abs(at_low) <= abs(at_high) else high
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        if (falling_or_rising(middle) > 0) == (at_low > 0):
+        if (function(middle) > 0) == (at_low > 0):
             low = middle
         else:
             high = middle

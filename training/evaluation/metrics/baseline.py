@@ -6,20 +6,14 @@ from collections.abc import Hashable, Iterable, Sequence
 from medmoe.training.data.sample import Sample
 
 
-def majority_answers(train: Iterable[Sample], *, test: Sequence[Sample]) -> dict[str, str]:
+def majority_answers(
+    train: Iterable[Sample], *, test: Sequence[Sample], by_question_type: bool = False
+) -> dict[str, str]:
     """Return by test id the most frequent train answer of the same dataset, kind and answer type.
 
-    Where train lacks them together, the frequency over the dataset counts; a dataset without train has no entries.
+    With `by_question_type` also of the same question type, which is stronger where the type gives the answer away.
+    Where train lacks such a group, the next wider one counts; a dataset without train has no entries.
     """
-    return _majority(train, test=test, by_question_type=False)
-
-
-def majority_answers_by_question_type(train: Iterable[Sample], *, test: Sequence[Sample]) -> dict[str, str]:
-    """Do as `majority_answers`, of the same question type too: stronger where the type gives the answer away."""
-    return _majority(train, test=test, by_question_type=True)
-
-
-def _majority(train: Iterable[Sample], *, test: Sequence[Sample], by_question_type: bool) -> dict[str, str]:
     counts: defaultdict[Hashable, Counter[str]] = defaultdict(Counter)
     for sample in train:
         for key in _keys(sample, by_question_type=by_question_type):

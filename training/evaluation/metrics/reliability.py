@@ -1,4 +1,4 @@
-"""Do probabilities keep their word? Reliability bins and the expected calibration error made of them."""
+"""Measure the calibration of probabilities: reliability bins and the expected calibration error."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Reliability:
 
 
 def reliability(confidences: Sequence[float], correct: Sequence[bool]) -> Reliability:
-    """Raise ValueError when there is nothing to measure."""
+    """Return the reliability of confidences. Raises ValueError when there is nothing to measure."""
     said, right = np.asarray(confidences, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if not len(said) or len(said) != len(right):
         raise ValueError(f"{len(said)} confidences and {len(right)} outcomes")

@@ -52,7 +52,7 @@ _VQA_METRICS: dict[str, tuple[AnswerType, _Metric]] = {
 
 
 def is_correct(sample: Sample, prediction: Prediction) -> bool:
-    """Return the label itself; for a question the reference answer, both normalised."""
+    """Return whether a label is the true one, or an answer equals the reference after normalisation of both."""
     if sample.kind == "classification":
         return prediction.text == sample.answer
     return strict_accuracy(prediction.text, reference=sample.answer) == 1
@@ -60,7 +60,7 @@ def is_correct(sample: Sample, prediction: Prediction) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scorer:
-    """How intervals are drawn; the same seed gives the same report."""
+    """Score samples with intervals; the same seed gives the same intervals."""
 
     seed: int = 0
     resamples: int = 1000

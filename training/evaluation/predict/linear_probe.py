@@ -23,7 +23,9 @@ from medmoe.training.precision import has_bfloat16
 
 PROBE = "linear probe on the tower"
 _PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
-"""Half the squared norm of the weights is weighed so, beside the mean loss on features of unit variance."""
+"""Weights of half the squared norm, beside the mean loss on features of unit variance."""
+_Rows = tuple[torch.Tensor, torch.Tensor]
+"""Pooled features [N, D] and class numbers [N] of images."""
 _HELD_OUT = 0.2
 _FOLDS = 5
 
@@ -35,14 +37,14 @@ def probe_predictions(
     id.
 
     The penalty is the one that is best on `val`; where a dataset has no such samples, on a fifth of its training
-    images, which the last fit then gets back.
+    images, which the final fit uses again.
     """
     found: dict[str, Prediction] = {}
-    of_train, of_val = _by_dataset(train), _by_dataset(val)
+    train_sets, val_sets = _by_dataset(train), _by_dataset(val)
     for dataset, asked in _by_dataset(samples).items():
-        known = of_train.get(dataset, [])
+        known = train_sets.get(dataset, [])
         if len({sample.answer for sample in known}) > 1:
-            found |= _probed(asked, train=known, val=of_val.get(dataset, []), features=features)
+            found |= _probed(asked, train=known, val=val_sets.get(dataset, []), features=features)
     return found
 
 
@@ -61,9 +63,9 @@ def out_of_fold_probabilities(samples: Sequence[Sample], *, features: Features) 
     for penalty in _PENALTIES:
         log_p = torch.zeros(len(samples), len(labels))
         for fold in range(_FOLDS):
-            held = folds == fold
-            weights = logistic_regression(inputs[~held], targets[~held], classes=len(labels), penalty=penalty)
-            log_p[held] = _log_p(inputs[held], weights)
+            inside = folds == fold
+            weights = logistic_regression(inputs[~inside], targets[~inside], classes=len(labels), penalty=penalty)
+            log_p[inside] = _log_p(inputs[inside], weights)
         candidates.append(log_p)
     best = max(candidates, key=lambda log_p: log_p.gather(1, targets[:, None]).mean().item())
     return {
@@ -77,9 +79,9 @@ def _folds(images: Iterable[Path]) -> dict[Path, int]:
     groups = DisjointSets()
     for one, other in near_duplicates(thumbnails):
         groups.join(one, other)
-    drawn = random.Random(0)
+    rng = random.Random(0)
     fold_of_group: dict[Hashable, int] = {}
-    return {image: fold_of_group.setdefault(groups.root(image), drawn.randrange(_FOLDS)) for image in thumbnails}
+    return {image: fold_of_group.setdefault(groups.root(image), rng.randrange(_FOLDS)) for image in thumbnails}
 
 
 def tower_features(checkpoint: Path, folder: Path, *, samples: Iterable[Sample], device: str = "cpu") -> FeatureCache:
@@ -128,20 +130,20 @@ def logistic_regression(
 def _probed(
     asked: Sequence[Sample], *, train: Sequence[Sample], val: Sequence[Sample], features: Features
 ) -> Mapping[str, Prediction]:
+    """Fit the probe of one dataset on `train` and return its predictions for `asked`, by id."""
     labels = sorted({sample.answer for sample in train})
     inputs, targets = _tensors(train, labels=labels, features=features)
     mean, deviation = inputs.mean(dim=0), inputs.std(dim=0, correction=0).clamp(min=1e-6)
     inputs = (inputs - mean) / deviation
     val = [sample for sample in val if sample.answer in labels]
     if val:
-        of_val, wanted = _tensors(val, labels=labels, features=features)
-        part = inputs, targets, (of_val - mean) / deviation, wanted
+        val_inputs, val_targets = _tensors(val, labels=labels, features=features)
+        fit, measured = (inputs, targets), ((val_inputs - mean) / deviation, val_targets)
     else:
-        drawn = random.Random(0).sample(range(len(train)), max(1, round(_HELD_OUT * len(train))))
-        held = torch.zeros(len(train), dtype=torch.bool)
-        held[drawn] = True
-        part = inputs[~held], targets[~held], inputs[held], targets[held]
-    penalty = _best_penalty(*part, classes=len(labels))
+        held_out = torch.zeros(len(train), dtype=torch.bool)
+        held_out[random.Random(0).sample(range(len(train)), max(1, round(_HELD_OUT * len(train))))] = True
+        fit, measured = (inputs[~held_out], targets[~held_out]), (inputs[held_out], targets[held_out])
+    penalty = _best_penalty(fit, measured, classes=len(labels))
     weights = logistic_regression(inputs, targets, classes=len(labels), penalty=penalty)
     images = torch.stack([pooled(features(sample.image)) for sample in asked])
     log_p = _log_p((images - mean) / deviation, weights)
@@ -151,27 +153,25 @@ def _probed(
     }
 
 
-def _best_penalty(
-    inputs: torch.Tensor, targets: torch.Tensor, of_val: torch.Tensor, wanted: torch.Tensor, *, classes: int
-) -> float:
-    """Return the order of candidates: by accuracy, and between equals by likelihood."""
+def _best_penalty(fit: _Rows, measured: _Rows, *, classes: int) -> float:
+    """Return the penalty that, fitted on `fit`, is most accurate on `measured`; between equals the likelier one."""
+    inputs, targets = measured
     scores = {}
     weights: torch.Tensor | None = None
     for penalty in _PENALTIES:
-        weights = logistic_regression(inputs, targets, classes=classes, penalty=penalty, start=weights)
-        log_p = _log_p(of_val, weights)
-        right = (log_p.argmax(dim=1) == wanted).float().mean().item()
-        scores[penalty] = (right, log_p.gather(1, wanted[:, None]).mean().item())
+        weights = logistic_regression(*fit, classes=classes, penalty=penalty, start=weights)
+        log_p = _log_p(inputs, weights)
+        accuracy = (log_p.argmax(dim=1) == targets).float().mean().item()
+        scores[penalty] = (accuracy, log_p.gather(1, targets[:, None]).mean().item())
     return max(scores, key=scores.__getitem__)
 
 
 def _log_p(inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the log-probabilities [N, classes] of inputs [N, D]."""
     return (inputs @ weights[:, :-1].T + weights[:, -1]).log_softmax(dim=1)
 
 
-def _tensors(
-    samples: Sequence[Sample], *, labels: Sequence[str], features: Features
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _tensors(samples: Sequence[Sample], *, labels: Sequence[str], features: Features) -> _Rows:
     return (
         torch.stack([pooled(features(sample.image)) for sample in samples]),
         torch.tensor([labels.index(sample.answer) for sample in samples]),

@@ -4,7 +4,7 @@ The likelihood of a label is that of its whole token sequence, end-of-sequence i
 be parsed and a label that begins another one cannot take its probability.
 
 Samples on one image are answered together: what stands before the question, the image's tokens most of all, is read
-once for them. `MedMoE.generate` reads everything for everyone, and says the same.
+once for them. `MedMoE.generate` reads every prompt whole and gives the same answers.
 """
 
 import copy
@@ -36,7 +36,7 @@ from medmoe.training.precision import has_bfloat16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Read:
+class _Prefill:
     """Hold a batch of prompts after one pass over them."""
 
     mask: torch.Tensor
@@ -54,11 +54,11 @@ class LocalPredictor:
         self, model: MedMoE, *, prompt: Prompt, features: Features, max_tokens: int = 32, batch_size: int = 16
     ) -> None:
         self._model = model
-        self._prompt = self.prompt = prompt
+        self.prompt = prompt
         self._features = features
         self._max_tokens = max_tokens
         self._batch_size = batch_size
-        self._watch = RoutingRecorder(model)
+        self._recorder = RoutingRecorder(model)
 
     @classmethod
     def from_checkpoint(
@@ -92,36 +92,36 @@ class LocalPredictor:
 
     @torch.inference_mode()
     def _answers(self, batch: Sequence[Sample]) -> Iterator[Prediction]:
-        read = self._read(batch, rooms=[self._max_tokens] * len(batch))
+        prefill = self._prefill(batch, rooms=[self._max_tokens] * len(batch))
         eos = self._model.config.text_config.eos_token_id
         answers: list[list[int]] = [[] for _ in batch]
         sums = [0.0] * len(batch)
         # The rows that have no end yet; the cache holds no others.
-        alive, mask, next_log_p = list(range(len(batch))), read.mask, read.next_log_p
+        alive, mask, next_log_p = list(range(len(batch))), prefill.mask, prefill.next_log_p
         for step in range(1, self._max_tokens + 1):
             # Greedy decoding takes the likeliest token.
             best = next_log_p.max(dim=-1)
             for row, log_p, token in zip(alive, best.values.tolist(), best.indices.tolist(), strict=True):
                 answers[row].append(token)
                 sums[row] += log_p
-            open_ = [place for place, row in enumerate(alive) if answers[row][-1] != eos]
-            if not open_ or step == self._max_tokens:
+            unfinished = [place for place, row in enumerate(alive) if answers[row][-1] != eos]
+            if not unfinished or step == self._max_tokens:
                 break
             tokens = best.indices[:, None]
-            if len(open_) < len(alive):
-                kept = torch.tensor(open_, device=self._device)
-                read.cache.batch_select_indices(kept)
-                alive, mask, tokens = [alive[place] for place in open_], mask[kept], tokens[kept]
+            if len(unfinished) < len(alive):
+                kept = torch.tensor(unfinished, device=self._device)
+                prefill.cache.batch_select_indices(kept)
+                alive, mask, tokens = [alive[place] for place in unfinished], mask[kept], tokens[kept]
             mask = torch.cat([mask, torch.ones_like(tokens)], dim=1)
             embedded = self._model.language_model.get_input_embeddings()(tokens)
-            next_log_p = self._log_p(self._forward(embedded, mask, read.cache)[:, -1])
+            next_log_p = self._log_p(self._forward(embedded, mask, prefill.cache)[:, -1])
         for row, (sample, ids) in enumerate(zip(batch, answers, strict=True)):
             yield Prediction(
                 id=sample.id,
-                text=self._prompt.decode(ids),
+                text=self.prompt.decode(ids),
                 confidence=math.exp(sums[row]),
                 cut=ids[-1] != eos,
-                routing=read.routing[row],
+                routing=prefill.routing[row],
             )
 
     def _classifications(self, batch: Sequence[Sample]) -> Iterator[Prediction]:
@@ -132,16 +132,16 @@ class LocalPredictor:
     @torch.inference_mode()
     def _likelihoods(self, batch: Sequence[Sample]) -> tuple[list[dict[str, float]], list[PromptRouting | None]]:
         """Return the labels' likelihoods; each image and question is read once, and the labels continue from there."""
-        answers = [[self._prompt.answer(label) for label in sample.labels] for sample in batch]
-        read = self._read(batch, rooms=[max(map(len, ids)) for ids in answers])
+        answers = [[self.prompt.answer(label) for label in sample.labels] for sample in batch]
+        prefill = self._prefill(batch, rooms=[max(map(len, ids)) for ids in answers])
         pairs = [(row, ids) for row, labels in enumerate(answers) for ids in labels]
         scores: list[float] = []
         for start in range(0, len(pairs), self._batch_size):
-            scores += self._continue(read, pairs[start : start + self._batch_size])
+            scores += self._continue(prefill, pairs[start : start + self._batch_size])
         found = iter(scores)
-        return [{label: next(found) for label in sample.labels} for sample in batch], read.routing
+        return [{label: next(found) for label in sample.labels} for sample in batch], prefill.routing
 
-    def _read(self, batch: Sequence[Sample], *, rooms: Sequence[int]) -> _Read:
+    def _prefill(self, batch: Sequence[Sample], *, rooms: Sequence[int]) -> _Prefill:
         """Read first what stands up to the image's end, once for each image, then the rest of each prompt."""
         prompts = [self._expanded(sample, room=room) for sample, room in zip(batch, rooms, strict=True)]
         image_token = self._model.config.image_token_id
@@ -151,17 +151,17 @@ class LocalPredictor:
         features = torch.stack([self._features(image) for image, _ in different]).to(self._device)
         cache = DynamicCache(config=self._model.language_model.config)
         ids, before = self._padded([start for _, start in different])
-        with self._watch.prompts(before, image=ids == image_token) as of_images:
+        with self._recorder.prompts(before, image=ids == image_token) as of_images:
             self._forward(self._model.embed(ids, self._model.projector(features)), before, cache)
         places = [different.index(start) for start in starts]
         rows = torch.tensor(places, device=self._device)
         cache.batch_select_indices(rows)
         ids, after = self._padded([ids[end:] for ids, end in zip(prompts, borders, strict=True)])
         mask = torch.cat([before[rows], after], dim=1)
-        with self._watch.prompts(after, image=torch.zeros_like(after)) as of_questions:
+        with self._recorder.prompts(after, image=torch.zeros_like(after)) as of_questions:
             hidden = self._forward(self._model.language_model.get_input_embeddings()(ids), mask, cache)
         routing = [joined(of_images[place], rest) for place, rest in zip(places, of_questions, strict=True)]
-        return _Read(mask=mask, cache=cache, next_log_p=self._log_p(hidden[:, -1]), routing=routing)
+        return _Prefill(mask=mask, cache=cache, next_log_p=self._log_p(hidden[:, -1]), routing=routing)
 
     def _forward(self, embedded: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
         """Return the decoder output [B, L, D] for what follows on `cache`; `mask` [B, cached + L] covers both."""
@@ -175,7 +175,7 @@ class LocalPredictor:
         hidden: torch.Tensor = output.last_hidden_state
         return hidden
 
-    def _continue(self, read: _Read, pairs: Sequence[tuple[int, list[int]]]) -> list[float]:
+    def _continue(self, prefill: _Prefill, pairs: Sequence[tuple[int, list[int]]]) -> list[float]:
         """Return the log-likelihood of each (prompt row, answer ids)."""
         rows = torch.tensor([row for row, _ in pairs], device=self._device)
         width = max(len(ids) for _, ids in pairs) - 1
@@ -184,16 +184,16 @@ class LocalPredictor:
         for place, (_, ids) in enumerate(pairs):
             input_ids[place, : len(ids) - 1] = torch.tensor(ids[:-1], device=self._device)
             present[place, : len(ids) - 1] = 1
-        cache = copy.deepcopy(read.cache)
+        cache = copy.deepcopy(prefill.cache)
         cache.batch_select_indices(rows)
         embedded = self._model.language_model.get_input_embeddings()(input_ids)
-        hidden = self._forward(embedded, torch.cat([read.mask[rows], present], dim=1), cache)
+        hidden = self._forward(embedded, torch.cat([prefill.mask[rows], present], dim=1), cache)
         scores = []
         for place, (row, ids) in enumerate(pairs):
             tokens = torch.tensor(ids, device=self._device)
             # The state at a token predicts the next one; only the answer's own rows meet the large output head.
             rest = self._log_p(hidden[place, : len(ids) - 1]).gather(1, tokens[1:, None])
-            scores.append(float(read.next_log_p[row, tokens[0]].double() + rest.double().sum()))
+            scores.append(float(prefill.next_log_p[row, tokens[0]].double() + rest.double().sum()))
         return scores
 
     def _log_p(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -211,7 +211,7 @@ class LocalPredictor:
         return ids, mask
 
     def _expanded(self, sample: Sample, *, room: int) -> list[int]:
-        ids = self._prompt.expand(prompt_ids(sample, prompt=self._prompt))
+        ids = self.prompt.expand(prompt_ids(sample, prompt=self.prompt))
         limit = self._model.config.text_config.max_position_embeddings
         if len(ids) + room > limit:
             raise DataError(f"sample {sample.id} needs {len(ids)} + {room} tokens; the model takes {limit}")

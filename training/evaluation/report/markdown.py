@@ -107,15 +107,17 @@ def _confidences(sections: list[Section]) -> str:
         assert found is not None
         assert curve is not None
         name = f"{section.dataset} ({section.kind})"
-        rows.append([name, *_kept(found, section.scores), f"{curve.aurc:.3f}", f"{100 * curve.coverage:.1f}"])
+        rows.append(
+            [name, *_reliability_cells(found, section.scores), f"{curve.aurc:.3f}", f"{100 * curve.coverage:.1f}"]
+        )
         if section.calibrated is not None:
             after = section.calibrated
-            rows.append([f"{name}, calibrated", *_kept(after.reliability, after.scores), "-", "-"])
+            rows.append([f"{name}, calibrated", *_reliability_cells(after.reliability, after.scores), "-", "-"])
     return table(_CONFIDENCE_COLUMNS, rows)
 
 
-def _kept(found: Reliability, scores: Scores) -> list[str]:
-    """Return a table of how well confidences keep their word, up to the columns that hang on their order alone."""
+def _reliability_cells(found: Reliability, scores: Scores) -> list[str]:
+    """Return the cells of a row of confidences, from n to NLL."""
     kind = "" if "brier" in scores else "confidence_"
     percents = (found.mean_confidence, found.accuracy, found.ece_equal_mass, found.ece_equal_width)
     proper = (scores[f"{kind}brier"], scores[f"{kind}nll"])
@@ -165,7 +167,7 @@ def _figures(scores: Scores) -> list[str]:
 
 
 def _headline(scores: Scores | None) -> str:
-    """Return the closed accuracy, and open recall after a stroke; of classifications the accuracy."""
+    """Return the accuracy of classifications, `closed accuracy / open recall` of questions; a dash without scores."""
     if scores is None:
         return "-"
     names = ("accuracy",) if "accuracy" in scores else ("closed_accuracy_legacy", "open_recall_legacy")

@@ -8,7 +8,7 @@ from typing import Any
 
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Kind, Sample
-from medmoe.training.evaluation.metrics.baseline import majority_answers, majority_answers_by_question_type
+from medmoe.training.evaluation.metrics.baseline import majority_answers
 from medmoe.training.evaluation.metrics.confusion import Confusion, confusion
 from medmoe.training.evaluation.metrics.reliability import Reliability, reliability
 from medmoe.training.evaluation.metrics.risk_coverage import RiskCoverage, risk_coverage
@@ -142,7 +142,7 @@ def _check(samples: Sequence[Sample], *, predictions: Mapping[str, Prediction]) 
 def _majorities(samples: Sequence[Sample], *, train: Sequence[Sample]) -> dict[str, Mapping[str, Prediction]]:
     answers = {MAJORITY: majority_answers(train, test=samples)}
     if samples[0].kind == "vqa":
-        answers["majority by question type"] = majority_answers_by_question_type(train, test=samples)
+        answers["majority by question type"] = majority_answers(train, test=samples, by_question_type=True)
     return {
         name: {id_: Prediction(id=id_, text=text) for id_, text in found.items()}
         for name, found in answers.items()

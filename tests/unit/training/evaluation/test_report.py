@@ -13,7 +13,7 @@ from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.evaluator import evaluate_predictor
-from medmoe.training.evaluation.metrics.baseline import majority_answers, majority_answers_by_question_type
+from medmoe.training.evaluation.metrics.baseline import majority_answers
 from medmoe.training.evaluation.metrics.interval import mean_interval, share_interval, statistic_interval
 from medmoe.training.evaluation.metrics.scores import Scorer, Scores
 from medmoe.training.evaluation.prediction import Prediction, PromptRouting, of_labels
@@ -134,7 +134,7 @@ def test_baseline_by_question_type_is_narrower_and_falls_back() -> None:
     ]
     test = [vqa("1", "?", question_type="SIDE"), vqa("2", "?", question_type="new"), vqa("3", "?", answer_type="open")]
     assert majority_answers(train, test=test) == {"1": "yes", "2": "yes", "3": "lung"}
-    assert majority_answers_by_question_type(train, test=test) == {"1": "left", "2": "yes", "3": "lung"}
+    assert majority_answers(train, test=test, by_question_type=True) == {"1": "left", "2": "yes", "3": "lung"}
 
 
 def test_baseline_never_borrows_another_dataset() -> None:
