@@ -13,6 +13,7 @@ from starlette.responses import Response
 from medmoe.server.edge.connection_table import ConnectionTable
 from medmoe.server.edge.limits import ConnectionLimits
 from medmoe.server.edge.load_shedding import LoadShedder
+from medmoe.server.edge.reader_check import ReaderCheck
 from medmoe.server.edge.request_head import MAX_HEAD_BYTES, RequestHead
 from medmoe.server.edge.transport import EdgeTransport
 from medmoe.server.edge.uvicorn_adapter import STATUS_PHRASES, Config, HTTPProtocol, ServerState
@@ -57,6 +58,8 @@ class EdgeProtocol(asyncio.Protocol):
         self._skip_until = 0.0
         self._ending = False
         """Whether the connection closes after the present refusal."""
+        self._at_eof = False
+        """Whether the client has ended its side of the connection."""
         self._write_paused = self._read_paused = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._keep_alive_timer: asyncio.TimerHandle | None = None
@@ -78,6 +81,7 @@ class EdgeProtocol(asyncio.Protocol):
             is_receiving=self._is_receiving,
             on_reading=self._schedule,
         )
+        self._reader_check = ReaderCheck(transport, probe=self._probe)
         self._server_state.connections.add(self)  # type: ignore[arg-type]
         self._close = transport.abort
         if self.table.add(self._close):
@@ -95,6 +99,14 @@ class EdgeProtocol(asyncio.Protocol):
             self._turns.add(self._process)
             self._control_reading()
 
+    def eof_received(self) -> bool:
+        """Keep the connection for the answers to requests that came whole; TLS has no such half of a connection."""
+        if self._transport.get_extra_info("ssl_object") is not None:
+            return False
+        self._at_eof = True
+        self._process()
+        return not self._socket.is_closing()
+
     def pause_writing(self) -> None:
         self._write_paused = True
         if self._http is not None:
@@ -111,6 +123,7 @@ class EdgeProtocol(asyncio.Protocol):
         self._turns.discard(self._process)
         self._stop_keep_alive_timer()
         self._stop_head_timer()
+        self._reader_check.stop()
         self._transport.lost()
         self.table.remove(self._close)
         self._server_state.connections.discard(self)
@@ -135,8 +148,21 @@ class EdgeProtocol(asyncio.Protocol):
             return
         if self._can_take():
             self._schedule()
+        elif self._at_eof:
+            self._await_response_or_close()
         self._control_reading()
         self._note_idleness()
+
+    def _await_response_or_close(self) -> None:
+        http = self._http
+        if http is None or not http.can_be_answered_after_eof or self._transport.lingering:
+            self._transport.close()
+        elif not self._reader_check.is_running:
+            self._reader_check.start()
+
+    def _probe(self) -> None:
+        if self._http is not None:
+            self._http.send_interim_response()
 
     def _can_take(self) -> bool:
         waits = self._transport.reading_paused and not self._transport.lingering
@@ -199,7 +225,7 @@ class EdgeProtocol(asyncio.Protocol):
     def _control_reading(self) -> None:
         """Read on unless bytes wait for their turn, or enough of them for the parser."""
         pause = self._can_take() or len(self._pending) >= _MAX_PENDING
-        if pause != self._read_paused and not self._socket.is_closing():
+        if pause != self._read_paused and not self._at_eof and not self._socket.is_closing():
             self._read_paused = pause
             if pause:
                 self._socket.pause_reading()
@@ -207,6 +233,8 @@ class EdgeProtocol(asyncio.Protocol):
                 self._socket.resume_reading()
 
     def _is_receiving(self) -> bool:
+        if self._at_eof:
+            return False
         return bool(self._to_skip or self._pending or (self._http is not None and self._http.has_unread_body))
 
     def _note_idleness(self) -> None:

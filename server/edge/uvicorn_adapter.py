@@ -84,6 +84,18 @@ class HTTPProtocol(H11Protocol):
         """Return whether more of the present request is to come."""
         return self.conn.their_state is h11.SEND_BODY
 
+    @property
+    def can_be_answered_after_eof(self) -> bool:
+        """Return whether a request waits that came whole, and whose client takes interim responses: not HTTP/1.0."""
+        return self.is_busy and not self.has_unread_body and self.conn.their_http_version != b"1.0"
+
+    def send_interim_response(self) -> None:
+        """Send 100 (Continue), which clients discard (RFC 9110, 15.2), unless the response has begun."""
+        if self.is_busy and not self.cycle.response_started:
+            self.transport.write(
+                self.conn.send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue"))
+            )
+
     def stop_keep_alive_timer(self) -> None:
         """Keep the connection open whatever uvicorn's timer says."""
         self._unset_keepalive_if_required()
