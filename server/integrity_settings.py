@@ -41,7 +41,9 @@ class IntegritySettings(StrictSettings):
         return directory
 
     @model_validator(mode="after")
-    def _trail_needs_a_key(self) -> Self:
+    def _trail_has_a_key(self) -> Self:
         if self.audit_dir is not None and self.audit_key is None:
             raise ValueError("MEDMOE_AUDIT_DIR needs MEDMOE_AUDIT_KEY; make one with `openssl rand -hex 32`")
+        if self.audit_key is not None and self.audit_dir is None:
+            raise ValueError("MEDMOE_AUDIT_KEY needs MEDMOE_AUDIT_DIR: without a directory nothing is recorded")
         return self

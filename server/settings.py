@@ -16,6 +16,7 @@ from medmoe.server.schemas.image_url import host_name
 from medmoe.server.schemas.images import BurnedIn
 from medmoe.server.schemas.series import MAX_SLICES
 from medmoe.server.schemas.views.explain import MAX_GRID
+from medmoe.server.strict_environment import LimitPairs
 
 _LONGEST_SECONDS = 86_400.0
 """Largest time of a setting, a day: timers of the system overflow somewhere beyond."""
@@ -26,7 +27,7 @@ def bundled_model() -> Path:
     return Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
 
 
-class Settings(BatchSettings, IntegritySettings):
+class Settings(BatchSettings, IntegritySettings, LimitPairs):
     """Deployment settings. Sizes in bytes or pixels, times in the unit that the name says."""
 
     host: str = "127.0.0.1"
@@ -73,8 +74,7 @@ class Settings(BatchSettings, IntegritySettings):
     oidc_ca_file: Path | None = None
     """PEM file of the certificate authority to trust for the provider instead of the system's."""
     oidc_scopes_claim: str = Field(default="scope", min_length=1)
-    """Claim with the scopes ask, stats and admin: a text with spaces or a list; `scp`, say, or
-    `realm_access.roles`."""
+    """Claim with the scopes ask, stats and admin, a text with spaces or a list, such as `realm_access.roles`."""
     oidc_scope_prefix: str = ""
     """What a scope of the claim begins with, such as `medmoe.` for `medmoe.ask`; others count as none."""
     requests_per_minute: int | None = Field(default=None, ge=1)
@@ -91,7 +91,7 @@ class Settings(BatchSettings, IntegritySettings):
     429."""
     body_memory_mib: int = Field(default=2048, ge=1)
     """Memory for all request bodies together, those that are read and those of requests inside; one more is refused
-    with 429. At least one of `max_body_bytes` always fits."""
+    with 429. The largest body, `max_body_bytes`, must fit."""
     max_image_pixels: int = Field(default=40_000_000, ge=2**16, le=89_000_000)
     """Largest square around a decoded image, at 4 to 40 bytes a pixel; Pillow's limit is the ceiling."""
     min_image_side: int = Field(default=16, ge=1, le=256)

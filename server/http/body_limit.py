@@ -85,7 +85,7 @@ class BodyLimit:
         self.app = app
         self.max_bytes = max_bytes
         self.max_at_once = max_at_once
-        self.max_memory = max(max_memory, max_bytes)
+        self.max_memory = max_memory
         self._larger = dict(larger)
         self._paths = frozenset(paths)
         self._patience = patience

@@ -305,6 +305,8 @@ async def test_a_flood_of_refusals_is_counted_and_not_recorded(
 def test_a_trail_without_a_key_is_refused(tmp_path: Path, checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="MEDMOE_AUDIT_DIR needs MEDMOE_AUDIT_KEY"):
         Settings(model=checkpoint, audit_dir=tmp_path)
+    with pytest.raises(ValueError, match="MEDMOE_AUDIT_KEY needs MEDMOE_AUDIT_DIR"):
+        Settings(model=checkpoint, audit_key=tmp_path / "key")
 
 
 async def test_the_commands_check_and_export(

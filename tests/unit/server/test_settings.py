@@ -167,6 +167,31 @@ def test_half_a_door_is_refused(settings: dict[str, str], reason: str) -> None:
         Settings(**settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "hidden", "limit"),
+    [
+        ({"max_body_bytes": 2**20 + 1, "max_series_bytes": 2**20, "body_memory_mib": 1}, "MAX_BODY", "BODY_MEMORY_MIB"),
+        ({"body_memory_mib": 255}, "MAX_SERIES_BYTES", "BODY_MEMORY_MIB"),
+        ({"batch_dir": "b", "batch_max_bytes": 2**31 + 1}, "BATCH_MAX_BYTES", "BODY_MEMORY_MIB"),
+        ({"batch_dir": "b", "batch_max_stored_bytes": 2**20}, "BATCH_MAX_BYTES", "BATCH_MAX_STORED_BYTES"),
+        ({"max_explain_steps": 7}, "EXPLAIN_GRID", "MAX_EXPLAIN_STEPS"),
+        ({"series_slices": 65}, "SERIES_SLICES", "MAX_SERIES_SLICES"),
+        ({"default_max_tokens": 9, "max_tokens": 8}, "DEFAULT_MAX_TOKENS", "MAX_TOKENS"),
+    ],
+)
+def test_a_setting_that_another_hides_is_refused_with_both_names(
+    settings: dict[str, Any], hidden: str, limit: str
+) -> None:
+    with pytest.raises(ValidationError, match=f"MEDMOE_{hidden}.* MEDMOE_{limit} allows .*lower the first or raise"):
+        Settings(**settings)
+
+
+def test_limits_that_just_fit_start() -> None:
+    assert Settings(body_memory_mib=256).max_series_bytes == 256 * 2**20
+    # The file limit of batches means nothing without them; what is not set is lowered with its limit.
+    assert Settings(batch_max_bytes=2**32, max_series_slices=4, max_tokens=8).batch_dir is None
+
+
 def test_a_missing_directory_of_checkpoints_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="needs a directory that is there"):
         Settings(checkpoints_dir=tmp_path / "missing")
