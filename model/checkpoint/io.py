@@ -6,6 +6,7 @@ Only safetensors: nothing here can execute what it reads.
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -118,8 +119,10 @@ def model_tensors(model: MedMoE) -> dict[str, torch.Tensor]:
     return dict(tensors)
 
 
-def expected_shapes(config: MedMoEConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor a checkpoint of `config` must hold."""
+# vLLM asks 16 times while an engine starts.
+@lru_cache(maxsize=1)
+def expected_shapes(config: MedMoEConfig) -> Mapping[str, tuple[int, ...]]:
+    """Return the name and shape of every tensor a checkpoint of `config` must hold."""
     return {name: tuple(tensor.shape) for name, tensor in expected_tensors(config).items()}
 
 

@@ -3,7 +3,6 @@
 vLLM changes the process it runs in (threads, signals, distributed state): use it in one of your own.
 """
 
-import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,5 +53,4 @@ def local_engine(directory: Path, *, dtype: Dtype = "float32", **arguments: Any)
     finally:
         engine.close()
         del engine
-        gc.collect()
         cleanup_dist_env_and_memory()

@@ -40,7 +40,10 @@ def answers(directory: Path) -> dict[str, np.ndarray]:
     ]
     stop = [config.text_config.eos_token_id]
     with local_engine(directory, max_logprobs=-1) as engine:
-        outputs = engine.generate(prompts, temperature=0, max_tokens=MAX_TOKENS, logprobs=-1, stop_token_ids=stop)
+        # Without `detokenize=False` vLLM spells out every token of the vocabulary at every position.
+        outputs = engine.generate(
+            prompts, temperature=0, max_tokens=MAX_TOKENS, logprobs=-1, stop_token_ids=stop, detokenize=False
+        )
         # The beginnings of all answers, after the last prompt.
         paths = {tuple(output.outputs[0].token_ids[:length]) for output in outputs for length in (1, 2)}
         vocabulary = tuple(range(config.text_config.vocab_size))
