@@ -74,6 +74,8 @@ class ClassifyOptions(ReportOptions, total=False):
     """Question that replaces the checkpoint's own."""
     length_normalized: bool | None
     """Mode likelihood: divide each label's log-likelihood by its number of tokens."""
+    contextual_calibration: bool | None
+    """Mode likelihood: divide each label's likelihood by what it is on images that show nothing."""
     permutations: int | None
     """Mode choice: maximum number of label orders."""
 
@@ -145,5 +147,7 @@ class ClassifySeriesOptions(SeriesOptions, total=False):
     """Question that replaces the checkpoint's own."""
     finding: str | None
     """Label that the series has as soon as one slice shows it; the best slice is the one in which it is likeliest."""
+    contextual_calibration: bool | None
+    """Divide each label's likelihood by what it is on images that show nothing."""
     min_label_mass: float | None
     """Probability of all labels together below which a slice is marked as abstained."""

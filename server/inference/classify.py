@@ -81,13 +81,22 @@ async def classify_in_slot(
     decoded = await context.images.read(image, shared, deadline=deadline, record=record)
     with record.stage("engine"), context.readiness.watch():
         async with deadline.guard():
-            scores = await LabelScorer(context.engine, hold=lambda: context.label_steps.slot(request_id)).score(
+            scorer = LabelScorer(context.engine, hold=lambda: context.label_steps.slot(request_id))
+            scores = await scorer.score(
                 [request for _, prompts in asked for request in prompts.requests],
                 image=decoded.image,
                 image_id=decoded.image_id,
                 cache_salt=record.cache_salt,
                 request_id=request_id,
             )
+            content_free = [
+                await context.content_free.mean(
+                    prompts.requests[0], scorer=scorer, request_id=request_id, cache_salt=record.cache_salt
+                )
+                if fields.contextual_calibration
+                else None
+                for fields, prompts in asked
+            ]
     count_tokens(record, scores)
     unlike_training = compare_with_training(scores[0].root.unlike_training, context.checkpoint.training_reference)
     record.note_unlike_training(unlike_training)
@@ -101,12 +110,13 @@ async def classify_in_slot(
             request_id=request_id,
             prompts=prompts,
             scores=tuple(islice(remaining, len(prompts.requests))),
+            content_free=free,
             decoded=decoded,
             timings=record.timings(),
             routing=routing,
             unlike_training=unlike_training,
         )
-        for fields, prompts in asked
+        for (fields, prompts), free in zip(asked, content_free, strict=True)
     )
     for response in responses:
         record.note_answer(

@@ -36,6 +36,7 @@ def classify_response(
     request_id: str,
     prompts: LabelPrompts,
     scores: Sequence[LabelScore],
+    content_free: Sequence[float] | None,
     decoded: DecodedImage,
     timings: Timings,
     routing: Routing | None,
@@ -56,7 +57,9 @@ def classify_response(
         context.settings.min_label_mass if fields.min_label_mass is None else fields.min_label_mass
     )
     provenance["allow_unlike_training"] = fields.allow_unlike_training
-    response = _by_mode(context, fields, prompts, scores, common=common, provenance=provenance)
+    response = _by_mode(
+        context, fields, prompts, scores, content_free=content_free, common=common, provenance=provenance
+    )
     if is_flagged(unlike_training) and not fields.allow_unlike_training:
         return response.model_copy(update={"abstained": True})
     return response
@@ -68,6 +71,7 @@ def _by_mode(
     prompts: LabelPrompts,
     scores: Sequence[LabelScore],
     *,
+    content_free: Sequence[float] | None,
     common: dict[str, Any],
     provenance: dict[str, Any],
 ) -> AnyClassification:
@@ -77,7 +81,15 @@ def _by_mode(
             fit = None if is_flagged(common["unlike_training"]) else fit
             sets = context.checkpoint.prediction_sets(fields.labels, context.engine.dtype)
             sets = None if is_flagged(common["unlike_training"]) else sets
-            return _likelihood(fields, scores[0], fit=fit, sets=sets, common=common, provenance=provenance)
+            return _likelihood(
+                fields,
+                scores[0],
+                content_free=content_free,
+                fit=fit,
+                sets=sets,
+                common=common,
+                provenance=provenance,
+            )
         case "choice":
             return _choice(fields, scores, prompts, common=common, provenance=provenance)
         case "multi_label":
@@ -88,15 +100,16 @@ def _likelihood(
     fields: ClassifyFields,
     score: LabelScore,
     *,
+    content_free: Sequence[float] | None,
     fit: LabelCalibration | None,
     sets: PredictionSets | None,
     common: dict[str, Any],
     provenance: dict[str, Any],
 ) -> ClassifyResponse:
     lengths = [len(path) for path in score.request.paths] if fields.length_normalized else None
-    result = by_likelihood(score.log_likelihoods, lengths=lengths)
-    # The calibration was fitted with the checkpoint's own question and likelihoods that are not length-normalized.
-    if fields.question is not None or fields.length_normalized:
+    result = by_likelihood(score.log_likelihoods, lengths=lengths, content_free=content_free)
+    # The calibration was fitted with the checkpoint's own question and the likelihoods as they are.
+    if fields.question is not None or fields.length_normalized or fields.contextual_calibration:
         fit = None
     chosen = None if fields.alpha == 0 or sets is None else _prediction_set(fields, result, sets, fields.alpha)
     if fit is not None:
@@ -109,7 +122,11 @@ def _likelihood(
         **shared,
         prediction_set=chosen,
         calibration=None if fit is None else _note(fit),
-        provenance=LikelihoodProvenance(**provenance, length_normalized=fields.length_normalized),
+        provenance=LikelihoodProvenance(
+            **provenance,
+            length_normalized=fields.length_normalized,
+            contextual_calibration=fields.contextual_calibration,
+        ),
     )
 
 

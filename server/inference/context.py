@@ -7,6 +7,7 @@ from medmoe.server.admission.readiness import Readiness
 from medmoe.server.admission.slots import Admission
 from medmoe.server.engine.base import Engine
 from medmoe.server.imaging.intake import ImageIntake
+from medmoe.server.inference.content_free_scores import ContentFreeScores
 from medmoe.server.router_stats.stats import RouterStats
 from medmoe.server.served_checkpoint import ServedCheckpoint
 from medmoe.server.settings import Settings
@@ -25,3 +26,4 @@ class InferenceContext:
     router_stats: RouterStats
     label_steps: FairSlots
     """Places for the engine requests of classifications."""
+    content_free: ContentFreeScores

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+from medmoe.model.classification.contextual_calibration import contextually_calibrated
 from medmoe.model.files.calibration import LabelCalibration
 from medmoe.server.engine.base import GenerationError
 
@@ -46,14 +47,20 @@ class Presence:
         return max(self.probability, 1 - self.probability)
 
 
-def by_likelihood(log_likelihoods: Sequence[float], *, lengths: Sequence[int] | None = None) -> Classification:
+def by_likelihood(
+    log_likelihoods: Sequence[float],
+    *,
+    lengths: Sequence[int] | None = None,
+    content_free: Sequence[float] | None = None,
+) -> Classification:
     """Normalize the labels' likelihoods; with `lengths`, in tokens, the geometric means over their tokens.
 
+    With `content_free`, the labels' mean log-likelihoods on content-free images, they are contextually calibrated.
     Raises GenerationError when no likelihood is finite.
     """
-    scores = log_likelihoods
-    if lengths is not None:
-        scores = [value / length for value, length in zip(log_likelihoods, lengths, strict=True)]
+    scores = _per_token(log_likelihoods, lengths)
+    if content_free is not None:
+        scores = contextually_calibrated(scores, _per_token(content_free, lengths))
     return _decide(scores, log_likelihoods=log_likelihoods, label_mass=_mass(log_likelihoods))
 
 
@@ -104,6 +111,12 @@ def _decide(scores: Sequence[float], *, log_likelihoods: Sequence[float], label_
         entropy=entropy,
         margin=margin,
     )
+
+
+def _per_token(log_likelihoods: Sequence[float], lengths: Sequence[int] | None) -> Sequence[float]:
+    if lengths is None:
+        return log_likelihoods
+    return [value / length for value, length in zip(log_likelihoods, lengths, strict=True)]
 
 
 def _mass(log_likelihoods: Sequence[float]) -> float:

@@ -71,6 +71,8 @@ def _check_mode(context: InferenceContext, fields: ClassifyFields) -> None:
         raise InvalidField(f"mode choice has letters for {len(LETTERS)} labels", param="labels")
     if fields.length_normalized and mode != "likelihood":
         raise InvalidField("only mode likelihood compares labels of different length", param="length_normalized")
+    if fields.contextual_calibration and mode != "likelihood":
+        raise InvalidField("only mode likelihood is calibrated contextually", param="contextual_calibration")
     if fields.alpha > 0:
         _check_alpha(context, fields)
     if fields.permutations is not None and mode != "choice":
@@ -80,9 +82,11 @@ def _check_mode(context: InferenceContext, fields: ClassifyFields) -> None:
 
 
 def _check_alpha(context: InferenceContext, fields: ClassifyFields) -> None:
-    if fields.mode != "likelihood" or fields.question is not None or fields.length_normalized:
+    changed = fields.length_normalized or fields.contextual_calibration
+    if fields.mode != "likelihood" or fields.question is not None or changed:
         raise InvalidField(
-            "prediction sets hold for mode likelihood with the checkpoint's own question, not length-normalized",
+            "prediction sets hold for mode likelihood with the checkpoint's own question, neither length-normalized "
+            "nor contextually calibrated",
             param="alpha",
         )
     if context.checkpoint.prediction_sets(fields.labels, context.engine.dtype) is None:

@@ -35,6 +35,7 @@ async def warm_up(model: ServedModel, engine: Engine) -> None:
         readiness=model.readiness,
         router_stats=RouterStats(model.checkpoint.config),
         label_steps=FairSlots(1),
+        content_free=model.inference.content_free,
     )
     pieces = answer(
         context,

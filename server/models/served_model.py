@@ -18,6 +18,7 @@ from medmoe.server.imaging.fetch.fetcher import ImageFetcher
 from medmoe.server.imaging.intake import ImageIntake
 from medmoe.server.imaging.sandbox.pool import DecoderPool
 from medmoe.server.imaging.series_intake import SeriesIntake
+from medmoe.server.inference.content_free_scores import ContentFreeScores
 from medmoe.server.inference.context import InferenceContext
 from medmoe.server.inference.explain.context import ExplainContext
 from medmoe.server.inference.series.context import SeriesContext
@@ -103,6 +104,7 @@ class ServedModel:
             router_stats=self.router_stats,
             # Enough to fill engine steps; each holds a copy of its image until it ends.
             label_steps=FairSlots(_STEPS_WAITING * settings.max_num_seqs),
+            content_free=ContentFreeScores(size=self.checkpoint.config.vision_config.image_size),
         )
         self.series = SeriesContext(
             inference=self.inference,

@@ -55,6 +55,10 @@ class ClassifyFields(ReportFields):
     averaged over orders of the options. multi_label: yes or no about each label on its own."""
     length_normalized: bool = False
     """Mode likelihood: compare labels by their mean per token, so that long ones are not unlikely for their length."""
+    contextual_calibration: bool = False
+    """Mode likelihood: divide the likelihood of each label by its geometric mean on images that show nothing, so that
+    no label is likely for its words alone. For labels that the checkpoint was not trained on. The first request with
+    a set of labels also scores four such images."""
     permutations: int | None = Field(default=None, ge=1)
     """Mode choice: the largest number of orders of the options. As many as there are labels cancel the model's
     preference for letters and places. Absent: as many, or what the service allows."""
@@ -111,6 +115,7 @@ class ClassifyProvenance(Provenance):
 
 class LikelihoodProvenance(ClassifyProvenance):
     length_normalized: bool
+    contextual_calibration: bool
 
 
 class ChoiceProvenance(ClassifyProvenance):
@@ -155,8 +160,9 @@ class _Tail(ApiModel):
     """Null: the checkpoint has no reference to compare images with."""
     calibration: CalibrationNote | None = None
     """Null: the probabilities are the model's own, because the checkpoint has no calibration or because this is not
-    what it was fitted on: this set of labels, in mode likelihood, not length-normalised, with the checkpoint's own
-    question, an image like the training images and the engine's number format."""
+    what it was fitted on: this set of labels, in mode likelihood, neither length-normalised nor contextually
+    calibrated, with the checkpoint's own question, an image like the training images and the engine's number
+    format."""
     timings: Timings
     routing: Routing | None = None
     report: str | None = None

@@ -65,6 +65,8 @@ class SeriesFields(SlicesFields):
     """Classify each slice with these labels, as `/v1/classify` does."""
     mode: Literal["likelihood", "choice", "multi_label"] = "likelihood"
     """With `labels`: as in `/v1/classify`."""
+    contextual_calibration: bool = False
+    """With `labels`: as in `/v1/classify`."""
     aggregate: Literal["most_confident", "majority", "mean", "max"] | None = None
     """How one result is made of those of the slices. For a question most_confident (the default) takes the answer with
     the highest confidence, majority the most frequent answer. For labels mean (the default) averages each label's
@@ -102,8 +104,9 @@ class SeriesFields(SlicesFields):
         rules: tuple[str, ...] = ("most_confident", "majority") if self.labels is None else ("mean", "max")
         if self.labels is not None and self.max_tokens is not None:
             raise ValueError("max_tokens goes with a question alone")
-        if self.labels is None and (self.mode != "likelihood" or self.min_label_mass is not None):
-            raise ValueError("mode and min_label_mass go with labels")
+        of_labels = self.mode != "likelihood" or self.contextual_calibration or self.min_label_mass is not None
+        if self.labels is None and of_labels:
+            raise ValueError("mode, contextual_calibration and min_label_mass go with labels")
         if self.aggregate is not None and self.aggregate not in rules:
             raise ValueError(
                 f"aggregate is {' or '.join(rules)} for {'a question' if self.labels is None else 'labels'}"

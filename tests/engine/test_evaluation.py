@@ -9,6 +9,7 @@ from PIL import Image
 
 from medmoe.client import AsyncClient
 from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.predict.contextual_predictions import contextual
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from medmoe.training.evaluation.predict.server_predictor import ServerPredictor, collect
 from medmoe.training.evaluation.prediction import Prediction
@@ -41,6 +42,21 @@ def made_up(folder: Path) -> list[Sample]:
 def whole(prediction: Prediction) -> str:
     """A random model is cut inside characters, too; the engine keeps back what is not a character yet."""
     return prediction.text.rstrip("\N{REPLACEMENT CHARACTER}") if prediction.cut else prediction.text
+
+
+async def test_service_and_process_calibrate_labels_contextually_alike(served: Served, tmp_path: Path) -> None:
+    samples = [sample for sample in made_up(tmp_path) if sample.kind == "classification"]
+    local = LocalPredictor.from_checkpoint(served.checkpoint, batch_size=4)
+    size = local.prompt.config.vision_config.image_size
+    own = {prediction.id: prediction for prediction in local.predict(samples)}
+    (tmp_path / "free").mkdir()
+    here = contextual(local.predict, folder=tmp_path / "free", size=size)(samples)
+    remote = ServerPredictor(AsyncClient("http://test", transport=served.transport), contextual_calibration=True)
+    there = {prediction.id: prediction for prediction in await collect(remote, samples)}
+    for expected in here:
+        assert expected.probabilities is not None
+        assert there[expected.id].probabilities == pytest.approx(dict(expected.probabilities), abs=TOLERANCE)
+        assert expected.probabilities != pytest.approx(own[expected.id].probabilities, abs=10 * TOLERANCE)
 
 
 async def test_service_and_process_give_one_report(served: Served, tmp_path: Path) -> None:

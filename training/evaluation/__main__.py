@@ -7,15 +7,12 @@ Prints the Markdown tables to standard output; progress and everything about the
 import tempfile
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medmoe.model.cli import single_command
-from medmoe.model.errors import CheckpointError
-from medmoe.model.files.calibration import CALIBRATION_FILE, Calibration
 from medmoe.model.files.routing_reference import ROUTING_REFERENCE_FILE
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import Split
@@ -25,17 +22,7 @@ from medmoe.training.evaluation.report.plots import MISSING, can_draw
 if TYPE_CHECKING:
     from medmoe.training.data.batches.collator import Features
     from medmoe.training.evaluation.evaluation_data import EvaluationData
-    from medmoe.training.evaluation.prediction import Predict
     from medmoe.training.evaluation.report.report import Report
-
-
-@dataclass(kw_only=True, slots=True)
-class _Answerer:
-    """A checkpoint or a service that answers; the identity of a service is known only after it has answered."""
-
-    predict: "Predict"
-    identity: dict[str, Any]
-    calibration: Calibration | None = None
 
 
 def evaluate(
@@ -81,6 +68,13 @@ def evaluate(
         int | None,
         typer.Option(min=1, max=3, help="Ask about labels in words that training never used: 1, 2 or 3."),
     ] = None,
+    contextual_calibration: Annotated[
+        bool,
+        typer.Option(
+            "--contextual-calibration",
+            help="Divide the likelihoods of labels by those on images that show nothing, as /v1/classify can.",
+        ),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Folder for report.json (every sample too), report.md and figures.")
     ] = None,
@@ -106,6 +100,7 @@ def evaluate(
     Research software, not a medical device.
     """
     # Imported here because torch takes seconds.
+    from medmoe.training.evaluation.answerer import checkpoint_answerer, service_answerer
     from medmoe.training.evaluation.evaluation_data import EvaluationData
     from medmoe.training.evaluation.evaluator import evaluate_predictor
     from medmoe.training.evaluation.metrics.scores import Scorer
@@ -117,6 +112,8 @@ def evaluate(
 
     if (checkpoint is None) == (url is None):
         raise typer.BadParameter("give either CHECKPOINT or --url")
+    if contextual_calibration and calibrated:
+        raise typer.BadParameter("--calibrated and --contextual-calibration exclude each other")
     if checkpoint is None:
         _refuse_options_of_checkpoints(calibrated=calibrated, routing_reference=routing_reference, probe=probe)
     if output is not None and not can_draw():
@@ -138,9 +135,22 @@ def evaluate(
     for problem in read.problems:
         typer.echo(problem, err=True)
     source = (
-        _local(checkpoint, calibrated=calibrated, device=device, batch_size=batch_size, max_tokens=max_tokens)
+        checkpoint_answerer(
+            checkpoint,
+            calibrated=calibrated,
+            contextual_calibration=contextual_calibration,
+            device=device,
+            batch_size=batch_size,
+            max_tokens=max_tokens,
+        )
         if checkpoint is not None
-        else _served(str(url), token_file=token_file, concurrency=concurrency, max_tokens=max_tokens)
+        else service_answerer(
+            str(url),
+            token_file=token_file,
+            concurrency=concurrency,
+            max_tokens=max_tokens,
+            contextual_calibration=contextual_calibration,
+        )
     )
     with (
         source as answerer,
@@ -161,6 +171,7 @@ def evaluate(
         "limit": limit,
         "calibrated": calibrated,
         "held_out_wording": held_out_wording,
+        "contextual_calibration": contextual_calibration,
     }
     facts = provenance(answered_by=answerer.identity, data=read, settings=settings)
     if output is not None:
@@ -214,25 +225,6 @@ def _trained_on(checkpoint: Path | None, *, manifest: Path | None) -> Container[
 
 
 @contextmanager
-def _local(checkpoint: Path, *, calibrated: bool, device: str, batch_size: int, max_tokens: int) -> Iterator[_Answerer]:
-    from medmoe.training.evaluation.predict.predictors import LocalPredictor
-    from medmoe.training.evaluation.provenance import checkpoint_identity
-
-    identity = checkpoint_identity(checkpoint)
-    calibration = Calibration.of_weights(
-        checkpoint, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
-    )
-    if calibrated and calibration is None:
-        raise CheckpointError(f"{checkpoint} has no {CALIBRATION_FILE}; the calibrate command makes one")
-    predictor = LocalPredictor.from_checkpoint(checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size)
-    yield _Answerer(
-        predict=predictor.predict,
-        identity={"checkpoint": checkpoint.name, **identity, "device": device},
-        calibration=calibration,
-    )
-
-
-@contextmanager
 def _tower(
     checkpoint: Path | None, data: "EvaluationData", *, features: Path | None, device: str
 ) -> "Iterator[Features | None]":
@@ -245,16 +237,6 @@ def _tower(
     samples = (*data.samples, *data.train, *data.val)
     with tempfile.TemporaryDirectory() as own:
         yield tower_features(checkpoint, features or Path(own), samples=samples, device=device)
-
-
-@contextmanager
-def _served(url: str, *, token_file: Path | None, concurrency: int, max_tokens: int) -> Iterator[_Answerer]:
-    from medmoe.training.evaluation.predict.server_predictor import connected
-
-    with connected(url, token_file=token_file, concurrency=concurrency, max_tokens=max_tokens) as (predictor, predict):
-        answerer = _Answerer(predict=predict, identity={})
-        yield answerer
-        answerer.identity = {"service": url, **predictor.identity}
 
 
 app = single_command(evaluate, "eval")

@@ -37,6 +37,7 @@ class ClassifyProvenance(Provenance):
 
 class LikelihoodProvenance(ClassifyProvenance):
     length_normalized: bool
+    contextual_calibration: bool = False
 
 
 class ChoiceProvenance(ClassifyProvenance):

@@ -32,6 +32,14 @@ def classify(
     length_normalized: Annotated[
         bool, typer.Option("--length-normalized", help="Mode likelihood: divide by the number of tokens.")
     ] = False,
+    contextual_calibration: Annotated[
+        bool,
+        typer.Option(
+            "--contextual-calibration",
+            help="Mode likelihood: divide by each label's likelihood on images that show nothing; for labels that the "
+            "checkpoint was not trained on.",
+        ),
+    ] = False,
     permutations: Annotated[int | None, typer.Option(min=1, help="Mode choice: maximum number of orders.")] = None,
     alpha: Annotated[
         float | None,
@@ -62,6 +70,7 @@ def classify(
         **request.fields(),
         "question": question,
         "length_normalized": length_normalized,
+        "contextual_calibration": contextual_calibration,
         "permutations": permutations,
         "alpha": alpha,
         "min_label_mass": min_label_mass,

@@ -65,18 +65,26 @@ class QuestionAsker:
         return AnsweredSlice(**place, uniform=False, answer=responses[-1])
 
 
+_OF_LABELS = (
+    "question",
+    "labels",
+    "mode",
+    "contextual_calibration",
+    "min_confidence",
+    "min_label_mass",
+    "allow_unlike_training",
+    "modality",
+)
+"""Fields of a series that are those of `/v1/classify`."""
+
+
 class LabelAsker:
     """Classifies with the labels of a series."""
 
     def __init__(self, context: InferenceContext, fields: SeriesFields) -> None:
         """Raise InvalidField, PromptError."""
         self._context = context
-        self._fields = {
-            name: getattr(fields, name)
-            for name in (
-                "question", "labels", "mode", "min_confidence", "min_label_mass", "allow_unlike_training", "modality",
-            )
-        }  # fmt: skip
+        self._fields = {name: getattr(fields, name) for name in _OF_LABELS}
         _, self._prompts = plan_classification(context, ClassifyFields(**self._fields))
 
     async def ask(

@@ -89,7 +89,11 @@ async def test_the_threshold_looks_at_calibrated_confidence(
             assert (await ask(calibrated, path, min_confidence=between))["abstained"] is (mapped < between)
 
 
-@pytest.mark.parametrize("fields", [{"length_normalized": True}, {"mode": "choice"}, {"mode": "multi_label"}], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [{"length_normalized": True}, {"contextual_calibration": True}, {"mode": "choice"}, {"mode": "multi_label"}],
+    ids=str,
+)
 async def test_a_calibration_is_not_stretched_over_another_mode(
     running: ServiceFactory, service: Service, checkpoint: Path, tmp_path: Path, fields: dict[str, Any]
 ) -> None:
@@ -116,13 +120,16 @@ async def test_an_answer_can_be_had_again_from_its_provenance(running: ServiceFa
         assert second[name] == first[name]
 
 
-@pytest.mark.parametrize("fields", [{}, {"length_normalized": True}, {"mode": "choice"}, {"mode": "multi_label"}])
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"length_normalized": True}, {"contextual_calibration": True}, {"mode": "choice"}, {"mode": "multi_label"}],
+)
 async def test_a_classification_can_be_had_again_from_its_provenance(
     running: ServiceFactory, fields: dict[str, Any]
 ) -> None:
     async with running(max_permutations=2, min_confidence=0.5) as service:
         first = await ask(service, CLASSIFY, **fields)
-    known = ("length_normalized", "permutations", "min_confidence")
+    known = ("length_normalized", "contextual_calibration", "permutations", "min_confidence")
     again = {name: first["provenance"][name] for name in known if name in first["provenance"]}
     async with running() as service:
         second = await ask(service, CLASSIFY, mode=first["mode"], **again)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from medmoe.server.imaging.image import image_id
 from tests.integration.conftest import Service, ServiceFactory, base64_image, check, image_bytes
 
 LABELS = ["left", "CT", "left lung", "X-ray", "left lung normal"]
@@ -24,12 +25,16 @@ def alone(service: Service, question: str, text: str, *, whole: bool = True) -> 
     """Log-likelihood of one answer after one question, token by token; without its end unless `whole`."""
     request = service.engine.last_request
     assert request is not None
-    ids, total = service.state.active.checkpoint.prompt.question(question), 0.0
-    path = service.state.active.checkpoint.prompt.answer(text)
-    for token in path if whole else path[:-1]:
-        total += float(service.engine.log_probabilities(request.image_id, ids)[token])
-        ids.append(token)
-    return total
+    prompt = service.state.active.checkpoint.prompt
+    path = prompt.answer(text)
+    return path_likelihood(service, request.image_id, prompt.question(question), path if whole else path[:-1])
+
+
+def path_likelihood(service: Service, image: str, prompt_ids: list[int], path: list[int]) -> float:
+    return math.fsum(
+        float(service.engine.log_probabilities(image, (*prompt_ids, *path[:depth]))[token])
+        for depth, token in enumerate(path)
+    )
 
 
 def softmax(values: list[float]) -> list[float]:
@@ -54,6 +59,49 @@ async def test_length_normalised_labels_compare_by_their_mean_per_token(service:
     for name in ("log_likelihood", "label"):
         assert column(answer, name) == column(plain, name)
     assert answer["label_mass"] == plain["label_mass"]
+
+
+async def test_contextual_calibration_divides_by_the_geometric_mean_on_images_that_show_nothing(
+    service: Service,
+) -> None:
+    plain = await ask(service)
+    request = service.engine.last_request
+    assert request is not None
+    answer = await ask(service, contextual_calibration=True)
+    noise = np.random.default_rng(0).integers(0, 256, (*request.image.size, 3), dtype=np.uint8)
+    prompt = service.state.active.checkpoint.prompt
+    question = prompt.question(prompt.classification(LABELS))
+    free = []
+    for shown in (*(np.full_like(noise, shade) for shade in (0, 128, 255)), noise):
+        shown_id = image_id(request.image.size, shown.tobytes())
+        free.append([path_likelihood(service, shown_id, question, prompt.answer(label)) for label in LABELS])
+    scores = [
+        likelihood - sum(image[index] for image in free) / len(free)
+        for index, likelihood in enumerate(column(plain, "log_likelihood"))
+    ]
+    assert column(answer, "probability") == pytest.approx(softmax(scores))
+    assert answer["label"] == LABELS[scores.index(max(scores))]
+    assert column(answer, "probability") != pytest.approx(column(plain, "probability"), abs=0.01)
+    assert column(answer, "log_likelihood") == column(plain, "log_likelihood")
+    assert answer["label_mass"] == plain["label_mass"]
+    assert answer["provenance"]["contextual_calibration"] is True
+
+
+async def test_images_that_show_nothing_are_scored_once_for_each_set_of_labels_and_not_in_the_statistics(
+    service: Service,
+) -> None:
+    async def steps(**fields: Any) -> int:
+        before = service.engine.started
+        await ask(service, **fields)
+        return service.engine.started - before
+
+    plain = await steps()
+    assert await steps(contextual_calibration=True) == 5 * plain
+    assert await steps(contextual_calibration=True) == plain
+    other = await steps(labels=LABELS[:2])
+    assert await steps(labels=LABELS[:2], contextual_calibration=True) == 5 * other
+    stats = (await service.client.get("/v1/router/stats")).json()
+    assert stats["requests"] == 5
 
 
 def rotated() -> list[list[str]]:
@@ -148,6 +196,8 @@ async def test_one_label_is_enough_for_a_yes_or_no(service: Service) -> None:
     [
         ({"mode": "choice", "length_normalized": True}, "length_normalized"),
         ({"mode": "multi_label", "length_normalized": True}, "length_normalized"),
+        ({"mode": "choice", "contextual_calibration": True}, "contextual_calibration"),
+        ({"mode": "multi_label", "contextual_calibration": True}, "contextual_calibration"),
         ({"permutations": 2}, "permutations"),
         ({"mode": "multi_label", "permutations": 2}, "permutations"),
         ({"mode": "choice", "permutations": 0}, "permutations"),

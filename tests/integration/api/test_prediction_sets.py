@@ -49,7 +49,13 @@ async def test_a_set_holds_what_the_threshold_lets_in(with_sets: Service) -> Non
 
 @pytest.mark.parametrize(
     "fields",
-    [{"labels": ["CT", "MRI"]}, {"mode": "choice"}, {"question": "Which?"}, {"length_normalized": True}],
+    [
+        {"labels": ["CT", "MRI"]},
+        {"mode": "choice"},
+        {"question": "Which?"},
+        {"length_normalized": True},
+        {"contextual_calibration": True},
+    ],
     ids=str,
 )
 async def test_for_anything_else_it_is_refused(with_sets: Service, fields: dict[str, Any]) -> None:

@@ -34,9 +34,17 @@ class ServicePredictionError(MedMoEError):
 class ServerPredictor:
     """Ask `/v1/vqa` and `/v1/classify`, a few requests at a time."""
 
-    def __init__(self, client: AsyncClient, *, max_tokens: int = 32, concurrency: int = 8) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        *,
+        max_tokens: int = 32,
+        concurrency: int = 8,
+        contextual_calibration: bool = False,
+    ) -> None:
         self._client = client
         self._max_tokens = max_tokens
+        self._contextual_calibration = contextual_calibration
         self._concurrency = concurrency
         self._answered_by: dict[str, str | None] = {}
         self._calibrated = False
@@ -82,7 +90,9 @@ class ServerPredictor:
                 )
                 self._note(answer, calibrated=answer.confidence is not None and answer.confidence.calibrated)
                 return _answer(sample, answer)
-            found = await self._client.classify(sample.image, sample.labels, **_OPTIONS)
+            found = await self._client.classify(
+                sample.image, sample.labels, contextual_calibration=self._contextual_calibration, **_OPTIONS
+            )
         except InvalidInput as error:
             raise DataError(str(error)) from error
         except ClientError as error:
@@ -119,12 +129,17 @@ def blocking(predictor: ServerPredictor) -> Iterator[Predict]:
 
 @contextmanager
 def connected(
-    url: str, *, token_file: Path | None, max_tokens: int, concurrency: int
+    url: str, *, token_file: Path | None, max_tokens: int, concurrency: int, contextual_calibration: bool
 ) -> Iterator[tuple[ServerPredictor, Predict]]:
     """Give a predictor for the service at `url`; `token_file` holds the API key. Retries are noted."""
     with usage_errors():
         client = AsyncClient(url, api_key=api_key(token_file), timeout=_SECONDS, retry=reported(_PATIENT))
-    predictor = ServerPredictor(client, max_tokens=max_tokens, concurrency=concurrency)
+    predictor = ServerPredictor(
+        client,
+        max_tokens=max_tokens,
+        concurrency=concurrency,
+        contextual_calibration=contextual_calibration,
+    )
     with blocking(predictor) as predict:
         yield predictor, predict
 
@@ -154,10 +169,13 @@ def _classification(sample: Sample, found: Classification) -> Prediction:
     rows = list(zip(sample.labels, found.probabilities, strict=True))
     scores = {label: row.log_likelihood for label, row in rows}
     prediction = of_labels(sample.id, scores, routing=_routing(found.routing))
-    if found.calibration is None:
+    contextual = found.provenance.contextual_calibration
+    if found.calibration is None and not contextual:
         return prediction
     shares = {label: row.probability for label, row in rows}
-    return replace(prediction, probabilities=shares, confidence=shares[prediction.text])
+    # A calibration keeps the likeliest label, even where it makes two equal.
+    text = max(shares, key=lambda label: shares[label]) if contextual else prediction.text
+    return replace(prediction, text=text, probabilities=shares, confidence=shares[text])
 
 
 def _routing(found: Routing | None) -> PromptRouting | None:

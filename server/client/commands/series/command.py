@@ -68,6 +68,10 @@ def series(
         float | None,
         typer.Option(min=0, max=1, help="With --label: label mass below which a slice is marked as abstained."),
     ] = None,
+    contextual_calibration: Annotated[
+        bool,
+        typer.Option("--contextual-calibration", help="With --label: as for medmoe classify."),
+    ] = False,
     allow_unlike_training: AllowUnlikeTrainingOption = False,
     modality: ModalityOption = None,
     url: UrlOption = LOCAL,
@@ -107,6 +111,7 @@ def series(
                 **shared,
                 "question": words[0] if words else None,
                 "finding": finding,
+                "contextual_calibration": contextual_calibration,
                 "min_label_mass": min_label_mass,
             }
             found = (

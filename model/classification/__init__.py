@@ -1,0 +1,1 @@
+"""Turn the likelihoods of labels into scores, in training and in serving."""

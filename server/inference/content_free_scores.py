@@ -1,0 +1,39 @@
+"""Score labels on images without content, once for each set of labels."""
+
+from cachetools import LRUCache
+
+from medmoe.model.classification.contextual_calibration import content_free_images, content_free_mean
+from medmoe.server.engine.scoring.label_scorer import LabelScorer, ScoringRequest
+from medmoe.server.imaging.image import image_id
+from medmoe.server.tasks import run_all
+
+_REMEMBERED = 1024
+
+
+class ContentFreeScores:
+    """Remember the mean log-likelihoods of labels on content-free images, for one checkpoint."""
+
+    def __init__(self, *, size: int) -> None:
+        """`size`: width and height of the images, in pixels."""
+        self._images = content_free_images(size)
+        self._remembered: LRUCache[tuple[str | None, ScoringRequest], tuple[float, ...]] = LRUCache(_REMEMBERED)
+
+    async def mean(
+        self, request: ScoringRequest, *, scorer: LabelScorer, request_id: str, cache_salt: str | None
+    ) -> tuple[float, ...]:
+        """Return the mean log-likelihood of each of the request's answers. Raises what `scorer` raises."""
+        key = (cache_salt, request)
+        found = self._remembered.get(key)
+        if found is None:
+            scores = await run_all(
+                scorer.score(
+                    (request,),
+                    image=image,
+                    image_id=image_id(image.size, image.tobytes()),
+                    request_id=f"{request_id}-content-free-{number}",
+                    cache_salt=cache_salt,
+                )
+                for number, image in enumerate(self._images)
+            )
+            found = self._remembered[key] = content_free_mean([score.log_likelihoods for (score,) in scores])
+        return found

@@ -1,0 +1,74 @@
+"""Open what an evaluation asks: a checkpoint in this process, or a running service."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medmoe.model.errors import CheckpointError
+from medmoe.model.files.calibration import CALIBRATION_FILE, Calibration
+from medmoe.training.evaluation.predict.contextual_predictions import contextual
+from medmoe.training.evaluation.predict.predictors import LocalPredictor
+from medmoe.training.evaluation.predict.server_predictor import connected
+from medmoe.training.evaluation.prediction import Predict
+from medmoe.training.evaluation.provenance import checkpoint_identity
+
+
+@dataclass(kw_only=True, slots=True)
+class Answerer:
+    """A checkpoint or a service that answers; the identity of a service is known only after it has answered."""
+
+    predict: Predict
+    identity: dict[str, Any]
+    calibration: Calibration | None = None
+
+
+@contextmanager
+def checkpoint_answerer(
+    checkpoint: Path,
+    *,
+    calibrated: bool,
+    contextual_calibration: bool,
+    device: str,
+    batch_size: int,
+    max_tokens: int,
+) -> Iterator[Answerer]:
+    """Give the checkpoint, computed in this process. Raises CheckpointError."""
+    identity = checkpoint_identity(checkpoint)
+    calibration = Calibration.of_weights(
+        checkpoint, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
+    )
+    if calibrated and calibration is None:
+        raise CheckpointError(f"{checkpoint} has no {CALIBRATION_FILE}; the calibrate command makes one")
+    predictor = LocalPredictor.from_checkpoint(checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size)
+    answerer = Answerer(
+        predict=predictor.predict,
+        identity={"checkpoint": checkpoint.name, **identity, "device": device},
+        calibration=calibration,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        if contextual_calibration:
+            size = predictor.prompt.config.vision_config.image_size
+            answerer.predict = contextual(predictor.predict, folder=Path(folder), size=size)
+            # It was fitted to the likelihoods as they are.
+            answerer.calibration = None
+        yield answerer
+
+
+@contextmanager
+def service_answerer(
+    url: str, *, token_file: Path | None, concurrency: int, max_tokens: int, contextual_calibration: bool
+) -> Iterator[Answerer]:
+    """Give the service at `url`; `token_file` holds the API key."""
+    with connected(
+        url,
+        token_file=token_file,
+        concurrency=concurrency,
+        max_tokens=max_tokens,
+        contextual_calibration=contextual_calibration,
+    ) as (predictor, predict):
+        answerer = Answerer(predict=predict, identity={})
+        yield answerer
+        answerer.identity = {"service": url, **predictor.identity}
