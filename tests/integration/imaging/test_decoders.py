@@ -137,7 +137,7 @@ async def test_the_default_memory_is_enough_for_the_largest_image(config: MedMoE
     settings = Settings(image_workers=1)
     side = math.isqrt(settings.max_image_pixels)
     file = io.BytesIO()
-    options = {"compression": "tiff_adobe_deflate"} if kind == "TIFF" else {}
+    options = {"TIFF": {"compression": "tiff_adobe_deflate"}, "WEBP": {"method": 0}}.get(kind, {})
     Image.new(mode, (side, side)).save(file, format=kind, **options)
     pool = DecoderPool.of(settings, config)
     try:
