@@ -144,8 +144,10 @@ def visit(browser: "Browser") -> Iterator[Callable[..., Visit]]:
     visits: list[Visit] = []
 
     def opened(url: str, **context: Any) -> Visit:
-        page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | context).new_page()
-        page.set_default_timeout(PATIENCE_MS)
+        opening = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | context)
+        # On the context, for pages too that the page opens.
+        opening.set_default_timeout(PATIENCE_MS)
+        page = opening.new_page()
         found = Visit(page=page, url=url)
         visits.append(found)
         page.on("request", lambda request: found.sent.append(request))
