@@ -57,7 +57,7 @@ $(CYCLONEDX): $(SBOM_LOCK)
 	@touch $@
 
 browser: $(BROWSER)
-	$(BIN)/python -m pytest tests/browser $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) tests/browser $(ARGS)
 
 lint: $(PROJECT)
 	$(BIN)/ruff format --check .
@@ -73,16 +73,18 @@ format: $(PROJECT)
 
 install: $(PROJECT)
 
-# pip compiles bytecode while it installs: without it every process of the engine would compile while it starts.
 # torch comes first and with what it needs: a CPU build needs little, the registry's own brings its CUDA libraries.
+# Without bytecode every process of the engine would compile while it starts. pip would compile on one core only. What
+# does not compile are templates, which pip passes over too.
 $(PACKAGES): $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "$(PYTHON) is no Python 3.11: install it, or name it, as in make serve PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	@echo "installing torch, for a minute or more"
-	$(PIP) --constraint $(LOCK) torch
+	$(PIP) --no-compile --constraint $(LOCK) torch
 	@echo "installing vLLM and $$(grep -c == $(LOCK)) other packages, for some minutes"
-	$(PIP) --no-deps --requirement $(LOCK)
+	$(PIP) --no-compile --no-deps --requirement $(LOCK)
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 $(PROJECT): $(PACKAGES) pyproject.toml
