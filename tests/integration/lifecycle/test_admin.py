@@ -18,13 +18,17 @@ START = 60.0
 ROUTES = [("GET", "/admin/status"), ("POST", "/admin/drain"), ("POST", "/admin/router/reset")]
 
 
-@pytest.fixture
-def settings(checkpoint: Path, tmp_path: Path) -> dict[str, str]:
+def with_socket(checkpoint: Path, folder: Path) -> dict[str, str]:
     return {
         "MEDMOE_MODEL": str(checkpoint),
         "MEDMOE_ENGINE": "fake",
-        "MEDMOE_ADMIN_SOCKET": str(tmp_path / "admin.sock"),
+        "MEDMOE_ADMIN_SOCKET": str(folder / "admin.sock"),
     }
+
+
+@pytest.fixture
+def settings(checkpoint: Path, tmp_path: Path) -> dict[str, str]:
+    return with_socket(checkpoint, tmp_path)
 
 
 @contextmanager
@@ -37,6 +41,16 @@ def operator(settings: dict[str, str]) -> Iterator[tuple[ServerProcess, httpx.Cl
     ):
         server.wait_ready(START)
         yield server, client
+
+
+@pytest.fixture(scope="module")
+def operated(
+    checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ServerProcess, httpx.Client, Path]]:
+    """Return a server that no test ends, its operator and the operator's socket."""
+    settings = with_socket(checkpoint, tmp_path_factory.mktemp("operated"))
+    with operator(settings) as (server, client):
+        yield server, client, Path(settings["MEDMOE_ADMIN_SOCKET"])
 
 
 def test_an_operator_drains_and_the_process_stays(settings: dict[str, str], vqa_body: dict[str, Any]) -> None:
@@ -52,22 +66,26 @@ def test_an_operator_drains_and_the_process_stays(settings: dict[str, str], vqa_
         assert not Path(settings["MEDMOE_ADMIN_SOCKET"]).exists()
 
 
-def test_an_operator_counts_the_experts_anew(settings: dict[str, str], vqa_body: dict[str, Any]) -> None:
-    with operator(settings) as (server, client):
-        assert httpx.post(f"{server.url}/v1/vqa", json=vqa_body, timeout=60).status_code == 200
-        assert httpx.get(f"{server.url}/v1/router/stats", timeout=60).json()["requests"] == 1
-        assert client.post("/admin/router/reset").status_code == 200
-        assert httpx.get(f"{server.url}/v1/router/stats", timeout=60).json()["requests"] == 0
+def test_an_operator_counts_the_experts_anew(
+    operated: tuple[ServerProcess, httpx.Client, Path], vqa_body: dict[str, Any]
+) -> None:
+    server, client, _ = operated
+    assert httpx.post(f"{server.url}/v1/vqa", json=vqa_body, timeout=60).status_code == 200
+    assert httpx.get(f"{server.url}/v1/router/stats", timeout=60).json()["requests"] == 1
+    assert client.post("/admin/router/reset").status_code == 200
+    assert httpx.get(f"{server.url}/v1/router/stats", timeout=60).json()["requests"] == 0
 
 
-def test_only_the_owner_may_open_the_socket_and_the_port_has_no_such_routes(settings: dict[str, str]) -> None:
-    with operator(settings) as (server, client):
-        assert stat.S_IMODE(Path(settings["MEDMOE_ADMIN_SOCKET"]).stat().st_mode) == 0o600
-        for method, path in ROUTES:
-            assert httpx.request(method, f"{server.url}{path}", timeout=60).status_code == 404
-        assert client.get("/admin/drain").status_code == 405
-        assert client.get("/v1/router/stats").status_code == 404
-        assert client.get("/admin/status").json()["status"] == "ready"
+def test_only_the_owner_may_open_the_socket_and_the_port_has_no_such_routes(
+    operated: tuple[ServerProcess, httpx.Client, Path],
+) -> None:
+    server, client, path = operated
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for method, route in ROUTES:
+        assert httpx.request(method, f"{server.url}{route}", timeout=60).status_code == 404
+    assert client.get("/admin/drain").status_code == 405
+    assert client.get("/v1/router/stats").status_code == 404
+    assert client.get("/admin/status").json()["status"] == "ready"
 
 
 def test_a_socket_left_by_a_killed_process_is_replaced(settings: dict[str, str]) -> None:
