@@ -31,6 +31,11 @@ def expand(ids: Sequence[int], config: MedMoEConfig) -> list[int]:
     return [token for id_ in ids for token in ([id_] * copies if id_ == image else [id_])]
 
 
+def expanded_length(ids: Sequence[int], config: MedMoEConfig) -> int:
+    """Return the length of what `expand` returns."""
+    return len(ids) + ids.count(config.image_token_id) * (config.num_image_tokens - 1)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class History:
     """What was said before a question."""
@@ -190,6 +195,10 @@ class Prompt:
     def expand(self, ids: Sequence[int]) -> list[int]:
         """Return `ids` with one image token for each of the image's positions."""
         return expand(ids, self.config)
+
+    def expanded_length(self, ids: Sequence[int]) -> int:
+        """Return the length of what `expand` returns."""
+        return expanded_length(ids, self.config)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids without special tokens."""

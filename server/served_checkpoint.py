@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
@@ -15,7 +15,7 @@ from medmoe.model.files.weight_files import WeightFiles
 from medmoe.model.prompt import Prompt
 from medmoe.model.unlike_training.reference import TrainingReference
 from medmoe.server.imaging.image import DecodedImage
-from medmoe.server.schemas.inference import Dtype, Provenance
+from medmoe.server.schemas.inference import Dtype
 
 _VERSION_DIGITS = 12
 
@@ -108,19 +108,19 @@ class ServedCheckpoint:
         if current != [self.config_sha256, self.weights_sha256, self.adapter_sha256]:
             raise CheckpointError("the checkpoint has changed since the service was started")
 
-    def provenance(self, image: DecodedImage, *, dtype: Dtype | None) -> Provenance:
-        """Return what reproduces an answer about `image`, computed in `dtype`."""
-        return Provenance(
-            image_sha256=image.sha256,
-            width=image.width,
-            height=image.height,
-            rendering=image.rendering,
-            mode=self.config.image_processor.mode,
-            resized_to=image.size,
-            weights_sha256=self.weights_sha256,
-            adapter_sha256=self.adapter_sha256,
-            dtype=dtype,
-        )
+    def provenance(self, image: DecodedImage, *, dtype: Dtype | None) -> dict[str, Any]:
+        """Return the fields of Provenance for an answer about `image`, computed in `dtype`."""
+        return {
+            "image_sha256": image.sha256,
+            "width": image.width,
+            "height": image.height,
+            "rendering": image.rendering,
+            "mode": self.config.image_processor.mode,
+            "resized_to": image.size,
+            "weights_sha256": self.weights_sha256,
+            "adapter_sha256": self.adapter_sha256,
+            "dtype": dtype,
+        }
 
 
 def _weights_sha256(directory: Path) -> str | None:

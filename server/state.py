@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from starlette.requests import Request
 
@@ -126,13 +126,14 @@ class State:
         if self.audit is not None:
             self.audit.require()
 
-    @asynccontextmanager
-    async def receiving(self) -> AsyncIterator[None]:
-        """Guard the reading of a request's body. Raises what `require_room` raises, DeadlineExceeded."""
+    def receiving(self) -> AbstractAsyncContextManager[None]:
+        """Return a guard for the reading of a request's body, which raises DeadlineExceeded.
+
+        Raises what `require_room` raises.
+        """
         # Before the body is read: a full service must not also fill its memory.
         self.require_room()
-        async with self.deadline(None).guard():
-            yield
+        return self.deadline(None).guard()
 
     def publish(self, record: RequestRecord) -> None:
         """Count a finished request in the metrics, audit it and export its trace."""

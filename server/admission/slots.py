@@ -72,8 +72,11 @@ class Admission:
                 yield
                 return
             with self._background.foreground():
-                async with self._waited_for(deadline, record):
+                begun = await self._take(deadline, record)
+                try:
                     yield
+                finally:
+                    self._give_back(begun)
         finally:
             self._requests.pop(deadline, None)
 
@@ -88,8 +91,8 @@ class Admission:
             if record.grant is not None and record.grant.revoked:
                 deadline.cut_short(lambda: Unauthenticated("the API key was revoked"))
 
-    @asynccontextmanager
-    async def _waited_for(self, deadline: Deadline, record: RequestRecord) -> AsyncIterator[None]:
+    async def _take(self, deadline: Deadline, record: RequestRecord) -> float:
+        """Wait for a slot; return the loop's time at which it was taken."""
         self._waiting += 1
         self._idle.clear()
         try:
@@ -99,17 +102,15 @@ class Admission:
         finally:
             self._waiting -= 1
             self._settle()
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
         self._running += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._running -= 1
-            self._slots.release()
-            self._mean_hold += _MEMORY * (loop.time() - begun - self._mean_hold)
-            self._settle()
+        return asyncio.get_running_loop().time()
+
+    def _give_back(self, begun: float) -> None:
+        self._running -= 1
+        self._slots.release()
+        self._mean_hold += _MEMORY * (asyncio.get_running_loop().time() - begun - self._mean_hold)
+        self._settle()
 
     async def wait_idle(self, seconds: float) -> bool:
         """Wait at most `seconds` until no request runs or waits; return whether that happened."""

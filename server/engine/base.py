@@ -3,8 +3,7 @@
 Routes, classifier and statistics import this module alone. vllm_engine.py and fake_engine.py implement it.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -23,7 +22,6 @@ __all__ = [
     "GenerationChunk",
     "GenerationError",
     "GenerationRequest",
-    "generation",
 ]
 
 
@@ -119,8 +117,8 @@ class Engine(Protocol):
     async def start(self) -> None:
         """Load the model; return when requests can be generated. Raises EngineError."""
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
-        """Yield chunks until one has a `finish_reason`. Closing or cancelling the iterator aborts the request.
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
+        """Yield chunks until one has a `finish_reason`. Closing or cancelling the generator aborts the request.
 
         Raises GenerationError when this request failed and the engine lives on, EngineDeadError when it does not.
         """
@@ -145,14 +143,3 @@ class Engine(Protocol):
 
     def metrics(self) -> bytes:
         """Return the engine's own Prometheus series in text exposition format; may be empty."""
-
-
-@asynccontextmanager
-async def generation(engine: Engine, request: GenerationRequest) -> AsyncIterator[AsyncIterator[GenerationChunk]]:
-    """Open `engine.generate`, and close it on leaving the block, which aborts the engine's work."""
-    chunks = engine.generate(request)
-    try:
-        yield chunks
-    finally:
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()

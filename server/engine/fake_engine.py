@@ -6,7 +6,7 @@ Everything that the server computes from probabilities can be checked against it
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -86,7 +86,7 @@ class FakeEngine:
         """See Engine.scores_branches."""
         return self.takes_branches
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         self.started += 1
         self.last_request = request
         completed = False

@@ -64,12 +64,13 @@ class Quarantine:
             raise Quarantined("the engine has died of this request")
         # A request that is slow to leave a dead engine must not count in the next one.
         inside = self._inside
-        async with inside.lock.hold(alone=self._is_among(self._suspects, request)):
-            inside.requests[id(request)] = request
-            try:
-                yield
-            finally:
-                del inside.requests[id(request)]
+        await inside.lock.acquire(alone=self._is_among(self._suspects, request))
+        inside.requests[id(request)] = request
+        try:
+            yield
+        finally:
+            del inside.requests[id(request)]
+            inside.lock.release()
 
     def clear(self, request: GenerationRequest) -> None:
         """Forget that `request` is a suspect, because the engine has survived it."""

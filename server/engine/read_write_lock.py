@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from medmoe.server.errors import EngineDeadError
 
@@ -18,9 +16,8 @@ class ReadWriteLock:
         self._queue: deque[object] = deque()
         self._changed = asyncio.Event()
 
-    @asynccontextmanager
-    async def hold(self, *, alone: bool) -> AsyncIterator[None]:
-        """Hold the lock with others, or `alone`. Raises EngineDeadError once the lock is closed."""
+    async def acquire(self, *, alone: bool) -> None:
+        """Take the lock with others, or `alone`. Raises EngineDeadError once the lock is closed."""
         ticket = object()
         self._queue.append(ticket)
         try:
@@ -33,12 +30,12 @@ class ReadWriteLock:
         finally:
             self._queue.remove(ticket)
             self._wake()
-        try:
-            yield
-        finally:
-            self._holders -= 1
-            self._taken_alone = False
-            self._wake()
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._holders -= 1
+        self._taken_alone = False
+        self._wake()
 
     def close(self) -> None:
         """Fail all that wait and all that come; holders are not affected."""

@@ -4,7 +4,8 @@ Requests that were running when an engine died go through the quarantine.
 """
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from itertools import chain
 
 from medmoe.server.engine.base import (
@@ -13,7 +14,6 @@ from medmoe.server.engine.base import (
     GenerationChunk,
     GenerationError,
     GenerationRequest,
-    generation,
 )
 from medmoe.server.engine.quarantine import Quarantine
 from medmoe.server.errors import EngineRestarting
@@ -37,12 +37,12 @@ class RestartableEngine:
         """See Engine.start."""
         await self.current.start()
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         """See Engine.generate. Raises Quarantined, and EngineRestarting when the engine has been replaced."""
         engine = self._alive()
         async with self.quarantine.admit(request):
             try:
-                async with generation(engine, request) as chunks:
+                async with aclosing(engine.generate(request)) as chunks:
                     async for chunk in chunks:
                         _require_numbers(chunk)
                         if chunk.finish_reason is not None:

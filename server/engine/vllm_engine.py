@@ -7,7 +7,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,7 @@ class VllmEngine:
             # No client has been heard yet, so the reason can be told whole.
             raise EngineError(f"the engine did not start: {type(error).__name__}: {error}") from error
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         """See Engine.generate."""
         from vllm.v1.engine.exceptions import EngineDeadError as VllmDead
 

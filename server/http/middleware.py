@@ -66,7 +66,10 @@ class RequestMiddleware:
             nonlocal withheld
             if withheld:
                 return
-            if message["type"] == "http.response.start" and self.auditor is not None:
+            if message["type"] != "http.response.start":
+                await send(message)
+                return
+            if self.auditor is not None:
                 try:
                     await self.auditor.before_answer(record, scope, message)
                 except AuditUnavailable as error:

@@ -31,7 +31,7 @@ _GRACE = 1.0
 
 def own_events(piece: str | ApiModel) -> Iterable[str]:
     """Return the event of a piece: a `delta` for text, and a model as JSON."""
-    return (json.dumps({"delta": piece}) if isinstance(piece, str) else piece.model_dump_json(),)
+    return (f'{{"delta": {json.dumps(piece)}}}' if isinstance(piece, str) else piece.model_dump_json(),)
 
 
 async def whole_or_streamed(

@@ -1,6 +1,6 @@
 """Score the labels of one image: from validated fields to the response of `/v1/classify`."""
 
-import uuid
+import secrets
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -77,7 +77,7 @@ async def classify_in_slot(
     statistics. Raises DeadlineExceeded, the image errors and the engine errors.
     """
     shared = asked[0][0]
-    request_id = f"{route}-{uuid.uuid4().hex}"
+    request_id = f"{route}-{secrets.token_hex(16)}"
     decoded = await context.images.read(image, shared, deadline=deadline, record=record)
     with record.stage("engine"), context.readiness.watch():
         async with deadline.guard():
@@ -151,13 +151,13 @@ def count_routing(
         if len(routed) < len(nodes):
             return None
         prompt_ids, prompt_tokens = score.request.prompt_ids, score.root.num_prompt_tokens
-        shared = _add_prefix(prompt_ids, counted)
+        shared = _add_prefix(prompt_ids, counted) if len(scores) > 1 else 0
         counts.append(
             context.router_stats.count(
                 np.concatenate(routed),
                 prompt_ids=prompt_ids,
                 prompt_tokens=prompt_tokens,
-                first_row=len(context.checkpoint.prompt.expand(prompt_ids[:shared])),
+                first_row=context.checkpoint.prompt.expanded_length(prompt_ids[:shared]),
             )
         )
     total: np.ndarray = np.sum(counts, axis=0)

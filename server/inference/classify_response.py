@@ -51,7 +51,7 @@ def classify_response(
         "routing": routing,
         "unlike_training": unlike_training,
     }
-    provenance = checkpoint.provenance(decoded, dtype=context.engine.dtype).model_dump()
+    provenance = checkpoint.provenance(decoded, dtype=context.engine.dtype)
     provenance["min_confidence"] = confidence_threshold(fields.min_confidence, context.settings)
     provenance["min_label_mass"] = (
         context.settings.min_label_mass if fields.min_label_mass is None else fields.min_label_mass
@@ -79,8 +79,9 @@ def _by_mode(
         case "likelihood":
             fit = context.checkpoint.label_calibration(fields.labels, context.engine.dtype)
             fit = None if is_flagged(common["unlike_training"]) else fit
-            sets = context.checkpoint.prediction_sets(fields.labels, context.engine.dtype)
-            sets = None if is_flagged(common["unlike_training"]) else sets
+            sets = None
+            if fields.alpha > 0 and not is_flagged(common["unlike_training"]):
+                sets = context.checkpoint.prediction_sets(fields.labels, context.engine.dtype)
             return _likelihood(
                 fields,
                 scores[0],
@@ -111,7 +112,7 @@ def _likelihood(
     # The calibration was fitted with the checkpoint's own question and the likelihoods as they are.
     if fields.question is not None or fields.length_normalized or fields.contextual_calibration:
         fit = None
-    chosen = None if fields.alpha == 0 or sets is None else _prediction_set(fields, result, sets, fields.alpha)
+    chosen = None if sets is None else _prediction_set(fields, result, sets, fields.alpha)
     if fit is not None:
         result = result.calibrated(fit)
     shared = _one_label(fields, result, provenance=provenance)

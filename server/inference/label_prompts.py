@@ -34,7 +34,7 @@ def make_label_prompts(context: InferenceContext, fields: ClassifyFields) -> Lab
             f"the labels take {needed} engine steps, over {limit} (MEDMOE_MAX_LABEL_STEPS)", param="labels"
         )
     longest = max(
-        len(context.checkpoint.prompt.expand(request.prompt_ids)) + max(map(len, request.paths))
+        context.checkpoint.prompt.expanded_length(request.prompt_ids) + max(map(len, request.paths))
         for request in prompts.requests
     )
     if (excess := longest - context.checkpoint.config.text_config.max_position_embeddings) > 0:

@@ -1,7 +1,6 @@
 """Answer one question about one image: from validated fields to pieces of text and the final response."""
 
 import secrets
-import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from medmoe.model.errors import PromptError
 from medmoe.model.prompt import History
 from medmoe.server.admission.deadline import Deadline
-from medmoe.server.engine.base import GenerationChunk, GenerationError, GenerationRequest, generation
+from medmoe.server.engine.base import GenerationChunk, GenerationError, GenerationRequest
 from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.inference.confidence import (
@@ -120,7 +119,7 @@ async def answer_in_slot(
             seed = secrets.randbelow(2**31)
         decoded = await context.images.read(image, fields, deadline=deadline, record=record)
         request = GenerationRequest(
-            request_id=f"{route}-{uuid.uuid4().hex}",
+            request_id=f"{route}-{secrets.token_hex(16)}",
             prompt_ids=plan.prompt_ids,
             image=decoded.image,
             image_id=decoded.image_id,
@@ -136,8 +135,8 @@ async def answer_in_slot(
         generated = _Generation()
         last: GenerationChunk | None = None
         with record.stage("engine"), context.readiness.watch():
-            async with aclosing(_chunks(context, request, deadline=deadline)) as chunks:
-                async for chunk in chunks:
+            async with aclosing(context.engine.generate(request)) as chunks:
+                while (chunk := await _next(chunks, deadline)) is not None:
                     last = chunk
                     delta = generated.add(chunk)
                     if tokens:
@@ -174,7 +173,7 @@ def plan_answer(context: InferenceContext, fields: VQAFields, history: History |
     prompt_ids = tuple(
         prompt.question(fields.question) if history is None else prompt.conversation(fields.question, history)
     )
-    room = checkpoint.config.text_config.max_position_embeddings - len(prompt.expand(prompt_ids))
+    room = checkpoint.config.text_config.max_position_embeddings - prompt.expanded_length(prompt_ids)
     max_tokens = (
         fields.max_tokens
         if fields.max_tokens is not None
@@ -188,17 +187,10 @@ def plan_answer(context: InferenceContext, fields: VQAFields, history: History |
     return AnswerPlan(prompt_ids=prompt_ids, max_tokens=max_tokens, is_first=history is None)
 
 
-async def _chunks(
-    context: InferenceContext, request: GenerationRequest, *, deadline: Deadline
-) -> AsyncGenerator[GenerationChunk, None]:
-    """Yield the engine's chunks, each awaited under the deadline; a timeout must not span a yield."""
-    async with generation(context.engine, request) as chunks:
-        while True:
-            async with deadline.guard():
-                chunk = await anext(chunks, None)
-            if chunk is None:
-                return
-            yield chunk
+async def _next(chunks: AsyncGenerator[GenerationChunk, None], deadline: Deadline) -> GenerationChunk | None:
+    """Return the engine's next chunk, None after the last. A timeout must not span a yield: it guards each chunk."""
+    async with deadline.guard():
+        return await anext(chunks, None)
 
 
 def _response(
@@ -247,7 +239,7 @@ def _response(
         ),
         timings=record.timings(),
         provenance=SampledProvenance(
-            **checkpoint.provenance(decoded, dtype=context.engine.dtype).model_dump(),
+            **checkpoint.provenance(decoded, dtype=context.engine.dtype),
             temperature=fields.temperature,
             seed=request.seed,
             max_tokens=request.max_tokens,

@@ -51,6 +51,9 @@ class RouterStats:
         self._config = config
         self._layers = config.text_config.moe_layers
         self._experts = config.text_config.num_experts
+        # A number for each kind, layer and expert: numpy counts numbers many times as fast as it adds at indices.
+        self._shape = len(KINDS), len(self._layers), self._experts
+        self._first_KL = np.arange(0, math.prod(self._shape), self._experts).reshape(self._shape[:2])
         # The checkpoint's spelling wins.
         self._modalities = {name.casefold(): name for name in (*_COMMON_MODALITIES, *config.expert_domains)}
         self._clock = clock
@@ -86,11 +89,8 @@ class RouterStats:
         start = prompt_ids.index(self._config.image_token_id)
         kinds_T[start : start + self._config.num_image_tokens] = KINDS.index("image")
         chosen_TLK = routed_experts[first_row:, self._layers, :]
-        # A number for each kind, layer and expert: numpy counts numbers many times as fast as it adds at indices.
-        shape = len(KINDS), len(self._layers), self._experts
-        first_KL = np.arange(0, math.prod(shape), self._experts).reshape(shape[:2])
-        numbers_TLK = first_KL[kinds_T[first_row:], :, None] + chosen_TLK
-        return np.bincount(numbers_TLK.ravel(), minlength=math.prod(shape)).reshape(shape)
+        numbers_TLK = self._first_KL[kinds_T[first_row:], :, None] + chosen_TLK
+        return np.bincount(numbers_TLK.ravel(), minlength=math.prod(self._shape)).reshape(self._shape)
 
     def add(self, counts_KLE: np.ndarray, *, route: str, modality: str | None = None) -> None:
         """Add one request's counts to the total; `modality` as the request states it."""

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.model.prompt import expand
+from medmoe.model.prompt import expand, expanded_length
 from medmoe.server.engine.base import Branch, BranchScore, GenerationRequest
 
 _TOKENS_A_BRANCH = 16
@@ -54,7 +54,8 @@ class BranchScorer:
     def pays(self, request: GenerationRequest) -> bool:
         """Return whether the tree has fewer tokens to compute than a request for each branch."""
         branches = len(request.branches)
-        tokens = len(expand(request.prompt_ids, self._config)) + sum(len(branch.path) for branch in request.branches)
+        prompt_tokens = expanded_length(request.prompt_ids, self._config)
+        tokens = prompt_tokens + sum(len(branch.path) for branch in request.branches)
         return tokens <= min(_TOKENS_A_BRANCH * branches, self._most_tokens)
 
     async def score(

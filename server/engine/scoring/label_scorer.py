@@ -7,7 +7,7 @@ its own, for which the prefix cache shares the image and the question.
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 
 from PIL import Image
@@ -19,7 +19,6 @@ from medmoe.server.engine.base import (
     GenerationChunk,
     GenerationError,
     GenerationRequest,
-    generation,
 )
 from medmoe.server.tasks import run_all
 
@@ -34,7 +33,6 @@ class ScoringRequest:
     paths: tuple[Path, ...]
     """Token paths of the answers: distinct, none the beginning of another."""
 
-    @property
     def children(self) -> dict[Path, set[int]]:
         """Return the trie as a table from each inner node to its next tokens, shortest prefixes first."""
         table: dict[Path, set[int]] = {}
@@ -46,7 +44,7 @@ class ScoringRequest:
     @property
     def steps(self) -> int:
         """Return the number of engine requests at most: the inner nodes of the trie."""
-        return len(self.children)
+        return len({path[:depth] for path in self.paths for depth in range(len(path))})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,12 +94,11 @@ class LabelScorer:
 
     async def _score(self, request: ScoringRequest, prompt: GenerationRequest) -> LabelScore:
         nodes = [
-            Branch(path=path, logprob_token_ids=tuple(sorted(tokens))) for path, tokens in request.children.items()
+            Branch(path=path, logprob_token_ids=tuple(sorted(tokens))) for path, tokens in request.children().items()
         ]
         root, branches = await self._nodes(prompt, nodes[0], tuple(nodes[1:]))
-        children = dict(
-            zip(request.children, (root.token_logprobs, *(one.token_logprobs for one in branches)), strict=True)
-        )
+        scores = (root.token_logprobs, *(one.token_logprobs for one in branches))
+        children = {node.path: found for node, found in zip(nodes, scores, strict=True)}
         log_likelihoods = tuple(
             math.fsum(children[path[:depth]][token] for depth, token in enumerate(path)) for path in request.paths
         )
@@ -111,8 +108,7 @@ class LabelScorer:
         self, prompt: GenerationRequest, root: Branch, branches: tuple[Branch, ...]
     ) -> tuple[GenerationChunk, Sequence[BranchScore]]:
         """Return the engine's last chunk after the prompt and the scores of `branches`, in one request if it pays."""
-        first = replace(prompt, logprob_token_ids=root.logprob_token_ids)
-        together = replace(first, branches=branches)
+        together = replace(prompt, logprob_token_ids=root.logprob_token_ids, branches=branches)
         if self._engine.scores_branches(together):
             chunk = await self._step(together)
             if chunk.branches:
@@ -126,12 +122,12 @@ class LabelScorer:
             )
             for number, branch in enumerate(branches, start=1)
         )
-        chunk, *others = await run_all(map(self._step, (first, *each)))
+        chunk, *others = await run_all(map(self._step, (replace(together, branches=()), *each)))
         return chunk, [_branch_score(other) for other in others]
 
     async def _step(self, request: GenerationRequest) -> GenerationChunk:
         last: GenerationChunk | None = None
-        async with self._hold(), generation(self._engine, request) as chunks:
+        async with self._hold(), aclosing(self._engine.generate(request)) as chunks:
             async for chunk in chunks:
                 last = chunk
         if last is None or not set(request.logprob_token_ids) <= last.token_logprobs.keys():

@@ -5,7 +5,7 @@ as `/v1/classify` measures that of a label. No attention is read, so a map means
 """
 
 import asyncio
-import uuid
+import secrets
 from contextlib import AbstractAsyncContextManager
 
 import numpy as np
@@ -78,7 +78,7 @@ async def explain_image(
         unlike_training=unlike_training,
         timings=record.timings(),
         provenance=ExplainProvenance(
-            **checkpoint.provenance(decoded, dtype=inference.engine.dtype).model_dump(),
+            **checkpoint.provenance(decoded, dtype=inference.engine.dtype),
             grid=longer,
             patch=PATCH,
             fill="blur",
@@ -109,7 +109,7 @@ class _Measurement:
         self._grid = grid
         self._record = record
         self._occluder = Occluder(decoded.image, grid)
-        self.request_id = f"{ROUTE}-{uuid.uuid4().hex}"
+        self.request_id = f"{ROUTE}-{secrets.token_hex(16)}"
         self._scorer = LabelScorer(context.inference.engine, hold=self._hold)
 
     async def run(self) -> "_Measurement":

@@ -1,10 +1,11 @@
 """Determine the answer whose likelihood a map shows."""
 
 import math
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from medmoe.model.errors import PromptError
-from medmoe.server.engine.base import GenerationError, GenerationRequest, generation
+from medmoe.server.engine.base import GenerationError, GenerationRequest
 from medmoe.server.engine.scoring.label_scorer import Path
 from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.image import DecodedImage
@@ -63,7 +64,7 @@ def _answer_path(context: InferenceContext, answer: str, prompt_ids: Path) -> Pa
     if len(answer) > limit:
         raise InvalidField(f"the answer is longer than {limit} characters (MEDMOE_MAX_LABEL_CHARS)", param="answer")
     path = tuple(checkpoint.prompt.answer(answer))
-    excess = len(checkpoint.prompt.expand(prompt_ids)) + len(path)
+    excess = checkpoint.prompt.expanded_length(prompt_ids) + len(path)
     excess -= checkpoint.config.text_config.max_position_embeddings
     if excess > 0:
         raise PromptError(f"the question, the image and the answer are {excess} tokens over the model's context")
@@ -84,7 +85,7 @@ async def generate_target(
     )
     text = ""
     path: list[int] = []
-    async with generation(context.engine, request) as chunks:
+    async with aclosing(context.engine.generate(request)) as chunks:
         async for chunk in chunks:
             text += chunk.text
             path += chunk.token_ids

@@ -1,8 +1,8 @@
 """Convert the answer of medmoe.server.inference.vqa to OpenAI's chat completion, whole or as chunks."""
 
 import json
+import secrets
 import time
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,7 +37,7 @@ class ChatAnswer:
         self._include_usage = include_usage
         self._ignored = ignored
         self._tokens = tokens
-        self._id = f"chatcmpl-{uuid.uuid4().hex}"
+        self._id = f"chatcmpl-{secrets.token_hex(16)}"
         self._created = int(time.time())
         self._begun = False
 

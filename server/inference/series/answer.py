@@ -1,6 +1,6 @@
 """Answer about a series: from validated fields and files to events and the response of `/v1/series`."""
 
-import uuid
+import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
@@ -59,6 +59,6 @@ async def answer_series(
             fields,
             slices=sorted(asked, key=lambda one: one.index),
             description=found.description,
-            id_=f"{ROUTE}-{uuid.uuid4().hex}",
+            id_=f"{ROUTE}-{secrets.token_hex(16)}",
             timings=record.timings(),
         )

@@ -6,7 +6,7 @@ import json
 import random
 import struct
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
@@ -34,7 +34,7 @@ class SeeingEngine(FakeEngine):
         self._bright: dict[str, float] = {}
         (self._yes, _) = prompt.answer("yes")
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         grey = np.asarray(request.image)[..., 0]
         self._bright[request.image_id] = float((grey > _BRIGHT).mean())
         return super().generate(request)

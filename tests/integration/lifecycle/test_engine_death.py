@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
 from medmoe.server.admission.readiness import Phase
-from medmoe.server.engine.base import GenerationRequest, generation
+from medmoe.server.engine.base import GenerationRequest
 from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.engine.restartable_engine import RestartableEngine
 from medmoe.server.errors import EngineDeadError, EngineRestarting
@@ -328,7 +328,7 @@ async def test_a_laggard_of_a_dead_engine_does_not_bring_down_the_next(config: M
         image_id="an image",
         max_tokens=8,
     )
-    async with generation(engine, request) as chunks:
+    async with aclosing(engine.generate(request)) as chunks:
         await anext(chunks)
         first.dead = True
         with pytest.raises(EngineDeadError):
@@ -345,7 +345,7 @@ async def test_a_laggard_of_a_dead_engine_does_not_bring_down_the_next(config: M
             async for _ in chunks:
                 pass
     await engine.check_health()
-    async with generation(engine, request) as chunks:
+    async with aclosing(engine.generate(request)) as chunks:
         assert [chunk async for chunk in chunks][-1].finish_reason is not None
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class FailedStart(FakeEngine):
 class Babbler(FakeEngine):
     """Starts, but cannot answer."""
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         raise RuntimeError("out of memory")
         yield
 
@@ -104,7 +104,7 @@ async def test_shutting_down_refuses_what_comes_and_finishes_what_is_inside(
         async def close(self) -> None:
             closed_with.append(app.state.medmoe.admission.in_flight)
 
-        async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+        async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
             if app.state.medmoe.readiness.phase == "ready":
                 await may_continue.wait()
             async for chunk in super().generate(request):

@@ -113,7 +113,7 @@ class MortalEngine(FakeEngine):
     def metrics(self) -> bytes:
         return f"fake:num_requests_running {self.running}\n".encode()
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         self.running += 1
         chunks = aiter(super().generate(request))
         try:

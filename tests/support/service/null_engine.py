@@ -41,31 +41,25 @@ class NullEngine(FakeEngine):
         routed = np.zeros(
             (prompt_tokens + length - 1, config.num_hidden_layers, config.num_experts_per_tok), dtype=np.int16
         )
-        step = length if request.whole else 1
-        for begin in range(0, length, step):
+        sent = 0 if request.whole else length - 1
+        for place in range(sent):
             # As often as an engine would let others run.
             await asyncio.sleep(0)
-            end = begin + step
-            token_ids, text = self._ids[begin:end], "".join(self._texts[begin:end])
-            logprobs = (-0.1,) * len(token_ids)
-            if end < length:
-                yield GenerationChunk(text=text, token_ids=token_ids, logprobs=logprobs)
-                continue
-            yield GenerationChunk(
-                text=text,
-                token_ids=token_ids,
-                logprobs=logprobs,
-                finish_reason="stop" if length == len(self._ids) else "length",
-                num_prompt_tokens=prompt_tokens,
-                token_logprobs=dict.fromkeys(request.logprob_token_ids, -1.0),
-                routed_experts=routed,
-                branches=tuple(
-                    BranchScore(
-                        token_logprobs=dict.fromkeys(branch.logprob_token_ids, -1.0), routed_experts=routed[-1:]
-                    )
-                    for branch in request.branches
-                ),
-            )
+            yield GenerationChunk(text=self._texts[place], token_ids=(self._ids[place],), logprobs=(-0.1,))
+        await asyncio.sleep(0)
+        yield GenerationChunk(
+            text="".join(self._texts[sent:length]),
+            token_ids=self._ids[sent:length],
+            logprobs=(-0.1,) * (length - sent),
+            finish_reason="stop" if length == len(self._ids) else "length",
+            num_prompt_tokens=prompt_tokens,
+            token_logprobs=dict.fromkeys(request.logprob_token_ids, -1.0),
+            routed_experts=routed,
+            branches=tuple(
+                BranchScore(token_logprobs=dict.fromkeys(branch.logprob_token_ids, -1.0), routed_experts=routed[-1:])
+                for branch in request.branches
+            ),
+        )
 
 
 def main() -> int:

@@ -1,11 +1,13 @@
 """The stand-in engine keeps the promises that other tests lean on."""
 
+from contextlib import aclosing
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from medmoe.model.prompt import Prompt
-from medmoe.server.engine.base import EngineDeadError, GenerationChunk, GenerationRequest, generation
+from medmoe.server.engine.base import EngineDeadError, GenerationChunk, GenerationRequest
 from medmoe.server.engine.fake_engine import FakeEngine
 from tests.support.checkpoints.tiny import tiny_config, tiny_tokenizer
 
@@ -72,7 +74,7 @@ async def test_seeds_and_images_change_the_answer(engine: FakeEngine) -> None:
 
 
 async def test_leaving_early_is_an_abort(engine: FakeEngine) -> None:
-    async with generation(engine, request(engine)) as chunks:
+    async with aclosing(engine.generate(request(engine))) as chunks:
         await anext(chunks)
     assert (engine.started, engine.finished, engine.aborted) == (1, 0, 1)
     await run(engine, request(engine))

@@ -1,7 +1,7 @@
 """What passes between the service and the engine that is current."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 from PIL import Image
@@ -19,7 +19,7 @@ class DamagedEngine(FakeEngine):
 
     chunk: GenerationChunk
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         yield self.chunk
 
 
