@@ -92,7 +92,8 @@ def classify(
     if not isinstance(found, MultiLabelClassification) and found.label_mass < _LOW_LABEL_MASS:
         note(
             "WARNING: the model finds none of these labels likely, so their ranking means little; see what `medmoe "
-            "ask` answers, and classify with its words as labels and the same --question"
+            "ask` answers, and classify with its words as labels and the same --question, or compare with "
+            "--contextual-calibration"
         )
 
 
@@ -106,9 +107,17 @@ def _table(found: AnyClassification) -> str:
 
 
 def _summary(found: AnyClassification) -> str:
-    notes = ["calibrated" if found.calibration is not None else "the model's own probabilities, not calibrated"]
+    notes = [_kind(found)]
     if not isinstance(found, MultiLabelClassification):
         notes.append(f"label mass {found.label_mass:.3g}")
     if found.abstained:
         notes.append(ABSTAINED)
     return "; ".join(notes)
+
+
+def _kind(found: AnyClassification) -> str:
+    if found.calibration is not None:
+        return "calibrated"
+    if isinstance(found, Classification) and found.provenance.contextual_calibration:
+        return "compared with images that show nothing, not calibrated on data"
+    return "the model's own probabilities, not calibrated"
