@@ -34,20 +34,20 @@ def augment(image: Image.Image, *, digest: str, view: int) -> Image.Image:
         raise ValueError(f"view {view} of an image in mode {image.mode}: views count from 0, of RGB images")
     if view == 0:
         return image
-    drawn = random.Random(f"{digest}/{view}")
-    return _photometry(_geometry(image, drawn), drawn)
+    rng = random.Random(f"{digest}/{view}")
+    return _photometry(_geometry(image, rng), rng)
 
 
-def _geometry(image: Image.Image, drawn: random.Random) -> Image.Image:
+def _geometry(image: Image.Image, rng: random.Random) -> Image.Image:
     """Rotate and crop around a shifted centre, in one interpolation; corners get the border's colour."""
     width, height = image.size
-    area = drawn.uniform(*_AREA)
-    stretch = math.exp(drawn.uniform(-1, 1) * math.log(_ASPECT))
+    area = rng.uniform(*_AREA)
+    stretch = math.exp(rng.uniform(-1, 1) * math.log(_ASPECT))
     wide = min(width, max(1, round(width * math.sqrt(area * stretch))))
     high = min(height, max(1, round(height * math.sqrt(area / stretch))))
-    middle_x = width / 2 + drawn.uniform(-1, 1) * (width - wide) / 2
-    middle_y = height / 2 + drawn.uniform(-1, 1) * (height - high) / 2
-    angle = math.radians(drawn.uniform(-_ROTATION, _ROTATION))
+    middle_x = width / 2 + rng.uniform(-1, 1) * (width - wide) / 2
+    middle_y = height / 2 + rng.uniform(-1, 1) * (height - high) / 2
+    angle = math.radians(rng.uniform(-_ROTATION, _ROTATION))
     cosine, sine = math.cos(angle), math.sin(angle)
     # Output (x, y) is looked up at (a x + b y + c, d x + e y + f): the crop's middle stays where it was drawn.
     coefficients = (
@@ -67,17 +67,17 @@ def _geometry(image: Image.Image, drawn: random.Random) -> Image.Image:
     )
 
 
-def _photometry(image: Image.Image, drawn: random.Random) -> Image.Image:
+def _photometry(image: Image.Image, rng: random.Random) -> Image.Image:
     """Apply gamma, contrast about the mean grey and brightness as one curve, then a slight blur to some views."""
-    gamma = math.exp(drawn.uniform(-1, 1) * math.log(_GAMMA))
-    contrast, brightness = drawn.uniform(*_PHOTOMETRY), drawn.uniform(*_PHOTOMETRY)
+    gamma = math.exp(rng.uniform(-1, 1) * math.log(_GAMMA))
+    contrast, brightness = rng.uniform(*_PHOTOMETRY), rng.uniform(*_PHOTOMETRY)
     counts = image.convert("L").histogram()
     curve = [(value / 255) ** gamma for value in range(256)]
     mean = sum(count * value for count, value in zip(counts, curve, strict=True)) / sum(counts)
     levels = [min(255, max(0, round(255 * brightness * (mean + contrast * (value - mean))))) for value in curve]
     image = image.point(levels * 3)
-    if drawn.random() < _BLUR_SHARE:
-        radius = drawn.uniform(*_BLUR) * max(image.size) / _BLUR_SIDE
+    if rng.random() < _BLUR_SHARE:
+        radius = rng.uniform(*_BLUR) * max(image.size) / _BLUR_SIDE
         image = image.filter(ImageFilter.GaussianBlur(radius))
     return image
 

@@ -25,7 +25,7 @@ from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.own.label_folders import holds_label_folders, states_splits
 from medmoe.training.data.own.table import is_spreadsheet, is_table, table_columns
-from medmoe.training.data.readers.image_path import plain
+from medmoe.training.data.readers.image_path import comparable
 from medmoe.training.data.readers.json_items import first_item
 from medmoe.training.data.readers.question_list import IMAGE_FIELDS
 from medmoe.training.data.readers.records import CAPTIONS_FILE, RECORDS_FILE
@@ -144,7 +144,7 @@ def _is_table(file: Path) -> bool:
 
 def _fixed_names(directory: Path) -> Iterator[Detected]:
     for file in sorted(directory.glob("*.json")):
-        if plain(file.name) != plain(PUBLIC_FILE):
+        if comparable(file.name) != comparable(PUBLIC_FILE):
             continue
         yield Detected(Form.VQA_RAD, dict.fromkeys(_SPLITS, file), directory)
     for file in sorted(directory.glob("*.npz")):
@@ -165,8 +165,8 @@ def _question_files(directory: Path) -> Iterator[Detected]:
 
 def _caption_files(directory: Path) -> Iterator[Detected]:
     files = {split: file for split in _SPLITS if (file := _split_file(directory, _CAPTIONS, split=split, one=False))}
-    if (plain := directory / "captions.txt").is_file():
-        files.setdefault("train", plain)
+    if (captions := directory / "captions.txt").is_file():
+        files.setdefault("train", captions)
     if files:
         yield Detected(Form.ROCO, files, directory)
 

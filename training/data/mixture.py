@@ -176,8 +176,8 @@ def _distilled(
     times: Counter[str] = Counter()
     for sample in samples:
         labels = probabilities[sample.id]
-        drawn = random.Random(f"{seed}/distilled/{sample.id}/{times[sample.id]}")
+        rng = random.Random(f"{seed}/distilled/{sample.id}/{times[sample.id]}")
         times[sample.id] += 1
-        (answer,) = drawn.choices(list(labels), weights=list(labels.values()))
+        (answer,) = rng.choices(list(labels), weights=list(labels.values()))
         found.append(replace(sample, answer=answer))
     return found

@@ -43,9 +43,9 @@ def modality_samples(
     for sample in known:
         if sample.modality is None or sample.image in chosen:
             continue
-        draw = random.Random(f"{seed}/{sample.dataset}/{names[sample.image]}")
+        rng = random.Random(f"{seed}/{sample.dataset}/{names[sample.image]}")
         others = [domain for domain in domains if domain != sample.modality]
-        labels = [sample.modality, *draw.sample(others, len(others) if offer_all else draw.randint(1, len(others)))]
+        labels = [sample.modality, *rng.sample(others, len(others) if offer_all else rng.randint(1, len(others)))]
         chosen[sample.image] = Sample(
             id=f"{sample.dataset}/modality/{names[sample.image]}",
             dataset=sample.dataset,

@@ -79,11 +79,12 @@ def _label_loss(samples: Sequence[Sample], predictions: Mapping[str, Prediction]
     rows = []
     for sample in samples:
         probabilities = predictions[sample.id].probabilities or {}
-        # The right label first.
-        order = sorted(sample.labels, key=sample.answer.__ne__)
-        rows.append(torch.tensor([max(probabilities.get(label, 0.0), _LEAST_PROBABILITY) for label in order]).log())
-    sums = [-sum(float((row / heat).log_softmax(dim=0)[0]) for row in rows) for heat in _TEMPERATURES]
-    return min(sums)
+        log_p = torch.tensor([max(probabilities.get(label, 0.0), _LEAST_PROBABILITY) for label in sample.labels]).log()
+        rows.append((log_p, sample.labels.index(sample.answer)))
+    return min(
+        -sum(float((log_p / temperature).log_softmax(dim=0)[right]) for log_p, right in rows)
+        for temperature in _TEMPERATURES
+    )
 
 
 def comparison(
@@ -94,7 +95,7 @@ def comparison(
     probe: Measurement | None,
     seed: int,
 ) -> str:
-    """Return what the training changed, by the predictions before and after it: scores in tables, and a sentence."""
+    """Return what the training changed as Markdown: tables of scores, and how many other answers stayed the same."""
 
     def measured(some: Sequence[Sample]) -> dict[str, Measurement]:
         return {

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.prediction import Predict
 from medmoe.training.finetune.data import read_own_data
 from medmoe.training.finetune.split import OwnSplit, augmented
 
 _TRAINED, _MEASURED = 200, 100
-"""Replayed samples at most."""
+"""Maximum number of replayed samples."""
 _QUESTIONS = (
     "What modality is used to take this image?",
     "Which part of the body does this image belong to?",
@@ -74,32 +75,39 @@ class RunSamples:
 
 
 def draw_replay(data: Path, *, seed: int) -> Replay:
-    """Draw from `data`, in any format of own data; what it does not train on measures. Raises DatasetError."""
-    drawn = random.Random(seed)
-    samples = read_own_data(data).samples
+    """Draw from `data`, in any format of own data: some samples to train on, and images that measure.
+
+    Raises DatasetError for data that cannot be read or leave nothing to train on.
+    """
+    rng = random.Random(seed)
+    own = read_own_data(data)
+    samples = own.samples
     images = sorted({sample.image for sample in samples if sample.split != "train"})
     if not images:
         images = sorted({sample.image for sample in samples})
-        images = drawn.sample(images, math.ceil(len(images) / 5))
+        images = rng.sample(images, math.ceil(len(images) / 5))
     held_out = set(images)
     train = [replace(sample, split="train") for sample in samples if sample.image not in held_out]
+    if not train:
+        reason = f"; {len(own.bad)} cannot be used, the first for: {own.bad[0].reason}" if own.bad else ""
+        raise DatasetError(f"{data} has no sample that could be replayed in training{reason}")
     # The user's own samples may have the same ids.
     measured = [replace(s, split="test", id=f"replay {s.id}") for s in samples if s.image in held_out]
     return Replay(
-        train=drawn.sample(train, min(_TRAINED, len(train))),
-        measured=drawn.sample(measured, min(_MEASURED, len(measured))),
+        train=rng.sample(train, min(_TRAINED, len(train))),
+        measured=rng.sample(measured, min(_MEASURED, len(measured))),
     )
 
 
 def other_questions(split: OwnSplit, *, domains: Sequence[str], seed: int) -> Replay:
-    """Ask each train and test image for its modality, one of `domains`, and one more question; answers are missing.
+    """Return questions about each train and test image, without answers: its modality among `domains`, and one more.
 
-    What the own samples ask or teach is not asked.
+    A question or a label set that the user's own samples already have is left out.
     """
     asked = {sample.question for sample in split.samples}
     questions = [question for question in _QUESTIONS if question not in asked]
     offered = () if len(domains) < 2 or _taught(split) & {domain.casefold() for domain in domains} else tuple(domains)
-    drawn = random.Random(seed)
+    rng = random.Random(seed)
 
     def asking(samples: Sequence[Sample]) -> Iterator[Sample]:
         for sample in {sample.image: sample for sample in samples}.values():
@@ -107,7 +115,7 @@ def other_questions(split: OwnSplit, *, domains: Sequence[str], seed: int) -> Re
             if offered:
                 yield replace(blank, id=f"modality {sample.id}", question=None, labels=offered, answer=offered[0])
             if questions:
-                yield replace(blank, id=f"other {sample.id}", question=drawn.choice(questions), answer_type="open")
+                yield replace(blank, id=f"other {sample.id}", question=rng.choice(questions), answer_type="open")
 
     return Replay(train=list(asking(split.train)), measured=list(asking(split.test)))
 
@@ -124,4 +132,5 @@ def self_labelled(samples: Sequence[Sample], *, split: OwnSplit, predict: Predic
 
 
 def _taught(split: OwnSplit) -> set[str]:
+    """Return all answers and labels of the user's own samples, case-folded."""
     return {text.casefold() for sample in split.samples for text in (sample.answer, *sample.labels)}

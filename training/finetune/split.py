@@ -201,8 +201,7 @@ def _stratum(sample: Sample) -> str:
 def augmented(samples: Sequence[Sample], *, seed: int) -> list[Sample]:
     """Return the samples with several views of each image, and with their labels in an order drawn by `seed`."""
     views = _VIEWS if len({sample.image for sample in samples}) <= _FEW else 1
-    drawn = random.Random(seed)
+    rng = random.Random(seed)
     return [
-        replace(sample, views=views, labels=tuple(drawn.sample(sample.labels, len(sample.labels))))
-        for sample in samples
+        replace(sample, views=views, labels=tuple(rng.sample(sample.labels, len(sample.labels)))) for sample in samples
     ]

@@ -54,12 +54,12 @@ def _grouped(order: list[int], lengths: list[int], *, batch_size: int, seed: int
 
     A pack moves no further than its stretch: every epoch still sees nearly every pack once.
     """
-    drawn = random.Random(f"{seed}/lengths")
+    rng = random.Random(f"{seed}/lengths")
     grouped: list[int] = []
     for start in range(0, len(order), batch_size * _STRETCH):
         stretch = sorted(order[start : start + batch_size * _STRETCH], key=lengths.__getitem__)
         batches = [stretch[first : first + batch_size] for first in range(0, len(stretch), batch_size)]
-        grouped += [index for batch in drawn.sample(batches, len(batches)) for index in batch]
+        grouped += [index for batch in rng.sample(batches, len(batches)) for index in batch]
     return grouped
 
 

@@ -31,12 +31,12 @@ def lora_r16(run: RunConfig, *, stage: StageConfig) -> LoRARunConfig:
 
 
 def tiny_stage(run: RunConfig) -> StageConfig:
-    """Stage 3's data and epochs."""
+    """Return stage 3 with adapters alone, at the tiny model's learning rate."""
     return _stage(run, learning_rate=_TINY_RATE)
 
 
 def small_stage(run: RunConfig) -> StageConfig:
-    """Stage 3's data and epochs."""
+    """Return stage 3 with adapters alone, at the small model's learning rate."""
     return _stage(run, learning_rate=_SMALL_RATE)
 
 
@@ -46,8 +46,8 @@ def published_stage(run: RunConfig) -> StageConfig:
 
 
 def _stage(run: RunConfig, *, learning_rate: float) -> StageConfig:
-    # As stage 3 in all that a comparison holds equal; whatever else the size does to its batches is the same too. But
-    # AdamW: an orthogonalised step has all of an adapter's few directions grow alike, which its low rank is not for.
+    # Data, epochs and batches stay stage 3's, so that methods can be compared. But AdamW: Muon's orthogonalised steps
+    # make all of an adapter's few directions grow alike, which wastes its low rank.
     return replace(
         run.moe_tuning,
         name="adapter_tuning",

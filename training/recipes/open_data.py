@@ -71,12 +71,11 @@ def modality_questions() -> tuple[DataConfig, ...]:
 
 
 def label_sets(share: float = 1.0) -> tuple[DataConfig, ...]:
-    """Classification on all training images; each image is also asked in other words, which cost little beside the
-    image that they share.
+    """Return classification on `share` of the large sets' training images, each image also asked about in other words.
 
-    PneumoniaMNIST's test split has another share of normal images than its train split, of which three in four show
-    pneumonia: what is learnt from equal numbers does not depend on either. Brain tumours are as frequent as none for
-    the same reason. Dermoscopy and ultrasound keep their shares, which are those of their test splits.
+    In PneumoniaMNIST, labels are balanced, because its train and test splits have different shares of pneumonia. Brain
+    tumour labels are made equally frequent for the same reason. Dermoscopy and ultrasound keep their shares, which are
+    those of their test splits.
     """
     return (
         DataConfig(

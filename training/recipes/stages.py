@@ -1,6 +1,6 @@
 """Define the papers' stages as functions of what differs between sizes: data, epochs, learning rate, batch.
 
-What is written here holds for every size: which parameters move in which stage.
+Which parameters a stage trains is the same for every size.
 """
 
 from dataclasses import replace
@@ -12,8 +12,8 @@ from medmoe.training.recipes.trainable import ADAPTERS, LANGUAGE_MODEL, PROJECTO
 Data = tuple[DataConfig, ...]
 
 
-class How(TypedDict, total=False):
-    """Further settings of a stage that a size may choose: StageConfig's fields, whose defaults are upstream's."""
+class StageOptions(TypedDict, total=False):
+    """Fields of StageConfig that a size may choose for a stage; their defaults are upstream's."""
 
     weight_decay: float
     warmup_ratio: float
@@ -29,9 +29,9 @@ def alignment(
     epochs: float,
     batch_size: int = 32,
     trainable: tuple[str, ...] = (PROJECTOR,),
-    **how: Unpack[How],
+    **options: Unpack[StageOptions],
 ) -> StageConfig:
-    """Stage 1: captions. The paper trains the projector alone, from a pretrained language model."""
+    """Return stage 1, alignment on captions. The paper trains the projector alone, from a pretrained language model."""
     return StageConfig(
         name="alignment",
         data=data,
@@ -39,14 +39,14 @@ def alignment(
         epochs=epochs,
         learning_rate=1e-3,
         batch_size=batch_size,
-        **how,
+        **options,
     )
 
 
 def instruction_tuning(
-    data: Data, *, epochs: float, learning_rate: float, batch_size: int = 32, **how: Unpack[How]
+    data: Data, *, epochs: float, learning_rate: float, batch_size: int = 32, **options: Unpack[StageOptions]
 ) -> StageConfig:
-    """Stage 2: questions and answers; language model and projector are trained, FFNs still dense."""
+    """Return stage 2, questions and answers: language model and projector are trained, FFNs still dense."""
     return StageConfig(
         name="instruction_tuning",
         data=data,
@@ -54,7 +54,7 @@ def instruction_tuning(
         epochs=epochs,
         learning_rate=learning_rate,
         batch_size=batch_size,
-        **how,
+        **options,
     )
 
 
@@ -81,9 +81,9 @@ def moe_tuning(
     learning_rate: float,
     batch_size: int = 32,
     mode: MoETuningMode = "paper",
-    **how: Unpack[How],
+    **options: Unpack[StageOptions],
 ) -> StageConfig:
-    """Stage 3: domain experts and meta expert are trained; in upstream's mode dense FFNs and projector too."""
+    """Return stage 3: domain experts and meta expert are trained; in upstream's mode dense FFNs and projector too."""
     return StageConfig(
         name="moe_tuning",
         data=data,
@@ -91,14 +91,14 @@ def moe_tuning(
         epochs=epochs,
         learning_rate=learning_rate,
         batch_size=batch_size,
-        **how,
+        **options,
     )
 
 
 def packed(stage: StageConfig) -> StageConfig:
     """Pack up to eight questions on an image into one sequence: about twice as fast where images have several.
 
-    A sequence is a batch of its own then. On the tiny model, steps of 16 of them learnt less from the same questions
+    `batch_size` then counts such sequences. On the tiny model, steps of 16 of them learnt less from the same questions
     than steps of 4.
     """
     return replace(stage, pack=8)

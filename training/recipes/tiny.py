@@ -17,11 +17,11 @@ from medmoe.training.recipes.open_data import (
     router_held_out,
     router_images,
 )
-from medmoe.training.recipes.stages import How, alignment, instruction_tuning, moe_tuning, packed, router
+from medmoe.training.recipes.stages import StageOptions, alignment, instruction_tuning, moe_tuning, packed, router
 from medmoe.training.recipes.trainable import LANGUAGE_MODEL, PROJECTOR
 
 _RATE, _BATCH, _SMALL_BATCH = 1e-3, 8, 4
-_ON_QUESTIONS: How = {"weight_decay": 0.05, "group_by_length": True, "optimizer": "muon"}
+_ON_QUESTIONS: StageOptions = {"weight_decay": 0.05, "group_by_length": True, "optimizer": "muon"}
 
 
 def tiny() -> RunConfig:

@@ -16,11 +16,11 @@ def solve_router(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterC
     `seed` draws the start and the order of the solver adam; lbfgs has neither.
     """
     if config.solver == "lbfgs":
-        return _optimum(inputs, targets, config=config)
-    return _descended(inputs, targets, config=config, seed=seed)
+        return _solve_lbfgs(inputs, targets, config=config)
+    return _train_adam(inputs, targets, config=config, seed=seed)
 
 
-def _descended(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterConfig, seed: int) -> nn.Linear:
+def _train_adam(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterConfig, seed: int) -> nn.Linear:
     """Train with Adam for some epochs, as upstream does."""
     generator = torch.Generator().manual_seed(seed)
     router = nn.Linear(inputs.shape[1], len(config.domains))
@@ -38,10 +38,11 @@ def _descended(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterCon
     return router
 
 
-def _optimum(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterConfig) -> nn.Linear:
-    """Return the minimum of cross-entropy and L2 penalty, which is unique: nothing here is drawn.
+def _solve_lbfgs(inputs: torch.Tensor, targets: torch.Tensor, *, config: RouterConfig) -> nn.Linear:
+    """Return the unique minimum of cross-entropy and L2 penalty.
 
-    On standardised features, whose scales a penalty would otherwise judge; the result takes them as they are.
+    It is solved on standardised features, so that the penalty does not depend on their scales; the returned layer takes
+    features as they are.
     """
     centre, scale = inputs.mean(dim=0), inputs.std(dim=0).clamp_min(1e-6)
     standardised = (inputs - centre) / scale

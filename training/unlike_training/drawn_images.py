@@ -20,113 +20,113 @@ def draw(kind: str, seed: int) -> Image.Image:
     return KINDS[kind](np.random.default_rng([list(KINDS).index(kind), seed]))
 
 
-def _noise(drawn: np.random.Generator) -> Image.Image:
-    side, grain = int(drawn.integers(96, 480)), int(drawn.choice([1, 1, 2, 4, 8]))
-    shape = (max(side // grain, 4), max(side // grain, 4), int(drawn.choice([1, 3])))
-    match int(drawn.integers(3)):
+def _noise(rng: np.random.Generator) -> Image.Image:
+    side, grain = int(rng.integers(96, 480)), int(rng.choice([1, 1, 2, 4, 8]))
+    shape = (max(side // grain, 4), max(side // grain, 4), int(rng.choice([1, 3])))
+    match int(rng.integers(3)):
         case 0:
-            values = drawn.integers(0, 256, shape).astype(float)
+            values = rng.integers(0, 256, shape).astype(float)
         case 1:
-            values = drawn.normal(drawn.uniform(60, 200), drawn.uniform(15, 80), shape)
+            values = rng.normal(rng.uniform(60, 200), rng.uniform(15, 80), shape)
         case _:
-            values = (drawn.random(shape) < drawn.uniform(0.2, 0.8)) * 255.0
+            values = (rng.random(shape) < rng.uniform(0.2, 0.8)) * 255.0
     return _image(values).resize((side, side), Image.Resampling.BICUBIC)
 
 
-def _plain(drawn: np.random.Generator) -> Image.Image:
-    side = int(drawn.integers(64, 480))
-    values = np.zeros((side, side, 3)) + _shade(drawn)
-    return _image(values + drawn.normal(0, 2, (side, side, 1)) if drawn.random() < 0.5 else values)
+def _plain(rng: np.random.Generator) -> Image.Image:
+    side = int(rng.integers(64, 480))
+    values = np.zeros((side, side, 3)) + _shade(rng)
+    return _image(values + rng.normal(0, 2, (side, side, 1)) if rng.random() < 0.5 else values)
 
 
-def _gradient(drawn: np.random.Generator) -> Image.Image:
-    side, angle = int(drawn.integers(64, 480)), drawn.uniform(0, 2 * np.pi)
+def _gradient(rng: np.random.Generator) -> Image.Image:
+    side, angle = int(rng.integers(64, 480)), rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[0 : 1 : side * 1j, 0 : 1 : side * 1j]
-    linear = drawn.random() < 0.6
-    place = x * np.cos(angle) + y * np.sin(angle) if linear else np.hypot(x - drawn.random(), y - drawn.random())
+    linear = rng.random() < 0.6
+    place = x * np.cos(angle) + y * np.sin(angle) if linear else np.hypot(x - rng.random(), y - rng.random())
     share = ((place - place.min()) / np.ptp(place))[..., None]
-    return _image((1 - share) * _shade(drawn) + share * _shade(drawn))
+    return _image((1 - share) * _shade(rng) + share * _shade(rng))
 
 
-def _screenshot(drawn: np.random.Generator) -> Image.Image:
-    width, height = [(640, 480), (800, 600), (512, 512), (480, 800), (900, 506)][drawn.integers(5)]
-    dark = drawn.random() < 0.35
-    ground, ink = _colour(drawn, 15, 50) if dark else _colour(drawn, 225, 256), (230,) * 3 if dark else (25,) * 3
-    accent = _colour(drawn, 30, 226)
+def _screenshot(rng: np.random.Generator) -> Image.Image:
+    width, height = [(640, 480), (800, 600), (512, 512), (480, 800), (900, 506)][rng.integers(5)]
+    dark = rng.random() < 0.35
+    ground, ink = _colour(rng, 15, 50) if dark else _colour(rng, 225, 256), (230,) * 3 if dark else (25,) * 3
+    accent = _colour(rng, 30, 226)
     image = Image.new("RGB", (width, height), ground)
     page = ImageDraw.Draw(image)
-    page.rectangle((0, 0, width, int(drawn.integers(24, 50))), fill=accent)
-    page.text((10, 6), _words(drawn, 3, 7), fill=_WHITE, font=ImageFont.load_default(14))
-    left, y = (int(drawn.integers(90, 180)) if drawn.random() < 0.6 else 0), 60
-    for line in range(int(drawn.integers(4, 12)) if left else 0):
-        page.text((10, 60 + 26 * line), _words(drawn, 1, 2), fill=ink, font=ImageFont.load_default(13))
+    page.rectangle((0, 0, width, int(rng.integers(24, 50))), fill=accent)
+    page.text((10, 6), _words(rng, 3, 7), fill=_WHITE, font=ImageFont.load_default(14))
+    left, y = (int(rng.integers(90, 180)) if rng.random() < 0.6 else 0), 60
+    for line in range(int(rng.integers(4, 12)) if left else 0):
+        page.text((10, 60 + 26 * line), _words(rng, 1, 2), fill=ink, font=ImageFont.load_default(13))
     while y < height - 20:
-        match int(drawn.integers(5)):
+        match int(rng.integers(5)):
             case 0 | 1:
-                size = int(drawn.integers(10, 18))
-                for _ in range(int(drawn.integers(2, 8))):
-                    page.text((left + 16, y), _words(drawn, 3, 14), fill=ink, font=ImageFont.load_default(size))
+                size = int(rng.integers(10, 18))
+                for _ in range(int(rng.integers(2, 8))):
+                    page.text((left + 16, y), _words(rng, 3, 14), fill=ink, font=ImageFont.load_default(size))
                     y += size + 5
             case 2:
-                y = _table(drawn, page, place=(left + 16, y), width=width - left - 40, ink=ink)
+                y = _table(rng, page, place=(left + 16, y), width=width - left - 40, ink=ink)
             case 3:
-                for x in range(left + 16, left + 16 + 120 * int(drawn.integers(1, 4)), 120):
+                for x in range(left + 16, left + 16 + 120 * int(rng.integers(1, 4)), 120):
                     page.rounded_rectangle((x, y, x + 100, y + 30), 6, fill=accent)
-                    page.text((x + 20, y + 8), _words(drawn, 1, 2), fill=_WHITE, font=ImageFont.load_default(13))
+                    page.text((x + 20, y + 8), _words(rng, 1, 2), fill=_WHITE, font=ImageFont.load_default(13))
                 y += 34
             case _:
-                bars, tall = int(drawn.integers(5, 12)), int(drawn.integers(60, 140))
+                bars, tall = int(rng.integers(5, 12)), int(rng.integers(60, 140))
                 step = (width - left - 60) // bars
                 for x in range(left + 20, left + 20 + bars * step, step):
-                    page.rectangle((x, y + tall * drawn.uniform(0, 0.9), x + step * 2 // 3, y + tall), fill=accent)
+                    page.rectangle((x, y + tall * rng.uniform(0, 0.9), x + step * 2 // 3, y + tall), fill=accent)
                 y += tall
-        y += int(drawn.integers(8, 24))
+        y += int(rng.integers(8, 24))
     return image
 
 
 def _table(
-    drawn: np.random.Generator, page: ImageDraw.ImageDraw, *, place: tuple[int, int], width: int, ink: tuple[int, ...]
+    rng: np.random.Generator, page: ImageDraw.ImageDraw, *, place: tuple[int, int], width: int, ink: tuple[int, ...]
 ) -> int:
     """Draw a table with its top left corner at `place`; return the y of its lower edge."""
     left, y = place
-    columns = int(drawn.integers(3, 6))
+    columns = int(rng.integers(3, 6))
     step = width // columns
-    for _ in range(int(drawn.integers(3, 8))):
+    for _ in range(int(rng.integers(3, 8))):
         for x in range(left, left + columns * step, step):
             page.rectangle((x, y, x + step, y + 22), outline=(150, 150, 150))
-            text = _words(drawn, 1, 2) if x == left else f"{drawn.uniform(0, 999):.1f}"
+            text = _words(rng, 1, 2) if x == left else f"{rng.uniform(0, 999):.1f}"
             page.text((x + 4, y + 4), text, fill=ink, font=ImageFont.load_default(12))
         y += 22
     return y
 
 
-def _landscape(drawn: np.random.Generator) -> Image.Image:
+def _landscape(rng: np.random.Generator) -> Image.Image:
     side = 384
-    sky = drawn.uniform([60, 110, 170], [170, 200, 255]) if drawn.random() < 0.7 else drawn.uniform(50, 255, 3)
+    sky = rng.uniform([60, 110, 170], [170, 200, 255]) if rng.random() < 0.7 else rng.uniform(50, 255, 3)
     down = np.linspace(0, 1, side)[:, None, None]
     values = sky * (0.7 + 0.3 * down) + np.zeros((side, side, 3))
-    clouds = np.clip((_clouds(drawn, side, fall=0.55) - 0.5) * 2 * drawn.uniform(0.2, 1), 0, 1)[..., None]
-    values, horizon = values + (255 - values) * clouds, drawn.uniform(0.3, 0.6)
-    for _ in range(int(drawn.integers(1, 4))):
+    clouds = np.clip((_clouds(rng, side, fall=0.55) - 0.5) * 2 * rng.uniform(0.2, 1), 0, 1)[..., None]
+    values, horizon = values + (255 - values) * clouds, rng.uniform(0.3, 0.6)
+    for _ in range(int(rng.integers(1, 4))):
         across = np.linspace(0, 1, side)
-        ridge = horizon + 0.12 * np.interp(across, np.linspace(0, 1, 12), drawn.standard_normal(12))
-        ground = drawn.uniform([20, 50, 20], [140, 150, 90]) if drawn.random() < 0.75 else drawn.uniform(70, 210, 3)
-        texture = 0.55 + 0.9 * _clouds(drawn, side, fall=0.8)[..., None]
+        ridge = horizon + 0.12 * np.interp(across, np.linspace(0, 1, 12), rng.standard_normal(12))
+        ground = rng.uniform([20, 50, 20], [140, 150, 90]) if rng.random() < 0.75 else rng.uniform(70, 210, 3)
+        texture = 0.55 + 0.9 * _clouds(rng, side, fall=0.8)[..., None]
         values = np.where((across[:, None] > ridge)[..., None], ground * texture, values)
-        horizon += drawn.uniform(0.1, 0.2)
+        horizon += rng.uniform(0.1, 0.2)
     image = _image(values)
     page = ImageDraw.Draw(image)
-    for _ in range(int(drawn.integers(0, 5))):
-        _house(drawn, page, side)
-    for _ in range(int(drawn.integers(0, 8))):
-        _tree(drawn, page, side)
+    for _ in range(int(rng.integers(0, 5))):
+        _house(rng, page, side)
+    for _ in range(int(rng.integers(0, 8))):
+        _tree(rng, page, side)
     soft = np.asarray(image.filter(ImageFilter.GaussianBlur(0.7)), dtype=float)
-    return _image(soft + drawn.normal(0, 4, soft.shape))
+    return _image(soft + rng.normal(0, 4, soft.shape))
 
 
-def _house(drawn: np.random.Generator, page: ImageDraw.ImageDraw, side: int) -> None:
-    x, y = int(drawn.integers(0, side - 60)), int(drawn.uniform(0.55, 0.95) * side)
-    wide, tall, wall = int(drawn.integers(30, 110)), int(drawn.integers(30, 130)), _colour(drawn, 60, 230)
+def _house(rng: np.random.Generator, page: ImageDraw.ImageDraw, side: int) -> None:
+    x, y = int(rng.integers(0, side - 60)), int(rng.uniform(0.55, 0.95) * side)
+    wide, tall, wall = int(rng.integers(30, 110)), int(rng.integers(30, 130)), _colour(rng, 60, 230)
     page.rectangle((x, y - tall, x + wide, y), fill=wall)
     roof = (wall[0] // 2, wall[1] // 2, wall[2] // 2)
     page.polygon([(x - 6, y - tall), (x + wide + 6, y - tall), (x + wide // 2, y - tall - wide // 2)], fill=roof)
@@ -135,38 +135,38 @@ def _house(drawn: np.random.Generator, page: ImageDraw.ImageDraw, side: int) -> 
             page.rectangle((left, top, left + wide // 5, top + tall // 5), fill=(240, 230, 170))
 
 
-def _tree(drawn: np.random.Generator, page: ImageDraw.ImageDraw, side: int) -> None:
-    x, y, size = int(drawn.integers(0, side)), int(drawn.uniform(0.6, 1) * side), int(drawn.integers(12, 40))
+def _tree(rng: np.random.Generator, page: ImageDraw.ImageDraw, side: int) -> None:
+    x, y, size = int(rng.integers(0, side)), int(rng.uniform(0.6, 1) * side), int(rng.integers(12, 40))
     page.rectangle((x - 3, y - 2 * size, x + 3, y), fill=(80, 55, 30))
     leaf = size // 4 + 2
     for _ in range(30):
-        left, top = drawn.normal((x - leaf, y - 2 * size - leaf), size / 2)
-        green = int(drawn.integers(60, 150))
+        left, top = rng.normal((x - leaf, y - 2 * size - leaf), size / 2)
+        green = int(rng.integers(60, 150))
         page.ellipse((left, top, left + 2 * leaf, top + 2 * leaf), fill=(green // 2, green, green // 3))
 
 
-def _clouds(drawn: np.random.Generator, side: int, *, fall: float) -> np.ndarray:
+def _clouds(rng: np.random.Generator, side: int, *, fall: float) -> np.ndarray:
     """Return noise of six sizes between 0 and 1; each finer one is `fall` times as strong."""
     total = np.zeros((side, side))
     for octave in range(6):
-        grid = Image.fromarray(drawn.standard_normal((2 ** (octave + 1),) * 2).astype(np.float32))
+        grid = Image.fromarray(rng.standard_normal((2 ** (octave + 1),) * 2).astype(np.float32))
         total += fall**octave * np.asarray(grid.resize((side, side), Image.Resampling.BICUBIC))
     found: np.ndarray = (total - total.min()) / np.ptp(total)
     return found
 
 
-def _shade(drawn: np.random.Generator) -> np.ndarray:
+def _shade(rng: np.random.Generator) -> np.ndarray:
     """Return a colour, sometimes grey."""
-    return np.repeat(drawn.uniform(0, 255), 3) if drawn.random() < 0.4 else drawn.uniform(0, 255, 3)
+    return np.repeat(rng.uniform(0, 255), 3) if rng.random() < 0.4 else rng.uniform(0, 255, 3)
 
 
-def _colour(drawn: np.random.Generator, low: int, high: int) -> Colour:
-    red, green, blue = (int(value) for value in drawn.integers(low, high, 3))
+def _colour(rng: np.random.Generator, low: int, high: int) -> Colour:
+    red, green, blue = (int(value) for value in rng.integers(low, high, 3))
     return red, green, blue
 
 
-def _words(drawn: np.random.Generator, least: int, most: int) -> str:
-    return " ".join(drawn.choice(_WORDS, int(drawn.integers(least, most))))
+def _words(rng: np.random.Generator, least: int, most: int) -> str:
+    return " ".join(rng.choice(_WORDS, int(rng.integers(least, most))))
 
 
 def _image(values: np.ndarray) -> Image.Image:

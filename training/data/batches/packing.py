@@ -26,15 +26,15 @@ def pack_by_image(samples: Sequence[Sample], *, most: int, seed: int) -> list[Pa
     A caption's prefix is another one than a question's, and an image has one caption. A sample that is there several
     times is in several packs.
     """
-    drawn = random.Random(seed)
+    rng = random.Random(seed)
     groups: dict[tuple[object, ...], list[Sample]] = defaultdict(list)
     times: Counter[tuple[str, str]] = Counter()
-    for number, sample in enumerate(drawn.sample(samples, len(samples))):
+    for number, sample in enumerate(rng.sample(samples, len(samples))):
         alone = number if sample.kind == "caption" else None
         groups[(sample.image, sample.domain, alone, times[sample.dataset, sample.id])].append(sample)
         times[sample.dataset, sample.id] += 1
     packs = [tuple(group[start : start + most]) for group in groups.values() for start in range(0, len(group), most)]
-    return drawn.sample(packs, len(packs))
+    return rng.sample(packs, len(packs))
 
 
 def packed_mask(segments_BL: torch.Tensor) -> torch.Tensor:

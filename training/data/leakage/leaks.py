@@ -14,6 +14,8 @@ from medmoe.training.data.errors import DataError
 from medmoe.training.data.leakage.image_digests import ImageDigests
 from medmoe.training.data.sample import Sample
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leak:
@@ -35,7 +37,7 @@ class Leak:
 
 
 def shared_images(train: Iterable[Sample], *, test: Sequence[Sample]) -> list[Sample]:
-    """Test samples, in order, whose image file is byte for byte one of train's."""
+    """Return the test samples, in order, whose image file is byte for byte one of train's."""
     digests = ImageDigests()
     known = {digests.of_bytes(sample.image) for sample in train}
     return [sample for sample in test if digests.of_bytes(sample.image) in known]
@@ -99,9 +101,6 @@ def _or_none(digest: Callable[[Path], str], image: Path) -> str | None:
         return digest(image)
     except DataError:
         return None
-
-
-log = logging.getLogger(__name__)
 
 
 def without_test_images(

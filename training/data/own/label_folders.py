@@ -47,14 +47,14 @@ def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadRe
     unstated: Split = split or "train"
     images: list[tuple[Split, str, Path]] = []
     bad = [_bad(file, directory, "lies in no label's folder") for file in _files([directory, *parents])]
-    for parent, of in (parents or {directory: unstated}).items():
+    for parent, folder_split in (parents or {directory: unstated}).items():
         for folder in _folders(parent):
             for file in sorted(folder.rglob("*")):
                 ending = file.suffix.lower()
                 if not file.is_file() or _is_hidden(file):
                     continue
                 if ending in IMAGE_ENDINGS:
-                    images.append((of, label_text(folder.name), file.absolute()))
+                    images.append((folder_split, label_text(folder.name), file.absolute()))
                 elif is_dicom(file):
                     bad.append(_bad(file, directory, RENDER))
                 else:
@@ -62,9 +62,16 @@ def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadRe
     labels = label_set((label for _, label, _ in images), source=f"the folders in {directory}")
     root = directory.absolute()
     samples = [
-        Sample(id=str(image.relative_to(root)), dataset=root.name, image=image, split=of, answer=label, labels=labels)
-        for of, label, image in images
-        if split in (None, of)
+        Sample(
+            id=str(image.relative_to(root)),
+            dataset=root.name,
+            image=image,
+            split=image_split,
+            answer=label,
+            labels=labels,
+        )
+        for image_split, label, image in images
+        if split in (None, image_split)
     ]
     return ReadResult(samples=tuple(samples), bad=tuple(bad))
 

@@ -11,8 +11,8 @@ from medmoe.training.data.own.dicom_files import RENDER, is_dicom, rendered_name
 from medmoe.training.data.own.label_folders import label_set, label_text
 from medmoe.training.data.own.split_names import SPLIT_NAMES
 from medmoe.training.data.read_result import BadItem, ReadResult
-from medmoe.training.data.readers.image_path import find_image, plain
-from medmoe.training.data.readers.json_items import Place, first_item, read_json_items
+from medmoe.training.data.readers.image_path import comparable, find_image
+from medmoe.training.data.readers.json_items import NumberedItem, first_item, read_json_items
 from medmoe.training.data.readers.record_fields import (
     Record,
     answer_type_of,
@@ -116,11 +116,11 @@ def _has_columns(names: Collection[str]) -> bool:
 
 
 def _group_column(columns: Collection[str]) -> str | None:
-    letters = {plain(name): name for name in sorted(columns)}
+    letters = {comparable(name): name for name in sorted(columns)}
     return next((letters[name] for name in _GROUP_COLUMNS if name in letters), None)
 
 
-def _csv_rows(file: Path) -> Iterator[Place]:
+def _csv_rows(file: Path) -> Iterator[NumberedItem]:
     """Yield rows as records whose fields are in lower case; the line's number counts the header."""
     lines = _lines(file)
     rows = csv.DictReader(lines, delimiter=_delimiter(lines))

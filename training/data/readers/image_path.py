@@ -63,16 +63,16 @@ def image_folder(directory: Path, *, names: Sequence[str]) -> Path:
 
     Raises DatasetError when there is none, or more than one.
     """
-    wanted = {plain(name) for name in names}
-    found = [path for path in _entries(directory) if path.is_dir() and plain(path.name) in wanted]
+    wanted = {comparable(name) for name in names}
+    found = [path for path in _entries(directory) if path.is_dir() and comparable(path.name) in wanted]
     if len(found) != 1:
         problem = "several image folders" if found else "no image folder"
         raise DatasetError(f"{directory} has {problem}: wanted exactly one of {', '.join(names)}")
     return found[0]
 
 
-def plain(name: str) -> str:
-    """Return a file's name by which spellings of it are compared."""
+def comparable(name: str) -> str:
+    """Return a name in lower case with letters, digits and dots alone, by which spellings of it are compared."""
     return "".join(letter for letter in name.lower() if letter.isalnum() or letter == ".")
 
 

@@ -13,11 +13,11 @@ from medmoe.training.data.sample import Sample
 
 _PEEK = 1 << 16
 
-Place = tuple[int, Any]
+NumberedItem = tuple[int, Any]
 """Number from 1 (line of a .jsonl, item of a list) and the item; a SampleError stands for a line that is not JSON."""
 
 
-def read_json_items(file: Path) -> Iterator[Place]:
+def read_json_items(file: Path) -> Iterator[NumberedItem]:
     """Yield every item of `file`; blank lines of a .jsonl are passed over but counted.
 
     Raises DatasetError when the file cannot be read, or when a .json is not a JSON list (nested too deeply included).
@@ -56,7 +56,7 @@ def first_item(file: Path) -> Any:
     return None if isinstance(item, SampleError) else item
 
 
-def _lines(data: bytes) -> Iterator[Place]:
+def _lines(data: bytes) -> Iterator[NumberedItem]:
     for number, line in enumerate(data.splitlines(), start=1):
         if not line.strip():
             continue
@@ -80,7 +80,7 @@ class LeftOut:
     reason: str
 
 
-def read_each(items: Iterable[Place], *, file: str, build: Callable[[Record], Sample | LeftOut]) -> ReadResult:
+def read_each(items: Iterable[NumberedItem], *, file: str, build: Callable[[Record], Sample | LeftOut]) -> ReadResult:
     """Apply `build` to each item; what raises SampleError is reported with its place in `file`."""
     collected = SampleCollector()
     for place, item in items:

@@ -10,7 +10,7 @@ from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
 from medmoe.training.data.image_store import ImageStore
 from medmoe.training.data.read_result import ReadResult
-from medmoe.training.data.readers.json_items import Place, read_each
+from medmoe.training.data.readers.json_items import NumberedItem, read_each
 from medmoe.training.data.readers.medmnist_sets import MULTI_LABEL, SETS, MedMNISTSet
 from medmoe.training.data.readers.npz_rows import Rows, open_rows
 from medmoe.training.data.readers.record_fields import Record
@@ -75,7 +75,7 @@ def _check(images: Rows, labels: Rows, *, file: Path, split: Split) -> None:
         raise DatasetError(f"{file}: {images.shape[0]} images and {labels.shape[0]} labels in {split}")
 
 
-def _items(images: Rows, labels: Rows, *, names: tuple[str, ...]) -> Iterator[Place]:
+def _items(images: Rows, labels: Rows, *, names: tuple[str, ...]) -> Iterator[NumberedItem]:
     for row, (pixels, label) in enumerate(zip(images, labels, strict=True)):
         number = int(label.item())
         if 0 <= number < len(names):

@@ -13,7 +13,7 @@ from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
 from medmoe.training.data.read_result import ReadResult
 from medmoe.training.data.readers.image_path import find_image
-from medmoe.training.data.readers.json_items import LeftOut, Place, read_each
+from medmoe.training.data.readers.json_items import LeftOut, NumberedItem, read_each
 from medmoe.training.data.readers.record_fields import Record, optional_text, text
 from medmoe.training.data.sample import Sample
 
@@ -47,7 +47,7 @@ def read_roco(file: Path, *, split: Split, dataset: str) -> ReadResult:
     return read_each(_rows(file) if file.suffix == ".csv" else _lines(file), file=file.name, build=build)
 
 
-def _lines(file: Path) -> Iterator[Place]:
+def _lines(file: Path) -> Iterator[NumberedItem]:
     for number, line in enumerate(_read(file).split("\n"), start=1):
         if not line.strip():
             continue
@@ -55,7 +55,7 @@ def _lines(file: Path) -> Iterator[Place]:
         yield number, {"id": identifier, "caption": caption} if tab else SampleError("no tab between id and caption")
 
 
-def _rows(file: Path) -> Iterator[Place]:
+def _rows(file: Path) -> Iterator[NumberedItem]:
     reader = csv.DictReader(io.StringIO(_read(file), newline=""), strict=True)
     try:
         reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]

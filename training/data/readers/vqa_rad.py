@@ -19,7 +19,7 @@ from medmoe.training.config import Split
 from medmoe.training.data.errors import SampleError
 from medmoe.training.data.read_result import ReadResult
 from medmoe.training.data.readers.image_path import find_image, image_folder
-from medmoe.training.data.readers.json_items import LeftOut, Place, read_each, read_json_items
+from medmoe.training.data.readers.json_items import LeftOut, NumberedItem, read_each, read_json_items
 from medmoe.training.data.readers.record_fields import Record, optional_text, text, text_or_number, upstream_answer_type
 from medmoe.training.data.sample import Sample
 
@@ -68,10 +68,10 @@ def read_vqa_rad(
         return result
     kept = {sample.id for sample in result.samples}
     wordings = list(_wordings(items, kept=kept, dataset=file.parent.absolute().name))
-    return result + read_each(wordings, file=file.name, build=_guarded(build, items=known))
+    return result + read_each(wordings, file=file.name, build=_without_test_wordings(build, items=known))
 
 
-def _read(file: Path, named: Split | None) -> list[Place]:
+def _read(file: Path, named: Split | None) -> list[NumberedItem]:
     """Return the items of a file, with the split that its name tells."""
     items = list(read_json_items(file))
     if named is None:
@@ -79,10 +79,10 @@ def _read(file: Path, named: Split | None) -> list[Place]:
     return [(place, item | {_NAMED: named} if isinstance(item, dict) else item) for place, item in items]
 
 
-def _wordings(items: list[Place], *, kept: Collection[str], dataset: str) -> Iterator[Place]:
+def _wordings(items: list[NumberedItem], *, kept: Collection[str], dataset: str) -> Iterator[NumberedItem]:
     """Return a record for each other wording of the training questions that were `kept`."""
     for place, item in items:
-        if not isinstance(item, dict) or not _is(item, "train") or f"{dataset}/{_qid(item)}" not in kept:
+        if not isinstance(item, dict) or not _is_of(item, "train") or f"{dataset}/{_qid(item)}" not in kept:
             continue
         for name, field in _WORDINGS.items():
             wording = item.get(field)
@@ -91,11 +91,11 @@ def _wordings(items: list[Place], *, kept: Collection[str], dataset: str) -> Ite
             yield place, item | {"question": wording, "qid": f"{_qid(item)}/{name}"}
 
 
-def _guarded(
-    build: Callable[[Record], Sample | LeftOut], *, items: list[Place]
+def _without_test_wordings(
+    build: Callable[[Record], Sample | LeftOut], *, items: list[NumberedItem]
 ) -> Callable[[Record], Sample | LeftOut]:
-    """Build samples, but for wordings of tested questions: by their link, or by question and image."""
-    tested = [item for _, item in items if isinstance(item, dict) and _is(item, "test")]
+    """Return `build` without wordings of test questions, which are known by their link, or by question and image."""
+    tested = [item for _, item in items if isinstance(item, dict) and _is_of(item, "test")]
     links = {_link(record) for record in tested} - {None}
     known = {
         (str(record.get("image_name")).strip().lower(), str(record.get(field)).strip().lower())
@@ -112,13 +112,14 @@ def _guarded(
 
 
 def _builder(
-    items: list[Place], *, file: Path, images: Path, splits: Collection[Split]
+    items: list[NumberedItem], *, file: Path, images: Path, splits: Collection[Split]
 ) -> Callable[[Record], Sample | LeftOut]:
+    """Return the function that makes a sample of a record; `items` are those of all splits."""
     dataset = file.parent.absolute().name
     records = [item for _, item in items if isinstance(item, dict)]
-    trained = {str(record.get("image_name")) for record in records if _is(record, "train")}
+    trained = {str(record.get("image_name")) for record in records if _is_of(record, "train")}
     # A repeat of a test question leaves training wherever it stands; of a training question, the later one does.
-    taken = {_content(record) for record in records if _is(record, "test")}
+    taken = {_content(record) for record in records if _is_of(record, "test")}
 
     def build(record: Record) -> Sample | LeftOut:
         split = _split(record)
@@ -159,7 +160,7 @@ def _split(record: Record) -> Split:
     return _SPLITS[phrase]
 
 
-def _is(record: Record, split: Split) -> bool:
+def _is_of(record: Record, split: Split) -> bool:
     try:
         return _split(record) == split
     except SampleError:

@@ -1,8 +1,8 @@
 """Ask about a labelled image in several ways, so that labels are read and not recited.
 
-Beside the set as it is come other spellings of it, parts of it, groups of its labels, one label as a yes-or-no
-question, sentences of another form, and now and then a set that lacks the truth. Which of these an image gets is drawn
-by the seed and its name: the same run draws the same.
+A label set is also offered in other spellings, in part, in groups of labels, as a yes-or-no question about one label,
+as a sentence of another form, and now and then without the true label. The seed and the sample's id decide which of
+these a sample gets.
 """
 
 import random
@@ -23,7 +23,7 @@ _SENTENCES = (
     "Classify the picture: {}.",
     "What does the image show, {}?",
 )
-_Way = Callable[[Sample, random.Random], Sample | None]
+_Rewording = Callable[[Sample, random.Random], Sample | None]
 
 
 def with_wordings(samples: Sequence[Sample], *, count: int, seed: int) -> list[Sample]:
@@ -35,9 +35,9 @@ def with_wordings(samples: Sequence[Sample], *, count: int, seed: int) -> list[S
         # A sample that is there several times is asked in other ways each time.
         first = count * times[sample.id]
         times[sample.id] += 1
-        drawn = random.Random(f"{seed}/wordings/{sample.id}/{first}")
+        rng = random.Random(f"{seed}/wordings/{sample.id}/{first}")
         for number in range(first, first + count):
-            found.append(replace(_reworded(sample, drawn), id=f"{sample.id}/wording/{number}"))
+            found.append(replace(_reworded(sample, rng), id=f"{sample.id}/wording/{number}"))
     return found
 
 
@@ -50,24 +50,24 @@ def paraphrased(sample: Sample, number: int) -> Sample | None:
     return replace(sample, labels=tuple(words[label] for label in sample.labels), answer=words[sample.answer])
 
 
-def _reworded(sample: Sample, drawn: random.Random) -> Sample:
-    ways: list[_Way] = [_respelt, _part, _sentence, _presence, _group, _none]
-    (way,) = drawn.choices(ways, weights=(30, 20, 18, 15, 12, 5))
-    return way(sample, drawn) or _respelt(sample, drawn)
+def _reworded(sample: Sample, rng: random.Random) -> Sample:
+    rewordings: list[_Rewording] = [_respelt, _subset, _sentence, _presence, _group, _with_none]
+    (reword,) = rng.choices(rewordings, weights=(30, 20, 18, 15, 12, 5))
+    return reword(sample, rng) or _respelt(sample, rng)
 
 
-def _respelt(sample: Sample, drawn: random.Random) -> Sample:
-    words = _words(sample, drawn)
+def _respelt(sample: Sample, rng: random.Random) -> Sample:
+    words = _words(sample, rng)
     return replace(sample, labels=tuple(words[label] for label in sample.labels), answer=words[sample.answer])
 
 
-def _part(sample: Sample, drawn: random.Random) -> Sample | None:
-    """Return the truth and some of the other labels; of two labels there is no part."""
+def _subset(sample: Sample, rng: random.Random) -> Sample | None:
+    """Return the sample with the true label and some of the others; None for a set of two labels."""
     if len(sample.labels) < 3:
         return None
     others = [label for label in sample.labels if label != sample.answer]
-    kept = {sample.answer, *drawn.sample(others, drawn.randint(1, len(others) - 1))}
-    words = _words(sample, drawn)
+    kept = {sample.answer, *rng.sample(others, rng.randint(1, len(others) - 1))}
+    words = _words(sample, rng)
     return replace(
         sample,
         labels=tuple(words[label] for label in sample.labels if label in kept),
@@ -75,45 +75,45 @@ def _part(sample: Sample, drawn: random.Random) -> Sample | None:
     )
 
 
-def _sentence(sample: Sample, drawn: random.Random) -> Sample:
-    words = _words(sample, drawn)
-    labels = drawn.sample([words[label] for label in sample.labels], len(sample.labels))
-    offered = ", ".join(labels[:-1]) + drawn.choice((" or ", ", ")) + labels[-1]
-    return replace(sample, question=drawn.choice(_SENTENCES).format(offered), labels=(), answer=words[sample.answer])
+def _sentence(sample: Sample, rng: random.Random) -> Sample:
+    words = _words(sample, rng)
+    labels = rng.sample([words[label] for label in sample.labels], len(sample.labels))
+    offered = ", ".join(labels[:-1]) + rng.choice((" or ", ", ")) + labels[-1]
+    return replace(sample, question=rng.choice(_SENTENCES).format(offered), labels=(), answer=words[sample.answer])
 
 
-def _presence(sample: Sample, drawn: random.Random) -> Sample:
+def _presence(sample: Sample, rng: random.Random) -> Sample:
     """Return a question about the presence of a label, with yes and no about equally often for any number of labels."""
-    there = drawn.random() < 0.5
-    label = sample.answer if there else drawn.choice([label for label in sample.labels if label != sample.answer])
-    asked = PRESENCE.format(label=_words(sample, drawn)[label])
+    there = rng.random() < 0.5
+    label = sample.answer if there else rng.choice([label for label in sample.labels if label != sample.answer])
+    asked = PRESENCE.format(label=_words(sample, rng)[label])
     return replace(sample, question=asked, labels=(), answer="Yes" if there else "No", answer_type="closed")
 
 
-def _group(sample: Sample, drawn: random.Random) -> Sample | None:
+def _group(sample: Sample, rng: random.Random) -> Sample | None:
     groupings = COARSE.get(frozenset(sample.labels))
     if groupings is None:
         return None
-    grouping = drawn.choice(groupings)
-    words = [drawn.choice(names) for names, _ in grouping]
+    grouping = rng.choice(groupings)
+    words = [rng.choice(names) for names, _ in grouping]
     answer = next(word for word, (_, labels) in zip(words, grouping, strict=True) if sample.answer in labels)
     return replace(sample, labels=tuple(words), answer=answer)
 
 
-def _none(sample: Sample, drawn: random.Random) -> Sample | None:
+def _with_none(sample: Sample, rng: random.Random) -> Sample | None:
     """Return the sample with a label for what is not offered, which is the truth every second time."""
     if len(sample.labels) < 3:
         return None
-    words = _words(sample, drawn)
-    if drawn.random() < 0.5:
+    words = _words(sample, rng)
+    if rng.random() < 0.5:
         return replace(sample, labels=(*(words[label] for label in sample.labels), NONE), answer=words[sample.answer])
     return replace(
         sample, labels=(*(words[label] for label in sample.labels if label != sample.answer), NONE), answer=NONE
     )
 
 
-def _words(sample: Sample, drawn: random.Random) -> dict[str, str]:
+def _words(sample: Sample, rng: random.Random) -> dict[str, str]:
     """Return a spelling for each label, its own among them; no two labels get the same."""
     spellings = SPELLINGS.get(frozenset(sample.labels), {})
-    words = {label: drawn.choice((label, *spellings.get(label, ()))) for label in sample.labels}
+    words = {label: rng.choice((label, *spellings.get(label, ()))) for label in sample.labels}
     return words if len(set(words.values())) == len(words) else {label: label for label in sample.labels}

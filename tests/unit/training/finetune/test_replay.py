@@ -3,9 +3,12 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
+from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.prediction import Predict, Prediction
-from medmoe.training.finetune.replay import other_questions, self_labelled
+from medmoe.training.finetune.replay import draw_replay, other_questions, self_labelled
 from medmoe.training.finetune.split import OwnSplit
 
 DOMAINS = ("CT", "MRI", "X-ray")
@@ -63,3 +66,11 @@ def test_the_checkpoint_s_own_answers_are_learnt_but_no_label_of_the_user_s() ->
     for left_out in (answering("Axial"), answering(" ")):
         assert all(sample.labels for sample in self_labelled(asked, split=split, predict=left_out))
     assert self_labelled(asked, split=split, predict=answering("the chest", cut=True)) == []
+
+
+def test_data_that_leave_nothing_to_replay_are_refused(tmp_path: Path) -> None:
+    for label in ("CT", "MRI"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "scan.dcm").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(DatasetError, match=r"no sample that could be replayed.*; 2 cannot be used.*medmoe render"):
+        draw_replay(tmp_path, seed=0)
