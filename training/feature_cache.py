@@ -49,17 +49,17 @@ class FeatureCache:
 
         Raises DataError when the folder holds an index that this class has not written.
         """
-        self._tower = tower if dtype == torch.float32 else copy.deepcopy(tower).to(dtype)
+        self.tower = tower if dtype == torch.float32 else copy.deepcopy(tower).to(dtype)
         self._processor = ImageProcessor.from_config(config)
         self._shape = (config.vision_config.num_patches, config.vision_config.hidden_size)
         precision = "" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}"
-        self.directory = directory / f"{tower_fingerprint(self._tower, config)}{precision}"
+        self.directory = directory / f"{tower_fingerprint(self.tower, config)}{precision}"
         self.directory.mkdir(parents=True, exist_ok=True)
         self._rows = self._read_index()
         self._digests: dict[Path, str] = {}
 
     def __call__(self, image: Path, view: int = 0) -> torch.Tensor:
-        """Raise KeyError for a view of an image that `fill` has not seen, in this process or another."""
+        """Return the features of a view. Raises KeyError for one that no process has passed to `fill`."""
         key = _key(self._digest(image), view)
         if key not in self._rows:
             self._rows = self._read_index()
@@ -93,12 +93,12 @@ class FeatureCache:
 
     def _compute(self, missing: dict[str, tuple[Path, int]]) -> None:
         batches = [list(missing.items())[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
-        device = next(self._tower.parameters()).device
+        device = next(self.tower.parameters()).device
         path = self.directory / _FEATURES
         with path.open("r+b" if self._rows else "wb") as file, ThreadPoolExecutor(torch.get_num_threads()) as readers:
             for number, batch in enumerate(tqdm(batches, desc="tower features", unit="batch"), start=1):
                 pixels = torch.stack(list(readers.map(self._pixels, [seen for _, seen in batch])))
-                features = self._tower(pixels.to(device)).to(torch.float16).cpu()
+                features = self.tower(pixels.to(device)).to(torch.float16).cpu()
                 if not torch.isfinite(features).all():
                     raise DataError("the tower's features do not fit 16 bit numbers")
                 file.seek(len(self._rows) * features[0].numel() * features.element_size())
@@ -154,7 +154,7 @@ def _key(digest: str, view: int) -> str:
 
 
 def tower_fingerprint(tower: VisionTower, config: MedMoEConfig) -> str:
-    """Return 16 hexadecimal digits. Of the weights' values: a tower stored in 16 bit is another than its original."""
+    """Return 16 hexadecimal digits that depend on the weights' values: rounding a tower to 16 bits changes them."""
     digest = hashlib.sha256()
     for name, value in sorted(tower.state_dict().items()):
         digest.update(name.encode())

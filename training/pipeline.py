@@ -35,7 +35,7 @@ from medmoe.training.pretrained.initialize import check_base, check_sources, ini
 from medmoe.training.router.training import train_router
 from medmoe.training.run_data import MANIFEST_FILE, RunData
 from medmoe.training.run_directory import REPORT_FILE, claim_directory
-from medmoe.training.stage_transition import average_weights, dense, initialise_gates, set_router, to_experts
+from medmoe.training.stage_transition import average_weights, dense, initialize_gates, set_router, to_experts
 from medmoe.training.tokenizer import train_tokenizer
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Run:
         self.features_folder = features or directory / "features"
         self._runtime = runtime or RuntimeConfig()
         self._pretrained_tokenizer: Tokenizer | None = None
-        self._samples = RunData(config, stages=self.stages, root=data, directory=directory)
+        self._data = RunData(config, stages=self.stages, root=data, directory=directory)
         self.report: dict[str, Any] = {}
 
     @property
@@ -92,7 +92,7 @@ class Run:
             check_base(self.config.architecture, MedMoEConfig.from_directory(self._base))
         if is_first():
             self._claim_directory()
-            self._samples.claim()
+            self._data.claim()
         wait_for_all()
         report = self._directory / REPORT_FILE
         self.report = json.loads(report.read_text()) if report.exists() else {}
@@ -102,9 +102,9 @@ class Run:
         features = FeatureCache(self.features_folder, tower=tower, config=self.config.architecture, dtype=dtype)
         self._check_stages(features)
         if is_first():
-            features.fill_for(self._samples.everything)
+            features.fill_for(self._data.everything)
         wait_for_all()
-        self._samples.distil(partial(out_of_fold_probabilities, features=features))
+        self._data.distil(partial(out_of_fold_probabilities, features=features))
         if self._base is None:
             for number, stage in enumerate((self.config.alignment, self.config.instruction_tuning), start=1):
                 model = self._trained(f"{number}-{stage.name}", model, stage, features)
@@ -138,7 +138,7 @@ class Run:
             check_stage(
                 stage,
                 parameters={name: tensor.numel() for name, tensor in expected_tensors(architecture).items()},
-                samples=self._samples.samples(stage.data),
+                samples=self._data.samples(stage.data),
                 collator=collator,
                 runtime=self._runtime,
                 processes=process_count(),
@@ -147,22 +147,25 @@ class Run:
     def _trained(self, name: str, model: MedMoE, stage: StageConfig, features: FeatureCache) -> MedMoE:
         """Train a stage, or load it where it is done; with several seeds, average the models that they give."""
         if stage.seeds == 1:
-            return self._of_one_seed(name, model, stage, features, self.config.seed)
+            return self._trained_with_seed(name, model, stage, features, self.config.seed)
         if (self._directory / name).exists():
             return load_checkpoint(self._directory / name)
         members = {f"{stage.name}-{seed}": seed for seed in range(self.config.seed, self.config.seed + stage.seeds)}
         models = [
-            self._of_one_seed(member, copy.deepcopy(model), stage, features, seed) for member, seed in members.items()
+            self._trained_with_seed(member, copy.deepcopy(model), stage, features, seed)
+            for member, seed in members.items()
         ]
         reports = [self.report[member] for member in members]
         totals = {key: sum(report[key] for report in reports) for key in ("steps", "seconds")}
         self.report[stage.name] = reports[0] | totals
         return self._stage(name, average_weights, models)
 
-    def _of_one_seed(self, name: str, model: MedMoE, stage: StageConfig, features: FeatureCache, seed: int) -> MedMoE:
+    def _trained_with_seed(
+        self, name: str, model: MedMoE, stage: StageConfig, features: FeatureCache, seed: int
+    ) -> MedMoE:
         logs = self._directory / "logs" / (stage.name if stage.seeds == 1 else name)
         trained = self._stage(name, self._train, model, stage, features, logs, seed, together=True)
-        if is_first():  # Also what a process left that was killed right after it had saved the stage.
+        if is_first():  # A process that was killed right after it had saved the stage may have left some.
             StepCheckpoints(logs).clear()
         return trained
 
@@ -217,7 +220,7 @@ class Run:
         return model
 
     def _train(self, model: MedMoE, stage: StageConfig, features: FeatureCache, logs: Path, seed: int) -> MedMoE:
-        samples = self._samples.samples(stage.data, seed=seed)
+        samples = self._data.samples(stage.data, seed=seed)
         self.report[logs.name] = train_stage(
             model,
             stage,
@@ -234,13 +237,13 @@ class Run:
         config = self.config.router
         if config is None:
             to_experts(model, self.config.architecture, function_preserving=self.config.function_preserving)
-            initialise_gates(model)
+            initialize_gates(model)
             return model
         router, self.report["router"] = train_router(
             model.to(own_device()),
             config,
-            samples=self._samples.samples(config.data),
-            held_out=self._samples.samples(config.held_out),
+            samples=self._data.samples(config.data),
+            held_out=self._data.samples(config.held_out),
             collator=Collator(self._prompt, features=features),
             seed=self.config.seed,
         )
@@ -259,7 +262,7 @@ class Run:
     def _learnt_tokenizer(self, config: MedMoEConfig) -> Tokenizer:
         assert self.config.tokenizer_size is not None, "a pretrained language model brings its tokenizer"
         texts = [config.prompt.user, config.prompt.assistant, *self.config.domains]
-        for sample in self._samples.everything:
+        for sample in self._data.everything:
             if sample.split == "train":
                 texts += [sample.question or "", " " + sample.answer, *(" " + label for label in sample.labels)]
         return train_tokenizer(texts, config=config, size=self.config.tokenizer_size)

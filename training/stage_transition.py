@@ -15,7 +15,8 @@ from medmoe.model.moe import MoE
 
 def dense(config: MedMoEConfig) -> MedMoEConfig:
     """Return the same architecture before stage 3: no MoE layers."""
-    return _with_moe_layers(config, ())
+    text = config.text_config.model_copy(update={"moe_layers": ()})
+    return config.model_copy(update={"text_config": text})
 
 
 def set_trainable(model: MedMoE, patterns: Sequence[str]) -> list[str]:
@@ -65,18 +66,11 @@ def set_router(model: MedMoE, *, weight: torch.Tensor, bias: torch.Tensor) -> No
                 module.gate.bias.copy_(bias)
 
 
-def initialise_gates(model: MedMoE) -> None:
-    """Initialize gates at random, uniform within 1/sqrt(D) as torch's linear layers start, for routing that is to be
-    learnt.
-    """
+def initialize_gates(model: MedMoE) -> None:
+    """Initialize the gates of learned routing: uniform within 1/sqrt(D), as torch's linear layers start."""
     for module in model.modules():
         if isinstance(module, MoE):
             bound = module.gate.weight.shape[1] ** -0.5
             nn.init.uniform_(module.gate.weight, -bound, bound)
             if module.gate.bias is not None:
                 nn.init.zeros_(module.gate.bias)
-
-
-def _with_moe_layers(config: MedMoEConfig, layers: tuple[int, ...]) -> MedMoEConfig:
-    text = config.text_config.model_copy(update={"moe_layers": layers})
-    return config.model_copy(update={"text_config": text})

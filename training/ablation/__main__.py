@@ -94,16 +94,16 @@ def ablate(
     claim_directory(output, json.dumps(setup, indent=2) + "\n", made_of="ablation")
     answer = _answering(read, max_tokens=max_tokens, batch_size=batch_size)
     done = [untrained(base, directory=output / "base", answer=answer)]
-    for one in seeds:
+    for run_seed in seeds:
         for name, config in configs.items():
-            log.info("%s, seed %d", name, one)
+            log.info("%s, seed %d", name, run_seed)
             done.append(
                 trial(
                     name,
-                    budget(config, seed=one),
+                    budget(config, seed=run_seed),
                     base=base,
                     data=data,
-                    directory=output / f"{name}-seed{one}",
+                    directory=output / f"{name}-seed{run_seed}",
                     features=features or output / "features",
                     answer=answer,
                 )

@@ -34,6 +34,8 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
+    """Hold the costs and figures of one method, over its seeds."""
+
     method: str
     seeds: tuple[int, ...]
     trained: int

@@ -24,6 +24,8 @@ Answer = Callable[[Path], Iterable[Prediction]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
+    """Hold the costs and answers of one method with one seed."""
+
     method: str
     seed: int | None
     """None: nothing was trained."""

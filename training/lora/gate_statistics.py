@@ -31,7 +31,7 @@ class GateStatistics:
 def gate_statistics(
     gates: torch.Tensor, *, n_anchor: int, mask: torch.Tensor, general: torch.Tensor, temperature: float
 ) -> GateStatistics:
-    """Return of gates [B, L, N] over the tokens of `mask` (bool [B, L]); `general`: bool [B].
+    """Return the statistics of gates [B, L, N] over the tokens of `mask` (bool [B, L]); `general`: bool [B].
 
     Raises ValueError for a batch without tokens.
     """

@@ -30,7 +30,7 @@ class AdapterLoss(nn.Module):
         self._losses = losses
         self._calls = 0
         self.statistics: dict[str, GateStatistics] = {}
-        """By router, of the last batch that was looked at."""
+        """Statistics by router, of the last batch for which they were computed."""
 
     def forward(
         self, num_items_in_batch: torch.Tensor | int | None = None, **batch: torch.Tensor
@@ -63,7 +63,7 @@ class AdapterLoss(nn.Module):
         return {"loss": loss}
 
     def figures(self) -> dict[str, float]:
-        """Return the same for the training log: numbers by `ROUTER/STATISTIC`, of this process's batch."""
+        """Return the last statistics for the training log, by `ROUTER/STATISTIC`; they are of this process's batch."""
         numbers = {}
         for name, found in self.statistics.items():
             for statistic in ("entropy", "max_share", "temperature", "anchor_mass_general", "anchor_mass_medical"):

@@ -17,7 +17,7 @@ _WORKERS = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuntimeConfig:
-    """Raise ConfigError for numbers that mean nothing."""
+    """Configure precision, accumulation, checkpoints and workers. Raises ConfigError for values out of range."""
 
     precision: Precision = "auto"
     """Precision of matrix products; weights, gradients, gates and losses stay float32. auto: bfloat16 on a device that

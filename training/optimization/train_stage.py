@@ -51,22 +51,22 @@ def train_stage(
     """Train `model` in place; returns the stage's log: loss by step, speed and memory, what was trainable.
 
     `objective` makes of the model the module whose `loss` is minimised, by default AnswerLoss. `directory` takes
-    TensorBoard's figures and step checkpoints; a stage that was killed continues with the last of these, with the
-    losses and the weights that it would have had. They stay until the caller has saved the result
-    (`StepCheckpoints.clear`).
+    TensorBoard's figures and step checkpoints. A stage that was killed continues from its last step checkpoint, with
+    the same losses and weights as without the interruption. The caller removes the step checkpoints when it has saved
+    the result (`StepCheckpoints.clear`).
 
     Raises DataError or ConfigError before the first step when something does not fit, TrainingError during training.
     """
     runtime = runtime or RuntimeConfig()
-    moving = _freeze(model, stage, samples=samples, collator=collator, runtime=runtime)
+    trained = _freeze(model, stage, samples=samples, collator=collator, runtime=runtime)
     checkpoints = StepCheckpoints(directory)
-    last = _last_checkpoint(checkpoints, stage, directory=directory, moving=moving, runtime=runtime)
+    last = _last_checkpoint(checkpoints, stage, directory=directory, trained=trained, runtime=runtime)
     module = AnswerLoss(model, balance=stage.balance_loss) if objective is None else objective(model)
     with residual_dropout(model, stage.dropout):
         trainer = StageTrainer(
             model=module,
             args=_arguments(stage, runtime, module=module, directory=directory, seed=seed),
-            train_dataset=_course(stage, samples, collator=collator, seed=seed),
+            train_dataset=_dataset(stage, samples, collator=collator, seed=seed),
             data_collator=collator,
             checkpoints=checkpoints,
             epochs=stage.epochs,
@@ -92,7 +92,7 @@ def train_stage(
         model.eval()
     if runtime.gradient_checkpointing:
         model.language_model.activation_checkpointing_disable()
-    return _report(stage, trainer, samples=len(samples), moving=moving)
+    return _report(stage, trainer, samples=len(samples), trained=trained)
 
 
 def _freeze(
@@ -104,17 +104,17 @@ def _freeze(
         stage, parameters=parameters, samples=samples, collator=collator, runtime=runtime, processes=process_count()
     )
     trainable = set_trainable(model, stage.trainable)
-    moving = sum(parameters[name] for name in trainable)
-    log.info("%s: %d samples, %d parameters in %d tensors", stage.name, len(samples), moving, len(trainable))
-    return moving
+    trained = sum(parameters[name] for name in trainable)
+    log.info("%s: %d samples, %d parameters in %d tensors", stage.name, len(samples), trained, len(trainable))
+    return trained
 
 
 def _last_checkpoint(
-    checkpoints: StepCheckpoints, stage: StageConfig, *, directory: Path, moving: int, runtime: RuntimeConfig
+    checkpoints: StepCheckpoints, stage: StageConfig, *, directory: Path, trained: int, runtime: RuntimeConfig
 ) -> Path | None:
     """Return the step checkpoint from which the stage continues. Raises ConfigError when the disk has no room."""
     if is_first():
-        check_disk(directory, trained=moving, runtime=runtime)
+        check_disk(directory, trained=trained, runtime=runtime)
         checkpoints.clear_unfinished()
     wait_for_all()
     last = checkpoints.last()
@@ -123,8 +123,8 @@ def _last_checkpoint(
     return last
 
 
-def _course(stage: StageConfig, samples: list[Sample], *, collator: Collator, seed: int) -> EpochDataset:
-    """Return the batches of the whole stage, in their order."""
+def _dataset(stage: StageConfig, samples: list[Sample], *, collator: Collator, seed: int) -> EpochDataset:
+    """Return the packs of all epochs of the stage, in their order."""
     packs = pack_by_image(samples, most=stage.pack, seed=seed)
     lengths = [collator.length(pack) for pack in packs] if stage.group_by_length else None
     return EpochDataset(packs, epochs=stage.epochs, batch_size=stage.batch_size, seed=seed, lengths=lengths)
@@ -141,7 +141,7 @@ def _arguments(
     processes, device = process_count(), own_device()
     arguments = TrainingArguments(
         output_dir=str(directory),
-        # The dataset is the whole course of the stage, in its order.
+        # The dataset holds all epochs of the stage, in their order.
         num_train_epochs=1,
         train_sampling_strategy="sequential",
         learning_rate=stage.learning_rate,
@@ -205,7 +205,7 @@ def _recompute(model: MedMoE, module: nn.Module) -> None:
     model.language_model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
 
-def _report(stage: StageConfig, trainer: StageTrainer, *, samples: int, moving: int) -> dict[str, Any]:
+def _report(stage: StageConfig, trainer: StageTrainer, *, samples: int, trained: int) -> dict[str, Any]:
     losses = [{"step": row["step"], "loss": row["loss"]} for row in trainer.state.log_history if "loss" in row]
     # Each is the mean since the one before.
     lengths = [after - before for before, after in pairwise([0, *(row["step"] for row in losses)])]
@@ -213,7 +213,7 @@ def _report(stage: StageConfig, trainer: StageTrainer, *, samples: int, moving: 
     return {
         "stage": stage.name,
         "samples": samples,
-        "trainable_parameters": moving,
+        "trainable_parameters": trained,
         "steps": trainer.state.global_step,
         "processes": process_count(),
         "precision": "bfloat16" if trainer.args.bf16 else "float32",

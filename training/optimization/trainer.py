@@ -1,5 +1,7 @@
-"""transformers' Trainer with what it leaves open here: step checkpoints that are whole, hold what is trained and no
-pickled code, figures of speed and routing in the log, and an end to a stage whose loss is no number.
+"""Extend transformers' Trainer for a stage.
+
+Step checkpoints are complete or absent, hold of the weights only the trained ones, and no pickled code. The log has
+figures of speed and routing. A loss that is not finite ends the stage.
 """
 
 import errno
@@ -32,7 +34,7 @@ _FULL = 2**20
 
 
 class StageTrainer(Trainer):
-    """Train on a dataset that is one stage's whole course (medmoe.training.optimization.sample_order)."""
+    """Train on an `EpochDataset`, which holds all epochs of a stage in order."""
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class StageTrainer(Trainer):
         optimizer: Optimizer = "adamw",
         **options: Any,
     ) -> None:
-        """`options` are Trainer's; `epochs`: how many of the stage's the course holds."""
+        """`epochs`: epochs of the stage that the dataset holds. `options` are Trainer's."""
         super().__init__(callbacks=[routing, _LastStep()], **options)
         self._checkpoints = checkpoints
         self._epochs = epochs
@@ -85,9 +87,10 @@ class StageTrainer(Trainer):
             logs |= self.throughput.lap(self._sum) | self._routing.figures(self._sum)
             if hasattr(self._objective, "figures"):
                 logs |= self._objective.figures()
-        course, self.state.epoch = self.state.epoch, (self.state.epoch or 0.0) * self._epochs
+        # To Trainer the whole dataset is one epoch.
+        share, self.state.epoch = self.state.epoch, (self.state.epoch or 0.0) * self._epochs
         super().log(logs, start_time)
-        self.state.epoch = course
+        self.state.epoch = share
 
     @property
     def _objective(self) -> Any:
@@ -177,7 +180,7 @@ class StageTrainer(Trainer):
 
 
 class _LastStep(TrainerCallback):
-    """The last step is logged, whatever its number: no loss is missing from the mean."""
+    """Log the last step, whatever its number, so that the mean loss covers all steps."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         control.should_log |= state.global_step == state.max_steps

@@ -31,11 +31,11 @@ def initial_model(
     """
     model = MedMoE(dense(config.architecture)).eval()
     origins: dict[str, str] = {}
-    _initialise(model.projector, depth=None)
+    _initialize_randomly(model.projector, depth=None)
     if tower is not None:
         origins["tower"] = load_pretrained_tower(model.vision_tower, tower, config=model.config.vision_config)
     if language_model is None:
-        _initialise(model.language_model, depth=model.config.text_config.num_hidden_layers)
+        _initialize_randomly(model.language_model, depth=model.config.text_config.num_hidden_layers)
         return model, None, origins
     tokenizer, origins["language_model"] = load_pretrained_language_model(model, language_model)
     return model, tokenizer, origins
@@ -96,8 +96,8 @@ def _differing(wanted: dict[str, object], found: dict[str, object]) -> list[str]
     return names
 
 
-def _initialise(part: nn.Module, *, depth: int | None) -> None:
-    """Initialise from scratch: normal with deviation 0.02; with `depth`, residual branches scaled by it (GPT-2)."""
+def _initialize_randomly(part: nn.Module, *, depth: int | None) -> None:
+    """Draw weights with a standard deviation of 0.02; with `depth`, scale residual branches down by it (GPT-2)."""
     for name, parameter in part.named_parameters():
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=0.02)

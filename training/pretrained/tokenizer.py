@@ -43,14 +43,12 @@ def _completed(source: TokenizerSource, config: MedMoEConfig, *, rows: int) -> T
     vocabulary = build_vocabulary(source, text.model_type, said, options, Report(), rows=rows)
     found = vocabulary.text_fields()
     if wrong := [
-        f"{name} {getattr(text, name)} (it has {found[name]})" for name in found if _differs(text, name, found)
+        f"{name} {getattr(text, name)} (it has {value})"
+        for name, value in found.items()
+        if getattr(text, name) != value
     ]:
         raise ConfigError(f"the recipe is not for this tokenizer: {', '.join(wrong)}")
     return vocabulary.tokenizer
-
-
-def _differs(text: object, name: str, found: dict[str, object]) -> bool:
-    return bool(getattr(text, name) != found[name])
 
 
 def _as_it_is(source: TokenizerSource, config: MedMoEConfig) -> Tokenizer:

@@ -27,6 +27,7 @@ TOWER_ORIGIN = (
     "those of DINOv2-small, Apache-2.0)."
 )
 """For the model card."""
+_POSITIONS = "embeddings.position_embeddings"
 _NODE_PREFIX = "/backbone/encoder/layer."
 
 
@@ -60,9 +61,6 @@ def _read_wheel(wheel: Path) -> dict[str, torch.Tensor]:
         return _backbone_tensors(onnx.load_model_from_string(archive.read(WHEEL_MEMBER)).graph)
 
 
-_POSITIONS = "embeddings.position_embeddings"
-
-
 def _backbone_tensors(graph: onnx.GraphProto) -> dict[str, torch.Tensor]:
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     tensors = {name.removeprefix("backbone."): value for name, value in arrays.items() if name.startswith("backbone.")}
@@ -81,7 +79,7 @@ def _backbone_tensors(graph: onnx.GraphProto) -> dict[str, torch.Tensor]:
 
 
 def _resample(table: torch.Tensor, *, positions: int) -> torch.Tensor:
-    """Resample position embeddings [1, 1 + g*g, D] -> [1, 1 + positions, D], bicubic as DINOv2 does it itself."""
+    """Resample position embeddings [1, 1 + g*g, D] -> [1, 1 + positions, D], bicubic as in DINOv2."""
     side, target = int((table.shape[1] - 1) ** 0.5), int(positions**0.5)
     grid = table[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=(target, target), mode="bicubic", align_corners=False)

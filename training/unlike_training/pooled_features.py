@@ -40,16 +40,15 @@ class PooledFeatures:
 
 
 class FeaturePooling:
-    """Pools the features of one checkpoint's tower, in bfloat16 where the device has it."""
+    """Pool the features of one checkpoint's tower, computed in bfloat16 where the device has it."""
 
     def __init__(self, model: MedMoE, *, folder: Path, device: str = "cpu") -> None:
         """`folder` keeps the patch features of image files, as a training run keeps them."""
         dtype = torch.bfloat16 if has_bfloat16(torch.device(device)) else torch.float32
-        self._tower = model.vision_tower.to(device)
-        self._cache = FeatureCache(folder, tower=self._tower, config=model.config, dtype=dtype)
-        self._tower = self._tower.to(dtype)
+        tower = model.vision_tower.to(device)
+        self._cache = FeatureCache(folder, tower=tower, config=model.config, dtype=dtype)
         self._processor = ImageProcessor.from_config(model.config)
-        self._device, self._dtype, self._width = device, dtype, model.config.vision_config.hidden_size
+        self._device, self._width = device, model.config.vision_config.hidden_size
 
     def files(self, images: Sequence[Path]) -> PooledFeatures:
         """Return the pooled features of image files. Raises DataError naming a file that is no image."""
@@ -62,8 +61,8 @@ class FeaturePooling:
         parts = []
         for start in range(0, len(images), _AT_ONCE):
             pixels = [torch.from_numpy(self._processor(image)) for image in images[start : start + _AT_ONCE]]
-            features = self._tower(torch.stack(pixels).to(self._device, self._dtype))
-            # As the files' features are kept.
+            features = self._cache.tower(torch.stack(pixels).to(self._device))
+            # The cache keeps the features of files in float16.
             parts.append(_pooled(features.to(torch.float16).cpu()))
         return PooledFeatures.joined(parts)
 

@@ -9,14 +9,16 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.unlike_training.scorer import UnlikeTraining
 from medmoe.training.data.errors import DataError
+from medmoe.training.unlike_training import pooled_features
 from medmoe.training.unlike_training.__main__ import app
 from medmoe.training.unlike_training.drawn_images import KINDS, draw
 from medmoe.training.unlike_training.fit import FitData, choose_evenly
 from medmoe.training.unlike_training.measure import fit_reference, measure, score
-from medmoe.training.unlike_training.pooled_features import PooledFeatures
+from medmoe.training.unlike_training.pooled_features import FeaturePooling, PooledFeatures
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
 
 WIDTH = 48
@@ -70,6 +72,13 @@ def test_drawn_images_are_the_same_for_the_same_seed(kind: str) -> None:
     first, again, other = draw(kind, 1), draw(kind, 1), draw(kind, 2)
     assert first.mode == "RGB"
     assert first.tobytes() == again.tobytes() != other.tobytes()
+
+
+def test_pooling_in_bfloat16_leaves_the_model_in_float32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pooled_features, "has_bfloat16", lambda _: True)
+    model = load_checkpoint(save_tiny_checkpoint(tmp_path / "checkpoint", seed=1))
+    FeaturePooling(model, folder=tmp_path / "features")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_the_command_writes_a_reference_and_leaving_out_writes_none(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ _REDRAW = 30.0  # seconds between two states of the bar in a file, where none re
 
 
 class ProgressBar(ProgressCallback):
-    """TensorBoard has every figure; a line has the few that say whether all is well."""
+    """Show a bar, and a line with a few figures for each logged step; TensorBoard has all of them."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.current_step = state.global_step

@@ -13,7 +13,7 @@ from medmoe.training.optimization.callbacks.throughput import Reduce
 
 
 class RoutingCallback(TrainerCallback):
-    """Looks at the steps that are logged, and at tokens alone: padding is routed too, and means nothing."""
+    """Record routing at the steps that are logged. Padding tokens are routed too, and are not counted."""
 
     def __init__(self, model: MedMoE, *, objective: nn.Module) -> None:
         """`objective`: the module that is called with the collator's batch and calls the model."""

@@ -14,7 +14,7 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.training.pretrained import smollm2_wheel
 from medmoe.training.pretrained.gguf import GGUFFile
 from medmoe.training.pretrained.language_model import load_pretrained_language_model
-from medmoe.training.pretrained.smollm2_wheel import WHEEL_MEMBER, llama_of
+from medmoe.training.pretrained.smollm2_wheel import WHEEL_MEMBER, read_llama
 from medmoe.training.stage_transition import dense
 from tests.support.checkpoints.gguf_file import F32, Q8_0, gguf, random_blocks, slow_q8_0
 from tests.support.checkpoints.tiny import tiny_config
@@ -146,4 +146,4 @@ def test_a_model_of_another_shape_is_refused(tmp_path: Path, monkeypatch: pytest
 )
 def test_a_header_that_does_not_fit_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
-        llama_of(GGUFFile(gguf(fields() | changes, {})), name="x", origin="")
+        read_llama(GGUFFile(gguf(fields() | changes, {})), name="x", origin="")
