@@ -64,15 +64,15 @@ def grouped_experts(
 
 
 def segments(rows_ND: torch.Tensor, ends_E: torch.Tensor, experts: nn.ModuleList) -> torch.Tensor:
-    """Return the form for any module as an expert: each is called once on its rows, even on none."""
+    """Call each expert, any module, once on its rows, even on none; arguments and result are those of `Form`."""
     sizes = ends_E.diff(prepend=ends_E.new_zeros(1)).tolist()
     return torch.cat([expert(rows) for expert, rows in zip(experts, rows_ND.split(sizes), strict=True)])
 
 
 def grouped_products(rows_ND: torch.Tensor, ends_E: torch.Tensor, experts: nn.ModuleList) -> torch.Tensor:
-    """Return the form for gated (Llama, StableLM) and plain (Phi) FFNs of nn.Linear: one grouped product per matrix.
+    """Compute gated (Llama, StableLM) or plain (Phi) FFNs of nn.Linear, one grouped product per matrix, as `Form` says.
 
-    The host does not look at `ends_E`.
+    `ends_E` stays on the device.
     """
     if hasattr(experts[0], "down_proj"):
         inner_NF = _activation(experts, "act_fn")(_linear(rows_ND, ends_E, experts, "gate_proj"))

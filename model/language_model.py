@@ -74,14 +74,14 @@ def build_language_model(config: TextConfig) -> PreTrainedModel:
 def upcycle(model: PreTrainedModel, config: TextConfig, *, function_preserving: bool = False) -> None:
     """Replace the dense FFNs of `moe_layers` in place: every expert and the shared expert start as the FFN itself.
 
-    Faithful to the paper, this is not function-preserving: the layer's output grows by 1 + p (or by 2 for top-2), and
-    training has to find back first. Faithful runs start there all the same, because the published numbers did.
+    As in the paper, this changes the model's function by default: a layer's output is scaled by 1 + p (by 2 for top-2),
+    and training first has to undo that.
 
-    With `function_preserving` the model answers after as before. Beside a meta expert, which is the FFN, the experts'
-    output matrices and their biases start at zero: an expert learns what to add for its tokens, its inner matrices move
-    from the second step on, and so does a gate that is trained. Without one the experts are plain copies, whose
-    renormalised weights sum to one (for two of them to rounding). Raises ConfigError where neither holds: copies alone
-    are scaled by p, and the residual form counts the meta expert 1 + c times.
+    With `function_preserving` the answers stay the same. Where there is a meta expert, which is the FFN, the output
+    matrices and biases of the other experts start at zero; their inner matrices and a trained gate get gradients from
+    the second step on. Without a meta expert the experts are copies whose renormalised weights sum to one. Raises
+    ConfigError where neither is possible: unnormalised copies are scaled by p, and the residual form counts the meta
+    expert 1 + c times.
     """
     if function_preserving and config.residual:
         raise ConfigError(
@@ -99,7 +99,7 @@ def upcycle(model: PreTrainedModel, config: TextConfig, *, function_preserving: 
         if function_preserving and config.shared_expert:
             for expert in moe.experts:
                 _silence(expert)
-        # A model that answers goes on answering: a new module would be in training mode.
+        # A new module would be in training mode.
         layer.mlp = moe.train(layer.training)
 
 

@@ -37,6 +37,7 @@ class Router(nn.Module):
         self.weight = nn.Parameter(torch.zeros(config.num_experts, config.hidden_size))
         self.bias = nn.Parameter(torch.zeros(config.num_experts)) if config.gate_bias else None
         self.second_choice_noise: torch.Generator | None = None
+        """Set by `legacy_top2`."""
         self.on_logits: Callable[[torch.Tensor], None] | None = None
         """Called with the logits [T, E] of every forward, with their graph, if set."""
 
@@ -108,7 +109,7 @@ class Coefficient(nn.Linear):
         super().__init__(hidden_size, 2)
 
     def forward(self, x_TD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
-        """Factors [T, 1] of the routed and of the shared output, in x's dtype; the softmax is taken in float32."""
+        """Return factors [T, 1] of the routed and of the shared output, in x's dtype; the softmax is in float32."""
         with _own_precision(x_TD):
             c_T2 = F.linear(x_TD.float(), self.weight.float(), self.bias.float()).softmax(dim=-1).to(x_TD.dtype)
         # The shared expert is mixed in, and then added once more.

@@ -90,14 +90,14 @@ def check_weights(directory: Path, config: MedMoEConfig) -> None:
     path = weights.index or weights.files[0]
     found = weights.tensors()
     text = config.text_config
-    # One tensor at least for each: cheaper to say than to build what a hostile config.json promises.
+    # Each layer and expert has a tensor at least: a hostile config.json is refused before the model is built.
     least = text.num_hidden_layers + len(text.moe_layers) * text.num_experts + config.vision_config.num_hidden_layers
     if len(found) < least:
         raise CheckpointError(f"{path} holds {len(found)} tensors; the layers of config.json alone need {least}")
     shapes = {name: tensor.shape for name, tensor in found.items()}
     compare_tensors(shapes, expected_shapes(config), source=str(path))
     if wrong := sorted(name for name, tensor in found.items() if tensor.dtype not in _DTYPES):
-        raise CheckpointError(f"{path}: not stored as 16 or 32 bit floating point numbers: {listed(wrong)}")
+        raise CheckpointError(f"{path}: not stored as floating point numbers of 16, 32 or 64 bits: {listed(wrong)}")
 
 
 def _save_shards(tensors: Mapping[str, torch.Tensor], directory: Path) -> None:
@@ -127,7 +127,7 @@ def expected_shapes(config: MedMoEConfig) -> Mapping[str, tuple[int, ...]]:
 
 
 def expected_tensors(config: MedMoEConfig) -> dict[str, torch.Tensor]:
-    """Name and shape of every tensor a checkpoint of `config` must hold, as tensors without storage."""
+    """Return every tensor that a checkpoint of `config` must hold by name, without storage."""
     with torch.device("meta"):
         return model_tensors(MedMoE(config))
 

@@ -115,7 +115,7 @@ def _read_texts(source: Path) -> dict[str, bytes]:
 def _configuration(
     found: _Found, source: Path, options: Options, report: Report, *, name: str
 ) -> tuple[MedMoEConfig, Vocabulary]:
-    """`name` is the target's, which is taken where the caller gives none and it is one."""
+    """Return configuration and vocabulary. `name` is the target's, for a model without a name in `options`."""
     shapes, upstream = found.tensors.shapes, found.upstream
     backbone = find_backbone(shapes, upstream)
     layout = moe_layout(shapes, upstream, report, top_k=options.top_k)
@@ -179,7 +179,7 @@ def _write_weights(path: Path, steps: list[Step], config: MedMoEConfig, report: 
             progress(done, total)
     for source in {id(step.source): step.source for step in steps}.values():
         source.close()
-    report.router = _about(router)
+    report.router = _router_facts(router)
     report.sha256[WEIGHTS_FILE] = writer.sha256
     report.source["dtype"] = config.dtype
 
@@ -192,7 +192,7 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     return bool(torch.isfinite(low) and torch.isfinite(high))
 
 
-def _about(router: RouterFingerprint) -> dict[str, object]:
+def _router_facts(router: RouterFingerprint) -> dict[str, object]:
     """Describe the gates for the report; empty for a dense model."""
     if not router.layers:
         return {}

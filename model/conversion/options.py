@@ -10,7 +10,7 @@ Template = Literal["phi", "stablelm", "qwen", "openchat", "mistral", "minicpm", 
 
 @dataclass(frozen=True)
 class Options:
-    """Every field None or empty: believe the checkpoint, and refuse where it is silent."""
+    """State facts about a checkpoint. A field that is None or empty is read from it, and an absent one is an error."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: the one that most of the weights have."""

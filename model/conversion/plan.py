@@ -1,6 +1,6 @@
 """Plan the conversion of every tensor before one is read.
 
-Driven from our side: the configuration says which tensors must exist; whatever upstream has beyond them needs a reason.
+The configuration says which tensors must exist. Every further tensor of upstream needs a reason to be left out.
 """
 
 import math
@@ -116,7 +116,7 @@ def plan_steps(config: MedMoEConfig, source: TensorSource, tower: Tower, report:
 def account_for_the_rest(
     config: MedMoEConfig, source: TensorSource, tower: Tower, steps: list[Step], report: Report, *, video: bool
 ) -> dict[str, str]:
-    """Give every tensor that is not converted its reason; returns those that must equal one that is (by name).
+    """Report why each other tensor is not converted; return copies, by name, with the tensor that each must equal.
 
     Raises CheckpointError naming every tensor without a reason.
     """

@@ -1,6 +1,6 @@
 """Check that the target of a conversion is free, writable and has enough disk space.
 
-Asked before the first weight is read, which can be an hour before the answer would show by itself.
+The check comes before the first weight is read, which can be an hour before the target is written.
 """
 
 import shutil

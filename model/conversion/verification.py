@@ -3,7 +3,7 @@
 import torch
 
 from medmoe.model.conversion.upstream.names import RESIDUAL_COPY
-from medmoe.model.conversion.weights.source_files import WeightFiles
+from medmoe.model.conversion.weights.source_files import SourceWeights
 from medmoe.model.conversion.weights.tensor_source import TensorSource
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.terminal_safe import listed
@@ -17,7 +17,7 @@ def check_copies(tensors: TensorSource, copies: dict[str, str]) -> None:
         )
 
 
-def check_duplicate(tensors: TensorSource, files: WeightFiles | None) -> None:
+def check_duplicate(tensors: TensorSource, files: SourceWeights | None) -> None:
     """Compare the safetensors with the .bin beside them, tensor by tensor. Raises CheckpointError for a difference.
 
     safetensors leave out a second name of tied weights, so that those are held against the first.

@@ -15,9 +15,9 @@ class WeightsBoundFile(StrictFile):
     """A file that names the weights it was made with."""
 
     MADE: ClassVar[str]
-    """How, as in "was ... other weights"."""
+    """Verb of the message "FILE was MADE other weights"."""
     REMEDY: ClassVar[str]
-    """What to do about it, as in "...or remove the file"."""
+    """Way out, before "or remove the file"."""
 
     format_version: Literal[1] = 1
     weights_sha256: Sha256

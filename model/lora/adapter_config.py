@@ -124,10 +124,10 @@ class AdapterConfig(StrictFile):
 
 
 def architecture_sha256(config: MedMoEConfig) -> str:
-    """Digest of what decides a base model's hidden states: sizes, preprocessing and prompt.
+    """Return the digest of what decides a base model's hidden states: sizes, preprocessing and prompt.
 
-    Not of its name, storage dtype or expert labels. Fields at their default are left out, so that a later version with
-    new optional fields computes the same digest for an old file.
+    Name, storage dtype and expert labels do not count. Fields at their default are left out, so that a later version
+    with new optional fields computes the same digest for an old file.
     """
     fields = config.model_dump(
         mode="json", exclude_defaults=True, exclude={"name", "dtype", "architectures", "expert_domains"}

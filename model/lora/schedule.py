@@ -51,15 +51,20 @@ def layer_experts(
     """Return anchors and specialists of a layer with `n_experts` experts (two at least), all scaled by 2."""
     anchors = anchor_count(n_experts)
     ranks = (0 if anchor_mode == "null" else anchor_rank,) * anchors + rank_ladder(n_experts - anchors, ladder=ladder)
-    return explicit(ranks, n_anchor=anchors)
+    return layer_of_ranks(ranks, n_anchor=anchors)
 
 
-def explicit(ranks: Sequence[int], *, n_anchor: int) -> LayerExperts:
-    """Return a layer with just these ranks and alpha = 2 rank; `explicit((16,), n_anchor=0)` is ordinary LoRA."""
+def layer_of_ranks(ranks: Sequence[int], *, n_anchor: int) -> LayerExperts:
+    """Return a layer with just these ranks, anchors first, and alpha = 2 rank."""
     return LayerExperts(n_anchor=n_anchor, ranks=tuple(ranks), alphas=tuple(2.0 * rank for rank in ranks))
 
 
-def expand(
+def ordinary_lora(rank: int, *, num_layers: int) -> tuple[LayerExperts, ...]:
+    """Return one expert of this rank in each layer, without routers."""
+    return (layer_of_ranks((rank,), n_anchor=0),) * num_layers
+
+
+def expand_preset(
     preset: Preset,
     *,
     num_layers: int,
@@ -68,7 +73,7 @@ def expand(
     ladder: tuple[int, int, int] = _LADDER,
     anchor_rank: int = _ANCHOR_RANK,
 ) -> tuple[LayerExperts, ...]:
-    """Return the list for adapter_config.json."""
+    """Return the experts of each layer, first layer first."""
     return tuple(
         layer_experts(n, anchor_mode=anchor_mode, ladder=ladder, anchor_rank=anchor_rank)
         for n in expert_counts(preset, num_layers=num_layers, gamma=gamma)

@@ -23,7 +23,7 @@ from medmoe.model.lora.adapter_config import AdapterConfig
 from medmoe.model.lora.attach import TrainableAdapters, attach_trainable
 from medmoe.model.lora.checkpoint import base_identity, has_adapter, load_adapted, save_adapted
 from medmoe.model.lora.layout import target_modules
-from medmoe.model.lora.schedule import explicit
+from medmoe.model.lora.schedule import ordinary_lora
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
 from medmoe.training.atomic_file import write_atomically
@@ -168,7 +168,7 @@ class Finetune:
             target_modules=target_modules(text, attention=False),
             router_scope="block",
             anchor_mode="null",
-            layers=(explicit((_RANK,), n_anchor=0),) * text.num_hidden_layers,
+            layers=ordinary_lora(_RANK, num_layers=text.num_hidden_layers),
             training={"command": "finetune"},
         )
         return attach_trainable(model, adapter)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.lora.adapter_config import AnchorMode, LayerExperts
 from medmoe.model.lora.layout import backbone_blocks
-from medmoe.model.lora.schedule import expand, explicit
+from medmoe.model.lora.schedule import expand_preset, ordinary_lora
 from medmoe.training.config import DataConfig, RunConfig, StageConfig
 from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
 from medmoe.training.recipes.trainable import ADAPTERS, LANGUAGE_MODEL, PROJECTOR
@@ -133,17 +133,17 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 def _experts(base: MedMoEConfig, *, anchors: AnchorMode) -> tuple[LayerExperts, ...]:
     """Return the paper's schedule over the depth of `base`."""
     depth = base.text_config.num_hidden_layers
-    return expand("paper", num_layers=depth, anchor_mode=anchors, ladder=_LADDER, anchor_rank=_ANCHOR_RANK)
+    return expand_preset("paper", num_layers=depth, anchor_mode=anchors, ladder=_LADDER, anchor_rank=_ANCHOR_RANK)
 
 
 def _matching_rank(layers: Sequence[LayerExperts], base: MedMoEConfig) -> int:
     """Return the rank at which ordinary LoRA has most nearly as many parameters as `layers`."""
-    plain = (explicit((1,), n_anchor=0),) * base.text_config.num_hidden_layers
+    plain = ordinary_lora(1, num_layers=base.text_config.num_hidden_layers)
     return round(adapter_parameters(layers, base) / adapter_parameters(plain, base))
 
 
 def _plain(adaptation: Adaptation, name: str, *, rank: int) -> LoRARunConfig:
-    layers = (explicit((rank,), n_anchor=0),) * adaptation.base.text_config.num_hidden_layers
+    layers = ordinary_lora(rank, num_layers=adaptation.base.text_config.num_hidden_layers)
     return _adapters(adaptation, name, layers=layers)
 
 

@@ -41,7 +41,10 @@ class TokenizerSource:
 
 
 def read_tokenizer(directory: Path) -> TokenizerSource:
-    """Raise CheckpointError for missing or malformed files, ConfigError for a form that is not supported."""
+    """Return the tokenizer in `directory`.
+
+    Raises CheckpointError for missing or malformed files, ConfigError for a form that is not supported.
+    """
     settings = {name: read_json(directory, name) if (directory / name).exists() else {} for name in _SETTINGS}
     config = settings["tokenizer_config.json"]
     added = _added_tokens(config, settings["added_tokens.json"])
@@ -109,7 +112,7 @@ def _merges(content: bytes) -> list[tuple[str, str]]:
 
 
 def _named(word: str) -> bool:
-    """Special tokens are part of a vocabulary and made by no merge."""
+    """Return whether a word looks like a special token, which no merge makes."""
     return word.startswith("<") and word.endswith(">")
 
 
@@ -139,7 +142,7 @@ def _sentencepiece(directory: Path, config: dict[str, Any]) -> Tokenizer:
 
 
 def _added_tokens(config: dict[str, Any], added: dict[str, Any]) -> dict[int, AddedToken]:
-    """Return the tokens beside the vocabulary by their id: what slow tokenizers write into one of two files."""
+    """Return the tokens beside the vocabulary by their id, from the two files into which slow tokenizers write them."""
     decoder = config.get("added_tokens_decoder")
     decoder = {} if decoder is None else decoder
     if not isinstance(decoder, dict):
@@ -178,7 +181,10 @@ def _add(tokenizer: Tokenizer, tokens: dict[int, AddedToken]) -> None:
 
 
 def _content(token: object) -> str | None:
-    """A token is written as a string, or as an object around it. Half a surrogate pair is no text of any tokenizer."""
+    """Return the text of a token that is a string or an object around one; None for anything else.
+
+    Raises CheckpointError for half a surrogate pair.
+    """
     content = token.get("content") if isinstance(token, dict) else token
     if not isinstance(content, str) or not content:
         return None

@@ -38,7 +38,7 @@ PROMPT_AFTER = f"{PROMPT_SEPARATOR}What is shown?{PROMPT_ASSISTANT}"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`size` rows of embedding are meant; the id `size` itself is the image."""
+    """Hold a tokenizer for an embedding of `size` rows; the image token has the id `size`, one beyond the last row."""
 
     tokenizer: Tokenizer
     size: int
@@ -103,7 +103,7 @@ def _build(
 
 
 def _check_cut(cut: int, *, rows: int, allowed: bool) -> None:
-    """Embeddings are padded to round numbers (Phi-2 by 904 rows). More missing words mean another tokenizer."""
+    """Raise CheckpointError when more rows would be cut than padding to a round number explains (Phi-2: 904)."""
     if not allowed and cut > max(_PADDING_ROWS, rows // _PADDING_SHARE):
         raise CheckpointError(
             f"the embedding has {rows} rows, {cut} more than the tokenizer has tokens, which padding does not explain: "
@@ -112,8 +112,9 @@ def _check_cut(cut: int, *, rows: int, allowed: bool) -> None:
 
 
 def _bos(tokenizer: Tokenizer) -> int | None:
-    """Return what the tokenizer itself puts in front of a text, which upstream keeps (Llama does, Phi and StableLM do
-    not).
+    """Return the id that the tokenizer puts in front of a text; None for Phi and StableLM. Upstream keeps it.
+
+    Raises ConfigError when it adds anything else.
     """
     text = "a picture"
     plain = tokenizer.encode(text, add_special_tokens=False).ids
@@ -126,7 +127,7 @@ def _bos(tokenizer: Tokenizer) -> int | None:
 
 
 def _mark_special(tokenizer: Tokenizer, token: str) -> None:
-    """A question that spells a special token must stay text, which only special tokens allow."""
+    """Make a token special, so that a question that spells it stays text."""
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True)])
 
 

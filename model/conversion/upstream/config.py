@@ -16,7 +16,7 @@ _MAX_FLOAT = sys.float_info.max
 
 
 class UpstreamConfig:
-    """Hold a JSON object and the name that messages give it. Absent and null are the same, as upstream treats them."""
+    """Hold a JSON object and the name that messages give it. A null field counts as absent, as it does upstream."""
 
     def __init__(self, fields: dict[str, Any], *, name: str) -> None:
         self._fields = fields
@@ -24,7 +24,7 @@ class UpstreamConfig:
 
     @classmethod
     def from_directory(cls, directory: Path) -> "UpstreamConfig":
-        """Raise ConfigError when config.json is missing, not JSON, or not an object."""
+        """Read config.json. Raises ConfigError when it is missing, not JSON, or not an object."""
         try:
             return cls(read_json(directory, CONFIG_FILE), name=CONFIG_FILE)
         except CheckpointError as error:

@@ -1,6 +1,6 @@
 """Determine family, MoE layers, experts and residual branch of an upstream checkpoint.
 
-The folder's name never counts, and where keys and config.json disagree neither is believed. Both top-1 and top-2
+The folder's name never counts, and tensors that contradict config.json are an error. Both top-1 and top-2
 checkpoints, with and without residual, were trained under the same names.
 """
 
@@ -58,9 +58,9 @@ class MoELayout:
 def moe_layout(
     shapes: dict[str, tuple[int, ...]], config: UpstreamConfig, report: Report, *, top_k: int | None
 ) -> MoELayout:
-    """Raise ConfigError when config.json and the keys disagree, or when neither says what must be known.
+    """Return the layout. `top_k` is the caller's and overrides config.json's.
 
-    `top_k` is the caller's word, and goes before config.json's.
+    Raises ConfigError when config.json and the tensors' names disagree, or when neither says what must be known.
     """
     moe = config.section("moe")
     enabled = moe.flag("moe_enable")

@@ -102,7 +102,7 @@ def _own_fields(backbone: Backbone, config: UpstreamConfig, report: Report) -> d
 
 
 def _tied(shapes: dict[str, tuple[int, ...]], config: UpstreamConfig) -> bool:
-    """transformers leaves the field out when it has its default, so that a missing one follows the tensors."""
+    """Return whether the output head is tied to the embedding; where config.json does not say, the tensors do."""
     for name, shape in ((_EMBEDDING, shapes.get(_EMBEDDING)), (_HEAD, shapes.get(_HEAD, (0, 0)))):
         if shape is None or len(shape) != 2:
             raise CheckpointError(f"{name} is {'missing' if shape is None else f'of shape {shape}, not a matrix'}")

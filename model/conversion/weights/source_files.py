@@ -25,13 +25,13 @@ _UNNAMED = "no index names it; not opened"
 
 
 @dataclass(frozen=True)
-class WeightFiles:
-    """The weights of a directory: their files and, if there is an index, which tensor it says is in which file."""
+class SourceWeights:
+    """Hold the weight files of an upstream directory and, where there is an index, the file of each tensor."""
 
     files: tuple[Path, ...]
     index: dict[str, str] | None = None
-    duplicate: "WeightFiles | None" = None
-    """The same weights once more as .bin, which upstream's trainer writes beside the safetensors; where asked for."""
+    duplicate: "SourceWeights | None" = None
+    """The .bin files with the same weights, which upstream's trainer writes beside the safetensors; for `verify`."""
     ignored: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -39,7 +39,7 @@ class WeightFiles:
         return ", ".join(path.name for path in self.files)
 
 
-def find_weights(directory: Path, *, verify: bool = False) -> WeightFiles:
+def find_weights(directory: Path, *, verify: bool = False) -> SourceWeights:
     """Find the weight files: safetensors if there are any, else pytorch .bin; one file, or shards with their index.
 
     With `verify` the .bin beside safetensors are found too; otherwise nothing of theirs is looked at. Raises
@@ -53,7 +53,7 @@ def find_weights(directory: Path, *, verify: bool = False) -> WeightFiles:
         raise CheckpointError(f"{directory} cannot be read: {error.strerror or error}") from error
 
 
-def _choose(directory: Path, *, verify: bool) -> WeightFiles:
+def _choose(directory: Path, *, verify: bool) -> SourceWeights:
     safe = _find(directory, single="model.safetensors", suffix=".safetensors")
     pickled = _find(directory, single="pytorch_model.bin", suffix=".bin") if verify or safe is None else None
     chosen = safe or pickled
@@ -69,19 +69,19 @@ def _choose(directory: Path, *, verify: bool) -> WeightFiles:
             continue
         same = safe is not None and _DUPLICATE.fullmatch(path.name)
         ignored[path.name] = "the same weights as the safetensors, by its name" if same else _UNNAMED
-    return WeightFiles(chosen.files, chosen.index, duplicate, ignored)
+    return SourceWeights(chosen.files, chosen.index, duplicate, ignored)
 
 
-def _find(directory: Path, *, single: str, suffix: str) -> WeightFiles | None:
+def _find(directory: Path, *, single: str, suffix: str) -> SourceWeights | None:
     index = directory / f"{single}.index.json"
     if index.exists() and (directory / single).exists():
         raise CheckpointError(f"{directory} holds both {single} and {index.name}: remove the one that is not meant")
     if (directory / single).exists():
-        return WeightFiles((contained_file(directory, single),))
+        return SourceWeights((contained_file(directory, single),))
     if index.exists():
         entries = _read_index(index, suffix=suffix)
         files = tuple(contained_file(directory, name, named_by=index.name) for name in sorted(set(entries.values())))
-        return WeightFiles(files, entries)
+        return SourceWeights(files, entries)
     stem = single.removesuffix(suffix)
     if shards := sorted(directory.glob(f"{stem}-*-of-*{suffix}")):
         raise CheckpointError(f"{shards[0].name} is one of several shards, but {index.name} is missing")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from medmoe.model.conversion.weights.source_files import WeightFiles
+from medmoe.model.conversion.weights.source_files import SourceWeights
 from medmoe.model.conversion.weights.weight_file import TensorInfo, WeightFile, open_weight_file
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.terminal_safe import listed
@@ -16,7 +16,7 @@ _REOPEN_AFTER_BYTES = 2**30
 class TensorSource:
     """Names, shapes and values of the tensors of a set of files; every tensor is in exactly one of them."""
 
-    def __init__(self, files: WeightFiles) -> None:
+    def __init__(self, files: SourceWeights) -> None:
         """Raise CheckpointError when a file is damaged, holds a tensor twice, or disagrees with the index."""
         self.tensors: dict[str, TensorInfo] = {}
         for path in files.files:

@@ -42,7 +42,7 @@ class WeightFile(ABC):
 
 
 class SafetensorsFile(WeightFile):
-    """Raise CheckpointError when the file is damaged: safetensors checks header, places and length when it opens."""
+    """Read a safetensors file. Opening checks header, offsets and length, and raises CheckpointError."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -124,7 +124,7 @@ class TorchFile(WeightFile):
 
 
 def open_weight_file(path: Path) -> WeightFile:
-    """Raise CheckpointError for a file that cannot be read, is damaged, or stands for another one."""
+    """Open a file. Raises CheckpointError when it cannot be read, is damaged, or is a git-LFS pointer."""
     if not path.is_file():
         raise CheckpointError(f"{path} is not a regular file")
     try:

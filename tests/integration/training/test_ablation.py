@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from medmoe.model.errors import ConfigError
-from medmoe.model.lora.schedule import explicit
+from medmoe.model.lora.schedule import layer_of_ranks
 from medmoe.training.ablation import __main__ as command
 from medmoe.training.ablation.budget import Budget, check_equal
 from medmoe.training.config import DataConfig, RunConfig, StageConfig
@@ -74,7 +74,7 @@ def learned() -> RunConfig:
 
 
 def lora() -> LoRARunConfig:
-    layers = (explicit((2,), n_anchor=0),) * 3
+    layers = (layer_of_ranks((2,), n_anchor=0),) * 3
     return LoRARunConfig(name="lora", seed=0, layers=layers, stage=stage(trainable=(ADAPTERS,)))
 
 

@@ -8,7 +8,7 @@ import torch
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.lora.adapter_config import AdapterConfig, AnchorMode, BaseModelIdentity, LayerExperts, RouterScope
 from medmoe.model.lora.layout import target_modules, tensor_shapes
-from medmoe.model.lora.schedule import explicit
+from medmoe.model.lora.schedule import layer_of_ranks
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
 
 _ANY = "0" * 64
@@ -27,9 +27,9 @@ def tiny_adapter(
     """Return a config of three layers with 2, 3 and 4 experts of unequal, odd ranks."""
     anchor = 0 if anchor_mode == "null" else 2
     default = (
-        explicit((anchor, 3), n_anchor=1),
-        explicit((anchor, 4, 2), n_anchor=1),
-        explicit((anchor, anchor, 8, 4), n_anchor=2),
+        layer_of_ranks((anchor, 3), n_anchor=1),
+        layer_of_ranks((anchor, 4, 2), n_anchor=1),
+        layer_of_ranks((anchor, anchor, 8, 4), n_anchor=2),
     )
     identity = BaseModelIdentity(name="tiny", config_sha256=_ANY, weights_sha256=_ANY)
     return AdapterConfig(

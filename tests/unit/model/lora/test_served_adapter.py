@@ -99,9 +99,9 @@ def test_the_shrink_product_is_padded_for_gemm_kernels_and_the_padding_is_zero(c
 
 
 def test_a_single_expert_is_ordinary_lora_without_a_router() -> None:
-    from medmoe.model.lora.schedule import explicit
+    from medmoe.model.lora.schedule import layer_of_ranks
 
-    case = Case("llama", "mlp", "block", anchor_mode="null", layers=(explicit((16,), n_anchor=0),) * 3)
+    case = Case("llama", "mlp", "block", anchor_mode="null", layers=(layer_of_ranks((16,), n_anchor=0),) * 3)
     assert not [name for name in case.tensors if "router" in name]
     module = case.module()
     u, gates = module.enter(case.x)

@@ -15,7 +15,7 @@ from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.errors import ConfigError
 from medmoe.model.lora.attach import TrainableAdapters, attach_trainable
 from medmoe.model.lora.checkpoint import load_adapted, read_adapter
-from medmoe.model.lora.schedule import explicit
+from medmoe.model.lora.schedule import layer_of_ranks
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.config import DataConfig, StageConfig
 from medmoe.training.data.errors import DataError
@@ -181,7 +181,11 @@ def recipe(**changes: Any) -> LoRARunConfig:
     fields: dict[str, Any] = {
         "name": "adapted",
         "seed": 3,
-        "layers": (explicit((2, 4), n_anchor=1), explicit((2, 4, 2), n_anchor=1), explicit((2, 4, 2), n_anchor=1)),
+        "layers": (
+            layer_of_ranks((2, 4), n_anchor=1),
+            layer_of_ranks((2, 4, 2), n_anchor=1),
+            layer_of_ranks((2, 4, 2), n_anchor=1),
+        ),
         "stage": stage,
         "anchor_mode": "replay",
     }
