@@ -37,14 +37,14 @@ def aggregate_answers(slices: Sequence[AnsweredSlice], rule: AnswerRule) -> Aggr
     groups: dict[str, list[tuple[int, VQAResponse]]] = defaultdict(list)
     for index, answer in counted:
         groups[_normalised(answer.answer)].append((index, answer))
-    best = [max(group, key=lambda one: _confidence(one[1])) for group in groups.values()]
-    sizes = {id(one[1]): len(group) for one, group in zip(best, groups.values(), strict=True)}
-    if rule == "most_confident":
-        index, chosen = max(best, key=lambda one: _confidence(one[1]))
-    else:
-        index, chosen = max(best, key=lambda one: (sizes[id(one[1])], _confidence(one[1])))
+
+    def rank(group: list[tuple[int, VQAResponse]]) -> tuple[int, float]:
+        return len(group) if rule == "majority" else 0, max(_confidence(answer) for _, answer in group)
+
+    group = max(groups.values(), key=rank)
+    index, chosen = max(group, key=lambda one: _confidence(one[1]))
     return AggregatedAnswer(
-        answer=chosen.answer, best_slice=index, agreement=sizes[id(chosen)] / len(counted), abstained=abstained
+        answer=chosen.answer, best_slice=index, agreement=len(group) / len(counted), abstained=abstained
     )
 
 
