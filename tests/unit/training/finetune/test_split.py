@@ -1,7 +1,9 @@
 """What `finetune` understands of a folder, a CSV and JSON lines, and how it divides them."""
 
 import json
+import re
 from pathlib import Path
+from textwrap import dedent
 from unicodedata import normalize
 
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 
 from medmoe.training.data.errors import DataError, DatasetError
 from medmoe.training.finetune.data import read_own_data
+from medmoe.training.finetune.run import Finetune
 from medmoe.training.finetune.split import OwnSplit, split_own_data
 
 
@@ -29,6 +32,18 @@ def two_labels(directory: Path, *, each: int = 10) -> Path:
 
 def read(path: Path, *, group: str | None = None) -> OwnSplit:
     return split_own_data(read_own_data(path, group=group))
+
+
+def test_the_python_of_the_readme_finetunes_on_the_data_that_it_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (Path(__file__).parents[4] / "training" / "README.md").read_text()
+    (code,) = re.findall(r"^From Python:\n\n((?:(?:    .*)?\n)+)", readme, re.MULTILINE)
+    two_labels(tmp_path / "my_images")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Finetune, "__call__", lambda run, split: f"{len(split.samples)} samples, {run.output}")
+    exec(dedent(code), {})
+    assert capsys.readouterr().out == "20 samples, my_model\n"
 
 
 def test_a_folder_for_each_label_is_divided_with_every_label_in_every_split(tmp_path: Path) -> None:
