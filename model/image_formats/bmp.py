@@ -5,7 +5,7 @@ import struct
 from PIL import Image
 
 from medmoe.model.errors import DamagedImageError
-from medmoe.model.image_formats.raster_image import FileLimits
+from medmoe.model.image_formats.raster_image import FileLimits, excess_error
 
 _CORE, _INFO, _V5 = 12, 40, 124
 """Bytes of the first header, which does not count pixels, of the next, and of the one with a colour profile."""
@@ -80,9 +80,7 @@ def _unpacked(coded: bytes, width: int, height: int, *, packed: bool) -> bytes:
             run = b"".join(_NIBBLES[byte] for byte in run)[:value] if packed else run
             at += size + size % 2
         if y >= height or x + len(run) > longest:
-            raise DamagedImageError(
-                "the image is damaged: the file holds more rows or columns than its header announces; export it anew"
-            )
+            raise excess_error()
         run = run[: max(width - x, 0)]
         pixels[y * width + x : y * width + x + len(run)] = run
         x += len(run)

@@ -13,7 +13,7 @@ from medmoe.model.image_formats import bmp, jpeg, png_colour, webp
 from medmoe.model.image_formats.no_data import no_data
 from medmoe.model.image_formats.pixel_aspect import pixel_aspect, square_pixels
 from medmoe.model.image_formats.png import excess_bytes, without_metadata
-from medmoe.model.image_formats.raster_image import FileLimits, RasterImage, Step
+from medmoe.model.image_formats.raster_image import FileLimits, RasterImage, Step, excess_error
 from medmoe.model.image_formats.signature import RasterFormat
 from medmoe.model.image_formats.tiff.directory import read_directories
 from medmoe.model.image_formats.tiff.page import deep_image, open_page, restore_palette
@@ -112,14 +112,14 @@ def _load(opened: Image.Image, data: bytes, kind: RasterFormat) -> None:
     """Decode the frame. Raises DamagedImageError when the file holds less or more than its pixels, ImageFormatError."""
     file = opened.fp  # type: ignore[attr-defined]
     if kind == "BMP" and bmp.has_excess(data, opened):
-        raise _excess()
+        raise excess_error()
     opened.load()
     if isinstance(file, jpeg.JpegFile) and file.has_excess():
-        raise _excess()
+        raise excess_error()
     if kind == "WEBP" and webp.has_excess(data, opened):
-        raise _excess()
+        raise excess_error()
     if kind == "PNG" and (excess := excess_bytes(data)):
-        raise _excess() if excess > 0 else DamagedImageError("the image is damaged: rows of the PNG are missing")
+        raise excess_error() if excess > 0 else DamagedImageError("the image is damaged: rows of the PNG are missing")
     if kind == "JPEG":
         _require_scans(data, opened)
         _require_inks(opened)
@@ -149,12 +149,6 @@ def _opened(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> 
 def _require_frame(frame: int, frames: int) -> None:
     if frame >= frames:
         raise ImageFrameError(f"frames count from 0 and this image has {frames}")
-
-
-def _excess() -> DamagedImageError:
-    return DamagedImageError(
-        "the image is damaged: the file holds more rows or columns than its header announces; export it anew"
-    )
 
 
 def _require_scans(data: bytes, opened: Image.Image) -> None:
@@ -242,7 +236,7 @@ def _deep_tiff(data: bytes, frame: int, limits: FileLimits, steps: list[Step]) -
     limits.check_size(*page.size)
     require_compression(page)
     if has_excess(data, page):
-        raise _excess()
+        raise excess_error()
     image = deep_image(data, page, steps)
     if image is None:
         return None

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from PIL import Image
 
+from medmoe.model.errors import DamagedImageError
 from medmoe.model.image_processor import Conversion
 
 Step = (
@@ -41,3 +42,10 @@ class RasterImage:
     frames: int
     """Number of frames in the file."""
     steps: tuple[Step, ...]
+
+
+def excess_error() -> DamagedImageError:
+    """Return the error of a file that holds more pixels than its header announces."""
+    return DamagedImageError(
+        "the image is damaged: the file holds more rows or columns than its header announces; export it anew"
+    )

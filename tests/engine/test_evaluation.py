@@ -11,7 +11,7 @@ from medmoe.client import AsyncClient
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.contextual_predictions import contextual
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
-from medmoe.training.evaluation.predict.server_predictor import ServerPredictor, collect
+from medmoe.training.evaluation.predict.server_predictor import ServerPredictor
 from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.evaluation.report.report import build_report
 from tests.engine.conftest import Served
@@ -66,7 +66,7 @@ async def test_service_and_process_give_one_report(served: Served, tmp_path: Pat
     remote = ServerPredictor(
         AsyncClient("http://test", transport=served.transport), max_tokens=MAX_TOKENS, concurrency=4
     )
-    there = {prediction.id: prediction for prediction in await collect(remote, samples)}
+    there = {prediction.id: prediction async for prediction in remote.stream(samples)}
     assert len({prediction.text for prediction in here.values()}) > 4
     for id_, expected in here.items():
         found = there[id_]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from medmoe.model.files.digest import file_sha256
 from medmoe.training.config import Split
 from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.detection import detect
@@ -78,7 +77,7 @@ class EvaluationData:
                     dataset=name,
                     split=split,
                     samples=len(drawn),
-                    records_sha256=_sha256(source) if source is not None and source.is_file() else None,
+                    records_sha256=digests.of_bytes(source) if source is not None and source.is_file() else None,
                     images_sha256=_images_sha256(drawn, digests=digests),
                     problems=result.summary() if result.bad else None,
                 )
@@ -143,10 +142,3 @@ def _images_sha256(samples: Sequence[Sample], *, digests: ImageDigests) -> str:
     for image in sorted({sample.image for sample in samples}):
         whole.update(bytes.fromhex(digests.of_bytes(image)))
     return whole.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error

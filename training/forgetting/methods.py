@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 from medmoe.model.config import MedMoEConfig
@@ -75,14 +76,6 @@ def _full(adaptation: Adaptation, *, replay: bool) -> RunConfig:
     )
 
 
-def _full_alone(adaptation: Adaptation) -> RunConfig:
-    return _full(adaptation, replay=False)
-
-
-def _full_with_replay(adaptation: Adaptation) -> RunConfig:
-    return _full(adaptation, replay=True)
-
-
 def _lora(adaptation: Adaptation) -> LoRARunConfig:
     return _plain(adaptation, f"lora-r{_RANK}", rank=_RANK)
 
@@ -109,7 +102,7 @@ def _replay_anchors(adaptation: Adaptation) -> LoRARunConfig:
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "full": Method(about="every weight of projector and language model", build=_full_alone),
+        "full": Method(about="every weight of projector and language model", build=partial(_full, replay=False)),
         f"lora-r{_RANK}": Method(about=f"LoRA of rank {_RANK}", build=_lora),
         "lora-matched": Method(about="LoRA with as many parameters as med-moe-lora-null", build=_lora_matched),
         "med-moe-lora-null": Method(about="Med-MoE-LoRA with null anchors", build=_null_anchors),
@@ -124,7 +117,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             replays=True,
         ),
         "full-replay": Method(
-            about="control: every weight, with the same replay", build=_full_with_replay, replays=True
+            about="control: every weight, with the same replay", build=partial(_full, replay=True), replays=True
         ),
     }
 )

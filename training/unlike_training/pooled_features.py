@@ -53,7 +53,10 @@ class FeaturePooling:
     def files(self, images: Sequence[Path]) -> PooledFeatures:
         """Return the pooled features of image files. Raises DataError naming a file that is no image."""
         self._cache.fill(dict.fromkeys(images))
-        return pooled_files(self._cache, images, width=self._width)
+        none = torch.zeros(0, self._width)
+        batches = (images[start : start + _AT_ONCE] for start in range(0, len(images), _AT_ONCE))
+        parts = (_pooled(torch.stack([self._cache(image) for image in batch])) for batch in batches)
+        return PooledFeatures.joined([PooledFeatures(mean=none, std=none), *parts])
 
     @torch.no_grad()
     def images(self, images: Sequence[Image.Image]) -> PooledFeatures:
@@ -65,20 +68,6 @@ class FeaturePooling:
             # The cache keeps the features of files in float16.
             parts.append(_pooled(features.to(torch.float16).cpu()))
         return PooledFeatures.joined(parts)
-
-
-def pooled_files(cache: FeatureCache, images: Sequence[Path], *, width: int) -> PooledFeatures:
-    """Return the pooled features of image files that are in the cache of a tower of this width."""
-    nothing = PooledFeatures(mean=torch.zeros(0, width), std=torch.zeros(0, width))
-    return PooledFeatures.joined(
-        [
-            nothing,
-            *(
-                _pooled(torch.stack([cache(image) for image in images[start : start + _AT_ONCE]]))
-                for start in range(0, len(images), _AT_ONCE)
-            ),
-        ]
-    )
 
 
 def _pooled(features_NPC: torch.Tensor) -> PooledFeatures:

@@ -20,7 +20,7 @@ from medmoe.server.app import create_app
 from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.settings import Settings
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.predict.server_predictor import ServerPredictor, collect
+from medmoe.training.evaluation.predict.server_predictor import ServerPredictor
 from tests.integration.conftest import Service, ServiceFactory, base64_image, image_bytes
 
 LABELS = ["CT", "MRI", "X-ray"]
@@ -189,7 +189,7 @@ async def test_an_evaluation_through_the_service_scores_what_the_service_says(
     sample = Sample(id="s", dataset="d", image=image, split="test", answer="CT", labels=tuple(LABELS))
     client = AsyncClient("http://service", transport=httpx.ASGITransport(app=calibrated.app))
     predictor = ServerPredictor(client)
-    (found,) = await collect(predictor, [sample])
+    (found,) = [one async for one in predictor.stream([sample])]
     answer = await classify(calibrated)
     assert found.text == answer["label"]
     assert found.probabilities == {row["label"]: row["probability"] for row in answer["probabilities"]}

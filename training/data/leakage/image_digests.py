@@ -16,7 +16,7 @@ class ImageDigests:
         self._pixels: dict[Path, str] = {}
 
     def of_bytes(self, image: Path) -> str:
-        """Raise DataError when the file cannot be read."""
+        """Return the SHA-256 of the file. Raises DataError when it cannot be read."""
         if image not in self._bytes:
             try:
                 self._bytes[image] = file_sha256(image)
@@ -25,8 +25,7 @@ class ImageDigests:
         return self._bytes[image]
 
     def of_pixels(self, image: Path) -> str:
-        """Hash size and RGB pixels, so that an image saved again without loss, or under another format, is
-        itself.
+        """Return the SHA-256 of size and RGB pixels, which saving again without loss does not change.
 
         Raises DataError when the file is not an image, or only the beginning of one.
         """

@@ -50,15 +50,18 @@ class TrainedImages(WeightsBoundFile):
         return self
 
     @classmethod
-    def of_digests(cls, digests: Iterable[str], *, weights_sha256: str) -> Self:
-        """Return the file for images by the hexadecimal SHA-256 of their files."""
-        known = sorted({bytes.fromhex(digest)[:_BYTES] for digest in digests})
-        return cls(weights_sha256=weights_sha256, images=len(known), hashes=base64.b64encode(b"".join(known)).decode())
-
-    def extended(self, digests: Iterable[str], *, weights_sha256: str, adapter_sha256: str | None) -> Self:
-        """Return the file of weights that were trained on further images."""
-        known = sorted(self._known | {bytes.fromhex(digest)[:_BYTES] for digest in digests})
-        return type(self)(
+    def of_digests(
+        cls,
+        digests: Iterable[str],
+        *,
+        weights_sha256: str,
+        adapter_sha256: str | None = None,
+        base: "TrainedImages | None" = None,
+    ) -> Self:
+        """Return the file for images by the hexadecimal SHA-256 of their files, and for the images of `base`."""
+        earlier = frozenset() if base is None else base._known
+        known = sorted(earlier | {bytes.fromhex(digest)[:_BYTES] for digest in digests})
+        return cls(
             weights_sha256=weights_sha256,
             adapter_sha256=adapter_sha256,
             images=len(known),
@@ -104,8 +107,9 @@ def extend_trained_images(checkpoint: Path, *, base: Path, images: Iterable[Path
     if not (base / TRAINED_IMAGES_FILE).exists():
         return
     adapter = checkpoint / ADAPTER_WEIGHTS_FILE
-    found = TrainedImages.read(base).extended(
+    found = TrainedImages.of_digests(
         map(file_sha256, images),
+        base=TrainedImages.read(base),
         weights_sha256=weights_sha256(checkpoint),
         adapter_sha256=file_sha256(adapter) if adapter.exists() else None,
     )

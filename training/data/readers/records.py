@@ -3,19 +3,18 @@
 One JSON object a line; the image path is relative to the folder, whose name becomes the dataset's name.
 """
 
-import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import cast, get_args
 
 from medmoe.training.config import Split
-from medmoe.training.data.errors import DatasetError, SampleError
-from medmoe.training.data.read_result import REPEAT, BadItem, ReadResult, SampleCollector
+from medmoe.training.data.errors import SampleError
+from medmoe.training.data.read_result import REPEAT, ReadResult
 from medmoe.training.data.readers.image_path import image_path
+from medmoe.training.data.readers.json_items import LeftOut, read_each, read_json_items
 from medmoe.training.data.readers.record_fields import (
     Record,
     optional_text,
-    record_id,
     text,
     text_or_number,
     upstream_answer_type,
@@ -44,41 +43,15 @@ def read_captions(directory: Path, *, splits: Collection[Split], file: str = CAP
 def _read(
     directory: Path, *, splits: Collection[Split], file: str, build: Callable[[Record, Path], Sample]
 ) -> ReadResult:
-    collected = SampleCollector()
-    path = directory / file
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        record = None
-        try:
-            record = _parse(line)
-            split = _split(record)
-            if split not in splits:
-                collected.excluded[f"split {split}"] += 1
-                continue
-            if split == "train" and record.get("repeat") is True:
-                collected.excluded[REPEAT] += 1
-                continue
-            sample = build(record, directory)
-        except SampleError as error:
-            collected.bad.append(BadItem(file=file, place=number, reason=str(error), id=record_id(record)))
-        else:
-            collected.add(sample)
-    return collected.result()
+    def wanted(record: Record) -> Sample | LeftOut:
+        split = _split(record)
+        if split not in splits:
+            return LeftOut(f"split {split}")
+        if split == "train" and record.get("repeat") is True:
+            return LeftOut(REPEAT)
+        return build(record, directory)
 
-
-def _parse(line: bytes) -> Record:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise SampleError("malformed JSON") from error
-    if not isinstance(record, dict):
-        raise SampleError("not a JSON object")
-    return record
+    return read_each(read_json_items(directory / file), file=file, build=wanted)
 
 
 def _record(record: Record, directory: Path) -> Sample:

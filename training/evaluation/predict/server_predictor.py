@@ -5,7 +5,7 @@ Image files are sent as they are: decoding and preprocessing are the service's.
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,12 +146,6 @@ def connected(
 
 async def _next(stream: AsyncGenerator[Prediction, None]) -> Prediction | None:
     return await anext(stream, None)
-
-
-async def collect(predictor: ServerPredictor, samples: Sequence[Sample]) -> list[Prediction]:
-    """Return all predictions at once, for callers that have an event loop of their own."""
-    async with aclosing(predictor.stream(samples)) as stream:
-        return [prediction async for prediction in stream]
 
 
 def _answer(sample: Sample, answer: VqaAnswer) -> Prediction:

@@ -26,8 +26,8 @@ from medmoe.training.evaluation.predict.server_predictor import (
     ServerPredictor,
     ServicePredictionError,
     blocking,
-    collect,
 )
+from medmoe.training.evaluation.prediction import Prediction
 from tests.support.checkpoints.tiny import tiny_config, tiny_tokenizer
 from tests.support.service.client_answer import ANSWER
 
@@ -61,6 +61,10 @@ async def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         transport = httpx.ASGITransport(app=app)
         async with AsyncClient("http://service", transport=transport) as client:
             yield client
+
+
+async def collect(predictor: ServerPredictor, samples: list[Sample]) -> list[Prediction]:
+    return [prediction async for prediction in predictor.stream(samples)]
 
 
 async def test_every_sample_is_answered_by_the_service(client: AsyncClient, samples: list[Sample]) -> None:
