@@ -10,7 +10,7 @@ Template = Literal["phi", "stablelm", "qwen", "openchat", "mistral", "minicpm", 
 
 @dataclass(frozen=True)
 class Options:
-    """State facts about a checkpoint. A field that is None or empty is read from it, and an absent one is an error."""
+    """State facts about a checkpoint, which must state itself what is None or empty here."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: the one that most of the weights have."""
