@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from medmoe.model.cli import command_group
+from medmoe.server.audit.audit_event import audit_event
 from medmoe.server.audit.chain import GENESIS
-from medmoe.server.audit.fhir import audit_event
 from medmoe.server.audit.keys import AuditKeys
 from medmoe.server.audit.verify import read_trail, verify_trail
 

@@ -28,7 +28,7 @@ from medmoe.server.engine.deployment.number_format import engine_dtype
 from medmoe.server.engine.deployment.quantization import Capability, check_accelerator
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
 from medmoe.server.engine.engine_directory import EngineDirectory
-from medmoe.server.engine.engine_series import EngineSeries
+from medmoe.server.engine.engine_metrics import EngineSeries
 from medmoe.server.engine.fork_server import begin_importing
 from medmoe.server.engine.process_tree import ProcessTree
 from medmoe.server.engine.scoring.branch_scorer import BranchScorer

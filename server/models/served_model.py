@@ -23,7 +23,7 @@ from medmoe.server.inference.context import InferenceContext
 from medmoe.server.inference.explain.context import ExplainContext
 from medmoe.server.inference.series.context import SeriesContext
 from medmoe.server.observability.metrics import Metrics
-from medmoe.server.observability.model_series import EngineEvents
+from medmoe.server.observability.model_metrics import EngineEvents
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.router_stats.stats import RouterStats
 from medmoe.server.served_checkpoint import ServedCheckpoint

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from medmoe.server.auth.api_keys import WatchedKeys
 from medmoe.server.auth.oidc.provider import Provider
 from medmoe.server.engine.quarantine import Quarantine
-from medmoe.server.observability.model_series import (
+from medmoe.server.observability.model_metrics import (
     DriftCollector,
     EngineEventsCollector,
     ExpertTokensCollector,

@@ -64,8 +64,8 @@ from medmoe.server.imaging.series.errors import (
     TiltedGantry,
 )
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.answers import Responses
 from medmoe.server.openapi.requests import named
+from medmoe.server.openapi.responses import Responses
 from medmoe.server.schemas.errors import ErrorResponse
 
 _DESCRIPTIONS = {

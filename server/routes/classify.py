@@ -9,9 +9,9 @@ from medmoe.server.http.request_body import receive
 from medmoe.server.inference.classify import classify_image
 from medmoe.server.inference.report import ReportDemand, answer_with_report, classify_content
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.answers import answers, with_reports
 from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, REPORT, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
+from medmoe.server.openapi.responses import answers, with_reports
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.classify import (
     AnyClassifyResponse,

@@ -10,9 +10,9 @@ from medmoe.model.errors import CheckpointError
 from medmoe.model.files.bounded_read import read_published
 from medmoe.model.files.licence import CARD_FILE, stated_licence
 from medmoe.server.errors import NoModelCard, UnknownModel
-from medmoe.server.openapi.answers import answers, text
 from medmoe.server.openapi.refusals import NO_KEY, refusals
 from medmoe.server.openapi.requests import named
+from medmoe.server.openapi.responses import answers, text
 from medmoe.server.routes.dependencies import Chosen, authenticated
 from medmoe.server.schemas.operations import Metadata, ModelInfo, ModelList
 from medmoe.server.settings import bundled_model

@@ -5,8 +5,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from medmoe.server.admission.readiness import Phase
 from medmoe.server.errors import EngineDeadError
-from medmoe.server.openapi.answers import answers, text
 from medmoe.server.openapi.refusals import ENGINE_DEAD, MAY_NOT_READ_STATS, NOT_READY, refusals
+from medmoe.server.openapi.responses import answers, text
 from medmoe.server.routes.dependencies import may_read_stats
 from medmoe.server.schemas.operations import Health
 from medmoe.server.state import State

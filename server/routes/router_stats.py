@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 
 from medmoe.server.errors import InvalidField, UnknownModel
-from medmoe.server.openapi.answers import answers
 from medmoe.server.openapi.refusals import MAY_NOT_READ_STATS, refusals
 from medmoe.server.openapi.requests import named
+from medmoe.server.openapi.responses import answers
 from medmoe.server.router_stats.sliding_window import BUCKET_SECONDS, LONGEST_SECONDS
 from medmoe.server.routes.dependencies import Chosen, may_read_stats
 from medmoe.server.schemas.router_stats import RouterStatsResponse

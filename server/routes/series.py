@@ -10,9 +10,9 @@ from medmoe.server.inference.report import ReportDemand
 from medmoe.server.inference.series.answer import answer_series
 from medmoe.server.inference.series.report import answer_series_with_report
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.answers import answers_and_stream, with_reports
 from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, REPORT, SERIES, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
+from medmoe.server.openapi.responses import answers_and_stream, with_reports
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.series import (
     FIELD_NAMES,

@@ -15,9 +15,9 @@ from medmoe.server.dicomweb.errors import (
 from medmoe.server.dicomweb.listing import InstanceList, ListLimit, SeriesList, SourceList, StudyList
 from medmoe.server.errors import InvalidField, Overloaded, RateLimited
 from medmoe.server.http.disconnect import abandon_on_disconnect
-from medmoe.server.openapi.answers import Responses
 from medmoe.server.openapi.refusals import MAY_NOT_ASK, refusals
 from medmoe.server.openapi.requests import named
+from medmoe.server.openapi.responses import Responses
 from medmoe.server.routes.dependencies import may_ask, within_rate
 from medmoe.server.schemas.inference import DicomUID, SourceName
 from medmoe.server.state import State

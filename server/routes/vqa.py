@@ -13,9 +13,9 @@ from medmoe.server.inference.report import ReportDemand, answer_with_report, vqa
 from medmoe.server.inference.vqa import answer
 from medmoe.server.models.served_model import ServedModel
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.answers import answers_and_stream, with_reports
 from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, REPORT, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
+from medmoe.server.openapi.responses import answers_and_stream, with_reports
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.vqa import VQAFields, VQARequest, VQAResponse
 from medmoe.server.state import State

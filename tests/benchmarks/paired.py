@@ -5,7 +5,7 @@
 
 `this` is this checkout with `--with` (NAME=VALUE, as in the environment) where given. `other` is `--against` (a git
 worktree), or this checkout too, with `--set`. Fresh images, and with `--warm` the same questions again at once. See
-turn_about.py for what the ratios are. Needs memory for two engines.
+alternation.py for what the ratios are. Needs memory for two engines.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.rungs.__main__ import counts
+from tests.benchmarks.support.alternation import Contender, Rounds, rows, take_turns
 from tests.benchmarks.support.checkouts import HERE, served
 from tests.benchmarks.support.dialects import OwnRoute
 from tests.benchmarks.support.load import print_table
 from tests.benchmarks.support.machine import describe, machine
 from tests.benchmarks.support.request_file import make_requests
-from tests.benchmarks.support.turn_about import Contender, Rounds, rows, take_turns
+from tests.benchmarks.throughput.__main__ import counts
 
 _SERVER = ("-m", "medmoe.server")
 

@@ -13,7 +13,7 @@
 The service has no switch for the first three; they are made here. All but `off` are one process,
 and their table tells percents apart. `off` is another one, alive beside it (memory for two engines), and two
 processes of the same code differ by more than that: hence `--starts` pairs of them, and an interval over the pairs.
-Fresh images everywhere; see turn_about.py.
+Fresh images everywhere; see alternation.py.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.benchmarks.rungs.__main__ import counts
+from tests.benchmarks.support.alternation import Contender, Rounds, rows, take_turns
 from tests.benchmarks.support.bootstrap import median_interval, shown
 from tests.benchmarks.support.dialects import OwnRoute
 from tests.benchmarks.support.load import print_table
 from tests.benchmarks.support.machine import describe, machine
 from tests.benchmarks.support.request_file import Asked, make_requests
 from tests.benchmarks.support.routing_server import UNCOUNTED, UNSCORED, VARIANTS
-from tests.benchmarks.support.turn_about import Contender, Rounds, rows, take_turns
+from tests.benchmarks.throughput.__main__ import counts
 from tests.support.service.server_process import ServerProcess, server_process
 
 _START = 3600.0

@@ -52,7 +52,7 @@ async def test_service_and_process_calibrate_labels_contextually_alike(served: S
     (tmp_path / "free").mkdir()
     here = contextual(local.predict, folder=tmp_path / "free", size=size)(samples)
     remote = ServerPredictor(AsyncClient("http://test", transport=served.transport), contextual_calibration=True)
-    there = {prediction.id: prediction for prediction in await collect(remote, samples)}
+    there = {prediction.id: prediction async for prediction in remote.stream(samples)}
     for expected in here:
         assert expected.probabilities is not None
         assert there[expected.id].probabilities == pytest.approx(dict(expected.probabilities), abs=TOLERANCE)

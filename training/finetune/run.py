@@ -39,10 +39,10 @@ from medmoe.training.finetune.card import finetuned_card
 from medmoe.training.finetune.features import TowerFeatures
 from medmoe.training.finetune.measurement import Measurement, comparison, quality_on
 from medmoe.training.finetune.preflight import check_room, estimated_seconds
-from medmoe.training.finetune.reference import write_extended_reference
 from medmoe.training.finetune.replay import RunSamples
 from medmoe.training.finetune.rounds import PACK, Rounds
 from medmoe.training.finetune.split import OwnSplit
+from medmoe.training.finetune.training_reference import write_extended_reference
 from medmoe.training.lora.config import GateLossConfig
 from medmoe.training.lora.objective import AdapterLoss
 from medmoe.training.optimization.preflight import check_disk, check_samples

@@ -10,7 +10,7 @@ from medmoe.server.imaging.formats.dicom.attributes import required_uids
 from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
 from medmoe.server.imaging.formats.sniff import from_text, sniff
 from medmoe.server.imaging.reports.content import ReportContent, ReportFormat
-from medmoe.server.imaging.reports.fhir import diagnostic_report
+from medmoe.server.imaging.reports.diagnostic_report import diagnostic_report
 from medmoe.server.imaging.reports.structured_report import to_bytes, write_report
 
 

@@ -12,9 +12,9 @@ from medmoe.server.errors import BodyTooLarge, Draining, InvalidField, Malformed
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.answers import Responses
 from medmoe.server.openapi.refusals import MAY_NOT_ADMINISTER, NOT_READY, missing, refusals
 from medmoe.server.openapi.requests import EXAMPLE_IMAGE, Named, accepts_json, named
+from medmoe.server.openapi.responses import Responses
 from medmoe.server.rollout.rollout import Rollout
 from medmoe.server.rollout.schema import CheckpointStatus, LoadCheckpoint
 from medmoe.server.routes.dependencies import may_administer

@@ -12,9 +12,9 @@ from medmoe.server.errors import BodyTooLarge, MalformedBody, Overloaded, RateLi
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
 from medmoe.server.inference.openai.neutral import require_json
-from medmoe.server.openapi.answers import Responses
 from medmoe.server.openapi.refusals import missing, refusals
 from medmoe.server.openapi.requests import accepts_json, named
+from medmoe.server.openapi.responses import Responses
 from medmoe.server.routes.dependencies import may_ask, within_rate
 from medmoe.server.routes.openai.storage import (
     BATCH_ID,

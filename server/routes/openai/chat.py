@@ -10,9 +10,9 @@ from medmoe.server.inference.openai.conversation import ConversationRules
 from medmoe.server.inference.token_logprobs import TokenLogprobs
 from medmoe.server.inference.vqa import answer
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.answers import answers_and_stream
 from medmoe.server.openapi.refusals import IMAGE, NOT_JSON, QUESTION, missing, refusals
 from medmoe.server.openapi.requests import EXAMPLE_IMAGE, Named, accepts_json
+from medmoe.server.openapi.responses import answers_and_stream
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.openai.chat import ChatCompletion, ChatRequest
 from medmoe.server.schemas.vqa import VQAResponse

@@ -7,9 +7,9 @@ from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.inference.openai.decision_request import receive_decision
 from medmoe.server.inference.openai.decisions import decide
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.answers import answers
 from medmoe.server.openapi.refusals import IMAGE, NOT_JSON, QUESTION, missing, refusals
 from medmoe.server.openapi.requests import EXAMPLE_IMAGE, Named, accepts_json
+from medmoe.server.openapi.responses import answers
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.openai.decision_request import DecisionRequest
 from medmoe.server.schemas.openai.decision_response import Decision

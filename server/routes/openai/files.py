@@ -17,9 +17,9 @@ from medmoe.server.errors import (
     UnsupportedParameter,
 )
 from medmoe.server.http.upload import received_upload
-from medmoe.server.openapi.answers import Responses
 from medmoe.server.openapi.refusals import missing, refusals
 from medmoe.server.openapi.requests import named
+from medmoe.server.openapi.responses import Responses
 from medmoe.server.routes.dependencies import may_ask, within_rate
 from medmoe.server.routes.openai.storage import (
     DESCRIPTIONS,

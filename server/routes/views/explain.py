@@ -6,9 +6,9 @@ from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.request_body import receive
 from medmoe.server.inference.explain.answer import explain_image
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.answers import answers
 from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
+from medmoe.server.openapi.responses import answers
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.views.explain import ExplainFields, ExplainRequest, ExplainResponse
 from medmoe.server.state import State

@@ -7,9 +7,9 @@ from medmoe.server.http.request_body import receive, receive_series
 from medmoe.server.imaging.render import render_png
 from medmoe.server.inference.series.render import render_series
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.answers import answers
 from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, SERIES, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
+from medmoe.server.openapi.responses import answers
 from medmoe.server.routes.dependencies import within_rate
 from medmoe.server.schemas.series import FIELD_NAMES, SlicesFields
 from medmoe.server.schemas.views.render import RenderFields, RenderRequest, RenderResponse

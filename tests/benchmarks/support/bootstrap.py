@@ -1,7 +1,7 @@
 """Compute medians over repeated runs, with 95 % bootstrap intervals.
 
 What is drawn again is whole runs: requests of one run share its weather, and drawing them would make the interval too
-narrow. Runs of two rungs that came one after the other form a pair, and pairs are drawn together.
+narrow. Runs of two stacks that came one after the other form a pair, and pairs are drawn together.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Define the three ways of asking a rung over HTTP: our own route, our chat route, vLLM's chat route."""
+"""Define the three ways of asking a stack over HTTP: our own route, our chat route, vLLM's chat route."""
 
 import base64
 import json

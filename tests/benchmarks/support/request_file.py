@@ -1,4 +1,4 @@
-"""Write the one file of requests that every rung answers: images, questions and lengths, made up and always the same.
+"""Write the one file of requests that every stack answers: images, questions and lengths, made up and always the same.
 
 A file and not a function, so that what was asked can be kept beside what was measured.
 """

@@ -25,11 +25,11 @@ class Answer:
     tokens: int
     """Generated, end-of-sequence included."""
     token_ids: tuple[int, ...] | None = None
-    """Where the rung tells them and was asked to."""
+    """Where the stack tells them and was asked to."""
     prompt_ids: tuple[int, ...] | None = None
     """Likewise; the image expanded."""
     stages: dict[str, float] = field(default_factory=dict)
-    """Seconds, where the rung tells them."""
+    """Seconds, where the stack tells them."""
 
 
 Ask = Callable[[Asked], Awaitable[Answer]]
@@ -53,7 +53,7 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traffic:
-    """One load on one rung."""
+    """One load on one stack."""
 
     kind: str
     """`closed`, `open` or `batch`."""

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.rungs.run import differences
-from tests.benchmarks.rungs.table import comparisons, medians, over_reference, same_answers, warnings
+from tests.benchmarks.throughput.run import differences
+from tests.benchmarks.throughput.table import comparisons, medians, over_reference, same_answers, warnings
 
 
-def load(rung: str, repeat: int, *, label: str = "c=8", throughput: float = 1.0, **fields: Any) -> dict[str, Any]:
+def load(stack: str, repeat: int, *, label: str = "c=8", throughput: float = 1.0, **fields: Any) -> dict[str, Any]:
     figures = {
         "throughput": throughput,
         "ttft_p50": 0.1 / throughput,
@@ -19,7 +19,7 @@ def load(rung: str, repeat: int, *, label: str = "c=8", throughput: float = 1.0,
         "stage_image": 0.01,
     }
     given = {
-        "rung": rung,
+        "stack": stack,
         "repeat": repeat,
         "label": label,
         "kind": "closed",
@@ -35,7 +35,7 @@ def load(rung: str, repeat: int, *, label: str = "c=8", throughput: float = 1.0,
 
 def test_medians_have_a_row_for_each_load_and_rung() -> None:
     rows = medians([load("engine", 0), load("service", 0), load("engine", 1, throughput=3.0)])
-    assert [(row["load"], row["rung"]) for row in rows] == [("c=8", "engine"), ("c=8", "service")]
+    assert [(row["load"], row["stack"]) for row in rows] == [("c=8", "engine"), ("c=8", "service")]
     assert rows[0]["answers/s"].startswith("2 (")
     assert rows[0]["stages ms p50"].startswith("image 10")
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.routing_cost import between
-from tests.benchmarks.support.turn_about import Rounds, rows
+from tests.benchmarks.support.alternation import Rounds, rows
 
 
 def load(variant: str, repeat: int, *, speed: float, start: int = 0, failure: str | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Define the rungs that answer one request at a time, as context managers.
+"""Define the stacks that answer one request at a time, as context managers.
 
 Whatever is entered is gone when it is left, its processes too: two engines never share the machine unless both were
 entered.
@@ -37,7 +37,7 @@ _START = 3600.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setup:
-    """What all rungs have in common."""
+    """What all stacks have in common."""
 
     model: Path
     dtype: Any
@@ -60,11 +60,11 @@ class Setup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Live:
-    """A rung that answers."""
+    """A stack that answers."""
 
     ask: Ask
     ask_with_ids: Ask
-    """The same, and its answers tell token ids where the rung can."""
+    """The same, and its answers tell token ids where the stack can."""
     root: psutil.Process
     """Whose tree does the work."""
     client_apart: bool
@@ -72,7 +72,7 @@ class Live:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-Rung = Callable[[Setup], AbstractAsyncContextManager[Live]]
+Stack = Callable[[Setup], AbstractAsyncContextManager[Live]]
 
 
 @asynccontextmanager
@@ -121,7 +121,7 @@ async def _served(
             facts={"start_seconds": time.monotonic() - begun, "path": dialect.path},
         )
         client.close()
-        # Not killed: the next rung needs the cores.
+        # Not killed: the next stack needs the cores.
         await asyncio.to_thread(server.stop)
 
 
@@ -183,7 +183,7 @@ class _InProcess:
         decoded = time.monotonic()
         self._count += 1
         request = GenerationRequest(
-            request_id=f"rung-{self._count}",
+            request_id=f"stack-{self._count}",
             prompt_ids=tuple(self._prompt.question(asked.question)),
             image=image,
             image_id=image_id,
@@ -218,7 +218,7 @@ class _InProcess:
         return image, hashlib.sha256(image.tobytes()).hexdigest()
 
 
-RUNGS: dict[str, Rung] = {
+RUNGS: dict[str, Stack] = {
     "null": null_engine,
     "engine": in_process,
     "vllm_serve": vllm_serve,

@@ -1,8 +1,8 @@
 """Measure our service's cost over the engine, vLLM's own server and the reference: the same requests on each.
 
-    python -m tests.benchmarks.rungs [--requests 64] [--repeats 5] [--clients 1,8,32] [--rates 2,4] [--json FILE]
+    python -m tests.benchmarks.throughput [--requests 64] [--repeats 5] [--clients 1,8,32] [--rates 2,4] [--json FILE]
 
-| rung | |
+| stack | |
 |---|---|
 | null | our service over an engine that answers at once: the service alone |
 | engine | vLLM's AsyncLLM in the client's process, with our engine's arguments and sampling |
@@ -10,11 +10,11 @@
 | service | our service, `/v1/vqa`, streamed (`service_chat`: its chat route) |
 | reference | medmoe.model.medmoe in PyTorch, one request at a time and in static batches |
 
-First every rung answers some requests alone; one that does not give the same token ids (text and number of tokens,
+First every stack answers some requests alone; one that does not give the same token ids (text and number of tokens,
 where it tells no ids) is not timed. Then closed loops with fresh images, the same requests again (`warm`: prefix
-cache), and open loops at Poisson times at `--rates`, or else at the `--shares` of what the first rung answered in its
-widest closed loop. Each run of a rung is a process of its own and the only one with an engine; runs alternate,
-`--repeats` times. `--alternate` keeps two rungs alive instead, and alternates their loads.
+cache), and open loops at Poisson times at `--rates`, or else at the `--shares` of what the first stack answered in its
+widest closed loop. Each run of a stack is a process of its own and the only one with an engine; runs alternate,
+`--repeats` times. `--alternate` keeps two stacks alive instead, and alternates their loads.
 
 Ratios and differences are medians over pairs of runs of the same repeat, with 95 % bootstrap intervals over the pairs.
 Client and engine share the machine: `client's core` is what the client took of one. `service` asks the engine for the
@@ -33,11 +33,11 @@ from pathlib import Path
 from typing import Any
 
 from medmoe.server.settings import Settings
-from tests.benchmarks.rungs.run import REFERENCE, UNEQUAL, Plan
-from tests.benchmarks.rungs.table import comparisons, medians, over_reference, same_answers, warnings
 from tests.benchmarks.support.load import print_table
 from tests.benchmarks.support.machine import describe, machine
 from tests.benchmarks.support.request_file import make_requests, write_requests
+from tests.benchmarks.throughput.run import REFERENCE, UNEQUAL, Plan
+from tests.benchmarks.throughput.table import comparisons, medians, over_reference, same_answers, warnings
 
 _RUNGS = ("engine", "null", "vllm_serve", "service", REFERENCE)
 _FAKE_RUNGS = ("fake", "null")
@@ -57,11 +57,11 @@ class Measurement:
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self._options = options
         self._folder = folder
-        self.rungs: tuple[str, ...] = options.rungs
+        self.stacks: tuple[str, ...] = options.stacks
         self.found: dict[str, Any] = {
             "command": sys.argv[1:],
             "machine": machine(),
-            "rungs": {},
+            "stacks": {},
             "runs": [],
             "traffic": [],
         }
@@ -70,7 +70,7 @@ class Measurement:
     def plan(self) -> Plan:
         options = self._options
         return Plan(
-            rungs=(),
+            stacks=(),
             model=str(options.model),
             dtype=options.dtype,
             requests=str(self._folder / "requests.jsonl"),
@@ -95,14 +95,14 @@ class Measurement:
         requests = make_requests(plan.needed, side=options.side, max_tokens=options.max_tokens)
         write_requests(Path(plan.requests), requests)
         if options.alternate:
-            self._run(replace(plan, rungs=self.rungs))
+            self._run(replace(plan, stacks=self.stacks))
             return
         for repeat in range(options.repeats):
-            for rung in self.rungs:
-                if self._unequal(rung):
+            for stack in self.stacks:
+                if self._unequal(stack):
                     continue
                 plan = replace(plan, expected=self._expected(), rates=plan.rates or self._rates())
-                self._run(replace(plan, rungs=(rung,), first_repeat=repeat))
+                self._run(replace(plan, stacks=(stack,), first_repeat=repeat))
                 self.keep()
 
     def keep(self) -> None:
@@ -111,41 +111,41 @@ class Measurement:
 
     @property
     def unequal(self) -> dict[str, list[Any]]:
-        return {name: rung["unequal"] for name, rung in self.found["rungs"].items() if rung["unequal"]}
+        return {name: stack["unequal"] for name, stack in self.found["stacks"].items() if stack["unequal"]}
 
     def _run(self, plan: Plan) -> None:
         path = self._folder / "plan.json"
         path.write_text(json.dumps(asdict(plan)))
-        print(f"repeat {plan.first_repeat}: {', '.join(plan.rungs)}", file=sys.stderr, flush=True)
+        print(f"repeat {plan.first_repeat}: {', '.join(plan.stacks)}", file=sys.stderr, flush=True)
         # Engines talk on standard output, where the tables belong.
-        command = [sys.executable, "-m", "tests.benchmarks.rungs.run", str(path)]
+        command = [sys.executable, "-m", "tests.benchmarks.throughput.run", str(path)]
         status = subprocess.run(command, stdout=sys.stderr).returncode
         if status not in (0, UNEQUAL):
             # Hours of other runs should not be lost with it.
-            for name in plan.rungs:
-                known = self.found["rungs"].get(name, {"facts": {}, "answers": []})
-                self.found["rungs"][name] = known | {"unequal": [{"what": f"it ended with {status}"}]}
+            for name in plan.stacks:
+                known = self.found["stacks"].get(name, {"facts": {}, "answers": []})
+                self.found["stacks"][name] = known | {"unequal": [{"what": f"it ended with {status}"}]}
             return
         found = json.loads(Path(plan.into).read_text())
-        for name, rung in found["rungs"].items():
-            self.found["rungs"].setdefault(name, rung)
+        for name, stack in found["stacks"].items():
+            self.found["stacks"].setdefault(name, stack)
             self.found["runs"].append(
-                {"rung": name, "repeat": plan.first_repeat, "load_average": found["load_average"]} | rung["facts"]
+                {"stack": name, "repeat": plan.first_repeat, "load_average": found["load_average"]} | stack["facts"]
             )
-            if rung["unequal"]:
-                self.found["rungs"][name] = rung
+            if stack["unequal"]:
+                self.found["stacks"][name] = stack
         self.found["traffic"] += found["traffic"]
 
-    def _unequal(self, rung: str) -> bool:
-        return bool(self.found["rungs"].get(rung, {}).get("unequal"))
+    def _unequal(self, stack: str) -> bool:
+        return bool(self.found["stacks"].get(stack, {}).get("unequal"))
 
     def _expected(self) -> tuple[dict[str, Any], ...]:
-        """The answers of the first rung that really has answered; one that failed before it did has none."""
-        told = (self.found["rungs"][name]["answers"] for name in self._real_so_far())
+        """The answers of the first stack that really has answered; one that failed before it did has none."""
+        told = (self.found["stacks"][name]["answers"] for name in self._real_so_far())
         return tuple(next(filter(None, told), ()))
 
     def _real_so_far(self) -> list[str]:
-        return [name for name in self.rungs if name in self.found["rungs"] and name not in _FAKE_RUNGS]
+        return [name for name in self.stacks if name in self.found["stacks"] and name not in _FAKE_RUNGS]
 
     def _rates(self) -> tuple[float, ...]:
         return tuple(dict.fromkeys(load["level"] for load in self.found["traffic"] if load["kind"] == "open"))
@@ -154,18 +154,18 @@ class Measurement:
 def report(found: dict[str, Any], *, ours: str, others: Sequence[str]) -> None:
     traffic = found["traffic"]
     print(describe(found["machine"]))
-    for name, rung in found["rungs"].items():
-        facts = ", ".join(f"{key}: {value}" for key, value in rung["facts"].items())
+    for name, stack in found["stacks"].items():
+        facts = ", ".join(f"{key}: {value}" for key, value in stack["facts"].items())
         print(f"{name}: {facts}")
-        for difference in rung["unequal"]:
+        for difference in stack["unequal"]:
             print(f"  NOT TIMED: {difference}")
     sections = (
-        ("Each rung; medians over runs (95 % interval)", medians(traffic)),
+        ("Each stack; medians over runs (95 % interval)", medians(traffic)),
         (f"{ours} against", comparisons(traffic, ours=ours, others=others)),
         (f"{ours} against {REFERENCE}", over_reference(traffic, ours=ours, reference=REFERENCE)),
         (
             "Answers under load",
-            same_answers([load for load in traffic if load["rung"] != "null"], as_rung=next(iter(found["rungs"]))),
+            same_answers([load for load in traffic if load["stack"] != "null"], as_rung=next(iter(found["stacks"]))),
         ),
     )
     for title, rows in sections:
@@ -180,21 +180,21 @@ def main() -> int:
     options = _options()
     if options.read is not None:
         found = json.loads(options.read.read_text())
-        report(found, ours=options.ours, others=[name for name in found["rungs"] if name != options.ours])
+        report(found, ours=options.ours, others=[name for name in found["stacks"] if name != options.ours])
         return 0
     with tempfile.TemporaryDirectory() as folder:
         measurement = Measurement(options, Path(folder))
         measurement.run()
     measurement.keep()
-    report(measurement.found, ours=options.ours, others=[name for name in options.rungs if name != options.ours])
+    report(measurement.found, ours=options.ours, others=[name for name in options.stacks if name != options.ours])
     return 1 if measurement.unequal else 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("vllm", "fake"), default="vllm", help="fake: to try the benchmark itself")
-    parser.add_argument("--rungs", type=lambda text: tuple(text.split(",")), help=f"of {', '.join(_RUNGS)}")
-    parser.add_argument("--ours", default="service", help="the rung that is compared with the others")
+    parser.add_argument("--stacks", type=lambda text: tuple(text.split(",")), help=f"of {', '.join(_RUNGS)}")
+    parser.add_argument("--ours", default="service", help="the stack that is compared with the others")
     parser.add_argument(
         "--model", type=Path, default=Settings.model_fields["model"].get_default(call_default_factory=True)
     )
@@ -205,23 +205,23 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clients", type=counts, default=(1, 8, 32), help="of the closed loops")
     parser.add_argument("--rates", type=numbers, default=(), help="requests a second of the open loops")
-    parser.add_argument("--shares", type=numbers, default=(0.5, 0.8), help="of the first rung's peak, without --rates")
+    parser.add_argument("--shares", type=numbers, default=(0.5, 0.8), help="of the first stack's peak, without --rates")
     parser.add_argument("--batches", type=counts, default=(1, 2, 4, 8, 16, 32), help="of the reference")
-    parser.add_argument("--parity", type=int, default=8, help="requests that each rung answers alone first")
+    parser.add_argument("--parity", type=int, default=8, help="requests that each stack answers alone first")
     parser.add_argument("--side", type=int, default=512, help="of the images, in pixels")
     parser.add_argument("--max-tokens", type=int, default=16)
     parser.add_argument("--null-tokens", type=int, default=4, help="of the null engine's answers")
     parser.add_argument("--vllm-logprobs", action="store_true", help="ask vllm serve for log-probabilities too")
-    parser.add_argument("--alternate", action="store_true", help="two rungs alive at once; needs memory for both")
+    parser.add_argument("--alternate", action="store_true", help="two stacks alive at once; needs memory for both")
     parser.add_argument("--json", type=Path, help="keep everything there, after each run")
     parser.add_argument("--from", dest="read", type=Path, help="print the tables of such a file")
     options = parser.parse_args()
-    if options.rungs is None:
-        options.rungs = _RUNGS if options.engine == "vllm" else _FAKE_RUNGS
+    if options.stacks is None:
+        options.stacks = _RUNGS if options.engine == "vllm" else _FAKE_RUNGS
     if options.engine == "fake":
         options.ours = "fake"
-    if options.alternate and len(options.rungs) != 2:
-        parser.error("--alternate takes two --rungs")
+    if options.alternate and len(options.stacks) != 2:
+        parser.error("--alternate takes two --stacks")
     return options
 
 

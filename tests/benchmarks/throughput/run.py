@@ -1,8 +1,8 @@
-"""Run one rung, or two that live side by side, in a process of its own: parity, warm-up, loads, a file of results.
+"""Run one stack, or two that live side by side, in a process of its own: parity, warm-up, loads, a file of results.
 
-    python -m tests.benchmarks.rungs.run PLAN.json
+    python -m tests.benchmarks.throughput.run PLAN.json
 
-tests.benchmarks.rungs.__main__ writes the plan and starts this; what stands in it is `Plan`.
+tests.benchmarks.throughput.__main__ writes the plan and starts this; what stands in it is `Plan`.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ from typing import Any
 
 import psutil
 
-from tests.benchmarks.rungs.live import RUNGS, Live, Setup
 from tests.benchmarks.support.exchange import loop_factory
 from tests.benchmarks.support.request_file import Asked, read_requests
 from tests.benchmarks.support.traffic import Reply, Traffic, closed_loop, cpu_seconds, open_loop
+from tests.benchmarks.throughput.live import RUNGS, Live, Setup
 
 REFERENCE = "reference"
 UNEQUAL = 4
-"""Exit status when a rung does not answer what the others answer: it was not timed."""
+"""Exit status when a stack does not answer what the others answer: it was not timed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """What to run."""
 
-    rungs: tuple[str, ...]
+    stacks: tuple[str, ...]
     model: str
     dtype: str
     requests: str
@@ -51,7 +51,7 @@ class Plan:
     null_tokens: int
     vllm_logprobs: bool
     expected: tuple[dict[str, Any], ...]
-    """Of each parity request, what another rung has answered: `prompt_ids`, `token_ids`, `text`, `tokens`."""
+    """Of each parity request, what another stack has answered: `prompt_ids`, `token_ids`, `text`, `tokens`."""
     into: str
 
     @property
@@ -80,11 +80,11 @@ async def run(plan: Plan) -> dict[str, Any]:
     requests = read_requests(Path(plan.requests))
     parity, rest = requests[: plan.parity], requests[plan.parity :]
     warm_up, fresh = rest[: max(plan.clients)], rest[max(plan.clients) :]
-    found: dict[str, Any] = {"load_average": os.getloadavg(), "rungs": {}, "traffic": []}
+    found: dict[str, Any] = {"load_average": os.getloadavg(), "stacks": {}, "traffic": []}
     expected = plan.expected
     async with AsyncExitStack() as stack:
         lives: dict[str, tuple[Live, Any]] = {}
-        for name in plan.rungs:
+        for name in plan.stacks:
             lives[name] = await _enter(stack, name, plan.setup)
             live = lives[name][0]
             answers = await _asked_alone(live, parity)
@@ -93,7 +93,7 @@ async def run(plan: Plan) -> dict[str, Any]:
                 unequal = differences(expected, answers)
                 # The first that really answers is what those beside it are held to.
                 expected = expected or tuple(answers)
-            found["rungs"][name] = {"facts": live.facts, "answers": answers, "unequal": unequal}
+            found["stacks"][name] = {"facts": live.facts, "answers": answers, "unequal": unequal}
             if unequal:
                 return found
             await closed_loop(live.ask, warm_up, clients=1 if name == REFERENCE else max(plan.clients))
@@ -108,14 +108,14 @@ async def run(plan: Plan) -> dict[str, Any]:
                     loads = await _loaded(plan, live, taken, rates=rates)
                     rates = rates or tuple(load.level for load in loads if load.kind == "open")
                 for load in loads:
-                    found["traffic"].append({"rung": name, "repeat": plan.first_repeat + repeat} | load.as_json())
+                    found["traffic"].append({"stack": name, "repeat": plan.first_repeat + repeat} | load.as_json())
     return found
 
 
 def differences(expected: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Where a rung answered something else; what either of the two does not tell is not compared.
+    """Where a stack answered something else; what either of the two does not tell is not compared.
 
-    Nothing is expected of the first rung. Raises ValueError when some of the answers are missing.
+    Nothing is expected of the first stack. Raises ValueError when some of the answers are missing.
     """
     return [
         {"request": number, "what": what, "expected": wanted[what], "found": got[what]}
@@ -127,8 +127,8 @@ def differences(expected: Sequence[dict[str, Any]], found: Sequence[dict[str, An
 
 async def _enter(stack: AsyncExitStack, name: str, setup: Setup) -> tuple[Live, Any]:
     if name == REFERENCE:
-        # Here and not above: no other rung needs torch in this process.
-        from tests.benchmarks.rungs.reference import reference
+        # Here and not above: no other stack needs torch in this process.
+        from tests.benchmarks.throughput.reference import reference
 
         return await stack.enter_async_context(reference(setup))
     return await stack.enter_async_context(RUNGS[name](setup)), None
@@ -214,7 +214,7 @@ def main() -> int:
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         found = runner.run(run(plan))
     Path(plan.into).write_text(json.dumps(found))
-    return UNEQUAL if any(rung["unequal"] for rung in found["rungs"].values()) else 0
+    return UNEQUAL if any(stack["unequal"] for stack in found["stacks"].values()) else 0
 
 
 if __name__ == "__main__":

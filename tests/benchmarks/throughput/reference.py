@@ -19,9 +19,9 @@ from PIL import Image
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.lora.checkpoint import load_adapted
 from medmoe.model.prompt import Prompt
-from tests.benchmarks.rungs.live import Live, Setup
 from tests.benchmarks.support.request_file import Asked
 from tests.benchmarks.support.traffic import Answer, Reply
+from tests.benchmarks.throughput.live import Live, Setup
 
 
 class Reference:

@@ -1,4 +1,4 @@
-"""Print the tables of all runs: each rung's medians, and what our service adds to each of the others.
+"""Print the tables of all runs: each stack's medians, and what our service adds to each of the others.
 
 Works on the JSON that is kept, so that a table can be made again from a file.
 """
@@ -11,7 +11,7 @@ from medmoe.training.evaluation.metrics.interval import Interval
 from tests.benchmarks.support.bootstrap import difference_interval, median_interval, ratio_interval, shown
 
 Load = dict[str, Any]
-"""One of `traffic`: `rung`, `repeat`, `label`, `kind`, `level`, `warm`, `figures`, `replies`, `client_share`."""
+"""One of `traffic`: `stack`, `repeat`, `label`, `kind`, `level`, `warm`, `figures`, `replies`, `client_share`."""
 Row = dict[str, str]
 
 SATURATED = 0.7
@@ -21,18 +21,18 @@ LATE = 0.01
 
 
 def medians(traffic: Sequence[Load]) -> list[Row]:
-    """A row for each load on each rung."""
-    return [_medians(label, rung, loads) for label, rung, loads in _groups(traffic)]
+    """A row for each load on each stack."""
+    return [_medians(label, stack, loads) for label, stack, loads in _groups(traffic)]
 
 
 def comparisons(traffic: Sequence[Load], *, ours: str, others: Sequence[str]) -> list[Row]:
     """A row for each load of `ours` and each of `others` that had it too; pairs of the same repeat."""
     rows = []
-    for label, rung, loads in _groups(traffic):
-        if rung != ours:
+    for label, stack, loads in _groups(traffic):
+        if stack != ours:
             continue
         for other in others:
-            partners = {load["repeat"]: load for load in traffic if (load["rung"], load["label"]) == (other, label)}
+            partners = {load["repeat"]: load for load in traffic if (load["stack"], load["label"]) == (other, label)}
             pairs = [(load, partners[load["repeat"]]) for load in loads if load["repeat"] in partners]
             if pairs:
                 rows.append(_comparison(label, other, pairs))
@@ -45,13 +45,13 @@ def over_reference(traffic: Sequence[Load], *, ours: str, reference: str) -> lis
     Ours also for what was asked before, of which the reference keeps nothing.
     """
     rows = []
-    for label, rung, loads in _groups(traffic):
-        if rung != ours or loads[0]["kind"] != "closed":
+    for label, stack, loads in _groups(traffic):
+        if stack != ours or loads[0]["kind"] != "closed":
             continue
         for name, kinds in (("one at a time", {"closed"}), ("best static batch", {"batch"})):
             best = {}
             for load in traffic:
-                if load["rung"] == reference and load["kind"] in kinds:
+                if load["stack"] == reference and load["kind"] in kinds:
                     held = best.get(load["repeat"])
                     if held is None or _figure(load, "throughput") > _figure(held, "throughput"):
                         best[load["repeat"]] = load
@@ -64,25 +64,25 @@ def over_reference(traffic: Sequence[Load], *, ours: str, reference: str) -> lis
 
 
 def same_answers(traffic: Sequence[Load], *, as_rung: str) -> list[Row]:
-    """Of each rung, the share of requests under load with the text that `as_rung` gave: batches round differently."""
+    """Of each stack, the share of requests under load with the text that `as_rung` gave: batches round differently."""
     texts = {
         (load["repeat"], reply["number"]): reply["text"]
         for load in traffic
-        if load["rung"] == as_rung and not load["warm"]
+        if load["stack"] == as_rung and not load["warm"]
         for reply in load["replies"]
         if reply["failure"] is None
     }
     rows = []
-    for rung in dict.fromkeys(load["rung"] for load in traffic):
+    for stack in dict.fromkeys(load["stack"] for load in traffic):
         compared = [
             texts[load["repeat"], reply["number"]] == reply["text"]
             for load in traffic
-            if load["rung"] == rung
+            if load["stack"] == stack
             for reply in load["replies"]
             if reply["failure"] is None and (load["repeat"], reply["number"]) in texts
         ]
         if compared:
-            rows.append({"rung": rung, "same text under load": f"{sum(compared)}/{len(compared)}"})
+            rows.append({"stack": stack, "same text under load": f"{sum(compared)}/{len(compared)}"})
     return rows
 
 
@@ -90,7 +90,7 @@ def warnings(traffic: Iterable[Load]) -> list[str]:
     """What makes a figure doubtful."""
     found = []
     for load in traffic:
-        where = f"{load['rung']}, {load['label']}, repeat {load['repeat']}"
+        where = f"{load['stack']}, {load['label']}, repeat {load['repeat']}"
         if (share := load["client_share"]) is not None and share > SATURATED:
             found.append(f"{where}: the client took {share:.0%} of a core")
         if load["late"] > LATE:
@@ -102,16 +102,16 @@ def warnings(traffic: Iterable[Load]) -> list[str]:
 
 
 def _groups(traffic: Sequence[Load]) -> list[tuple[str, str, list[Load]]]:
-    """Loads of the same kind on the same rung, in the order in which they first came, closed loops first."""
+    """Loads of the same kind on the same stack, in the order in which they first came, closed loops first."""
     groups: dict[tuple[str, str], list[Load]] = {}
     for load in traffic:
-        groups.setdefault((load["label"], load["rung"]), []).append(load)
+        groups.setdefault((load["label"], load["stack"]), []).append(load)
     order = {label: place for place, label in enumerate(dict.fromkeys(load["label"] for load in traffic))}
     ordered = sorted(groups.items(), key=lambda item: order[item[0][0]])
-    return [(label, rung, loads) for (label, rung), loads in ordered]
+    return [(label, stack, loads) for (label, stack), loads in ordered]
 
 
-def _medians(label: str, rung: str, loads: Sequence[Load]) -> Row:
+def _medians(label: str, stack: str, loads: Sequence[Load]) -> Row:
     def cell(name: str, *, scale: float = 1.0) -> str:
         return shown(median_interval([_figure(load, name) for load in loads]), scale=scale)
 
@@ -119,7 +119,7 @@ def _medians(label: str, rung: str, loads: Sequence[Load]) -> Row:
     shares = [load["client_share"] for load in loads if load["client_share"] is not None]
     return {
         "load": label,
-        "rung": rung,
+        "stack": stack,
         "answers/s": cell("throughput"),
         "first text ms p50": cell("ttft_p50", scale=1e3),
         "p99": cell("ttft_p99", scale=1e3),
