@@ -95,8 +95,11 @@ export class Labels {
   #offerOptions() {
     const mode = find("mode").value;
     find("mode-note").textContent = MODES[mode];
-    this.form.querySelector(".for-choice").hidden = mode !== "choice";
-    this.form.querySelector(".for-likelihood").hidden = mode !== "likelihood";
+    for (const shown of ["choice", "likelihood"]) {
+      for (const label of this.form.querySelectorAll(`.for-${shown}`)) {
+        label.hidden = mode !== shown;
+      }
+    }
     this.form.querySelector("[name=question]").closest("label").hidden = mode === "multi_label";
   }
 }
