@@ -19,10 +19,12 @@ class StoredValues:
     """Stored values of one frame as they are meant."""
 
     values: np.ndarray
-    """[rows, columns], or [rows, columns, 3] in RGB."""
+    """[rows, columns], or [rows, columns, 3] in RGB or YCbCr."""
     bits: int
     signed: bool
     steps: tuple[RenderingStep, ...] = ()
+    ybr: bool = False
+    """Whether colours are YCbCr still."""
 
 
 def from_cells(cells: np.ndarray, *, bits: int, shift: int, signed: bool) -> StoredValues:

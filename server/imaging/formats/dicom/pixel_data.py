@@ -1,5 +1,7 @@
 """Decode one frame of pixel data, whatever its storage (PS3.5 8, PS3.3 C.7.6.3)."""
 
+from dataclasses import replace
+
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -10,7 +12,12 @@ from medmoe.server.errors import UnreadableImage
 from medmoe.server.imaging.formats.dicom.bit_geometry import StoredValues, from_cells, from_stream
 from medmoe.server.imaging.formats.dicom.deflate import inflate
 from medmoe.server.imaging.formats.dicom.file import DicomFile
-from medmoe.server.imaging.formats.dicom.streams.stream_decoder import decode_stream, has_excess_runs, run_length_bits
+from medmoe.server.imaging.formats.dicom.streams.stream_decoder import (
+    decode_stream,
+    has_excess_runs,
+    is_ybr,
+    run_length_bits,
+)
 from medmoe.server.imaging.formats.dicom.transfer_syntax import DEFLATED_FRAMES
 
 _FLOATS = {"FloatPixelData": np.float32, "DoubleFloatPixelData": np.float64}
@@ -29,10 +36,11 @@ def decode_frame(file: DicomFile) -> StoredValues:
         )
         precision = file.header.precision
         if file.samples > 1:
-            return StoredValues(values=samples, bits=precision, signed=False)
+            ybr = is_ybr(file.header, syntax=file.transfer_syntax, colour=file.colour)
+            return StoredValues(values=samples, bits=precision, signed=False, ybr=ybr)
         return from_stream(samples, precision=precision, bits=file.bits_stored, signed=file.signed)
-    cells = _cells(file)
-    return from_cells(cells, bits=file.bits_stored, shift=file.shift, signed=file.signed)
+    stored = from_cells(_cells(file), bits=file.bits_stored, shift=file.shift, signed=file.signed)
+    return replace(stored, ybr=file.colour.startswith("YBR_FULL") and file.bits_allocated > 8)
 
 
 def _cells(file: DicomFile) -> np.ndarray:
@@ -119,8 +127,7 @@ def _unpacked(
     single.file_meta = FileMetaDataset()
     single.file_meta.TransferSyntaxUID = UID(syntax)
     single.Rows, single.Columns, single.SamplesPerPixel = file.height, file.width, file.samples
-    # pydicom converts 8-bit colours only; `rendering` converts the others once they have 8 bits.
-    single.PhotometricInterpretation = file.colour if file.bits_allocated <= 8 else _unconverted(file)
+    single.PhotometricInterpretation = _photometric_interpretation(file)
     single.BitsAllocated = single.BitsStored = file.bits_allocated
     single.HighBit = file.bits_allocated - 1
     single.PixelRepresentation = 0
@@ -136,5 +143,12 @@ def _unpacked(
     return stored
 
 
-def _unconverted(file: DicomFile) -> str:
-    return "RGB" if file.samples > 1 else file.colour
+def _photometric_interpretation(file: DicomFile) -> str:
+    """Return what pydicom shall convert to RGB.
+
+    It converts 8-bit colours only; `rendering` converts the others once they have 8 bits. Compressed frames hold three
+    samples for each pixel.
+    """
+    if file.samples > 1 and file.bits_allocated > 8:
+        return "RGB"
+    return "YBR_FULL" if file.colour == "YBR_FULL_422" and file.encapsulated else file.colour

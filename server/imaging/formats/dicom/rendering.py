@@ -66,10 +66,7 @@ def _colour(file: DicomFile, stored: StoredValues) -> Shown:
         steps.append("low_bits")
         values = np.rint(values * (255 / (2**bits - 1)))
     shades = np.ascontiguousarray(np.clip(values, 0, 255).astype(np.uint8))
-    if file.colour.startswith("YBR_FULL") and file.stream is None and file.bits_allocated > 8:
-        image = Image.fromarray(shades, "YCbCr").convert("RGB")
-    else:
-        image = Image.fromarray(shades)
+    image = Image.fromarray(shades, "YCbCr").convert("RGB") if stored.ybr else Image.fromarray(shades)
     # `convert` applies it.
     image.info["icc_profile"] = get(file.dataset, "ICCProfile")
     return image, _rendering(file, steps, []), None

@@ -4,10 +4,18 @@ import struct
 import zlib
 from typing import Any
 
+import jpeg_ls
 import numpy as np
 import pytest
+from openjpeg.utils import encode_array
 from PIL import Image
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from medmoe.server.errors import UnsupportedImage
 from tests.support.images.dicom_elements import BIG_ENDIAN, EXPLICIT, SYNTAXES, file, fragments, meta_header, run_length
@@ -173,6 +181,28 @@ def test_uncompressed_colours(read: Read, syntax: str, planes: int, colour: str,
     assert steps == {1: (), 16: ("low_bits",), 257: ("high_byte",)}[factor]
 
 
+def compressed_colours(values: np.ndarray, syntax: str) -> bytes:
+    """Return a frame of `values` [rows, columns, 3]."""
+    size = values.itemsize
+    if syntax == RLELossless:
+        planes = values.transpose(2, 0, 1).astype(values.dtype.newbyteorder(">"))
+        return run_length([plane.tobytes()[byte::size] for plane in planes for byte in range(size)])
+    if syntax == JPEG2000Lossless:
+        return bytes(encode_array(values, bits_stored=8 * size, use_mct=False))
+    if syntax == JPEGLSLossless:
+        return bytes(jpeg_ls.encode_array(values, interleave_mode=2))
+    return zlib.compress(values.tobytes(), wbits=-zlib.MAX_WBITS)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, DEFLATED_FRAMES, JPEG2000Lossless, JPEGLSLossless])
+@pytest.mark.parametrize("colour", ["RGB", "YBR_FULL", "YBR_FULL_422"])
+@pytest.mark.parametrize("factor", [1, 16, 257])
+def test_compressed_colours(read: Read, syntax: str, colour: str, factor: int) -> None:
+    values = (RGB if colour == "RGB" else YBR).astype(np.uint8 if factor == 1 else np.uint16) * factor
+    frame = fragments(compressed_colours(values, syntax))
+    shows(read, file(frame, syntax=syntax, colour=colour, bits=8 * values.itemsize), RGB, within=4)
+
+
 def test_chrominance_is_subsampled_or_not_as_the_length_says(read: Read) -> None:
     pairs = np.stack([YBR[:, ::2, 0], YBR[:, 1::2, 0], YBR[:, ::2, 1], YBR[:, ::2, 2]], axis=-1)
     for values, said in ((pairs, "YBR_FULL"), (YBR, "YBR_FULL_422")):
@@ -238,8 +268,7 @@ def test_one_bit_a_pixel(read: Read, value: tuple[str, Any]) -> None:
 @pytest.mark.parametrize("envelope", [-15, 15, 31], ids=["raw", "zlib", "gzip"])
 def test_deflated_files_and_frames_in_any_envelope(read: Read, envelope: int) -> None:
     def deflated(data: bytes) -> bytes:
-        deflater = zlib.compressobj(9, zlib.DEFLATED, envelope)
-        return deflater.compress(data) + deflater.flush()
+        return zlib.compress(data, wbits=envelope)
 
     values = (RAMP * 16).astype(np.uint16)
     shows(read, file(fragments(deflated(values.tobytes())), syntax=DEFLATED_FRAMES), STRETCHED)

@@ -11,6 +11,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
     JPEG2000TransferSyntaxes,
+    JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -33,7 +34,7 @@ _LOST = 512
 
 
 def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: str, colour: str) -> np.ndarray:
-    """Return the samples of a code stream, [rows, columns] or [rows, columns, 3] in RGB.
+    """Return the samples of a code stream, [rows, columns] or [rows, columns, 3] in RGB or YCbCr (`is_ybr`).
 
     `plugin` is pydicom's name of the library, `colour` the DICOM header's photometric interpretation. Samples have the
     sign of the stream. Raises UnreadableImage, UnsupportedImage, or anything that a library raises on damaged data.
@@ -55,6 +56,11 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
         # The library undoes the component transform; what it was applied to was RGB.
         colour = "YBR_RCT" if header.is_rgb or not colour.startswith(_YBR) else _YBR
     return _pydicom(stream, header, syntax, plugin, colour)
+
+
+def is_ybr(header: FrameHeader, *, syntax: UID, colour: str) -> bool:
+    """Return whether `decode_stream` leaves YCbCr as it is: samples of more than 8 bits, except those of a JPEG."""
+    return colour.startswith(_YBR) and header.precision > 8 and not header.is_rgb and syntax != JPEGExtended12Bit
 
 
 def _missing() -> UnreadableImage:
@@ -160,7 +166,8 @@ def _pydicom(stream: bytes, header: FrameHeader, syntax: UID, plugin: str, colou
     single.file_meta = FileMetaDataset()
     single.file_meta.TransferSyntaxUID = syntax
     single.Rows, single.Columns, single.SamplesPerPixel = header.height, header.width, header.components
-    single.PhotometricInterpretation = colour
+    # pydicom converts colours of 8 bits and refuses others; `rendering` converts those once they have 8 bits.
+    single.PhotometricInterpretation = _RGB if colour.startswith(_YBR) and header.precision > 8 else colour
     single.BitsAllocated, single.BitsStored = header.cell_bits, header.precision
     single.HighBit = header.precision - 1
     single.PixelRepresentation = int(header.signed)
