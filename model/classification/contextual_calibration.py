@@ -5,6 +5,7 @@ A model prefers some words to others whatever it is shown. Source: Zhao et al. 2
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from functools import cache
 
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 _SHADES = (0, 128, 255)
+_LOWEST = math.log(sys.float_info.min)
 
 
 @cache
@@ -21,11 +23,11 @@ def content_free_images(size: int) -> tuple[Image.Image, ...]:
     return (*(Image.new("RGB", (size, size), (shade,) * 3) for shade in _SHADES), Image.fromarray(noise))
 
 
-def content_free_mean(log_likelihoods: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """Return the mean log-likelihood of each label over the content-free images [images, labels]."""
+def mean_log_likelihoods(log_likelihoods: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Return the mean log-likelihood [labels] of each label over several prompts [prompts, labels]."""
     return tuple(math.fsum(column) / len(log_likelihoods) for column in zip(*log_likelihoods, strict=True))
 
 
 def contextually_calibrated(log_likelihoods: Sequence[float], content_free: Sequence[float]) -> tuple[float, ...]:
-    """Return the log-likelihood of each label less its `content_free` mean."""
-    return tuple(score - free for score, free in zip(log_likelihoods, content_free, strict=True))
+    """Return the log-likelihood of each label less its `content_free` mean. What is impossible stays impossible."""
+    return tuple(score - max(free, _LOWEST) for score, free in zip(log_likelihoods, content_free, strict=True))

@@ -161,6 +161,11 @@ class Calibration(WeightsBoundFile):
         """Return the calibrations that are bound to a set of labels."""
         return self.classification if isinstance(self.classification, tuple) else ()
 
+    @property
+    def of_answers(self) -> Self:
+        """Return it with the calibration of answers alone."""
+        return self.model_copy(update={"classification": None, "prediction_sets": ()})
+
     def for_labels(self, labels: Iterable[str]) -> LabelCalibration | None:
         """Return the calibration that was fitted on this set of labels, in any order."""
         wanted = frozenset(labels)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from medmoe.model.classification.contextual_calibration import contextually_calibrated
+from medmoe.model.classification.contextual_calibration import contextually_calibrated, mean_log_likelihoods
 from medmoe.model.files.calibration import LabelCalibration
 from medmoe.server.engine.base import GenerationError
 
@@ -71,7 +71,7 @@ def by_choice(rotations: Sequence[Sequence[float]]) -> Classification:
     contain the same sum of these factors' logarithms, and normalization removes it. Means of probabilities would keep
     it. Raises GenerationError when no mean is finite.
     """
-    means = [math.fsum(column) / len(rotations) for column in zip(*rotations, strict=True)]
+    means = mean_log_likelihoods(rotations)
     mass = math.fsum(_mass(rotation) for rotation in rotations) / len(rotations)
     return _decide(means, log_likelihoods=means, label_mass=mass)
 

@@ -52,8 +52,8 @@ def checkpoint_answerer(
         if contextual_calibration:
             size = predictor.prompt.config.vision_config.image_size
             answerer.predict = contextual(predictor.predict, folder=Path(folder), size=size)
-            # It was fitted to the likelihoods as they are.
-            answerer.calibration = None
+            # Those of labels were fitted to the likelihoods as they are.
+            answerer.calibration = None if calibration is None else calibration.of_answers
         yield answerer
 
 

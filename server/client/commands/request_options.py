@@ -122,6 +122,13 @@ def keep_report(file: Path | None, report: str | None, stored: StoredReport | No
         note(f"report stored in {stored.source}: series {stored.series}, instance {stored.instance}")
 
 
+def refuse_options(values: Mapping[str, object], *, task: str) -> None:
+    """Raise typer.BadParameter for options with a value that `task` does not take; `values` has Python names."""
+    given = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None]
+    if given:
+        raise typer.BadParameter(f"{' and '.join(given)} cannot be used with {task}")
+
+
 def with_request_options(command: Callable[..., None]) -> Callable[..., None]:
     """Replace a command's last parameter, `request: RequestOptions`, by one option for each of its fields.
 

@@ -32,7 +32,7 @@ export class ClassificationView {
       element("p", { className: `answer${isDoubtful ? " abstained" : ""}` }, found),
       each ? verdictOnEach(response) : verdict(response),
       table(probabilities, { best: response.label, each }),
-      element("p", { className: "small" }, calibrationBadge(calibration !== null), ` ${meaning(calibration)}`),
+      element("p", { className: "small" }, calibrationBadge(calibration !== null), ` ${meaning(calibration, provenance)}`),
       details(
         factList([...(each ? masses(probabilities) : certainty(response)), ...timingFacts(timings)]),
         ...(calibration === null ? [] : [factList(calibrationFacts(calibration))]),
@@ -118,8 +118,9 @@ function certainty({ agreement, entropy, label_mass, margin, mode, permutations 
 
 const masses = (rows) => rows.map(({ label, label_mass }) => [`yes or no at all: ${label}`, percent(label_mass)]);
 
-function meaning(calibration) {
+function meaning(calibration, { contextual_calibration }) {
   if (calibration !== null) return "The probabilities are as often right as they say, on the data under Details.";
+  if (contextual_calibration) return "The probabilities are compared with those of images that show nothing.";
   return "The probabilities are the model's own: the checkpoint has no calibration, or not for this way of asking.";
 }
 

@@ -1,5 +1,15 @@
 // A form's filled-in fields, under the names and in the types that the API has.
 
+/** Fills in a form as it was when it had these fields; what they leave out is as it would be anyway. */
+export function restoreFields(form, fields) {
+  form.reset();
+  for (const input of form.elements) {
+    if (!Object.hasOwn(fields, input.name)) continue;
+    if (input.type === "checkbox") input.checked = fields[input.name];
+    else input.value = fields[input.name];
+  }
+}
+
 /** What is empty, hidden or as it would be anyway is left out. */
 export function formFields(form) {
   const fields = {};

@@ -1,7 +1,7 @@
 // The classes to choose from: each a chip that can be taken away.
 
 import { announce, element, find } from "../element.js";
-import { formFields } from "../api/form_fields.js";
+import { formFields, restoreFields } from "../api/form_fields.js";
 
 const MODES = {
   likelihood: "How likely the model would answer exactly this label.",
@@ -54,8 +54,8 @@ export class Labels {
     announce(`Labels: ${labels.join(", ")}.`);
   }
 
-  restore({ labels, mode = "likelihood" }) {
-    find("mode").value = mode;
+  restore({ labels, ...fields }) {
+    restoreFields(this.form, fields);
     this.#labels = [...labels];
     this.#offerOptions();
     this.#show();

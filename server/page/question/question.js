@@ -1,7 +1,7 @@
 // The question about the image.
 
 import { find } from "../element.js";
-import { formFields } from "../api/form_fields.js";
+import { formFields, restoreFields } from "../api/form_fields.js";
 
 export class Question {
   form = find("ask");
@@ -26,7 +26,8 @@ export class Question {
     this.#text.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
-  restore({ question }) {
+  restore({ question, ...fields }) {
+    restoreFields(this.form, fields);
     this.#text.value = question;
   }
 

@@ -1,5 +1,6 @@
 """The modes of POST /v1/classify, each against the fake engine's own distribution, label by label and alone."""
 
+import asyncio
 import math
 from typing import Any
 
@@ -102,6 +103,15 @@ async def test_images_that_show_nothing_are_scored_once_for_each_set_of_labels_a
     assert await steps(labels=LABELS[:2], contextual_calibration=True) == 5 * other
     stats = (await service.client.get("/v1/router/stats")).json()
     assert stats["requests"] == 5
+
+
+async def test_requests_that_come_at_once_score_images_that_show_nothing_once(service: Service) -> None:
+    async def steps(requests: int) -> int:
+        before = service.engine.started
+        await asyncio.gather(*(ask(service, contextual_calibration=True) for _ in range(requests)))
+        return service.engine.started - before
+
+    assert await steps(3) == 7 * (await steps(1))
 
 
 def rotated() -> list[list[str]]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from medmoe.model.classification.contextual_calibration import (
     content_free_images,
-    content_free_mean,
     contextually_calibrated,
+    mean_log_likelihoods,
 )
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.prediction import Predict, Prediction, of_labels
@@ -27,7 +27,7 @@ def contextual(predict: Predict, *, folder: Path, size: int) -> Predict:
 
     def mean(sample: Sample) -> tuple[float, ...]:
         blank = [replace(sample, id=file.name, image=file) for file in files]
-        return content_free_mean([_log_shares(prediction, sample.labels) for prediction in predict(blank)])
+        return mean_log_likelihoods([_log_shares(prediction, sample.labels) for prediction in predict(blank)])
 
     def calibrated(samples: Sequence[Sample]) -> Iterator[Prediction]:
         classified = {sample.id: sample for sample in samples if sample.kind == "classification"}

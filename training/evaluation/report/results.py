@@ -42,7 +42,8 @@ def read_losses(path: Path) -> dict[str, list[dict[str, float]]]:
 
 
 def _page(report: Report, *, provenance: dict[str, Any], figures: dict[str, str]) -> str:
-    answered_by = "\n".join(f"- {name}: `{value}`" for name, value in provenance["answered_by"].items() if value)
+    asked = provenance["answered_by"] | provenance["settings"]
+    answered_by = "\n".join(f"- {name}: `{value}`" for name, value in asked.items() if value)
     data = "\n".join(
         f"- {file['dataset']}, {file['split']}: {file['samples']} samples, records SHA-256 `{file['records_sha256']}`"
         for file in provenance["data"]

@@ -26,6 +26,7 @@ from medmoe.client.commands.images import (
     WindowOption,
     prepared,
 )
+from medmoe.client.commands.request_options import refuse_options
 from medmoe.client.commands.terminal import has_progress_bar, note
 from medmoe.client.images.image import Image
 from medmoe.client.transport.address import LOCAL, URL_VARIABLE
@@ -102,6 +103,9 @@ def batch(
     """
     if source.is_dir() and question is None and not label:
         raise typer.BadParameter("a folder needs --question or --label")
+    if source.is_dir():
+        unused = {"max_tokens": max_tokens} if label else {"mode": mode}
+        refuse_options(unused, task="labels" if label else "a question")
     options = {
         "mode": mode,
         "window": window,

@@ -21,7 +21,7 @@ from medmoe.client.commands.images import (
     StudyOption,
     WindowOption,
 )
-from medmoe.client.commands.request_options import keep_report
+from medmoe.client.commands.request_options import keep_report, refuse_options
 from medmoe.client.commands.series.output import print_result
 from medmoe.client.commands.terminal import as_json, has_progress_bar, note
 from medmoe.client.errors import ServiceError
@@ -42,7 +42,7 @@ def series(
         ),
     ] = None,
     label: Annotated[list[str] | None, typer.Option(help="Classify with this label; repeat it for each.")] = None,
-    mode: Annotated[Mode, typer.Option(help="With --label: as in `medmoe classify`.")] = "likelihood",
+    mode: Annotated[Mode | None, typer.Option(help="With --label: as in `medmoe classify`.")] = None,
     slices: Annotated[int | None, typer.Option(min=1, help="Number of slices to look at, evenly spread.")] = None,
     aggregate: Annotated[
         str | None,
@@ -87,6 +87,11 @@ def series(
     given, files = _series(words, source=source, study=study, series=series)
     if len(words) > 1 or not (words or label):
         raise typer.BadParameter("one question is needed, or labels: --label CT --label MRI")
+    if label:
+        refuse_options({"max_tokens": max_tokens}, task="labels")
+    else:
+        classified = {"mode": mode, "finding": finding, "min_label_mass": min_label_mass}
+        refuse_options(classified | {"contextual_calibration": contextual_calibration or None}, task="a question")
     if finding is not None and finding not in (label or ()):
         raise typer.BadParameter("--finding is one of the labels")
     if store and not source:
@@ -115,9 +120,9 @@ def series(
                 "min_label_mass": min_label_mass,
             }
             found = (
-                client.classify_series(given, label, mode=mode, **options)
+                client.classify_series(given, label, mode=mode or "likelihood", **options)
                 if whole
-                else _result(client.stream_classify_series(given, label, mode=mode, **options))
+                else _result(client.stream_classify_series(given, label, mode=mode or "likelihood", **options))
             )
         else:
             asked: AskSeriesOptions = {**shared, "max_tokens": max_tokens}

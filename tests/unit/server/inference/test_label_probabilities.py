@@ -85,3 +85,9 @@ def test_what_is_impossible_for_the_engine_is_no_decision() -> None:
     ):
         with pytest.raises(GenerationError):
             decide()
+
+
+def test_contextual_calibration_leaves_what_is_impossible_impossible() -> None:
+    content_free = (-1.0, -math.inf, -2.0)
+    found = by_likelihood((-1.0, -math.inf, -3.0), content_free=content_free)
+    assert found.probabilities == pytest.approx((1 / (1 + math.exp(-1)), 0, 1 / (1 + math.e)))

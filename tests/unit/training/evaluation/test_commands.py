@@ -190,6 +190,12 @@ def test_calibrating_writes_the_file_that_evaluating_uses(data: Path, tmp_path: 
     for raw, mapped in zip(*probabilities, strict=True):
         assert mapped == pytest.approx(fit.apply(raw))
         assert mapped != pytest.approx(raw)
+    output = tmp_path / "contextual"
+    options = ["--dataset", "kinds", "--contextual-calibration", "--output", output]
+    assert run(checkpoint, "--data", data, *options).exit_code == 0
+    # It was fitted to likelihoods as they are.
+    assert json.loads((output / "report.json").read_text())["sections"][0]["calibrated"] is None
+    assert "contextual_calibration: `True`" in (output / "report.md").read_text()
 
 
 def test_the_routing_reference_is_what_the_service_will_read(data: Path, tmp_path: Path) -> None:
