@@ -153,12 +153,12 @@ def test_labels_are_typed_taken_away_and_compared(
     page.get_by_text("compared with those of images that show nothing").wait_for()
     page.select_option("#mode", "choice")
     opened.classify()
+    assert "agreement" in (page.locator("#result .details").text_content() or "")
     page.locator(".entry").nth(1).click()
     assert page.locator("[name=contextual_calibration]").is_checked()
     page.locator(".entry").nth(2).click()
     assert not page.locator("[name=contextual_calibration]").is_checked()
     assert page.locator("#mode").input_value() == "likelihood"
-    assert "agreement" in (page.locator("#result .details").text_content() or "")
     page.select_option("#mode", "multi_label")
     opened.classify()
     page.get_by_role("columnheader", name="Present").wait_for()
