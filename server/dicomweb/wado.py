@@ -2,6 +2,7 @@
 
 import httpcore
 
+from medmoe.model.image_formats.signature import is_dicom
 from medmoe.server.dicomweb.connection import SourceConnections, header, read
 from medmoe.server.dicomweb.errors import InstanceNotFound, InstanceTooLarge, InvalidSourceAnswer
 from medmoe.server.dicomweb.multipart import DICOM, MULTIPART, SingleInstance, media_type
@@ -12,7 +13,6 @@ _ACCEPT = f'{MULTIPART}; type="{DICOM}"; transfer-syntax=*'
 """As the source has stored the object: transcoding would change its pixels, or cost the source time."""
 _MAX_PREAMBLE = 64 * 1024
 """Bytes beside the object: boundaries and headers."""
-_PREFIX = slice(128, 132)
 _METADATA = "application/dicom+json"
 _NO_CONTENT = 204
 
@@ -27,7 +27,7 @@ async def retrieve(
     target = f"/studies/{reference.study}/series/{reference.series}/instances/{reference.instance}"
     async with connections.request(source, "GET", target, accept=_ACCEPT) as response:
         data = await _object(response, max_bytes=max_bytes)
-    if data[_PREFIX] != b"DICM":
+    if not is_dicom(data):
         raise InvalidSourceAnswer("the source sends something else than a DICOM file")
     return data
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from medmoe.model.errors import ImageError
 from medmoe.model.image_formats.raster import read_raster
-from medmoe.model.image_formats.signature import raster_format
+from medmoe.model.image_formats.signature import is_dicom, raster_format
 from medmoe.model.image_processor import ImageProcessor, to_rgb
 from medmoe.training.data.errors import DataError
 
@@ -39,6 +39,8 @@ def read_rgb(path: Path) -> Image.Image:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if is_dicom(data):
+        raise DataError(f"{path} is DICOM, which `medmoe render` writes as PNG for training")
     try:
         kind = raster_format(data)
         if kind is not None:

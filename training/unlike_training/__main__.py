@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medmoe.model.cli import single_command
+from medmoe.model.image_formats.signature import RASTER_SUFFIXES
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.data.errors import DataError
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _FIRST_FIT_SEED = 10_000
 """Drawn images that a reference is fitted to have other seeds than those that measure it."""
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def reference(
@@ -111,7 +111,7 @@ def _left_out(pooling: "FeaturePooling", parts: "list[DatasetImages]") -> "dict[
 
 
 def _files(folder: Path) -> list[Path]:
-    found = sorted(path.absolute() for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    found = sorted(path.absolute() for path in folder.rglob("*") if path.suffix.lower() in RASTER_SUFFIXES)
     if not found:
         raise DataError(f"{folder} holds no images")
     return found

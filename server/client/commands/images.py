@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from medmoe.client.errors import InvalidInput
-from medmoe.client.images.image import HEAD, Image, is_dicom, is_ordinary
+from medmoe.client.images.image import Image
+from medmoe.model.image_formats.signature import is_dicom, raster_format
 
 _FILE_HELP = "PNG, JPEG, WebP, TIFF, BMP or DICOM file; - reads standard input."
 FileArgument = Annotated[str | None, typer.Argument(metavar="IMAGE", help=_FILE_HELP)]
@@ -74,8 +75,7 @@ def prepared(image: Image, *, pixels_only: bool) -> Image:
 
     A file of unknown format may be DICOM without a preamble, so it is treated as DICOM.
     """
-    head = image.data[:HEAD]
-    if pixels_only and (is_dicom(head) or not is_ordinary(head)):
+    if pixels_only and (is_dicom(image.data) or raster_format(image.data) is None):
         # Imported here because pydicom is slow to import and not installed with the client alone.
         try:
             from medmoe.client.images.dicom import pixels_only as without_attributes

@@ -11,9 +11,10 @@ from medmoe.client.commands.connection import TimeoutOption, TokenFileOption, Ur
 from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption, write_png
 from medmoe.client.commands.terminal import note, note_progress, safe
 from medmoe.client.errors import BadRequest, InvalidInput
-from medmoe.client.images.folder import SUFFIXES, find_images
+from medmoe.client.images.folder import find_images
 from medmoe.client.options import RenderOptions
 from medmoe.client.transport.address import LOCAL
+from medmoe.model.image_formats.signature import rendered_name
 
 
 def render(
@@ -70,9 +71,7 @@ def _targets(source: Path, output: Path) -> dict[Path, Path]:
         raise InvalidInput(f"{source} holds no image")
     taken: dict[Path, Path] = {}
     for file in found.images:
-        # DICOM files are often named by a UID, whose last number is no suffix.
-        name = f"{file.stem if file.suffix.lower() in SUFFIXES else file.name}.png"
-        target = output / file.relative_to(source).with_name(name)
+        target = output / rendered_name(str(file.relative_to(source)))
         if target in taken:
             raise InvalidInput(f"{taken[target]} and {file} would both be written to {target}; rename one")
         taken[target] = file

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from medmoe.client.images.image import DIRECTORY_FILE, HEAD, is_dicom, is_ordinary
+from medmoe.client.images.image import DIRECTORY_FILE
+from medmoe.model.image_formats.signature import DICOM_SUFFIXES, HEAD, RASTER_SUFFIXES, is_dicom, raster_format
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ".ima"})
 _SHOWN = 5
 
 
@@ -37,11 +37,11 @@ def _is_image(path: Path) -> bool:
     """
     if path.name.upper() == DIRECTORY_FILE:
         return False
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in RASTER_SUFFIXES + DICOM_SUFFIXES:
         return True
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError:
         return True
-    return is_ordinary(head) or is_dicom(head)
+    return raster_format(head) is not None or is_dicom(head)

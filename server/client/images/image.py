@@ -21,13 +21,8 @@ Base64 without `data:` looks like a path: use `Image.from_base64` for it.
 """
 
 _DATA_URL = re.compile(r"data:[\w.+/-]*;base64,", re.ASCII)
-_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"BM")
-HEAD = 132
-"""Number of leading bytes that identify a file format."""
 DIRECTORY_FILE = "DICOMDIR"
 """Name of the table of contents of DICOM media, which holds no image (PS3.10, 8.6)."""
-_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
-"""Group of the first element in a DICOM file without preamble: meta header, data set, big-endian data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +66,6 @@ class Image:
             return cls(binascii.a2b_base64(text[prefix.end() :] if prefix else text, strict_mode=True))
         except ValueError as error:
             raise InvalidInput("the image is not base64 (standard alphabet, padded, without line breaks)") from error
-
-
-def is_dicom(head: bytes) -> bool:
-    """Return whether the first HEAD bytes are those of DICOM: DICM after a preamble, or an element without one."""
-    return head[128:HEAD] == b"DICM" or (len(head) == HEAD and head.startswith(_FIRST_GROUPS) and _is_element(head))
-
-
-def is_ordinary(head: bytes) -> bool:
-    """Return whether the first bytes are those of PNG, JPEG, TIFF, BMP or WebP."""
-    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-
-
-def _is_element(head: bytes) -> bool:
-    """Return whether a DICOM element begins here: a plausible element number, then a VR or a short length."""
-    big_endian = head[0] == 0
-    element = int.from_bytes(head[2:4], "big" if big_endian else "little")
-    explicit = head[4:6].isalpha() and head[4:6].isupper()
-    short = not big_endian and int.from_bytes(head[4:8], "little") < 1024
-    return element <= 0x1FFF and (explicit or short)
 
 
 def _content(path: Path) -> bytes:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from medmoe.client.errors import InvalidInput
-from medmoe.client.images.image import DIRECTORY_FILE, HEAD, Image, Source, is_dicom
+from medmoe.client.images.image import DIRECTORY_FILE, Image, Source
+from medmoe.model.image_formats.signature import HEAD, is_dicom
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

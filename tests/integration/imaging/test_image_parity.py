@@ -12,6 +12,7 @@ from medmoe.model.image_processor import ImageProcessor
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.image import read_pixels, read_rgb
 from tests.integration.conftest import Service
+from tests.support.images.dicom_files import dicom, gradient
 from tests.support.images.hostile_images import encoded
 from tests.support.images.odd_files import ODD_FILES, without_adobe_marker
 
@@ -103,3 +104,9 @@ async def test_training_and_the_service_refuse_the_same_cmyk_jpeg(service: Servi
     response = await service.client.post("/v1/vqa", data={"question": "What?"}, files=files)
     assert response.status_code == 415
     assert "Adobe marker" in response.json()["error"]["message"]
+
+
+def test_a_dicom_file_whose_preamble_is_a_tiff_is_not_trained_on_as_the_tiff(tmp_path: Path) -> None:
+    (tmp_path / "image.tif").write_bytes(encoded(noise("L"), "TIFF")[:128].ljust(128, b"\0") + dicom(gradient())[128:])
+    with pytest.raises(DataError, match="medmoe render"):
+        read_rgb(tmp_path / "image.tif")

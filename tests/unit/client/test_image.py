@@ -286,4 +286,7 @@ def test_an_image_with_a_dicom_file_behind_it_loses_its_tags_too() -> None:
 
 
 def test_an_ordinary_image_goes_as_it_is(file: Path) -> None:
-    assert prepared(Image.of(file), pixels_only=True) == Image.of(file)
+    big_tiff = io.BytesIO()
+    PIL.Image.new("L", (8, 8)).save(big_tiff, "TIFF", big_tiff=True)
+    for image in (Image.of(file), Image(big_tiff.getvalue())):
+        assert prepared(image, pixels_only=True) == image

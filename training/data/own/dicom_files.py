@@ -1,24 +1,23 @@
-"""Recognise DICOM files, which are rendered before training, and find the rendered ones."""
+"""Recognise DICOM files, which are rendered before training."""
 
 from pathlib import Path
 
+from medmoe.model.image_formats import signature
+
 RENDER = "DICOM: `medmoe render FOLDER RENDERED` writes such a folder as PNG"
-_ENDINGS = (".dcm", ".dicom", ".ima")
-_PREAMBLE = 128
+
+
+def has_dicom_suffix(name: str) -> bool:
+    """Return whether a file's name ends as those of DICOM files do."""
+    return name.lower().endswith(signature.DICOM_SUFFIXES)
 
 
 def is_dicom(file: Path) -> bool:
     """Return whether a file is DICOM by its name or by its first bytes; False where it cannot be read."""
-    if file.suffix.lower() in _ENDINGS:
+    if has_dicom_suffix(file.name):
         return True
     try:
         with file.open("rb") as opened:
-            return opened.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+            return signature.is_dicom(opened.read(signature.HEAD))
     except (OSError, ValueError):  # ValueError: a name with a NUL
         return False
-
-
-def rendered_name(name: str) -> str:
-    """Return the name of the PNG that `medmoe render` writes of a DICOM file; any other name as it is."""
-    path = Path(name)
-    return str(path.with_suffix(".png")) if path.suffix.lower() in _ENDINGS else name

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from unicodedata import normalize
 
+from medmoe.model.image_formats.signature import RASTER_SUFFIXES
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.own.dicom_files import RENDER, is_dicom
@@ -11,7 +12,7 @@ from medmoe.training.data.own.split_names import SPLIT_NAMES
 from medmoe.training.data.read_result import BadItem, ReadResult
 from medmoe.training.data.sample import Sample
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+_ENDINGS = (*RASTER_SUFFIXES, ".gif")
 _NO_DATA = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
@@ -24,7 +25,7 @@ def holds_label_folders(directory: Path) -> bool:
     if names & {"images", *SPLIT_NAMES} and not states_splits(directory):
         return False
     return any(
-        file.is_file() and (file.suffix.lower() in IMAGE_ENDINGS or is_dicom(file))
+        file.is_file() and (file.suffix.lower() in _ENDINGS or is_dicom(file))
         for folder in _folders(directory)
         for file in folder.rglob("*")
     )
@@ -53,7 +54,7 @@ def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadRe
                 ending = file.suffix.lower()
                 if not file.is_file() or _is_hidden(file):
                     continue
-                if ending in IMAGE_ENDINGS:
+                if ending in _ENDINGS:
                     images.append((folder_split, label_text(folder.name), file.absolute()))
                 elif is_dicom(file):
                     bad.append(_bad(file, directory, RENDER))

@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from medmoe.model.image_formats.signature import rendered_name
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError, SampleError
-from medmoe.training.data.own.dicom_files import RENDER, is_dicom, rendered_name
+from medmoe.training.data.own.dicom_files import RENDER, has_dicom_suffix, is_dicom
 from medmoe.training.data.own.label_folders import label_set, label_text
 from medmoe.training.data.own.split_names import SPLIT_NAMES
 from medmoe.training.data.read_result import BadItem, ReadResult
@@ -163,20 +164,30 @@ def _sample(row: object, *, file: Path, place: int, labels: tuple[str, ...], spl
 
 
 def _image(name: str, *, directory: Path) -> Path:
-    """Return the file that `name` means. The user's own file may name images anywhere on this machine."""
+    """Return the file that `name` means: of a DICOM file the PNG that `medmoe render` wrote of it.
+
+    The user's own file may name images anywhere on this machine. Raises SampleError.
+    """
     try:
-        for path in (directory / name, directory / rendered_name(name)):
-            if path.is_file() and not is_dicom(path):
-                return path.absolute()
-        if (directory / name).is_file():
-            raise SampleError(RENDER)
+        portable = name if (directory / name).is_file() else name.replace("\\", "/")
+        path = directory / portable
+        folders = [directory, directory / "images"]
+        if path.is_file() and not is_dicom(path):
+            return path.absolute()
+        if Path(portable).is_absolute() or ".." in Path(portable).parts:
+            folders, portable = [path.parent], path.name
+        unrendered = any((path := folder / portable).is_file() and is_dicom(path) for folder in folders)
+        if unrendered or has_dicom_suffix(portable):
+            portable = rendered_name(portable)
+            for folder in folders:
+                if (path := folder / portable).is_file():
+                    return path.absolute()
+        folders = [folder for folder in folders if folder.is_dir()]
     except (OSError, ValueError) as error:  # a name too long, or one with a NUL
         raise SampleError("image file is missing") from error
-    if Path(name).is_absolute():
-        raise SampleError("image file is missing")
-    return find_image(
-        rendered_name(name), directories=[path for path in (directory, directory / "images") if path.is_dir()]
-    )
+    if unrendered:
+        raise SampleError(RENDER)
+    return find_image(portable, directories=folders)
 
 
 def _split(row: Record, default: Split) -> Split:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from medmoe.model.image_formats.signature import RASTER_SUFFIXES
 from medmoe.training.data.errors import DatasetError, SampleError
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _FAMILIES = ((".jpg", ".jpeg"), (".tif", ".tiff"), (".png",), (".bmp",), (".webp",))
 """Spellings of an ending that releases and their copies mix, in capitals too."""
 
@@ -37,7 +37,7 @@ def find_image(name: str, *, directories: Sequence[Path]) -> Path:
     Raises SampleError as `image_path` does, and when the name fits several files or is a link that leads away.
     """
     relative = _relative(name)
-    endings = ("",) if relative.suffix.lower() in _ENDINGS else ("", *_ENDINGS)
+    endings = ("",) if relative.suffix.lower() in RASTER_SUFFIXES else ("", *RASTER_SUFFIXES)
     candidates = [
         (directory.absolute(), directory.absolute() / f"{relative}{ending}")
         for directory in directories
@@ -90,7 +90,7 @@ def _respelt(relative: PurePosixPath) -> list[PurePosixPath]:
     family = next((family for family in _FAMILIES if relative.suffix.lower() in family), None)
     if family is not None:
         return [relative.with_suffix(spelt) for ending in family for spelt in (ending, ending.upper())]
-    return [relative.with_name(relative.name + ending.upper()) for ending in _ENDINGS]
+    return [relative.with_name(relative.name + ending.upper()) for ending in RASTER_SUFFIXES]
 
 
 def _relative(name: str) -> PurePosixPath:

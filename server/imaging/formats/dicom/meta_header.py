@@ -14,6 +14,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from medmoe.model.image_formats.signature import has_preamble
 from medmoe.server.errors import ImageTooLarge
 from medmoe.server.imaging.formats.dicom.deflate import inflate
 from medmoe.server.imaging.formats.dicom.transfer_syntax import require_decoder
@@ -29,7 +30,7 @@ def with_meta_header(data: bytes) -> tuple[bytes, list[RenderingStep]]:
     Raises UnsupportedImage for a transfer syntax that is not decoded, ImageTooLarge.
     """
     repairs: list[RenderingStep] = []
-    if data[128:132] != b"DICM":
+    if not has_preamble(data):
         data = bytes(128) + b"DICM" + data
         repairs.append("meta_header_added")
     meta = _meta_bytes(data)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medmoe.model.image_formats.signature import rendered_name
 from medmoe.training.data.errors import DataError, DatasetError
 from medmoe.training.finetune.data import read_own_data
 from medmoe.training.finetune.run import Finetune
@@ -126,10 +127,42 @@ def test_a_csv_may_name_the_dicom_files_that_were_rendered(tmp_path: Path) -> No
     assert len(read(tmp_path / "own.csv").samples) == 20
 
 
-def test_dicom_files_that_were_not_rendered_are_named_with_the_way_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the DICOM files", "alone"])
+@pytest.mark.parametrize("where", ["{}", "images/{}", "../own/{}", "{folder}/{}", "{folder}\\{}"])
+@pytest.mark.parametrize("name", ["IM{}", "1.2.840.{}", "IM{}.dcm", "IM{}.IMA"])
+def test_a_csv_finds_the_png_that_was_rendered_of_a_dicom_file_however_it_is_named(
+    tmp_path: Path, name: str, where: str, beside: bool
+) -> None:
+    own = tmp_path / "own"
+    images = own / "images" if where in ("{}", "images/{}") else own
+    images.mkdir(parents=True)
+    rows, expected = [], set()
+    for n in range(20):
+        dicom = images / name.format(n)
+        if beside:
+            dicom.write_bytes(bytes(128) + b"DICM")
+        expected.add(draw(images / rendered_name(dicom.name), seed=n))
+        rows.append(f"{where.format(dicom.name, folder=own if '/' in where else '.')},{'normal' if n % 2 else 'mass'}")
+    (own / "own.csv").write_text("image,label\n" + "\n".join(rows))
+    found = read(own / "own.csv")
+    assert {sample.image.resolve() for sample in found.samples} == {path.resolve() for path in expected}, found.bad
+
+
+def test_a_name_without_an_ending_that_fits_several_images_is_refused(tmp_path: Path) -> None:
+    own = two_labels(tmp_path)
+    draw(own / "mass" / "0.jpg", seed=50)
+    rows = [f"{label}/{n},{label}" for label in ("normal", "mass") for n in range(10)]
+    (tmp_path / "own.csv").write_text("image,label\n" + "\n".join(rows))
+    found = read(tmp_path / "own.csv")
+    assert len(found.samples) == 19
+    assert "several" in str(found.bad[0])
+
+
+@pytest.mark.parametrize("start", [bytes(128) + b"DICM", b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100"])
+def test_dicom_files_that_were_not_rendered_are_named_with_the_way_out(tmp_path: Path, start: bytes) -> None:
     for label in ("normal", "mass"):
         (tmp_path / label).mkdir()
-        (tmp_path / label / "1.2.3").write_bytes(bytes(128) + b"DICM")
+        (tmp_path / label / "1.2.3").write_bytes(start.ljust(200, b"\0"))
     with pytest.raises(DataError, match="medmoe render"):
         read(tmp_path)
     (tmp_path / "own.csv").write_text("image,label\nnormal/1.2.3,normal\nmass/1.2.3,mass")
