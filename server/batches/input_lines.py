@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
 
+from medmoe.server.schemas.json_text import UTF8_BYTE_ORDER_MARK, InvalidJSON, parse_json
 from medmoe.server.schemas.openai.batch import BatchEndpoint, BatchError
-from medmoe.server.schemas.repeated_keys import QUOTE, has_repeated_key
 
 _MOST_ERRORS = 100
 _BEYOND_BODY = 64 * 1024
@@ -17,7 +16,6 @@ _BEYOND_BODY = 64 * 1024
 _MAX_ITEMS = 16 * 1024 + 64
 """Values of a line, as many as a request's body may have, and its own; more are not parsed."""
 _MARKS = (b",", b"[", b"{")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class _Parsed(BaseModel):
@@ -75,7 +73,7 @@ def body_of(path: Path, line: InputLine) -> dict[str, Any]:
     """Return the body of a checked line. Blocks. Raises OSError, ValueError when the file has changed."""
     with path.open("rb") as file:
         file.seek(line.offset)
-        body: dict[str, Any] = from_json(file.read(line.length).removeprefix(_BYTE_ORDER_MARK))["body"]
+        body: dict[str, Any] = parse_json(file.read(line.length))["body"]
     return body
 
 
@@ -84,7 +82,7 @@ def _lines(file: BinaryIO, *, limit: int) -> Iterator[tuple[int, int, bytes]]:
     number = offset = 0
     while line := file.readline(limit + 1):
         number += 1
-        if line.strip(b"\r\n\t " + _BYTE_ORDER_MARK):
+        if line.strip(b"\r\n\t " + UTF8_BYTE_ORDER_MARK):
             yield number, offset, line
         while not line.endswith(b"\n") and (more := file.readline(limit + 1)):
             line = more
@@ -98,11 +96,9 @@ def _check(line: bytes, *, endpoint: BatchEndpoint, limit: int) -> str | BatchEr
     if sum(line.count(mark) for mark in _MARKS) > _MAX_ITEMS:
         return _error("line_too_long", f"the line has over {_MAX_ITEMS} values")
     try:
-        found = from_json(line.removeprefix(_BYTE_ORDER_MARK), allow_inf_nan=False)
-    except ValueError:
-        return _error("invalid_json_line", "the line is not valid JSON")
-    if has_repeated_key(line.removeprefix(_BYTE_ORDER_MARK), found, quotes=line.count(QUOTE)):
-        return _error("invalid_json_line", "an object of the line has a key twice")
+        found = parse_json(line)
+    except InvalidJSON as error:
+        return _error("invalid_json_line", f"the line {error}")
     if not isinstance(found, dict):
         return _error("invalid_json_line", "the line is not a JSON object")
     try:

@@ -4,18 +4,16 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
 from medmoe.server.errors import ClientDisconnected, InvalidField, MalformedBody, UnsupportedContentType
-from medmoe.server.schemas.repeated_keys import QUOTE, has_repeated_key
+from medmoe.server.schemas.json_text import QUOTE, InvalidJSON, parse_json
 
 _MAX_ITEMS = 16 * 1024
 """Values in a body; commas inside of strings count too. A question has at most 4,000 characters."""
 _COUNTED = (b",", b"[", b"{")
 _MAX_QUOTES = 4 * _MAX_ITEMS
-"""Two for each key and text, and those in the texts."""
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Quotation marks that are counted: two for each key and text. More are in texts."""
 _EXACT = 2**53
 """Whole numbers below it are exact as floats."""
 
@@ -46,16 +44,10 @@ async def read_json_object(
     require_plain_body(request)
     require_no_query(request, known=known)
     body, is_whole, quotes = await _read(request)
-    if body.startswith(_BYTE_ORDER_MARK):
-        del body[: len(_BYTE_ORDER_MARK)]
     try:
-        document = from_json(body, allow_partial=not is_whole)
-    except ValueError as error:
-        raise MalformedBody() from error
-    if quotes > _MAX_QUOTES:
-        raise MalformedBody(f"the body has over {_MAX_QUOTES} quotation marks")
-    if is_whole and has_repeated_key(body, document, quotes=quotes):
-        raise MalformedBody("an object of the body has a key twice")
+        document = parse_json(body, quotes=quotes, is_whole=is_whole)
+    except InvalidJSON as error:
+        raise MalformedBody(f"the body {error}") from error
     if not isinstance(document, dict):
         raise InvalidField("the body is not a JSON object")
     check_known(document, known=known, offered=offered or known)
@@ -85,7 +77,7 @@ def unknown_field(name: str, *, offered: Collection[str], within: str | None = N
 async def _read(request: Request) -> tuple[bytearray, bool, int]:
     """Return the body, or its beginning and False when it has too many values, and the number of its quotes.
 
-    The request keeps no copy.
+    Past `_MAX_QUOTES`, which is even, the number stays at the next, which no strings have. The request keeps no copy.
     """
     body = bytearray()
     items = quotes = 0
@@ -93,7 +85,7 @@ async def _read(request: Request) -> tuple[bytearray, bool, int]:
         async for chunk in request.stream():
             body += chunk
             items += sum(_count(chunk, mark, most=_MAX_ITEMS) for mark in _COUNTED)
-            quotes += _count(chunk, QUOTE, most=_MAX_QUOTES)
+            quotes += _count(chunk, QUOTE, most=_MAX_QUOTES - quotes)
             if items > _MAX_ITEMS:
                 return body, False, quotes
     except ClientDisconnect as error:

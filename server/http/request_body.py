@@ -1,6 +1,5 @@
 """Parse a JSON or multipart body into validated fields and the image or series as it was sent."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +16,7 @@ from medmoe.server.http.json_body import read_json_object, require_no_query
 from medmoe.server.imaging.series.errors import SeriesTooLarge
 from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.inference import InstanceReference, SentImage, SentSeries, SeriesReference
+from medmoe.server.schemas.json_text import InvalidJSON, parse_json
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -182,6 +182,6 @@ def _form_fields(form: FormData, fields: type[BaseModel]) -> dict[str, Any]:
 
 def _json_array(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text.encode())
+    except InvalidJSON as error:
         raise InvalidField("labels is not a JSON array", param="labels") from error

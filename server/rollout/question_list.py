@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from medmoe.server.errors import InvalidField
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.rollout.schema import MAX_QUESTIONS
 from medmoe.server.schemas.classify import ClassifyFields, ClassifyRequest
 from medmoe.server.schemas.inference import SentImage
+from medmoe.server.schemas.json_text import InvalidJSON, parse_json
 from medmoe.server.schemas.vqa import VQAFields, VQARequest
 
 _MEANINGLESS = frozenset({"model", "stream", "store", "include_report", "include_routing"})
@@ -34,9 +35,9 @@ def read_question_file(path: Path, *, max_bytes: int) -> tuple[ComparedQuestion,
         raise InvalidField(f"the file is larger than {max_bytes} bytes (MEDMOE_MAX_BODY_BYTES)", param="questions")
     lines = [line for line in data.splitlines() if line.strip()]
     try:
-        documents = [from_json(line) for line in lines[: MAX_QUESTIONS + 1]]
-    except ValueError as error:
-        raise InvalidField("a line of the file is not JSON", param="questions") from error
+        documents = [parse_json(line) for line in lines[: MAX_QUESTIONS + 1]]
+    except InvalidJSON as error:
+        raise InvalidField(f"a line of the file {error}", param="questions") from error
     return read_questions(documents)
 
 

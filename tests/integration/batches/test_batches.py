@@ -90,8 +90,10 @@ async def test_a_file_that_is_no_input_fails_its_batch_with_the_lines_that_are_w
         assert service.engine.started == 1  # The warm-up.
         twice = good.replace('{"custom_id"', '{"custom_id": "first", "custom_id"', 1)
         assert twice != good
+        quoted = line("d", {"image": "AAAA", "question": '"' + "x" * 5000, "model": '"'})
         for lines, code in (
             ([], "empty_file"), (questions(101), "too_many_lines"), ([twice], "invalid_json_line"),
+            ([quoted, twice], "invalid_json_line"),
         ):  # fmt: skip
             batch = await caller.end(await caller.begin(lines))
             assert batch.errors is not None
