@@ -16,8 +16,8 @@ In training mode the routed sum is computed by `grouped_experts`, which a test h
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -36,8 +36,6 @@ class Router(nn.Module):
         self.renormalize = config.renormalize
         self.weight = nn.Parameter(torch.zeros(config.num_experts, config.hidden_size))
         self.bias = nn.Parameter(torch.zeros(config.num_experts)) if config.gate_bias else None
-        self.second_choice_noise: torch.Generator | None = None
-        """Set by `legacy_top2`."""
         self.on_logits: Callable[[torch.Tensor], None] | None = None
         """Called with the logits [T, E] of every forward, with their graph, if set."""
 
@@ -51,11 +49,7 @@ class Router(nn.Module):
             logits_TE = self.logits(x_TD)
         if self.on_logits is not None:
             self.on_logits(logits_TE)
-        p_TE = logits_TE.softmax(dim=-1)
-        weights_TK, experts_TK = p_TE.topk(self.top_k, dim=-1)
-        if self.second_choice_noise is not None and self.top_k == 2:
-            experts_TK = _sampled_second(logits_TE, experts_TK[:, 0], self.second_choice_noise)
-            weights_TK = p_TE.gather(-1, experts_TK)
+        weights_TK, experts_TK = logits_TE.softmax(dim=-1).topk(self.top_k, dim=-1)
         if self.renormalize:
             total_T1 = weights_TK.sum(dim=-1, keepdim=True)
             weights_TK = weights_TK / total_T1.clamp(min=torch.finfo(torch.float32).eps)
@@ -120,32 +114,3 @@ def _own_precision(x: torch.Tensor) -> AbstractContextManager[None]:
     """Switch autocast off: it would compute in 16 bit whatever dtype its inputs have."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
-
-
-@contextmanager
-def legacy_top2(model: nn.Module, *, seed: int) -> Iterator[None]:
-    """Let top-2 routers draw their second expert as upstream does, to reproduce numbers measured that way.
-
-    DeepSpeed 0.9.5 adds Gumbel noise to the logits of the second choice, in evaluation too (`top2gating`): it is a draw
-    from the softmax over the remaining experts. Two runs with one seed and the same inputs agree.
-    """
-    routers = [module for module in model.modules() if isinstance(module, Router)]
-    device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
-    for router in routers:
-        router.second_choice_noise = generator
-    try:
-        yield
-    finally:
-        for router in routers:
-            router.second_choice_noise = None
-
-
-def _sampled_second(logits_TE: torch.Tensor, first_T: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return expert indices [T, 2]: the best one, and a draw among the others."""
-    uniform_TE = torch.rand(logits_TE.shape, generator=generator, device=logits_TE.device)
-    # The logarithm is taken twice, so no value may be 0 or 1.
-    uniform_TE = uniform_TE.clamp(min=torch.finfo(torch.float32).tiny, max=1 - torch.finfo(torch.float32).eps)
-    noisy_TE = logits_TE - (-uniform_TE.log()).log()
-    second_T = noisy_TE.scatter(-1, first_T[:, None], float("-inf")).argmax(dim=-1)
-    return torch.stack([first_T, second_T], dim=-1)

@@ -12,7 +12,7 @@ from medmoe.model import moe as moe_file
 from medmoe.model.config import TextConfig
 from medmoe.model.grouped_experts import Form, grouped_experts, grouped_products, segments, takes_grouped_products
 from medmoe.model.language_model import build_language_model
-from medmoe.model.moe import MoE, legacy_top2
+from medmoe.model.moe import MoE
 from tests.support.checkpoints.tiny import tiny_config
 
 FAMILIES = ["llama", "stablelm", "phi"]
@@ -151,20 +151,6 @@ def test_whatever_the_layer_does_besides(changes: dict[str, object], form: Form,
     moe = random_moe(text(**changes))
     x = torch.randn(2, 10, 64)
     assert_same(results(moe, x, training=True), results(moe, x, training=False), atol=2e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_a_second_choice_that_was_drawn(form: Form, use) -> None:
-    use(form)
-    moe = random_moe(text(**TOP_2))
-    x = torch.randn(40, 64)
-    plain = moe.eval()(x)
-    with legacy_top2(moe, seed=3):
-        loop = moe(x)
-    with legacy_top2(moe, seed=3):
-        grouped = moe.train()(x)
-    torch.testing.assert_close(grouped, loop, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(loop, plain, atol=1e-3)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medmoe.model.config import TextConfig
-from medmoe.model.moe import MoE, Router, legacy_top2
+from medmoe.model.moe import MoE, Router
 from tests.support.checkpoints.tiny import tiny_config
 
 
@@ -121,53 +121,6 @@ def test_residual_has_one_set_of_weights_for_both_uses_of_the_shared_expert() ->
     nn.init.zeros_(moe.coefficient.bias)
     moe(torch.ones(1, 2)).sum().backward()
     torch.testing.assert_close(moe.shared_expert.factor.grad, torch.tensor(3.0))
-
-
-def legacy_router(*, tokens: int = 20_000) -> tuple[Router, torch.Tensor]:
-    router = Router(text(num_experts_per_tok=2, renormalize=True, gate_bias=True))
-    with torch.no_grad():
-        router.bias.copy_(torch.tensor([2.0, 1.0, 0.0, -1.0]))
-    return router, torch.zeros(tokens, 2)
-
-
-def test_legacy_routing_draws_the_second_expert_from_the_softmax_of_the_others() -> None:
-    router, x = legacy_router()
-    with legacy_top2(router, seed=0):
-        weights, experts = router(x)
-    assert (experts[:, 0] == 0).all()
-    drawn = torch.bincount(experts[:, 1], minlength=4) / len(x)
-    expected = torch.tensor([1.0, 0.0, -1.0]).softmax(0)
-    assert drawn[0] == 0
-    torch.testing.assert_close(drawn[1:], expected, atol=0.015, rtol=0)
-    # The weights are the noiseless probabilities' own.
-    p = router.logits(x[:1]).softmax(-1)[0]
-    third = weights[experts[:, 1] == 3][0]
-    torch.testing.assert_close(third, p[[0, 3]] / p[[0, 3]].sum())
-
-
-def test_legacy_routing_repeats_with_its_seed_and_ends_with_its_block() -> None:
-    router, x = legacy_router(tokens=200)
-    plain = router(x)[1]
-    with legacy_top2(router, seed=1):
-        first = router(x)[1]
-    with legacy_top2(router, seed=1):
-        again = router(x)[1]
-    with legacy_top2(router, seed=2):
-        other = router(x)[1]
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert torch.equal(router(x)[1], plain)
-
-
-def test_legacy_routing_leaves_top_1_alone() -> None:
-    router = Router(text())
-    nn.init.normal_(router.weight)
-    x = torch.randn(50, 2)
-    plain = router(x)
-    with legacy_top2(router, seed=0):
-        noisy = router(x)
-    assert torch.equal(plain[1], noisy[1])
-    assert torch.equal(plain[0], noisy[0])
 
 
 @pytest.mark.parametrize("shape", [(2,), (5, 2), (3, 4, 2)], ids=["token", "sequence", "batch"])
