@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -30,7 +29,7 @@ def list_files(directory: Path) -> bytes:
 
     Raises CheckpointError for a link, a special file or no file at all, OSError.
     """
-    files = [_describe(directory, path, size) for path, size in sorted(_walk(directory))]
+    files = [_describe(directory, path, size) for path, size in sorted(_sizes(directory).items())]
     if not files:
         raise CheckpointError(f"{directory} holds no file to sign")
     return json.dumps({"format": _FORMAT, "files": files}, indent=1).encode() + b"\n"
@@ -42,14 +41,14 @@ def check_files(directory: Path, listed: bytes) -> int:
     Raises CheckpointError for a file that is changed, missing, not listed, a link or no regular file, OSError.
     """
     expected = _parse(listed)
-    present = dict(_walk(directory))
+    present = _sizes(directory)
     if extra := sorted(present.keys() - expected.keys()):
-        raise CheckpointError(f"{directory} holds {_quoted(extra[0])}, which was not signed")
+        raise CheckpointError(f"{directory} holds {terminal_safe(extra[0])}, which was not signed")
     if missing := sorted(expected.keys() - present.keys()):
-        raise CheckpointError(f"{directory} lacks {_quoted(missing[0])}, which was signed")
+        raise CheckpointError(f"{directory} lacks {terminal_safe(missing[0])}, which was signed")
     for path, file in sorted(expected.items()):
         if present[path] != file["size"] or _describe(directory, path, file["size"]) != file:
-            raise CheckpointError(f"{directory}: {_quoted(path)} is not the file that was signed")
+            raise CheckpointError(f"{directory}: {terminal_safe(path)} is not the file that was signed")
     return len(expected)
 
 
@@ -60,23 +59,29 @@ def _parse(listed: bytes) -> dict[str, SignedFile]:
     return {file["path"]: file for file in found["files"]}
 
 
-def _walk(directory: Path, below: str = "") -> Iterator[tuple[str, int]]:
-    """Yield path and size of every file but the list and its signature."""
-    count = 0
-    with os.scandir(directory / below) as entries:
-        for entry in entries:
-            count += 1
-            path = f"{below}{entry.name}"
-            kind = entry.stat(follow_symlinks=False)
-            if count > _MOST_FILES:
-                raise CheckpointError(f"{directory} holds more than {_MOST_FILES} files")
-            if stat.S_ISDIR(kind.st_mode):
-                yield from _walk(directory, f"{path}/")
-            elif not stat.S_ISREG(kind.st_mode):
-                what = "a link" if stat.S_ISLNK(kind.st_mode) else "no regular file"
-                raise CheckpointError(f"{directory}: {_quoted(path)} is {what}; only regular files are signed")
-            elif path not in (LIST_FILE, SIGNATURE_FILE):
-                yield path, kind.st_size
+def _sizes(directory: Path) -> dict[str, int]:
+    """Return the size of every file but the list and its signature, by path."""
+    found: dict[str, int] = {}
+    folders = [""]
+    seen = 0
+    while folders:
+        below = folders.pop()
+        with os.scandir(directory / below) as entries:
+            for entry in entries:
+                seen += 1
+                if seen > _MOST_FILES:
+                    raise CheckpointError(f"{directory} holds more than {_MOST_FILES} files")
+                path = f"{below}{entry.name}"
+                kind = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(kind.st_mode):
+                    folders.append(f"{path}/")
+                elif not stat.S_ISREG(kind.st_mode):
+                    what = "a link" if stat.S_ISLNK(kind.st_mode) else "no regular file"
+                    problem = f"{terminal_safe(path)} is {what}; only regular files are signed"
+                    raise CheckpointError(f"{directory}: {problem}")
+                elif path not in (LIST_FILE, SIGNATURE_FILE):
+                    found[path] = kind.st_size
+    return found
 
 
 def _describe(directory: Path, path: str, size: int) -> SignedFile:
@@ -84,7 +89,3 @@ def _describe(directory: Path, path: str, size: int) -> SignedFile:
     descriptor = os.open(directory / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         return SignedFile(path=path, size=size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def _quoted(path: str) -> str:
-    return terminal_safe(path)

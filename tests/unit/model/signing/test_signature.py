@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from medmoe.model.errors import CheckpointError, ConfigError
+from medmoe.model.signing import signed_files
 from medmoe.model.signing.signature import generate_key, sign_directory, verify_directory
 from medmoe.model.signing.signed_files import LIST_FILE, SIGNATURE_FILE
 
@@ -146,6 +147,16 @@ def test_keys_of_other_kinds_are_refused(signed: Path, key: Path, tmp_path: Path
         (tmp_path / "secret").write_bytes(encoded)
         with pytest.raises(ConfigError, match=reason):
             sign_directory(signed, tmp_path / "secret")
+
+
+def test_the_files_of_all_folders_are_counted(signed: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("one", "two"):
+        (signed / folder).mkdir()
+        for number in range(8):
+            (signed / folder / str(number)).touch()
+    monkeypatch.setattr(signed_files, "_MOST_FILES", 20)
+    with pytest.raises(CheckpointError, match="more than 20 files"):
+        sign_directory(signed, key)
 
 
 def test_links_are_not_signed(signed: Path, key: Path) -> None:
