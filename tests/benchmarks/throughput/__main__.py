@@ -39,8 +39,8 @@ from tests.benchmarks.support.request_file import make_requests, write_requests
 from tests.benchmarks.throughput.run import REFERENCE, UNEQUAL, Plan
 from tests.benchmarks.throughput.table import comparisons, medians, over_reference, same_answers, warnings
 
-_RUNGS = ("engine", "null", "vllm_serve", "service", REFERENCE)
-_FAKE_RUNGS = ("fake", "null")
+_STACKS = ("engine", "null", "vllm_serve", "service", REFERENCE)
+_FAKE_STACKS = ("fake", "null")
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -145,7 +145,7 @@ class Measurement:
         return tuple(next(filter(None, told), ()))
 
     def _real_so_far(self) -> list[str]:
-        return [name for name in self.stacks if name in self.found["stacks"] and name not in _FAKE_RUNGS]
+        return [name for name in self.stacks if name in self.found["stacks"] and name not in _FAKE_STACKS]
 
     def _rates(self) -> tuple[float, ...]:
         return tuple(dict.fromkeys(load["level"] for load in self.found["traffic"] if load["kind"] == "open"))
@@ -193,7 +193,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("vllm", "fake"), default="vllm", help="fake: to try the benchmark itself")
-    parser.add_argument("--stacks", type=lambda text: tuple(text.split(",")), help=f"of {', '.join(_RUNGS)}")
+    parser.add_argument("--stacks", type=lambda text: tuple(text.split(",")), help=f"of {', '.join(_STACKS)}")
     parser.add_argument("--ours", default="service", help="the stack that is compared with the others")
     parser.add_argument(
         "--model", type=Path, default=Settings.model_fields["model"].get_default(call_default_factory=True)
@@ -217,7 +217,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--from", dest="read", type=Path, help="print the tables of such a file")
     options = parser.parse_args()
     if options.stacks is None:
-        options.stacks = _RUNGS if options.engine == "vllm" else _FAKE_RUNGS
+        options.stacks = _STACKS if options.engine == "vllm" else _FAKE_STACKS
     if options.engine == "fake":
         options.ours = "fake"
     if options.alternate and len(options.stacks) != 2:

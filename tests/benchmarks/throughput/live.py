@@ -218,7 +218,7 @@ class _InProcess:
         return image, hashlib.sha256(image.tobytes()).hexdigest()
 
 
-RUNGS: dict[str, Stack] = {
+STACKS: dict[str, Stack] = {
     "null": null_engine,
     "engine": in_process,
     "vllm_serve": vllm_serve,

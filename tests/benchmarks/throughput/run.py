@@ -21,7 +21,7 @@ import psutil
 from tests.benchmarks.support.exchange import loop_factory
 from tests.benchmarks.support.request_file import Asked, read_requests
 from tests.benchmarks.support.traffic import Reply, Traffic, closed_loop, cpu_seconds, open_loop
-from tests.benchmarks.throughput.live import RUNGS, Live, Setup
+from tests.benchmarks.throughput.live import STACKS, Live, Setup
 
 REFERENCE = "reference"
 UNEQUAL = 4
@@ -131,7 +131,7 @@ async def _enter(stack: AsyncExitStack, name: str, setup: Setup) -> tuple[Live, 
         from tests.benchmarks.throughput.reference import reference
 
         return await stack.enter_async_context(reference(setup))
-    return await stack.enter_async_context(RUNGS[name](setup)), None
+    return await stack.enter_async_context(STACKS[name](setup)), None
 
 
 async def _asked_alone(live: Live, requests: Sequence[Asked]) -> list[dict[str, Any]]:
