@@ -91,13 +91,8 @@ class VllmEngine:
         try:
             async for output in outputs:
                 chunk = reader.chunk(output)
-                scores = self._directory.scores if self._directory else None
-                if scores is not None:
-                    chunk = replace(chunk, unlike_training=scores.score(request.image_id))
-                if chunk.finish_reason is not None and request.branches:
-                    call = self._running().collective_rpc
-                    branches = await self._branches.score(request, call=call, check_health=self.check_health)
-                    chunk = replace(chunk, branches=branches)
+                if chunk.finish_reason is not None:
+                    chunk = await self._with_scores(chunk, request)
                 yield chunk
                 if chunk.stopped:
                     return
@@ -110,6 +105,15 @@ class VllmEngine:
         finally:
             # Closing vLLM's generator is what aborts the request in the engine.
             await outputs.aclose()
+
+    async def _with_scores(self, last: GenerationChunk, request: GenerationRequest) -> GenerationChunk:
+        """Return the last chunk with the image's score and those of the request's branches."""
+        branches = last.branches
+        if request.branches:
+            call = self._running().collective_rpc
+            branches = await self._branches.score(request, call=call, check_health=self.check_health)
+        score = self._directory.scores.score(request.image_id) if self._directory else None
+        return replace(last, branches=branches, unlike_training=score)
 
     def scores_branches(self, request: GenerationRequest) -> bool:
         """See Engine.scores_branches."""
