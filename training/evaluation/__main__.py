@@ -105,7 +105,7 @@ def evaluate(
     from medmoe.training.evaluation.evaluator import evaluate_predictor
     from medmoe.training.evaluation.metrics.scores import Scorer
     from medmoe.training.evaluation.predict.predictors import with_progress
-    from medmoe.training.evaluation.provenance import provenance
+    from medmoe.training.evaluation.provenance import checkpoint_identity, provenance
     from medmoe.training.evaluation.report.coverage import coverage_table
     from medmoe.training.evaluation.report.markdown import markdown
     from medmoe.training.evaluation.report.results import read_losses, write_results
@@ -121,6 +121,7 @@ def evaluate(
     # Whatever can be wrong without a model is found before the model is asked.
     if training_report is not None:
         read_losses(training_report)
+    identity = None if checkpoint is None else checkpoint_identity(checkpoint)
     read = EvaluationData.read(
         data,
         dataset,
@@ -128,7 +129,7 @@ def evaluate(
         limit=limit,
         seed=seed,
         image_directory=image_directory,
-        trained_on=_trained_on(checkpoint, manifest=manifest),
+        trained_on=_trained_on(checkpoint, identity, manifest=manifest),
     )
     if held_out_wording is not None:
         read = read.paraphrased(held_out_wording)
@@ -137,13 +138,14 @@ def evaluate(
     source = (
         checkpoint_answerer(
             checkpoint,
+            identity,
             calibrated=calibrated,
             contextual_calibration=contextual_calibration,
             device=device,
             batch_size=batch_size,
             max_tokens=max_tokens,
         )
-        if checkpoint is not None
+        if checkpoint is not None and identity is not None
         else service_answerer(
             str(url),
             token_file=token_file,
@@ -214,14 +216,16 @@ def _write_routing_reference(
     write_atomically(checkpoint / ROUTING_REFERENCE_FILE, reference.to_json())
 
 
-def _trained_on(checkpoint: Path | None, *, manifest: Path | None) -> Container[str] | None:
+def _trained_on(
+    checkpoint: Path | None, identity: dict[str, str | None] | None, *, manifest: Path | None
+) -> Container[str] | None:
     """Return the training images that the manifest or the checkpoint's own list names; None without either."""
     from medmoe.training.data.leakage.trained_images import manifest_images
-    from medmoe.training.evaluation.provenance import checkpoint_identity, trained_images
+    from medmoe.training.evaluation.provenance import trained_images
 
     if manifest is not None:
         return manifest_images(manifest)
-    return None if checkpoint is None else trained_images(checkpoint, checkpoint_identity(checkpoint))
+    return None if checkpoint is None or identity is None else trained_images(checkpoint, identity)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Open what an evaluation asks: a checkpoint in this process, or a running service."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ from medmoe.training.evaluation.predict.contextual_predictions import contextual
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from medmoe.training.evaluation.predict.server_predictor import connected
 from medmoe.training.evaluation.prediction import Predict
-from medmoe.training.evaluation.provenance import checkpoint_identity
 
 
 @dataclass(kw_only=True, slots=True)
@@ -28,6 +27,7 @@ class Answerer:
 @contextmanager
 def checkpoint_answerer(
     checkpoint: Path,
+    identity: Mapping[str, str | None],
     *,
     calibrated: bool,
     contextual_calibration: bool,
@@ -35,8 +35,10 @@ def checkpoint_answerer(
     batch_size: int,
     max_tokens: int,
 ) -> Iterator[Answerer]:
-    """Give the checkpoint, computed in this process. Raises CheckpointError."""
-    identity = checkpoint_identity(checkpoint)
+    """Give the checkpoint, computed in this process; `identity` is its `checkpoint_identity`.
+
+    Raises CheckpointError.
+    """
     calibration = Calibration.of_weights(
         checkpoint, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
     )
