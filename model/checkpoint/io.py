@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from medmoe.model.checkpoint.staging import staged_directory
+from medmoe.model.checkpoint.tensor_comparison import compare_tensors, too_few
 from medmoe.model.config import CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.terminal_safe import listed
@@ -89,11 +90,8 @@ def check_weights(directory: Path, config: MedMoEConfig) -> None:
     weights = WeightFiles.of(directory)
     path = weights.index or weights.files[0]
     found = weights.tensors()
-    text = config.text_config
-    # Each layer and expert has a tensor at least: a hostile config.json is refused before the model is built.
-    least = text.num_hidden_layers + len(text.moe_layers) * text.num_experts + config.vision_config.num_hidden_layers
-    if len(found) < least:
-        raise CheckpointError(f"{path} holds {len(found)} tensors; the layers of config.json alone need {least}")
+    if problem := too_few(found, config):
+        raise CheckpointError(f"{path}: {problem}")
     shapes = {name: tensor.shape for name, tensor in found.items()}
     compare_tensors(shapes, expected_shapes(config), source=str(path))
     if wrong := sorted(name for name, tensor in found.items() if tensor.dtype not in _DTYPES):
@@ -130,26 +128,3 @@ def expected_tensors(config: MedMoEConfig) -> dict[str, torch.Tensor]:
     """Return every tensor that a checkpoint of `config` must hold by name, without storage."""
     with torch.device("meta"):
         return model_tensors(MedMoE(config))
-
-
-def compare_tensors(
-    found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], *, source: str, fits: str = CONFIG_FILE
-) -> None:
-    """Compare names and shapes of `source` with those that the file `fits` asks for.
-
-    Raises CheckpointError naming every tensor that is missing, unknown or misshapen.
-    """
-    problems = []
-    if missing := sorted(wanted.keys() - found.keys()):
-        problems.append(f"missing: {listed(missing)}")
-    if unknown := sorted(found.keys() - wanted.keys()):
-        problems.append(f"unknown: {listed(unknown)}")
-    misshapen = [
-        f"{name} is {found[name]}, expected {wanted[name]}"
-        for name in sorted(wanted.keys() & found.keys())
-        if found[name] != wanted[name]
-    ]
-    if misshapen:
-        problems.append(f"misshapen: {listed(misshapen)}")
-    if problems:
-        raise CheckpointError(f"{source} does not fit {fits}; " + "; ".join(problems))

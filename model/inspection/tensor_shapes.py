@@ -6,10 +6,10 @@ medmoe.model.checkpoint.io.expected_shapes gives the same from the built model, 
 from collections.abc import Iterator
 from dataclasses import replace
 
+from medmoe.model.checkpoint.tensor_comparison import Shape
 from medmoe.model.config import MedMoEConfig, TextConfig, VisionConfig
 from medmoe.model.lora.layout import LinearShape, backbone_blocks
 
-Shape = tuple[int, ...]
 _Tensors = Iterator[tuple[str, Shape]]
 
 

@@ -13,8 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from medmoe.model.checkpoint.io import compare_tensors, load_checkpoint
+from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.checkpoint.staging import staged_directory
+from medmoe.model.checkpoint.tensor_comparison import compare_tensors
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files
 from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError

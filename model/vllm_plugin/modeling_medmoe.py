@@ -11,7 +11,8 @@ from vllm.model_executor.models.interfaces import SupportsMultiModal, SupportsPP
 from vllm.model_executor.models.utils import AutoWeightsLoader, init_vllm_registered_model, maybe_prefix
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from medmoe.model.checkpoint.io import compare_tensors, expected_shapes
+from medmoe.model.checkpoint.io import expected_shapes
+from medmoe.model.checkpoint.tensor_comparison import compare_tensors
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.files.weight_files import SHARDS_PATTERN, WEIGHTS_FILE
 from medmoe.model.image_processor import normalise

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from medmoe.model.checkpoint.io import compare_tensors
+from medmoe.model.checkpoint.tensor_comparison import compare_tensors
 from medmoe.model.config import TextConfig
 from medmoe.model.errors import CheckpointError, ConfigError
 from medmoe.model.files.terminal_safe import terminal_safe

@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 from torch.nn import functional as F
 
-from medmoe.model.checkpoint.io import compare_tensors
+from medmoe.model.checkpoint.tensor_comparison import compare_tensors
 from medmoe.model.config import VisionConfig
 from medmoe.model.vision_tower import VisionTower
 from medmoe.training.pretrained.tower_directory import read_tower_directory, renamed

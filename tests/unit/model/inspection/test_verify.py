@@ -37,11 +37,11 @@ def test_a_whole_checkpoint_fits(tmp_path: Path, model_type: str, fields: dict[s
         (".layers.0.mlp.experts.3.", None, r"missing: .*experts\.3"),
         (".layers.0.mlp.gate.bias", None, r"missing: .*layers\.0\.mlp\.gate\.bias"),
         ("projector.linear_2.weight", None, r"missing: projector\.linear_2"),
-        (None, "projector.input_norm.weight", r"not in config.json: projector\.input_norm\.weight"),
-        (None, f"{LAYER}mlp.experts.4.up_proj.weight", r"not in config.json: .*experts\.4"),
-        (None, "language_model.model.layers.1.mlp.gate.weight", r"not in config.json: .*layers\.1\.mlp\.gate"),
-        (None, "language_model.model.layers.77.mlp.up_proj.weight", r"not in config.json: .*layers\.77"),
-        (None, "mystery\x1b", r"not in config.json: mystery\\x1b"),
+        (None, "projector.input_norm.weight", r"unknown: projector\.input_norm\.weight"),
+        (None, f"{LAYER}mlp.experts.4.up_proj.weight", r"unknown: .*experts\.4"),
+        (None, "language_model.model.layers.1.mlp.gate.weight", r"unknown: .*layers\.1\.mlp\.gate"),
+        (None, "language_model.model.layers.77.mlp.up_proj.weight", r"unknown: .*layers\.77"),
+        (None, "mystery\x1b", r"unknown: mystery\\x1b"),
     ],
 )
 def test_what_is_missing_or_too_much_is_named(tmp_path: Path, gone: str, added: str, match: str) -> None:
@@ -127,5 +127,5 @@ def test_an_adapter_with_a_hole_is_named(tmp_path: Path) -> None:
     tensors["layers.0.gate_proj.lora_B"] = torch.zeros(1, 1)
     save_file(tensors, directory / "adapter_model.safetensors")
     problems = "; ".join(inspect_checkpoint(directory).problems)
-    assert "missing from the adapter: layers.0.gate_proj.lora_A" in problems
-    assert "of another shape than the adapter's: layers.0.gate_proj.lora_B" in problems
+    assert "the adapter's tensors: missing: layers.0.gate_proj.lora_A" in problems
+    assert "the adapter's tensors: misshapen: layers.0.gate_proj.lora_B" in problems
