@@ -1,6 +1,5 @@
 """Check the disk and estimate the duration of a finetuning run before it starts."""
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from medmoe.model.errors import ConfigError
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.batches.packing import pack_by_image
 from medmoe.training.data.sample import Sample
+from medmoe.training.disk_space import require_space
 from medmoe.training.finetune.features import TowerFeatures
 from medmoe.training.optimization.distributed import own_device
 from medmoe.training.optimization.loss import AnswerLoss
@@ -32,13 +31,7 @@ def check_room(directory: Path, model: MedMoE, *, trainable: Sequence[str], feat
     """Raise ConfigError when the disk has no room for the features' bytes, the steps and the result."""
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     trained = sum(sizes[name] for name in set_trainable(model, trainable))
-    needed = features + 4 * (_COPIES * trained + sum(sizes.values()))
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise ConfigError(
-            f"{directory} has {free / 1e9:.1f} GB left and the run needs {needed / 1e9:.1f} GB; make room, or "
-            "choose another --output"
-        )
+    require_space(directory, features + 4 * (_COPIES * trained + sum(sizes.values())))
 
 
 def estimated_seconds(

@@ -5,7 +5,6 @@ Every finished run is kept: a command that stopped continues, and one with more 
 """
 
 import logging
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -111,6 +110,7 @@ def _dense(base: Path) -> MedMoEConfig:
 
 def _tell(experiment: "Experiment", names: list[str], *, seeds: int) -> None:
     """Say what will be done and how long it takes. Raises ConfigError when something is missing or does not fit."""
+    from medmoe.training.disk_space import require_space
     from medmoe.training.optimization.runtime import RuntimeConfig
     from medmoe.training.planning.duration import estimated_seconds
     from medmoe.training.planning.survey import check_room, survey
@@ -133,10 +133,7 @@ def _tell(experiment: "Experiment", names: list[str], *, seeds: int) -> None:
     )
     check_room(found, output=experiment.output, features=experiment.features, runtime=RuntimeConfig())
     size = sum(file.stat().st_size for file in experiment.base.glob("*.safetensors"))
-    if (free := shutil.disk_usage(experiment.output).free) < left * size:
-        raise ConfigError(
-            f"{experiment.output} has {free / 1e9:.1f} GB left and the runs need {left * size / 1e9:.1f} GB; make room"
-        )
+    require_space(experiment.output, left * size, purpose="the runs need")
     seconds = estimated_seconds(replace(found, views=0))
     if seconds is not None:
         typer.echo(f"training takes about {left * seconds / 60:.0f} minutes on this machine at most", err=True)

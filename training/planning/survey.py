@@ -1,7 +1,6 @@
 """Survey the inputs of a run: count what each stage reads, and collect everything that is missing."""
 
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.mixture import read_mixture
 from medmoe.training.data.sample import Sample
+from medmoe.training.disk_space import require_space
 from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
 from medmoe.training.optimization.preflight import check_disk
 from medmoe.training.optimization.runtime import RuntimeConfig
@@ -110,8 +110,7 @@ def check_room(found: Survey, *, output: Path, features: Path, runtime: RuntimeC
     needed = {output: _STAGE_COPIES * 4 * trained}
     needed[features] = needed.get(features, 0) + (0 if any(features.iterdir()) else found.feature_bytes)
     for folder, size in needed.items():
-        if (free := shutil.disk_usage(folder).free) < size:
-            raise ConfigError(f"{folder} has {free / 1e9:.1f} GB left and the run needs {size / 1e9:.1f} GB; make room")
+        require_space(folder, size)
 
 
 def _stages(config: AnyRunConfig, *, base: Path | None) -> tuple[StageConfig, ...]:
