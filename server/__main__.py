@@ -23,6 +23,7 @@ from medmoe.model.errors import MedMoEError
 from medmoe.model.prompt import Prompt
 from medmoe.server.app import costly_paths, create_app
 from medmoe.server.auth.key_file import new_key
+from medmoe.server.configuration.strict_environment import variable
 from medmoe.server.edge.connection import EdgeProtocol
 from medmoe.server.edge.load_shedding import LoadShedder
 from medmoe.server.edge.tls import ServerTLS
@@ -43,7 +44,6 @@ from medmoe.server.observability import json_log
 from medmoe.server.observability.plain_output import plain_output_as_json
 from medmoe.server.settings import Settings
 from medmoe.server.state import State
-from medmoe.server.strict_environment import variable
 
 log = logging.getLogger("medmoe.start")
 

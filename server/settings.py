@@ -8,15 +8,15 @@ from pydantic_settings import NoDecode
 
 import medmoe.model
 from medmoe.server.auth.oidc.provider_url import is_provider_url
-from medmoe.server.batch_settings import BatchSettings
-from medmoe.server.integrity_settings import IntegritySettings
+from medmoe.server.configuration.batch_settings import BatchSettings
+from medmoe.server.configuration.integrity_settings import IntegritySettings
+from medmoe.server.configuration.limit_pairs import LimitPairs
 from medmoe.server.loopback import is_loopback
 from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.image_url import host_name
 from medmoe.server.schemas.images import BurnedIn
 from medmoe.server.schemas.series import MAX_SLICES
 from medmoe.server.schemas.views.explain import MAX_GRID
-from medmoe.server.strict_environment import LimitPairs
 
 _LONGEST_SECONDS = 86_400.0
 """Largest time of a setting, a day: timers of the system overflow somewhere beyond."""

@@ -17,8 +17,8 @@ from cryptography import x509
 
 from medmoe.model.errors import ConfigError
 from medmoe.model.files.bounded_read import read_configured
+from medmoe.server.configuration.strict_environment import variable
 from medmoe.server.settings import Settings
-from medmoe.server.strict_environment import variable
 
 log = logging.getLogger("medmoe.tls")
 

@@ -7,8 +7,8 @@ import re
 import sys
 from typing import Any
 
+from medmoe.server.configuration.strict_environment import PREFIX, variable
 from medmoe.server.settings import Settings
-from medmoe.server.strict_environment import PREFIX, variable
 
 COMMAND = "python -m medmoe.server.openapi.settings_table > server/SETTINGS.md"
 

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from medmoe.server.strict_environment import StrictSettings
+from medmoe.server.configuration.strict_environment import StrictSettings
 
 
 class IntegritySettings(StrictSettings):

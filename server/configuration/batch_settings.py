@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from medmoe.server.strict_environment import StrictSettings
+from medmoe.server.configuration.strict_environment import StrictSettings
 
 
 class BatchSettings(StrictSettings):
