@@ -4,20 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from medmoe.server.errors import UnreadableImage
 from medmoe.server.imaging.formats.dicom.bit_geometry import StoredValues, from_cells, from_stream
 from medmoe.server.imaging.formats.dicom.deflate import inflate
 from medmoe.server.imaging.formats.dicom.file import DicomFile
-from medmoe.server.imaging.formats.dicom.streams.stream_decoder import (
-    decode_stream,
-    has_excess_runs,
-    is_ybr,
-    run_length_bits,
-)
+from medmoe.server.imaging.formats.dicom.streams.run_length import run_length_bits, run_length_cells
+from medmoe.server.imaging.formats.dicom.streams.stream_decoder import decode_stream, is_ybr
 from medmoe.server.imaging.formats.dicom.transfer_syntax import DEFLATED_FRAMES
 
 _FLOATS = {"FloatPixelData": np.float32, "DoubleFloatPixelData": np.float64}
@@ -51,9 +46,10 @@ def _cells(file: DicomFile) -> np.ndarray:
         return _unpacked(file, _inflated(file), ExplicitVRLittleEndian)
     if file.bits_allocated == 1:
         return run_length_bits(file.stream, rows=file.height, columns=file.width)
-    if has_excess_runs(file.stream, columns=file.width, pixels=file.width * file.height):
-        raise _excess()
-    return _unpacked(file, file.stream, RLELossless, plugin=file.decoder)
+    cells = run_length_cells(
+        file.stream, rows=file.height, columns=file.width, samples=file.samples, cell_bytes=file.bits_allocated // 8
+    )
+    return _unpacked(file, cells.tobytes(), ExplicitVRLittleEndian, by_plane=True)
 
 
 def _native(file: DicomFile) -> np.ndarray:
@@ -120,9 +116,12 @@ def _floats(file: DicomFile) -> np.ndarray:
 
 
 def _unpacked(
-    file: DicomFile, value: bytes, syntax: str, *, plugin: str = "", index: int = 0, frames: int = 1
+    file: DicomFile, value: bytes, syntax: str, *, index: int = 0, frames: int = 1, by_plane: bool = False
 ) -> np.ndarray:
-    """Unpack with pydicom from a dataset that holds nothing but checked attributes."""
+    """Unpack with pydicom from a dataset that holds nothing but checked attributes.
+
+    `by_plane`: colours lie in planes, whatever the DICOM header says.
+    """
     single = Dataset()
     single.file_meta = FileMetaDataset()
     single.file_meta.TransferSyntaxUID = UID(syntax)
@@ -132,14 +131,13 @@ def _unpacked(
     single.HighBit = file.bits_allocated - 1
     single.PixelRepresentation = 0
     if file.samples > 1:
-        single.PlanarConfiguration = file.planar_configuration
+        single.PlanarConfiguration = 1 if by_plane else file.planar_configuration
     single.NumberOfFrames = frames
-    single.PixelData = encapsulate([value]) if plugin else value
+    single.PixelData = value
     # Bytes in big-endian words are swapped, and pydicom swaps them back.
     words = file.bits_allocated > 8 or (syntax == ExplicitVRBigEndian and file.dataset["PixelData"].VR == "OW")
-    single["PixelData"].VR = "OW" if words and not plugin else "OB"
-    single["PixelData"].is_undefined_length = bool(plugin)
-    stored, _ = get_decoder(syntax).as_array(single, index=index, decoding_plugin=plugin)
+    single["PixelData"].VR = "OW" if words else "OB"
+    stored, _ = get_decoder(syntax).as_array(single, index=index)
     return stored
 
 

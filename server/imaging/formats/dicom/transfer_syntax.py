@@ -33,7 +33,7 @@ DECODERS: Mapping[str, str] = {
     ExplicitVRBigEndian: "",
     DeflatedExplicitVRLittleEndian: "",
     DEFLATED_FRAMES: "",
-    RLELossless: "pylibjpeg",
+    RLELossless: "",
     JPEGBaseline8Bit: "pillow",
     JPEGExtended12Bit: "pillow",
     JPEGLossless: "gdcm",
@@ -46,7 +46,7 @@ DECODERS: Mapping[str, str] = {
     HTJ2KLosslessRPCL: "pylibjpeg",
     HTJ2K: "pylibjpeg",
 }
-"""Accepted transfer syntaxes, each with pydicom's name of the library that decodes it."""
+"""Accepted transfer syntaxes, each with pydicom's name of the library that decodes it, empty where none is asked."""
 
 LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K})
 """Transfer syntaxes whose frames may have been compressed lossily."""

@@ -24,6 +24,7 @@ from pydicom.uid import (
 from medmoe.model.errors import MedMoEError
 from medmoe.server.errors import BurnedInAnnotation, ImageTooLarge, UnreadableImage, UnsupportedImage
 from medmoe.server.imaging.formats.dicom.transfer_syntax import DECODERS
+from tests.support.images.dicom_elements import run_length
 from tests.support.images.dicom_files import dicom, gradient
 from tests.support.images.hostile_images import encoded, jpeg
 from tests.unit.server.conftest import Read
@@ -168,6 +169,30 @@ def test_run_length_segments_outside_the_frame_are_refused(read: Read) -> None:
     header = struct.pack("<16I", 2, 64, 10**9, *[0] * 13)
     with pytest.raises(UnreadableImage):
         read(dicom(VALUES, syntax=RLELossless, frames=[header + b"\x81\x00" * 4000]))
+
+
+HIGH, LOW = ((VALUES.view(np.uint16) >> shift & 255).astype(np.uint8).tobytes() for shift in (8, 0))
+
+
+@pytest.mark.parametrize(
+    ("segments", "attributes"),
+    [
+        ([HIGH + HIGH, LOW], {}),
+        ([HIGH, LOW + LOW], {}),
+        ([HIGH[:-1], LOW], {}),
+        ([HIGH, LOW[:-1]], {}),
+        ([HIGH], {}),
+        ([HIGH, LOW, LOW], {}),
+        ([LOW] * 15, {"BitsAllocated": 64, "SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}),
+    ],
+    ids=["high longer", "low longer", "high shorter", "low shorter", "one", "three", "fifteen of 24"],
+)
+def test_run_length_segments_must_be_those_of_the_pixels(
+    read: Read, segments: list[bytes], attributes: dict[str, Any]
+) -> None:
+    assert read(dicom(VALUES, syntax=RLELossless, frames=[run_length([HIGH, LOW])])).rendering.format == "DICOM"
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read(dicom(VALUES, syntax=RLELossless, frames=[run_length(segments)], **attributes))
 
 
 @pytest.mark.parametrize("kept", [132, 140, 200, 300, 600, 1000, -2])

@@ -1,4 +1,4 @@
-"""Decode the code stream of one frame: JPEG, JPEG-LS, JPEG 2000, run length."""
+"""Decode the code stream of one frame: JPEG, JPEG-LS, JPEG 2000."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,6 @@ from pydicom.uid import (
     JPEGLSLossless,
     JPEGLSNearLossless,
 )
-from rle.utils import decode_segment
 
 from medmoe.model.image_formats.jpeg import JpegFile, is_whole, with_other_ends, with_probe
 from medmoe.model.image_formats.no_data import has_lost_bytes
@@ -27,7 +26,6 @@ from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader
 _RGB, _YBR = "RGB", "YBR_FULL"
 _LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
 _JPEG_LS = (JPEGLSLossless, JPEGLSNearLossless)
-_MOST_SEGMENTS = 15
 _PADDED_END = b"\0\xff\xd9"
 _LOST = 512
 """Zero bytes that no JPEG 2000 encoder writes in a row; in larger images, a byte for as many pixels."""
@@ -179,27 +177,3 @@ def _pydicom(stream: bytes, header: FrameHeader, syntax: UID, plugin: str, colou
     single["PixelData"].is_undefined_length = True
     samples, _ = get_decoder(syntax).as_array(single, index=0, decoding_plugin=plugin)
     return samples
-
-
-def has_excess_runs(stream: bytes, *, columns: int, pixels: int) -> bool:
-    """Return whether the last segment of a run-length frame holds a row or more beyond its pixels (PS3.5 G)."""
-    segments = int.from_bytes(stream[:4], "little")
-    if not 1 <= segments <= _MOST_SEGMENTS:
-        return False
-    start = int.from_bytes(stream[4 * segments : 4 * segments + 4], "little")
-    held = bytes(decode_segment(stream[start:]))
-    return len(held) >= pixels + columns and bool(held[pixels:].strip(held[-1:]))
-
-
-def run_length_bits(stream: bytes, *, rows: int, columns: int) -> np.ndarray:
-    """Return uint8 [rows, columns] of 0 and 1 from a run-length frame of 1 bit a pixel (PS3.5 G).
-
-    Writers store eight pixels in a byte, or one. Raises UnreadableImage.
-    """
-    found = np.frombuffer(bytes(decode_segment(stream[64:])), np.uint8)
-    if found.size >= rows * columns:
-        return np.asarray(found[: rows * columns] != 0, np.uint8).reshape(rows, columns)
-    if found.size * 8 < rows * columns:
-        raise UnreadableImage("the image is damaged or truncated: a run-length frame ends before the last row")
-    bits: np.ndarray = np.unpackbits(found, bitorder="little")[: rows * columns]
-    return bits.reshape(rows, columns)
