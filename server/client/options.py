@@ -3,7 +3,7 @@
 from typing import Literal, TypedDict
 
 
-class ImageOptions(TypedDict, total=False):
+class ViewOptions(TypedDict, total=False):
     """Options of every request with an image."""
 
     window: str | None
@@ -12,40 +12,45 @@ class ImageOptions(TypedDict, total=False):
     """Index of the frame in a DICOM file, a TIFF or an animation, from 0."""
     allow_uniform: bool | None
     """Whether to take an image that comes out as one shade; otherwise the service refuses it."""
-    include_routing: bool | None
-    """Whether to return the experts that the tokens were routed to."""
     timeout_ms: int | None
     """Time limit in the service; the client's `timeout` also covers its retries."""
-    min_confidence: float | None
-    """Confidence below which an answer is marked as abstained."""
-    allow_unlike_training: bool | None
-    """Whether to answer about images that are unlike the training images without marking them as abstained."""
-    modality: str | None
-    """Modality label for the router's statistics; the model does not see it."""
     model: str | None
     """Name of the model, as the service lists it; the active one when absent."""
 
 
-class RenderOptions(TypedDict, total=False):
+class RenderOptions(ViewOptions, total=False):
     """Options of a rendering."""
 
-    window: str | None
-    frame: int | None
-    allow_uniform: bool | None
     view: Literal["frame", "model"] | None
     """frame: for people, at most 1024 pixels a side. model: exactly what the model gets."""
-    timeout_ms: int | None
-    model: str | None
 
 
-class DecisionOptions(ImageOptions, total=False):
+class ImageOptions(ViewOptions, total=False):
+    """Options of every request that the model answers about an image."""
+
+    include_routing: bool | None
+    """Whether to return the experts that the tokens were routed to."""
+    modality: str | None
+    """Modality label for the router's statistics; the model does not see it."""
+
+
+class AnswerOptions(ImageOptions, total=False):
+    """Options of every request whose answer may be marked as abstained."""
+
+    min_confidence: float | None
+    """Confidence below which an answer is marked as abstained."""
+    allow_unlike_training: bool | None
+    """Whether to answer about images that are unlike the training images without marking them as abstained."""
+
+
+class DecisionOptions(AnswerOptions, total=False):
     """Options of decisions."""
 
     min_label_mass: float | None
     """Probability of a question's options together below which it is not answered."""
 
 
-class ReportOptions(ImageOptions, total=False):
+class ReportOptions(AnswerOptions, total=False):
     """Options of every request whose answer may come with a report."""
 
     include_report: bool | None
@@ -80,7 +85,7 @@ class ClassifyOptions(ReportOptions, total=False):
     """Mode choice: maximum number of label orders."""
 
 
-class ExplainOptions(TypedDict, total=False):
+class ExplainOptions(ImageOptions, total=False):
     """Options of an explanation."""
 
     answer: str | None
@@ -93,17 +98,6 @@ class ExplainOptions(TypedDict, total=False):
     """`layer` adds the map as transparent PNG of the rendered image's size, `image` over the image."""
     max_tokens: int | None
     """Maximum length of an answer that is generated."""
-    window: str | None
-    """VOI window, as in ImageOptions."""
-    frame: int | None
-    allow_uniform: bool | None
-    include_routing: bool | None
-    timeout_ms: int | None
-    """Time limit in the service for the whole map."""
-    modality: str | None
-    """Modality label for the router's statistics; the model does not see it."""
-    model: str | None
-    """Name of the model, as in ImageOptions."""
 
 
 class SeriesOptions(TypedDict, total=False):
@@ -115,7 +109,7 @@ class SeriesOptions(TypedDict, total=False):
     """How one result is made of those of the slices: `most_confident` or `majority` for a question, `mean` or `max`
     for labels."""
     window: str | None
-    """VOI window of all slices, as in ImageOptions; that of the middle slice when absent."""
+    """VOI window of all slices, as in ViewOptions; that of the middle slice when absent."""
     allow_irregular: bool | None
     """Whether to take unevenly spaced or displaced slices; otherwise the service refuses them."""
     timeout_ms: int | None
@@ -131,7 +125,7 @@ class SeriesOptions(TypedDict, total=False):
     store: str | None
     """Source of the service to store the report in; for a `Series`, not in a stream."""
     model: str | None
-    """Name of the model, as in ImageOptions."""
+    """Name of the model, as in ViewOptions."""
 
 
 class AskSeriesOptions(SeriesOptions, total=False):

@@ -7,7 +7,7 @@ import typer
 
 from medmoe.client.answers import Delta, VqaAnswer
 from medmoe.client.client import Client
-from medmoe.client.commands.images import ImageArgument
+from medmoe.client.commands.images import ImageArgument, MaxTokensOption
 from medmoe.client.commands.request_options import RequestOptions, keep_report, with_request_options
 from medmoe.client.commands.terminal import ABSTAINED, UNLIKE_TRAINING, as_json, note, safe
 from medmoe.client.images.image import Image
@@ -15,12 +15,12 @@ from medmoe.client.images.instance import Instance
 from medmoe.client.options import AskOptions
 
 
-@with_request_options
+@with_request_options()
 def ask(
     image: ImageArgument = None,
     question: Annotated[str | None, typer.Argument(metavar="QUESTION", help="Question about the image.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer while it is generated.")] = False,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of the answer in tokens.")] = None,
+    max_tokens: MaxTokensOption = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, max=2, help="Sampling temperature; 0 takes the most likely answer.")
     ] = None,
@@ -38,7 +38,7 @@ def ask(
         "temperature": temperature,
         "seed": seed,
     }
-    file, words = request.split(image, *(() if question is None else (question,)))
+    file, words = request.split(image, question)
     if len(words) != 1:
         raise typer.BadParameter("an image and a question are needed; with --source the question alone")
     with request.client() as client:

@@ -6,8 +6,8 @@ import typer
 
 from medmoe.client.answers import ChoiceAnswer, Decision, PredicateAnswer, ScoreAnswer
 from medmoe.client.answers.decisions import AnyDecisionAnswer
-from medmoe.client.commands.images import FileArgument
-from medmoe.client.commands.request_options import RequestOptions, with_file_options
+from medmoe.client.commands.images import FileArgument, MinLabelMassOption
+from medmoe.client.commands.request_options import REPORT, SOURCE, RequestOptions, with_request_options
 from medmoe.client.commands.terminal import UNLIKE_TRAINING, as_json, note, table
 from medmoe.client.images.image import Image
 from medmoe.client.options import DecisionOptions
@@ -21,7 +21,7 @@ _REASONS = {
 }
 
 
-@with_file_options
+@with_request_options(without=SOURCE | REPORT)
 def decide(
     image: FileArgument = None,
     predicate: Annotated[
@@ -37,10 +37,7 @@ def decide(
             metavar="'QUESTION | LOW | HIGH'", help="Question with levels in ascending order; may be repeated."
         ),
     ] = None,
-    min_label_mass: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Label mass below which a question is not answered."),
-    ] = None,
+    min_label_mass: MinLabelMassOption = None,
     *,
     request: RequestOptions,
 ) -> None:
@@ -53,17 +50,7 @@ def decide(
     questions += [Score(words, levels) for words, levels in map(_split, score or ())]
     if not questions:
         raise typer.BadParameter("a question is needed: --predicate, --choice or --score")
-    fields = request.fields()
-    options: DecisionOptions = {
-        "window": fields["window"],
-        "frame": fields["frame"],
-        "min_confidence": fields["min_confidence"],
-        "allow_unlike_training": fields["allow_unlike_training"],
-        "allow_uniform": fields["allow_uniform"],
-        "modality": fields["modality"],
-        "include_routing": fields["include_routing"],
-        "min_label_mass": min_label_mass,
-    }
+    options: DecisionOptions = {**request.answer_fields(), "min_label_mass": min_label_mass}
     file, _ = request.split(image)
     given = request.read(file)
     assert isinstance(given, Image), "there is no --source"

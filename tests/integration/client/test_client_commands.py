@@ -277,6 +277,8 @@ def test_explain_prints_the_map_and_writes_it_over_the_image(
     ]
     with Image.open(tmp_path / "map.png") as drawn:
         assert drawn.mode == "RGB"
+    asked = (QUESTION, "--answer", "Left", "--grid", 2, "--json")
+    assert json.loads(medmoe("explain", file, *asked, url=server.url, key=KEY).stdout)["answer"] == "Left"
 
 
 @pytest.mark.parametrize("command", [("ask", QUESTION), ("classify", *LABELS)])
@@ -311,7 +313,7 @@ def test_a_service_that_is_not_there_is_one_line(medmoe: Medmoe) -> None:
         ("classify", "a.png"),
         ("classify", "a.png", "CT"),
         ("explain", "a.png"),
-        ("explain", "--question", "What?"),
+        ("explain", "a.png", "What?", "--source", "pacs", "--study", "1", "--series", "1", "--instance", "1"),
         ("decide", "a.png"),
         ("decide", "a.png", "--choice", "Which? | CT"),
         ("decide", "a.png", "--predicate", "Is it?", "--source", "pacs"),
