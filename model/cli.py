@@ -91,6 +91,18 @@ class _Reporting(TyperCommand):
     def main(self, *arguments: Any, **options: Any) -> NoReturn:
         _run(super().main, *arguments, **options)
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, the options, and under its heading each `rich_help_panel` of further options."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                general = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or general, []).append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)

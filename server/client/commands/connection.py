@@ -16,14 +16,20 @@ from medmoe.client.transport.address import KEY_VARIABLE, URL_VARIABLE
 from medmoe.client.transport.key_file import KeyFile
 from medmoe.client.transport.retry import Retry
 
-UrlOption = Annotated[str, typer.Option(envvar=URL_VARIABLE, help="Address of the service.")]
+SERVICE = "Service"
+"""Heading of options."""
+
+UrlOption = Annotated[str, typer.Option(envvar=URL_VARIABLE, help="Address of the service.", rich_help_panel=SERVICE)]
 TokenFileOption = Annotated[
     Path | None,
     typer.Option(
-        help=f"File with the API key or token, read for each request; by default {KEY_VARIABLE} is sent, if it is set."
+        help=f"File with the API key or token, read for each request; by default {KEY_VARIABLE} is sent, if it is set.",
+        rich_help_panel=SERVICE,
     ),
 ]
-TimeoutOption = Annotated[float, typer.Option(min=0.1, help="Seconds for an answer, including retries.")]
+TimeoutOption = Annotated[
+    float, typer.Option(min=0.1, help="Seconds for an answer, including retries.", rich_help_panel=SERVICE)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _NOTE_SECONDS = 5.0

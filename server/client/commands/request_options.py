@@ -1,7 +1,7 @@
-"""Define the options that `ask`, `classify` and `decide` share."""
+"""Define the options that `ask`, `classify`, `decide` and `explain` share."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -32,30 +32,33 @@ from medmoe.client.commands.terminal import note
 from medmoe.client.errors import BadRequest, InvalidInput
 from medmoe.client.images.image import Image
 from medmoe.client.images.instance import Instance
-from medmoe.client.options import ReportOptions
+from medmoe.client.options import AnswerOptions, ImageOptions, ReportOptions
 from medmoe.client.transport.address import LOCAL
 
-_OF_SOURCE_AND_REPORT = frozenset({"source", "study", "series", "instance", "report_file", "store"})
+SOURCE = frozenset({"source", "study", "series", "instance"})
+REPORT = frozenset({"report_file", "store"})
+ABSTENTION = frozenset({"min_confidence", "allow_unlike_training"})
+"""Options that a command may be without."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestOptions:
     """Hold the options of a request about one image."""
 
+    window: WindowOption = None
+    frame: FrameOption = None
+    allow_uniform: AllowUniformOption = False
+    pixels_only: PixelsOnlyOption = False
+    modality: ModalityOption = None
     source: SourceOption = None
     study: StudyOption = None
     series: SeriesOption = None
     instance: InstanceOption = None
     report_file: ReportFileOption = None
     store: StoreOption = None
-    window: WindowOption = None
-    frame: FrameOption = None
     min_confidence: MinConfidenceOption = None
     allow_unlike_training: AllowUnlikeTrainingOption = False
-    allow_uniform: AllowUniformOption = False
-    modality: ModalityOption = None
     routing: RoutingOption = False
-    pixels_only: PixelsOnlyOption = False
     url: UrlOption = LOCAL
     token_file: TokenFileOption = None
     timeout: TimeoutOption = 120.0
@@ -73,32 +76,43 @@ class RequestOptions:
         if self.source and self.pixels_only:
             raise typer.BadParameter("--pixels-only changes a file before it is sent; the service fetches this image")
 
-    def fields(self) -> ReportOptions:
-        """Return the options that the service is sent."""
+    def image_fields(self) -> ImageOptions:
+        """Return what the service is told about the image."""
         return {
             "window": self.window,
             "frame": self.frame,
-            "min_confidence": self.min_confidence,
-            "allow_unlike_training": self.allow_unlike_training,
             "allow_uniform": self.allow_uniform,
             "modality": self.modality,
             "include_routing": self.routing,
-            "include_report": self.report_file is not None,
-            "store": self.store,
         }
+
+    def answer_fields(self) -> AnswerOptions:
+        """Return `image_fields` and when to abstain."""
+        return {
+            **self.image_fields(),
+            "min_confidence": self.min_confidence,
+            "allow_unlike_training": self.allow_unlike_training,
+        }
+
+    def fields(self) -> ReportOptions:
+        """Return all options that the service is sent."""
+        return {**self.answer_fields(), "include_report": self.report_file is not None, "store": self.store}
 
     def client(self) -> Client:
         """Create a client. Raises InvalidInput and typer.BadParameter."""
         return create_client(self.url, self.token_file, self.timeout)
 
-    def split(self, first: str | None, *others: str) -> tuple[str | None, list[str]]:
+    def split(self, *arguments: str | None) -> tuple[str | None, list[str]]:
         """Return the image's file and the arguments after it; with --source no argument is a file.
 
-        Raises typer.BadParameter when no argument is given.
+        Raises typer.BadParameter without an image.
         """
-        if first is None:
+        given = [argument for argument in arguments if argument is not None]
+        if self.source:
+            return None, given
+        if not given:
             raise typer.BadParameter("an image is needed: a file, or --source")
-        return (None, [first, *others]) if self.source else (first, list(others))
+        return given[0], given[1:]
 
     def read(self, name: str | None) -> Image | Instance:
         """Return the instance of --source, or read a file, or standard input if `name` is `-`. Raises InvalidInput."""
@@ -129,37 +143,33 @@ def refuse_options(values: Mapping[str, object], *, task: str) -> None:
         raise typer.BadParameter(f"{' and '.join(given)} cannot be used with {task}")
 
 
-def with_request_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's last parameter, `request: RequestOptions`, by one option for each of its fields.
+def with_request_options(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace a command's last parameter, `request: RequestOptions`, by an option for each field not in `without`.
 
     An option whose value the service refuses is a usage error, like one that is refused here.
     """
-    return _flattened(command, inspect.signature(RequestOptions, eval_str=True).parameters)
+    fields = inspect.signature(RequestOptions, eval_str=True).parameters
+    shared = {name: one for name, one in fields.items() if name not in without}
 
+    def flatten(command: Callable[..., None]) -> Callable[..., None]:
+        own = dict(inspect.signature(command, eval_str=True).parameters)
+        del own["request"]
+        options = {*own, *shared} - {"image"}
+        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own.values(), *shared.values())]
 
-def with_file_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace `request` as `with_request_options` does, for a command without --source and reports."""
-    shared = inspect.signature(RequestOptions, eval_str=True).parameters
-    return _flattened(command, {name: one for name, one in shared.items() if name not in _OF_SOURCE_AND_REPORT})
+        @wraps(command)
+        def flat(**given: object) -> None:
+            request = RequestOptions(**{name: given.pop(name) for name in shared})  # type: ignore[arg-type]
+            try:
+                command(**given, request=request)
+            except BadRequest as error:
+                if error.code == "invalid_field" and error.param in options:
+                    raise typer.BadParameter(str(error)) from error
+                raise
 
+        del flat.__wrapped__
+        flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        flat.__annotations__ = {one.name: one.annotation for one in parameters}
+        return flat
 
-def _flattened(command: Callable[..., None], shared: Mapping[str, inspect.Parameter]) -> Callable[..., None]:
-    own = dict(inspect.signature(command, eval_str=True).parameters)
-    del own["request"]
-    options = {*own, *shared} - {"image"}
-    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own.values(), *shared.values())]
-
-    @wraps(command)
-    def flat(**given: object) -> None:
-        request = RequestOptions(**{name: given.pop(name) for name in shared})  # type: ignore[arg-type]
-        try:
-            command(**given, request=request)
-        except BadRequest as error:
-            if error.code == "invalid_field" and error.param in options:
-                raise typer.BadParameter(str(error)) from error
-            raise
-
-    del flat.__wrapped__
-    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    flat.__annotations__ = {one.name: one.annotation for one in parameters}
-    return flat
+    return flatten

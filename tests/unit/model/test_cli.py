@@ -211,6 +211,12 @@ def test_the_other_rooms_explain_themselves(medmoe: Medmoe, command: str) -> Non
     assert f"medmoe {command}" in found.stdout
 
 
+def test_options_stand_under_headings(medmoe: Medmoe) -> None:
+    _, *sections = medmoe("ask", "--help").stdout.split("\n\n")
+    heading = {line.split()[0]: section.split(":")[0] for section in sections for line in section.splitlines()}
+    assert (heading["--stream"], heading["--window"], heading["--url"]) == ("Options", "Image", "Service")
+
+
 def test_inspecting_imports_neither_torch_nor_a_server(tmp_path: Path) -> None:
     directory = save_tiny_checkpoint(tmp_path / "tiny")
     script = (

@@ -12,7 +12,9 @@ from medmoe.client.answers import Mode, SeriesAnswer, SeriesClassification, Seri
 from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
 from medmoe.client.commands.images import (
     AllowUnlikeTrainingOption,
+    MaxTokensOption,
     MinConfidenceOption,
+    MinLabelMassOption,
     ModalityOption,
     ReportFileOption,
     SeriesOption,
@@ -59,15 +61,12 @@ def series(
     report_file: ReportFileOption = None,
     store: StoreOption = None,
     window: WindowOption = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of an answer in tokens.")] = None,
+    max_tokens: MaxTokensOption = None,
     allow_irregular: Annotated[
         bool, typer.Option("--allow-irregular", help="Take unevenly spaced slices, and those of a tilted gantry.")
     ] = False,
     min_confidence: MinConfidenceOption = None,
-    min_label_mass: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="With --label: label mass below which a slice is marked as abstained."),
-    ] = None,
+    min_label_mass: MinLabelMassOption = None,
     contextual_calibration: Annotated[
         bool,
         typer.Option("--contextual-calibration", help="With --label: as for medmoe classify."),
