@@ -155,7 +155,8 @@ class EdgeProtocol(asyncio.Protocol):
 
     def _await_response_or_close(self) -> None:
         http = self._http
-        if http is None or not http.can_be_answered_after_eof or self._transport.lingering:
+        can_be_answered = http is not None and http.can_be_answered_after_eof(pending=bool(self._pending))
+        if not can_be_answered or self._transport.lingering:
             self._transport.close()
         elif not self._reader_check.is_running:
             self._reader_check.start()

@@ -84,10 +84,13 @@ class HTTPProtocol(H11Protocol):
         """Return whether more of the present request is to come."""
         return self.conn.their_state is h11.SEND_BODY
 
-    @property
-    def can_be_answered_after_eof(self) -> bool:
-        """Return whether a request waits that came whole, and whose client takes interim responses: not HTTP/1.0."""
-        return self.is_busy and not self.has_unread_body and self.conn.their_http_version != b"1.0"
+    def can_be_answered_after_eof(self, *, pending: bool) -> bool:
+        """Return whether a request waits whose client takes interim responses: not HTTP/1.0.
+
+        `pending` bytes of its body have come and wait for the application; without them it must have come whole.
+        """
+        is_whole = pending or not self.has_unread_body
+        return self.is_busy and is_whole and self.conn.their_http_version != b"1.0"
 
     def send_interim_response(self) -> None:
         """Send 100 (Continue), which clients discard (RFC 9110, 15.2), unless the response has begun."""

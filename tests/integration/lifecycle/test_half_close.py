@@ -1,14 +1,17 @@
 """Clients that end their side of the connection after a request: answered while they wait, abandoned when they left."""
 
 import asyncio
+import io
 import json
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from medmoe.server.engine.base import GenerationChunk, GenerationRequest
+from medmoe.server.http import body_limit
 from tests.integration.conftest import until
 from tests.support.service.listening import LIVE, Connection, Listen, Listening, post
 
@@ -43,6 +46,45 @@ async def test_requests_whose_client_sends_no_more_are_answered(listening: Liste
                 half_closed(connection, requests)
                 assert [(await connection.answer()).status for _ in statuses] == statuses
                 assert await connection.ended()
+
+
+def chunked(request: bytes, *, size: int) -> bytes:
+    """The same request with a body in chunks of `size` bytes."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    parts = (body[start : start + size] for start in range(0, len(body), size))
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+    lines = [line for line in head.split(b"\r\n") if not line.startswith(b"Content-Length")]
+    return b"\r\n".join((*lines, b"Transfer-Encoding: chunked", b"", chunks)) + b"0\r\n\r\n"
+
+
+def form(image: bytes) -> bytes:
+    part = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n%b\r\n--x--\r\n' % image
+    return post("Content-Type: multipart/form-data; boundary=x", path="/v1/render", body=part)
+
+
+@pytest.mark.parametrize("size", [64, 300, 1000], ids=lambda kib: f"{kib} KiB")
+@pytest.mark.parametrize("in_chunks", [False, True], ids=["length", "chunked"])
+async def test_a_body_that_waits_for_the_application_is_read(
+    listening: Listen, monkeypatch: pytest.MonkeyPatch, in_chunks: bool, size: int
+) -> None:
+    real = body_limit._in_time
+
+    async def late(*given: Any) -> Any:
+        await asyncio.sleep(0.3)
+        return await real(*given)
+
+    monkeypatch.setattr(body_limit, "_in_time", late)
+    image = Image.effect_noise((64, 64), 90)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    request = form(file.getvalue() + bytes(size * 1024))
+    if in_chunks:
+        request = chunked(request, size=16 * 1024)
+    async with listening() as found, found.connected() as connection:
+        half_closed(connection, request + LIVE)
+        for _ in range(2):
+            assert (await connection.answer(informed=True)).status == 200
+        assert await connection.ended()
 
 
 async def test_a_client_that_waits_long_is_told_to_continue(

@@ -46,9 +46,12 @@ class Connection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
-    async def answer(self) -> Answer:
+    async def answer(self, *, informed: bool = False) -> Answer:
+        """Return the next response; `informed` passes over interim ones."""
         async with asyncio.timeout(60):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+            while informed and head.startswith("HTTP/1.1 1"):
+                head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
             first, *lines = head.strip().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
             body = await self.reader.readexactly(int(headers["content-length"]))
