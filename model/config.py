@@ -16,6 +16,9 @@ CONFIG_FILE = "config.json"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
 
+BUNDLED = Path(__file__).parent / "pretrained" / "medmoe-tiny"
+"""Directory of the package's own checkpoint."""
+
 # Far above any model of this family, far below what would exhaust memory before a tensor is read.
 Size = Annotated[int, Field(gt=0, le=2**20)]
 Count = Annotated[int, Field(gt=0, le=1024)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, HttpUrl, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-import medmoe.model
+from medmoe.model.config import BUNDLED
 from medmoe.server.auth.oidc.provider_url import is_provider_url
 from medmoe.server.configuration.batch_settings import BatchSettings
 from medmoe.server.configuration.integrity_settings import IntegritySettings
@@ -22,11 +22,6 @@ _LONGEST_SECONDS = 86_400.0
 """Largest time of a setting, a day: timers of the system overflow somewhere beyond."""
 
 
-def bundled_model() -> Path:
-    """Return the directory of the package's own checkpoint."""
-    return Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
-
-
 class Settings(BatchSettings, IntegritySettings, LimitPairs):
     """Deployment settings. Sizes in bytes or pixels, times in the unit that the name says."""
 
@@ -38,7 +33,7 @@ class Settings(BatchSettings, IntegritySettings, LimitPairs):
     keep_alive_seconds: int = Field(default=75, ge=1)
     """Time for which an idle connection is kept. It must be longer than that of a load balancer in front, often 60 s:
     otherwise some of its requests meet a closing connection, and it answers them with 502."""
-    model: Path = Field(default_factory=bundled_model)
+    model: Path = Field(default_factory=lambda: BUNDLED)
     """Checkpoint directory. The default is the small demonstration model of the package: not for real images."""
     engine: Literal["vllm", "fake"] = "vllm"
     """Engine: vllm, or fake for a deterministic stand-in that needs no weights and knows no medicine."""

@@ -115,14 +115,16 @@ def install(app: FastAPI) -> None:
     async def refuse(request: Request, error: Exception) -> Response:
         # The framework's message quotes the value. Only query parameters arrive here; routes read bodies themselves.
         assert isinstance(error, RequestValidationError)
-        name = error.errors()[0]["loc"][-1]
-        return await answer(
-            request, InvalidField("the parameter is out of range or of the wrong type", param=str(name))
-        )
+        return await answer(request, invalid_parameter(str(error.errors()[0]["loc"][-1])))
 
     app.add_exception_handler(MedMoEError, answer)
     app.add_exception_handler(RequestValidationError, refuse)
     app.add_exception_handler(HTTPException, answer)
+
+
+def invalid_parameter(name: str) -> InvalidField:
+    """Return the error for a parameter of the address."""
+    return InvalidField("the parameter is out of range or of the wrong type", param=name)
 
 
 def _methods(app: FastAPI, scope: Scope) -> set[str]:

@@ -41,6 +41,8 @@ async def read_json_object(
     The message about an unknown field lists `offered`, or all of `known`.
     Raises MalformedBody, InvalidField, UnsupportedContentType, BodyTooLarge, ClientDisconnected.
     """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedContentType("send application/json")
     require_plain_body(request)
     require_no_query(request, known=known)
     body, is_whole, quotes = await _read(request)

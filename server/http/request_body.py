@@ -103,13 +103,18 @@ def _from_json(
         if isinstance(document[sent_as], str):
             # Set aside: the validated copy would take as much memory again.
             text, document[sent_as] = document[sent_as], ""
-    try:
-        # Strict and from JSON: "5" is not a number here, although it is one in a form, and an array is a tuple.
-        whole = as_json.model_validate_json(to_json(document), strict=True)
-    except ValidationError as error:
-        raise invalid(error, fields=frozenset(as_json.model_fields)) from error
+    whole = validated(document, as_json)
     sent: str | SeriesReference = getattr(whole, sent_as) if text is None else text
     return fields.model_validate(whole.model_dump(exclude={sent_as})), sent
+
+
+def validated(document: dict[str, Any], model: type[Fields]) -> Fields:
+    """Return `document` as `model`. Raises InvalidField."""
+    try:
+        # Strict and from JSON: "5" is not a number here, although it is one in a form, and an array is a tuple.
+        return model.model_validate_json(to_json(document), strict=True)
+    except ValidationError as error:
+        raise invalid(error, fields=frozenset(model.model_fields)) from error
 
 
 def _check_attachment(value: Any, attachment: _Attachment) -> None:

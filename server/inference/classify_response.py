@@ -57,62 +57,42 @@ def classify_response(
         context.settings.min_label_mass if fields.min_label_mass is None else fields.min_label_mass
     )
     provenance["allow_unlike_training"] = fields.allow_unlike_training
-    response = _by_mode(
-        context, fields, prompts, scores, content_free=content_free, common=common, provenance=provenance
-    )
+    response: AnyClassification
+    match fields.mode:
+        case "likelihood":
+            response = _likelihood(
+                context, fields, scores[0], content_free=content_free, common=common, provenance=provenance
+            )
+        case "choice":
+            response = _choice(fields, scores, prompts, common=common, provenance=provenance)
+        case "multi_label":
+            response = _multi_label(fields, scores, common=common, provenance=provenance)
     if is_flagged(unlike_training) and not fields.allow_unlike_training:
         return response.model_copy(update={"abstained": True})
     return response
 
 
-def _by_mode(
-    context: InferenceContext,
-    fields: ClassifyFields,
-    prompts: LabelPrompts,
-    scores: Sequence[LabelScore],
-    *,
-    content_free: Sequence[float] | None,
-    common: dict[str, Any],
-    provenance: dict[str, Any],
-) -> AnyClassification:
-    match fields.mode:
-        case "likelihood":
-            fit = context.checkpoint.label_calibration(fields.labels, context.engine.dtype)
-            fit = None if is_flagged(common["unlike_training"]) else fit
-            sets = None
-            if fields.alpha > 0 and not is_flagged(common["unlike_training"]):
-                sets = context.checkpoint.prediction_sets(fields.labels, context.engine.dtype)
-            return _likelihood(
-                fields,
-                scores[0],
-                content_free=content_free,
-                fit=fit,
-                sets=sets,
-                common=common,
-                provenance=provenance,
-            )
-        case "choice":
-            return _choice(fields, scores, prompts, common=common, provenance=provenance)
-        case "multi_label":
-            return _multi_label(fields, scores, common=common, provenance=provenance)
-
-
 def _likelihood(
+    context: InferenceContext,
     fields: ClassifyFields,
     score: LabelScore,
     *,
     content_free: Sequence[float] | None,
-    fit: LabelCalibration | None,
-    sets: PredictionSets | None,
     common: dict[str, Any],
     provenance: dict[str, Any],
 ) -> ClassifyResponse:
     lengths = [len(path) for path in score.request.paths] if fields.length_normalized else None
     result = by_likelihood(score.log_likelihoods, lengths=lengths, content_free=content_free)
-    # The calibration was fitted with the checkpoint's own question and the likelihoods as they are.
-    if fields.question is not None or fields.length_normalized or fields.contextual_calibration:
-        fit = None
-    chosen = None if sets is None else _prediction_set(fields, result, sets, fields.alpha)
+    chosen: PredictionSet | None = None
+    fit: LabelCalibration | None = None
+    # Both were fitted to images like the training images.
+    if not is_flagged(common["unlike_training"]):
+        checkpoint, dtype = context.checkpoint, context.engine.dtype
+        if fields.alpha > 0 and (sets := checkpoint.prediction_sets(fields.labels, dtype)) is not None:
+            chosen = _prediction_set(fields, result, sets)
+        # The calibration was fitted with the checkpoint's own question and the likelihoods as they are.
+        if not (fields.question is not None or fields.length_normalized or fields.contextual_calibration):
+            fit = checkpoint.label_calibration(fields.labels, dtype)
     if fit is not None:
         result = result.calibrated(fit)
     shared = _one_label(fields, result, provenance=provenance)
@@ -153,10 +133,9 @@ def _choice(
     )
 
 
-def _prediction_set(
-    fields: ClassifyFields, result: Classification, sets: PredictionSets, alpha: float
-) -> PredictionSet:
+def _prediction_set(fields: ClassifyFields, result: Classification, sets: PredictionSets) -> PredictionSet:
     """Return the set by the model's own probabilities, before any calibration."""
+    alpha = fields.alpha
     shares = dict(zip(fields.labels, result.probabilities, strict=True))
     thresholds = [sets.threshold(label, alpha=alpha) for label in fields.labels]
     return PredictionSet(

@@ -1,6 +1,7 @@
 """Describe the responses of each route in OpenAPI, with recorded responses of the bundled checkpoint."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from medmoe.server.openapi.requests import EXAMPLES, named
@@ -11,10 +12,14 @@ _STREAM = "The answer; with `stream: true` as server-sent events, of which a fai
 _DIAGNOSTIC_REPORT = {"resourceType": "DiagnosticReport", "status": "preliminary", "conclusion": "chest"}
 
 
+def examples(values: Mapping[str, Any], *, status: int = 200) -> Responses:
+    """Return a response in JSON with its examples by name."""
+    return {status: {"content": {"application/json": {"examples": named(values)}}}}
+
+
 def answers(route: str, *names: str) -> Responses:
     """Return the examples that were recorded as `route.name.json`."""
-    found = {name: json.loads((EXAMPLES / f"{route}.{name}.json").read_bytes()) for name in names}
-    return {200: {"content": {"application/json": {"examples": named(found)}}}}
+    return examples({name: json.loads((EXAMPLES / f"{route}.{name}.json").read_bytes()) for name in names})
 
 
 def answers_and_stream(route: str, *names: str) -> Responses:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
+from medmoe.model.config import BUNDLED
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.bounded_read import read_published
 from medmoe.model.files.licence import CARD_FILE, stated_licence
@@ -15,7 +16,6 @@ from medmoe.server.openapi.requests import named
 from medmoe.server.openapi.responses import answers, text
 from medmoe.server.routes.dependencies import Chosen, authenticated
 from medmoe.server.schemas.operations import Metadata, ModelInfo, ModelList
-from medmoe.server.settings import bundled_model
 from medmoe.server.state import State
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(authenticated)])
@@ -36,7 +36,7 @@ async def metadata(request: Request, model: Chosen = None) -> Metadata:
     state = State.of(request)
     served = state.models.find(model)
     checkpoint = served.checkpoint
-    is_bundled = served.directory == bundled_model()
+    is_bundled = served.directory == BUNDLED
     return Metadata(
         service=request.app.version,
         engine=state.settings.engine,

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from medmoe.server.errors import InvalidField, UnknownModel
+from medmoe.server.errors import UnknownModel
+from medmoe.server.http.error_responses import invalid_parameter
 from medmoe.server.openapi.refusals import MAY_NOT_READ_STATS, refusals
 from medmoe.server.openapi.requests import named
 from medmoe.server.openapi.responses import answers
@@ -25,8 +26,6 @@ Window = Annotated[
     ),
 ]
 
-_OUT_OF_RANGE = InvalidField("the parameter is out of range or of the wrong type", param="window")
-
 
 @router.get(
     "/v1/router/stats",
@@ -34,7 +33,7 @@ _OUT_OF_RANGE = InvalidField("the parameter is out of range or of the wrong type
     | refusals(
         *MAY_NOT_READ_STATS,
         UnknownModel(param="model"),
-        _OUT_OF_RANGE,
+        invalid_parameter("window"),
         descriptions={422: "The window is not a number of seconds that is kept"},
     ),
     dependencies=[Depends(may_read_stats)],

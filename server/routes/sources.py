@@ -1,6 +1,6 @@
 """Serve GET /v1/sources: the DICOMweb sources, and the studies, series and instances that they hold."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 
@@ -13,11 +13,12 @@ from medmoe.server.dicomweb.errors import (
     SourceUnavailable,
 )
 from medmoe.server.dicomweb.listing import InstanceList, ListLimit, SeriesList, SourceList, StudyList
-from medmoe.server.errors import InvalidField, Overloaded, RateLimited
+from medmoe.server.errors import Overloaded, RateLimited
 from medmoe.server.http.disconnect import abandon_on_disconnect
+from medmoe.server.http.error_responses import invalid_parameter
 from medmoe.server.openapi.refusals import MAY_NOT_ASK, refusals
 from medmoe.server.openapi.requests import named
-from medmoe.server.openapi.responses import Responses
+from medmoe.server.openapi.responses import Responses, examples
 from medmoe.server.routes.dependencies import may_ask, within_rate
 from medmoe.server.schemas.inference import DicomUID, SourceName
 from medmoe.server.state import State
@@ -57,8 +58,8 @@ _INSTANCES_EXAMPLE = {
 }
 
 
-def _answer(example: dict[str, Any]) -> Responses:
-    return {200: {"content": {"application/json": {"examples": named({"pacs": example})}}}}
+def _answer(example: object) -> Responses:
+    return examples({"pacs": example})
 
 
 Source = Annotated[
@@ -90,12 +91,11 @@ Date = Annotated[
     ),
 ]
 
-_INVALID = InvalidField("the parameter is out of range or of the wrong type", param="limit")
 _REFUSALS = refusals(
     *MAY_NOT_ASK,
     SourceNotFound(),
     InstanceNotFound(),
-    _INVALID,
+    invalid_parameter("limit"),
     Overloaded(retry_after=1),
     RateLimited(retry_after=1),
     SourceRefused(),

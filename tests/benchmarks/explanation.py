@@ -18,11 +18,11 @@ import torch
 from PIL import Image, ImageFilter
 
 from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.model.config import BUNDLED
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
 from medmoe.server.inference.explain.occlusion import Grid, Occluder, importance
-from medmoe.server.settings import bundled_model
 
 LABELS = ("benign", "malignant", "normal")
 _SIDE = 224
@@ -113,8 +113,8 @@ def main() -> int:
     parser.add_argument("--drawings", type=int, default=12)
     parser.add_argument("--grid", type=int, default=8, choices=(4, 7, 8, 14))
     options = parser.parse_args()
-    model = load_checkpoint(bundled_model()).eval()
-    scorer = Scorer(model, Prompt.from_directory(bundled_model(), model.config))
+    model = load_checkpoint(BUNDLED).eval()
+    scorer = Scorer(model, Prompt.from_directory(BUNDLED, model.config))
     untrained = random_decoder(model)
     grid = Grid.of((0, 0, _SIDE, _SIDE), options.grid)
     hits = []

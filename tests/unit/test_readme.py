@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import medmoe.model
 from medmoe.model.cli import COMMANDS, main
+from medmoe.model.config import BUNDLED
 from medmoe.server.openapi.requests import EXAMPLES
 from medmoe.server.schemas.vqa import VQAResponse
 from medmoe.server.settings import Settings
@@ -18,7 +18,7 @@ from medmoe.server.settings import Settings
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 TEXT = README.read_text()
-CARD = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny" / "README.md"
+CARD = BUNDLED / "README.md"
 ELSEWHERE = {
     "API_KEY", "CA_FILE", "CHECKPOINT", "CLIENT_CERTIFICATE", "CLIENT_KEY", "DEBUG", "GPUS", "METRICS_KEY_FILE",
     "PUBLISHED_PORT", "START_SECONDS", "URL",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-import medmoe.model
 from medmoe.model.cli import INTERRUPTED, single_command
+from medmoe.model.config import BUNDLED
 from medmoe.training.finetune.data import read_own_data
 
 if TYPE_CHECKING:
@@ -75,9 +75,8 @@ def finetune(
         return
     from medmoe.training.finetune.run import Finetune
 
-    bundled = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
     run = Finetune(
-        checkpoint=paths[0] if len(paths) == 2 else bundled,
+        checkpoint=paths[0] if len(paths) == 2 else BUNDLED,
         output=output,
         epochs=epochs,
         learning_rate=learning_rate,

@@ -13,7 +13,7 @@ from medmoe.server.errors import InvalidField, RequestError, UnsupportedParamete
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
 from medmoe.server.inference.openai.conversation import Conversation, ConversationRules, read_conversation
-from medmoe.server.inference.openai.neutral import MAX_ITEMS, MESSAGES, check_image_url, require_json, without_neutral
+from medmoe.server.inference.openai.neutral import MAX_ITEMS, MESSAGES, check_image_url, without_neutral
 from medmoe.server.schemas.openai.chat import (
     MAX_STOP_CHARS,
     MAX_STOP_STRINGS,
@@ -57,7 +57,6 @@ async def receive_chat(request: Request, *, rules: Callable[[str | None], Conver
     Raises MalformedBody, InvalidField, UnsupportedParameter, UnsupportedContentType, MalformedImage, UnknownModel,
     BodyTooLarge, ClientDisconnected.
     """
-    require_json(request)
     document = await read_json_object(request, known=ChatRequest.model_fields.keys(), offered=_OFFERED)
     document = without_neutral(document)
     conversation = read_conversation(document.get(MESSAGES), rules=rules(_model(document)))

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from medmoe.server.errors import InvalidField, RequestError, UnsupportedParameter
 from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
-from medmoe.server.inference.openai.neutral import INSTRUCTING, check_image_url, require_json, without_neutral
+from medmoe.server.inference.openai.neutral import INSTRUCTING, check_image_url, without_neutral
 from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.openai.decision_request import (
     MAX_PARTS,
@@ -49,7 +49,6 @@ async def receive_decision(request: Request) -> AskedDecision:
     Raises MalformedBody, InvalidField, UnsupportedParameter, UnsupportedContentType, MalformedImage, BodyTooLarge,
     ClientDisconnected.
     """
-    require_json(request)
     document = without_neutral(await read_json_object(request, known=_FIELDS, offered=_OFFERED))
     places: list[str] = []
     if _INPUT in document:

@@ -3,9 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from starlette.requests import Request
-
-from medmoe.server.errors import MalformedImage, UnsupportedContentType
+from medmoe.server.errors import MalformedImage
 from medmoe.server.schemas.image_url import is_url
 
 MAX_ITEMS = 64
@@ -52,13 +50,6 @@ _NEUTRAL: Mapping[str, Callable[[Any], bool]] = {
     "reasoning_effort": _one_of("none"),
 }
 _NEUTRAL_STREAM_OPTIONS = ("include_obfuscation", "continuous_usage_stats")
-
-
-def require_json(request: Request) -> None:
-    """Raise UnsupportedContentType for a body that is not JSON."""
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/json":
-        raise UnsupportedContentType("send application/json")
 
 
 def check_image_url(url: str, *, param: str) -> None:

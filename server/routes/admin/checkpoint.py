@@ -1,20 +1,15 @@
 """Serve /admin/checkpoint: load a checkpoint beside the active one, activate it, roll back, unload it."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from fastapi import APIRouter, Depends, Request
-from pydantic import ValidationError
-from pydantic_core import to_json
 
 from medmoe.server.engine.deployment.rollout_errors import CheckpointNotFound, InsufficientMemory, StandbyConflict
 from medmoe.server.errors import BodyTooLarge, Draining, InvalidField, MalformedBody, UnsupportedContentType
-from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
+from medmoe.server.http.request_body import validated
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.refusals import MAY_NOT_ADMINISTER, NOT_READY, missing, refusals
-from medmoe.server.openapi.requests import EXAMPLE_IMAGE, Named, accepts_json, named
-from medmoe.server.openapi.responses import Responses
+from medmoe.server.openapi.requests import EXAMPLE_IMAGE, Named, accepts_json
+from medmoe.server.openapi.responses import Responses, examples
 from medmoe.server.rollout.rollout import Rollout
 from medmoe.server.rollout.schema import CheckpointStatus, LoadCheckpoint
 from medmoe.server.routes.dependencies import may_administer
@@ -74,7 +69,7 @@ _CONFLICT = StandbyConflict("the checkpoint is loading, not ready")
 
 
 def _answer(status: int = 200) -> Responses:
-    return {status: {"content": {"application/json": {"examples": named({"compared": _STATUS})}}}}
+    return examples({"compared": _STATUS}, status=status)
 
 
 @router.get(PATH, responses=_answer() | refusals(*MAY_NOT_ADMINISTER))
@@ -135,12 +130,7 @@ async def retire(request: Request) -> CheckpointStatus:
 
 async def _receive(request: Request) -> LoadCheckpoint:
     """Parse the body. Raises MalformedBody, InvalidField, UnsupportedContentType, BodyTooLarge, ClientDisconnected."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise UnsupportedContentType("send application/json")
-    document: Mapping[str, Any] = await read_json_object(request, known=LoadCheckpoint.model_fields.keys())
+    document = await read_json_object(request, known=LoadCheckpoint.model_fields.keys())
     if not isinstance(document.get("questions", ""), str | list | None):
         raise InvalidField("send a list, or the name of a file", param="questions")
-    try:
-        return LoadCheckpoint.model_validate_json(to_json(document), strict=True)
-    except ValidationError as error:
-        raise invalid(error, fields=frozenset(LoadCheckpoint.model_fields)) from error
+    return validated(document, LoadCheckpoint)

@@ -3,18 +3,15 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import ValidationError
-from pydantic_core import to_json
 
 from medmoe.server.auth.tenants import Grant
 from medmoe.server.batches.errors import BatchEnded, BatchNotFound, FileNotFound, StorageLimit
 from medmoe.server.errors import BodyTooLarge, MalformedBody, Overloaded, RateLimited, UnsupportedContentType
-from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
-from medmoe.server.inference.openai.neutral import require_json
+from medmoe.server.http.request_body import validated
 from medmoe.server.openapi.refusals import missing, refusals
 from medmoe.server.openapi.requests import accepts_json, named
-from medmoe.server.openapi.responses import Responses
+from medmoe.server.openapi.responses import Responses, examples
 from medmoe.server.routes.dependencies import may_ask, within_rate
 from medmoe.server.routes.openai.storage import (
     BATCH_ID,
@@ -53,11 +50,10 @@ _BATCH = Batch(
 ).model_dump()
 _LIST = {"object": "list", "data": [_BATCH], "first_id": BATCH_ID, "last_id": BATCH_ID, "has_more": False}
 BatchId = Annotated[str, Path(max_length=64, openapi_examples=named({"a_batch": BATCH_ID}))]
-_FIELDS = frozenset(BatchRequest.model_fields)
 
 
 def _answer(example: object) -> Responses:
-    return {200: {"content": {"application/json": {"examples": named({"a_batch": example})}}}}
+    return examples({"a_batch": example})
 
 
 @router.post(
@@ -82,13 +78,8 @@ def _answer(example: object) -> Responses:
 async def create(request: Request, grant: Annotated[Grant, Depends(may_ask)]) -> Batch:
     """Answer every line of an uploaded file as its route would, while no other request waits."""
     service = batch_service(request)
-    require_json(request)
-    document = await read_json_object(request, known=_FIELDS)
-    try:
-        wanted = BatchRequest.model_validate_json(to_json(document), strict=True)
-    except ValidationError as error:
-        raise invalid(error, fields=_FIELDS) from error
-    return (await service.create(wanted, grant)).batch
+    document = await read_json_object(request, known=BatchRequest.model_fields.keys())
+    return (await service.create(validated(document, BatchRequest), grant)).batch
 
 
 @router.get(PATH, responses=_answer(_LIST) | refusals(*NO_STORE, *LISTING, descriptions=DESCRIPTIONS))

@@ -19,7 +19,7 @@ from medmoe.server.errors import (
 from medmoe.server.http.upload import received_upload
 from medmoe.server.openapi.refusals import missing, refusals
 from medmoe.server.openapi.requests import named
-from medmoe.server.openapi.responses import Responses
+from medmoe.server.openapi.responses import Responses, examples
 from medmoe.server.routes.dependencies import may_ask, within_rate
 from medmoe.server.routes.openai.storage import (
     DESCRIPTIONS,
@@ -82,7 +82,7 @@ FileId = Annotated[str, Path(max_length=64, openapi_examples=named({"a_file": FI
 
 
 def _answer(example: object) -> Responses:
-    return {200: {"content": {"application/json": {"examples": named({"a_file": example})}}}}
+    return examples({"a_file": example})
 
 
 @router.post(

@@ -8,7 +8,7 @@ from fastapi import Query, Request
 
 from medmoe.server.batches.errors import BatchesDisabled, StorageFull, StorageUnavailable
 from medmoe.server.batches.service import BatchService
-from medmoe.server.errors import InvalidField
+from medmoe.server.http.error_responses import invalid_parameter
 from medmoe.server.openapi.refusals import MAY_NOT_ASK
 from medmoe.server.openapi.requests import named
 from medmoe.server.state import State
@@ -16,7 +16,7 @@ from medmoe.server.state import State
 TAG = "batches"
 NO_STORE = (*MAY_NOT_ASK, BatchesDisabled())
 NO_ROOM = (StorageFull(), StorageUnavailable())
-LISTING = (InvalidField("the parameter is out of range or of the wrong type", param="limit"),)
+LISTING = (invalid_parameter("limit"),)
 DESCRIPTIONS = {
     404: "No such file or batch of this caller, or a deployment without them",
     409: "The file is in use, or the batch has ended",

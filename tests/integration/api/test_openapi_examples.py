@@ -9,7 +9,7 @@ import httpx
 import jsonschema
 import pytest
 
-import medmoe.model
+from medmoe.model.config import BUNDLED
 from medmoe.model.files.weight_files import weights_sha256
 from medmoe.server.auth.key_file import new_key
 from medmoe.server.openapi.requests import EXAMPLES
@@ -186,9 +186,8 @@ async def test_the_refusals_of_operations_are_too(running: ServiceFactory, tmp_p
 
 
 def test_the_answers_are_those_of_the_bundled_checkpoint() -> None:
-    bundled = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
-    digest = weights_sha256(bundled)
-    assert Settings.model_fields["model"].get_default(call_default_factory=True) == bundled
+    digest = weights_sha256(BUNDLED)
+    assert Settings.model_fields["model"].get_default(call_default_factory=True) == BUNDLED
     recorded = {path.name: json.loads(path.read_text()) for path in EXAMPLES.glob("*.json")}
     hashes = {
         name: body.get("weights_sha256") or (body.get("provenance") or body["medmoe"]["provenance"])["weights_sha256"]

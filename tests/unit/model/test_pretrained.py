@@ -1,14 +1,10 @@
 """The checkpoint that comes with the repository is whole, and is the one its card describes."""
 
-from pathlib import Path
-
-import medmoe.model
 from medmoe.model.checkpoint.io import load_checkpoint
+from medmoe.model.config import BUNDLED
 from medmoe.model.files.weight_files import weights_sha256
 from medmoe.model.prompt import Prompt
 from medmoe.training.recipes.tiny import tiny
-
-BUNDLED = Path(medmoe.model.__path__[0]) / "pretrained" / "medmoe-tiny"
 
 
 def test_it_loads_strictly_and_is_what_the_recipe_builds() -> None:
