@@ -1,7 +1,7 @@
 """Evaluate a predictor on data, for the command and for a run's model card alike."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.metrics.scores import Scorer
 from medmoe.training.evaluation.predict.linear_probe import probe_predictions
-from medmoe.training.evaluation.prediction import Predict, Prediction
+from medmoe.training.evaluation.prediction import Predict, Prediction, by_id
 from medmoe.training.evaluation.report.report import Report, build_report
 
 _GREY = (128, 128, 128)
@@ -36,7 +36,7 @@ def evaluate_predictor(
     offered) give away. `calibration` is told beside the model's own probabilities; with `apply` it replaces them, in
     every figure. Answers stay. `tower` gives an image's tower features: a linear probe on them is told beside.
     """
-    predictions = _by_id(predict(data.samples))
+    predictions = by_id(predict(data.samples))
     beside: dict[str, Prediction] = {}
     if calibration is not None:
         through = {id_: calibrated(prediction, calibration) for id_, prediction in predictions.items()}
@@ -87,13 +87,9 @@ def _without_image(samples: Sequence[Sample], predict: Predict) -> dict[str, Pre
         # Without the image, samples that ask the same are the same: asked once, they cannot differ in the last bits,
         # which an AUC would take for knowledge.
         first = {_asked(sample): replace(sample, image=blank) for sample in reversed(samples)}
-        found = _by_id(predict(list(first.values())))
+        found = by_id(predict(list(first.values())))
     return {sample.id: replace(found[first[_asked(sample)].id], id=sample.id) for sample in samples}
 
 
 def _asked(sample: Sample) -> tuple[str | None, tuple[str, ...]]:
     return sample.question, sample.labels
-
-
-def _by_id(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
-    return {prediction.id: prediction for prediction in predictions}

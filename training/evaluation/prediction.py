@@ -52,6 +52,11 @@ class Prediction:
     routing: PromptRouting | None = None
 
 
+def by_id(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
+    """Return the predictions by the ids of their samples."""
+    return {prediction.id: prediction for prediction in predictions}
+
+
 Predict = Callable[[Sequence[Sample]], Iterable[Prediction]]
 """One prediction for each sample, in any order."""
 

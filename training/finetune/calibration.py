@@ -10,7 +10,7 @@ from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.calibration.calibrator import FEWEST, Calibrator, only_helpful
 from medmoe.training.evaluation.predict.predictors import LocalPredictor, predict_in_formats, served_formats
-from medmoe.training.evaluation.prediction import Prediction
+from medmoe.training.evaluation.prediction import Prediction, by_id
 from medmoe.training.evaluation.provenance import checkpoint_identity
 from medmoe.training.feature_cache import FeatureCache
 
@@ -40,7 +40,7 @@ def write_calibration(
         Calibrator(seed=seed)(
             enough,
             predictions={
-                "float32": {prediction.id: prediction for prediction in predictions},
+                "float32": by_id(predictions),
                 **predict_in_formats(predictor, enough, dtypes=others),
             },
             split="val",

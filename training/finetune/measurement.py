@@ -12,7 +12,7 @@ from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.metrics.interval import Interval
 from medmoe.training.evaluation.metrics.scores import Scorer
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
-from medmoe.training.evaluation.prediction import Prediction
+from medmoe.training.evaluation.prediction import Prediction, by_id
 from medmoe.training.evaluation.report.markdown_table import percent, table
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.finetune.replay import RunSamples
@@ -41,11 +41,11 @@ class Measurement:
     @classmethod
     def of(cls, samples: Sequence[Sample], predictions: Sequence[Prediction], *, seed: int) -> "Measurement":
         """Score `predictions` of `samples`."""
-        by_id = {prediction.id: prediction for prediction in predictions}
+        known = by_id(predictions)
         found: dict[str, Interval] = {}
         for kind in ("classification", "vqa"):
             if chosen := [sample for sample in samples if sample.kind == kind]:
-                found |= Scorer(seed=seed)(chosen, predictions=by_id)
+                found |= Scorer(seed=seed)(chosen, predictions=known)
         return cls(scores={name: found[name] for name in _SHOWN if name in found})
 
 
@@ -64,11 +64,11 @@ class Quality:
         cls, model: MedMoE, samples: Sequence[Sample], predictions: Sequence[Prediction], *, collator: Collator
     ) -> "Quality":
         """Measure `model`; `predictions` are its own, of the label samples at least."""
-        by_id = {prediction.id: prediction for prediction in predictions}
+        known = by_id(predictions)
         labelled = [sample for sample in samples if sample.kind == "classification"]
         questions = [sample for sample in samples if sample.kind == "vqa"]
-        loss = _label_loss(labelled, by_id)
-        right = sum(by_id[sample.id].text == sample.answer for sample in labelled)
+        loss = _label_loss(labelled, known)
+        right = sum(known[sample.id].text == sample.answer for sample in labelled)
         if questions:
             loss += len(questions) * mean_loss(model, questions, collator=collator)
         return cls(loss=loss / max(len(samples), 1), accuracy=right / len(labelled) if labelled else 1.0)

@@ -1,16 +1,16 @@
 """Make calibration.json from predictions on a val split: divide by image, fit on one part, measure on the other."""
 
 import random
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from medmoe.model.files.calibration import AnswerCalibration, Calibration, HeldOut, LabelCalibration, Map
-from medmoe.model.files.calibration_binding import BoundTo, Dtype, FittedOn
+from medmoe.model.files.calibration_binding import BoundTo, Dtype
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.calibration.fit import Method, fit_answers, fit_labels
+from medmoe.training.evaluation.calibration.label_sets import fitted_on, label_sets
 from medmoe.training.evaluation.evaluator import mapped
 from medmoe.training.evaluation.metrics.reliability import reliability
 from medmoe.training.evaluation.metrics.scores import Scorer, is_correct
@@ -48,7 +48,7 @@ class Calibrator:
         """
         first = next(iter(predictions.values()))
         labels = []
-        for names, shown in _label_sets(samples).items():
+        for names, shown in label_sets(samples).items():
             if not self._is_enough(shown):
                 continue
             fit, rest = self._divided(shown)
@@ -59,7 +59,7 @@ class Calibrator:
                     labels=names,
                     map=map_,
                     bound_to=BoundTo(prompt_sha256=prompt_sha256, dtypes=dtypes),
-                    fitted_on=_fitted_on(fit, split=split),
+                    fitted_on=fitted_on(fit, split=split),
                     held_out=held_out,
                 )
             )
@@ -72,7 +72,7 @@ class Calibrator:
             answers = AnswerCalibration(
                 map=map_,
                 bound_to=BoundTo(prompt_sha256=prompt_sha256, dtypes=dtypes),
-                fitted_on=_fitted_on(fit, split=split),
+                fitted_on=fitted_on(fit, split=split),
                 held_out=held_out,
             )
         if not labels and answers is None:
@@ -88,7 +88,7 @@ class Calibrator:
         """Raise DataError when there are too few samples to fit and to measure; needs no prediction."""
         if asked := [sample for sample in samples if sample.kind == "vqa"]:
             self._divided(asked)
-        sets = _label_sets(samples)
+        sets = label_sets(samples)
         if sets and not any(self._is_enough(shown) for shown in sets.values()):
             self._divided(max(sets.values(), key=len))
 
@@ -125,15 +125,6 @@ def only_helpful(calibration: Calibration) -> Calibration:
     )
 
 
-def _label_sets(samples: Sequence[Sample]) -> dict[tuple[str, ...], list[Sample]]:
-    """Return the classification samples by their set of labels, sorted."""
-    found: defaultdict[tuple[str, ...], list[Sample]] = defaultdict(list)
-    for sample in samples:
-        if sample.kind == "classification":
-            found[tuple(sorted(sample.labels))].append(sample)
-    return dict(found)
-
-
 def _labelled(sample: Sample, prediction: Prediction) -> tuple[list[float], int]:
     """Return the probabilities in the order of the labels, and the index of the true one."""
     assert prediction.probabilities is not None
@@ -144,10 +135,6 @@ def _confidence(prediction: Prediction) -> float:
     if prediction.confidence is None:
         raise DataError(f"sample {prediction.id} was answered without a confidence")
     return prediction.confidence
-
-
-def _fitted_on(samples: Sequence[Sample], *, split: Split) -> FittedOn:
-    return FittedOn(datasets=tuple(sorted({sample.dataset for sample in samples})), split=split, n=len(samples))
 
 
 def _held_out(

@@ -3,10 +3,11 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from medmoe.model.files.calibration_binding import BoundTo, Dtype, FittedOn
+from medmoe.model.files.calibration_binding import BoundTo, Dtype
 from medmoe.model.files.prediction_sets import PredictionSets
 from medmoe.training.config import Split
 from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.calibration.label_sets import fitted_on, label_sets
 from medmoe.training.evaluation.prediction import Prediction
 
 
@@ -21,20 +22,18 @@ def fit_prediction_sets(
 
     An image counts once in a set of labels: what is asked about it again is not independent.
     """
-    found: defaultdict[tuple[str, ...], dict[str, Sample]] = defaultdict(dict)
-    for sample in samples:
-        if sample.kind == "classification":
-            found[tuple(sorted(sample.labels))].setdefault(str(sample.image), sample)
+    firsts = {
+        labels: list({sample.image: sample for sample in reversed(shown)}.values())
+        for labels, shown in label_sets(samples).items()
+    }
     return tuple(
         PredictionSets(
             labels=labels,
             bound_to=BoundTo(prompt_sha256=prompt_sha256, dtypes=(dtype,)),
-            fitted_on=FittedOn(
-                datasets=tuple(sorted({sample.dataset for sample in images.values()})), split=split, n=len(images)
-            ),
-            scores=_scores(list(images.values()), of_format),
+            fitted_on=fitted_on(shown, split=split),
+            scores=_scores(shown, of_format),
         )
-        for labels, images in found.items()
+        for labels, shown in firsts.items()
         for dtype, of_format in predictions.items()
     )
 

@@ -31,7 +31,7 @@ from medmoe.training.data.errors import DataError
 from medmoe.training.data.image import read_pixels
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.routing_recorder import RoutingRecorder
-from medmoe.training.evaluation.prediction import Predict, Prediction, PromptRouting, joined, of_labels
+from medmoe.training.evaluation.prediction import Predict, Prediction, PromptRouting, by_id, joined, of_labels
 from medmoe.training.precision import has_bfloat16
 
 
@@ -245,7 +245,7 @@ def predict_in_formats(
     for dtype in dtypes:
         wanted = getattr(torch, dtype)
         with torch.autocast(torch.device(device).type, dtype=wanted, enabled=wanted != torch.float32):
-            found[dtype] = {one.id: one for one in with_progress(predictor.predict)(samples)}
+            found[dtype] = by_id(with_progress(predictor.predict)(samples))
     return found
 
 
