@@ -11,6 +11,9 @@ import typer
 
 from medmoe.model.files.terminal_safe import MAX_MESSAGE, terminal_safe
 
+_TOWER, _TEXT = "Images and vision tower", "Tokenizer and prompt"
+"""Headings of options."""
+
 
 def convert(
     source: Annotated[
@@ -26,35 +29,52 @@ def convert(
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Experts for each token, if config.json does not say.")] = None,
     image_mode: Annotated[
-        Literal["pad", "crop"] | None, typer.Option(help="How images become square; overrides image_aspect_ratio.")
+        Literal["pad", "crop"] | None,
+        typer.Option(help="How images become square; overrides image_aspect_ratio.", rich_help_panel=_TOWER),
     ] = None,
     vision_tower: Annotated[
-        Path | None, typer.Option(help="transformers directory of the CLIP or SigLIP tower, if SOURCE has no tower.")
+        Path | None,
+        typer.Option(
+            help="transformers directory of the CLIP or SigLIP tower, if SOURCE has no tower.", rich_help_panel=_TOWER
+        ),
     ] = None,
     vision_layers: Annotated[
-        int | None, typer.Option(help="Number of blocks of an unknown tower, used or not.")
+        int | None, typer.Option(help="Number of blocks of an unknown tower, used or not.", rich_help_panel=_TOWER)
     ] = None,
-    vision_heads: Annotated[int | None, typer.Option(help="Number of attention heads of an unknown tower.")] = None,
+    vision_heads: Annotated[
+        int | None, typer.Option(help="Number of attention heads of an unknown tower.", rich_help_panel=_TOWER)
+    ] = None,
     vision_activation: Annotated[
-        Literal["gelu", "quick_gelu", "gelu_pytorch_tanh"] | None, typer.Option(help="Activation of an unknown tower.")
+        Literal["gelu", "quick_gelu", "gelu_pytorch_tanh"] | None,
+        typer.Option(help="Activation of an unknown tower.", rich_help_panel=_TOWER),
     ] = None,
-    vision_eps: Annotated[float | None, typer.Option(help="LayerNorm epsilon of an unknown tower.")] = None,
+    vision_eps: Annotated[
+        float | None, typer.Option(help="LayerNorm epsilon of an unknown tower.", rich_help_panel=_TOWER)
+    ] = None,
     vision_image_size: Annotated[
-        int | None, typer.Option(help="Image size in pixels of an unknown SigLIP tower.")
+        int | None, typer.Option(help="Image size in pixels of an unknown SigLIP tower.", rich_help_panel=_TOWER)
     ] = None,
     template: Annotated[
         Literal["phi", "stablelm", "qwen", "openchat", "mistral", "minicpm", "single_question"] | None,
         typer.Option(
             help="Prompt template, by upstream's name; single_question for one without turns. By default upstream's is "
-            "assumed, with a warning."
+            "assumed, with a warning.",
+            rich_help_panel=_TEXT,
         ),
     ] = None,
-    eos_token: Annotated[str | None, typer.Option(help="End-of-sequence token; overrides the tokenizer's.")] = None,
+    eos_token: Annotated[
+        str | None, typer.Option(help="End-of-sequence token; overrides the tokenizer's.", rich_help_panel=_TEXT)
+    ] = None,
     pad_token: Annotated[
-        str | None, typer.Option(help="Padding token; overrides upstream's for this backbone.")
+        str | None, typer.Option(help="Padding token; overrides upstream's for this backbone.", rich_help_panel=_TEXT)
     ] = None,
     cut_rows: Annotated[
-        bool, typer.Option("--cut-rows", help="Cut the embedding to the tokenizer even by more than padding explains.")
+        bool,
+        typer.Option(
+            "--cut-rows",
+            help="Cut the embedding to the tokenizer even by more than padding explains.",
+            rich_help_panel=_TEXT,
+        ),
     ] = False,
     expert_domain: Annotated[
         list[str] | None, typer.Option(help="Domain of each expert, in order; repeat the option.")

@@ -23,8 +23,6 @@ _MODES = {
     "first_half": lambda layers: range(layers // 2),
     "second_half": lambda layers: range(layers // 2, layers),
 }
-
-
 _CUSTOM = "custom"
 _SHOWN = 64
 
