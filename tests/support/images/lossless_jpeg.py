@@ -16,7 +16,8 @@ def lossless_jpeg(values: np.ndarray, *, bits: int = 12) -> bytes:
     predicted[:, 1:] = known[:, :-1]
     predicted[1:, 0] = known[:-1, 0]
     predicted[0, 0] = 2 ** (bits - 1)
-    coded = "".join(_code(int(each)) for each in (known - predicted).ravel())
+    differences = (known - predicted + 2**15) % 2**16 - 2**15
+    coded = "".join(_code(int(each)) for each in differences.ravel())
     coded += "1" * (-len(coded) % 8)
     scan = int(coded, 2).to_bytes(len(coded) // 8, "big").replace(b"\xff", b"\xff\0")
     frame = struct.pack(">BHHBBBB", bits, rows, columns, 1, 1, 0x11, 0)
@@ -34,7 +35,8 @@ def lossless_jpeg(values: np.ndarray, *, bits: int = 12) -> bytes:
 def _code(difference: int) -> str:
     category = abs(difference).bit_length()
     more = difference if difference >= 0 else difference + 2**category - 1
-    return f"{category:0{_CODE_BITS}b}" + (f"{more:0{category}b}" if category else "")
+    # The last category has one difference alone.
+    return f"{category:0{_CODE_BITS}b}" + (f"{more:0{category}b}" if 0 < category < 16 else "")
 
 
 def _segment(marker: int, body: bytes) -> bytes:

@@ -32,32 +32,29 @@ def from_cells(cells: np.ndarray, *, bits: int, shift: int, signed: bool) -> Sto
 
     Colours are cells [rows, columns, 3].
     """
-    steps: list[RenderingStep] = []
-    if shift:
-        if int(cells.max()) < 2**bits and (cells & (2**shift - 1)).any():
-            # The values lie at the usual place; at the announced one they would lose their lowest bits.
-            shift = 0
-        steps.append("high_bit")
-        cells = cells >> shift
+    shift = _true_shift(cells, bits, shift)
+    cells = cells >> shift
     used = _held_bits(cells)
     if used <= bits:
-        return StoredValues(values=_extended(cells, bits, signed), bits=bits, signed=signed, steps=tuple(steps))
+        return StoredValues(values=_extended(cells, bits, signed), bits=bits, signed=signed)
     whole = 8 * cells.dtype.itemsize
     masked = _extended(cells & cells.dtype.type(2**bits - 1), bits, signed)
     full = _extended(cells, whole, signed)
     if shift or (signed and np.array_equal(masked, full)):
-        return StoredValues(values=masked, bits=bits, signed=signed, steps=tuple(steps))
-    steps.append("unused_bits")
+        return StoredValues(values=masked, bits=bits, signed=signed)
     if _is_smoother(full, masked):
-        return StoredValues(values=full, bits=used, signed=signed, steps=tuple(steps))
-    return StoredValues(values=masked, bits=bits, signed=signed, steps=tuple(steps))
+        return StoredValues(values=full, bits=used, signed=signed, steps=("unused_bits",))
+    return StoredValues(values=masked, bits=bits, signed=signed, steps=("unused_bits",))
 
 
-def from_stream(samples: np.ndarray, *, precision: int, bits: int, signed: bool) -> StoredValues:
+def from_stream(samples: np.ndarray, *, precision: int, bits: int, shift: int, signed: bool) -> StoredValues:
     """Return the values in `samples` [rows, columns] of a code stream of `precision` bits.
 
-    `bits` and `signed` are the DICOM header's; the sign of `samples` is the code stream's.
+    `bits`, `shift` and `signed` are the DICOM header's; the sign of `samples` is the code stream's.
     """
+    # Some encoders move the values to the lowest bits.
+    if precision > bits and (shift := _true_shift(samples, bits, shift)):
+        samples, precision = samples >> shift, precision - shift
     if samples.dtype.kind == "i":
         if signed or samples.min() >= 0:
             return StoredValues(values=samples, bits=max(bits, precision), signed=signed)
@@ -88,6 +85,11 @@ def from_stream(samples: np.ndarray, *, precision: int, bits: int, signed: bool)
     ]
     found.append(StoredValues(values=samples, bits=precision, signed=False, steps=("sign_inferred",)))
     return min(found, key=lambda each: _roughness(each.values))
+
+
+def _true_shift(cells: np.ndarray, bits: int, shift: int) -> int:
+    """Return the lowest bit stored: 0 where values at the announced one would lose their lowest bits."""
+    return 0 if int(cells.max()) < 2**bits and (cells & (2**shift - 1)).any() else shift
 
 
 def _held_bits(cells: np.ndarray) -> int:

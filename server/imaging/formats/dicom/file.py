@@ -16,9 +16,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from medmoe.server.errors import BurnedInAnnotation, InvalidField, UnreadableImage, UnsupportedImage
+from medmoe.server.errors import InvalidField, UnreadableImage, UnsupportedImage
 from medmoe.server.imaging.decoder_config import ImageLimits
-from medmoe.server.imaging.formats.dicom.attributes import code, code_at, get, number, whole
+from medmoe.server.imaging.formats.dicom.attributes import code, get, number, whole
+from medmoe.server.imaging.formats.dicom.burned_in import check_annotation
 from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
 from medmoe.server.imaging.formats.dicom.streams.codestream import (
     FrameHeader,
@@ -39,9 +40,6 @@ _SAMPLES = {
     "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3, "YBR_ICT": 3, "YBR_RCT": 3,
 }  # fmt: skip
 """Photometric interpretations that are read, and their samples a pixel."""
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_OFTEN_ANNOTATED = frozenset({"US", "IVUS", "ES", "XC", "GM", "OT", "DOC", "SC"})
-"""Modalities whose devices write into the image."""
 
 
 class DicomFile:
@@ -71,7 +69,7 @@ class DicomFile:
         self._check_colour()
         self._check_bits(declared or 1)
         self.planar_configuration = self._inferred("PlanarConfiguration", 0) if self.samples > 1 else 0
-        _check_annotation(dataset, burned_in)
+        check_annotation(dataset, burned_in)
         self.decoder = DECODERS[self.transfer_syntax]
         """pydicom's name of the library."""
         streams = self._streams(declared)
@@ -198,7 +196,7 @@ class DicomFile:
 
     def _check_bits(self, frames: int) -> None:
         self.bits_allocated = self._bits_allocated(frames)
-        if self.bits_allocated not in (1, 8, 16, 32, 64):
+        if self.bits_allocated not in (1, 8, 16, 32, 64) or (self.bits_allocated, self.samples) == (1, 3):
             raise UnsupportedImage("the DICOM image's bits a sample are not read")
         self._check_subsampling(frames)
         self.signed = self.pixel_keyword == "PixelData" and self._inferred("PixelRepresentation", 0) == 1
@@ -241,10 +239,11 @@ class DicomFile:
         if colour is not None and colour != self.colour:
             self.colour = colour
             self._note("attribute_inferred")
-        if self.colour == "YBR_FULL_422" and self.width % 2:
+        if self.colour == "YBR_FULL_422" and (self.width % 2 or get(self.dataset, "PlanarConfiguration") == 1):
             raise UnsupportedImage(
-                "uncompressed YBR_FULL_422 shares colours between two pixels, and this DICOM image's rows have an odd "
-                "number of them; convert the file to RGB with the program that wrote it"
+                "uncompressed YBR_FULL_422 shares colours between two neighbours in a row, and this DICOM image's rows "
+                "have an odd number of pixels, or its colours lie in planes; convert the file to RGB with the program "
+                "that wrote it"
             )
 
     def _streams(self, declared: int | None) -> list[bytes]:
@@ -266,6 +265,10 @@ class DicomFile:
             raise UnreadableImage("the compressed frame and the DICOM header announce different sizes")
         if found.components != self.samples:
             raise UnreadableImage("the compressed frame and the DICOM header announce different samples")
+        if found.obstacle is not None:
+            raise UnsupportedImage(
+                f"the DICOM image is compressed with {found.obstacle}, which is not read; export it as uncompressed RGB"
+            )
         if self.transfer_syntax in JPEG2000TransferSyntaxes:
             if not has_coded_data(stream):
                 raise UnreadableImage("the image is damaged or truncated: its JPEG 2000 frame holds no coded data")
@@ -278,22 +281,3 @@ class DicomFile:
 
 def _read(data: bytes) -> Dataset:
     return dcmread(io.BytesIO(data))
-
-
-def _check_annotation(dataset: Dataset, policy: BurnedIn) -> None:
-    if policy == "accept":
-        return
-    marked = code(dataset, "BurnedInAnnotation")
-    # The label of a slide names the patient.
-    labelled = code(dataset, "SpecimenLabelInImage") == "YES" or code_at(dataset, "ImageType", 2) == "LABEL"
-    if marked == "YES" or (labelled and marked != "NO"):
-        raise BurnedInAnnotation()
-    suspect = (
-        str(get(dataset, "SOPClassUID") or "").startswith(_SECONDARY_CAPTURE)
-        or code(dataset, "Modality") in _OFTEN_ANNOTATED
-    )
-    if policy == "refuse_unless_clear" and suspect and marked != "NO":
-        raise BurnedInAnnotation(
-            "images of this kind are taken only when the DICOM file says that no text is burned in "
-            "(MEDMOE_DICOM_BURNED_IN)"
-        )

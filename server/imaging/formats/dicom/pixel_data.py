@@ -33,7 +33,7 @@ def decode_frame(file: DicomFile) -> StoredValues:
         if file.samples > 1:
             ybr = is_ybr(file.header, syntax=file.transfer_syntax, colour=file.colour)
             return StoredValues(values=samples, bits=precision, signed=False, ybr=ybr)
-        return from_stream(samples, precision=precision, bits=file.bits_stored, signed=file.signed)
+        return from_stream(samples, precision=precision, bits=file.bits_stored, shift=file.shift, signed=file.signed)
     stored = from_cells(_cells(file), bits=file.bits_stored, shift=file.shift, signed=file.signed)
     return replace(stored, ybr=file.colour.startswith("YBR_FULL") and file.bits_allocated > 8)
 
@@ -56,11 +56,7 @@ def _native(file: DicomFile) -> np.ndarray:
     value: bytes = file.dataset.PixelData
     syntax = ExplicitVRBigEndian if file.big_endian else ExplicitVRLittleEndian
     if file.bits_allocated == 1:
-        if len(value) * 8 < file.frames * file.width * file.height * file.samples:
-            raise _too_short(file, len(value) * 8 // (file.width * file.height * file.samples))
-        # Frames follow one another without a gap; some writers begin each at a byte.
-        _check_surplus(file, value, taken=file.frames * file.frame_bytes)
-        return _unpacked(file, value, syntax, index=file.frame, frames=file.frames)
+        return _bits(file, value)
     size = file.frame_bytes
     if len(value) < size * file.frames:
         raise _too_short(file, len(value) // size)
@@ -69,6 +65,22 @@ def _native(file: DicomFile) -> np.ndarray:
     if file.big_endian and size % 2:
         return _unpacked(file, value, syntax, index=file.frame, frames=file.frames)
     return _unpacked(file, value[file.frame * size : (file.frame + 1) * size], syntax)
+
+
+def _bits(file: DicomFile, value: bytes) -> np.ndarray:
+    """Return uint8 of 0 and 1 from frames of 1 bit a pixel, the first pixel in a byte's lowest bit (PS3.5 8.1.1)."""
+    pixels = file.width * file.height
+    if len(value) * 8 < file.frames * pixels:
+        raise _too_short(file, len(value) * 8 // pixels)
+    _check_surplus(file, value, taken=file.frames * file.frame_bytes)
+    bytes_ = np.frombuffer(value, np.uint8)
+    if file.big_endian and file.dataset["PixelData"].VR == "OW":
+        bytes_ = bytes_[: len(bytes_) // 2 * 2].reshape(-1, 2)[:, ::-1].ravel()
+    # Frames follow one another without a gap. Some writers begin each at a byte, which takes more bytes.
+    whole, gapless = file.frames * file.frame_bytes, (file.frames * pixels + 15) // 16 * 2
+    first = file.frame * (8 * file.frame_bytes if gapless < whole <= len(value) <= whole + 1 else pixels)
+    bits = np.unpackbits(bytes_[first // 8 : (first + pixels + 7) // 8], bitorder="little")[first % 8 :]
+    return bits[:pixels].reshape(file.height, file.width)
 
 
 def _check_surplus(file: DicomFile, value: bytes, *, taken: int) -> None:

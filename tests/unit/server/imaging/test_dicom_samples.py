@@ -210,11 +210,12 @@ def test_chrominance_is_subsampled_or_not_as_the_length_says(read: Read) -> None
     assert shows(read, file(pairs, colour="YBR_FULL_422", bits=8), RGB, within=12) == ()
 
 
-def test_pairs_of_pixels_need_rows_of_an_even_number(read: Read) -> None:
+def test_pairs_of_pixels_need_rows_of_an_even_number_and_no_planes(read: Read) -> None:
     pairs = np.stack([YBR[:, ::2, 0], YBR[:, 1::2, 0], YBR[:, ::2, 1], YBR[:, ::2, 2]], axis=-1)
     odd = (RGB.shape[0], RGB.shape[1] - 1)
-    with pytest.raises(UnsupportedImage, match="odd"):
-        read(file(pairs, colour="YBR_FULL_422", bits=8, shape=odd))
+    for described in ({"shape": odd}, {"elements": {0x00280006: ("US", [1])}}):
+        with pytest.raises(UnsupportedImage, match="odd number of pixels, or its colours lie in planes"):
+            read(file(pairs, colour="YBR_FULL_422", bits=8, **described))
 
 
 def test_colours_have_no_sign(read: Read) -> None:
@@ -247,22 +248,6 @@ def test_code_strings_are_read_in_any_case_and_padding(read: Read, name: str) ->
 def test_a_missing_photometric_interpretation_is_named(read: Read) -> None:
     with pytest.raises(UnsupportedImage, match="lacks PhotometricInterpretation"):
         read(file(RAMP.astype(np.uint16), {0x00280004: None}))
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        ("native", np.packbits(BOARD, bitorder="little")),
-        (RLELossless, run_length([np.packbits(BOARD, bitorder="little").tobytes()])),
-        (RLELossless, run_length([BOARD.tobytes()])),
-    ],
-    ids=["uncompressed", "run length of bits", "run length of bytes"],
-)
-def test_one_bit_a_pixel(read: Read, value: tuple[str, Any]) -> None:
-    syntax, data = value
-    pixels = data if syntax == "native" else fragments(data)
-    found = file(pixels, syntax=EXPLICIT if syntax == "native" else syntax, bits=1)
-    shows(read, found, BOARD.astype(int) * 255)
 
 
 @pytest.mark.parametrize("envelope", [-15, 15, 31], ids=["raw", "zlib", "gzip"])

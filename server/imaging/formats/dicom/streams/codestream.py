@@ -11,6 +11,12 @@ _CODING_STYLE, _START_OF_TILE, _END = b"\xff\x52", b"\xff\x90", b"\xff\xd9"
 _SIGNED = 0x80
 _ADOBE = 14
 """Bytes of an Adobe segment that tells the colour transform."""
+_PALETTE = b"pclr"
+_COLOUR_SPACE = b"colr\x01"
+"""Box of a JP2 file whose colour space is one of a list; the number comes after two more bytes."""
+_SYCC = 18
+_CONVERTED = (((1, 1), (2, 1), (2, 1)), ((1, 1), (2, 2), (2, 2)))
+"""Sampling across and down of components that OpenJPEG takes for YCbCr and converts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,9 +30,12 @@ class FrameHeader:
     """Bits a sample."""
     signed: bool = False
     is_rgb: bool = False
-    """Whether the decoded components are RGB: a JPEG 2000 stream with a component transform, a JPEG that says so."""
+    """Whether the decoded components are RGB: a stream with a component transform that decoding undoes, a JPEG 2000
+    frame that OpenJPEG takes for YCbCr and converts, a JPEG that says so."""
     is_marked: bool = False
     """Whether a JPEG itself tells its colours: JFIF or Adobe marker, components named R, G, B, subsampling."""
+    obstacle: str | None = None
+    """What decoding would show wrong."""
 
     @property
     def cell_bits(self) -> int:
@@ -39,7 +48,7 @@ def frame_header(frame: bytes) -> FrameHeader | None:
     if frame.startswith(_JP2):
         # DICOM wants the code stream alone, but whole JP2 files occur as frames.
         start = frame.find(_JPEG_2000)
-        return _jpeg_2000(frame[start:]) if start >= 0 else None
+        return _jpeg_2000(frame[start:], boxes=frame[:start]) if start >= 0 else None
     if frame.startswith(_JPEG_2000):
         return _jpeg_2000(frame)
     return _jpeg(frame) if frame.startswith(_JPEG) else None
@@ -69,23 +78,36 @@ def has_all_tiles(frame: bytes) -> bool:
     return found == set(range(count))
 
 
-def _jpeg_2000(stream: bytes) -> FrameHeader | None:
+def _jpeg_2000(stream: bytes, *, boxes: bytes = b"") -> FrameHeader | None:
+    """Return the header of a code stream, `boxes` being what a JP2 file holds before it."""
     if len(stream) < 45:
         return None
     right, bottom, left, top = (int.from_bytes(stream[at : at + 4], "big") for at in (8, 12, 16, 20))
+    components = int.from_bytes(stream[40:42], "big")
+    described = [stream[at : at + 3] for at in range(42, 42 + 3 * components, 3)]
+    signed = bool(stream[42] & _SIGNED)
+    obstacle = None
+    if len({component[:1] for component in described}) > 1 or (signed and components > 1):
+        obstacle = "JPEG 2000 components of different bits or with a sign"
+    elif _PALETTE in boxes:
+        obstacle = "a palette in the JPEG 2000 frame itself"
     style = stream.find(_CODING_STYLE, 42, 4096)
+    transformed = style > 0 and stream[style + 8 : style + 9] == b"\x01"
+    converted = tuple((*component[1:],) for component in described) in _CONVERTED
+    space = boxes.find(_COLOUR_SPACE)
     return FrameHeader(
         width=right - left,
         height=bottom - top,
-        components=int.from_bytes(stream[40:42], "big"),
+        components=components,
         precision=(stream[42] & 0x7F) + 1,
-        signed=bool(stream[42] & _SIGNED),
-        is_rgb=style > 0 and stream[style + 8 : style + 9] == b"\x01",
+        signed=signed,
+        is_rgb=transformed or converted or (space >= 0 and boxes[space + 10 : space + 11] == bytes([_SYCC])),
+        obstacle=obstacle,
     )
 
 
 def _jpeg(frame: bytes) -> FrameHeader | None:
-    position, marked, transform = 2, False, -1
+    position, marked, transform, transformed = 2, False, -1, False
     while position + 10 <= len(frame) and frame[position] == 0xFF:
         marker = frame[position + 1]
         if marker == 0xFF:
@@ -101,7 +123,7 @@ def _jpeg(frame: bytes) -> FrameHeader | None:
                 height=int.from_bytes(frame[position + 5 : position + 7], "big"),
                 width=int.from_bytes(frame[position + 7 : position + 9], "big"),
                 components=frame[position + 9],
-                is_rgb=names == b"RGB" or transform == 0,
+                is_rgb=names == b"RGB" or transform == 0 or transformed,
                 is_marked=marked or subsampled or names == b"RGB",
             )
         else:
@@ -112,5 +134,7 @@ def _jpeg(frame: bytes) -> FrameHeader | None:
             marked |= (marker == 0xE0 and body == b"JFIF\0") or is_adobe
             if is_adobe:
                 transform = frame[position + 15]
+            # A colour transform of JPEG-LS (HP1 to HP3), which CharLS undoes.
+            transformed |= marker == 0xE8 and body[:4] == b"mrfx" and body[4:] != b"\0"
             position += 2 + length
     return None

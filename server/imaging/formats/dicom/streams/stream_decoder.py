@@ -46,13 +46,14 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
         return _jpeg(stream, colour, header)
     if plugin == "pillow":
         return _probed(lambda data: _extended_jpeg(data, colour, header), stream)
+    if header.is_rgb and header.components == 3:
+        colour = _RGB
     if syntax in _JPEG_LS:
         return _jpeg_ls(stream, header, syntax, plugin, colour)
     if syntax in _LOSSLESS_JPEG:
         return _probed(lambda data: _pydicom(data, header, syntax, plugin, colour), stream)
     if header.components == 3 and syntax in JPEG2000TransferSyntaxes:
-        # The library undoes the component transform; what it was applied to was RGB.
-        colour = "YBR_RCT" if header.is_rgb or not colour.startswith(_YBR) else _YBR
+        colour = _YBR if colour.startswith(_YBR) else _RGB
     return _pydicom(stream, header, syntax, plugin, colour)
 
 
