@@ -95,7 +95,8 @@ class Rendering(ApiModel):
     And every repair: `meta_header_added`, a DICOM file without preamble, meta header or transfer syntax;
     `delimiter_added`, encapsulated frames without their end; `frame_count`, a wrong NumberOfFrames;
     `attribute_inferred`, a missing attribute that follows from others; `high_bit`, stored bits at an unusual place;
-    `modality_lut_ignored`, `rescale_ignored`, `voi_lut_ignored`, `window_ignored`, attributes without usable values;
+    `modality_lut_ignored`, `rescale_ignored`, `voi_lut_ignored`, `window_ignored`, attributes without usable values, or
+    an angiogram's table from logarithms back to intensities;
     `rescale_completed`, one of slope and intercept missing; `sign_inferred`, `unused_bits`, a sign or bits of the
     values that contradict the header; `presentation_lut_ignored`, a presentation look-up table that contradicts the
     photometric interpretation; `lut_descriptor_corrected`, a table whose data are not as

@@ -17,13 +17,14 @@ _BLUR_PIXELS = 8
 
 
 def declared_padding(
-    stored: np.ndarray, dataset: Dataset, *, bits: int, signed: bool, big_endian: bool, lossy: bool
+    stored: np.ndarray, dataset: Dataset, *, bits: int, signed: bool, big_endian: bool, lossy: bool, cut: bool
 ) -> np.ndarray | None:
     """Return a mask of the declared padding in `stored` [rows, columns], None where none is declared.
 
+    `cut`: the values lost the highest bits of their cells, so padding that was written in all of these lost them too.
     After lossy coding the mask holds the blurred values around the padding value too.
     """
-    limits = _float_limits(dataset) if stored.dtype.kind == "f" else _limits(dataset, bits, signed, big_endian)
+    limits = _float_limits(dataset) if stored.dtype.kind == "f" else _limits(dataset, bits, signed, big_endian, cut)
     if limits is None:
         return None
     low, high = limits
@@ -39,23 +40,24 @@ def undeclared_padding(values: np.ndarray) -> np.ndarray:
     return outside
 
 
-def _limits(dataset: Dataset, bits: int, signed: bool, big_endian: bool) -> tuple[int, int] | None:
+def _limits(dataset: Dataset, bits: int, signed: bool, big_endian: bool, cut: bool) -> tuple[int, int] | None:
     found = [
         words(dataset, keyword, signed=signed, big_endian=big_endian)[:1]
         for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")
     ]
     if not found[0]:
         return None
-    ends = [_stored(value, bits=bits, signed=signed) for pair in found for value in pair]
+    ends = [_stored(value, bits=bits, signed=signed, cut=cut) for pair in found for value in pair]
     return min(ends), max(ends)
 
 
-def _stored(value: int, *, bits: int, signed: bool) -> int:
-    """Return the value as pixels of `bits` bits hold it: padding may be written with all bits allocated."""
+def _stored(value: int, *, bits: int, signed: bool, cut: bool) -> int:
+    """Return the value as pixels of `bits` bits hold it: without the bits that they lost, or with their sign."""
     if bits >= 16:
         return value
-    value &= 2**bits - 1
-    return value - 2**bits if signed and value >= 2 ** (bits - 1) else value
+    if cut:
+        value &= 2**bits - 1
+    return value - 2**bits if signed and 2 ** (bits - 1) <= value < 2**bits else value
 
 
 def _float_limits(dataset: Dataset) -> tuple[float, float] | None:

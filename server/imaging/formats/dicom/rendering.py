@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
-from pydicom.dataset import Dataset
 
 from medmoe.model.image_formats.no_data import no_data
 from medmoe.model.image_processor import convert, to_rgb
@@ -16,6 +15,7 @@ from medmoe.server.imaging.formats.dicom.attributes import code, get
 from medmoe.server.imaging.formats.dicom.bit_geometry import StoredValues
 from medmoe.server.imaging.formats.dicom.file import DicomFile
 from medmoe.server.imaging.formats.dicom.image_kind import kind_steps
+from medmoe.server.imaging.formats.dicom.lut.frame_attributes import frame_attributes, ignores_modality_lut
 from medmoe.server.imaging.formats.dicom.lut.modality_lut import apply_modality
 from medmoe.server.imaging.formats.dicom.lut.palette import apply_palette, supplemental_colours
 from medmoe.server.imaging.formats.dicom.lut.voi_lut import apply_table, apply_window, file_table, file_window
@@ -25,11 +25,6 @@ from medmoe.server.schemas.images import AppliedWindow, Rendering, RenderingStep
 from medmoe.server.schemas.voi_window import PRESETS, Channel
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
-_ATTRIBUTES = (
-    "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType",
-    "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction",
-)  # fmt: skip
-_FRAME_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 
 Shown = tuple[Image.Image, Rendering, Windowing | None]
 """An image for `convert`, how it was rendered, and for grey images what a window can be chosen from."""
@@ -88,16 +83,23 @@ class _Grey:
 
     def __init__(self, file: DicomFile, stored: StoredValues) -> None:
         self._file = file
-        self._attributes = _frame_attributes(file)
+        self._attributes = frame_attributes(file.dataset, file.functional_groups)
         self._inverted = file.colour == "MONOCHROME1"
         self._steps: list[RenderingStep] = [*file.repairs, *stored.steps]
         self._windows: list[AppliedWindow] = []
         kind = {"bits": stored.bits, "signed": stored.signed, "big_endian": file.big_endian}
-        padding = declared_padding(stored.values, file.dataset, lossy=file.lossy, **kind)  # type: ignore[arg-type]
+        padding = declared_padding(
+            stored.values,
+            file.dataset,
+            lossy=file.lossy,
+            cut="unused_bits" in stored.steps,
+            **kind,  # type: ignore[arg-type]
+        )
         modality = apply_modality(
             stored.values,
             self._attributes,
             modality=code(file.dataset, "Modality"),
+            ignored=ignores_modality_lut(file.dataset),
             **kind,  # type: ignore[arg-type]
         )
         values = modality.values
@@ -182,7 +184,7 @@ class _Grey:
                 self._note(step)
             choice = window or "full"
             if choice == "full" and self._plain:
-                return self._image(self._shown)
+                return self._image(self._shown.astype(np.uint8))
             source = "file"
         else:
             source = "preset" if channel.hounsfield else "request"
@@ -224,17 +226,3 @@ class _Grey:
     def _note(self, step: RenderingStep) -> None:
         if step not in self._steps:
             self._steps.append(step)
-
-
-def _frame_attributes(file: DicomFile) -> Dataset:
-    """Return what says how this frame's values are shown: the file's attributes, overlaid by the frame's groups."""
-    found = Dataset()
-    found.file_meta = file.dataset.file_meta
-    sources = [file.dataset]
-    for group in reversed(file.functional_groups):
-        sources += [item for name in _FRAME_GROUPS for item in list(get(group, name) or [])[:1]]
-    for source in sources:
-        for keyword in _ATTRIBUTES:
-            if get(source, keyword) is not None:
-                found[keyword] = source[keyword]
-    return found

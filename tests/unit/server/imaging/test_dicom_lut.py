@@ -155,3 +155,55 @@ def test_a_palette_is_read_in_every_storage(read: Read, syntax: str, bits: int, 
             entries.astype(f"{order}u2") if words else packed
         ).tobytes()
     assert row(read, dicom(index, syntax=syntax, **attributes)).tolist() == EXPECTED.tolist()
+
+
+def group(name: str, **attributes: Any) -> Dataset:
+    """Return the functional groups of a frame: one group of one item."""
+    item, groups = Dataset(), Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    setattr(groups, name, [item])
+    return groups
+
+
+SHOWN = {"WindowCenter": 128, "WindowWidth": 256}
+THRESHOLD = look_up_table([0, 0xFFFF], first=40)
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "files"),
+    [
+        ("FrameVOILUTSequence", SHOWN, {"VOILUTFunction": "SIGMOID"}),
+        ("FrameVOILUTSequence", SHOWN, {"VOILUTSequence": [THRESHOLD]}),
+        (
+            "PixelValueTransformationSequence",
+            {"RescaleSlope": 1, "RescaleIntercept": 0},
+            {"ModalityLUTSequence": [THRESHOLD], **SHOWN},
+        ),
+    ],
+    ids=["function", "VOI look-up table", "modality look-up table"],
+)
+@pytest.mark.parametrize("sequence", ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"])
+def test_a_frame_s_group_stands_for_all_of_its_kind_in_the_file(
+    read: Read, name: str, own: dict[str, Any], files: dict[str, Any], sequence: str
+) -> None:
+    data = dicom(RAMP, **files, **{sequence: [group(name, **own)]})
+    assert np.abs(row(read, data) - EXPECTED).max() <= 1
+
+
+@pytest.mark.parametrize("plane", ["1.2.840.10008.5.1.4.1.1.12.1", "1.2.840.10008.5.1.4.1.1.12.2"], ids=["XA", "RF"])
+@pytest.mark.parametrize("relation", ["LOG", "DISP", "LIN"])
+def test_a_table_from_logarithms_back_to_intensities_is_not_for_display(read: Read, plane: str, relation: str) -> None:
+    described = {"SOPClassUID": plane, "PixelIntensityRelationship": relation, "ModalityLUTSequence": [THRESHOLD]}
+    data = dicom(RAMP, Modality="XA", **described, **SHOWN)
+    shades = np.where(EXPECTED > 40, 255, 0) if relation == "LIN" else EXPECTED
+    assert np.abs(row(read, data) - shades).max() <= 1
+    assert ("modality_lut_ignored" in read(data).rendering.steps) == (relation != "LIN")
+
+
+@pytest.mark.parametrize("attributes", [{}, {"RescaleSlope": 1, "RescaleIntercept": 0}], ids=["none", "identity"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_eight_bits_without_a_window_are_shown_as_they_are(read: Read, kind: type, attributes: dict[str, Any]) -> None:
+    values = (RAMP // 4 + 90).astype(kind)
+    data = dicom(values, BitsStored=8, HighBit=7, Modality="US", **attributes)
+    assert np.array_equal(row(read, data), values[0])

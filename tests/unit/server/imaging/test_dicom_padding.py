@@ -62,3 +62,25 @@ def test_stored_bits_are_found_at_their_high_bit(read: Read, high_bit: int) -> N
     data = dicom(values, BitsStored=12, HighBit=high_bit)
     assert np.abs(body(read, data) - LINEAR).max() <= 1
     assert "high_bit" in read(data).rendering.steps
+
+
+@pytest.mark.parametrize(
+    ("low", "padding"), [(0, 65535), (0, 63536), (-2048, -32768), (-2048, 4200)], ids=lambda value: f"{value:+}"
+)
+def test_padding_that_no_pixel_can_hold_is_no_other_value(read: Read, low: int, padding: int) -> None:
+    values = np.tile(np.linspace(low, low + 4095, SIDE).round(), (SIDE, 1))
+    values[:, 3] = (padding - low) % 4096 + low
+    kind: Any = np.int16 if low else np.uint16
+    described = {"PixelPaddingValue": padding, "WindowCenter": low + 2048, "WindowWidth": 4096}
+    found = body(read, dicom(values.astype(kind), BitsStored=12, HighBit=11, Modality="MR", **described))
+    assert np.abs(found - (values[0] - low) * (255 / 4095)).max() <= 1
+
+
+def test_padding_in_all_bits_allocated_is_padding(read: Read) -> None:
+    values = np.tile(np.linspace(0, 4000, SIDE).round().astype(np.uint16), (SIDE, 1))
+    values[:8] = 0xF830
+    described = {"PixelPaddingValue": 0xF830, "BitsStored": 12, "HighBit": 11, "Modality": "MR"}
+    found = read(dicom(values, WindowCenter=2000, WindowWidth=4001, **described))
+    assert "unused_bits" in found.rendering.steps
+    assert (np.asarray(found.image)[:8] == 0).all()
+    assert np.abs(np.asarray(found.image).astype(int)[SIDE // 2, :, 0] - values[-1] * (255 / 4000)).max() <= 1

@@ -26,11 +26,18 @@ class ModalityValues:
 
 
 def apply_modality(
-    stored: np.ndarray, attributes: Dataset, *, modality: str, bits: int, signed: bool, big_endian: bool
+    stored: np.ndarray,
+    attributes: Dataset,
+    *,
+    modality: str,
+    bits: int,
+    signed: bool,
+    big_endian: bool,
+    ignored: bool = False,
 ) -> ModalityValues:
-    """Apply the modality LUT, else the rescaling, of `attributes` to `stored` values of `bits` bits."""
+    """Apply the modality LUT, unless it is to be ignored, else the rescaling, to `stored` values of `bits` bits."""
     steps: list[RenderingStep] = []
-    item = first_item(attributes, "ModalityLUTSequence", holding="LUTDescriptor")
+    item = None if ignored else first_item(attributes, "ModalityLUTSequence", holding="LUTDescriptor")
     if item is not None:
         table = read_table(item, descriptor="LUTDescriptor", data="LUTData", signed=signed, big_endian=big_endian)
         if table is not None:
@@ -62,8 +69,9 @@ def apply_modality(
     rescale = Dataset()
     rescale.RescaleSlope, rescale.RescaleIntercept = slope or 1.0, intercept or 0.0
     steps.append("rescale")
+    identity = (rescale.RescaleSlope, rescale.RescaleIntercept) == (1, 0)
     return ModalityValues(
-        values=apply_modality_lut(stored, rescale),
+        values=stored if identity else apply_modality_lut(stored, rescale),
         hounsfield=_hounsfield(code(attributes, "RescaleType"), modality),
         lowest=min(end * rescale.RescaleSlope + rescale.RescaleIntercept for end in ends),
         steps=tuple(steps),
