@@ -88,10 +88,11 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
         position += 2 if marker in _STANDALONE else 2 + max(_length(data, position + 2), 2)
 
 
-def coded_rows(data: bytes) -> int:
-    """Return how many rows the frame header of a JPEG announces; 0 without one."""
+def coded_size(data: bytes) -> tuple[int, int]:
+    """Return how many columns and rows the frame header of a JPEG announces; 0 and 0 without one."""
     positions = dict(_segments(data))
-    return next((_length(data, positions[kind] + 5) for kind in _FRAMES if kind in positions), 0)
+    frame = next((positions[kind] for kind in _FRAMES if kind in positions), None)
+    return (_length(data, frame + 7), _length(data, frame + 5)) if frame is not None else (0, 0)
 
 
 def _length(data: bytes, position: int) -> int:

@@ -10,14 +10,15 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from medmoe.model.colour_profile import is_srgb
 from medmoe.model.errors import DamagedImageError, ImageFormatError, ImageFrameError
 from medmoe.model.image_formats import bmp, jpeg, png_colour, webp
+from medmoe.model.image_formats.grey_alpha import stretched
 from medmoe.model.image_formats.no_data import no_data
 from medmoe.model.image_formats.pixel_aspect import pixel_aspect, square_pixels
 from medmoe.model.image_formats.png import excess_bytes, without_metadata
 from medmoe.model.image_formats.raster_image import FileLimits, RasterImage, Step, excess_error
 from medmoe.model.image_formats.signature import RasterFormat
 from medmoe.model.image_formats.tiff.directory import read_directories
+from medmoe.model.image_formats.tiff.layout import require_layout
 from medmoe.model.image_formats.tiff.page import deep_image, open_page, restore_palette
-from medmoe.model.image_formats.tiff.samples import require_compression
 from medmoe.model.image_formats.tiff.strips import has_excess
 from medmoe.model.image_formats.uniform import is_uniform
 from medmoe.model.image_processor import convert
@@ -190,11 +191,7 @@ def _sixteen_bits(
         # The four bytes of a pixel.
         bytes_ = _reread(data, kind, frame, "RGBA", limits)
         grey = bytes_[..., 0].astype(np.uint16) << 8 | bytes_[..., 1]
-        alpha = bytes_[..., 2]
-        seen = alpha > 0
-        low, up = (int(grey[seen].min()), int(grey[seen].max())) if seen.any() else (0, 1)
-        shades = np.rint((np.clip(grey, low, up) - low) * np.float32(255 / max(up - low, 1))).astype(np.uint8)
-        return Image.fromarray(np.stack([shades, alpha], axis=-1)), ("stretch",)
+        return stretched(grey.astype(np.float32), bytes_[..., 2], white=65535), ("stretch",)
     upper = np.asarray(high)[..., :3]
     key = high.info.get("transparency")
     few = 8 + int(upper.max()).bit_length() <= 14
@@ -234,7 +231,7 @@ def _deep_tiff(data: bytes, frame: int, limits: FileLimits, steps: list[Step]) -
     _require_frame(frame, len(pages))
     page = pages[frame]
     limits.check_size(*page.size)
-    require_compression(page)
+    require_layout(page)
     if has_excess(data, page):
         raise excess_error()
     image = deep_image(data, page, steps)

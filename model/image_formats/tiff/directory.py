@@ -13,6 +13,8 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS, _PLANES = 273, 277, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
 _PALETTE, _PROFILE = 320, 34675
+_FAX_OPTIONS, _INK_SET, _DOT_RANGE, _SUBSAMPLING = 292, 332, 336, 530
+_SUBSAMPLED = 6
 _RESOLUTIONS = (282, 283)
 _PREDICTOR, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _FILL_ORDER, _ORIENTATION = 317, 338, 339, 266, 274
 
@@ -46,7 +48,8 @@ class TiffDirectory:
 
     @property
     def photometric(self) -> int:
-        return self._first(_PHOTOMETRIC, 1)
+        """Return the photometric interpretation, -1 where the page does not say it."""
+        return self._first(_PHOTOMETRIC, -1)
 
     @property
     def samples(self) -> int:
@@ -54,8 +57,9 @@ class TiffDirectory:
 
     @property
     def sample_format(self) -> int:
-        """Return 1 for unsigned, 2 signed, 3 floating point, 4 undefined."""
-        return self._first(_SAMPLE_FORMAT, 1)
+        """Return 1 for unsigned, 2 signed, 3 floating point, 4 undefined; 0 where samples differ."""
+        found = set(self.tags.get(_SAMPLE_FORMAT, (1,)))
+        return found.pop() if len(found) == 1 else 0
 
     @property
     def predictor(self) -> int:
@@ -64,6 +68,27 @@ class TiffDirectory:
     @property
     def fill_order(self) -> int:
         return self._first(_FILL_ORDER, 1)
+
+    @property
+    def fax_options(self) -> int:
+        return self._first(_FAX_OPTIONS, 0)
+
+    @property
+    def has_plain_inks(self) -> bool:
+        """Return whether four inks are cyan, magenta, yellow and black, 0 for none of an ink."""
+        dots = self.tags.get(_DOT_RANGE, ())
+        return self._first(_INK_SET, 1) == 1 and all(
+            low <= high for low, high in zip(dots[::2], dots[1::2], strict=False)
+        )
+
+    @property
+    def row_bytes(self) -> tuple[int, int]:
+        """Return the bytes of a row of pixels, uncompressed, or of a few rows with their chroma, and how many."""
+        if self.photometric == _SUBSAMPLED and not self.separate_planes:
+            wide, high = (max(factor, 1) for factor in self.tags.get(_SUBSAMPLING, (2, 2)))
+            return -(-self.size[0] // wide) * (wide * high + 2) * self.bits // 8, high
+        samples = 1 if self.separate_planes else self.samples
+        return (self.size[0] * self.bits * samples + 7) // 8, 1
 
     @property
     def orientation(self) -> int:

@@ -1,48 +1,46 @@
 """Open a page of a TIFF: with Pillow where it reads the samples as stored, otherwise from the samples themselves."""
 
 import io
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from medmoe.model.errors import ImageFormatError
+from medmoe.model.image_formats.grey_alpha import stretched
 from medmoe.model.image_formats.no_data import no_data
 from medmoe.model.image_formats.raster_image import Step
 from medmoe.model.image_formats.tiff.directory import TiffDirectory, read_directories
+from medmoe.model.image_formats.tiff.libtiff import any_size
 from medmoe.model.image_formats.tiff.samples import is_deep, read_samples
 
-_WHITE_IS_ZERO, _COLOURS = 0, 2
-_ALPHA = 2
+_WHITE_IS_ZERO, _COLOURS, _SUBSAMPLED = 0, 2, 6
+_PREMULTIPLIED, _ALPHA = 1, 2
 _FEW_BITS = 14
 """16-bit colour that uses no more bits holds 14 or fewer."""
-
-
-_ALARM_LOCK = threading.RLock()
-
-
-@contextmanager
-def _any_size() -> Iterator[None]:
-    """Let Pillow open pages of any size; the page asked for is checked against the caller's limits."""
-    # The limit is Pillow's global one, and training decodes in threads.
-    with _ALARM_LOCK:
-        alarm = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = alarm
 
 
 @contextmanager
 def open_page(data: bytes, page: int) -> Iterator[Image.Image]:
     """Open a TIFF at `page`, whatever size its other pages have. Raises EOFError where it has no such page."""
-    with _any_size(), _opened(data) as opened:
+    directories = read_directories(data, most=page + 1)
+    with any_size(), _by_libtiff(directories[-1]), _opened(data) as opened:
         if page:
             opened.seek(page)
         yield opened
+
+
+@contextmanager
+def _by_libtiff(page: TiffDirectory) -> Iterator[None]:
+    """Let libtiff read what Pillow misreads where it is uncompressed. Within `any_size`: the switch is global."""
+    misread = page.photometric == _SUBSAMPLED or page.separate_planes or page.fill_order == 2
+    by_libtiff = TiffImagePlugin.READ_LIBTIFF
+    TiffImagePlugin.READ_LIBTIFF = by_libtiff or misread
+    try:
+        yield
+    finally:
+        TiffImagePlugin.READ_LIBTIFF = by_libtiff
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -78,8 +76,7 @@ def deep_image(data: bytes, page: TiffDirectory, steps: list[Step]) -> Image.Ima
                 "BigTIFF of big-endian order is read as uncompressed grey or RGB; convert it with tiffcp"
             )
         return None
-    with _any_size():
-        values = read_samples(data, page)
+    values = read_samples(data, page)
     image = _colours(values, page, steps) if page.photometric == _COLOURS else _grey(values, page, steps)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = page.orientation
@@ -95,14 +92,10 @@ def _grey(values: np.ndarray, page: TiffDirectory, steps: list[Step]) -> Image.I
     inverted = page.photometric == _WHITE_IS_ZERO
     if inverted:
         steps.append("invert")
-    if page.extra_samples[:1] == (_ALPHA,) and values.shape[-1] > 1:
-        transparent = values[..., 1] == 0
-        if transparent.any() and not transparent.all():
-            background = _background(grey[~transparent], inverted, steps)
-            grey = grey.copy()
-            grey[transparent] = background
-    if grey.dtype == np.uint8:
-        return Image.fromarray(255 - grey if inverted else grey)
+    if values.shape[-1] > 1 and page.extra_samples[:1] in ((_PREMULTIPLIED,), (_ALPHA,)):
+        return _grey_with_alpha(grey, values[..., 1], page, steps)
+    if page.bits <= 8 and grey.dtype.kind == "u":
+        return Image.fromarray(_eight_bits(grey, page.bits, inverted))
     if grey.dtype == np.uint16:
         return Image.fromarray(65535 - grey if inverted else grey)
     if grey.dtype.kind == "f" and grey.dtype.itemsize < 8:
@@ -117,50 +110,74 @@ def _grey(values: np.ndarray, page: TiffDirectory, steps: list[Step]) -> Image.I
     return Image.fromarray((-wide if inverted else wide).astype(np.float32))
 
 
-def _background(opaque: np.ndarray, inverted: bool, steps: list[Step]) -> float:
-    """Return the value that is shown where an image is transparent: of black, or of white below a drawing in black."""
-    low: np.generic = opaque.min()
-    high: np.generic = opaque.max()
-    if low != high or opaque.dtype.kind != "u":
-        steps.append("over_black")
-        extreme: float = (high if inverted else low).item()
-        return extreme
-    most = int(np.iinfo(opaque.dtype).max)
-    shade = most - int(low) if inverted else int(low)
-    is_dark = shade * 4 < most
-    steps.append("over_white" if is_dark else "over_black")
-    return most if is_dark != inverted else 0
+def _eight_bits(grey: np.ndarray, bits: int, inverted: bool) -> np.ndarray:
+    shades: np.ndarray = np.rint(grey * (255 / (2**bits - 1))).astype(np.uint8)
+    return 255 - shades if inverted else shades
+
+
+def _grey_with_alpha(grey: np.ndarray, alpha: np.ndarray, page: TiffDirectory, steps: list[Step]) -> Image.Image:
+    opacity = _opacity(alpha, page.bits)
+    wide = grey.astype(np.float64)
+    if page.extra_samples[0] == _PREMULTIPLIED:
+        np.divide(wide, opacity, out=wide, where=opacity > 0)
+    shown = np.rint(opacity * 255).astype(np.uint8)
+    inverted = page.photometric == _WHITE_IS_ZERO
+    if page.bits <= 8 and grey.dtype.kind == "u":
+        shades = _eight_bits(np.clip(wide, 0, 2**page.bits - 1), page.bits, inverted)
+        return Image.fromarray(np.stack([shades, shown], axis=-1))
+    unknown = no_data(wide)
+    if unknown.any():
+        steps.append("not_a_number")
+        shown[unknown], wide[unknown] = 0, 0
+    white = float(2**page.bits - 1) if grey.dtype.kind == "u" else 1.0
+    steps.append("stretch")
+    return stretched(white - wide if inverted else wide, shown, white=white)
+
+
+def _opacity(alpha: np.ndarray, bits: int) -> np.ndarray:
+    """Return alpha as a share; floating-point levels up to 255, or to a larger value, are shares of it."""
+    wide = np.nan_to_num(alpha.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    if alpha.dtype.kind == "f":
+        largest = float(wide.max())
+        opaque = 1.0 if largest <= 1 else max(largest, 255.0)
+    else:
+        opaque = 2.0 ** (bits - (alpha.dtype.kind == "i")) - 1
+    return np.clip(wide / opaque, 0, 1)
 
 
 def _colours(values: np.ndarray, page: TiffDirectory, steps: list[Step]) -> Image.Image:
-    with_alpha = values.shape[-1] > 3 and page.extra_samples[:1] == (_ALPHA,)
+    colours = values[..., :3]
     if values.dtype.kind == "f":
-        shades = _float_colours(values, steps)
-    elif values.dtype.itemsize == 1:
-        shades = values.astype(np.uint8)
+        shades = _float_colours(colours, steps)
+    elif page.bits == 8 and values.dtype.kind == "u":
+        shades = colours
     else:
-        shades = _integer_colours(values, page, steps)
-    return Image.fromarray(np.ascontiguousarray(shades[..., : 4 if with_alpha else 3]))
+        shades = _integer_colours(colours, page.bits, steps)
+    if values.shape[-1] > 3 and page.extra_samples[:1] == (_ALPHA,):
+        alpha = np.rint(_opacity(values[..., 3], page.bits) * 255).astype(np.uint8)
+        shades = np.concatenate([shades, alpha[..., None]], axis=-1)
+    return Image.fromarray(np.ascontiguousarray(shades))
 
 
-def _integer_colours(values: np.ndarray, page: TiffDirectory, steps: list[Step]) -> np.ndarray:
-    bits = page.bits - 1 if values.dtype.kind == "i" else page.bits
+def _integer_colours(values: np.ndarray, bits: int, steps: list[Step]) -> np.ndarray:
+    bits = bits - 1 if values.dtype.kind == "i" else bits
     colours = np.clip(values, 0, None).astype(np.uint64)
-    held = int(colours[..., :3].max()).bit_length()
+    held = int(colours.max()).bit_length()
     if bits > 8 and held <= min(bits - 2, bits * _FEW_BITS // 16):
         steps.append("low_bits")
         bits = max(held, 8)
-        colours[..., :3] = np.rint(colours[..., :3] * (255 / (2**bits - 1)))
-        colours[..., 3:] >>= np.uint64(page.bits - 8)
-        return colours.astype(np.uint8)
-    steps.append("high_byte")
-    return (colours >> np.uint64(bits - 8)).astype(np.uint8)
+    elif bits > 8:
+        steps.append("high_byte")
+        high: np.ndarray = (colours >> np.uint64(bits - 8)).astype(np.uint8)
+        return high
+    scaled: np.ndarray = np.rint(colours * (255 / (2**bits - 1))).astype(np.uint8)
+    return scaled
 
 
 def _float_colours(values: np.ndarray, steps: list[Step]) -> np.ndarray:
     """Return 8 bits: values up to 1 are shares of white, up to 255 levels, larger ones shares of the largest."""
     colours = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    largest = float(colours[..., :3].max())
+    largest = float(colours.max())
     factor = 255.0 if largest <= 1 else 1.0 if largest <= 255 else 255.0 / largest
     if largest > 255:
         steps.append("stretch")

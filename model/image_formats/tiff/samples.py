@@ -3,23 +3,14 @@
 libtiff, through Pillow, decompresses each plane as bytes; numpy gives the bytes their meaning.
 """
 
-import io
-import struct
-
 import numpy as np
-from PIL import Image
 
 from medmoe.model.errors import DamagedImageError, ImageFormatError
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
+from medmoe.model.image_formats.tiff.libtiff import Tags, decoded
 
 _BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions of bytes, whatever samples they hold: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
-_COMPRESSIONS = {
-    22610: "JPEG XR", 34934: "JPEG XR", 34933: "PNG",
-    33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG of a raw file",
-    50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
-}  # fmt: skip
-_WITHOUT_PREDICTOR = (1, 32773)
 _GREY, _COLOURS = (0, 1), 2
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
 _HORIZONTAL, _FLOATING = 2, 3
@@ -27,26 +18,16 @@ _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], a
 """Each byte with its bits in the other order."""
 
 
-def require_compression(page: TiffDirectory) -> None:
-    """Raise ImageFormatError for a compression that is not decoded, or not with the page's predictor."""
-    name = _COMPRESSIONS.get(page.compression)
-    if name is not None:
-        raise ImageFormatError(f"TIFF with {name} compression is not read; convert the page with tiffcp or vips")
-    if page.predictor != 1 and page.compression in _WITHOUT_PREDICTOR:
-        raise ImageFormatError(
-            "the TIFF announces a predictor beside a compression with which some programs apply it and others do not; "
-            "save the page with LZW or Deflate compression"
-        )
-
-
 def is_deep(page: TiffDirectory) -> bool:
     """Return whether `read_samples` must decode the page instead of Pillow."""
     if page.compression not in _BYTEWISE or page.photometric not in (*_GREY, _COLOURS):
         return False
-    plain = page.sample_format in (_UNSIGNED, _UNDEFINED) and page.bits in (0, 1, 2, 4, 8)
-    # Pillow reads a fourth separate plane for no other purpose than alpha.
-    more_planes = page.separate_planes and page.extra_samples not in ((), (2,))
-    return not plain or more_planes or (page.big and page.big_endian)
+    if page.sample_format not in (_UNSIGNED, _UNDEFINED) or page.separate_planes or (page.big and page.big_endian):
+        return True
+    if page.photometric == _COLOURS:
+        # A fourth sample that is not said to be alpha is none.
+        return page.bits not in (0, 8) or (page.samples > 3 and not page.extra_samples)
+    return page.samples > 1 or page.bits not in (0, 1, 2, 4, 8)
 
 
 def read_samples(data: bytes, page: TiffDirectory) -> np.ndarray:
@@ -84,7 +65,7 @@ def _bytes(data: bytes, page: TiffDirectory, plane: int) -> np.ndarray:
     # A whole number of tiles: the floating-point predictor spreads a value over all of a tile's row.
     wide = width if tile is None else -(-width // max(tile[0], 1)) * tile[0]
     row = (wide * bits + 7) // 8
-    tags: dict[int, tuple[int, ...]] = {
+    tags: Tags = {
         256: (row,), 257: (height,), 258: (8,), 259: (page.compression,), 262: (1,), 277: (1,),
     }  # fmt: skip
     reversed_bits = page.fill_order == 2
@@ -97,25 +78,8 @@ def _bytes(data: bytes, page: TiffDirectory, plane: int) -> np.ndarray:
         if tile[0] * bits % 8:
             raise ImageFormatError("TIFF tiles that end within a byte are not read; convert the page with tiffcp -s")
         tags |= {322: (tile[0] * bits // 8,), 323: (tile[1],), 324: offsets, 325: counts}
-    with Image.open(io.BytesIO(_rewritten(data, tags)), formats=["TIFF"]) as opened:
-        found = np.asarray(opened)
+    found = decoded(data, tags)
     return _REVERSED[found] if reversed_bits and page.compression == 1 else found
-
-
-def _rewritten(data: bytes, tags: dict[int, tuple[int, ...]]) -> bytes:
-    """Return the file with one directory of LONG `tags`, little endian, in place of its own."""
-    end = len(data) + len(data) % 2
-    entries, values, at = b"", b"", end + 2 + 12 * len(tags) + 4
-    for tag in sorted(tags):
-        packed = struct.pack(f"<{len(tags[tag])}I", *tags[tag])
-        if len(packed) > 4:
-            entries += struct.pack("<HHII", tag, 4, len(tags[tag]), at + len(values))
-            values += packed
-        else:
-            entries += struct.pack("<HHI", tag, 4, len(tags[tag])) + packed
-    head = b"II*\0" + struct.pack("<I", end)
-    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
-    return head + data[8:] + b"\0" * (end - len(data)) + directory + values
 
 
 def _values(stored: np.ndarray, page: TiffDirectory, *, in_row: int) -> np.ndarray:

@@ -1,18 +1,25 @@
 """Tell whether the strips or tiles of a TIFF hold more than the size in its directory takes."""
 
+import bisect
+import lzma
 import zlib
 
 from medmoe.model.errors import DamagedImageError
-from medmoe.model.image_formats.jpeg import coded_rows
+from medmoe.model.image_formats.jpeg import coded_size
 from medmoe.model.image_formats.no_data import inflated_size
+from medmoe.model.image_formats.tiff import fax, zstandard
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
 
-_DEFLATE, _LZW, _PACKBITS = (8, 32946), 5, 32773
-_JPEG, _SUBSAMPLED = 7, 6
+_DEFLATE, _LZW, _PACKBITS, _LZMA, _ZSTANDARD = (8, 32946), 5, 32773, 34925, 50000
+_JPEG, _FAX = 7, (fax.RUN_LENGTH, fax.GROUP_3, fax.GROUP_4)
 _BLOCKS = 16
 """Rows of the largest JPEG blocks."""
+_PADDING = 4
+"""Bytes to a multiple of which writers fill up a strip."""
 _LARGEST_LZW = 2**21
 """Bytes of LZW data that are counted: 0.6 seconds."""
+_LARGEST_DICTIONARY = 2**27
+_PIECE = 2**14
 _CLEAR, _END = 256, 257
 _SHORTEST, _LONGEST = 9, 12
 """Bits of an LZW code."""
@@ -21,37 +28,70 @@ _LENGTHS = (1,) * 256 + (0, 0)
 
 
 def has_excess(data: bytes, page: TiffDirectory) -> bool:
-    """Return whether a page has more strips or tiles than its size takes, or a strip more rows.
+    """Return whether a page has more strips or tiles than its size takes, or a strip more rows or columns.
 
-    Rows are counted in strips without compression, with Deflate, LZW or PackBits. Raises DamagedImageError where some
-    are missing.
+    Raises DamagedImageError where some are missing, or what Pillow raises on damaged data.
     """
     offsets, counts = page.parts
     planes = page.samples if page.separate_planes else 1
     tile, (width, height) = page.tile, page.size
-    if tile is not None:
-        return bool(all(tile)) and len(offsets) > planes * -(-width // tile[0]) * -(-height // tile[1])
-    strip = max(page.rows_per_strip, 1)
+    across = 1 if tile is None else -(-width // max(tile[0], 1))
+    strip = max(page.rows_per_strip if tile is None else tile[1], 1)
     strips = -(-height // strip)
-    if len(offsets) != len(counts) or len(offsets) != planes * strips:
-        return len(offsets) > planes * strips
-    if page.compression == _JPEG:
-        # Some writers fill up the last rows of blocks.
-        return strips == 1 and coded_rows(data[offsets[0] : offsets[0] + counts[0]]) - height >= _BLOCKS
-    if page.photometric == _SUBSAMPLED or not page.bits:
-        return False
-    row = (width * page.bits * (page.samples // planes) + 7) // 8
+    if len(offsets) != len(counts) or len(offsets) != planes * strips * across:
+        return len(offsets) > planes * strips * across
     last = height - strip * (strips - 1)
-    held = _held_bytes(data, page, strips - 1, most=2 * strip * row)
-    if page.compression == 1 and strips > 1 and 0 < held < last * row:
-        raise DamagedImageError("the image is damaged or truncated: the last strip of the TIFF lacks rows")
+    if page.compression == _JPEG:
+        columns = width if tile is None else min(tile[0], width)
+        return _has_excess_blocks(data, page, columns, min(strip, height), last=last, at=(strips - 1) * across)
+    if tile is not None:
+        return False
+    if page.compression in _FAX:
+        for index in {0, strips - 1}:
+            fax.check_strip(_coded(data, page, index), page, strip if index < strips - 1 else last)
+        return False
+    return bool(page.bits) and _has_excess_rows(data, page, strip, strips=strips, last=last)
+
+
+def _has_excess_blocks(data: bytes, page: TiffDirectory, columns: int, rows: int, *, last: int, at: int) -> bool:
+    """Return whether the only JPEG of a page has more rows than it announces; `at` is the first one of the last row."""
+    for index, needed in ((0, rows), (at, last)):
+        coded_columns, coded_rows = coded_size(_coded(data, page, index))
+        if coded_rows and (coded_columns < columns or coded_rows < needed):
+            raise DamagedImageError("the image is damaged: a JPEG in the TIFF is smaller than its strip or tile")
+    # Some writers fill up the last rows of blocks.
+    return page.tile is None and at == 0 and coded_rows - last >= _BLOCKS
+
+
+def _has_excess_rows(data: bytes, page: TiffDirectory, strip: int, *, strips: int, last: int) -> bool:
+    row, high = page.row_bytes
+    strip, last = -(-strip // high), -(-last // high)
+    held = _held_bytes(data, page, strips - 1, last, strip, row)
+    if page.compression == 1 and strips > 1 and (0 < held < last * row or _overlap(page, strip * row, strips)):
+        raise DamagedImageError("the image is damaged or truncated: a strip of the TIFF lacks rows")
     # Some writers fill up the last strip with rows.
     filled = strips > 1 and held == strip * row
     if held >= (last + 1) * row and not filled and not _is_padding(data, page, strips - 1, last * row):
         return True
-    if strips == 1 or _held_bytes(data, page, 0, most=2 * strip * row) < (strip + 1) * row:
+    first = held if strips == 1 else _held_bytes(data, page, 0, strip, strip, row)
+    wide, column = divmod(first, strip)
+    wider = wide > row and not column and first - strip * row > _PADDING and held in (wide * last, wide * strip)
+    if not wider and (strips == 1 or first < (strip + 1) * row):
         return False
     return not _is_padding(data, page, 0, strip * row)
+
+
+def _overlap(page: TiffDirectory, size: int, strips: int) -> bool:
+    """Return whether a strip begins within the rows of another that says itself to have fewer."""
+    offsets, counts = page.parts
+    begun = sorted(offsets)
+    short = [offset for offset, count in zip(offsets[: strips - 1], counts, strict=False) if 0 < count < size]
+    return any(bisect.bisect_left(begun, at + size) > bisect.bisect_right(begun, at) for at in short)
+
+
+def _coded(data: bytes, page: TiffDirectory, index: int) -> bytes:
+    offset, count = (values[index] for values in page.parts)
+    return data[offset : offset + count]
 
 
 def _is_padding(data: bytes, page: TiffDirectory, strip: int, start: int) -> bool:
@@ -60,23 +100,36 @@ def _is_padding(data: bytes, page: TiffDirectory, strip: int, start: int) -> boo
     return page.compression == 1 and not data[offset + start : offset + count].strip(b"\0")
 
 
-def _held_bytes(data: bytes, page: TiffDirectory, strip: int, *, most: int) -> int:
-    """Return how many bytes of samples a strip holds, at most `most`; 0 where that is not known."""
-    offset, count = (values[strip] for values in page.parts)
-    stored = data[offset : offset + count]
+def _held_bytes(data: bytes, page: TiffDirectory, index: int, rows: int, most_rows: int, row: int) -> int:
+    """Return how many bytes of samples a strip of `rows` holds, at most two full strips; 0 where that is not known."""
+    stored, most = _coded(data, page, index), 2 * most_rows * row
     if page.compression == 1:
         # A count that is wrong tells nothing.
-        return len(stored) if len(stored) == count else 0
+        return len(stored) if len(stored) == page.parts[1][index] else 0
     if page.compression == _PACKBITS:
         return packed_size(stored, most=most)
     if page.compression == _LZW and page.fill_order == 1 and len(stored) <= _LARGEST_LZW:
         return lzw_size(stored, most=most)
-    if page.compression not in _DEFLATE:
-        return 0
+    if page.compression == _ZSTANDARD:
+        held = zstandard.held_bytes(stored, rows, row)
+        # Of a frame that does not say its size.
+        return zstandard.held_bytes(stored, most_rows, row) if held > rows * row else held
     try:
-        return inflated_size((stored,), most=most)
-    except zlib.error:
+        if page.compression == _LZMA:
+            return _lzma_size(stored, most=most)
+        return inflated_size((stored,), most=most) if page.compression in _DEFLATE else 0
+    except (zlib.error, lzma.LZMAError):
         return 0
+
+
+def _lzma_size(coded: bytes, *, most: int) -> int:
+    inflating, size = lzma.LZMADecompressor(memlimit=_LARGEST_DICTIONARY), 0
+    while not inflating.eof and size <= most:
+        piece = inflating.decompress(coded if inflating.needs_input else b"", _PIECE)
+        if not piece and inflating.needs_input:
+            break
+        coded, size = b"", size + len(piece)
+    return size
 
 
 def packed_size(coded: bytes, *, most: int) -> int:

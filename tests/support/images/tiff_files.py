@@ -20,11 +20,12 @@ def tiff(
     planes: bool = False,
     tile: int = 0,
     bits: int = 0,
+    strips: list[bytes] | None = None,
     tags: dict[int, list[int]] | None = None,
 ) -> bytes:
     """Return a file of `values` [rows, columns] or [rows, columns, samples], one strip or tiles a plane.
 
-    `order` is < or >; `bits` packs fewer bits than the type has.
+    `order` is < or >; `bits` packs fewer bits than the type has; `strips` go in place of the values' own.
     """
     samples = values.shape[2] if values.ndim == 3 else 1
     rows, columns = values.shape[:2]
@@ -35,6 +36,7 @@ def tiff(
         for block in _blocks(layer, tile):
             data = _packed(block, bits) if bits else _predicted(block, predictor, order)
             parts.append(zlib.compress(data) if deflate else data)
+    parts = strips or parts
     found: dict[int, list[int]] = {
         256: [columns], 257: [rows], 258: [bits or 8 * values.itemsize] * samples, 259: [8 if deflate else 1],
         262: [(2 if samples > 2 else 1) if photometric is None else photometric], 277: [samples],

@@ -32,6 +32,7 @@ FILES = {
 DEEP = (GREY[:64, :64] * 16).astype(np.uint16)
 FORMATS = ("PNG", "BMP", "BMP of runs", "BMP of runs of 4 bits", "WEBP", "lossless WEBP", "TIFF", "TIFF of tiles")
 TIFFS = {"TIFF of LZW": "tiff_lzw", "TIFF of PackBits": "packbits", "TIFF of JPEG": "jpeg"}
+TIFFS |= {"TIFF of LZMA": "lzma", "TIFF of Zstandard": "zstd"}
 Damage = Callable[[bytes, int], bytes]
 DAMAGES: dict[str, Damage] = {
     "cut with an end marker": lambda data, kept: data[:kept] + END,

@@ -1,0 +1,89 @@
+"""Tell whether a strip of fax data holds all rows of its page, and no more (ITU-T T.4 and T.6).
+
+Other codes in place of its last ones change every strip that needs them; codes behind the last change none that is
+whole. libtiff shows rows without codes white.
+"""
+
+import numpy as np
+
+from medmoe.model.errors import DamagedImageError
+from medmoe.model.image_formats.raster_image import excess_error
+from medmoe.model.image_formats.tiff.directory import TiffDirectory
+from medmoe.model.image_formats.tiff.libtiff import Tags, decoded_strip
+
+RUN_LENGTH, GROUP_3, GROUP_4 = 2, 3, 4
+"""Compressions; all are of one bit a pixel."""
+_END_OF_LINE = "000000000001"
+_RUNS = "101111"
+"""Four white pixels and two black ones."""
+_HORIZONTAL = "001"
+_TWO_DIMENSIONAL = 1
+"""Bit of the options of group 3: the bit behind each end of line says how its row is coded."""
+_ROWS = 8
+_LAST_BITS = 32
+
+
+def check_strip(coded: bytes, page: TiffDirectory, rows: int) -> None:
+    """Check a strip that announces `rows`. Raises DamagedImageError, or what Pillow raises on damaged data."""
+    width = page.size[0]
+    if page.fill_order == 2:
+        bits = np.unpackbits(np.frombuffer(coded, np.uint8), bitorder="little")
+        coded = np.packbits(bits).tobytes()
+    shown = _decoded(coded, page, width, rows)
+    held = _without_ends(coded)
+    probe = _probe(page, width)
+    if not np.array_equal(shown, _decoded(_as_bytes(held + probe), page, width, rows)):
+        raise DamagedImageError("the image is damaged or truncated: rows of the fax page are missing")
+    last = held.rfind(_END_OF_LINE) if page.compression == GROUP_3 else max(len(held) - _LAST_BITS, 0)
+    if last >= 0 and np.array_equal(shown, _decoded(_as_bytes(held[:last] + probe), page, width, rows)):
+        raise excess_error()
+    if page.compression == GROUP_3 and _is_wider(held, page):
+        raise excess_error()
+
+
+def _is_wider(bits: str, page: TiffDirectory) -> bool:
+    """Return whether rows that are coded without a reference to the row above have black behind the page's width."""
+    _, *codes = bits.split(_END_OF_LINE)
+    if page.fax_options & _TWO_DIMENSIONAL:
+        codes = [code[1:] for code in codes if code[:1] == "1"]
+    if not codes:
+        return False
+    width = page.size[0]
+    alone = _as_bytes("".join(_END_OF_LINE + code for code in codes))
+    return bool(_decoded(alone, page, 2 * width, len(codes), options=0)[:, width:].any())
+
+
+def _probe(page: TiffDirectory, width: int) -> str:
+    """Return codes of rows that are striped."""
+    striped = _RUNS * (width // 6 + 1)
+    if page.compression == GROUP_4:
+        return (_HORIZONTAL + _RUNS) * (width // 6 + 1) * _ROWS
+    if page.compression == RUN_LENGTH:
+        return striped * _ROWS
+    tag = "1" if page.fax_options & _TWO_DIMENSIONAL else ""
+    return striped + (_END_OF_LINE + tag + striped) * _ROWS
+
+
+def _without_ends(coded: bytes) -> str:
+    """Return the bits of a strip without the marks at its end."""
+    bits = f"{int.from_bytes(coded, 'big'):0{8 * len(coded)}b}"
+    marked = bits.rstrip("0")
+    while marked.endswith((_END_OF_LINE, _END_OF_LINE + "1")):
+        # Zeros before a mark may be of the code before it.
+        bits = marked = marked[: marked.rindex(_END_OF_LINE)]
+    return bits
+
+
+def _as_bytes(bits: str) -> bytes:
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def _decoded(coded: bytes, page: TiffDirectory, width: int, rows: int, *, options: int | None = None) -> np.ndarray:
+    """Return which pixels are black."""
+    tags: Tags = {
+        256: (width,), 257: (rows,), 258: (1,), 259: (page.compression,), 262: (1,), 277: (1,), 278: (rows,),
+    }  # fmt: skip
+    if page.compression == GROUP_3:
+        tags[292] = (page.fax_options if options is None else options,)
+    return decoded_strip(coded, tags)

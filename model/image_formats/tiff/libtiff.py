@@ -1,0 +1,55 @@
+"""Decompress strips and tiles of a TIFF with libtiff, through Pillow, whatever their samples are."""
+
+import io
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image
+
+Tags = dict[int, tuple[int, ...]]
+_HEAD = 8
+_STRIP_OFFSETS, _STRIP_COUNTS = 273, 279
+_ALARM_LOCK = threading.RLock()
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Let Pillow open pages of any size; the page asked for is checked against the caller's limits."""
+    # The limit is Pillow's global one, and training decodes in threads.
+    with _ALARM_LOCK:
+        alarm = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = alarm
+
+
+def decoded(data: bytes, tags: Tags) -> np.ndarray:
+    """Return the pixels of a file read by other `tags` than its own. Raises what Pillow raises on damaged data."""
+    with any_size(), Image.open(io.BytesIO(_rewritten(data, tags)), formats=["TIFF"]) as opened:
+        return np.asarray(opened)
+
+
+def decoded_strip(coded: bytes, tags: Tags) -> np.ndarray:
+    """Return the pixels of one strip, of which `tags` say the layout. Raises what Pillow raises on damaged data."""
+    return decoded(bytes(_HEAD) + coded, tags | {_STRIP_OFFSETS: (_HEAD,), _STRIP_COUNTS: (len(coded),)})
+
+
+def _rewritten(data: bytes, tags: Tags) -> bytes:
+    """Return the file with one directory of LONG `tags`, little endian, in place of its own."""
+    end = len(data) + len(data) % 2
+    entries, values, at = b"", b"", end + 2 + 12 * len(tags) + 4
+    for tag in sorted(tags):
+        packed = struct.pack(f"<{len(tags[tag])}I", *tags[tag])
+        if len(packed) > 4:
+            entries += struct.pack("<HHII", tag, 4, len(tags[tag]), at + len(values))
+            values += packed
+        else:
+            entries += struct.pack("<HHI", tag, 4, len(tags[tag])) + packed
+    head = b"II*\0" + struct.pack("<I", end)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return head + data[_HEAD:] + b"\0" * (end - len(data)) + directory + values

@@ -1,0 +1,208 @@
+"""TIFF pages whose samples programs read differently: planes, alpha, subsampled chroma, inks, palettes, fax."""
+
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medmoe.server.errors import UnreadableImage, UnsupportedImage
+from tests.support.images.hostile_images import encoded
+from tests.support.images.tiff_files import tiff
+from tests.unit.server.conftest import Read
+
+SIDE = 64
+RAMP = np.tile(np.arange(SIDE) * 4, (SIDE, 1)).astype(np.uint8)
+RAMP[-1, -1] = 255
+RGB = np.stack([RAMP, 255 - RAMP, RAMP.T // 2 + 40], axis=-1)
+ALPHA = np.full((SIDE, SIDE), 255, np.uint8)
+ALPHA[:8], ALPHA[8:24] = 0, 128
+INKS = np.dstack([RGB, RAMP // 4])
+BLOCKS = np.kron(np.random.default_rng(2).integers(0, 2, (16, 8)), np.ones((8, 8), int)).astype(bool)
+
+
+def shown(read: Read, data: bytes) -> np.ndarray:
+    return np.asarray(read(data, config={"size": SIDE}).image, int)
+
+
+def over_black(shades: np.ndarray) -> np.ndarray:
+    shades = shades if shades.ndim == 3 else np.repeat(shades[..., None], 3, axis=-1)
+    return np.asarray(shades * (ALPHA[..., None] / 255))
+
+
+@pytest.mark.parametrize("white", [False, True], ids=["black is zero", "white is zero"])
+@pytest.mark.parametrize("planes", [False, True], ids=["interleaved", "planes"])
+@pytest.mark.parametrize("meaning", [1, 2], ids=["premultiplied", "alpha"])
+@pytest.mark.parametrize("kind", ["u1", "u2", "f4"])
+def test_grey_with_alpha_is_laid_over_black(read: Read, kind: str, meaning: int, planes: bool, white: bool) -> None:
+    factor = {"u1": 1.0, "u2": 257.0, "f4": 1 / 255}[kind]
+    stored = RAMP * (ALPHA / 255.0) if meaning == 1 else RAMP
+    samples = (np.rint(np.stack([stored, ALPHA], axis=-1).astype(float)) * factor).astype(kind)
+    data = tiff(samples, photometric=int(not white), planes=planes, deflate=planes, tags={338: [meaning]})
+    assert np.abs(shown(read, data) - over_black(255 - RAMP if white else RAMP)).max() <= 3
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 5])
+@pytest.mark.parametrize("planes", [False, True], ids=["interleaved", "planes"])
+def test_colours_of_few_bits(read: Read, bits: int, planes: bool) -> None:
+    values = RGB >> (8 - bits)
+    expected = values * (255 / (2**bits - 1))
+    assert np.abs(shown(read, tiff(values, bits=bits, planes=planes)) - expected).max() <= 1
+
+
+def test_signed_colours_of_8_bits_are_scaled_as_those_of_16_bits_are(read: Read) -> None:
+    for data in (tiff((RGB // 2).astype(np.int8)), tiff(RGB.astype(np.int16) * 128)):
+        assert np.abs(shown(read, data) - RGB).max() <= 2
+    values = (RGB // 2).astype(np.int8)
+    values[:9] = -1
+    assert (shown(read, tiff(values))[:9] == 0).all()
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_planes_of_ink(read: Read, kind: str, deflate: bool) -> None:
+    paper = 255.0 - INKS
+    samples = INKS.astype(kind) * (1 if kind == "u1" else 257)
+    data = tiff(samples.astype(kind), photometric=5, planes=True, deflate=deflate)
+    assert np.abs(shown(read, data) - paper[..., :3] * paper[..., 3:] / 255).max() <= 2
+
+
+def test_a_fourth_sample_that_is_not_said_to_be_alpha_is_none(read: Read) -> None:
+    for factor, kind in ((1, np.uint8), (257, np.uint16)):
+        samples = np.dstack([RGB, RAMP.T]).astype(kind) * factor
+        found = read(tiff(samples.astype(kind)), config={"size": SIDE})
+        assert np.abs(np.asarray(found.image, int) - RGB).max() <= 1
+        assert "samples_ignored" in found.rendering.steps
+
+
+def subsampled(across: int, down: int, *, video: bool, rows: int) -> bytes:
+    """Return uncompressed YCbCr in strips of `rows`, with blacks at 16 and whites at 235 on demand."""
+    values = np.asarray(Image.fromarray(RGB).convert("YCbCr"), float)
+    if video:
+        values = values * (np.array([219, 224, 224]) / 255) + np.array([16, 15.56, 15.56])
+    shape = (SIDE // down, down, SIDE // across, across)
+    luma = values[..., 0].reshape(shape).transpose(0, 2, 1, 3).reshape(SIDE // down, SIDE // across, -1)
+    chroma = values[..., 1:].reshape(*shape, 2).mean(axis=(1, 3))
+    units = np.rint(np.concatenate([luma, chroma], axis=-1)).astype(np.uint8)
+    strips = [units[at : at + rows // down].tobytes() for at in range(0, len(units), rows // down)]
+    data = tiff(RGB, photometric=6, strips=strips, tags={278: [rows], 530: [across, down], 532: [0]})
+    black, white, colour = (16, 235, 240) if video else (0, 255, 255)
+    levels = (black, 1, white, 1, 128, 1, colour, 1, 128, 1, colour, 1)
+    at = data.index(struct.pack("<HHI", 532, 4, 1))
+    stated = struct.pack("<HHII", 532, 5, 6, len(data))
+    return data[:at] + stated + data[at + 12 :] + struct.pack("<12I", *levels)
+
+
+@pytest.mark.parametrize("rows", [SIDE, 16])
+@pytest.mark.parametrize("video", [False, True])
+@pytest.mark.parametrize("factors", [(1, 1), (2, 1), (2, 2), (1, 2)], ids=str)
+def test_uncompressed_chroma(read: Read, factors: tuple[int, int], video: bool, rows: int) -> None:
+    found = shown(read, subsampled(*factors, video=video, rows=rows))
+    inner = np.abs(found - RGB)[:-8, :-8]
+    assert inner.max() <= 12
+    assert inner.mean() <= 4
+
+
+def test_a_palette_in_the_other_order_of_bits(read: Read) -> None:
+    values = np.packbits(RAMP > 100, axis=1, bitorder="little")
+    table = [65535, 0, 0, 30000, 0, 65535]
+    data = tiff(values, tags={256: [SIDE], 258: [1], 262: [3], 266: [2], 320: table})
+    expected = np.where((RAMP > 100)[..., None], (0, 117, 255), (255, 0, 0))
+    assert np.abs(shown(read, data) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("samples", "options", "named"),
+    [
+        (RAMP, {"tags": {262: []}}, "photometric interpretation"),
+        (RAMP, {"photometric": 3, "tags": {320: list(range(0, 65536, 512)) * 3}}, "palettes"),
+        (RAMP, {"photometric": 3}, "palettes"),
+        (INKS, {"photometric": 5, "tags": {332: [2]}}, "inks"),
+        (INKS, {"photometric": 5, "tags": {336: [255, 0]}}, "inks"),
+        (RGB.astype(np.uint16), {"tags": {339: [1, 2, 1]}}, "different types"),
+        (RGB, {"photometric": 8, "planes": True}, "planes"),
+        (RAMP[:, :-1].astype(np.uint16), {"bits": 12, "tags": {259: [7]}}, "odd number"),
+    ],
+    ids=[
+        "no interpretation",
+        "half a palette",
+        "no palette",
+        "other inks",
+        "inverted inks",
+        "types",
+        "Lab",
+        "odd JPEG",
+    ],
+)
+def test_what_programs_read_differently_is_refused_by_name(
+    read: Read, samples: np.ndarray, options: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(UnsupportedImage, match=named):
+        read(tiff(samples, **options))
+
+
+def fax(compression: str, options: int, width: int = SIDE, height: int = 2 * SIDE) -> bytes:
+    """Return a fax page of SIDE columns, twice as high, whose directory announces another size."""
+    tags = {"tiffinfo": {292: options}} if compression == "group3" else {}
+    data = bytearray(encoded(Image.fromarray(BLOCKS), "TIFF", compression=compression, strip_size=2**20, **tags))
+    for tag, value in ((256, width), (257, height), (278, height)):
+        at = next(at for at in (data.find(struct.pack("<HHI", tag, kind, 1)) for kind in (3, 4)) if at >= 0)
+        data[at : at + 12] = struct.pack("<HHII", tag, 4, 1, value)
+    return bytes(data)
+
+
+FAXES = [("group4", 0), ("group3", 0), ("group3", 1), ("group3", 4), ("group3", 5), ("tiff_ccitt", 0)]
+
+
+@pytest.mark.parametrize(
+    "size", [(SIDE, SIDE), (SIDE, 3 * SIDE), (SIDE, 2 * SIDE - 8), (SIDE - 8, 2 * SIDE), (SIDE // 2, 4 * SIDE)], ids=str
+)
+@pytest.mark.parametrize(("compression", "options"), FAXES, ids=str)
+def test_a_fax_of_fewer_or_more_rows_than_its_directory_announces_is_refused(
+    read: Read, compression: str, options: int, size: tuple[int, int]
+) -> None:
+    read(fax(compression, options))
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read(fax(compression, options, *size))
+
+
+@pytest.mark.parametrize(("compression", "options"), FAXES, ids=str)
+def test_a_fax_that_ends_early_is_refused(read: Read, compression: str, options: int) -> None:
+    data = bytearray(fax(compression, options))
+    at = data.index(struct.pack("<HHI", 279, 4, 1)) + 8
+    (count,) = struct.unpack_from("<I", data, at)
+    struct.pack_into("<I", data, at, count // 2)
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read(bytes(data))
+
+
+STRIPS = [RGB[at : at + 16].tobytes() for at in range(0, SIDE, 16)]
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+@pytest.mark.parametrize("width", [SIDE - 1, SIDE - 4])
+def test_strips_of_wider_rows_are_refused(read: Read, width: int, deflate: bool) -> None:
+    strips = [zlib.compress(strip) for strip in STRIPS] if deflate else STRIPS
+    tags = {259: [8 if deflate else 1], 278: [16]}
+    assert (shown(read, tiff(RGB, strips=strips, tags=tags)) == RGB).all()
+    with pytest.raises(UnreadableImage, match="more rows or columns"):
+        read(tiff(RGB, strips=strips, tags=tags | {256: [width]}))
+
+
+def test_a_strip_that_lacks_rows_is_not_filled_from_the_next(read: Read) -> None:
+    strips = [STRIPS[0], STRIPS[1][: 10 * SIDE * 3], *STRIPS[2:]]
+    with pytest.raises(UnreadableImage, match="lacks rows"):
+        read(tiff(RGB, strips=strips, tags={278: [16]}))
+
+
+def test_a_jpeg_that_is_smaller_than_its_strip_is_refused(read: Read) -> None:
+    data = encoded(Image.fromarray(RGB), "TIFF", compression="jpeg", strip_size=2**20)
+    read(data)
+    for tag in (256, 257):
+        changed = bytearray(data)
+        at = next(at for at in (data.find(struct.pack("<HHI", tag, kind, 1)) for kind in (3, 4)) if at >= 0)
+        changed[at : at + 12] = struct.pack("<HHII", tag, 4, 1, SIDE + 16)
+        with pytest.raises(UnreadableImage, match="damaged"):
+            read(bytes(changed))
