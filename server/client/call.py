@@ -122,7 +122,7 @@ def classify(
     image: ImageSource, labels: Sequence[str], options: ClassifyOptions, *, mode: Mode = "likelihood"
 ) -> Call[AnyClassification]:
     """Build a classification. Raises InvalidInput, and TypeError for an unknown option or labels in one string."""
-    fields = _fields({"labels": _labels(labels), "mode": mode, **_known(options, ClassifyOptions)})
+    fields = _fields({"labels": _labels(labels), "mode": _other(mode), **_known(options, ClassifyOptions)})
     return Call(path="/v1/classify", read=_CLASSIFY, fields=fields, image=_image(image))
 
 
@@ -166,14 +166,14 @@ def classify_series(
     stream: bool = False,
 ) -> Call[SeriesClassification]:
     """Build a classification of a series. Raises InvalidInput, and TypeError as `classify`."""
-    given = {"labels": _labels(labels), "mode": mode, "stream": stream, **_known(options, ClassifySeriesOptions)}
-    return Call(path="/v1/series", read=_SERIES_LABELS, fields=_fields(given), series=series_files(series))
+    given = {"labels": _labels(labels), "mode": _other(mode), "stream": stream}
+    fields = _fields({**given, **_known(options, ClassifySeriesOptions)})
+    return Call(path="/v1/series", read=_SERIES_LABELS, fields=fields, series=series_files(series))
 
 
 def router_stats(window: int | None) -> Call[RouterStats]:
     """Build a request for the router's statistics over the last `window` seconds, or since the start."""
-    query = {} if window is None else {"window": str(window)}
-    return Call(path="/v1/router/stats", read=_ROUTER_STATS, query=query)
+    return Call(path="/v1/router/stats", read=_ROUTER_STATS, query=_query(window=window))
 
 
 def load_checkpoint(
@@ -182,7 +182,7 @@ def load_checkpoint(
     """Build a request to load a checkpoint."""
     asked = questions if questions is None or isinstance(questions, str) else list(questions)
     body = {"name": name, "questions": asked, "activate": activate, "min_agreement": min_agreement}
-    return Call(path="/admin/checkpoint", read=_CHECKPOINT, body=body)
+    return Call(path="/admin/checkpoint", read=_CHECKPOINT, body=_fields(body))
 
 
 SOURCES: Call[SourceList] = Call(path="/v1/sources", read=_reader(SourceList))
@@ -191,22 +191,24 @@ _SERIES = _reader(SeriesList)
 _INSTANCES = _reader(InstanceList)
 
 
-def studies(source: str, *, modality: str | None, date: str | None, limit: int) -> Call[StudyList]:
+def studies(source: str, *, modality: str | None, date: str | None, limit: int | None) -> Call[StudyList]:
     """Build a query for the studies of a source."""
-    query = {"modality": modality, "date": date, "limit": str(limit)}
-    given = {name: value for name, value in query.items() if value is not None}
-    return Call(path=_path(source), read=_STUDIES, query=given)
+    return Call(path=_path(source), read=_STUDIES, query=_query(modality=modality, date=date, limit=limit))
 
 
-def series(source: str, study: str, *, limit: int) -> Call[SeriesList]:
+def series(source: str, study: str, *, limit: int | None) -> Call[SeriesList]:
     """Build a query for the series of a study."""
-    return Call(path=f"{_path(source, study)}/series", read=_SERIES, query={"limit": str(limit)})
+    return Call(path=f"{_path(source, study)}/series", read=_SERIES, query=_query(limit=limit))
 
 
-def instances(source: str, study: str, series_: str, *, limit: int) -> Call[InstanceList]:
+def instances(source: str, study: str, series_: str, *, limit: int | None) -> Call[InstanceList]:
     """Build a query for the instances of a series."""
     path = f"{_path(source, study)}/series/{quote(series_, safe='')}/instances"
-    return Call(path=path, read=_INSTANCES, query={"limit": str(limit)})
+    return Call(path=path, read=_INSTANCES, query=_query(limit=limit))
+
+
+def _query(**values: str | int | None) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def _path(source: str, *study: str) -> str:
@@ -221,6 +223,11 @@ def _known(options: Any, kind: Any) -> dict[str, Any]:
     return dict(options)
 
 
+def _other(mode: Mode) -> Mode | None:
+    """Return a mode that is not the service's own."""
+    return None if mode == "likelihood" else mode
+
+
 def _labels(labels: Sequence[str]) -> list[str]:
     if isinstance(labels, str):
         raise TypeError("labels are several texts, not one")
@@ -232,8 +239,11 @@ def _image(source: ImageSource) -> Image | Instance:
 
 
 def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that are given. Raises InvalidInput for text that cannot be sent."""
-    given = {name: value for name, value in values.items() if value is not None}
+    """Return the fields that are given. Raises InvalidInput for text that cannot be sent.
+
+    A service that is older than the client refuses fields that it does not know; False is every flag's absence.
+    """
+    given = {name: value for name, value in values.items() if value is not None and value is not False}
     _form(given)
     return given
 

@@ -188,16 +188,18 @@ class Client(BaseClient):
         return self._send(calls.SOURCES).data
 
     def studies(
-        self, source: str, *, modality: str | None = None, date: str | None = None, limit: int = 100
+        self, source: str, *, modality: str | None = None, date: str | None = None, limit: int | None = None
     ) -> tuple[answers.StudyInfo, ...]:
         """List studies of a source; `date` is YYYYMMDD or a range with a hyphen."""
         return self._send(calls.studies(source, modality=modality, date=date, limit=limit)).data
 
-    def series(self, source: str, study: str, *, limit: int = 100) -> tuple[answers.SeriesInfo, ...]:
+    def series(self, source: str, study: str, *, limit: int | None = None) -> tuple[answers.SeriesInfo, ...]:
         """List the series of a study."""
         return self._send(calls.series(source, study, limit=limit)).data
 
-    def instances(self, source: str, study: str, series: str, *, limit: int = 100) -> tuple[answers.InstanceInfo, ...]:
+    def instances(
+        self, source: str, study: str, series: str, *, limit: int | None = None
+    ) -> tuple[answers.InstanceInfo, ...]:
         """List the instances of a series."""
         return self._send(calls.instances(source, study, series, limit=limit)).data
 

@@ -18,7 +18,7 @@ def query(
     series: Annotated[str | None, typer.Option(help="With --study: list the instances of this series.")] = None,
     modality: Annotated[str | None, typer.Option(help="List studies with a series of this modality.")] = None,
     date: Annotated[str | None, typer.Option(help="List studies of this date or range: 20260514, 20260101-.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Largest number of lines.")] = 100,
+    limit: Annotated[int | None, typer.Option(min=1, max=1000, help="Largest number of lines; by default 100.")] = None,
     url: UrlOption = LOCAL,
     token_file: TokenFileOption = None,
     timeout: TimeoutOption = 120.0,

@@ -38,7 +38,9 @@ def render(
     files that are there already are kept, whatever the options. An image that the service refuses is named, and the
     exit status is 1.
     """
-    options: RenderOptions = {"window": window, "frame": frame, "allow_uniform": allow_uniform, "view": view}
+    options: RenderOptions = {"window": window, "frame": frame, "allow_uniform": allow_uniform}
+    if view != "frame":
+        options["view"] = view
     targets = _targets(input, output)
     missing = {file: target for file, target in targets.items() if file == input or not target.exists()}
     show = note_progress()

@@ -45,7 +45,7 @@ def explain(
         "answer": answer,
         "label": target,
         "grid": grid,
-        "overlay": "none" if overlay is None else "image",
+        "overlay": None if overlay is None else "image",
         "max_tokens": max_tokens,
     }
     with request.client() as client:
