@@ -8,6 +8,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from medmoe.server.configuration.batch_settings import FORM_BYTES
 from medmoe.server.engine.base import Engine
 from medmoe.server.http import error_responses
 from medmoe.server.http.body_limit import BodyLimit
@@ -107,7 +108,7 @@ def _add_middleware(app: FastAPI, state: State) -> None:
         paths=costly_paths(app) | {files.PATH, batches.PATH},
         larger={
             **dict.fromkeys((series.PATH, render.SERIES_PATH), (settings.max_series_bytes, "MEDMOE_MAX_SERIES_BYTES")),
-            files.PATH: (settings.batch_max_bytes + files.FORM_BYTES, "MEDMOE_BATCH_MAX_BYTES"),
+            files.PATH: (settings.batch_max_bytes + FORM_BYTES, "MEDMOE_BATCH_MAX_BYTES"),
         },
     )
     app.add_middleware(OriginCheck, settings=settings)

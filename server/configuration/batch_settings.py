@@ -6,6 +6,9 @@ from pydantic import Field
 
 from medmoe.server.configuration.strict_environment import StrictSettings
 
+FORM_BYTES = 64 * 1024
+"""Bytes of an upload's form beside the file."""
+
 
 class BatchSettings(StrictSettings):
     """Where files and batches are kept, how long, and how large they may be."""
@@ -18,8 +21,8 @@ class BatchSettings(StrictSettings):
     batch_max_lines: int = Field(default=50_000, ge=1, le=1_000_000)
     """Most lines of a batch; a running one holds some 300 bytes of memory for each."""
     batch_max_bytes: int = Field(default=200 * 2**20, ge=1024)
-    """Largest file that is taken, which an upload holds in memory: it must fit into `body_memory_mib` and
-    `batch_max_stored_bytes`. A line must also fit into `max_body_bytes`."""
+    """Largest file that is taken, which an upload holds in memory: with 64 KiB for its form it must fit into
+    `body_memory_mib`, and alone into `batch_max_stored_bytes`. A line must also fit into `max_body_bytes`."""
     batch_max_stored_bytes: int = Field(default=4 * 2**30, ge=1024)
     """Most bytes of all files of one API key's name or token's subject, answers included, at which no further file and
     no further batch is taken."""

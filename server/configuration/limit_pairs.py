@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import model_validator
 
+from medmoe.server.configuration.batch_settings import FORM_BYTES
 from medmoe.server.configuration.strict_environment import StrictSettings, variable
 
 
@@ -16,6 +17,8 @@ class _Pair:
     limit: str
     limit_unit: int = 1
     """Units of `value` in one of `limit`."""
+    overhead: int = 0
+    """What comes with `value` and counts for the limit as well."""
     needs: str | None = None
     """Setting without which `value` means nothing."""
     lowers_default: bool = False
@@ -25,7 +28,7 @@ class _Pair:
 _PAIRS = (
     _Pair(value="max_body_bytes", limit="body_memory_mib", limit_unit=2**20),
     _Pair(value="max_series_bytes", limit="body_memory_mib", limit_unit=2**20),
-    _Pair(value="batch_max_bytes", limit="body_memory_mib", limit_unit=2**20, needs="batch_dir"),
+    _Pair(value="batch_max_bytes", limit="body_memory_mib", limit_unit=2**20, overhead=FORM_BYTES, needs="batch_dir"),
     _Pair(value="batch_max_bytes", limit="batch_max_stored_bytes", needs="batch_dir"),
     _Pair(value="explain_grid", limit="max_explain_steps"),
     _Pair(value="series_slices", limit="max_series_slices", lowers_default=True),
@@ -43,7 +46,7 @@ class LimitPairs(StrictSettings):
                 continue
             if pair.lowers_default and pair.value not in self.model_fields_set:
                 continue
-            value, limit = getattr(self, pair.value), getattr(self, pair.limit) * pair.limit_unit
+            value, limit = getattr(self, pair.value), getattr(self, pair.limit) * pair.limit_unit - pair.overhead
             if value > limit:
                 raise ValueError(
                     f"{variable(pair.value)} is {value} and can never be used: {variable(pair.limit)} allows {limit};"

@@ -36,8 +36,6 @@ from medmoe.server.schemas.openai.file import MAX_FILES_LISTED, FileDeleted, Fil
 from medmoe.server.state import State
 
 PATH = "/v1/files"
-FORM_BYTES = 64 * 1024
-"""Bytes of an upload's form beside the file."""
 
 router = APIRouter(tags=[TAG])
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import openai
 import pytest
+from pydantic import ValidationError
 
 from medmoe.server.auth import api_keys
 from medmoe.server.auth.key_file import new_key
+from medmoe.server.settings import Settings
 from tests.integration.batches.conftest import Batching, caller, ids, line, questions
 from tests.integration.conftest import Service, base64_image, check, until
 
@@ -119,6 +121,22 @@ async def test_uploads_and_batches_that_cannot_be_are_refused(batching: Batching
         with pytest.raises(openai.NotFoundError) as missing:
             await caller.batches.create(input_file_id="file-1", endpoint="/v1/vqa", completion_window="24h")  # type: ignore[arg-type]
         assert missing.value.code == "file_not_found"
+
+
+def starts(**settings: Any) -> bool:
+    try:
+        Settings(**settings)
+    except ValidationError:
+        return False
+    return True
+
+
+async def test_the_largest_file_that_a_service_starts_with_is_taken(batching: Batching) -> None:
+    memory = {"body_memory_mib": 1, "max_body_bytes": 2**20, "max_series_bytes": 2**20}
+    sizes = range(2**20, 0, -(2**15))
+    largest = next(size for size in sizes if starts(batch_dir="b", batch_max_bytes=size, **memory))
+    async with batching(batch_max_bytes=largest, **memory) as (_, caller):
+        assert await caller.upload(["x" * largest])
 
 
 async def test_tenants_see_nothing_of_each_other(batching: Batching, tmp_path: Path) -> None:

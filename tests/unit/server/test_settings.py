@@ -173,6 +173,7 @@ def test_half_a_door_is_refused(settings: dict[str, str], reason: str) -> None:
         ({"max_body_bytes": 2**20 + 1, "max_series_bytes": 2**20, "body_memory_mib": 1}, "MAX_BODY", "BODY_MEMORY_MIB"),
         ({"body_memory_mib": 255}, "MAX_SERIES_BYTES", "BODY_MEMORY_MIB"),
         ({"batch_dir": "b", "batch_max_bytes": 2**31 + 1}, "BATCH_MAX_BYTES", "BODY_MEMORY_MIB"),
+        ({"batch_dir": "b", "batch_max_bytes": 2**31}, "BATCH_MAX_BYTES", "BODY_MEMORY_MIB"),
         ({"batch_dir": "b", "batch_max_stored_bytes": 2**20}, "BATCH_MAX_BYTES", "BATCH_MAX_STORED_BYTES"),
         ({"max_explain_steps": 7}, "EXPLAIN_GRID", "MAX_EXPLAIN_STEPS"),
         ({"series_slices": 65}, "SERIES_SLICES", "MAX_SERIES_SLICES"),
