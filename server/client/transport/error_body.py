@@ -1,5 +1,6 @@
 """Turn an error response of the service, or of a proxy before it, into an exception."""
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -35,6 +36,9 @@ _BY_STATUS: Mapping[int, type[ServiceError]] = {
     507: ServiceUnavailable,
 }
 
+_SPEAKS_TLS = re.compile("plain HTTP|HTTP request to an HTTPS")
+"""Words of nginx, Apache and Go."""
+
 
 def check(response: httpx.Response) -> None:
     """Raise the ServiceError of a response whose body has been read; return for a success."""
@@ -53,7 +57,7 @@ def service_error(document: Any, *, response: httpx.Response | None = None) -> S
     body = document.get("error") if isinstance(document, dict) else None
     if not isinstance(body, dict) or not isinstance(body.get("code"), str):
         # A proxy's own page, for example: only its status has a meaning.
-        reason = "the stream ended with an error" if response is None else response.reason_phrase or "refused"
+        reason = "the stream ended with an error" if response is None else _reason(response)
         body = {"code": "stream_error" if status is None else f"http_{status}", "message": reason}
     type_ = str(body.get("type", "unknown_error"))
     kind = _by_status(status) if status is not None and type_ not in BY_TYPE else BY_TYPE.get(type_, ServiceFailed)
@@ -66,6 +70,13 @@ def service_error(document: Any, *, response: httpx.Response | None = None) -> S
         request_id=_text(body.get("request_id")) or (response.headers.get("X-Request-Id") if response else None),
         retry_after=None if response is None else retry_after(response.headers),
     )
+
+
+def _reason(response: httpx.Response) -> str:
+    """Return what a foreign answer says; a server that speaks TLS may answer plain HTTP with a page of its own."""
+    reason = response.reason_phrase or "refused"
+    speaks_tls = response.status_code == httpx.codes.BAD_REQUEST and _SPEAKS_TLS.search(response.text)
+    return f"{reason}; the service speaks TLS: begin its address with https://" if speaks_tls else reason
 
 
 def retry_after(headers: httpx.Headers) -> float | None:

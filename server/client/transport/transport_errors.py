@@ -18,6 +18,11 @@ TABLE: Mapping[type[httpx.RequestError], type[ClientError]] = {
     httpx.TooManyRedirects: UnexpectedAnswer,
 }
 
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
+"""Reasons that OpenSSL gives, by its version, for an answer in plain HTTP."""
+_CUT = "complete message body"
+"""Words of httpx for an answer that has begun."""
+
 
 @contextmanager
 def translated(service: str) -> Iterator[None]:
@@ -36,26 +41,31 @@ def _translation(error: httpx.RequestError, service: str) -> ClientError:
         return Timeout(f"{service} has not answered in time")
     if kind is UnexpectedAnswer:
         return UnexpectedAnswer(f"the answer of {service} cannot be read ({type(error).__name__})")
-    if _is_certificate_error(error):
+    tls = _tls_error(error)
+    if isinstance(tls, ssl.SSLCertVerificationError):
         return CertificateError(
             f"{service} has no certificate that this machine trusts; for a private authority set {CA_VARIABLE}"
         )
-    reason = str(error) or type(error).__name__
+    if tls is not None and tls.reason in _NO_TLS:
+        return UnexpectedAnswer(f"{service} does not speak TLS; if that is right, begin its address with http://")
+    reason = (str(error) or type(error).__name__).removesuffix(".")
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         hint = "is the service running? Start it with `make serve`, or set MEDMOE_URL to its address"
         return ConnectionFailed(f"no connection to {service}: {reason}; {hint}", unreachable=True)
+    return ConnectionFailed(f"no connection to {service}: {reason}{_hint(reason, service)}")
+
+
+def _hint(reason: str, service: str) -> str:
+    """Return what may have made the service close the connection, unless in the middle of an answer."""
+    if _CUT in reason:
+        return ""
+    if service.startswith("http:"):
+        return "; if it speaks TLS, begin its address with https://"
     # The alert that would say so is lost: the service closes the connection at once.
-    hint = f"; if it requires a certificate of its clients, set {CERTIFICATE_VARIABLE}" if _is_https(service) else ""
-    return ConnectionFailed(f"no connection to {service}: {reason}{hint}")
+    return f"; if it requires a certificate of its clients, set {CERTIFICATE_VARIABLE}"
 
 
-def _is_https(service: str) -> bool:
-    return service.startswith("https:")
-
-
-def _is_certificate_error(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
-    return False
+    return error

@@ -9,11 +9,12 @@ import httpx
 import pytest
 
 from medmoe.client import AsyncClient
-from medmoe.client.errors import CertificateError, ConnectionFailed
+from medmoe.client.errors import CertificateError, ConnectionFailed, UnexpectedAnswer
 from medmoe.client.transport.retry import Retry
 from medmoe.server.edge.uvicorn_adapter import served_beside
 from medmoe.server.healthcheck import is_healthy
 from medmoe.server.lifecycle.admin import admin_app, admin_socket
+from tests.integration.conftest import image_bytes
 from tests.support.service.certificates import DAY, Authority, Pair
 from tests.support.service.listening import Listen, Listening
 
@@ -71,6 +72,22 @@ async def test_the_service_speaks_tls_alone(
         assert await asyncio.to_thread(is_healthy, "ready", certified)
         assert await asyncio.to_thread(is_healthy, "live", certified)
         assert not await asyncio.to_thread(is_healthy, "ready", environment)
+
+
+async def test_the_wrong_scheme_is_told_in_one_line(
+    listening: Listen, authority: Authority, tls: dict[str, Any]
+) -> None:
+    for settings, scheme, kind, hint in (
+        (tls, "http", ConnectionFailed, "if it speaks TLS, begin its address with https://"),
+        ({}, "https", UnexpectedAnswer, "does not speak TLS; if that is right, begin its address with http://"),
+    ):
+        async with (
+            listening(**settings) as found,
+            AsyncClient(url(found, scheme), ca_file=authority.certificate, retry=ONCE) as client,
+        ):
+            for asking in (client.models(), client.ask(image_bytes() + bytes(2**20), "What?")):
+                with pytest.raises(kind, match=f"^[^\n]*{hint}$"):
+                    await asking
 
 
 async def test_a_client_without_a_valid_certificate_of_the_authority_is_refused(

@@ -174,3 +174,20 @@ def test_whatever_the_http_library_raises_becomes_ours() -> None:
 def test_a_certificate_that_is_not_trusted_is_not_asked_for_again() -> None:
     with pytest.raises(UnexpectedAnswer, match="certificate"), translated("https://service"):
         raise httpx.ConnectError("x") from ssl.SSLCertVerificationError("y")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<center>The plain HTTP request was sent to HTTPS port</center>",
+        "Client sent an HTTP request to an HTTPS server.\n",
+        "You're speaking plain HTTP to an SSL-enabled server port.",
+    ],
+)
+def test_a_proxy_that_speaks_tls_is_said_to(page: str) -> None:
+    with pytest.raises(BadRequest, match="begin its address with https://") as raised:
+        check(httpx.Response(400, text=page))
+    assert "\n" not in str(raised.value)
+    with pytest.raises(BadRequest) as plain:
+        check(httpx.Response(400, text="no"))
+    assert "TLS" not in str(plain.value)
