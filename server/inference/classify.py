@@ -19,7 +19,8 @@ from medmoe.server.schemas.classify import (
     ClassifyFields,
     ClassifyResponse,
 )
-from medmoe.server.schemas.inference import SentImage
+from medmoe.server.schemas.inference import Routing, SentImage
+from medmoe.server.schemas.views.explain import ExplainFields
 
 ROUTE = "classify"
 
@@ -100,8 +101,7 @@ async def classify_in_slot(
     count_tokens(record, scores)
     unlike_training = compare_with_training(scores[0].root.unlike_training, context.checkpoint.training_reference)
     record.note_unlike_training(unlike_training)
-    counts = count_routing(context, scores, route=route, modality=shared.modality)
-    routing = context.router_stats.request_report(counts) if shared.include_routing and counts is not None else None
+    routing = count_routing(context, scores, shared, route=route)
     remaining = iter(scores)
     responses = tuple(
         classify_response(
@@ -137,9 +137,9 @@ def count_tokens(record: RequestRecord, scores: Sequence[LabelScore]) -> None:
 
 
 def count_routing(
-    context: InferenceContext, scores: Sequence[LabelScore], *, route: str, modality: str | None
-) -> np.ndarray | None:
-    """Add the request's token counts [kind, MoE layer, expert] to the statistics; None without routing.
+    context: InferenceContext, scores: Sequence[LabelScore], fields: ClassifyFields | ExplainFields, *, route: str
+) -> Routing | None:
+    """Add the experts of the request's tokens to the statistics; return them where the request asks for them.
 
     Each token counts once, although every step of a trie carries its whole prompt and every prompt carries the image.
     """
@@ -161,8 +161,8 @@ def count_routing(
             )
         )
     total: np.ndarray = np.sum(counts, axis=0)
-    context.router_stats.add(total, route=route, modality=modality)
-    return total
+    context.router_stats.add(total, route=route, modality=fields.modality)
+    return context.router_stats.request_report(total) if fields.include_routing else None
 
 
 def _add_prefix(token_ids: Sequence[int], trie: dict[int, Any]) -> int:

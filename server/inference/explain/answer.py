@@ -54,7 +54,7 @@ async def explain_image(
         shown = importance(measured.drops)
         scale = max(float(np.abs(shown).max()), _FAINTEST_SCALE)
         overlay = await asyncio.to_thread(_overlay, fields, shown, region, frame, scale)
-    counts = count_routing(inference, (measured.whole,), route=ROUTE, modality=fields.modality)
+    routing = count_routing(inference, (measured.whole,), fields, route=ROUTE)
     unlike_training = compare_with_training(
         measured.whole.root.unlike_training, inference.checkpoint.training_reference
     )
@@ -83,9 +83,7 @@ async def explain_image(
             patch=PATCH,
             fill="blur",
         ),
-        routing=inference.router_stats.request_report(counts)
-        if fields.include_routing and counts is not None
-        else None,
+        routing=routing,
     )
 
 
