@@ -6,7 +6,7 @@ A run that stopped continues with the first stage that has no checkpoint; nothin
 import copy
 import json
 import logging
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from transformers import set_seed
 from medmoe.model.checkpoint.io import expected_tensors, load_checkpoint, save_checkpoint
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files, write_tokenizer
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.lora.adapter_config import BaseModelIdentity
 from medmoe.model.lora.checkpoint import base_identity
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
@@ -122,11 +123,16 @@ class Run:
         before = (self.config.alignment, self.config.instruction_tuning) if self._base is None else ()
         return (*before, self.config.moe_tuning)
 
+    @cached_property
+    def _base_identity(self) -> BaseModelIdentity:
+        assert self._base is not None
+        return base_identity(self._base)
+
     def _claim_directory(self) -> None:
         if self._base is None:
             claim_directory(self._directory, self.config.to_json())
             return
-        claim = {"base": base_identity(self._base).model_dump(), "recipe": json.loads(self.config.to_json())}
+        claim = {"base": self._base_identity.model_dump(), "recipe": json.loads(self.config.to_json())}
         claim_directory(self._directory, json.dumps(claim, indent=2) + "\n", made_of="recipe or base")
 
     def _check_stages(self, features: FeatureCache) -> None:
@@ -212,7 +218,7 @@ class Run:
         return model
 
     def _load_base(self, base: Path) -> MedMoE:
-        found = base_identity(base)
+        found = self._base_identity
         origin = f"Stage 3 starts from the dense checkpoint {found.name}, SHA-256 `{found.weights_sha256}`."
         self.report["origins"] = {"base": origin}
         model = load_checkpoint(base)

@@ -22,6 +22,7 @@ from medmoe.training.evaluation.report.plots import MISSING, can_draw
 if TYPE_CHECKING:
     from medmoe.training.data.batches.collator import Features
     from medmoe.training.evaluation.evaluation_data import EvaluationData
+    from medmoe.training.evaluation.provenance import CheckpointIdentity
     from medmoe.training.evaluation.report.report import Report
 
 _SAMPLES, _FURTHER, _RESULTS = "Samples", "Further measurements", "Results"
@@ -154,7 +155,7 @@ def evaluate(
     from medmoe.training.evaluation.evaluator import evaluate_predictor
     from medmoe.training.evaluation.metrics.scores import Scorer
     from medmoe.training.evaluation.predict.predictors import with_progress
-    from medmoe.training.evaluation.provenance import checkpoint_identity, provenance
+    from medmoe.training.evaluation.provenance import CheckpointIdentity, provenance
     from medmoe.training.evaluation.report.coverage import coverage_table
     from medmoe.training.evaluation.report.markdown import markdown
     from medmoe.training.evaluation.report.results import read_losses, write_results
@@ -170,7 +171,7 @@ def evaluate(
     # Whatever can be wrong without a model is found before the model is asked.
     if training_report is not None:
         read_losses(training_report)
-    identity = None if checkpoint is None else checkpoint_identity(checkpoint)
+    identity = None if checkpoint is None else CheckpointIdentity.of(checkpoint)
     read = EvaluationData.read(
         data,
         dataset,
@@ -266,7 +267,7 @@ def _write_routing_reference(
 
 
 def _trained_on(
-    checkpoint: Path | None, identity: dict[str, str | None] | None, *, manifest: Path | None
+    checkpoint: Path | None, identity: "CheckpointIdentity | None", *, manifest: Path | None
 ) -> Container[str] | None:
     """Return the training images that the manifest or the checkpoint's own list names; None without either."""
     from medmoe.training.data.leakage.trained_images import manifest_images

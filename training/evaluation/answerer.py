@@ -1,9 +1,9 @@
 """Open what an evaluation asks: a checkpoint in this process, or a running service."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from medmoe.training.evaluation.predict.contextual_predictions import contextual
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from medmoe.training.evaluation.predict.server_predictor import connected
 from medmoe.training.evaluation.prediction import Predict
+from medmoe.training.evaluation.provenance import CheckpointIdentity
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,7 +28,7 @@ class Answerer:
 @contextmanager
 def checkpoint_answerer(
     checkpoint: Path,
-    identity: Mapping[str, str | None],
+    identity: CheckpointIdentity,
     *,
     calibrated: bool,
     contextual_calibration: bool,
@@ -35,19 +36,16 @@ def checkpoint_answerer(
     batch_size: int,
     max_tokens: int,
 ) -> Iterator[Answerer]:
-    """Give the checkpoint, computed in this process; `identity` is its `checkpoint_identity`.
-
-    Raises CheckpointError.
-    """
+    """Give the checkpoint, computed in this process. Raises CheckpointError."""
     calibration = Calibration.of_weights(
-        checkpoint, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
+        checkpoint, weights_sha256=identity.weights_sha256, adapter_sha256=identity.adapter_sha256
     )
     if calibrated and calibration is None:
         raise CheckpointError(f"{checkpoint} has no {CALIBRATION_FILE}; the calibrate command makes one")
     predictor = LocalPredictor.from_checkpoint(checkpoint, device=device, max_tokens=max_tokens, batch_size=batch_size)
     answerer = Answerer(
         predict=predictor.predict,
-        identity={"checkpoint": checkpoint.name, **identity, "device": device},
+        identity={"checkpoint": checkpoint.name, **asdict(identity), "device": device},
         calibration=calibration,
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -5,11 +5,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE
 from medmoe.model.files.digest import checkpoint_file_sha256
@@ -21,23 +21,30 @@ _MODULE = "medmoe.training.evaluation"
 _PACKAGES = ("medmoe", "torch", "transformers")
 
 
-def checkpoint_identity(directory: Path) -> dict[str, str | None]:
-    """Return the SHA-256 of the files that decide what a checkpoint answers; None for an adapter that is not there.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointIdentity:
+    """Identify a checkpoint by the SHA-256 of the files that decide what it answers."""
 
-    Raises CheckpointError when config.json or the weights cannot be read.
-    """
-    adapter = directory / ADAPTER_WEIGHTS_FILE
-    return {
-        "config_sha256": checkpoint_file_sha256(directory / CONFIG_FILE),
-        "weights_sha256": weights_sha256(directory),
-        "adapter_sha256": checkpoint_file_sha256(adapter) if adapter.exists() else None,
-    }
+    config_sha256: str
+    weights_sha256: str
+    adapter_sha256: str | None
+    """None without adapters."""
+
+    @classmethod
+    def of(cls, directory: Path) -> Self:
+        """Hash the files. Raises CheckpointError when config.json or the weights cannot be read."""
+        adapter = directory / ADAPTER_WEIGHTS_FILE
+        return cls(
+            config_sha256=checkpoint_file_sha256(directory / CONFIG_FILE),
+            weights_sha256=weights_sha256(directory),
+            adapter_sha256=checkpoint_file_sha256(adapter) if adapter.exists() else None,
+        )
 
 
-def trained_images(directory: Path, identity: dict[str, str | None]) -> TrainedImages | None:
+def trained_images(directory: Path, identity: CheckpointIdentity) -> TrainedImages | None:
     """Return the checkpoint's own list of training images; None without one. Raises CheckpointError for another's."""
     return TrainedImages.of_weights(
-        directory, weights_sha256=str(identity["weights_sha256"]), adapter_sha256=identity["adapter_sha256"]
+        directory, weights_sha256=identity.weights_sha256, adapter_sha256=identity.adapter_sha256
     )
 
 

@@ -11,7 +11,7 @@ from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.calibration.calibrator import FEWEST, Calibrator, only_helpful
 from medmoe.training.evaluation.predict.predictors import LocalPredictor, predict_in_formats, served_formats
 from medmoe.training.evaluation.prediction import Prediction, by_id
-from medmoe.training.evaluation.provenance import checkpoint_identity
+from medmoe.training.evaluation.provenance import CheckpointIdentity
 from medmoe.training.feature_cache import FeatureCache
 
 
@@ -32,7 +32,7 @@ def write_calibration(
     enough = [sample for samples in kinds if len(samples) >= 2 * FEWEST for sample in samples]
     if not enough:
         return None
-    identity = checkpoint_identity(directory)
+    identity = CheckpointIdentity.of(directory)
     prompt = Prompt.from_directory(directory, model.config)
     predictor = LocalPredictor(model, prompt=prompt, features=features)
     others = [dtype for dtype in served_formats("cpu") if dtype != "float32"]
@@ -44,8 +44,8 @@ def write_calibration(
                 **predict_in_formats(predictor, enough, dtypes=others),
             },
             split="val",
-            weights_sha256=str(identity["weights_sha256"]),
-            adapter_sha256=identity["adapter_sha256"],
+            weights_sha256=identity.weights_sha256,
+            adapter_sha256=identity.adapter_sha256,
             prompt_sha256=prompt.sha256,
         )
     )

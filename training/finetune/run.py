@@ -19,7 +19,7 @@ from medmoe.model.checkpoint.tokenizer_files import tokenizer_files
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import ConfigError
 from medmoe.model.files.licence import licence_file, stated_licence
-from medmoe.model.lora.adapter_config import AdapterConfig
+from medmoe.model.lora.adapter_config import AdapterConfig, BaseModelIdentity
 from medmoe.model.lora.attach import TrainableAdapters, attach_trainable
 from medmoe.model.lora.checkpoint import base_identity, has_adapter, load_adapted, save_adapted
 from medmoe.model.lora.layout import target_modules
@@ -100,9 +100,10 @@ class Finetune:
         set_seed(self.seed)
         typer.echo("loading the checkpoint", err=True)
         model = load_checkpoint(self.checkpoint)
-        adapters = self._adapters(model) if method == "lora" else None
+        base = base_identity(self.checkpoint)
+        adapters = _adapters(model, base) if method == "lora" else None
         samples = RunSamples.draw(split, replay=self.replay, domains=model.config.expert_domains, seed=self.seed)
-        self._claim(split, method=method)
+        self._claim(split, base=base, method=method)
         features = TowerFeatures.of_model(model, folder=self._work / "features")
         train, measured = samples.train, samples.measured
         needed = features.bytes_needed(train, measured, model=model)
@@ -129,6 +130,7 @@ class Finetune:
             saved,
             samples,
             after,
+            base=base,
             features=features.held_out,
             method=method,
             epochs=progress.epochs[progress.best],
@@ -160,25 +162,12 @@ class Finetune:
     def _epochs(self, split: OwnSplit) -> int:
         return self.epochs or min(max(_EPOCHS[0], math.ceil(_SEEN / len(split.train))), _EPOCHS[1])
 
-    def _adapters(self, model: MedMoE) -> TrainableAdapters:
-        text = model.config.text_config
-        adapter = AdapterConfig(
-            base=base_identity(self.checkpoint),
-            dtype=model.config.dtype,
-            target_modules=target_modules(text, attention=False),
-            router_scope="block",
-            anchor_mode="null",
-            layers=ordinary_lora(_RANK, num_layers=text.num_hidden_layers),
-            training={"command": "finetune"},
-        )
-        return attach_trainable(model, adapter)
-
-    def _claim(self, split: OwnSplit, *, method: Method) -> None:
+    def _claim(self, split: OwnSplit, *, base: BaseModelIdentity, method: Method) -> None:
         """Bind the working files to this base, data and settings, so that only the same command continues them."""
         check_disk(self._work, trained=0, runtime=RuntimeConfig())
         digests = ImageDigests()
         settings = {
-            "base": base_identity(self.checkpoint).model_dump(),
+            "base": base.model_dump(),
             "method": method,
             "epochs": self._epochs(split),
             "learning_rate": self.learning_rate,
@@ -255,6 +244,7 @@ class Finetune:
         samples: RunSamples,
         predictions: Sequence[Prediction],
         *,
+        base: BaseModelIdentity,
         features: FeatureCache,
         method: Method,
         epochs: float,
@@ -274,7 +264,7 @@ class Finetune:
         card = finetuned_card(
             split,
             name=self.output.absolute().name,
-            base=base_identity(self.checkpoint),
+            base=base,
             licence=stated_licence(self.checkpoint),
             method=method,
             epochs=epochs,
@@ -286,6 +276,20 @@ class Finetune:
         )
         write_atomically(finished / "README.md", card)
         extend_trained_images(finished, base=self.checkpoint, images={sample.image for sample in train})
+
+
+def _adapters(model: MedMoE, base: BaseModelIdentity) -> TrainableAdapters:
+    text = model.config.text_config
+    adapter = AdapterConfig(
+        base=base,
+        dtype=model.config.dtype,
+        target_modules=target_modules(text, attention=False),
+        router_scope="block",
+        anchor_mode="null",
+        layers=ordinary_lora(_RANK, num_layers=text.num_hidden_layers),
+        training={"command": "finetune"},
+    )
+    return attach_trainable(model, adapter)
 
 
 def _batch_size(split: OwnSplit) -> int:

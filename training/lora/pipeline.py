@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from transformers import set_seed
 
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.config import MedMoEConfig
-from medmoe.model.lora.adapter_config import AdapterConfig
+from medmoe.model.lora.adapter_config import AdapterConfig, BaseModelIdentity
 from medmoe.model.lora.attach import attach_trainable
 from medmoe.model.lora.checkpoint import base_identity, save_adapted
 from medmoe.model.lora.layout import target_modules
@@ -134,7 +135,7 @@ class LoRARun:
                 "base's training in the recipe's replay"
             )
         return AdapterConfig(
-            base=base_identity(self._base),
+            base=self._base_identity,
             dtype=base.dtype,
             target_modules=target_modules(base.text_config, attention=self.config.attention),
             router_scope=self.config.router_scope,
@@ -146,9 +147,13 @@ class LoRARun:
             },
         )
 
+    @cached_property
+    def _base_identity(self) -> BaseModelIdentity:
+        return base_identity(self._base)
+
     def _claim_directory(self) -> None:
         """Bind the directory to the base too, since an adapter depends on it."""
         claim = json.dumps(
-            {"base": base_identity(self._base).model_dump(), "recipe": json.loads(self.config.to_json())}, indent=2
+            {"base": self._base_identity.model_dump(), "recipe": json.loads(self.config.to_json())}, indent=2
         )
         claim_directory(self._directory, claim + "\n", made_of="recipe or base")

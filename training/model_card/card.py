@@ -7,6 +7,7 @@ names the machine or the hour: the same run gives the same card.
 import os
 import platform
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.evaluator import evaluate_predictor
 from medmoe.training.evaluation.predict.linear_probe import tower_features
 from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
-from medmoe.training.evaluation.provenance import checkpoint_identity, commit, provenance
+from medmoe.training.evaluation.provenance import CheckpointIdentity, commit, provenance
 from medmoe.training.evaluation.report.markdown import markdown
 from medmoe.training.evaluation.report.results import write_results
 from medmoe.training.model_card import sections
@@ -88,9 +89,8 @@ def write_model_card(
     card states none. Raises what reading the data and the checkpoint raises.
     """
     directory, checkpoint = run.checkpoint.parent, run.checkpoint
-    identity = checkpoint_identity(checkpoint)
-    weights = str(identity["weights_sha256"])
-    calibration = Calibration.of_weights(checkpoint, weights_sha256=weights)
+    identity = CheckpointIdentity.of(checkpoint)
+    calibration = Calibration.of_weights(checkpoint, weights_sha256=identity.weights_sha256)
     manifest = directory / MANIFEST_FILE
     # A base was trained on images that this run's manifest does not hold.
     known = manifest.exists() and "base" not in run.report.get("origins", {})
@@ -110,7 +110,7 @@ def write_model_card(
     write_results(
         report,
         directory / EVALUATION_FOLDER,
-        provenance=provenance(answered_by={"checkpoint": checkpoint.name, **identity}, data=read, settings={}),
+        provenance=provenance(answered_by={"checkpoint": checkpoint.name, **asdict(identity)}, data=read, settings={}),
         training_report=directory / REPORT_FILE,
     )
     config = run.config
@@ -120,7 +120,7 @@ def write_model_card(
         opening=opening(report),
         architecture=sections.architecture(config.architecture),
         megabytes=WeightFiles.of(checkpoint).nbytes / 1e6,
-        digest=weights,
+        digest=identity.weights_sha256,
         data=sections.datasets(config, run.report),
         terms=sections.terms(licence),
         left_out=sections.left_out(config, run.report),

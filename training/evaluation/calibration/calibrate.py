@@ -88,11 +88,11 @@ def calibrate(
     from medmoe.training.evaluation.calibration.conformal import fit_prediction_sets
     from medmoe.training.evaluation.evaluation_data import EvaluationData
     from medmoe.training.evaluation.predict.predictors import LocalPredictor, predict_in_formats, served_formats
-    from medmoe.training.evaluation.provenance import checkpoint_identity, trained_images
+    from medmoe.training.evaluation.provenance import CheckpointIdentity, trained_images
 
     if split != "val":
         typer.echo(f"warning: figures on the {split} split are no longer independent of this file", err=True)
-    identity = checkpoint_identity(checkpoint)
+    identity = CheckpointIdentity.of(checkpoint)
     trained_on = trained_images(checkpoint, identity)
     read = EvaluationData.read(
         data,
@@ -115,8 +115,8 @@ def calibrate(
         samples,
         predictions=predictions,
         split=split,
-        weights_sha256=str(identity["weights_sha256"]),
-        adapter_sha256=identity["adapter_sha256"],
+        weights_sha256=identity.weights_sha256,
+        adapter_sha256=identity.adapter_sha256,
         prompt_sha256=predictor.prompt.sha256,
     )
     for fit in calibration.label_sets:
