@@ -74,7 +74,7 @@ class SegmentWriter:
 
     @property
     def head(self) -> str:
-        """Hash of the last record."""
+        """Return the hash of the last record."""
         return self._position.head
 
     def sync(self) -> None:

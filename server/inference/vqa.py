@@ -161,6 +161,12 @@ async def answer_in_slot(
         )
 
 
+async def whole_answer(pieces: AsyncGenerator[str | VQAResponse, None]) -> VQAResponse:
+    """Return the response that ends the pieces of an answer. Raises what they raise."""
+    async with aclosing(pieces):
+        return [piece async for piece in pieces if isinstance(piece, VQAResponse)][-1]
+
+
 def plan_answer(context: InferenceContext, fields: VQAFields, history: History | None = None) -> AnswerPlan:
     """Return the plan of the answer to `fields`. Raises InvalidField, PromptError."""
     settings, checkpoint = context.settings, context.checkpoint

@@ -10,7 +10,7 @@ from medmoe.server.admission.slots import Admission
 from medmoe.server.http.error_table import error_spec
 from medmoe.server.inference.classify import classify_image
 from medmoe.server.inference.context import InferenceContext
-from medmoe.server.inference.vqa import answer
+from medmoe.server.inference.vqa import answer, whole_answer
 from medmoe.server.models.served_model import ServedModel
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.rollout.question_list import ComparedQuestion
@@ -93,8 +93,7 @@ async def _ask(context: InferenceContext, question: ComparedQuestion) -> _Answer
     deadline = Deadline(context.settings.timeout_ms / 1000)
     if isinstance(question.fields, ClassifyFields):
         return await classify_image(context, question.fields, image=question.image, deadline=deadline, record=record)
-    pieces = answer(context, question.fields, image=question.image, deadline=deadline, record=record)
-    return [piece async for piece in pieces if isinstance(piece, VQAResponse)][-1]
+    return await whole_answer(answer(context, question.fields, image=question.image, deadline=deadline, record=record))
 
 
 def _said(found: _Answer) -> object:

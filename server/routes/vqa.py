@@ -10,7 +10,7 @@ from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.request_body import ParsedRequest, receive
 from medmoe.server.http.sse import own_events, whole_or_streamed
 from medmoe.server.inference.report import ReportDemand, answer_with_report, vqa_content
-from medmoe.server.inference.vqa import answer
+from medmoe.server.inference.vqa import answer, whole_answer
 from medmoe.server.models.served_model import ServedModel
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, REPORT, SOURCE, missing, refusals
@@ -78,8 +78,7 @@ async def _report(
         raise InvalidField("a stream carries no report", param="stream")
 
     async def ask(file: str | bytes) -> VQAResponse:
-        pieces = answer(model.inference, fields, image=file, deadline=deadline, record=record)
-        return [piece async for piece in pieces if isinstance(piece, VQAResponse)][-1]
+        return await whole_answer(answer(model.inference, fields, image=file, deadline=deadline, record=record))
 
     async with abandon_on_disconnect(request.receive):
         return await answer_with_report(

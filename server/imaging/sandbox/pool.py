@@ -88,7 +88,7 @@ class DecoderPool:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Process ids of the idle workers."""
+        """Return the process ids of the idle workers."""
         return tuple(worker.pid for worker in self._idle)
 
     async def decode(

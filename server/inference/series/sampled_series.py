@@ -29,7 +29,7 @@ class SampledSeries:
 
     @property
     def middle(self) -> int:
-        """Index of the slice whose window all have."""
+        """Return the index of the slice whose window all have."""
         return self.sampled[len(self.sampled) // 2]
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 from medmoe.server.admission.deadline import Deadline
@@ -12,12 +11,12 @@ from medmoe.server.imaging.series_intake import OpenSeries, SeriesIntake, number
 from medmoe.server.inference.classify import classify_in_slot, plan_classification
 from medmoe.server.inference.context import InferenceContext
 from medmoe.server.inference.series.sampled_series import SampledSeries
-from medmoe.server.inference.vqa import answer_in_slot, plan_answer
+from medmoe.server.inference.vqa import answer_in_slot, plan_answer, whole_answer
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.classify import ClassifyFields
 from medmoe.server.schemas.images import ImageFields
 from medmoe.server.schemas.series import AnsweredSlice, ClassifiedSlice, SeriesFields
-from medmoe.server.schemas.vqa import VQAFields, VQAResponse
+from medmoe.server.schemas.vqa import VQAFields
 
 AskedSlice = AnsweredSlice | ClassifiedSlice
 Slice = TypeVar("Slice")
@@ -36,16 +35,17 @@ class Asker(Protocol[Made]):
         """Return what is made of the slice at `place`, also where it comes out as one shade."""
 
 
+_OF_QUESTIONS = ("question", "max_tokens", "min_confidence", "allow_unlike_training", "modality")
+"""Fields of a series that are those of `/v1/vqa`."""
+
+
 class QuestionAsker:
     """Asks the question of a series."""
 
     def __init__(self, context: InferenceContext, fields: SeriesFields) -> None:
         """Raise InvalidField, PromptError."""
         self._context = context
-        self._fields = {
-            name: getattr(fields, name)
-            for name in ("question", "max_tokens", "min_confidence", "allow_unlike_training", "modality")
-        }
+        self._fields = {name: getattr(fields, name) for name in _OF_QUESTIONS}
         self._plan = plan_answer(context, VQAFields(**self._fields))
 
     async def ask(
@@ -58,11 +58,9 @@ class QuestionAsker:
         fields = VQAFields(**self._fields, **shown.model_dump())
         pieces = answer_in_slot(self._context, fields, self._plan, image=image, deadline=deadline, record=record)
         try:
-            async with aclosing(pieces):
-                responses = [piece async for piece in pieces if isinstance(piece, VQAResponse)]
+            return AnsweredSlice(**place, uniform=False, answer=await whole_answer(pieces))
         except UniformImage:
             return AnsweredSlice(**place, uniform=True, answer=None)
-        return AnsweredSlice(**place, uniform=False, answer=responses[-1])
 
 
 _OF_LABELS = (
@@ -95,13 +93,12 @@ class LabelAsker:
         Raises the other errors of `classify_in_slot`.
         """
         fields = ClassifyFields(**self._fields, **shown.model_dump())
+        asked = ((fields, self._prompts),)
         try:
-            (found,) = await classify_in_slot(
-                self._context, ((fields, self._prompts),), image=image, deadline=deadline, record=record
-            )
+            (found,) = await classify_in_slot(self._context, asked, image=image, deadline=deadline, record=record)
+            return ClassifiedSlice(**place, uniform=False, classification=found)
         except UniformImage:
             return ClassifiedSlice(**place, uniform=True, classification=None)
-        return ClassifiedSlice(**place, uniform=False, classification=found)
 
 
 async def ask_slices(
@@ -117,7 +114,6 @@ async def ask_slices(
     Raises what SeriesIntake.read and Asker.ask raise, with the number of the file.
     """
     limit = asyncio.Semaphore(_AT_ONCE)
-
     series = found.files
 
     async def ask(index: int) -> Slice:

@@ -91,8 +91,7 @@ async def batches(
 ) -> BatchList:
     """List the caller's batches, the newest first."""
     found = [job.batch for job in batch_service(request).jobs if job.owner == grant.tenant.owner]
-    shown = page(found[::-1], after=after, limit=limit)
-    return BatchList(data=shown.data, has_more=shown.has_more, first_id=shown.first_id, last_id=shown.last_id)
+    return BatchList(**page(found[::-1], after=after, limit=limit))
 
 
 @router.get(

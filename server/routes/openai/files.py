@@ -126,8 +126,7 @@ async def files(
     found = [
         file for file in batch_service(request).files.of_owner(grant.tenant.owner) if purpose in (None, file.purpose)
     ]
-    shown = page(found[::-1] if order == "desc" else found, after=after, limit=limit)
-    return FileList(data=shown.data, has_more=shown.has_more, first_id=shown.first_id, last_id=shown.last_id)
+    return FileList(**page(found[::-1] if order == "desc" else found, after=after, limit=limit))
 
 
 @router.get(

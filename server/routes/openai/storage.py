@@ -1,8 +1,7 @@
 """Find the batch service of a request, and page through lists as OpenAI does."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Protocol
 
 from fastapi import Query, Request
 
@@ -45,9 +44,6 @@ class Listed(Protocol):
     def id(self) -> str: ...
 
 
-Item = TypeVar("Item", bound=Listed)
-
-
 def batch_service(request: Request) -> BatchService:
     """Return the service of files and batches. Raises BatchesDisabled where the deployment has none."""
     service = State.of(request).batches
@@ -56,27 +52,11 @@ def batch_service(request: Request) -> BatchService:
     return service
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Page(Generic[Item]):
-    """A part of a list."""
-
-    data: tuple[Item, ...]
-    has_more: bool
-
-    @property
-    def first_id(self) -> str | None:
-        """The id of the first item, None without any."""
-        return self.data[0].id if self.data else None
-
-    @property
-    def last_id(self) -> str | None:
-        """The id of the last item, None without any."""
-        return self.data[-1].id if self.data else None
-
-
-def page(items: Sequence[Item], *, after: str | None, limit: int) -> Page[Item]:
-    """Return at most `limit` items behind the id `after`; none behind an unknown id."""
+def page(items: Sequence[Listed], *, after: str | None, limit: int) -> dict[str, Any]:
+    """Return a list's fields for at most `limit` items behind the id `after`; none behind an unknown id."""
     if after is not None:
         places = [place for place, item in enumerate(items) if item.id == after]
         items = items[places[0] + 1 :] if places else ()
-    return Page(data=tuple(items[:limit]), has_more=len(items) > limit)
+    shown = tuple(items[:limit])
+    ends = (shown[0].id, shown[-1].id) if shown else (None, None)
+    return {"data": shown, "first_id": ends[0], "last_id": ends[1], "has_more": len(items) > limit}
