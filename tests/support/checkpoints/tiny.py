@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -13,6 +13,9 @@ from medmoe.model.config import (
     TextConfig,
     VisionConfig,
 )
+
+if TYPE_CHECKING:
+    from medmoe.model.medmoe import MedMoE
 
 SPECIAL_TOKENS = ["<pad>", "<s>", "</s>", "<image>"]
 _CORPUS = [
@@ -113,6 +116,21 @@ def tiny_tokenizer(config: MedMoEConfig | None = None) -> Tokenizer:
     tokenizer = Tokenizer.from_str(json.dumps(fields))
     tokenizer.add_special_tokens(["<image>"])
     return tokenizer
+
+
+def tiny_model(*, std: float = 0.2, **shape: Any) -> "MedMoE":
+    """Return a model with random matrices, always the same; `shape` is what tiny_config takes."""
+    import torch
+
+    from medmoe.model.medmoe import MedMoE
+
+    torch.manual_seed(0)
+    model = MedMoE(tiny_config(**shape)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=std)
+    return model
 
 
 def save_tiny_checkpoint(directory: Path, *, seed: int = 0, tower_shard: bool = False, **shape: Any) -> Path:

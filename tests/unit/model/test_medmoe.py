@@ -5,18 +5,12 @@ import torch
 
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.projector import fold_patches
-from tests.support.checkpoints.tiny import tiny_config
+from tests.support.checkpoints.tiny import tiny_config, tiny_model
 
 
 @pytest.fixture(scope="module")
 def model() -> MedMoE:
-    torch.manual_seed(0)
-    model = MedMoE(tiny_config()).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(std=0.2)
-    return model
+    return tiny_model()
 
 
 def prompts_of(*lengths: int) -> list[list[int]]:

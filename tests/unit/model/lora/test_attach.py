@@ -12,7 +12,7 @@ from medmoe.model.lora.adapted_block import AdaptedBlock
 from medmoe.model.lora.adapter_config import AdapterConfig
 from medmoe.model.lora.attach import TrainableAdapters, attach_served, attach_trainable
 from medmoe.model.medmoe import MedMoE
-from tests.support.checkpoints.tiny import tiny_config
+from tests.support.checkpoints.tiny import tiny_config, tiny_model
 from tests.support.checkpoints.tiny_lora import random_tensors, tiny_adapter
 from tests.support.lora_oracle import oracle_delta, oracle_gates
 
@@ -21,13 +21,7 @@ SCOPES = ("block", "module")
 
 
 def base_model(model_type: str) -> MedMoE:
-    torch.manual_seed(0)
-    model = MedMoE(tiny_config(model_type=model_type, moe_layers=())).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(std=0.2)
-    return model
+    return tiny_model(model_type=model_type, moe_layers=())
 
 
 def batch(config: MedMoEConfig) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

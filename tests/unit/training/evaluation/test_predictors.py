@@ -16,20 +16,14 @@ from medmoe.model.prompt import Prompt
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.predictors import ImageFeatures, LocalPredictor
-from tests.support.checkpoints.tiny import tiny_config, tiny_tokenizer
+from tests.support.checkpoints.tiny import tiny_config, tiny_model, tiny_tokenizer
 
 LABELS = ("CT", "MRI", "X-ray of the chest")
 
 
 @pytest.fixture(scope="module")
 def model() -> MedMoE:
-    torch.manual_seed(0)
-    model = MedMoE(tiny_config()).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(std=0.1)
-    return model
+    return tiny_model(std=0.1)
 
 
 @pytest.fixture(scope="module")
