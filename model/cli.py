@@ -212,9 +212,14 @@ def single_command(function: Callable[..., Any], name: str | None = None) -> typ
     return single
 
 
+class _CommandGroup(typer.Typer):
+    def command(self, name: str | None = None, **options: Any) -> Callable[..., Any]:
+        return super().command(name, **{"cls": _Reporting, **options})
+
+
 def command_group(help_text: str) -> typer.Typer:
     """Return a program whose commands look like those of `medmoe`."""
-    return typer.Typer(
+    return _CommandGroup(
         add_completion=False,
         cls=_ReportingGroup,
         pretty_exceptions_enable=False,

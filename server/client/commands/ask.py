@@ -7,15 +7,16 @@ import typer
 
 from medmoe.client.answers import Delta, VqaAnswer
 from medmoe.client.client import Client
+from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.images import ImageArgument, MaxTokensOption
-from medmoe.client.commands.request_options import RequestOptions, keep_report, with_request_options
+from medmoe.client.commands.request_options import RequestOptions, keep_report
 from medmoe.client.commands.terminal import ABSTAINED, UNLIKE_TRAINING, as_json, note, safe
 from medmoe.client.images.image import Image
 from medmoe.client.images.instance import Instance
 from medmoe.client.options import AskOptions
 
 
-@with_request_options()
+@with_option_groups()
 def ask(
     image: ImageArgument = None,
     question: Annotated[str | None, typer.Argument(metavar="QUESTION", help="Question about the image.")] = None,
@@ -27,6 +28,7 @@ def ask(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the sampling.")] = None,
     *,
     request: RequestOptions,
+    service: ServiceOptions,
 ) -> None:
     """Ask a running service a question about an image.
 
@@ -41,7 +43,7 @@ def ask(
     file, words = request.split(image, question)
     if len(words) != 1:
         raise typer.BadParameter("an image and a question are needed; with --source the question alone")
-    with request.client() as client:
+    with service.client() as client:
         given = request.read(file)
         if stream:
             _stream(client, given, words[0], options, json_=request.json_)

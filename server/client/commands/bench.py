@@ -13,17 +13,9 @@ from medmoe.client.answers import Metadata
 from medmoe.client.async_client import AsyncClient
 from medmoe.client.bench.load import Outcome, Workload, closed_loop, open_loop
 from medmoe.client.bench.report import Level, level
-from medmoe.client.commands.connection import (
-    JsonOption,
-    TimeoutOption,
-    TokenFileOption,
-    UrlOption,
-    api_key,
-    usage_errors,
-)
+from medmoe.client.commands.connection import JsonOption, ServiceOptions, api_key, usage_errors, with_option_groups
 from medmoe.client.commands.terminal import as_json, has_progress_bar, note, table
 from medmoe.client.images.image import Image
-from medmoe.client.transport.address import LOCAL
 from medmoe.client.transport.retry import Retry
 from medmoe.model.cli import INTERRUPTED
 
@@ -31,6 +23,7 @@ _ONCE = Retry(attempts=1)
 _CLIENTS = "1,8,32"
 
 
+@with_option_groups()
 def bench(
     clients: Annotated[
         str, typer.Option(help="Numbers of concurrent clients, one level for each (closed loop).")
@@ -50,10 +43,9 @@ def bench(
     question: Annotated[str, typer.Option(help="Question about each image.")] = "What is shown in the image?",
     max_tokens: Annotated[int, typer.Option(min=1, help="Maximum length of an answer in tokens.")] = 32,
     seed: Annotated[int, typer.Option(help="Seed of the noise and of the arrivals.")] = 0,
-    url: UrlOption = LOCAL,
-    token_file: TokenFileOption = None,
-    timeout: TimeoutOption = 120.0,
     json_: JsonOption = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Measure a running service's throughput, time to the first piece of an answer, latency and refusals.
 
@@ -63,7 +55,7 @@ def bench(
     images = tuple(map(Image.of, image)) if image else _noise(noise_images, seed=seed)
     workload = Workload(images=images, question=question, max_tokens=max_tokens)
     with usage_errors():
-        client = AsyncClient(url, api_key=api_key(token_file), timeout=timeout, retry=_ONCE)
+        client = AsyncClient(service.url, api_key=api_key(service.token_file), timeout=service.timeout, retry=_ONCE)
     loads = [f"{number:g}/s" for number in rates] or [f"c={number:g}" for number in closed]
 
     served: list[Metadata] = []

@@ -6,8 +6,9 @@ import typer
 
 from medmoe.client.answers import AnyClassification, Classification, Mode, MultiLabelClassification
 from medmoe.client.answers.classify import LabelPresence, LabelProbability
+from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.images import ImageArgument, MinLabelMassOption
-from medmoe.client.commands.request_options import RequestOptions, keep_report, with_request_options
+from medmoe.client.commands.request_options import RequestOptions, keep_report
 from medmoe.client.commands.terminal import ABSTAINED, UNLIKE_TRAINING, as_json, note, safe, table
 from medmoe.client.options import ClassifyOptions
 
@@ -15,7 +16,7 @@ _LOW_LABEL_MASS = 0.01
 """Probability of all labels together below which the ranking means little."""
 
 
-@with_request_options()
+@with_option_groups()
 def classify(
     image: ImageArgument = None,
     labels: Annotated[
@@ -48,6 +49,7 @@ def classify(
     min_label_mass: MinLabelMassOption = None,
     *,
     request: RequestOptions,
+    service: ServiceOptions,
 ) -> None:
     """Ask a running service how likely each label is, and print the most likely first.
 
@@ -72,7 +74,7 @@ def classify(
         "alpha": alpha,
         "min_label_mass": min_label_mass,
     }
-    with request.client() as client:
+    with service.client() as client:
         found = client.classify(request.read(file), labels, mode=mode, **options)
     keep_report(request.report_file, found.report, found.stored)
     if request.json_:

@@ -1,18 +1,20 @@
-"""Define the options that name the service, and create clients from them."""
+"""Define the options that name the service, create clients from them, and give commands groups of options."""
 
+import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, is_dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from medmoe.client.client import Client
 from medmoe.client.commands.terminal import note
-from medmoe.client.errors import ClientError, InvalidInput
-from medmoe.client.transport.address import KEY_VARIABLE, URL_VARIABLE
+from medmoe.client.errors import BadRequest, ClientError, InvalidInput
+from medmoe.client.transport.address import KEY_VARIABLE, LOCAL, URL_VARIABLE
 from medmoe.client.transport.key_file import KeyFile
 from medmoe.client.transport.retry import Retry
 
@@ -32,17 +34,62 @@ TimeoutOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+Command = Callable[..., None]
+
 _NOTE_SECONDS = 5.0
 """Pause between two notes about retries, however many requests are waiting."""
 
 
-def create_client(url: str, token_file: Path | None, timeout: float) -> Client:
-    """Create a client that fails at once if nothing listens at `url`, and reports its other retries.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceOptions:
+    """Hold the options that name the service."""
 
-    Raises InvalidInput for an unreadable key file, and typer.BadParameter for an invalid address or key.
+    url: UrlOption = LOCAL
+    token_file: TokenFileOption = None
+    timeout: TimeoutOption = 120.0
+
+    def client(self, retry: Retry | None = None) -> Client:
+        """Create a client. Without `retry` it fails at once if nothing listens, and reports its other retries.
+
+        Raises InvalidInput for an unreadable key file, and typer.BadParameter for an invalid address or key.
+        """
+        with usage_errors():
+            retry = retry or reported(Retry(unreachable=False))
+            return Client(self.url, api_key=api_key(self.token_file), timeout=self.timeout, retry=retry)
+
+
+def with_option_groups(*, without: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Replace each parameter of a command that is a dataclass by an option for each field not in `without`.
+
+    An option whose value the service refuses is a usage error, like one that is refused here.
     """
-    with usage_errors():
-        return Client(url, api_key=api_key(token_file), timeout=timeout, retry=reported(Retry(unreachable=False)))
+
+    def flatten(command: Command) -> Command:
+        own = dict(inspect.signature(command, eval_str=True).parameters)
+        groups = {name: own.pop(name).annotation for name in [*own] if is_dataclass(own[name].annotation)}
+        fields = {name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()}
+        shared = {name: one for group in fields.values() for name, one in group.items() if name not in without}
+        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own.values(), *shared.values())]
+
+        @wraps(command)
+        def flat(**given: Any) -> None:
+            made = {
+                name: group(**{field: given.pop(field) for field in fields[name] if field in shared})
+                for name, group in groups.items()
+            }
+            try:
+                command(**given, **made)
+            except BadRequest as error:
+                if error.code == "invalid_field" and error.param in {*own, *shared} - {"image"}:
+                    raise typer.BadParameter(str(error)) from error
+                raise
+
+        del flat.__wrapped__  # type: ignore[attr-defined]
+        flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        flat.__annotations__ = {one.name: one.annotation for one in parameters}
+        return flat
+
+    return flatten
 
 
 def api_key(token_file: Path | None) -> Path | None:

@@ -6,8 +6,9 @@ import typer
 
 from medmoe.client.answers import ChoiceAnswer, Decision, PredicateAnswer, ScoreAnswer
 from medmoe.client.answers.decisions import AnyDecisionAnswer
+from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.images import FileArgument, MinLabelMassOption
-from medmoe.client.commands.request_options import REPORT, SOURCE, RequestOptions, with_request_options
+from medmoe.client.commands.request_options import REPORT, SOURCE, RequestOptions
 from medmoe.client.commands.terminal import UNLIKE_TRAINING, as_json, note, table
 from medmoe.client.images.image import Image
 from medmoe.client.options import DecisionOptions
@@ -21,7 +22,7 @@ _REASONS = {
 }
 
 
-@with_request_options(without=SOURCE | REPORT)
+@with_option_groups(without=SOURCE | REPORT)
 def decide(
     image: FileArgument = None,
     predicate: Annotated[
@@ -40,6 +41,7 @@ def decide(
     min_label_mass: MinLabelMassOption = None,
     *,
     request: RequestOptions,
+    service: ServiceOptions,
 ) -> None:
     """Ask a running service closed questions about one image, and print the probability of each answer.
 
@@ -54,7 +56,7 @@ def decide(
     file, _ = request.split(image)
     given = request.read(file)
     assert isinstance(given, Image), "there is no --source"
-    with request.client() as client:
+    with service.client() as client:
         found = client.decisions(given, questions, **options)
     typer.echo(as_json(found) if request.json_ else _table(questions, found))
     flagged = found.medmoe.unlike_training

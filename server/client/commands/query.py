@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
+from medmoe.client.commands.connection import JsonOption, ServiceOptions, with_option_groups
 from medmoe.client.commands.terminal import as_json, table
-from medmoe.client.transport.address import LOCAL
 
 
+@with_option_groups()
 def query(
     source: Annotated[
         str | None,
@@ -19,15 +19,14 @@ def query(
     modality: Annotated[str | None, typer.Option(help="List studies with a series of this modality.")] = None,
     date: Annotated[str | None, typer.Option(help="List studies of this date or range: 20260514, 20260101-.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, max=1000, help="Largest number of lines; by default 100.")] = None,
-    url: UrlOption = LOCAL,
-    token_file: TokenFileOption = None,
-    timeout: TimeoutOption = 120.0,
     json_: JsonOption = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """List the studies, series or instances of a DICOMweb source, without their patients."""
     if series and not study:
         raise typer.BadParameter("--series needs --study")
-    with create_client(url, token_file, timeout) as client:
+    with service.client() as client:
         if source is None:
             rows = [one.model_dump() for one in client.sources()]
         elif study and series:

@@ -7,16 +7,16 @@ from typing import Annotated, Literal
 import typer
 
 from medmoe.client.client import Client
-from medmoe.client.commands.connection import TimeoutOption, TokenFileOption, UrlOption, create_client
+from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption, write_png
 from medmoe.client.commands.terminal import note, note_progress, safe
 from medmoe.client.errors import BadRequest, InvalidInput
 from medmoe.client.images.folder import find_images
 from medmoe.client.options import RenderOptions
-from medmoe.client.transport.address import LOCAL
 from medmoe.model.image_formats.signature import rendered_name
 
 
+@with_option_groups()
 def render(
     input: Annotated[Path, typer.Argument(metavar="INPUT", help="Image, or folder of images such as DICOM files.")],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="PNG file, or folder to write PNG files to.")],
@@ -28,9 +28,8 @@ def render(
     frame: FrameOption = None,
     allow_uniform: AllowUniformOption = False,
     workers: Annotated[int, typer.Option(min=1, help="Images in work at a time.")] = 4,
-    url: UrlOption = LOCAL,
-    token_file: TokenFileOption = None,
-    timeout: TimeoutOption = 120.0,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Write images as PNG, as the service decodes them: windows, palettes and orientation applied, no metadata.
 
@@ -45,7 +44,7 @@ def render(
     missing = {file: target for file, target in targets.items() if file == input or not target.exists()}
     show = note_progress()
     refused = 0
-    with create_client(url, token_file, timeout) as client, ThreadPoolExecutor(workers) as pool:
+    with service.client() as client, ThreadPoolExecutor(workers) as pool:
         results = pool.map(lambda file: _write(client, file, missing[file], options), missing)
         for number, (file, reason) in enumerate(zip(missing, results, strict=True), start=1):
             if reason is not None:

@@ -1,16 +1,13 @@
 """Define the options that `ask`, `classify`, `decide` and `explain` share."""
 
-import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
 
 import typer
 
 from medmoe.client.answers import StoredReport
-from medmoe.client.client import Client
-from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
+from medmoe.client.commands.connection import JsonOption
 from medmoe.client.commands.images import (
     AllowUniformOption,
     AllowUnlikeTrainingOption,
@@ -29,11 +26,10 @@ from medmoe.client.commands.images import (
     read_image,
 )
 from medmoe.client.commands.terminal import note
-from medmoe.client.errors import BadRequest, InvalidInput
+from medmoe.client.errors import InvalidInput
 from medmoe.client.images.image import Image
 from medmoe.client.images.instance import Instance
 from medmoe.client.options import AnswerOptions, ImageOptions, ReportOptions
-from medmoe.client.transport.address import LOCAL
 
 SOURCE = frozenset({"source", "study", "series", "instance"})
 REPORT = frozenset({"report_file", "store"})
@@ -59,9 +55,6 @@ class RequestOptions:
     min_confidence: MinConfidenceOption = None
     allow_unlike_training: AllowUnlikeTrainingOption = False
     routing: RoutingOption = False
-    url: UrlOption = LOCAL
-    token_file: TokenFileOption = None
-    timeout: TimeoutOption = 120.0
     json_: JsonOption = False
 
     def __post_init__(self) -> None:
@@ -97,10 +90,6 @@ class RequestOptions:
     def fields(self) -> ReportOptions:
         """Return all options that the service is sent."""
         return {**self.answer_fields(), "include_report": self.report_file is not None, "store": self.store}
-
-    def client(self) -> Client:
-        """Create a client. Raises InvalidInput and typer.BadParameter."""
-        return create_client(self.url, self.token_file, self.timeout)
 
     def split(self, *arguments: str | None) -> tuple[str | None, list[str]]:
         """Return the image's file and the arguments after it; with --source no argument is a file.
@@ -141,35 +130,3 @@ def refuse_options(values: Mapping[str, object], *, task: str) -> None:
     given = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None]
     if given:
         raise typer.BadParameter(f"{' and '.join(given)} cannot be used with {task}")
-
-
-def with_request_options(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Replace a command's last parameter, `request: RequestOptions`, by an option for each field not in `without`.
-
-    An option whose value the service refuses is a usage error, like one that is refused here.
-    """
-    fields = inspect.signature(RequestOptions, eval_str=True).parameters
-    shared = {name: one for name, one in fields.items() if name not in without}
-
-    def flatten(command: Callable[..., None]) -> Callable[..., None]:
-        own = dict(inspect.signature(command, eval_str=True).parameters)
-        del own["request"]
-        options = {*own, *shared} - {"image"}
-        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own.values(), *shared.values())]
-
-        @wraps(command)
-        def flat(**given: object) -> None:
-            request = RequestOptions(**{name: given.pop(name) for name in shared})  # type: ignore[arg-type]
-            try:
-                command(**given, request=request)
-            except BadRequest as error:
-                if error.code == "invalid_field" and error.param in options:
-                    raise typer.BadParameter(str(error)) from error
-                raise
-
-        del flat.__wrapped__
-        flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        flat.__annotations__ = {one.name: one.annotation for one in parameters}
-        return flat
-
-    return flatten

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 import typer
 
 from medmoe.client.answers.router_stats import LayerLoad, RouterStats
-from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
+from medmoe.client.commands.connection import JsonOption, ServiceOptions, with_option_groups
 from medmoe.client.commands.terminal import as_json, safe, table
-from medmoe.client.transport.address import LOCAL
 
 
+@with_option_groups()
 def stats(
     window: Annotated[
         int | None, typer.Option(min=1, help="Seconds to look back; by default everything since the start.")
@@ -19,10 +19,9 @@ def stats(
         Literal["kind", "route", "modality"] | None,
         typer.Option(help="Print a table for each kind of token, route or modality."),
     ] = None,
-    url: UrlOption = LOCAL,
-    token_file: TokenFileOption = None,
-    timeout: TimeoutOption = 30.0,
     json_: JsonOption = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Print each expert's share of the tokens of each MoE layer, in percent.
 
@@ -31,7 +30,7 @@ def stats(
     divergence, in bits, of the shares from those of the checkpoint's reference data: 0 if they are the same, 1 at most;
     it is shown if the checkpoint has a reference.
     """
-    with create_client(url, token_file, timeout) as client:
+    with service.client() as client:
         found = client.router_stats(window=window)
     if json_:
         typer.echo(as_json(found))

@@ -5,18 +5,9 @@ from typing import Annotated
 
 import typer
 
-from medmoe.client.client import Client
-from medmoe.client.commands.connection import (
-    JsonOption,
-    TimeoutOption,
-    TokenFileOption,
-    UrlOption,
-    api_key,
-    usage_errors,
-)
+from medmoe.client.commands.connection import JsonOption, ServiceOptions, with_option_groups
 from medmoe.client.commands.terminal import as_json, note, safe
 from medmoe.client.errors import ClientError
-from medmoe.client.transport.address import LOCAL
 from medmoe.client.transport.retry import Retry
 from medmoe.client.watch.rules import read_rules
 from medmoe.client.watch.state import State
@@ -28,6 +19,7 @@ _BRIEF = Retry(attempts=2, unreachable=False)
 """The watcher waits longer, and for all requests together."""
 
 
+@with_option_groups()
 def watch(
     rules_file: Annotated[Path, typer.Argument(metavar="RULES", help="TOML file with one table for each rule.")],
     once: Annotated[bool, typer.Option("--once", help="Ask about what there is now, and end.")] = False,
@@ -39,10 +31,9 @@ def watch(
         Path | None, typer.Option(help="File that remembers what has been asked; by default beside RULES, as .state.")
     ] = None,
     show_uids: Annotated[bool, typer.Option("--show-uids", help="Print Study Instance UIDs instead of keys.")] = False,
-    url: UrlOption = LOCAL,
-    token_file: TokenFileOption = None,
-    timeout: TimeoutOption = 120.0,
     json_: JsonOption = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Ask a running service about the new images or series of its DICOMweb sources, each once, until Ctrl-C.
 
@@ -54,9 +45,7 @@ def watch(
     def report(tally: Tally) -> None:
         typer.echo(as_json(tally.document()) if json_ else safe(tally.line(dry_run=dry_run)))
 
-    with usage_errors():
-        client = Client(url, api_key=api_key(token_file), timeout=timeout, retry=_BRIEF)
-    with client, State(state or rules_file.with_suffix(".state"), dry_run=dry_run) as memory:
+    with service.client(_BRIEF) as client, State(state or rules_file.with_suffix(".state"), dry_run=dry_run) as memory:
         watcher = Watcher(
             client,
             rules,

@@ -8,9 +8,8 @@ import typer
 
 from medmoe.client.answers.checkpoint import CheckpointStatus, Comparison, LoadedCheckpoint
 from medmoe.client.commands.checkpoint.question_file import read_questions
-from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
+from medmoe.client.commands.connection import JsonOption, ServiceOptions, with_option_groups
 from medmoe.client.commands.terminal import as_json, safe, table
-from medmoe.client.transport.address import LOCAL
 from medmoe.model.cli import command_group
 
 app = command_group("Change the checkpoint of a running service, which names their directory (MEDMOE_CHECKPOINTS_DIR).")
@@ -20,6 +19,7 @@ _FAILED = 1
 
 
 @app.command()
+@with_option_groups()
 def load(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Name of a checkpoint in the service's directory of checkpoints.")
@@ -36,14 +36,13 @@ def load(
         typer.Option(min=0, max=1, help="With --activate and --questions: smallest share of equal answers."),
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until the checkpoint is ready and compared.")] = True,
-    url: UrlOption = LOCAL,
-    token_file: TokenFileOption = None,
-    timeout: TimeoutOption = 120.0,
     json_: JsonOption = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Load a checkpoint beside the active one. The exit status is 1 if that fails."""
     asked = None if questions is None else read_questions(questions)
-    with create_client(url, token_file, timeout) as client:
+    with service.client() as client:
         found = client.load_checkpoint(name, questions=asked, activate=activate, min_agreement=min_agreement)
         while wait and not found.is_settled:
             time.sleep(_PAUSE_SECONDS)
@@ -54,41 +53,38 @@ def load(
 
 
 @app.command()
-def status(
-    url: UrlOption = LOCAL, token_file: TokenFileOption = None, timeout: TimeoutOption = 30.0, json_: JsonOption = False
-) -> None:
+@with_option_groups()
+def status(json_: JsonOption = False, *, service: ServiceOptions) -> None:
     """Print the active checkpoint, the one beside it, and how far their answers differ."""
-    with create_client(url, token_file, timeout) as client:
+    with service.client() as client:
         _print(client.checkpoint_status(), json_)
 
 
 @app.command()
-def activate(
-    url: UrlOption = LOCAL, token_file: TokenFileOption = None, timeout: TimeoutOption = 30.0, json_: JsonOption = False
-) -> None:
+@with_option_groups()
+def activate(json_: JsonOption = False, *, service: ServiceOptions) -> None:
     """Send new requests to the loaded checkpoint; the one before stands by for a rollback."""
-    with create_client(url, token_file, timeout) as client:
+    with service.client() as client:
         _print(client.activate_checkpoint(), json_)
 
 
 @app.command()
-def rollback(
-    url: UrlOption = LOCAL, token_file: TokenFileOption = None, timeout: TimeoutOption = 30.0, json_: JsonOption = False
-) -> None:
+@with_option_groups()
+def rollback(json_: JsonOption = False, *, service: ServiceOptions) -> None:
     """Send new requests to the checkpoint that was active before."""
-    with create_client(url, token_file, timeout) as client:
+    with service.client() as client:
         _print(client.rollback_checkpoint(), json_)
 
 
 @app.command()
+@with_option_groups()
 def unload(
-    url: UrlOption = LOCAL,
-    token_file: TokenFileOption = None,
-    timeout: TimeoutOption = 120.0,
     json_: JsonOption = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """End the checkpoint beside the active one once it has answered its requests, and free its memory."""
-    with create_client(url, token_file, timeout) as client:
+    with service.client() as client:
         _print(client.unload_checkpoint(), json_)
 
 

@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
+from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.explain.output import print_map
 from medmoe.client.commands.images import ImageArgument, MaxTokensOption, write_png
-from medmoe.client.commands.request_options import ABSTENTION, REPORT, RequestOptions, with_request_options
+from medmoe.client.commands.request_options import ABSTENTION, REPORT, RequestOptions
 from medmoe.client.commands.terminal import as_json
 from medmoe.client.options import ExplainOptions
 
 
-@with_request_options(without=REPORT | ABSTENTION)
+@with_option_groups(without=REPORT | ABSTENTION)
 def explain(
     image: ImageArgument = None,
     question: Annotated[
@@ -32,6 +33,7 @@ def explain(
     max_tokens: MaxTokensOption = None,
     *,
     request: RequestOptions,
+    service: ServiceOptions,
 ) -> None:
     """Print how much less likely an answer becomes when each part of the image is covered.
 
@@ -48,7 +50,7 @@ def explain(
         "overlay": None if overlay is None else "image",
         "max_tokens": max_tokens,
     }
-    with request.client() as client:
+    with service.client() as client:
         found = client.explain(request.read(file), *words, labels=label or None, **options)
     if overlay is not None and found.overlay is not None:
         write_png(overlay, found.overlay)

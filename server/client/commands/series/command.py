@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from medmoe.client.answers import Mode, SeriesAnswer, SeriesClassification, SeriesEvent, SeriesStarted, SliceDone
-from medmoe.client.commands.connection import JsonOption, TimeoutOption, TokenFileOption, UrlOption, create_client
+from medmoe.client.commands.connection import JsonOption, ServiceOptions, with_option_groups
 from medmoe.client.commands.images import (
     AllowUnlikeTrainingOption,
     MaxTokensOption,
@@ -29,12 +29,12 @@ from medmoe.client.commands.terminal import as_json, has_progress_bar, note
 from medmoe.client.errors import ServiceError
 from medmoe.client.images.series import Series, SeriesSource, dicom_files
 from medmoe.client.options import AskSeriesOptions, ClassifySeriesOptions, SeriesOptions
-from medmoe.client.transport.address import LOCAL
 
 _NUMBERED = re.compile(r"File (\d+): ")
 """Begins an error about one file of a series."""
 
 
+@with_option_groups()
 def series(
     arguments: Annotated[
         list[str] | None,
@@ -73,10 +73,9 @@ def series(
     ] = False,
     allow_unlike_training: AllowUnlikeTrainingOption = False,
     modality: ModalityOption = None,
-    url: UrlOption = LOCAL,
-    token_file: TokenFileOption = None,
-    timeout: TimeoutOption = 120.0,
     json_: JsonOption = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Ask a running service about evenly spread slices of a series, and print one result and the best slice.
 
@@ -108,7 +107,7 @@ def series(
     }
     # A stream has no report.
     whole = bool(report_file or store)
-    with create_client(url, token_file, timeout) as client, _file_named(files):
+    with service.client() as client, _file_named(files):
         found: SeriesAnswer | SeriesClassification
         if label:
             options: ClassifySeriesOptions = {
