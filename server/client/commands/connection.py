@@ -84,7 +84,7 @@ def with_option_groups(*, without: Collection[str] = ()) -> Callable[[Command], 
                     raise typer.BadParameter(str(error)) from error
                 raise
 
-        del flat.__wrapped__  # type: ignore[attr-defined]
+        del flat.__wrapped__
         flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         flat.__annotations__ = {one.name: one.annotation for one in parameters}
         return flat
