@@ -4,6 +4,7 @@ import io
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from PIL import Image
 
@@ -13,18 +14,24 @@ _END = b"\xff\xd9"
 _SCAN = 0xDA
 _BASELINE_OR_EXTENDED, _PROGRESSIVE = (0xC0, 0xC1), 0xC2
 _LOSSLESS = (0xC3, 0xF7)
+_PROBED = (*_BASELINE_OR_EXTENDED, _PROGRESSIVE)
+"""Frames that Pillow decodes where samples have 8 bits."""
 _FRAMES = (*_BASELINE_OR_EXTENDED, _PROGRESSIVE, *_LOSSLESS, 0xC9, 0xCA)
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _UNUSUAL = {
-    0xC3: "lossless JPEG", 0xF7: "JPEG-LS", 0xC9: "arithmetic-coded JPEG", 0xCA: "arithmetic-coded JPEG",
-    0xCB: "lossless JPEG", 0xC5: "hierarchical JPEG", 0xC6: "hierarchical JPEG", 0xC7: "hierarchical JPEG",
+    **dict.fromkeys((0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF), "arithmetic-coded JPEG"),
+    **dict.fromkeys((0xC5, 0xC6, 0xC7), "hierarchical JPEG"), 0xC3: "lossless JPEG", 0xF7: "JPEG-LS",
 }  # fmt: skip
+"""Codings of which Pillow reads none, or some files of them without a word about missing data."""
 # Entropy-coded data of two kinds: a decoder that needs more data than there are reads them, to two images.
 _PROBES = (b"\x00" * 512, b"\x5a\xa5\x3c\xc3" * 128)
 _LAST_PROBE = b"\xe7\x81\x1b\xf9" * 128
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 """A marker that ends entropy-coded data."""
-_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+_RESTART = re.compile(rb"(\xff+[\xd0-\xd7])")
+"""A marker between two intervals, with fill bytes before it (T.81, B.1.1.2)."""
+_SHORT = 32
+"""Bytes of a probe behind an interval."""
 _INTERVAL = 0xDD
 _LAST, _LAST_OF_MANY = 4, 8
 """Bytes without which the last block of a scan is not whole: of the only scan, of the first of several."""
@@ -40,7 +47,7 @@ class JpegFile(io.BytesIO):
         end = following.start() if following else len(data)
         self._single = following is None or following[0] == _END
         self._held = len(data[:end].rstrip(b"\0\xff")) - (_LAST if self._single else _LAST_OF_MANY)
-        self._needed = self._held <= begun
+        self._begun, self._needed = begun, self._held <= begun
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return what io.BytesIO would, but stop once before the end of the scan."""
@@ -60,6 +67,9 @@ class JpegFile(io.BytesIO):
             return not self._needed
         # Pillow reads the scans of such a file to the end before it decodes any.
         first = self.getvalue()[: self._held].rstrip(b"\xff")
+        if _RESTART.search(first, self._begun):
+            # `is_whole` counts intervals.
+            return False
         seen = {_decoded(first + probe + _END) for probe in _PROBES}
         return len(seen) == 1 and _decoded(first + _LAST_PROBE + _END) in seen
 
@@ -125,44 +135,116 @@ def has_lost_data(data: bytes) -> bool:
     return has_lost_bytes(data[start:end], most=max(64, units * components * 2 // 8))
 
 
-def is_whole(data: bytes) -> bool:
-    """Return whether every block of every scan is in the file; True for what is no DCT-coded JPEG.
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """One scan, as its header describes it."""
 
-    Data that follow the last block do not change an image. If the image differs by what follows, blocks are missing.
+    components: bytes
+    first: int
+    last: int
+    high: int
+    low: int
+    """Coefficients that it codes, and the bits of them that are known before it and unknown behind it."""
+    interval: int
+    """Units between two restart markers, 0 for no marker."""
+    begin: int
+    end: int
+    """Where its coded data lie."""
+
+
+def is_whole(data: bytes, *, detailed: bool = False) -> bool:
+    """Return whether every block of every scan is in the file; True for what Pillow does not decode.
+
+    Data that follow the last block of a scan do not change an image. If the image differs by what follows, blocks are
+    missing. Where the last block is known to be `detailed`, the only interval of an only scan is whole.
     """
-    if has_lost_data(data) or _lacks_restarts(data):
+    if has_lost_data(data):
         return False
-    scans = _scans(data)
-    if scans is None:
+    positions = dict(_segments(data))
+    frame = next((positions[kind] for kind in (*_PROBED, *_FRAMES) if kind in positions), None)
+    if frame is None or data[frame + 1] not in _PROBED or data[frame + 4] != 8:
         return True
-    if not scans:
+    scans = list(_scans(data))
+    if not scans or not all(_has_all_restarts(data, frame, scan) for scan in scans):
         return False
-    body = _without_end(data)
-    seen = [_decoded(body + probe + _END) for probe in _PROBES]
+    if data[frame + 1] == _PROGRESSIVE and not _has_all_bits(data, frame, scans):
+        return False
+    if detailed and len(scans) == 1 and not scans[0].interval:
+        return True
+    try:
+        seen = [_decoded(_probed(data, scans, probe)) for probe in _PROBES]
+    except OSError:
+        return False
     return seen[0] == seen[1]
 
 
-def _lacks_restarts(data: bytes) -> bool:
-    """Return whether the first scan has fewer restart markers than its size and interval take."""
-    at = dict(_segments(data))
-    frame = at.get(0xC0) or at.get(0xC1) or at.get(_PROGRESSIVE)
-    start = at.get(_SCAN, 0)
-    interval = _length(data, at[_INTERVAL] + 4) if _INTERVAL in at else 0
-    if not frame or not start or not interval:
-        return False
-    height, width, components = struct.unpack_from(">HHB", data, frame + 5)
-    factors = [divmod(data[frame + 11 + 3 * index], 16) for index in range(components)]
-    across, down = (8 * max(factor[axis] for factor in factors) for axis in (0, 1))
-    if data[start + 4] == 1:
+def _scans(data: bytes) -> Iterator[_Scan]:
+    """Yield each scan of the first image in the file."""
+    position, interval = 2, 0
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:
+            position += 1
+        elif marker == _END[1]:
+            return
+        elif marker in _STANDALONE:
+            position += 2
+        else:
+            length = max(_length(data, position + 2), 2)
+            segment = data[position + 4 : position + 2 + length]
+            position += 2 + length
+            if marker == _INTERVAL:
+                interval = int.from_bytes(segment[:2], "big")
+            elif marker == _SCAN and len(segment) >= 6:
+                following = _AFTER_SCAN.search(data, position)
+                end = following.start() if following else len(data)
+                first, last, bits = segment[-3:]
+                yield _Scan(segment[1:-3:2], first, min(last, 63), bits >> 4, bits & 15, interval, position, end)
+                position = end
+
+
+def _has_all_restarts(data: bytes, frame: int, scan: _Scan) -> bool:
+    """Return whether a scan has the restart markers that its size and interval take, in their order."""
+    if not scan.interval:
+        return True
+    found = [marker[-1] & 7 for marker in _RESTART.findall(data, scan.begin, scan.end)]
+    height, width, count = struct.unpack_from(">HHB", data, frame + 5)
+    described = [data[frame + 10 + 3 * index : frame + 13 + 3 * index] for index in range(count)]
+    factors = {component[0]: divmod(component[1], 16) for component in described if len(component) == 3}
+    across, down = (8 * max(factor[axis] for factor in factors.values()) for axis in (0, 1))
+    if len(scan.components) == 1 and scan.components[0] in factors:
         # A scan of one component has units of one block, and only those that the component needs.
-        names = [data[frame + 10 + 3 * index] for index in range(components)]
-        own = factors[names.index(data[start + 5])] if data[start + 5] in names else factors[0]
-        across, down = across // own[0], down // own[1]
+        own = factors[scan.components[0]]
+        across, down = across // max(own[0], 1), down // max(own[1], 1)
     units: int = -(-width // across) * -(-height // down)
-    begun = start + 2 + _length(data, start + 2)
-    following = _AFTER_SCAN.search(data, begun)
-    found = len(_RESTART.findall(data, begun, following.start() if following else len(data)))
-    return found < -(-units // interval) - 1
+    needed = -(-units // scan.interval) - 1
+    # Some writers put a marker behind the last interval too.
+    return len(found) in (needed, needed + 1) and found == [index % 8 for index in range(len(found))]
+
+
+def _has_all_bits(data: bytes, frame: int, scans: list[_Scan]) -> bool:
+    """Return whether progressive scans code all bits of all coefficients, each scan those before the next."""
+    left = {data[frame + 10 + 3 * index]: [0] * 64 for index in range(data[frame + 9])}
+    begun = {name: [False] * 64 for name in left}
+    for scan in scans:
+        for name in scan.components:
+            for at in range(scan.first, scan.last + 1):
+                if name not in left or scan.high != left[name][at] or begun[name][at] != bool(scan.high):
+                    return False
+                left[name][at], begun[name][at] = scan.low, True
+    return all(map(all, begun.values())) and not any(map(any, left.values()))
+
+
+def _probed(data: bytes, scans: list[_Scan], probe: bytes) -> bytes:
+    """Return the file with a probe behind each interval and each scan."""
+    parts, at = [], 0
+    for scan in scans:
+        *intervals, last = _RESTART.split(data[scan.begin : scan.end])
+        parts.append(data[at : scan.begin])
+        parts += [part if index % 2 else part + probe[:_SHORT] for index, part in enumerate(intervals)]
+        parts.append((last if scan.end < len(data) else last.rstrip(b"\0")).rstrip(b"\xff") + probe)
+        at = scan.end
+    return b"".join(parts) + _END
 
 
 def with_probe(data: bytes) -> bytes:
@@ -190,52 +272,3 @@ def _decoded(data: bytes) -> bytes:
             # A scale of 1/8 decodes every block and spares the transform; of a progressive file it skips scans.
             image.draft(None, (max(image.width // 8, 1), max(image.height // 8, 1)))
         return image.tobytes()
-
-
-def _scans(data: bytes) -> bool | None:
-    """Return whether a progressive file has scans for all bits of all coefficients; None for what Pillow cannot probe.
-
-    True for baseline files with a scan.
-    """
-    position, progressive, components = 2, False, b""
-    left: dict[int, dict[int, int]] = {}
-    scans = 0
-    while position + 4 <= len(data):
-        if data[position] != 0xFF:
-            # Entropy-coded data: the next marker ends them.
-            following = data.find(b"\xff", position)
-            if following < 0 or following + 1 >= len(data):
-                break
-            position = following if data[following + 1] not in (0, *range(0xD0, 0xD8)) else following + 2
-            continue
-        marker = data[position + 1]
-        if marker == 0xFF:
-            position += 1
-            continue
-        if marker == 0xD9:
-            break
-        if marker in _STANDALONE or marker == 0:
-            position += 2
-            continue
-        (length,) = struct.unpack_from(">H", data, position + 2)
-        segment = data[position + 4 : position + 2 + max(length, 2)]
-        if marker in _BASELINE_OR_EXTENDED or marker == _PROGRESSIVE:
-            progressive = marker == _PROGRESSIVE
-            components = segment[6::3][: segment[5]] if len(segment) > 5 else b""
-            if len(segment) > 5 and segment[0] != 8:
-                return None
-            left = {component: dict.fromkeys(range(64), 99) for component in components}
-        elif (0xC3 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
-            return None
-        elif marker == 0xDA and len(segment) >= 4:
-            scans += 1
-            chosen, (first, last, bits) = segment[1:-3:2], segment[-3:]
-            for component in chosen:
-                for coefficient in range(first, min(last, 63) + 1):
-                    if component in left:
-                        left[component][coefficient] = bits & 0x0F
-        position += 2 + max(length, 2)
-    if not progressive:
-        return scans > 0
-    # The constant part of every component must be there to its last bit, and so must what any scan has begun.
-    return scans > 0 and all(bits == 0 for component in left.values() for bits in component.values())

@@ -41,10 +41,6 @@ def read_raster(data: bytes, kind: RasterFormat, *, frame: int = 0, limits: File
     try:
         return _read(data, kind, frame, limits)
     except (UnidentifiedImageError, OSError) as error:
-        if kind == "JPEG" and (coding := jpeg.unusual_coding(data)) is not None:
-            raise ImageFormatError(
-                f"{coding} is read inside DICOM files alone; convert the image to PNG with djpeg or dcmdjpeg (DCMTK)"
-            ) from error
         if kind == "BMP" and str(error).startswith("Unsupported BMP"):
             raise ImageFormatError("this layout of BMP pixels is not read; save the image as PNG") from error
         raise
@@ -103,6 +99,8 @@ def _mended(data: bytes, kind: RasterFormat, limits: FileLimits, steps: list[Ste
         data, damaged = without_metadata(data)
         if damaged:
             steps.append("metadata_dropped")
+    if kind == "JPEG" and (coding := jpeg.unusual_coding(data)) is not None:
+        raise ImageFormatError(f"{coding} is not read; convert the image to PNG with djpeg or dcmdjpeg (DCMTK)")
     if kind == "JPEG" and not jpeg.has_end(data):
         data = jpeg.with_end(data)
         steps.append("end_marker_added")
@@ -153,11 +151,11 @@ def _require_frame(frame: int, frames: int) -> None:
 
 
 def _require_scans(data: bytes, opened: Image.Image) -> None:
-    corner = np.asarray(opened.crop((max(opened.width - 8, 0), max(opened.height - 8, 0), *opened.size)))
-    # Blocks that are missing are flat: a last block with detail was decoded.
-    flat = bool((corner == corner[-1, -1]).all())
-    probed = flat or opened.info.get("progressive")
-    if jpeg.has_lost_data(data) or (probed and not jpeg.is_whole(data)):
+    # Blocks that are missing are flat: a last block with detail was decoded. Chroma of the blocks beside it may reach
+    # into its first row and column.
+    left, top = (edge - 1 - (edge - 1) % 8 + ((edge - 1) % 8 > 0) for edge in opened.size)
+    corner = np.asarray(opened.crop((left, top, *opened.size)))
+    if not jpeg.is_whole(data, detailed=bool((corner != corner[-1, -1]).any())):
         raise DamagedImageError("the image is damaged or truncated: scan data of the JPEG are missing")
 
 
