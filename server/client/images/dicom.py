@@ -64,6 +64,9 @@ def _bare(dataset: Dataset) -> Dataset:
     for keyword in _DISPLAY:
         if keyword in dataset:
             found.add(_copied(dataset[keyword]))
+    if paths := dataset.get("OpticalPathSequence"):
+        # They hold the colour profiles of slides.
+        found.OpticalPathSequence = [_image_attributes(path) for path in paths]
     for keyword in _FRAMES:
         if keyword in dataset:
             groups = dataset[keyword]

@@ -1,4 +1,4 @@
-"""Write lossless JPEG streams of grey values (T.81, process 14, first predictor)."""
+"""Write lossless JPEG streams of grey values or colours (T.81, process 14, first predictor)."""
 
 import struct
 
@@ -9,8 +9,9 @@ _CODE_BITS = 5
 
 
 def lossless_jpeg(values: np.ndarray, *, bits: int = 12) -> bytes:
-    """Return a stream of `values` [rows, columns], unsigned, of `bits` bits."""
-    rows, columns = values.shape
+    """Return a stream of `values` [rows, columns], or [rows, columns, 3], unsigned, of `bits` bits."""
+    rows, columns = values.shape[:2]
+    components = range(1, 1 + (values.shape[2] if values.ndim == 3 else 1))
     known = values.astype(np.int64)
     predicted = np.empty_like(known)
     predicted[:, 1:] = known[:, :-1]
@@ -20,13 +21,16 @@ def lossless_jpeg(values: np.ndarray, *, bits: int = 12) -> bytes:
     coded = "".join(_code(int(each)) for each in differences.ravel())
     coded += "1" * (-len(coded) % 8)
     scan = int(coded, 2).to_bytes(len(coded) // 8, "big").replace(b"\xff", b"\xff\0")
-    frame = struct.pack(">BHHBBBB", bits, rows, columns, 1, 1, 0x11, 0)
+    frame = struct.pack(">BHHB", bits, rows, columns, len(components)) + b"".join(
+        bytes([each, 0x11, 0]) for each in components
+    )
+    chosen = b"".join(bytes([each, 0]) for each in components)
     counts = bytes(17 if length == _CODE_BITS else 0 for length in range(1, 17))
     return (
         b"\xff\xd8"
         + _segment(0xC3, frame)
         + _segment(0xC4, b"\0" + counts + bytes(range(17)))
-        + _segment(0xDA, bytes([1, 1, 0, 1, 0, 0]))
+        + _segment(0xDA, bytes([len(components)]) + chosen + bytes([1, 0, 0]))
         + scan
         + b"\xff\xd9"
     )

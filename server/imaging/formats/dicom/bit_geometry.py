@@ -87,6 +87,12 @@ def from_stream(samples: np.ndarray, *, precision: int, bits: int, shift: int, s
     return min(found, key=lambda each: _roughness(each.values))
 
 
+def with_high_words_first(cells: np.ndarray) -> np.ndarray:
+    """Return 32-bit cells from big-endian words: some writers store a cell's low word first, others its high word."""
+    swapped: np.ndarray = cells << 16 | cells >> 16
+    return swapped if _is_smoother(swapped, cells) else cells
+
+
 def _true_shift(cells: np.ndarray, bits: int, shift: int) -> int:
     """Return the lowest bit stored: 0 where values at the announced one would lose their lowest bits."""
     return 0 if int(cells.max()) < 2**bits and (cells & (2**shift - 1)).any() else shift

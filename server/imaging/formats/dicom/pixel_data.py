@@ -8,7 +8,12 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from medmoe.server.errors import UnreadableImage
-from medmoe.server.imaging.formats.dicom.bit_geometry import StoredValues, from_cells, from_stream
+from medmoe.server.imaging.formats.dicom.bit_geometry import (
+    StoredValues,
+    from_cells,
+    from_stream,
+    with_high_words_first,
+)
 from medmoe.server.imaging.formats.dicom.deflate import inflate
 from medmoe.server.imaging.formats.dicom.file import DicomFile
 from medmoe.server.imaging.formats.dicom.streams.run_length import run_length_bits, run_length_cells
@@ -31,11 +36,11 @@ def decode_frame(file: DicomFile) -> StoredValues:
         )
         precision = file.header.precision
         if file.samples > 1:
-            ybr = is_ybr(file.header, syntax=file.transfer_syntax, colour=file.colour)
+            ybr = is_ybr(file.header, plugin=file.decoder, colour=file.colour)
             return StoredValues(values=samples, bits=precision, signed=False, ybr=ybr)
         return from_stream(samples, precision=precision, bits=file.bits_stored, shift=file.shift, signed=file.signed)
     stored = from_cells(_cells(file), bits=file.bits_stored, shift=file.shift, signed=file.signed)
-    return replace(stored, ybr=file.colour.startswith("YBR_FULL") and file.bits_allocated > 8)
+    return replace(stored, ybr=file.colour.startswith("YBR_FULL"))
 
 
 def _cells(file: DicomFile) -> np.ndarray:
@@ -64,7 +69,8 @@ def _native(file: DicomFile) -> np.ndarray:
     # A big-endian word of two 8-bit samples may straddle two frames: pydicom takes the whole value.
     if file.big_endian and size % 2:
         return _unpacked(file, value, syntax, index=file.frame, frames=file.frames)
-    return _unpacked(file, value[file.frame * size : (file.frame + 1) * size], syntax)
+    cells = _unpacked(file, value[file.frame * size : (file.frame + 1) * size], syntax)
+    return with_high_words_first(cells) if file.big_endian and file.bits_allocated == 32 else cells
 
 
 def _bits(file: DicomFile, value: bytes) -> np.ndarray:
@@ -138,7 +144,9 @@ def _unpacked(
     single.file_meta = FileMetaDataset()
     single.file_meta.TransferSyntaxUID = UID(syntax)
     single.Rows, single.Columns, single.SamplesPerPixel = file.height, file.width, file.samples
-    single.PhotometricInterpretation = _photometric_interpretation(file)
+    # `rendering` converts colours, once they have 8 bits. Compressed frames hold three samples for each pixel.
+    subsampled = file.colour == "YBR_FULL_422" and not file.encapsulated
+    single.PhotometricInterpretation = file.colour if subsampled else "RGB" if file.samples > 1 else "MONOCHROME2"
     single.BitsAllocated = single.BitsStored = file.bits_allocated
     single.HighBit = file.bits_allocated - 1
     single.PixelRepresentation = 0
@@ -149,16 +157,5 @@ def _unpacked(
     # Bytes in big-endian words are swapped, and pydicom swaps them back.
     words = file.bits_allocated > 8 or (syntax == ExplicitVRBigEndian and file.dataset["PixelData"].VR == "OW")
     single["PixelData"].VR = "OW" if words else "OB"
-    stored, _ = get_decoder(syntax).as_array(single, index=index)
+    stored, _ = get_decoder(syntax).as_array(single, index=index, as_rgb=False)  # type: ignore[arg-type]
     return stored
-
-
-def _photometric_interpretation(file: DicomFile) -> str:
-    """Return what pydicom shall convert to RGB.
-
-    It converts 8-bit colours only; `rendering` converts the others once they have 8 bits. Compressed frames hold three
-    samples for each pixel.
-    """
-    if file.samples > 1 and file.bits_allocated > 8:
-        return "RGB"
-    return "YBR_FULL" if file.colour == "YBR_FULL_422" and file.encapsulated else file.colour

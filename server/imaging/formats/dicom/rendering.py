@@ -25,6 +25,7 @@ from medmoe.server.schemas.images import AppliedWindow, Rendering, RenderingStep
 from medmoe.server.schemas.voi_window import PRESETS, Channel
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
+_PATH = "OpticalPathIdentifier"
 
 Shown = tuple[Image.Image, Rendering, Windowing | None]
 """An image for `convert`, how it was rendered, and for grey images what a window can be chosen from."""
@@ -62,9 +63,25 @@ def _colour(file: DicomFile, stored: StoredValues) -> Shown:
         values = np.rint(values * (255 / (2**bits - 1)))
     shades = np.ascontiguousarray(np.clip(values, 0, 255).astype(np.uint8))
     image = Image.fromarray(shades, "YCbCr").convert("RGB") if stored.ybr else Image.fromarray(shades)
-    # `convert` applies it.
-    image.info["icc_profile"] = get(file.dataset, "ICCProfile")
+    profiles = _colour_profiles(file)
+    if len(profiles) == 1:
+        # `convert` applies it.
+        (image.info["icc_profile"],) = profiles
+    elif profiles:
+        steps.append("icc_profile_ignored")
     return image, _rendering(file, steps, []), None
+
+
+def _colour_profiles(file: DicomFile) -> set[bytes]:
+    """Return the ICC profiles that may be the frame's: the file's own, or those of the optical paths of a slide.
+
+    There are several where nothing tells the path of the frame.
+    """
+    paths = list(get(file.dataset, "OpticalPathSequence") or [])
+    named = file.functional_group("OpticalPathIdentificationSequence")
+    of_frame = [path for path in paths if named and code(path, _PATH) == code(named, _PATH)]
+    sources = [file.dataset] if get(file.dataset, "ICCProfile") else of_frame or paths
+    return {profile for source in sources if isinstance(profile := get(source, "ICCProfile"), bytes)}
 
 
 def _rendering(file: DicomFile, steps: list[RenderingStep], windows: list[AppliedWindow]) -> Rendering:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
+from medmoe.client.images.dicom import pixels_only
 from medmoe.server.errors import BurnedInAnnotation
 from tests.support.images.dicom_files import dicom
+from tests.support.images.odd_files import matrix_profile
 from tests.unit.server.conftest import Read
 
 FRAMES = np.add.outer(np.arange(2) * 7, np.add.outer(np.arange(40), np.arange(40))).astype(np.uint8)
@@ -103,3 +105,18 @@ def test_the_label_of_a_slide_is_burned_in_text(read: Read, attributes: dict[str
         read(dicom(FRAMES[0], **attributes))
     read(dicom(FRAMES[0], BurnedInAnnotation="NO", **attributes))
     read(dicom(FRAMES[0], **attributes), config={"burned_in": "accept"})
+
+
+def test_the_profile_of_a_slide_is_that_of_the_frame_s_optical_path(read: Read) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    linear, other = matrix_profile(gamma=1.0), matrix_profile(gamma=3.0)
+    path = item(OpticalPathIdentifier="1", ICCProfile=linear)
+    own: dict[str, Any] = {"colours": 3, "Modality": "SM"}
+    expected = read(dicom(colours, ICCProfile=linear, **own))
+    alone = dicom(colours, OpticalPathSequence=[path], **own)
+    assert read(alone).pixels == read(pixels_only(alone).data).pixels == expected.pixels
+    own["OpticalPathSequence"] = [item(OpticalPathIdentifier="2", ICCProfile=other), path]
+    identified = group("OpticalPathIdentificationSequence", OpticalPathIdentifier="1")
+    named = read(dicom(colours, SharedFunctionalGroupsSequence=[identified], **own))
+    assert (named.pixels, named.rendering.steps) == (expected.pixels, ("icc_profile",))
+    assert read(dicom(colours, **own)).rendering.steps == ("icc_profile_ignored",)

@@ -13,6 +13,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
 )
@@ -20,6 +21,7 @@ from pydicom.uid import (
 from medmoe.server.errors import UnsupportedImage
 from tests.support.images.dicom_elements import BIG_ENDIAN, EXPLICIT, SYNTAXES, file, fragments, meta_header, run_length
 from tests.support.images.hostile_images import encoded
+from tests.support.images.lossless_jpeg import lossless_jpeg
 from tests.unit.server.conftest import Read
 
 SIDE = 64
@@ -126,6 +128,15 @@ def test_stored_bits_of_uncompressed_colours(read: Read, stored: int, shift: int
     assert "high_bit" in shows(read, file(values, described, colour="RGB", stored=stored), RGB)
 
 
+@pytest.mark.parametrize("kind", [np.uint32, np.int32])
+@pytest.mark.parametrize("low_first", [False, True], ids=["high word first", "low word first"])
+def test_big_endian_words_of_32_bits_in_either_order(read: Read, kind: type, low_first: bool) -> None:
+    values = (RAMP * 1000 - (100_000 if kind == np.int32 else 0)).astype(kind)
+    stored = values.view(np.uint32)
+    stored = stored << 16 | stored >> 16 if low_first else stored
+    shows(read, file(stored, syntax=BIG_ENDIAN, bits=32, signed=kind == np.int32), STRETCHED)
+
+
 def test_overlay_bits_above_the_values_are_no_values(read: Read) -> None:
     overlaid = (RAMP * 16).astype(np.uint16) | (BOARD.astype(np.uint16) << 12)
     data = file(overlaid, {0x60000010: ("US", [SIDE]), 0x60000102: ("US", [12])}, stored=12)
@@ -189,12 +200,14 @@ def compressed_colours(values: np.ndarray, syntax: str) -> bytes:
         return run_length([plane.tobytes()[byte::size] for plane in planes for byte in range(size)])
     if syntax == JPEG2000Lossless:
         return bytes(encode_array(values, bits_stored=8 * size, use_mct=False))
+    if syntax == JPEGLosslessSV1:
+        return lossless_jpeg(values, bits=8 * size)
     if syntax == JPEGLSLossless:
         return bytes(jpeg_ls.encode_array(values, interleave_mode=2))
     return zlib.compress(values.tobytes(), wbits=-zlib.MAX_WBITS)
 
 
-@pytest.mark.parametrize("syntax", [RLELossless, DEFLATED_FRAMES, JPEG2000Lossless, JPEGLSLossless])
+@pytest.mark.parametrize("syntax", [RLELossless, DEFLATED_FRAMES, JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1])
 @pytest.mark.parametrize("colour", ["RGB", "YBR_FULL", "YBR_FULL_422"])
 @pytest.mark.parametrize("factor", [1, 16, 257])
 def test_compressed_colours(read: Read, syntax: str, colour: str, factor: int) -> None:

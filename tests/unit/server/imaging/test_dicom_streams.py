@@ -58,6 +58,22 @@ def test_a_colour_transform_of_jpeg_ls_tells_rgb(read: Read, transform: int, sai
     assert np.array_equal(shown(read, colours(marked, said=said, syntax=JPEGLSLossless)), COLOURS)
 
 
+JFIF = b"\xff\xe0\0\x10JFIF\0\1\2\0\0\1\0\1\0\0"
+ADOBE_RGB = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
+
+
+@pytest.mark.parametrize("said", ["RGB", "YBR_FULL"])
+@pytest.mark.parametrize("factor", [1, 16, 257])
+@pytest.mark.parametrize("marker", [JFIF, ADOBE_RGB], ids=["JFIF", "Adobe RGB"])
+def test_a_lossless_jpeg_that_tells_its_colours_is_believed(read: Read, marker: bytes, factor: int, said: str) -> None:
+    values = np.asarray(Image.fromarray(COLOURS).convert("YCbCr")) if marker == JFIF else COLOURS
+    bits = 8 if factor == 1 else 16
+    stream = lossless_jpeg(values.astype(np.uint16) * factor, bits=bits)
+    stream = stream[:2] + marker + stream[2:]
+    data = file(fragments(stream), syntax=JPEGLosslessSV1, colour=said, bits=bits, shape=(SIDE, SIDE))
+    assert np.abs(shown(read, data) - COLOURS).max() <= 4
+
+
 def jp2_with(box: bytes, values: np.ndarray) -> bytes:
     """Return a JP2 file with a further box at the end of its header."""
     stream = encoded(Image.fromarray(values), "JPEG2000")

@@ -11,7 +11,6 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
     JPEG2000TransferSyntaxes,
-    JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -46,20 +45,16 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
         return _jpeg(stream, colour, header)
     if plugin == "pillow":
         return _probed(lambda data: _extended_jpeg(data, colour, header), stream)
-    if header.is_rgb and header.components == 3:
-        colour = _RGB
     if syntax in _JPEG_LS:
-        return _jpeg_ls(stream, header, syntax, plugin, colour)
+        return _jpeg_ls(stream, header, syntax, plugin)
     if syntax in _LOSSLESS_JPEG:
-        return _probed(lambda data: _pydicom(data, header, syntax, plugin, colour), stream)
-    if header.components == 3 and syntax in JPEG2000TransferSyntaxes:
-        colour = _YBR if colour.startswith(_YBR) else _RGB
-    return _pydicom(stream, header, syntax, plugin, colour)
+        return _probed(lambda data: _pydicom(data, header, syntax, plugin), stream)
+    return _pydicom(stream, header, syntax, plugin)
 
 
-def is_ybr(header: FrameHeader, *, syntax: UID, colour: str) -> bool:
-    """Return whether `decode_stream` leaves YCbCr as it is: samples of more than 8 bits, except those of a JPEG."""
-    return colour.startswith(_YBR) and header.precision > 8 and not header.is_rgb and syntax != JPEGExtended12Bit
+def is_ybr(header: FrameHeader, *, plugin: str, colour: str) -> bool:
+    """Return whether `decode_stream` leaves YCbCr as it is: other samples than those of a lossy JPEG."""
+    return plugin != "pillow" and not header.is_rgb and (header.is_marked or colour.startswith(_YBR))
 
 
 def _missing() -> UnreadableImage:
@@ -91,15 +86,15 @@ def _is_same(samples: np.ndarray, decode: Callable[[bytes], np.ndarray], stream:
         return None
 
 
-def _jpeg_ls(stream: bytes, header: FrameHeader, syntax: UID, plugin: str, colour: str) -> np.ndarray:
+def _jpeg_ls(stream: bytes, header: FrameHeader, syntax: UID, plugin: str) -> np.ndarray:
     try:
-        return _pydicom(stream, header, syntax, plugin, colour)
+        return _pydicom(stream, header, syntax, plugin)
     except RuntimeError:
         # Early encoders fill up with a zero byte before the end marker, which CharLS takes for damage.
         body, padded, rest = stream.rpartition(_PADDED_END)
         if not padded:
             raise
-        return _pydicom(body + _PADDED_END[1:] + rest, header, syntax, plugin, colour)
+        return _pydicom(body + _PADDED_END[1:] + rest, header, syntax, plugin)
 
 
 def _jpeg(stream: bytes, colour: str, header: FrameHeader) -> np.ndarray:
@@ -160,13 +155,12 @@ def _rgb(colours: np.ndarray, *, bits: int) -> np.ndarray:
     return rgb
 
 
-def _pydicom(stream: bytes, header: FrameHeader, syntax: UID, plugin: str, colour: str) -> np.ndarray:
+def _pydicom(stream: bytes, header: FrameHeader, syntax: UID, plugin: str) -> np.ndarray:
     single = Dataset()
     single.file_meta = FileMetaDataset()
     single.file_meta.TransferSyntaxUID = syntax
     single.Rows, single.Columns, single.SamplesPerPixel = header.height, header.width, header.components
-    # pydicom converts colours of 8 bits and refuses others; `rendering` converts those once they have 8 bits.
-    single.PhotometricInterpretation = _RGB if colour.startswith(_YBR) and header.precision > 8 else colour
+    single.PhotometricInterpretation = _RGB if header.components == 3 else "MONOCHROME2"
     single.BitsAllocated, single.BitsStored = header.cell_bits, header.precision
     single.HighBit = header.precision - 1
     single.PixelRepresentation = int(header.signed)
@@ -176,5 +170,5 @@ def _pydicom(stream: bytes, header: FrameHeader, syntax: UID, plugin: str, colou
     single.PixelData = encapsulate([stream])
     single["PixelData"].VR = "OB"
     single["PixelData"].is_undefined_length = True
-    samples, _ = get_decoder(syntax).as_array(single, index=0, decoding_plugin=plugin)
+    samples, _ = get_decoder(syntax).as_array(single, index=0, decoding_plugin=plugin, as_rgb=False)  # type: ignore[arg-type]
     return samples
