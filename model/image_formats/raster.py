@@ -5,11 +5,12 @@ import io
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from medmoe.model.colour_profile import is_srgb
 from medmoe.model.errors import DamagedImageError, ImageFormatError, ImageFrameError
-from medmoe.model.image_formats import bmp, jpeg, png_colour, webp
+from medmoe.model.image_formats import jpeg, png_colour, webp
+from medmoe.model.image_formats.bmp.image import read_bmp
 from medmoe.model.image_formats.grey_alpha import stretched
 from medmoe.model.image_formats.no_data import no_data
 from medmoe.model.image_formats.pixel_aspect import pixel_aspect, square_pixels
@@ -38,16 +39,9 @@ def read_raster(data: bytes, kind: RasterFormat, *, frame: int = 0, limits: File
     Raises what `limits` raise, DamagedImageError, ImageFormatError, ImageFrameError, ImageError, or anything that
     Pillow raises on damaged files.
     """
-    try:
-        return _read(data, kind, frame, limits)
-    except (UnidentifiedImageError, OSError) as error:
-        if kind == "BMP" and str(error).startswith("Unsupported BMP"):
-            raise ImageFormatError("this layout of BMP pixels is not read; save the image as PNG") from error
-        raise
-
-
-def _read(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> RasterImage:
     steps: list[Step] = []
+    if kind == "BMP":
+        return _bmp(data, frame, limits, steps)
     if kind == "WEBP":
         _check_webp(data, limits)
     data, profile = _mended(data, kind, limits, steps)
@@ -71,8 +65,8 @@ def _read(data: bytes, kind: RasterFormat, frame: int, limits: FileLimits) -> Ra
             image, deep_steps = shades
             steps += deep_steps
             image.info = {name: value for name, value in opened.info.items() if name in _NEEDED}
-            stretched = image.info.pop("icc_profile", None) if "stretch" in deep_steps else None
-            if stretched and not is_srgb(stretched):
+            unfit = image.info.pop("icc_profile", None) if "stretch" in deep_steps else None
+            if unfit and not is_srgb(unfit):
                 steps.append("icc_profile_ignored")
         image = _converted(image, aspect, limits, steps)
     return RasterImage(image=image, size=size, colour=colour, frame=frame, frames=frames, steps=tuple(steps))
@@ -90,8 +84,6 @@ def _check_webp(data: bytes, limits: FileLimits) -> None:
 def _mended(data: bytes, kind: RasterFormat, limits: FileLimits, steps: list[Step]) -> tuple[bytes, bytes | None]:
     """Return a file that Pillow reads, and the colour profile that it would not find."""
     profile: bytes | None = None
-    if kind == "BMP":
-        data = bmp.without_runs(data, limits)
     if kind == "PNG":
         profile, ignored = png_colour.colour_profile(data)
         if ignored:
@@ -110,8 +102,6 @@ def _mended(data: bytes, kind: RasterFormat, limits: FileLimits, steps: list[Ste
 def _load(opened: Image.Image, data: bytes, kind: RasterFormat) -> None:
     """Decode the frame. Raises DamagedImageError when the file holds less or more than its pixels, ImageFormatError."""
     file = opened.fp  # type: ignore[attr-defined]
-    if kind == "BMP" and bmp.has_excess(data, opened):
-        raise excess_error()
     opened.load()
     if isinstance(file, jpeg.JpegFile) and file.has_excess():
         raise excess_error()
@@ -238,6 +228,14 @@ def _deep_tiff(data: bytes, frame: int, limits: FileLimits, steps: list[Step]) -
     colour = image.mode
     image = _converted(image, pixel_aspect(image, "TIFF"), limits, steps)
     return RasterImage(image=image, size=page.size, colour=colour, frame=frame, frames=len(pages), steps=tuple(steps))
+
+
+def _bmp(data: bytes, frame: int, limits: FileLimits, steps: list[Step]) -> RasterImage:
+    _require_frame(frame, 1)
+    image = read_bmp(data, limits, steps)
+    size, colour = image.size, image.mode
+    image = _converted(image, pixel_aspect(image, "BMP"), limits, steps)
+    return RasterImage(image=image, size=size, colour=colour, frame=0, frames=1, steps=tuple(steps))
 
 
 def _converted(image: Image.Image, aspect: float | None, limits: FileLimits, steps: list[Step]) -> Image.Image:

@@ -22,8 +22,9 @@ COLOURS = np.array(PALETTE, np.uint8)[INDICES]
 IMAGE = Image.fromarray(COLOURS)
 BITS = INDICES > 1
 WHITE_AND_BLACK = np.where(BITS, 255, 0)[..., None] * np.ones(3)
-EMPTY_ROW = np.array(PALETTE, np.uint8)[np.repeat(np.fmax(INDICES[:, :1], 1), SIDE, axis=1)]
-EMPTY_ROW[SIDE // 2 - 1] = PALETTE[0]
+BLACK_FIRST = ((0, 0, 0), *PALETTE[1:])
+EMPTY_ROW = np.array(BLACK_FIRST, np.uint8)[np.repeat(np.fmax(INDICES[:, :1], 1), SIDE, axis=1)]
+EMPTY_ROW[SIDE // 2 - 1] = 0
 BLUE_GREEN_RED = np.dstack([COLOURS[..., ::-1], np.zeros((SIDE, SIDE), np.uint8)])
 LAB = ImageCms.applyTransform(
     IMAGE, ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
@@ -120,7 +121,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], np.ndarray, int]] = {
     "BMP from the top": (lambda: bmp(32, BLUE_GREEN_RED.tobytes(), height=-SIDE), COLOURS, 0),
     "BMP of runs": (lambda: bmp(8, runs(packed=False), compression=1, table=table(*PALETTE)), COLOURS, 0),
     "BMP of runs with an empty row": (
-        lambda: bmp(8, runs_with_an_empty_row(), compression=1, table=table(*PALETTE)), EMPTY_ROW, 0,
+        lambda: bmp(8, runs_with_an_empty_row(), compression=1, table=table(*BLACK_FIRST)), EMPTY_ROW, 0,
     ),
     "BMP of runs of 4 bits": (lambda: bmp(4, runs(packed=True), compression=2, table=table(*PALETTE)), COLOURS, 0),
     "BMP of 1 bit, white first": (
@@ -169,10 +170,15 @@ def test_a_fourth_plane_of_a_tiff_leaves_the_colours_as_they_are(read: Read, ext
     assert (np.asarray(found.image) == COLOURS).all()
 
 
-def test_a_bmp_of_rare_bit_fields_is_refused_by_name(read: Read) -> None:
-    masks = struct.pack("<III", 0xF00, 0xF0, 0xF)
+@pytest.mark.parametrize("masks", [(0xF00, 0xF00, 0xF), (0, 0, 0), (0xF0F0, 0xF00, 0xF)], ids=str)
+def test_a_bmp_of_bit_fields_that_mean_nothing_is_refused_by_name(read: Read, masks: tuple[int, int, int]) -> None:
     with pytest.raises(UnsupportedImage, match="BMP pixels"):
-        read(bmp(16, packed((4, 8), (4, 4), (4, 0)), compression=3, masks=masks))
+        read(bmp(16, packed((4, 8), (4, 4), (4, 0)), compression=3, masks=struct.pack("<III", *masks)))
+
+
+def test_pixels_that_the_runs_of_a_bmp_skip_have_no_colour(read: Read) -> None:
+    with pytest.raises(UnsupportedImage, match="skips pixels"):
+        read(bmp(8, runs_with_an_empty_row(), compression=1, table=table(*PALETTE)))
 
 
 @pytest.mark.parametrize("deflate", [False, True])
