@@ -6,7 +6,7 @@ Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted. Every error i
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -92,12 +92,14 @@ class _Reporting(TyperCommand):
         _run(super().main, *arguments, **options)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, the options, and under its heading each `rich_help_panel` of further options."""
+        """Write the arguments, the options, and those that `with_headings` has put under others."""
+        headings = getattr(self.callback, "headings", {})
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
-                general = "Arguments" if parameter.param_type_name == "argument" else "Options"
-                sections.setdefault(getattr(parameter, "rich_help_panel", None) or general, []).append(record)
+                is_argument = parameter.param_type_name == "argument"
+                heading = "Arguments" if is_argument else headings.get(parameter.name, "Options")
+                sections.setdefault(heading, []).append(record)
         for heading, records in sections.items():
             if records:
                 with formatter.section(heading):
@@ -203,6 +205,17 @@ def medmoe(
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+def with_headings(headings: Mapping[str, str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let the help of a command show options under headings, each with the names of its options, by spaces apart."""
+
+    def marked(command: Callable[..., None]) -> Callable[..., None]:
+        by_option = {name: heading for heading, names in headings.items() for name in names.split()}
+        command.headings = getattr(command, "headings", {}) | by_option  # type: ignore[attr-defined]
+        return command
+
+    return marked
 
 
 def single_command(function: Callable[..., Any], name: str | None = None) -> typer.Typer:

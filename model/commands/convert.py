@@ -9,12 +9,17 @@ from typing import Annotated, Literal
 
 import typer
 
+from medmoe.model.cli import with_headings
 from medmoe.model.files.terminal_safe import MAX_MESSAGE, terminal_safe
 
-_TOWER, _TEXT = "Images and vision tower", "Tokenizer and prompt"
-"""Headings of options."""
 
-
+@with_headings(
+    {
+        "Images and vision tower": "image_mode vision_tower vision_layers vision_heads vision_activation vision_eps "
+        "vision_image_size",
+        "Tokenizer and prompt": "template eos_token pad_token cut_rows",
+    }
+)
 def convert(
     source: Annotated[
         Path, typer.Argument(metavar="SOURCE", help="Upstream checkpoint directory: Med-MoE, MoE-LLaVA or dense LLaVA.")
@@ -29,52 +34,35 @@ def convert(
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Experts for each token, if config.json does not say.")] = None,
     image_mode: Annotated[
-        Literal["pad", "crop"] | None,
-        typer.Option(help="How images become square; overrides image_aspect_ratio.", rich_help_panel=_TOWER),
+        Literal["pad", "crop"] | None, typer.Option(help="How images become square; overrides image_aspect_ratio.")
     ] = None,
     vision_tower: Annotated[
-        Path | None,
-        typer.Option(
-            help="transformers directory of the CLIP or SigLIP tower, if SOURCE has no tower.", rich_help_panel=_TOWER
-        ),
+        Path | None, typer.Option(help="transformers directory of the CLIP or SigLIP tower, if SOURCE has no tower.")
     ] = None,
     vision_layers: Annotated[
-        int | None, typer.Option(help="Number of blocks of an unknown tower, used or not.", rich_help_panel=_TOWER)
+        int | None, typer.Option(help="Number of blocks of an unknown tower, used or not.")
     ] = None,
-    vision_heads: Annotated[
-        int | None, typer.Option(help="Number of attention heads of an unknown tower.", rich_help_panel=_TOWER)
-    ] = None,
+    vision_heads: Annotated[int | None, typer.Option(help="Number of attention heads of an unknown tower.")] = None,
     vision_activation: Annotated[
-        Literal["gelu", "quick_gelu", "gelu_pytorch_tanh"] | None,
-        typer.Option(help="Activation of an unknown tower.", rich_help_panel=_TOWER),
+        Literal["gelu", "quick_gelu", "gelu_pytorch_tanh"] | None, typer.Option(help="Activation of an unknown tower.")
     ] = None,
-    vision_eps: Annotated[
-        float | None, typer.Option(help="LayerNorm epsilon of an unknown tower.", rich_help_panel=_TOWER)
-    ] = None,
+    vision_eps: Annotated[float | None, typer.Option(help="LayerNorm epsilon of an unknown tower.")] = None,
     vision_image_size: Annotated[
-        int | None, typer.Option(help="Image size in pixels of an unknown SigLIP tower.", rich_help_panel=_TOWER)
+        int | None, typer.Option(help="Image size in pixels of an unknown SigLIP tower.")
     ] = None,
     template: Annotated[
         Literal["phi", "stablelm", "qwen", "openchat", "mistral", "minicpm", "single_question"] | None,
         typer.Option(
             help="Prompt template, by upstream's name; single_question for one without turns. By default upstream's is "
-            "assumed, with a warning.",
-            rich_help_panel=_TEXT,
+            "assumed, with a warning."
         ),
     ] = None,
-    eos_token: Annotated[
-        str | None, typer.Option(help="End-of-sequence token; overrides the tokenizer's.", rich_help_panel=_TEXT)
-    ] = None,
+    eos_token: Annotated[str | None, typer.Option(help="End-of-sequence token; overrides the tokenizer's.")] = None,
     pad_token: Annotated[
-        str | None, typer.Option(help="Padding token; overrides upstream's for this backbone.", rich_help_panel=_TEXT)
+        str | None, typer.Option(help="Padding token; overrides upstream's for this backbone.")
     ] = None,
     cut_rows: Annotated[
-        bool,
-        typer.Option(
-            "--cut-rows",
-            help="Cut the embedding to the tokenizer even by more than padding explains.",
-            rich_help_panel=_TEXT,
-        ),
+        bool, typer.Option("--cut-rows", help="Cut the embedding to the tokenizer even by more than padding explains.")
     ] = False,
     expert_domain: Annotated[
         list[str] | None, typer.Option(help="Domain of each expert, in order; repeat the option.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from medmoe.model.cli import single_command
+from medmoe.model.cli import single_command, with_headings
 from medmoe.model.prompt import Prompt
 from medmoe.training.ablation.budget import Budget, check_equal
 from medmoe.training.atomic_file import write_atomically
@@ -38,10 +38,13 @@ METHODS = (
     "tiny-med-moe-lora",
 )
 
-_TRAINING, _EVALUATION = "Training", "Evaluation"
-"""Headings of options."""
 
-
+@with_headings(
+    {
+        "Training": "seed epochs samples",
+        "Evaluation": "split limit max_tokens batch_size",
+    }
+)
 def ablate(
     base: Annotated[
         Path, typer.Argument(metavar="BASE", help="Dense checkpoint after stage 2, from which every method starts.")
@@ -55,39 +58,26 @@ def ablate(
     ] = None,
     reference: Annotated[str, typer.Option(help="Recipe that the others are compared with.")] = METHODS[0],
     seed: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="Seed of the training; repeat the option for a spread. Default: 0.", rich_help_panel=_TRAINING
-        ),
+        list[int] | None, typer.Option(help="Seed of the training; repeat the option for a spread. Default: 0.")
     ] = None,
     epochs: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0, help="Epochs of every method's last stage; by default the recipes' own.", rich_help_panel=_TRAINING
-        ),
+        float | None, typer.Option(min=0.0, help="Epochs of every method's last stage; by default the recipes' own.")
     ] = None,
     samples: Annotated[
-        int | None,
-        typer.Option(min=1, help="Maximum number of training samples of each data entry.", rich_help_panel=_TRAINING),
+        int | None, typer.Option(min=1, help="Maximum number of training samples of each data entry.")
     ] = None,
     split: Annotated[
-        Literal["val", "test"],
-        typer.Option(help="Split to evaluate on: choose by val, report test.", rich_help_panel=_EVALUATION),
+        Literal["val", "test"], typer.Option(help="Split to evaluate on: choose by val, report test.")
     ] = "test",
     limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Maximum number of evaluated samples of each dataset.", rich_help_panel=_EVALUATION),
+        int | None, typer.Option(min=1, help="Maximum number of evaluated samples of each dataset.")
     ] = None,
     features: Annotated[
         Path | None,
         typer.Option(help="Folder of tower features, such as the base's run has; by default below --output."),
     ] = None,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, help="Longest answer, in tokens.", rich_help_panel=_EVALUATION)
-    ] = 32,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Prompts at a time in evaluation.", rich_help_panel=_EVALUATION)
-    ] = 16,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time in evaluation.")] = 16,
 ) -> None:
     """Train recipes from one base on one budget, evaluate each, and set them beside the first and the base.
 

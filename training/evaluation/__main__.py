@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medmoe.model.cli import single_command
+from medmoe.model.cli import single_command, with_headings
 from medmoe.model.files.routing_reference import ROUTING_REFERENCE_FILE
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import Split
@@ -25,11 +25,16 @@ if TYPE_CHECKING:
     from medmoe.training.evaluation.provenance import CheckpointIdentity
     from medmoe.training.evaluation.report.report import Report
 
-_SAMPLES, _FURTHER, _RESULTS = "Samples", "Further measurements", "Results"
-_COMPUTATION, _SERVICE = "Computation", "Service in place of CHECKPOINT"
-"""Headings of options."""
 
-
+@with_headings(
+    {
+        "Service in place of CHECKPOINT": "url concurrency token_file",
+        "Samples": "split limit seed image_directory manifest",
+        "Further measurements": "blank_images probe features calibrated held_out_wording contextual_calibration",
+        "Results": "output training_report routing_reference",
+        "Computation": "device batch_size max_tokens",
+    }
+)
 def evaluate(
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[
@@ -41,44 +46,25 @@ def evaluate(
     checkpoint: Annotated[
         Path | None, typer.Argument(metavar="CHECKPOINT", help="Checkpoint directory, computed in this process.")
     ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Address, such as http://127.0.0.1:8000.", rich_help_panel=_SERVICE)
-    ] = None,
-    split: Annotated[
-        Split, typer.Option(help="Split to answer; the baselines always come from train.", rich_help_panel=_SAMPLES)
-    ] = "test",
+    url: Annotated[str | None, typer.Option(help="Address, such as http://127.0.0.1:8000.")] = None,
+    split: Annotated[Split, typer.Option(help="Split to answer; the baselines always come from train.")] = "test",
     limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Maximum number of samples of each dataset, drawn with --seed.", rich_help_panel=_SAMPLES
-        ),
+        int | None, typer.Option(min=1, help="Maximum number of samples of each dataset, drawn with --seed.")
     ] = None,
     blank_images: Annotated[
-        bool,
-        typer.Option(
-            "--blank-images", help="Ask everything again about a grey square, as a baseline.", rich_help_panel=_FURTHER
-        ),
+        bool, typer.Option("--blank-images", help="Ask everything again about a grey square, as a baseline.")
     ] = False,
     probe: Annotated[
-        bool,
-        typer.Option(
-            "--probe",
-            help="A linear probe on CHECKPOINT's own tower beside its answers about labels.",
-            rich_help_panel=_FURTHER,
-        ),
+        bool, typer.Option("--probe", help="A linear probe on CHECKPOINT's own tower beside its answers about labels.")
     ] = False,
     features: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of tower features, shared with training runs; for --probe.", rich_help_panel=_FURTHER
-        ),
+        Path | None, typer.Option(help="Folder of tower features, shared with training runs; for --probe.")
     ] = None,
     calibrated: Annotated[
         bool,
         typer.Option(
             "--calibrated",
             help="Score probabilities as calibration.json calibrates them; by default both are reported.",
-            rich_help_panel=_FURTHER,
         ),
     ] = False,
     routing_reference: Annotated[
@@ -86,64 +72,38 @@ def evaluate(
         typer.Option(
             "--routing-reference",
             help="Write routing_reference.json into CHECKPOINT: a service measures drift from it.",
-            rich_help_panel=_RESULTS,
         ),
     ] = False,
     held_out_wording: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=3,
-            help="Ask about labels in words that training never used: 1, 2 or 3.",
-            rich_help_panel=_FURTHER,
-        ),
+        typer.Option(min=1, max=3, help="Ask about labels in words that training never used: 1, 2 or 3."),
     ] = None,
     contextual_calibration: Annotated[
         bool,
         typer.Option(
             "--contextual-calibration",
             help="Divide the likelihoods of labels by those on images that show nothing, as /v1/classify can.",
-            rich_help_panel=_FURTHER,
         ),
     ] = False,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for report.json (every sample too), report.md and figures.", rich_help_panel=_RESULTS
-        ),
+        Path | None, typer.Option(help="Folder for report.json (every sample too), report.md and figures.")
     ] = None,
     training_report: Annotated[
-        Path | None,
-        typer.Option(
-            help="report.json of the training run, for its loss curves in --output.", rich_help_panel=_RESULTS
-        ),
+        Path | None, typer.Option(help="report.json of the training run, for its loss curves in --output.")
     ] = None,
     image_directory: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for the images of MedMNIST arrays; by default beside the file.", rich_help_panel=_SAMPLES
-        ),
+        Path | None, typer.Option(help="Folder for the images of MedMNIST arrays; by default beside the file.")
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(
-            help="manifest.json of the training run, in place of trained_images.json.", rich_help_panel=_SAMPLES
-        ),
+        typer.Option(help="manifest.json of the training run, in place of trained_images.json."),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="Torch device; a GPU is many times faster.", rich_help_panel=_COMPUTATION)
-    ] = "cpu",
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Prompts at a time; memory grows with it.", rich_help_panel=_COMPUTATION)
-    ] = 16,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.", rich_help_panel=_SERVICE)] = 8,
-    token_file: Annotated[Path | None, typer.Option(help="File with a bearer token.", rich_help_panel=_SERVICE)] = None,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, help="Longest answer, in tokens; a longer one is cut.", rich_help_panel=_COMPUTATION)
-    ] = 32,
-    seed: Annotated[
-        int, typer.Option(help="Seed of the samples that --limit draws and of the bootstrap.", rich_help_panel=_SAMPLES)
-    ] = 0,
+    device: Annotated[str, typer.Option(help="Torch device; a GPU is many times faster.")] = "cpu",
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time; memory grows with it.")] = 16,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
+    token_file: Annotated[Path | None, typer.Option(help="File with a bearer token.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens; a longer one is cut.")] = 32,
+    seed: Annotated[int, typer.Option(help="Seed of the samples that --limit draws and of the bootstrap.")] = 0,
 ) -> None:
     """Answer a split of each dataset and print scores, intervals, baselines and leaks.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from medmoe.model.cli import single_command
+from medmoe.model.cli import single_command, with_headings
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import ConfigError
 from medmoe.model.lora.checkpoint import has_adapter
@@ -21,10 +21,13 @@ from medmoe.training.forgetting.methods import METHODS, Adaptation
 if TYPE_CHECKING:
     from medmoe.training.forgetting.experiment import Experiment
 
-_TRAINING, _EVALUATION = "Training", "Evaluation"
-"""Headings of options."""
 
-
+@with_headings(
+    {
+        "Training": "samples epochs replay batch_size learning_rate adapter_learning_rate",
+        "Evaluation": "split limit max_tokens",
+    }
+)
 def forgetting(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="Dense checkpoint that was trained on the old tasks.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
@@ -36,43 +39,25 @@ def forgetting(
         typer.Option(help=f"Method to run; repeat the option. By default: {', '.join(METHODS)}.", show_default=False),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each method, with seeds 0, 1, ...")] = 3,
-    epochs: Annotated[
-        float, typer.Option(min=0.001, help="Passes over the training data.", rich_help_panel=_TRAINING)
-    ] = 1.0,
+    epochs: Annotated[float, typer.Option(min=0.001, help="Passes over the training data.")] = 1.0,
     samples: Annotated[
-        int | None,
-        typer.Option(min=1, help="Maximum number of training samples of each new dataset.", rich_help_panel=_TRAINING),
+        int | None, typer.Option(min=1, help="Maximum number of training samples of each new dataset.")
     ] = None,
     replay: Annotated[
-        float,
-        typer.Option(
-            min=0.01,
-            max=1.0,
-            help="Samples of old tasks that are replayed, as a share of the new.",
-            rich_help_panel=_TRAINING,
-        ),
+        float, typer.Option(min=0.01, max=1.0, help="Samples of old tasks that are replayed, as a share of the new.")
     ] = 0.2,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of a training step.", rich_help_panel=_TRAINING)] = 8,
-    learning_rate: Annotated[
-        float, typer.Option(min=0.0, help="Peak learning rate of full finetuning.", rich_help_panel=_TRAINING)
-    ] = 2e-4,
-    adapter_learning_rate: Annotated[
-        float, typer.Option(min=0.0, help="Peak learning rate of adapters.", rich_help_panel=_TRAINING)
-    ] = 1e-3,
-    split: Annotated[
-        Literal["val", "test"], typer.Option(help="Split to evaluate on.", rich_help_panel=_EVALUATION)
-    ] = "test",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of a training step.")] = 8,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate of full finetuning.")] = 2e-4,
+    adapter_learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate of adapters.")] = 1e-3,
+    split: Annotated[Literal["val", "test"], typer.Option(help="Split to evaluate on.")] = "test",
     limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Maximum number of evaluated samples of each dataset.", rich_help_panel=_EVALUATION),
+        int | None, typer.Option(min=1, help="Maximum number of evaluated samples of each dataset.")
     ] = None,
     features: Annotated[
         Path | None,
         typer.Option(help="Folder of tower features, such as the base's run has; by default below --output."),
     ] = None,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, help="Longest answer, in tokens.", rich_help_panel=_EVALUATION)
-    ] = 32,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 32,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what will be done and how long it takes, and stop.")
     ] = False,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -17,21 +17,16 @@ from medmoe.client.errors import BadRequest, ClientError, InvalidInput
 from medmoe.client.transport.address import KEY_VARIABLE, LOCAL, URL_VARIABLE
 from medmoe.client.transport.key_file import KeyFile
 from medmoe.client.transport.retry import Retry
+from medmoe.model.cli import with_headings
 
-SERVICE = "Service"
-"""Heading of options."""
-
-UrlOption = Annotated[str, typer.Option(envvar=URL_VARIABLE, help="Address of the service.", rich_help_panel=SERVICE)]
+UrlOption = Annotated[str, typer.Option(envvar=URL_VARIABLE, help="Address of the service.")]
 TokenFileOption = Annotated[
     Path | None,
     typer.Option(
-        help=f"File with the API key or token, read for each request; by default {KEY_VARIABLE} is sent, if it is set.",
-        rich_help_panel=SERVICE,
+        help=f"File with the API key or token, read for each request; by default {KEY_VARIABLE} is sent, if it is set."
     ),
 ]
-TimeoutOption = Annotated[
-    float, typer.Option(min=0.1, help="Seconds for an answer, including retries.", rich_help_panel=SERVICE)
-]
+TimeoutOption = Annotated[float, typer.Option(min=0.1, help="Seconds for an answer, including retries.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 Command = Callable[..., None]
@@ -43,6 +38,9 @@ _NOTE_SECONDS = 5.0
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServiceOptions:
     """Hold the options that name the service."""
+
+    HEADINGS: ClassVar = {"Service": "url token_file timeout"}
+    """For `with_headings`."""
 
     url: UrlOption = LOCAL
     token_file: TokenFileOption = None
@@ -59,9 +57,9 @@ class ServiceOptions:
 
 
 def with_option_groups(*, without: Collection[str] = ()) -> Callable[[Command], Command]:
-    """Replace each parameter of a command that is a dataclass by an option for each field not in `without`.
+    """Replace each parameter of a command that is a dataclass with HEADINGS by an option for each field.
 
-    An option whose value the service refuses is a usage error, like one that is refused here.
+    Fields in `without` have no option. An option whose value the service refuses is a usage error, like one that is refused here.
     """
 
     def flatten(command: Command) -> Command:
@@ -87,7 +85,10 @@ def with_option_groups(*, without: Collection[str] = ()) -> Callable[[Command], 
         del flat.__wrapped__
         flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         flat.__annotations__ = {one.name: one.annotation for one in parameters}
-        return flat
+        headings: dict[str, str] = {}
+        for group in groups.values():
+            headings |= group.HEADINGS
+        return with_headings(headings)(flat)
 
     return flatten
 

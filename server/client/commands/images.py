@@ -10,86 +10,51 @@ from medmoe.client.errors import InvalidInput
 from medmoe.client.images.image import Image
 from medmoe.model.image_formats.signature import is_dicom, raster_format
 
-_IMAGE, _SOURCE = "Image", "Image of a DICOMweb source"
-_REPORT, _ABSTENTION = "Structured report", "Abstention"
-"""Headings of options."""
-
 _FILE_HELP = "PNG, JPEG, WebP, TIFF, BMP or DICOM file; - reads standard input."
 FileArgument = Annotated[str | None, typer.Argument(metavar="IMAGE", help=_FILE_HELP)]
 ImageArgument = Annotated[
     str | None, typer.Argument(metavar="IMAGE", help=f"{_FILE_HELP} With --source, no file is given.")
 ]
 SourceOption = Annotated[
-    str | None,
-    typer.Option(
-        help="DICOMweb source of the service that holds the image; see `medmoe query`.", rich_help_panel=_SOURCE
-    ),
+    str | None, typer.Option(help="DICOMweb source of the service that holds the image; see `medmoe query`.")
 ]
-StudyOption = Annotated[str | None, typer.Option(help="Study Instance UID.", rich_help_panel=_SOURCE)]
-SeriesOption = Annotated[str | None, typer.Option(help="Series Instance UID.", rich_help_panel=_SOURCE)]
-InstanceOption = Annotated[str | None, typer.Option(help="SOP Instance UID.", rich_help_panel=_SOURCE)]
+StudyOption = Annotated[str | None, typer.Option(help="Study Instance UID.")]
+SeriesOption = Annotated[str | None, typer.Option(help="Series Instance UID.")]
+InstanceOption = Annotated[str | None, typer.Option(help="SOP Instance UID.")]
 ReportFileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--sr", help="Write the answer as DICOM structured report; for DICOM images.", rich_help_panel=_REPORT
-    ),
+    Path | None, typer.Option("--sr", help="Write the answer as DICOM structured report; for DICOM images.")
 ]
-StoreOption = Annotated[
-    str | None,
-    typer.Option(help="Store it in this source of the service, which holds the image.", rich_help_panel=_REPORT),
-]
+StoreOption = Annotated[str | None, typer.Option(help="Store it in this source of the service, which holds the image.")]
 WindowOption = Annotated[
     str | None,
     typer.Option(
         help="VOI window of a grey DICOM image: centre/width, full, for CT lung, bone, ...; or three with commas for "
-        "red, green and blue.",
-        rich_help_panel=_IMAGE,
+        "red, green and blue."
     ),
 ]
-FrameOption = Annotated[
-    int | None, typer.Option(min=0, help="Frame of a DICOM file, TIFF or animation, from 0.", rich_help_panel=_IMAGE)
-]
+FrameOption = Annotated[int | None, typer.Option(min=0, help="Frame of a DICOM file, TIFF or animation, from 0.")]
 PixelsOnlyOption = Annotated[
-    bool,
-    typer.Option(
-        "--pixels-only",
-        help="Remove all DICOM attributes that displaying the image does not need.",
-        rich_help_panel=_IMAGE,
-    ),
+    bool, typer.Option("--pixels-only", help="Remove all DICOM attributes that displaying the image does not need.")
 ]
 
 MinConfidenceOption = Annotated[
-    float | None,
-    typer.Option(
-        min=0, max=1, help="Confidence below which an answer is marked as abstained.", rich_help_panel=_ABSTENTION
-    ),
+    float | None, typer.Option(min=0, max=1, help="Confidence below which an answer is marked as abstained.")
 ]
 MinLabelMassOption = Annotated[
     float | None,
-    typer.Option(
-        min=0,
-        max=1,
-        help="Probability of all labels together below which an answer is marked as abstained.",
-        rich_help_panel=_ABSTENTION,
-    ),
+    typer.Option(min=0, max=1, help="Probability of all labels together below which an answer is marked as abstained."),
 ]
 AllowUnlikeTrainingOption = Annotated[
     bool,
     typer.Option(
-        "--allow-unlike-training",
-        help="Do not mark answers about images unlike the training images as abstained.",
-        rich_help_panel=_ABSTENTION,
+        "--allow-unlike-training", help="Do not mark answers about images unlike the training images as abstained."
     ),
 ]
 AllowUniformOption = Annotated[
-    bool,
-    typer.Option(
-        "--allow-uniform", help="Also ask about an image that comes out as one shade.", rich_help_panel=_IMAGE
-    ),
+    bool, typer.Option("--allow-uniform", help="Also ask about an image that comes out as one shade.")
 ]
 ModalityOption = Annotated[
-    str | None,
-    typer.Option(help="Modality for the router's statistics; the model does not see it.", rich_help_panel=_IMAGE),
+    str | None, typer.Option(help="Modality for the router's statistics; the model does not see it.")
 ]
 MaxTokensOption = Annotated[int | None, typer.Option(min=1, help="Maximum length of an answer in tokens.")]
 RoutingOption = Annotated[bool, typer.Option("--routing", help="With --json: add the experts of the tokens.")]

@@ -9,13 +9,16 @@ import typer
 from medmoe.client.client import Client
 from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption, write_png
+from medmoe.client.commands.request_options import RequestOptions
 from medmoe.client.commands.terminal import note, note_progress, safe
 from medmoe.client.errors import BadRequest, InvalidInput
 from medmoe.client.images.folder import find_images
 from medmoe.client.options import RenderOptions
+from medmoe.model.cli import with_headings
 from medmoe.model.image_formats.signature import rendered_name
 
 
+@with_headings(RequestOptions.HEADINGS)
 @with_option_groups()
 def render(
     input: Annotated[Path, typer.Argument(metavar="INPUT", help="Image, or folder of images such as DICOM files.")],

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import typer
 
@@ -40,6 +41,14 @@ ABSTENTION = frozenset({"min_confidence", "allow_unlike_training"})
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestOptions:
     """Hold the options of a request about one image."""
+
+    HEADINGS: ClassVar = {
+        "Image": "window frame allow_uniform pixels_only modality",
+        "Image of a DICOMweb source": "source study series instance",
+        "Structured report": "report_file store",
+        "Abstention": "min_confidence min_label_mass allow_unlike_training",
+    }
+    """For `with_headings`."""
 
     window: WindowOption = None
     frame: FrameOption = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from medmoe.model.cli import single_command
+from medmoe.model.cli import single_command, with_headings
 from medmoe.model.files.calibration import CALIBRATION_FILE, AnswerCalibration, LabelCalibration, Temperature
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import Split
@@ -28,10 +28,11 @@ class _Dtype(StrEnum):
     bfloat16 = "bfloat16"
 
 
-_COMPUTATION = "Computation"
-"""Heading of options."""
-
-
+@with_headings(
+    {
+        "Computation": "device batch_size max_tokens dtype",
+    }
+)
 def calibrate(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint directory; calibration.json is written there.")
@@ -54,13 +55,9 @@ def calibrate(
     image_directory: Annotated[
         Path | None, typer.Option(help="Folder for the images of MedMNIST arrays; by default beside the file.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Torch device.", rich_help_panel=_COMPUTATION)] = "cpu",
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Prompts at a time; memory grows with it.", rich_help_panel=_COMPUTATION)
-    ] = 16,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, help="Longest answer, in tokens.", rich_help_panel=_COMPUTATION)
-    ] = 32,
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time; memory grows with it.")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 32,
     conformal: Annotated[
         bool,
         typer.Option(
@@ -71,8 +68,7 @@ def calibrate(
     dtype: Annotated[
         list[_Dtype] | None,
         typer.Option(
-            help="Number format of the engine; several times. Default: float32, and bfloat16 where it is fast.",
-            rich_help_panel=_COMPUTATION,
+            help="Number format of the engine; several times. Default: float32, and bfloat16 where it is fast."
         ),
     ] = None,
     seed: Annotated[

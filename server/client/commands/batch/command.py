@@ -17,7 +17,14 @@ from medmoe.client.batch.task import Task
 from medmoe.client.batch.task_source import read_tasks
 from medmoe.client.commands.batch.on_ray import BatchOnRay, batch_on_ray
 from medmoe.client.commands.batch.outcome import print_counts, require_no_errors, resumable
-from medmoe.client.commands.connection import SERVICE, JsonOption, TokenFileOption, api_key, reported, usage_errors
+from medmoe.client.commands.connection import (
+    JsonOption,
+    ServiceOptions,
+    TokenFileOption,
+    api_key,
+    reported,
+    usage_errors,
+)
 from medmoe.client.commands.images import (
     AllowUniformOption,
     AllowUnlikeTrainingOption,
@@ -27,15 +34,18 @@ from medmoe.client.commands.images import (
     WindowOption,
     prepared,
 )
-from medmoe.client.commands.request_options import refuse_options
+from medmoe.client.commands.request_options import RequestOptions, refuse_options
 from medmoe.client.commands.terminal import has_progress_bar, note
 from medmoe.client.images.image import Image
 from medmoe.client.transport.address import LOCAL, URL_VARIABLE
-
-_RAY = "Ray"
-"""Heading of options."""
+from medmoe.model.cli import with_headings
 
 
+@with_headings(
+    RequestOptions.HEADINGS
+    | ServiceOptions.HEADINGS
+    | {"Ray": "on_ray address actors cpus_per_actor gpus_per_actor rows_per_file"}
+)
 def batch(
     source: Annotated[
         Path,
@@ -73,43 +83,35 @@ def batch(
             envvar=URL_VARIABLE,
             help=f"Address of the service, by default {LOCAL}. With --ray repeat it for several replicas; without it "
             "each actor runs an engine of its own, as the MEDMOE_ settings say.",
-            rich_help_panel=SERVICE,
         ),
     ] = None,
     token_file: TokenFileOption = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds for each line, including retries.", rich_help_panel=SERVICE)
-    ] = 600,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each line, including retries.")] = 600,
     on_ray: Annotated[
         bool,
         typer.Option(
             "--ray",
             help="Answer with actors on a Ray cluster; the output is a folder of Parquet files.",
-            rich_help_panel=_RAY,
         ),
     ] = False,
     address: Annotated[
         str | None,
-        typer.Option(
-            help="Address of the cluster, by default RAY_ADDRESS, or Ray on this machine alone.", rich_help_panel=_RAY
-        ),
+        typer.Option(help="Address of the cluster, by default RAY_ADDRESS, or Ray on this machine alone."),
     ] = None,
     actors: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of actors, by default one a GPU, or one a node.", rich_help_panel=_RAY),
+        typer.Option(min=1, help="Number of actors, by default one a GPU, or one a node."),
     ] = None,
     cpus_per_actor: Annotated[
         float | None,
-        typer.Option(min=0, help="CPUs that an actor reserves, by default its share of all.", rich_help_panel=_RAY),
+        typer.Option(min=0, help="CPUs that an actor reserves, by default its share of all."),
     ] = None,
     gpus_per_actor: Annotated[
         float | None,
-        typer.Option(
-            min=0, help="GPUs that an actor reserves, by default those that the engine needs.", rich_help_panel=_RAY
-        ),
+        typer.Option(min=0, help="GPUs that an actor reserves, by default those that the engine needs."),
     ] = None,
     rows_per_file: Annotated[
-        int | None, typer.Option(min=1, help="Rows of a block, which are written as one file.", rich_help_panel=_RAY)
+        int | None, typer.Option(min=1, help="Rows of a block, which are written as one file.")
     ] = None,
     json_: JsonOption = False,
 ) -> None:

@@ -23,17 +23,19 @@ from medmoe.client.commands.images import (
     StudyOption,
     WindowOption,
 )
-from medmoe.client.commands.request_options import keep_report, refuse_options
+from medmoe.client.commands.request_options import RequestOptions, keep_report, refuse_options
 from medmoe.client.commands.series.output import print_result
 from medmoe.client.commands.terminal import as_json, has_progress_bar, note
 from medmoe.client.errors import ServiceError
 from medmoe.client.images.series import Series, SeriesSource, dicom_files
 from medmoe.client.options import AskSeriesOptions, ClassifySeriesOptions, SeriesOptions
+from medmoe.model.cli import with_headings
 
 _NUMBERED = re.compile(r"File (\d+): ")
 """Begins an error about one file of a series."""
 
 
+@with_headings(RequestOptions.HEADINGS)
 @with_option_groups()
 def series(
     arguments: Annotated[
