@@ -59,7 +59,8 @@ class ServiceOptions:
 def with_option_groups(*, without: Collection[str] = ()) -> Callable[[Command], Command]:
     """Replace each parameter of a command that is a dataclass with HEADINGS by an option for each field.
 
-    Fields in `without` have no option. An option whose value the service refuses is a usage error, like one that is refused here.
+    Fields in `without` have no option. An option whose value the service refuses is a usage error, like one that is
+    refused here.
     """
 
     def flatten(command: Command) -> Command:
