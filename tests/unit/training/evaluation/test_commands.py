@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from medmoe.model.errors import ConfigError
 from medmoe.model.files.calibration import Calibration
 from medmoe.model.files.routing_reference import RoutingReference
+from medmoe.model.files.weight_files import weights_sha256
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.leakage.trained_images import TrainedImages, extend_trained_images, write_trained_images
 from medmoe.training.evaluation.__main__ import app
@@ -100,6 +101,19 @@ def test_tables_are_printed_and_everything_is_written(checkpoint: Path, data: Pa
         assert f"]({name})" in page
         with Image.open(output / name) as image:
             assert np.ptp(np.asarray(image.convert("L"))) > 100
+
+
+def test_the_weights_are_hashed_once(checkpoint: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+
+    def counted(directory: Path) -> str:
+        hashed.append(directory)
+        return weights_sha256(directory)
+
+    monkeypatch.setattr("medmoe.training.evaluation.provenance.weights_sha256", counted)
+    found = run(checkpoint, "--data", data, "--dataset", "organs", "--max-tokens", 1)
+    assert found.exit_code == 0, found.output
+    assert hashed == [checkpoint]
 
 
 def test_without_matplotlib_the_report_is_whole_and_says_so(
