@@ -1,7 +1,7 @@
 """Find what stands for absent data: floating-point values without meaning, zeros of broken copies, missing bytes."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -22,12 +22,18 @@ def has_lost_bytes(coded: bytes, *, most: int) -> bool:
     return bytes(most + 1) in coded
 
 
-def inflated_size(parts: Iterable[bytes], *, most: int) -> int:
-    """Return how many bytes a deflated stream holds, counted until they exceed `most`. Raises zlib.error."""
+def inflated(parts: Iterable[bytes], *, most: int) -> Iterator[bytes]:
+    """Yield what a deflated stream holds in pieces, until they exceed `most` bytes. Raises zlib.error."""
     inflating, held = zlib.decompressobj(), 0
     for part in parts:
         for at in range(0, len(part), _PIECE):
-            held += len(inflating.decompress(part[at : at + _PIECE]))
+            piece = inflating.decompress(part[at : at + _PIECE])
+            yield piece
+            held += len(piece)
             if held > most:
-                return held
-    return held
+                return
+
+
+def inflated_size(parts: Iterable[bytes], *, most: int) -> int:
+    """Return how many bytes a deflated stream holds, counted until they exceed `most`. Raises zlib.error."""
+    return sum(map(len, inflated(parts, most=most)))

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import struct
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,12 +10,12 @@ from PIL import ExifTags, Image
 
 from medmoe.model.colour_profile import is_srgb
 from medmoe.model.errors import DamagedImageError, ImageFormatError, ImageFrameError
-from medmoe.model.image_formats import jpeg, png_colour, webp
+from medmoe.model.image_formats import jpeg, png_animation, png_colour, webp
 from medmoe.model.image_formats.bmp.image import read_bmp
 from medmoe.model.image_formats.grey_alpha import stretched
 from medmoe.model.image_formats.no_data import no_data
 from medmoe.model.image_formats.pixel_aspect import pixel_aspect, square_pixels
-from medmoe.model.image_formats.png import excess_bytes, without_metadata
+from medmoe.model.image_formats.png import excess_bytes, palette_size, without_metadata
 from medmoe.model.image_formats.raster_image import FileLimits, RasterImage, Step, excess_error
 from medmoe.model.image_formats.signature import RasterFormat
 from medmoe.model.image_formats.tiff.directory import read_directories
@@ -47,7 +48,8 @@ def read_raster(data: bytes, kind: RasterFormat, *, frame: int = 0, limits: File
     data, profile = _mended(data, kind, limits, steps)
     if kind == "TIFF" and (read := _deep_tiff(data, frame, limits, steps)) is not None:
         return read
-    with _opened(data, kind, frame, limits) as (opened, frames):
+    data, index, frames = _still(data, frame, limits) if kind == "PNG" else (data, frame, 1)
+    with _opened(data, kind, index, limits) as (opened, pages):
         size, colour, deep = opened.size, opened.mode, _deep_raw_mode(opened)
         # Pillow turns TIFF upright itself, and nothing else.
         turned = kind == "TIFF" and opened.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
@@ -58,10 +60,10 @@ def read_raster(data: bytes, kind: RasterFormat, *, frame: int = 0, limits: File
             opened.info["icc_profile"] = profile
         if turned:
             steps.append("orientation")
-        if kind == "TIFF" and restore_palette(opened, data, frame):
+        if kind == "TIFF" and restore_palette(opened, data, index):
             steps.append("lut_descriptor_corrected")
         image: Image.Image = opened
-        if deep is not None and (shades := _sixteen_bits(data, kind, frame, opened, deep, limits)) is not None:
+        if deep is not None and (shades := _sixteen_bits(data, kind, index, opened, deep, limits)) is not None:
             image, deep_steps = shades
             steps += deep_steps
             image.info = {name: value for name, value in opened.info.items() if name in _NEEDED}
@@ -69,7 +71,18 @@ def read_raster(data: bytes, kind: RasterFormat, *, frame: int = 0, limits: File
             if unfit and not is_srgb(unfit):
                 steps.append("icc_profile_ignored")
         image = _converted(image, aspect, limits, steps)
+    frames = max(frames, pages)
     return RasterImage(image=image, size=size, colour=colour, frame=frame, frames=frames, steps=tuple(steps))
+
+
+def _still(data: bytes, frame: int, limits: FileLimits) -> tuple[bytes, int, int]:
+    """Return a PNG, its frame to show, and the number of frames that the file has; later frames are composed."""
+    frames = png_animation.frame_count(data)
+    if not frame or frame >= frames:
+        return data, frame, frames
+    limits.check_size(*struct.unpack_from(">II", data, 16))
+    limits.check_frames(frames)
+    return png_animation.still(data, frame), 0, frames
 
 
 def _check_webp(data: bytes, limits: FileLimits) -> None:
@@ -109,6 +122,8 @@ def _load(opened: Image.Image, data: bytes, kind: RasterFormat) -> None:
         raise excess_error()
     if kind == "PNG" and (excess := excess_bytes(data)):
         raise excess_error() if excess > 0 else DamagedImageError("the image is damaged: rows of the PNG are missing")
+    if kind == "PNG" and opened.mode == "P" and opened.getextrema()[1] >= palette_size(data):  # type: ignore[operator]
+        raise DamagedImageError("the image is damaged: its pixels name colours that its palette lacks")
     if kind == "JPEG":
         _require_scans(data, opened)
         _require_inks(opened)
