@@ -15,6 +15,7 @@ from medmoe.server.loopback import is_loopback
 from medmoe.server.schemas.classify import MAX_LABELS
 from medmoe.server.schemas.image_url import host_name
 from medmoe.server.schemas.images import BurnedIn
+from medmoe.server.schemas.inference import MAX_LABEL_CHARS
 from medmoe.server.schemas.series import MAX_SLICES
 from medmoe.server.schemas.views.explain import MAX_GRID
 
@@ -155,7 +156,7 @@ class Settings(BatchSettings, IntegritySettings, LimitPairs):
     """Most labels in a classification; each costs an engine step for every token that it shares with no other."""
     max_label_steps: int = Field(default=512, ge=2)
     """Most tokens of all labels together that no two share: each is an engine step of its own."""
-    max_label_chars: int = Field(default=200, ge=1)
+    max_label_chars: int = Field(default=200, ge=1, le=MAX_LABEL_CHARS)
     """Longest label; each of its tokens is an engine step."""
     explain_grid: int = Field(default=8, ge=2, le=MAX_GRID)
     """Cells along the longer side of an image in `/v1/explain`, where a request does not say; each costs an answer."""

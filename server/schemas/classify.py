@@ -11,6 +11,7 @@ from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.inference import (
     ImageText,
     InstanceReference,
+    Label,
     Modality,
     ModelName,
     Provenance,
@@ -20,7 +21,6 @@ from medmoe.server.schemas.inference import (
     StoredReport,
     Timings,
     UnlikeTraining,
-    Words,
     visible,
 )
 
@@ -30,8 +30,6 @@ MAX_LABELS = 128
 YES = ("yes", "Yes")
 """Datasets contain both spellings, so a trained model divides its probability between them."""
 NO = ("no", "No")
-
-Label = Words
 
 
 def distinct_labels(labels: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,26 +11,60 @@ from medmoe.server.schemas.images import ImageFields, Rendering
 Dtype = Literal["float32", "bfloat16", "float16"]
 Modality = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+MAX_LABEL_CHARS = 512
+"""No deployment allows more, so that labels are compared at little cost before its own limit is checked."""
 _INVISIBLE = ("Cc", "Cf")
 """Unicode categories of control and format characters, zero-width spaces among them."""
+_BEGINNING = 64
+"""Characters of which nearly every text shows one."""
+_MOST_MARKS = 30
+_JOINER = "\u034f"
+"""COMBINING GRAPHEME JOINER, which no reader sees."""
 
 
 def visible(text: str) -> str:
     """Return what a reader sees of `text`: composed characters (NFC) without control and format characters."""
     if text.isascii() and text.isprintable():
         return text.strip()
-    composed = unicodedata.normalize("NFC", text)
-    return "".join(char for char in composed if unicodedata.category(char) not in _INVISIBLE or char.isspace()).strip()
+    composed = unicodedata.normalize("NFC", _stream_safe(text))
+    return "".join(char for char in composed if not _is_unseen(char) or char.isspace()).strip()
+
+
+def is_blank(text: str) -> bool:
+    """Return whether there is nothing in `text` that a reader sees."""
+    return all(map(_is_unseen, text[:_BEGINNING])) and all(map(_is_unseen, set(text)))
+
+
+def _is_unseen(char: str) -> bool:
+    return char.isspace() or unicodedata.category(char) in _INVISIBLE
+
+
+def _stream_safe(text: str) -> str:
+    """Return `text` in Stream-Safe Text Format (UAX #15): ordering a longer run of marks takes quadratic time."""
+    safe: list[str] = []
+    marks = 0
+    for char in text:
+        marks = marks + 1 if unicodedata.combining(char) else 0
+        if marks > _MOST_MARKS:
+            safe.append(_JOINER)
+            marks = 1
+        safe.append(char)
+    return "".join(safe)
 
 
 def _not_blank(text: str) -> str:
-    if not visible(text):
+    if is_blank(text):
         raise ValueError("the text is blank")
     return text
 
 
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_not_blank)]
 """Text with something to see in it."""
+Label = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_LABEL_CHARS),
+    AfterValidator(_not_blank),
+]
 Question = Words
 ImageText = Annotated[
     str,

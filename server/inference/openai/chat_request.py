@@ -14,6 +14,7 @@ from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
 from medmoe.server.inference.openai.conversation import Conversation, ConversationRules, read_conversation
 from medmoe.server.inference.openai.neutral import MAX_ITEMS, MESSAGES, check_image_url, without_neutral
+from medmoe.server.schemas.inference import is_blank
 from medmoe.server.schemas.openai.chat import (
     MAX_STOP_CHARS,
     MAX_STOP_STRINGS,
@@ -127,7 +128,7 @@ def _question(chat: ChatRequest, conversation: Conversation) -> ChatQuestion:
     image_name = f"{conversation.places[index]}.image_url.url"
     check_image_url(image.image_url.url, param=image_name)
     text = "\n".join(part.text for part in message.content if isinstance(part, TextPart)).strip()
-    if not text:
+    if is_blank(text):
         raise InvalidField("the text parts are blank", param=conversation.question)
     if chat.max_tokens is not None and chat.max_completion_tokens is not None:
         raise InvalidField("send max_completion_tokens or max_tokens, not both", param="max_completion_tokens")

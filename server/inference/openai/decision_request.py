@@ -12,6 +12,7 @@ from medmoe.server.http.error_responses import invalid
 from medmoe.server.http.json_body import read_json_object
 from medmoe.server.inference.openai.neutral import INSTRUCTING, check_image_url, without_neutral
 from medmoe.server.schemas.classify import MAX_LABELS
+from medmoe.server.schemas.inference import is_blank
 from medmoe.server.schemas.openai.decision_request import (
     MAX_PARTS,
     MAX_QUESTIONS,
@@ -70,7 +71,7 @@ async def receive_decision(request: Request) -> AskedDecision:
     return AskedDecision(
         request=asked,
         image=url,
-        texts="\n".join(text for part in parts if isinstance(part, InputText) and (text := part.text.strip())),
+        texts="\n".join(part.text.strip() for part in parts if isinstance(part, InputText) and not is_blank(part.text)),
         names={"image": f"{place}.image_url"},
     )
 

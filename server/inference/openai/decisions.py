@@ -15,6 +15,7 @@ from medmoe.server.inference.label_prompts import LabelPrompts, make_label_promp
 from medmoe.server.inference.openai.decision_request import AskedDecision
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.classify import ClassifyFields, ClassifyResponse
+from medmoe.server.schemas.inference import is_blank
 from medmoe.server.schemas.openai.decision_request import (
     ChoiceQuestion,
     DecisionQuestion,
@@ -98,7 +99,7 @@ def _plan(
 def _classify_fields(context: InferenceContext, question: DecisionQuestion, asked: AskedDecision) -> ClassifyFields:
     """Return the fields of `/v1/classify` that ask the same."""
     labels = tuple(label for spellings in question.options for label in spellings)
-    words = question.instructions.strip()
+    words = "" if is_blank(question.instructions) else question.instructions.strip()
     if asked.texts and not words:
         words = context.checkpoint.prompt.classification(labels)
     return ClassifyFields(

@@ -7,7 +7,7 @@ from pydantic import Field, StrictBool, field_validator, model_validator
 from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.classify import MAX_LABELS, NO, YES
 from medmoe.server.schemas.images import ImageFields
-from medmoe.server.schemas.inference import Modality, Words, visible
+from medmoe.server.schemas.inference import Label, Modality, Words, is_blank, visible
 
 MAX_QUESTIONS = 64
 MAX_PARTS = 64
@@ -56,7 +56,7 @@ class PredicateQuestion(_Asked):
 
 
 class Choice(ApiModel):
-    value: Words | StrictBool
+    value: Label | StrictBool
     """True is scored as the answers yes and Yes, false as no and No."""
 
     @property
@@ -81,7 +81,7 @@ class ChoiceQuestion(_Asked):
 
     @model_validator(mode="after")
     def _has_question(self) -> Self:
-        if not self.instructions.strip() and any(isinstance(choice.value, bool) for choice in self.choices):
+        if is_blank(self.instructions) and any(isinstance(choice.value, bool) for choice in self.choices):
             raise ValueError("true and false are answers to a question: send instructions")
         return self
 
@@ -92,7 +92,7 @@ class ChoiceQuestion(_Asked):
 
 
 class ScoreLevel(ApiModel):
-    label: Words
+    label: Label
 
 
 class ScoreQuestion(_Asked):

@@ -225,6 +225,7 @@ WRONG = [
     ({"messages": []}, "messages"),
     ({"messages": SECRET}, "messages"),
     ({"messages": turn(text(" "), image())}, PARTS),
+    ({"messages": turn(text("\u200b"), image())}, PARTS),
     ({"messages": turn(text("x" * 5000), image())}, PARTS),
     ({"messages": turn(nome=SECRET)}, "messages.0"),
     ({"messages": turn({"type": "text", "text": 5}, image())}, f"{PARTS}.0.text"),

@@ -92,11 +92,12 @@ async def test_one_request_decodes_and_waits_once(service: Service) -> None:
     assert service.state.admission.in_flight == 0
 
 
+@pytest.mark.parametrize("instructions", ["", "\u200b"], ids=["empty", "invisible"])
 async def test_an_empty_instruction_is_the_checkpoints_own_question_which_is_calibrated(
-    running: ServiceFactory, checkpoint: Path, tmp_path: Path
+    running: ServiceFactory, checkpoint: Path, tmp_path: Path, instructions: str
 ) -> None:
     directory = calibrate(checkpoint, tmp_path / "calibrated", classification=CLASSIFICATION)
-    asked = {"type": "choice", "instructions": "", "choices": [{"value": label} for label in LABELS]}
+    asked = {"type": "choice", "instructions": instructions, "choices": [{"value": label} for label in LABELS]}
     async with running(model=directory) as service:
         own, other = (await decide(service, questions=[asked, asked | {"instructions": "Which?"}])).answers
         assert [one.probability for one in own.probabilities] == await classify(service, LABELS)
@@ -196,6 +197,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     (choice("lung", "lung"), "questions.1.choices"),
     (choice(True, "yes"), "questions.1.choices"),
     (choice(True, False, instructions=""), "questions.1"),
+    (choice(True, False, instructions="\u200b"), "questions.1"),
     (choice("lung", 5), "questions.1.choices.1.value"),
     (choice("lung", "x" * 500), "questions.1.choices.1.value"),
     (choice(*map(str, range(129))), "questions.1.choices"),
