@@ -9,9 +9,10 @@ from pydantic import Field, field_validator, model_validator
 
 from medmoe.server.schemas import voi_window
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.classify import AnyClassifyResponse, Label, Labels
+from medmoe.server.schemas.classify import AnyClassifyResponse, Labels
 from medmoe.server.schemas.images import readable_window
 from medmoe.server.schemas.inference import (
+    Label,
     Modality,
     ModelName,
     Question,

@@ -8,11 +8,12 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.classify import MAX_LABELS, Label, distinct_labels
+from medmoe.server.schemas.classify import MAX_LABELS, distinct_labels
 from medmoe.server.schemas.images import ImageFields
 from medmoe.server.schemas.inference import (
     ImageText,
     InstanceReference,
+    Label,
     Modality,
     ModelName,
     Provenance,
