@@ -1,6 +1,7 @@
 """Read what a compressed DICOM frame itself announces; the DICOM header may say something else."""
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
@@ -8,6 +9,9 @@ _JP2 = b"\x00\x00\x00\x0cjP  "
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _CODING_STYLE, _START_OF_TILE, _END = b"\xff\x52", b"\xff\x90", b"\xff\xd9"
+_START_OF_DATA = b"\xff\x93"
+_OTHER_ENDS = (b"\x5a\xa5\x3c\xc3\x0f\x70\x5a\x25", b"\xe7\x81\x1b\x79\x7e\x18\xe7\x01", bytes(8), b"\x7f\x33" * 4)
+"""Coded data of a JPEG 2000 stream, without a marker."""
 _SIGNED = 0x80
 _ADOBE = 14
 """Bytes of an Adobe segment that tells the colour transform."""
@@ -57,25 +61,46 @@ def frame_header(frame: bytes) -> FrameHeader | None:
 def has_coded_data(frame: bytes) -> bool:
     """Return whether a JPEG 2000 stream holds more than headers."""
     tile = frame.find(_START_OF_TILE)
-    data = frame.find(b"\xff\x93", tile)
+    data = frame.find(_START_OF_DATA, tile)
     return tile >= 0 and data >= 0 and len(frame[data + 2 :].rstrip(b"\0").removesuffix(_END)) > 1
 
 
 def has_all_tiles(frame: bytes) -> bool:
-    """Return whether a JPEG 2000 stream holds the tiles that its size takes, and no others (T.800 A.4.2, A.5.1)."""
+    """Return whether a JPEG 2000 stream holds the tiles that its size takes, and no others (T.800 A.4.2)."""
     start = max(frame.find(_JPEG_2000), 0)
     right, bottom, _, _, wide, high, left, top = struct.unpack_from(">8I", frame, start + 8)
     if not wide or not high:
         return False
-    found, position = set(), frame.find(_START_OF_TILE, start)
+    count = -(-(right - left) // wide) * -(-(bottom - top) // high)
+    return {tile for tile, _, _ in _tile_parts(frame)} == set(range(count))
+
+
+def jpeg_2000_with_other_ends(frame: bytes) -> Iterator[bytes]:
+    """Yield a JPEG 2000 stream with other data in place of its last, which change every image that needs them.
+
+    A size that is not that of the coded data makes blocks of other sizes: noise, without a word.
+    """
+    parts = list(_tile_parts(frame))
+    if not parts:
+        return
+    _, begin, end = parts[-1]
+    data = frame.find(_START_OF_DATA, begin, end)
+    for other in _OTHER_ENDS:
+        if 0 <= data <= end - 2 * len(other):
+            yield frame[: end - len(other)] + other + frame[end:]
+
+
+def _tile_parts(frame: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the number of the tile, and begin and end of each tile-part (T.800 A.4.2)."""
+    position = frame.find(_START_OF_TILE, max(frame.find(_JPEG_2000), 0))
     while frame[position : position + 2] == _START_OF_TILE and position + 10 <= len(frame):
         tile, length = struct.unpack_from(">HI", frame, position + 4)
-        found.add(tile)
+        end = frame.rfind(_END)
         if not length:
-            break
+            yield tile, position, end if end > position else len(frame)
+            return
+        yield tile, position, min(position + max(length, 12), len(frame))
         position += max(length, 12)
-    count = -(-(right - left) // wide) * -(-(bottom - top) // high)
-    return found == set(range(count))
 
 
 def _jpeg_2000(stream: bytes, *, boxes: bytes = b"") -> FrameHeader | None:

@@ -20,7 +20,7 @@ from pydicom.uid import (
 from medmoe.model.image_formats.jpeg import JpegFile, is_whole, with_other_ends, with_probe
 from medmoe.model.image_formats.no_data import has_lost_bytes
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
-from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader
+from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader, jpeg_2000_with_other_ends
 
 _RGB, _YBR = "RGB", "YBR_FULL"
 _LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
@@ -49,7 +49,13 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
         return _jpeg_ls(stream, header, syntax, plugin)
     if syntax in _LOSSLESS_JPEG:
         return _probed(lambda data: _pydicom(data, header, syntax, plugin), stream)
-    return _pydicom(stream, header, syntax, plugin)
+    samples = _pydicom(stream, header, syntax, plugin)
+    others = list(jpeg_2000_with_other_ends(stream))
+    if others and all(
+        _is_same(samples, lambda data: _pydicom(data, header, syntax, plugin), other) for other in others
+    ):
+        raise UnreadableImage("the image is damaged: its code stream announces another size than its data have")
+    return samples
 
 
 def is_ybr(header: FrameHeader, *, plugin: str, colour: str) -> bool:
