@@ -20,7 +20,8 @@ _EXACT = 2**53
 
 def require_plain_body(request: Request) -> None:
     """Raise UnsupportedContentType for a compressed body: its length would say nothing about its cost."""
-    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+    named = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    if any(encoding.strip() not in ("", "identity") for encoding in named):
         raise UnsupportedContentType(
             "compressed bodies are not read; send the body without Content-Encoding", accept_encoding="identity"
         )

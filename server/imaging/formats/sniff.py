@@ -21,6 +21,8 @@ def from_text(text: str) -> bytes:
     """
     prefix = _DATA_URL.match(text)
     encoded = text[prefix.end() :] if prefix else text
+    if not encoded.isascii():
+        raise MalformedImage()
     try:
         return binascii.a2b_base64(encoded, strict_mode=True)
     except ValueError:

@@ -259,6 +259,11 @@ async def test_a_compressed_body_is_415_and_told_to_come_plain(service: Service,
         response = await service.client.post("/v1/vqa", content=body, headers=headers)
         check(response, 415, "unsupported_content_type")
         assert response.headers["accept-encoding"] == "identity"
+    twice = [("content-type", "application/json"), ("content-encoding", "identity"), ("content-encoding", "gzip")]
+    check(await service.client.post("/v1/vqa", content=body, headers=twice), 415, "unsupported_content_type")
+    plain = [("content-type", "application/json"), ("content-encoding", "Identity, identity")]
+    sent = json.dumps(vqa_body).encode()
+    assert (await service.client.post("/v1/vqa", content=sent, headers=plain)).status_code == 200
 
 
 @pytest.mark.parametrize(

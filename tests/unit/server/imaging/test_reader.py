@@ -3,6 +3,7 @@
 import base64
 import io
 import struct
+import time
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from medmoe.server.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
+from medmoe.server.imaging.formats.sniff import from_text
 from tests.support.images.dicom_files import dicom, gradient
 from tests.support.images.hostile_images import BOMBS, encoded, png
 from tests.unit.server.conftest import Read
@@ -254,3 +256,12 @@ def test_what_was_done_is_told(read: Read) -> None:
     assert (deep.colour, deep.steps) == ("I;16", ("stretch",))
     assert read(encoded(noise(mode="RGBA"), "PNG")).rendering.steps == ("over_black",)
     assert read(encoded(noise(mode="CMYK"), "JPEG")).rendering.colour == "CMYK"
+
+
+@pytest.mark.parametrize("text", ["A" * 2**24 + "\u00e9", "\u00e9" * 2**24], ids=["last", "all"])
+def test_a_letter_outside_of_ascii_is_found_at_once(text: str) -> None:
+    """It took 2 s, and for the largest body more than an image may take."""
+    begun = time.process_time()
+    with pytest.raises(MalformedImage):
+        from_text(text)
+    assert time.process_time() - begun < 0.5
