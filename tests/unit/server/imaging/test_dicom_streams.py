@@ -10,7 +10,7 @@ from openjpeg.utils import encode_array
 from PIL import Image
 from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
-from medmoe.server.errors import UnsupportedImage
+from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from tests.support.images.dicom_elements import file, fragments
 from tests.support.images.hostile_images import encoded
 from tests.support.images.lossless_jpeg import lossless_jpeg
@@ -108,6 +108,16 @@ MAPPING = struct.pack(">I4s", BOX + 12, b"cmap") + b"".join(struct.pack(">HBB", 
 def test_components_that_a_decoder_shows_wrong_are_refused_by_name(read: Read, stream: bytes, said: str) -> None:
     with pytest.raises(UnsupportedImage, match=r"JPEG 2000.*export it as uncompressed"):
         read(colours(stream, said=said))
+
+
+def test_the_size_of_a_jp2_frame_is_not_that_of_a_code_stream_in_another_box(read: Read) -> None:
+    small, large = (encoded(Image.fromarray(np.zeros((side, side), np.uint8)), "JPEG2000") for side in (SIDE, 2 * SIDE))
+    told = small[small.index(b"jp2c") + 4 :]
+    at = large.index(b"jp2c") - 4
+    disguised = large[:at] + struct.pack(">I4s", BOX + len(told), b"uuid") + told + large[at:]
+    data = file(fragments(disguised), syntax=JPEG2000, bits=8, shape=(SIDE, SIDE))
+    with pytest.raises(UnreadableImage, match="different sizes"):
+        read(data)
 
 
 def test_channels_of_a_jp2_frame_are_shown_in_their_order(read: Read) -> None:

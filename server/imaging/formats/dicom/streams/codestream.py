@@ -49,25 +49,22 @@ class FrameHeader:
 
 def frame_header(frame: bytes) -> FrameHeader | None:
     """Return the header of a JPEG, JPEG-LS or JPEG 2000 code stream, None where there is none."""
-    if frame.startswith(_JP2):
-        # DICOM wants the code stream alone, but whole JP2 files occur as frames.
-        start = frame.find(_JPEG_2000)
-        return _jpeg_2000(frame[start:], boxes=frame[:start]) if start >= 0 else None
-    if frame.startswith(_JPEG_2000):
-        return _jpeg_2000(frame)
+    start = _code_stream(frame)
+    if frame.startswith(_JPEG_2000, start):
+        return _jpeg_2000(frame[start:], boxes=frame[:start])
     return _jpeg(frame) if frame.startswith(_JPEG) else None
 
 
 def has_coded_data(frame: bytes) -> bool:
     """Return whether a JPEG 2000 stream holds more than headers."""
-    tile = frame.find(_START_OF_TILE)
+    tile = frame.find(_START_OF_TILE, _code_stream(frame))
     data = frame.find(_START_OF_DATA, tile)
     return tile >= 0 and data >= 0 and len(frame[data + 2 :].rstrip(b"\0").removesuffix(_END)) > 1
 
 
 def has_all_tiles(frame: bytes) -> bool:
     """Return whether a JPEG 2000 stream holds the tiles that its size takes, and no others (T.800 A.4.2)."""
-    start = max(frame.find(_JPEG_2000), 0)
+    start = _code_stream(frame)
     right, bottom, _, _, wide, high, left, top = struct.unpack_from(">8I", frame, start + 8)
     if not wide or not high:
         return False
@@ -92,7 +89,7 @@ def jpeg_2000_with_other_ends(frame: bytes) -> Iterator[bytes]:
 
 def _tile_parts(frame: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield the number of the tile, and begin and end of each tile-part (T.800 A.4.2)."""
-    position = frame.find(_START_OF_TILE, max(frame.find(_JPEG_2000), 0))
+    position = frame.find(_START_OF_TILE, _code_stream(frame))
     while frame[position : position + 2] == _START_OF_TILE and position + 10 <= len(frame):
         tile, length = struct.unpack_from(">HI", frame, position + 4)
         end = frame.rfind(_END)
@@ -101,6 +98,21 @@ def _tile_parts(frame: bytes) -> Iterator[tuple[int, int, int]]:
             return
         yield tile, position, min(position + max(length, 12), len(frame))
         position += max(length, 12)
+
+
+def _code_stream(frame: bytes) -> int:
+    """Return where the code stream begins: DICOM wants it alone, but whole JP2 files occur as frames (T.800 I.4)."""
+    at = 0
+    while frame.startswith(_JP2) and at + 16 <= len(frame):
+        length, kind, longer = struct.unpack_from(">I4sQ", frame, at)
+        head = 16 if length == 1 else 8
+        length = longer if length == 1 else length
+        if kind == b"jp2c":
+            return at + head
+        if length < head:
+            break
+        at += length
+    return 0
 
 
 def _jpeg_2000(stream: bytes, *, boxes: bytes = b"") -> FrameHeader | None:
