@@ -32,8 +32,8 @@ def from_cells(cells: np.ndarray, *, bits: int, shift: int, signed: bool) -> Sto
 
     Colours are cells [rows, columns, 3].
     """
-    shift = _true_shift(cells, bits, shift)
-    cells = cells >> shift
+    if shift := _true_shift(cells, bits, shift):
+        cells = cells >> shift
     used = _held_bits(cells)
     if used <= bits:
         return StoredValues(values=_extended(cells, bits, signed), bits=bits, signed=signed)
@@ -95,7 +95,7 @@ def with_high_words_first(cells: np.ndarray) -> np.ndarray:
 
 def _true_shift(cells: np.ndarray, bits: int, shift: int) -> int:
     """Return the lowest bit stored: 0 where values at the announced one would lose their lowest bits."""
-    return 0 if int(cells.max()) < 2**bits and (cells & (2**shift - 1)).any() else shift
+    return 0 if shift and int(cells.max()) < 2**bits and (cells & (2**shift - 1)).any() else shift
 
 
 def _held_bits(cells: np.ndarray) -> int:
