@@ -81,14 +81,13 @@ class TiffDirectory:
             low <= high for low, high in zip(dots[::2], dots[1::2], strict=False)
         )
 
-    @property
-    def row_bytes(self) -> tuple[int, int]:
+    def row_bytes(self, width: int) -> tuple[int, int]:
         """Return the bytes of a row of pixels, uncompressed, or of a few rows with their chroma, and how many."""
         if self.photometric == _SUBSAMPLED and not self.separate_planes:
             wide, high = (max(factor, 1) for factor in self.tags.get(_SUBSAMPLING, (2, 2)))
-            return -(-self.size[0] // wide) * (wide * high + 2) * self.bits // 8, high
+            return -(-width // wide) * (wide * high + 2) * self.bits // 8, high
         samples = 1 if self.separate_planes else self.samples
-        return (self.size[0] * self.bits * samples + 7) // 8, 1
+        return (width * self.bits * samples + 7) // 8, 1
 
     @property
     def orientation(self) -> int:

@@ -176,7 +176,11 @@ def _integer_colours(values: np.ndarray, bits: int, steps: list[Step]) -> np.nda
 
 def _float_colours(values: np.ndarray, steps: list[Step]) -> np.ndarray:
     """Return 8 bits: values up to 1 are shares of white, up to 255 levels, larger ones shares of the largest."""
-    colours = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    colours = values.astype(np.float64)
+    unknown = ~np.isfinite(colours) | no_data(colours)
+    if unknown.any():
+        steps.append("not_a_number")
+        colours[unknown] = 0
     largest = float(colours.max())
     factor = 255.0 if largest <= 1 else 1.0 if largest <= 255 else 255.0 / largest
     if largest > 255:

@@ -87,11 +87,14 @@ def _values(stored: np.ndarray, page: TiffDirectory, *, in_row: int) -> np.ndarr
     bits = page.bits
     order = ">" if page.big_endian else "<"
     step = 1 if page.separate_planes else page.samples
-    if bits % 8 or bits not in (8, 16, 32, 64):
-        return _packed(stored, bits, in_row)
+    if bits not in (8, 16, 32, 64):
+        if bits == 24 and not page.big_endian:
+            stored = stored[:, : 3 * in_row].reshape(-1, in_row, 3)[..., ::-1].reshape(-1, 3 * in_row)
+        packed = _packed(stored, bits, in_row)
+        if page.sample_format != _SIGNED:
+            return packed
+        return packed.astype(np.int32) - (packed >> (bits - 1) << bits).astype(np.int32)
     kind = {_UNSIGNED: "u", _SIGNED: "i", _FLOAT: "f"}.get(page.sample_format, "u")
-    if kind == "f" and bits == 8:
-        raise ImageFormatError("floating point of 8 bits is not read")
     predicted = _chunks(stored, page, bits // 8)
     if page.predictor == _FLOATING:
         floats: np.ndarray = np.concatenate([_floating(chunk, bits // 8, step) for chunk in predicted], axis=1)

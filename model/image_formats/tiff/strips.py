@@ -45,12 +45,13 @@ def has_excess(data: bytes, page: TiffDirectory) -> bool:
         columns = width if tile is None else min(tile[0], width)
         return _has_excess_blocks(data, page, columns, min(strip, height), last=last, at=(strips - 1) * across)
     if tile is not None:
-        return False
+        # Every tile is whole, at the edges too.
+        return bool(page.bits) and _has_excess_rows(data, page, strip, strips=1, last=strip, width=tile[0])
     if page.compression in _FAX:
         for index in {0, strips - 1}:
             fax.check_strip(_coded(data, page, index), page, strip if index < strips - 1 else last)
         return False
-    return bool(page.bits) and _has_excess_rows(data, page, strip, strips=strips, last=last)
+    return bool(page.bits) and _has_excess_rows(data, page, strip, strips=strips, last=last, width=width)
 
 
 def _has_excess_blocks(data: bytes, page: TiffDirectory, columns: int, rows: int, *, last: int, at: int) -> bool:
@@ -63,8 +64,8 @@ def _has_excess_blocks(data: bytes, page: TiffDirectory, columns: int, rows: int
     return page.tile is None and at == 0 and coded_rows - last >= _BLOCKS
 
 
-def _has_excess_rows(data: bytes, page: TiffDirectory, strip: int, *, strips: int, last: int) -> bool:
-    row, high = page.row_bytes
+def _has_excess_rows(data: bytes, page: TiffDirectory, strip: int, *, strips: int, last: int, width: int) -> bool:
+    row, high = page.row_bytes(width)
     strip, last = -(-strip // high), -(-last // high)
     held = _held_bytes(data, page, strips - 1, last, strip, row)
     if page.compression == 1 and strips > 1 and (0 < held < last * row or _overlap(page, strip * row, strips)):

@@ -105,6 +105,43 @@ def test_uncompressed_chroma(read: Read, factors: tuple[int, int], video: bool, 
     assert inner.mean() <= 4
 
 
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_signed_samples_of_any_number_of_bits(read: Read, bits: int) -> None:
+    values = (RAMP.astype(int) - 128) * 2 ** (bits - 8)
+    data = tiff((values & (2**bits - 1)).astype(np.uint16), bits=bits, tags={339: [2]})
+    assert np.abs(shown(read, data) - RAMP[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_samples_of_24_bits_are_in_the_order_of_the_file(read: Read, order: str) -> None:
+    values = RAMP.astype(np.uint32) * 60000 + 1234
+    stored = values.astype(f"{order}u4")[..., None].view(np.uint8)
+    strip = np.ascontiguousarray(stored[..., :3] if order == "<" else stored[..., 1:]).tobytes()
+    data = tiff(values, order=order, strips=[strip], tags={258: [24]})
+    assert np.abs(shown(read, data) - RAMP[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize("absent", [np.nan, np.inf, -3.4e38, 3.4e38])
+def test_colours_that_are_no_numbers_are_black(read: Read, absent: float) -> None:
+    values = (RGB / 255).astype(np.float32)
+    values[:8] = absent
+    found = read(tiff(values), config={"size": SIDE})
+    assert np.abs(np.asarray(found.image, int)[8:] - RGB[8:]).max() <= 1
+    assert (np.asarray(found.image)[:8] == 0).all()
+    assert found.rendering.steps == ("not_a_number",)
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+@pytest.mark.parametrize("size", [(48, 64), (64, 48)], ids=str)
+def test_a_tile_of_more_rows_or_columns_is_refused(read: Read, size: tuple[int, int], deflate: bool) -> None:
+    small = RGB[:40, :40]
+    tile = np.pad(small, ((0, 24), (0, 24), (0, 0)), constant_values=9)
+    strips = [zlib.compress(tile.tobytes()) if deflate else tile.tobytes()]
+    read(tiff(small, tile=64, deflate=deflate, strips=strips))
+    with pytest.raises(UnreadableImage, match="more rows or columns"):
+        read(tiff(small, tile=64, deflate=deflate, strips=strips, tags={322: [size[0]], 323: [size[1]]}))
+
+
 def test_a_palette_in_the_other_order_of_bits(read: Read) -> None:
     values = np.packbits(RAMP > 100, axis=1, bitorder="little")
     table = [65535, 0, 0, 30000, 0, 65535]
@@ -124,18 +161,18 @@ def test_a_palette_in_the_other_order_of_bits(read: Read) -> None:
         (RGB.astype(np.uint16), {"tags": {339: [1, 2, 1]}}, "different types"),
         (RGB, {"photometric": 8, "planes": True}, "planes"),
         (RAMP[:, :-1].astype(np.uint16), {"bits": 12, "tags": {259: [7]}}, "odd number"),
+        (RAMP.astype(np.uint16), {"bits": 12, "deflate": True, "tags": {317: [2]}}, "differences"),
+        (RGB >> 4, {"bits": 4, "deflate": True, "tags": {317: [2]}}, "differences"),
+        (RAMP.astype(np.uint16), {"deflate": True, "tags": {317: [3]}}, "differences"),
+        (RAMP, {"deflate": True, "tags": {317: [34892]}}, "differences"),
+        (RAMP.astype(np.uint32), {"bits": 24, "tags": {339: [3]}}, "floating-point"),
+        (RAMP.astype(np.uint16), {"bits": 12, "tags": {339: [3]}}, "floating-point"),
     ],
     ids=[
-        "no interpretation",
-        "half a palette",
-        "no palette",
-        "other inks",
-        "inverted inks",
-        "types",
-        "Lab",
-        "odd JPEG",
+        "no interpretation", "half a palette", "no palette", "other inks", "inverted inks", "types", "Lab", "odd JPEG",
+        "predictor of 12 bits", "predictor of 4 bits", "predictor of floats", "no predictor", "24 bits", "12 bits",
     ],
-)
+)  # fmt: skip
 def test_what_programs_read_differently_is_refused_by_name(
     read: Read, samples: np.ndarray, options: dict[str, Any], named: str
 ) -> None:
