@@ -51,7 +51,6 @@ def read_raster(data: bytes, kind: RasterFormat, *, frame: int = 0, limits: File
     data, index, frames = _still(data, frame, limits) if kind == "PNG" else (data, frame, 1)
     with _opened(data, kind, index, limits) as (opened, pages):
         size, colour, deep = opened.size, opened.mode, _deep_raw_mode(opened)
-        # Pillow turns TIFF upright itself, and nothing else.
         turned = kind == "TIFF" and opened.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
         # Pillow reads a PNG to its end for the metadata, and turns a TIFF upright with its pixels.
         aspect = pixel_aspect(opened, kind)
@@ -116,7 +115,7 @@ def _load(opened: Image.Image, data: bytes, kind: RasterFormat) -> None:
     """Decode the frame. Raises DamagedImageError when the file holds less or more than its pixels, ImageFormatError."""
     file = opened.fp  # type: ignore[attr-defined]
     opened.load()
-    if isinstance(file, jpeg.JpegFile) and file.has_excess():
+    if isinstance(file, jpeg.JpegFile) and not opened.tell() and file.has_excess():
         raise excess_error()
     if kind == "WEBP" and webp.has_excess(data, opened):
         raise excess_error()
@@ -125,7 +124,8 @@ def _load(opened: Image.Image, data: bytes, kind: RasterFormat) -> None:
     if kind == "PNG" and opened.mode == "P" and opened.getextrema()[1] >= palette_size(data):  # type: ignore[operator]
         raise DamagedImageError("the image is damaged: its pixels name colours that its palette lacks")
     if kind == "JPEG":
-        _require_scans(data, opened)
+        # A later image of a multi-picture file begins where Pillow has found it.
+        _require_scans(data[getattr(opened, "offset", 0) :], opened)
         _require_inks(opened)
 
 

@@ -125,3 +125,15 @@ def test_a_coding_that_is_not_read_is_named(read: Read, progressive: bool, frame
     data[at + 1] = frame
     with pytest.raises(UnsupportedImage, match=named):
         read(bytes(data))
+
+
+def test_each_image_of_a_multi_picture_file_is_whole_for_itself(read: Read) -> None:
+    negative = Image.fromarray(255 - np.asarray(IMAGE))
+    data = encoded(IMAGE, "MPO", save_all=True, append_images=[negative], quality=95)
+    second = data.rindex(b"\xff\xd8\xff")
+    cut = data[: (second + len(data)) // 2] + END
+    lost = data[: second // 2] + bytes(second - second // 2) + data[second:]
+    for frame, whole, broken in ((0, cut, lost), (1, lost, cut)):
+        assert read(whole, frame=frame).pixels == read(data, frame=frame).pixels
+        with pytest.raises(UnreadableImage, match="damaged"):
+            read(broken, frame=frame)
