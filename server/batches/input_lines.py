@@ -16,6 +16,9 @@ _BEYOND_BODY = 64 * 1024
 _MAX_ITEMS = 16 * 1024 + 64
 """Values of a line, as many as a request's body may have, and its own; more are not parsed."""
 _MARKS = (b",", b"[", b"{")
+_BLANK = b"\r\n\t " + UTF8_BYTE_ORDER_MARK
+_BLANK_LINES = 2
+"""Lines, blank ones included, in one that counts."""
 
 
 class _Parsed(BaseModel):
@@ -50,9 +53,12 @@ def read_lines(path: Path, *, endpoint: BatchEndpoint, max_lines: int, max_body_
     errors: list[BatchError] = []
     with path.open("rb") as file:
         for number, offset, line in _lines(file, limit=max_body_bytes + _BEYOND_BODY):
-            if len(lines) >= max_lines:
+            is_blank = not line.strip(_BLANK)
+            if (len(lines) >= max_lines and not is_blank) or number > _BLANK_LINES * max_lines:
                 errors.append(_error("too_many_lines", f"there are over {max_lines} lines (MEDMOE_BATCH_MAX_LINES)"))
                 break
+            if is_blank:
+                continue
             custom_id = _check(line, endpoint=endpoint, limit=max_body_bytes + _BEYOND_BODY)
             if isinstance(custom_id, str) and custom_id in lines:
                 custom_id = _error("duplicate_custom_id", "an earlier line has this custom_id", param="custom_id")
@@ -78,12 +84,11 @@ def body_of(path: Path, line: InputLine) -> dict[str, Any]:
 
 
 def _lines(file: BinaryIO, *, limit: int) -> Iterator[tuple[int, int, bytes]]:
-    """Yield number, offset and text of each line that is not blank; of a longer one than `limit` its beginning."""
+    """Yield number, offset and text of each line; of a longer one than `limit` its beginning."""
     number = offset = 0
     while line := file.readline(limit + 1):
         number += 1
-        if line.strip(b"\r\n\t " + UTF8_BYTE_ORDER_MARK):
-            yield number, offset, line
+        yield number, offset, line
         while not line.endswith(b"\n") and (more := file.readline(limit + 1)):
             line = more
         offset = file.tell()

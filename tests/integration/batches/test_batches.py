@@ -95,7 +95,7 @@ async def test_a_file_that_is_no_input_fails_its_batch_with_the_lines_that_are_w
         quoted = line("d", {"image": "AAAA", "question": '"' + "x" * 5000, "model": '"'})
         for lines, code in (
             ([], "empty_file"), (questions(101), "too_many_lines"), ([twice], "invalid_json_line"),
-            ([quoted, twice], "invalid_json_line"),
+            ([quoted, twice], "invalid_json_line"), ([""] * 202, "too_many_lines"),
         ):  # fmt: skip
             batch = await caller.end(await caller.begin(lines))
             assert batch.errors is not None
