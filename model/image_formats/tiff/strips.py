@@ -11,9 +11,11 @@ from medmoe.model.image_formats.tiff import fax, zstandard
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
 
 _DEFLATE, _LZW, _PACKBITS, _LZMA, _ZSTANDARD = (8, 32946), 5, 32773, 34925, 50000
-_JPEG, _FAX = 7, (fax.RUN_LENGTH, fax.GROUP_3, fax.GROUP_4)
+_OLD_JPEG, _JPEG, _FAX = 6, 7, (fax.RUN_LENGTH, fax.GROUP_3, fax.GROUP_4)
 _BLOCKS = 16
 """Rows of the largest JPEG blocks."""
+_HEAD = 8
+"""Bytes of the file before anything else."""
 _PADDING = 4
 """Bytes to a multiple of which writers fill up a strip."""
 _LARGEST_LZW = 2**21
@@ -38,8 +40,11 @@ def has_excess(data: bytes, page: TiffDirectory) -> bool:
     across = 1 if tile is None else -(-width // max(tile[0], 1))
     strip = max(page.rows_per_strip if tile is None else tile[1], 1)
     strips = -(-height // strip)
-    if len(offsets) != len(counts) or len(offsets) != planes * strips * across:
-        return len(offsets) > planes * strips * across
+    needed = planes * strips * across
+    if page.compression != _OLD_JPEG and (len(offsets) < needed or min(offsets[:needed], default=0) < _HEAD):
+        raise DamagedImageError("the image is damaged: strips or tiles of the TIFF are missing")
+    if len(offsets) != len(counts) or len(offsets) != needed:
+        return len(offsets) > needed
     last = height - strip * (strips - 1)
     if page.compression == _JPEG:
         columns = width if tile is None else min(tile[0], width)
@@ -68,8 +73,10 @@ def _has_excess_rows(data: bytes, page: TiffDirectory, strip: int, *, strips: in
     row, high = page.row_bytes(width)
     strip, last = -(-strip // high), -(-last // high)
     held = _held_bytes(data, page, strips - 1, last, strip, row)
-    if page.compression == 1 and strips > 1 and (0 < held < last * row or _overlap(page, strip * row, strips)):
-        raise DamagedImageError("the image is damaged or truncated: a strip of the TIFF lacks rows")
+    parts = strips if page.tile is None else len(page.parts[0]) + 1
+    is_short = strips > 1 and 0 < held < last * row
+    if page.compression == 1 and (is_short or _overlap(page, strip * row, parts)):
+        raise DamagedImageError("the image is damaged or truncated: a strip or tile of the TIFF lacks rows")
     # Some writers fill up the last strip with rows.
     filled = strips > 1 and held == strip * row
     if held >= (last + 1) * row and not filled and not _is_padding(data, page, strips - 1, last * row):

@@ -52,6 +52,15 @@ def test_a_critical_part_that_is_not_known_is_refused_by_name(read: Read) -> Non
         read(png(COLOURS, bits=8, colour=COLOUR, before=chunk(b"CgBI", bytes(4))))
 
 
+@pytest.mark.parametrize(("at", "value"), [(26, 1), (27, 64), (28, 2)], ids=["compression", "filter", "interlace"])
+def test_a_method_that_is_not_known_is_refused_by_name(read: Read, at: int, value: int) -> None:
+    data = bytearray(png(COLOURS, bits=8, colour=COLOUR))
+    data[at] = value
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    with pytest.raises(UnsupportedImage, match="not known"):
+        read(bytes(data))
+
+
 @pytest.mark.parametrize("row", [0, 17, SIDE - 1])
 @pytest.mark.parametrize("interlaced", [False, True])
 def test_rows_of_an_unknown_filter_are_damage(read: Read, interlaced: bool, row: int) -> None:

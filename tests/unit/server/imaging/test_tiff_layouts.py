@@ -234,6 +234,23 @@ def test_a_strip_that_lacks_rows_is_not_filled_from_the_next(read: Read) -> None
         read(tiff(RGB, strips=strips, tags={278: [16]}))
 
 
+def test_strips_or_tiles_that_are_not_there_are_no_pixels(read: Read) -> None:
+    with pytest.raises(UnreadableImage, match="missing"):
+        read(tiff(RGB, strips=STRIPS[:-1], tags={278: [16]}))
+    with pytest.raises(UnreadableImage, match="missing"):
+        read(tiff(RGB, planes=True, tags={278: [16]}))
+    data = tiff(RGB, strips=STRIPS, tags={278: [16]})
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (places,) = struct.unpack_from("<I", data, data.index(struct.pack("<HHI", 273, 4, 4), directory) + 8)
+    with pytest.raises(UnreadableImage, match="missing"):
+        read(data[: places + 8] + bytes(4) + data[places + 12 :])
+
+
+def test_a_tile_that_begins_within_another_is_damage(read: Read) -> None:
+    with pytest.raises(UnreadableImage, match="lacks rows"):
+        read(tiff(RGB, tile=32, tags={323: [33]}))
+
+
 def test_a_jpeg_that_is_smaller_than_its_strip_is_refused(read: Read) -> None:
     data = encoded(Image.fromarray(RGB), "TIFF", compression="jpeg", strip_size=2**20)
     read(data)
