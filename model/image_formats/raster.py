@@ -20,7 +20,7 @@ from medmoe.model.image_formats.raster_image import FileLimits, RasterImage, Ste
 from medmoe.model.image_formats.signature import RasterFormat
 from medmoe.model.image_formats.tiff.directory import read_directories
 from medmoe.model.image_formats.tiff.layout import require_layout
-from medmoe.model.image_formats.tiff.page import deep_image, open_page, restore_palette
+from medmoe.model.image_formats.tiff.page import deep_image, open_page, restore_tags
 from medmoe.model.image_formats.tiff.strips import has_excess
 from medmoe.model.image_formats.uniform import is_uniform
 from medmoe.model.image_processor import convert
@@ -59,7 +59,7 @@ def read_raster(data: bytes, kind: RasterFormat, *, frame: int = 0, limits: File
             opened.info["icc_profile"] = profile
         if turned:
             steps.append("orientation")
-        if kind == "TIFF" and restore_palette(opened, data, index):
+        if kind == "TIFF" and restore_tags(opened, data, index, turned=turned):
             steps.append("lut_descriptor_corrected")
         image: Image.Image = opened
         if deep is not None and (shades := _sixteen_bits(data, kind, index, opened, deep, limits)) is not None:

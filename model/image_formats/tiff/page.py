@@ -53,9 +53,18 @@ def _opened(data: bytes) -> Image.Image:
         ) from error
 
 
-def restore_palette(image: Image.Image, data: bytes, page: int) -> bool:
-    """Correct a palette of 8-bit values, which writers store where TIFF wants 16 bits; return whether it was one."""
-    palette = read_directories(data, most=page + 1)[page].palette
+def restore_tags(image: Image.Image, data: bytes, page: int, *, turned: bool) -> bool:
+    """Give an image the tags that Pillow does not find behind a damaged one, and correct its palette.
+
+    Return whether the palette was one of 8-bit values, which writers store where TIFF wants 16 bits.
+    """
+    directory = read_directories(data, most=page + 1)[page]
+    if directory.icc_profile:
+        image.info["icc_profile"] = directory.icc_profile
+    if not turned:
+        # `convert` turns the image upright.
+        image.getexif()[ExifTags.Base.Orientation] = directory.orientation
+    palette = directory.palette
     if image.mode != "P" or not palette or not 0 < max(palette) < 256:
         return False
     entries = len(palette) // 3

@@ -26,7 +26,7 @@ def is_deep(page: TiffDirectory) -> bool:
         return True
     if page.photometric == _COLOURS:
         # A fourth sample that is not said to be alpha is none.
-        return page.bits not in (0, 8) or (page.samples > 3 and not page.extra_samples)
+        return page.bits not in (0, 8) or (page.samples > 3 and page.extra_samples[:1] not in ((1,), (2,)))
     return page.samples > 1 or page.bits not in (0, 1, 2, 4, 8)
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from tests.support.images.hostile_images import encoded
+from tests.support.images.odd_files import matrix_profile
 from tests.support.images.tiff_files import tiff
 from tests.unit.server.conftest import Read
 
@@ -249,6 +250,28 @@ def test_strips_or_tiles_that_are_not_there_are_no_pixels(read: Read) -> None:
 def test_a_tile_that_begins_within_another_is_damage(read: Read) -> None:
     with pytest.raises(UnreadableImage, match="lacks rows"):
         read(tiff(RGB, tile=32, tags={323: [33]}))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize(
+    ("samples", "tags", "step"),
+    [
+        (np.dstack([RGB, RAMP.T]), {338: [0]}, "samples_ignored"),
+        (RGB, {34675: list(matrix_profile(gamma=1.8))}, "icc_profile"),
+        (RAMP, {274: [6]}, "orientation"),
+    ],
+    ids=["meaning of a sample", "profile", "orientation"],
+)
+def test_a_damaged_text_hides_no_tag_behind_it(
+    read: Read, samples: np.ndarray, tags: dict[int, list[int]], step: str
+) -> None:
+    text = 271 if 274 in tags else 305
+    data = tiff(samples, deflate=True, tags=tags | {text: [1, 1]})
+    at = data.index(struct.pack("<HH", text, 4))
+    damaged = data[: at + 2] + struct.pack("<HII", 2, 64, 2**31) + data[at + 12 :]
+    found = read(damaged, config={"size": SIDE})
+    assert step in found.rendering.steps
+    assert found.pixels == read(data, config={"size": SIDE}).pixels
 
 
 def test_a_jpeg_that_is_smaller_than_its_strip_is_refused(read: Read) -> None:
