@@ -79,7 +79,7 @@ def with_option_groups(*, without: Collection[str] = ()) -> Callable[[Command], 
             try:
                 command(**given, **made)
             except BadRequest as error:
-                if error.code == "invalid_field" and error.param in {*own, *shared} - {"image"}:
+                if error.code == "invalid_field" and error.param not in (None, "image"):
                     raise typer.BadParameter(str(error)) from error
                 raise
 

@@ -1,13 +1,13 @@
 """Define the options that `ask`, `classify`, `decide` and `explain` share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import typer
 
-from medmoe.client.answers import StoredReport
+from medmoe.client.answers import Mode, StoredReport
 from medmoe.client.commands.connection import JsonOption
 from medmoe.client.commands.images import (
     AllowUniformOption,
@@ -134,8 +134,14 @@ def keep_report(file: Path | None, report: str | None, stored: StoredReport | No
         note(f"report stored in {stored.source}: series {stored.series}, instance {stored.instance}")
 
 
-def refuse_options(values: Mapping[str, object], *, task: str) -> None:
-    """Raise typer.BadParameter for options with a value that `task` does not take; `values` has Python names."""
+def require_several(labels: Sequence[str], mode: Mode | None = None) -> None:
+    """Raise typer.BadParameter for a single --label, unless `mode` takes it."""
+    if len(labels) == 1 and mode != "multi_label":
+        raise typer.BadParameter("one label leaves nothing to choose from; repeat --label for each")
+
+
+def refuse_options(values: Mapping[str, object], condition: str) -> None:
+    """Raise typer.BadParameter for options with a value under a `condition` such as `with labels`, by Python names."""
     given = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None]
     if given:
-        raise typer.BadParameter(f"{' and '.join(given)} cannot be used with {task}")
+        raise typer.BadParameter(f"{' and '.join(given)} cannot be used {condition}")

@@ -289,6 +289,8 @@ def test_what_goes_wrong_is_one_line(
     assert "none.png cannot be read" in failed(medmoe(name, file.parent / "none.png", *rest, url=server.url, key=KEY))
     line = failed(medmoe(name, file, *rest, "--window", "lung", url=server.url, key=KEY), status=2)
     assert "invalid_field (window)" in line
+    line = failed(medmoe("classify", file, "CT", "x" * 300, url=server.url, key=KEY), status=2)
+    assert "invalid_field (labels.1)" in line
     line = failed(medmoe(name, file, *rest, url=server.url, key="mm-wrong"))
     assert "invalid_api_key" in line
     assert "mm-wrong" not in line
@@ -314,6 +316,11 @@ def test_a_service_that_is_not_there_is_one_line(medmoe: Medmoe) -> None:
         ("classify", "a.png", "CT"),
         ("explain", "a.png"),
         ("explain", "a.png", "What?", "--source", "pacs", "--study", "1", "--series", "1", "--instance", "1"),
+        ("explain", "a.png", "--label", "CT"),
+        ("explain", "a.png", "--label", "CT", "--label", "MRI", "--target", "PET"),
+        ("explain", "a.png", "--label", "CT", "--label", "MRI", "--answer", "CT"),
+        ("explain", "a.png", "What?", "--target", "CT"),
+        ("explain", "a.png", "What?", "--answer", "CT", "--max-tokens", "3"),
         ("decide", "a.png"),
         ("decide", "a.png", "--choice", "Which? | CT"),
         ("decide", "a.png", "--predicate", "Is it?", "--source", "pacs"),
@@ -322,8 +329,11 @@ def test_a_service_that_is_not_there_is_one_line(medmoe: Medmoe) -> None:
         ("series", "a.zip", "What?", "--contextual-calibration"),
         ("series", "a.zip", "What?", "--finding", "CT"),
         ("series", "a.zip", "--label", "CT", "--label", "MRI", "--max-tokens", "3"),
+        ("series", "a.zip", "--label", "CT"),
         ("batch", "/tmp", "a.csv", "--question", "What?", "--mode", "choice"),
         ("batch", "/tmp", "a.csv", "--label", "CT", "--label", "MRI", "--max-tokens", "3"),
+        ("batch", "/tmp", "a.csv", "--label", "CT"),
+        ("batch", "/tmp", "a.csv", "--question", "What?", "--actors", "2"),
         ("stats", "--by", "nonsense"),
         ("stats", "--window", "x"),
         ("bench", "--clients", "0"),

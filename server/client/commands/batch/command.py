@@ -34,7 +34,7 @@ from medmoe.client.commands.images import (
     WindowOption,
     prepared,
 )
-from medmoe.client.commands.request_options import RequestOptions, refuse_options
+from medmoe.client.commands.request_options import RequestOptions, refuse_options, require_several
 from medmoe.client.commands.terminal import has_progress_bar, note
 from medmoe.client.images.image import Image
 from medmoe.client.transport.address import LOCAL, URL_VARIABLE
@@ -122,9 +122,14 @@ def batch(
     """
     if source.is_dir() and question is None and not label:
         raise typer.BadParameter("a folder needs --question or --label")
-    if source.is_dir():
-        unused = {"max_tokens": max_tokens} if label else {"mode": mode}
-        refuse_options(unused, task="labels" if label else "a question")
+    if source.is_dir() and label:
+        require_several(label, mode)
+        refuse_options({"max_tokens": max_tokens}, "with labels")
+    elif source.is_dir():
+        refuse_options({"mode": mode}, "with a question")
+    if not on_ray:
+        of_ray = {"address": address, "actors": actors, "cpus_per_actor": cpus_per_actor}
+        refuse_options(of_ray | {"gpus_per_actor": gpus_per_actor, "rows_per_file": rows_per_file}, "without --ray")
     options = {
         "mode": mode,
         "window": window,

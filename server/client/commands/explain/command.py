@@ -8,7 +8,7 @@ import typer
 from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.explain.output import print_map
 from medmoe.client.commands.images import ImageArgument, MaxTokensOption, write_png
-from medmoe.client.commands.request_options import ABSTENTION, REPORT, RequestOptions
+from medmoe.client.commands.request_options import ABSTENTION, REPORT, RequestOptions, refuse_options, require_several
 from medmoe.client.commands.terminal import as_json
 from medmoe.client.options import ExplainOptions
 
@@ -42,6 +42,15 @@ def explain(
     file, words = request.split(image, question)
     if len(words) > 1 or not (words or label):
         raise typer.BadParameter("an image and a question or --label are needed; with --source no file")
+    if label:
+        require_several(label)
+        refuse_options({"answer": answer, "max_tokens": max_tokens}, "with labels")
+    else:
+        refuse_options({"target": target}, "without --label")
+    if answer is not None:
+        refuse_options({"max_tokens": max_tokens}, "with --answer")
+    if target is not None and target not in (label or ()):
+        raise typer.BadParameter("--target is one of the labels")
     options: ExplainOptions = {
         **request.image_fields(),
         "answer": answer,

@@ -23,7 +23,7 @@ from medmoe.client.commands.images import (
     StudyOption,
     WindowOption,
 )
-from medmoe.client.commands.request_options import RequestOptions, keep_report, refuse_options
+from medmoe.client.commands.request_options import RequestOptions, keep_report, refuse_options, require_several
 from medmoe.client.commands.series.output import print_result
 from medmoe.client.commands.terminal import as_json, has_progress_bar, note
 from medmoe.client.errors import ServiceError
@@ -88,10 +88,11 @@ def series(
     if len(words) > 1 or not (words or label):
         raise typer.BadParameter("one question is needed, or labels: --label CT --label MRI")
     if label:
-        refuse_options({"max_tokens": max_tokens}, task="labels")
+        require_several(label, mode)
+        refuse_options({"max_tokens": max_tokens}, "with labels")
     else:
         classified = {"mode": mode, "finding": finding, "min_label_mass": min_label_mass}
-        refuse_options(classified | {"contextual_calibration": contextual_calibration or None}, task="a question")
+        refuse_options(classified | {"contextual_calibration": contextual_calibration or None}, "with a question")
     if finding is not None and finding not in (label or ()):
         raise typer.BadParameter("--finding is one of the labels")
     if store and not source:
