@@ -192,6 +192,11 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _print_help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 @app.callback(invoke_without_command=True)
 def medmoe(
     context: typer.Context,
@@ -203,8 +208,7 @@ def medmoe(
 
     Research software, not a medical device.
     """
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+    _print_help(context)
 
 
 def with_headings(headings: Mapping[str, str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -232,14 +236,11 @@ class _CommandGroup(typer.Typer):
 
 def command_group(help_text: str) -> typer.Typer:
     """Return a program whose commands look like those of `medmoe`."""
-    return _CommandGroup(
-        add_completion=False,
-        cls=_ReportingGroup,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-        no_args_is_help=True,
-        help=help_text,
+    group = _CommandGroup(
+        add_completion=False, cls=_ReportingGroup, pretty_exceptions_enable=False, rich_markup_mode=None, help=help_text
     )
+    group.callback(invoke_without_command=True)(_print_help)
+    return group
 
 
 def _delegate(name: str, command: Command) -> Callable[[typer.Context], None]:

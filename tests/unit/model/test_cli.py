@@ -211,6 +211,13 @@ def test_the_other_rooms_explain_themselves(medmoe: Medmoe, command: str) -> Non
     assert f"medmoe {command}" in found.stdout
 
 
+@pytest.mark.parametrize("name", ["", "checkpoint", "audit"])
+def test_a_program_without_a_command_prints_its_help(medmoe: Medmoe, name: str) -> None:
+    found = medmoe(*name.split())
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout == medmoe(*name.split(), "--help").stdout
+
+
 def test_options_stand_under_headings(medmoe: Medmoe) -> None:
     _, *sections = medmoe("ask", "--help").stdout.split("\n\n")
     heading = {line.split()[0]: section.split(":")[0] for section in sections for line in section.splitlines()}
