@@ -43,11 +43,10 @@ def read_losses(path: Path) -> dict[str, list[dict[str, float]]]:
 
 def _page(report: Report, *, provenance: dict[str, Any], figures: dict[str, str]) -> str:
     asked = provenance["answered_by"] | provenance["settings"]
-    answered_by = "\n".join(f"- {name}: `{value}`" for name, value in asked.items() if value)
-    data = "\n".join(
-        f"- {file['dataset']}, {file['split']}: {file['samples']} samples, records SHA-256 `{file['records_sha256']}`"
-        for file in provenance["data"]
+    answered_by = "\n".join(
+        f"- {name}: `{value}`" for name, value in asked.items() if value is not None and value is not False
     )
+    data = "\n".join(map(_data_line, provenance["data"]))
     images = "\n\n".join(f"![{title}]({name})" for name, title in figures.items())
     return (
         "# Evaluation\n\nResearch software, not a medical device.\n\n"
@@ -55,3 +54,9 @@ def _page(report: Report, *, provenance: dict[str, Any], figures: dict[str, str]
         f"{provenance['created']}, commit {provenance['commit'] or 'unknown'}\n\n"
         f"{answered_by}\n{data}\n\n## Scores\n\n{markdown(report)}" + (f"\n## Figures\n\n{images}\n" if images else "")
     )
+
+
+def _data_line(file: dict[str, Any]) -> str:
+    digest = file["records_sha256"]
+    records = f", records SHA-256 `{digest}`" if digest else ""
+    return f"- {file['dataset']}, {file['split']}: {file['samples']} samples{records}"

@@ -88,6 +88,7 @@ def test_tables_are_printed_and_everything_is_written(checkpoint: Path, data: Pa
 
     page = (output / "report.md").read_text()
     assert digest in page
+    assert "- seed: `0`" in page
     figures = {path.name for path in output.glob("*.png")}
     assert figures == {
         "experts-by-modality.png",
@@ -124,6 +125,15 @@ def test_without_matplotlib_the_report_is_whole_and_says_so(
     assert found.exit_code == 0, found.output
     assert plots.MISSING in found.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.md"}
+
+
+def test_a_report_on_label_folders_names_no_records(checkpoint: Path, tmp_path: Path) -> None:
+    for number, folder in enumerate(("train/CT", "train/MRI", "test/CT", "test/MRI")):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+        Image.effect_noise((40, 24), 50 + number).save(tmp_path / "own" / folder / "0.png")
+    found = run(checkpoint, "--data", tmp_path, "--dataset", "own", "--output", tmp_path / "results")
+    assert found.exit_code == 0, found.output
+    assert "- own, test: 2 samples\n" in (tmp_path / "results" / "report.md").read_text()
 
 
 def test_a_service_is_asked_instead(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
