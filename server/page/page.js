@@ -180,6 +180,7 @@ function seeAgain({ subject, response }) {
   choose(subject.fields.labels === undefined ? "ask" : "classify");
   const { open, source, title } = task();
   source.restore(subject.fields);
+  examples.modality = subject.fields.modality ?? "";
   target().restore(subject.fields);
   const box = result.open(title, subject);
   view = open(box, subject);
