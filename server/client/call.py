@@ -122,7 +122,7 @@ def classify(
     image: ImageSource, labels: Sequence[str], options: ClassifyOptions, *, mode: Mode = "likelihood"
 ) -> Call[AnyClassification]:
     """Build a classification. Raises InvalidInput, and TypeError for an unknown option or labels in one string."""
-    fields = _fields({"labels": _labels(labels), "mode": _other(mode), **_known(options, ClassifyOptions)})
+    fields = _fields({"labels": _labels(labels), "mode": _unless_default(mode), **_known(options, ClassifyOptions)})
     return Call(path="/v1/classify", read=_CLASSIFY, fields=fields, image=_image(image))
 
 
@@ -166,7 +166,7 @@ def classify_series(
     stream: bool = False,
 ) -> Call[SeriesClassification]:
     """Build a classification of a series. Raises InvalidInput, and TypeError as `classify`."""
-    given = {"labels": _labels(labels), "mode": _other(mode), "stream": stream}
+    given = {"labels": _labels(labels), "mode": _unless_default(mode), "stream": stream}
     fields = _fields({**given, **_known(options, ClassifySeriesOptions)})
     return Call(path="/v1/series", read=_SERIES_LABELS, fields=fields, series=series_files(series))
 
@@ -223,8 +223,8 @@ def _known(options: Any, kind: Any) -> dict[str, Any]:
     return dict(options)
 
 
-def _other(mode: Mode) -> Mode | None:
-    """Return a mode that is not the service's own."""
+def _unless_default(mode: Mode) -> Mode | None:
+    """Return a mode other than the default of the service, or None."""
     return None if mode == "likelihood" else mode
 
 
