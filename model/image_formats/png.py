@@ -30,7 +30,9 @@ def without_metadata(data: bytes) -> tuple[bytes, bool]:
     Pillow refuses a whole image for a text of many bytes or one wrong checksum in it. Critical chunks stay as they are.
     Raises ImageFormatError for one that is not known.
     """
-    if data[26:28] != bytes(2) or data[28:29] > b"\1":
+    header = data[12:29]
+    is_sound = header[:4] == b"IHDR" and zlib.crc32(header) == int.from_bytes(data[29:33], "big")
+    if is_sound and (header[14:16] != bytes(2) or header[16] > 1):
         raise ImageFormatError("the PNG is compressed, filtered or interlaced in a way that is not known")
     kept, position, damaged = [SIGNATURE], len(SIGNATURE), False
     seen: set[bytes] = set()

@@ -61,6 +61,14 @@ def test_a_method_that_is_not_known_is_refused_by_name(read: Read, at: int, valu
         read(bytes(data))
 
 
+@pytest.mark.parametrize("end", [8, 12, 20, 27, 28, 31])
+def test_a_torn_header_is_damage(read: Read, end: int) -> None:
+    whole = png(COLOURS, bits=8, colour=COLOUR)
+    for data in (whole[:end], whole[:end] + b" torn", whole[:end] + b"\xff" + whole[end + 1 :]):
+        with pytest.raises(UnreadableImage):
+            read(data)
+
+
 @pytest.mark.parametrize("row", [0, 17, SIDE - 1])
 @pytest.mark.parametrize("interlaced", [False, True])
 def test_rows_of_an_unknown_filter_are_damage(read: Read, interlaced: bool, row: int) -> None:
