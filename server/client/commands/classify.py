@@ -89,10 +89,11 @@ def classify(
     if found.unlike_training is not None and found.unlike_training.flagged:
         note(UNLIKE_TRAINING)
     if not isinstance(found, MultiLabelClassification) and found.label_mass < _LOW_LABEL_MASS:
+        can_compare = isinstance(found, Classification) and not found.provenance.contextual_calibration
         note(
             "WARNING: the model finds none of these labels likely, so their ranking means little; see what `medmoe "
-            "ask` answers, and classify with its words as labels and the same --question, or compare with "
-            "--contextual-calibration"
+            "ask` answers, and classify with its words as labels and the same --question"
+            + (", or compare with --contextual-calibration" if can_compare else "")
         )
 
 

@@ -281,6 +281,15 @@ def test_explain_prints_the_map_and_writes_it_over_the_image(
     assert json.loads(medmoe("explain", file, *asked, url=server.url, key=KEY).stdout)["answer"] == "Left"
 
 
+@pytest.mark.parametrize(("options", "proposed"), [((), True), (("--contextual-calibration",), False)])
+def test_a_low_label_mass_proposes_what_was_not_done(
+    medmoe: Medmoe, server: ServerProcess, file: Path, options: tuple[str, ...], proposed: bool
+) -> None:
+    done = medmoe("classify", file, "the first label", "the second label", *options, url=server.url, key=KEY)
+    assert "WARNING: the model finds none of these labels likely" in done.stderr
+    assert ("--contextual-calibration" in done.stderr) == proposed
+
+
 @pytest.mark.parametrize("command", [("ask", QUESTION), ("classify", *LABELS)])
 def test_what_goes_wrong_is_one_line(
     medmoe: Medmoe, server: ServerProcess, file: Path, command: tuple[str, ...]
