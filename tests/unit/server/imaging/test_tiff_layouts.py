@@ -206,6 +206,20 @@ def test_a_fax_of_fewer_or_more_rows_than_its_directory_announces_is_refused(
         read(fax(compression, options, *size))
 
 
+@pytest.mark.parametrize("last_row", ["black", "white", "as the others"])
+@pytest.mark.parametrize(("compression", "options"), FAXES, ids=str)
+def test_a_fax_of_any_width_is_read(read: Read, compression: str, options: int, last_row: str) -> None:
+    for width in (1, 2, 3, 4, 5, 6, 22, 23, 30, 31):
+        pixels = np.random.default_rng(width).random((20, width)) > 0.5
+        pixels[-4:] = pixels[-4:] if last_row == "as the others" else last_row == "white"
+        if compression == "tiff_ccitt":
+            # libtiff takes some rows of few codes for marks.
+            pixels[:-1] = last_row == "black"
+        tags = {"tiffinfo": {292: options}} if compression == "group3" else {}
+        data = encoded(Image.fromarray(pixels), "TIFF", compression=compression, **tags)
+        assert read(data, allow_uniform=True).width == width
+
+
 @pytest.mark.parametrize(("compression", "options"), FAXES, ids=str)
 def test_a_fax_that_ends_early_is_refused(read: Read, compression: str, options: int) -> None:
     data = bytearray(fax(compression, options))
