@@ -87,10 +87,11 @@ def from_stream(samples: np.ndarray, *, precision: int, bits: int, shift: int, s
     return min(found, key=lambda each: _roughness(each.values))
 
 
-def with_high_words_first(cells: np.ndarray) -> np.ndarray:
+def with_high_words_first(cells: np.ndarray, *, signed: bool) -> np.ndarray:
     """Return 32-bit cells from big-endian words: some writers store a cell's low word first, others its high word."""
     swapped: np.ndarray = cells << 16 | cells >> 16
-    return swapped if _is_smoother(swapped, cells) else cells
+    one, other = (_extended(each, 32, signed) for each in (swapped, cells))
+    return swapped if _is_smoother(one, other) else cells
 
 
 def _true_shift(cells: np.ndarray, bits: int, shift: int) -> int:

@@ -70,7 +70,9 @@ def _native(file: DicomFile) -> np.ndarray:
     if file.big_endian and size % 2:
         return _unpacked(file, value, syntax, index=file.frame, frames=file.frames)
     cells = _unpacked(file, value[file.frame * size : (file.frame + 1) * size], syntax)
-    return with_high_words_first(cells) if file.big_endian and file.bits_allocated == 32 else cells
+    if file.big_endian and file.bits_allocated == 32:
+        return with_high_words_first(cells, signed=file.signed)
+    return cells
 
 
 def _bits(file: DicomFile, value: bytes) -> np.ndarray:

@@ -137,6 +137,13 @@ def test_big_endian_words_of_32_bits_in_either_order(read: Read, kind: type, low
     shows(read, file(stored, syntax=BIG_ENDIAN, bits=32, signed=kind == np.int32), STRETCHED)
 
 
+def test_signed_noise_in_big_endian_words_of_32_bits(read: Read) -> None:
+    noise = np.random.default_rng(0).integers(-2048, 2048, (SIDE, SIDE)).astype(np.int32)
+    little = read(file(noise, bits=32, stored=12, signed=True))
+    big = read(file(noise.view(np.uint32), syntax=BIG_ENDIAN, bits=32, stored=12, signed=True))
+    assert (big.pixels, big.rendering.steps) == (little.pixels, little.rendering.steps)
+
+
 def test_overlay_bits_above_the_values_are_no_values(read: Read) -> None:
     overlaid = (RAMP * 16).astype(np.uint16) | (BOARD.astype(np.uint16) << 12)
     data = file(overlaid, {0x60000010: ("US", [SIDE]), 0x60000102: ("US", [12])}, stored=12)
