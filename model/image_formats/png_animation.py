@@ -69,18 +69,19 @@ def still(data: bytes, frame: int) -> bytes:
 
 def _frames(data: bytes) -> Iterator[_Frame]:
     """Yield each frame, the image that the animation leaves out first."""
-    header, coded, control = b"", b"", b""
+    header, control = b"", b""
+    coded: list[bytes] = []
     for kind, body in [*chunks(data), (b"fcTL", b"")]:
         if kind == b"IHDR":
             header = body
         elif kind == b"IDAT":
-            coded += body
+            coded.append(body)
         elif kind == b"fdAT":
-            coded += body[4:]
+            coded.append(body[4:])
         elif kind == b"fcTL":
             if coded:
-                yield _frame(data, header, control, coded)
-            control, coded = body, b""
+                yield _frame(data, header, control, b"".join(coded))
+            control, coded = body, []
 
 
 def _frame(data: bytes, header: bytes, control: bytes, coded: bytes) -> _Frame:
