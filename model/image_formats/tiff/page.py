@@ -125,12 +125,14 @@ def _eight_bits(grey: np.ndarray, bits: int, inverted: bool) -> np.ndarray:
 
 
 def _grey_with_alpha(grey: np.ndarray, alpha: np.ndarray, page: TiffDirectory, steps: list[Step]) -> Image.Image:
+    inverted = page.photometric == _WHITE_IS_ZERO
+    if grey.dtype == np.uint8 and page.bits == 8 and page.extra_samples[0] == _ALPHA:
+        return Image.fromarray(np.stack([255 - grey if inverted else grey, alpha], axis=-1))
     opacity = _opacity(alpha, page.bits)
     wide = grey.astype(np.float64)
     if page.extra_samples[0] == _PREMULTIPLIED:
         np.divide(wide, opacity, out=wide, where=opacity > 0)
     shown = np.rint(opacity * 255).astype(np.uint8)
-    inverted = page.photometric == _WHITE_IS_ZERO
     if page.bits <= 8 and grey.dtype.kind == "u":
         shades = _eight_bits(np.clip(wide, 0, 2**page.bits - 1), page.bits, inverted)
         return Image.fromarray(np.stack([shades, shown], axis=-1))
