@@ -169,7 +169,9 @@ async def test_files_and_batches_are_deleted_on_time(batching: Batching, tmp_pat
 
 
 def stored(directory: Path) -> list[Path]:
-    return [path for path in (directory / "batches").rglob("*") if path.is_file() and path.name != "lock"]
+    """Return the files of a store, without its lock and those that are being written."""
+    found = [path for path in (directory / "batches").rglob("*") if path.is_file() and path.name != "lock"]
+    return [path for path in found if not path.name.startswith(".")]
 
 
 async def test_a_directory_has_one_process_and_records_that_can_be_read(batching: Batching, tmp_path: Path) -> None:

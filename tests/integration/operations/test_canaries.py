@@ -184,11 +184,11 @@ async def test_answers_and_refusals(watching: Any, tmp_path_factory: pytest.Temp
 
 
 async def test_large_bodies_and_a_full_house(watching: Any) -> None:
-    async with watching(max_body_bytes=2048, max_series_bytes=2**15, max_concurrent=1, max_queued=0) as watched:
+    async with watching(max_body_bytes=2048, max_series_bytes=2**16, max_concurrent=1, max_queued=0) as watched:
         service = watched.service
         for probe in valid(await document(service)):
             large = Probe(**{name: getattr(probe, name) for name in ("name", "method", "path", "headers")}, content=(
-                canary("large").encode() * 2000
+                canary("large").encode() * 8000
             ))  # fmt: skip
             assert (await watched.send(large)).status_code == 413
             service.engine.delay = 3600
