@@ -26,6 +26,8 @@ _RGB, _YBR = "RGB", "YBR_FULL"
 _LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
 _JPEG_LS = (JPEGLSLossless, JPEGLSNearLossless)
 _PADDED_END = b"\0\xff\xd9"
+_DECODED_AGAIN = 2**22
+"""Samples of the largest JPEG 2000 frame that is decoded twice, to find that its size is false."""
 _LOST = 512
 """Zero bytes that no JPEG 2000 encoder writes in a row; in larger images, a byte for as many pixels."""
 
@@ -50,7 +52,7 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
     if syntax in _LOSSLESS_JPEG:
         return _probed(lambda data: _pydicom(data, header, syntax, plugin), stream)
     samples = _pydicom(stream, header, syntax, plugin)
-    others = list(jpeg_2000_with_other_ends(stream))
+    others = list(jpeg_2000_with_other_ends(stream)) if samples.size <= _DECODED_AGAIN else []
     if others and all(
         _is_same(samples, lambda data: _pydicom(data, header, syntax, plugin), other) for other in others
     ):
