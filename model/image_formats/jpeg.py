@@ -100,9 +100,13 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 def coded_size(data: bytes) -> tuple[int, int]:
     """Return how many columns and rows the frame header of a JPEG announces; 0 and 0 without one."""
-    positions = dict(_segments(data))
-    frame = next((positions[kind] for kind in _FRAMES if kind in positions), None)
+    frame = _frame_header(dict(_segments(data)))
     return (_length(data, frame + 7), _length(data, frame + 5)) if frame is not None else (0, 0)
+
+
+def _frame_header(positions: dict[int, int]) -> int | None:
+    """Return where the frame header lies among the positions of segments by marker, None without one."""
+    return next((positions[kind] for kind in _FRAMES if kind in positions), None)
 
 
 def _length(data: bytes, position: int) -> int:
@@ -126,8 +130,8 @@ def has_lost_data(data: bytes) -> bool:
     """
     positions = dict(_segments(data))
     start = positions.get(_SCAN, -1)
-    frame = next((positions[kind] for kind in _FRAMES if kind in positions), -1)
-    if start < 0 or frame < 0 or frame + 10 > len(data):
+    frame = _frame_header(positions)
+    if start < 0 or frame is None or frame + 10 > len(data):
         return False
     height, width, components = struct.unpack_from(">HHB", data, frame + 5)
     units = width * height if data[frame + 1] in _LOSSLESS else -(-width // 8) * -(-height // 8)
@@ -160,8 +164,7 @@ def is_whole(data: bytes, *, detailed: bool = False) -> bool:
     """
     if has_lost_data(data):
         return False
-    positions = dict(_segments(data))
-    frame = next((positions[kind] for kind in (*_PROBED, *_FRAMES) if kind in positions), None)
+    frame = _frame_header(dict(_segments(data)))
     if frame is None or data[frame + 1] not in _PROBED or data[frame + 4] != 8:
         return True
     scans = list(_scans(data))

@@ -11,7 +11,7 @@ import numpy as np
 from medmoe.model.errors import DamagedImageError
 from medmoe.model.image_formats.raster_image import excess_error
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
-from medmoe.model.image_formats.tiff.libtiff import Tags, decoded_strip
+from medmoe.model.image_formats.tiff.libtiff import decoded_strip, grey_tags
 
 RUN_LENGTH, GROUP_3, GROUP_4 = 2, 3, 4
 """Compressions; all are of one bit a pixel."""
@@ -103,9 +103,7 @@ def _as_bytes(bits: str) -> bytes:
 
 def _decoded(coded: bytes, page: TiffDirectory, width: int, rows: int, *, options: int | None = None) -> np.ndarray:
     """Return which pixels are black."""
-    tags: Tags = {
-        256: (width,), 257: (rows,), 258: (1,), 259: (page.compression,), 262: (1,), 277: (1,), 278: (rows,),
-    }  # fmt: skip
+    tags = grey_tags(width, rows, bits=1, compression=page.compression)
     if page.compression == GROUP_3:
         tags[292] = (page.fax_options if options is None else options,)
     return decoded_strip(coded, tags)

@@ -11,7 +11,9 @@ from PIL import Image
 
 Tags = dict[int, tuple[int, ...]]
 _HEAD = 8
-_STRIP_OFFSETS, _STRIP_COUNTS = 273, 279
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 259, 262, 277
+_STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_COUNTS = 273, 278, 279
+_BLACK_IS_ZERO = 1
 _ALARM_LOCK = threading.RLock()
 
 
@@ -28,6 +30,18 @@ def any_size() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = alarm
 
 
+def grey_tags(width: int, height: int, *, bits: int, compression: int) -> Tags:
+    """Return the tags of a page of grey samples, without those of its strips or tiles."""
+    return {
+        _WIDTH: (width,),
+        _HEIGHT: (height,),
+        _BITS: (bits,),
+        _COMPRESSION: (compression,),
+        _PHOTOMETRIC: (_BLACK_IS_ZERO,),
+        _SAMPLES: (1,),
+    }
+
+
 def decoded(data: bytes, tags: Tags) -> np.ndarray:
     """Return the pixels of a file read by other `tags` than its own. Raises what Pillow raises on damaged data."""
     with any_size(), Image.open(io.BytesIO(_rewritten(data, tags)), formats=["TIFF"]) as opened:
@@ -35,8 +49,9 @@ def decoded(data: bytes, tags: Tags) -> np.ndarray:
 
 
 def decoded_strip(coded: bytes, tags: Tags) -> np.ndarray:
-    """Return the pixels of one strip, of which `tags` say the layout. Raises what Pillow raises on damaged data."""
-    return decoded(bytes(_HEAD) + coded, tags | {_STRIP_OFFSETS: (_HEAD,), _STRIP_COUNTS: (len(coded),)})
+    """Return the pixels of one strip, a page with these `tags`. Raises what Pillow raises on damaged data."""
+    strip = {_STRIP_OFFSETS: (_HEAD,), _ROWS_PER_STRIP: tags[_HEIGHT], _STRIP_COUNTS: (len(coded),)}
+    return decoded(bytes(_HEAD) + coded, tags | strip)
 
 
 def _rewritten(data: bytes, tags: Tags) -> bytes:

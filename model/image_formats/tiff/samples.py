@@ -7,7 +7,7 @@ import numpy as np
 
 from medmoe.model.errors import DamagedImageError, ImageFormatError
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
-from medmoe.model.image_formats.tiff.libtiff import Tags, decoded
+from medmoe.model.image_formats.tiff.libtiff import decoded, grey_tags
 
 _BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions of bytes, whatever samples they hold: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
@@ -65,9 +65,7 @@ def _bytes(data: bytes, page: TiffDirectory, plane: int) -> np.ndarray:
     # A whole number of tiles: the floating-point predictor spreads a value over all of a tile's row.
     wide = width if tile is None else -(-width // max(tile[0], 1)) * tile[0]
     row = (wide * bits + 7) // 8
-    tags: Tags = {
-        256: (row,), 257: (height,), 258: (8,), 259: (page.compression,), 262: (1,), 277: (1,),
-    }  # fmt: skip
+    tags = grey_tags(row, height, bits=8, compression=page.compression)
     reversed_bits = page.fill_order == 2
     if reversed_bits and page.compression != 1:
         # libtiff brings the compressed bits in order.

@@ -2,7 +2,7 @@
 
 import struct
 
-from medmoe.model.image_formats.tiff.libtiff import Tags, decoded_strip
+from medmoe.model.image_formats.tiff.libtiff import decoded_strip, grey_tags
 
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _SINGLE, _CHECKSUM, _RUN = 0x20, 0x04, 1
@@ -45,13 +45,5 @@ def _follows(coded: bytes, at: int, rows: int, row: int, descriptor: int) -> boo
     opened = struct.pack("<I", head & ~1)[:3]
     filler = struct.pack("<I", row << 3 | _RUN << 1 | 1)[:3] + _FILLER
     changed = coded[:4] + bytes((descriptor,)) + coded[5:at] + opened + coded[at + 3 : following] + filler
-    tags: Tags = {
-        256: (row,),
-        257: (rows + 1,),
-        258: (8,),
-        259: (_COMPRESSION,),
-        262: (1,),
-        277: (1,),
-        278: (rows + 1,),
-    }
+    tags = grey_tags(row, rows + 1, bits=8, compression=_COMPRESSION)
     return bool((decoded_strip(changed, tags)[rows] != _FILLER[0]).any())

@@ -49,13 +49,15 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
         return _probed(lambda data: _extended_jpeg(data, colour, header), stream)
     if syntax in _JPEG_LS:
         return _jpeg_ls(stream, header, syntax, plugin)
+
+    def decode(data: bytes) -> np.ndarray:
+        return _pydicom(data, header, syntax, plugin)
+
     if syntax in _LOSSLESS_JPEG:
-        return _probed(lambda data: _pydicom(data, header, syntax, plugin), stream)
-    samples = _pydicom(stream, header, syntax, plugin)
+        return _probed(decode, stream)
+    samples = decode(stream)
     others = list(jpeg_2000_with_other_ends(stream)) if samples.size <= _DECODED_AGAIN else []
-    if others and all(
-        _is_same(samples, lambda data: _pydicom(data, header, syntax, plugin), other) for other in others
-    ):
+    if others and all(_is_same(samples, decode, other) for other in others):
         raise UnreadableImage("the image is damaged: its code stream announces another size than its data have")
     return samples
 
