@@ -42,12 +42,11 @@ class JpegFile(io.BytesIO):
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
-        begun = dict(_segments(data)).get(_SCAN, len(data))
-        following = _AFTER_SCAN.search(data, begun + 2 + _length(data, begun + 2))
-        end = following.start() if following else len(data)
-        self._single = following is None or following[0] == _END
+        self._scans = list(_scans(data))
+        self._begun, end = (self._scans[0].begin, self._scans[0].end) if self._scans else (len(data), len(data))
+        self._single = end == len(data) or data[end : end + 2] == _END
         self._held = len(data[:end].rstrip(b"\0\xff")) - (_LAST if self._single else _LAST_OF_MANY)
-        self._begun, self._needed = begun, self._held <= begun
+        self._needed = self._held <= self._begun
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return what io.BytesIO would, but stop once before the end of the scan."""
@@ -72,6 +71,31 @@ class JpegFile(io.BytesIO):
             return False
         seen = {_decoded(first + probe + _END) for probe in _PROBES}
         return len(seen) == 1 and _decoded(first + _LAST_PROBE + _END) in seen
+
+    def is_whole(self, *, detailed: bool = False) -> bool:
+        """Return whether every block of every scan is in the file; True for what Pillow does not decode.
+
+        Data that follow the last block of a scan do not change an image. If the image differs by what follows, blocks
+        are missing. Where the last block is known to be `detailed`, the only interval of an only scan is whole.
+        """
+        data, scans = self.getvalue(), self._scans
+        positions = dict(_segments(data))
+        frame = _frame_header(positions)
+        if _has_lost_data(data, positions.get(_SCAN, -1), frame):
+            return False
+        if frame is None or data[frame + 1] not in _PROBED or data[frame + 4] != 8:
+            return True
+        if not scans or not all(_has_all_restarts(data, frame, scan) for scan in scans):
+            return False
+        if data[frame + 1] == _PROGRESSIVE and not _has_all_bits(data, frame, scans):
+            return False
+        if detailed and len(scans) == 1 and not scans[0].interval:
+            return True
+        try:
+            seen = [_decoded(_probed(data, scans, probe)) for probe in _PROBES]
+        except OSError:
+            return False
+        return seen[0] == seen[1]
 
 
 def unusual_coding(data: bytes) -> str | None:
@@ -115,7 +139,8 @@ def _length(data: bytes, position: int) -> int:
 
 def has_end(data: bytes) -> bool:
     """Return whether the last marker is that of the end, trailing bytes aside."""
-    return data.rfind(_END) > data.rfind(b"\xff\xda")
+    end = data.rfind(_END)
+    return end >= 0 and data.find(b"\xff\xda", end) < 0
 
 
 def with_end(data: bytes) -> bytes:
@@ -123,14 +148,11 @@ def with_end(data: bytes) -> bytes:
     return data if has_end(data) else data.rstrip(b"\0") + _END
 
 
-def has_lost_data(data: bytes) -> bool:
-    """Return whether zeros stand in place of scan data.
+def _has_lost_data(data: bytes, start: int, frame: int | None) -> bool:
+    """Return whether zeros stand in place of scan data, with the positions of the first scan and the frame header.
 
     A flat image may be coded in zeros, of a bit or two for each block or, in a lossless JPEG, for each pixel.
     """
-    positions = dict(_segments(data))
-    start = positions.get(_SCAN, -1)
-    frame = _frame_header(positions)
     if start < 0 or frame is None or frame + 10 > len(data):
         return False
     height, width, components = struct.unpack_from(">HHB", data, frame + 5)
@@ -154,31 +176,6 @@ class _Scan:
     begin: int
     end: int
     """Where its coded data lie."""
-
-
-def is_whole(data: bytes, *, detailed: bool = False) -> bool:
-    """Return whether every block of every scan is in the file; True for what Pillow does not decode.
-
-    Data that follow the last block of a scan do not change an image. If the image differs by what follows, blocks are
-    missing. Where the last block is known to be `detailed`, the only interval of an only scan is whole.
-    """
-    if has_lost_data(data):
-        return False
-    frame = _frame_header(dict(_segments(data)))
-    if frame is None or data[frame + 1] not in _PROBED or data[frame + 4] != 8:
-        return True
-    scans = list(_scans(data))
-    if not scans or not all(_has_all_restarts(data, frame, scan) for scan in scans):
-        return False
-    if data[frame + 1] == _PROGRESSIVE and not _has_all_bits(data, frame, scans):
-        return False
-    if detailed and len(scans) == 1 and not scans[0].interval:
-        return True
-    try:
-        seen = [_decoded(_probed(data, scans, probe)) for probe in _PROBES]
-    except OSError:
-        return False
-    return seen[0] == seen[1]
 
 
 def _scans(data: bytes) -> Iterator[_Scan]:

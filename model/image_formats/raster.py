@@ -115,17 +115,18 @@ def _load(opened: Image.Image, data: bytes, kind: RasterFormat) -> None:
     """Decode the frame. Raises DamagedImageError when the file holds less or more than its pixels, ImageFormatError."""
     file = opened.fp  # type: ignore[attr-defined]
     opened.load()
-    if isinstance(file, jpeg.JpegFile) and not opened.tell() and file.has_excess():
-        raise excess_error()
     if kind == "WEBP" and webp.has_excess(data, opened):
         raise excess_error()
     if kind == "PNG" and (excess := excess_bytes(data)):
         raise excess_error() if excess > 0 else DamagedImageError("the image is damaged: rows of the PNG are missing")
     if kind == "PNG" and opened.mode == "P" and opened.getextrema()[1] >= palette_size(data):  # type: ignore[operator]
         raise DamagedImageError("the image is damaged: its pixels name colours that its palette lacks")
-    if kind == "JPEG":
+    if isinstance(file, jpeg.JpegFile):
+        if not opened.tell() and file.has_excess():
+            raise excess_error()
         # A later image of a multi-picture file begins where Pillow has found it.
-        _require_scans(data[getattr(opened, "offset", 0) :], opened)
+        begin = getattr(opened, "offset", 0)
+        _require_scans(jpeg.JpegFile(data[begin:]) if begin else file, opened)
         _require_inks(opened)
 
 
@@ -155,12 +156,12 @@ def _require_frame(frame: int, frames: int) -> None:
         raise ImageFrameError(f"frames count from 0 and this image has {frames}")
 
 
-def _require_scans(data: bytes, opened: Image.Image) -> None:
+def _require_scans(file: jpeg.JpegFile, opened: Image.Image) -> None:
     # Blocks that are missing are flat: a last block with detail was decoded. Chroma of the blocks beside it may reach
     # into its first row and column.
     left, top = (edge - 1 - (edge - 1) % 8 + ((edge - 1) % 8 > 0) for edge in opened.size)
     corner = np.asarray(opened.crop((left, top, *opened.size)))
-    if not jpeg.is_whole(data, detailed=bool((corner != corner[-1, -1]).any())):
+    if not file.is_whole(detailed=bool((corner != corner[-1, -1]).any())):
         raise DamagedImageError("the image is damaged or truncated: scan data of the JPEG are missing")
 
 

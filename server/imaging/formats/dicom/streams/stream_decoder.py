@@ -17,7 +17,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
-from medmoe.model.image_formats.jpeg import JpegFile, is_whole, with_other_ends, with_probe
+from medmoe.model.image_formats.jpeg import JpegFile, with_other_ends, with_probe
 from medmoe.model.image_formats.no_data import has_lost_bytes
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader, jpeg_2000_with_other_ends
@@ -41,7 +41,7 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
     if syntax in JPEG2000TransferSyntaxes:
         if has_lost_bytes(stream, most=max(_LOST, header.width * header.height // _LOST)):
             raise _missing()
-    elif not is_whole(stream):
+    elif not JpegFile(stream).is_whole():
         raise _missing()
     if plugin == "pillow" and header.precision == 8:
         return _jpeg(stream, colour, header)
