@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
-from PIL import Image
 
 from medmoe.server.errors import EngineDeadError, EngineError, GenerationError
 from medmoe.server.schemas.inference import Dtype
@@ -50,8 +49,8 @@ class GenerationRequest:
     request_id: str
     prompt_ids: tuple[int, ...]
     """As `Prompt.question` gives them: one image token stands for the image."""
-    image: Image.Image
-    """RGB, already of the model's size (`ImageProcessor.resize`)."""
+    image: np.ndarray
+    """uint8 [height, width, 3], RGB, already of the model's size (`ImageProcessor.resize`)."""
     image_id: str
     """SHA-256 hex of the resized pixels and their size; keys the engine's caches."""
     cache_salt: str | None = None

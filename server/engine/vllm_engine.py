@@ -11,11 +11,10 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from cachetools import LRUCache
-from PIL.Image import Image
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import expand
 from medmoe.model.unlike_training.score_pipe import SCORE_PIPE
 from medmoe.server.engine.base import EngineDeadError, EngineError, GenerationChunk, GenerationError, GenerationRequest
@@ -55,7 +54,7 @@ class VllmEngine:
         self.dtype: Dtype = engine_dtype(settings, config, on_cpu=built_for_cpu())
         self._settings = settings
         self._config = config
-        self._image_inputs = _ImageInputs(ImageProcessor.from_config(config))
+        self._image_inputs = _ImageInputs()
         self._branches = BranchScorer(config, most_tokens=branch_tokens(settings, config, on_cpu=built_for_cpu()))
         self._llm: AsyncLLM | None = None
         self._building: BuildThread[AsyncLLM] | None = None
@@ -241,8 +240,7 @@ class _ImageInputs:
     _KEPT = 32
     """Images; 0.15 MB each at 224 pixels."""
 
-    def __init__(self, processor: ImageProcessor) -> None:
-        self._processor = processor
+    def __init__(self) -> None:
         self._kept: LRUCache[str, MultiModalKwargsItems] = LRUCache(self._KEPT)
 
     def __call__(self, request: GenerationRequest) -> "MultiModalKwargsItems":
@@ -251,7 +249,7 @@ class _ImageInputs:
             made = self._kept[request.image_id] = self._made(request.image, request.image_id)
         return made
 
-    def _made(self, image: Image, image_id: str) -> "MultiModalKwargsItems":
+    def _made(self, image: np.ndarray, image_id: str) -> "MultiModalKwargsItems":
         import torch
         from vllm.multimodal.inputs import (
             MultiModalBatchedField,
@@ -262,7 +260,7 @@ class _ImageInputs:
 
         field = MultiModalBatchedField()
         identity = torch.tensor(list(bytes.fromhex(image_id)), dtype=torch.uint8)
-        tensors = {"pixel_values": torch.from_numpy(self._processor.pixels(image).copy()), "image_id": identity}
+        tensors = {"pixel_values": torch.from_numpy(image.transpose(2, 0, 1).copy()), "image_id": identity}
         elements = {name: MultiModalFieldElem(data=data, field=field) for name, data in tensors.items()}
         return MultiModalKwargsItems({"image": [MultiModalKwargsItem(elements)]})
 

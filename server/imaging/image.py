@@ -3,6 +3,7 @@
 import hashlib
 from functools import cached_property
 
+import numpy as np
 from PIL import Image
 from pydantic import Field
 
@@ -37,9 +38,15 @@ class DecodedImage(Message):
     pixels: bytes = Field(default=b"", exclude=True, repr=False)
     """8-bit RGB, row by row. Not part of the JSON: a decoder process sends them after it."""
 
-    @cached_property
+    @property
+    def array(self) -> np.ndarray:
+        """Return the pixels as uint8 [height, width, 3], which are not copied."""
+        width, height = self.size
+        return np.frombuffer(self.pixels, np.uint8).reshape(height, width, 3)
+
+    @property
     def image(self) -> Image.Image:
-        """Return the RGB image, of the model's size or of the size that a view for people asks for."""
+        """Return a new RGB image, of the model's size or of the size that a view for people asks for."""
         # Image.frombytes would paint it black first.
         image = Image.new("RGB", self.size, color=None)
         image.frombytes(self.pixels)

@@ -85,7 +85,7 @@ async def classify_in_slot(
             scorer = LabelScorer(context.engine, hold=lambda: context.label_steps.slot(request_id))
             scores = await scorer.score(
                 [request for _, prompts in asked for request in prompts.requests],
-                image=decoded.image,
+                image=decoded.array,
                 image_id=decoded.image_id,
                 cache_salt=record.cache_salt,
                 request_id=request_id,

@@ -3,6 +3,7 @@
 import asyncio
 from weakref import WeakValueDictionary
 
+import numpy as np
 from cachetools import LRUCache
 
 from medmoe.model.classification.contextual_calibration import content_free_images, mean_log_likelihoods
@@ -34,7 +35,7 @@ class ContentFreeScores:
                 scores = await run_all(
                     scorer.score(
                         (request,),
-                        image=image,
+                        image=np.asarray(image),
                         image_id=image_id(image.size, image.tobytes()),
                         request_id=f"{request_id}-content-free-{number}",
                         cache_salt=cache_salt,

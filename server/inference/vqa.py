@@ -121,7 +121,7 @@ async def answer_in_slot(
         request = GenerationRequest(
             request_id=f"{route}-{secrets.token_hex(16)}",
             prompt_ids=plan.prompt_ids,
-            image=decoded.image,
+            image=decoded.array,
             image_id=decoded.image_id,
             cache_salt=record.cache_salt,
             max_tokens=plan.max_tokens,

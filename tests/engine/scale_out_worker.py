@@ -37,7 +37,7 @@ async def answer_all(directory: Path) -> None:
         request = GenerationRequest(
             request_id=str(number),
             prompt_ids=tuple(prompt.question(QUESTIONS[number])),
-            image=image,
+            image=np.asarray(image),
             image_id=hashlib.sha256(image.tobytes()).hexdigest(),
             max_tokens=MAX_TOKENS,
         )

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.server.engine.base import EngineDeadError, GenerationRequest
@@ -48,7 +48,7 @@ async def test_who_waits_is_told(tmp_path: Path) -> None:
     request = GenerationRequest(
         request_id="waiting",
         prompt_ids=(config.image_token_id,),
-        image=Image.new("RGB", (size, size)),
+        image=np.zeros((size, size, 3), np.uint8),
         image_id="00",
         max_tokens=1,
     )

@@ -54,7 +54,7 @@ async def ask(
     request = GenerationRequest(
         request_id=f"{tag}-{number}",
         prompt_ids=tuple(reference.prompt.question(QUESTIONS[number])),
-        image=image,
+        image=np.asarray(image),
         image_id=hashlib.sha256(image.tobytes()).hexdigest(),
         cache_salt=salt,
         max_tokens=max_tokens,

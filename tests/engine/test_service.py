@@ -115,7 +115,7 @@ async def test_the_engine_exports_the_series_that_dashboards_may_ask_for(served:
 
 async def test_a_request_that_nobody_waits_for_is_aborted(served: Served) -> None:
     reference = Reference(served.checkpoint)
-    image = Image.new("RGB", (32, 32))
+    image = np.zeros((32, 32, 3), np.uint8)
     request = GenerationRequest(
         request_id="abandoned",
         prompt_ids=tuple(reference.prompt.question("Tell me everything")),

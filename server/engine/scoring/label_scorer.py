@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 
-from PIL import Image
+import numpy as np
 
 from medmoe.server.engine.base import (
     Branch,
@@ -72,7 +72,7 @@ class LabelScorer:
         self,
         requests: Sequence[ScoringRequest],
         *,
-        image: Image.Image,
+        image: np.ndarray,
         image_id: str,
         request_id: str,
         cache_salt: str | None = None,

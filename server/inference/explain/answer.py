@@ -163,10 +163,10 @@ class _Measurement:
 
     async def _score(self, asked: ScoringRequest, cell: tuple[int, int] | None) -> LabelScore:
         """Return the likelihoods with a cell covered, or none."""
-        image, id_ = self._decoded.image, self._decoded.image_id
+        image, id_ = self._decoded.array, self._decoded.image_id
         if cell is not None:
-            image = await asyncio.to_thread(self._occluder.cover, *cell)
-            id_ = image_id(image.size, image.tobytes())
+            covered = await asyncio.to_thread(self._occluder.cover, *cell)
+            image, id_ = np.asarray(covered), image_id(covered.size, covered.tobytes())
         (score,) = await self._scorer.score(
             (asked,),
             image=image,

@@ -78,7 +78,7 @@ async def generate_target(
     request = GenerationRequest(
         request_id=f"{request_id}-answer",
         prompt_ids=plan.prompt_ids,
-        image=decoded.image,
+        image=decoded.array,
         image_id=decoded.image_id,
         cache_salt=cache_salt,
         max_tokens=plan.max_tokens,

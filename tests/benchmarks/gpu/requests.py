@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from medmoe.model.config import MedMoEConfig
@@ -111,7 +112,7 @@ def _requests(directory: Path, config: MedMoEConfig, *, max_tokens: int) -> Iter
         yield GenerationRequest(
             request_id=f"gpu-{number}",
             prompt_ids=tuple(prompt.question(WORDS[number % len(WORDS)])),
-            image=image,
+            image=np.asarray(image),
             image_id=hashlib.sha256(image.tobytes()).hexdigest(),
             max_tokens=max_tokens,
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from PIL import Image
 
@@ -185,7 +186,7 @@ class _InProcess:
         request = GenerationRequest(
             request_id=f"stack-{self._count}",
             prompt_ids=tuple(self._prompt.question(asked.question)),
-            image=image,
+            image=np.asarray(image),
             image_id=image_id,
             max_tokens=asked.max_tokens,
         )

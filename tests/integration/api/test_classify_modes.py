@@ -69,12 +69,12 @@ async def test_contextual_calibration_divides_by_the_geometric_mean_on_images_th
     request = service.engine.last_request
     assert request is not None
     answer = await ask(service, contextual_calibration=True)
-    noise = np.random.default_rng(0).integers(0, 256, (*request.image.size, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, request.image.shape, dtype=np.uint8)
     prompt = service.state.active.checkpoint.prompt
     question = prompt.question(prompt.classification(LABELS))
     free = []
     for shown in (*(np.full_like(noise, shade) for shade in (0, 128, 255)), noise):
-        shown_id = image_id(request.image.size, shown.tobytes())
+        shown_id = image_id(request.image.shape[1::-1], shown.tobytes())
         free.append([path_likelihood(service, shown_id, question, prompt.answer(label)) for label in LABELS])
     scores = [
         likelihood - sum(image[index] for image in free) / len(free)

@@ -111,7 +111,7 @@ async def test_only_the_first_frame_counts(service: Service) -> None:
     assert response.status_code == 200
     request = service.engine.last_request
     assert request is not None
-    assert request.image.getpixel((16, 16)) == (10, 10, 10)
+    assert request.image[16, 16].tolist() == [10, 10, 10]
 
 
 async def test_the_same_request_gives_the_same_answer(service: Service, vqa_body: dict[str, Any]) -> None:

@@ -81,8 +81,8 @@ async def test_three_windows_are_three_colours(service: Service, ct: bytes, send
     windows = account(response)["rendering"]["windows"]
     assert [(window["centre"], window["width"]) for window in windows] == [(-600, 1500), (50, 350), (400, 1800)]
     assert service.engine.last_request is not None
-    red, green, blue = service.engine.last_request.image.split()
-    assert len({red.tobytes(), green.tobytes(), blue.tobytes()}) == 3
+    colours = np.moveaxis(service.engine.last_request.image, -1, 0)
+    assert len({colour.tobytes() for colour in colours}) == 3
 
 
 @pytest.mark.parametrize("send", [as_json, as_form])
@@ -92,7 +92,7 @@ async def test_a_frame_of_many_is_chosen(service: Service, send: Any) -> None:
         response = await send(service, "/v1/vqa", data, frame=frame, allow_uniform=True)
         assert account(response)["rendering"]["frame"] == frame
         assert service.engine.last_request is not None
-        assert service.engine.last_request.image.getpixel((16, 16)) == (shade,) * 3
+        assert service.engine.last_request.image[16, 16].tolist() == [shade] * 3
     check(await send(service, "/v1/vqa", data, frame=2), 422, "invalid_field", "frame")
 
 

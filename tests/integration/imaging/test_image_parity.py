@@ -91,7 +91,7 @@ async def test_the_service_and_training_see_the_same_pixels(
     response = await service.client.post("/v1/vqa", data=fields, files=files)
     assert response.status_code == 200, response.text
     assert service.engine.last_request is not None
-    served = processor(service.engine.last_request.image)
+    served = processor(Image.fromarray(service.engine.last_request.image))
     np.testing.assert_array_equal(served, trained)
 
 

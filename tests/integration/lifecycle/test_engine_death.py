@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 import pytest
-from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from medmoe.model.config import MedMoEConfig
@@ -324,7 +324,7 @@ async def test_a_laggard_of_a_dead_engine_does_not_bring_down_the_next(config: M
     request = GenerationRequest(
         request_id="slow reader",
         prompt_ids=tuple(prompt.question("What is shown?")),
-        image=Image.new("RGB", (32, 32)),
+        image=np.zeros((32, 32, 3), np.uint8),
         image_id="an image",
         max_tokens=8,
     )

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from medmoe.server.engine.base import Branch, EngineDeadError, GenerationRequest
 from medmoe.server.engine.scoring import branch_scorer
@@ -25,7 +24,7 @@ def request(branches: Sequence[Branch] = BRANCHES) -> GenerationRequest:
     return GenerationRequest(
         request_id="r",
         prompt_ids=(10, 11),
-        image=Image.new("RGB", (1, 1)),
+        image=np.zeros((1, 1, 3), np.uint8),
         image_id="an image",
         cache_salt="a tenant's ",
         max_tokens=1,

@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
 
 from medmoe.server.engine.base import GenerationChunk, GenerationRequest
 from medmoe.server.engine.completion import OutputReader, sampling_arguments, text_before_stop
@@ -12,7 +12,7 @@ from medmoe.server.engine.completion import OutputReader, sampling_arguments, te
 
 def request(**changes: Any) -> GenerationRequest:
     return GenerationRequest(
-        request_id="r", prompt_ids=(1, 3), image=Image.new("RGB", (8, 8)), image_id="00", max_tokens=8, **changes
+        request_id="r", prompt_ids=(1, 3), image=np.zeros((8, 8, 3), np.uint8), image_id="00", max_tokens=8, **changes
     )
 
 

@@ -4,7 +4,6 @@ from contextlib import aclosing
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from medmoe.model.prompt import Prompt
 from medmoe.server.engine.base import EngineDeadError, GenerationChunk, GenerationRequest
@@ -22,7 +21,7 @@ def request(engine: FakeEngine, **changes: object) -> GenerationRequest:
     fields: dict[str, object] = {
         "request_id": "r",
         "prompt_ids": tuple(engine._prompt.question("What is shown?")),
-        "image": Image.new("RGB", (32, 32)),
+        "image": np.zeros((32, 32, 3), np.uint8),
         "image_id": "an image",
         "max_tokens": 64,
     }

@@ -4,8 +4,8 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from PIL import Image
 
 from medmoe.server.engine.base import GenerationRequest
 from medmoe.server.engine.quarantine import Quarantine
@@ -16,7 +16,7 @@ def request(number: int, **changes: object) -> GenerationRequest:
     fields: dict[str, object] = {
         "request_id": f"r{number}",
         "prompt_ids": (1, 3, 70 + number),
-        "image": Image.new("RGB", (32, 32)),
+        "image": np.zeros((32, 32, 3), np.uint8),
         "image_id": "an image",
         "max_tokens": 8,
     }

@@ -3,8 +3,8 @@
 import math
 from collections.abc import AsyncGenerator
 
+import numpy as np
 import pytest
-from PIL import Image
 
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.prompt import Prompt
@@ -41,7 +41,7 @@ async def test_probabilities_that_are_not_numbers_are_refused(chunk: GenerationC
     damaged.chunk = chunk
     engine = RestartableEngine(damaged)
     request = GenerationRequest(
-        request_id="1", prompt_ids=(1,), image=Image.new("RGB", (8, 8)), image_id="1", max_tokens=1
+        request_id="1", prompt_ids=(1,), image=np.zeros((8, 8, 3), np.uint8), image_id="1", max_tokens=1
     )
     with pytest.raises(GenerationError, match="the weights are damaged or incomplete"):
         async for _ in engine.generate(request):
