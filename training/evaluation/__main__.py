@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medmoe.client.commands.request_options import refuse_given
 from medmoe.model.cli import single_command, with_headings
 from medmoe.model.files.routing_reference import ROUTING_REFERENCE_FILE
 from medmoe.training.atomic_file import write_atomically
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     }
 )
 def evaluate(
+    context: typer.Context,
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     dataset: Annotated[
         list[str],
@@ -109,6 +111,19 @@ def evaluate(
 
     Research software, not a medical device.
     """
+    if (checkpoint is None) == (url is None):
+        raise typer.BadParameter("give either CHECKPOINT or --url")
+    if contextual_calibration and calibrated:
+        raise typer.BadParameter("--calibrated and --contextual-calibration exclude each other")
+    if checkpoint is None:
+        refuse_given(context, "calibrated routing_reference probe features device batch_size", "with --url")
+    else:
+        refuse_given(context, "concurrency token_file", "with CHECKPOINT")
+    if not probe:
+        refuse_given(context, "features", "without --probe")
+    if output is None:
+        refuse_given(context, "training_report", "without --output")
+
     # Imported here because torch takes seconds.
     from medmoe.training.evaluation.answerer import checkpoint_answerer, service_answerer
     from medmoe.training.evaluation.evaluation_data import EvaluationData
@@ -120,12 +135,6 @@ def evaluate(
     from medmoe.training.evaluation.report.markdown import markdown
     from medmoe.training.evaluation.report.results import read_losses, write_results
 
-    if (checkpoint is None) == (url is None):
-        raise typer.BadParameter("give either CHECKPOINT or --url")
-    if contextual_calibration and calibrated:
-        raise typer.BadParameter("--calibrated and --contextual-calibration exclude each other")
-    if checkpoint is None:
-        _refuse_options_of_checkpoints(calibrated=calibrated, routing_reference=routing_reference, probe=probe)
     if output is not None and not can_draw():
         typer.echo(MISSING, err=True)
     # Whatever can be wrong without a model is found before the model is asked.
@@ -199,16 +208,6 @@ def evaluate(
         f"{sum(section.in_train for section in report.sections)} of {len(read.samples)} samples share an image with "
         "train."
     )
-
-
-def _refuse_options_of_checkpoints(*, calibrated: bool, routing_reference: bool, probe: bool) -> None:
-    """Raise typer.BadParameter for an option that a running service cannot answer."""
-    if calibrated:
-        raise typer.BadParameter("--calibrated reads a checkpoint's calibration.json; a service applies its own")
-    if routing_reference:
-        raise typer.BadParameter("--routing-reference is written into CHECKPOINT; a service's directory is not known")
-    if probe:
-        raise typer.BadParameter("--probe needs CHECKPOINT's tower; a service does not give its features away")
 
 
 def _write_routing_reference(

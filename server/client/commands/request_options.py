@@ -145,3 +145,10 @@ def refuse_options(values: Mapping[str, object], condition: str) -> None:
     given = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None]
     if given:
         raise typer.BadParameter(f"{' and '.join(given)} cannot be used {condition}")
+
+
+def refuse_given(context: typer.Context, names: str, condition: str) -> None:
+    """Refuse like `refuse_options`, by names with spaces between them; options with their defaults are not given."""
+    sources = {name: context.get_parameter_source(name) for name in names.split()}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    refuse_options(dict.fromkeys(given, True), condition)

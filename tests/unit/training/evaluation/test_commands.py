@@ -168,6 +168,27 @@ def test_one_place_to_ask_and_no_more(place: list[str], data: Path) -> None:
     assert "either CHECKPOINT or --url" in found.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        (["--url", "http://service", "--calibrated"], "--calibrated cannot be used with --url"),
+        (["--url", "http://service", "--routing-reference"], "--routing-reference cannot be used with --url"),
+        (["--url", "http://service", "--probe", "--features", "f"], "--probe and --features cannot be used with --url"),
+        # Their defaults, but given.
+        (["--url", "http://service", "--device", "cpu"], "--device cannot be used with --url"),
+        (["--url", "http://service", "--batch-size", "16"], "--batch-size cannot be used with --url"),
+        (["CHECKPOINT", "--concurrency", "8"], "--concurrency cannot be used with CHECKPOINT"),
+        (["CHECKPOINT", "--token-file", "token"], "--token-file cannot be used with CHECKPOINT"),
+        (["CHECKPOINT", "--features", "f"], "--features cannot be used without --probe"),
+        (["CHECKPOINT", "--training-report", "r"], "--training-report cannot be used without --output"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(arguments: list[str], refused: str, data: Path) -> None:
+    found = run(*arguments, "--data", data, "--dataset", "organs")
+    assert found.exit_code == 2
+    assert refused in " ".join(found.output.split())
+
+
 def test_a_file_without_splits_is_not_its_own_train_split(checkpoint: Path, data: Path) -> None:
     items = [{"image": "organs/images/1.png", "question": "What?", "answer": "CT", "answer_type": "closed"}]
     (data / "mine.json").write_text(json.dumps(items))
@@ -242,12 +263,6 @@ def test_the_routing_reference_is_what_the_service_will_read(data: Path, tmp_pat
         assert {name: list(counts) for name, counts in layer.by_modality.items()} == {
             name: layers[str(layer.layer)] for name, layers in tokens.items()
         }
-
-
-def test_a_service_has_no_directory_for_a_routing_reference(data: Path) -> None:
-    found = run("--url", "http://service", "--routing-reference", "--data", data, "--dataset", "organs")
-    assert found.exit_code == 2
-    assert "--routing-reference is written into CHECKPOINT" in " ".join(found.output.split())
 
 
 def test_calibrating_on_too_little_says_so_before_it_answers(
@@ -380,9 +395,3 @@ def test_a_probe_on_the_tower_stands_beside_the_answers(checkpoint: Path, tmp_pa
     assert found.exit_code == 0, found.output
     assert "| shades | linear probe on the tower baseline | 12 | 100.0" in found.output
     assert list(features.glob("*/index.json"))
-
-
-def test_a_service_cannot_be_probed(data: Path) -> None:
-    found = run("--url", "http://127.0.0.1:1", "--data", data, "--dataset", "kinds", "--probe")
-    assert found.exit_code == 2
-    assert "--probe needs" in found.output
