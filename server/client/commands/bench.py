@@ -14,6 +14,7 @@ from medmoe.client.async_client import AsyncClient
 from medmoe.client.bench.load import Outcome, Workload, closed_loop, open_loop
 from medmoe.client.bench.report import Level, level
 from medmoe.client.commands.connection import JsonOption, ServiceOptions, api_key, usage_errors, with_option_groups
+from medmoe.client.commands.request_options import refuse_given
 from medmoe.client.commands.terminal import as_json, has_progress_bar, note, table
 from medmoe.client.images.image import Image
 from medmoe.client.transport.retry import Retry
@@ -25,11 +26,12 @@ _CLIENTS = "1,8,32"
 
 @with_option_groups()
 def bench(
+    context: typer.Context,
     clients: Annotated[
         str, typer.Option(help="Numbers of concurrent clients, one level for each (closed loop).")
     ] = _CLIENTS,
     rate: Annotated[
-        str | None, typer.Option(help="Requests a second with Poisson arrivals, such as 2,4,8; replaces --clients.")
+        str | None, typer.Option(help="Requests a second with Poisson arrivals, such as 2,4,8; not with --clients.")
     ] = None,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Duration of each level; pending requests are waited for.")
@@ -51,6 +53,10 @@ def bench(
 
     Every request is sent once and streamed. On the service's own machine the client takes processor time from it.
     """
+    if rate is not None:
+        refuse_given(context, "clients", "with --rate")
+    if image:
+        refuse_given(context, "noise_images", "with --image")
     closed, rates = _numbers(clients, "--clients"), _numbers(rate, "--rate") if rate is not None else []
     images = tuple(map(Image.of, image)) if image else _noise(noise_images, seed=seed)
     workload = Workload(images=images, question=question, max_tokens=max_tokens)

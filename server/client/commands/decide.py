@@ -7,10 +7,9 @@ import typer
 from medmoe.client.answers import ChoiceAnswer, Decision, PredicateAnswer, ScoreAnswer
 from medmoe.client.answers.decisions import AnyDecisionAnswer
 from medmoe.client.commands.connection import ServiceOptions, with_option_groups
-from medmoe.client.commands.images import FileArgument, MinLabelMassOption
+from medmoe.client.commands.images import FileArgument, MinLabelMassOption, read_image
 from medmoe.client.commands.request_options import REPORT, SOURCE, RequestOptions
 from medmoe.client.commands.terminal import UNLIKE_TRAINING, as_json, note, table
-from medmoe.client.images.image import Image
 from medmoe.client.options import DecisionOptions
 from medmoe.client.questions import Choice, Predicate, Question, Score
 
@@ -24,7 +23,7 @@ _REASONS = {
 
 @with_option_groups(without=SOURCE | REPORT)
 def decide(
-    image: FileArgument = None,
+    image: FileArgument,
     predicate: Annotated[
         list[str] | None, typer.Option(metavar="QUESTION", help="Yes-or-no question; repeat it for more.")
     ] = None,
@@ -53,9 +52,7 @@ def decide(
     if not questions:
         raise typer.BadParameter("a question is needed: --predicate, --choice or --score")
     options: DecisionOptions = {**request.answer_fields(), "min_label_mass": min_label_mass}
-    file, _ = request.split(image)
-    given = request.read(file)
-    assert isinstance(given, Image), "there is no --source"
+    given = read_image(image, pixels_only=request.pixels_only)
     with service.client() as client:
         found = client.decisions(given, questions, **options)
     typer.echo(as_json(found) if request.json_ else _table(questions, found))

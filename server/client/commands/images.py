@@ -11,7 +11,7 @@ from medmoe.client.images.image import Image
 from medmoe.model.image_formats.signature import is_dicom, raster_format
 
 _FILE_HELP = "PNG, JPEG, WebP, TIFF, BMP or DICOM file; - reads standard input."
-FileArgument = Annotated[str | None, typer.Argument(metavar="IMAGE", help=_FILE_HELP)]
+FileArgument = Annotated[str, typer.Argument(metavar="IMAGE", help=_FILE_HELP)]
 ImageArgument = Annotated[
     str | None, typer.Argument(metavar="IMAGE", help=f"{_FILE_HELP} With --source, no file is given.")
 ]
@@ -24,12 +24,12 @@ InstanceOption = Annotated[str | None, typer.Option(help="SOP Instance UID.")]
 ReportFileOption = Annotated[
     Path | None, typer.Option("--sr", help="Write the answer as DICOM structured report; for DICOM images.")
 ]
-StoreOption = Annotated[str | None, typer.Option(help="Store it in this source of the service, which holds the image.")]
+StoreOption = Annotated[str | None, typer.Option(help="Store the report in this source, which holds the image.")]
 WindowOption = Annotated[
     str | None,
     typer.Option(
-        help="VOI window of a grey DICOM image: centre/width, full, for CT lung, bone, ...; or three with commas for "
-        "red, green and blue."
+        help="VOI window of a grey DICOM image: centre/width, full, file (its own), for CT lung, bone, ...; or three "
+        "with commas for red, green and blue."
     ),
 ]
 FrameOption = Annotated[int | None, typer.Option(min=0, help="Frame of a DICOM file, TIFF or animation, from 0.")]
@@ -63,6 +63,12 @@ RoutingOption = Annotated[bool, typer.Option("--routing", help="With --json: add
 def read_image(name: str, *, pixels_only: bool) -> Image:
     """Read a file, or standard input if `name` is `-`. Raises InvalidInput."""
     return prepared(Image(sys.stdin.buffer.read()) if name == "-" else Image.of(name), pixels_only=pixels_only)
+
+
+def require_png(file: Path) -> None:
+    """Raise typer.BadParameter for a file with the suffix of another format than PNG."""
+    if file.suffix.lower() != ".png":
+        raise typer.BadParameter(f"{file} would be a PNG; name a file that ends in .png")
 
 
 def write_png(file: Path, url: str) -> None:

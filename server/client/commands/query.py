@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from medmoe.client.commands.connection import JsonOption, ServiceOptions, with_option_groups
+from medmoe.client.commands.request_options import refuse_options
 from medmoe.client.commands.terminal import as_json, table
 
 
@@ -26,6 +27,11 @@ def query(
     """List the studies, series or instances of a DICOMweb source, without their patients."""
     if series and not study:
         raise typer.BadParameter("--series needs --study")
+    of_studies = {"modality": modality, "date": date}
+    if source is None:
+        refuse_options({"study": study, "series": series, **of_studies, "limit": limit}, "without SOURCE")
+    if study:
+        refuse_options(of_studies, "with --study")
     with service.client() as client:
         if source is None:
             rows = [one.model_dump() for one in client.sources()]

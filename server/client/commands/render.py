@@ -8,7 +8,7 @@ import typer
 
 from medmoe.client.client import Client
 from medmoe.client.commands.connection import ServiceOptions, with_option_groups
-from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption, write_png
+from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption, require_png, write_png
 from medmoe.client.commands.request_options import RequestOptions
 from medmoe.client.commands.terminal import note, note_progress, safe
 from medmoe.client.errors import BadRequest, InvalidInput
@@ -61,12 +61,16 @@ def render(
 
 
 def _targets(source: Path, output: Path) -> dict[Path, Path]:
-    """Return the PNG file of each image. Raises InvalidInput without an image, or where two images would be one PNG."""
+    """Return the PNG file of each image.
+
+    Raises InvalidInput without an image, or where two images would be one PNG; typer.BadParameter for another format.
+    """
     if not source.exists():
         raise InvalidInput(f"{source} does not exist")
     if output.exists() and output.is_dir() != source.is_dir():
         raise InvalidInput(f"{output} is {'a' if output.is_dir() else 'no'} folder; choose another OUTPUT")
     if not source.is_dir():
+        require_png(output)
         return {source: output}
     found = find_images(source)
     for text in found.notes:
