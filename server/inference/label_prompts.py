@@ -48,9 +48,15 @@ def _check_labels(context: InferenceContext, fields: ClassifyFields) -> None:
         raise InvalidField(f"more than {settings.max_labels} labels (MEDMOE_MAX_LABELS)", param="labels")
     for index, label in enumerate(fields.labels):
         if len(label) > settings.max_label_chars:
-            raise InvalidField(f"a label is longer than {settings.max_label_chars} characters", param=f"labels.{index}")
+            raise InvalidField(
+                f"a label is longer than {settings.max_label_chars} characters (MEDMOE_MAX_LABEL_CHARS)",
+                param=f"labels.{index}",
+            )
     if fields.question is not None and len(fields.question) > settings.max_question_chars:
-        raise InvalidField(f"the question is longer than {settings.max_question_chars} characters", param="question")
+        raise InvalidField(
+            f"the question is longer than {settings.max_question_chars} characters (MEDMOE_MAX_QUESTION_CHARS)",
+            param="question",
+        )
 
 
 def _check_mode(context: InferenceContext, fields: ClassifyFields) -> None:

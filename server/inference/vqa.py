@@ -172,9 +172,12 @@ def plan_answer(context: InferenceContext, fields: VQAFields, history: History |
     settings, checkpoint = context.settings, context.checkpoint
     context.router_stats.modality(fields.modality)
     if len(fields.question) > settings.max_question_chars:
-        raise InvalidField(f"the question is longer than {settings.max_question_chars} characters", param="question")
+        raise InvalidField(
+            f"the question is longer than {settings.max_question_chars} characters (MEDMOE_MAX_QUESTION_CHARS)",
+            param="question",
+        )
     if fields.max_tokens is not None and fields.max_tokens > settings.max_tokens:
-        raise InvalidField(f"max_tokens is over this service's {settings.max_tokens}", param="max_tokens")
+        raise InvalidField(f"more than {settings.max_tokens} tokens (MEDMOE_MAX_TOKENS)", param="max_tokens")
     prompt = checkpoint.prompt
     prompt_ids = tuple(
         prompt.question(fields.question) if history is None else prompt.conversation(fields.question, history)

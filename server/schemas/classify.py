@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.inference import (
+    MAX_LABEL_CHARS,
     ImageText,
     InstanceReference,
     Label,
@@ -34,7 +35,9 @@ NO = ("no", "No")
 
 def distinct_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
     """Return `labels`. Raises ValueError where two look the same."""
-    if len({visible(label) for label in labels}) != len(labels):
+    # A longer one is refused by the deployment's limit, and would cost much to compare.
+    compared = [visible(label) for label in labels if len(label) <= MAX_LABEL_CHARS]
+    if len(set(compared)) != len(compared):
         raise ValueError("two labels are the same, or differ only in what a reader does not see")
     return labels
 

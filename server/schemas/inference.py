@@ -12,7 +12,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 Modality = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 MAX_LABEL_CHARS = 512
-"""No deployment allows more, so that labels are compared at little cost before its own limit is checked."""
+"""No deployment allows longer labels."""
 _INVISIBLE = ("Cc", "Cf")
 """Unicode categories of control and format characters, zero-width spaces among them."""
 _BEGINNING = 64
@@ -60,11 +60,8 @@ def _not_blank(text: str) -> str:
 
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_not_blank)]
 """Text with something to see in it."""
-Label = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_LABEL_CHARS),
-    AfterValidator(_not_blank),
-]
+Label = Words
+"""Its length is limited by the deployment alone."""
 Question = Words
 ImageText = Annotated[
     str,

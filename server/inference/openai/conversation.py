@@ -222,7 +222,9 @@ def _text(message: dict[str, Any], name: str, *, rules: ConversationRules) -> st
             raise UnsupportedParameter("only text is offered here", param=f"{name}.content.{place}")
     text = "\n".join(found).strip()
     if len(text) > rules.max_chars:
-        raise InvalidField(f"the text is longer than {rules.max_chars} characters", param=f"{name}.content")
+        raise InvalidField(
+            f"the text is longer than {rules.max_chars} characters (MEDMOE_MAX_QUESTION_CHARS)", param=f"{name}.content"
+        )
     return text
 
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StrictBool, field_validator, model_validator
 
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.classify import MAX_LABELS, NO, YES
+from medmoe.server.schemas.classify import MAX_LABELS, NO, YES, distinct_labels
 from medmoe.server.schemas.images import ImageFields
-from medmoe.server.schemas.inference import Label, Modality, Words, is_blank, visible
+from medmoe.server.schemas.inference import Label, Modality, Words, is_blank
 
 MAX_QUESTIONS = 64
 MAX_PARTS = 64
@@ -148,5 +148,4 @@ class DecisionRequest(ImageFields):
 def _require_distinct(labels: list[str]) -> None:
     if len(labels) > MAX_LABELS:
         raise ValueError(f"together they have over {MAX_LABELS} spellings")
-    if len({visible(label) for label in labels}) != len(labels):
-        raise ValueError("two of them are the same, or differ only in what a reader does not see")
+    distinct_labels(tuple(labels))

@@ -123,6 +123,30 @@ async def test_bad_labels_are_422(service: Service, classify_body: dict[str, Any
     check(await post(service, classify_body | {"labels": labels}, "/v1/classify"), 422, "invalid_field", param)
 
 
+@pytest.mark.parametrize("chars", [201, 513, 100_000])
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/explain"])
+async def test_a_long_label_is_told_the_limit_that_holds(
+    service: Service, classify_body: dict[str, Any], path: str, chars: int
+) -> None:
+    response = await post(service, classify_body | {"labels": ["CT", "x" * chars]}, path)
+    check(response, 422, "invalid_field", "labels.1")
+    message = response.json()["error"]["message"]
+    assert message == "labels.1: a label is longer than 200 characters (MEDMOE_MAX_LABEL_CHARS)."
+
+
+@pytest.mark.parametrize(
+    ("change", "limit"),
+    [
+        ({"question": "x" * 4001}, "4000 characters (MEDMOE_MAX_QUESTION_CHARS)"),
+        ({"max_tokens": 1025}, "1024 tokens (MEDMOE_MAX_TOKENS)"),
+    ],
+)
+async def test_a_limit_is_named_with_its_setting(
+    service: Service, vqa_body: dict[str, Any], change: dict[str, Any], limit: str
+) -> None:
+    assert limit in (await post(service, vqa_body | change)).json()["error"]["message"]
+
+
 @pytest.mark.parametrize("files", [0, 2], ids=["none", "two"])
 async def test_multipart_wants_exactly_one_image(service: Service, files: int) -> None:
     parts = [("image", ("a.png", image_bytes(), "image/png"))] * files
