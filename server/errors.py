@@ -193,7 +193,7 @@ class ImageURLTooLarge(RequestError):
 class ImageURLTimeout(RequestError):
     """The URL's host did not send the file within the time of one fetch."""
 
-    default_message = "the image did not come from its URL in time"
+    default_message = "the image did not come from its URL in time (MEDMOE_IMAGE_URL_SECONDS)"
 
 
 class BodyTooLarge(RequestError):

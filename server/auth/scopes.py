@@ -3,8 +3,8 @@
 from typing import Literal, get_args
 
 Scope = Literal["ask", "stats", "admin"]
-"""`ask`: questions, classifications, rendered images and the lists of DICOMweb sources. `stats`: the statistics of the
-router and the metrics. `admin`: both, and the change of the checkpoint."""
+"""`ask`: all that is asked about images, rendered images, batches and the lists of DICOMweb sources. `stats`: the
+statistics of the router and the metrics. `admin`: both, and the change of the checkpoint."""
 ALL_SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
 
 

@@ -8,7 +8,7 @@ MedMoEError (medmoe.model.errors)
     ├── UnexpectedAnswer          the answer is not what /docs promises
     │   └── CertificateError      this machine does not trust the service's certificate
     └── ServiceError              the service answered with its error body
-        ├── BadRequest            400, 404, 413, 415, 422: the request must change
+        ├── BadRequest            every other 4xx: the request must change
         ├── Unauthorized          401, 403: no valid API key or token, or not the scope
         ├── Overloaded            429: the service is full, or this key asked too often; retried
         ├── ServiceUnavailable    503: loading, stopping, or without an engine; retried
@@ -95,7 +95,7 @@ class BadRequest(ServiceError):
 
 
 class Unauthorized(ServiceError):
-    """The API key is missing or unknown to the service."""
+    """The API key or token is missing, unknown to the service, or lacks a scope."""
 
 
 class Overloaded(ServiceError):

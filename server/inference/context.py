@@ -15,7 +15,7 @@ from medmoe.server.settings import Settings
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InferenceContext:
-    """The parts of the service that `/v1/vqa`, `/v1/classify` and chat use to answer a request."""
+    """The parts of the service that every route uses to answer about an image."""
 
     settings: Settings
     checkpoint: ServedCheckpoint

@@ -10,8 +10,6 @@ _PAUSE_SECONDS = 1.0
 """Time between an answered ping and the next one."""
 _LONGEST_STEP = 1.0
 """Most seconds that count between two looks: a service that was itself suspended has not waited."""
-
-
 _PATIENT = 1.0
 """Seconds after which an unanswered ping is worth asking whether the engine gets a processor."""
 

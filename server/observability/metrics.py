@@ -50,8 +50,8 @@ class RequestSeries:
         )
         self._stages = histogram(
             "medmoe_stage_duration_seconds",
-            "Time of one request in one stage: fetch (of an image's URL), image (decode, resize), queue (for a slot), "
-            "engine (generation)",
+            "Time of one request in one stage: fetch (from a URL or a source), image (decode, resize), queue (for a "
+            "slot), engine (generation)",
             ["stage"],
             buckets=_STAGE_BUCKETS,
         )

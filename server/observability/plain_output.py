@@ -12,9 +12,9 @@ from collections.abc import Iterator
 log = logging.getLogger("medmoe.output")
 
 _LONGEST = 16 * 1024
+"""Characters of one line; the rest of a longer one becomes lines of its own."""
 _LAST_SECONDS = 5.0
 """Time in which what has been printed by the end is logged; a child process may go on printing for ever."""
-"""Characters of one line; the rest of a longer one becomes lines of its own."""
 _LEVELS = {"D": logging.DEBUG, "I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
 _PROCESS = re.compile(r"^\((?P<process>[\w:.-]+) pid=\d+\) ?")
 _FORMATS = (

@@ -86,7 +86,7 @@ def _default(name: str) -> str:
         # A path of this machine's says nothing on another.
         return _BUNDLED
     default = field.default
-    if default is None or default == frozenset():
+    if default in (None, "", frozenset()):
         return "none"
     text = str(default).lower() if isinstance(default, bool) else _number(default)
     return f"`{text}`"

@@ -157,7 +157,7 @@ async def series(request: Request, source: Source, study: Study, limit: Limit = 
     dependencies=[Depends(within_rate)],
 )
 async def instances(request: Request, source: Source, study: Study, series: Series, limit: Limit = 100) -> InstanceList:
-    """List the instances of a series; each with an image can be named in `/v1/vqa`, `/v1/classify` and `/v1/render`."""
+    """List the instances of a series; `/v1/vqa`, `/v1/classify`, `/v1/explain` and `/v1/render` take images of them."""
     async with abandon_on_disconnect(request.receive):
         found = await State.of(request).dicomweb.list_instances(source, study, series, limit=limit)
     return InstanceList(data=found)

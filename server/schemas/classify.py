@@ -222,7 +222,7 @@ class LabelPresence(ApiModel):
     margin: float
     """Between yes and no."""
     abstained: bool
-    """The likelier of yes and no is less probable than `min_confidence`."""
+    """The likelier of yes and no is less probable than `min_confidence`, or `label_mass` is under `min_label_mass`."""
 
 
 class _EachLabel(_Head):

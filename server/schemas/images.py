@@ -39,7 +39,6 @@ class ImageFields(ApiModel):
     frame: int | None = Field(default=None, ge=0, le=2**31, examples=[0])
     """Which frame of a multi-frame DICOM file, page of a TIFF or image of an animation, from 0. The first when
     absent."""
-
     allow_uniform: bool = Field(default=False, examples=[False])
     """Take an image that comes out as one shade, or nearly. Otherwise it is refused (`uniform_image`): an answer about
     it would say nothing."""

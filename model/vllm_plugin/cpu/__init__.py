@@ -1,1 +1,1 @@
-"""Implement faster CPU kernels for the vision tower, norms and experts."""
+"""Speed up vision tower, norms and experts on a CPU; compute attention over a tree of tokens."""

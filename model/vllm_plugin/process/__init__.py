@@ -1,1 +1,1 @@
-"""Configure the engine's process: executor, preload, parent-death watch."""
+"""Run inside the engine's process: executor, preload, parent-death watch, branch scoring."""

@@ -66,7 +66,7 @@ class _Classified(Message):
     id: str
     model: str
     abstained: bool
-    """Whether a probability is below `min_confidence` or the image is unlike the training images."""
+    """Whether the answer is not to be relied on; /docs lists the reasons."""
     unlike_training: UnlikeTraining | None = None
     calibration: CalibrationNote | None = None
     timings: Timings

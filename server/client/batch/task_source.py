@@ -1,4 +1,4 @@
-"""Read the tasks of a batch from a folder of images or a JSONL file, and check all of them first."""
+"""Read the tasks of a batch from a folder of images or a file of records, and check all of them first."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -19,7 +19,7 @@ _ENVIRONMENT = {
 
 
 CPU_KV_CACHE_GIB = 1
-"""Where the settings name no size."""
+"""Size of the key-value cache on a CPU where the settings name none."""
 
 
 def prepare_environment(settings: Settings, *, dtype: Dtype) -> None:

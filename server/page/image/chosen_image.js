@@ -6,14 +6,13 @@
 import { announce, find } from "../element.js";
 import { capital } from "../format.js";
 import { Frames } from "./frames.js";
+import { thumbnail } from "./thumbnail.js";
 import { wasStopped } from "../api/service.js";
 import { Viewer } from "./viewer.js";
 import { Windowing } from "./windowing.js";
 
 const REST = 120;
 /* Milliseconds between two renderings while a slider moves: each costs the service a decoding. */
-const THUMBNAIL = 128;
-/* Pixels of its longer side. */
 
 export class ChosenImage {
   /** Its bytes; null: nothing is chosen. */
@@ -90,12 +89,7 @@ export class ChosenImage {
 
   /** A small copy of what is shown, as data URL. */
   thumbnail() {
-    const { naturalHeight: height, naturalWidth: width } = this.#shown;
-    const scale = Math.min(1, THUMBNAIL / Math.max(width, height));
-    const canvas = document.createElement("canvas");
-    Object.assign(canvas, { width: Math.max(1, width * scale), height: Math.max(1, height * scale) });
-    canvas.getContext("2d").drawImage(this.#shown, 0, 0, canvas.width, canvas.height);
-    return canvas.toDataURL();
+    return thumbnail(this.#shown);
   }
 
   #remove() {

@@ -6,10 +6,9 @@ import { counted } from "../format.js";
 import { wasStopped } from "../api/service.js";
 import { SeriesControls } from "./series_controls.js";
 import { SliceStack } from "./slice_stack.js";
+import { thumbnail } from "../image/thumbnail.js";
 
 const CAN_BE_TAKEN = ["missing_slices", "tilted_gantry"];
-const THUMBNAIL = 128;
-/* Pixels of its longer side. */
 
 export class ChosenSeries {
   /** Its files, or its names in a source; null: none is chosen. */
@@ -93,12 +92,7 @@ export class ChosenSeries {
 
   /** A small copy of the slice that is shown, as data URL. */
   thumbnail() {
-    const { naturalHeight: height, naturalWidth: width } = this.#stack.image;
-    const scale = Math.min(1, THUMBNAIL / Math.max(width, height, 1));
-    const canvas = document.createElement("canvas");
-    Object.assign(canvas, { width: Math.max(1, width * scale), height: Math.max(1, height * scale) });
-    canvas.getContext("2d").drawImage(this.#stack.image, 0, 0, canvas.width, canvas.height);
-    return canvas.toDataURL();
+    return thumbnail(this.#stack.image);
   }
 
   clear() {

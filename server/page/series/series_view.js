@@ -58,7 +58,7 @@ export class SeriesView {
     this.#answer.classList.toggle("abstained", abstained);
     this.#box.replaceChildren(
       this.#answer,
-      ...(abstained ? [caution("Abstained.", "Less sure than was asked for: this should not be relied on.")] : []),
+      ...(abstained ? [caution("Abstained.", "This should not be relied on.")] : []),
       element("p", {}, "Rule ", element("strong", {}, rule), `: ${RULES[rule]}. ${agreementOf(response)}`),
       ...(response.kind === "classification" ? [this.#table(response)] : []),
       element("p", { className: "small" }, calibrationBadge(false), " No calibration was fitted to results of series."),
