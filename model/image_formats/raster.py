@@ -29,7 +29,6 @@ _DARK = 64
 """Level of 255: a drawing whose every shade is darker cannot be seen on black."""
 _SOLID = 0.99
 """Share of opaque pixels from which an image is no drawing on transparency."""
-
 _NEEDED = ("exif", "xmp", "XML:com.adobe.xmp", "icc_profile")
 """Metadata by which `convert` turns an image upright and corrects its colours."""
 

@@ -1,8 +1,8 @@
 """Define the requests and responses of `/admin/checkpoint`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.inference import Dtype
@@ -24,6 +24,12 @@ class LoadCheckpoint(ApiModel):
     """Activate the checkpoint as soon as it is ready and compared."""
     min_agreement: float | None = Field(default=None, ge=0, le=1)
     """With `activate` and `questions`: activate only if this share of the answers is equal."""
+
+    @model_validator(mode="after")
+    def _agreement_is_measured(self) -> Self:
+        if self.min_agreement is not None and not (self.activate and self.questions):
+            raise ValueError("min_agreement goes with activate and questions")
+        return self
 
 
 class FailedQuestion(ApiModel):

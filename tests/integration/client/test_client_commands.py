@@ -366,13 +366,22 @@ def test_wrong_usage_is_one_line_and_has_a_status_of_its_own(medmoe: Medmoe, arg
         (("query", "pacs", "--study", "1.2", "--date", "20260101-"), "--date cannot be used with --study"),
         (("bench", "--rate", "2", "--clients", "1,8,32"), "--clients cannot be used with --rate"),
         (("bench", "--image", "a.png", "--noise-images", "64"), "--noise-images cannot be used with --image"),
+        (
+            ("checkpoint load", "new", "--min-agreement", "0.9", "--activate"),
+            "--min-agreement cannot be used without --activate and --questions",
+        ),
+        (
+            ("batch", "/tmp", "a", "--question", "What?", "--ray", "--token-file", "key"),
+            "--token-file cannot be used with --ray and without --url",
+        ),
         (("render", __file__, "a.jpg"), "a.jpg would be a PNG; name a file that ends in .png"),
         (("explain", "a.png", "What?", "--overlay", "map"), "map would be a PNG; name a file that ends in .png"),
     ],
 )
 def test_wrong_usage_is_named(medmoe: Medmoe, arguments: tuple[str, ...], reason: str) -> None:
-    done = medmoe(*arguments)
-    assert (done.returncode, done.stderr) == (2, f"error: {reason} (see medmoe {arguments[0]} --help)\n")
+    command, *rest = arguments
+    done = medmoe(*command.split(), *rest)
+    assert (done.returncode, done.stderr) == (2, f"error: {reason} (see medmoe {command} --help)\n")
 
 
 def test_labels_in_one_argument_are_pointed_out(medmoe: Medmoe) -> None:

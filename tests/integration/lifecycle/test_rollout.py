@@ -412,6 +412,10 @@ async def test_what_does_not_fit_the_state_is_refused(serving: Serving, checkpoi
         check(await service.client.post(PATH, json={"name": "new", "questions": "bad.jsonl"}), 422,
               "invalid_field", "questions.0.image")  # fmt: skip
         check(await service.client.post(PATH, json={"name": "new", "questions": []}), 422, "invalid_field", "questions")
+        for without in ({"questions": "bad.jsonl"}, {"activate": True}):
+            found = await service.client.post(PATH, json={"name": "new", "min_agreement": 0.9} | without)
+            check(found, 422, "invalid_field")
+            assert "goes with activate and questions" in found.text
         await loaded(service)
         check(await service.client.post(f"{PATH}/rollback"), 409, "standby_conflict")
         check(await service.client.post(PATH, json={"name": "new"}), 409, "standby_conflict")

@@ -130,6 +130,8 @@ def batch(
     if not on_ray:
         of_ray = {"address": address, "actors": actors, "cpus_per_actor": cpus_per_actor}
         refuse_options(of_ray | {"gpus_per_actor": gpus_per_actor, "rows_per_file": rows_per_file}, "without --ray")
+    elif not url:
+        refuse_options({"token_file": token_file}, "with --ray and without --url")
     options = {
         "mode": mode,
         "window": window,

@@ -9,6 +9,7 @@ import typer
 from medmoe.client.answers.checkpoint import CheckpointStatus, Comparison, LoadedCheckpoint
 from medmoe.client.commands.checkpoint.question_file import read_questions
 from medmoe.client.commands.connection import JsonOption, ServiceOptions, with_option_groups
+from medmoe.client.commands.request_options import refuse_options
 from medmoe.client.commands.terminal import as_json, safe, table
 from medmoe.model.cli import command_group
 
@@ -41,6 +42,8 @@ def load(
     service: ServiceOptions,
 ) -> None:
     """Load a checkpoint beside the active one. The exit status is 1 if that fails."""
+    if not (activate and questions):
+        refuse_options({"min_agreement": min_agreement}, "without --activate and --questions")
     asked = None if questions is None else read_questions(questions)
     with service.client() as client:
         found = client.load_checkpoint(name, questions=asked, activate=activate, min_agreement=min_agreement)
