@@ -57,7 +57,7 @@ def parse_key_file(content: bytes) -> tuple[KeyEntry, ...]:
     try:
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeError as error:
-        raise ConfigError("the key file is not UTF-8 text") from error
+        raise ConfigError("MEDMOE_API_KEYS: the key file is not UTF-8 text") from error
     found: dict[bytes, KeyEntry] = {}
     limits: dict[str, int | None] = {}
     for number, line in enumerate(lines, start=1):
@@ -67,14 +67,16 @@ def parse_key_file(content: bytes) -> tuple[KeyEntry, ...]:
             entry = _entry(line.strip())
         except ValueError as error:
             # The message leaves the line out: it may be a key in the place of its hash.
-            raise ConfigError(f"line {number} of the key file {error}") from error
+            raise ConfigError(f"MEDMOE_API_KEYS: line {number} of the key file {error}") from error
         if entry.key_hash in found:
-            raise ConfigError(f"line {number} of the key file repeats a key")
+            raise ConfigError(f"MEDMOE_API_KEYS: line {number} of the key file repeats a key")
         if limits.setdefault(entry.name, entry.requests_per_minute) != entry.requests_per_minute:
-            raise ConfigError(f"line {number} of the key file has another requests_per_minute than its name before")
+            raise ConfigError(
+                f"MEDMOE_API_KEYS: line {number} of the key file has another requests_per_minute than its name before"
+            )
         found[entry.key_hash] = entry
     if not found:
-        raise ConfigError("the key file holds no key")
+        raise ConfigError("MEDMOE_API_KEYS: the key file holds no key; medmoe serve --new-key NAME makes one")
     return tuple(found.values())
 
 
@@ -90,7 +92,7 @@ def new_key(name: str) -> tuple[str, str]:
 def _entry(line: str) -> KeyEntry:
     match = _LINE.fullmatch(line)
     if match is None:
-        raise ValueError("is not a name and the SHA-256 of a key")
+        raise ValueError("is not a name and the SHA-256 of a key; medmoe serve --new-key NAME makes such a line")
     name, key_hash, options = match.groups()
     given = [option.partition("=")[::2] for option in options.split()]
     if len(dict(given)) != len(given) or not {option for option, _ in given} <= {"requests_per_minute", "scopes"}:

@@ -56,6 +56,7 @@ def test_a_key_file_is_read(tmp_path: Path, encoding: str) -> None:
 def test_a_key_file_that_cannot_be_meant_is_refused(content: bytes, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason) as caught:
         parse_key_file(content)
+    assert str(caught.value).startswith("MEDMOE_API_KEYS: ")
     assert KEY not in str(caught.value)
 
 
