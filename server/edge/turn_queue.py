@@ -33,10 +33,13 @@ class TurnQueue:
     def _run(self) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + _TURN_SECONDS
-        while self._waiting and loop.time() < until:
-            work = next(iter(self._waiting))
-            del self._waiting[work]
-            work()
-        self._scheduled = bool(self._waiting)
-        if self._scheduled:
-            loop.call_soon(self._run)
+        try:
+            while self._waiting and loop.time() < until:
+                work = next(iter(self._waiting))
+                del self._waiting[work]
+                work()
+        finally:
+            # Also after an exception: it is the matter of one connection.
+            self._scheduled = bool(self._waiting)
+            if self._scheduled:
+                loop.call_soon(self._run)

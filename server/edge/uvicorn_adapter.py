@@ -117,7 +117,7 @@ class HTTPProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Report a malformed request; uvicorn calls this for each."""
-        if self.cycle is not None:
+        if self.is_busy:
             # Its application waits for the rest of the body.
             self.cycle.disconnected = True
             self.cycle.message_event.set()

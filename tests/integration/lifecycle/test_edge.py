@@ -261,6 +261,18 @@ async def test_a_malformed_head_gets_the_error_body_that_every_failure_has(liste
     assert 'medmoe_requests_total{route="unmatched",status="400"} 1.0' in metrics
 
 
+@pytest.mark.parametrize("pipelined", [False, True])
+async def test_a_malformed_head_behind_a_request_takes_no_response_away(listening: Listen, pipelined: bool) -> None:
+    async with listening() as found, found.connected() as connection:
+        connection.writer.write(LIVE + b"garbage\r\n\r\n" if pipelined else LIVE)
+        assert (await connection.answer()).status == 200
+        if not pipelined:
+            connection.writer.write(b"garbage\r\n\r\n")
+        answer = await connection.answer()
+        assert (answer.status, answer.code) == (400, "malformed_request")
+        assert await connection.ended()
+
+
 async def test_a_length_given_twice_closes_the_connection(listening: Listen) -> None:
     both = b"POST /health/live HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with listening() as found, found.connected() as connection:
