@@ -125,9 +125,8 @@ def header(response: httpcore.Response, name: bytes) -> bytes:
 
 
 def _headers(source: Source, accept: str, content: tuple[str, bytes] | None) -> list[tuple[bytes, bytes]]:
-    host, port = source.origin.host, source.origin.port
     headers = [
-        (b"Host", host if port == {b"http": 80, b"https": 443}[source.origin.scheme] else b"%b:%d" % (host, port)),
+        (b"Host", source.authority),
         (b"User-Agent", b"medmoe"),
         (b"Accept", accept.encode("ascii")),
         # Undoing an encoding would make many bytes of few, after they were counted.

@@ -98,7 +98,7 @@ def _study(item: dict[str, Any]) -> StudyInfo:
             "date": _text(item, "00080020"),
             "time": _text(item, "00080030"),
             "description": _text(item, "00081030"),
-            "modalities": tuple(str(value) for value in _values(item, "00080061")),
+            "modalities": tuple(value for value in _values(item, "00080061") if isinstance(value, str)),
             "series_count": _whole(item, "00201206"),
             "instance_count": _whole(item, "00201208"),
         }

@@ -4,6 +4,7 @@ A caller names a source and never a host, so a source may have a private address
 """
 
 import base64
+import re
 import ssl
 import tomllib
 from dataclasses import dataclass, field
@@ -14,9 +15,15 @@ import httpcore
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator, model_validator
 
 from medmoe.model.errors import ConfigError
+from medmoe.model.files.bounded_read import read_configured
 from medmoe.server.schemas.inference import SourceName
 
+_SETTING = "MEDMOE_DICOMWEB_SOURCES:"
 _PORTS = {"http": 80, "https": 443}
+_MAX_FILE_BYTES = 2**20
+_PATH = re.compile(r"[\x21-\x7e]*")
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+_PASSWORD = re.compile(r"[^:\r\n]*:[^\r\n]*")
 
 
 class _Entry(BaseModel):
@@ -41,13 +48,17 @@ class _Entry(BaseModel):
         parts = urlsplit(url)
         if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
             raise ValueError("needs http:// or https://, a host and a path, without user, password, query and fragment")
-        _ = parts.port  # raises ValueError for a port that is no number
+        if not _PATH.fullmatch(parts.path):
+            raise ValueError("needs a percent-encoded path")
+        _ = parts.port, _host(parts.hostname)  # raise ValueError for a port or a host name that cannot be
         return url.rstrip("/")
 
     @model_validator(mode="after")
-    def _one_credential(self) -> "_Entry":
+    def _consistent(self) -> "_Entry":
         if self.password_file and self.token_file:
             raise ValueError("needs password_file or token_file, not both")
+        if self.ca_file and urlsplit(self.url).scheme != "https":
+            raise ValueError("ca_file goes with https://")
         return self
 
 
@@ -65,27 +76,34 @@ class Source:
     tls: ssl.SSLContext | None = None
     """None for http."""
 
+    @property
+    def authority(self) -> bytes:
+        """Return the value of the Host header."""
+        scheme, host, port = self.origin.scheme.decode(), self.origin.host, self.origin.port
+        name = b"[%b]" % host if b":" in host else host
+        return name if port == _PORTS[scheme] else b"%b:%d" % (name, port)
+
 
 def read_sources(path: Path | None) -> dict[str, Source]:
     """Return the sources of a TOML file by name, none without a file. Raises ConfigError."""
     if path is None:
         return {}
     try:
-        tables = TypeAdapter(dict[SourceName, _Entry]).validate_python(tomllib.loads(path.read_text("utf-8-sig")))
-        return {name: _source(name, entry, path.parent) for name, entry in tables.items()}
+        tables = TypeAdapter(dict[SourceName, _Entry]).validate_python(tomllib.loads(_text(path)))
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(map(str, problem["loc"]))
-        raise ConfigError(
-            f"MEDMOE_DICOMWEB_SOURCES: {where}: {problem['msg'].removeprefix('Value error, ')}"
-        ) from error
+        raise ConfigError(f"{_SETTING} {where}: {problem['msg'].removeprefix('Value error, ')}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"MEDMOE_DICOMWEB_SOURCES: {path} is not TOML, {_place(error)}") from error
-    except (OSError, UnicodeError, ssl.SSLError) as error:
-        # Not the error's own words: a line of a credentials file could be among them.
-        reason = getattr(error, "strerror", None) or "not the file that was expected there"
-        name = getattr(error, "filename", None) or path
-        raise ConfigError(f"MEDMOE_DICOMWEB_SOURCES: {name} cannot be read: {reason}") from error
+        raise ConfigError(f"{_SETTING} {path} is not TOML, {_place(error)}") from error
+    return {name: _source(name, entry, path.parent) for name, entry in tables.items()}
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_configured(path, name=_SETTING, limit=_MAX_FILE_BYTES).decode("utf-8-sig")
+    except UnicodeError as error:
+        raise ConfigError(f"{_SETTING} {path} is not UTF-8 text") from error
 
 
 def _place(error: tomllib.TOMLDecodeError) -> str:
@@ -93,30 +111,44 @@ def _place(error: tomllib.TOMLDecodeError) -> str:
     return str(error).rpartition("(")[2].rstrip(")")
 
 
+def _host(name: str) -> bytes:
+    return name.encode("ascii" if name.isascii() else "idna")
+
+
 def _source(name: str, entry: _Entry, folder: Path) -> Source:
     parts = urlsplit(entry.url)
     assert parts.hostname is not None
-    host = parts.hostname.encode("idna" if not parts.hostname.isascii() else "ascii")
-    tls = None
-    if parts.scheme == "https":
-        tls = ssl.create_default_context(cafile=str(folder / entry.ca_file)) if entry.ca_file else _system_tls()
     return Source(
         name=name,
-        origin=httpcore.Origin(parts.scheme.encode(), host, parts.port or _PORTS[parts.scheme]),
+        origin=httpcore.Origin(parts.scheme.encode(), _host(parts.hostname), parts.port or _PORTS[parts.scheme]),
         path=parts.path,
         store=entry.store,
         authorization=_authorization(entry, folder),
-        tls=tls,
+        tls=_tls(folder / entry.ca_file if entry.ca_file else None) if parts.scheme == "https" else None,
     )
 
 
-def _system_tls() -> ssl.SSLContext:
-    return httpcore.default_ssl_context()
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    if ca_file is None:
+        return httpcore.default_ssl_context()
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except OSError as error:
+        raise ConfigError(f"{_SETTING} {ca_file} is not a PEM file of certificates that can be read") from error
 
 
 def _authorization(entry: _Entry, folder: Path) -> bytes | None:
     if entry.password_file:
-        return b"Basic " + base64.b64encode((folder / entry.password_file).read_text().strip().encode())
+        text = _credential(folder / entry.password_file, _PASSWORD, "user:password")
+        return b"Basic " + base64.b64encode(text.encode())
     if entry.token_file:
-        return b"Bearer " + (folder / entry.token_file).read_text().strip().encode("ascii")
+        return b"Bearer " + _credential(folder / entry.token_file, _TOKEN, "a token").encode()
     return None
+
+
+def _credential(path: Path, form: re.Pattern[str], noun: str) -> str:
+    text = _text(path).strip()
+    if not form.fullmatch(text):
+        # Without the text, which may be most of a secret.
+        raise ConfigError(f"{_SETTING} {path} does not hold {noun} in one line, and nothing else")
+    return text

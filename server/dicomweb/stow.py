@@ -1,7 +1,6 @@
 """Store one object by STOW-RS (PS3.18 section 10.5)."""
 
 import secrets
-from typing import Any
 
 from pydantic_core import from_json
 
@@ -12,8 +11,9 @@ from medmoe.server.dicomweb.sources import Source
 
 _ACCEPT = "application/dicom+json"
 _MAX_BYTES = 2**20
-_FAILED = "00081198"
-_OK = 200
+_STORED, _FAILED = "00081199", "00081198"
+"""Referenced SOP Sequence and Failed SOP Sequence."""
+_OK, _ACCEPTED = 200, 202
 
 
 async def store(connections: SourceConnections, source: Source, study: str, data: bytes) -> None:
@@ -27,17 +27,20 @@ async def store(connections: SourceConnections, source: Source, study: str, data
     content = (kind, head + data + end)
     async with connections.request(source, "POST", f"/studies/{study}", accept=_ACCEPT, content=content) as response:
         body = await read(response, max_bytes=_MAX_BYTES)
-        if response.status != _OK:
-            raise StoreFailed()
-    if body and _failures(body):
+    answer = _parsed(body) if body else {}
+    # Accepted: stored with a warning, or not stored.
+    is_stored = response.status == _OK or (response.status == _ACCEPTED and _has_items(answer, _STORED))
+    if not is_stored or _has_items(answer, _FAILED):
         raise StoreFailed()
 
 
-def _failures(body: bytes) -> list[Any]:
+def _parsed(body: bytes) -> object:
     try:
-        answer = from_json(body)
+        return from_json(body)
     except ValueError as error:
         raise InvalidSourceAnswer() from error
-    failed = answer.get(_FAILED, {}) if isinstance(answer, dict) else {}
-    values = failed.get("Value") if isinstance(failed, dict) else None
-    return values if isinstance(values, list) else []
+
+
+def _has_items(answer: object, tag: str) -> bool:
+    sequence = answer.get(tag) if isinstance(answer, dict) else None
+    return isinstance(sequence, dict) and bool(sequence.get("Value"))

@@ -85,7 +85,7 @@ Modality = Annotated[
 Date = Annotated[
     str | None,
     Query(
-        pattern=r"^(\d{8}|\d{8}-|-\d{8}|\d{8}-\d{8})$",
+        pattern=r"^([0-9]{8}-?|-[0-9]{8}|[0-9]{8}-[0-9]{8})$",
         description="Study date, YYYYMMDD, or a range with a hyphen.",
         openapi_examples=named({"this_year": "20260101-"}),
     ),

@@ -1,6 +1,7 @@
 """A source that is dead, slow or lying: each is refused by name, and none of it is an image."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from medmoe.server.dicomweb.errors import StoreFailed
 from tests.integration.conftest import Service, ServiceFactory, check
 from tests.integration.dicomweb.conftest import CT, REFERENCE, SERIES, STUDY, SourcesFile
 from tests.support.images.image_host import Answer, endless, flood, raw, whole
@@ -178,11 +180,49 @@ async def test_a_list_that_is_none(running: ServiceFactory, sources_file: Source
             check(await service.client.get(path), 502, "invalid_source_answer")
         host.answer = whole(b"", status="204 No Content")
         assert (await service.client.get(path)).json() == {"data": []}
+        empty = b'[{"0020000D": {"Value": ["1.2.3"]}, "00080061": {"vr": "CS", "Value": ["CT", null, {}]}}]'
+        host.answer = whole(empty, content_type="application/dicom+json")
+        (listed,) = (await service.client.get("/v1/sources/pacs/studies")).json()["data"]
+        assert listed["modalities"] == ["CT"]
         # Forbidden by the standard, and written by devices.
         zeros = b'[{"0020000E": {"Value": ["1.02.003"]}}]'
         host.answer = whole(zeros, content_type="application/dicom+json")
         (listed,) = (await service.client.get(path)).json()["data"]
         assert listed["series"] == "1.02.003"
+
+
+STORED = b'{"00081199": {"vr": "SQ", "Value": [{"00081196": {"vr": "US", "Value": [45056]}}]}}'
+FAILED = b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [272]}}]}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_stored"),
+    [
+        ("200 OK", STORED, True),
+        ("200 OK", b"", True),
+        ("200 OK", FAILED, False),
+        # Stored, with a warning that it was changed.
+        ("202 Accepted", STORED, True),
+        ("202 Accepted", FAILED, False),
+        ("202 Accepted", b"", False),
+        ("204 No Content", b"", False),
+    ],
+)
+async def test_what_a_source_says_of_a_report(
+    running: ServiceFactory, sources_file: SourcesFile, status: str, body: bytes, is_stored: bool
+) -> None:
+    answer = whole(body, status=status, content_type="application/dicom+json")
+    async with (
+        hostile(answer) as host,
+        running(dicomweb_sources=sources_file(host.url, store=True)) as service,
+    ):
+        with contextlib.nullcontext() if is_stored else pytest.raises(StoreFailed):
+            await service.state.dicomweb.store("pacs", STUDY, CT)
+
+
+@pytest.mark.parametrize("date", ["\u0662" * 8, "2026-01-01", "20260101-20260102-", ""])
+async def test_dates_that_are_none(service: Service, date: str) -> None:
+    check(await service.client.get("/v1/sources/pacs/studies", params={"date": date}), 422, "invalid_field", "date")
 
 
 @pytest.mark.parametrize(

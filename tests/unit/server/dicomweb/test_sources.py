@@ -44,17 +44,47 @@ def test_sources(tmp_path: Path) -> None:
         ('[pacs]\nurl = "http://a/"\nstor = true\n', "pacs.stor"),
         ('[pacs]\nurl = "http://a/"\npassword_file = "a"\ntoken_file = "b"\n', "password_file or token_file"),
         ('[pacs]\nurl = "http://a/"\npassword_file = "absent"\n', "absent"),
-        ('[pacs]\nurl = "https://a/"\nca_file = "sources.toml"\n', "cannot be read"),
+        ('[pacs]\nurl = "http://a/"\npassword_file = "latin"\n', "latin is not UTF-8"),
+        ('[pacs]\nurl = "http://a/"\npassword_file = "token"\n', "token does not hold user:password"),
+        ('[pacs]\nurl = "http://a/"\ntoken_file = "empty"\n', "empty does not hold a token"),
+        ('[pacs]\nurl = "http://a/"\ntoken_file = "lines"\n', "lines does not hold a token"),
+        ('[pacs]\nurl = "https://a/"\nca_file = "token"\n', "token is not a PEM file"),
+        ('[pacs]\nurl = "https://a/"\nca_file = "absent"\n', "absent is not a PEM file"),
+        ('[pacs]\nurl = "http://a/"\nca_file = "token"\n', "ca_file goes with https"),
+        ('[pacs]\nurl = "http://a/bild arkiv"\n', "percent-encoded path"),
+        ('[pacs]\nurl = "http://a/bild\u00e9"\n', "percent-encoded path"),
+        ('[pacs]\nurl = "http://' + "\u00e9" * 70 + '/"\n', "pacs.url"),
         ('["PACS 1"]\nurl = "http://a/"\n', "PACS 1"),
         ("SECRET = \n", "is not TOML, at line 1"),
         ('pacs = "SECRET"\n', "pacs"),
     ],
-    ids=range(12),
+    ids=range(21),
 )
 def test_mistakes(tmp_path: Path, text: str, named: str) -> None:
     path = tmp_path / "sources.toml"
     path.write_text(text)
+    (tmp_path / "latin").write_bytes(b"reader:\xe9")
+    (tmp_path / "empty").touch()
+    (tmp_path / "token").write_text("SECRET\n")
+    (tmp_path / "lines").write_text("SECRET\nSECRET\n")
     with pytest.raises(ConfigError, match="MEDMOE_DICOMWEB_SOURCES") as caught:
         read_sources(path)
     assert named in str(caught.value)
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("http://pacs:8042/rs", b"pacs:8042"),
+        ("http://pacs/rs", b"pacs"),
+        ("https://pacs:443/rs", b"pacs"),
+        ("https://pacs:80/rs", b"pacs:80"),
+        ("http://[2001:db8::7]:8042/rs", b"[2001:db8::7]:8042"),
+        ("http://[2001:db8::7]/rs", b"[2001:db8::7]"),
+    ],
+)
+def test_the_host_header_names_host_and_port(tmp_path: Path, url: str, authority: bytes) -> None:
+    path = tmp_path / "sources.toml"
+    path.write_text(f'[pacs]\nurl = "{url}"\n')
+    assert read_sources(path)["pacs"].authority == authority
