@@ -47,7 +47,7 @@ class State:
         on_failure: Callable[[], None],
         build: BuildEngine | None = None,
     ) -> None:
-        """Raise ConfigError, CheckpointError or AuditError when a file that the settings name cannot be read."""
+        """Raise ConfigError or CheckpointError when a file that the settings name cannot be read."""
         self.settings = settings
         self.created = int(time.time())
         self.build = build
@@ -77,7 +77,9 @@ class State:
         self.traces = TraceExport(str(settings.otlp_endpoint)) if settings.otlp_endpoint else None
         self.audit: AuditTrail | None = None
         self.auditor: RequestAuditor | None = None
-        keys_of_trail = AuditKeys.from_file(settings.audit_key) if settings.audit_key else None
+        keys_of_trail = (
+            AuditKeys.from_file(settings.audit_key, named_by="MEDMOE_AUDIT_KEY") if settings.audit_key else None
+        )
         if settings.audit_dir is not None and keys_of_trail is not None:
             self.audit = AuditTrail.of(settings, keys_of_trail, count_failures=self.metrics.audit_failures)
             self.auditor = RequestAuditor(self.audit, keys_of_trail)

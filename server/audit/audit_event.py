@@ -29,7 +29,7 @@ def audit_event(record: AuditRecord) -> dict[str, Any]:
         "action": "E",
         "recorded": fields["time"],
         "outcome": _outcome(fields),
-        "agent": [_agent(fields)] if is_request else [{"who": {"display": "medmoe"}, "requestor": False}],
+        "agent": [_agent(fields)] if "subject" in fields else [{"who": {"display": "medmoe"}, "requestor": False}],
         "source": {"observer": {"display": "medmoe"}, "type": [_coding(_SOURCE, "4", "Application Server")]},
     }
     if is_request:
@@ -39,6 +39,8 @@ def audit_event(record: AuditRecord) -> dict[str, Any]:
         resource["entity"] = _entities(fields)
     elif event in _ACTIVITY:
         resource["subtype"] = [_coding(_DCM, *_ACTIVITY[event])]
+    elif event == "checkpoint":
+        resource["outcomeDesc"] = f"{event} {fields['action']} {fields['checkpoint']}"
     return resource
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 GENESIS = "0" * 64
 """`prev` of the first line of a trail."""
-MAX_LINE_BYTES = 64 * 1024
+MAX_LINE_BYTES = 2**20
+"""Far more than the record of a request about the most slices of a series."""
 _DIGITS = 64
 _MAC, _HASH = b',"mac":"', b',"hash":"'
 _END = b'"}'
@@ -68,7 +69,10 @@ def decode(line: bytes) -> AuditRecord:
     if hashlib.sha256(hashed).hexdigest() != digest:
         raise ValueError("its bytes do not have its hash")
     signed, mac = _split(hashed, _MAC, b'"')
-    fields = json.loads(line)
+    try:
+        fields = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("it is not a record") from error
     n, prev = fields.get("n"), fields.get("prev")
     if not isinstance(n, int) or not isinstance(prev, str):
         raise ValueError("it has no place in a chain")

@@ -15,6 +15,7 @@ from medmoe.server.audit.verify import read_trail, verify_trail
 app = command_group("Check or export the audit trail of a service (MEDMOE_AUDIT_DIR). It may be running meanwhile.")
 
 _NOT_FOUND = 1
+_KEY_OPTION = "--key-file"
 
 Directory = Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Directory of the trail.")]
 KeyFile = Annotated[
@@ -73,7 +74,7 @@ def find(
 
     The exit status is 1 if there is none.
     """
-    keys = AuditKeys.from_file(key_file)
+    keys = AuditKeys.from_file(key_file, named_by=_KEY_OPTION)
     if (image is None) == (uid is None):
         raise typer.BadParameter("give --image or --uid")
     digest = keys.image_digest(image.read_bytes()) if image is not None else keys.uid_digest(uid or "")
@@ -89,4 +90,4 @@ def find(
 
 
 def _keys(path: Path | None) -> AuditKeys | None:
-    return None if path is None else AuditKeys.from_file(path)
+    return None if path is None else AuditKeys.from_file(path, named_by=_KEY_OPTION)

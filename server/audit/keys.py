@@ -26,11 +26,11 @@ class AuditKeys:
     uid: bytes
 
     @classmethod
-    def from_file(cls, path: Path) -> Self:
-        """Read 64 hexadecimal digits and derive the keys. Raises ConfigError."""
-        text = read_configured(path, name="the audit key", limit=_MAX_FILE_BYTES).strip()
+    def from_file(cls, path: Path, *, named_by: str) -> Self:
+        """Read 64 hexadecimal digits and derive the keys. Raises ConfigError, with the setting or option in `named_by`."""
+        text = read_configured(path, name=f"{named_by}:", limit=_MAX_FILE_BYTES).strip()
         if _KEY.fullmatch(text) is None:
-            raise ConfigError(f"the audit key {path} is not 64 hexadecimal digits; make one with `{_MAKE}`")
+            raise ConfigError(f"{named_by}: {path} is not 64 hexadecimal digits; make them with `{_MAKE}`")
         key = bytes.fromhex(text.decode())
         chain, image, uid = (hmac.digest(key, f"medmoe audit {use}".encode(), "sha256") for use in cls.__slots__)
         return cls(chain=chain, image=image, uid=uid)

@@ -46,10 +46,12 @@ class SegmentWriter:
             self._position = find_end(directory).position
         except BlockingIOError as error:
             self._unlock()
-            raise ConfigError(f"another process writes the audit trail in {directory}") from error
+            raise ConfigError(f"MEDMOE_AUDIT_DIR: another process writes the audit trail in {directory}") from error
         except OSError as error:
             self._unlock()
-            raise ConfigError(f"the audit trail in {directory} cannot be opened: {error.strerror}") from error
+            raise ConfigError(
+                f"MEDMOE_AUDIT_DIR: the audit trail in {directory} cannot be opened: {error.strerror}"
+            ) from error
         except AuditError:
             self._unlock()
             raise

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Literal, Self
 
 from medmoe.model.errors import ConfigError
+from medmoe.server.audit.errors import AuditError
 from medmoe.server.audit.keys import AuditKeys
 from medmoe.server.audit.segment_writer import Fields, SegmentWriter, WriteFailed
 from medmoe.server.errors import AuditUnavailable
@@ -64,14 +65,20 @@ class AuditTrail:
 
     @classmethod
     def of(cls, settings: Settings, keys: AuditKeys, *, count_failures: Callable[[int], None]) -> Self:
-        """Open the trail of a deployment. Raises ConfigError, AuditError."""
+        """Open the trail of a deployment. Raises ConfigError."""
         assert settings.audit_dir is not None
-        writer = SegmentWriter(
-            settings.audit_dir,
-            key=keys.chain,
-            segment_bytes=settings.audit_segment_mib * 2**20,
-            fsync=settings.audit_sync == "always",
-        )
+        try:
+            writer = SegmentWriter(
+                settings.audit_dir,
+                key=keys.chain,
+                segment_bytes=settings.audit_segment_mib * 2**20,
+                fsync=settings.audit_sync == "always",
+            )
+        except AuditError as error:
+            raise ConfigError(
+                f"MEDMOE_AUDIT_DIR: {settings.audit_dir}: {error}; keep this trail, and name an empty directory for "
+                "another"
+            ) from error
         return cls(writer, on_failure=settings.audit_on_failure, count_failures=count_failures)
 
     async def begin(self, identity: Fields) -> None:

@@ -56,7 +56,7 @@ def read_trail(directory: Path, *, after: str = GENESIS, keys: AuditKeys | None 
                     raise AuditError.at(name, line, str(error)) from error
                 if record.prev != position.head or (numbered and record.n != position.n):
                     raise AuditError.at(name, line, "it does not follow the record before it")
-                if list(record.fields.get("torn", [])) != incomplete:
+                if record.fields.get("torn", []) != incomplete:
                     raise AuditError.at(name, line, "the incomplete line before it is not the one that it names")
                 if keys is not None and not record.is_signed_with(keys.chain):
                     raise AuditError.at(name, line, "it was not written with this key")

@@ -82,7 +82,7 @@ async def test_a_record_tells_who_asked_what_of_which_model(
     assert identity.items() <= start.items()
     assert start["service"].startswith("medmoe ")
     assert len(start["settings_sha256"]) == len(start["config_sha256"]) == 64
-    keys = AuditKeys.from_file(key_file)
+    keys = AuditKeys.from_file(key_file, named_by="--key-file")
     assert answered["images"] == [{"image": keys.image_digest(image_bytes())}]
     expected = {"request_id": "a-1", "subject": subject, "method": "POST", "route": "/v1/vqa", "status": 200}
     assert (expected | {"error": None, "calibrated": False, "abstained": False}).items() <= answered.items()
@@ -172,7 +172,7 @@ async def test_concurrent_requests_make_one_chain(audited: Audited, trail: Path,
     async with audited(audit_sync="always", image_cache_entries=8) as service:
         answers = await asyncio.gather(*(ask(service, stream=bool(n % 2)) for n in range(24)))
         assert {answer.status_code for answer in answers} == {200}
-    assert verify_trail(trail, keys=AuditKeys.from_file(key_file)).records == 2 + 12 + 24
+    assert verify_trail(trail, keys=AuditKeys.from_file(key_file, named_by="--key-file")).records == 2 + 12 + 24
 
 
 async def test_an_auditor_finds_an_image_and_its_uids(
@@ -205,7 +205,7 @@ async def test_a_listing_names_its_study_by_a_digest(audited: Audited, trail: Pa
         assert response.status_code == 404
     (listed,) = records(trail, "request")
     assert listed["route"] == "/v1/sources/{source}/studies/{study}/series"
-    assert listed["listed"] == {"study": AuditKeys.from_file(key_file).uid_digest("1.2.3")}
+    assert listed["listed"] == {"study": AuditKeys.from_file(key_file, named_by="--key-file").uid_digest("1.2.3")}
 
 
 def full(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ async def test_a_full_disk_can_be_let_pass(
         assert (await ask(service)).status_code == 200
     (answered,) = records(trail, "request")
     assert answered["unrecorded"] == {"audit_unavailable": 2}
-    verify_trail(trail, keys=AuditKeys.from_file(key_file))
+    verify_trail(trail, keys=AuditKeys.from_file(key_file, named_by="--key-file"))
 
 
 async def test_a_disk_that_hangs_refuses(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """A trail on disk: whatever is changed in it is found, and a broken write harms only itself."""
 
 import errno
+import hashlib
 import os
 import random
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from medmoe.server.audit.errors import AuditError
 from medmoe.server.audit.keys import AuditKeys
 from medmoe.server.audit.segment_writer import SegmentWriter, WriteFailed
 from medmoe.server.audit.verify import read_trail, verify_trail
+from medmoe.server.schemas.series import MAX_SLICES
 
 OPENING = {"event": "start"}
 
@@ -23,7 +25,7 @@ OPENING = {"event": "start"}
 def keys(tmp_path: Path) -> AuditKeys:
     path = tmp_path / "audit.key"
     path.write_text("1f" * 32 + "\n")
-    return AuditKeys.from_file(path)
+    return AuditKeys.from_file(path, named_by="MEDMOE_AUDIT_KEY")
 
 
 @pytest.fixture
@@ -195,9 +197,32 @@ def test_a_damaged_last_line_is_not_built_upon(trail: Path, opened: Open) -> Non
         opened()
 
 
+def test_the_record_of_the_longest_series_is_read_again(trail: Path, opened: Open, keys: AuditKeys) -> None:
+    digests = dict.fromkeys(("image", "study", "series", "instance"), "f" * 64)
+    writer = opened()
+    # Each slice, and the one whose window all have.
+    writer.append([{"event": "request", "images": [digests] * (MAX_SLICES + 1)}], opening=OPENING)
+    writer.close()
+    assert verify_trail(trail, keys=keys).records == 2
+
+
+@pytest.mark.parametrize(
+    "inserted", [b'"torn":7,', b'"deep":' + b"[" * 20_000 + b"]" * 20_000 + b","], ids=["torn", "deep"]
+)
+def test_a_forged_line_is_refused_by_name(trail: Path, opened: Open, inserted: bytes) -> None:
+    writer = opened()
+    write(writer)
+    writer.close()
+    path = trail / "audit-000001.jsonl"
+    signed = path.read_bytes().replace(b'"event"', inserted + b'"event"').rpartition(b',"hash"')[0]
+    path.write_bytes(signed + b',"hash":"' + hashlib.sha256(signed).hexdigest().encode() + b'"}\n')
+    with pytest.raises(AuditError, match=r"audit-000001.jsonl, line 1: "):
+        verify_trail(trail)
+
+
 def test_two_processes_do_not_write_one_trail(opened: Open) -> None:
     writer = opened()
-    with pytest.raises(ConfigError, match="another process writes the audit trail"):
+    with pytest.raises(ConfigError, match="MEDMOE_AUDIT_DIR: another process writes the audit trail"):
         opened()
     writer.close()
     opened().close()
@@ -268,10 +293,10 @@ def test_an_empty_directory_is_no_trail(tmp_path: Path) -> None:
 def test_a_key_file_is_64_hexadecimal_digits(tmp_path: Path, text: str) -> None:
     path = tmp_path / "key"
     path.write_text(text)
-    with pytest.raises(ConfigError, match="openssl rand -hex 32"):
-        AuditKeys.from_file(path)
-    with pytest.raises(ConfigError, match="cannot be read"):
-        AuditKeys.from_file(tmp_path / "absent")
+    with pytest.raises(ConfigError, match="MEDMOE_AUDIT_KEY: .*openssl rand -hex 32"):
+        AuditKeys.from_file(path, named_by="MEDMOE_AUDIT_KEY")
+    with pytest.raises(ConfigError, match="--key-file: .*cannot be read"):
+        AuditKeys.from_file(tmp_path / "absent", named_by="--key-file")
 
 
 def test_keys_for_one_purpose_are_none_for_another(keys: AuditKeys) -> None:
