@@ -27,6 +27,10 @@ _DISPLAY = (
 _FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _FREE = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UN", "UR", "UT"})
 """Value representations that can hold identifying text; displaying an image needs none of them."""
+_UNITS = frozenset({"RescaleType", "ModalityLUTType"})
+"""Texts that say whether the values are Hounsfield units, on which windows depend."""
+_KNOWN_UNITS = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
+"""Defined terms (PS3.3 C.11.1.1.2); any other text is sent as US, unspecified."""
 _NOBODYS_UID = UID("2.25.0")
 _QUIET = threading.Lock()
 """Guards pydicom's process-wide validation switch, which two threads must not change at once."""
@@ -93,6 +97,9 @@ def _image_attributes(dataset: Dataset) -> Dataset:
         element = dataset[tag]
         if element.VR == "SQ":
             found.add(DataElement(tag, "SQ", [_image_attributes(item) for item in element.value]))
+        elif element.keyword in _UNITS:
+            unit = str(element.value or "").strip(" \0\t\r\n").upper()
+            found.add(DataElement(tag, "LO", unit if unit in _KNOWN_UNITS or not unit else "US"))
         elif element.VR not in _FREE:
             found.add(_copied(element))
     return found

@@ -9,6 +9,7 @@ from PIL import Image, ImageCms, ImageOps
 from medmoe.client.errors import InvalidInput
 
 _NOISE_SIDE = 256
+_WHITE_16 = 2**16 - 1
 _MODES = frozenset({"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"})
 """Pillow modes that PNG can store."""
 
@@ -33,12 +34,13 @@ def png_of_array(pixels: np.ndarray) -> bytes:
 def png_of_image(image: Image.Image) -> bytes:
     """Encode a Pillow image, rotated as its EXIF orientation says, its colours in sRGB as the service sees a file's.
 
-    Raises InvalidInput for a mode that PNG lacks.
+    Raises InvalidInput for a mode or values that PNG lacks.
     """
     if image.mode not in _MODES:
         raise InvalidInput(f"an image of mode {image.mode} cannot be stored as PNG; convert it to RGB or to L")
     try:
-        upright = _in_srgb(ImageOps.exif_transpose(image))
+        upright = ImageOps.exif_transpose(image)
+        upright = _in_16_bits(upright) if upright.mode == "I" else _in_srgb(upright)
         kept: dict[str | tuple[int, int], Any] = {
             name: value for name, value in upright.info.items() if name == "transparency"
         }
@@ -48,6 +50,16 @@ def png_of_image(image: Image.Image) -> bytes:
         return _png(bare)
     except (OSError, ValueError, SyntaxError) as error:
         raise InvalidInput("the image is damaged or cut off") from error
+
+
+def _in_16_bits(image: Image.Image) -> Image.Image:
+    """Return an image of mode I as one of mode I;16. Raises InvalidInput for other values than those of 16 bits."""
+    lowest, highest = image.getextrema()
+    if not 0 <= lowest <= highest <= _WHITE_16:  # type: ignore[operator]
+        raise InvalidInput(
+            f"an image of mode I with values outside 0 to {_WHITE_16} cannot be stored as PNG; scale it to L or I;16"
+        )
+    return image.convert("I;16")
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:

@@ -20,6 +20,7 @@ from medmoe.client.images.dicom import pixels_only
 from medmoe.client.images.image import Image
 from medmoe.model.colour_profile import SRGB_WHITE, plain_profile
 from medmoe.model.image_formats.raster import read_raster
+from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.decoder_config import ImageLimits
 from medmoe.server.imaging.formats.dicom.file import DicomFile
 from medmoe.server.imaging.formats.dicom.rendering import show
@@ -155,6 +156,15 @@ def test_a_mode_that_png_has_not_is_the_callers_to_convert(mode: str) -> None:
         Image.of(PIL.Image.new(mode, (4, 4)))
 
 
+def test_whole_numbers_keep_their_values_or_are_refused() -> None:
+    values = np.array([[0, 65_535], [3_000, 1]], np.int32)
+    with PIL.Image.open(io.BytesIO(Image.of(PIL.Image.fromarray(values)).data)) as image:
+        assert np.array_equal(np.asarray(image), values)
+    for wrong in (-1, 65_536):
+        with pytest.raises(InvalidInput, match="values outside 0 to 65535"):
+            Image.of(PIL.Image.fromarray(np.full((4, 4), wrong, np.int32)))
+
+
 def test_a_pillow_image_that_is_cut_short_is_refused(file: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
     data = Image.of(noise).data
@@ -253,6 +263,21 @@ def test_what_colours_and_shape_depend_on_in_other_groups_stays() -> None:
     assert shown(bare) == shown(data)
     assert {"palette", "shutter_ignored", "subtraction_ignored", "tile", "localizer"} <= set(shown(bare)[1][0])
     assert dcmread(io.BytesIO(bare)).ImagerPixelSpacing == [2, 1]
+
+
+@pytest.mark.parametrize("unit", ["HU", "US", "Z_EFF", SECRET, ""])
+def test_the_unit_of_a_ct_without_its_tags_is_what_it_was(unit: str) -> None:
+    attributes = named(Modality="CT", RescaleSlope=1, RescaleIntercept=-1024, WindowCenter=40, WindowWidth=400)
+    data = dicom(gradient((40, 48)), RescaleType=unit, **attributes)
+    bare = pixels_only(data).data
+    assert SECRET.encode() not in bare
+    assert shown(bare) == shown(data)
+    if unit in ("HU", ""):
+        assert shown(bare, window="lung") == shown(data, window="lung")
+    else:
+        for either in (data, bare):
+            with pytest.raises(InvalidField, match="Hounsfield"):
+                shown(either, window="lung")
 
 
 def test_a_dataset_of_the_callers_is_left_as_it_was() -> None:
