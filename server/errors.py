@@ -149,7 +149,7 @@ class ImageTooLarge(RequestError):
 class ImageTooCostly(RequestError):
     """Decoding takes more memory, processor time or time than one image may take."""
 
-    default_message = "decoding the image takes more memory than the service grants"
+    default_message = "decoding the image takes more memory than the service grants (MEDMOE_IMAGE_MEMORY_MIB)"
 
 
 class DecoderDied(RequestError):
@@ -267,6 +267,10 @@ class Draining(ServerError):
 
 class DeadlineExceeded(ServerError):
     """The answer was not finished within the request's time."""
+
+    default_message = (
+        "the answer was not finished in time; ask for less, or send a longer timeout_ms (at most MEDMOE_TIMEOUT_MS)"
+    )
 
 
 class ClientDisconnected(ServerError):

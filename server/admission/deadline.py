@@ -34,7 +34,7 @@ class Deadline:
                 timeout.reschedule(now + grace)
 
     def _error(self) -> ServerError:
-        return self._cut_short() if self._cut_short else DeadlineExceeded("the answer was not finished in time")
+        return self._cut_short() if self._cut_short else DeadlineExceeded()
 
 
 class _Guard:

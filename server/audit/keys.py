@@ -27,7 +27,7 @@ class AuditKeys:
 
     @classmethod
     def from_file(cls, path: Path, *, named_by: str) -> Self:
-        """Read 64 hexadecimal digits and derive the keys. Raises ConfigError, with the setting or option in `named_by`."""
+        """Read 64 hexadecimal digits and derive the keys. Raises ConfigError, which begins with `named_by`."""
         text = read_configured(path, name=f"{named_by}:", limit=_MAX_FILE_BYTES).strip()
         if _KEY.fullmatch(text) is None:
             raise ConfigError(f"{named_by}: {path} is not 64 hexadecimal digits; make them with `{_MAKE}`")

@@ -260,9 +260,7 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
         code="quarantined",
         message="The engine has died of this request, and then again of it alone; it is not tried a third time.",
     ),
-    DeadlineExceeded: ErrorSpec(
-        status=504, type="timeout_error", code="deadline_exceeded", message="The answer was not finished in time."
-    ),
+    DeadlineExceeded: ErrorSpec(status=504, type="timeout_error", code="deadline_exceeded"),
     ClientDisconnected: ErrorSpec(
         status=499, type=_REQUEST, code="client_disconnected", message="The client closed the connection."
     ),

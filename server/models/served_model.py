@@ -57,8 +57,6 @@ class SharedParts:
 class ServedModel:
     """One checkpoint of the service and the engine that runs it."""
 
-    starting: asyncio.Task[None] | None = None
-    """Starts the model in the background; done when it is ready or has failed."""
     watching: asyncio.Task[None] | None = None
     """Checks the health of the engine once it is ready, and replaces it when it dies."""
     failure: str | None = None
@@ -174,11 +172,10 @@ class ServedModel:
         return await happens_within(self._idle, seconds)
 
     async def close(self) -> None:
-        """End the model's tasks, processes and engine. Safe to call twice."""
-        # During a start or a restart the task closes the engine that it is building.
-        for task in (self.starting, self.watching):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        """End the model's task, processes and engine. Safe to call twice."""
+        if self.watching is not None:
+            # During a restart the task closes the engine that it is building.
+            self.watching.cancel()
+            await asyncio.gather(self.watching, return_exceptions=True)
         await self.engine.close()
         self.decoders.close()

@@ -57,6 +57,8 @@ def bench(
         refuse_given(context, "clients", "with --rate")
     if image:
         refuse_given(context, "noise_images", "with --image")
+        if rate is None:
+            refuse_given(context, "seed", "with --image and without --rate")
     closed, rates = _numbers(clients, "--clients"), _numbers(rate, "--rate") if rate is not None else []
     images = tuple(map(Image.of, image)) if image else _noise(noise_images, seed=seed)
     workload = Workload(images=images, question=question, max_tokens=max_tokens)

@@ -43,7 +43,8 @@ def query(
             found = client.studies(source, modality=modality, date=date, limit=limit)
             rows = [one.model_dump() for one in found]
     if json_:
-        typer.echo("\n".join(map(as_json, rows)))
+        for row in rows:
+            typer.echo(as_json(row))
     elif rows:
         typer.echo(table(tuple(rows[0]), [[_cell(value) for value in row.values()] for row in rows]))
 

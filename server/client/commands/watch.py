@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medmoe.client.commands.connection import JsonOption, ServiceOptions, with_option_groups
+from medmoe.client.commands.request_options import refuse_given
 from medmoe.client.commands.terminal import as_json, note, safe
 from medmoe.client.errors import ClientError
 from medmoe.client.transport.retry import Retry
@@ -21,12 +22,13 @@ _BRIEF = Retry(attempts=2, unreachable=False)
 
 @with_option_groups()
 def watch(
+    context: typer.Context,
     rules_file: Annotated[Path, typer.Argument(metavar="RULES", help="TOML file with one table for each rule.")],
     once: Annotated[bool, typer.Option("--once", help="Ask about what there is now, and end.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count what one round would ask about, ask nothing, and end.")
     ] = False,
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between rounds.")] = 60.0,
+    interval: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds between rounds.")] = 60.0,
     state: Annotated[
         Path | None, typer.Option(help="File that remembers what has been asked; by default beside RULES, as .state.")
     ] = None,
@@ -40,6 +42,9 @@ def watch(
     One line is printed for each study, with counts and without patient data.
     Research software, not a medical device.
     """
+    for option, given in (("--once", once), ("--dry-run", dry_run)):
+        if given:
+            refuse_given(context, "interval", f"with {option}")
     rules = read_rules(rules_file)
 
     def report(tally: Tally) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from medmoe.client.answers import StudyInfo
 from medmoe.client.client import Client
@@ -58,7 +59,7 @@ class Watcher:
         self.failed = 0
         """Requests that failed in this process."""
 
-    def run(self) -> None:
+    def run(self) -> NoReturn:
         """Make rounds without end; after a failed one the pauses double from a second up to the interval.
 
         Raises ClientError for a failure that does not pass by itself.

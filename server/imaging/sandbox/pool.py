@@ -285,4 +285,6 @@ async def _exactly(worker: Worker, size: int) -> bytes:
 
 
 def _out_of_time() -> ImageTooCostly:
-    return ImageTooCostly("decoding the image takes more time than the service grants")
+    return ImageTooCostly(
+        "decoding the image takes more time than the service grants (MEDMOE_IMAGE_CPU_SECONDS, MEDMOE_IMAGE_SECONDS)"
+    )

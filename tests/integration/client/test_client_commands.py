@@ -366,6 +366,9 @@ def test_wrong_usage_is_one_line_and_has_a_status_of_its_own(medmoe: Medmoe, arg
         (("query", "pacs", "--study", "1.2", "--date", "20260101-"), "--date cannot be used with --study"),
         (("bench", "--rate", "2", "--clients", "1,8,32"), "--clients cannot be used with --rate"),
         (("bench", "--image", "a.png", "--noise-images", "64"), "--noise-images cannot be used with --image"),
+        (("bench", "--image", "a.png", "--seed", "1"), "--seed cannot be used with --image and without --rate"),
+        (("watch", "rules.toml", "--once", "--interval", "5"), "--interval cannot be used with --once"),
+        (("watch", "rules.toml", "--dry-run", "--interval", "60"), "--interval cannot be used with --dry-run"),
         (
             ("checkpoint load", "new", "--min-agreement", "0.9", "--activate"),
             "--min-agreement cannot be used without --activate and --questions",

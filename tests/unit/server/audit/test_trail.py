@@ -293,9 +293,9 @@ def test_an_empty_directory_is_no_trail(tmp_path: Path) -> None:
 def test_a_key_file_is_64_hexadecimal_digits(tmp_path: Path, text: str) -> None:
     path = tmp_path / "key"
     path.write_text(text)
-    with pytest.raises(ConfigError, match="MEDMOE_AUDIT_KEY: .*openssl rand -hex 32"):
+    with pytest.raises(ConfigError, match=r"MEDMOE_AUDIT_KEY: .*openssl rand -hex 32"):
         AuditKeys.from_file(path, named_by="MEDMOE_AUDIT_KEY")
-    with pytest.raises(ConfigError, match="--key-file: .*cannot be read"):
+    with pytest.raises(ConfigError, match=r"--key-file: .*cannot be read"):
         AuditKeys.from_file(tmp_path / "absent", named_by="--key-file")
 
 
