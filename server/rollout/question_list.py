@@ -29,16 +29,22 @@ class ComparedQuestion:
 
 def read_question_file(path: Path, *, max_bytes: int) -> tuple[ComparedQuestion, ...]:
     """Return the questions of a JSON Lines file. Raises InvalidField, which names the line's index."""
-    with path.open("rb") as file:
-        data = file.read(max_bytes + 1)
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise InvalidField(f"the file cannot be read: {error.strerror}", param="questions") from error
     if len(data) > max_bytes:
         raise InvalidField(f"the file is larger than {max_bytes} bytes (MEDMOE_MAX_BODY_BYTES)", param="questions")
     lines = [line for line in data.splitlines() if line.strip()]
+    return read_questions([_parsed(line, index) for index, line in enumerate(lines[: MAX_QUESTIONS + 1])])
+
+
+def _parsed(line: bytes, index: int) -> Any:
     try:
-        documents = [parse_json(line) for line in lines[: MAX_QUESTIONS + 1]]
+        return parse_json(line)
     except InvalidJSON as error:
-        raise InvalidField(f"a line of the file {error}", param="questions") from error
-    return read_questions(documents)
+        raise InvalidField(f"this line of the file {error}", param=f"questions.{index}") from error
 
 
 def read_questions(documents: Sequence[Any]) -> tuple[ComparedQuestion, ...]:

@@ -170,8 +170,9 @@ class Rollout:
     def _agrees(self, wanted: LoadCheckpoint) -> bool:
         if wanted.min_agreement is None:
             return True
-        agreement = self._comparison.agreement if self._comparison is not None else None
-        return agreement is not None and agreement >= wanted.min_agreement
+        found = self._comparison
+        # A question without two answers has no equal ones.
+        return found is not None and found.compared - len(found.different) >= wanted.min_agreement * found.questions
 
     def _ready_standby(self, *, previous: bool) -> Standby:
         if self._state.readiness.leaving:

@@ -23,7 +23,8 @@ class LoadCheckpoint(ApiModel):
     activate: bool = False
     """Activate the checkpoint as soon as it is ready and compared."""
     min_agreement: float | None = Field(default=None, ge=0, le=1)
-    """With `activate` and `questions`: activate only if this share of the answers is equal."""
+    """With `activate` and `questions`: activate only if both checkpoints give equal answers to this share of the
+    questions. One that fails for either counts as different."""
 
     @model_validator(mode="after")
     def _agreement_is_measured(self) -> Self:

@@ -280,6 +280,10 @@ async def test_the_comparison_counts_what_differs(serving: Serving, checkpoints:
         assert compared["changed_abstentions"] == abstentions
         # Neither the statistics nor the metrics count the comparison.
         assert (await service.client.get("/v1/router/stats")).json()["requests"] == 5
+        # A question that fails is no agreement.
+        one_of_two = {"questions": [await equal(service, pinned), questions[5]], "activate": True, "min_agreement": 0.9}
+        status = await loaded(service, **one_of_two)
+        assert (status["comparison"]["agreement"], status["standby"]["previous"]) == (1, False)
         await service.client.delete(PATH)
         # Too many differences: it stands by instead of becoming active.
         fields = {"questions": questions[:4], "activate": True, "min_agreement": 1.0}
@@ -287,6 +291,20 @@ async def test_the_comparison_counts_what_differs(serving: Serving, checkpoints:
         await service.client.delete(PATH)
         await service.client.post(PATH, json={"name": "new"} | fields | {"min_agreement": 0.0})
         await until(lambda: service.state.active.directory.name == "new")
+
+
+async def equal(service: Service, pinned: str) -> dict[str, Any]:
+    """Return a classification that the standby answers as the active model does; the standby is retired then."""
+    try:
+        for shade in range(100, 200):
+            question = {"image": base64_image(shade=shade), "labels": ["CT", "MRI"]}
+            sent = [question | {"model": model} for model in (service.state.active.name, pinned)]
+            first, second = [(await service.client.post("/v1/classify", json=one)).json()["label"] for one in sent]
+            if first == second:
+                return question
+        raise AssertionError("the models agree on nothing")
+    finally:
+        await service.client.delete(PATH)
 
 
 async def test_a_failed_load_leaves_the_service_untouched(
@@ -404,6 +422,7 @@ async def test_names_outside_the_directory_are_refused(serving: Serving, checkpo
 
 async def test_what_does_not_fit_the_state_is_refused(serving: Serving, checkpoints: Path) -> None:
     (checkpoints / "bad.jsonl").write_text('{"question": "Where?"}')
+    (checkpoints / "cut.jsonl").write_text('\n{"question": ')
     async with serving() as service:
         for method, path in (("POST", "/activate"), ("POST", "/rollback"), ("DELETE", "")):
             check(await service.client.request(method, PATH + path), 409, "standby_conflict")
@@ -411,6 +430,8 @@ async def test_what_does_not_fit_the_state_is_refused(serving: Serving, checkpoi
               "checkpoint_not_found", "questions")  # fmt: skip
         check(await service.client.post(PATH, json={"name": "new", "questions": "bad.jsonl"}), 422,
               "invalid_field", "questions.0.image")  # fmt: skip
+        check(await service.client.post(PATH, json={"name": "new", "questions": "cut.jsonl"}), 422,
+              "invalid_field", "questions.0")  # fmt: skip
         check(await service.client.post(PATH, json={"name": "new", "questions": []}), 422, "invalid_field", "questions")
         for without in ({"questions": "bad.jsonl"}, {"activate": True}):
             found = await service.client.post(PATH, json={"name": "new", "min_agreement": 0.9} | without)
