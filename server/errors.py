@@ -268,10 +268,6 @@ class Draining(ServerError):
 class DeadlineExceeded(ServerError):
     """The answer was not finished within the request's time."""
 
-    default_message = (
-        "the answer was not finished in time; ask for less, or send a longer timeout_ms (at most MEDMOE_TIMEOUT_MS)"
-    )
-
 
 class ClientDisconnected(ServerError):
     """The client closed the connection before the answer was finished."""

@@ -260,7 +260,13 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
         code="quarantined",
         message="The engine has died of this request, and then again of it alone; it is not tried a third time.",
     ),
-    DeadlineExceeded: ErrorSpec(status=504, type="timeout_error", code="deadline_exceeded"),
+    DeadlineExceeded: ErrorSpec(
+        status=504,
+        type="timeout_error",
+        code="deadline_exceeded",
+        message="The answer was not finished in time; ask for less, or send a longer timeout_ms, at most "
+        "MEDMOE_TIMEOUT_MS.",
+    ),
     ClientDisconnected: ErrorSpec(
         status=499, type=_REQUEST, code="client_disconnected", message="The client closed the connection."
     ),

@@ -71,7 +71,7 @@ def diagnostic_report(report: Dataset) -> bytes:
         "result": [{"reference": f"#{one['id']}"} for one in results],
         "conclusion": " ".join(
             [ABSTAINED] * (ABSTAINED in _texts(first, COMMENT))
-            + _texts(first, FINDING)
+            + ["; ".join(_texts(first, FINDING))]
             + [f"({note})" for note in (*_how_it_was_made(first), NOT_FOR_DIAGNOSIS)]
         ),
         "contained": [device, *results, *members],

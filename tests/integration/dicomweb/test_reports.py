@@ -212,6 +212,9 @@ async def test_fhir_of_a_series(service: Service) -> None:
         assert "dataAbsentReason" in members[0]
         assert any(f"urn:oid:{SERIES}.2" in note["text"] for note in members[1]["note"])
         assert "4 of 4 slices" in found["conclusion"]
+        findings = [contained[one["reference"]]["valueString"] for one in found["result"]]
+        assert "; ".join(findings) in found["conclusion"]
+        assert len(findings) == (1 if "question" in fields else 2)
         assert ("ABSTAINED" in found["conclusion"]) == ("question" in fields)
 
 
