@@ -264,8 +264,7 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
         status=504,
         type="timeout_error",
         code="deadline_exceeded",
-        message="The answer was not finished in time; ask for less, or send a longer timeout_ms, at most "
-        "MEDMOE_TIMEOUT_MS.",
+        message="The answer took too long; ask for less, or send a longer timeout_ms (at most MEDMOE_TIMEOUT_MS).",
     ),
     ClientDisconnected: ErrorSpec(
         status=499, type=_REQUEST, code="client_disconnected", message="The client closed the connection."
