@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 from medmoe.model.errors import ConfigError
+from medmoe.server.audit.audit_event import audit_event
 from medmoe.server.audit.errors import AuditError
 from medmoe.server.audit.keys import AuditKeys
 from medmoe.server.audit.segment_writer import SegmentWriter, WriteFailed
+from medmoe.server.audit.trail import AuditTrail
 from medmoe.server.audit.verify import read_trail, verify_trail
 from medmoe.server.schemas.series import MAX_SLICES
+from medmoe.server.settings import Settings
 
 OPENING = {"event": "start"}
 
@@ -218,6 +221,30 @@ def test_a_forged_line_is_refused_by_name(trail: Path, opened: Open, inserted: b
     path.write_bytes(signed + b',"hash":"' + hashlib.sha256(signed).hexdigest().encode() + b'"}\n')
     with pytest.raises(AuditError, match=r"audit-000001.jsonl, line 1: "):
         verify_trail(trail)
+
+
+def test_a_service_with_a_damaged_trail_names_the_setting(trail: Path, opened: Open, keys: AuditKeys) -> None:
+    writer = opened()
+    write(writer, "a")
+    writer.close()
+    (trail / "audit-000001.jsonl").write_bytes(b"changed\n")
+    settings = Settings(audit_dir=trail, audit_key=trail.parent / "audit.key")
+    with pytest.raises(
+        ConfigError, match=r"MEDMOE_AUDIT_DIR: .*audit-000001.jsonl, last line: it is not a record; keep"
+    ):
+        AuditTrail.of(settings, keys, count_failures=lambda _: None)
+
+
+def test_a_change_of_the_checkpoint_is_exported_with_its_caller(trail: Path, opened: Open) -> None:
+    change = {"event": "checkpoint", "action": "activate", "checkpoint": "new", "subject": "0f3a", "time": "now"}
+    writer = opened()
+    writer.append([change], opening=OPENING | {"time": "now"})
+    writer.close()
+    _, found = map(audit_event, read_trail(trail))
+    assert found["agent"] == [
+        {"who": {"identifier": {"system": "urn:medmoe:subject", "value": "0f3a"}}, "requestor": True}
+    ]
+    assert found["outcomeDesc"] == "checkpoint activate new"
 
 
 def test_two_processes_do_not_write_one_trail(opened: Open) -> None:
