@@ -112,25 +112,15 @@ class DecoderPool:
 
     async def identify(self, sent: str | bytes, *, tenant: str | None = None) -> InstanceUIDs:
         """Return the UIDs of a DICOM file. Raises what reports.document.identify raises, and otherwise as `decode`."""
-
-        def parse(head: bytes, document: bytes) -> InstanceUIDs:
-            Document.model_validate_json(head)
-            return InstanceUIDs.model_validate_json(document)
-
         request = IdentifyRequest(text=isinstance(sent, str))
-        return await self._ask(request, sent, parse, most=MAX_HEAD, tenant=tenant)
+        return await self._ask(request, sent, _document(InstanceUIDs.model_validate_json), most=MAX_HEAD, tenant=tenant)
 
     async def report(
         self, sent: str | bytes, content: ReportContent, format_: ReportFormat, *, tenant: str | None = None
     ) -> bytes:
         """Return the report on an image of a DICOM file. Raises as `identify`."""
-
-        def parse(head: bytes, document: bytes) -> bytes:
-            Document.model_validate_json(head)
-            return document
-
         request = ReportRequest(text=isinstance(sent, str), content=content, format=format_)
-        return await self._ask(request, sent, parse, most=_MAX_REPORT, tenant=tenant)
+        return await self._ask(request, sent, _document(bytes), most=_MAX_REPORT, tenant=tenant)
 
     async def survey(
         self, sent: bytes, *, metadata: bool = False, max_slices: int, tenant: str | None = None
@@ -139,13 +129,8 @@ class DecoderPool:
 
         Raises what slice_geometry.survey_file and survey_metadata raise, and otherwise as `decode`.
         """
-
-        def parse(head: bytes, document: bytes) -> Survey:
-            Document.model_validate_json(head)
-            return Survey.model_validate_json(document)
-
         request = SurveyRequest(text=False, metadata=metadata, max_slices=max_slices)
-        return await self._ask(request, sent, parse, most=_MAX_SURVEY, tenant=tenant)
+        return await self._ask(request, sent, _document(Survey.model_validate_json), most=_MAX_SURVEY, tenant=tenant)
 
     async def unpack(
         self, sent: str | bytes, *, max_files: int, max_bytes: int, tenant: str | None = None
@@ -192,7 +177,7 @@ class DecoderPool:
                 self._discard(worker)
                 raise
             worker.served += 1
-            self._keep(worker, worn=isinstance(answer, Refusal) and answer.error == ImageTooCostly.__name__)
+            self._keep(worker, worn=isinstance(answer, Refusal) and answer.is_costly)
         if isinstance(answer, Refusal):
             raise answer.exception()
         return answer
@@ -243,6 +228,16 @@ class DecoderPool:
             WORKER_SPAWNER.stop(worker)
         else:
             asyncio.get_running_loop().run_in_executor(None, WORKER_SPAWNER.stop, worker)
+
+
+def _document(read: Callable[[bytes], Answer]) -> Callable[[bytes, bytes], Answer]:
+    """Return a parser of answers that announce a document, which `read` reads."""
+
+    def parse(head: bytes, document: bytes) -> Answer:
+        Document.model_validate_json(head)
+        return read(document)
+
+    return parse
 
 
 async def _exchange(

@@ -117,6 +117,11 @@ class Refusal(Message):
     """The error's own message, never one of an image library."""
     param: str | None = None
 
+    @property
+    def is_costly(self) -> bool:
+        """Return whether the file took all memory, which may leave the worker damaged."""
+        return self.error == ImageTooCostly.__name__
+
     @classmethod
     def of(cls, error: RequestError | ImageError) -> "Refusal":
         return cls(error=type(error).__name__, message=str(error), param=getattr(error, "param", None))

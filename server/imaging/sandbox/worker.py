@@ -146,7 +146,7 @@ def _serve(connection: socket.socket, config: DecoderConfig) -> None:
         while not costly:
             head_size, size = LENGTHS.unpack(receive_exactly(connection, LENGTHS.size))
             request = AnyRequest.validate_json(bytes(receive_exactly(connection, head_size)))
-            _grant(config)
+            _set_timers(wall_seconds=config.wall_seconds, cpu_seconds=config.cpu_seconds)
             payload = b""
             answer: Message
             try:
@@ -156,31 +156,27 @@ def _serve(connection: socket.socket, config: DecoderConfig) -> None:
                 answer = Refusal.of(ImageTooCostly())
             except (RequestError, ImageError) as error:
                 answer = Refusal.of(error)
-            # An image that took all memory may leave the worker damaged: it serves no other.
-            costly = isinstance(answer, Refusal) and answer.error == ImageTooCostly.__name__
+            costly = isinstance(answer, Refusal) and answer.is_costly
             # Before answering: a worker that has answered is given the next image.
-            _take_back()
+            _set_timers(wall_seconds=0, cpu_seconds=0)
             connection.sendall(pack(answer, size=len(payload)))
             connection.sendall(payload)
 
 
 def _answer(reader: ImageReader, request: WorkerRequest, sent: str | bytes) -> tuple[Message, bytes]:
-    match request:
-        case DecodeRequest():
-            image = reader.read(sent, request.fields, view=request.view)
-            return image, image.pixels
-        case IdentifyRequest():
-            with reader.typed_errors():
+    with reader.typed_errors():
+        match request:
+            case DecodeRequest():
+                image = reader.read(sent, request.fields, view=request.view)
+                return image, image.pixels
+            case IdentifyRequest():
                 return Document(), identify(sent)
-        case ReportRequest():
-            with reader.typed_errors():
+            case ReportRequest():
                 return Document(), make_report(sent, request.content, request.format)
-        case SurveyRequest():
-            with reader.typed_errors():
+            case SurveyRequest():
                 survey = survey_metadata if request.metadata else survey_file
                 return Document(), survey(_bytes(sent), max_slices=request.max_slices).model_dump_json().encode()
-        case UnpackRequest():
-            with reader.typed_errors():
+            case UnpackRequest():
                 files = unpack(_bytes(sent), max_files=request.max_files, max_bytes=request.max_bytes)
                 return Unpacked(sizes=tuple(map(len, files))), b"".join(files)
 
@@ -189,15 +185,10 @@ def _bytes(sent: str | bytes) -> bytes:
     return from_text(sent) if isinstance(sent, str) else sent
 
 
-def _grant(config: DecoderConfig) -> None:
-    """Start the timers of one image; the kernel ends a process that takes longer, in native code too."""
-    signal.setitimer(signal.ITIMER_REAL, config.wall_seconds)
-    signal.setitimer(signal.ITIMER_PROF, config.cpu_seconds)
-
-
-def _take_back() -> None:
-    for clock in (signal.ITIMER_REAL, signal.ITIMER_PROF):
-        signal.setitimer(clock, 0)
+def _set_timers(*, wall_seconds: float, cpu_seconds: float) -> None:
+    """Have the kernel end the process after these times, in native code too; 0 for never."""
+    signal.setitimer(signal.ITIMER_REAL, wall_seconds)
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
 
 
 if __name__ == "__main__":
