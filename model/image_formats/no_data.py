@@ -7,6 +7,8 @@ import numpy as np
 
 _LARGEST = 1e30
 """No measurement is larger; writers mark absent values with the largest number of their type."""
+_LOST = 512
+"""Zero bytes that no encoder writes in a row; in larger images, a byte for as many pixels."""
 _PIECE = 2**14
 """Bytes that are inflated at once: few, so that they take little memory."""
 
@@ -17,9 +19,9 @@ def no_data(values: np.ndarray) -> np.ndarray:
         return np.asarray(np.isnan(values) | ((np.abs(values) > _LARGEST) & np.isfinite(values)))
 
 
-def has_lost_bytes(coded: bytes, *, most: int) -> bool:
-    """Return whether compressed data hold a run of over `most` zero bytes, as broken copies do in place of data."""
-    return bytes(most + 1) in coded
+def has_lost_bytes(coded: bytes, *, pixels: int) -> bool:
+    """Return whether data hold a run of zero bytes as broken copies do, and no encoder of WebP or JPEG 2000 does."""
+    return bytes(max(_LOST, pixels // _LOST) + 1) in coded
 
 
 def inflated(parts: Iterable[bytes], *, most: int) -> Iterator[bytes]:
@@ -32,8 +34,3 @@ def inflated(parts: Iterable[bytes], *, most: int) -> Iterator[bytes]:
             held += len(piece)
             if held > most:
                 return
-
-
-def inflated_size(parts: Iterable[bytes], *, most: int) -> int:
-    """Return how many bytes a deflated stream holds, counted until they exceed `most`. Raises zlib.error."""
-    return sum(map(len, inflated(parts, most=most)))

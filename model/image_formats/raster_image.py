@@ -17,6 +17,8 @@ Step = (
 )  # fmt: skip
 """What may happen to the samples of a file on their way to 8-bit RGB."""
 
+_METADATA = ("exif", "xmp", "XML:com.adobe.xmp", "icc_profile")
+
 
 class FileLimits(Protocol):
     """Checks on a file's header, before any pixel is decoded. They raise the caller's own errors."""
@@ -42,6 +44,11 @@ class RasterImage:
     frames: int
     """Number of frames in the file."""
     steps: tuple[Step, ...]
+
+
+def keep_metadata(image: Image.Image, source: Image.Image) -> None:
+    """Give an image the metadata of its source by which `convert` turns it upright and corrects its colours."""
+    image.info = {name: value for name, value in source.info.items() if name in _METADATA}
 
 
 def excess_error() -> DamagedImageError:

@@ -3,20 +3,25 @@
 import struct
 from dataclasses import dataclass, field
 
+from PIL.ExifTags import Base as Tag
+
 _TYPES = {1: "B", 3: "H", 4: "I", 5: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _RATIONAL = 5
 """Two integers, numerator and denominator."""
 _MOST_VALUES = 2**20
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 """Samples of a pixel by photometric interpretation."""
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
-_STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS, _PLANES = 273, 277, 278, 279, 284
-_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
-_PALETTE, _PROFILE = 320, 34675
-_FAX_OPTIONS, _INK_SET, _DOT_RANGE, _SUBSAMPLING = 292, 332, 336, 530
 _SUBSAMPLED = 6
-_RESOLUTIONS = (282, 283)
-_PREDICTOR, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _FILL_ORDER, _ORIENTATION = 317, 338, 339, 266, 274
+
+
+class _Number:
+    """A property of a page: the first value of a tag."""
+
+    def __init__(self, tag: int, default: int) -> None:
+        self._tag, self._default = tag, default
+
+    def __get__(self, page: "TiffDirectory", _: type) -> int:
+        return page.first(self._tag, self._default)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,76 +32,58 @@ class TiffDirectory:
     big: bool
     """Whether the file is a BigTIFF."""
     tags: dict[int, tuple[int, ...]] = field(repr=False)
+    compression = _Number(Tag.Compression, 1)
+    samples = _Number(Tag.SamplesPerPixel, 1)
+    predictor = _Number(Tag.Predictor, 1)
+    fill_order = _Number(Tag.FillOrder, 1)
+    fax_options = _Number(Tag.T4Options, 0)
+    orientation = _Number(Tag.Orientation, 1)
+    photometric = _Number(Tag.PhotometricInterpretation, -1)
+    """The photometric interpretation, -1 where the page does not say it."""
 
-    def _first(self, tag: int, default: int) -> int:
+    def first(self, tag: int, default: int) -> int:
+        """Return the first value of a tag."""
         return (self.tags.get(tag) or (default,))[0]
+
+    def _common(self, tag: int) -> int:
+        """Return the value that all samples have, 1 where the page does not say it; 0 where samples differ."""
+        found = set(self.tags.get(tag, (1,)))
+        return found.pop() if len(found) == 1 else 0
 
     @property
     def size(self) -> tuple[int, int]:
         """Return width and height."""
-        return self._first(_WIDTH, 0), self._first(_HEIGHT, 0)
+        return self.first(Tag.ImageWidth, 0), self.first(Tag.ImageLength, 0)
 
     @property
     def bits(self) -> int:
         """Return the bits of a sample; 0 where samples differ."""
-        found = set(self.tags.get(_BITS, (1,)))
-        return found.pop() if len(found) == 1 else 0
-
-    @property
-    def compression(self) -> int:
-        return self._first(_COMPRESSION, 1)
-
-    @property
-    def photometric(self) -> int:
-        """Return the photometric interpretation, -1 where the page does not say it."""
-        return self._first(_PHOTOMETRIC, -1)
-
-    @property
-    def samples(self) -> int:
-        return self._first(_SAMPLES, 1)
+        return self._common(Tag.BitsPerSample)
 
     @property
     def sample_format(self) -> int:
         """Return 1 for unsigned, 2 signed, 3 floating point, 4 undefined; 0 where samples differ."""
-        found = set(self.tags.get(_SAMPLE_FORMAT, (1,)))
-        return found.pop() if len(found) == 1 else 0
-
-    @property
-    def predictor(self) -> int:
-        return self._first(_PREDICTOR, 1)
-
-    @property
-    def fill_order(self) -> int:
-        return self._first(_FILL_ORDER, 1)
-
-    @property
-    def fax_options(self) -> int:
-        return self._first(_FAX_OPTIONS, 0)
+        return self._common(Tag.SampleFormat)
 
     @property
     def has_plain_inks(self) -> bool:
         """Return whether four inks are cyan, magenta, yellow and black, 0 for none of an ink."""
-        dots = self.tags.get(_DOT_RANGE, ())
-        return self._first(_INK_SET, 1) == 1 and all(
+        dots = self.tags.get(Tag.DotRange, ())
+        return self.first(Tag.InkSet, 1) == 1 and all(
             low <= high for low, high in zip(dots[::2], dots[1::2], strict=False)
         )
 
     def row_bytes(self, width: int) -> tuple[int, int]:
         """Return the bytes of a row of pixels, uncompressed, or of a few rows with their chroma, and how many."""
         if self.photometric == _SUBSAMPLED and not self.separate_planes:
-            wide, high = (max(factor, 1) for factor in self.tags.get(_SUBSAMPLING, (2, 2)))
+            wide, high = (max(factor, 1) for factor in self.tags.get(Tag.YCbCrSubSampling, (2, 2)))
             return -(-width // wide) * (wide * high + 2) * self.bits // 8, high
-        samples = 1 if self.separate_planes else self.samples
-        return (width * self.bits * samples + 7) // 8, 1
-
-    @property
-    def orientation(self) -> int:
-        return self._first(_ORIENTATION, 1)
+        return (width * self.bits * self.plane_samples + 7) // 8, 1
 
     @property
     def resolutions(self) -> tuple[float, ...]:
         """Return the pixels a unit across and down; empty where the page does not say both."""
-        stated = [self.tags.get(tag, ()) for tag in _RESOLUTIONS]
+        stated = [self.tags.get(tag, ()) for tag in (Tag.XResolution, Tag.YResolution)]
         if not all(len(each) == 2 and all(each) for each in stated):
             return ()
         return tuple(each[0] / each[1] for each in stated)
@@ -104,7 +91,7 @@ class TiffDirectory:
     @property
     def extra_samples(self) -> tuple[int, ...]:
         """Return what each sample beyond the colours is: 0 none, 1 associated alpha, 2 alpha."""
-        return self.tags.get(_EXTRA_SAMPLES, ())
+        return self.tags.get(Tag.ExtraSamples, ())
 
     @property
     def has_unknown_samples(self) -> bool:
@@ -115,32 +102,41 @@ class TiffDirectory:
     @property
     def palette(self) -> tuple[int, ...]:
         """Return all reds, all greens, all blues, of 16 bits each; empty without a palette."""
-        return self.tags.get(_PALETTE, ())
+        return self.tags.get(Tag.ColorMap, ())
 
     @property
     def icc_profile(self) -> bytes:
         """Return the ICC profile; empty without one."""
-        return bytes(self.tags.get(_PROFILE, ()))
+        return bytes(self.tags.get(Tag.InterColorProfile, ()))
 
     @property
     def separate_planes(self) -> bool:
-        return self._first(_PLANES, 1) == 2 and self.samples > 1
+        return self.first(Tag.PlanarConfiguration, 1) == 2 and self.samples > 1
+
+    @property
+    def planes(self) -> int:
+        return self.samples if self.separate_planes else 1
+
+    @property
+    def plane_samples(self) -> int:
+        """Return the samples of a pixel in one plane."""
+        return self.samples // self.planes
 
     @property
     def tile(self) -> tuple[int, int] | None:
         """Return width and height of a tile, None for strips."""
-        if _TILE_OFFSETS not in self.tags:
+        if Tag.TileOffsets not in self.tags:
             return None
-        return self._first(_TILE_WIDTH, 0), self._first(_TILE_HEIGHT, 0)
+        return self.first(Tag.TileWidth, 0), self.first(Tag.TileLength, 0)
 
     @property
     def rows_per_strip(self) -> int:
-        return min(self._first(_ROWS_PER_STRIP, self.size[1]), max(self.size[1], 1))
+        return min(self.first(Tag.RowsPerStrip, self.size[1]), max(self.size[1], 1))
 
     @property
     def parts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return offsets and byte counts of strips or tiles."""
-        names = (_STRIP_OFFSETS, _STRIP_COUNTS) if self.tile is None else (_TILE_OFFSETS, _TILE_COUNTS)
+        names = (Tag.StripOffsets, Tag.StripByteCounts) if self.tile is None else (Tag.TileOffsets, Tag.TileByteCounts)
         return self.tags.get(names[0], ()), self.tags.get(names[1], ())
 
 

@@ -7,6 +7,7 @@ whole. libtiff shows rows without codes white.
 from collections.abc import Sequence
 
 import numpy as np
+from PIL.ExifTags import Base as Tag
 
 from medmoe.model.errors import DamagedImageError
 from medmoe.model.image_formats.raster_image import excess_error
@@ -105,5 +106,5 @@ def _decoded(coded: bytes, page: TiffDirectory, width: int, rows: int, *, option
     """Return which pixels are black."""
     tags = grey_tags(width, rows, bits=1, compression=page.compression)
     if page.compression == GROUP_3:
-        tags[292] = (page.fax_options if options is None else options,)
+        tags[Tag.T4Options] = (page.fax_options if options is None else options,)
     return decoded_strip(coded, tags)

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 Tags = dict[int, tuple[int, ...]]
 _HEAD = 8
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 259, 262, 277
-_STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_COUNTS = 273, 278, 279
 _BLACK_IS_ZERO = 1
 _ALARM_LOCK = threading.RLock()
 
@@ -33,12 +32,12 @@ def any_size() -> Iterator[None]:
 def grey_tags(width: int, height: int, *, bits: int, compression: int) -> Tags:
     """Return the tags of a page of grey samples, without those of its strips or tiles."""
     return {
-        _WIDTH: (width,),
-        _HEIGHT: (height,),
-        _BITS: (bits,),
-        _COMPRESSION: (compression,),
-        _PHOTOMETRIC: (_BLACK_IS_ZERO,),
-        _SAMPLES: (1,),
+        Tag.ImageWidth: (width,),
+        Tag.ImageLength: (height,),
+        Tag.BitsPerSample: (bits,),
+        Tag.Compression: (compression,),
+        Tag.PhotometricInterpretation: (_BLACK_IS_ZERO,),
+        Tag.SamplesPerPixel: (1,),
     }
 
 
@@ -50,7 +49,7 @@ def decoded(data: bytes, tags: Tags) -> np.ndarray:
 
 def decoded_strip(coded: bytes, tags: Tags) -> np.ndarray:
     """Return the pixels of one strip, a page with these `tags`. Raises what Pillow raises on damaged data."""
-    strip = {_STRIP_OFFSETS: (_HEAD,), _ROWS_PER_STRIP: tags[_HEIGHT], _STRIP_COUNTS: (len(coded),)}
+    strip = {Tag.StripOffsets: (_HEAD,), Tag.RowsPerStrip: tags[Tag.ImageLength], Tag.StripByteCounts: (len(coded),)}
     return decoded(bytes(_HEAD) + coded, tags | strip)
 
 

@@ -11,7 +11,7 @@ from medmoe.model.errors import ImageFormatError
 from medmoe.model.image_formats.grey_alpha import stretched
 from medmoe.model.image_formats.no_data import no_data
 from medmoe.model.image_formats.raster_image import Step
-from medmoe.model.image_formats.tiff.directory import TiffDirectory, read_directories
+from medmoe.model.image_formats.tiff.directory import TiffDirectory
 from medmoe.model.image_formats.tiff.libtiff import any_size
 from medmoe.model.image_formats.tiff.samples import is_deep, read_samples
 
@@ -22,12 +22,11 @@ _FEW_BITS = 14
 
 
 @contextmanager
-def open_page(data: bytes, page: int) -> Iterator[Image.Image]:
-    """Open a TIFF at `page`, whatever size its other pages have. Raises EOFError where it has no such page."""
-    directories = read_directories(data, most=page + 1)
-    with any_size(), _by_libtiff(directories[-1]), _opened(data) as opened:
-        if page:
-            opened.seek(page)
+def open_page(data: bytes, index: int, page: TiffDirectory) -> Iterator[Image.Image]:
+    """Open a TIFF at a page, whatever size its other pages have. Raises EOFError where Pillow finds no such page."""
+    with any_size(), _by_libtiff(page), _opened(data) as opened:
+        if index:
+            opened.seek(index)
         yield opened
 
 
@@ -53,18 +52,17 @@ def _opened(data: bytes) -> Image.Image:
         ) from error
 
 
-def restore_tags(image: Image.Image, data: bytes, page: int, *, turned: bool) -> bool:
+def restore_tags(image: Image.Image, page: TiffDirectory, *, turned: bool) -> bool:
     """Give an image the tags that Pillow does not find behind a damaged one, and correct its palette.
 
     Return whether the palette was one of 8-bit values, which writers store where TIFF wants 16 bits.
     """
-    directory = read_directories(data, most=page + 1)[page]
-    if directory.icc_profile:
-        image.info["icc_profile"] = directory.icc_profile
+    if page.icc_profile:
+        image.info["icc_profile"] = page.icc_profile
     if not turned:
         # `convert` turns the image upright.
-        image.getexif()[ExifTags.Base.Orientation] = directory.orientation
-    palette = directory.palette
+        image.getexif()[ExifTags.Base.Orientation] = page.orientation
+    palette = page.palette
     if image.mode != "P" or not palette or not 0 < max(palette) < 256:
         return False
     entries = len(palette) // 3

@@ -4,6 +4,7 @@ libtiff, through Pillow, decompresses each plane as bytes; numpy gives the bytes
 """
 
 import numpy as np
+from PIL.ExifTags import Base as Tag
 
 from medmoe.model.errors import DamagedImageError, ImageFormatError
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
@@ -41,11 +42,8 @@ def read_samples(data: bytes, page: TiffDirectory) -> np.ndarray:
         raise ImageFormatError("TIFF samples of complex numbers are not read; save the magnitude")
     if not 1 <= bits <= 64 or not 1 <= samples <= 8:
         raise ImageFormatError("TIFF samples of different sizes, or of more than 64 bits, are not read")
-    in_row = width * (1 if page.separate_planes else samples)
-    planes = [
-        _values(_bytes(data, page, plane), page, in_row=in_row)
-        for plane in range(samples if page.separate_planes else 1)
-    ]
+    in_row = width * page.plane_samples
+    planes = [_values(_bytes(data, page, plane), page, in_row=in_row) for plane in range(page.planes)]
     if page.separate_planes:
         return np.stack(planes, axis=-1)
     return planes[0].reshape(height, width, samples)
@@ -54,37 +52,33 @@ def read_samples(data: bytes, page: TiffDirectory) -> np.ndarray:
 def _bytes(data: bytes, page: TiffDirectory, plane: int) -> np.ndarray:
     """Return the decompressed bytes of one plane, [rows, bytes], tiles put together."""
     width, height = page.size
-    offsets, counts = page.parts
-    planes = page.samples if page.separate_planes else 1
-    each = len(offsets) // planes
-    offsets, counts = (tuple(values[plane * each : (plane + 1) * each]) for values in (offsets, counts))
+    each = len(page.parts[0]) // page.planes
+    offsets, counts = (values[plane * each : (plane + 1) * each] for values in page.parts)
     if not each or len(counts) != each:
         raise DamagedImageError()
-    bits = page.bits * (1 if page.separate_planes else page.samples)
-    tile = page.tile
+    bits, tile = page.bits * page.plane_samples, page.tile
     # A whole number of tiles: the floating-point predictor spreads a value over all of a tile's row.
     wide = width if tile is None else -(-width // max(tile[0], 1)) * tile[0]
-    row = (wide * bits + 7) // 8
-    tags = grey_tags(row, height, bits=8, compression=page.compression)
+    tags = grey_tags((wide * bits + 7) // 8, height, bits=8, compression=page.compression)
     reversed_bits = page.fill_order == 2
     if reversed_bits and page.compression != 1:
         # libtiff brings the compressed bits in order.
-        tags[266] = (2,)
+        tags[Tag.FillOrder] = (2,)
     if tile is None:
-        tags |= {273: offsets, 278: (page.rows_per_strip,), 279: counts}
+        tags |= {Tag.StripOffsets: offsets, Tag.RowsPerStrip: (page.rows_per_strip,), Tag.StripByteCounts: counts}
+    elif tile[0] * bits % 8:
+        raise ImageFormatError("TIFF tiles that end within a byte are not read; convert the page with tiffcp -s")
     else:
-        if tile[0] * bits % 8:
-            raise ImageFormatError("TIFF tiles that end within a byte are not read; convert the page with tiffcp -s")
-        tags |= {322: (tile[0] * bits // 8,), 323: (tile[1],), 324: offsets, 325: counts}
+        tags |= {Tag.TileWidth: (tile[0] * bits // 8,), Tag.TileLength: (tile[1],)}
+        tags |= {Tag.TileOffsets: offsets, Tag.TileByteCounts: counts}
     found = decoded(data, tags)
     return _REVERSED[found] if reversed_bits and page.compression == 1 else found
 
 
 def _values(stored: np.ndarray, page: TiffDirectory, *, in_row: int) -> np.ndarray:
     """Return the values in rows of bytes, [rows, `in_row`]."""
-    bits = page.bits
+    bits, step = page.bits, page.plane_samples
     order = ">" if page.big_endian else "<"
-    step = 1 if page.separate_planes else page.samples
     if bits not in (8, 16, 32, 64):
         if bits == 24 and not page.big_endian:
             stored = stored[:, : 3 * in_row].reshape(-1, in_row, 3)[..., ::-1].reshape(-1, 3 * in_row)
@@ -92,37 +86,33 @@ def _values(stored: np.ndarray, page: TiffDirectory, *, in_row: int) -> np.ndarr
         if page.sample_format != _SIGNED:
             return packed
         return packed.astype(np.int32) - (packed >> (bits - 1) << bits).astype(np.int32)
-    kind = {_UNSIGNED: "u", _SIGNED: "i", _FLOAT: "f"}.get(page.sample_format, "u")
-    predicted = _chunks(stored, page, bits // 8)
+    size = bits // 8
+    kind = {_SIGNED: "i", _FLOAT: "f"}.get(page.sample_format, "u") + str(size)
+    # A predictor runs over the columns of a tile, or over the whole row.
+    wide = stored.shape[1] if page.tile is None else page.tile[0] * size * step
+    chunks = (np.ascontiguousarray(stored[:, at : at + wide]) for at in range(0, stored.shape[1], wide))
+    found: np.ndarray
     if page.predictor == _FLOATING:
-        floats: np.ndarray = np.concatenate([_floating(chunk, bits // 8, step) for chunk in predicted], axis=1)
-        return floats[:, :in_row]
-    if page.predictor == _HORIZONTAL:
-        found: list[np.ndarray] = []
-        for chunk in predicted:
-            values: np.ndarray = np.ascontiguousarray(chunk).view(f"{order}u{bits // 8}").astype(f"u{bits // 8}")
-            rows, length = values.shape
-            summed = np.cumsum(values.reshape(rows, length // step, step), axis=1, dtype=values.dtype)
-            found.append(summed.reshape(rows, length))
-        joined: np.ndarray = np.concatenate(found, axis=1)[:, :in_row]
-        return joined.view(f"{kind}{bits // 8}")
-    native: np.ndarray = np.ascontiguousarray(stored).view(f"{order}{kind}{bits // 8}")
-    return native[:, :in_row].astype(f"{kind}{bits // 8}")
+        found = np.concatenate([_floating(chunk, size, step) for chunk in chunks], axis=1)
+    elif page.predictor == _HORIZONTAL:
+        words = (chunk.view(f"{order}u{size}").astype(f"u{size}") for chunk in chunks)
+        found = np.concatenate([_summed(each, step) for each in words], axis=1).view(kind)
+    else:
+        found = np.ascontiguousarray(stored).view(f"{order}{kind}").astype(kind)
+    return found[:, :in_row]
 
 
-def _chunks(stored: np.ndarray, page: TiffDirectory, size: int) -> list[np.ndarray]:
-    """Return the columns over which a predictor runs: a tile's, or the whole row."""
-    if page.tile is None:
-        return [stored]
-    wide = page.tile[0] * size * (1 if page.separate_planes else page.samples)
-    return [stored[:, at : at + wide] for at in range(0, stored.shape[1], wide)]
+def _summed(differences: np.ndarray, step: int) -> np.ndarray:
+    """Return the values of which each row holds differences, of samples `step` apart."""
+    rows, length = differences.shape
+    summed = np.cumsum(differences.reshape(rows, length // step, step), axis=1, dtype=differences.dtype)
+    return summed.reshape(rows, length)
 
 
 def _floating(chunk: np.ndarray, size: int, step: int) -> np.ndarray:
     """Undo the floating-point predictor: differences of bytes, the most significant bytes of a row first."""
     rows, length = chunk.shape
-    summed = np.cumsum(chunk.reshape(rows, length // step, step), axis=1, dtype=np.uint8).reshape(rows, length)
-    ordered = np.ascontiguousarray(summed.reshape(rows, size, length // size).transpose(0, 2, 1))
+    ordered = np.ascontiguousarray(_summed(chunk, step).reshape(rows, size, length // size).transpose(0, 2, 1))
     return ordered.reshape(rows, length).view(f">f{size}").astype(f"f{size}")
 
 

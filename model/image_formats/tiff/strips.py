@@ -5,8 +5,8 @@ import lzma
 import zlib
 
 from medmoe.model.errors import DamagedImageError
-from medmoe.model.image_formats.jpeg import coded_size
-from medmoe.model.image_formats.no_data import inflated_size
+from medmoe.model.image_formats.jpeg.segments import frame_header
+from medmoe.model.image_formats.no_data import inflated
 from medmoe.model.image_formats.tiff import fax, zstandard
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
 
@@ -35,12 +35,11 @@ def has_excess(data: bytes, page: TiffDirectory) -> bool:
     Raises DamagedImageError where some are missing, or what Pillow raises on damaged data.
     """
     offsets, counts = page.parts
-    planes = page.samples if page.separate_planes else 1
     tile, (width, height) = page.tile, page.size
     across = 1 if tile is None else -(-width // max(tile[0], 1))
     strip = max(page.rows_per_strip if tile is None else tile[1], 1)
     strips = -(-height // strip)
-    needed = planes * strips * across
+    needed = page.planes * strips * across
     if page.compression != _OLD_JPEG and (len(offsets) < needed or min(offsets[:needed], default=0) < _HEAD):
         raise DamagedImageError("the image is damaged: strips or tiles of the TIFF are missing")
     if len(offsets) != len(counts) or len(offsets) != needed:
@@ -51,8 +50,8 @@ def has_excess(data: bytes, page: TiffDirectory) -> bool:
         return _has_excess_blocks(data, page, columns, min(strip, height), last=last, at=(strips - 1) * across)
     if tile is not None:
         # Every tile is whole, at the edges too.
-        return bool(page.bits) and _has_excess_rows(data, page, strip, strips=1, last=strip, width=tile[0])
-    if page.compression in _FAX:
+        strips, last, width = 1, strip, tile[0]
+    elif page.compression in _FAX:
         for index in {0, strips - 1}:
             fax.check_strip(_coded(data, page, index), page, strip if index < strips - 1 else last)
         return False
@@ -62,11 +61,11 @@ def has_excess(data: bytes, page: TiffDirectory) -> bool:
 def _has_excess_blocks(data: bytes, page: TiffDirectory, columns: int, rows: int, *, last: int, at: int) -> bool:
     """Return whether the only JPEG of a page has more rows than it announces; `at` is the first one of the last row."""
     for index, needed in ((0, rows), (at, last)):
-        coded_columns, coded_rows = coded_size(_coded(data, page, index))
-        if coded_rows and (coded_columns < columns or coded_rows < needed):
+        frame = frame_header(_coded(data, page, index))
+        if frame and frame.height and (frame.width < columns or frame.height < needed):
             raise DamagedImageError("the image is damaged: a JPEG in the TIFF is smaller than its strip or tile")
     # Some writers fill up the last rows of blocks.
-    return page.tile is None and at == 0 and coded_rows - last >= _BLOCKS
+    return frame is not None and page.tile is None and at == 0 and frame.height - last >= _BLOCKS
 
 
 def _has_excess_rows(data: bytes, page: TiffDirectory, strip: int, *, strips: int, last: int, width: int) -> bool:
@@ -115,9 +114,9 @@ def _held_bytes(data: bytes, page: TiffDirectory, index: int, rows: int, most_ro
         # A count that is wrong tells nothing.
         return len(stored) if len(stored) == page.parts[1][index] else 0
     if page.compression == _PACKBITS:
-        return packed_size(stored, most=most)
+        return _packbits_size(stored, most=most)
     if page.compression == _LZW and page.fill_order == 1 and len(stored) <= _LARGEST_LZW:
-        return lzw_size(stored, most=most)
+        return _lzw_size(stored, most=most)
     if page.compression == _ZSTANDARD:
         held = zstandard.held_bytes(stored, rows, row)
         # Of a frame that does not say its size.
@@ -125,7 +124,7 @@ def _held_bytes(data: bytes, page: TiffDirectory, index: int, rows: int, most_ro
     try:
         if page.compression == _LZMA:
             return _lzma_size(stored, most=most)
-        return inflated_size((stored,), most=most) if page.compression in _DEFLATE else 0
+        return sum(map(len, inflated([stored], most=most))) if page.compression in _DEFLATE else 0
     except (zlib.error, lzma.LZMAError):
         return 0
 
@@ -140,7 +139,7 @@ def _lzma_size(coded: bytes, *, most: int) -> int:
     return size
 
 
-def packed_size(coded: bytes, *, most: int) -> int:
+def _packbits_size(coded: bytes, *, most: int) -> int:
     """Return how many bytes PackBits data hold, counted until they exceed `most` (TIFF 6.0, section 9)."""
     at = size = 0
     while at + 1 < len(coded) and size <= most:
@@ -156,7 +155,7 @@ def packed_size(coded: bytes, *, most: int) -> int:
     return size
 
 
-def lzw_size(coded: bytes, *, most: int) -> int:
+def _lzw_size(coded: bytes, *, most: int) -> int:
     """Return how many bytes LZW data hold, counted until they exceed `most` (TIFF 6.0, section 13).
 
     0 for damaged data, and for those of old writers whose codes begin at the lowest bit.

@@ -15,24 +15,28 @@ from medmoe.model.errors import DamagedImageError, ImageError, ImageFormatError,
 from medmoe.model.image_formats.pixel_aspect import square_pixels
 from medmoe.model.image_formats.raster import read_raster
 from medmoe.model.image_formats.signature import RasterFormat
+from medmoe.model.image_formats.uniform import is_uniform
 from medmoe.model.image_processor import ImageProcessor, convert
 from medmoe.server.errors import (
     ImageTooCostly,
     ImageTooLarge,
     InvalidField,
     RequestError,
+    UniformImage,
     UnreadableImage,
     UnsupportedImage,
 )
 from medmoe.server.imaging.decoder_config import FRAME_SIDE, DecoderConfig
 from medmoe.server.imaging.formats.sniff import from_text, sniff
-from medmoe.server.imaging.formats.uniform import require_contrast
 from medmoe.server.imaging.image import DecodedImage, InstanceUIDs
 from medmoe.server.schemas.images import ImageFields, Rendering, RenderingStep, View, Windowing
 from medmoe.server.schemas.voi_window import parse
 
 # Pillow only warns between its limit and twice its limit.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+_Shown = tuple[Image.Image, tuple[int, int], Rendering, Windowing | None, InstanceUIDs | None]
+"""A frame in 8-bit RGB, its size in the file, and what DecodedImage says of it."""
 
 
 class ImageReader:
@@ -53,9 +57,22 @@ class ImageReader:
         data = from_text(sent) if isinstance(sent, str) else sent
         kind = sniff(data)
         with self.typed_errors():
-            if kind == "DICOM":
-                return self._dicom(data, fields, view)
-            return self._raster(data, kind, fields, view)
+            found = self._dicom(data, fields) if kind == "DICOM" else self._raster(data, kind, fields)
+            image, (width, height), rendering, windowing, uids = found
+            if view == "model":
+                image = self._processor.fit(image)
+            else:
+                image.thumbnail((FRAME_SIDE, FRAME_SIDE))
+            return DecodedImage(
+                sha256=hashlib.sha256(data).hexdigest(),
+                width=width,
+                height=height,
+                rendering=rendering,
+                windowing=windowing,
+                uids=uids,
+                size=image.size,
+                pixels=image.tobytes(),
+            )
 
     @contextmanager
     def typed_errors(self) -> Iterator[None]:
@@ -83,20 +100,20 @@ class ImageReader:
                 raise
             raise UnreadableImage() from error
 
-    def _raster(self, data: bytes, kind: RasterFormat, fields: ImageFields, view: View) -> DecodedImage:
+    def _raster(self, data: bytes, kind: RasterFormat, fields: ImageFields) -> _Shown:
         if fields.window is not None:
             raise InvalidField("only DICOM images have a window", param="window")
         read = read_raster(data, kind, frame=fields.frame or 0, limits=self._config.limits)
+        # A frame of several that was asked for by number, and is shown as it is stored, was chosen.
+        chosen = fields.frame is not None and read.frames > 1 and not read.steps
+        if not fields.allow_uniform and not chosen and is_uniform(read.image):
+            raise UniformImage()
         rendering = Rendering(
             format=kind, colour=read.colour, frame=read.frame, frames=read.frames, steps=read.steps, windows=()
         )
-        # A frame of several that was asked for by number, and is shown as it is stored, was chosen.
-        chosen = fields.frame is not None and rendering.frames > 1 and not rendering.steps
-        if not fields.allow_uniform and not chosen:
-            require_contrast(read.image)
-        return _decoded(data, self._sized(read.image, view), size=read.size, rendering=rendering)
+        return read.image, read.size, rendering, None, None
 
-    def _dicom(self, data: bytes, fields: ImageFields, view: View) -> DecodedImage:
+    def _dicom(self, data: bytes, fields: ImageFields) -> _Shown:
         # Here and not above: pydicom is needed for DICOM only, and importing it takes most of a second.
         from medmoe.server.imaging.formats.dicom.attributes import instance_uids
         from medmoe.server.imaging.formats.dicom.file import DicomFile
@@ -106,47 +123,15 @@ class ImageReader:
         file = DicomFile(data, frame=fields.frame, limits=config.limits, burned_in=config.burned_in)
         shown, rendering, windowing = show(file, parse(fields.window) if fields.window is not None else ())
         image, done = convert(shown)
-        steps: tuple[RenderingStep, ...] = done
-        if not fields.allow_uniform:
-            require_contrast(image)
+        steps: list[RenderingStep] = [*rendering.steps, *done]
+        if not fields.allow_uniform and is_uniform(image):
+            raise UniformImage()
         if file.pixel_aspect != 1:
             image = square_pixels(image, file.pixel_aspect, config.limits)
-            steps = (*done, "pixel_aspect")
-        return _decoded(
-            data,
-            self._sized(image, view),
-            size=(file.width, file.height),
-            rendering=rendering.model_copy(update={"steps": rendering.steps + steps}),
-            windowing=windowing,
-            uids=instance_uids(file.dataset) if config.reads_uids else None,
-        )
-
-    def _sized(self, image: Image.Image, view: View) -> Image.Image:
-        if view == "model":
-            return self._processor.fit(image)
-        image.thumbnail((FRAME_SIDE, FRAME_SIDE))
-        return image
-
-
-def _decoded(
-    data: bytes,
-    image: Image.Image,
-    *,
-    size: tuple[int, int],
-    rendering: Rendering,
-    windowing: Windowing | None = None,
-    uids: InstanceUIDs | None = None,
-) -> DecodedImage:
-    return DecodedImage(
-        sha256=hashlib.sha256(data).hexdigest(),
-        width=size[0],
-        height=size[1],
-        rendering=rendering,
-        windowing=windowing,
-        uids=uids,
-        size=image.size,
-        pixels=image.tobytes(),
-    )
+            steps.append("pixel_aspect")
+        rendering = rendering.model_copy(update={"steps": tuple(steps)})
+        uids = instance_uids(file.dataset) if config.reads_uids else None
+        return image, (file.width, file.height), rendering, windowing, uids
 
 
 def _out_of_memory(error: BaseException | None) -> bool:

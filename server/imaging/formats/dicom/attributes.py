@@ -50,21 +50,10 @@ def required_uids(dataset: Dataset) -> InstanceUIDs:
     return found
 
 
-def code(dataset: Dataset, keyword: str) -> str:
-    """Return a code string in upper case without padding, the first of several, empty where there is none."""
-    value = get(dataset, keyword)
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace")
-    if value is not None and not isinstance(value, str):
-        items = _items(value)
-        value = items[0] if items else ""
-    return str(value or "").split("\\")[0].strip(" \0\t\r\n").upper()
-
-
-def code_at(dataset: Dataset, keyword: str, index: int) -> str:
-    """Return one value of a code string of several, in upper case without padding; empty where there is none."""
+def code(dataset: Dataset, keyword: str, *, index: int = 0) -> str:
+    """Return the value at `index` of a code string, in upper case without padding; empty where there is none."""
     items = _items(get(dataset, keyword))
-    return str(items[index]).strip(" \0\t\r\n").upper() if index < len(items) else ""
+    return str(items[index] or "").strip(" \0\t\r\n").upper() if index < len(items) else ""
 
 
 def number(dataset: Dataset, keyword: str, *, index: int = 0) -> float | None:
@@ -79,7 +68,8 @@ def count(dataset: Dataset, keyword: str) -> int:
 
 
 def has_decimal_comma(dataset: Dataset, keyword: str) -> bool:
-    return any(isinstance(item, str) and "," in item and _parse(item) is not None for item in _texts(dataset, keyword))
+    texts = (getattr(item, "original_string", item) for item in _items(get(dataset, keyword)))
+    return any(isinstance(text, str) and "," in text and _parse(text) is not None for text in texts)
 
 
 def whole(dataset: Dataset, keyword: str, *, default: int | None = None) -> int:
@@ -92,11 +82,17 @@ def whole(dataset: Dataset, keyword: str, *, default: int | None = None) -> int:
     return int(value)
 
 
-def words(dataset: Dataset, keyword: str, *, signed: bool, big_endian: bool) -> tuple[int, ...]:
+def is_big_endian(dataset: Dataset) -> bool:
+    """Return whether a dataset, or a file that it is an item of, was stored in big-endian order."""
+    return dataset.original_encoding[1] is False
+
+
+def words(dataset: Dataset, keyword: str, *, signed: bool) -> tuple[int, ...]:
     """Return the values of a "US or SS" attribute by the given signedness, whatever representation it is stored in."""
     value = get(dataset, keyword)
     if isinstance(value, bytes):
-        value = struct.unpack(f"{'>' if big_endian else '<'}{len(value) // 2}H", value[: len(value) // 2 * 2])
+        order = ">" if is_big_endian(dataset) else "<"
+        value = struct.unpack(f"{order}{len(value) // 2}H", value[: len(value) // 2 * 2])
     found = []
     for item in _items(value):
         parsed = _parse(item)
@@ -105,6 +101,11 @@ def words(dataset: Dataset, keyword: str, *, signed: bool, big_endian: bool) -> 
         word = int(parsed) & 0xFFFF
         found.append(word - 0x10000 if signed and word >= 0x8000 else word)
     return tuple(found)
+
+
+def sequence(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """Return the items of a sequence."""
+    return list(get(dataset, keyword) or [])
 
 
 def first_item(dataset: Dataset, keyword: str, *, holding: str) -> Dataset | None:
@@ -126,10 +127,6 @@ def _items(value: Any) -> list[Any]:
         return list(value)
     except TypeError:
         return [value]
-
-
-def _texts(dataset: Dataset, keyword: str) -> list[Any]:
-    return [getattr(item, "original_string", item) for item in _items(get(dataset, keyword))]
 
 
 def _parse(item: Any) -> float | None:

@@ -42,9 +42,8 @@ def from_cells(cells: np.ndarray, *, bits: int, shift: int, signed: bool) -> Sto
     full = _extended(cells, whole, signed)
     if shift or (signed and np.array_equal(masked, full)):
         return StoredValues(values=masked, bits=bits, signed=signed)
-    if _is_smoother(full, masked):
-        return StoredValues(values=full, bits=used, signed=signed, steps=("unused_bits",))
-    return StoredValues(values=masked, bits=bits, signed=signed, steps=("unused_bits",))
+    values, held = (full, used) if _is_smoother(full, masked) else (masked, bits)
+    return StoredValues(values=values, bits=held, signed=signed, steps=("unused_bits",))
 
 
 def from_stream(samples: np.ndarray, *, precision: int, bits: int, shift: int, signed: bool) -> StoredValues:
@@ -61,17 +60,15 @@ def from_stream(samples: np.ndarray, *, precision: int, bits: int, shift: int, s
         cells = samples.view(samples.dtype.str.replace("i", "u"))
         if precision < 8 * samples.dtype.itemsize:
             cells = cells & cells.dtype.type(2**precision - 1)
-        if _is_smoother(cells, samples):
-            return StoredValues(values=cells, bits=precision, signed=False, steps=("sign_inferred",))
-        return StoredValues(values=samples, bits=precision, signed=True, steps=("sign_inferred",))
+        values, signed = (cells, False) if _is_smoother(cells, samples) else (samples, True)
+        return StoredValues(values=values, bits=precision, signed=signed, steps=("sign_inferred",))
     used = _held_bits(samples)
     if not signed:
         if used <= bits:
             return StoredValues(values=samples, bits=bits, signed=False)
         masked = samples & samples.dtype.type(2**bits - 1)
-        if _is_smoother(masked, samples):
-            return StoredValues(values=masked, bits=bits, signed=False, steps=("unused_bits",))
-        return StoredValues(values=samples, bits=precision, signed=False, steps=("unused_bits",))
+        values, held = (masked, bits) if _is_smoother(masked, samples) else (samples, precision)
+        return StoredValues(values=values, bits=held, signed=False, steps=("unused_bits",))
     # Two's complement in an unsigned stream: the sign is the highest bit of the header's, or of the stream's.
     ends = dict.fromkeys([bits, precision] if used <= bits else [precision, bits])
     found = [

@@ -3,7 +3,7 @@
 from pydicom.dataset import Dataset
 
 from medmoe.server.errors import BurnedInAnnotation
-from medmoe.server.imaging.formats.dicom.attributes import code, code_at, get
+from medmoe.server.imaging.formats.dicom.attributes import code, get
 from medmoe.server.schemas.images import BurnedIn
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -17,7 +17,7 @@ def check_annotation(dataset: Dataset, policy: BurnedIn) -> None:
         return
     marked = code(dataset, "BurnedInAnnotation")
     # The label of a slide names the patient.
-    labelled = code(dataset, "SpecimenLabelInImage") == "YES" or code_at(dataset, "ImageType", 2) == "LABEL"
+    labelled = code(dataset, "SpecimenLabelInImage") == "YES" or code(dataset, "ImageType", index=2) == "LABEL"
     if marked == "YES" or (labelled and marked != "NO"):
         raise BurnedInAnnotation()
     suspect = (

@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from medmoe.server.errors import InvalidField, UnreadableImage, UnsupportedImage
 from medmoe.server.imaging.decoder_config import ImageLimits
-from medmoe.server.imaging.formats.dicom.attributes import code, get, number, whole
+from medmoe.server.imaging.formats.dicom.attributes import code, get, number, sequence, whole
 from medmoe.server.imaging.formats.dicom.burned_in import check_annotation
 from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
 from medmoe.server.imaging.formats.dicom.streams.codestream import (
@@ -28,7 +28,7 @@ from medmoe.server.imaging.formats.dicom.streams.codestream import (
     has_coded_data,
 )
 from medmoe.server.imaging.formats.dicom.streams.encapsulation import END, ITEM, split_frames
-from medmoe.server.imaging.formats.dicom.transfer_syntax import DECODERS, DEFLATED_FRAMES, LOSSY
+from medmoe.server.imaging.formats.dicom.transfer_syntax import DEFLATED_FRAMES, LOSSY
 from medmoe.server.schemas.images import BurnedIn, RenderingStep
 
 # Values out of their VR's rules are common and often harmless; a warning about one would quote it.
@@ -70,8 +70,6 @@ class DicomFile:
         self._check_bits(declared or 1)
         self.planar_configuration = self._inferred("PlanarConfiguration", 0) if self.samples > 1 else 0
         check_annotation(dataset, burned_in)
-        self.decoder = DECODERS[self.transfer_syntax]
-        """pydicom's name of the library."""
         streams = self._streams(declared)
         held = len(streams) if streams else self._held_frames()
         if held > 1 and held != declared:
@@ -129,18 +127,18 @@ class DicomFile:
     @property
     def functional_groups(self) -> tuple[Dataset, ...]:
         """Return this frame's own functional groups, then those of all frames; either may be absent."""
-        per_frame = list(get(self.dataset, "PerFrameFunctionalGroupsSequence") or [])[self.frame : self.frame + 1]
-        shared = list(get(self.dataset, "SharedFunctionalGroupsSequence") or [])[:1]
-        return (*per_frame, *shared)
+        per_frame = sequence(self.dataset, "PerFrameFunctionalGroupsSequence")[self.frame : self.frame + 1]
+        return (*per_frame, *sequence(self.dataset, "SharedFunctionalGroupsSequence")[:1])
 
     def functional_group(self, keyword: str) -> Dataset | None:
         """Return the first item of a functional group, this frame's own or the one of all frames; None without it."""
-        items = (item for groups in self.functional_groups for item in list(get(groups, keyword) or [])[:1])
+        items = (item for groups in self.functional_groups for item in sequence(groups, keyword)[:1])
         return next(items, None)
 
     def _parse(self, data: bytes) -> Dataset:
-        body, repairs = with_meta_header(data)
-        self.repairs += repairs
+        body, is_added = with_meta_header(data)
+        if is_added:
+            self.repairs.append("meta_header_added")
         dataset = _read(body)
         if not any(keyword in dataset for keyword in _PIXELS) and ITEM in body and body.rstrip(b"\0")[-4:] != END[:4]:
             # Without the delimiter of its sequence pydicom drops the pixel data.
@@ -211,12 +209,11 @@ class DicomFile:
             raise UnreadableImage("the DICOM header's BitsStored does not fit its BitsAllocated")
         high = whole(self.dataset, "HighBit", default=self.bits_stored - 1)
         self.shift = high - self.bits_stored + 1
+        if self.shift:
+            self._note("high_bit")
         if high >= self.bits_allocated or self.shift < 0:
             # No bits lie there: those of the usual place are meant.
             self.shift = 0
-            self._note("high_bit")
-        elif self.shift:
-            self._note("high_bit")
 
     def _bits_allocated(self, frames: int) -> int:
         """Return BitsAllocated; where it is missing, what the length of uncompressed pixel data tells."""
@@ -247,11 +244,13 @@ class DicomFile:
             )
 
     def _streams(self, declared: int | None) -> list[bytes]:
-        if not self.encapsulated or self.pixel_keyword != "PixelData":
-            if self.pixel_keyword == "PixelData" and self.dataset["PixelData"].is_undefined_length:
-                raise UnreadableImage("the DICOM pixel data are compressed and the transfer syntax says they are not")
+        if self.pixel_keyword != "PixelData":
             return []
-        return split_frames(self.dataset.PixelData, declared=declared)
+        if self.encapsulated:
+            return split_frames(self.dataset.PixelData, declared=declared)
+        if self.dataset["PixelData"].is_undefined_length:
+            raise UnreadableImage("the DICOM pixel data are compressed and the transfer syntax says they are not")
+        return []
 
     def _checked_header(self, stream: bytes) -> FrameHeader | None:
         """Return the frame's own header, which decides how much a decoder allocates: it must say what the file's says.

@@ -3,9 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from pydicom.dataset import Dataset
-
-from medmoe.server.imaging.formats.dicom.attributes import code, code_at, get, number
+from medmoe.server.imaging.formats.dicom.attributes import code, get, number, sequence, uid
 from medmoe.server.imaging.formats.dicom.file import DicomFile
 from medmoe.server.schemas.images import RenderingStep
 
@@ -25,15 +23,14 @@ def kind_steps(file: DicomFile) -> Iterator[RenderingStep]:
         yield "shutter_ignored"
     if _maps_to_other_units(file):
         yield "real_world_values_ignored"
-    masks = list(get(dataset, "MaskSubtractionSequence") or [])
-    if any(code(mask, "MaskOperation") not in ("", "NONE") for mask in masks):
+    if any(code(mask, "MaskOperation") not in ("", "NONE") for mask in sequence(dataset, "MaskSubtractionSequence")):
         yield "subtraction_ignored"
-    if str(get(dataset, "SOPClassUID") or "").strip(" \0") in _SEGMENTATIONS:
+    if uid(dataset, "SOPClassUID") in _SEGMENTATIONS:
         yield "segmentation"
     whole = [number(dataset, f"TotalPixelMatrix{axis}") or 0 for axis in ("Rows", "Columns")]
     if whole[0] > file.height or whole[1] > file.width:
         yield "tile"
-    if code_at(dataset, "ImageType", 2) == "LOCALIZER":
+    if code(dataset, "ImageType", index=2) == "LOCALIZER":
         yield "localizer"
 
 
@@ -43,7 +40,7 @@ def _maps_to_other_units(file: DicomFile) -> bool:
     Their mapping lies beside the pipeline of rendering, whose windows are in the units of the rescaling.
     """
     sources = (*file.functional_groups, file.dataset)
-    mappings: list[Dataset] = next(filter(None, (list(get(each, _REAL_WORLD) or []) for each in sources)), [])
+    mappings = next(filter(None, (sequence(each, _REAL_WORLD) for each in sources)), [])
     rescaling = file.functional_group("PixelValueTransformationSequence") or file.dataset
     return not all(
         _is_near(number(item, f"RealWorldValue{name}"), number(rescaling, f"Rescale{name}"), absent=absent)

@@ -16,34 +16,32 @@ from pydicom.uid import (
 
 from medmoe.model.image_formats.signature import has_preamble
 from medmoe.server.errors import ImageTooLarge
+from medmoe.server.imaging.formats.dicom.attributes import uid
 from medmoe.server.imaging.formats.dicom.deflate import inflate
 from medmoe.server.imaging.formats.dicom.transfer_syntax import require_decoder
-from medmoe.server.schemas.images import RenderingStep
 
 _LARGEST_INFLATED = 256 * 2**20
 """Bytes of a deflated file once inflated: as much as the largest uncompressed frames need."""
 
 
-def with_meta_header(data: bytes) -> tuple[bytes, list[RenderingStep]]:
-    """Return the file with preamble and meta header, inflated, and the repairs that this took.
+def with_meta_header(data: bytes) -> tuple[bytes, bool]:
+    """Return the file with preamble and meta header, inflated, and whether these had to be added.
 
     Raises UnsupportedImage for a transfer syntax that is not decoded, ImageTooLarge.
     """
-    repairs: list[RenderingStep] = []
-    if not has_preamble(data):
+    is_added = not has_preamble(data)
+    if is_added:
         data = bytes(128) + b"DICM" + data
-        repairs.append("meta_header_added")
     meta = _meta_bytes(data)
     rest = 132 + len(meta)
     start = dcmread(io.BytesIO(data[:rest]), specific_tags=[]).file_meta if meta else FileMetaDataset()
-    syntax = str(start.get("TransferSyntaxUID") or "").strip(" \0")
+    syntax = uid(start, "TransferSyntaxUID")
     if not syntax:
         syntax = _guessed_syntax(data[rest : rest + 8])
-        if "meta_header_added" not in repairs:
-            repairs.append("meta_header_added")
+        is_added = True
     require_decoder(syntax)
     if start.get("TransferSyntaxUID") == syntax and syntax != DeflatedExplicitVRLittleEndian:
-        return data, repairs
+        return data, is_added
     body = data[rest:]
     if syntax == DeflatedExplicitVRLittleEndian:
         # pydicom would inflate without a limit.
@@ -54,7 +52,7 @@ def with_meta_header(data: bytes) -> tuple[bytes, list[RenderingStep]]:
     start.TransferSyntaxUID = UID(syntax)
     written = DicomBytesIO()
     write_file_meta_info(written, start, enforce_standard=False)
-    return data[:132] + written.getvalue() + body, repairs
+    return data[:132] + written.getvalue() + body, is_added
 
 
 def _guessed_syntax(element: bytes) -> str:

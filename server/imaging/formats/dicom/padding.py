@@ -17,14 +17,14 @@ _BLUR_PIXELS = 8
 
 
 def declared_padding(
-    stored: np.ndarray, dataset: Dataset, *, bits: int, signed: bool, big_endian: bool, lossy: bool, cut: bool
+    stored: np.ndarray, dataset: Dataset, *, bits: int, signed: bool, lossy: bool, cut: bool
 ) -> np.ndarray | None:
     """Return a mask of the declared padding in `stored` [rows, columns], None where none is declared.
 
     `cut`: the values lost the highest bits of their cells, so padding that was written in all of these lost them too.
     After lossy coding the mask holds the blurred values around the padding value too.
     """
-    limits = _float_limits(dataset) if stored.dtype.kind == "f" else _limits(dataset, bits, signed, big_endian, cut)
+    limits = _float_limits(dataset) if stored.dtype.kind == "f" else _limits(dataset, bits, signed, cut)
     if limits is None:
         return None
     low, high = limits
@@ -40,11 +40,8 @@ def undeclared_padding(values: np.ndarray) -> np.ndarray:
     return outside
 
 
-def _limits(dataset: Dataset, bits: int, signed: bool, big_endian: bool, cut: bool) -> tuple[int, int] | None:
-    found = [
-        words(dataset, keyword, signed=signed, big_endian=big_endian)[:1]
-        for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")
-    ]
+def _limits(dataset: Dataset, bits: int, signed: bool, cut: bool) -> tuple[int, int] | None:
+    found = [words(dataset, keyword, signed=signed)[:1] for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if not found[0]:
         return None
     ends = [_stored(value, bits=bits, signed=signed, cut=cut) for pair in found for value in pair]

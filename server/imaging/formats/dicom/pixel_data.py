@@ -1,9 +1,9 @@
 """Decode one frame of pixel data, whatever its storage (PS3.5 8, PS3.3 C.7.6.3)."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
@@ -31,12 +31,10 @@ def decode_frame(file: DicomFile) -> StoredValues:
     if file.pixel_keyword in _FLOATS:
         return StoredValues(values=_floats(file), bits=file.bits_allocated, signed=True)
     if file.header is not None and file.stream is not None:
-        samples = decode_stream(
-            file.stream, file.header, syntax=file.transfer_syntax, plugin=file.decoder, colour=file.colour
-        )
+        samples = decode_stream(file.stream, file.header, syntax=file.transfer_syntax, colour=file.colour)
         precision = file.header.precision
         if file.samples > 1:
-            ybr = is_ybr(file.header, plugin=file.decoder, colour=file.colour)
+            ybr = is_ybr(file.header, syntax=file.transfer_syntax, colour=file.colour)
             return StoredValues(values=samples, bits=precision, signed=False, ybr=ybr)
         return from_stream(samples, precision=precision, bits=file.bits_stored, shift=file.shift, signed=file.signed)
     stored = from_cells(_cells(file), bits=file.bits_stored, shift=file.shift, signed=file.signed)
@@ -54,7 +52,7 @@ def _cells(file: DicomFile) -> np.ndarray:
     cells = run_length_cells(
         file.stream, rows=file.height, columns=file.width, samples=file.samples, cell_bytes=file.bits_allocated // 8
     )
-    return _unpacked(file, cells.tobytes(), ExplicitVRLittleEndian, by_plane=True)
+    return cells[0] if file.samples == 1 else np.ascontiguousarray(np.moveaxis(cells, 0, -1))
 
 
 def _native(file: DicomFile) -> np.ndarray:
@@ -63,13 +61,11 @@ def _native(file: DicomFile) -> np.ndarray:
     if file.bits_allocated == 1:
         return _bits(file, value)
     size = file.frame_bytes
-    if len(value) < size * file.frames:
-        raise _too_short(file, len(value) // size)
-    _check_surplus(file, value, taken=size * file.frames)
+    found = _frame(file, value, size)
     # A big-endian word of two 8-bit samples may straddle two frames: pydicom takes the whole value.
     if file.big_endian and size % 2:
         return _unpacked(file, value, syntax, index=file.frame, frames=file.frames)
-    cells = _unpacked(file, value[file.frame * size : (file.frame + 1) * size], syntax)
+    cells = _unpacked(file, found, syntax)
     if file.big_endian and file.bits_allocated == 32:
         return with_high_words_first(cells, signed=file.signed)
     return cells
@@ -91,18 +87,23 @@ def _bits(file: DicomFile, value: bytes) -> np.ndarray:
     return bits[:pixels].reshape(file.height, file.width)
 
 
+def _frame(file: DicomFile, value: bytes, size: int) -> bytes:
+    """Return the frame to show of uncompressed ones of `size` bytes. Raises UnreadableImage where some are missing."""
+    if len(value) < size * file.frames:
+        raise _too_short(file, len(value) // size)
+    _check_surplus(file, value, taken=size * file.frames)
+    return value[file.frame * size : (file.frame + 1) * size]
+
+
 def _check_surplus(file: DicomFile, value: bytes, *, taken: int) -> None:
     """Raise UnreadableImage where a row or more follows the `taken` bytes; whole frames and padding may follow."""
     surplus = value[taken:]
     padding = not surplus.strip(surplus[-1:])
     if len(surplus) >= file.row_bytes and not padding and len(surplus) % file.frame_bytes > 1:
-        raise _excess()
-
-
-def _excess() -> UnreadableImage:
-    return UnreadableImage(
-        "the image is damaged: the pixel data hold more rows or columns than the DICOM header announces; export it anew"
-    )
+        raise UnreadableImage(
+            "the image is damaged: the pixel data hold more rows or columns than the DICOM header announces; export it "
+            "anew"
+        )
 
 
 def _too_short(file: DicomFile, held: int) -> UnreadableImage:
@@ -125,39 +126,30 @@ def _inflated(file: DicomFile) -> bytes:
 
 def _floats(file: DicomFile) -> np.ndarray:
     dtype = np.dtype(_FLOATS[file.pixel_keyword])
-    value: bytes = file.dataset[file.pixel_keyword].value
-    stored = dtype.newbyteorder(">" if file.big_endian else "<")
-    size = file.width * file.height * dtype.itemsize
-    if len(value) < size * file.frames:
-        raise _too_short(file, len(value) // size)
-    _check_surplus(file, value, taken=size * file.frames)
-    values = np.frombuffer(value, stored, count=file.width * file.height, offset=file.frame * size)
+    found = _frame(file, file.dataset[file.pixel_keyword].value, file.width * file.height * dtype.itemsize)
+    values = np.frombuffer(found, dtype.newbyteorder(">" if file.big_endian else "<"))
     return values.reshape(file.height, file.width).astype(dtype)
 
 
-def _unpacked(
-    file: DicomFile, value: bytes, syntax: str, *, index: int = 0, frames: int = 1, by_plane: bool = False
-) -> np.ndarray:
-    """Unpack with pydicom from a dataset that holds nothing but checked attributes.
-
-    `by_plane`: colours lie in planes, whatever the DICOM header says.
-    """
-    single = Dataset()
-    single.file_meta = FileMetaDataset()
-    single.file_meta.TransferSyntaxUID = UID(syntax)
-    single.Rows, single.Columns, single.SamplesPerPixel = file.height, file.width, file.samples
+def _unpacked(file: DicomFile, value: bytes, syntax: UID, *, index: int = 0, frames: int = 1) -> np.ndarray:
+    """Unpack with pydicom, which is told nothing but checked attributes."""
     # `rendering` converts colours, once they have 8 bits. Compressed frames hold three samples for each pixel.
     subsampled = file.colour == "YBR_FULL_422" and not file.encapsulated
-    single.PhotometricInterpretation = file.colour if subsampled else "RGB" if file.samples > 1 else "MONOCHROME2"
-    single.BitsAllocated = single.BitsStored = file.bits_allocated
-    single.HighBit = file.bits_allocated - 1
-    single.PixelRepresentation = 0
-    if file.samples > 1:
-        single.PlanarConfiguration = 1 if by_plane else file.planar_configuration
-    single.NumberOfFrames = frames
-    single.PixelData = value
     # Bytes in big-endian words are swapped, and pydicom swaps them back.
     words = file.bits_allocated > 8 or (syntax == ExplicitVRBigEndian and file.dataset["PixelData"].VR == "OW")
-    single["PixelData"].VR = "OW" if words else "OB"
-    stored, _ = get_decoder(syntax).as_array(single, index=index, as_rgb=False)  # type: ignore[arg-type]
+    options: dict[str, Any] = {
+        "rows": file.height,
+        "columns": file.width,
+        "samples_per_pixel": file.samples,
+        "photometric_interpretation": file.colour if subsampled else "RGB" if file.samples > 1 else "MONOCHROME2",
+        "bits_allocated": file.bits_allocated,
+        "bits_stored": file.bits_allocated,
+        "pixel_representation": 0,
+        "planar_configuration": file.planar_configuration,
+        "number_of_frames": frames,
+        "pixel_keyword": "PixelData",
+        "pixel_vr": "OW" if words else "OB",
+        "as_rgb": False,
+    }
+    stored, _ = get_decoder(syntax).as_array(value, index=index, **options)
     return stored

@@ -11,7 +11,7 @@ from PIL import Image
 from medmoe.model.image_formats.no_data import no_data
 from medmoe.model.image_processor import convert, to_rgb
 from medmoe.server.errors import InvalidField, UnreadableImage
-from medmoe.server.imaging.formats.dicom.attributes import code, get
+from medmoe.server.imaging.formats.dicom.attributes import code, get, sequence
 from medmoe.server.imaging.formats.dicom.bit_geometry import StoredValues
 from medmoe.server.imaging.formats.dicom.file import DicomFile
 from medmoe.server.imaging.formats.dicom.image_kind import kind_steps
@@ -50,7 +50,7 @@ def _colour(file: DicomFile, stored: StoredValues) -> Shown:
     values, bits = stored.values, stored.bits
     if file.colour == "PALETTE COLOR":
         steps.append("palette")
-        values, bits = apply_palette(values, file.dataset, signed=stored.signed, big_endian=file.big_endian)
+        values, bits = apply_palette(values, file.dataset, signed=stored.signed)
     held = int(values.max()).bit_length()
     if bits == 16 and held <= 14:
         steps.append("low_bits")
@@ -77,7 +77,7 @@ def _colour_profiles(file: DicomFile) -> set[bytes]:
 
     There are several where nothing tells the path of the frame.
     """
-    paths = list(get(file.dataset, "OpticalPathSequence") or [])
+    paths = sequence(file.dataset, "OpticalPathSequence")
     named = file.functional_group("OpticalPathIdentificationSequence")
     of_frame = [path for path in paths if named and code(path, _PATH) == code(named, _PATH)]
     sources = [file.dataset] if get(file.dataset, "ICCProfile") else of_frame or paths
@@ -104,20 +104,21 @@ class _Grey:
         self._inverted = file.colour == "MONOCHROME1"
         self._steps: list[RenderingStep] = [*file.repairs, *stored.steps]
         self._windows: list[AppliedWindow] = []
-        kind = {"bits": stored.bits, "signed": stored.signed, "big_endian": file.big_endian}
         padding = declared_padding(
             stored.values,
             file.dataset,
+            bits=stored.bits,
+            signed=stored.signed,
             lossy=file.lossy,
             cut="unused_bits" in stored.steps,
-            **kind,  # type: ignore[arg-type]
         )
         modality = apply_modality(
             stored.values,
             self._attributes,
             modality=code(file.dataset, "Modality"),
+            bits=stored.bits,
+            signed=stored.signed,
             ignored=ignores_modality_lut(file.dataset),
-            **kind,  # type: ignore[arg-type]
         )
         values = modality.values
         self._steps += modality.steps
@@ -125,9 +126,7 @@ class _Grey:
         self.hounsfield = modality.hounsfield
         # As an 8-bit PNG of it would be: nothing to stretch.
         self._plain = values is stored.values and not stored.signed and stored.bits == 8
-        self._colours = supplemental_colours(
-            stored.values, file.dataset, signed=stored.signed, big_endian=file.big_endian
-        )
+        self._colours = supplemental_colours(stored.values, file.dataset, signed=stored.signed)
         apart = [mask for mask in (padding, self._colours[1] if self._colours else None) if mask is not None]
         found = self._without(values, np.logical_or.reduce(apart) if apart else np.zeros(values.shape, bool))
         self._values = found.astype(np.float32) if found.dtype == np.float64 else found
@@ -227,7 +226,7 @@ class _Grey:
         """Return the image through the file's VOI LUT, None where it has none that holds data."""
         if get(self._attributes, "VOILUTSequence") is None:
             return None
-        table = file_table(self._attributes, lowest=self._lowest, big_endian=self._file.big_endian)
+        table = file_table(self._attributes, lowest=self._lowest)
         if table is None:
             self._note("voi_lut_ignored")
             return None

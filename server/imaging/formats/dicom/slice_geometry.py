@@ -11,7 +11,15 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
-from medmoe.server.imaging.formats.dicom.attributes import UID_KEYWORDS, code, count, get, number, required_uids, uid
+from medmoe.server.imaging.formats.dicom.attributes import (
+    UID_KEYWORDS,
+    code,
+    count,
+    number,
+    required_uids,
+    sequence,
+    uid,
+)
 from medmoe.server.imaging.formats.dicom.meta_header import with_meta_header
 from medmoe.server.imaging.formats.sniff import sniff
 from medmoe.server.imaging.series.errors import NotAVolume, SeriesTooLarge
@@ -92,8 +100,8 @@ def _whole(header: Dataset, keyword: str) -> int | None:
 
 def _sources(header: Dataset, frames: int) -> list[Sequence[Dataset]]:
     """Return for each frame the datasets that tell its place, the most specific first."""
-    shared = list(get(header, "SharedFunctionalGroupsSequence") or [])[:1]
-    per_frame = list(get(header, "PerFrameFunctionalGroupsSequence") or [])
+    shared = sequence(header, "SharedFunctionalGroupsSequence")[:1]
+    per_frame = sequence(header, "PerFrameFunctionalGroupsSequence")
     if frames == 1:
         return [(*per_frame[:1], *shared, header)]
     if len(per_frame) not in (0, frames):
@@ -117,10 +125,10 @@ def _slice(sources: Sequence[Dataset]) -> SliceGeometry:
     )
 
 
-def _found(sources: Sequence[Dataset], sequence: str, keyword: str, length: int) -> tuple[float, ...] | None:
-    """Return the numbers of `keyword`, of the first source that has it, within `sequence` or itself."""
+def _found(sources: Sequence[Dataset], group: str, keyword: str, length: int) -> tuple[float, ...] | None:
+    """Return the numbers of `keyword`, of the first source that has it, within `group` or itself."""
     for source in sources:
-        for item in (*list(get(source, sequence) or [])[:1], source):
+        for item in (*sequence(source, group)[:1], source):
             if count(item, keyword) == length:
                 values = [number(item, keyword, index=index) for index in range(length)]
                 known = tuple(value for value in values if value is not None and abs(value) < 1e6)

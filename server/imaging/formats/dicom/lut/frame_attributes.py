@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pydicom.dataset import Dataset
 
-from medmoe.server.imaging.formats.dicom.attributes import code, get
+from medmoe.server.imaging.formats.dicom.attributes import code, get, sequence, uid
 
 _GROUPS = {
     "PixelValueTransformationSequence": ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType"),
@@ -21,7 +21,7 @@ def frame_attributes(dataset: Dataset, groups: Iterable[Dataset]) -> Dataset:
     found.file_meta = dataset.file_meta
     groups = tuple(groups)
     for name, keywords in _GROUPS.items():
-        items = [item for group in groups for item in list(get(group, name) or [])[:1]]
+        items = [item for group in groups for item in sequence(group, name)[:1]]
         for source in (*items, dataset):
             present = [keyword for keyword in keywords if get(source, keyword) is not None]
             for keyword in present:
@@ -33,6 +33,5 @@ def frame_attributes(dataset: Dataset, groups: Iterable[Dataset]) -> Dataset:
 
 def ignores_modality_lut(dataset: Dataset) -> bool:
     """Return whether the modality LUT leads back to intensities, and windows are in stored values (C.8.7.1.1.2)."""
-    return str(get(dataset, "SOPClassUID") or "").strip(" \0") in _PROJECTIONS and code(
-        dataset, "PixelIntensityRelationship"
-    ) in ("LOG", "DISP")
+    is_projection = uid(dataset, "SOPClassUID") in _PROJECTIONS
+    return is_projection and code(dataset, "PixelIntensityRelationship") in ("LOG", "DISP")

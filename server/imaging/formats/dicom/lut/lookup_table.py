@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 
-from medmoe.server.imaging.formats.dicom.attributes import get, words
+from medmoe.server.imaging.formats.dicom.attributes import get, is_big_endian, words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,18 +28,25 @@ class LookupTable:
         return np.asarray(self.entries[index.astype(np.int32)])
 
 
-def read_table(dataset: Dataset, *, descriptor: str, data: str, signed: bool, big_endian: bool) -> LookupTable | None:
-    """Return the table of two attributes, None where they hold none.
+def read_descriptor(dataset: Dataset, keyword: str, *, signed: bool) -> tuple[int, int, int] | None:
+    """Return the number of entries, the first mapped value and the bits an entry of a table; None without a table.
 
-    `signed` decides how the descriptor's first mapped value is read, whatever its representation is.
+    `signed` decides how the first mapped value is read, whatever its representation is.
     """
-    described = words(dataset, descriptor, signed=False, big_endian=big_endian)
+    described = words(dataset, keyword, signed=False)
     if len(described) != 3:
         return None
-    length = described[0] or 2**16
-    first = described[1] - 0x10000 if signed and described[1] >= 0x8000 else described[1]
-    bits = described[2]
-    entries = _entries(dataset, data, length=length, bits=bits, big_endian=big_endian)
+    length, first, bits = described
+    return length or 2**16, first - 0x10000 if signed and first >= 0x8000 else first, bits
+
+
+def read_table(dataset: Dataset, *, descriptor: str, data: str, signed: bool) -> LookupTable | None:
+    """Return the table of two attributes, None where they hold none; `signed` as in `read_descriptor`."""
+    described = read_descriptor(dataset, descriptor, signed=signed)
+    if described is None:
+        return None
+    length, first, bits = described
+    entries = _entries(dataset, data, length=length, bits=bits)
     if entries is None:
         return None
     held = max(int(entries.max()).bit_length(), 1)
@@ -62,7 +69,7 @@ def _bits(described: int, held: int) -> int:
     return described
 
 
-def _entries(dataset: Dataset, keyword: str, *, length: int, bits: int, big_endian: bool) -> np.ndarray | None:
+def _entries(dataset: Dataset, keyword: str, *, length: int, bits: int) -> np.ndarray | None:
     value = get(dataset, keyword)
     if isinstance(value, bytes):
         even = length + length % 2
@@ -70,10 +77,10 @@ def _entries(dataset: Dataset, keyword: str, *, length: int, bits: int, big_endi
         if packed:
             found = np.frombuffer(value, np.uint8)
             # In a word of two entries the low byte comes first, which big endian stores last.
-            if big_endian and dataset[keyword].VR == "OW" and len(found) % 2 == 0:
+            if is_big_endian(dataset) and dataset[keyword].VR == "OW" and len(found) % 2 == 0:
                 found = found.reshape(-1, 2)[:, ::-1].ravel()
         else:
-            found = np.frombuffer(value[: len(value) // 2 * 2], ">u2" if big_endian else "<u2")
+            found = np.frombuffer(value[: len(value) // 2 * 2], ">u2" if is_big_endian(dataset) else "<u2")
     elif isinstance(value, int):
         found = np.array([value & 0xFFFF])
     elif isinstance(value, Sequence) and not isinstance(value, str):

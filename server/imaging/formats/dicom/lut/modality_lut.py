@@ -1,15 +1,16 @@
 """Map stored values to the modality's units: look-up table or rescaling (PS3.3 C.11.1)."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_modality_lut
 
 from medmoe.server.imaging.formats.dicom.attributes import code, first_item, get, has_decimal_comma, number
 from medmoe.server.imaging.formats.dicom.lut.lookup_table import read_table
 from medmoe.server.schemas.images import RenderingStep
 
+_RESCALING = ("RescaleSlope", "RescaleIntercept")
 _LARGEST = 1e20
 """Largest slope and intercept with which values of 32 bits fit a float32."""
 
@@ -26,56 +27,48 @@ class ModalityValues:
 
 
 def apply_modality(
-    stored: np.ndarray,
-    attributes: Dataset,
-    *,
-    modality: str,
-    bits: int,
-    signed: bool,
-    big_endian: bool,
-    ignored: bool = False,
+    stored: np.ndarray, attributes: Dataset, *, modality: str, bits: int, signed: bool, ignored: bool
 ) -> ModalityValues:
     """Apply the modality LUT, unless it is to be ignored, else the rescaling, to `stored` values of `bits` bits."""
-    steps: list[RenderingStep] = []
     item = None if ignored else first_item(attributes, "ModalityLUTSequence", holding="LUTDescriptor")
     if item is not None:
-        table = read_table(item, descriptor="LUTDescriptor", data="LUTData", signed=signed, big_endian=big_endian)
+        table = read_table(item, descriptor="LUTDescriptor", data="LUTData", signed=signed)
         if table is not None:
-            steps.append("modality_lut")
-            return ModalityValues(
-                values=table(stored),
-                hounsfield=_hounsfield(code(item, "ModalityLUTType"), modality),
-                lowest=0.0,
-                steps=tuple(steps),
-            )
+            hounsfield = _hounsfield(code(item, "ModalityLUTType"), modality)
+            return ModalityValues(values=table(stored), hounsfield=hounsfield, lowest=0.0, steps=("modality_lut",))
+    rescaling, steps = _rescaling(attributes)
     if get(attributes, "ModalityLUTSequence") is not None:
-        steps.append("modality_lut_ignored")
+        steps = ("modality_lut_ignored", *steps)
     ends = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
     if stored.dtype.kind == "f":
-        ends = (float(-np.inf), float(np.inf))
-    slope, intercept = number(attributes, "RescaleSlope"), number(attributes, "RescaleIntercept")
-    present = [get(attributes, keyword) is not None for keyword in ("RescaleSlope", "RescaleIntercept")]
+        ends = (-math.inf, math.inf)
+    if rescaling is None:
+        return ModalityValues(values=stored, hounsfield=False, lowest=ends[0], steps=steps)
+    slope, intercept = rescaling
+    return ModalityValues(
+        values=stored if rescaling == (1, 0) else stored.astype(np.float64) * slope + intercept,
+        hounsfield=_hounsfield(code(attributes, "RescaleType"), modality),
+        lowest=min(end * slope + intercept for end in ends),
+        steps=steps,
+    )
+
+
+def _rescaling(attributes: Dataset) -> tuple[tuple[float, float] | None, tuple[RenderingStep, ...]]:
+    """Return slope and intercept, None where none can be used, and the steps that this takes."""
+    slope, intercept = (number(attributes, keyword) for keyword in _RESCALING)
+    present = [get(attributes, keyword) is not None for keyword in _RESCALING]
     if not any(present):
-        return ModalityValues(values=stored, hounsfield=False, lowest=ends[0], steps=tuple(steps))
+        return None, ()
     if (present[0] and (not slope or abs(slope) > _LARGEST)) or (
         present[1] and (intercept is None or abs(intercept) > _LARGEST)
     ):
-        steps.append("rescale_ignored")
-        return ModalityValues(values=stored, hounsfield=False, lowest=ends[0], steps=tuple(steps))
-    if any(has_decimal_comma(attributes, keyword) for keyword in ("RescaleSlope", "RescaleIntercept")):
+        return None, ("rescale_ignored",)
+    steps: list[RenderingStep] = []
+    if any(has_decimal_comma(attributes, keyword) for keyword in _RESCALING):
         steps.append("decimal_comma")
     if not all(present):
         steps.append("rescale_completed")
-    rescale = Dataset()
-    rescale.RescaleSlope, rescale.RescaleIntercept = slope or 1.0, intercept or 0.0
-    steps.append("rescale")
-    identity = (rescale.RescaleSlope, rescale.RescaleIntercept) == (1, 0)
-    return ModalityValues(
-        values=stored if identity else apply_modality_lut(stored, rescale),
-        hounsfield=_hounsfield(code(attributes, "RescaleType"), modality),
-        lowest=min(end * rescale.RescaleSlope + rescale.RescaleIntercept for end in ends),
-        steps=tuple(steps),
-    )
+    return (slope or 1.0, intercept or 0.0), (*steps, "rescale")
 
 
 def _hounsfield(unit: str, modality: str) -> bool:

@@ -5,15 +5,15 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from medmoe.server.errors import UnreadableImage
-from medmoe.server.imaging.formats.dicom.attributes import code, get, words
-from medmoe.server.imaging.formats.dicom.lut.lookup_table import read_table
+from medmoe.server.imaging.formats.dicom.attributes import code, get
+from medmoe.server.imaging.formats.dicom.lut.lookup_table import read_descriptor, read_table
 
 _COLOURS = ("Red", "Green", "Blue")
 _COLOURED = ("COLOR", "MIXED")
 """Values of PixelPresentation of grey images that have pixels in colour."""
 
 
-def apply_palette(stored: np.ndarray, dataset: Dataset, *, signed: bool, big_endian: bool) -> tuple[np.ndarray, int]:
+def apply_palette(stored: np.ndarray, dataset: Dataset, *, signed: bool) -> tuple[np.ndarray, int]:
     """Return uint8 or uint16 [rows, columns, 3] and the bits a colour that they hold.
 
     Raises UnreadableImage where the dataset has no palette.
@@ -24,7 +24,6 @@ def apply_palette(stored: np.ndarray, dataset: Dataset, *, signed: bool, big_end
             descriptor=f"{colour}PaletteColorLookupTableDescriptor",
             data=f"{colour}PaletteColorLookupTableData",
             signed=signed,
-            big_endian=big_endian,
         )
         for colour in _COLOURS
     ]
@@ -34,35 +33,32 @@ def apply_palette(stored: np.ndarray, dataset: Dataset, *, signed: bool, big_end
         return np.stack([table(stored) for table in found], axis=-1), max(table.bits for table in found)
     if get(dataset, "SegmentedRedPaletteColorLookupTableData") is None:
         raise UnreadableImage("the DICOM image's colours have no palette (Palette Color Lookup Table)")
-    return _segmented(stored, dataset, signed=signed, big_endian=big_endian)
+    return _segmented(stored, dataset, signed=signed)
 
 
-def supplemental_colours(
-    stored: np.ndarray, dataset: Dataset, *, signed: bool, big_endian: bool
-) -> tuple[np.ndarray, np.ndarray] | None:
+def supplemental_colours(stored: np.ndarray, dataset: Dataset, *, signed: bool) -> tuple[np.ndarray, np.ndarray] | None:
     """Return uint8 colours [rows, columns, 3] of a grey image, and the mask of the pixels that have them.
 
     They are those from the first value that the supplemental palette maps (PS3.3 C.7.6.19). None without such pixels.
     Raises UnreadableImage where the palette holds no data.
     """
-    described = words(dataset, "RedPaletteColorLookupTableDescriptor", signed=signed, big_endian=big_endian)
-    if code(dataset, "PixelPresentation") not in _COLOURED or len(described) != 3:
+    described = read_descriptor(dataset, "RedPaletteColorLookupTableDescriptor", signed=signed)
+    if code(dataset, "PixelPresentation") not in _COLOURED or described is None:
         return None
     coloured = np.asarray(stored >= described[1])
     if not coloured.any():
         return None
-    colours, bits = apply_palette(stored, dataset, signed=signed, big_endian=big_endian)
+    colours, bits = apply_palette(stored, dataset, signed=signed)
     return (colours >> (bits - 8)).astype(np.uint8), coloured
 
 
-def _segmented(stored: np.ndarray, dataset: Dataset, *, signed: bool, big_endian: bool) -> tuple[np.ndarray, int]:
+def _segmented(stored: np.ndarray, dataset: Dataset, *, signed: bool) -> tuple[np.ndarray, int]:
     """Apply a segmented palette with pydicom, its descriptors' signedness corrected."""
     palette = Dataset()
     palette.file_meta = dataset.file_meta
     for colour in _COLOURS:
         descriptor = f"{colour}PaletteColorLookupTableDescriptor"
-        length, first, bits = words(dataset, descriptor, signed=False, big_endian=big_endian)
-        setattr(palette, descriptor, [length, first - 0x10000 if signed and first >= 0x8000 else first, bits])
+        setattr(palette, descriptor, read_descriptor(dataset, descriptor, signed=signed))
         segments = f"Segmented{colour}PaletteColorLookupTableData"
         setattr(palette, segments, get(dataset, segments))
     colours = apply_color_lut(stored.astype(np.int32), palette)

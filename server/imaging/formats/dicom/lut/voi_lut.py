@@ -42,7 +42,7 @@ def apply_table(values: np.ndarray, table: LookupTable) -> np.ndarray:
     return np.rint(np.clip(mapped, 0, 255)).astype(np.uint8)
 
 
-def file_table(attributes: Dataset, *, lowest: float, big_endian: bool) -> LookupTable | None:
+def file_table(attributes: Dataset, *, lowest: float) -> LookupTable | None:
     """Return the file's first VOI LUT that holds data.
 
     `lowest` is the smallest value that can come in: below 0 the table's first mapped value is signed.
@@ -50,7 +50,7 @@ def file_table(attributes: Dataset, *, lowest: float, big_endian: bool) -> Looku
     item = first_item(attributes, "VOILUTSequence", holding="LUTData")
     if item is None:
         return None
-    return read_table(item, descriptor="LUTDescriptor", data="LUTData", signed=lowest < 0, big_endian=big_endian)
+    return read_table(item, descriptor="LUTDescriptor", data="LUTData", signed=lowest < 0)
 
 
 def file_window(attributes: Dataset) -> tuple[Window | None, tuple[RenderingStep, ...]]:

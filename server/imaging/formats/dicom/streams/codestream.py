@@ -4,17 +4,17 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from medmoe.model.image_formats.jpeg import segments as jpeg
+
 _JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
 _JP2 = b"\x00\x00\x00\x0cjP  "
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
-_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _CODING_STYLE, _START_OF_TILE, _END = b"\xff\x52", b"\xff\x90", b"\xff\xd9"
 _START_OF_DATA = b"\xff\x93"
 _OTHER_ENDS = (b"\x5a\xa5\x3c\xc3\x0f\x70\x5a\x25", b"\xe7\x81\x1b\x79\x7e\x18\xe7\x01", bytes(8), b"\x7f\x33" * 4)
 """Coded data of a JPEG 2000 stream, without a marker."""
 _SIGNED = 0x80
-_ADOBE = 14
-"""Bytes of an Adobe segment that tells the colour transform."""
+_ADOBE = 12
+"""Parameters of an Adobe segment, the last of which tells the colour transform; libjpeg takes no notice of fewer."""
 _PALETTE = b"pclr"
 _COLOUR_SPACE = b"colr\x01"
 """Box of a JP2 file whose colour space is one of a list; the number comes after two more bytes."""
@@ -144,34 +144,27 @@ def _jpeg_2000(stream: bytes, *, boxes: bytes = b"") -> FrameHeader | None:
 
 
 def _jpeg(frame: bytes) -> FrameHeader | None:
-    position, marked, transform, transformed = 2, False, -1, False
-    while position + 10 <= len(frame) and frame[position] == 0xFF:
-        marker = frame[position + 1]
-        if marker == 0xFF:
-            position += 1
-        elif marker in _WITHOUT_LENGTH:
-            position += 2
-        elif marker in _START_OF_FRAME:
-            described = [frame[position + 10 + 3 * at : position + 13 + 3 * at] for at in range(frame[position + 9])]
-            names = b"".join(component[:1] for component in described)
-            subsampled = len({component[1:2] for component in described}) > 1
-            return FrameHeader(
-                precision=frame[position + 4],
-                height=int.from_bytes(frame[position + 5 : position + 7], "big"),
-                width=int.from_bytes(frame[position + 7 : position + 9], "big"),
-                components=frame[position + 9],
-                is_rgb=names == b"RGB" or transform == 0 or transformed,
-                is_marked=marked or subsampled or names == b"RGB",
-            )
-        else:
-            body = frame[position + 4 : position + 9]
-            length = max(int.from_bytes(frame[position + 2 : position + 4], "big"), 2)
-            # libjpeg takes no notice of a shorter segment.
-            is_adobe = marker == 0xEE and body == b"Adobe" and length >= _ADOBE and position + 15 < len(frame)
-            marked |= (marker == 0xE0 and body == b"JFIF\0") or is_adobe
-            if is_adobe:
-                transform = frame[position + 15]
-            # A colour transform of JPEG-LS (HP1 to HP3), which CharLS undoes.
-            transformed |= marker == 0xE8 and body[:4] == b"mrfx" and body[4:] != b"\0"
-            position += 2 + length
-    return None
+    header = jpeg.frame_header(frame)
+    if header is None:
+        return None
+    marked, transform, transformed = False, -1, False
+    for marker, begin, end, _ in jpeg.segments(frame):
+        if marker == header.marker:
+            break
+        name = frame[begin : begin + 5]
+        is_adobe = marker == 0xEE and name == b"Adobe" and end - begin >= _ADOBE and begin + _ADOBE <= len(frame)
+        marked |= (marker == 0xE0 and name == b"JFIF\0") or is_adobe
+        if is_adobe:
+            transform = frame[begin + _ADOBE - 1]
+        # A colour transform of JPEG-LS (HP1 to HP3), which CharLS undoes.
+        transformed |= marker == 0xE8 and name[:4] == b"mrfx" and name[4:] != b"\0"
+    is_named = bytes(identifier for identifier, _, _ in header.components) == b"RGB"
+    subsampled = len({tuple(sampling) for _, *sampling in header.components}) > 1
+    return FrameHeader(
+        precision=header.precision,
+        height=header.height,
+        width=header.width,
+        components=len(header.components),
+        is_rgb=is_named or transform == 0 or transformed,
+        is_marked=marked or subsampled or is_named,
+    )

@@ -1,57 +1,59 @@
 """Decode the code stream of one frame: JPEG, JPEG-LS, JPEG 2000."""
 
 from collections.abc import Callable
+from typing import Any
 
 import gdcm
 import numpy as np
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
     JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
 )
 
-from medmoe.model.image_formats.jpeg import JpegFile, with_other_ends, with_probe
+from medmoe.model.image_formats.jpeg.file import JpegFile, with_other_ends, with_probe
 from medmoe.model.image_formats.no_data import has_lost_bytes
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from medmoe.server.imaging.formats.dicom.streams.codestream import FrameHeader, jpeg_2000_with_other_ends
+from medmoe.server.imaging.formats.dicom.transfer_syntax import DECODERS
 
 _RGB, _YBR = "RGB", "YBR_FULL"
+_LOSSY_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
 _LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
 _JPEG_LS = (JPEGLSLossless, JPEGLSNearLossless)
 _PADDED_END = b"\0\xff\xd9"
 _DECODED_AGAIN = 2**22
 """Samples of the largest JPEG 2000 frame that is decoded twice, to find that its size is false."""
-_LOST = 512
-"""Zero bytes that no JPEG 2000 encoder writes in a row; in larger images, a byte for as many pixels."""
 
 
-def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: str, colour: str) -> np.ndarray:
+def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, colour: str) -> np.ndarray:
     """Return the samples of a code stream, [rows, columns] or [rows, columns, 3] in RGB or YCbCr (`is_ybr`).
 
-    `plugin` is pydicom's name of the library, `colour` the DICOM header's photometric interpretation. Samples have the
-    sign of the stream. Raises UnreadableImage, UnsupportedImage, or anything that a library raises on damaged data.
+    `colour` is the DICOM header's photometric interpretation. Samples have the sign of the stream. Raises
+    UnreadableImage, UnsupportedImage, or anything that a library raises on damaged data.
     """
     if syntax in JPEG2000TransferSyntaxes:
-        if has_lost_bytes(stream, most=max(_LOST, header.width * header.height // _LOST)):
+        if has_lost_bytes(stream, pixels=header.width * header.height):
             raise _missing()
     elif not JpegFile(stream).is_whole():
         raise _missing()
-    if plugin == "pillow" and header.precision == 8:
+    if syntax in _LOSSY_JPEG and header.precision == 8:
         return _jpeg(stream, colour, header)
-    if plugin == "pillow":
+    if syntax in _LOSSY_JPEG:
         return _probed(lambda data: _extended_jpeg(data, colour, header), stream)
     if syntax in _JPEG_LS:
-        return _jpeg_ls(stream, header, syntax, plugin)
+        return _jpeg_ls(stream, header, syntax)
 
     def decode(data: bytes) -> np.ndarray:
-        return _pydicom(data, header, syntax, plugin)
+        return _pydicom(data, header, syntax)
 
     if syntax in _LOSSLESS_JPEG:
         return _probed(decode, stream)
@@ -62,9 +64,9 @@ def decode_stream(stream: bytes, header: FrameHeader, *, syntax: UID, plugin: st
     return samples
 
 
-def is_ybr(header: FrameHeader, *, plugin: str, colour: str) -> bool:
+def is_ybr(header: FrameHeader, *, syntax: UID, colour: str) -> bool:
     """Return whether `decode_stream` leaves YCbCr as it is: other samples than those of a lossy JPEG."""
-    return plugin != "pillow" and not header.is_rgb and (header.is_marked or colour.startswith(_YBR))
+    return syntax not in _LOSSY_JPEG and not header.is_rgb and (header.is_marked or colour.startswith(_YBR))
 
 
 def _missing() -> UnreadableImage:
@@ -96,15 +98,15 @@ def _is_same(samples: np.ndarray, decode: Callable[[bytes], np.ndarray], stream:
         return None
 
 
-def _jpeg_ls(stream: bytes, header: FrameHeader, syntax: UID, plugin: str) -> np.ndarray:
+def _jpeg_ls(stream: bytes, header: FrameHeader, syntax: UID) -> np.ndarray:
     try:
-        return _pydicom(stream, header, syntax, plugin)
+        return _pydicom(stream, header, syntax)
     except RuntimeError:
         # Early encoders fill up with a zero byte before the end marker, which CharLS takes for damage.
         body, padded, rest = stream.rpartition(_PADDED_END)
         if not padded:
             raise
-        return _pydicom(body + _PADDED_END[1:] + rest, header, syntax, plugin)
+        return _pydicom(body + _PADDED_END[1:] + rest, header, syntax)
 
 
 def _jpeg(stream: bytes, colour: str, header: FrameHeader) -> np.ndarray:
@@ -133,13 +135,12 @@ def _extended_jpeg(stream: bytes, colour: str, header: FrameHeader) -> np.ndarra
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
     element.SetValue(fragments.__ref__())
     # GDCM upsamples the components, and converts no colours of 12 bits.
-    interpretation = gdcm.PhotometricInterpretation.MONOCHROME2
-    if header.components == 3:
-        interpretation = gdcm.PhotometricInterpretation.RGB
+    kinds = gdcm.PhotometricInterpretation
+    interpretation = kinds.RGB if header.components == 3 else kinds.MONOCHROME2
     image = gdcm.Image()
     image.SetNumberOfDimensions(2)
     image.SetDimensions((header.width, header.height, 1))
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(interpretation))
+    image.SetPhotometricInterpretation(kinds(interpretation))
     image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
     cell = header.cell_bits
     image.SetPixelFormat(gdcm.PixelFormat(header.components, cell, header.precision, header.precision - 1, 0))
@@ -165,20 +166,20 @@ def _rgb(colours: np.ndarray, *, bits: int) -> np.ndarray:
     return rgb
 
 
-def _pydicom(stream: bytes, header: FrameHeader, syntax: UID, plugin: str) -> np.ndarray:
-    single = Dataset()
-    single.file_meta = FileMetaDataset()
-    single.file_meta.TransferSyntaxUID = syntax
-    single.Rows, single.Columns, single.SamplesPerPixel = header.height, header.width, header.components
-    single.PhotometricInterpretation = _RGB if header.components == 3 else "MONOCHROME2"
-    single.BitsAllocated, single.BitsStored = header.cell_bits, header.precision
-    single.HighBit = header.precision - 1
-    single.PixelRepresentation = int(header.signed)
-    if header.components > 1:
+def _pydicom(stream: bytes, header: FrameHeader, syntax: UID) -> np.ndarray:
+    options: dict[str, Any] = {
+        "rows": header.height,
+        "columns": header.width,
+        "samples_per_pixel": header.components,
+        "photometric_interpretation": _RGB if header.components == 3 else "MONOCHROME2",
+        "bits_allocated": header.cell_bits,
+        "bits_stored": header.precision,
+        "pixel_representation": int(header.signed),
         # Code streams interleave colours, whatever the DICOM header says of planes (PS3.5 8.2).
-        single.PlanarConfiguration = 0
-    single.PixelData = encapsulate([stream])
-    single["PixelData"].VR = "OB"
-    single["PixelData"].is_undefined_length = True
-    samples, _ = get_decoder(syntax).as_array(single, index=0, decoding_plugin=plugin, as_rgb=False)  # type: ignore[arg-type]
+        "planar_configuration": 0,
+        "number_of_frames": 1,
+        "as_rgb": False,
+    }
+    plugin = DECODERS[syntax]
+    samples, _ = get_decoder(syntax).as_array(encapsulate([stream]), index=0, decoding_plugin=plugin, **options)
     return samples

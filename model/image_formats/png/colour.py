@@ -1,11 +1,10 @@
 """Express the colour chunks of a PNG as an ICC profile (PNG third edition, 4.3)."""
 
 import struct
-import zlib
-from collections.abc import Iterator
+from itertools import takewhile
 
 from medmoe.model.colour_profile import SRGB_PRIMARIES, SRGB_WHITE, plain_profile
-from medmoe.model.image_formats.png import SIGNATURE
+from medmoe.model.image_formats.png.chunks import split_chunks
 
 _GREY = (b"\0", b"\4")
 """Colour types of grey samples."""
@@ -22,13 +21,11 @@ def colour_profile(data: bytes) -> tuple[bytes | None, bool]:
 
     None for sRGB, and where iCCP, sRGB or cICP goes before them.
     """
-    chunks = dict(_before_pixels(data))
-    code_points = chunks.get(b"cICP")
-    if code_points is not None and code_points[:2] == _SRGB_CODE_POINTS:
+    before_pixels = takewhile(lambda chunk: chunk.kind != b"IDAT", split_chunks(data))
+    chunks = {chunk.kind: chunk.data for chunk in before_pixels if chunk.is_ancillary and chunk.is_sound}
+    if chunks.get(b"cICP", b"")[:2] == _SRGB_CODE_POINTS or b"iCCP" in chunks or b"sRGB" in chunks:
         return None, False
-    if b"iCCP" in chunks or b"sRGB" in chunks:
-        return None, False
-    if code_points is not None:
+    if b"cICP" in chunks:
         return None, True
     return _described(chunks, grey=data[25:26] in _GREY)
 
@@ -56,16 +53,3 @@ def _described(chunks: dict[bytes, bytes], *, grey: bool) -> tuple[bytes | None,
 def _numbers(chunks: dict[bytes, bytes], kind: bytes, count: int) -> tuple[int, ...] | None:
     body = chunks.get(kind)
     return struct.unpack(f">{count}I", body) if body is not None and len(body) == 4 * count else None
-
-
-def _before_pixels(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield type and body of each sound ancillary chunk before the pixels."""
-    position = len(SIGNATURE)
-    while position + 12 <= len(data):
-        length = int.from_bytes(data[position : position + 4], "big")
-        kind, end = data[position + 4 : position + 8], position + 8 + length
-        if kind == b"IDAT":
-            return
-        if kind[0] & 0x20 and zlib.crc32(data[position + 4 : end]) == int.from_bytes(data[end : end + 4], "big"):
-            yield kind, data[position + 8 : end]
-        position = end + 4

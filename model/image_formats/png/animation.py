@@ -2,14 +2,14 @@
 
 import io
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from PIL import Image
 
 from medmoe.model.errors import DamagedImageError, ImageFormatError
-from medmoe.model.image_formats.png import SIGNATURE, chunks, excess_bytes
+from medmoe.model.image_formats.png.chunks import Chunk, join_chunks, new_chunk, split_chunks
+from medmoe.model.image_formats.png.pixels import excess_bytes
 
 _BACKGROUND, _PREVIOUS = 1, 2
 """What becomes of a frame's region before the next frame."""
@@ -29,7 +29,7 @@ class _Frame:
 
 def frame_count(data: bytes) -> int:
     """Return the number of frames, the image that animations leave out among them; 1 without an animation."""
-    kinds = [kind for kind, _ in chunks(data) if kind in (b"acTL", b"fcTL", b"IDAT")]
+    kinds = [chunk.kind for chunk in split_chunks(data) if chunk.kind in (b"acTL", b"fcTL", b"IDAT")]
     if kinds[:1] != [b"acTL"]:
         return 1
     return max(kinds.count(b"fcTL") + (kinds[1:2] != [b"fcTL"]), 1)
@@ -63,25 +63,25 @@ def still(data: bytes, frame: int) -> bytes:
             canvas.paste(before, each.box)
     file = io.BytesIO()
     canvas.save(file, format="PNG", compress_level=1)
-    (header, *pixels) = chunks(file.getvalue())
-    return _png([header, *_described(data), *pixels])
+    header, *pixels = split_chunks(file.getvalue())
+    return join_chunks([header, *_described(data), *pixels])
 
 
 def _frames(data: bytes) -> Iterator[_Frame]:
     """Yield each frame, the image that the animation leaves out first."""
     header, control = b"", b""
     coded: list[bytes] = []
-    for kind, body in [*chunks(data), (b"fcTL", b"")]:
-        if kind == b"IHDR":
-            header = body
-        elif kind == b"IDAT":
-            coded.append(body)
-        elif kind == b"fdAT":
-            coded.append(body[4:])
-        elif kind == b"fcTL":
+    for chunk in [*split_chunks(data), new_chunk(b"fcTL", b"")]:
+        if chunk.kind == b"IHDR":
+            header = chunk.data
+        elif chunk.kind == b"IDAT":
+            coded.append(chunk.data)
+        elif chunk.kind == b"fdAT":
+            coded.append(chunk.data[4:])
+        elif chunk.kind == b"fcTL":
             if coded:
                 yield _frame(data, header, control, b"".join(coded))
-            control, coded = body, []
+            control, coded = chunk.data, []
 
 
 def _frame(data: bytes, header: bytes, control: bytes, coded: bytes) -> _Frame:
@@ -90,18 +90,13 @@ def _frame(data: bytes, header: bytes, control: bytes, coded: bytes) -> _Frame:
     disposal, blend = control[24:26] if control else (_PREVIOUS, 0)
     if not width or not height or left + width > canvas[0] or top + height > canvas[1]:
         raise DamagedImageError("the image is damaged: a frame of the PNG lies outside it")
-    parts = [(b"IHDR", struct.pack(">II", width, height) + header[8:]), *_described(data, colours=True)]
-    pixels = _png([*parts, (b"IDAT", coded), (b"IEND", b"")])
-    return _Frame((left, top, left + width, top + height), disposal, blend, pixels)
+    head = new_chunk(b"IHDR", struct.pack(">II", width, height) + header[8:])
+    parts = [head, *_described(data, colours=True), new_chunk(b"IDAT", coded), new_chunk(b"IEND", b"")]
+    return _Frame((left, top, left + width, top + height), disposal, blend, join_chunks(parts))
 
 
-def _described(data: bytes, *, colours: bool = False) -> list[tuple[bytes, bytes]]:
-    """Return the chunks that hold no pixels, and the colours of these."""
+def _described(data: bytes, *, colours: bool = False) -> list[Chunk]:
+    """Return the chunks that hold no pixels, and the colours of these, with right checksums."""
     kept = (b"PLTE", b"tRNS") if colours else ()
-    return [(kind, body) for kind, body in chunks(data) if kind in kept or kind not in _OF_PIXELS]
-
-
-def _png(parts: list[tuple[bytes, bytes]]) -> bytes:
-    return SIGNATURE + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
-    )
+    chunks = (chunk for chunk in split_chunks(data) if chunk.kind in kept or chunk.kind not in _OF_PIXELS)
+    return [new_chunk(chunk.kind, chunk.data) for chunk in chunks]
