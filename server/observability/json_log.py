@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 _TRUSTED = ("medmoe", "uvicorn")
-_ENCODE = json.JSONEncoder(default=str).encode
+_ENCODE = json.JSONEncoder(default=str, check_circular=False).encode
 """Made once: `json.dumps` makes one for each line."""
 _SECONDS = 0.02
 """Time that a line may wait for others: each write wakes the reader, on a core that the answers could use."""
@@ -141,6 +141,9 @@ def configure(level: str) -> None:
 
     Of uvicorn only warnings: its debug lines are about what was sent, and the service says itself when it is ready.
     """
+    # Nothing tells a record's thread, process or source line; finding them out takes time.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     foreign = max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()])
     logging.config.dictConfig(
         {

@@ -86,18 +86,18 @@ class RequestSeries:
     def record(self, record: RequestRecord) -> None:
         """Count a finished request, or a line of a batch, which no client waits for."""
         if record.unlike_training is not None:
-            self._unlike_training.labels(flagged=str(record.unlike_training).lower()).inc()
+            self._unlike_training.labels(str(record.unlike_training).lower()).inc()
         if record.batch is not None:
-            self._batch_lines.labels(route=record.route, status=str(record.status)).inc()
+            self._batch_lines.labels(record.route, record.status).inc()
             return
-        self._requests.labels(route=record.route, status=str(record.status)).inc()
+        self._requests.labels(record.route, record.status).inc()
         if record.error_code and record.status == HTTPStatus.OK:
-            self._broken.labels(route=record.route, reason=record.error_code).inc()
-        self._duration.labels(route=record.route).observe(record.duration)
+            self._broken.labels(record.route, record.error_code).inc()
+        self._duration.labels(record.route).observe(record.duration)
         for stage, seconds in record.stages.items():
-            self._stages.labels(stage=stage).observe(seconds)
+            self._stages.labels(stage).observe(seconds)
         if record.error_code and (record.status in _REJECTIONS or record.error_code in _COSTLY):
-            self._rejections.labels(reason=record.error_code).inc()
+            self._rejections.labels(record.error_code).inc()
 
     def image(self, kept: bool) -> None:
         """Count an image as `kept` from an earlier request, or as decoded."""

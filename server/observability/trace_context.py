@@ -37,10 +37,11 @@ class TraceContext:
 
         Anything but one valid header begins a new trace, as the standard wants it.
         """
-        span_id = secrets.token_hex(8)
+        drawn = secrets.token_hex(24)
+        span_id, trace_id = drawn[:16], drawn[16:]
         parent = _parse(headers[0]) if len(headers) == 1 else None
         if parent is None:
-            return cls(trace_id=secrets.token_hex(16), span_id=span_id, parent_id=None, sampled=sample)
+            return cls(trace_id=trace_id, span_id=span_id, parent_id=None, sampled=sample)
         return cls(
             trace_id=parent["trace"],
             span_id=span_id,
