@@ -41,6 +41,8 @@ class FileStore:
         self._retention = retention_days * _DAY
         self._max_stored_bytes = max_stored_bytes
         self._files: dict[str, StoredFile] = {}
+        self._uploading: dict[str, tuple[str, int]] = {}
+        """Owner and size of the files that are being stored."""
         for path in sorted(folder.glob(f"*{_RECORD}")):
             if path.name.startswith("."):
                 continue
@@ -71,15 +73,26 @@ class FileStore:
 
     def require_room(self, owner: str, size: int = 0) -> None:
         """Raise StorageLimit where `owner` may not have another `size` bytes."""
-        if size + sum(file.bytes for file in self.of_owner(owner)) >= self._max_stored_bytes:
+        stored = sum(file.bytes for file in self.of_owner(owner))
+        uploading = sum(announced for of, announced in self._uploading.values() if of == owner)
+        if size + stored + uploading >= self._max_stored_bytes:
             raise StorageLimit.over(self._max_stored_bytes)
 
     async def upload(self, source: BinaryIO, *, size: int, filename: str, owner: str, keep: int | None) -> FileObject:
         """Store the input of a batch for `keep` seconds. Raises StorageLimit, StorageUnavailable."""
         self.require_room(owner, size)
         file_id = new_id("file-")
-        await asyncio.to_thread(write_new, self.content(file_id), source)
-        return await self.publish(file_id, owner=owner, filename=filename, purpose="batch", keep=keep)
+        self._uploading[file_id] = owner, size
+
+        async def store() -> FileObject:
+            try:
+                await asyncio.to_thread(write_new, self.content(file_id), source)
+                return await self.publish(file_id, owner=owner, filename=filename, purpose="batch", keep=keep)
+            finally:
+                del self._uploading[file_id]
+
+        # A thread cannot be cancelled: what it writes is counted until it is stored or gone.
+        return await asyncio.shield(store())
 
     async def publish(
         self, file_id: str, *, owner: str, filename: str, purpose: FilePurpose, keep: int | None

@@ -64,7 +64,7 @@ def write_new(path: Path, source: BinaryIO) -> int:
                 write(descriptor, piece)
                 size += len(piece)
             os.fsync(descriptor)
-    except StorageUnavailable:
+    except BaseException:
         path.unlink(missing_ok=True)
         raise
     return size
