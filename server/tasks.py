@@ -1,7 +1,10 @@
-"""Run coroutines at once, as one; wait for an event for a limited time."""
+"""Run coroutines at once, as one; wait for an event for a limited time; work in a thread that can be left behind."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -25,6 +28,36 @@ async def happens_within(event: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+class DaemonThread:
+    """A thread that does one piece of work after another, and does not keep the process from ending."""
+
+    def __init__(self, name: str) -> None:
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def submit(self, work: Callable[[], Result]) -> Future[Result]:
+        """Return the future of `work`, which cannot be cancelled."""
+        future: Future[Result] = Future()
+        future.set_running_or_notify_cancel()
+
+        def do() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._queue.put(do)
+        return future
+
+    def end(self) -> None:
+        """End once what was submitted is done."""
+        self._queue.put(None)
+
+    def _run(self) -> None:
+        for do in iter(self._queue.get, None):
+            do()
 
 
 def _first(failures: ExceptionGroup[Exception]) -> Exception:

@@ -15,6 +15,7 @@ from medmoe.server.audit.keys import AuditKeys
 from medmoe.server.audit.segment_writer import Fields, SegmentWriter, WriteFailed
 from medmoe.server.errors import AuditUnavailable
 from medmoe.server.settings import Settings
+from medmoe.server.tasks import DaemonThread
 
 log = logging.getLogger("medmoe.audit")
 
@@ -55,8 +56,11 @@ class AuditTrail:
         """What the process serves; None before `begin`, while no record can be written."""
         self._event: Literal["start", "resume"] = "start"
         self._waiting: list[_Waiting] = []
-        self._thread = asyncio.Lock()
-        """Held while a thread writes or syncs."""
+        self._taken: Sequence[_Waiting] = ()
+        """The records that the thread writes, or wrote last."""
+        self._thread = DaemonThread("audit")
+        self._turn = asyncio.Lock()
+        """Held while the thread writes, syncs or closes."""
         self._thread_since: float | None = None
         self._writing: asyncio.Task[None] | None = None
         self._syncing: asyncio.Task[None] | None = None
@@ -115,17 +119,25 @@ class AuditTrail:
             raise AuditUnavailable(retry_after=_RETRY_AFTER)
 
     async def close(self) -> None:
-        """Write the last record of the process, and unlock the trail."""
-        if self.identity is not None:
-            await self._append({"event": "stop"})
-        if self._syncing is not None:
-            self._syncing.cancel()
-            await asyncio.gather(self._syncing, return_exceptions=True)
+        """Write the last record of the process, unlock the trail, and log what it lacks.
+
+        A thread that hangs is left behind with its file and the lock.
+        """
         try:
-            await asyncio.to_thread(self._writer.close)
+            async with asyncio.timeout(_PATIENCE):
+                if self.identity is not None:
+                    await self._append({"event": "stop"})
+                if self._syncing is not None:
+                    self._syncing.cancel()
+                    await asyncio.gather(self._syncing, return_exceptions=True)
+                await self._in_thread(self._writer.close)
         except OSError as error:
             self._fail(error)
+        self._thread.end()
         log.info("audit trail", extra={"fields": {"head": self._writer.head}})
+        waiting = sum(not one.written.done() for one in (*self._taken, *self._waiting))
+        if lacks := self._unrecorded + Counter(audit_unavailable=waiting):
+            log.critical("audit trail lacks records", extra={"fields": {"unrecorded": dict(lacks)}})
 
     @property
     def _is_failing(self) -> bool:
@@ -139,7 +151,9 @@ class AuditTrail:
         try:
             async with asyncio.timeout(_PATIENCE):
                 return await asyncio.shield(waiting.written)
-        except TimeoutError:
+        except TimeoutError as error:
+            if self._retry_at is None:
+                self._fail(error)
             if self._refuses and waiting in self._waiting:
                 # The answer that it tells of is withheld.
                 self._waiting.remove(waiting)
@@ -160,8 +174,8 @@ class AuditTrail:
         """Write what waits, and what comes meanwhile."""
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting, []
-                await self._write_batch(batch)
+                self._taken, self._waiting = self._waiting, []
+                await self._write_batch(self._taken)
         finally:
             self._writing = None
         if self._syncing is None and not self._writer.fsync:
@@ -169,7 +183,7 @@ class AuditTrail:
 
     async def _write_batch(self, batch: Sequence[_Waiting]) -> None:
         assert self.identity is not None
-        unrecorded, self._unrecorded = self._unrecorded, Counter()
+        unrecorded = Counter(self._unrecorded)
         records = [waiting.fields for waiting in batch]
         if unrecorded:
             records[0] = {**records[0], "unrecorded": dict(unrecorded)}
@@ -180,20 +194,15 @@ class AuditTrail:
             # Any exception: a record without an end would hold its request.
             written = error.written if isinstance(error, WriteFailed) else 0
             self._fail(error)
-            if not written:
-                self._unrecorded += unrecorded
+        if written:
+            self._unrecorded -= unrecorded
         for waiting in batch[:written]:
             waiting.written.set_result(True)
         self._lose(batch[written:])
 
     async def _append_in_thread(self, records: Sequence[Fields], identity: Fields) -> None:
         opening = {"time": timestamp(), "event": self._event, **identity}
-        async with self._thread:
-            self._thread_since = time.monotonic()
-            try:
-                await asyncio.to_thread(self._writer.append, records, opening=opening)
-            finally:
-                self._thread_since = None
+        await self._in_thread(lambda: self._writer.append(records, opening=opening))
         self._event = "resume"
         if self._retry_at is not None:
             self._retry_at = None
@@ -203,14 +212,23 @@ class AuditTrail:
         await asyncio.sleep(_SYNC_SECONDS)
         # What is written from here on waits for the next one.
         self._syncing = None
-        async with self._thread:
-            self._thread_since = time.monotonic()
-            try:
-                await asyncio.to_thread(self._writer.sync)
-            except OSError as error:
-                self._fail(error)
-            finally:
-                self._thread_since = None
+        try:
+            await self._in_thread(self._writer.sync)
+        except OSError as error:
+            self._fail(error)
+
+    async def _in_thread(self, work: Callable[[], None]) -> None:
+        """Let the thread do `work` in its turn. Cancelling this does not end the work."""
+
+        async def alone() -> None:
+            async with self._turn:
+                self._thread_since = time.monotonic()
+                try:
+                    await asyncio.wrap_future(self._thread.submit(work))
+                finally:
+                    self._thread_since = None
+
+        await asyncio.shield(alone())
 
     def _lose(self, batch: Sequence[_Waiting]) -> None:
         """Give up records that are not written."""
@@ -224,6 +242,6 @@ class AuditTrail:
 
     def _fail(self, error: Exception) -> None:
         cause = error.__cause__ or error
-        reason = cause.strerror if isinstance(cause, OSError) else type(cause).__name__
+        reason = getattr(cause, "strerror", None) or type(cause).__name__
         self._retry_at = time.monotonic() + _RETRY_SECONDS
         log.critical("audit trail failed", extra={"fields": {"reason": reason, "refuses": self._refuses}})

@@ -2,15 +2,14 @@
 
 import asyncio
 import multiprocessing
-import threading
 from collections.abc import Callable, Collection
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Generic, TypeVar
 
 import psutil
 
 from medmoe.server.engine.process_tree import ProcessTree
+from medmoe.server.tasks import DaemonThread
 
 Built = TypeVar("Built")
 
@@ -24,17 +23,15 @@ class BuildThread(Generic[Built]):
     """Run `build` in a daemon thread, which does not keep the process from ending. One build at a time."""
 
     def __init__(self, build: Callable[[], Built]) -> None:
-        self._future: Future[Built] = Future()
         self._others = frozenset(child.pid for child in multiprocessing.active_children())
         """Processes of other engines."""
-        threading.Thread(target=self._run, args=(build,), name="engine-build", daemon=True).start()
+        thread = DaemonThread("engine-build")
+        self._future = thread.submit(build)
+        thread.end()
 
     async def result(self) -> Built:
         """Return what `build` returns, or raise what it raises. Cancelling this does not end the build."""
-        waiting = asyncio.wrap_future(self._future)
-        # A cancelled caller does not retrieve the exception, and asyncio would log that.
-        waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return await asyncio.shield(waiting)
+        return await asyncio.wrap_future(self._future)
 
     async def abandon(self) -> Built | None:
         """Bring the build to an end, by killing the processes that it has started; return what it has built after all.
@@ -53,12 +50,6 @@ class BuildThread(Generic[Built]):
             async with asyncio.timeout(seconds):
                 await self.result()
         return self._future.done()
-
-    def _run(self, build: Callable[[], Built]) -> None:
-        try:
-            self._future.set_result(build())
-        except BaseException as error:
-            self._future.set_exception(error)
 
 
 def _kill_children(others: Collection[int | None]) -> None:

@@ -21,6 +21,7 @@ from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.settings import Settings
 from tests.integration.conftest import Medmoe, Service, ServiceFactory, base64_image, check, image_bytes, until
 from tests.support.images.tagged_images import dicom
+from tests.support.service.server_process import server_process
 
 Audited = Callable[..., AbstractAsyncContextManager[Service]]
 UIDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
@@ -258,7 +259,9 @@ async def test_a_full_disk_can_be_let_pass(
     verify_trail(trail, keys=AuditKeys.from_file(key_file, named_by="--key-file"))
 
 
-async def test_a_disk_that_hangs_refuses(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_hangs_refuses(
+    audited: Audited, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("medmoe.server.audit.trail._PATIENCE", 0.05)
     release = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -273,9 +276,60 @@ async def test_a_disk_that_hangs_refuses(audited: Audited, monkeypatch: pytest.M
             patch.setattr(SegmentWriter, "_write", hang)
             for _ in range(3):
                 check(await ask(service), 503, "audit_unavailable")
+            assert caplog.messages.count("audit trail failed") == 1
             release.set()
             await until(lambda: service.state.audit is not None and service.state.audit._writing is None)
         assert (await ask(service)).status_code == 200
+
+
+_ON_A_DISK_THAT_MAY_HANG = """
+import os, time
+from medmoe.server import __main__
+from medmoe.server.audit import trail
+
+trail._PATIENCE = 0.5
+real = os.fsync
+
+def fsync(descriptor):
+    while os.path.exists(os.environ["HANGS"]):
+        time.sleep(0.05)
+    real(descriptor)
+
+os.fsync = fsync
+__main__.main()
+"""
+
+
+def test_a_disk_that_hangs_does_not_keep_the_process(
+    checkpoint: Path, trail: Path, key_file: Path, vqa_body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = trail.with_name("hangs")
+    monkeypatch.setenv("HANGS", str(hangs))
+    settings = {"MODEL": checkpoint, "ENGINE": "fake", "AUDIT_DIR": trail, "AUDIT_KEY": key_file}
+    settings |= {"AUDIT_SYNC": "always", "AUDIT_ON_FAILURE": "continue"}
+    with server_process(
+        arguments=("-c", _ON_A_DISK_THAT_MAY_HANG),
+        settings={f"MEDMOE_{name}": str(value) for name, value in settings.items()},
+    ) as server:
+        server.wait_ready(300)
+        hangs.touch()
+        for _ in range(2):
+            assert httpx.post(f"{server.url}/v1/vqa", json=vqa_body, timeout=60).status_code == 200
+        server.stop()
+        log = [json.loads(line) for line in server.lines]
+    assert server.process.returncode == 0
+    (lacks,) = [line for line in log if line["message"] == "audit trail lacks records"]
+    # Two answers and the stop.
+    assert lacks["unrecorded"] == {"audit_unavailable": 3}
+
+
+async def test_a_full_disk_at_the_end_is_told(
+    audited: Audited, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with audited():
+        full(monkeypatch)
+    (lacks,) = [line for line in caplog.records if line.getMessage() == "audit trail lacks records"]
+    assert vars(lacks)["fields"] == {"unrecorded": {"audit_unavailable": 1}}
 
 
 async def test_a_disk_that_is_full_at_the_start_ends_it(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
