@@ -68,18 +68,29 @@ def _bare(dataset: Dataset) -> Dataset:
     for keyword in _DISPLAY:
         if keyword in dataset:
             found.add(_copied(dataset[keyword]))
+    numbers: dict[str, str] = {}
     if paths := dataset.get("OpticalPathSequence"):
-        # They hold the colour profiles of slides.
-        found.OpticalPathSequence = [_image_attributes(path) for path in paths]
+        found.OpticalPathSequence = [_optical_path(path, numbers) for path in paths]
     for keyword in _FRAMES:
         if keyword in dataset:
             groups = dataset[keyword]
-            found.add(DataElement(groups.tag, "SQ", [_frame_attributes(item) for item in groups.value]))
+            found.add(DataElement(groups.tag, "SQ", [_frame_attributes(item, numbers) for item in groups.value]))
     return found
 
 
-def _frame_attributes(groups: Dataset) -> Dataset:
+def _optical_path(path: Dataset, numbers: dict[str, str]) -> Dataset:
+    """Return the colour profile of a slide's optical path, with a number instead of its identifier, which is text."""
+    found = _image_attributes(path)
+    identifier = str(path.get("OpticalPathIdentifier") or "").strip(" \0\t\r\n").upper()
+    if identifier:
+        found.OpticalPathIdentifier = numbers.setdefault(identifier, str(len(numbers) + 1))
+    return found
+
+
+def _frame_attributes(groups: Dataset, numbers: dict[str, str]) -> Dataset:
     found = _image_attributes(groups)
+    if paths := groups.get("OpticalPathIdentificationSequence"):
+        found.OpticalPathIdentificationSequence = [_optical_path(paths[0], numbers)]
     if shutters := groups.get("FrameDisplayShutterSequence"):
         shutter = Dataset()
         if "ShutterShape" in shutters[0]:

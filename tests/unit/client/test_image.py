@@ -196,7 +196,7 @@ def shown(data: bytes, *, window: str | None = None, frame: int | None = None) -
     limits = ImageLimits(max_pixels=10**7, min_side=1, max_aspect_ratio=100, max_frames=100)
     file = DicomFile(data, frame=frame, limits=limits, burned_in="accept")
     image, rendering, _ = show(file, parse(window) if window else ())
-    return image.tobytes(), (rendering.steps, rendering.windows)
+    return image.tobytes(), (rendering.steps, rendering.windows, image.info.get("icc_profile"))
 
 
 SYNTAXES = ["1.2.840.10008.1.2.1", ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
@@ -263,6 +263,32 @@ def test_what_colours_and_shape_depend_on_in_other_groups_stays() -> None:
     assert shown(bare) == shown(data)
     assert {"palette", "shutter_ignored", "subtraction_ignored", "tile", "localizer"} <= set(shown(bare)[1][0])
     assert dcmread(io.BytesIO(bare)).ImagerPixelSpacing == [2, 1]
+
+
+def optical_path(identifier: str, profile: bytes | None = None) -> Dataset:
+    path = Dataset()
+    path.OpticalPathIdentifier, path.OpticalPathDescription = identifier, SECRET
+    if profile is not None:
+        path.ICCProfile = profile
+    return path
+
+
+@pytest.mark.parametrize("frame", [0, 1, 2])
+def test_the_profile_of_a_slide_s_optical_path_stays_without_its_name(frame: int) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 3), dtype=np.uint8)
+    first, second, third = f"{SECRET}1", f"{SECRET}2", f"{SECRET}3"
+    frames = []
+    for identifier in (second, first, third):
+        frames.append(Dataset())
+        frames[-1].OpticalPathIdentificationSequence = [optical_path(identifier)]
+    slide = named(Modality="SM", NumberOfFrames=3, PerFrameFunctionalGroupsSequence=frames)
+    linear, other = matrix_profile(gamma=1.0), matrix_profile(gamma=3.0)
+    slide["OpticalPathSequence"] = [optical_path(first, linear), optical_path(second, other), optical_path(third)]
+    data = dicom(colours, colours=3, **slide)
+    bare = pixels_only(data).data
+    assert SECRET.encode() not in bare
+    assert shown(bare, frame=frame) == shown(data, frame=frame)
+    assert pixels_only(bare).data == bare
 
 
 @pytest.mark.parametrize("unit", ["HU", "US", "Z_EFF", SECRET, ""])
