@@ -15,17 +15,20 @@ Numbered = tuple[int, Record | InvalidInput]
 
 _TEXTS = frozenset({"image", "id", "question", "window", "modality", "mode", "store"})
 """Columns of a CSV file that are taken literally; the others hold JSON."""
+_DELIMITERS = ",;\t"
 _COLUMNS = FIELDS | {"image", "id", "question", "labels"}
 
 
 def read_records(file: Path) -> Iterator[Numbered]:
-    """Yield the records of a file without their empty fields; every suffix but .csv and .parquet is JSONL.
+    """Yield the records of a file without their empty fields.
 
-    Raises InvalidInput for a file that cannot be read.
+    Raises InvalidInput for a file that cannot be read, or whose suffix is of no such format.
     """
-    readers: dict[str, Callable[[Path], Iterator[Numbered]]] = {".csv": _csv, ".parquet": _parquet}
+    read = _READERS.get(file.suffix.lower())
+    if read is None:
+        raise InvalidInput(f"{file} is no folder, {', '.join(_READERS)}; `medmoe ask` asks about one image")
     try:
-        yield from readers.get(file.suffix.lower(), _json_lines)(file)
+        yield from read(file)
     except OSError as error:
         raise InvalidInput(f"{file} cannot be read: {error.strerror or error}") from error
 
@@ -47,8 +50,11 @@ def _json_record(line: bytes) -> Record | InvalidInput:
 
 def _csv(file: Path) -> Iterator[Numbered]:
     with file.open(encoding="utf-8-sig", newline="") as text:
-        reader = csv.DictReader(text, strict=True)
         try:
+            header = text.readline()
+            text.seek(0)
+            # Spreadsheets write semicolons where the comma is the decimal point.
+            reader = csv.DictReader(text, delimiter=max(_DELIMITERS, key=header.count), strict=True)
             for row in reader:
                 yield reader.line_num, _csv_record(row)
         except (csv.Error, UnicodeDecodeError) as error:
@@ -95,3 +101,13 @@ def _parquet(file: Path) -> Iterator[Numbered]:
 
 def _without_empty(record: Record) -> Record:
     return {name: value for name, value in record.items() if value is not None}
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Numbered]]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json_lines,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".parquet": _parquet,
+}

@@ -33,6 +33,23 @@ def test_a_csv_file_says_the_same_as_json_lines(tmp_path: Path) -> None:
     assert read(file).notes == ("fields that are not sent: ward",)
 
 
+def test_a_spreadsheet_may_write_semicolons_or_tabs(tmp_path: Path) -> None:
+    for name, mark in (("in.csv", ","), ("semicolons.csv", ";"), ("tabs.tsv", "\t")):
+        rows = (mark.join(("image", "question")), mark.join(("a.png", '"Is it; large, or small?"')))
+        (tmp_path / name).write_text("\n".join(rows), encoding="utf-8-sig")
+    commas, semicolons, tabs = (read(tmp_path / name) for name in ("in.csv", "semicolons.csv", "tabs.tsv"))
+    assert commas.tasks[0].question == "Is it; large, or small?"
+    assert semicolons == commas
+    assert tabs == commas
+
+
+@pytest.mark.parametrize("name", ["one.png", "list.xlsx", "IM0001"])
+def test_a_file_of_another_kind_is_named_as_a_whole(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(InvalidInput, match=r"is no folder, .*\.jsonl.*`medmoe ask`"):
+        read(tmp_path / name)
+
+
 def test_a_parquet_file_says_the_same_as_json_lines(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: make checks")
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: make checks")
