@@ -18,11 +18,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def percent(interval: Interval | None, *, ends: bool = True) -> str:
-    """Return `72.1 (68.0 to 76.3)`, or without the ends of its interval; a dash for what was not measured."""
+    """Return `72.1 (68.0 to 76.3)`, or without the ends of its interval; a dash for what was not measured.
+
+    Where all draws of a bootstrap are alike, as those of a perfect AUC are however few the images, there is no interval.
+    """
     if interval is None:
         return "-"
     value = f"{100 * interval.value:.1f}"
-    return f"{value} ({100 * interval.low:.1f} to {100 * interval.high:.1f})" if ends else value
+    if not ends:
+        return value
+    if interval.low == interval.high:
+        return f"{value} (no interval)"
+    return f"{value} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
 
 
 def _row(cells: Sequence[str]) -> str:

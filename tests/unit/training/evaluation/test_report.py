@@ -248,6 +248,16 @@ def test_label_probabilities_are_scored() -> None:
     assert section.scores["nll"].value == pytest.approx(-sum(map(math.log, (0.9, 0.4, 0.6, 0.8))) / 4)
 
 
+def test_a_perfect_auc_of_few_images_claims_no_certainty() -> None:
+    samples = [organ("1", "liver"), organ("2", "liver"), organ("3", "lung"), organ("4", "lung")]
+    predictions = {
+        s.id: of_labels(s.id, {"liver": -1.0 if s.answer == "liver" else -3.0, "lung": -2.0}, routing=None)
+        for s in samples
+    }
+    text = markdown(build_report(samples, predictions=predictions, scorer=SCORER))
+    assert "| d | model | 4 | 100.0 (39.8 to 100.0) | 100.0 (no interval) |" in text
+
+
 def test_a_single_true_class_has_no_auc_and_the_rest_stays() -> None:
     samples = [organ("1", "liver"), organ("2", "liver")]
     predictions = {s.id: of_labels(s.id, {"liver": -1.0, "lung": -2.0}, routing=None) for s in samples}
