@@ -54,6 +54,7 @@ BATCH: dict[str, Any] = GPU | {
         "existingClaim": "archive",
     },
     "networkPolicy": {"enabled": False},
+    "audit": {},
 }
 KUBERNETES = "1.34"
 
@@ -167,9 +168,16 @@ def test_a_batch_is_one_command_on_a_cluster_with_the_models_settings() -> None:
     given = {one["name"]: one["value"] for one in worker["env"]}
     assert given["MEDMOE_MODEL"] == "/model"
     assert given["MEDMOE_MAX_BODY_BYTES"] == "16777216"
-    mounts = [mount["mountPath"] for mount in head["volumeMounts"]]
-    assert "/data" in mounts
+    for container in (head, worker):
+        assert {"/data", "/run/medmoe-model-key"} <= {mount["mountPath"] for mount in container["volumeMounts"]}
+    # An engine of a batch takes no checkpoint that the service would refuse.
+    assert given["MEDMOE_MODEL_PUBLIC_KEY"] == environment(GPU)["MEDMOE_MODEL_PUBLIC_KEY"]
     assert "RayJob" not in rendered(GPU)
+
+
+def test_a_batch_that_asks_a_service_with_an_audit_trail_renders() -> None:
+    asked = BATCH["batch"] | {"arguments": [*BATCH["batch"]["arguments"], "--url", "http://ward-medmoe:8000"]}
+    assert "RayJob" in rendered(BATCH | {"audit": GPU["audit"], "batch": asked})
 
 
 def test_the_chart_names_the_pinned_ray() -> None:
@@ -333,6 +341,7 @@ def test_one_replica_has_no_budget_that_would_block_a_drain() -> None:
         (OPEN | {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}, "cannot both be 0"),
         (BATCH | {"batch": {"enabled": True}}, "batch.existingClaim"),
         (BATCH | {"batch": {"enabled": True, "existingClaim": "archive"}}, "batch.arguments"),
+        (BATCH | {"audit": GPU["audit"]}, "keep no audit trail"),
         (OPEN | {"audit": {"existingClaim": "trails"}}, "audit.existingClaim needs audit.keySecret"),
         (OPEN | {"settings": {"otlp_endpoint": "http://collector:4318"}}, "otlp_endpoint needs a rule"),
         (OPEN | {"settings": {"dicomweb_sources": "/etc/medmoe/sources.toml"}}, "dicomweb_sources needs a rule"),

@@ -88,6 +88,9 @@ spec:
         {{- if $values.model.existingClaim }}
         - {name: MEDMOE_MODEL, value: /model}
         {{- end }}
+        {{- if $values.model.publicKeySecret }}
+        - {name: MEDMOE_MODEL_PUBLIC_KEY, value: /run/medmoe-model-key/key.pub}
+        {{- end }}
         {{- range $name, $value := $values.settings }}
         - {name: MEDMOE_{{ $name | upper }}, value: {{ include "medmoe.setting" $value | quote }}}
         {{- end }}
@@ -120,6 +123,9 @@ spec:
           subPath: {{ . }}
           {{- end }}
         {{- end }}
+        {{- if $values.model.publicKeySecret }}
+        - {name: model-key, mountPath: /run/medmoe-model-key, readOnly: true}
+        {{- end }}
   volumes:
     - {name: tmp, emptyDir: {}}
     - {name: cache, emptyDir: {}}
@@ -130,6 +136,10 @@ spec:
     {{- if $values.model.existingClaim }}
     - name: model
       persistentVolumeClaim: {claimName: {{ $values.model.existingClaim }}, readOnly: true}
+    {{- end }}
+    {{- if $values.model.publicKeySecret }}
+    - name: model-key
+      secret: {secretName: {{ $values.model.publicKeySecret }}, items: [{key: key.pub, path: key.pub}], defaultMode: 0440}
     {{- end }}
 {{- end }}
 
