@@ -5,16 +5,19 @@ import os
 import subprocess
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterable, Mapping
 
-from medmoe.client.cluster.run_module import GRACE
 from medmoe.client.errors import ClientError
 
 _PREFIX = "MEDMOE_"
-_OF_THE_NETWORK = ("API_KEY", "OIDC_", "TLS_", "HOST", "PORT", "INSECURE", "ADMIN_SOCKET", "URL")
-"""Beginnings of variables that concern who reaches a service; only this process reaches its own."""
-_LAST_LINES = 20
+_OF_OTHER_CLIENTS = (
+    *("API_KEY", "OIDC_", "TLS_", "HOST", "PORT", "INSECURE", "ADMIN_SOCKET", "URL", "REQUESTS_PER_MINUTE"),
+    *("BATCH_", "CHECKPOINTS_DIR", "DICOMWEB_"),
+)
+"""Beginnings of variables that concern who reaches a service, and what it offers beside answers about sent images.
+
+Only this process reaches its own. A directory of batches belongs to one service, and files may be on one machine alone.
+"""
 
 
 class ServiceEnded(ClientError):
@@ -33,7 +36,7 @@ class LocalService:
             env=service_environment(os.environ),
         )
         assert self._process.stderr is not None
-        self._last: deque[str] = deque(maxlen=_LAST_LINES)
+        self._last = "it wrote nothing"
         self.url = self._ready_url(self._process.stderr)
         # A full pipe would make the service lose log lines.
         threading.Thread(target=self._follow, args=(self._process.stderr,), daemon=True).start()
@@ -42,12 +45,6 @@ class LocalService:
     def alive(self) -> bool:
         """Return whether the service's process runs."""
         return self._process.poll() is None
-
-    def stop(self) -> None:
-        """End the service and wait for it. Safe to call twice."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait(2 * GRACE)
 
     def _ready_url(self, log: Iterable[bytes]) -> str:
         for line in self._lines(log):
@@ -58,8 +55,7 @@ class LocalService:
             except (ValueError, LookupError, TypeError):
                 continue
         status = self._process.wait()
-        last = self._last[-1] if self._last else "it wrote nothing"
-        raise ServiceEnded(f"an actor's service did not start (status {status}): {last}")
+        raise ServiceEnded(f"an actor's service did not start (status {status}): {self._last}")
 
     def _follow(self, log: Iterable[bytes]) -> None:
         for _ in self._lines(log):
@@ -68,7 +64,7 @@ class LocalService:
     def _lines(self, log: Iterable[bytes]) -> Iterable[str]:
         for line in log:
             text = line.decode(errors="replace").rstrip()
-            self._last.append(text)
+            self._last = text
             # Ray keeps an actor's standard error in a file.
             sys.stderr.write(f"{text}\n")
             yield text
@@ -79,6 +75,6 @@ def service_environment(environment: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in environment.items()
-        if not name.upper().startswith(tuple(_PREFIX + rest for rest in _OF_THE_NETWORK))
+        if not name.upper().startswith(tuple(_PREFIX + rest for rest in _OF_OTHER_CLIENTS))
     }
     return kept | {"MEDMOE_HOST": "127.0.0.1", "MEDMOE_PORT": "0"}

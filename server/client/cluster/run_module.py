@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 
-GRACE = 30.0
+_GRACE = 30.0
 """Seconds between SIGTERM and SIGKILL."""
 
 
@@ -25,7 +25,7 @@ def _end_with_input() -> None:
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    threading.Event().wait(GRACE)
+    threading.Event().wait(_GRACE)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

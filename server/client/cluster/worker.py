@@ -69,11 +69,6 @@ class Worker:
         errors = sum(line[ERROR] is not None for line in lines)
         return BlockReport(rows=len(lines), errors=errors, seconds=time.monotonic() - begun)
 
-    def close(self) -> None:
-        """End the actor's service."""
-        if self._service is not None:
-            self._service.stop()
-
     def _lines(self, tasks: Sequence[Task]) -> list[Line]:
         """Return the lines of all tasks. A task that ends the service while it is alone in it gets an error."""
         lines: list[Line] = []

@@ -159,11 +159,17 @@ def test_only_the_actor_reaches_its_service() -> None:
         "MEDMOE_API_KEYS": "keys",
         "MEDMOE_MODEL": "m",
         "MEDMOE_TLS_KEY": "k",
+        "MEDMOE_REQUESTS_PER_MINUTE": "60",
         "PATH": "p",
     }
     assert service_environment(given) == {
         "MEDMOE_HOST": "127.0.0.1", "MEDMOE_PORT": "0", "MEDMOE_MODEL": "m", "PATH": "p",
     }  # fmt: skip
+
+
+def test_an_actors_service_leaves_the_files_of_other_services_alone() -> None:
+    given = {"MEDMOE_BATCH_DIR": "batches", "MEDMOE_DICOMWEB_SOURCES": "sources.toml", "MEDMOE_CHECKPOINTS_DIR": "c"}
+    assert service_environment(given) == {"MEDMOE_HOST": "127.0.0.1", "MEDMOE_PORT": "0"}
 
 
 def test_a_service_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
