@@ -4,13 +4,13 @@ import fcntl
 import os
 import stat
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from medmoe.client.batch.result_format import ResultFormat, Written, format_of
-from medmoe.client.batch.result_line import KEY, Line
+from medmoe.client.batch.result_line import Line
 from medmoe.client.errors import InvalidInput
 
 
@@ -19,6 +19,7 @@ class _Place:
     start: int
     length: int
     failed: bool
+    image_sha256: str | None
 
 
 class ResultFile:
@@ -67,6 +68,11 @@ class ResultFile:
         """Return the keys of the lines with errors."""
         return frozenset(key for key, place in self._places.items() if place.failed)
 
+    @property
+    def images(self) -> dict[str, str]:
+        """Return the SHA-256 of the image that was answered, by key."""
+        return {key: place.image_sha256 for key, place in self._places.items() if place.image_sha256 is not None}
+
     def append(self, line: Line) -> None:
         """Append a line. Raises InvalidInput when it cannot be written, for example to a full disk."""
         data = self._format.encode(line)
@@ -77,7 +83,8 @@ class ResultFile:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise self._unwritten(error) from error
-        self._places[line[KEY]] = _Place(start=start, length=len(data), failed=line["error"] is not None)
+        written = self._format.decode(data)
+        self._places[written.key] = _place(written, start=start, length=len(data))
 
     def drop(self, keys: Collection[str]) -> None:
         """Remove lines."""
@@ -107,7 +114,7 @@ class ResultFile:
                 written = self._decoded(line, number)
                 if written.key in self._places:
                     raise self._foreign(number)
-                self._places[written.key] = _Place(start=position, length=len(line), failed=written.failed)
+                self._places[written.key] = _place(written, start=position, length=len(line))
             elif line != self._format.header:
                 raise self._foreign(number)
             position += len(line)
@@ -144,7 +151,7 @@ class ResultFile:
                     place = self._places[key]
                     old.seek(place.start)
                     new.write(old.read(place.length))
-                    places[key] = _Place(start=position, length=place.length, failed=place.failed)
+                    places[key] = replace(place, start=position)
                     position += place.length
                 new.flush()
                 os.fsync(new.fileno())
@@ -156,6 +163,10 @@ class ResultFile:
             raise self._unwritten(error) from error
         self._file.close()
         self._file, self._places = replaced, places
+
+
+def _place(written: Written, *, start: int, length: int) -> _Place:
+    return _Place(start=start, length=length, failed=written.failed, image_sha256=written.image_sha256)
 
 
 def _lock(file: BinaryIO, path: Path) -> None:

@@ -19,6 +19,8 @@ class Written:
 
     key: str
     failed: bool
+    image_sha256: str | None
+    """Digest of the image that was answered; None for an error."""
 
 
 class ResultFormat(Protocol):
@@ -60,7 +62,10 @@ class JsonLines:
         record = json.loads(line)
         if not isinstance(record, dict) or not {KEY, RESULT, ERROR} <= record.keys():
             raise ValueError("no result line")
-        return Written(key=str(record[KEY]), failed=record[ERROR] is not None)
+        provenance = (record[RESULT] or {}).get("provenance", {})
+        return Written(
+            key=str(record[KEY]), failed=record[ERROR] is not None, image_sha256=provenance.get("image_sha256")
+        )
 
 
 class Csv:
@@ -92,7 +97,7 @@ class Csv:
         except csv.Error as error:
             raise ValueError("no row") from error
         row = dict(zip(self.columns, cells, strict=True))
-        return Written(key=row[KEY], failed=bool(row["error_code"]))
+        return Written(key=row[KEY], failed=bool(row["error_code"]), image_sha256=row["image_sha256"] or None)
 
 
 def cells_of(result: Line) -> Line:

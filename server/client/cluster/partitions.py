@@ -67,10 +67,12 @@ def read_rows(folder: Path) -> tuple[dict[str, Row], int]:
     rows: dict[str, Row] = {}
     doubled = 0
     for path in sorted(folder.glob(_PATTERN)):
-        table = _read(path, columns=[KEY, "error_code"])
-        for key, code in zip(table[KEY].to_pylist(), table["error_code"].to_pylist(), strict=True):
-            doubled += key in rows
-            rows[key] = Row(partition=path.name, failed=code is not None)
+        table = _read(path, columns=[KEY, "error_code", "image_sha256"])
+        for row in table.to_pylist():
+            doubled += row[KEY] in rows
+            rows[row[KEY]] = Row(
+                partition=path.name, failed=row["error_code"] is not None, image_sha256=row["image_sha256"]
+            )
     return rows, doubled
 
 

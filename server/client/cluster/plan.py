@@ -1,7 +1,7 @@
 """Divide the tasks of a batch into blocks, each of which becomes one partition of the output."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from medmoe.client.batch.task import Task
@@ -18,6 +18,8 @@ class Row:
 
     partition: str
     failed: bool
+    image_sha256: str | None = None
+    """Digest of the image that was answered; None for an error."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +39,11 @@ def block_rows(tasks: int, *, actors: int) -> int:
 
 
 def plan(
-    tasks: Sequence[Task], rows: Mapping[str, Row], *, rows_per_block: int, retry_errors: bool = False
+    tasks: Sequence[Task], rows: Mapping[str, Row], *, rows_per_block: int, again: Collection[str] = ()
 ) -> list[Block]:
     """Return the blocks of the tasks that have no row in the output, `rows` by key.
 
-    With `retry_errors` tasks whose row holds an error are asked again, for the partition that has the row.
+    Tasks whose keys are in `again` are asked again, for the partition that has the row.
     """
     blocks = []
     for number, start in enumerate(range(0, len(tasks), rows_per_block)):
@@ -49,16 +51,14 @@ def plan(
         # Named by all of its tasks: a run that follows an interrupted one writes the same files.
         if asked := tuple(task for key, task in whole.items() if key not in rows):
             blocks.append(Block(partition=f"part-{number:06}-{_digest(whole)}.parquet", tasks=asked))
-    return blocks + (_failed(tasks, rows) if retry_errors else [])
+    return blocks + _repeated((task for task in tasks if task.key in again), rows)
 
 
-def _failed(tasks: Iterable[Task], rows: Mapping[str, Row]) -> list[Block]:
-    failed: dict[str, list[Task]] = {}
+def _repeated(tasks: Iterable[Task], rows: Mapping[str, Row]) -> list[Block]:
+    found: dict[str, list[Task]] = {}
     for task in tasks:
-        row = rows.get(task.key)
-        if row is not None and row.failed:
-            failed.setdefault(row.partition, []).append(task)
-    return [Block(partition=partition, tasks=tuple(again), again=True) for partition, again in failed.items()]
+        found.setdefault(rows[task.key].partition, []).append(task)
+    return [Block(partition=partition, tasks=tuple(asked), again=True) for partition, asked in found.items()]
 
 
 def _digest(keys: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """`medmoe batch`: killed at any moment and run again, it leaves the file of a run that was not."""
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -124,6 +125,30 @@ def test_images_that_come_later_are_asked_about_alone(
     assert both[: len(after)] == after
     assert all(line["labels"] == ["CT", "MRI"] for line in both[len(after) :])
     assert len(both) == 2 * (IMAGES + 1)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_another_image_of_the_same_name_never_gets_the_first_ones_answer(
+    medmoe: Medmoe, server: ServerProcess, tmp_path: Path, suffix: str
+) -> None:
+    output = tmp_path / f"out.{suffix}"
+    ask = (output, "--question", "What?", "--json")
+    for study, shade in (("first", 50), ("second", 200)):
+        (tmp_path / study).mkdir()
+        (tmp_path / study / "IM0001.png").write_bytes(image_bytes(shade=shade))
+        (tmp_path / study / "IM0002.png").write_bytes(image_bytes(shade=0))
+        done = medmoe("batch", tmp_path / study, *ask, url=server.url)
+        assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"lines": 2, "asked": 1, "errors": 0}
+    assert "answers about other images of the same name; asked again: 1" in done.stderr
+    again = medmoe("batch", tmp_path / "second", *ask, url=server.url)
+    assert json.loads(again.stdout) == {"lines": 2, "asked": 0, "errors": 0}
+    digest = hashlib.sha256(image_bytes(shade=200)).hexdigest()
+    assert output.read_text().count(digest) == 1
+    (tmp_path / "second" / "IM0001.png").unlink()
+    gone = medmoe("batch", tmp_path / "second", *ask, url=server.url)
+    assert json.loads(gone.stdout) == {"lines": 1, "asked": 0, "errors": 0}
+    assert output.read_text().count(digest) == 1
 
 
 def write(path: Path, *records: Mapping[str, Any]) -> Path:

@@ -53,7 +53,8 @@ def test_rows_with_errors_are_asked_again_where_they_are() -> None:
     every = tasks(6)
     rows = {task.key: Row(partition=f"part-{number % 2}", failed=number > 2) for number, task in enumerate(every)}
     assert plan(every, rows, rows_per_block=4) == []
-    again = plan(every, rows, rows_per_block=4, retry_errors=True)
+    failed = {key for key, row in rows.items() if row.failed}
+    again = plan(every, rows, rows_per_block=4, again=failed)
     assert {block.partition: block.tasks for block in again} == {"part-1": (every[3], every[5]), "part-0": (every[4],)}
     assert all(block.again for block in again)
 
@@ -68,6 +69,7 @@ def test_a_partition_is_replaced_whole_and_its_other_rows_stay(tmp_path: Path) -
     one, two = tasks(2)
     write_partition(tmp_path / "part-0.parquet", [line(one), line(two, error=True)])
     assert read_rows(tmp_path)[0][two.key] == Row(partition="part-0.parquet", failed=True)
+    assert read_rows(tmp_path)[0][one.key].image_sha256 == ANSWER["provenance"]["image_sha256"]
     write_partition(tmp_path / "part-0.parquet", [line(two)])
     rows, doubled = read_rows(tmp_path)
     assert not any(row.failed for row in rows.values())

@@ -16,7 +16,7 @@ from medmoe.client.batch.runner import PATIENT, Load, run
 from medmoe.client.batch.task import Task
 from medmoe.client.batch.task_source import read_tasks
 from medmoe.client.commands.batch.on_ray import BatchOnRay, batch_on_ray
-from medmoe.client.commands.batch.outcome import print_counts, require_no_errors, resumable
+from medmoe.client.commands.batch.outcome import asked_again, print_counts, require_no_errors, resumable
 from medmoe.client.commands.connection import (
     JsonOption,
     ServiceOptions,
@@ -174,8 +174,8 @@ def batch(
         file = ResultFile(output)
     keys = [task.key for task in tasks.tasks]
     with file:
-        if retry_errors:
-            file.drop(file.failed & set(keys))
+        again = file.failed & set(keys) if retry_errors else frozenset()
+        file.drop(again | asked_again(tasks.tasks, file.images, load=load, output=output))
         asked = _answer(client, tasks.tasks, file, load=load, concurrency=concurrency)
         file.arrange(keys)
         counts = {"lines": len(keys), "asked": asked, "errors": len(file.failed & set(keys))}

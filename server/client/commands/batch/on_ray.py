@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from medmoe.client.batch.runner import Load
 from medmoe.client.batch.task import Task
-from medmoe.client.commands.batch.outcome import print_counts, require_no_errors, resumable
+from medmoe.client.commands.batch.outcome import asked_again, print_counts, require_no_errors, resumable
 from medmoe.client.commands.connection import api_key, usage_errors
 from medmoe.client.commands.terminal import note_progress
 from medmoe.client.errors import ClientError, InvalidInput
@@ -67,13 +67,17 @@ def batch_on_ray(tasks: Sequence[Task], output: Path, options: BatchOnRay, *, js
             concurrency=options.concurrency,
             timeout=options.timeout,
         )
-        open_ = sum(key not in rows or (options.retry_errors and rows[key].failed) for key in keys)
+        images = {key: row.image_sha256 for key, row in rows.items() if row.image_sha256 is not None}
+        again = asked_again(tasks, images, load=options.load, output=output)
+        if options.retry_errors:
+            again |= {key for key in keys & rows.keys() if rows[key].failed}
+        open_ = len(keys - rows.keys() | again)
         if open_:
             with connected(options.address):
                 count, cpus, gpus = _reserved(options, *resources())
                 actors = Actors(count=count, cpus=cpus, gpus=gpus)
                 size = options.rows_per_file or block_rows(len(tasks), actors=actors.count)
-                blocks = plan(tasks, rows, rows_per_block=size, retry_errors=options.retry_errors)
+                blocks = plan(tasks, rows, rows_per_block=size, again=again)
                 _follow(answer_blocks(blocks, config, actors), tasks=open_, actors=actors.count)
         rows, doubled = read_rows(output)
     lost = len(keys - rows.keys())

@@ -1,14 +1,25 @@
-"""Say how far a batch came, when it is finished and when it is interrupted."""
+"""Say what a batch asks again, and how far it came, when it is finished and when it is interrupted."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 
+from medmoe.client.batch.replaced_images import with_another_image
+from medmoe.client.batch.runner import Load
+from medmoe.client.batch.task import Task
 from medmoe.client.commands.terminal import as_json, note
 from medmoe.client.errors import ClientError, InvalidInput
 from medmoe.model.cli import INTERRUPTED
+
+
+def asked_again(tasks: Sequence[Task], answered: Mapping[str, str], *, load: Load, output: Path) -> frozenset[str]:
+    """Return what `with_another_image` returns, and tell the number."""
+    found = with_another_image(tasks, answered, load=load)
+    if found:
+        note(f"{output} has answers about other images of the same name; asked again: {len(found)}")
+    return found
 
 
 @contextmanager
