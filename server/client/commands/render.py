@@ -1,5 +1,6 @@
 """`medmoe render`: write images as a service shows them to the model."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,15 +37,15 @@ def render(
 ) -> None:
     """Write images as PNG, as the service decodes them: windows, palettes and orientation applied, no metadata.
 
-    A folder keeps its structure, so `medmoe finetune` can train on a folder of DICOM files that was rendered. Its PNG
-    files that are there already are kept, whatever the options. An image that the service refuses is named, and the
-    exit status is 1.
+    A folder keeps its structure, so `medmoe finetune` can train on a folder of DICOM files that was rendered. The
+    PNG file of an image that has not changed since is kept, whatever the options. An image that the service refuses is
+    named, and the exit status is 1.
     """
     options: RenderOptions = {"window": window, "frame": frame, "allow_uniform": allow_uniform}
     if view != "frame":
         options["view"] = view
     targets = _targets(input, output)
-    missing = {file: target for file, target in targets.items() if file == input or not target.exists()}
+    missing = {file: target for file, target in targets.items() if file == input or not _is_of(target, file)}
     show = note_progress()
     refused = 0
     with service.client() as client, ThreadPoolExecutor(workers) as pool:
@@ -86,16 +87,26 @@ def _targets(source: Path, output: Path) -> dict[Path, Path]:
     return {file: target for target, file in taken.items()}
 
 
+def _is_of(target: Path, file: Path) -> bool:
+    """Return whether `target` was written of `file` as it is: exports of several studies repeat names."""
+    return target.exists() and int(target.stat().st_mtime) == int(file.stat().st_mtime)
+
+
 def _write(client: Client, file: Path, target: Path, options: RenderOptions) -> str | None:
-    """Write one PNG; return why the image cannot be read or is refused. Raises InvalidInput and ClientError."""
+    """Write one PNG with the time of its image; return why the image cannot be read or is refused.
+
+    Raises InvalidInput and ClientError.
+    """
     try:
+        changed = file.stat().st_mtime
         found = client.render(file, **options)
-    except (BadRequest, InvalidInput) as error:
+    except (BadRequest, InvalidInput, OSError) as error:
         return str(error)
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_png(part, found.image)
+        os.utime(part, (changed, changed))
         part.replace(target)
     except OSError as error:
         raise InvalidInput(f"{target} cannot be written: {error.strerror}") from error

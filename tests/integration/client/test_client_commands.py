@@ -235,6 +235,13 @@ def test_render_writes_a_folder_of_dicom_files_as_png_once_and_names_what_is_ref
     again = medmoe("render", source, output, url=server.url, key=KEY)
     assert again.returncode == 0, again.stderr
     assert "0 written, 2 kept, 0 refused" in again.stdout
+    # Another study has a file of this name.
+    shown = (output / "mass" / "1.png").read_bytes()
+    (source / "mass" / "1.dcm").write_bytes(dicom(gradient()[::-1]))
+    os.utime(source / "mass" / "1.dcm", (1_000_000, 1_000_000))
+    other = medmoe("render", source, output, url=server.url, key=KEY)
+    assert "1 written, 1 kept, 0 refused" in other.stdout
+    assert (output / "mass" / "1.png").read_bytes() != shown
 
 
 def test_render_names_png_files_after_uids_leaves_out_what_is_no_image_and_writes_one_image_anew(
