@@ -39,8 +39,7 @@ _NOTES = (
     "bootstrapped otherwise. Legacy numbers follow Med-MoE's evaluator: closed counts a reference found anywhere "
     "inside the answer (`no` in `normal`), open recall rises when a right word is repeated. Strict is equality after "
     "normalisation. Majority rows answer from the train split without seeing the image. AUC is one label against the "
-    "rest, averaged; with two labels it is the usual one. A perfect AUC or recall has no bootstrapped interval, however "
-    "few the images."
+    "rest, averaged; with two labels it is the usual one. A perfect AUC or recall has no bootstrapped interval."
 )
 _CONFIDENCE_NOTES = (
     f"ECE: expected calibration error over {BINS} bins, which hold equally many samples or are equally wide. A "
