@@ -85,7 +85,7 @@ def service() -> Json:
                     "Where the time goes (90 %)",
                     *_quantiles("medmoe_stage_duration_seconds", by="stage", levels=(0.9,)),
                     unit="s",
-                    note="fetch: images by URL or of a PACS; image: decoding; queue: wait for a slot; engine: generation",
+                    note="fetch: by URL or of a PACS; image: decoding; queue: wait for a slot; engine: generation",
                 ),
                 lines(
                     "Requests inside, and how many may be",
