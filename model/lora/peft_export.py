@@ -95,6 +95,9 @@ def export_peft(
         "inference_mode": True,
         "target_modules": list(config.target_modules),
     }
-    save_file(stored, directory / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt", "notice": _NOTICE})
+    weights = directory / ADAPTER_WEIGHTS_FILE
+    save_file(stored, weights, metadata={"format": "pt", "notice": _NOTICE})
+    # safetensors makes private files; an adapter is read by whichever user serves it.
+    weights.chmod(0o644)
     (directory / ADAPTER_CONFIG_FILE).write_text(json.dumps(peft, indent=2) + "\n")
     (directory / "README.md").write_text(f"# {config.base.name}: static-gate LoRA\n\n{_NOTICE}\n")

@@ -16,5 +16,7 @@ def write_reference(directory: Path, reference: TrainingReference, tensors: Refe
     staging = directory / f".{TRAINING_REFERENCE_FILE}.new"
     stored = {field.name: getattr(tensors, field.name).half().contiguous() for field in fields(ReferenceTensors)}
     save_file(stored, staging, metadata=reference.metadata)
+    # safetensors makes private files; a checkpoint is read by whichever user serves it.
+    staging.chmod(0o644)
     os.replace(staging, path)
     return path

@@ -93,6 +93,7 @@ def test_the_peft_adapter_is_one_ordinary_lora_and_says_that_it_is_approximate(t
         for block in ("attn", "mlp")
     }
     export_peft(tmp_path / "peft", config, model.config, tensors, gates)
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in (tmp_path / "peft").iterdir())
     settings = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
     assert (settings["peft_type"], settings["r"], settings["lora_alpha"]) == ("LORA", 16, 16)
     assert "APPROXIMATE" in (tmp_path / "peft" / "README.md").read_text()

@@ -32,6 +32,10 @@ def scorer(directory: Path) -> UnlikeTraining | None:
     return UnlikeTraining.from_directory(directory, MedMoEConfig.from_directory(directory))
 
 
+def test_another_user_can_read_what_was_saved(referenced: Path) -> None:
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in referenced.iterdir())
+
+
 @pytest.mark.parametrize("scale", [0.5, 1.0, 30.0])
 def test_it_is_the_score_by_the_definition(referenced: Path, scale: float) -> None:
     features = torch.randn(7, 16, 32, generator=torch.Generator().manual_seed(1)) * scale
