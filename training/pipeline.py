@@ -6,6 +6,7 @@ A run that stopped continues with the first stage that has no checkpoint; nothin
 import copy
 import json
 import logging
+from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ class Run:
             StepCheckpoints(logs).clear()
         return trained
 
-    def _stage(self, name: str, step: Any, *arguments: Any, together: bool = False) -> MedMoE:
+    def _stage(self, name: str, step: Callable[..., MedMoE], *arguments: Any, together: bool = False) -> MedMoE:
         """Take a step and save its model, or load it where it is done. `together`: every process takes the step."""
         directory = self._directory / name
         done = directory.exists()

@@ -41,7 +41,10 @@ def matrix_profile(*, gamma: float, swapped: bool = False) -> bytes:
     primaries = [(0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.7141)]
     if swapped:
         primaries[:2] = primaries[1::-1]
-    fixed = lambda values: b"".join(struct.pack(">i", round(value * 65536)) for value in values)  # noqa: E731
+
+    def fixed(values: tuple[float, ...]) -> bytes:
+        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
     white = (0.9642, 1.0, 0.8249)
     curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
     tags = {b"wtpt": b"XYZ \0\0\0\0" + fixed(white)}

@@ -33,6 +33,8 @@ def refusal(status: int, code: str, *, type_: str, **headers: str) -> Reply:
 
 @dataclass(kw_only=True, slots=True)
 class ScriptedService:
+    """Hold a running service, what it still replies and what it was asked."""
+
     url: str
     replies: list[Reply | Answering]
     """Next replies; the last one repeats."""

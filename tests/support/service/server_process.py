@@ -15,7 +15,7 @@ import psutil
 
 _STOP = 90.0
 _ENGINE_MARK = "EngineCore"
-"""Parts of the name or command line of an engine's process, vLLM's or the mortal engine's."""
+"""Part of the name or command line of an engine's process, vLLM's or the mortal engine's."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -25,7 +25,7 @@ class ServerProcess:
     process: subprocess.Popen[str]
     url: str
     lines: list[str] = field(default_factory=list)
-    """Return its standard error so far."""
+    """Its standard error so far."""
 
     def wait_ready(self, seconds: float) -> float:
         """Return the seconds until /health/ready is 200. Raises TimeoutError, or RuntimeError if it has ended."""
