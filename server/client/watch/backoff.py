@@ -68,7 +68,9 @@ class Backoff:
                 raise
             if isinstance(error, ServiceUnavailable) and not is_of_source(error):
                 raise
-            self._in_a_row.append(error)
+            # What a source lists and does not have is no outage, however many of it there are.
+            if not isinstance(error, BadRequest):
+                self._in_a_row.append(error)
             pause = self._interval * 2 ** min(self._failures[key], _MOST_DOUBLINGS)
             self._not_before[key] = time.monotonic() + pause
             self._failures[key] += 1

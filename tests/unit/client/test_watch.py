@@ -9,7 +9,7 @@ import pytest
 
 from medmoe.client import Client, Instance
 from medmoe.client.answers import InstanceInfo, SeriesInfo, StudyInfo
-from medmoe.client.errors import InvalidInput, ServiceFailed
+from medmoe.client.errors import BadRequest, InvalidInput, ServiceFailed
 from medmoe.client.watch.backoff import WAITING, Backoff
 from medmoe.client.watch.catalogue import MOST, Catalogue
 from medmoe.client.watch.rules import Rule, read_rules
@@ -157,6 +157,16 @@ def test_a_series_longer_than_one_list_is_left_out_and_counted() -> None:
     for each in (rule(), rule(series=True)):
         taken = found.targets(each, study)
         assert (taken.targets, taken.long_series) == ((), 1)
+
+
+def test_images_that_a_source_lists_and_does_not_have_are_no_outage() -> None:
+    def fail() -> None:
+        raise BadRequest("No.", status=404, type_="invalid_request_error", code="instance_not_found")
+
+    backoff = Backoff(interval=60)
+    assert [backoff.attempt(key, fail) for key in "abcd"] == ["instance_not_found"] * 4
+    backoff.require_no_outage()
+    assert [backoff.attempt("e", lambda: None), backoff.attempt("a", fail)] == [None, WAITING]
 
 
 def test_one_failing_image_waits_and_three_in_a_row_are_an_outage() -> None:
