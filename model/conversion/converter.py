@@ -63,6 +63,8 @@ def convert(source: Path, target: Path, options: Options, *, progress: Progress 
     place = check_target(source, target, options)
     files = find_weights(source, verify=options.verify)
     upstream = UpstreamConfig.from_directory(source)
+    if upstream.text("model_type") == "medmoe":
+        raise ConfigError(f"{source} is converted already: serve it with `medmoe serve`")
     licence, texts = stated_licence(source), _read_texts(source)
     tensors = TensorSource(files)
     report = Report(ignored_files=dict(files.ignored))

@@ -74,6 +74,7 @@ def _row(answered: Answered) -> dict[str, Any]:
         "probability": max(one.probability for one in answer.probabilities),
         "label_mass": answer.label_mass,
         "calibrated": answer.calibration is not None,
+        "abstained": answer.abstained,
     }
 
 

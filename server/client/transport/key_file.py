@@ -18,7 +18,7 @@ class KeyFile(httpx.Auth):
         try:
             self._headers = self._read()
         except OSError as error:
-            raise ValueError(f"{path} cannot be read") from error
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """See httpx.Auth."""
@@ -31,7 +31,7 @@ class KeyFile(httpx.Auth):
         try:
             key = self._path.read_text().strip()
         except UnicodeError as error:
-            raise ValueError(f"{self._path} cannot be read") from error
+            raise ValueError(f"{self._path} is not text") from error
         if not key:
             raise ValueError(f"{self._path} holds no key")
         return authorization(key)

@@ -44,6 +44,7 @@ def test_risk_coverage_writes_two_tables_and_a_figure(server: ServerProcess, ima
     rows = table(tmp_path / "out" / "answers.csv")
     assert {row["image"] for row in rows} == {f"{label}/{n}.png" for label in ("CT", "MRI") for n in range(7)}
     assert all(row["image"].startswith(f"{row['truth']}/") for row in rows)
+    assert all(row["abstained"] == "False" for row in rows)
     sure = [float(row["probability"]) for row in rows]
     assert sure == sorted(sure, reverse=True)
     right = sum(row["label"] == row["truth"] for row in rows)

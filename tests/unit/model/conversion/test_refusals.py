@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from medmoe.model.conversion.converter import convert
 from medmoe.model.conversion.options import Options
 from medmoe.model.errors import CheckpointError, ConfigError
+from tests.support.checkpoints.tiny import save_tiny_checkpoint
 from tests.support.checkpoints.upstream import TOWER_OPTIONS, Variant, edit_config, write_upstream, write_weights
 from tests.support.images.damage import INDEX, WEIGHTS, Change, config, data, fifo, index, link, tensors, text, without
 
@@ -199,6 +200,13 @@ CONFIGS = [
     ("llama", config(attention_bias=True), "attention_bias is set"),
     ("llama", config(mlp_bias=True), "mlp_bias is set"),
 ]  # fmt: skip
+
+
+def test_what_is_converted_already_is_named(tmp_path: Path) -> None:
+    checkpoint = save_tiny_checkpoint(tmp_path / "tiny")
+    with pytest.raises(ConfigError, match="is converted already: serve it"):
+        convert(checkpoint, tmp_path / "target", Options())
+    assert not (tmp_path / "target").exists()
 
 
 @pytest.mark.parametrize(("change", "match"), TENSORS, ids=[match for _, match in TENSORS])
