@@ -71,6 +71,7 @@ class Client(BaseClient):
             auth=self._auth,
             verify=tls_context(ca_file=ca_file, client_certificate=client_certificate, client_key=client_key),
             transport=transport,
+            mounts=self._address.without_proxy,
             limits=LIMITS,
         )
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 import httpx
 
@@ -38,6 +39,16 @@ class Address:
         # OpenAI's clients want the final /v1, so it is often part of what is pasted.
         base = str(parsed).rstrip("/").removesuffix("/v1")
         return cls(url=base, headers=authorization(key) if key else {})
+
+    @property
+    def without_proxy(self) -> dict[str, None]:
+        """Return what makes httpx use no proxy for a service on this machine, which no proxy reaches."""
+        host = httpx.URL(self.url).host
+        try:
+            is_local = host == "localhost" or ip_address(host).is_loopback
+        except ValueError:
+            is_local = False
+        return {f"all://[{host}]" if ":" in host else f"all://{host}": None} if is_local else {}
 
     def __str__(self) -> str:
         return self.url

@@ -192,3 +192,18 @@ def test_an_error_event_ends_a_stream(blocking: bool) -> None:
             asker.stream()
         assert raised.value.code == "engine_dead"
         assert len(asker.seen) == len(service.asked) == 1
+
+
+def test_a_service_on_this_machine_is_asked_without_the_networks_proxy(
+    monkeypatch: pytest.MonkeyPatch, blocking: bool
+) -> None:
+    with scripted_service(refusal(503, "proxy_error", **AWAY)) as proxy, scripted_service(MODELS) as service:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        Asker(service, blocking=blocking).models()
+        service.url = service.url.replace("127.0.0.1", "localhost")
+        Asker(service, blocking=blocking).models()
+        assert len(service.asked) == 2
+        assert not proxy.asked
