@@ -8,6 +8,7 @@ from typing import Any, Literal
 from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.calibration import AnswerCalibration, Calibration, LabelCalibration
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.model.files.digest import file_sha256
 from medmoe.model.files.prediction_sets import PredictionSets
 from medmoe.model.files.routing_reference import RoutingReference
@@ -15,7 +16,6 @@ from medmoe.model.files.weight_files import WeightFiles
 from medmoe.model.prompt import Prompt
 from medmoe.model.unlike_training.reference import TrainingReference
 from medmoe.server.imaging.image import DecodedImage
-from medmoe.server.schemas.inference import Dtype
 
 _VERSION_DIGITS = 12
 

@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.server.errors import EngineDeadError, EngineError, GenerationError
-from medmoe.server.schemas.inference import Dtype
 
 __all__ = [
     "Engine",

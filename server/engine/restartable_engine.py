@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from itertools import chain
 
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.server.engine.base import (
     Engine,
     EngineDeadError,
@@ -17,7 +18,6 @@ from medmoe.server.engine.base import (
 )
 from medmoe.server.engine.quarantine import Quarantine
 from medmoe.server.errors import EngineRestarting
-from medmoe.server.schemas.inference import Dtype
 
 
 class RestartableEngine:

@@ -15,6 +15,7 @@ import numpy as np
 from cachetools import LRUCache
 
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.model.prompt import expand
 from medmoe.model.unlike_training.score_pipe import SCORE_PIPE
 from medmoe.server.engine.base import EngineDeadError, EngineError, GenerationChunk, GenerationError, GenerationRequest
@@ -32,7 +33,6 @@ from medmoe.server.engine.fork_server import begin_importing
 from medmoe.server.engine.process_tree import ProcessTree
 from medmoe.server.engine.scoring.branch_scorer import BranchScorer
 from medmoe.server.errors import DeploymentError
-from medmoe.server.schemas.inference import Dtype
 from medmoe.server.settings import Settings
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.inference import Dtype
 
 MAX_QUESTIONS = 500
 """Most questions of a comparison."""

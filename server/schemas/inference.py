@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.server.schemas.base import ApiModel
 from medmoe.server.schemas.images import ImageFields, Rendering
 
-Dtype = Literal["float32", "bfloat16", "float16"]
 Modality = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 MAX_LABEL_CHARS = 512

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.server.schemas.base import ApiModel
-from medmoe.server.schemas.inference import Dtype
 
 
 class ModelInfo(ApiModel):

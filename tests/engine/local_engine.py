@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.server.engine.deployment.engine_arguments import engine_arguments
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu, prepare_environment
-from medmoe.server.schemas.inference import Dtype
 from medmoe.server.settings import Settings
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.server.engine.deployment.number_format import engine_dtype
 from medmoe.server.engine.deployment.quantization import NATIVE_FP8, Capability, quantization_arguments
-from medmoe.server.schemas.inference import Dtype
 from medmoe.server.settings import Settings
 
 _CPU_BATCHED_TOKENS = 2048

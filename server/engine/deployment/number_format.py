@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from medmoe.model.config import MedMoEConfig
-from medmoe.server.schemas.inference import Dtype
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.server.settings import Settings
 
 _NATIVE_BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16", "bf16"})

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medmoe.model.config import TextConfig
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.server.errors import DeploymentError
-from medmoe.server.schemas.inference import Dtype
 from medmoe.server.settings import Settings
 
 _ONLINE = {

@@ -3,7 +3,7 @@
 import os
 from importlib.metadata import PackageNotFoundError, version
 
-from medmoe.server.schemas.inference import Dtype
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.server.settings import Settings
 
 _ENVIRONMENT = {

@@ -18,11 +18,11 @@ from safetensors import safe_open
 
 from medmoe.model.checkpoint.io import model_tensors
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.model.files.weight_files import WEIGHTS_FILE
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
-from medmoe.server.schemas.inference import Dtype
 from tests.benchmarks.gpu.vllm import engine_facts
 from tests.engine.local_engine import local_engine
 from tests.engine.parity_cases import IMAGES, QUESTIONS

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
 from medmoe.server.engine.base import GenerationRequest
 from medmoe.server.engine.vllm_engine import VllmEngine
-from medmoe.server.schemas.inference import Dtype
 from medmoe.server.settings import Settings
 from tests.benchmarks.gpu.parity import reference
 from tests.benchmarks.kernels.quantised_parity import WORDS, drawn_image

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from medmoe.model.config import MedMoEConfig
+from medmoe.model.files.calibration_binding import Dtype
 from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.prompt import Prompt
-from medmoe.server.schemas.inference import Dtype
 from tests.benchmarks.gpu.floor import counted_experts, distinct_experts, prefill_flops, step_bytes
 from tests.benchmarks.gpu.vllm import engine_facts
 from tests.benchmarks.kernels.quantised_parity import WORDS, drawn_image
