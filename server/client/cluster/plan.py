@@ -45,20 +45,20 @@ def plan(
 
     Tasks whose keys are in `again` are asked again, for the partition that has the row.
     """
-    blocks = []
+    asked: dict[str, list[Task]] = {}
     for number, start in enumerate(range(0, len(tasks), rows_per_block)):
         whole = {task.key: task for task in tasks[start : start + rows_per_block]}
         # Named by all of its tasks: a run that follows an interrupted one writes the same files.
-        if asked := tuple(task for key, task in whole.items() if key not in rows):
-            blocks.append(Block(partition=f"part-{number:06}-{_digest(whole)}.parquet", tasks=asked))
-    return blocks + _repeated((task for task in tasks if task.key in again), rows)
-
-
-def _repeated(tasks: Iterable[Task], rows: Mapping[str, Row]) -> list[Block]:
-    found: dict[str, list[Task]] = {}
+        if new := [task for key, task in whole.items() if key not in rows]:
+            asked[f"part-{number:06}-{_digest(whole)}.parquet"] = new
+    repeated = set()
     for task in tasks:
-        found.setdefault(rows[task.key].partition, []).append(task)
-    return [Block(partition=partition, tasks=tuple(asked), again=True) for partition, asked in found.items()]
+        if task.key in again:
+            partition = rows[task.key].partition
+            repeated.add(partition)
+            # One block for each partition: two actors would overwrite each other's rows.
+            asked.setdefault(partition, []).append(task)
+    return [Block(partition=name, tasks=tuple(found), again=name in repeated) for name, found in asked.items()]
 
 
 def _digest(keys: Iterable[str]) -> str:

@@ -57,6 +57,12 @@ def test_rows_with_errors_are_asked_again_where_they_are() -> None:
     again = plan(every, rows, rows_per_block=4, again=failed)
     assert {block.partition: block.tasks for block in again} == {"part-1": (every[3], every[5]), "part-0": (every[4],)}
     assert all(block.again for block in again)
+    # A partition is never given to two actors at once.
+    (first,) = plan(every, {}, rows_per_block=6)
+    there = {task.key: Row(partition=first.partition, failed=True) for task in every[:4]}
+    (both,) = plan(every, there, rows_per_block=6, again=there.keys())
+    assert (both.partition, both.again) == (first.partition, True)
+    assert both.tasks == (*every[4:], *every[:4])
 
 
 def test_every_actor_gets_several_blocks_and_files_are_not_too_many() -> None:

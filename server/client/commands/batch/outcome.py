@@ -13,9 +13,14 @@ from medmoe.client.commands.terminal import as_json, note
 from medmoe.client.errors import ClientError, InvalidInput
 from medmoe.model.cli import INTERRUPTED
 
+_MANY = 1000
+"""Answers whose images take seconds to compare."""
+
 
 def asked_again(tasks: Sequence[Task], answered: Mapping[str, str], *, load: Load, output: Path) -> frozenset[str]:
     """Return what `with_another_image` returns, and tell the number."""
+    if len(answered) > _MANY:
+        note(f"comparing the images with those of {len(answered)} answers in {output}")
     found = with_another_image(tasks, answered, load=load)
     if found:
         note(f"{output} has answers about other images of the same name; asked again: {len(found)}")
