@@ -126,8 +126,8 @@ class Settings(BatchSettings, IntegritySettings, LimitPairs):
     with as many as `max_concurrent`, slow hosts can keep out clients that send images themselves."""
     dicomweb_sources: Path | None = None
     """TOML file of DICOMweb sources that requests may name: a table each with `url`, and optionally `password_file`,
-    `token_file`, `ca_file` and `store`; read once, at the start. server/dicomweb/README.md shows one. Each costs trust:
-    every client can then ask about every image there."""
+    `token_file`, `ca_file` and `store`; read once, at the start, but passwords and tokens for each request.
+    server/dicomweb/README.md shows one. Each costs trust: every client can then ask about every image there."""
     dicomweb_seconds: float = Field(default=30.0, gt=0, le=_LONGEST_SECONDS)
     """Time for one request to a source, from connecting to the last byte; longer keeps a slot under a slow source."""
     dicomweb_requests: int = Field(default=16, ge=1)

@@ -7,6 +7,7 @@ from medmoe.server.audit.chain import AuditRecord
 _EVENT_TYPE = "http://terminology.hl7.org/CodeSystem/audit-event-type"
 _DCM = "http://dicom.nema.org/resources/ontology/DCM"
 _INTERACTION = "http://hl7.org/fhir/restful-interaction"
+_SOURCE = "http://terminology.hl7.org/CodeSystem/security-source-type"
 _ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 _ACTIVITY = {"start": ("110120", "Application Start"), "stop": ("110121", "Application Stop")}
 _DIGEST = "urn:medmoe:hmac-sha256"
@@ -42,9 +43,6 @@ def audit_event(record: AuditRecord) -> dict[str, Any]:
     elif event == "checkpoint":
         resource["outcomeDesc"] = f"{event} {fields['action']} {fields['checkpoint']}"
     return resource
-
-
-_SOURCE = "http://terminology.hl7.org/CodeSystem/security-source-type"
 
 
 def _agent(fields: Any) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class SourceConnections:
         self._open += 1
         try:
             async with asyncio.timeout(self._seconds):
+                headers = await asyncio.to_thread(_headers, source, accept, content)
                 async with (
                     aclosing(ClosingNetwork()) as network,
                     httpcore.AsyncHTTPConnection(
@@ -89,7 +90,7 @@ class SourceConnections:
                             port=source.origin.port,
                             target=(source.path + target).encode("ascii"),
                         ),
-                        headers=_headers(source, accept, content),
+                        headers=headers,
                         content=content[1] if content else None,
                         extensions={"timeout": {"connect": _CONNECT_SECONDS}},
                     ) as response,
@@ -125,6 +126,7 @@ def header(response: httpcore.Response, name: bytes) -> bytes:
 
 
 def _headers(source: Source, accept: str, content: tuple[str, bytes] | None) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a request. Blocks, because a file holds the credential."""
     headers = [
         (b"Host", source.authority),
         (b"User-Agent", b"medmoe"),
@@ -135,8 +137,9 @@ def _headers(source: Source, accept: str, content: tuple[str, bytes] | None) -> 
     ]
     if content is not None:
         headers += [(b"Content-Type", content[0].encode("ascii")), (b"Content-Length", b"%d" % len(content[1]))]
-    if source.authorization is not None:
-        headers.append((b"Authorization", source.authorization))
+    authorization = source.authorization
+    if authorization is not None:
+        headers.append((b"Authorization", authorization))
     return headers
 
 

@@ -4,6 +4,7 @@ A caller names a source and never a host, so a source may have a private address
 """
 
 import base64
+import contextlib
 import re
 import ssl
 import tomllib
@@ -71,10 +72,14 @@ class Source:
     path: str
     """Path of the base URL, without a slash at its end."""
     store: bool
-    authorization: bytes | None = field(default=None, repr=False)
-    """Value of the Authorization header."""
+    credential: "Credential | None" = field(default=None, repr=False)
     tls: ssl.SSLContext | None = None
     """None for http."""
+
+    @property
+    def authorization(self) -> bytes | None:
+        """Return the value of the Authorization header. Blocks."""
+        return None if self.credential is None else self.credential.header()
 
     @property
     def authority(self) -> bytes:
@@ -82,6 +87,30 @@ class Source:
         scheme, host, port = self.origin.scheme.decode(), self.origin.host, self.origin.port
         name = b"[%b]" % host if b":" in host else host
         return name if port == _PORTS[scheme] else b"%b:%d" % (name, port)
+
+
+class Credential:
+    """What a file holds when a request is sent: passwords change, and tokens expire."""
+
+    def __init__(self, path: Path, *, is_token: bool) -> None:
+        """Raise ConfigError for a file that cannot be read or holds something else."""
+        self._path = path
+        self._is_token = is_token
+        self._header = self._read()
+
+    def header(self) -> bytes:
+        """Return the value of the Authorization header; the last valid one while the file holds none. Blocks."""
+        with contextlib.suppress(ConfigError):
+            self._header = self._read()
+        return self._header
+
+    def _read(self) -> bytes:
+        text = _text(self._path).strip()
+        form, noun = (_TOKEN, "a token") if self._is_token else (_PASSWORD, "user:password")
+        if not form.fullmatch(text):
+            # Without the text, which may be most of a secret.
+            raise ConfigError(f"{_SETTING} {self._path} does not hold {noun} in one line, and nothing else")
+        return b"Bearer " + text.encode() if self._is_token else b"Basic " + base64.b64encode(text.encode())
 
 
 def read_sources(path: Path | None) -> dict[str, Source]:
@@ -123,7 +152,7 @@ def _source(name: str, entry: _Entry, folder: Path) -> Source:
         origin=httpcore.Origin(parts.scheme.encode(), _host(parts.hostname), parts.port or _PORTS[parts.scheme]),
         path=parts.path,
         store=entry.store,
-        authorization=_authorization(entry, folder),
+        credential=_credential(entry, folder),
         tls=_tls(folder / entry.ca_file if entry.ca_file else None) if parts.scheme == "https" else None,
     )
 
@@ -137,18 +166,6 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext:
         raise ConfigError(f"{_SETTING} {ca_file} is not a PEM file of certificates that can be read") from error
 
 
-def _authorization(entry: _Entry, folder: Path) -> bytes | None:
-    if entry.password_file:
-        text = _credential(folder / entry.password_file, _PASSWORD, "user:password")
-        return b"Basic " + base64.b64encode(text.encode())
-    if entry.token_file:
-        return b"Bearer " + _credential(folder / entry.token_file, _TOKEN, "a token").encode()
-    return None
-
-
-def _credential(path: Path, form: re.Pattern[str], noun: str) -> str:
-    text = _text(path).strip()
-    if not form.fullmatch(text):
-        # Without the text, which may be most of a secret.
-        raise ConfigError(f"{_SETTING} {path} does not hold {noun} in one line, and nothing else")
-    return text
+def _credential(entry: _Entry, folder: Path) -> Credential | None:
+    file = entry.password_file or entry.token_file
+    return None if file is None else Credential(folder / file, is_token=entry.token_file is not None)

@@ -33,6 +33,18 @@ def test_sources(tmp_path: Path) -> None:
     assert read_sources(None) == {}
 
 
+def test_a_renewed_token_is_sent_and_a_broken_file_takes_the_last_one_not_away(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("first")
+    (tmp_path / "sources.toml").write_text('[pacs]\nurl = "http://a/"\ntoken_file = "token"\n')
+    source = read_sources(tmp_path / "sources.toml")["pacs"]
+    (tmp_path / "token").write_text("second\n")
+    assert source.authorization == b"Bearer second"
+    (tmp_path / "token").write_text("")
+    assert source.authorization == b"Bearer second"
+    (tmp_path / "token").unlink()
+    assert source.authorization == b"Bearer second"
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
