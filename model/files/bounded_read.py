@@ -49,3 +49,16 @@ def read_configured(path: Path, *, name: str, limit: int) -> bytes:
         raise ConfigError(f"{name} {path} is no regular file of at most {limit} bytes") from error
     except OSError as error:
         raise ConfigError(f"{name} {path} cannot be read: {error.strerror}") from error
+
+
+def read_secret(path: Path, *, name: str, limit: int) -> bytes:
+    """Return the whole content of a file with a secret. Raises ConfigError, whose message begins with `name`.
+
+    The message leaves the path out: it may be the secret itself, given in the place of its file.
+    """
+    try:
+        return read_bounded(path, limit=limit)
+    except CheckpointError as error:
+        raise ConfigError(f"{name} cannot be read: no regular file of at most {limit} bytes") from error
+    except OSError as error:
+        raise ConfigError(f"{name} cannot be read: {error.strerror}") from error

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.bounded_read import read_bounded, read_configured
+from medmoe.model.files.bounded_read import read_bounded, read_configured, read_secret
 from medmoe.model.signing.signed_files import LIST_FILE, SIGNATURE_FILE, check_files, list_files
 
 _MAX_KEY_BYTES = 64 * 1024
@@ -77,7 +77,7 @@ def verify_directory(directory: Path, public_key_file: Path) -> int:
 
 def _private_key(path: Path) -> Ed25519PrivateKey:
     try:
-        key = load_pem_private_key(_read_key(path), password=None)
+        key = load_pem_private_key(read_secret(path, name="the key file", limit=_MAX_KEY_BYTES), password=None)
     except TypeError as error:
         raise ConfigError(f"{path} is encrypted; sign with an unencrypted key") from error
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -89,16 +89,12 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
 
 def _public_key(path: Path) -> Ed25519PublicKey:
     try:
-        key = load_pem_public_key(_read_key(path))
+        key = load_pem_public_key(read_configured(path, name="the key", limit=_MAX_KEY_BYTES))
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"{path} is no public key in PEM") from error
     if not isinstance(key, Ed25519PublicKey):
         raise ConfigError(f"{path} is no Ed25519 public key")
     return key
-
-
-def _read_key(path: Path) -> bytes:
-    return read_configured(path, name="the key", limit=_MAX_KEY_BYTES)
 
 
 def _write_new(path: Path, text: bytes, *, mode: int) -> None:

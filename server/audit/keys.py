@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from medmoe.model.errors import ConfigError
-from medmoe.model.files.bounded_read import read_configured
+from medmoe.model.files.bounded_read import read_secret
 
 _KEY = re.compile(rb"[0-9a-fA-F]{64}")
 _MAX_FILE_BYTES = 1024
@@ -28,7 +28,7 @@ class AuditKeys:
     @classmethod
     def from_file(cls, path: Path, *, named_by: str) -> Self:
         """Read 64 hexadecimal digits and derive the keys. Raises ConfigError, which begins with `named_by`."""
-        text = read_configured(path, name=f"{named_by}:", limit=_MAX_FILE_BYTES).strip()
+        text = read_secret(path, name=f"{named_by}: the key file", limit=_MAX_FILE_BYTES).strip()
         if _KEY.fullmatch(text) is None:
             raise ConfigError(f"{named_by}: {path} is not 64 hexadecimal digits; make them with `{_MAKE}`")
         key = bytes.fromhex(text.decode())

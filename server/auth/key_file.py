@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from medmoe.model.errors import CheckpointError, ConfigError
-from medmoe.model.files.bounded_read import read_bounded
+from medmoe.model.errors import ConfigError
+from medmoe.model.files.bounded_read import read_secret
 from medmoe.server.auth.scopes import ALL_SCOPES, Scope, known_scopes
 
 _NAME_AND_HASH = re.compile(r"([A-Za-z0-9._-]{1,64})[ \t]+([0-9a-f]{64})")
@@ -37,15 +37,7 @@ class KeyEntry:
 
 def read_key_file(path: Path) -> bytes:
     """Return the file's content. Raises ConfigError when it cannot be read."""
-    try:
-        return read_bounded(path, limit=_MAX_FILE_BYTES)
-    except CheckpointError as error:
-        raise ConfigError(
-            f"MEDMOE_API_KEYS: the key file cannot be read: no regular file of at most {_MAX_FILE_BYTES} bytes"
-        ) from error
-    except OSError as error:
-        # Without the path: it may be a key in the place of the file.
-        raise ConfigError(f"MEDMOE_API_KEYS: the key file cannot be read: {error.strerror}") from error
+    return read_secret(path, name="MEDMOE_API_KEYS: the key file", limit=_MAX_FILE_BYTES)
 
 
 def parse_key_file(content: bytes) -> tuple[KeyEntry, ...]:

@@ -16,7 +16,7 @@ import httpcore
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator, model_validator
 
 from medmoe.model.errors import ConfigError
-from medmoe.model.files.bounded_read import read_configured
+from medmoe.model.files.bounded_read import read_configured, read_secret
 from medmoe.server.schemas.inference import SourceName
 
 _SETTING = "MEDMOE_DICOMWEB_SOURCES:"
@@ -105,7 +105,9 @@ class Credential:
         return self._header
 
     def _read(self) -> bytes:
-        text = _text(self._path).strip()
+        name = "token_file" if self._is_token else "password_file"
+        content = read_secret(self._path, name=f"{_SETTING} {name}", limit=_MAX_FILE_BYTES)
+        text = _decoded(content, self._path).strip()
         form, noun = (_TOKEN, "a token") if self._is_token else (_PASSWORD, "user:password")
         if not form.fullmatch(text):
             # Without the text, which may be most of a secret.
@@ -129,8 +131,12 @@ def read_sources(path: Path | None) -> dict[str, Source]:
 
 
 def _text(path: Path) -> str:
+    return _decoded(read_configured(path, name=_SETTING, limit=_MAX_FILE_BYTES), path)
+
+
+def _decoded(content: bytes, path: Path) -> str:
     try:
-        return read_configured(path, name=_SETTING, limit=_MAX_FILE_BYTES).decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeError as error:
         raise ConfigError(f"{_SETTING} {path} is not UTF-8 text") from error
 

@@ -16,7 +16,7 @@ from typing import Self
 from cryptography import x509
 
 from medmoe.model.errors import ConfigError
-from medmoe.model.files.bounded_read import read_configured
+from medmoe.model.files.bounded_read import read_configured, read_secret
 from medmoe.server.configuration.strict_environment import variable
 from medmoe.server.settings import Settings
 
@@ -88,7 +88,8 @@ class ServerTLS:
         log.info("certificate renewed")
 
     def _contents(self) -> tuple[bytes, bytes]:
-        return _read("tls_certificate", self._certificate), _read("tls_key", self._key)
+        certificate = _read("tls_certificate", self._certificate)
+        return certificate, read_secret(self._key, name=f"{variable('tls_key')}: the key file", limit=_MAX_FILE_BYTES)
 
 
 def _context(certificate: Path, key: Path) -> ssl.SSLContext:

@@ -18,7 +18,8 @@ class KeyFile(httpx.Auth):
         try:
             self._headers = self._read()
         except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+            # Without the path: it may be a key in the place of the file.
+            raise ValueError(f"the key file cannot be read: {error.strerror}") from error
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """See httpx.Auth."""

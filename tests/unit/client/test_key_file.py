@@ -43,3 +43,9 @@ def test_a_file_without_a_key_is_refused_at_once(tmp_path: Path, content: str | 
     with pytest.raises(ValueError, match=reason) as refused:
         Client("http://service", api_key=path)
     assert "a key" not in str(refused.value).replace(str(path), "")
+
+
+def test_a_key_in_the_place_of_its_file_is_not_quoted() -> None:
+    with pytest.raises(ValueError, match="the key file cannot be read") as refused:
+        Client("http://service", api_key=Path("mm-secret"))
+    assert "mm-secret" not in str(refused.value)

@@ -322,8 +322,13 @@ def test_a_key_file_is_64_hexadecimal_digits(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"MEDMOE_AUDIT_KEY: .*openssl rand -hex 32"):
         AuditKeys.from_file(path, named_by="MEDMOE_AUDIT_KEY")
-    with pytest.raises(ConfigError, match=r"--key-file: .*cannot be read"):
-        AuditKeys.from_file(tmp_path / "absent", named_by="--key-file")
+
+
+def test_a_key_in_the_place_of_its_file_is_not_quoted() -> None:
+    secret = "1f" * 32
+    with pytest.raises(ConfigError, match=r"--key-file: the key file cannot be read") as refused:
+        AuditKeys.from_file(Path(secret), named_by="--key-file")
+    assert secret not in str(refused.value)
 
 
 def test_keys_for_one_purpose_are_none_for_another(keys: AuditKeys) -> None:

@@ -55,7 +55,8 @@ def test_a_renewed_token_is_sent_and_a_broken_file_takes_the_last_one_not_away(t
         ('[pacs]\nurl = "http://a/?x=SECRET"\n', "pacs.url"),
         ('[pacs]\nurl = "http://a/"\nstor = true\n', "pacs.stor"),
         ('[pacs]\nurl = "http://a/"\npassword_file = "a"\ntoken_file = "b"\n', "password_file or token_file"),
-        ('[pacs]\nurl = "http://a/"\npassword_file = "absent"\n', "absent"),
+        ('[pacs]\nurl = "http://a/"\npassword_file = "reader:SECRET"\n', "password_file cannot be read"),
+        ('[pacs]\nurl = "http://a/"\ntoken_file = "SECRET"\n', "token_file cannot be read"),
         ('[pacs]\nurl = "http://a/"\npassword_file = "latin"\n', "latin is not UTF-8"),
         ('[pacs]\nurl = "http://a/"\npassword_file = "token"\n', "token does not hold user:password"),
         ('[pacs]\nurl = "http://a/"\ntoken_file = "empty"\n', "empty does not hold a token"),
@@ -70,7 +71,7 @@ def test_a_renewed_token_is_sent_and_a_broken_file_takes_the_last_one_not_away(t
         ("SECRET = \n", "is not TOML, at line 1"),
         ('pacs = "SECRET"\n', "pacs"),
     ],
-    ids=range(21),
+    ids=range(22),
 )
 def test_mistakes(tmp_path: Path, text: str, named: str) -> None:
     path = tmp_path / "sources.toml"

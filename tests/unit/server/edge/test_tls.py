@@ -59,6 +59,13 @@ def test_files_that_do_not_work_are_named(authority: Authority, pair: Callable[[
     assert "\n" not in str(refused.value)
 
 
+def test_a_private_key_in_the_place_of_its_file_is_not_quoted(authority: Authority) -> None:
+    pair = authority.issue("one")
+    with pytest.raises(ConfigError, match="MEDMOE_TLS_KEY: the key file cannot be read") as refused:
+        ServerTLS(pair.certificate, Path(pair.key.read_text()), client_ca=None)
+    assert "PRIVATE KEY" not in str(refused.value)
+
+
 def test_an_authority_that_is_none_is_named(authority: Authority, tmp_path: Path) -> None:
     pair = authority.issue("one")
     (tmp_path / "empty.pem").write_text("")
