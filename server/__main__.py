@@ -5,6 +5,7 @@ Settings, log format, engine, app, server, in this order. A start that the user 
 
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -129,6 +130,8 @@ def _serve(settings: Settings) -> int:
         failed = True
         server.should_exit = True
 
+    # A core dump of this process or of an engine would put images, questions and keys on the disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     tls = ServerTLS.of(settings)
     check_signature(settings)
     check_model_directory(settings.model)

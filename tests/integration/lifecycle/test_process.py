@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.support.service.server_process import ServerProcess, server_process
@@ -43,6 +44,14 @@ def test_the_process_serves_and_leaves_cleanly(settings: dict[str, str], vqa_bod
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(120) == 0
         assert "Traceback" not in "".join(server.lines)
+
+
+def test_no_process_of_the_service_dumps_its_memory(settings: dict[str, str]) -> None:
+    with slow_server(settings, delay=0) as server:
+        service = psutil.Process(server.process.pid)
+        processes = [service, *service.children(recursive=True)]
+        assert server.engine() in processes
+        assert {one.rlimit(psutil.RLIMIT_CORE) for one in processes} == {(0, 0)}
 
 
 async def test_sigterm_under_load_answers_what_is_inside_and_refuses_what_comes(
