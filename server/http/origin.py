@@ -9,7 +9,7 @@ from medmoe.server.settings import Settings
 
 
 class OriginCheck:
-    """ASGI middleware that raises ForbiddenOrigin for cross-site requests, and for foreign Host names.
+    """ASGI middleware that raises ForbiddenOrigin for requests of foreign pages, and for foreign Host names.
 
     The names are checked where nothing else keeps others out: on loopback without API keys. A page whose own name
     comes to resolve to 127.0.0.1 (DNS rebinding) could read every response there.
@@ -23,9 +23,7 @@ class OriginCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
-            # Links to this service's page are cross-site too, but only navigate.
-            is_link = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
-            if headers.get("sec-fetch-site") == "cross-site" and not is_link:
+            if _is_of_foreign_page(scope["method"], headers):
                 raise ForbiddenOrigin
             host = headers.get("host")
             if self._hosts is not None and host is not None and _name(host) not in self._hosts:
@@ -34,6 +32,21 @@ class OriginCheck:
                     "MEDMOE_INSECURE=true where something in front of the service authenticates"
                 )
         await self.app(scope, receive, send)
+
+
+def _is_of_foreign_page(method: str, headers: Headers) -> bool:
+    """Return whether a page of another origin sent the request, unless it is a link to this service.
+
+    Browsers send no Sec-Fetch-Site to an address without TLS in the network, Safari also to none on this machine.
+    There Origin tells; it is `null` where a page hides its own.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        is_link = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+        # Another port of this machine, or another host of the hospital, is same-site.
+        return site in ("cross-site", "same-site") and not is_link
+    origin = headers.get("origin")
+    return origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
 
 
 def _name(host: str) -> str:

@@ -19,7 +19,6 @@ FOREIGN = [
     "",
     "10.0.0.7",
 ]
-CROSS = {"sec-fetch-site": "cross-site"}
 
 
 async def answers(scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,9 +51,31 @@ async def test_other_deployments_are_called_by_any_name(settings: dict[str, Any]
     assert await ask(settings=settings, host="medmoe.hospital.example") == 200
 
 
-async def test_pages_of_other_sites_may_only_link_here() -> None:
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_other_pages_may_only_link_here(site: str) -> None:
     for method, mode in (("POST", "no-cors"), ("POST", "navigate"), ("GET", "cors"), ("GET", "no-cors")):
         with pytest.raises(ForbiddenOrigin):
-            await ask(method, sec_fetch_mode=mode, sec_fetch_site="cross-site")
-    assert await ask(sec_fetch_mode="navigate", sec_fetch_site="cross-site") == 200
+            await ask(method, sec_fetch_mode=mode, sec_fetch_site=site)
+    assert await ask(sec_fetch_mode="navigate", sec_fetch_site=site) == 200
     assert await ask("POST", sec_fetch_mode="cors", sec_fetch_site="same-origin") == 200
+
+
+@pytest.mark.parametrize("settings", [{}, {"insecure": True, "host": "0.0.0.0"}, {"api_keys": "keys"}])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://localhost:3000", "http://localhost.evil.example:8000", "null", ""]
+)
+async def test_without_fetch_metadata_the_origin_tells_of_another_page(settings: dict[str, Any], origin: str) -> None:
+    with pytest.raises(ForbiddenOrigin):
+        await ask("POST", settings=settings, host="localhost:8000", origin=origin)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"), [("localhost:8000", "http://LOCALHOST:8000"), ("[::1]:8000", "http://[::1]:8000")]
+)
+async def test_the_services_own_page_may_ask(host: str, origin: str) -> None:
+    assert await ask("POST", host=host, origin=origin) == 200
+
+
+async def test_a_proxy_may_ask_by_another_name_than_the_pages() -> None:
+    headers = {"origin": "https://medmoe.hospital.example", "host": "10.0.0.7:8000", "sec_fetch_site": "same-origin"}
+    assert await ask("POST", settings={"insecure": True}, **headers) == 200
