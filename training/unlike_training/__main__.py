@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmoe.client.images.folder import files_below
 from medmoe.model.cli import single_command
 from medmoe.model.image_formats.signature import RASTER_SUFFIXES
 from medmoe.training.data.dataset import DATA_HELP
@@ -111,7 +112,10 @@ def _left_out(pooling: "FeaturePooling", parts: "list[DatasetImages]") -> "dict[
 
 
 def _files(folder: Path) -> list[Path]:
-    found = sorted(path.absolute() for path in folder.rglob("*") if path.suffix.lower() in RASTER_SUFFIXES)
+    try:
+        found = sorted(path.absolute() for path in files_below(folder) if path.suffix.lower() in RASTER_SUFFIXES)
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
     if not found:
         raise DataError(f"{folder} holds no images")
     return found

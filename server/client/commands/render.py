@@ -100,7 +100,11 @@ def _write(client: Client, file: Path, target: Path, options: RenderOptions) -> 
     try:
         changed = file.stat().st_mtime
         found = client.render(file, **options)
-    except (BadRequest, InvalidInput, OSError) as error:
+    except OSError as error:
+        return str(error)
+    except (BadRequest, InvalidInput) as error:
+        # What lies there is of another image.
+        target.unlink(missing_ok=True)
         return str(error)
     part = target.with_name(target.name + ".part")
     try:

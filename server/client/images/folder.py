@@ -1,8 +1,12 @@
 """Find the images of a folder."""
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
+from medmoe.client.errors import InvalidInput
 from medmoe.client.images.image import DIRECTORY_FILE
 from medmoe.model.image_formats.signature import DICOM_SUFFIXES, HEAD, RASTER_SUFFIXES, is_dicom, raster_format
 
@@ -17,10 +21,29 @@ class FolderImages:
     notes: tuple[str, ...]
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and those below it, linked ones too; a link back to a folder above is left out.
+
+    Raises OSError for a folder that cannot be read.
+    """
+    for parent, names, files in os.walk(folder, followlinks=True, onerror=_raise):
+        here = Path(parent).resolve()
+        names[:] = [name for name in names if not here.is_relative_to((here / name).resolve())]
+        yield from (path for path in (Path(parent, name) for name in files) if path.is_file())
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
 def find_images(folder: Path) -> FolderImages:
-    """Find the images of a folder and those below it."""
+    """Find the images of a folder and those below it. Raises InvalidInput for a folder that cannot be read."""
+    try:
+        files = sorted(files_below(folder))
+    except OSError as error:
+        raise InvalidInput(f"{error.filename} cannot be read: {error.strerror}") from error
     images, others = list[Path](), list[str]()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in files:
         if _is_image(path):
             images.append(path)
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from medmoe.client.errors import InvalidInput
+from medmoe.client.images.folder import files_below
 from medmoe.client.images.image import DIRECTORY_FILE, Image, Source
 from medmoe.model.image_formats.signature import HEAD, is_dicom
 
@@ -42,9 +43,9 @@ def series_files(source: SeriesSource) -> Series | tuple[Image, ...]:
 def dicom_files(folder: Path) -> list[Path]:
     """Return the DICOM files in a folder and those below it, by name. Raises InvalidInput where there are none."""
     try:
-        found = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_dicom(path)]
+        found = [path for path in sorted(files_below(folder)) if _is_dicom(path)]
     except OSError as error:
-        raise InvalidInput(f"{folder} cannot be read: {error.strerror}") from error
+        raise InvalidInput(f"{error.filename} cannot be read: {error.strerror}") from error
     if not found:
         raise InvalidInput(f"{folder} holds no DICOM file")
     return found

@@ -157,7 +157,7 @@ def _by_number(files: Sequence[FileGeometry], *, allow_irregular: bool) -> Volum
     order = np.argsort(known, kind="stable")
     gaps = np.diff(known[order])
     if (gaps == 0).any():
-        raise DuplicateSlices(f"{int((gaps == 0).sum())} images have another's number, and no image has a position")
+        raise DuplicateSlices(f"image numbers repeat ({int((gaps == 0).sum())} times), and no image has a position")
     uneven = bool((gaps != gaps.min()).any())
     if uneven and not allow_irregular:
         raise MissingSlices("numbers of slices are missing; send all slices, or allow_irregular=true")

@@ -242,6 +242,10 @@ def test_render_writes_a_folder_of_dicom_files_as_png_once_and_names_what_is_ref
     other = medmoe("render", source, output, url=server.url, key=KEY)
     assert "1 written, 1 kept, 0 refused" in other.stdout
     assert (output / "mass" / "1.png").read_bytes() != shown
+    (source / "mass" / "1.dcm").write_bytes(dicom(gradient())[:-200])
+    refused = medmoe("render", source, output, url=server.url, key=KEY)
+    assert "0 written, 1 kept, 1 refused" in refused.stdout
+    assert not (output / "mass" / "1.png").exists()
 
 
 def test_render_names_png_files_after_uids_leaves_out_what_is_no_image_and_writes_one_image_anew(

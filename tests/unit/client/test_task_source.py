@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from medmoe.client.batch.task_source import read_tasks
+from medmoe.client.errors import InvalidInput
+from medmoe.client.images.folder import find_images
+from medmoe.client.images.series import dicom_files
 
 
 def test_a_broken_image_stays_and_other_files_are_named(tmp_path: Path) -> None:
@@ -20,3 +25,21 @@ def test_a_broken_image_stays_and_other_files_are_named(tmp_path: Path) -> None:
     found = read_tasks(tmp_path, question="What is shown?", labels=None, options={})
     assert [task.image for task in found.tasks] == ["cut.JPG", "page.png", "scan", "without_preamble"]
     assert found.notes == ("left out, because not images: below/dicomdir, below/list.csv, notes.txt",)
+
+
+def test_linked_folders_are_read_and_a_link_back_up_is_not_followed(tmp_path: Path) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "images"
+    elsewhere.mkdir()
+    (elsewhere / "1.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    (folder / "study").mkdir(parents=True)
+    (folder / "study" / "linked").symlink_to(elsewhere)
+    (folder / "study" / "up").symlink_to(folder)
+    (folder / "study" / "gone.dcm").symlink_to(tmp_path / "nothing")
+    expected = [folder / "study" / "linked" / "1.dcm"]
+    assert list(find_images(folder).images) == expected
+    assert dicom_files(folder) == expected
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_and_not_left_out(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="gone cannot be read"):
+        find_images(tmp_path / "gone")

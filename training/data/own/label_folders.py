@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from unicodedata import normalize
 
+from medmoe.client.images.folder import files_below
 from medmoe.model.image_formats.signature import RASTER_SUFFIXES
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
@@ -25,9 +26,9 @@ def holds_label_folders(directory: Path) -> bool:
     if names & {"images", *SPLIT_NAMES} and not states_splits(directory):
         return False
     return any(
-        file.is_file() and (file.suffix.lower() in _ENDINGS or is_dicom(file))
+        file.suffix.lower() in _ENDINGS or is_dicom(file)
         for folder in _folders(directory)
-        for file in folder.rglob("*")
+        for file in _files_below(folder)
     )
 
 
@@ -41,7 +42,7 @@ def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadRe
     """Return the samples of one split; of all without `split`.
 
     Where the folders state no split, every image is of `split`, or of train. Folders below a label's folder belong to
-    the label. Raises DatasetError for a single label.
+    the label. Raises DatasetError for a single label, and for a folder that cannot be read.
     """
     stated = states_splits(directory)
     parents = {folder: SPLIT_NAMES[folder.name.lower()] for folder in _folders(directory)} if stated else {}
@@ -50,9 +51,9 @@ def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadRe
     bad = [_bad(file, directory, "lies in no label's folder") for file in _files([directory, *parents])]
     for parent, folder_split in (parents or {directory: unstated}).items():
         for folder in _folders(parent):
-            for file in sorted(folder.rglob("*")):
+            for file in sorted(_files_below(folder)):
                 ending = file.suffix.lower()
-                if not file.is_file() or _is_hidden(file):
+                if _is_hidden(file):
                     continue
                 if ending in _ENDINGS:
                     images.append((folder_split, label_text(folder.name), file.absolute()))
@@ -97,6 +98,13 @@ def _folders(directory: Path) -> list[Path]:
 def _files(directories: Iterable[Path]) -> Iterator[Path]:
     for directory in directories:
         yield from sorted(path for path in directory.iterdir() if path.is_file() and not _is_hidden(path))
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    try:
+        yield from files_below(folder)
+    except OSError as error:
+        raise DatasetError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _is_hidden(path: Path) -> bool:

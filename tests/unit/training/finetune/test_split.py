@@ -56,6 +56,15 @@ def test_a_folder_for_each_label_is_divided_with_every_label_in_every_split(tmp_
     assert {sample.image for sample in split.train}.isdisjoint(sample.image for sample in split.test)
 
 
+def test_images_of_linked_folders_belong_to_the_label_too(tmp_path: Path) -> None:
+    own = two_labels(tmp_path / "own")
+    (tmp_path / "elsewhere").mkdir()
+    draw(tmp_path / "elsewhere" / "more.png", seed=555)
+    (own / "mass" / "ward").symlink_to(tmp_path / "elsewhere")
+    added = [sample for sample in read(own).samples if sample.image.name == "more.png"]
+    assert [sample.answer for sample in added] == ["mass"]
+
+
 def test_repeats_broken_files_and_contradictions_are_left_out_and_said(tmp_path: Path) -> None:
     own = two_labels(tmp_path / "own")
     draw(own / "mass" / "again.png", seed=1000)
