@@ -57,7 +57,7 @@ class Settings(BatchSettings, IntegritySettings, LimitPairs):
 
     api_keys: Path | None = None
     """File of API keys' hashes, a name and a hash a line (`--new-key NAME` makes one), optionally with a limit and
-    scopes (server/README.md); read again every second. Without it every client that reaches the port may ask."""
+    scopes (server/OPERATION.md); read again every second. Without it every client that reaches the port may ask."""
     insecure: bool = False
     """Listen to the network without API keys, because something in front of the service authenticates."""
     oidc_issuer: str | None = None
