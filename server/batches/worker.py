@@ -26,14 +26,13 @@ from medmoe.server.batches.job_store import Job, JobStore
 from medmoe.server.batches.result_log import DamagedResults, ResultLog
 from medmoe.server.batches.storage import written
 from medmoe.server.errors import Unauthenticated
-from medmoe.server.observability.request_record import BatchLine
+from medmoe.server.observability.request_record import CLIENT_GONE, BatchLine
 from medmoe.server.schemas.openai.batch import BatchError, BatchErrors, RequestCounts
 from medmoe.server.settings import Settings
 from medmoe.server.tasks import run_all
 
 log = logging.getLogger("medmoe.batches")
 
-_CLIENT_GONE = 499
 _TEMPORARY = frozenset(
     {
         "audit_unavailable",
@@ -163,7 +162,7 @@ class BatchWorker:
                 response = await post(app, job.stored.batch.endpoint, body, line=line, gone=turn.interrupted)
             if response.status < HTTPStatus.BAD_REQUEST:
                 return response
-            if response.status == _CLIENT_GONE:
+            if response.status == CLIENT_GONE:
                 interruptions += 1
             elif response.error_code in _TEMPORARY:
                 await asyncio.sleep(_AGAIN)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from medmoe.server.audit.request_auditor import RequestAuditor
 from medmoe.server.errors import AuditUnavailable
 from medmoe.server.http.error_responses import error_response, log_failure
-from medmoe.server.observability.request_record import BatchLine, RequestRecord
+from medmoe.server.observability.request_record import CLIENT_GONE, BatchLine, RequestRecord
 from medmoe.server.observability.trace_context import REQUEST_HEADER, RESPONSE_HEADER, TraceContext
 
 log = logging.getLogger("medmoe.request")
@@ -23,8 +23,6 @@ REQUEST_ID_HEADER = "X-Request-Id"
 _REQUEST_ID, _TRACE = REQUEST_ID_HEADER.lower().encode(), RESPONSE_HEADER.encode()
 _SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-CLIENT_GONE = 499
-"""Status of a request whose client left before an answer began; nginx's number, never sent."""
 
 
 class RequestMiddleware:

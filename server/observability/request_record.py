@@ -21,6 +21,8 @@ Stage = Literal["fetch", "image", "queue", "engine"]
 _SCOPE_KEY = "medmoe.record"
 _LINE_KEY = "medmoe.batch_line"
 _PROBES = ("/health/", "/metrics")
+CLIENT_GONE = 499
+"""Status of a request whose client left before an answer began; nginx's number, never sent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
