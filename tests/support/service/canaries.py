@@ -170,6 +170,7 @@ def _with(base: Probe, *, headers: dict[str, str] | None = None, **changes: Any)
         "Cookie": f"{canary('cookie')}={canary('cookie')}",
         "Referer": f"http://{canary('referer')}/",
         "Origin": f"http://{canary('origin')}",
+        "Sec-Fetch-Site": "same-origin",
         "X-Forwarded-For": canary("forwarded"),
         "Authorization": f"Bearer {canary('key')}",
         "Accept": f"text/{canary('accept')}",
