@@ -60,6 +60,9 @@ class Settings(BatchSettings, IntegritySettings, LimitPairs):
     scopes (server/OPERATION.md); read again every second. Without it every client that reaches the port may ask."""
     insecure: bool = False
     """Listen to the network without API keys, because something in front of the service authenticates."""
+    allowed_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Names, with commas between them, by which clients call the service; others in Host are refused, IP addresses
+    never. Empty: any name, or only local ones where `host` says so."""
     oidc_issuer: str | None = None
     """Identity provider (OpenID Connect) whose tokens are taken as bearers, beside API keys: the `iss` of its tokens,
     letter by letter. Its keys are fetched from there, by https, or by http from this machine."""
@@ -248,7 +251,7 @@ class Settings(BatchSettings, IntegritySettings, LimitPairs):
     def _without_brackets(cls, host: str) -> str:
         return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
-    @field_validator("image_url_hosts", mode="before")
+    @field_validator("image_url_hosts", "allowed_hosts", mode="before")
     @classmethod
     def _host_names(cls, hosts: str | frozenset[str]) -> frozenset[str]:
         listed = hosts.split(",") if isinstance(hosts, str) else hosts

@@ -1,5 +1,7 @@
 """Refuse requests that a foreign web page makes a browser send."""
 
+from ipaddress import ip_address
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -7,18 +9,26 @@ from medmoe.server.errors import ForbiddenOrigin
 from medmoe.server.loopback import is_loopback
 from medmoe.server.settings import Settings
 
+_NOT_LOCAL = (
+    "without API keys this service answers on this machine only as localhost; set MEDMOE_API_KEYS, or "
+    "MEDMOE_INSECURE=true where something in front of the service authenticates"
+)
+_NOT_ALLOWED = "this service is not called by this name (MEDMOE_ALLOWED_HOSTS)"
+
 
 class OriginCheck:
     """ASGI middleware that raises ForbiddenOrigin for requests of foreign pages, and for foreign Host names.
 
-    The names are checked where nothing else keeps others out: on loopback without API keys. A page whose own name
-    comes to resolve to 127.0.0.1 (DNS rebinding) could read every response there.
+    The names are checked on loopback without API keys, where nothing else keeps others out, and where the deployment
+    lists its own. A page whose name comes to resolve to the service (DNS rebinding) could read every response there.
     """
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self.app = app
         is_open = not settings.authenticates and not settings.insecure and is_loopback(settings.host)
-        self._hosts = {"localhost", "127.0.0.1", "::1", settings.host.lower()} if is_open else None
+        local = {"localhost", "127.0.0.1", "::1", settings.host.lower()} if is_open else frozenset[str]()
+        self._hosts = settings.allowed_hosts | local
+        self._is_open = is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -26,12 +36,13 @@ class OriginCheck:
             if _is_of_foreign_page(scope["method"], headers):
                 raise ForbiddenOrigin
             host = headers.get("host")
-            if self._hosts is not None and host is not None and _name(host) not in self._hosts:
-                raise ForbiddenOrigin(
-                    "without API keys this service answers on this machine only as localhost; set MEDMOE_API_KEYS, or "
-                    "MEDMOE_INSECURE=true where something in front of the service authenticates"
-                )
+            if host is not None and not self._is_called(_name(host)):
+                raise ForbiddenOrigin(_NOT_LOCAL if self._is_open else _NOT_ALLOWED)
         await self.app(scope, receive, send)
+
+    def _is_called(self, name: str) -> bool:
+        """Return whether clients may call the service by `name`; no page can have an address for its name."""
+        return not self._hosts or name in self._hosts or (not self._is_open and _is_address(name))
 
 
 def _is_of_foreign_page(method: str, headers: Headers) -> bool:
@@ -54,3 +65,11 @@ def _name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.partition(":")[0].lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -75,6 +75,13 @@ def test_only_settings_that_exist_are_set(path: Path) -> None:
     assert all(isinstance(value, str) for value in environment.values())
 
 
+def test_no_page_reaches_the_open_service_by_a_name_of_its_own() -> None:
+    environment = BASE["services"]["medmoe"]["environment"]
+    assert (environment["MEDMOE_INSECURE"], environment["MEDMOE_ALLOWED_HOSTS"]) == ("true", "localhost,medmoe")
+    with_keys = read(DOCKER / "compose.keys.yml")["services"]["medmoe"]["environment"]
+    assert with_keys["MEDMOE_ALLOWED_HOSTS"] == ""
+
+
 def test_keys_end_the_insecurity() -> None:
     environment = (
         BASE["services"]["medmoe"]["environment"]

@@ -51,6 +51,17 @@ async def test_other_deployments_are_called_by_any_name(settings: dict[str, Any]
     assert await ask(settings=settings, host="medmoe.hospital.example") == 200
 
 
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", ""]
+)
+async def test_only_the_names_of_the_deployment_are_answered_where_it_lists_them(host: str) -> None:
+    listed = {"insecure": True, "host": "0.0.0.0", "allowed_hosts": "localhost,Medmoe"}
+    with pytest.raises(ForbiddenOrigin):
+        await ask(settings=listed, host=host)
+    for own in ("localhost:8000", "medmoe:8000", "127.0.0.1:8000", "[::1]:8000", "10.0.0.7:8000"):
+        assert await ask(settings=listed, host=own) == 200
+
+
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 async def test_other_pages_may_only_link_here(site: str) -> None:
     for method, mode in (("POST", "no-cors"), ("POST", "navigate"), ("GET", "cors"), ("GET", "no-cors")):
