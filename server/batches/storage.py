@@ -15,6 +15,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _COPIED = 2**20
 _LOCK_FILE = "lock"
+_STAGING = ".{}.new"
 
 
 @contextlib.contextmanager
@@ -27,7 +28,10 @@ def written() -> Iterator[None]:
 
 
 def open_directory(directory: Path, *parts: str) -> int:
-    """Make `directory` with its `parts`, lock it, and return the lock. Raises ConfigError."""
+    """Make `directory` with its `parts`, lock it, and return the lock. Raises ConfigError.
+
+    What a killed process has not finished to write is deleted: nothing would ever name it again.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for part in parts:
@@ -35,6 +39,8 @@ def open_directory(directory: Path, *parts: str) -> int:
         lock = os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in [left for part in parts for left in (directory / part).glob(_STAGING.format("*"))]:
+                left.unlink()
         except BaseException:
             os.close(lock)
             raise
@@ -72,7 +78,7 @@ def write_new(path: Path, source: BinaryIO) -> int:
 
 def replace(path: Path, content: bytes) -> None:
     """Replace `path` as one step, and wait for the disk. Raises StorageUnavailable; then the old file stays."""
-    staging = path.with_name(f".{path.name}.new")
+    staging = path.with_name(_STAGING.format(path.name))
     try:
         with written():
             with _opened(staging, _NEW) as descriptor:

@@ -168,6 +168,24 @@ async def test_files_and_batches_are_deleted_on_time(batching: Batching, tmp_pat
             await caller.batches.retrieve(batch.id)
 
 
+async def test_half_written_records_of_a_killed_process_are_deleted(
+    batching: Batching, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold the name of a file, and what a caller wrote about a batch."""
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for folder, name in (("files", "file-1.json"), ("batches", "batch_1.json")):
+        (tmp_path / "batches" / folder).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            storage.replace(tmp_path / "batches" / folder / name, b'{"filename": "patient.jsonl"}')
+    monkeypatch.undo()
+    async with batching():
+        assert [path.name for path in (tmp_path / "batches").rglob("*") if path.is_file()] == ["lock"]
+
+
 def stored(directory: Path) -> list[Path]:
     """Return the files of a store, without its lock and those that are being written."""
     found = [path for path in (directory / "batches").rglob("*") if path.is_file() and path.name != "lock"]
