@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,6 +92,8 @@ def write_partition(path: Path, lines: Sequence[Line]) -> None:
     try:
         try:
             with staging.open("wb") as file:
+                if path.exists():
+                    os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
                 pq.write_table(table, file, compression="zstd")
                 file.flush()
                 os.fsync(file.fileno())

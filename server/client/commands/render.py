@@ -1,6 +1,7 @@
 """`medmoe render`: write images as a service shows them to the model."""
 
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Literal
@@ -109,6 +110,9 @@ def _write(client: Client, file: Path, target: Path, options: RenderOptions) -> 
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        if target.exists():
+            part.chmod(stat.S_IMODE(target.stat().st_mode))
         write_png(part, found.image)
         os.utime(part, (changed, changed))
         part.replace(target)

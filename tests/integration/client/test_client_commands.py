@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -260,8 +261,10 @@ def test_render_names_png_files_after_uids_leaves_out_what_is_no_image_and_write
     assert (done.returncode, sorted(path.name for path in output.iterdir())) == (0, ["1.2.840.5.png", "1.2.840.6.png"])
     assert "left out, because not images: notes.txt" in done.stderr
     one, full = source / "1.2.840.5", tmp_path / "one.png"
-    for window in ("0/1", "full"):
-        assert medmoe("render", one, full, "--window", window, url=server.url, key=KEY).returncode == 0
+    assert medmoe("render", one, full, "--window", "0/1", url=server.url, key=KEY).returncode == 0
+    full.chmod(0o600)
+    assert medmoe("render", one, full, "--window", "full", url=server.url, key=KEY).returncode == 0
+    assert stat.S_IMODE(full.stat().st_mode) == 0o600
     with Client(server.url, api_key=KEY) as client:
         assert full.read_bytes() == b64decode(client.render(one, window="full").image.partition(",")[2])
     for arguments, reason in (

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -83,6 +84,15 @@ def test_a_partition_is_replaced_whole_and_its_other_rows_stay(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["part-0.parquet"]
     write_partition(tmp_path / "part-1.parquet", [line(two)])
     assert read_rows(tmp_path)[1] == 1
+
+
+def test_a_partition_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
+    (one,) = tasks(1)
+    partition = tmp_path / "part-0.parquet"
+    write_partition(partition, [line(one, error=True)])
+    partition.chmod(0o600)
+    write_partition(partition, [line(one)])
+    assert stat.S_IMODE(partition.stat().st_mode) == 0o600
 
 
 def test_a_partition_has_the_columns_of_the_csv_file_and_the_whole_answer(tmp_path: Path) -> None:
