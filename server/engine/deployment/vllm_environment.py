@@ -1,6 +1,7 @@
 """Set the environment variables that vLLM reads when it is imported, and tell which build is installed."""
 
 import os
+import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from medmoe.model.files.calibration_binding import Dtype
@@ -15,6 +16,8 @@ _ENVIRONMENT = {
     "TRANSFORMERS_OFFLINE": "1",
     # As vLLM's own server has it: a fork would take this process's threads' locks and the decoders' sockets along.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    # Ranks are on one machine. By its own rule Gloo listens where the machine's name leads: in the network.
+    **({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}),
 }
 
 

@@ -24,6 +24,12 @@ def test_a_cpu_needs_no_compiler(environment: dict[str, str]) -> None:
     assert environment["TORCHDYNAMO_DISABLE"] == "1"
 
 
+def test_ranks_listen_on_this_machine_alone(environment: dict[str, str]) -> None:
+    environment["GLOO_SOCKET_IFNAME"] = "eth0"
+    prepare_environment(Settings(), dtype="bfloat16")
+    assert environment["GLOO_SOCKET_IFNAME"] == "lo"
+
+
 def test_a_gpu_goes_on_compiling(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     environment.pop("VLLM_TARGET_DEVICE", None)
     monkeypatch.setattr("medmoe.server.engine.deployment.vllm_environment.version", lambda _: "0.30.0")
