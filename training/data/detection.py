@@ -24,7 +24,8 @@ from pathlib import Path
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.own.label_folders import holds_label_folders, states_splits
-from medmoe.training.data.own.table import is_spreadsheet, is_table, table_columns
+from medmoe.training.data.own.spreadsheet import is_spreadsheet
+from medmoe.training.data.own.table import is_table, table_columns
 from medmoe.training.data.readers.image_path import comparable
 from medmoe.training.data.readers.json_items import first_item
 from medmoe.training.data.readers.question_list import IMAGE_FIELDS

@@ -10,7 +10,8 @@ from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.detection import Form, detect
 from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.own.label_folders import read_label_folders
-from medmoe.training.data.own.table import is_spreadsheet, is_table, read_table
+from medmoe.training.data.own.spreadsheet import is_spreadsheet
+from medmoe.training.data.own.table import is_table, read_table
 from medmoe.training.data.read_result import BadItem, ReadResult
 from medmoe.training.data.sample import Sample
 

@@ -53,8 +53,6 @@ def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadRe
         for folder in _folders(parent):
             for file in sorted(_files_below(folder)):
                 ending = file.suffix.lower()
-                if _is_hidden(file):
-                    continue
                 if ending in _ENDINGS:
                     images.append((folder_split, label_text(folder.name), file.absolute()))
                 elif is_dicom(file):
@@ -84,31 +82,46 @@ def label_text(text: str) -> str:
 
 
 def label_set(labels: Iterable[str], *, source: str) -> tuple[str, ...]:
-    """Return the labels in alphabetical order. Raises DatasetError for a single one, which leaves no choice."""
+    """Return the labels in alphabetical order.
+
+    Raises DatasetError for a single one, which leaves no choice, and for two spellings of one.
+    """
     found = tuple(sorted(set(filter(None, labels))))
+    spellings: dict[str, str] = {}
+    for label in found:
+        if (other := spellings.setdefault(_spoken(label), label)) != label:
+            raise DatasetError(f"{source} spell a label in two ways, {other!r} and {label!r}; write it alike")
     if len(found) == 1:
         raise DatasetError(f"{source} hold one label alone, {found[0]}; a classifier needs images of at least two")
     return found
 
 
+def _spoken(label: str) -> str:
+    """Return a label without its capitals, the number of its blanks, and variants of letters."""
+    return " ".join(normalize("NFKC", label).casefold().split())
+
+
 def _folders(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.iterdir() if path.is_dir() and not _is_hidden(path))
+    return sorted(path for path in directory.iterdir() if path.is_dir() and not _is_hidden(path.name))
 
 
 def _files(directories: Iterable[Path]) -> Iterator[Path]:
     for directory in directories:
-        yield from sorted(path for path in directory.iterdir() if path.is_file() and not _is_hidden(path))
+        yield from sorted(path for path in directory.iterdir() if path.is_file() and not _is_hidden(path.name))
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files that are hidden neither themselves nor by a folder below `folder`."""
     try:
-        yield from files_below(folder)
+        for file in files_below(folder):
+            if not any(map(_is_hidden, file.relative_to(folder).parts)):
+                yield file
     except OSError as error:
         raise DatasetError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name in _NO_DATA
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in _NO_DATA
 
 
 def _bad(file: Path, directory: Path, reason: str) -> BadItem:

@@ -1,7 +1,6 @@
 """Read a table of images: a CSV, TSV or .jsonl file with labels, or with questions and answers."""
 
-import csv
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from medmoe.training.data.errors import DatasetError, SampleError
 from medmoe.training.data.own.dicom_files import RENDER, has_dicom_suffix, is_dicom
 from medmoe.training.data.own.label_folders import label_set, label_text
 from medmoe.training.data.own.split_names import SPLIT_NAMES
+from medmoe.training.data.own.spreadsheet import is_spreadsheet, read_columns, read_spreadsheet
 from medmoe.training.data.read_result import BadItem, ReadResult
 from medmoe.training.data.readers.image_path import comparable, find_image
 from medmoe.training.data.readers.json_items import NumberedItem, first_item, read_json_items
@@ -25,7 +25,6 @@ from medmoe.training.data.sample import Sample
 
 _GROUP_COLUMNS = ("group", "patient", "patientid", "subject", "subjectid")
 """Letters and digits of the columns that group images; `Patient ID` is one."""
-_ENDINGS = (".csv", ".tsv")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,11 +50,9 @@ def table_columns(path: Path) -> frozenset[str]:
     Raises DatasetError when the file cannot be read.
     """
     if is_spreadsheet(path):
-        lines = _lines(path)
-        header = next(csv.reader(lines[:1], delimiter=_delimiter(lines)), [])
-        return frozenset(name.strip().lower() for name in header)
-    item = first_item(path) if path.suffix == ".jsonl" else None
-    return frozenset(item) if isinstance(item, dict) else frozenset()
+        return frozenset(read_columns(path))
+    item = first_item(path) if path.suffix.lower() == ".jsonl" else None
+    return frozenset(_fields(item)) if isinstance(item, dict) else frozenset()
 
 
 def is_table(path: Path) -> bool:
@@ -64,32 +61,23 @@ def is_table(path: Path) -> bool:
     return "task" not in names and _has_columns(names)
 
 
-def is_spreadsheet(path: Path) -> bool:
-    """Return whether `path` is a CSV or TSV file by its name."""
-    return path.suffix.lower() in _ENDINGS
-
-
 def read_table(file: Path, *, group: str | None = None, split: Split = "train") -> Table:
     """Read every row; `group` names the column of the patient or the study, `split` that of rows which state none.
 
     Image names are relative to the file or to `images/` beside it, or absolute. Raises DatasetError when the file
     lacks a column, or holds a single label.
     """
-    rows = list(_csv_rows(file) if is_spreadsheet(file) else read_json_items(file))
-    columns = {name for _, row in rows if isinstance(row, dict) for name in row}
+    columns, rows = _rows(file)
     if not _has_columns(columns):
         shown = ", ".join(sorted(columns)) or "none"
         raise DatasetError(f"{file} needs the columns image and label, or image, question and answer; it has {shown}")
-    if group is not None and group.lower() not in columns:
+    if group is not None and group.strip().lower() not in columns:
         raise DatasetError(f"{file} has no column {group}; it has {', '.join(sorted(columns))}")
-    column = group.lower() if group else _group_column(columns)
+    column = group.strip().lower() if group else _group_column(columns)
     labels = label_set(
-        (
-            label_text(str(row["label"]))
-            for _, row in rows
-            if isinstance(row, dict) and not row.get("question") and row.get("label")
-        ),
-        source=f"the rows of {file}",
+        filter(None, (_label(row) for _, row in rows)),
+        source=f"the rows of {file}"
+        + next((f" (without line {place}: {row})" for place, row in rows if isinstance(row, SampleError)), ""),
     )
     samples: list[Sample] = []
     bad: list[BadItem] = []
@@ -97,8 +85,8 @@ def read_table(file: Path, *, group: str | None = None, split: Split = "train") 
     for place, row in rows:
         try:
             sample = _sample(row, file=file, place=place, labels=labels, split=split)
-            if column is not None and (name := row.get(column)) is not None:
-                groups[sample.image] = str(name)
+            if column is not None and column in row:
+                groups[sample.image] = text_or_number(row, column)
         except SampleError as error:
             bad.append(BadItem(file=file.name, place=place, reason=str(error)))
         else:
@@ -121,26 +109,32 @@ def _group_column(columns: Collection[str]) -> str | None:
     return next((letters[name] for name in _GROUP_COLUMNS if name in letters), None)
 
 
-def _csv_rows(file: Path) -> Iterator[NumberedItem]:
-    """Yield rows as records whose fields are in lower case; the line's number counts the header."""
-    lines = _lines(file)
-    rows = csv.DictReader(lines, delimiter=_delimiter(lines))
-    for row in rows:
-        yield rows.line_num, {str(name).strip().lower(): value for name, value in row.items() if name and value}
+def _rows(file: Path) -> tuple[Collection[str], list[NumberedItem]]:
+    """Return the columns, and the rows as records of the cells that hold anything, by column in lower case."""
+    if is_spreadsheet(file):
+        sheet = read_spreadsheet(file)
+        return sheet.columns, list(sheet.rows)
+    rows = [(place, _fields(row) if isinstance(row, dict) else row) for place, row in read_json_items(file)]
+    return {name for _, row in rows if isinstance(row, dict) for name in row}, rows
 
 
-def _lines(file: Path) -> list[str]:
+def _fields(record: Record) -> Record:
+    """Return the fields of a JSON object that hold anything, by their names in lower case."""
+    return {
+        name.strip().lower(): value
+        for name, value in record.items()
+        if value is not None and not (isinstance(value, str) and not value.strip())
+    }
+
+
+def _label(row: object) -> str | None:
+    """Return the label of a row; None of a question, and where it has none that can be used."""
+    if not isinstance(row, dict) or "question" in row:
+        return None
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{file} is not UTF-8 text; save it as CSV in UTF-8") from error
-
-
-def _delimiter(lines: list[str]) -> str:
-    header = lines[0] if lines else ""
-    return max(",;\t", key=header.count)
+        return label_text(text_or_number(row, "label"))
+    except SampleError:
+        return None
 
 
 def _sample(row: object, *, file: Path, place: int, labels: tuple[str, ...], split: Split) -> Sample:
@@ -148,7 +142,7 @@ def _sample(row: object, *, file: Path, place: int, labels: tuple[str, ...], spl
         raise row
     if not isinstance(row, dict):
         raise SampleError("not a JSON object")
-    asks = bool(row.get("question"))
+    asks = "question" in row
     answer = text_or_number(row, "answer" if asks else "label")
     return Sample(
         id=f"{file.stem}/{place}",

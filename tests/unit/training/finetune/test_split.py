@@ -237,6 +237,94 @@ def test_a_csv_with_other_columns_is_refused_by_them(tmp_path: Path, columns: st
         read_own_data(tmp_path / "own.csv", group="ward")
 
 
+def own_csv(directory: Path, rows: str, *, columns: str = "image,label") -> Path:
+    file = two_labels(directory) / "own.csv"
+    file.write_text(f"{columns}\n{rows}", newline="")
+    return file
+
+
+def test_a_row_with_more_cells_than_columns_is_left_out_and_not_cut(tmp_path: Path) -> None:
+    rows = [f"normal/{n}.png,normal,\n" for n in range(10)] + [f'mass/{n}.png,"mass, left"\n' for n in range(9)]
+    read_rows = read(own_csv(tmp_path, "".join([*rows, "mass/9.png,mass, right\n"])))
+    assert {sample.answer for sample in read_rows.samples} == {"normal", "mass, left"}
+    assert [(item.place, item.reason.split(";")[0]) for item in read_rows.bad] == [(21, "more cells than columns")]
+
+
+def test_rows_that_cannot_be_read_explain_that_one_label_is_left(tmp_path: Path) -> None:
+    rows = [f"normal/{n}.png,normal\nmass/{n}.png,mass, left\n" for n in range(10)]
+    with pytest.raises(DatasetError, match=r"without line 3: more cells than columns.* one label alone, normal"):
+        read_own_data(own_csv(tmp_path, "".join(rows)))
+
+
+@pytest.mark.parametrize("columns", ["image,label,label", "image,Label, label "])
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path, columns: str) -> None:
+    file = own_csv(tmp_path, "mass/0.png,mass,normal\n", columns=columns)
+    with pytest.raises(DatasetError, match="names a column twice: label"):
+        read_own_data(file)
+
+
+@pytest.mark.parametrize("rows", ['mass/0.png,"mass\nmass/1.png,mass\n', 'mass/0.png,"mass" left\nmass/1.png,mass\n'])
+def test_a_quotation_mark_that_is_not_closed_does_not_swallow_rows(tmp_path: Path, rows: str) -> None:
+    with pytest.raises(DatasetError, match=r"own.csv cannot be read as a table at line \d: .* quotation mark"):
+        read_own_data(own_csv(tmp_path, rows))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\u2028", "\x0b", "\x85"])
+def test_line_ends_within_cells_stay_what_they_are(tmp_path: Path, end: str) -> None:
+    rows = "".join(f'normal/{n}.png,"What{end}is it?",the lung\r\n' for n in range(10))
+    found = read(own_csv(tmp_path, rows, columns="image,question,answer"))
+    assert {(sample.question, sample.answer) for sample in found.samples} == {(f"What{end}is it?", "the lung")}
+    assert not found.bad
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"), [((0, 1), {"0", "1"}), ((0.0, 2.0), {"0", "2"}), ((0, "1"), {"0", "1"})]
+)
+def test_labels_of_json_lines_may_be_numbers(tmp_path: Path, labels: tuple[object, object], expected: set[str]) -> None:
+    two_labels(tmp_path)
+    records = [
+        {"Image": f"{folder}/{n}.png", "LABEL": label, "Question": None, "Ward": n // 2}
+        for folder, label in zip(("normal", "mass"), labels, strict=True)
+        for n in range(10)
+    ]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, records)))
+    found = read(tmp_path / "own.jsonl", group="Ward")
+    assert len(found.samples) == 20
+    assert {sample.answer for sample in found.samples} == expected == set(found.samples[0].labels)
+
+
+def test_a_patient_is_one_whatever_blanks_stand_around_the_name(tmp_path: Path) -> None:
+    rows = [f"{label}/{n}.png,{label},{' ' * (n % 2)}{n // 2}\n" for label in ("normal", "mass") for n in range(10)]
+    assert set(read_own_data(own_csv(tmp_path, "".join(rows), columns="image,label,patient")).groups.values()) == {
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+    }
+
+
+@pytest.mark.parametrize("other", ["Left mass", "left  mass", "left \uff4dass"])
+def test_two_spellings_of_a_label_are_refused(tmp_path: Path, other: str) -> None:
+    rows = [f"normal/{n}.png,normal\nmass/{n}.png,{'left mass' if n else other}\n" for n in range(10)]
+    with pytest.raises(DatasetError, match="spell a label in two ways"):
+        read_own_data(own_csv(tmp_path / "table", "".join(rows)))
+    own = two_labels(tmp_path / "own")
+    (own / "mass").rename(own / "left mass")
+    draw(own / other / "a.png", seed=5)
+    with pytest.raises(DatasetError, match="spell a label in two ways"):
+        read_own_data(own)
+
+
+def test_images_in_hidden_folders_belong_to_no_label(tmp_path: Path) -> None:
+    own = two_labels(tmp_path / "own")
+    for number, folder in enumerate((".thumbnails", "__MACOSX", "ward/.ipynb_checkpoints")):
+        draw(own / "mass" / folder / "a.png", seed=70 + number)
+    found = read(own)
+    assert len(found.samples) == 20
+    assert not found.bad
+
+
 def test_one_label_and_no_images_are_refused(tmp_path: Path) -> None:
     draw(tmp_path / "one" / "normal" / "a.png", seed=0)
     with pytest.raises(DatasetError, match="one label alone"):
