@@ -59,10 +59,11 @@ class EvaluationData:
 
         At most `limit` samples of each are kept, drawn by `seed`. `trained_on` holds the SHA-256 of the images that the
         checkpoint was trained on; it then decides alone which images count as trained on, not the train splits and the
-        datasets' own marks. Raises DatasetError for what cannot be read, DataError when no sample is in the split or
-        an image is missing.
+        datasets' own marks. Raises DatasetError for what cannot be read, DataError when no sample is in the split, an
+        image is missing, or two datasets have a sample of one id.
         """
         samples: list[Sample] = []
+        ids: set[str] = set()
         train: list[Sample] = []
         val: list[Sample] = []
         files: list[DataFile] = []
@@ -71,6 +72,13 @@ class EvaluationData:
             found = detect(root / name)
             result = read_dataset(root / name, split=split, image_directory=image_directory)
             drawn = _drawn(result.samples, limit=limit, seed=seed)
+            if repeated := next((sample.id for sample in drawn if sample.id in ids), None):
+                # Predictions are joined by id: one of two samples would get the other's.
+                raise DataError(
+                    f"{name} has the ids of another dataset, {repeated} among them; read one of them at a time, or "
+                    "give its records, its file or its folder another name"
+                )
+            ids |= {sample.id for sample in drawn}
             source = found.files.get(split)
             files.append(
                 DataFile(

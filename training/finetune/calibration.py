@@ -8,7 +8,7 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.sample import Sample
-from medmoe.training.evaluation.calibration.calibrator import FEWEST, Calibrator, only_helpful
+from medmoe.training.evaluation.calibration.calibrator import Calibrator, only_helpful
 from medmoe.training.evaluation.predict.predictors import LocalPredictor, predict_in_formats, served_formats
 from medmoe.training.evaluation.prediction import Prediction, by_id
 from medmoe.training.evaluation.provenance import CheckpointIdentity
@@ -28,8 +28,9 @@ def write_calibration(
 
     `predictions` are the model's in float32. None where nothing is written.
     """
+    calibrator = Calibrator(seed=seed)
     kinds = [[sample for sample in val if sample.kind == kind] for kind in ("classification", "vqa")]
-    enough = [sample for samples in kinds if len(samples) >= 2 * FEWEST for sample in samples]
+    enough = [sample for samples in kinds if samples and calibrator.is_enough(samples) for sample in samples]
     if not enough:
         return None
     identity = CheckpointIdentity.of(directory)
@@ -37,7 +38,7 @@ def write_calibration(
     predictor = LocalPredictor(model, prompt=prompt, features=features)
     others = [dtype for dtype in served_formats("cpu") if dtype != "float32"]
     found = only_helpful(
-        Calibrator(seed=seed)(
+        calibrator(
             enough,
             predictions={
                 "float32": by_id(predictions),

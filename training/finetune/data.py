@@ -12,7 +12,7 @@ from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.own.label_folders import read_label_folders
 from medmoe.training.data.own.spreadsheet import is_spreadsheet
 from medmoe.training.data.own.table import is_table, read_table
-from medmoe.training.data.read_result import BadItem, ReadResult
+from medmoe.training.data.read_result import BadItem, ReadResult, SampleCollector
 from medmoe.training.data.sample import Sample
 
 _ACCEPTED = (
@@ -58,8 +58,13 @@ def read_own_data(path: Path, *, group: str | None = None) -> OwnData:
         splits: tuple[Split, ...] = get_args(Split) if detected.knows_splits else ("train",)
         for split in splits:
             read += read_dataset(path, split=split)
+    # A file for each split may count its ids anew.
+    collected = SampleCollector()
+    for sample in read.samples:
+        if sample.kind != "caption":
+            collected.add(sample)
     return OwnData(
         form=str(detected.form),
-        samples=tuple(sample for sample in read.samples if sample.kind != "caption"),
+        samples=collected.result().samples,
         bad=tuple(dict.fromkeys(read.bad)),
     )

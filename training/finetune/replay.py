@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Self
 
 from medmoe.training.data.errors import DatasetError
+from medmoe.training.data.image import read_rgb
+from medmoe.training.data.leakage.near_duplicates import near_duplicates, thumbnail
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.prediction import Predict
 from medmoe.training.finetune.data import read_own_data
@@ -49,7 +51,7 @@ class RunSamples:
         """Add to `split` samples from the data of `replay` and `other_questions`. Raises DatasetError."""
         return cls(
             split=split,
-            replay=Replay() if replay is None else draw_replay(replay, seed=seed),
+            replay=Replay() if replay is None else draw_replay(replay, split=split, seed=seed),
             others=other_questions(split, domains=domains, seed=seed),
             seed=seed,
         )
@@ -74,10 +76,11 @@ class RunSamples:
         return replace(self, others=answered)
 
 
-def draw_replay(data: Path, *, seed: int) -> Replay:
+def draw_replay(data: Path, *, split: OwnSplit, seed: int) -> Replay:
     """Draw from `data`, in any format of own data: some samples to train on, and images that measure.
 
-    Raises DatasetError for data that cannot be read or leave nothing to train on.
+    What is nearly an image that `split` holds out is not trained on, and what is nearly a training image measures
+    nothing. Raises DatasetError for data that cannot be read or leave nothing to train on.
     """
     rng = random.Random(seed)
     own = read_own_data(data)
@@ -91,12 +94,22 @@ def draw_replay(data: Path, *, seed: int) -> Replay:
     if not train:
         reason = f"; {len(own.bad)} cannot be used, the first for: {own.bad[0].reason}" if own.bad else ""
         raise DatasetError(f"{data} has no sample that could be replayed in training{reason}")
+    kept_apart = [sample.image for sample in split.val + split.test]
+    train = _unlike(rng.sample(train, min(_TRAINED, len(train))), images=kept_apart)
     # The user's own samples may have the same ids.
     measured = [replace(s, split="test", id=f"replay {s.id}") for s in samples if s.image in held_out]
-    return Replay(
-        train=rng.sample(train, min(_TRAINED, len(train))),
-        measured=rng.sample(measured, min(_MEASURED, len(measured))),
-    )
+    measured = rng.sample(measured, min(_MEASURED, len(measured)))
+    trained_images = [sample.image for sample in (*split.train, *train)]
+    return Replay(train=train, measured=_unlike(measured, images=trained_images))
+
+
+def _unlike(samples: Sequence[Sample], *, images: Sequence[Path]) -> list[Sample]:
+    """Return the samples whose image is none of `images`, nor nearly one. Raises DataError for what is no image."""
+    others = set(images)
+    every = dict.fromkeys([*images, *(sample.image for sample in samples)])
+    thumbnails = {image: thumbnail(read_rgb(image)) for image in every}
+    like = {later for earlier, later in near_duplicates(thumbnails) if earlier in others}
+    return [sample for sample in samples if sample.image not in others | like]
 
 
 def other_questions(split: OwnSplit, *, domains: Sequence[str], seed: int) -> Replay:

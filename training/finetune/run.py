@@ -205,7 +205,7 @@ class Finetune:
         return Rounds(
             directory=self._work,
             epochs=self._epochs(split),
-            learning_rate=self.learning_rate or _RATES[method],
+            learning_rate=_RATES[method] if self.learning_rate is None else self.learning_rate,
             weight_decay=0.0 if method == "lora" else 0.01,
             trainable=_TRAINABLE[method],
             batch_size=_batch_size(split),

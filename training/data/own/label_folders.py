@@ -63,7 +63,7 @@ def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadRe
     root = directory.absolute()
     samples = [
         Sample(
-            id=str(image.relative_to(root)),
+            id=f"{root.name}/{image.relative_to(root).as_posix()}",
             dataset=root.name,
             image=image,
             split=image_split,

@@ -49,7 +49,7 @@ class Calibrator:
         first = next(iter(predictions.values()))
         labels = []
         for names, shown in label_sets(samples).items():
-            if not self._is_enough(shown):
+            if not self.is_enough(shown):
                 continue
             fit, rest = self._divided(shown)
             map_ = fit_labels([_labelled(sample, first[sample.id]) for sample in fit], method=self.method)
@@ -89,10 +89,11 @@ class Calibrator:
         if asked := [sample for sample in samples if sample.kind == "vqa"]:
             self._divided(asked)
         sets = label_sets(samples)
-        if sets and not any(self._is_enough(shown) for shown in sets.values()):
+        if sets and not any(self.is_enough(shown) for shown in sets.values()):
             self._divided(max(sets.values(), key=len))
 
-    def _is_enough(self, samples: Sequence[Sample]) -> bool:
+    def is_enough(self, samples: Sequence[Sample]) -> bool:
+        """Return whether samples of one kind, at least one, can be divided into two parts of `FEWEST`."""
         try:
             self._divided(samples)
         except DataError:

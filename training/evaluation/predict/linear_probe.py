@@ -26,6 +26,8 @@ _PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 """Weights of half the squared norm, beside the mean loss on features of unit variance."""
 _Rows = tuple[torch.Tensor, torch.Tensor]
 """Pooled features [N, D] and class numbers [N] of images."""
+_NEVER = -1e9
+"""Log-probability of a label that has no training image."""
 _HELD_OUT = 0.2
 _FOLDS = 5
 
@@ -146,11 +148,13 @@ def _probed(
     penalty = _best_penalty(fit, measured, classes=len(labels))
     weights = logistic_regression(inputs, targets, classes=len(labels), penalty=penalty)
     images = torch.stack([pooled(features(sample.image)) for sample in asked])
-    log_p = _log_p((images - mean) / deviation, weights)
-    return {
-        sample.id: of_labels(sample.id, dict(zip(labels, row, strict=True)), routing=None)
-        for sample, row in zip(asked, log_p.tolist(), strict=True)
-    }
+    rows = _log_p((images - mean) / deviation, weights).tolist()
+    found = {}
+    for sample, row in zip(asked, rows, strict=True):
+        known = dict(zip(labels, row, strict=True))
+        offered = {label: known.get(label, _NEVER) for label in sample.labels}
+        found[sample.id] = of_labels(sample.id, offered, routing=None)
+    return found
 
 
 def _best_penalty(fit: _Rows, measured: _Rows, *, classes: int) -> float:

@@ -16,6 +16,7 @@ from medmoe.training.evaluation.calibration.calibrator import Calibrator, only_h
 from medmoe.training.evaluation.calibration.fit import Method, fit_answers, fit_labels, isotonic
 from medmoe.training.evaluation.evaluator import calibrated
 from medmoe.training.evaluation.prediction import Prediction, of_labels
+from medmoe.training.finetune.calibration import write_calibration
 
 HASH = "0" * 64
 BOUND: Any = {"split": "val", "weights_sha256": HASH, "prompt_sha256": "1" * 64}
@@ -138,6 +139,14 @@ def test_too_few_samples_are_refused() -> None:
     more, answers = asked(30)
     with pytest.raises(DataError, match="each part needs 20"):
         Calibrator()(more, predictions={"float32": answers}, **BOUND)
+
+
+def test_a_finetuned_checkpoint_is_left_uncalibrated_where_few_images_have_many_questions(tmp_path: Path) -> None:
+    more, answers = asked(60)
+    crowded = [replace(sample, image=Path("/0.jpg" if i < 50 else "/1.jpg")) for i, sample in enumerate(more)]
+    unused: Any = None
+    found = write_calibration(tmp_path, crowded, list(answers.values()), model=unused, features=unused, seed=0)
+    assert found is None
 
 
 def test_calibrated_predictions_keep_their_text_and_lose_their_overconfidence() -> None:

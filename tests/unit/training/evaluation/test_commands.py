@@ -22,6 +22,7 @@ from medmoe.training.data.errors import DataError
 from medmoe.training.data.leakage.trained_images import TrainedImages, extend_trained_images, write_trained_images
 from medmoe.training.evaluation.__main__ import app
 from medmoe.training.evaluation.calibration.calibrate import app as calibrate_app
+from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.evaluation.predict import server_predictor
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
 from medmoe.training.evaluation.report import plots
@@ -58,6 +59,28 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.new("L", (40, 24), int(record.pop("shade"))).save(root / name / "images" / f"{number}.png")  # type: ignore[call-overload]
         (root / name / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
     return root
+
+
+def labelled_folders(root: Path, *names: str) -> Path:
+    for seed, name in enumerate(names):
+        for number in range(4):
+            path = root / name / LABELS[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (24, 24), 40 * number + 5 * seed).save(path)
+    return root
+
+
+def test_images_of_one_name_in_two_datasets_are_two_samples(tmp_path: Path) -> None:
+    read = EvaluationData.read(labelled_folders(tmp_path, "here", "there"), ["here", "there"])
+    assert len({sample.id for sample in read.samples}) == 8
+
+
+def test_datasets_of_one_name_are_refused_before_anything_is_answered(tmp_path: Path) -> None:
+    labelled_folders(tmp_path, "here/own", "there/own")
+    with pytest.raises(
+        DataError, match=r"there/own has the ids of another dataset, own/.*; read one of them at a time"
+    ):
+        EvaluationData.read(tmp_path, ["here/own", "there/own"])
 
 
 def run(*arguments: Any) -> Any:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from medmoe.training.config import Split
 from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.metrics.scores import Scorer
 from medmoe.training.evaluation.predict.linear_probe import (
     logistic_regression,
     out_of_fold_probabilities,
@@ -71,6 +72,17 @@ def test_a_label_that_the_features_tell_is_found(validation: int) -> None:
     assert probabilities is not None
     assert set(probabilities) == set(LABELS)
     assert sum(probabilities.values()) == pytest.approx(1)
+
+
+def test_a_label_without_training_images_is_never_said_and_counts_as_wrong() -> None:
+    train = [sample(number, "train") for number in range(60) if number % 3]
+    test = [sample(number, "test") for number in range(30)]
+    found = probe_predictions(test, train=train, val=(), features=features)
+    assert all(prediction.probabilities is not None for prediction in found.values())
+    assert {(prediction.probabilities or {})["CT"] for prediction in found.values()} == {0.0}
+    scores = Scorer(resamples=10)(test, predictions=found)
+    assert scores["accuracy"].value == pytest.approx(2 / 3, abs=0.1)
+    assert scores["nll"].value > 5
 
 
 def test_a_dataset_without_training_images_of_two_labels_has_no_probe() -> None:

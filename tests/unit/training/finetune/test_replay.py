@@ -3,13 +3,16 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.prediction import Predict, Prediction
+from medmoe.training.finetune.data import read_own_data
 from medmoe.training.finetune.replay import draw_replay, other_questions, self_labelled
-from medmoe.training.finetune.split import OwnSplit
+from medmoe.training.finetune.split import OwnSplit, split_own_data
 
 DOMAINS = ("CT", "MRI", "X-ray")
 
@@ -73,4 +76,23 @@ def test_data_that_leave_nothing_to_replay_are_refused(tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         (tmp_path / label / "scan.dcm").write_bytes(bytes(128) + b"DICM")
     with pytest.raises(DatasetError, match=r"no sample that could be replayed.*; 2 cannot be used.*medmoe render"):
-        draw_replay(tmp_path, seed=0)
+        draw_replay(tmp_path, split=own("axial", "sagittal"), seed=0)
+
+
+def test_nothing_that_measures_the_own_images_is_replayed_and_nothing_trained_measures(tmp_path: Path) -> None:
+    for folder, first in (("own", 0), ("earlier", 10)):
+        for number in range(first, first + 20):
+            path = tmp_path / folder / ("CT" if number % 2 else "MRI") / f"{folder} {number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(number).integers(0, 250, (16, 16, 3)) + (folder == "earlier")
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+    split = split_own_data(read_own_data(tmp_path / "own"))
+    found = draw_replay(tmp_path / "earlier", split=split, seed=0)
+
+    def numbers(samples: Sequence[Sample]) -> set[str]:
+        return {sample.image.stem.split()[1] for sample in samples}
+
+    assert numbers(found.train).isdisjoint(numbers(split.val + split.test))
+    assert numbers(found.measured).isdisjoint(numbers(split.train) | numbers(found.train))
+    assert numbers(found.train) & numbers(split.train)
+    assert {str(number) for number in range(20, 30)} <= numbers(found.train) | numbers(found.measured)

@@ -209,6 +209,16 @@ def test_json_lines_may_state_their_split(tmp_path: Path) -> None:
     assert {int(sample.image.stem) for sample in split.test} == {0, 1, 2}
 
 
+def test_samples_of_two_splits_that_count_their_ids_anew_have_ids_of_their_own(tmp_path: Path) -> None:
+    two_labels(tmp_path / "images")
+    for split, label in (("train", "normal"), ("test", "mass")):
+        turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": label}]
+        items = [{"id": n, "image": f"{label}/{n}.png", "conversations": turns} for n in range(10)]
+        (tmp_path / f"{split}.json").write_text(json.dumps(items))
+    samples = read_own_data(tmp_path).samples
+    assert len({sample.id for sample in samples}) == len(samples) == 20
+
+
 def test_folders_of_splits_are_no_labels(tmp_path: Path) -> None:
     two_labels(tmp_path / "own" / "train")
     for label, seed in (("normal", 50), ("mass", 1050)):
