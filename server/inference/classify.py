@@ -39,6 +39,10 @@ async def classify_image(
     """
     asked = (plan_classification(context, fields),)
     (response,) = await classify_several(context, asked, image=image, deadline=deadline, record=record, route=ROUTE)
+    record.note_answer(
+        calibrated=isinstance(response, ClassifyResponse) and response.calibration is not None,
+        abstained=response.abstained,
+    )
     return response
 
 
@@ -103,7 +107,7 @@ async def classify_in_slot(
     record.note_unlike_training(unlike_training)
     routing = count_routing(context, scores, shared, route=route)
     remaining = iter(scores)
-    responses = tuple(
+    return tuple(
         classify_response(
             context,
             fields,
@@ -118,12 +122,6 @@ async def classify_in_slot(
         )
         for (fields, prompts), free in zip(asked, content_free, strict=True)
     )
-    for response in responses:
-        record.note_answer(
-            calibrated=isinstance(response, ClassifyResponse) and response.calibration is not None,
-            abstained=response.abstained,
-        )
-    return responses
 
 
 def count_tokens(record: RequestRecord, scores: Sequence[LabelScore]) -> None:

@@ -107,16 +107,18 @@ class RequestRecord:
         self.unlike_training = None if found is None else found.flagged
 
     def note_answer(self, *, calibrated: bool, abstained: bool) -> None:
-        """Note how far the answer is to be trusted; of several, all must be calibrated and one abstains for all."""
-        self.calibrated = calibrated and self.calibrated is not False
-        self.abstained = abstained or bool(self.abstained)
+        """Note how far the answer is to be trusted, as the response says it."""
+        self.calibrated, self.abstained = calibrated, abstained
 
     def part(self) -> "RequestRecord":
         """Return a record for a part of the request, with a clock of its own."""
         return RequestRecord(request_id=self.request_id, method=self.method, route=self.route, grant=self.grant)
 
     def add(self, part: "RequestRecord") -> None:
-        """Add the stages, tokens, images and trust of a part, which may have run beside others."""
+        """Add the stages, tokens and images of a part, which may have run beside others.
+
+        How far its answer is to be trusted stays the part's own.
+        """
         self.spans += part.spans
         for stage, seconds in part.stages.items():
             self.stages[stage] = self.stages.get(stage, 0.0) + seconds
@@ -124,8 +126,6 @@ class RequestRecord:
             self.tokens[kind] = self.tokens.get(kind, 0) + count
         if part.unlike_training is not None:
             self.unlike_training = self.unlike_training or part.unlike_training
-        if part.calibrated is not None:
-            self.note_answer(calibrated=part.calibrated, abstained=bool(part.abstained))
         self.images += part.images
 
     @property

@@ -60,9 +60,14 @@ async def decide(
     found = [response for response in responses if isinstance(response, ClassifyResponse)]
     if len(found) < len(responses):
         raise GenerationError("a question of mode likelihood has the answer of another mode")
+    answers = tuple(_answer(question, one) for question, one in zip(request.questions, found, strict=True))
+    record.note_answer(
+        calibrated=all(one.calibration is not None for one in found),
+        abstained=any(isinstance(answer, RefusalAnswer) for answer in answers),
+    )
     read, cached = record.tokens["prompt"], record.tokens["cached"]
     return Decision(
-        answers=tuple(_answer(question, one) for question, one in zip(request.questions, found, strict=True)),
+        answers=answers,
         model=context.checkpoint.config.name,
         usage=DecisionUsage(
             input_tokens=read, input_tokens_details=InputTokensDetails(cached_tokens=cached), total_tokens=read

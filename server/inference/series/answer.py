@@ -54,7 +54,7 @@ async def answer_series(
                 yield SliceDone(done=len(asked), slice=one)
         if all(one.uniform for one in asked):
             raise UniformImage("all slices come out as one shade; choose another window")
-        yield series_response(
+        response = series_response(
             inference,
             fields,
             slices=sorted(asked, key=lambda one: one.index),
@@ -62,3 +62,5 @@ async def answer_series(
             id_=f"{ROUTE}-{secrets.token_hex(16)}",
             timings=record.timings(),
         )
+        record.note_answer(calibrated=response.calibrated, abstained=response.abstained)
+        yield response

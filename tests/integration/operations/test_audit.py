@@ -20,6 +20,8 @@ from medmoe.server.auth.key_file import new_key
 from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.settings import Settings
 from tests.integration.conftest import Medmoe, Service, ServiceFactory, base64_image, check, image_bytes, until
+from tests.integration.training.test_calibration import CLASSIFICATION, LABELS, calibrate
+from tests.support.images.series_files import ct_series
 from tests.support.images.tagged_images import dicom
 from tests.support.service.server_process import server_process
 
@@ -114,6 +116,49 @@ async def test_every_way_to_ask_is_recorded(audited: Audited, trail: Path, class
     assert [fields["abstained"] for fields in found] == [False, None, False, None, None]
     assert [fields["error"] for fields in found[3:]] == ["malformed_image", "unsupported_image"]
     assert [bool(fields["images"][0]) for fields in found[3:]] == [False, True]
+
+
+async def test_a_record_says_of_trust_what_the_answer_says(
+    audited: Audited, trail: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    image = {"type": "input_image", "image_url": f"data:image/png;base64,{base64_image()}"}
+    question = {"type": "predicate", "instructions": "Is there a fracture?"}
+    decision = {"model": "tiny", "input": [{"role": "user", "content": [image]}], "questions": [question]}
+    labels = {"image": base64_image(), "labels": ["yes", "Yes", "no", "No"], "question": question["instructions"]}
+    files = [("series", ("a", file, "application/dicom")) for file in ct_series(range(24, 40))]
+    calibrated = calibrate(checkpoint, tmp_path / "calibrated", classification=CLASSIFICATION)
+    async with audited(model=calibrated, min_label_mass=0) as service:
+
+        async def asked(path: str, **sent: Any) -> dict[str, Any]:
+            response = await service.client.post(path, **sent)
+            assert response.status_code == 200, response.text
+            found: dict[str, Any] = response.json()
+            return found
+
+        shares = [one["probability"] for one in (await asked("/v1/classify", json=labels))["probabilities"]]
+        # Over each spelling's probability, under that of the likelier answer.
+        least = (max(shares) + max(sum(shares[:2]), sum(shares[2:]))) / 2
+        (answer,) = (await asked("/v1/decisions", json=decision | {"min_confidence": least}))["answers"]
+        (refusal,) = (await asked("/v1/decisions", json=decision | {"min_confidence": 1}))["answers"]
+        assert (answer["type"], refusal["type"]) == ("predicate", "refusal")
+        form = {"labels": json.dumps(LABELS), "slices": "4"}
+        one_of_many = await asked("/v1/series", data=form, files=files)
+        assert all(one["classification"]["calibration"] for one in one_of_many["slices"])
+        sure = [one["classification"]["probabilities"] for one in one_of_many["slices"]]
+        surest = max(one["probability"] for slice_ in sure for one in slice_)
+        series = await asked("/v1/series", data=form | {"min_confidence": str(surest)}, files=files)
+        assert {one["classification"]["abstained"] for one in series["slices"]} == {True, False}
+        streamed = await service.client.post("/v1/series", data=form | {"stream": "true"}, files=files)
+        assert streamed.status_code == 200
+    assert (one_of_many["calibrated"], one_of_many["abstained"], series["abstained"]) == (False, False, False)
+    found = records(trail, "request", "stream_end")[1:]
+    assert [(fields["calibrated"], fields["abstained"]) for fields in found] == [
+        (False, False),
+        (False, True),
+        (False, False),
+        (False, False),
+        (False, False),
+    ]
 
 
 async def test_the_record_is_there_before_the_answer(audited: Audited, trail: Path) -> None:
