@@ -73,7 +73,7 @@ async def classify_in_slot(
     image: SentImage,
     deadline: Deadline,
     record: RequestRecord,
-    route: str = ROUTE,
+    route: str,
 ) -> tuple[AnyClassification, ...]:
     """Return one response for each of `asked`, all about one image, which is decoded once and scored at once.
 

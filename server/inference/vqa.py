@@ -101,7 +101,7 @@ async def answer_in_slot(
     image: SentImage,
     deadline: Deadline,
     record: RequestRecord,
-    route: str = ROUTE,
+    route: str,
     stop: Sequence[str] = (),
     tokens: TokenLogprobs | None = None,
     slot: AbstractAsyncContextManager[None] | None = None,

@@ -58,10 +58,12 @@ class RouterStatsResponse(ApiModel):
     window_seconds: int | None
     """As asked for; counts come in steps of ten seconds. Null: everything since the start."""
     requests: int
+    """Answers counted; of a series, each slice is one."""
     expert_domains: tuple[str, ...]
     overall: tuple[LayerLoad, ...]
     by_kind: dict[str, tuple[LayerLoad, ...]]
     by_route: dict[str, tuple[LayerLoad, ...]]
+    """`vqa`, `classify`, `series`, `explain`, `chat` or `decisions`: what was asked."""
     by_modality: dict[str, tuple[LayerLoad, ...]]
     """By the requests' `modality`; `unstated` for requests without one."""
     drift: RoutingDrift | None

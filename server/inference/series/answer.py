@@ -10,12 +10,11 @@ from medmoe.server.imaging.series_intake import OpenSeries
 from medmoe.server.inference.series.context import SeriesContext
 from medmoe.server.inference.series.response import series_response
 from medmoe.server.inference.series.sampled_series import count_slices, sample_series
-from medmoe.server.inference.series.slices import AskedSlice, Asker, LabelAsker, QuestionAsker, ask_slices
+from medmoe.server.inference.series.slices import ROUTE, AskedSlice, Asker, LabelAsker, QuestionAsker, ask_slices
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.inference import SentSeries
 from medmoe.server.schemas.series import SeriesFields, SeriesResponse, SeriesStarted, SliceDone
 
-ROUTE = "series"
 SeriesPiece = SeriesStarted | SliceDone | SeriesResponse
 
 

@@ -18,6 +18,7 @@ from medmoe.server.schemas.images import ImageFields
 from medmoe.server.schemas.series import AnsweredSlice, ClassifiedSlice, SeriesFields
 from medmoe.server.schemas.vqa import VQAFields
 
+ROUTE = "series"
 AskedSlice = AnsweredSlice | ClassifiedSlice
 Slice = TypeVar("Slice")
 Made = TypeVar("Made", covariant=True)
@@ -56,7 +57,9 @@ class QuestionAsker:
         Raises the other errors of `answer_in_slot`.
         """
         fields = VQAFields(**self._fields, **shown.model_dump())
-        pieces = answer_in_slot(self._context, fields, self._plan, image=image, deadline=deadline, record=record)
+        pieces = answer_in_slot(
+            self._context, fields, self._plan, image=image, deadline=deadline, record=record, route=ROUTE
+        )
         try:
             return AnsweredSlice(**place, uniform=False, answer=await whole_answer(pieces))
         except UniformImage:
@@ -95,7 +98,9 @@ class LabelAsker:
         fields = ClassifyFields(**self._fields, **shown.model_dump())
         asked = ((fields, self._prompts),)
         try:
-            (found,) = await classify_in_slot(self._context, asked, image=image, deadline=deadline, record=record)
+            (found,) = await classify_in_slot(
+                self._context, asked, image=image, deadline=deadline, record=record, route=ROUTE
+            )
             return ClassifiedSlice(**place, uniform=False, classification=found)
         except UniformImage:
             return ClassifiedSlice(**place, uniform=True, classification=None)

@@ -135,6 +135,14 @@ async def test_a_slice_is_answered_as_it_is_alone_in_the_same_window(service: Se
     assert answer["timings"]["total"] >= max(one["answer"]["timings"]["total"] for one in answer["slices"])
 
 
+async def test_the_router_statistics_count_each_slice_as_of_a_series(service: Service) -> None:
+    for asked in (QUESTION, LABELS):
+        await ask(service, ct_series(range(18, 24)), slices=3, **asked)
+    stats = (await service.client.get("/v1/router/stats")).json()
+    assert (stats["requests"], set(stats["by_route"])) == (6, {"series"})
+    assert stats["by_route"]["series"] == stats["overall"]
+
+
 async def test_archives_and_frames_are_answered_as_files_are(service: Service) -> None:
     order = [4, 0, 3, 1, 2, 5]
     files = ct_series(order)
