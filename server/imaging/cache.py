@@ -28,12 +28,14 @@ class ImageCache:
         self._kept: LRUCache[bytes, DecodedImage] = LRUCache(most)
 
     async def decode(self, sent: str | bytes, fields: ImageFields, *, salt: str | None) -> DecodedImage:
-        """Return the image as DecoderPool.decode does; its refusals are not cached.
+        """Return the image as DecoderPool.decode does; its refusals are neither cached nor counted.
 
         Requests share an image only under the same `salt`: an answer's speed would tell one tenant of another's.
         """
         if not self._most:
-            return await self._decoders.decode(sent, fields, tenant=salt)
+            image = await self._decoders.decode(sent, fields, tenant=salt)
+            self._count(False)
+            return image
         key = await _key(sent, fields, salt)
         image = self._kept.get(key)
         was_cached = image is not None

@@ -137,7 +137,10 @@ def vqa_content(fields: VQAFields, answer: VQAResponse) -> ReportContent:
         findings=(answer.answer,),
         certainty=vqa_certainty(answer),
         abstained=answer.abstained,
-        parameters=(f"seed={sampled.seed}", f"max_tokens={sampled.max_tokens}"),
+        parameters=(
+            *(() if sampled.seed is None else (f"seed={sampled.seed}",)),
+            f"max_tokens={sampled.max_tokens}",
+        ),
     )
 
 

@@ -23,14 +23,12 @@ _TIMEOUT_SECONDS = 600.0
 
 
 async def warm_up(model: ServedModel, engine: Engine) -> None:
-    """Ask `engine` one question, outside admission, statistics, cache and quarantine. Raises what `answer` raises."""
+    """Ask `engine` one question, outside admission, statistics, metrics, cache and quarantine. Raises what `answer` raises."""
     context = InferenceContext(
         settings=model.settings,
         checkpoint=model.checkpoint,
         engine=engine,
-        images=ImageIntake(
-            model.decoders, cache=ImageCache(model.decoders, most=0, count=model.metrics.requests.image)
-        ),
+        images=ImageIntake(model.decoders, cache=ImageCache(model.decoders, most=0, count=lambda _: None)),
         admission=Admission(max_concurrent=1, max_queued=0),
         readiness=model.readiness,
         router_stats=RouterStats(model.checkpoint.config),

@@ -76,7 +76,6 @@ class ServedModel:
         Raises ConfigError or CheckpointError when the checkpoint directory cannot be read.
         """
         self.settings = settings
-        self.metrics = shared.metrics
         self.building = shared.building
         self.checkpoint = ServedCheckpoint(settings.model)
         self.engine = RestartableEngine(engine)

@@ -68,7 +68,7 @@ class RequestSeries:
         )
         self._images = counter(
             "medmoe_images_total",
-            "Images that requests brought: decoded, or kept from a request shortly before",
+            "Images that requests asked about: decoded, or kept from a request shortly before",
             ["source"],
         )
         self._unlike_training = counter(
