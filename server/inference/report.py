@@ -34,6 +34,8 @@ _NOT_DECIDING = {
     "question", "labels", "stream", "include_routing", "include_report", "store", "timeout_ms", "modality", "model",
 }  # fmt: skip
 """Fields that a report holds elsewhere, or that do not change the answer."""
+_CHOSEN = {"seed", "max_tokens", "min_confidence", "min_label_mass", "permutations"}
+"""Fields of a provenance that the service or the deployment chooses where a request does not."""
 
 Answer = TypeVar("Answer", VQAResponse, AnyClassification, SeriesAnswer | SeriesClassification)
 
@@ -128,19 +130,14 @@ async def deliver_report(
 
 def vqa_content(fields: VQAFields, answer: VQAResponse) -> ReportContent:
     """Return what a report says of an answer."""
-    sampled = answer.provenance
     return report_content(
         fields,
         answer.model,
-        sampled,
+        answer.provenance,
         question=fields.question,
         findings=(answer.answer,),
         certainty=vqa_certainty(answer),
         abstained=answer.abstained,
-        parameters=(
-            *(() if sampled.seed is None else (f"seed={sampled.seed}",)),
-            f"max_tokens={sampled.max_tokens}",
-        ),
     )
 
 
@@ -185,11 +182,12 @@ def report_content(
     findings: tuple[str, ...],
     certainty: float | None,
     abstained: bool,
-    parameters: tuple[str, ...] = (),
     series: SeriesContent | None = None,
 ) -> ReportContent:
     """Return what a report says, with the time of now."""
     given = fields.model_dump(exclude=_NOT_DECIDING, exclude_none=True, exclude_defaults=True)
+    # What the request left open, too.
+    used = provenance.model_dump(include=_CHOSEN, exclude_none=True)
     return ReportContent(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         software=version("medmoe"),
@@ -203,5 +201,5 @@ def report_content(
         findings=findings,
         certainty=certainty,
         abstained=abstained,
-        parameters=tuple(dict.fromkeys((*(f"{name}={value}" for name, value in given.items()), *parameters))),
+        parameters=tuple(f"{name}={value}" for name, value in (given | used).items()),
     )

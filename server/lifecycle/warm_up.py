@@ -23,7 +23,10 @@ _TIMEOUT_SECONDS = 600.0
 
 
 async def warm_up(model: ServedModel, engine: Engine) -> None:
-    """Ask `engine` one question, outside admission, statistics, metrics, cache and quarantine. Raises what `answer` raises."""
+    """Ask `engine` one question, outside admission, statistics, metrics, cache and quarantine.
+
+    Raises what `answer` raises.
+    """
     context = InferenceContext(
         settings=model.settings,
         checkpoint=model.checkpoint,

@@ -90,6 +90,24 @@ async def test_a_report_says_what_the_answer_says(service: Service, route: str, 
     await accepted(path)
 
 
+@pytest.mark.parametrize(
+    ("route", "fields", "named"),
+    [
+        ("/v1/vqa", {"question": QUESTION}, ("max_tokens", "min_confidence")),
+        ("/v1/vqa", {"question": QUESTION, "temperature": "0.5"}, ("seed", "max_tokens", "min_confidence")),
+        ("/v1/classify", LABELS | {"mode": "choice"}, ("min_confidence", "min_label_mass", "permutations")),
+    ],
+)
+async def test_a_report_names_what_the_request_left_open(
+    running: ServiceFactory, route: str, fields: dict[str, str], named: tuple[str, ...]
+) -> None:
+    async with running(min_confidence=0.25) as service:
+        answered = (await report(service, route=route, headers={}, include_report="true", **fields)).json()
+    found = set(texts(read(base64.b64decode(answered["report"])), "Algorithm Parameters"))
+    given = {f"{name}={value}" for name, value in fields.items() if name in ("temperature", "mode")}
+    assert found == given | {f"{name}={answered['provenance'][name]}" for name in named}
+
+
 async def accepted(path: Path) -> None:
     """Let dciodvfy, where there is one, look for errors in a report."""
     if checker := shutil.which("dciodvfy"):
