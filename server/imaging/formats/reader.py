@@ -104,9 +104,7 @@ class ImageReader:
         if fields.window is not None:
             raise InvalidField("only DICOM images have a window", param="window")
         read = read_raster(data, kind, frame=fields.frame or 0, limits=self._config.limits)
-        # A frame of several that was asked for by number, and is shown as it is stored, was chosen.
-        chosen = fields.frame is not None and read.frames > 1 and not read.steps
-        if not fields.allow_uniform and not chosen and is_uniform(read.image):
+        if not fields.allow_uniform and is_uniform(read.image):
             raise UniformImage()
         rendering = Rendering(
             format=kind, colour=read.colour, frame=read.frame, frames=read.frames, steps=read.steps, windows=()

@@ -203,7 +203,7 @@ def test_frames_are_chosen_by_number_and_the_first_is_the_default(read: Read, ki
     data = shades(kind)
     assert read(data, allow_uniform=True).image.getpixel((16, 16)) == (SHADES[0],) * 3
     for number, shade in enumerate(SHADES):
-        decoded = read(data, frame=number)
+        decoded = read(data, frame=number, allow_uniform=True)
         assert decoded.image.getpixel((16, 16)) == (shade,) * 3
         assert (decoded.rendering.frame, decoded.rendering.frames) == (number, frames)
     with pytest.raises(InvalidField, match="3") as caught:
@@ -220,7 +220,7 @@ def test_too_many_frames_are_refused(read: Read) -> None:
 def test_a_later_page_is_held_to_the_same_limits(read: Read) -> None:
     pages = [Image.new("L", (32, 32)), Image.new("L", (900, 1))]
     data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
-    read(data, frame=0)
+    read(data, frame=0, allow_uniform=True)
     with pytest.raises(UnreadableImage, match="as long as wide"):
         read(data, frame=1)
 

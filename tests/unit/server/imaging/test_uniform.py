@@ -1,5 +1,7 @@
 """Images in which nothing is to be seen are refused, unless the request allows them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +11,10 @@ from medmoe.server.errors import UniformImage
 from tests.support.images.dicom_files import dicom, gradient
 from tests.support.images.hostile_images import encoded
 from tests.unit.server.conftest import Read
+
+
+def gradient_image() -> Image.Image:
+    return Image.radial_gradient("L").resize((40, 40))
 
 
 def nearly() -> Image.Image:
@@ -23,12 +29,15 @@ def nearly() -> Image.Image:
         (encoded(Image.new("RGB", (40, 40)), "PNG"), {}),
         (encoded(Image.new("L", (40, 40), 255), "JPEG"), {}),
         (encoded(nearly(), "PNG"), {}),
+        (encoded(Image.new("L", (40, 40)), "TIFF", save_all=True, append_images=[gradient_image()]), {"frame": 0}),
+        (encoded(gradient_image(), "TIFF", save_all=True, append_images=[Image.new("L", (40, 40))]), {"frame": 1}),
         (dicom(np.full((32, 32), 7, np.int16)), {}),
+        (dicom(np.stack([gradient((32, 32)), np.full((32, 32), 7)]), NumberOfFrames=2), {"frame": 1}),
         (dicom(gradient((32, 32))), {"window": "90000/10"}),
     ],
-    ids=["black", "white", "nearly", "DICOM", "window"],
+    ids=["black", "white", "nearly", "first page", "second page", "DICOM", "frame", "window"],
 )
-def test_one_shade_is_refused_unless_it_is_allowed(read: Read, data: bytes, fields: dict[str, str]) -> None:
+def test_one_shade_is_refused_unless_it_is_allowed(read: Read, data: bytes, fields: dict[str, Any]) -> None:
     with pytest.raises(UniformImage, match="allow_uniform"):
         read(data, **fields)
     assert read(data, allow_uniform=True, **fields).image.size == (32, 32)
