@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.browser.conftest import Screenshot, Visit, Visiting
 from tests.support.service.server_process import ServerProcess
@@ -68,6 +69,25 @@ def test_the_kind_of_image_changes_no_answer(answered: Visit) -> None:
     answered.page.locator("#ask summary").click()
     answered.page.select_option("#ask [name=modality]", "CT")
     assert note(answered) is None
+
+
+def test_an_answer_stays_its_frames_when_another_frame_of_one_shade_is_let_in(
+    visit: Visiting, server: ServerProcess, photograph: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "pages.tif"
+    with Image.open(photograph) as image:
+        image.save(path, save_all=True, append_images=[Image.new("RGB", image.size)])
+    opened: Visit = visit(server.url)
+    opened.choose(path)
+    opened.ask()
+    opened.finished()
+    opened.page.locator("#frame").press("ArrowRight")
+    opened.page.get_by_role("button", name="Show it all the same").click()
+    opened.page.locator("#shown").wait_for()
+    assert note(opened) == "About the previous frame, not what is chosen now."
+    opened.page.locator("#frame").press("ArrowLeft")
+    opened.rendered()
+    assert note(opened) is None
 
 
 def test_the_card_keeps_the_image_that_was_asked_about(answered: Visit, screenshot: Screenshot) -> None:

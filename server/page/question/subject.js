@@ -1,6 +1,6 @@
 // What an answer is about: one image or series, as it was shown, and one question.
 
-const SILENT = new Set(["modality", "include_routing"]);
+const SILENT = new Set(["modality", "include_routing", "allow_uniform"]);
 /* Fields that change nothing of an answer. */
 
 export class Subject {
