@@ -33,9 +33,9 @@ class ImageCache:
         Requests share an image only under the same `salt`: an answer's speed would tell one tenant of another's.
         """
         if not self._most:
-            image = await self._decoders.decode(sent, fields, tenant=salt)
+            decoded = await self._decoders.decode(sent, fields, tenant=salt)
             self._count(False)
-            return image
+            return decoded
         key = await _key(sent, fields, salt)
         image = self._kept.get(key)
         was_cached = image is not None
