@@ -166,6 +166,17 @@ class Calibration(WeightsBoundFile):
         """Return it with the calibration of answers alone."""
         return self.model_copy(update={"classification": None, "prediction_sets": ()})
 
+    def holding(self, *, prompt_sha256: str, dtype: Dtype) -> Self:
+        """Return it without the maps and prediction sets that do not apply to this prompt and number format."""
+        maps = tuple(fit for fit in self.label_sets if fit.applies(prompt_sha256=prompt_sha256, dtype=dtype))
+        of_answers = self.answers
+        if of_answers is not None and not of_answers.applies(prompt_sha256=prompt_sha256, dtype=dtype):
+            of_answers = None
+        sets = tuple(
+            one for one in self.prediction_sets if one.bound_to.holds(prompt_sha256=prompt_sha256, dtype=dtype)
+        )
+        return self.model_copy(update={"classification": maps or None, "answers": of_answers, "prediction_sets": sets})
+
     def for_labels(self, labels: Iterable[str]) -> LabelCalibration | None:
         """Return the calibration that was fitted on this set of labels, in any order."""
         wanted = frozenset(labels)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from medmoe.model.errors import ConfigError
 from medmoe.model.files.calibration import Calibration
+from medmoe.model.files.calibration_binding import BoundTo
 from medmoe.model.files.routing_reference import RoutingReference
 from medmoe.model.files.weight_files import weights_sha256
 from medmoe.training.data.errors import DataError
@@ -244,6 +245,7 @@ def test_calibrating_writes_the_file_that_evaluating_uses(data: Path, tmp_path: 
     assert written is not None
     assert written.answers is None
     (fit,) = written.label_sets
+    assert fit.bound_to is not None
     assert fit.fitted_on.datasets == ("kinds",)
     probabilities = []
     for options in ([], ["--calibrated"]):
@@ -258,6 +260,15 @@ def test_calibrating_writes_the_file_that_evaluating_uses(data: Path, tmp_path: 
     for raw, mapped in zip(*probabilities, strict=True):
         assert mapped == pytest.approx(fit.apply(raw))
         assert mapped != pytest.approx(raw)
+    # A service in float32 applies no map that holds for bfloat16 alone.
+    other = fit.model_copy(update={"bound_to": BoundTo(prompt_sha256=fit.bound_to.prompt_sha256, dtypes=("bfloat16",))})
+    (checkpoint / "calibration.json").write_text(written.model_copy(update={"classification": (other,)}).to_json())
+    assert run(checkpoint, "--data", data, "--dataset", "kinds", "--output", tmp_path / "other").exit_code == 0
+    assert json.loads((tmp_path / "other" / "report.json").read_text())["sections"][0]["calibrated"] is None
+    refused = run(checkpoint, "--data", data, "--dataset", "kinds", "--calibrated")
+    assert refused.exit_code == 1
+    assert "calibrate it with --dtype float32" in refused.output
+    (checkpoint / "calibration.json").write_text(written.to_json())
     output = tmp_path / "contextual"
     options = ["--dataset", "kinds", "--contextual-calibration", "--output", output]
     assert run(checkpoint, "--data", data, *options).exit_code == 0
