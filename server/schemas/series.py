@@ -72,7 +72,7 @@ class SeriesFields(SlicesFields):
     """How one result is made of those of the slices. For a question most_confident (the default) takes the answer with
     the highest confidence, majority the most frequent answer. For labels mean (the default) averages each label's
     probability, max (the default of mode multi_label) takes its largest. Slices that abstain count only where all
-    do."""
+    do; in mode multi_label that holds for each label on its own."""
     finding: Label | None = Field(default=None, examples=["lesion"])
     """Label of `labels` that a series has as soon as one slice shows it; goes with max, not with multi_label. The
     result is this label where its largest probability is at least 0.5, otherwise the likeliest of the others, and
@@ -178,7 +178,8 @@ class SeriesResponse(ApiModel):
     id: str
     model: str
     abstained: bool
-    """No slice answers without abstaining, or the aggregated probability is under `min_confidence`."""
+    """No slice answers without abstaining, or the aggregated probability is under `min_confidence`; in mode multi_label
+    that of any label."""
     calibrated: bool = False
     """No calibration was fitted to results of series, whatever `calibrated` says of a slice."""
     best_slice: int

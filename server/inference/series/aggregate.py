@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from medmoe.server.inference.confidence import abstains
+from medmoe.server.inference.confidence import abstains, is_flagged
+from medmoe.server.schemas.classify import AnyClassification, MultiLabelResponse
 from medmoe.server.schemas.series import AnsweredSlice, AnswerRule, ClassifiedSlice, LabelAggregate, LabelRule
 from medmoe.server.schemas.vqa import VQAResponse
 
@@ -59,13 +60,18 @@ def aggregate_labels(
 ) -> AggregatedLabels:
     """Return the labels of the slices, at least one of which was classified.
 
-    With `several`, each is asked alone. With `finding`, that label decides by its largest probability.
+    With `several`, each is asked alone, and a slice that abstains from one counts for the others. With `finding`, that
+    label decides by its largest probability.
     """
     found = [(one.index, one.classification) for one in slices if one.classification is not None]
-    counted, abstained = _counted([(index, answer, answer.abstained) for index, answer in found])
+    abstained = False
     aggregates = []
     for number, label in enumerate(labels):
-        shares = {index: answer.probabilities[number].probability for index, answer in counted}
+        counted, all_abstain = _counted(
+            [(index, answer.probabilities[number].probability, _abstains(answer, number)) for index, answer in found]
+        )
+        abstained = abstained or all_abstain
+        shares = dict(counted)
         probability = max(shares.values()) if rule == "max" else math.fsum(shares.values()) / len(shares)
         best_slice = max(shares, key=shares.__getitem__)
         aggregates.append(LabelAggregate(label=label, probability=probability, best_slice=best_slice))
@@ -97,6 +103,14 @@ def _counted(slices: Sequence[tuple[int, Answer, bool]]) -> tuple[list[tuple[int
     """Return the slices that do not abstain, or all where all do, and whether all do."""
     sure = [(index, answer) for index, answer, abstained in slices if not abstained]
     return (sure, False) if sure else ([(index, answer) for index, answer, _ in slices], True)
+
+
+def _abstains(answer: AnyClassification, number: int) -> bool:
+    """Return whether a slice abstains from the label of this number."""
+    if not isinstance(answer, MultiLabelResponse):
+        return answer.abstained
+    is_unlike = is_flagged(answer.unlike_training) and not answer.provenance.allow_unlike_training
+    return is_unlike or answer.probabilities[number].abstained
 
 
 def _confidence(answer: VQAResponse) -> float:

@@ -6,8 +6,15 @@ import pytest
 
 from medmoe.server.inference.series.aggregate import aggregate_answers, aggregate_labels
 from medmoe.server.inference.series.window import one_window
-from medmoe.server.schemas.classify import ClassifyResponse, LabelProbability
+from medmoe.server.schemas.classify import (
+    ClassifyProvenance,
+    ClassifyResponse,
+    LabelPresence,
+    LabelProbability,
+    MultiLabelResponse,
+)
 from medmoe.server.schemas.images import AppliedWindow, Rendering
+from medmoe.server.schemas.inference import UnlikeTraining
 from medmoe.server.schemas.series import AnsweredSlice, ClassifiedSlice
 from medmoe.server.schemas.vqa import Confidence, VQAResponse
 
@@ -108,6 +115,43 @@ def test_an_aggregate_under_the_threshold_abstains() -> None:
         slices = classified(*SHARES)
         found = aggregate_labels(("a", "b"), slices, rule, several=several, min_confidence=threshold)  # type: ignore[arg-type]
         assert found.abstained is abstained
+
+
+def asked_alone(*slices: tuple[tuple[float, bool], tuple[float, bool]], unlike: int | None = None) -> Any:
+    """Probability of each of two labels, and whether the slice abstains from it, of slices 10, 11, ..."""
+    provenance = ClassifyProvenance.model_construct(allow_unlike_training=False)
+    return [
+        ClassifiedSlice.model_construct(
+            **place(index),
+            classification=MultiLabelResponse.model_construct(
+                probabilities=tuple(
+                    LabelPresence.model_construct(probability=share, abstained=abstained) for share, abstained in each
+                ),
+                abstained=index == unlike or any(abstained for _, abstained in each),
+                unlike_training=UnlikeTraining(score=2.0, threshold=1.0, flagged=index == unlike),
+                provenance=provenance,
+            ),
+        )
+        for index, each in enumerate(slices, 10)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("slices", "unlike", "expected"),
+    [
+        # The finding of slice 11 counts although the other label is unsure there.
+        ((((0.1, False), (0.1, False)), ((0.99, False), (0.6, True))), None, (("a",), (0.99, 0.1), False)),
+        ((((0.1, False), (0.6, True)), ((0.99, False), (0.55, True))), None, (("a", "b"), (0.99, 0.6), True)),
+        ((((0.1, False), (0.1, False)), ((0.99, False), (0.9, False))), 11, ((), (0.1, 0.1), False)),
+        ((((0.1, False), (0.1, False)),), 10, ((), (0.1, 0.1), True)),
+    ],
+    ids=["one label", "all slices", "an image unlike training", "all images unlike training"],
+)
+def test_of_labels_asked_alone_a_slice_abstains_from_each_alone(
+    slices: Any, unlike: int | None, expected: tuple[tuple[str, ...], tuple[float, ...], bool]
+) -> None:
+    found = aggregate_labels(("a", "b"), asked_alone(*slices, unlike=unlike), "max", several=True, min_confidence=None)
+    assert (found.labels, tuple(one.probability for one in found.probabilities), found.abstained) == expected
 
 
 def rendering(*windows: AppliedWindow) -> Rendering:
