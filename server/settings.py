@@ -77,9 +77,11 @@ class Settings(BatchSettings, IntegritySettings, LimitPairs):
     oidc_scope_prefix: str = ""
     """What a scope of the claim begins with, such as `medmoe.` for `medmoe.ask`; others count as none."""
     requests_per_minute: int | None = Field(default=None, ge=1)
-    """Questions and classifications a minute for each name in `api_keys` without a limit of its own and each subject of
-    `oidc_issuer`, up to all of them at once; without either for all clients together. No limit when absent: one caller
-    can then fill the queue."""
+    """Requests a minute for each name in `api_keys` without a limit of its own and each subject of `oidc_issuer`, up to
+    all of them at once; without either for all clients together. Questions, classifications and maps
+    count, and so do uploads, beginning or cancelling a batch, lists of a source's studies, series and images, and
+    rendered images, of which the page asks for up to eight a second while a slider moves; lines of batches do not. No
+    limit when absent: one caller can then fill the queue."""
 
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
     """Largest request body: the default takes a full-field mammogram of 5,928 by 4,728 pixels as a form, and one of

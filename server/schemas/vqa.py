@@ -63,7 +63,8 @@ class Confidence(ApiModel):
 
     value: float
     """Calibrated: how often answers like this one equalled the reference. Otherwise the probability that the model
-    gives to exactly this answer (or to its kept part, when cut by length)."""
+    gives to exactly this answer (or to its kept part, when cut by length; to its text with the stop string, when cut
+    there)."""
     calibrated: bool
     """Whether the value went through the checkpoint's calibration.json, which was fitted to complete, greedy answers.
     False: the value is the model's own and says nothing about how often such answers are right."""
