@@ -71,7 +71,7 @@ class EvaluationData:
         for name in dict.fromkeys(datasets):
             found = detect(root / name)
             result = read_dataset(root / name, split=split, image_directory=image_directory)
-            drawn = _drawn(result.samples, limit=limit, seed=seed)
+            drawn = draw(result.samples, limit=limit, seed=seed)
             if repeated := next((sample.id for sample in drawn if sample.id in ids), None):
                 # Predictions are joined by id: one of two samples would get the other's.
                 raise DataError(
@@ -137,8 +137,8 @@ def _paraphrased(samples: Sequence[Sample], number: int) -> tuple[Sample, ...]:
     return tuple(sample for sample in found if sample is not None)
 
 
-def _drawn(samples: tuple[Sample, ...], *, limit: int | None, seed: int) -> list[Sample]:
-    """Draw samples in file order: the first lines of a file are often one class or one patient."""
+def draw(samples: Sequence[Sample], *, limit: int | None, seed: int) -> list[Sample]:
+    """Draw at most `limit` samples, in file order: the first lines of a file are often one class or one patient."""
     if limit is None or limit >= len(samples):
         return list(samples)
     places = sorted(random.Random(seed).sample(range(len(samples)), limit))

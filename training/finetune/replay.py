@@ -44,7 +44,6 @@ class RunSamples:
     replay: Replay
     others: Replay
     """Further questions about the user's own images."""
-    seed: int
 
     @classmethod
     def draw(cls, split: OwnSplit, *, replay: Path | None, domains: Sequence[str], seed: int) -> Self:
@@ -53,14 +52,12 @@ class RunSamples:
             split=split,
             replay=Replay() if replay is None else draw_replay(replay, split=split, seed=seed),
             others=other_questions(split, domains=domains, seed=seed),
-            seed=seed,
         )
 
     @property
     def train(self) -> list[Sample]:
         """Return the samples to train on, as they are augmented."""
-        own, others = (augmented(samples, seed=self.seed) for samples in (self.split.train, self.others.train))
-        return [*own, *others, *self.replay.train]
+        return [*augmented(self.split.train), *augmented(self.others.train), *self.replay.train]
 
     @property
     def measured(self) -> list[Sample]:

@@ -103,7 +103,7 @@ class Finetune:
         base = base_identity(self.checkpoint)
         adapters = _adapters(model, base) if method == "lora" else None
         samples = RunSamples.draw(split, replay=self.replay, domains=model.config.expert_domains, seed=self.seed)
-        self._claim(split, base=base, method=method)
+        self._claim(samples, base=base, method=method)
         features = TowerFeatures.of_model(model, folder=self._work / "features")
         train, measured = samples.train, samples.measured
         needed = features.bytes_needed(train, measured, model=model)
@@ -162,10 +162,12 @@ class Finetune:
     def _epochs(self, split: OwnSplit) -> int:
         return self.epochs or min(max(_EPOCHS[0], math.ceil(_SEEN / len(split.train))), _EPOCHS[1])
 
-    def _claim(self, split: OwnSplit, *, base: BaseModelIdentity, method: Method) -> None:
+    def _claim(self, samples: RunSamples, *, base: BaseModelIdentity, method: Method) -> None:
         """Bind the working files to this base, data and settings, so that only the same command continues them."""
         check_disk(self._work, trained=0, runtime=RuntimeConfig())
         digests = ImageDigests()
+        split, replay = samples.split, samples.replay
+        known = (*split.samples, *replay.train, *replay.measured)
         settings = {
             "base": base.model_dump(),
             "method": method,
@@ -173,7 +175,7 @@ class Finetune:
             "learning_rate": self.learning_rate,
             "seed": self.seed,
             "replay": None if self.replay is None else str(self.replay),
-            "samples": [[s.id, s.split, s.question, s.answer, digests.of_bytes(s.image)] for s in split.samples],
+            "samples": [[s.id, s.split, s.question, s.answer, digests.of_bytes(s.image)] for s in known],
         }
         claim_directory(self._work, json.dumps(settings) + "\n", made_of="command or data")
 

@@ -198,10 +198,7 @@ def _stratum(sample: Sample) -> str:
     return sample.answer if sample.labels else _QUESTIONS
 
 
-def augmented(samples: Sequence[Sample], *, seed: int) -> list[Sample]:
-    """Return the samples with several views of each image, and with their labels in an order drawn by `seed`."""
+def augmented(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples with several views of each image."""
     views = _VIEWS if len({sample.image for sample in samples}) <= _FEW else 1
-    rng = random.Random(seed)
-    return [
-        replace(sample, views=views, labels=tuple(rng.sample(sample.labels, len(sample.labels)))) for sample in samples
-    ]
+    return [replace(sample, views=views) for sample in samples]

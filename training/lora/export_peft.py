@@ -13,6 +13,7 @@ from medmoe.training.config import Split
 from medmoe.training.data.dataset import DATA_HELP, read_dataset
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.evaluation_data import draw
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,11 @@ def export_peft(
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise typer.BadParameter(f"{output} exists and is no empty directory")
-    samples = [sample for name in dataset for sample in read_dataset(data / name, split=split).samples[:limit]]
+    samples = [
+        sample
+        for name in dataset
+        for sample in draw(read_dataset(data / name, split=split).samples, limit=limit, seed=0)
+    ]
     if not samples:
         raise DataError(f"there are no samples in the {split} split")
 

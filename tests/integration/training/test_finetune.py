@@ -1,6 +1,7 @@
 """`medmoe finetune` on forty coloured images of two labels: better afterwards, resumable, and nothing half-written."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,6 +133,23 @@ def test_a_killed_run_continues_with_the_same_command_alone(
     assert result.exit_code == 0, result.output
     assert "continued after epoch 2" in result.output
     assert (output / "model.safetensors").exists()
+
+
+def test_a_killed_run_is_not_continued_on_other_replayed_data(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = Path(shutil.copytree(data, tmp_path / "earlier"))
+    for number, image in enumerate(sorted(earlier.rglob("*.png"))):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(image)
+    monkeypatch.setattr(Finetune, "_tell_duration", _killed)
+    options = ("--output", tmp_path / "tuned", "--replay", earlier)
+    assert run(base, data, *options).exit_code == 130
+    assert run(base, data, *options).exit_code == 130
+    for image in earlier.rglob("*.png"):
+        Image.open(image).rotate(90).save(image)
+    refused = run(base, data, *options)
+    assert refused.exit_code == 1
+    assert "another command or data" in refused.output
 
 
 def _killed(*_: object, **__: object) -> str:
