@@ -167,7 +167,10 @@ def _groups(
 
 
 def _divided(samples: Sequence[Sample], *, groups: dict[Path, str], seed: int) -> list[Sample]:
-    """Give each group one split; groups of each label are drawn by `seed`, and at least one stays in train."""
+    """Give each group one split; groups of each label are drawn by `seed`, and at least one stays in train.
+
+    Groups that are larger than a split's share are drawn last, and the shares are of the others, unless these are few.
+    """
     stated: dict[str, Split] = {groups[s.image]: s.split for s in samples if s.split != "train"}
     strata: dict[str, Counter[str]] = defaultdict(Counter)
     for group, names in _by_group(samples, groups).items():
@@ -178,9 +181,15 @@ def _divided(samples: Sequence[Sample], *, groups: dict[Path, str], seed: int) -
     chosen: dict[str, Split] = dict(stated)
     for name, sizes in sorted(strata.items()):
         drawn = random.Random(f"{seed}/{name}").sample(sorted(sizes), len(sizes))
+        total = sizes.total()
+        most = max(1, round(max(_VAL, _TEST) * total))
+        others = sum(size for size in sizes.values() if size <= most)
+        if 2 * others >= most:
+            drawn.sort(key=lambda group: sizes[group] <= most)
+            total = others
         for split, share in wanted:
             taken = 0
-            while len(drawn) > 1 and taken < max(1, round(share * sizes.total())):
+            while len(drawn) > 1 and taken < max(1, round(share * total)):
                 group = drawn.pop()
                 chosen[group] = split
                 taken += sizes[group]

@@ -86,7 +86,9 @@ def read_table(file: Path, *, group: str | None = None, split: Split = "train") 
         try:
             sample = _sample(row, file=file, place=place, labels=labels, split=split)
             if column is not None and column in row:
-                groups[sample.image] = text_or_number(row, column)
+                name = text_or_number(row, column)
+                if groups.setdefault(sample.image, name) != name:
+                    raise SampleError(f"{column} is another one than in an earlier row about the image")
         except SampleError as error:
             bad.append(BadItem(file=file.name, place=place, reason=str(error)))
         else:

@@ -129,6 +129,36 @@ def test_the_images_of_a_patient_share_a_split(tmp_path: Path, column: str) -> N
     assert all(len(splits) == 1 for splits in where.values())
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_patient_with_most_of_the_images_stays_in_training(tmp_path: Path, seed: int) -> None:
+    rows = [f"{label}/{n}.png,{label},{0 if n < 14 else n}\n" for label in ("normal", "mass") for n in range(20)]
+    for label, first in (("normal", 300), ("mass", 2000)):
+        for n in range(10, 20):
+            draw(tmp_path / label / f"{n}.png", seed=first + n)
+    file = own_csv(tmp_path, "".join(rows), columns="image,label,patient")
+    split = split_own_data(read_own_data(file), seed=seed)
+    assert len([sample for sample in split.train if int(sample.image.stem) < 14]) == 28
+    assert min(len(split.val), len(split.test)) >= 2
+    assert {sample.answer for sample in split.val} == {sample.answer for sample in split.test} == {"normal", "mass"}
+
+
+def test_three_patients_are_one_for_each_split(tmp_path: Path) -> None:
+    rows = [f"{label}/{n}.png,{label},{n % 3}\n" for label in ("normal", "mass") for n in range(9)]
+    split = read(own_csv(tmp_path, "".join(rows), columns="image,label,patient"))
+    assert len(split.train) == len(split.val) == len(split.test) == 6
+
+
+def test_an_image_of_two_patients_is_named(tmp_path: Path) -> None:
+    rows = [
+        f"{label}/{n}.png,Q{q}?,x,{n + q * (n == 3)}\n"
+        for label in ("normal", "mass")
+        for n in range(10)
+        for q in (0, 1)
+    ]
+    found = read_own_data(own_csv(tmp_path, "".join(rows), columns="image,question,answer,patient"))
+    assert [item.reason for item in found.bad] == ["patient is another one than in an earlier row about the image"] * 2
+
+
 def test_a_csv_may_name_the_dicom_files_that_were_rendered(tmp_path: Path) -> None:
     two_labels(tmp_path)
     rows = [f"{label}/{n}{'.dcm' if n % 2 else ''},{label}" for label in ("normal", "mass") for n in range(10)]
