@@ -38,6 +38,8 @@ class OpenSeries:
     """The files of a series with an image in them."""
 
     files: tuple[FileGeometry, ...]
+    places: tuple[int, ...]
+    """Place of each of `files` among the DICOM files that were sent; of a source, among its images."""
     ignored: int
     """Files without an image."""
     source: str | None
@@ -71,14 +73,15 @@ class SeriesIntake:
             if len(contents) > self._max_files:
                 raise SeriesTooLarge.over_files(self._max_files)
             found = await self._surveyed(contents, packed=packed, deadline=deadline)
-        kept = [(geometry, data) for geometry, data in zip(found, contents, strict=True) if geometry is not None]
-        if not kept:
+        places = [place for place, geometry in enumerate(found) if geometry is not None]
+        if not places:
             raise NotAVolume("no file holds an image")
         return OpenSeries(
-            files=tuple(geometry for geometry, _ in kept),
-            ignored=len(contents) - len(kept),
+            files=tuple(geometry for geometry in found if geometry is not None),
+            places=tuple(places),
+            ignored=len(contents) - len(places),
             source=None,
-            contents={index: data for index, (_, data) in enumerate(kept)},
+            contents={index: contents[place] for index, place in enumerate(places)},
         )
 
     async def read(self, series: OpenSeries, index: int, *, deadline: Deadline, record: RequestRecord) -> bytes:
@@ -117,7 +120,13 @@ class SeriesIntake:
             raise NotAVolume("the series in the source holds no image")
         if any((file.uids.study, file.uids.series) != (sent.study, sent.series) for file in survey.files):
             raise InvalidSourceAnswer("the source lists what was not asked for")
-        return OpenSeries(files=survey.files, ignored=survey.ignored, source=sent.source, contents={})
+        return OpenSeries(
+            files=survey.files,
+            places=tuple(range(len(survey.files))),
+            ignored=survey.ignored,
+            source=sent.source,
+            contents={},
+        )
 
     async def _unpacked(self, sent: str | tuple[bytes, ...], *, deadline: Deadline) -> tuple[tuple[bytes, ...], bool]:
         """Return the files, and whether they were packed. Raises InvalidArchive, SeriesTooLarge."""

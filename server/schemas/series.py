@@ -157,7 +157,7 @@ class SlicePlace(ApiModel):
     """SOP Instance UID that the file states."""
     file: int
     """Index of the file among those sent, in the order of the form or of the DICOM files in the archive; of a source,
-    in the order of its metadata."""
+    among its images, in the order of its metadata."""
     frame: int | None
     """Frame of a multi-frame file, from 0."""
     uniform: bool

@@ -49,14 +49,15 @@ async def answer_series_with_report(
         (answer,) = [piece async for piece in pieces if isinstance(piece, AnySeries)]
     (files,) = opened
     best = next(one for one in answer.slices if one.index == answer.best_slice)
+    decisive = files.places.index(best.file)
     return await deliver_report(
         demand,
         answer,
         _content(fields, answer, files, best),
         images=context.inference.images,
         dicomweb=dicomweb,
-        file=await context.intake.read(files, best.file, deadline=deadline, record=record),
-        study=files.files[best.file].uids.study,
+        file=await context.intake.read(files, decisive, deadline=deadline, record=record),
+        study=files.files[decisive].uids.study,
         deadline=deadline,
     )
 
@@ -95,7 +96,7 @@ def _slice(one: AskedSlice, files: OpenSeries) -> SliceContent:
     return SliceContent(
         index=one.index,
         instance=one.instance,
-        sop_class=files.files[one.file].sop_class,
+        sop_class=files.files[files.places.index(one.file)].sop_class,
         frame=one.frame,
         findings=findings,
         certainty=certainty,

@@ -100,7 +100,7 @@ async def _window(
     slice_ = volume.slices[middle]
     # Only its window is looked at.
     shown = ImageFields(window=fields.window, frame=slice_.frame, allow_uniform=True)
-    with numbered(slice_.file):
+    with numbered(series.places[slice_.file]):
         data = await context.intake.read(series, slice_.file, deadline=deadline, record=record)
         decoded = await context.inference.images.read(data, shown, deadline=deadline, record=record)
     series.contents[slice_.file] = data

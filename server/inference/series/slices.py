@@ -126,7 +126,7 @@ async def ask_slices(
         own = record.part()
         async with limit:
             try:
-                with numbered(slice_.file):
+                with numbered(series.places[slice_.file]):
                     data = await intake.read(series, slice_.file, deadline=deadline, record=own)
                     shown = ImageFields(window=found.description.window, frame=slice_.frame)
                     place = _place(index, slice_, series)
@@ -153,6 +153,6 @@ def _place(index: int, slice_: PlacedSlice, series: OpenSeries) -> dict[str, Any
         "index": index,
         "position": slice_.position,
         "instance": series.files[slice_.file].uids.instance,
-        "file": slice_.file,
+        "file": series.places[slice_.file],
         "frame": slice_.frame,
     }

@@ -162,6 +162,17 @@ async def test_archives_and_frames_are_answered_as_files_are(service: Service) -
     assert (await ask(service, [archive([*files, report])], **LABELS))["series"]["ignored_files"] == 1
 
 
+async def test_a_file_is_named_by_its_place_in_the_archive_also_behind_one_without_an_image(service: Service) -> None:
+    files = [ct_slice(9, Rows=None, Columns=None), *ct_series(range(4))]
+    answer = await ask(service, [archive(files)], **LABELS)
+    assert [files[one["file"]] for one in answer["slices"]] == files[1:]
+    reported = await ask(service, [archive(files)], include_report=True, **LABELS)
+    assert [one["file"] for one in reported["slices"]] == [1, 2, 3, 4]
+    damaged = [*files[:3], files[3][:-400], files[4]]
+    refused = (await post(service, [archive(damaged)], **LABELS)).json()["error"]
+    assert refused["message"].startswith("File 4: "), refused
+
+
 async def test_all_slices_are_shown_in_one_window(service: Service) -> None:
     files = [ct_slice(index, WindowCenter=10 * index, WindowWidth=100 + index) for index in range(5)]
     answer = await ask(service, files, **LABELS)
