@@ -1,5 +1,7 @@
 """Draw samples against forgetting: from data of earlier training, and from the checkpoint's own answers."""
 
+import hashlib
+import json
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -9,6 +11,7 @@ from typing import Self
 
 from medmoe.training.data.errors import DatasetError
 from medmoe.training.data.image import read_rgb
+from medmoe.training.data.leakage.image_digests import ImageDigests
 from medmoe.training.data.leakage.near_duplicates import near_duplicates, thumbnail
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.prediction import Predict
@@ -63,6 +66,22 @@ class RunSamples:
     def measured(self) -> list[Sample]:
         """Return the held-out samples whose right answers are known."""
         return [*self.split.val, *self.split.test, *self.replay.measured]
+
+    def digests(self) -> list[list[str]]:
+        """Return id, split, SHA-256 of the words and SHA-256 of the image of each sample that was read.
+
+        Errors show them where two runs differ; they must show neither questions nor answers.
+        """
+        images = ImageDigests()
+        return [
+            [
+                sample.id,
+                sample.split,
+                hashlib.sha256(json.dumps([sample.question, sample.answer]).encode()).hexdigest(),
+                images.of_bytes(sample.image),
+            ]
+            for sample in (*self.split.samples, *self.replay.train, *self.replay.measured)
+        ]
 
     def self_labelled(self, *, train: Predict, measured: Predict) -> Self:
         """Return the samples with the checkpoint's own answers to the further questions."""

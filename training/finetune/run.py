@@ -28,7 +28,6 @@ from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.batches.collator import Collator
-from medmoe.training.data.leakage.image_digests import ImageDigests
 from medmoe.training.data.leakage.trained_images import extend_trained_images
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
@@ -165,17 +164,14 @@ class Finetune:
     def _claim(self, samples: RunSamples, *, base: BaseModelIdentity, method: Method) -> None:
         """Bind the working files to this base, data and settings, so that only the same command continues them."""
         check_disk(self._work, trained=0, runtime=RuntimeConfig())
-        digests = ImageDigests()
-        split, replay = samples.split, samples.replay
-        known = (*split.samples, *replay.train, *replay.measured)
         settings = {
             "base": base.model_dump(),
             "method": method,
-            "epochs": self._epochs(split),
+            "epochs": self._epochs(samples.split),
             "learning_rate": self.learning_rate,
             "seed": self.seed,
             "replay": None if self.replay is None else str(self.replay),
-            "samples": [[s.id, s.split, s.question, s.answer, digests.of_bytes(s.image)] for s in known],
+            "samples": samples.digests(),
         }
         claim_directory(self._work, json.dumps(settings) + "\n", made_of="command or data")
 

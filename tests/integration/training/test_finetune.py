@@ -152,6 +152,20 @@ def test_a_killed_run_is_not_continued_on_other_replayed_data(
     assert "another command or data" in refused.output
 
 
+def test_the_refusal_of_other_data_shows_no_question_and_no_answer(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Finetune, "_tell_duration", _killed)
+    images = sorted(data.rglob("*.png"))
+    for answer, status in (("jaundice", 130), ("cirrhosis", 1)):
+        rows = [f"{image},Has Jane Doe a lesion?,{answer}\n" for image in images]
+        (tmp_path / "own.csv").write_text("".join(["image,question,answer\n", *rows]))
+        found = run(base, tmp_path / "own.csv", "--output", tmp_path / "tuned")
+        assert found.exit_code == status, found.output
+    assert "another command or data" in found.output
+    assert not any(word in found.output for word in ("Jane", "jaundice", "cirrhosis"))
+
+
 def _killed(*_: object, **__: object) -> str:
     raise KeyboardInterrupt
 
