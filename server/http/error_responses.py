@@ -160,4 +160,4 @@ def _sentence(text: str, *, param: str | None) -> str:
         text = f"{param}: {text if first[1:].lower() != first[1:] else text[:1].lower() + text[1:]}"
     elif first != param and "_" not in first:
         text = text[:1].upper() + text[1:]
-    return text + ("" if text.endswith(".") else ".")
+    return text + ("" if text.endswith((".", "?")) else ".")

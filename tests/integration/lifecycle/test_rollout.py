@@ -218,7 +218,7 @@ async def test_requests_choose_by_model(serving: Serving, checkpoints: Path) -> 
         assert metadata.json()["weights_sha256"] == new
         refused = await ask(service, model=f"{name}@{new[:11]}x")
         check(refused, 404, "model_not_found", "model")
-        assert f"did you mean {name}@{new[:12]}?" in refused.json()["error"]["message"]
+        assert refused.json()["error"]["message"].endswith(f"; did you mean {name}@{new[:12]}?")
         await service.client.post(f"{PATH}/activate")
         assert await weights(service, model=name) == new
         assert await weights(service, model=f"{name}@{old[:12]}") == old
