@@ -92,7 +92,7 @@ def reference(
             },
             unknown=_left_out(pooling, [part for part in found if part.dataset in out])
             | _drawn(pooling, count=drawn, first=0)
-            | {folder.name: pooling.files(_files(folder)) for folder in also or ()},
+            | {f"{folder}, also": pooling.files(_files(folder)) for folder in also or ()},
         )
     if not out:
         path = write_reference(checkpoint, made, tensors)

@@ -96,8 +96,13 @@ def test_the_command_writes_a_reference_and_leaving_out_writes_none(tmp_path: Pa
         (tmp_path / dataset / "records.jsonl").write_text("\n".join(map(json.dumps, lines)))
     options = ["--data", str(tmp_path), "--dataset", "one", "--dataset", "other", "--false-alarms", "0.1"]
     arguments = [str(checkpoint), *options, "--images", "50", "--drawn", "20"]
-    left_out = CliRunner().invoke(app, [*arguments, "--leave-out", "other"])
+    further = [tmp_path / dataset / "images" for dataset in ("one", "other")]
+    also = [argument for folder in further for argument in ("--also", str(folder))]
+    left_out = CliRunner().invoke(app, [*arguments, "--leave-out", "other", *also])
     assert left_out.exit_code == 0, left_out.output
+    assert all(
+        f"| {folder}, also | {count} |" in left_out.output for folder, count in zip(further, (60, 30), strict=True)
+    )
     assert "| other, left out | 1 |" in left_out.output
     assert not (checkpoint / "training_reference.safetensors").exists()
     made = CliRunner().invoke(app, arguments)
