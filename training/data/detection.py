@@ -23,7 +23,7 @@ from pathlib import Path
 
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
-from medmoe.training.data.own.label_folders import holds_label_folders, states_splits
+from medmoe.training.data.own.label_folders import beside_splits, holds_label_folders, states_splits
 from medmoe.training.data.own.spreadsheet import is_spreadsheet
 from medmoe.training.data.own.table import is_table, table_columns
 from medmoe.training.data.readers.image_path import comparable
@@ -132,6 +132,11 @@ def _folder(directory: Path) -> Detected:
     for ending, reason in _REFUSED.items():
         if file := next(iter(sorted(directory.rglob(f"*{ending}"))), None):
             raise DatasetError(f"{file} {reason}")
+    if others := beside_splits(directory):
+        raise DatasetError(
+            f"{directory} has folders of splits beside {', '.join(others)}: folders of splits stand alone and hold a "
+            "folder for each label; move the others away, or rename what is a label and no split"
+        )
     raise DatasetError(
         f"{directory} holds no dataset in a known form: neither {RECORDS_FILE} nor files of "
         f"{', '.join(form for form in Form if form is not Form.RECORDS)}"

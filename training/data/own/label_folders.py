@@ -32,6 +32,16 @@ def holds_label_folders(directory: Path) -> bool:
     )
 
 
+def beside_splits(directory: Path) -> tuple[str, ...]:
+    """Return the names of other folders beside those of splits, which keep a folder from being read.
+
+    None elsewhere, and none beside `images`, which belongs to a dataset of another format.
+    """
+    names = tuple(folder.name for folder in _folders(directory))
+    others = tuple(name for name in names if name.lower() not in SPLIT_NAMES)
+    return others if len(others) < len(names) and "images" not in others else ()
+
+
 def states_splits(directory: Path) -> bool:
     """Return whether the folders of `directory` are those of splits, with a folder for each label in them."""
     folders = _folders(directory)

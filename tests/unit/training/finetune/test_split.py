@@ -258,6 +258,14 @@ def test_folders_of_splits_are_no_labels(tmp_path: Path) -> None:
     assert len(split.test) == 2
 
 
+@pytest.mark.parametrize("names", [("train", "notes"), ("test", "control")])
+def test_folders_beside_those_of_splits_are_named(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        two_labels(tmp_path / name, each=2)
+    with pytest.raises(DatasetError, match=f"folders of splits beside {names[1]}: .* move the others away"):
+        read_own_data(tmp_path)
+
+
 def test_few_images_are_warned_of(tmp_path: Path) -> None:
     own = two_labels(tmp_path / "own")
     draw(own / "cyst" / "0.png", seed=5000)
