@@ -13,6 +13,7 @@ from PIL.ExifTags import Base as Tag
 Tags = dict[int, tuple[int, ...]]
 _HEAD = 8
 _BLACK_IS_ZERO = 1
+_OFFSETS = (Tag.StripOffsets, Tag.TileOffsets)
 _ALARM_LOCK = threading.RLock()
 
 
@@ -54,16 +55,21 @@ def decoded_strip(coded: bytes, tags: Tags) -> np.ndarray:
 
 
 def _rewritten(data: bytes, tags: Tags) -> bytes:
-    """Return the file with one directory of LONG `tags`, little endian, in place of its own."""
-    end = len(data) + len(data) % 2
-    entries, values, at = b"", b"", end + 2 + 12 * len(tags) + 4
+    """Return the file with one directory of LONG `tags`, little endian, in place of its own.
+
+    The directory goes before the data: behind them it would be read as what a truncated file lacks.
+    """
+    at = _HEAD + 2 + 12 * len(tags) + 4
+    moved = at - _HEAD + sum(4 * len(held) for held in tags.values() if len(held) > 1)
+    entries, values = b"", b""
     for tag in sorted(tags):
-        packed = struct.pack(f"<{len(tags[tag])}I", *tags[tag])
+        held = tuple(offset + moved for offset in tags[tag]) if tag in _OFFSETS else tags[tag]
+        packed = struct.pack(f"<{len(held)}I", *held)
         if len(packed) > 4:
-            entries += struct.pack("<HHII", tag, 4, len(tags[tag]), at + len(values))
+            entries += struct.pack("<HHII", tag, 4, len(held), at + len(values))
             values += packed
         else:
-            entries += struct.pack("<HHI", tag, 4, len(tags[tag])) + packed
-    head = b"II*\0" + struct.pack("<I", end)
+            entries += struct.pack("<HHI", tag, 4, len(held)) + packed
+    head = b"II*\0" + struct.pack("<I", _HEAD)
     directory = struct.pack("<H", len(tags)) + entries + bytes(4)
-    return head + data[_HEAD:] + b"\0" * (end - len(data)) + directory + values
+    return head + directory + values + data[_HEAD:]

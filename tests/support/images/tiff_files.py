@@ -22,10 +22,12 @@ def tiff(
     bits: int = 0,
     strips: list[bytes] | None = None,
     tags: dict[int, list[int]] | None = None,
+    directory_first: bool = False,
 ) -> bytes:
     """Return a file of `values` [rows, columns] or [rows, columns, samples], one strip or tiles a plane.
 
-    `order` is < or >; `bits` packs fewer bits than the type has; `strips` go in place of the values' own.
+    `order` is < or >; `bits` packs fewer bits than the type has; `strips` go in place of the values' own. The
+    directory follows the samples unless it goes first.
     """
     samples = values.shape[2] if values.ndim == 3 else 1
     rows, columns = values.shape[:2]
@@ -43,7 +45,8 @@ def tiff(
         284: [2 if planes else 1], 317: [predictor], 339: [_FORMATS[values.dtype.kind]] * samples,
     }  # fmt: skip
     found |= {322: [tile], 323: [tile]} if tile else {278: [rows]}
-    return _file(found | (tags or {}), parts, 324 if tile else 273, 325 if tile else 279, order=order, big=big)
+    names = (324, 325) if tile else (273, 279)
+    return _file(found | (tags or {}), parts, *names, order=order, big=big, directory_first=directory_first)
 
 
 def _blocks(layer: np.ndarray, tile: int) -> list[np.ndarray]:
@@ -78,19 +81,33 @@ def _packed(block: np.ndarray, bits: int) -> bytes:
     return np.packbits(flags.reshape(len(rows), -1).astype(np.uint8), axis=1).tobytes()
 
 
-def _file(tags: dict[int, list[int]], parts: list[bytes], offsets: int, counts: int, *, order: str, big: bool) -> bytes:
+def _file(
+    tags: dict[int, list[int]],
+    parts: list[bytes],
+    offsets: int,
+    counts: int,
+    *,
+    order: str,
+    big: bool,
+    directory_first: bool,
+) -> bytes:
     pointer, count = ("Q", "Q") if big else ("I", "H")
     mark = b"II" if order == "<" else b"MM"
     head = mark + (struct.pack(f"{order}HHH", 43, 8, 0) if big else struct.pack(f"{order}H", 42))
-    start = len(head) + struct.calcsize(pointer)
-    body, places = b"", []
-    for part in parts:
-        places.append(start + len(body))
-        body += part + b"\0" * (len(part) % 2)
-    tags = tags | {offsets: places, counts: [len(part) for part in parts]}
-    directory = start + len(body)
     size = struct.calcsize(order + pointer)
-    values_at = directory + struct.calcsize(order + count) + len(tags) * (4 + 2 * size) + size
+    start = len(head) + size
+    lengths = [len(part) for part in parts]
+    tags = tags | {offsets: lengths, counts: lengths}
+    fixed = struct.calcsize(order + count) + len(tags) * (4 + 2 * size) + size
+    body, places = b"", []
+    lists = (4 * len(values) for values in tags.values())
+    before = fixed + sum(length for length in lists if length > size) if directory_first else 0
+    for part in parts:
+        places.append(start + before + len(body))
+        body += part + b"\0" * (len(part) % 2)
+    tags = tags | {offsets: places}
+    directory = start if directory_first else start + len(body)
+    values_at = directory + fixed
     entries, outside = b"", b""
     for tag, values in sorted(tags.items()):
         packed: Any = struct.pack(f"{order}{len(values)}I", *values)
@@ -100,7 +117,5 @@ def _file(tags: dict[int, list[int]], parts: list[bytes], offsets: int, counts: 
         else:
             place = packed.ljust(size, b"\0")
         entries += struct.pack(f"{order}HH{pointer}", tag, 4, len(values)) + place
-    return (
-        head + struct.pack(order + pointer, directory) + body
-        + struct.pack(order + count, len(tags)) + entries + bytes(size) + outside
-    )  # fmt: skip
+    described = struct.pack(order + count, len(tags)) + entries + bytes(size) + outside
+    return head + struct.pack(order + pointer, directory) + (described + body if directory_first else body + described)

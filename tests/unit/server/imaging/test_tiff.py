@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medmoe.server.errors import UnsupportedImage
+from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from tests.support.images.tiff_files import tiff
 from tests.unit.server.conftest import Read
 
@@ -154,3 +154,19 @@ def test_a_deep_drawing_on_transparency_is_seen(read: Read, colours: int, dark: 
     data = tiff(samples, photometric=2 if colours == 3 else int(not white), tags={338: [2]})
     steps = shows(read, data, np.where(drawn == dark, 0, 255))
     assert ("over_white" if dark else "over_black") in steps
+
+
+@pytest.mark.parametrize("cut", [2, 40])
+@pytest.mark.parametrize("samples", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["u1", "u2", "f4"])
+@pytest.mark.parametrize(
+    "layout", [{}, {"deflate": True}, {"tile": 16}, {"big": True}], ids=["plain", "deflated", "tiles", "BigTIFF"]
+)
+def test_a_file_that_lacks_its_last_samples_is_refused(
+    read: Read, layout: dict[str, Any], kind: str, samples: int, cut: int
+) -> None:
+    values = np.random.default_rng(0).integers(0, 128, (32, 32, samples)).astype(kind)
+    data = tiff(values, directory_first=True, tags={338: [2]} if samples == 2 else {}, **layout)
+    read(data, allow_uniform=True)
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read(data[:-cut], allow_uniform=True)
