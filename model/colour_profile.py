@@ -14,6 +14,8 @@ _DESCRIPTION = 4096
 """Bytes in which a profile describes itself."""
 _MODES = ("RGB", "RGBA", "CMYK")
 _GREY_MODES = ("L", "LA")
+_KEYED = {"L": "LA", "RGB": "RGBA"}
+"""Modes with which one colour may be transparent, and the same with alpha."""
 _WHITE = (0.9642, 1.0, 0.8249)
 """XYZ of D50, the white of all profiles."""
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
@@ -28,6 +30,9 @@ def is_srgb(profile: bytes) -> bool:
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
     """Return the image, RGB or RGBA, in sRGB; None for a profile that is damaged or of other channels."""
+    if image.mode in _KEYED and "transparency" in image.info:
+        # The transparent colour is one of the file's, not of sRGB.
+        image = image.convert(_KEYED[image.mode])
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     if image.mode in _GREY_MODES:

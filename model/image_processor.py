@@ -15,8 +15,6 @@ from medmoe.model.colour_profile import is_srgb, to_srgb
 from medmoe.model.config import ImageProcessorConfig, MedMoEConfig
 from medmoe.model.errors import ImageError
 
-_KEYED = {"L": "LA", "RGB": "RGBA"}
-"""Modes with which one colour may be transparent, and the same with alpha."""
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I", "F")
 
 
@@ -52,9 +50,6 @@ def convert(image: Image.Image) -> tuple[Image.Image, tuple[Conversion, ...]]:
         if transparent.any():
             done.append("over_black")
     if isinstance(profile, bytes) and profile and image.mode != "1" and not is_srgb(profile):
-        if image.mode in _KEYED and "transparency" in image.info:
-            # The transparent colour is one of the file's, not of sRGB.
-            image = image.convert(_KEYED[image.mode])
         # Shades that were stretched from measured values are no colours of the profile.
         converted = None if "stretch" in done else to_srgb(image, profile)
         done.append("icc_profile" if converted else "icc_profile_ignored")

@@ -1,15 +1,22 @@
 """Encode arrays and Pillow images as PNG, without loss and without metadata."""
 
 import io
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from medmoe.client.errors import InvalidInput
+from medmoe.model.colour_profile import is_srgb, to_srgb
+from medmoe.model.image_formats.pixel_aspect import pixel_aspect
+from medmoe.model.image_formats.signature import RasterFormat
 
 _NOISE_SIDE = 256
 _WHITE_16 = 2**16 - 1
+_WHITE_IS_ZERO = 0
+_INCH = 0.0254
+_PER_METRE = 10**6
+"""Pixels a metre, of which PNG stores whole numbers."""
 _MODES = frozenset({"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"})
 """Pillow modes that PNG can store."""
 
@@ -32,14 +39,18 @@ def png_of_array(pixels: np.ndarray) -> bytes:
 
 
 def png_of_image(image: Image.Image) -> bytes:
-    """Encode a Pillow image, rotated as its EXIF orientation says, its colours in sRGB as the service sees a file's.
+    """Encode a Pillow image as the service sees its file: upright, in sRGB, with its transparency and pixel aspect.
 
     Raises InvalidInput for a mode or values that PNG lacks.
     """
     if image.mode not in _MODES:
-        raise InvalidInput(f"an image of mode {image.mode} cannot be stored as PNG; convert it to RGB or to L")
+        raise InvalidInput(
+            f"an image of mode {image.mode} cannot be stored as PNG; give its file, or an image of mode L, I;16 or RGB"
+        )
     try:
-        upright = ImageOps.exif_transpose(image)
+        # Loading a TIFF turns it and drops its orientation.
+        options = _aspect(image)
+        upright = ImageOps.exif_transpose(_black_is_zero(image))
         upright = _in_16_bits(upright) if upright.mode == "I" else _in_srgb(upright)
         kept: dict[str | tuple[int, int], Any] = {
             name: value for name, value in upright.info.items() if name == "transparency"
@@ -47,9 +58,40 @@ def png_of_image(image: Image.Image) -> bytes:
         bare = upright.copy()
         # Pillow would write comments, EXIF and profiles too.
         bare.info = kept
-        return _png(bare)
+        return _png(bare, pnginfo=_colour_chunks(image), **options)
     except (OSError, ValueError, SyntaxError) as error:
         raise InvalidInput("the image is damaged or cut off") from error
+
+
+def _aspect(image: Image.Image) -> dict[str, Any]:
+    """Return the option that saves pixels which are not square; none for an image that was made from a file's."""
+    kind = next((kind for kind in get_args(RasterFormat) if kind == image.format), None)
+    ratio = pixel_aspect(image, kind) if kind else None
+    if ratio is None or ratio == 1:
+        return {}
+    return {"dpi": (ratio * _PER_METRE * _INCH, _PER_METRE * _INCH)}
+
+
+def _colour_chunks(image: Image.Image) -> PngImagePlugin.PngInfo:
+    """Return the gamma and the chromaticities of a PNG whose colours nothing else describes."""
+    chunks, info = PngImagePlugin.PngInfo(), image.info
+    if "icc_profile" in info or "srgb" in info:
+        return chunks
+    for name, chunk in (("gamma", b"gAMA"), ("chromaticity", b"cHRM")):
+        if name in info:
+            numbers = np.ravel(info[name])
+            chunks.add(chunk, np.rint(numbers * 1e5).astype(">u4").tobytes())
+    return chunks
+
+
+def _black_is_zero(image: Image.Image) -> Image.Image:
+    """Return a page of a TIFF, of which Pillow inverts those of 8 bits alone, with black as 0."""
+    tags = getattr(image, "tag_v2", {})
+    if image.mode != "I;16" or tags.get(ExifTags.Base.PhotometricInterpretation) != _WHITE_IS_ZERO:
+        return image
+    inverted = Image.fromarray(_WHITE_16 - np.asarray(image))
+    inverted.info = image.info
+    return inverted
 
 
 def _in_16_bits(image: Image.Image) -> Image.Image:
@@ -65,21 +107,9 @@ def _in_16_bits(image: Image.Image) -> Image.Image:
 def _in_srgb(image: Image.Image) -> Image.Image:
     """Return the image converted by its ICC profile; unchanged without one that can be used."""
     profile = image.info.get("icc_profile")
-    if not isinstance(profile, bytes) or b"sRGB" in profile.replace(b"\0", b""):
+    if not isinstance(profile, bytes) or image.mode == "1" or is_srgb(profile):
         return image
-    colours = image
-    if image.mode == "P":
-        colours = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    if colours.mode not in ("L", "RGB", "RGBA"):
-        return image
-    # Grey is not interpolated between few points then.
-    flags = ImageCms.Flags.NOOPTIMIZE if colours.mode == "L" else ImageCms.Flags.NONE
-    mode = "RGB" if colours.mode == "L" else colours.mode
-    try:
-        source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(colours, source, target, outputMode=mode, flags=flags) or image
-    except (ImageCms.PyCMSError, OSError):
-        return image
+    return to_srgb(image, profile) or image
 
 
 def noise_pngs(count: int, *, seed: int) -> tuple[bytes, ...]:
@@ -92,7 +122,7 @@ def noise_pngs(count: int, *, seed: int) -> tuple[bytes, ...]:
     )
 
 
-def _png(image: Image.Image, *, compress_level: int = 6) -> bytes:
+def _png(image: Image.Image, *, compress_level: int = 6, **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, format="PNG", compress_level=compress_level)
+    image.save(file, format="PNG", compress_level=compress_level, **options)
     return file.getvalue()
