@@ -4,16 +4,22 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from medmoe.client.batch.task import FIELDS
 from medmoe.client.errors import InvalidInput
+from medmoe.client.options import AskOptions, ClassifyOptions
 
 Record = dict[str, Any]
 Numbered = tuple[int, Record | InvalidInput]
 """Number of a line or row, from 1, and its record or what is wrong with it."""
 
-_TEXTS = frozenset({"image", "id", "question", "window", "modality", "mode", "store"})
+_TEXTS = frozenset({"image", "id", "question", "mode"}).union(
+    *(
+        {name for name, type_ in get_type_hints(kind).items() if str in get_args(type_)}
+        for kind in (AskOptions, ClassifyOptions)
+    )
+)
 """Columns of a CSV file that are taken literally; the others hold JSON."""
 _DELIMITERS = ",;\t"
 _COLUMNS = FIELDS | {"image", "id", "question", "labels"}
@@ -33,7 +39,8 @@ def read_records(file: Path) -> Iterator[Numbered]:
         raise InvalidInput(f"{file} cannot be read: {error.strerror or error}") from error
 
 
-def _json_lines(file: Path) -> Iterator[Numbered]:
+def json_lines(file: Path) -> Iterator[Numbered]:
+    """Yield the objects of a JSON Lines file without their empty fields. Raises OSError."""
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
@@ -104,9 +111,9 @@ def _without_empty(record: Record) -> Record:
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Numbered]]] = {
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
-    ".json": _json_lines,
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
+    ".json": json_lines,
     ".csv": _csv,
     ".tsv": _csv,
     ".parquet": _parquet,

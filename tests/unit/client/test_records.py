@@ -73,3 +73,12 @@ def test_a_wrong_row_of_a_csv_file_is_named(row: str, problem: str, tmp_path: Pa
     (tmp_path / "in.csv").write_text(f"image,question,labels\n{row}\n")
     with pytest.raises(InvalidInput, match=problem):
         read(tmp_path / "in.csv")
+
+
+def test_every_option_that_is_text_is_taken_literally_from_a_csv_file(tmp_path: Path) -> None:
+    texts = {"model": "medmoe-tiny", "modality": "MR", "window": "lung", "store": "pacs"}
+    (tmp_path / "in.csv").write_text(
+        "\n".join((",".join(("image", "question", *texts)), "a.png,?," + ",".join(texts.values())))
+    )
+    (tmp_path / "in.jsonl").write_text(json.dumps({"image": "a.png", "question": "?"} | texts))
+    assert read(tmp_path / "in.csv") == read(tmp_path / "in.jsonl")
