@@ -62,7 +62,18 @@ RoutingOption = Annotated[bool, typer.Option("--routing", help="With --json: add
 
 def read_image(name: str, *, pixels_only: bool) -> Image:
     """Read a file, or standard input if `name` is `-`. Raises InvalidInput."""
-    return prepared(Image(sys.stdin.buffer.read()) if name == "-" else Image.of(name), pixels_only=pixels_only)
+    return prepared(_standard_input() if name == "-" else Image.of(name), pixels_only=pixels_only)
+
+
+def _standard_input() -> Image:
+    try:
+        # None where the caller has closed it.
+        data = b"" if sys.stdin is None else sys.stdin.buffer.read()
+    except OSError as error:
+        raise InvalidInput(f"standard input cannot be read: {error.strerror}") from error
+    if not data:
+        raise InvalidInput("standard input is empty; send the content of an image file to it")
+    return Image(data)
 
 
 def require_png(file: Path) -> None:

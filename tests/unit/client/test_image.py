@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from medmoe.client.call import ask
-from medmoe.client.commands.images import prepared
+from medmoe.client.commands.images import prepared, read_image
 from medmoe.client.errors import InvalidInput
 from medmoe.client.images.dicom import pixels_only
 from medmoe.client.images.image import Image
@@ -341,3 +341,10 @@ def test_an_ordinary_image_goes_as_it_is(file: Path) -> None:
     PIL.Image.new("L", (8, 8)).save(big_tiff, "TIFF", big_tiff=True)
     for image in (Image.of(file), Image(big_tiff.getvalue())):
         assert prepared(image, pixels_only=True) == image
+
+
+@pytest.mark.parametrize("given", [None, io.TextIOWrapper(io.BytesIO())], ids=["closed", "empty"])
+def test_standard_input_without_an_image_is_named(given: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", given)
+    with pytest.raises(InvalidInput, match="standard input is empty"):
+        read_image("-", pixels_only=False)
