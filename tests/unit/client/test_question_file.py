@@ -33,5 +33,5 @@ def test_a_wrong_line_is_named_by_its_number_in_the_file(content: bytes, problem
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="none.jsonl cannot be read: No such file"):
+    with pytest.raises(InvalidInput, match=r"none\.jsonl cannot be read: No such file"):
         read_questions(tmp_path / "none.jsonl")
