@@ -124,14 +124,14 @@ class RequestOptions:
 
 
 def keep_report(file: Path | None, report: str | None, stored: StoredReport | None) -> None:
-    """Write the report of an answer to `file`, and tell where --store has put it. Raises InvalidInput."""
+    """Tell where --store has put the report of an answer, and write it to `file`. Raises InvalidInput."""
+    if stored is not None:
+        note(f"report stored in {stored.source}: series {stored.series}, instance {stored.instance}")
     if file is not None and report is not None:
         try:
             file.write_bytes(Image.from_base64(report).data)
         except OSError as error:
             raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error
-    if stored is not None:
-        note(f"report stored in {stored.source}: series {stored.series}, instance {stored.instance}")
 
 
 def require_several(labels: Sequence[str], mode: Mode | None = None) -> None:
