@@ -11,7 +11,7 @@ MedMoEError (medmoe.model.errors)
         ├── BadRequest            every other 4xx: the request must change
         ├── Unauthorized          401, 403: no valid API key or token, or not the scope
         ├── Overloaded            429: the service is full, or this key asked too often; retried
-        ├── ServiceUnavailable    503: loading, stopping, or without an engine; retried
+        ├── ServiceUnavailable    503: loading, stopping, or without an engine; 502 of a proxy before it; retried
         ├── ServiceTimeout        504: not finished within the request's time
         └── ServiceFailed         500 and every other status
 
@@ -116,3 +116,7 @@ class ServiceTimeout(ServiceError):
 
 class ServiceFailed(ServiceError):
     """The service failed; its log has the request id."""
+
+
+ENDS_A_RUN = (ConnectionFailed, Overloaded, ServiceUnavailable, Unauthorized, CertificateError)
+"""Errors about one image that would fail every other image too, so they end a run after all attempts."""

@@ -8,14 +8,7 @@ from typing import Protocol, Unpack
 from medmoe.client.answers import AnyClassification, Mode, VqaAnswer
 from medmoe.client.batch.result_line import Line, answered, failed
 from medmoe.client.batch.task import Task
-from medmoe.client.errors import (
-    CertificateError,
-    ClientError,
-    ConnectionFailed,
-    Overloaded,
-    ServiceUnavailable,
-    Unauthorized,
-)
+from medmoe.client.errors import ENDS_A_RUN, ClientError
 from medmoe.client.images.image import Image
 from medmoe.client.options import AskOptions, ClassifyOptions
 from medmoe.client.transport.retry import Retry
@@ -24,8 +17,6 @@ Load = Callable[[Task], Image]
 
 PATIENT = Retry(attempts=20, longest_pause=30.0)
 """Retries that outlast a restart of the engine or of the service."""
-_ENDS_THE_RUN = (ConnectionFailed, Overloaded, ServiceUnavailable, Unauthorized, CertificateError)
-"""Errors that would fail every other task too, so they end the run after all attempts."""
 _AHEAD = 4
 """Lines that may wait for an earlier one, in multiples of `concurrency`. A kill loses at most these."""
 
@@ -92,7 +83,7 @@ async def _line(client: Service, task: Task, *, load: Load) -> Line:
         if task.labels is None:
             return answered(task, await client.ask(image, task.question or "", **task.ask_options))
         return answered(task, await client.classify(image, task.labels, mode=task.mode, **task.classify_options))
-    except _ENDS_THE_RUN:
+    except ENDS_A_RUN:
         raise
     except ClientError as error:
         return failed(task, error)

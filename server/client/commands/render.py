@@ -13,7 +13,7 @@ from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption, require_png, write_png
 from medmoe.client.commands.request_options import RequestOptions
 from medmoe.client.commands.terminal import note, note_progress, safe
-from medmoe.client.errors import BadRequest, InvalidInput
+from medmoe.client.errors import ENDS_A_RUN, ClientError, InvalidInput
 from medmoe.client.images.folder import find_images
 from medmoe.client.options import RenderOptions
 from medmoe.model.cli import with_headings
@@ -39,8 +39,8 @@ def render(
     """Write images as PNG, as the service decodes them: windows, palettes and orientation applied, no metadata.
 
     A folder keeps its structure, so `medmoe finetune` can train on a folder of DICOM files that was rendered. The
-    PNG file of an image that has not changed since is kept, whatever the options. An image that the service refuses is
-    named, and the exit status is 1.
+    PNG file of an image that has not changed since is kept, whatever the options. An image that the service refuses or
+    fails on is named, and the exit status is 1.
     """
     options: RenderOptions = {"window": window, "frame": frame, "allow_uniform": allow_uniform}
     if view != "frame":
@@ -94,16 +94,18 @@ def _is_of(target: Path, file: Path) -> bool:
 
 
 def _write(client: Client, file: Path, target: Path, options: RenderOptions) -> str | None:
-    """Write one PNG with the time of its image; return why the image cannot be read or is refused.
+    """Write one PNG with the time of its image; return why the image cannot be read, is refused or fails.
 
-    Raises InvalidInput and ClientError.
+    Raises InvalidInput when the PNG cannot be written, and ENDS_A_RUN.
     """
     try:
         changed = file.stat().st_mtime
         found = client.render(file, **options)
     except OSError as error:
         return str(error)
-    except (BadRequest, InvalidInput) as error:
+    except ENDS_A_RUN:
+        raise
+    except ClientError as error:
         # What lies there is of another image.
         target.unlink(missing_ok=True)
         return str(error)

@@ -28,9 +28,11 @@ BY_TYPE: Mapping[str, type[ServiceError]] = {
     "server_error": ServiceFailed,
 }
 _BY_STATUS: Mapping[int, type[ServiceError]] = {
+    # Of a proxy, for example, which answers with 502 while the service restarts.
     401: Unauthorized,
     403: Unauthorized,
     429: Overloaded,
+    502: ServiceUnavailable,
     503: ServiceUnavailable,
     504: ServiceTimeout,
     507: ServiceUnavailable,
@@ -75,6 +77,10 @@ def service_error(document: Any, *, response: httpx.Response | None = None) -> S
 def _reason(response: httpx.Response) -> str:
     """Return what a foreign answer says; a server that speaks TLS may answer plain HTTP with a page of its own."""
     reason = response.reason_phrase or "refused"
+    if response.next_request is not None:
+        url = response.next_request.url
+        place = f"{url.scheme}://{url.netloc.decode('ascii')}"
+        return f"{reason}; redirects are not followed: set MEDMOE_URL to the service's address, {place} perhaps"
     speaks_tls = response.status_code == httpx.codes.BAD_REQUEST and _SPEAKS_TLS.search(response.text)
     return f"{reason}; the service speaks TLS: begin its address with https://" if speaks_tls else reason
 

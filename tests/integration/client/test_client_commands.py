@@ -249,6 +249,25 @@ def test_render_writes_a_folder_of_dicom_files_as_png_once_and_names_what_is_ref
     assert not (output / "mass" / "1.png").exists()
 
 
+def test_render_goes_on_after_an_image_that_the_service_fails_on(medmoe: Medmoe, tmp_path: Path) -> None:
+    source, output = tmp_path / "dicoms", tmp_path / "pngs"
+    source.mkdir()
+    for name in "abc":
+        (source / name).write_bytes(dicom(gradient()))
+    rendering = {"format": "DICOM", "colour": "MONOCHROME2", "frame": 0, "frames": 1, "steps": [], "windows": []}
+    png = f"data:image/png;base64,{b64encode(image_bytes()).decode()}"
+    answer = {"image": png, "width": 1, "height": 1, "rendering": rendering, "windowing": None}
+    done = Reply(body=json.dumps(answer).encode())
+    with scripted_service(done, refusal(500, "internal_error", type_="server_error"), done) as service:
+        rendered = medmoe("render", source, output, "--workers", 1, url=service.url)
+    assert (rendered.returncode, "2 written, 0 kept, 1 refused" in rendered.stdout) == (1, True), rendered
+    assert sorted(path.name for path in output.iterdir()) == ["a.png", "c.png"]
+    assert f"{source / 'b'}: No. [internal_error" in rendered.stderr
+    with scripted_service(refusal(401, "invalid_api_key", type_="authentication_error")) as service:
+        assert "invalid_api_key" in medmoe("render", source, output, url=service.url).stderr
+        assert len(service.asked) == 1
+
+
 def test_render_names_png_files_after_uids_leaves_out_what_is_no_image_and_writes_one_image_anew(
     medmoe: Medmoe, server: ServerProcess, tmp_path: Path
 ) -> None:
@@ -461,6 +480,17 @@ def test_an_operator_changes_the_checkpoint(server: ServerProcess, medmoe: Medmo
     back = json.loads(medmoe("checkpoint", "rollback", "--json", url=server.url, key=KEY).stdout)
     assert (back["standby"]["checkpoint"], back["standby"]["previous"]) == ("next", False)
     assert "standby" not in medmoe("checkpoint", "unload", url=server.url, key=KEY).stdout
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    (tmp_path / "broken.jsonl").write_text(json.dumps({"image": "broken.png", "question": QUESTION}))
+    wanted = ("--questions", tmp_path / "broken.jsonl", "--activate", "--min-agreement", 0.9)
+    differing = medmoe("checkpoint", "load", "next", *wanted, url=server.url, key=KEY)
+    assert re.search("^standby +next +ready", differing.stdout, re.MULTILINE)
+    assert "next is loaded and not activated" in failed(differing)
+    medmoe("checkpoint", "unload", url=server.url, key=KEY)
+    activated = medmoe("checkpoint", "load", "next", "--activate", url=server.url, key=KEY)
+    assert (activated.returncode, activated.stderr) == (0, "")
+    medmoe("checkpoint", "rollback", url=server.url, key=KEY)
+    medmoe("checkpoint", "unload", url=server.url, key=KEY)
     assert failed(medmoe("checkpoint", "load", "nowhere", url=server.url, key=KEY)).startswith(
         "error: MEDMOE_CHECKPOINTS_DIR holds no checkpoint"
     )

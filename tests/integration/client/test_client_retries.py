@@ -14,6 +14,7 @@ from medmoe.client import (
     ConnectionFailed,
     Overloaded,
     Retry,
+    ServiceFailed,
     ServiceUnavailable,
     Timeout,
     UnexpectedAnswer,
@@ -121,7 +122,7 @@ def test_after_the_last_attempt_the_refusal_is_raised(blocking: bool) -> None:
         assert len(service.asked) == 4
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 413, 415, 422, 500, 502, 504])
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 415, 422, 500, 504])
 def test_nothing_else_is_asked_twice(blocking: bool, status: int) -> None:
     with scripted_service(refusal(status, "x", type_="unknown", **{"Retry-After": "1"})) as service:
         asker = Asker(service, blocking=blocking)
@@ -131,9 +132,20 @@ def test_nothing_else_is_asked_twice(blocking: bool, status: int) -> None:
         assert not asker.pauses
 
 
+def test_a_restart_behind_a_proxy_is_waited_for(blocking: bool) -> None:
+    gateway = Reply(status=502, body=b"<html>502 Bad Gateway</html>")
+    with scripted_service(gateway, gateway, MODELS) as service:
+        Asker(service, blocking=blocking).models()
+        assert len(service.asked) == 3
+    with scripted_service(refusal(502, "source_refused", type_="server_error")) as service:
+        with pytest.raises(ServiceFailed):
+            Asker(service, blocking=blocking).models()
+        assert len(service.asked) == 1
+
+
 def test_a_redirect_is_not_followed_with_an_image_and_a_key(blocking: bool) -> None:
-    with scripted_service(Reply(status=307, headers={"Location": "/elsewhere"})) as service:
-        with pytest.raises(ClientError):
+    with scripted_service(Reply(status=307, headers={"Location": "https://ct@medmoe.example:8443/v1"})) as service:
+        with pytest.raises(ClientError, match=r"set MEDMOE_URL to .*, https://medmoe\.example:8443 perhaps"):
             Asker(service, blocking=blocking, api_key="secret").ask()
         assert [path for path, _, _ in service.asked] == ["/v1/vqa"]
         assert service.asked[0][1]["Authorization"] == "Bearer secret"

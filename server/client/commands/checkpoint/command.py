@@ -11,6 +11,7 @@ from medmoe.client.commands.checkpoint.question_file import read_questions
 from medmoe.client.commands.connection import JsonOption, ServiceOptions, with_option_groups
 from medmoe.client.commands.request_options import refuse_options
 from medmoe.client.commands.terminal import as_json, safe, table
+from medmoe.client.errors import ClientError
 from medmoe.model.cli import command_group
 
 app = command_group("Change the checkpoint of a running service, which names their directory (MEDMOE_CHECKPOINTS_DIR).")
@@ -41,7 +42,7 @@ def load(
     *,
     service: ServiceOptions,
 ) -> None:
-    """Load a checkpoint beside the active one. The exit status is 1 if that fails."""
+    """Load a checkpoint beside the active one. The exit status is 1 if that, or its activation, fails."""
     if not (activate and questions):
         refuse_options({"min_agreement": min_agreement}, "without --activate and --questions")
     asked = None if questions is None else read_questions(questions)
@@ -53,6 +54,8 @@ def load(
     _print(found, json_)
     if found.standby is not None and found.standby.state == "failed":
         raise typer.Exit(_FAILED)
+    if activate and wait and found.standby is not None and not found.standby.previous:
+        raise ClientError(f"{name} is loaded and not activated; activate it with `medmoe checkpoint activate`")
 
 
 @app.command()
