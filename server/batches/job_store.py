@@ -72,13 +72,18 @@ class Job:
             changes["request_counts"] = RequestCounts(total=total, completed=completed, failed=failed)
         return self.stored.batch.model_copy(update=changes)
 
-    def update(self, **changes: Any) -> None:
-        """Change fields of the batch, in memory."""
-        self.stored.batch = self.batch.model_copy(update={**changes, "paused": None})
+    def keep_counts(self) -> None:
+        """Keep the counts of the results that are open, in memory."""
+        self.stored.batch = self.batch.model_copy(update={"paused": None})
 
-    def move(self, status: BatchStatus, **changes: Any) -> None:
-        """Change the status, and note when."""
-        self.update(status=status, **{f"{status}_at": int(time.time())}, **changes)
+    def moved(self, status: BatchStatus, **changes: Any) -> Batch:
+        """Return the batch with another status, which it has from now on."""
+        now = {"status": status, f"{status}_at": int(time.time()), "paused": None}
+        return self.batch.model_copy(update={**now, **changes})
+
+    def move(self, status: BatchStatus) -> None:
+        """Change the status in memory, and note when."""
+        self.stored.batch = self.moved(status)
 
 
 class JobStore:
@@ -130,16 +135,27 @@ class JobStore:
             keep=expiry.seconds if expiry else None,
         )
         job = Job(stored=stored)
-        await self.save(job)
+        # Before the record is on the disk: its input must not be deleted meanwhile.
         self._jobs[job.id] = job
+        try:
+            await self.save(job)
+        except BaseException:
+            del self._jobs[job.id]
+            raise
         return job
 
     async def save(self, job: Job) -> None:
         """Write what is known of a batch. Raises StorageUnavailable."""
         async with job.saving:
             # Read inside, so that the last one to write is also the last one to read.
-            content = job.stored.model_dump_json().encode()
-            await asyncio.to_thread(replace, self._folder / f"{job.id}.json", content)
+            await self._write(job.stored)
+
+    async def end(self, job: Job, outcome: BatchStatus, **changes: Any) -> None:
+        """Write the end of a batch, and only then let it be seen. Raises StorageUnavailable; then it has not ended."""
+        async with job.saving:
+            ended = job.stored.model_copy(update={"batch": job.moved(outcome, **changes)})
+            await self._write(ended)
+            job.stored = ended
 
     async def delete_expired(self) -> None:
         """Delete the batches that ended long ago."""
@@ -150,6 +166,10 @@ class JobStore:
             if job.has_ended and ended is not None and ended + self._retention <= now:
                 del self._jobs[job.id]
                 await asyncio.to_thread((self._folder / f"{job.id}.json").unlink, missing_ok=True)
+
+    async def _write(self, stored: StoredBatch) -> None:
+        content = stored.model_dump_json().encode()
+        await asyncio.to_thread(replace, self._folder / f"{stored.batch.id}.json", content)
 
     def uses(self, file_id: str) -> bool:
         """Return whether a batch that has not ended reads or writes the file."""

@@ -77,8 +77,12 @@ def write_new(path: Path, source: BinaryIO) -> int:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Replace `path` as one step, and wait for the disk. Raises StorageUnavailable; then the old file stays."""
+    """Replace `path` as one step, and wait for the disk.
+
+    Raises StorageUnavailable; then there is no file where there was none, and otherwise the old one or the new one.
+    """
     staging = path.with_name(_STAGING.format(path.name))
+    made = [staging] if path.exists() else [staging, path]
     try:
         with written():
             with _opened(staging, _NEW) as descriptor:
@@ -88,8 +92,9 @@ def replace(path: Path, content: bytes) -> None:
             with _opened(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as folder:
                 os.fsync(folder)
     except StorageUnavailable:
-        with contextlib.suppress(OSError):
-            staging.unlink(missing_ok=True)
+        for left in made:
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
         raise
 
 

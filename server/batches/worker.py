@@ -108,7 +108,7 @@ class BatchWorker:
             async with self._validating:
                 lines = await self._lines(job)
             if job.status == "validating":
-                job.move("in_progress", request_counts=RequestCounts(total=len(lines)))
+                job.stored.batch = job.moved("in_progress", request_counts=RequestCounts(total=len(lines)))
                 await self._until_written(job, lambda: self._jobs.save(job))
         answering = job.answering = asyncio.create_task(self._answer(app, job))
         if job.status == "cancelling":
@@ -137,7 +137,7 @@ class BatchWorker:
             finally:
                 # In a thread, because an append may still be under way there.
                 await asyncio.to_thread(results.close)
-                job.update()
+                job.keep_counts()
                 job.results = None
 
     async def _answer_lines(self, app: ASGIApp, job: Job, results: ResultLog, pending: Iterator[InputLine]) -> None:
@@ -201,7 +201,14 @@ class BatchWorker:
         paths = self._files.content(job.stored.output_id), self._files.content(job.stored.errors_id)
 
         async def open_them() -> None:
-            opened.append(await asyncio.to_thread(ResultLog, *paths))
+            opening = asyncio.create_task(asyncio.to_thread(ResultLog, *paths))
+            try:
+                opened.append(await asyncio.shield(opening))
+            except asyncio.CancelledError:
+                # A thread cannot be cancelled: what it opens and cuts off must be closed before another opens it.
+                with contextlib.suppress(DamagedResults, StorageUnavailable):
+                    (await opening).close()
+                raise
 
         try:
             await self._until_written(job, open_them)
@@ -228,8 +235,7 @@ class BatchWorker:
                 file_id, owner=job.owner, filename=filename, purpose="batch_output", keep=stored.keep
             )
             published[f"{name}_file_id"] = file_id
-        job.move(outcome, errors=BatchErrors(data=errors) if errors else None, **published)
-        await self._jobs.save(job)
+        await self._jobs.end(job, outcome, errors=BatchErrors(data=errors) if errors else None, **published)
 
     async def _settle(self, job: Job, *, expired: bool) -> None:
         """Count the results; where the batch has `expired`, write an error for each line that has none."""
@@ -248,7 +254,7 @@ class BatchWorker:
         try:
             await asyncio.to_thread(note)
         finally:
-            job.update()
+            job.keep_counts()
             job.results = None
 
     async def _until_written(self, job: Job, write: Callable[[], Awaitable[None]]) -> None:
