@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from medmoe.model.config import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, MedMoEConfig
+from medmoe.model.config import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.calibration import AnswerCalibration, Calibration, LabelCalibration
 from medmoe.model.files.calibration_binding import Dtype
@@ -13,7 +13,7 @@ from medmoe.model.files.digest import file_sha256
 from medmoe.model.files.prediction_sets import PredictionSets
 from medmoe.model.files.routing_reference import RoutingReference
 from medmoe.model.files.weight_files import WeightFiles
-from medmoe.model.prompt import Prompt
+from medmoe.model.prompt import TOKENIZER_FILE, Prompt
 from medmoe.model.unlike_training.reference import TrainingReference
 from medmoe.server.imaging.image import DecodedImage
 
@@ -39,6 +39,7 @@ class ServedCheckpoint:
         self.directory = directory
         self.config = MedMoEConfig.from_directory(directory)
         self.config_sha256 = file_sha256(directory / CONFIG_FILE)
+        self._beside_weights = _beside_weights(directory)
         self.prompt = Prompt.from_directory(directory, self.config)
 
     @property
@@ -99,13 +100,14 @@ class ServedCheckpoint:
         return tuple(found)
 
     async def require_unchanged(self) -> None:
-        """Raise CheckpointError when the files no longer have the hashes that this service has reported."""
+        """Raise CheckpointError when a file that an engine reads has changed since this service has read it."""
         current = [
             await asyncio.to_thread(_sha256, self.directory / CONFIG_FILE),
+            await asyncio.to_thread(_beside_weights, self.directory),
             await asyncio.to_thread(_weights_sha256, self.directory),
             await asyncio.to_thread(_sha256, self.directory / ADAPTER_WEIGHTS_FILE),
         ]
-        if current != [self.config_sha256, self.weights_sha256, self.adapter_sha256]:
+        if current != [self.config_sha256, self._beside_weights, self.weights_sha256, self.adapter_sha256]:
             raise CheckpointError("the checkpoint has changed since the service was started")
 
     def provenance(self, image: DecodedImage, *, dtype: Dtype | None) -> dict[str, Any]:
@@ -121,6 +123,11 @@ class ServedCheckpoint:
             "adapter_sha256": self.adapter_sha256,
             "dtype": dtype,
         }
+
+
+def _beside_weights(directory: Path) -> tuple[str | None, ...]:
+    """Return the hashes of what tells how the weights are read: an engine decodes, and scales adapters, by them."""
+    return tuple(_sha256(directory / name) for name in (TOKENIZER_FILE, ADAPTER_CONFIG_FILE))
 
 
 def _weights_sha256(directory: Path) -> str | None:

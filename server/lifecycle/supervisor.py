@@ -110,20 +110,35 @@ async def supervise(state: State, model: ServedModel) -> None:
         await _watch(model)
         if model.readiness.phase is not Phase.RESTARTING:
             return
-        await _restart(state, model, policy)
+        try:
+            await _restart(state, model, policy)
+        except Exception as error:
+            log.critical("restart failed", extra={"fields": {"exception": type(error).__name__}})
+            _give_up(model)
 
 
 async def _watch(model: ServedModel) -> None:
     """Return when the model is no longer ready; find an engine dead or hanging without a request."""
     seconds = model.settings.engine_hang_seconds
+    is_blind = False
     with HangWatchdog(model.engine.ping, seconds=seconds, starvation=RunQueueWait()) as watchdog:
         while model.readiness.phase is Phase.READY:
-            if watchdog.hangs():
-                log.error("engine hangs", extra={"fields": {"seconds": seconds}})
-                model.engine_events.hangs += 1
-                await model.engine.kill()
-            with contextlib.suppress(EngineDeadError), model.readiness.watch():
-                await model.engine.check_health()
+            try:
+                if watchdog.hangs():
+                    log.error("engine hangs", extra={"fields": {"seconds": seconds}})
+                    model.engine_events.hangs += 1
+                    try:
+                        await model.engine.kill()
+                    finally:
+                        model.readiness.engine_died()
+                with contextlib.suppress(EngineDeadError), model.readiness.watch():
+                    await model.engine.check_health()
+                is_blind = False
+            except Exception as error:
+                # Such as no file descriptor left to look with; nobody else would look again.
+                if not is_blind:
+                    log.error("the engine cannot be watched", extra={"fields": {"exception": type(error).__name__}})
+                is_blind = True
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_WATCH_SECONDS):
                     await model.readiness.left_ready.wait()
@@ -165,6 +180,10 @@ async def _restart(state: State, model: ServedModel, policy: RestartPolicy) -> N
         _ready(model, seconds=time.monotonic() - begun)
         return
     log.critical("the engine is not restarted any more")
+    _give_up(model)
+
+
+def _give_up(model: ServedModel) -> None:
     model.failure = "the engine died, and could not be restarted"
     model.readiness.fail()
 
@@ -172,20 +191,16 @@ async def _restart(state: State, model: ServedModel, policy: RestartPolicy) -> N
 async def _started(model: ServedModel) -> Engine:
     """Return a new engine that has answered. Raises CheckpointError when the checkpoint has changed since the start."""
     assert model.build is not None
-    same = asyncio.create_task(model.checkpoint.require_unchanged())
-    engine: Engine | None = None
+    # Reads the checkpoint's config, and may look for an accelerator.
+    engine = await asyncio.to_thread(model.build, model.settings)
     try:
-        # Reads the checkpoint's config, and may look for an accelerator.
-        engine = await asyncio.to_thread(model.build, model.settings)
         async with model.building:
             await engine.start()
-        await same
+        # Not before: files that are replaced while the engine starts would be served under the old hashes.
+        await model.checkpoint.require_unchanged()
         await warm_up(model, engine)
     except BaseException:
-        same.cancel()
-        await asyncio.gather(same, return_exceptions=True)
-        if engine is not None:
-            await close_engine(engine)
+        await close_engine(engine)
         raise
     return engine
 

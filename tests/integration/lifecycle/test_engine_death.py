@@ -1,6 +1,7 @@
 """An engine whose process is killed: what clients see, and how the service comes back."""
 
 import asyncio
+import errno
 import json
 import logging
 import shutil
@@ -25,6 +26,7 @@ from medmoe.server.engine.base import GenerationRequest
 from medmoe.server.engine.fake_engine import FakeEngine
 from medmoe.server.engine.restartable_engine import RestartableEngine
 from medmoe.server.errors import EngineDeadError, EngineRestarting
+from medmoe.server.lifecycle import supervisor
 from medmoe.server.observability.json_log import JsonFormatter
 from tests.integration.conftest import Service, ServiceFactory, base64_image, check, until
 from tests.support.service.mortal_engine import MortalEngine
@@ -269,6 +271,91 @@ async def test_other_weights_on_disk_end_the_service_instead_of_being_served_und
         await until_not(service, Phase.READY)
         await until(lambda: service.fatal == ["failed"])
         assert all(engine.closed for engine in engines.made)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "adapter_config.json"])
+async def test_other_files_beside_the_weights_end_the_service_too(
+    mortal: ServiceFactory, engines: Engines, checkpoint: Path, tmp_path: Path, name: str
+) -> None:
+    """The next engine would decode, or scale its adapters, by another file than the service has read."""
+    copied = shutil.copytree(checkpoint, tmp_path / "copied")
+    async with mortal(model=copied) as service:
+        with (copied / name).open("a") as file:
+            file.write(" ")
+        engines.kill()
+        await until_not(service, Phase.READY)
+        await until(lambda: service.fatal == ["failed"] or service.state.readiness.phase is Phase.READY)
+        assert service.fatal == ["failed"]
+
+
+async def test_weights_that_change_while_the_next_engine_starts_are_not_served_under_the_old_hash(
+    mortal: ServiceFactory, engines: Engines, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = shutil.copytree(checkpoint, tmp_path / "copied")
+    async with mortal(model=copied) as service:
+        start = MortalEngine.start
+
+        async def start_over_others(engine: MortalEngine) -> None:
+            # Whatever read the old file at the same time has had time for it.
+            await asyncio.sleep(0.2)
+            (copied / "model.safetensors").write_bytes(b"other weights")
+            await start(engine)
+
+        monkeypatch.setattr(MortalEngine, "start", start_over_others)
+        engines.kill()
+        await until_not(service, Phase.READY)
+        await until(lambda: service.fatal == ["failed"] or service.state.readiness.phase is Phase.READY)
+        assert service.fatal == ["failed"]
+        assert all(engine.closed for engine in engines.made)
+
+
+async def test_an_engine_that_cannot_be_watched_for_a_while_is_watched_again(
+    mortal: ServiceFactory, engines: Engines, engine: MortalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without a file descriptor left."""
+    looks = 0
+    real = engine.check_health
+
+    async def blind() -> None:
+        nonlocal looks
+        looks += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with mortal() as service:
+        monkeypatch.setattr(engine, "check_health", blind)
+        await until(lambda: looks > 0)
+        monkeypatch.setattr(engine, "check_health", real)
+        engines.kill()
+        await until_not(service, Phase.READY)
+        await ready_again(service)
+        assert (await ask(service)).status_code == 200
+
+
+async def test_a_hanging_engine_that_cannot_be_killed_is_replaced(
+    mortal: ServiceFactory, engines: Engines, engine: MortalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused() -> None:
+        raise psutil.AccessDenied(engine.pid)
+
+    monkeypatch.setattr(engine, "kill", refused)
+    async with mortal(engine_hang_seconds=0.5) as service:
+        psutil.Process(engine.pid).suspend()
+        await until_not(service, Phase.READY)
+        await ready_again(service)
+        assert await sample(service, "medmoe_engine_hangs_total", model=pinned(service)) == 1
+
+
+async def test_a_restart_that_fails_by_itself_ends_the_service(
+    mortal: ServiceFactory, engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(supervisor, "_give_way", broken)
+    async with mortal() as service:
+        engines.kill()
+        await until_not(service, Phase.READY)
+        await until(lambda: service.fatal == ["failed"])
 
 
 async def test_a_service_can_be_stopped_while_it_restarts(mortal: ServiceFactory, engines: Engines) -> None:
