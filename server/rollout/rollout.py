@@ -149,6 +149,8 @@ class Rollout:
         try:
             # Verifies the signature before the checkpoint is parsed.
             engine = await asyncio.to_thread(build, settings)
+            # Whoever drains, or restarts the active engine, has seen no other model that would have to end.
+            self._state.readiness.require_staying()
             model = standby.model = self._state.serve(settings, engine)
             self._state.models.other = model
             await start_model(model)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -401,6 +402,36 @@ async def test_a_death_of_the_active_engine_ends_the_loading_of_another(
         assert status["standby"]["state"] == "failed"
         assert await weights(service) == sha(checkpoints, "old")
         assert not service.fatal
+
+
+@pytest.mark.parametrize("phase", ["draining", "restarting"])
+async def test_a_checkpoint_whose_loading_has_begun_gives_way_to_a_drain_and_to_a_restart(
+    serving: Serving, builder: Builder, phase: str
+) -> None:
+    go_on = {"new": threading.Event(), "old": threading.Event()}
+
+    def build(settings: Settings) -> FakeEngine:
+        assert go_on[settings.model.name].wait(30)
+        return builder(settings)
+
+    async with serving(build=build) as service:
+        await service.client.post(PATH, json={"name": "new", "activate": True})
+        readiness = service.state.readiness
+        try:
+            if phase == "draining":
+                readiness.drain()
+            else:
+                service.engine.dead = True
+                await until(lambda: readiness.phase == phase)
+            go_on["new"].set()
+            standby = (await settled(service))["standby"]
+        finally:
+            for event in go_on.values():
+                event.set()
+        assert (standby["state"], service.state.models.other) == ("failed", None)
+        assert standby["reason"]
+        if phase == "draining":
+            check(await ask(service), 503, "draining")
 
 
 async def test_names_outside_the_directory_are_refused(serving: Serving, checkpoints: Path) -> None:
