@@ -14,6 +14,8 @@ from medmoe.model.image_formats.signature import RasterFormat
 _NOISE_SIDE = 256
 _WHITE_16 = 2**16 - 1
 _WHITE_IS_ZERO = 0
+_FEW_BITS = 2**6
+"""Above the high bytes of colours that hold 14 bits or fewer, which the service scales."""
 _INCH = 0.0254
 _PER_METRE = 10**6
 """Pixels a metre, of which PNG stores whole numbers."""
@@ -48,8 +50,10 @@ def png_of_image(image: Image.Image) -> bytes:
             f"an image of mode {image.mode} cannot be stored as PNG; give its file, or an image of mode L, I;16 or RGB"
         )
     try:
-        # Loading a TIFF turns it and drops its orientation.
+        # Both are lost when the image is loaded: first how its samples lie, then the orientation of a TIFF.
+        layouts = [str(tile[3]) for tile in getattr(image, "tile", ())]
         options = _aspect(image)
+        _require_low_bytes(image, layouts)
         upright = ImageOps.exif_transpose(_black_is_zero(image))
         upright = _in_16_bits(upright) if upright.mode == "I" else _in_srgb(upright)
         kept: dict[str | tuple[int, int], Any] = {
@@ -65,11 +69,25 @@ def png_of_image(image: Image.Image) -> bytes:
 
 def _aspect(image: Image.Image) -> dict[str, Any]:
     """Return the option that saves pixels which are not square; none for an image that was made from a file's."""
-    kind = next((kind for kind in get_args(RasterFormat) if kind == image.format), None)
+    # A JPEG of several images.
+    format_ = "JPEG" if image.format == "MPO" else image.format
+    kind = next((kind for kind in get_args(RasterFormat) if kind == format_), None)
     ratio = pixel_aspect(image, kind) if kind else None
     if ratio is None or ratio == 1:
         return {}
     return {"dpi": (ratio * _PER_METRE * _INCH, _PER_METRE * _INCH)}
+
+
+def _require_low_bytes(image: Image.Image, layouts: list[str]) -> None:
+    """Raise InvalidInput for a file of 16 bits of which the picture is in the low bytes, which Pillow drops.
+
+    Only an image that was not loaded before tells how many bits its file has.
+    """
+    if image.mode not in ("RGB", "RGBA") or not any(";16" in layout for layout in layouts):
+        return
+    brightest = max(high for _, high in image.convert("RGB").getextrema())  # type: ignore[misc]
+    if brightest < _FEW_BITS or any("LA;16" in layout for layout in layouts):
+        raise InvalidInput("Pillow keeps only the high bytes of this file's 16 bits; give the file itself")
 
 
 def _colour_chunks(image: Image.Image) -> PngImagePlugin.PngInfo:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,7 @@ FILES: dict[str, bytes] = {
     "transparent shade": encoded(GREY, "PNG", transparency=GREY.getpixel((0, 0)), icc_profile=GREY_PROFILE),
     "transparent colour": encoded(COLOURS, "PNG", transparency=COLOURS.getpixel((0, 0)), icc_profile=COLOUR_PROFILE),
     **{f"wide pixels, {kind}": encoded(COLOURS, kind, dpi=(100, 200)) for kind in ("PNG", "JPEG", "TIFF", "BMP")},
+    "wide pixels, several images": encoded(COLOURS, "MPO", dpi=(100, 200), save_all=True, append_images=[COLOURS]),
     "high pixels": encoded(COLOURS, "PNG", dpi=(300, 100)),
     "wide pixels, sideways": encoded(COLOURS, "TIFF", dpi=(100, 200), tiffinfo={274: 6}),
     "white is zero": tiff(NOISE[..., 0].astype(np.uint16) * 200, photometric=0),
@@ -87,3 +89,30 @@ def test_an_image_that_was_made_from_a_files_has_square_pixels(
 def test_a_mode_that_png_has_not_is_named_with_a_way_that_loses_nothing(mode: str) -> None:
     with pytest.raises(InvalidInput, match=f"mode {mode} .* give its file"):
         Image.of(PIL.Image.new(mode, (4, 4)))
+
+
+@pytest.mark.parametrize(("kind", "samples"), [("PNG", 2), ("PNG", 3), ("PNG", 4), ("TIFF", 3), ("TIFF", 4)], ids=str)
+def test_a_picture_in_the_low_bytes_that_pillow_drops_is_refused(kind: str, samples: int) -> None:
+    values = NOISE[..., :samples].astype(np.uint16) << 4
+    if samples in (2, 4):
+        values[..., -1] = 65_535
+    data = png_of_16_bits(values) if kind == "PNG" else tiff(values, tags={338: [2]} if samples == 4 else {})
+    assert seen(data).max() > 200
+    with PIL.Image.open(io.BytesIO(data)) as image, pytest.raises(InvalidInput, match="give the file itself"):
+        Image.of(image)
+
+
+def test_colours_that_use_16_bits_are_sent() -> None:
+    data = png_of_16_bits(NOISE[..., :3].astype(np.uint16) * 257)
+    with PIL.Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(seen(Image.of(image).data), seen(data))
+
+
+def png_of_16_bits(values: np.ndarray) -> bytes:
+    rows, columns, samples = values.shape
+    header = struct.pack(">IIBBBBB", columns, rows, 16, {1: 0, 2: 4, 3: 2, 4: 6}[samples], 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in values))
+    chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
