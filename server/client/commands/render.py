@@ -1,21 +1,23 @@
 """`medmoe render`: write images as a service shows them to the model."""
 
+import asyncio
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from medmoe.client.client import Client
-from medmoe.client.commands.connection import ServiceOptions, with_option_groups
+from medmoe.client.async_client import AsyncClient
+from medmoe.client.commands.connection import ServiceOptions, api_key, reported, usage_errors, with_option_groups
 from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption, require_png, write_png
 from medmoe.client.commands.request_options import RequestOptions
 from medmoe.client.commands.terminal import note, note_progress, safe
 from medmoe.client.errors import ENDS_A_RUN, ClientError, InvalidInput
 from medmoe.client.images.folder import find_images
 from medmoe.client.options import RenderOptions
+from medmoe.client.transport.retry import Retry
 from medmoe.model.cli import with_headings
 from medmoe.model.image_formats.signature import rendered_name
 
@@ -47,19 +49,40 @@ def render(
         options["view"] = view
     targets = _targets(input, output)
     missing = {file: target for file, target in targets.items() if file == input or not _is_of(target, file)}
-    show = note_progress()
-    refused = 0
-    with service.client() as client, ThreadPoolExecutor(workers) as pool:
-        results = pool.map(lambda file: _write(client, file, missing[file], options), missing)
-        for number, (file, reason) in enumerate(zip(missing, results, strict=True), start=1):
-            if reason is not None:
-                refused += 1
-                note(f"{file}: {reason}")
-            show(f"{number} of {len(missing)} images", number == len(missing))
+    with usage_errors():
+        retry = reported(Retry(unreachable=False))
+        key = api_key(service.token_file)
+        client = AsyncClient(service.url, api_key=key, timeout=service.timeout, retry=retry)
+    refused = asyncio.run(_write_all(client, missing, options, workers=workers))
     kept = len(targets) - len(missing)
     typer.echo(safe(f"{output}: {len(missing) - refused} written, {kept} kept, {refused} refused"))
     if refused:
         raise typer.Exit(1)
+
+
+async def _write_all(client: AsyncClient, targets: Mapping[Path, Path], options: RenderOptions, *, workers: int) -> int:
+    """Write the PNG file of each image. Name the images of which none is written, and return their number."""
+    places = asyncio.Semaphore(workers)
+    show = note_progress()
+    refused = 0
+
+    async def one(file: Path) -> str | None:
+        async with places:
+            return await _write(client, file, targets[file], options)
+
+    async with client:
+        asked = {file: asyncio.create_task(one(file)) for file in targets}
+        try:
+            for number, (file, written) in enumerate(asked.items(), start=1):
+                if (reason := await written) is not None:
+                    refused += 1
+                    note(f"{file}: {reason}")
+                show(f"{number} of {len(targets)} images", number == len(targets))
+        finally:
+            for written in asked.values():
+                written.cancel()
+            await asyncio.gather(*asked.values(), return_exceptions=True)
+    return refused
 
 
 def _targets(source: Path, output: Path) -> dict[Path, Path]:
@@ -93,31 +116,36 @@ def _is_of(target: Path, file: Path) -> bool:
     return target.exists() and int(target.stat().st_mtime) == int(file.stat().st_mtime)
 
 
-def _write(client: Client, file: Path, target: Path, options: RenderOptions) -> str | None:
+async def _write(client: AsyncClient, file: Path, target: Path, options: RenderOptions) -> str | None:
     """Write one PNG with the time of its image; return why the image cannot be read, is refused or fails.
 
     Raises InvalidInput when the PNG cannot be written, and ENDS_A_RUN.
     """
     try:
-        changed = file.stat().st_mtime
-        found = client.render(file, **options)
+        changed = (await asyncio.to_thread(file.stat)).st_mtime
+        found = await client.render(file, **options)
     except OSError as error:
         return str(error)
     except ENDS_A_RUN:
         raise
     except ClientError as error:
         # What lies there is of another image.
-        target.unlink(missing_ok=True)
+        await asyncio.to_thread(target.unlink, missing_ok=True)
         return str(error)
+    await asyncio.to_thread(_put, target, found.image, changed)
+    return None
+
+
+def _put(target: Path, url: str, changed: float) -> None:
+    """Replace a PNG by that of a data URL, with the time of its image. Raises InvalidInput."""
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
         if target.exists():
             part.chmod(stat.S_IMODE(target.stat().st_mode))
-        write_png(part, found.image)
+        write_png(part, url)
         os.utime(part, (changed, changed))
         part.replace(target)
     except OSError as error:
         raise InvalidInput(f"{target} cannot be written: {error.strerror}") from error
-    return None

@@ -268,6 +268,23 @@ def test_render_goes_on_after_an_image_that_the_service_fails_on(medmoe: Medmoe,
         assert len(service.asked) == 1
 
 
+def test_render_ends_at_once_when_it_is_interrupted(medmoe: Medmoe, tmp_path: Path) -> None:
+    (tmp_path / "dicoms").mkdir()
+    (tmp_path / "dicoms" / "a").write_bytes(dicom(gradient()))
+    with scripted_service(Reply(hang=True)) as service:
+
+        def interrupt() -> None:
+            while not service.asked:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=interrupt, daemon=True).start()
+        begun = time.monotonic()
+        done = medmoe("render", tmp_path / "dicoms", tmp_path / "pngs", "--timeout", 30, url=service.url)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+    assert time.monotonic() < begun + 20
+
+
 def test_render_names_png_files_after_uids_leaves_out_what_is_no_image_and_writes_one_image_anew(
     medmoe: Medmoe, server: ServerProcess, tmp_path: Path
 ) -> None:
