@@ -80,7 +80,7 @@ def _csv_record(row: dict[str | None, Any]) -> Record | InvalidInput:
             try:
                 record[name] = json.loads(cell)
             except ValueError:
-                return InvalidInput(f'{name} is not JSON; labels are written as ["CT", "MRI"]')
+                return InvalidInput(f'{name} is not JSON, such as ["CT", "MRI"], true or 0.5')
     return record
 
 

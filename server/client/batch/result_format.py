@@ -3,12 +3,13 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from medmoe.client.batch.result_line import ERROR, KEY, RESULT, Line
+from medmoe.client.batch.task import Task
 
 _LARGEST_CELL = 2**31 - 1
 
@@ -128,6 +129,17 @@ def cells_of(result: Line) -> Line:
         "label_mass": result.get("label_mass"),
         "margin": result.get("margin"),
     }
+
+
+_WITHOUT_COLUMN = {"alpha": "prediction set", "include_report": "report", "include_routing": "routing"}
+
+
+def left_out(path: Path, tasks: Iterable[Task]) -> str:
+    """Return what the tasks ask for and a CSV file at `path` has no column for; nothing for JSONL."""
+    if path.suffix.lower() != ".csv":
+        return ""
+    asked = {name for task in tasks for name, value in task.options.items() if value is not None and value is not False}
+    return ", ".join(what for name, what in _WITHOUT_COLUMN.items() if name in asked)
 
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")

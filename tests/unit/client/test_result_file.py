@@ -11,7 +11,7 @@ import pytest
 
 from medmoe.client.answers.vqa import VqaAnswer
 from medmoe.client.batch.result_file import ResultFile
-from medmoe.client.batch.result_format import Csv, JsonLines
+from medmoe.client.batch.result_format import Csv, JsonLines, left_out
 from medmoe.client.batch.result_line import Line, answered, failed
 from medmoe.client.batch.task import Task
 from medmoe.client.errors import InvalidInput
@@ -193,3 +193,10 @@ def test_a_line_that_no_reader_can_take_is_foreign(path: Path, strange: str) -> 
     with pytest.raises(InvalidInput, match="is not what a batch writes"):
         ResultFile(path)
     assert path.read_bytes() == whole + strange.encode()
+
+
+def test_what_is_asked_for_and_has_no_column_is_named() -> None:
+    asked = [{"alpha": 0.1, "include_routing": False}, {"include_report": True, "window": "lung"}]
+    tasks = [Task(path=Path("a"), image="a", question="?", options=options) for options in asked]
+    assert left_out(Path("out.csv"), tasks) == "prediction set, report"
+    assert left_out(Path("out.jsonl"), tasks) == ""

@@ -12,6 +12,7 @@ import typer
 from medmoe.client.answers import Mode
 from medmoe.client.async_client import AsyncClient
 from medmoe.client.batch.result_file import ResultFile
+from medmoe.client.batch.result_format import left_out
 from medmoe.client.batch.runner import PATIENT, Load, run
 from medmoe.client.batch.task import Task
 from medmoe.client.batch.task_source import read_tasks
@@ -142,8 +143,8 @@ def batch(
         "allow_uniform": allow_uniform or None,
     }
     tasks = read_tasks(source, question=question, labels=label, options=options)
-    for left_out in tasks.notes:
-        note(left_out)
+    for text in tasks.notes:
+        note(text)
     load = partial(_load, pixels_only=pixels_only)
     if on_ray:
         batch_on_ray(
@@ -172,6 +173,8 @@ def batch(
             url[0] if url else None, api_key=api_key(token_file), timeout=timeout, retry=reported(PATIENT)
         )
         file = ResultFile(output)
+    if lacking := left_out(output, tasks.tasks):
+        note(f"{output} has no column for what is asked for: {lacking}; an output that ends in .jsonl holds it")
     keys = [task.key for task in tasks.tasks]
     with file:
         again = file.failed & set(keys) if retry_errors else frozenset()
