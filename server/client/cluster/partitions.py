@@ -128,9 +128,11 @@ def _row(line: Line) -> dict[str, Any]:
         row |= cells_of(line[RESULT]) | {RESULT: json.dumps(line[RESULT])}
         if isinstance(row["answer"], list):
             row["answer"] = json.dumps(row["answer"])
-    # File names may hold bytes that are no Unicode.
-    return {name: _unicode(value) if isinstance(value, str) else value for name, value in row.items()}
+    return {name: _unicode(value) for name, value in row.items()}
 
 
-def _unicode(text: str) -> str:
-    return text.encode(errors="backslashreplace").decode()
+def _unicode(value: Any) -> Any:
+    """Return a text or a list of texts with escapes for what is no Unicode: file names may hold any bytes."""
+    if isinstance(value, list):
+        return [_unicode(one) for one in value]
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

@@ -98,8 +98,10 @@ def test_a_partition_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> N
 def test_a_partition_has_the_columns_of_the_csv_file_and_the_whole_answer(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: make checks")
     odd = Task(path=Path(), image="\udcff.png", question="What?")
-    write_partition(tmp_path / "part-0.parquet", [line(odd)])
-    (row,) = parquet.read_table(tmp_path / "part-0.parquet").to_pylist()
+    unsent = line(odd, error=True) | {KEY: "q1", "labels": ["\ud800", "CT"]}
+    write_partition(tmp_path / "part-0.parquet", [line(odd), unsent])
+    row, refused = parquet.read_table(tmp_path / "part-0.parquet").to_pylist()
+    assert refused["labels"] == [r"\ud800", "CT"]
     assert row["image"] == r"\udcff.png"
     assert row["answer"] == ANSWER["answer"]
     assert json.loads(row["result"]) == ANSWER
