@@ -17,6 +17,7 @@ from medmoe.server.dicomweb.errors import (
     SourceRefused,
     SourceTimeout,
     SourceUnavailable,
+    StoreFailed,
 )
 from medmoe.server.dicomweb.sources import Source
 from medmoe.server.errors import Overloaded, ServerError
@@ -27,6 +28,8 @@ _RETRY = 1
 """Seconds until a refused caller should try again."""
 _GONE = (404, 410)
 _FORBIDDEN = (401, 403, 407)
+_CONFLICT = 409
+"""STOW-RS: no object was stored."""
 
 
 class ClosingNetwork(httpcore.AnyIOBackend):
@@ -68,8 +71,8 @@ class SourceConnections:
         """Yield the successful response to a request, unread; `target` follows the source's base URL.
 
         `content` is a body with its Content-Type. Raises InstanceNotFound, InvalidSourceAnswer, Overloaded,
-        SourceRefused, SourceTimeout, SourceUnavailable, also while the block reads the response. Cancelling the block
-        closes the connection.
+        SourceRefused, SourceTimeout, SourceUnavailable, StoreFailed, also while the block reads the response.
+        Cancelling the block closes the connection.
         """
         if self._open >= self._at_once:
             raise Overloaded(retry_after=_RETRY)
@@ -149,6 +152,8 @@ def _check(response: httpcore.Response) -> None:
         raise InstanceNotFound()
     if status in _FORBIDDEN:
         raise SourceRefused()
+    if status == _CONFLICT:
+        raise StoreFailed()
     if 300 <= status < 400:
         raise InvalidSourceAnswer("the source leads to another address, which is not followed")
     if status in (408, 425, 429) or status >= 500:

@@ -206,6 +206,7 @@ FAILED = b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value"
         ("202 Accepted", FAILED, False),
         ("202 Accepted", b"", False),
         ("204 No Content", b"", False),
+        ("409 Conflict", FAILED, False),
     ],
 )
 async def test_what_a_source_says_of_a_report(
