@@ -119,20 +119,31 @@ class FileStore:
         return file
 
     async def delete(self, file_id: str) -> None:
-        """Delete a file, also where there is only its content."""
-        self._files.pop(file_id, None)
+        """Delete a file, also where there is only its content. Raises OSError; then it can be deleted again."""
+        found = self._files.pop(file_id, None)
 
         def unlink() -> None:
             self._record(file_id).unlink(missing_ok=True)
             self.content(file_id).unlink(missing_ok=True)
 
-        await asyncio.to_thread(unlink)
+        try:
+            await asyncio.to_thread(unlink)
+        except OSError:
+            if found is not None:
+                self._files[file_id] = found
+            raise
 
     async def delete_expired(self, *, is_used: Callable[[str], bool]) -> None:
-        """Delete the files that have expired and are not used."""
+        """Delete the files that have expired and are not used. Raises the last OSError, after the others' deletion."""
         now = time.time()
+        failure: OSError | None = None
         for name in [name for name, one in self._files.items() if one.file.expires_at <= now and not is_used(name)]:
-            await self.delete(name)
+            try:
+                await self.delete(name)
+            except OSError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     def delete_unfinished(self, *, is_used: Callable[[str], bool]) -> None:
         """Delete the contents that an ended process left without a record. Blocks; for the start."""

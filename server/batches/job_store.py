@@ -158,14 +158,21 @@ class JobStore:
             job.stored = ended
 
     async def delete_expired(self) -> None:
-        """Delete the batches that ended long ago."""
+        """Delete the batches that ended long ago. Raises the last OSError, after the others' deletion."""
         now = time.time()
+        failure: OSError | None = None
         for job in self:
             batch = job.stored.batch
             ended = batch.completed_at or batch.failed_at or batch.expired_at or batch.cancelled_at
             if job.has_ended and ended is not None and ended + self._retention <= now:
-                del self._jobs[job.id]
-                await asyncio.to_thread((self._folder / f"{job.id}.json").unlink, missing_ok=True)
+                try:
+                    await asyncio.to_thread((self._folder / f"{job.id}.json").unlink, missing_ok=True)
+                except OSError as error:
+                    failure = error
+                else:
+                    self._jobs.pop(job.id, None)
+        if failure is not None:
+            raise failure
 
     async def _write(self, stored: StoredBatch) -> None:
         content = stored.model_dump_json().encode()

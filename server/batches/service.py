@@ -114,8 +114,10 @@ class BatchService:
 
     async def delete_expired(self) -> None:
         """Delete the files and batches whose time is over. Raises OSError."""
-        await self.files.delete_expired(is_used=self.jobs.uses)
-        await self.jobs.delete_expired()
+        try:
+            await self.files.delete_expired(is_used=self.jobs.uses)
+        finally:
+            await self.jobs.delete_expired()
 
     def count(self, status: BatchStatus) -> int:
         """Return the number of batches with `status`."""

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import threading
+import time
 from pathlib import Path
 
 import openai
@@ -142,3 +143,34 @@ def test_a_new_record_whose_folder_cannot_be_written_does_not_stay(
     with pytest.raises(StorageUnavailable):
         storage.replace(tmp_path / "batch_1.json", b"{}")
     assert list(tmp_path.iterdir()) == [tmp_path / "batch_1.json"]
+
+
+async def test_what_cannot_be_deleted_can_be_deleted_again_and_keeps_nothing_else(
+    batching: Batching, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with batching(batch_retention_days=2) as (service, caller):
+        batch = await caller.end(await caller.begin(questions(2)))
+        kept, batches = batch.input_file_id, service.state.batches
+        assert batches is not None
+        unlink = Path.unlink
+
+        def refused(path: Path, missing_ok: bool = False) -> None:
+            if path.name == f"{kept}.json":
+                raise OSError(errno.EIO, "Input/output error")
+            unlink(path, missing_ok=missing_ok)
+
+        monkeypatch.setattr(Path, "unlink", refused)
+        for _ in range(2):
+            with pytest.raises(openai.InternalServerError) as failed:
+                await caller.files.delete(kept)
+            assert failed.value.code == "storage_unavailable"
+        with pytest.MonkeyPatch.context() as patch:
+            now = time.time
+            patch.setattr(time, "time", lambda: now() + 2 * 86_400 + 1)
+            with pytest.raises(OSError, match="Input/output"):
+                await batches.delete_expired()
+            left = {path.stem for path in (tmp_path / "batches").rglob("*.json*")}
+            assert left == {kept}
+            monkeypatch.undo()
+            await batches.delete_expired()
+        assert list((tmp_path / "batches").rglob("*.json*")) == []
