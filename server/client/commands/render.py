@@ -138,6 +138,8 @@ async def _write(client: AsyncClient, file: Path, target: Path, options: RenderO
 
 def _put(target: Path, url: str, changed: float) -> None:
     """Replace a PNG by that of a data URL, with the time of its image. Raises InvalidInput."""
+    # What a link leads to is replaced, not the link.
+    target = Path(os.path.realpath(target))
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

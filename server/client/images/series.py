@@ -9,7 +9,7 @@ from typing import TypeAlias
 from medmoe.client.errors import InvalidInput
 from medmoe.client.images.folder import files_below
 from medmoe.client.images.image import DIRECTORY_FILE, Image, Source
-from medmoe.model.image_formats.signature import HEAD, is_dicom
+from medmoe.model.image_formats.signature import DICOM_SUFFIXES, HEAD, is_dicom
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,10 @@ def series_files(source: SeriesSource) -> Series | tuple[Image, ...]:
 
 
 def dicom_files(folder: Path) -> list[Path]:
-    """Return the DICOM files in a folder and those below it, by name. Raises InvalidInput where there are none."""
+    """Return the DICOM files in a folder and those below it, by name. Raises InvalidInput where there are none.
+
+    A damaged file with the suffix of one counts, so that the service refuses the series: without it a slice is missing.
+    """
     try:
         found = [path for path in sorted(files_below(folder)) if _is_dicom(path)]
     except OSError as error:
@@ -54,5 +57,7 @@ def dicom_files(folder: Path) -> list[Path]:
 def _is_dicom(path: Path) -> bool:
     if path.name.upper() == DIRECTORY_FILE:
         return False
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        return True
     with path.open("rb") as file:
         return is_dicom(file.read(HEAD))

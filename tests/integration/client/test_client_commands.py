@@ -301,6 +301,10 @@ def test_render_names_png_files_after_uids_leaves_out_what_is_no_image_and_write
     full.chmod(0o600)
     assert medmoe("render", one, full, "--window", "full", url=server.url, key=KEY).returncode == 0
     assert stat.S_IMODE(full.stat().st_mode) == 0o600
+    (tmp_path / "link.png").symlink_to(full)
+    full.write_bytes(b"")
+    assert medmoe("render", one, tmp_path / "link.png", "--window", "full", url=server.url, key=KEY).returncode == 0
+    assert (tmp_path / "link.png").is_symlink()
     with Client(server.url, api_key=KEY) as client:
         assert full.read_bytes() == b64decode(client.render(one, window="full").image.partition(",")[2])
     for arguments, reason in (

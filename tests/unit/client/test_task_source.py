@@ -43,3 +43,10 @@ def test_linked_folders_are_read_and_a_link_back_up_is_not_followed(tmp_path: Pa
 def test_a_folder_that_cannot_be_read_is_an_error_and_not_left_out(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="gone cannot be read"):
         find_images(tmp_path / "gone")
+
+
+def test_a_damaged_slice_is_not_left_out_of_a_series(tmp_path: Path) -> None:
+    (tmp_path / "1.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "2.DCM").write_bytes(b"")
+    (tmp_path / "notes.txt").write_bytes(b"notes")
+    assert dicom_files(tmp_path) == [tmp_path / "1.dcm", tmp_path / "2.DCM"]
