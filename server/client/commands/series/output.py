@@ -39,4 +39,5 @@ def _description(series: SeriesDescription) -> str:
     order = "position" if series.ordered_by == "position" else "number, because no slice has a position"
     window = f"window {series.window}" if series.window else "each slice in its own window"
     irregular = "; unevenly spaced or displaced" if series.irregular else ""
-    return f"{len(series.sampled)} of {series.slice_count} slices, ordered by {order}; {window}{irregular}"
+    ignored = f"; files left out, because without a slice: {series.ignored_files}" if series.ignored_files else ""
+    return f"{len(series.sampled)} of {series.slice_count} slices, ordered by {order}; {window}{irregular}{ignored}"
