@@ -1,9 +1,11 @@
-"""Unpack the DICOM files of a ZIP archive in memory; no name in it is ever used."""
+"""Unpack the DICOM files of a ZIP archive in memory; of a name in it only the suffix is used."""
 
 import io
 import zipfile
 import zlib
+from pathlib import PurePosixPath
 
+from medmoe.model.image_formats.signature import DICOM_SUFFIXES
 from medmoe.server.errors import UnsupportedImage
 from medmoe.server.imaging.formats.sniff import sniff
 from medmoe.server.imaging.series.errors import InvalidArchive, SeriesTooLarge
@@ -23,7 +25,8 @@ def is_archive(data: bytes) -> bool:
 def unpack(data: bytes, *, max_files: int, max_bytes: int) -> list[bytes]:
     """Return the DICOM files in the archive's order, other files being left out; a file that is no archive as it is.
 
-    Raises InvalidArchive, SeriesTooLarge for more than `max_files` DICOM files, or `max_bytes` of all files unpacked.
+    Raises InvalidArchive, also where a file has the suffix of a DICOM file and is none, since a slice may be missing;
+    SeriesTooLarge for more than `max_files` DICOM files, or `max_bytes` of all files unpacked.
     """
     if not data:
         raise InvalidArchive("the file is empty: it has 0 bytes")
@@ -43,7 +46,7 @@ def unpack(data: bytes, *, max_files: int, max_bytes: int) -> list[bytes]:
 def _files(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], *, max_files: int, max_bytes: int) -> list[bytes]:
     files: list[bytes] = []
     left = max_bytes
-    for entry in entries:
+    for number, entry in enumerate(entries, start=1):
         if entry.flag_bits & _ENCRYPTED:
             raise InvalidArchive("the archive is encrypted; send it without a password")
         if entry.compress_type not in _METHODS:
@@ -56,6 +59,8 @@ def _files(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], *, max_file
             raise SeriesTooLarge.over_bytes(max_bytes)
         if _is_dicom(content):
             files.append(content)
+        elif _is_called_dicom(entry.filename):
+            raise InvalidArchive(f"entry {number} of the archive has the suffix of a DICOM file and is none")
         if len(files) > max_files:
             raise SeriesTooLarge.over_files(max_files)
     if not files:
@@ -68,3 +73,9 @@ def _is_dicom(content: bytes) -> bool:
         return sniff(content) == "DICOM"
     except UnsupportedImage:
         return False
+
+
+def _is_called_dicom(name: str) -> bool:
+    """Check the suffix; a Mac packs a file of its own, `._NAME`, beside each file."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in DICOM_SUFFIXES and not path.name.startswith("._")

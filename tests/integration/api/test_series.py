@@ -147,7 +147,7 @@ async def test_archives_and_frames_are_answered_as_files_are(service: Service) -
     order = [4, 0, 3, 1, 2, 5]
     files = ct_series(order)
     expected = await ask(service, files, **LABELS)
-    others = {"DICOMDIR": b"x" * 500, "viewer.exe": b"MZ", "folder/": b"", "__MACOSX/._a": b"\0" * 200}
+    others = {"DICOMDIR": b"x" * 500, "viewer.exe": b"MZ", "folder/": b"", "__MACOSX/._1.dcm": b"\0" * 200}
     packed = archive(files, others=others)
     assert without_clock(await ask(service, [packed], **LABELS)) == without_clock(expected)
     as_text = {"series": base64.b64encode(packed).decode(), **LABELS}
@@ -268,6 +268,12 @@ REFUSED: dict[str, tuple[list[bytes], int, str, str]] = {
     "a cut archive": ([archive(GOOD)[:-300]], 422, "invalid_archive", "series"),
     "an archive of nothing": ([archive([])], 422, "invalid_archive", "series"),
     "an archive without DICOM": ([archive([], others={"a.txt": b"a"})], 422, "invalid_archive", "series"),
+    "an archive with a damaged file": (
+        [archive(GOOD, others={"series/9.DCM": b"", "notes.txt": b"a"})],
+        422,
+        "invalid_archive",
+        "series",
+    ),
     "an archive in another": ([archive([archive(GOOD)])], 422, "invalid_archive", "series"),
     "an encrypted archive": ([encrypted()], 422, "invalid_archive", "series"),
     "another compression": ([archive(GOOD, method=zipfile.ZIP_BZIP2)], 422, "invalid_archive", "series"),

@@ -253,6 +253,13 @@ class _Pipe(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    # On a machine that stands still meanwhile, a connection gives others their turn.
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
     def abort(self) -> None:
         pass
 
