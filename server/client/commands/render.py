@@ -116,6 +116,12 @@ def _is_of(target: Path, file: Path) -> bool:
     return target.exists() and int(target.stat().st_mtime) == int(file.stat().st_mtime)
 
 
+def _remove_foreign(target: Path, file: Path) -> None:
+    """Remove a PNG that is of another image than `file`."""
+    if not _is_of(target, file):
+        target.unlink(missing_ok=True)
+
+
 async def _write(client: AsyncClient, file: Path, target: Path, options: RenderOptions) -> str | None:
     """Write one PNG with the time of its image; return why the image cannot be read, is refused or fails.
 
@@ -129,8 +135,7 @@ async def _write(client: AsyncClient, file: Path, target: Path, options: RenderO
     except ENDS_A_RUN:
         raise
     except ClientError as error:
-        # What lies there is of another image.
-        await asyncio.to_thread(target.unlink, missing_ok=True)
+        await asyncio.to_thread(_remove_foreign, target, file)
         return str(error)
     await asyncio.to_thread(_put, target, found.image, changed)
     return None

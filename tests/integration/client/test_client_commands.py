@@ -307,6 +307,9 @@ def test_render_names_png_files_after_uids_leaves_out_what_is_no_image_and_write
     assert (tmp_path / "link.png").is_symlink()
     with Client(server.url, api_key=KEY) as client:
         assert full.read_bytes() == b64decode(client.render(one, window="full").image.partition(",")[2])
+    # The PNG of the same image outlives a refusal.
+    assert medmoe("render", one, full, "--frame", "9", url=server.url, key=KEY).returncode == 1
+    assert full.stat().st_size > 0
     for arguments, reason in (
         ((one, output), "is a folder"),
         ((source, full), "is no folder"),
