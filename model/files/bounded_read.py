@@ -43,12 +43,7 @@ def read_bounded(path: Path, *, limit: int = MAX_BYTES) -> bytes:
 
 def read_configured(path: Path, *, name: str, limit: int) -> bytes:
     """Return the whole content of an operator's file. Raises ConfigError, whose message begins with `name`."""
-    try:
-        return read_bounded(path, limit=limit)
-    except CheckpointError as error:
-        raise ConfigError(f"{name} {path} is no regular file of at most {limit} bytes") from error
-    except OSError as error:
-        raise ConfigError(f"{name} {path} cannot be read: {error.strerror}") from error
+    return _read_named(path, shown=f"{name} {path}", limit=limit)
 
 
 def read_secret(path: Path, *, name: str, limit: int) -> bytes:
@@ -56,9 +51,13 @@ def read_secret(path: Path, *, name: str, limit: int) -> bytes:
 
     The message leaves the path out: it may be the secret itself, given in the place of its file.
     """
+    return _read_named(path, shown=name, limit=limit)
+
+
+def _read_named(path: Path, *, shown: str, limit: int) -> bytes:
     try:
         return read_bounded(path, limit=limit)
     except CheckpointError as error:
-        raise ConfigError(f"{name} cannot be read: no regular file of at most {limit} bytes") from error
+        raise ConfigError(f"{shown} cannot be read: no regular file of at most {limit} bytes") from error
     except OSError as error:
-        raise ConfigError(f"{name} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{shown} cannot be read: {error.strerror}") from error
