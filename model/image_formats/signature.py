@@ -5,13 +5,15 @@ from typing import Literal
 
 RasterFormat = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP"]
 
+JPEG, JPEG_2000, JP2 = b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "
+"""How a JPEG or JPEG-LS, a code stream of JPEG 2000, and a file of one begin."""
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 HEAD = 132
 """Number of leading bytes that identify a file format."""
 _MAGIC: tuple[tuple[bytes, RasterFormat], ...] = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"\xff\xd8\xff", "JPEG"),
+    (JPEG, "JPEG"),
     (b"II*\x00", "TIFF"),
     (b"MM\x00*", "TIFF"),
     (b"II+\x00", "TIFF"),

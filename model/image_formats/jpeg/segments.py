@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 _START_OF_SCAN, _END_OF_IMAGE, _RESTART_INTERVAL = 0xDA, 0xD9, 0xDD
 BASELINE_OR_EXTENDED, PROGRESSIVE, LOSSLESS = (0xC0, 0xC1), 0xC2, (0xC3, 0xF7)
+_JPEG_LS = 0xF7
 END = b"\xff\xd9"
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -17,6 +18,8 @@ _UNUSUAL = {
 """Codings of which Pillow reads none, or some files of them without a word about missing data."""
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 """A marker that ends entropy-coded data."""
+_AFTER_JPEG_LS_SCAN = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
+"""The same of a JPEG-LS, in whose data any byte below 128 follows 255 (T.87, A.1)."""
 
 
 class FrameHeader(NamedTuple):
@@ -52,7 +55,7 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
 
     Behind the parameters of a scan lie its entropy-coded data.
     """
-    position = 2
+    position, after = 2, _AFTER_SCAN
     while position + 5 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == 0xFF:
@@ -62,8 +65,10 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
         if marker not in _STANDALONE:
             begin, end = position + 4, begin + max(int.from_bytes(data[begin : begin + 2], "big"), 2)
             following = end
+        if marker == _JPEG_LS:
+            after = _AFTER_JPEG_LS_SCAN
         if marker == _START_OF_SCAN:
-            found = _AFTER_SCAN.search(data, end)
+            found = after.search(data, end)
             following = found.start() if found else len(data)
         yield marker, begin, end, following
         position = following

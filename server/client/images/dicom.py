@@ -1,4 +1,4 @@
-"""Remove every DICOM attribute that is not needed to display the image. Needs pydicom."""
+"""Remove every DICOM attribute that is not needed to display the image, and metadata of frames. Needs pydicom."""
 
 import io
 import os
@@ -11,9 +11,10 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
 from medmoe.client.errors import InvalidInput
+from medmoe.client.images.fragments import frames_without_metadata
 from medmoe.client.images.image import Image
 
 _IMAGE_GROUP = 0x0028
@@ -39,15 +40,17 @@ _QUIET = threading.Lock()
 def pixels_only(source: Dataset | Image | str | os.PathLike[str] | bytes) -> Image:
     """Return the image in a DICOM file without patient, study, device, dates, identifiers, overlays and private tags.
 
-    Pixel data stay as they are stored, so text that is burned into them stays too.
-    Raises InvalidInput unless the source is a DICOM file with pixel data.
+    Comments and application data inside compressed frames go too. Pixel data stay as they are stored, so text that is
+    burned into them stays too. Raises InvalidInput unless the source is a DICOM file with pixel data that can be
+    followed.
     """
     data = None if isinstance(source, Dataset) else Image.of(source).data
     try:
         # A warning about an invalid value would quote the value.
         with _QUIET, pydicom_config.disable_value_validation():
             read = source if isinstance(source, Dataset) else dcmread(io.BytesIO(data or b""))
-            return Image(_written(_bare(read), syntax=_syntax(read)))
+            syntax = _syntax(read)
+            return Image(_written(_bare(read, syntax=syntax), syntax=syntax))
     except InvalidInput:
         raise
     except InvalidDicomError as error:
@@ -57,14 +60,20 @@ def pixels_only(source: Dataset | Image | str | os.PathLike[str] | bytes) -> Ima
         raise InvalidInput(f"the DICOM file cannot be read or written ({type(error).__name__})") from error
 
 
-def _bare(dataset: Dataset) -> Dataset:
+def _bare(dataset: Dataset, *, syntax: Any) -> Dataset:
     found = _image_attributes(dataset)
     # Iterating over the dataset itself would read every element.
-    pixels = [tag for tag in _tags(dataset) if tag.group == _PIXEL_GROUP]
+    pixels = [dataset[tag] for tag in _tags(dataset) if tag.group == _PIXEL_GROUP]
     if not pixels:
         raise InvalidInput("the DICOM file holds no pixel data")
-    for tag in pixels:
-        found.add(_copied(dataset[tag]))
+    for element in pixels:
+        if element.VR not in _FREE:
+            found.add(_copied(element))
+    # Run-length frames have no room for metadata.
+    if "PixelData" in found and syntax != RLELossless:
+        data = found["PixelData"]
+        if data.is_undefined_length or UID(syntax).is_encapsulated:
+            data.value = frames_without_metadata(data.value)
     for keyword in _DISPLAY:
         if keyword in dataset:
             found.add(_copied(dataset[keyword]))

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from medmoe.model.image_formats.jpeg import segments as jpeg
+from medmoe.model.image_formats.signature import JP2, JPEG, JPEG_2000
 
-_JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
-_JP2 = b"\x00\x00\x00\x0cjP  "
 _CODING_STYLE, _START_OF_TILE, _END = b"\xff\x52", b"\xff\x90", b"\xff\xd9"
 _START_OF_DATA = b"\xff\x93"
 _OTHER_ENDS = (b"\x5a\xa5\x3c\xc3\x0f\x70\x5a\x25", b"\xe7\x81\x1b\x79\x7e\x18\xe7\x01", bytes(8), b"\x7f\x33" * 4)
@@ -50,9 +49,9 @@ class FrameHeader:
 def frame_header(frame: bytes) -> FrameHeader | None:
     """Return the header of a JPEG, JPEG-LS or JPEG 2000 code stream, None where there is none."""
     start = _code_stream(frame)
-    if frame.startswith(_JPEG_2000, start):
+    if frame.startswith(JPEG_2000, start):
         return _jpeg_2000(frame[start:], boxes=frame[:start])
-    return _jpeg(frame) if frame.startswith(_JPEG) else None
+    return _jpeg(frame) if frame.startswith(JPEG) else None
 
 
 def has_coded_data(frame: bytes) -> bool:
@@ -103,7 +102,7 @@ def _tile_parts(frame: bytes) -> Iterator[tuple[int, int, int]]:
 def _code_stream(frame: bytes) -> int:
     """Return where the code stream begins: DICOM wants it alone, but whole JP2 files occur as frames (T.800 I.4)."""
     at = 0
-    while frame.startswith(_JP2) and at + 16 <= len(frame):
+    while frame.startswith(JP2) and at + 16 <= len(frame):
         length, kind, longer = struct.unpack_from(">I4sQ", frame, at)
         head = 16 if length == 1 else 8
         length = longer if length == 1 else length

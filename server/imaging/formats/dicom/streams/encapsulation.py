@@ -2,11 +2,11 @@
 
 import struct
 
+from medmoe.model.image_formats.signature import JP2, JPEG, JPEG_2000
 from medmoe.server.errors import UnreadableImage
 
 ITEM, SEQUENCE_DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 END = SEQUENCE_DELIMITER + bytes(4)
-_JP2 = b"\x00\x00\x00\x0cjP  "
 
 
 def split_frames(value: bytes, *, declared: int | None) -> list[bytes]:
@@ -66,7 +66,7 @@ def _by_table(table: list[int], fragments: list[tuple[int, bytes]], declared: in
 
 def _begins(fragment: bytes) -> bool:
     """Return whether a fragment begins a JPEG, JPEG-LS, JPEG 2000 or run-length stream."""
-    if fragment.startswith((b"\xff\xd8\xff", b"\xff\x4f\xff\x51", _JP2)):
+    if fragment.startswith((JPEG, JPEG_2000, JP2)):
         return True
     if len(fragment) < 64:
         return False
