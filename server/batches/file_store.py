@@ -4,7 +4,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
@@ -35,11 +35,22 @@ def new_id(kind: str) -> str:
 class FileStore:
     """Files of all owners: a record and a content each, of which the record is written last and deleted first."""
 
-    def __init__(self, folder: Path, *, retention_days: float, max_stored_bytes: int) -> None:
-        """Read the records in `folder`. Raises ConfigError for one that cannot be read."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        retention_days: float,
+        max_stored_bytes: int,
+        unfinished: Callable[[str], Iterable[str]],
+    ) -> None:
+        """Read the records in `folder`. Raises ConfigError for one that cannot be read.
+
+        `unfinished` returns the ids of an owner's files that are still being written.
+        """
         self._folder = folder
         self._retention = retention_days * _DAY
         self._max_stored_bytes = max_stored_bytes
+        self._unfinished = unfinished
         self._files: dict[str, StoredFile] = {}
         self._uploading: dict[str, tuple[str, int]] = {}
         """Owner and size of the files that are being stored."""
@@ -55,6 +66,15 @@ class FileStore:
     def content(self, file_id: str) -> Path:
         """Return the path of the content of `file_id`, an id that `new_id` made."""
         return self._folder / f"{file_id}{_CONTENT}"
+
+    async def opened(self, file_id: str, owner: str) -> BinaryIO:
+        """Open the content of a file of `owner`; a deletion from now on takes nothing from it. Raises FileNotFound."""
+        self.find(file_id, owner)
+        try:
+            return await asyncio.to_thread(self.content(file_id).open, "rb")
+        except FileNotFoundError as error:
+            # It is being deleted.
+            raise FileNotFound from error
 
     def find(self, file_id: str, owner: str, *, purpose: FilePurpose | None = None) -> FileObject:
         """Return a file of `owner`. Raises FileNotFound."""
@@ -75,7 +95,8 @@ class FileStore:
         """Raise StorageLimit where `owner` may not have another `size` bytes."""
         stored = sum(file.bytes for file in self.of_owner(owner))
         uploading = sum(announced for of, announced in self._uploading.values() if of == owner)
-        if size + stored + uploading >= self._max_stored_bytes:
+        written = sum(self._size(file_id) for file_id in self._unfinished(owner) if file_id not in self._files)
+        if size + stored + uploading + written >= self._max_stored_bytes:
             raise StorageLimit.over(self._max_stored_bytes)
 
     async def upload(self, source: BinaryIO, *, size: int, filename: str, owner: str, keep: int | None) -> FileObject:
@@ -150,6 +171,13 @@ class FileStore:
         for path in self._folder.glob(f"*{_CONTENT}"):
             if path.stem not in self._files and not is_used(path.stem):
                 path.unlink(missing_ok=True)
+
+    def _size(self, file_id: str) -> int:
+        """Return the bytes of a content, 0 where there is none yet."""
+        try:
+            return self.content(file_id).stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def _record(self, file_id: str) -> Path:
         return self._folder / f"{file_id}{_RECORD}"

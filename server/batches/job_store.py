@@ -114,6 +114,12 @@ class JobStore:
             raise BatchNotFound
         return job
 
+    def unfinished_results(self, owner: str) -> Iterator[str]:
+        """Yield the ids of the result files of the batches of `owner` that have not ended."""
+        for job in self._jobs.values():
+            if job.owner == owner and not job.has_ended:
+                yield from (job.stored.output_id, job.stored.errors_id)
+
     async def create(self, request: BatchRequest, delegation: Delegation) -> Job:
         """Store a new batch. Raises StorageUnavailable."""
         now = int(time.time())

@@ -44,10 +44,13 @@ class BatchService:
         """Take `directory` for this process. Raises ConfigError."""
         self._lock: int | None = open_directory(directory, _FILES, _BATCHES)
         days = settings.batch_retention_days
-        self.files = FileStore(
-            directory / _FILES, retention_days=days, max_stored_bytes=settings.batch_max_stored_bytes
-        )
         self.jobs = JobStore(directory / _BATCHES, retention_days=days)
+        self.files = FileStore(
+            directory / _FILES,
+            retention_days=days,
+            max_stored_bytes=settings.batch_max_stored_bytes,
+            unfinished=self.jobs.unfinished_results,
+        )
         self._worker = BatchWorker(
             settings, self.files, self.jobs, authenticator=authenticator, turns=turns, is_ready=is_ready
         )

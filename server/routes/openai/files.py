@@ -1,6 +1,7 @@
 """Serve /v1/files, in OpenAI's format: the inputs and the results of batches."""
 
-from typing import Annotated, Literal
+from collections.abc import AsyncIterator
+from typing import Annotated, BinaryIO, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import FileResponse
@@ -79,6 +80,14 @@ _UPLOAD = {
 FileId = Annotated[str, Path(max_length=64, openapi_examples=named({"a_file": FILE_ID}))]
 
 
+async def _opened(
+    request: Request, file_id: FileId, grant: Annotated[Grant, Depends(may_ask)]
+) -> AsyncIterator[BinaryIO]:
+    """Hold a file's content open until it is sent."""
+    with await batch_service(request).files.opened(file_id, grant.tenant.owner) as file:
+        yield file
+
+
 def _answer(example: object) -> Responses:
     return examples({"a_file": example})
 
@@ -143,11 +152,10 @@ async def file(request: Request, file_id: FileId, grant: Annotated[Grant, Depend
     response_class=FileResponse,
     responses=_CONTENT | refusals(*NO_STORE, FileNotFound(), *LISTING, descriptions=DESCRIPTIONS),
 )
-async def content(request: Request, file_id: FileId, grant: Annotated[Grant, Depends(may_ask)]) -> FileResponse:
+async def content(opened: Annotated[BinaryIO, Depends(_opened)]) -> FileResponse:
     """Return a file's content."""
-    store = batch_service(request).files
-    store.find(file_id, grant.tenant.owner)
-    return FileResponse(store.content(file_id), media_type="application/jsonl")
+    # By its descriptor, because it may lose its name while it is sent.
+    return FileResponse(f"/dev/fd/{opened.fileno()}", media_type="application/jsonl")
 
 
 @router.delete(

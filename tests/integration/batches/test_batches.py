@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 from pydantic import ValidationError
+from starlette.responses import FileResponse
 
 from medmoe.server.auth import api_keys
 from medmoe.server.auth.key_file import new_key
@@ -121,6 +122,53 @@ async def test_uploads_and_batches_that_cannot_be_are_refused(batching: Batching
         with pytest.raises(openai.NotFoundError) as missing:
             await caller.batches.create(input_file_id="file-1", endpoint="/v1/vqa", completion_window="24h")  # type: ignore[arg-type]
         assert missing.value.code == "file_not_found"
+
+
+async def test_a_file_that_is_deleted_while_it_is_read_is_whole_or_not_found(
+    batching: Batching, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sending = FileResponse.__call__
+
+    async def send_a_deleted_file(self: FileResponse, *arguments: Any) -> None:
+        await service.state.batches.files.delete(file_id)
+        await sending(self, *arguments)
+
+    async with batching() as (service, caller):
+        lines = questions(2)
+        file_id = await caller.upload(lines)
+        with monkeypatch.context() as patched:
+            patched.setattr(FileResponse, "__call__", send_a_deleted_file)
+            answer = await service.client.get(f"/v1/files/{file_id}/content")
+        assert (answer.status_code, answer.text.splitlines()) == (200, lines)
+        check(await service.client.get(f"/v1/files/{file_id}/content"), 404, "file_not_found")
+        half_deleted = await caller.upload(lines)
+        (tmp_path / "batches" / "files" / f"{half_deleted}.jsonl").unlink()
+        check(await service.client.get(f"/v1/files/{half_deleted}/content"), 404, "file_not_found")
+
+
+async def test_a_part_of_a_file_is_sent(batching: Batching) -> None:
+    async with batching() as (service, caller):
+        lines = questions(2)
+        file_id = await caller.upload(lines)
+        answer = await service.client.get(f"/v1/files/{file_id}/content", headers={"Range": "bytes=5-20"})
+        assert (answer.status_code, answer.text) == (206, lines[0][5:21])
+
+
+async def test_the_answers_of_a_batch_that_runs_take_room(batching: Batching) -> None:
+    lines = questions(40)
+    room = sum(map(len, lines)) + 3000
+    async with batching(batch_max_stored_bytes=room, batch_max_bytes=room) as (service, caller):
+        service.engine.delay = 0.005
+        batch = await caller.begin(lines)
+        await caller.until(batch, lambda now: now.request_counts is not None and now.request_counts.completed > 15)
+        with pytest.raises(openai.APIStatusError) as full:
+            await caller.upload(["x"])
+        assert full.value.code == "storage_limit"
+        with pytest.raises(openai.APIStatusError) as full:
+            await caller.begin_with(batch.input_file_id)
+        assert full.value.code == "storage_limit"
+        assert (await caller.batches.retrieve(batch.id)).status == "in_progress"
+        assert (await caller.end(batch)).status == "completed"
 
 
 def starts(**settings: Any) -> bool:

@@ -32,7 +32,7 @@ class Source(io.BytesIO):
 
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path, retention_days=1, max_stored_bytes=ROOM)
+    return FileStore(tmp_path, retention_days=1, max_stored_bytes=ROOM, unfinished=lambda _: ())
 
 
 def begin(store: FileStore, source: io.BytesIO, *, owner: str = "ward") -> asyncio.Task[FileObject]:
