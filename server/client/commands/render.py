@@ -1,8 +1,12 @@
 """`medmoe render`: write images as a service shows them to the model."""
 
 import asyncio
+import contextlib
+import errno
+import hashlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,15 +15,21 @@ import typer
 
 from medmoe.client.async_client import AsyncClient
 from medmoe.client.commands.connection import ServiceOptions, api_key, reported, usage_errors, with_option_groups
-from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption, require_png, write_png
+from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption, require_png
 from medmoe.client.commands.request_options import RequestOptions
 from medmoe.client.commands.terminal import note, note_progress, safe
 from medmoe.client.errors import ENDS_A_RUN, ClientError, InvalidInput
 from medmoe.client.images.folder import find_images
+from medmoe.client.images.image import Image
+from medmoe.client.images.rendered_png import RenderMark
 from medmoe.client.options import RenderOptions
 from medmoe.client.transport.retry import Retry
 from medmoe.model.cli import with_headings
 from medmoe.model.image_formats.signature import rendered_name
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors that every other PNG would meet too."""
+_Outcome = Literal["written", "kept", "refused"]
 
 
 @with_headings(RequestOptions.HEADINGS)
@@ -41,48 +51,87 @@ def render(
     """Write images as PNG, as the service decodes them: windows, palettes and orientation applied, no metadata.
 
     A folder keeps its structure, so `medmoe finetune` can train on a folder of DICOM files that was rendered. The
-    PNG file of an image that has not changed since is kept, whatever the options. An image that the service refuses or
-    fails on is named, and the exit status is 1.
+    PNG file of an image that has not changed since is kept, if the options are the same. An image that the service
+    refuses or fails on is named, and the exit status is 1.
     """
     options: RenderOptions = {"window": window, "frame": frame, "allow_uniform": allow_uniform}
     if view != "frame":
         options["view"] = view
     targets = _targets(input, output)
-    missing = {file: target for file, target in targets.items() if file == input or not _is_of(target, file)}
     with usage_errors():
         retry = reported(Retry(unreachable=False))
         key = api_key(service.token_file)
         client = AsyncClient(service.url, api_key=key, timeout=service.timeout, retry=retry)
-    refused = asyncio.run(_write_all(client, missing, options, workers=workers))
-    kept = len(targets) - len(missing)
-    typer.echo(safe(f"{output}: {len(missing) - refused} written, {kept} kept, {refused} refused"))
-    if refused:
+    rendering = _Rendering(client, options, keep=input.is_dir())
+    found = asyncio.run(rendering.write_all(targets, workers=workers))
+    typer.echo(safe(f"{output}: {found['written']} written, {found['kept']} kept, {found['refused']} refused"))
+    if found["refused"]:
         raise typer.Exit(1)
 
 
-async def _write_all(client: AsyncClient, targets: Mapping[Path, Path], options: RenderOptions, *, workers: int) -> int:
-    """Write the PNG file of each image. Name the images of which none is written, and return their number."""
-    places = asyncio.Semaphore(workers)
-    show = note_progress()
-    refused = 0
+class _Rendering:
+    """A run: its service, the options of all images, and whether PNG files that are right are kept."""
 
-    async def one(file: Path) -> str | None:
-        async with places:
-            return await _write(client, file, targets[file], options)
+    def __init__(self, client: AsyncClient, options: RenderOptions, *, keep: bool) -> None:
+        self._client = client
+        self._options = options
+        self._keep = keep
 
-    async with client:
-        asked = {file: asyncio.create_task(one(file)) for file in targets}
+    async def write_all(self, targets: Mapping[Path, Path], *, workers: int) -> Counter[_Outcome]:
+        """Write the PNG file of each image, name the images of which none is written, and count what was done."""
+        places = asyncio.Semaphore(workers)
+        show = note_progress()
+        found = Counter[_Outcome]()
+
+        async def one(file: Path) -> _Outcome | ClientError:
+            async with places:
+                return await self._write(file, targets[file])
+
+        async with self._client:
+            asked = {file: asyncio.create_task(one(file)) for file in targets}
+            try:
+                for number, (file, written) in enumerate(asked.items(), start=1):
+                    outcome = await written
+                    if isinstance(outcome, ClientError):
+                        note(f"{file}: {outcome}")
+                        outcome = "refused"
+                    found[outcome] += 1
+                    show(f"{number} of {len(targets)} images", number == len(targets))
+            finally:
+                for written in asked.values():
+                    written.cancel()
+                await asyncio.gather(*asked.values(), return_exceptions=True)
+        return found
+
+    async def _write(self, file: Path, target: Path) -> _Outcome | ClientError:
+        """Write one PNG; return why the image cannot be read, is refused or fails, or its PNG cannot be written.
+
+        Raises ENDS_A_RUN, and InvalidInput where there is no room for a PNG.
+        """
         try:
-            for number, (file, written) in enumerate(asked.items(), start=1):
-                if (reason := await written) is not None:
-                    refused += 1
-                    note(f"{file}: {reason}")
-                show(f"{number} of {len(targets)} images", number == len(targets))
-        finally:
-            for written in asked.values():
-                written.cancel()
-            await asyncio.gather(*asked.values(), return_exceptions=True)
-    return refused
+            image = await asyncio.to_thread(Image.of, file)
+            mark, old = RenderMark.of(image, self._options), await asyncio.to_thread(_mark, target)
+        except InvalidInput as error:
+            return error
+        if self._keep and old == mark:
+            return "kept"
+        try:
+            found = await self._client.render(image, **self._options)
+        except ENDS_A_RUN:
+            raise
+        except ClientError as error:
+            # Another image's PNG would be taken for this one's, in a folder also one with other options.
+            if self._keep or old is None or old.image != mark.image:
+                await asyncio.to_thread(_remove, target)
+            return error
+        try:
+            await asyncio.to_thread(_put, target, mark.put(Image.from_base64(found.image).data))
+        except OSError as error:
+            failure = _unwritable(target, error)
+            if error.errno in _FULL:
+                raise failure from error
+            return failure
+        return "written"
 
 
 def _targets(source: Path, output: Path) -> dict[Path, Path]:
@@ -111,48 +160,36 @@ def _targets(source: Path, output: Path) -> dict[Path, Path]:
     return {file: target for target, file in taken.items()}
 
 
-def _is_of(target: Path, file: Path) -> bool:
-    """Return whether `target` was written of `file` as it is: exports of several studies repeat names."""
-    return target.exists() and int(target.stat().st_mtime) == int(file.stat().st_mtime)
-
-
-def _remove_foreign(target: Path, file: Path) -> None:
-    """Remove a PNG that is of another image than `file`."""
-    if not _is_of(target, file):
-        target.unlink(missing_ok=True)
-
-
-async def _write(client: AsyncClient, file: Path, target: Path, options: RenderOptions) -> str | None:
-    """Write one PNG with the time of its image; return why the image cannot be read, is refused or fails.
-
-    Raises InvalidInput when the PNG cannot be written, and ENDS_A_RUN.
-    """
+def _mark(target: Path) -> RenderMark | None:
+    """Return of what a PNG is, None for none. Raises InvalidInput where none can be written."""
     try:
-        changed = (await asyncio.to_thread(file.stat)).st_mtime
-        found = await client.render(file, **options)
+        return RenderMark.read(target)
     except OSError as error:
-        return str(error)
-    except ENDS_A_RUN:
-        raise
-    except ClientError as error:
-        await asyncio.to_thread(_remove_foreign, target, file)
-        return str(error)
-    await asyncio.to_thread(_put, target, found.image, changed)
-    return None
+        raise _unwritable(target, error) from error
 
 
-def _put(target: Path, url: str, changed: float) -> None:
-    """Replace a PNG by that of a data URL, with the time of its image. Raises InvalidInput."""
+def _unwritable(target: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(f"{target} cannot be written: {error.strerror}")
+
+
+def _remove(target: Path) -> None:
+    with contextlib.suppress(OSError):
+        target.unlink()
+
+
+def _put(target: Path, png: bytes) -> None:
+    """Replace a PNG as one step. Raises OSError."""
     # What a link leads to is replaced, not the link.
     target = Path(os.path.realpath(target))
-    part = target.with_name(target.name + ".part")
+    # Not after the PNG, whose name may be as long as names can be.
+    part = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
         if target.exists():
             part.chmod(stat.S_IMODE(target.stat().st_mode))
-        write_png(part, url)
-        os.utime(part, (changed, changed))
+        part.write_bytes(png)
         part.replace(target)
-    except OSError as error:
-        raise InvalidInput(f"{target} cannot be written: {error.strerror}") from error
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise

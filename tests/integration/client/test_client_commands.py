@@ -1,5 +1,7 @@
 """`medmoe ask | classify | stats | bench` as a person runs them, against the real server in a process of its own."""
 
+import errno
+import io
 import json
 import os
 import re
@@ -18,6 +20,7 @@ import pytest
 from PIL import Image
 
 from medmoe.client import BadRequest, Client, Delta, VqaAnswer
+from medmoe.client.answers.render import RenderedImage
 from medmoe.server.auth.key_file import new_key
 from tests.integration.conftest import Medmoe, image_bytes
 from tests.support.images.dicom_files import dicom, gradient
@@ -227,19 +230,16 @@ def test_render_writes_a_folder_of_dicom_files_as_png_once_and_names_what_is_ref
         "normal/1.png",
     ]
     with Client(server.url, api_key=KEY) as client:
-        assert (
-            client.render(source / "mass" / "1.dcm")
-            .image.encode()
-            .endswith(b64encode((output / "mass" / "1.png").read_bytes()))
-        )
+        assert same_png(output / "mass" / "1.png", client.render(source / "mass" / "1.dcm"))
     (source / "mass" / "2.dcm").unlink()
     again = medmoe("render", source, output, url=server.url, key=KEY)
     assert again.returncode == 0, again.stderr
     assert "0 written, 2 kept, 0 refused" in again.stdout
     # Another study has a file of this name.
     shown = (output / "mass" / "1.png").read_bytes()
+    times = (source / "mass" / "1.dcm").stat()
     (source / "mass" / "1.dcm").write_bytes(dicom(gradient()[::-1]))
-    os.utime(source / "mass" / "1.dcm", (1_000_000, 1_000_000))
+    os.utime(source / "mass" / "1.dcm", ns=(times.st_atime_ns, times.st_mtime_ns))
     other = medmoe("render", source, output, url=server.url, key=KEY)
     assert "1 written, 1 kept, 0 refused" in other.stdout
     assert (output / "mass" / "1.png").read_bytes() != shown
@@ -249,7 +249,69 @@ def test_render_writes_a_folder_of_dicom_files_as_png_once_and_names_what_is_ref
     assert not (output / "mass" / "1.png").exists()
 
 
-def test_render_goes_on_after_an_image_that_the_service_fails_on(medmoe: Medmoe, tmp_path: Path) -> None:
+def same_png(file: Path, rendered: RenderedImage) -> bool:
+    """Whether a PNG holds the pixels and, but for one text, nothing beside what the service has sent."""
+    sent = Image.open(io.BytesIO(b64decode(rendered.image.partition(",")[2])))
+    with Image.open(file) as written:
+        told = written.text.pop("medmoe-render")
+        return written.info.keys() - {"medmoe-render"} == sent.info.keys() and (
+            len(told) == 129 and written.tobytes() == sent.tobytes()
+        )
+
+
+def test_render_writes_anew_what_was_rendered_with_other_options(
+    medmoe: Medmoe, server: ServerProcess, tmp_path: Path
+) -> None:
+    source, output = tmp_path / "dicoms", tmp_path / "pngs"
+    source.mkdir()
+    (source / "1.dcm").write_bytes(dicom(gradient()))
+    (source / "2.png").write_bytes(image_bytes())
+    first = medmoe("render", source, output, url=server.url, key=KEY)
+    assert "2 written, 0 kept, 0 refused" in first.stdout, first
+    shown = (output / "1.png").read_bytes()
+    done = medmoe("render", source, output, "--window", "0/1", url=server.url, key=KEY)
+    # A PNG has no window: the one of before would be of other options.
+    assert (done.returncode, "1 written, 0 kept, 1 refused" in done.stdout) == (1, True), done
+    assert (output / "1.png").read_bytes() != shown
+    assert not (output / "2.png").exists()
+    (source / "2.png").unlink()
+    again = medmoe("render", source, output, "--window", "0/1", url=server.url, key=KEY)
+    assert "0 written, 1 kept, 0 refused" in again.stdout
+
+
+def test_render_goes_on_after_a_png_that_cannot_be_written(
+    medmoe: Medmoe, server: ServerProcess, tmp_path: Path
+) -> None:
+    source, output = tmp_path / "dicoms", tmp_path / "pngs"
+    source.mkdir()
+    longest, too_long = "a" * 251, "b" * 255
+    for name in (longest, too_long, "c.dcm", "d.dcm"):
+        (source / name).write_bytes(dicom(gradient()))
+    (output / "c.png").mkdir(parents=True)
+    done = medmoe("render", source, output, url=server.url, key=KEY)
+    assert (done.returncode, "2 written, 0 kept, 2 refused" in done.stdout) == (1, True), done
+    assert f"{source / too_long}: {output / too_long}.png cannot be written: File name too long" in done.stderr
+    assert f"{source / 'c.dcm'}: {output / 'c.png'} cannot be written: Is a directory" in done.stderr
+    assert sorted(path.name for path in output.iterdir()) == [f"{longest}.png", "c.png", "d.png"]
+
+
+def test_render_ends_where_there_is_no_room(
+    medmoe: Medmoe, server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dicoms").mkdir()
+    for name in "abc":
+        (tmp_path / "dicoms" / name).write_bytes(dicom(gradient()))
+
+    def full(path: Path, _: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    done = medmoe("render", tmp_path / "dicoms", tmp_path / "pngs", "--workers", 1, url=server.url, key=KEY)
+    assert "a.png cannot be written: No space left on device" in failed(done)
+    assert not list((tmp_path / "pngs").iterdir())
+
+
+def test_render_goes_on_after_an_image_an_image_that_the_service_fails_on(medmoe: Medmoe, tmp_path: Path) -> None:
     source, output = tmp_path / "dicoms", tmp_path / "pngs"
     source.mkdir()
     for name in "abc":
@@ -306,7 +368,7 @@ def test_render_names_png_files_after_uids_leaves_out_what_is_no_image_and_write
     assert medmoe("render", one, tmp_path / "link.png", "--window", "full", url=server.url, key=KEY).returncode == 0
     assert (tmp_path / "link.png").is_symlink()
     with Client(server.url, api_key=KEY) as client:
-        assert full.read_bytes() == b64decode(client.render(one, window="full").image.partition(",")[2])
+        assert same_png(full, client.render(one, window="full"))
     # The PNG of the same image outlives a refusal.
     assert medmoe("render", one, full, "--frame", "9", url=server.url, key=KEY).returncode == 1
     assert full.stat().st_size > 0
