@@ -38,25 +38,32 @@ class PredictionSets(StrictSection):
     scores: dict[str, Scores]
     """By true label: 1 minus the probability that the model gave to it, before any calibration."""
 
-    def threshold(self, label: str, *, alpha: float) -> Threshold:
-        """Return the threshold of a label for sets that miss the true label with a probability of at most `alpha`."""
-        own = self.scores.get(label, ())
-        if conformal_quantile(own, alpha=alpha) is not None:
-            scores: Sequence[float] = own
-            kind: Literal["class", "marginal"] = "class"
-        else:
-            scores, kind = [score for some in self.scores.values() for score in some], "marginal"
-        value = conformal_quantile(scores, alpha=alpha)
+    def thresholds(self, *, alpha: float) -> dict[str, Threshold]:
+        """Return the thresholds by label for sets that miss the true label with a probability of at most `alpha`.
+
+        Where a class has too few images for its own, no threshold is below that of all images: below it, the sets
+        would miss `alpha` of the other classes and more of this one.
+        """
+        pooled = [score for some in self.scores.values() for score in some]
+        of_all = conformal_quantile(pooled, alpha=alpha)
         # Too few for any statement: every label is in the set.
-        return Threshold(value=1.0 if value is None else value, kind=kind, n=len(scores))
+        marginal = Threshold(value=1.0 if of_all is None else of_all, kind="marginal", n=len(pooled))
+        own = {label: self.scores.get(label, ()) for label in self.labels}
+        quantiles = {label: conformal_quantile(scores, alpha=alpha) for label, scores in own.items()}
+        least = marginal.value if None in quantiles.values() else 0.0
+        return {
+            label: marginal if value is None else Threshold(value=max(value, least), kind="class", n=len(own[label]))
+            for label, value in quantiles.items()
+        }
 
     def prediction_set(self, probabilities: Mapping[str, float], *, alpha: float) -> tuple[str, ...]:
         """Return the labels of the set, in the order given; never empty: the likeliest is always in it."""
         best = max(probabilities, key=probabilities.__getitem__)
+        thresholds = self.thresholds(alpha=alpha)
         return tuple(
             label
             for label, probability in probabilities.items()
-            if label == best or 1 - probability <= self.threshold(label, alpha=alpha).value
+            if label == best or 1 - probability <= thresholds[label].value
         )
 
 

@@ -137,7 +137,7 @@ def _prediction_set(fields: ClassifyFields, result: Classification, sets: Predic
     """Return the set by the model's own probabilities, before any calibration."""
     alpha = fields.alpha
     shares = dict(zip(fields.labels, result.probabilities, strict=True))
-    thresholds = [sets.threshold(label, alpha=alpha) for label in fields.labels]
+    thresholds = sets.thresholds(alpha=alpha).values()
     return PredictionSet(
         labels=sets.prediction_set(shares, alpha=alpha),
         alpha=alpha,

@@ -45,11 +45,38 @@ def made(scores: dict[str, tuple[float, ...]]) -> PredictionSets:
 
 
 def test_a_class_with_too_few_images_takes_those_of_all() -> None:
-    sets = made({"a": tuple(np.linspace(0, 0.5, 40).tolist()), "b": (0.9,) * 3})
-    own, pooled, unseen = (sets.threshold(label, alpha=0.1) for label in LABELS)
-    assert (own.kind, own.n, own.value) == ("class", 40, sets.scores["a"][36])
-    assert (pooled.kind, pooled.n) == ("marginal", 43)
-    assert unseen == pooled
+    found = made({"a": tuple(np.linspace(0, 0.5, 40).tolist()), "b": (0.9,) * 3}).thresholds(alpha=0.1)
+    assert (found["a"].kind, found["a"].n) == ("class", 40)
+    assert (found["b"].kind, found["b"].n) == ("marginal", 43)
+    assert found["c"] == found["b"]
+
+
+def test_classes_with_enough_images_take_their_own() -> None:
+    scores = {
+        label: tuple(np.linspace(0, top, 40).tolist()) for label, top in zip(LABELS, (0.2, 0.5, 0.9), strict=True)
+    }
+    found = made(scores).thresholds(alpha=0.1)
+    assert [(found[label].kind, found[label].value) for label in LABELS] == [
+        ("class", scores[label][36]) for label in LABELS
+    ]
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1])
+def test_sets_hold_the_true_label_on_the_average_where_a_hard_class_has_too_few_images(alpha: float) -> None:
+    drawn = np.random.default_rng(0)
+
+    def true_scores(n: int) -> tuple[np.ndarray, np.ndarray]:
+        rare = drawn.random(n) < 0.05
+        return rare, np.where(rare, drawn.beta(4, 2, n), drawn.beta(1, 6, n))
+
+    shares = []
+    for _ in range(400):
+        rare, scores = true_scores(80)
+        sets = made({"a": tuple(scores[~rare].tolist()), "b": tuple(scores[rare].tolist())})
+        found = sets.thresholds(alpha=alpha)
+        rare, scores = true_scores(100)
+        shares.append(np.mean(scores <= np.where(rare, found["b"].value, found["a"].value)))
+    assert np.mean(shares) > 1 - alpha - 0.01
 
 
 def test_a_set_is_never_empty_and_keeps_the_order() -> None:
