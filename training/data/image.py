@@ -20,12 +20,16 @@ class _TrainingLimits:
     def check_size(self, width: int, height: int) -> None:
         """Raise ImageError."""
         if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
-            raise ImageError(f"the image has over {2 * Image.MAX_IMAGE_PIXELS} pixels")
+            raise _too_large()
 
     def check_frames(self, frames: int) -> None:
         """Raise ImageError."""
         if not 1 <= frames <= self.max_frames:
             raise ImageError(f"the image has no frame, or over {self.max_frames}")
+
+
+def _too_large() -> ImageError:
+    return ImageError(f"the image has over {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels")
 
 
 def read_pixels(path: Path, *, processor: ImageProcessor) -> torch.Tensor:
@@ -48,6 +52,8 @@ def read_rgb(path: Path) -> Image.Image:
         # Formats that the service does not read.
         with Image.open(path) as image:
             return to_rgb(image)
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is not an image that can be read: {_too_large()}") from error
     except ImageError as error:
         raise DataError(f"{path} is not an image that can be read: {error}") from error
     except Exception as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Self
 
+from medmoe.model.files.terminal_safe import terminal_safe
 from medmoe.training.data.sample import Sample
 
 _SHOWN = 5
@@ -29,8 +30,9 @@ class BadItem:
     """The record's own, as far as it has a usable one."""
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.place}" if self.place else self.file
-        return f"{where}: {self.reason}" + (f" (id {self.id})" if self.id else "")
+        file = terminal_safe(self.file)
+        where = f"{file}:{self.place}" if self.place else file
+        return f"{where}: {self.reason}" + (f" (id {terminal_safe(self.id)})" if self.id else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

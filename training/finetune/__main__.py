@@ -95,7 +95,8 @@ def finetune(
         typer.echo("interrupted: the same command continues the run", err=True)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(table)
-    typer.echo(f"wrote {output}\nserve it: medmoe serve {output}\nask it: {_question(split)}")
+    serving = shlex.join(["medmoe", "serve", str(output)])
+    typer.echo(f"wrote {output}\nserve it: {serving}\nask it: {_question(split)}")
 
 
 def _tell(split: "OwnSplit") -> None:

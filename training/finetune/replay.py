@@ -77,7 +77,7 @@ class RunSamples:
             [
                 sample.id,
                 sample.split,
-                hashlib.sha256(json.dumps([sample.question, sample.answer]).encode()).hexdigest(),
+                hashlib.sha256(json.dumps([sample.question, sample.answer, sample.labels]).encode()).hexdigest(),
                 images.of_bytes(sample.image),
             ]
             for sample in (*self.split.samples, *self.replay.train, *self.replay.measured)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from medmoe.model.files.terminal_safe import terminal_safe
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.image import read_rgb
@@ -20,6 +21,7 @@ from medmoe.training.finetune.data import OwnData
 
 FEW_IMAGES = 50
 _FEW_OF_A_LABEL = 5
+_FEW_GROUPS = 5
 _VAL, _TEST = 0.2, 0.2
 _QUESTIONS = "questions"
 _SHOWN = 10
@@ -42,6 +44,8 @@ class OwnSplit:
     """Samples that equal an earlier one in image, question and answer; they are left out."""
     near_duplicates: int
     """Images that nearly equal an earlier one; they share its split."""
+    groups: Mapping[Path, str]
+    """Name of each image's group: what shares a value of the group column or is nearly the same."""
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -50,6 +54,14 @@ class OwnSplit:
     @property
     def images(self) -> int:
         return len({sample.image for sample in self.samples})
+
+    @property
+    def _has_groups(self) -> bool:
+        return len(set(self.groups.values())) < len(self.groups)
+
+    def _group_counts(self) -> dict[Split, int]:
+        parts: dict[Split, tuple[Sample, ...]] = {"train": self.train, "val": self.val, "test": self.test}
+        return {split: len({self.groups[sample.image] for sample in part}) for split, part in parts.items()}
 
     def warnings(self) -> list[str]:
         """Return what the user should know before the training begins."""
@@ -61,6 +73,8 @@ class OwnSplit:
         learnt = Counter(sample.answer for sample in self.train if sample.kind == "classification")
         if rare := [label for label in labels if learnt[label] < _FEW_OF_A_LABEL]:
             found.append(f"fewer than {_FEW_OF_A_LABEL} training images of {', '.join(rare)}: hardly to be learnt")
+        if self._has_groups and (count := self._group_counts()["test"]) < _FEW_GROUPS:
+            found.append(f"the number of groups in the test split is {count}: the intervals say little")
         if missing := [label for label in labels if label not in tested]:
             found.append(f"no test image is left for {', '.join(missing)}: each needs three that differ")
         return found
@@ -70,13 +84,18 @@ class OwnSplit:
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for sample in self.samples:
             counts[_stratum(sample)][sample.split] += 1
-        width = max(map(len, [*counts, "label"]))
+        shown = {name: terminal_safe(name) for name in sorted(counts)}
+        width = max(map(len, [*shown.values(), "label"]))
         lines = [f"read as: {self.form}", f"{'label':{width}} {'train':>7} {'val':>7} {'test':>7}"]
-        for name, found in sorted(counts.items()):
-            lines.append(f"{name:{width}} {found['train']:>7} {found['val']:>7} {found['test']:>7}")
+        for name, text in shown.items():
+            found = counts[name]
+            lines.append(f"{text:{width}} {found['train']:>7} {found['val']:>7} {found['test']:>7}")
         lines.append(
             f"images: {self.images}; near duplicates, kept in one split with their like: {self.near_duplicates}"
         )
+        if self._has_groups:
+            shown_counts = (f"{count} in {split}" for split, count in self._group_counts().items())
+            lines.append(f"groups of images: {', '.join(shown_counts)}")
         lines.append(f"left out: {self.repeats} repeats, {len(self.bad)} unusable")
         lines += [f"  {item}" for item in self.bad[:_SHOWN]]
         if len(self.bad) > _SHOWN:
@@ -87,7 +106,8 @@ class OwnSplit:
 def split_own_data(data: OwnData, *, seed: int = 0) -> OwnSplit:
     """Decode every image once, remove what cannot be used, and divide the rest by groups of images.
 
-    A split that the source states is kept. Raises DataError when nothing is left to train on or to measure.
+    A split that the source states is kept. Raises DataError when nothing is left to train on or to measure, or when
+    training has one label alone.
     """
     thumbnails, unreadable = _thumbnails(data.samples)
     bad = [*data.bad]
@@ -101,14 +121,21 @@ def split_own_data(data: OwnData, *, seed: int = 0) -> OwnSplit:
         BadItem(file=sample.image.name, place=0, reason="the same image has another label", id=sample.id)
         for sample in contradicting
     ]
-    images = dict.fromkeys(sample.image for sample in sound)
-    pairs = list(near_duplicates({image: thumbnails[image] for image in images}))
-    groups = _groups(images, pairs=pairs, named=data.groups)
+    pairs = list(near_duplicates(thumbnails))
+    groups = _groups(thumbnails, pairs=pairs, named=data.groups)
     divided = _divided(sound, groups=groups, seed=seed)
     by_split = {split: tuple(s for s in divided if s.split == split) for split in ("train", "val", "test")}
+    images = {sample.image for sample in sound}
+    reason = f"; {len(bad)} cannot be used, the first ({bad[0].file}) for: {bad[0].reason}" if bad else ""
     if empty := [split for split, found in by_split.items() if not found]:
-        reason = f"; {len(bad)} cannot be used, the first ({bad[0].file}) for: {bad[0].reason}" if bad else ""
         raise DataError(f"too few usable images ({len(images)}): none is left for {', '.join(empty)}{reason}")
+    for labels in dict.fromkeys(sample.labels for sample in divided if sample.labels):
+        learnt = {sample.answer for sample in by_split["train"] if sample.labels == labels}
+        if len(learnt) == 1:
+            raise DataError(
+                f"training has usable images of one label alone, {learnt.pop()}; a classifier needs images of at "
+                f"least two{reason}"
+            )
     return OwnSplit(
         form=data.form,
         train=by_split["train"],
@@ -116,7 +143,8 @@ def split_own_data(data: OwnData, *, seed: int = 0) -> OwnSplit:
         test=by_split["test"],
         bad=tuple(bad),
         repeats=repeats,
-        near_duplicates=len({later for _, later in pairs}),
+        near_duplicates=len({later for earlier, later in pairs if {earlier, later} <= images}),
+        groups={image: groups[image] for image in images},
     )
 
 

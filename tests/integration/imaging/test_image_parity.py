@@ -110,3 +110,10 @@ def test_a_dicom_file_whose_preamble_is_a_tiff_is_not_trained_on_as_the_tiff(tmp
     (tmp_path / "image.tif").write_bytes(encoded(noise("L"), "TIFF")[:128].ljust(128, b"\0") + dicom(gradient())[128:])
     with pytest.raises(DataError, match="medmoe render"):
         read_rgb(tmp_path / "image.tif")
+
+
+def test_training_names_the_limit_that_a_large_image_exceeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (30, 30)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match="large.png is not an image that can be read: the image has over 200 pixels"):
+        read_rgb(tmp_path / "large.png")

@@ -52,7 +52,8 @@ def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadRe
     """Return the samples of one split; of all without `split`.
 
     Where the folders state no split, every image is of `split`, or of train. Folders below a label's folder belong to
-    the label. Raises DatasetError for a single label, and for a folder that cannot be read.
+    the label. Raises DatasetError for a single label, for a label that is not UTF-8 text, and for a folder that cannot
+    be read.
     """
     stated = states_splits(directory)
     parents = {folder: SPLIT_NAMES[folder.name.lower()] for folder in _folders(directory)} if stated else {}
@@ -61,9 +62,13 @@ def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadRe
     bad = [_bad(file, directory, "lies in no label's folder") for file in _files([directory, *parents])]
     for parent, folder_split in (parents or {directory: unstated}).items():
         for folder in _folders(parent):
+            if not _is_text(folder.name):
+                raise DatasetError(f"{folder} has a name that is not UTF-8 text, as a label must be; rename it")
             for file in sorted(_files_below(folder)):
                 ending = file.suffix.lower()
-                if ending in _ENDINGS:
+                if not _is_text(file.relative_to(folder).as_posix()):
+                    bad.append(_bad(file, directory, "its name is not UTF-8 text; rename it"))
+                elif ending in _ENDINGS:
                     images.append((folder_split, label_text(folder.name), file.absolute()))
                 elif is_dicom(file):
                     bad.append(_bad(file, directory, RENDER))
@@ -128,6 +133,11 @@ def _files_below(folder: Path) -> Iterator[Path]:
                 yield file
     except OSError as error:
         raise DatasetError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _is_text(name: str) -> bool:
+    """Return whether the name of a file or a folder is UTF-8: other bytes of it are lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _is_hidden(name: str) -> bool:

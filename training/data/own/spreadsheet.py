@@ -49,7 +49,8 @@ def read_spreadsheet(file: Path) -> Spreadsheet:
         columns = _columns(cells)
         if repeated := [name for name, count in Counter(filter(None, columns)).items() if count > 1]:
             raise DatasetError(f"{file} names a column twice: {', '.join(repeated)}; rename or remove one")
-        rows = tuple((cells.line_num, _row(row, columns)) for row in cells if row)
+        # A spreadsheet writes delimiters alone for rows that look empty in it.
+        rows = tuple((cells.line_num, _row(row, columns)) for row in cells if any(cell.strip() for cell in row))
     except csv.Error as error:
         raise DatasetError(
             f"{file} cannot be read as a table at line {cells.line_num}: {error}; a cell that begins with a quotation "

@@ -44,15 +44,15 @@ class Table:
 
 
 def table_columns(path: Path) -> frozenset[str]:
-    """Return the column names of a CSV or TSV file in lower case, or the fields of a .jsonl file's first record; none
-    of another file.
+    """Return the column names of a CSV or TSV file in lower case, or the fields of a .jsonl file's first record, null
+    ones too; none of another file.
 
     Raises DatasetError when the file cannot be read.
     """
     if is_spreadsheet(path):
         return frozenset(read_columns(path))
     item = first_item(path) if path.suffix.lower() == ".jsonl" else None
-    return frozenset(_fields(item)) if isinstance(item, dict) else frozenset()
+    return frozenset(name.strip().lower() for name in item) if isinstance(item, dict) else frozenset()
 
 
 def is_table(path: Path) -> bool:

@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from medmoe.model.files.calibration import AnswerCalibration, Calibration, HeldOut, LabelCalibration, Map
 from medmoe.model.files.calibration_binding import BoundTo, Dtype
@@ -30,6 +31,8 @@ class Calibrator:
     held_out: float = 0.5
     """Share of the images that are kept from the fit, to measure it."""
     seed: int = 0
+    groups: Mapping[Path, str] = field(default_factory=dict)
+    """Group of each image, such as a patient's, which is not divided. An image without one is its own."""
 
     def __call__(
         self,
@@ -101,12 +104,14 @@ class Calibrator:
         return True
 
     def _divided(self, samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-        """Divide by image: questions about one image are right and wrong together."""
+        """Divide by group: samples of one image or one patient are right and wrong together."""
         images = sorted({sample.image for sample in samples})
-        random.Random(self.seed).shuffle(images)
-        kept = set(images[: round(len(images) * self.held_out)])
-        fit = [sample for sample in samples if sample.image not in kept]
-        rest = [sample for sample in samples if sample.image in kept]
+        group_of = {image: self.groups.get(image, image) for image in images}
+        groups = list(dict.fromkeys(group_of.values()))
+        random.Random(self.seed).shuffle(groups)
+        kept = set(groups[: round(len(groups) * self.held_out)])
+        fit = [sample for sample in samples if group_of[sample.image] not in kept]
+        rest = [sample for sample in samples if group_of[sample.image] in kept]
         if min(len(fit), len(rest)) < FEWEST:
             raise DataError(
                 f"{len(fit)} {samples[0].kind} samples to fit and {len(rest)} to measure are too few; "

@@ -135,6 +135,16 @@ def test_questions_about_one_image_stay_together() -> None:
     assert made.classification is None
 
 
+def test_images_of_one_patient_stay_together() -> None:
+    more, answers = asked(600)
+    patients = {sample.image: "a" if number < 400 else "b" for number, sample in enumerate(more)}
+    made = Calibrator(groups=patients)(more, predictions={"float32": answers}, **BOUND)
+    assert made.answers is not None
+    sizes = [sum(patients[sample.image] == patient for sample in more) for patient in "ab"]
+    assert sorted((made.answers.fitted_on.n, made.answers.held_out.n)) == sorted(sizes)
+    assert not Calibrator(groups=dict.fromkeys(patients, "a")).is_enough(more)
+
+
 def test_too_few_samples_are_refused() -> None:
     more, answers = asked(30)
     with pytest.raises(DataError, match="each part needs 20"):
@@ -145,7 +155,9 @@ def test_a_finetuned_checkpoint_is_left_uncalibrated_where_few_images_have_many_
     more, answers = asked(60)
     crowded = [replace(sample, image=Path("/0.jpg" if i < 50 else "/1.jpg")) for i, sample in enumerate(more)]
     unused: Any = None
-    found = write_calibration(tmp_path, crowded, list(answers.values()), model=unused, features=unused, seed=0)
+    found = write_calibration(
+        tmp_path, crowded, list(answers.values()), groups={}, model=unused, features=unused, seed=0
+    )
     assert found is None
 
 

@@ -204,6 +204,16 @@ def test_the_interval_of_a_share_is_exact_and_counts_images() -> None:
     assert (low, high) == pytest.approx((0.7421, 0.7577), abs=2e-4)
 
 
+def test_intervals_are_over_patients_where_images_have_them() -> None:
+    samples = [organ(str(number), "lung") for number in range(40)]
+    right = said({str(number): "lung" if number < 20 else "liver" for number in range(40)})
+    patients = {sample.image: str(number // 10) for number, sample in enumerate(samples)}
+    alone, grouped = (Scorer(groups=groups)(samples, predictions=right)["accuracy"] for groups in ({}, patients))
+    assert alone.value == grouped.value == 0.5
+    assert alone.high - alone.low < 0.35
+    assert (grouped.low, grouped.high) == (0.0, 1.0)
+
+
 def test_same_seed_same_interval() -> None:
     values = [float(i % 3 == 0) for i in range(30)]
     first, again = (mean_interval(values, clusters=range(30), seed=7, resamples=100) for _ in range(2))

@@ -1,6 +1,7 @@
 """What `finetune` understands of a folder, a CSV and JSON lines, and how it divides them."""
 
 import json
+import os
 import re
 from pathlib import Path
 from textwrap import dedent
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from medmoe.model.image_formats.signature import rendered_name
+from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.errors import DataError, DatasetError
 from medmoe.training.finetune.data import read_own_data
 from medmoe.training.finetune.run import Finetune
@@ -382,3 +384,69 @@ def test_one_label_and_no_images_are_refused(tmp_path: Path) -> None:
     two_labels(tmp_path / "few", each=1)
     with pytest.raises(DataError, match="too few usable images"):
         read(tmp_path / "few")
+
+
+def test_labels_of_which_the_usable_images_leave_one_are_refused(tmp_path: Path) -> None:
+    own = two_labels(tmp_path / "own")
+    for image in (own / "mass").iterdir():
+        image.write_bytes(b"x")
+    with pytest.raises(DataError, match=r"one label alone, normal.*10 cannot be used, the first"):
+        read(own)
+
+
+def test_rows_that_are_empty_in_a_spreadsheet_are_no_rows(tmp_path: Path) -> None:
+    rows = [f"{label}/{n}.png,{label}\n" for label in ("normal", "mass") for n in range(10)]
+    found = read(own_csv(tmp_path, "".join([*rows, ",\n", " , \n", ",,,\n"])))
+    assert len(found.samples) == 20
+    assert not found.bad
+
+
+def test_json_lines_state_their_splits_also_where_the_first_is_null(tmp_path: Path) -> None:
+    two_labels(tmp_path)
+    records = [
+        {"image": f"{label}/{n}.png", "label": label, "split": {0: None, 1: "test"}.get(n, "train")}
+        for n in range(10)
+        for label in ("normal", "mass")
+    ]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, records)))
+    tested = read_dataset(tmp_path / "own.jsonl", split="test").samples
+    assert {int(sample.image.stem) for sample in tested} == {1}
+
+
+def test_names_that_are_no_text_are_named(tmp_path: Path) -> None:
+    own = two_labels(tmp_path / "own")
+    (own / "mass" / "0.png").rename(own / "mass" / os.fsdecode(b"0\xf6.png"))
+    found = read(own)
+    assert len(found.samples) == 19
+    assert r"0\udcf6.png: its name is not UTF-8 text; rename it" in found.table()
+    (own / "mass").rename(own / os.fsdecode(b"Gr\xf6sse"))
+    with pytest.raises(DatasetError, match="has a name that is not UTF-8 text, as a label must be"):
+        read_own_data(own)
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    own = two_labels(tmp_path / "own")
+    (own / "mass").rename(own / "ma\x1b[31mss")
+    (own / "normal" / "a\nb.png").write_bytes(b"x")
+    table = read(own).table()
+    assert "\x1b" not in table
+    assert r"a\nb.png: is not an image" in table
+
+
+def test_an_image_that_two_patients_share_joins_them(tmp_path: Path) -> None:
+    rows = [f"{label}/{n}.png,{label},{label}{n}\n" for label in ("normal", "mass") for n in range(10)]
+    for n in range(10):
+        draw(tmp_path / "normal" / f"again {n}.png", seed=n)
+        draw(tmp_path / "normal" / f"follow-up {n}.png", seed=500 + n)
+        rows += [f"normal/{name} {n}.png,normal,other {n}\n" for name in ("again", "follow-up")]
+    split = read(own_csv(tmp_path, "".join(rows), columns="image,label,patient"))
+    assert split.repeats == 10
+    where = {(sample.image.parent.name, sample.image.stem): sample.split for sample in split.samples}
+    assert all(where["normal", str(n)] == where["normal", f"follow-up {n}"] for n in range(10))
+
+
+def test_few_patients_in_the_test_split_are_warned_of(tmp_path: Path) -> None:
+    rows = [f"{label}/{n}.png,{label},{n % 3}\n" for label in ("normal", "mass") for n in range(9)]
+    split = read(own_csv(tmp_path, "".join(rows), columns="image,label,patient"))
+    assert "groups of images: 1 in train, 1 in val, 1 in test" in split.table()
+    assert "the number of groups in the test split is 1:" in " ".join(split.warnings())
