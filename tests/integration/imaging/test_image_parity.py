@@ -115,5 +115,5 @@ def test_a_dicom_file_whose_preamble_is_a_tiff_is_not_trained_on_as_the_tiff(tmp
 def test_training_names_the_limit_that_a_large_image_exceeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (30, 30)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(DataError, match="large.png is not an image that can be read: the image has over 200 pixels"):
+    with pytest.raises(DataError, match=r"large\.png is not an image that can be read: the image has over 200 pixels"):
         read_rgb(tmp_path / "large.png")
