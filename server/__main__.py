@@ -26,8 +26,10 @@ from medmoe.server.app import costly_paths, create_app
 from medmoe.server.auth.key_file import new_key
 from medmoe.server.configuration.strict_environment import variable
 from medmoe.server.edge.connection import EdgeProtocol
+from medmoe.server.edge.limits import ConnectionLimits
 from medmoe.server.edge.load_shedding import LoadShedder
 from medmoe.server.edge.tls import ServerTLS
+from medmoe.server.edge.tls_handshake import HandshakeProtocol
 from medmoe.server.edge.uvicorn_adapter import STOPPING, DrainingServer, served_beside
 from medmoe.server.engine.base import Engine
 from medmoe.server.engine.deployment.vllm_environment import built_for_cpu
@@ -189,8 +191,11 @@ async def _beside(state: State, operators: socket.socket | None, tls: ServerTLS 
         yield
 
 
-def server_config(app: FastAPI, settings: Settings, *, tls: ServerTLS | None = None) -> uvicorn.Config:
+def server_config(
+    app: FastAPI, settings: Settings, *, tls: ServerTLS | None = None, limits: ConnectionLimits | None = None
+) -> uvicorn.Config:
     """Return uvicorn's configuration for the app of `create_app`."""
+    protocol = EdgeProtocol.of(LoadShedder(app.state.medmoe, paths=costly_paths(app)), limits)
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -198,7 +203,7 @@ def server_config(app: FastAPI, settings: Settings, *, tls: ServerTLS | None = N
         # Our own line per request replaces the access log, which would print raw paths.
         access_log=False,
         # On h11, the one implementation that bounds what a client may send as headers.
-        http=EdgeProtocol.of(LoadShedder(app.state.medmoe, paths=costly_paths(app))),
+        http=protocol if tls is None else HandshakeProtocol.of(protocol, tls.context),
         # No route speaks WebSocket, and the library that would answer writes its requests' headers to the log.
         ws="none",
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
@@ -206,7 +211,6 @@ def server_config(app: FastAPI, settings: Settings, *, tls: ServerTLS | None = N
         server_header=False,
         # Nothing reads the client's address or the scheme.
         proxy_headers=False,
-        ssl_context_factory=None if tls is None else lambda *_: tls.context,
         timeout_keep_alive=settings.keep_alive_seconds,
         # What is inside has been waited for by then; this is for connections to close.
         timeout_graceful_shutdown=_CLOSE_SECONDS,

@@ -11,7 +11,7 @@ class ConnectionLimits:
     max_connections: int = 1024
     """Open connections; for one more the longest idle connection is closed."""
     head_seconds: float = 15.0
-    """Time for the head of a request, or for the rest of a refused body."""
+    """Time for a TLS handshake, for the head of a request, or for the rest of a refused body."""
     stall_seconds: float = 20.0
     """Time in which a client must read `stall_bytes` of a response, or all that is left of it."""
     stall_bytes: int = 16 * 1024

@@ -1,6 +1,8 @@
 """TLS and mutual TLS on a socket: who gets in, the client's certificates, and the health check."""
 
 import asyncio
+import contextlib
+import logging
 import ssl
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ import pytest
 from medmoe.client import AsyncClient
 from medmoe.client.errors import CertificateError, ConnectionFailed, UnexpectedAnswer
 from medmoe.client.transport.retry import Retry
+from medmoe.server.edge.limits import ConnectionLimits
 from medmoe.server.edge.uvicorn_adapter import served_beside
 from medmoe.server.healthcheck import is_healthy
 from medmoe.server.lifecycle.admin import admin_app, admin_socket
 from tests.integration.conftest import image_bytes
 from tests.support.service.certificates import DAY, Authority, Pair
-from tests.support.service.listening import Listen, Listening
+from tests.support.service.listening import LIVE, Listen, Listening
 
 ONCE = Retry(attempts=1)
 
@@ -134,3 +137,70 @@ async def test_the_health_check_of_a_service_that_wants_certificates_asks_the_ad
                 assert not await asyncio.to_thread(is_healthy, "ready", environment)
                 assert await asyncio.to_thread(is_healthy, "live", environment)
         assert not await asyncio.to_thread(is_healthy, "live", environment)
+
+
+async def gone(reader: asyncio.StreamReader) -> bool:
+    """That the service has closed or broken the connection."""
+    async with asyncio.timeout(30):
+        try:
+            return await reader.read() == b""
+        except ConnectionError:
+            return True
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x00\xa5\x01\x00\x00"], ids=["none", "start"])
+async def test_a_handshake_that_is_not_done_takes_no_place_and_no_longer_than_a_head(
+    listening: Listen, authority: Authority, tls: dict[str, Any], sent: bytes
+) -> None:
+    limits = ConnectionLimits(max_connections=4, head_seconds=3)
+    async with listening(**tls, limits=limits) as found:
+        opened = [await asyncio.open_connection("127.0.0.1", found.port) for _ in range(6)]
+        for _, writer in opened:
+            writer.write(sent)
+        assert await gone(opened[0][0])
+        assert await status(found, trusting(authority)) == 200
+        # The last one has kept its place, and is given up in time.
+        assert await gone(opened[-1][0])
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_a_handshake_that_fails_leaves_nothing(
+    listening: Listen, authority: Authority, tls: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = ConnectionLimits(max_connections=2)
+    async with listening(**tls, limits=limits) as found:
+        for sent in (LIVE, b"\x16\x03\x01", b"", bytes(300)):
+            for _ in range(3):
+                async with found.connected() as connection:
+                    connection.writer.write(sent)
+                    await connection.writer.drain()
+                    if sent in (LIVE, bytes(300)):
+                        assert await gone(connection.reader)
+        assert await status(found, trusting(authority)) == 200
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+async def test_a_request_right_behind_the_handshake_is_answered(
+    listening: Listen, authority: Authority, tls: dict[str, Any]
+) -> None:
+    async with listening(**tls) as found:
+        context = trusting(authority)
+        ours, theirs = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(theirs, ours, server_hostname="localhost")
+        async with found.connected() as connection:
+            while True:
+                try:
+                    client.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    connection.writer.write(ours.read())
+                    theirs.write(await asyncio.wait_for(connection.reader.read(2**16), 60))
+            client.write(LIVE)
+            # One segment: the end of the handshake and the request.
+            connection.writer.write(ours.read())
+            answer = b""
+            while b"200 OK" not in answer:
+                theirs.write(await asyncio.wait_for(connection.reader.read(2**16), 60))
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    answer += client.read(2**16)

@@ -12,10 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from medmoe.server.__main__ import server_config
-from medmoe.server.app import costly_paths
-from medmoe.server.edge.connection import EdgeProtocol
 from medmoe.server.edge.limits import ConnectionLimits
-from medmoe.server.edge.load_shedding import LoadShedder
 from medmoe.server.edge.tls import ServerTLS
 
 OWN = {"date", "x-request-id", "server-timing", "traceresponse"}
@@ -97,12 +94,9 @@ async def served(app: FastAPI, *, patience: int, limits: ConnectionLimits | None
 
     The kernel keeps little of a response that nobody reads.
     """
-    state = app.state.medmoe
-    settings = state.settings.model_copy(update={"port": 0})
-    config = server_config(app, settings, tls=ServerTLS.of(settings))
+    settings = app.state.medmoe.settings.model_copy(update={"port": 0})
+    config = server_config(app, settings, tls=ServerTLS.of(settings), limits=limits)
     config.lifespan, config.timeout_keep_alive = "off", patience
-    if limits is not None:
-        config.http = EdgeProtocol.of(LoadShedder(state, paths=costly_paths(app)), limits)
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
