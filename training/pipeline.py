@@ -7,6 +7,7 @@ import copy
 import json
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from medmoe.training.optimization.train_stage import train_stage
 from medmoe.training.pretrained.initialize import check_base, check_sources, initial_model, initialize_words
 from medmoe.training.router.training import train_router
 from medmoe.training.run_data import MANIFEST_FILE, RunData
-from medmoe.training.run_directory import REPORT_FILE, claim_directory
+from medmoe.training.run_directory import REPORT_FILE, claim_directory, sole_run
 from medmoe.training.stage_transition import average_weights, dense, initialize_gates, set_router, to_experts
 from medmoe.training.tokenizer import train_tokenizer
 
@@ -87,11 +88,16 @@ class Run:
         """Run every stage that is not done yet; returns the checkpoint directory.
 
         Where several processes were launched all of them call this; the first one writes, the others read what it has
-        finished. Raises DataError, CheckpointError or ConfigError before any training when an input does not fit.
+        finished. Raises DataError, CheckpointError or ConfigError before any training when an input does not fit, or
+        when another run writes to the directory.
         """
         join_processes()
         if self._base is not None:
             check_base(self.config.architecture, MedMoEConfig.from_directory(self._base))
+        with sole_run(self._directory) if is_first() else nullcontext():
+            return self._run()
+
+    def _run(self) -> Path:
         if is_first():
             self._claim_directory()
             self._data.claim()

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -54,17 +54,8 @@ class RunData:
 
         Raises ConfigError when it does not. What is held out and also trained on is named in the log.
         """
-        path = self._directory / MANIFEST_FILE
-        begun = path.exists()
         left_out = self._read(self._entries, seed=self._config.seed).left_out
-        # Decoding every image finds leaks under other names; once is enough.
-        manifest = build_manifest(self.everything, pixels=not begun, left_out=left_out)
-        if not begun:
-            for leak in manifest.leaks:
-                log.warning("held out, and in train too: %s", leak)
-            write_atomically(path, manifest.to_json())
-        elif json.loads(path.read_text())["splits"] != json.loads(manifest.to_json())["splits"]:
-            raise ConfigError(f"the data have changed since {self._directory} was begun; choose another --output")
+        claim_data(self._directory, self.everything, left_out=left_out)
 
     def _read(self, entries: tuple[DataConfig, ...], *, seed: int) -> Mixture:
         if (entries, seed) not in self._mixtures:
@@ -77,3 +68,23 @@ class RunData:
                 teacher=self._teacher,
             )
         return self._mixtures[entries, seed]
+
+
+def claim_data(directory: Path, samples: Sequence[Sample], *, left_out: Mapping[str, Mapping[str, int]]) -> None:
+    """Write the manifest of a run's samples to `directory`, or compare it with the one that is there.
+
+    Raises ConfigError when they differ.
+    """
+    path = directory / MANIFEST_FILE
+    begun = path.exists()
+    # Decoding every image finds leaks under other names; once is enough.
+    manifest = build_manifest(samples, pixels=not begun, left_out=left_out)
+    if not begun:
+        for leak in manifest.leaks:
+            log.warning("held out, and in train too: %s", leak)
+        write_atomically(path, manifest.to_json())
+        return
+    before, now = (json.loads(text)["splits"] for text in (path.read_text(), manifest.to_json()))
+    # A manifest of an earlier version does not hold every digest.
+    if any(before[split] != {name: now[split].get(name) for name in before[split]} for split in before):
+        raise ConfigError(f"the data have changed since {directory} was begun; choose another --output")

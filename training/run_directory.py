@@ -1,16 +1,53 @@
-"""Bind the directory of a run to one recipe."""
+"""Bind the directory of a run to one recipe and to one process at a time."""
 
+import fcntl
 import json
+import logging
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from medmoe.model.errors import ConfigError
-from medmoe.training.atomic_file import write_atomically
+from medmoe.training.atomic_file import staging_of, write_atomically
 
+log = logging.getLogger(__name__)
 RECIPE_FILE, REPORT_FILE = "recipe.json", "report.json"
 _SHOWN, _LONGEST = 3, 40
+
+
+@contextmanager
+def sole_run(directory: Path) -> Iterator[None]:
+    """Create `directory` and hold its lock, which the kernel releases when the process ends.
+
+    Raises ConfigError when another process has it. A file system without locks has none.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another process is writing to {directory}; wait for its end, or choose another --output"
+            ) from error
+        except OSError as error:
+            log.debug("%s cannot be locked: %s", directory, error)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def require_own(directory: Path) -> None:
+    """Raise ConfigError where `directory`, which is removed after the run, holds files of something else."""
+    recipe = directory / RECIPE_FILE
+    if not recipe.exists() and any(entry != staging_of(recipe) for entry in directory.iterdir()):
+        raise ConfigError(
+            f"{directory} holds files of something else, and a run's working files there are removed at its end; move "
+            "it away, or choose another --output"
+        )
 
 
 def claim_directory(directory: Path, recipe: str, *, made_of: str = "recipe") -> None:

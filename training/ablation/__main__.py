@@ -19,7 +19,7 @@ from medmoe.training.ablation.budget import Budget, check_equal
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.recipes.catalogue import RECIPES
-from medmoe.training.run_directory import claim_directory
+from medmoe.training.run_directory import claim_directory, sole_run
 
 if TYPE_CHECKING:
     from medmoe.training.ablation.trial import Answer, Trial
@@ -56,7 +56,7 @@ def ablate(
         list[str] | None,
         typer.Option(help=f"Method to run; repeat the option. By default: {', '.join(METHODS)}.", show_default=False),
     ] = None,
-    reference: Annotated[str, typer.Option(help="Recipe that the others are compared with.")] = METHODS[0],
+    reference: Annotated[str, typer.Option(help="Recipe that the others are compared with, or base.")] = METHODS[0],
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of the training; repeat the option for a spread. Default: 0.")
     ] = None,
@@ -91,30 +91,33 @@ def ablate(
     names = list(dict.fromkeys(recipe or METHODS))
     if unknown := [name for name in names if name not in RECIPES]:
         raise typer.BadParameter(f"no recipe {unknown[0]!r}; there are: {', '.join(RECIPES)}")
+    if reference not in (*names, "base", METHODS[0]):
+        raise typer.BadParameter(f"--reference {reference} is no method of this run: {', '.join(names)}, base")
     seeds = list(dict.fromkeys(seed or [0]))
     budget = Budget(epochs=epochs, limit=samples)
     configs = {name: RECIPES[name].build() for name in names}
     check_equal({name: budget(config, seed=0) for name, config in configs.items()})
     read = EvaluationData.read(data, dataset, split=split, limit=limit)
     setup = _setup(base, read, budget=budget, split=split, max_tokens=max_tokens)
-    claim_directory(output, json.dumps(setup, indent=2) + "\n", made_of="ablation")
-    answer = _answering(read, max_tokens=max_tokens, batch_size=batch_size)
-    done = [untrained(base, directory=output / "base", answer=answer)]
-    for run_seed in seeds:
-        for name, config in configs.items():
-            log.info("%s, seed %d", name, run_seed)
-            done.append(
-                trial(
-                    name,
-                    budget(config, seed=run_seed),
-                    base=base,
-                    data=data,
-                    directory=output / f"{name}-seed{run_seed}",
-                    features=features or output / "features",
-                    answer=answer,
+    with sole_run(output):
+        claim_directory(output, json.dumps(setup, indent=2) + "\n", made_of="ablation")
+        answer = _answering(read, max_tokens=max_tokens, batch_size=batch_size)
+        done = [untrained(base, directory=output / "base", answer=answer)]
+        for run_seed in seeds:
+            for name, config in configs.items():
+                log.info("%s, seed %d", name, run_seed)
+                done.append(
+                    trial(
+                        name,
+                        budget(config, seed=run_seed),
+                        base=base,
+                        data=data,
+                        directory=output / f"{name}-seed{run_seed}",
+                        features=features or output / "features",
+                        answer=answer,
+                    )
                 )
-            )
-            text = _write(output, done, read=read, setup=setup, reference=reference)
+                text = _write(output, done, read=read, setup=setup, reference=reference)
     typer.echo(text)
 
 

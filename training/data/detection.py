@@ -89,6 +89,15 @@ def detect(path: Path) -> Detected:
     return _folder(path) if path.is_dir() else _file(path)
 
 
+def require_splits(path: Path) -> None:
+    """Raise DatasetError where the dataset does not state its splits: training and evaluation would read the same."""
+    if not detect(path).knows_splits:
+        raise DatasetError(
+            f"{path} does not state its splits, and all of it would be trained on and evaluated on: add a column split "
+            "or folders train, val and test, or let `medmoe finetune` divide it"
+        )
+
+
 def _file(path: Path) -> Detected:
     every = dict.fromkeys(_SPLITS, path)
     if path.is_file() and _is_table(path):

@@ -80,13 +80,15 @@ class Rounds:
     def __call__(self, model: MedMoE, train: Sequence[Sample], *, collator: Collator) -> Progress:
         """Train `model` in place and leave the best round's weights in it, so that it never ends worse on val.
 
-        A run that was killed continues after its last round. Raises what `train_stage` raises.
+        A run that was killed continues after its last round; where files of it are gone, it begins anew. Raises
+        what `train_stage` raises.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         trained = set_trainable(model, self.trainable)
         start = copied(model, trained)
         progress = self._restored()
         if not progress.losses:
+            StepCheckpoints(self.directory).clear()
             progress.record(0, self.measure(model), epoch=0.0)
             self.save(progress)
         if not progress.finished:
@@ -141,6 +143,8 @@ class Rounds:
         if not path.exists():
             return Progress()
         progress = Progress(**json.loads(path.read_text()))
+        if progress.best and not (self.directory / _BEST).exists():
+            return Progress()
         tqdm.write(f"continued after epoch {progress.epochs[-1]:.1f}", file=sys.stderr)
         return progress
 

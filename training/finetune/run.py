@@ -47,7 +47,7 @@ from medmoe.training.lora.objective import AdapterLoss
 from medmoe.training.optimization.preflight import check_disk, check_samples
 from medmoe.training.optimization.runtime import RuntimeConfig
 from medmoe.training.recipes.trainable import ADAPTERS, PROJECTOR, moe_trainable
-from medmoe.training.run_directory import claim_directory
+from medmoe.training.run_directory import claim_directory, require_own, sole_run
 
 Method = Literal["lora", "experts", "full"]
 _TRAINABLE = {
@@ -92,10 +92,16 @@ class Finetune:
     def __call__(self, split: OwnSplit) -> str:
         """Train on `split` and write `output`, whole or not at all; returns the scores before and after as a table.
 
-        Raises ConfigError when the checkpoint does not allow the method, CheckpointError when `output` holds something
+        Raises ConfigError when the checkpoint does not allow the method or another process does the same run,
+        CheckpointError when `output` holds something
         or cannot be written, DataError for data that cannot be trained on, TrainingError as `train_stage`.
         """
         method = self.check()
+        check_disk(self._work, trained=0, runtime=RuntimeConfig())
+        with sole_run(self._work):
+            return self._run(split, method=method)
+
+    def _run(self, split: OwnSplit, *, method: Method) -> str:
         set_seed(self.seed)
         typer.echo("loading the checkpoint", err=True)
         model = load_checkpoint(self.checkpoint)
@@ -163,7 +169,7 @@ class Finetune:
 
     def _claim(self, samples: RunSamples, *, base: BaseModelIdentity, method: Method) -> None:
         """Bind the working files to this base, data and settings, so that only the same command continues them."""
-        check_disk(self._work, trained=0, runtime=RuntimeConfig())
+        require_own(self._work)
         settings = {
             "base": base.model_dump(),
             "method": method,
@@ -229,9 +235,7 @@ class Finetune:
     def _probed(self, split: OwnSplit, *, features: TowerFeatures) -> Measurement | None:
         labelled = [sample for sample in split.test if sample.kind == "classification"]
         predictions = features.probe(split)
-        if not predictions:
-            return None
-        return Measurement.of(labelled, predictions, groups=split.groups, seed=self.seed)
+        return Measurement.of(labelled, predictions, groups=split.groups, seed=self.seed) if predictions else None
 
     def _predicted(self, model: MedMoE, samples: Sequence[Sample], *, features: FeatureCache) -> list[Prediction]:
         prompt = Prompt.from_directory(self.checkpoint, model.config)

@@ -32,7 +32,7 @@ from medmoe.training.forgetting.summary import summarize
 from medmoe.training.lora.config import LoRARunConfig
 from medmoe.training.optimization.distributed import own_device
 from medmoe.training.precision import has_bfloat16
-from medmoe.training.run_directory import claim_directory
+from medmoe.training.run_directory import claim_directory, sole_run
 
 log = logging.getLogger(__name__)
 JSON_FILE, MARKDOWN_FILE, FIGURE_FILE = "forgetting.json", "forgetting.md", "forgetting.png"
@@ -59,9 +59,14 @@ class Experiment:
     def __call__(self, methods: Sequence[str], seeds: Iterable[int]) -> str:
         """Run what is not finished, write the results after each run, and return the report.
 
-        Raises ConfigError when `output` holds another experiment, and what training raises.
+        Raises ConfigError when `output` holds another experiment or another process writes to it, and what
+        training raises.
         """
-        claim_directory(self.output, json.dumps(self.setup(), indent=2) + "\n", made_of="experiment")
+        with sole_run(self.output):
+            claim_directory(self.output, json.dumps(self.setup(), indent=2) + "\n", made_of="experiment")
+            return self._run(methods, seeds)
+
+    def _run(self, methods: Sequence[str], seeds: Iterable[int]) -> str:
         features = self._filled_features()
         answer = self._answering(features)
         done = [untrained(self.base, directory=self.output / "base", answer=answer)]

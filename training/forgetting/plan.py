@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medmoe.training.config import DataConfig, Split
+from medmoe.training.data.detection import require_splits
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.mixture import load_mixture
 from medmoe.training.evaluation.evaluation_data import EvaluationData
@@ -35,8 +36,11 @@ def replay_entries(
 def evaluated(root: Path, datasets: Sequence[str], *, split: Split, limit: int | None) -> EvaluationData:
     """Return at most `limit` samples of each dataset.
 
-    Raises DataError for a dataset that cannot be read, has no such split, or has no sample there that can be scored.
+    Raises DataError for a dataset that cannot be read, does not state its splits, has no such split, or has no sample
+    there that can be scored.
     """
+    for name in datasets:
+        require_splits(root / name)
     read = EvaluationData.read(root, datasets, split=split, limit=limit)
     if empty := [file.dataset for file in read.files if not file.samples]:
         raise DataError(f"{empty[0]} has no {split} split; choose another --split")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from medmoe.model.prompt import Prompt
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.errors import DataError
-from medmoe.training.data.mixture import load_mixture
+from medmoe.training.data.mixture import read_mixture
 from medmoe.training.data.sample import Sample
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.lora.card import adapter_card
@@ -28,7 +29,8 @@ from medmoe.training.optimization.distributed import is_first, join_processes, o
 from medmoe.training.optimization.runtime import RuntimeConfig
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
 from medmoe.training.optimization.train_stage import train_stage
-from medmoe.training.run_directory import REPORT_FILE, claim_directory
+from medmoe.training.run_data import claim_data
+from medmoe.training.run_directory import REPORT_FILE, claim_directory, sole_run
 
 
 class LoRARun:
@@ -64,9 +66,14 @@ class LoRARun:
         """Train unless that is done; returns the checkpoint directory.
 
         Where several processes were launched all of them call this, and the first one writes.
-        Raises DataError, CheckpointError or ConfigError before any training when an input does not fit.
+        Raises DataError, CheckpointError or ConfigError before any training when an input does not fit, or when
+        another run writes to the directory.
         """
         join_processes()
+        with sole_run(self._directory) if is_first() else nullcontext():
+            return self._run()
+
+    def _run(self) -> Path:
         if is_first():
             self._claim_directory()
         report = self._directory / REPORT_FILE
@@ -87,11 +94,14 @@ class LoRARun:
         model = load_checkpoint(self._base)
         stage = self.config.stage
         domains = self.config.modality_labels or model.config.expert_domains
-        samples, replayed = (
-            load_mixture(entries, root=self._data, domains=domains, seed=self.config.seed)
+        mixture, replayed = (
+            read_mixture(entries, root=self._data, domains=domains, seed=self.config.seed)
             for entries in (stage.data, self.config.replay)
         )
-        samples += [dataclasses.replace(sample, domain="general") for sample in replayed]
+        samples = [*mixture.samples, *(dataclasses.replace(sample, domain="general") for sample in replayed.samples)]
+        if is_first():
+            claim_data(self._directory, samples, left_out={**mixture.left_out, **replayed.left_out})
+        wait_for_all()
         adapter = self.adapter_config(model.config, samples=samples)
         adapters = attach_trainable(
             model,

@@ -10,6 +10,7 @@ from medmoe.model.config import CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import ConfigError
 from medmoe.training.config import DataConfig, StageConfig
 from medmoe.training.data.dataset import read_dataset
+from medmoe.training.data.detection import require_splits
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.mixture import read_mixture
 from medmoe.training.data.sample import Sample
@@ -158,6 +159,7 @@ class _Reader:
     def check_test_split(self, name: str) -> None:
         """Note a dataset that the result cannot be evaluated on."""
         try:
+            require_splits(self._data / name)
             if not read_dataset(self._data / name, split="test", image_directory=self._images).samples:
                 self._missing.append(f"{name} has no test split to evaluate on")
         except DataError as error:

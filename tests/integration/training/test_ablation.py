@@ -111,6 +111,13 @@ def ablate(base: Path, data: Path, output: Path, *seeds: int, epochs: float = 1)
     return CliRunner().invoke(command.app, [str(argument) for argument in arguments])
 
 
+def test_a_reference_that_is_no_method_of_the_run_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    arguments = [base, "--data", data, "--output", tmp_path / "out", "--dataset", "asked", "--reference", "tinny"]
+    refused = CliRunner().invoke(command.app, [str(argument) for argument in arguments])
+    assert refused.exit_code == 2
+    assert "--reference tinny is no method of this run" in refused.output
+
+
 def test_methods_are_set_beside_the_base_and_nothing_is_trained_twice(
     base: Path, data: Path, tmp_path: Path, trained: list[str]
 ) -> None:

@@ -22,6 +22,7 @@ from medmoe.training.finetune.__main__ import app
 from medmoe.training.finetune.data import read_own_data
 from medmoe.training.finetune.run import Finetune
 from medmoe.training.finetune.split import split_own_data
+from medmoe.training.run_directory import sole_run
 from medmoe.training.unlike_training.drawn_images import draw
 from medmoe.training.unlike_training.fit import FitData
 from medmoe.training.unlike_training.measure import fit_reference, score
@@ -133,6 +134,36 @@ def test_a_killed_run_continues_with_the_same_command_alone(
     assert result.exit_code == 0, result.output
     assert "continued after epoch 2" in result.output
     assert (output / "model.safetensors").exists()
+
+
+def test_a_second_run_at_the_same_time_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    with sole_run(tmp_path / "tuned.work"):
+        refused = run(base, data, "--output", tmp_path / "tuned")
+    assert refused.exit_code == 1
+    assert "another process is writing to" in refused.output
+
+
+def test_a_folder_of_the_users_own_is_not_removed_as_working_files(base: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "tuned.work").mkdir()
+    (tmp_path / "tuned.work" / "thesis.tex").write_text("x")
+    refused = run(base, data, "--output", tmp_path / "tuned")
+    assert refused.exit_code == 1
+    assert "holds files of something else" in refused.output
+    assert (tmp_path / "tuned.work" / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("changed", ["answer", "labels"])
+def test_a_killed_run_is_not_continued_with_other_labels(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    monkeypatch.setattr(Finetune, "_tell_duration", _killed)
+    rows = [f"{image},{image.parent.name}" for image in sorted(data.rglob("*.png"))]
+    later = {"answer": [*rows[:-1], rows[-1].replace(",MRI", ",CT")], "labels": [*rows, "gone.png,ultrasound"]}[changed]
+    for some, status in ((rows, 130), (rows, 130), (later, 1)):
+        (tmp_path / "own.csv").write_text("\n".join(["image,label", *some]))
+        found = run(base, tmp_path / "own.csv", "--output", tmp_path / "tuned")
+        assert found.exit_code == status, found.output
+    assert "another command or data" in found.output
 
 
 def test_a_killed_run_is_not_continued_on_other_replayed_data(

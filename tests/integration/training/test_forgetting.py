@@ -1,6 +1,7 @@
 """The experiment on forgetting, on drawn images: every kind of method, nothing trained twice, and clear refusals."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,16 @@ def test_methods_are_compared_on_old_and_new_tasks_and_finished_runs_are_kept(
 
 def test_what_cannot_be_compared_is_refused_before_training(base: Path, data: Path, tmp_path: Path) -> None:
     experts = save_tiny_checkpoint(tmp_path / "experts")
+    unsplit = Path(shutil.copytree(data, tmp_path / "data"))
+    for label in ("yes", "no"):
+        shutil.copytree(data / "known" / "images", unsplit / "mine" / label)
     refused = [
         (forgetting(experts, data, tmp_path / "out"), "has MoE layers"),
         (forgetting(base, data, tmp_path / "out", old="asked"), "asked is among the old tasks and the new ones"),
         (forgetting(base, data, tmp_path / "out", "--split", "val"), "none of the datasets has a val split"),
         (forgetting(base, data, tmp_path / "out", "--method", "prompting"), "no method 'prompting'"),
         (forgetting(base, data, tmp_path / "out", old="absent"), "absent"),
+        (forgetting(base, unsplit, tmp_path / "out", "--new", "mine"), "mine does not state its splits"),
     ]
     for result, message in refused:
         assert result.exit_code in (1, 2)

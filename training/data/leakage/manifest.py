@@ -4,6 +4,7 @@ Ids (some of which are made of file names) and hashes only: neither questions an
 may travel with a checkpoint.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,9 +72,9 @@ def build_manifest(
 
     `left_out` is the mixture's account, which goes into the manifest as it is.
 
-    Each split has `samples` and `images` (counts), `datasets` (samples of each) and `sha256`: the image file's hash to
-    the ids of the samples that show it. `pixels` decodes every image once, which is what finds cut-off files and
-    images that were saved again.
+    Each split has `samples` and `images` (counts), `datasets` (samples of each), `sha256`: the image file's hash to the
+    ids of the samples that show it, and `words_sha256` of questions, answers and labels. `pixels` decodes every image
+    once, which is what finds cut-off files and images that were saved again.
     """
     everything = list(samples)
     digests = ImageDigests()
@@ -113,4 +114,11 @@ def _split(samples: Sequence[Sample], *, digests: ImageDigests) -> dict[str, Any
         "images": len(images),
         "datasets": dict(Counter(sample.dataset for sample in samples)),
         "sha256": {digest: sorted(ids) for digest, ids in images.items()},
+        "words_sha256": _words_sha256(samples),
     }
+
+
+def _words_sha256(samples: Sequence[Sample]) -> str:
+    """Return the SHA-256 of all questions, answers and labels."""
+    words = sorted(json.dumps([s.dataset, s.id, s.question, s.answer, s.labels]) for s in samples)
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()

@@ -80,6 +80,15 @@ def test_a_round_that_classifies_fewer_right_is_not_kept(monkeypatch: pytest.Mon
     assert weight == 2
 
 
+@pytest.mark.parametrize("lost", ["rounds.json", "best.safetensors"])
+def test_a_run_of_which_files_are_gone_begins_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lost: str) -> None:
+    trained(monkeypatch, tmp_path, losses=[1.0, 0.5, 0.7])
+    (tmp_path / lost).unlink()
+    (tmp_path / f"checkpoint-{EACH}").mkdir()
+    assert trained(monkeypatch, tmp_path, losses=[1.0, 0.9, 0.6]) == 2
+    assert not (tmp_path / f"checkpoint-{EACH}").exists()
+
+
 def test_rounds_after_the_one_that_is_measured_again_are_forgotten() -> None:
     progress = Progress()
     for number, loss in enumerate([1.0, 0.8, 0.5]):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,26 @@ def test_a_finished_run_is_not_repeated_and_another_recipe_is_refused(
     assert (finished.checkpoint / "adapter_model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(ConfigError, match="another recipe or base"):
         LoRARun(recipe(seed=4), base=base, data=data, directory=directory)()
+
+
+def test_a_killed_run_is_not_continued_on_other_data(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Path(shutil.copytree(data, tmp_path / "data"))
+    run = LoRARun(recipe(), base=base, data=own, directory=tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("medmoe.training.lora.pipeline.train_stage", _killed)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                run()
+    records = own / "light" / "records.jsonl"
+    records.write_text(records.read_text().replace('"answer": "yes"', '"answer": "no"', 1))
+    with pytest.raises(ConfigError, match="the data have changed"):
+        run()
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_replay_anchors_without_general_samples_are_refused(base: Path, data: Path, tmp_path: Path) -> None:

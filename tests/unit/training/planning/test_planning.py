@@ -1,6 +1,7 @@
 """A run is planned before it begins: its recipe, what is missing, how large and how long it will be."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from medmoe.training.planning.narrowing import narrowed
 from medmoe.training.planning.recipe_file import read_recipe_file
 from medmoe.training.planning.survey import check_room, survey
 from medmoe.training.recipes.catalogue import RECIPES
-from medmoe.training.run_directory import claim_directory
+from medmoe.training.run_directory import claim_directory, sole_run
 from tests.support.images.colours import colours_recipe, write_colours
 
 
@@ -106,6 +107,27 @@ def test_a_full_disk_and_an_output_that_cannot_be_made_are_found_before_the_work
     assert blocked.exit_code == 1
     assert blocked.stderr.startswith("error: ")
     assert "cannot be written" in blocked.stderr
+
+
+def test_a_directory_has_one_run_at_a_time(tmp_path: Path) -> None:
+    def begin() -> None:
+        with sole_run(tmp_path / "run"):
+            pass
+
+    with sole_run(tmp_path / "run"), pytest.raises(ConfigError, match="another process is writing to"):
+        begin()
+    begin()
+
+
+def test_a_dataset_without_splits_is_not_trained_on_and_evaluated_on_at_once(data: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(data, tmp_path / "data"))
+    for number, image in enumerate(sorted((root / "colours" / "images").iterdir())):
+        label = root / "mine" / ("odd" if number % 2 else "even")
+        label.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, label)
+    config = narrowed(recipe(), root=root, datasets=["colours", "mine"])
+    with pytest.raises(ConfigError, match="mine does not state its splits"):
+        survey(config, data=root, directory=tmp_path, base=None)
 
 
 def test_what_differs_from_the_run_in_a_directory_is_named(tmp_path: Path) -> None:
