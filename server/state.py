@@ -125,6 +125,10 @@ class State:
         """Raise Overloaded when every place is taken, AuditUnavailable, and what Readiness.require raises."""
         self.readiness.require()
         self.admission.refuse_when_full()
+        self.require_audit()
+
+    def require_audit(self) -> None:
+        """Raise AuditUnavailable while nothing may happen without a record, and none can be written."""
         if self.audit is not None:
             self.audit.require()
 

@@ -1,6 +1,7 @@
 """Turn requests into records of the audit trail, before their answers leave and when they end."""
 
 import secrets
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -62,12 +63,13 @@ class RequestAuditor:
         """Return whether to count, and not to record, a request that was refused before its image was read."""
         if record.images or status < HTTPStatus.BAD_REQUEST:
             return False
-        try:
-            self._refusals.take()
-        except RateLimited:
-            self._trail.count_unrecorded(record.error_code or str(status))
-            return True
-        return False
+        # The first record waits for the weights; a refusal does not wait for it.
+        if self._trail.identity is not None:
+            with suppress(RateLimited):
+                self._refusals.take()
+                return False
+        self._trail.count_unrecorded(record.error_code or str(status))
+        return True
 
     def _fields(self, record: RequestRecord, route: str, status: int) -> dict[str, Any]:
         weights = record.weights_sha256 or (self._trail.identity or {}).get("weights_sha256")

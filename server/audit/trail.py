@@ -27,6 +27,8 @@ _RETRY_SECONDS = 1.0
 """Time from a failed write to the next attempt."""
 _RETRY_AFTER = 5
 """Seconds that a refused client is asked to wait."""
+_UNAVAILABLE = "audit_unavailable"
+"""Reason for which records are counted that cannot be written."""
 _SYNC_SECONDS = 1.0
 """Longest time that a record stays in the memory of the operating system."""
 
@@ -101,7 +103,13 @@ class AuditTrail:
         log.info("audit trail", extra={"fields": {"head": self._writer.head}})
 
     async def record(self, fields: Fields) -> None:
-        """Write a record before what it tells of happens. Raises AuditUnavailable when it fails and failures refuse."""
+        """Write a record before what it tells of happens.
+
+        Raises AuditUnavailable when it fails and failures refuse, which they do before `begin`.
+        """
+        if self._refuses and self.identity is None:
+            self.count_unrecorded(_UNAVAILABLE)
+            raise AuditUnavailable(retry_after=_RETRY_AFTER)
         if not await self._append(fields) and self._refuses:
             raise AuditUnavailable(retry_after=_RETRY_AFTER)
 
@@ -114,8 +122,8 @@ class AuditTrail:
         self._unrecorded[reason] += 1
 
     def require(self) -> None:
-        """Raise AuditUnavailable while writes fail and failures refuse."""
-        if self._refuses and self._is_failing:
+        """Raise AuditUnavailable before `begin` and while writes fail, where failures refuse."""
+        if self._refuses and (self.identity is None or self._is_failing):
             raise AuditUnavailable(retry_after=_RETRY_AFTER)
 
     async def close(self) -> None:
@@ -136,7 +144,7 @@ class AuditTrail:
         self._thread.end()
         log.info("audit trail", extra={"fields": {"head": self._writer.head}})
         waiting = sum(not one.written.done() for one in (*self._taken, *self._waiting))
-        if lacks := self._unrecorded + Counter(audit_unavailable=waiting):
+        if lacks := self._unrecorded + Counter({_UNAVAILABLE: waiting}):
             log.critical("audit trail lacks records", extra={"fields": {"unrecorded": dict(lacks)}})
 
     @property
@@ -234,7 +242,7 @@ class AuditTrail:
         """Give up records that are not written."""
         if not batch:
             return
-        self._unrecorded["audit_unavailable"] += len(batch)
+        self._unrecorded[_UNAVAILABLE] += len(batch)
         self._count_failures(len(batch))
         for waiting in batch:
             if not waiting.written.done():

@@ -59,6 +59,14 @@ async def may_administer(grant: Annotated[Grant, Depends(authenticated)]) -> Non
     grant.require("admin")
 
 
+async def audited(request: Request, _: Annotated[Grant, Depends(may_ask)]) -> None:
+    """Let in callers who may ask while a record can be written of what they do.
+
+    Raises Unauthenticated, InsufficientScope, AuditUnavailable.
+    """
+    State.of(request).require_audit()
+
+
 def has_one_authorization(headers: Headers) -> bool:
     """Return whether `Authorization` comes once; of two, a proxy in front may have checked the other."""
     return len(headers.getlist("authorization")) == 1

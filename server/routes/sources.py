@@ -13,13 +13,13 @@ from medmoe.server.dicomweb.errors import (
     SourceUnavailable,
 )
 from medmoe.server.dicomweb.listing import InstanceList, ListLimit, SeriesList, SourceList, StudyList
-from medmoe.server.errors import Overloaded, RateLimited
+from medmoe.server.errors import AuditUnavailable, Overloaded, RateLimited
 from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.error_responses import invalid_parameter
 from medmoe.server.openapi.refusals import MAY_NOT_ASK, refusals
 from medmoe.server.openapi.requests import named
 from medmoe.server.openapi.responses import Responses, examples
-from medmoe.server.routes.dependencies import may_ask, within_rate
+from medmoe.server.routes.dependencies import audited, within_rate
 from medmoe.server.schemas.inference import DicomUID, SourceName
 from medmoe.server.state import State
 
@@ -98,6 +98,7 @@ _REFUSALS = refusals(
     invalid_parameter("limit"),
     Overloaded(retry_after=1),
     RateLimited(retry_after=1),
+    AuditUnavailable(retry_after=5),
     SourceRefused(),
     InvalidSourceAnswer(),
     SourceUnavailable(),
@@ -107,7 +108,7 @@ _REFUSALS = refusals(
         502: "The source refuses the service or sends something else",
         422: "A name, a UID or a parameter is not valid",
         429: "As many requests to sources as the service makes, or this key has asked too often; see Retry-After",
-        503: "The source cannot be reached",
+        503: "The source cannot be reached, or the audit trail cannot be written",
         504: "The source did not answer in time",
     },
 )
@@ -115,8 +116,8 @@ _REFUSALS = refusals(
 
 @router.get(
     "/v1/sources",
-    responses=_answer(_SOURCES_EXAMPLE) | refusals(*MAY_NOT_ASK),
-    dependencies=[Depends(may_ask)],
+    responses=_answer(_SOURCES_EXAMPLE) | refusals(*MAY_NOT_ASK, AuditUnavailable(retry_after=5)),
+    dependencies=[Depends(audited)],
 )
 async def sources(request: Request) -> SourceList:
     """List the DICOMweb sources whose images a request may name."""
@@ -126,7 +127,7 @@ async def sources(request: Request) -> SourceList:
 @router.get(
     "/v1/sources/{source}/studies",
     responses=_answer(_STUDIES_EXAMPLE) | _REFUSALS,
-    dependencies=[Depends(within_rate)],
+    dependencies=[Depends(within_rate), Depends(audited)],
 )
 async def studies(
     request: Request, source: Source, modality: Modality = None, date: Date = None, limit: Limit = 100
@@ -143,7 +144,7 @@ async def studies(
 @router.get(
     "/v1/sources/{source}/studies/{study}/series",
     responses=_answer(_SERIES_EXAMPLE) | _REFUSALS,
-    dependencies=[Depends(within_rate)],
+    dependencies=[Depends(within_rate), Depends(audited)],
 )
 async def series(request: Request, source: Source, study: Study, limit: Limit = 100) -> SeriesList:
     """List the series of a study."""
@@ -154,7 +155,7 @@ async def series(request: Request, source: Source, study: Study, limit: Limit = 
 @router.get(
     "/v1/sources/{source}/studies/{study}/series/{series}/instances",
     responses=_answer(_INSTANCES_EXAMPLE) | _REFUSALS,
-    dependencies=[Depends(within_rate)],
+    dependencies=[Depends(within_rate), Depends(audited)],
 )
 async def instances(request: Request, source: Source, study: Study, series: Series, limit: Limit = 100) -> InstanceList:
     """List the instances of a series; `/v1/vqa`, `/v1/classify`, `/v1/explain` and `/v1/render` take images of them."""

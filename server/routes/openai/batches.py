@@ -12,12 +12,13 @@ from medmoe.server.http.request_body import validated
 from medmoe.server.openapi.refusals import missing, refusals
 from medmoe.server.openapi.requests import accepts_json, named
 from medmoe.server.openapi.responses import Responses, examples
-from medmoe.server.routes.dependencies import may_ask, within_rate
+from medmoe.server.routes.dependencies import audited, may_ask, within_rate
 from medmoe.server.routes.openai.storage import (
     BATCH_ID,
     DESCRIPTIONS,
     FILE_ID,
     LISTING,
+    NO_RECORD,
     NO_ROOM,
     NO_STORE,
     TAG,
@@ -61,6 +62,7 @@ def _answer(example: object) -> Responses:
     responses=_answer(_BATCH)
     | refusals(
         *NO_STORE,
+        *NO_RECORD,
         *NO_ROOM,
         FileNotFound(),
         StorageLimit.over(4_294_967_296),
@@ -72,7 +74,7 @@ def _answer(example: object) -> Responses:
         RateLimited(retry_after=1),
         descriptions=DESCRIPTIONS | {415: "Not JSON"},
     ),
-    dependencies=[Depends(within_rate)],
+    dependencies=[Depends(within_rate), Depends(audited)],
     openapi_extra=accepts_json(BatchRequest, examples={"many_questions": _REQUEST}),
 )
 async def create(request: Request, grant: Annotated[Grant, Depends(may_ask)]) -> Batch:
@@ -107,9 +109,15 @@ async def batch(request: Request, batch_id: BatchId, grant: Annotated[Grant, Dep
     f"{PATH}/{{batch_id}}/cancel",
     responses=_answer(_BATCH | {"status": "cancelling", "cancelling_at": 1_779_700_060})
     | refusals(
-        *NO_STORE, BatchNotFound(), BatchEnded(), *LISTING, RateLimited(retry_after=1), descriptions=DESCRIPTIONS
+        *NO_STORE,
+        *NO_RECORD,
+        BatchNotFound(),
+        BatchEnded(),
+        *LISTING,
+        RateLimited(retry_after=1),
+        descriptions=DESCRIPTIONS,
     ),
-    dependencies=[Depends(within_rate)],
+    dependencies=[Depends(within_rate), Depends(audited)],
 )
 async def cancel(request: Request, batch_id: BatchId, grant: Annotated[Grant, Depends(may_ask)]) -> Batch:
     """End a batch; its files then hold the results so far."""

@@ -21,11 +21,12 @@ from medmoe.server.http.upload import received_upload
 from medmoe.server.openapi.refusals import missing, refusals
 from medmoe.server.openapi.requests import named
 from medmoe.server.openapi.responses import Responses, examples
-from medmoe.server.routes.dependencies import may_ask, within_rate
+from medmoe.server.routes.dependencies import audited, may_ask, within_rate
 from medmoe.server.routes.openai.storage import (
     DESCRIPTIONS,
     FILE_ID,
     LISTING,
+    NO_RECORD,
     NO_ROOM,
     NO_STORE,
     TAG,
@@ -97,6 +98,7 @@ def _answer(example: object) -> Responses:
     responses=_answer(_FILE)
     | refusals(
         *NO_STORE,
+        *NO_RECORD,
         *NO_ROOM,
         MalformedBody("the body is not valid multipart/form-data, or has too many or too long parts"),
         UnsupportedParameter("only files with the purpose batch are kept", param="purpose"),
@@ -108,7 +110,7 @@ def _answer(example: object) -> Responses:
         RateLimited(retry_after=1),
         descriptions=DESCRIPTIONS,
     ),
-    dependencies=[Depends(within_rate)],
+    dependencies=[Depends(within_rate), Depends(audited)],
     openapi_extra=_UPLOAD,
 )
 async def upload(request: Request, grant: Annotated[Grant, Depends(may_ask)]) -> FileObject:
@@ -150,7 +152,8 @@ async def file(request: Request, file_id: FileId, grant: Annotated[Grant, Depend
 @router.get(
     f"{PATH}/{{file_id}}/content",
     response_class=FileResponse,
-    responses=_CONTENT | refusals(*NO_STORE, FileNotFound(), *LISTING, descriptions=DESCRIPTIONS),
+    responses=_CONTENT | refusals(*NO_STORE, *NO_RECORD, FileNotFound(), *LISTING, descriptions=DESCRIPTIONS),
+    dependencies=[Depends(audited)],
 )
 async def content(opened: Annotated[BinaryIO, Depends(_opened)]) -> FileResponse:
     """Return a file's content."""
@@ -161,7 +164,8 @@ async def content(opened: Annotated[BinaryIO, Depends(_opened)]) -> FileResponse
 @router.delete(
     f"{PATH}/{{file_id}}",
     responses=_answer({"id": FILE_ID, "object": "file", "deleted": True})
-    | refusals(*NO_STORE, *NO_ROOM, FileNotFound(), FileInUse(), *LISTING, descriptions=DESCRIPTIONS),
+    | refusals(*NO_STORE, *NO_RECORD, *NO_ROOM, FileNotFound(), FileInUse(), *LISTING, descriptions=DESCRIPTIONS),
+    dependencies=[Depends(audited)],
 )
 async def delete(request: Request, file_id: FileId, grant: Annotated[Grant, Depends(may_ask)]) -> FileDeleted:
     """Delete a file now."""

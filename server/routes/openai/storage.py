@@ -7,6 +7,7 @@ from fastapi import Query, Request
 
 from medmoe.server.batches.errors import BatchesDisabled, StorageFull, StorageUnavailable
 from medmoe.server.batches.service import BatchService
+from medmoe.server.errors import AuditUnavailable
 from medmoe.server.http.error_responses import invalid_parameter
 from medmoe.server.openapi.refusals import MAY_NOT_ASK
 from medmoe.server.openapi.requests import named
@@ -15,6 +16,7 @@ from medmoe.server.state import State
 TAG = "batches"
 NO_STORE = (*MAY_NOT_ASK, BatchesDisabled())
 NO_ROOM = (StorageFull(), StorageUnavailable())
+NO_RECORD = (AuditUnavailable(retry_after=5),)
 LISTING = (invalid_parameter("limit"),)
 DESCRIPTIONS = {
     404: "No such file or batch of this caller, or a deployment without them",
@@ -23,7 +25,7 @@ DESCRIPTIONS = {
     415: "Not multipart/form-data",
     422: "A field is missing, unknown or out of range",
     429: "This key has asked too often, or too many bodies are read; see Retry-After",
-    503: "Files and batches cannot be written, or the identity provider cannot be reached",
+    503: "Files and batches or the audit trail cannot be written, or the identity provider cannot be reached",
     507: "The disk for files and batches is full",
 }
 

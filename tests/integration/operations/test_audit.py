@@ -477,3 +477,74 @@ def _check_audit_event(resource: dict[str, Any]) -> None:
         codings.append(entity["type"])
     for coding in codings:
         assert coding["code"] in _CODES[coding["system"]], coding
+
+
+@pytest.fixture
+def loading(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set to let the engine start."""
+    loaded, start = asyncio.Event(), engine.start
+
+    async def starting() -> None:
+        await loaded.wait()
+        await start()
+
+    monkeypatch.setattr(engine, "start", starting)
+    return loaded
+
+
+async def test_refusals_while_the_model_loads_keep_their_words_and_are_counted(
+    audited: Audited, trail: Path, tmp_path: Path, loading: asyncio.Event
+) -> None:
+    key, line = new_key("ward-7")
+    (tmp_path / "keys").write_text(line)
+    ward = {"Authorization": f"Bearer {key}"}
+    async with audited(wait=False, api_keys=tmp_path / "keys", batch_dir=tmp_path / "batches") as service:
+        client = service.client
+        check(await client.post("/v1/vqa", json={}, headers=ward), 503, "not_ready")
+        check(await client.post("/v1/vqa", json={}), 401, "invalid_api_key")
+        check(await client.get("/v1/sources"), 401, "invalid_api_key")
+        assert "medmoe_audit_failures_total 0.0" in (await client.get("/metrics", headers=ward)).text
+        loading.set()
+        assert service.state.starting is not None
+        await service.state.starting
+        assert (await client.get("/v1/sources", headers=ward)).status_code == 200
+    start, listed, _ = records(trail)
+    assert start["event"] == "start"
+    assert listed["unrecorded"] == {"not_ready": 1, "invalid_api_key": 2}
+
+
+async def test_nothing_is_changed_or_read_without_a_record(
+    audited: Audited, trail: Path, tmp_path: Path, loading: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with audited(wait=False, batch_dir=tmp_path / "batches") as service:
+        client = service.client
+        form: dict[str, Any] = {"files": {"file": ("a", b"{}\n")}, "data": {"purpose": "batch"}}
+
+        async def refused(file_id: str) -> None:
+            kept = (await client.get("/v1/files")).json()["data"]
+            for method, path in (
+                ("DELETE", f"/v1/files/{file_id}"),
+                ("GET", f"/v1/files/{file_id}/content"),
+                ("POST", "/v1/batches"),
+                ("POST", "/v1/batches/batch_1/cancel"),
+                ("GET", "/v1/sources"),
+                ("GET", "/v1/sources/pacs/studies"),
+            ):
+                check(await client.request(method, path), 503, "audit_unavailable")
+            check(await client.post("/v1/files", **form), 503, "audit_unavailable")
+            assert (await client.get("/v1/files")).json()["data"] == kept
+
+        await refused("file-1")
+        loading.set()
+        assert service.state.starting is not None
+        await service.state.starting
+        file_id = (await client.post("/v1/files", **form)).json()["id"]
+        with monkeypatch.context() as patch:
+            full(patch)
+            patch.setattr("medmoe.server.audit.trail._RETRY_SECONDS", 3600)
+            check(await ask(service), 503, "audit_unavailable")
+            await refused(file_id)
+            assert service.state.audit is not None
+            service.state.audit._retry_at = 0
+        assert (await client.delete(f"/v1/files/{file_id}")).status_code == 200
+    assert [fields["method"] for fields in records(trail, "request")] == ["POST", "DELETE"]
