@@ -28,8 +28,8 @@ class Figure:
     n: int
     """Samples."""
     difference: Interval | None
-    """To the reference, per sample and averaged over each one's seeds, with a 95 % bootstrap over images; None for the
-    reference itself. Its width is that of the test set, not that of the seeds."""
+    """To the reference, per sample and averaged over each one's seeds, with a 95 % bootstrap over clusters; None for
+    the reference itself. Its width is that of the test set, not that of the seeds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +57,7 @@ def compare(
     methods: defaultdict[str, list[Trial]] = defaultdict(list)
     for found in trials:
         methods[found.method].append(found)
-    images = {sample.id: sample.image for sample in samples}
+    clusters = {sample.id: sample.cluster for sample in samples}
     means = {name: _over_seeds([_values(found, samples) for found in group]) for name, group in methods.items()}
     rows = []
     for name, group in methods.items():
@@ -70,7 +70,7 @@ def compare(
                 other = means[reference][column]
                 difference = mean_interval(
                     [value - other[id_] for id_, value in values.items()],
-                    clusters=[images[id_] for id_ in values],
+                    clusters=[clusters[id_] for id_ in values],
                     seed=seed,
                     resamples=resamples,
                 )

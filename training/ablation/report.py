@@ -13,9 +13,9 @@ _NOTES = (
 )
 _DIFFERENCE_NOTES = (
     "Percentage points more than {reference}, on the same samples, each averaged over its seeds, with a 95 % bootstrap "
-    "interval over images. An interval that holds 0 shows no difference; with many figures, one in twenty misses it by "
-    "chance; one without width says that answers are the same, or few. The interval is that of the test set: how much "
-    "seeds differ stands in the first table."
+    "interval over images or patients. An interval that holds 0 shows no difference; with many figures, one in twenty "
+    "misses it by chance; one without width says that answers are the same, or few. The interval is that of the test "
+    "set: how much seeds differ stands in the first table."
 )
 
 

@@ -3,6 +3,7 @@
 Three kinds, told apart by construction: a question makes it VQA, labels make it classification, neither a caption.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,6 +34,8 @@ class Sample:
     """None where the source does not know it."""
     answer_type: AnswerType | None = None
     question_type: str | None = None
+    group: str | None = None
+    """The patient or the study, where the source names it."""
     domain: Domain = "medical"
     """general: replayed so that adapters do not forget; anchors of Med-MoE-LoRA learn from these alone."""
     views: int = 1
@@ -57,6 +60,11 @@ class Sample:
             raise SampleError("label_set needs at least two different labels and no repeats")
         if self.labels and self.answer not in self.labels:
             raise SampleError("label is not in label_set")
+
+    @property
+    def cluster(self) -> Hashable:
+        """Return what the samples have in common that are right and wrong together: the group, or else the image."""
+        return self.image if self.group is None else (self.dataset, self.group)
 
     @property
     def kind(self) -> Kind:

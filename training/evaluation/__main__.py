@@ -131,7 +131,7 @@ def evaluate(
     from medmoe.training.evaluation.metrics.scores import Scorer
     from medmoe.training.evaluation.predict.predictors import with_progress
     from medmoe.training.evaluation.provenance import CheckpointIdentity, provenance
-    from medmoe.training.evaluation.report.coverage import coverage_table
+    from medmoe.training.evaluation.report.coverage import coverage_table, coverages
     from medmoe.training.evaluation.report.markdown import markdown
     from medmoe.training.evaluation.report.results import read_losses, write_results
 
@@ -201,7 +201,14 @@ def evaluate(
         _write_routing_reference(checkpoint, report, identity=answerer.identity, datasets=dataset, split=split)
     typer.echo(markdown(report))
     if answerer.calibration is not None and not calibrated:
-        typer.echo(coverage_table(report.outcomes, answerer.calibration))
+        covered = coverages(
+            report.outcomes,
+            answerer.calibration,
+            clusters={sample.id: sample.cluster for sample in read.samples},
+            seed=report.seed,
+            resamples=report.resamples,
+        )
+        typer.echo(coverage_table(covered))
     if routing_reference and checkpoint is not None:
         typer.echo(f"wrote {checkpoint / ROUTING_REFERENCE_FILE}")
     typer.echo(

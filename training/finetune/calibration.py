@@ -1,6 +1,6 @@
 """Calibrate a finetuned checkpoint on its val split."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from medmoe.model.files.calibration import CALIBRATION_FILE, Calibration
@@ -20,16 +20,15 @@ def write_calibration(
     val: Sequence[Sample],
     predictions: Sequence[Prediction],
     *,
-    groups: Mapping[Path, str],
     model: MedMoE,
     features: FeatureCache,
     seed: int,
 ) -> Calibration | None:
     """Fit and write a calibration for each kind of sample that val has enough of and that it helps; return it.
 
-    `predictions` are the model's in float32, `groups` those of the images. None where nothing is written.
+    `predictions` are the model's in float32. None where nothing is written.
     """
-    calibrator = Calibrator(seed=seed, groups=groups)
+    calibrator = Calibrator(seed=seed)
     kinds = [[sample for sample in val if sample.kind == kind] for kind in ("classification", "vqa")]
     enough = [sample for samples in kinds if samples and calibrator.is_enough(samples) for sample in samples]
     if not enough:

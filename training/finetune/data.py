@@ -1,7 +1,6 @@
-"""Read images of one's own in any format that `medmoe eval` reads, with the groups that a table states."""
+"""Read images of one's own in any format that `medmoe eval` reads."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -30,8 +29,6 @@ class OwnData:
     samples: tuple[Sample, ...]
     """`split` is `train` where the source does not say it."""
     bad: tuple[BadItem, ...] = ()
-    groups: Mapping[Path, str] = field(default_factory=dict)
-    """The value of the group column by image; empty where there is no such column."""
 
 
 def read_own_data(path: Path, *, group: str | None = None) -> OwnData:
@@ -48,7 +45,7 @@ def read_own_data(path: Path, *, group: str | None = None) -> OwnData:
     if detected is None or detected.form is Form.TABLE:
         file = path if detected is None else detected.files["train"]
         table = read_table(file, group=group)
-        return OwnData(form=table.description, samples=table.samples, bad=table.bad, groups=table.groups)
+        return OwnData(form=table.description, samples=table.samples, bad=table.bad)
     if group is not None:
         raise DatasetError(f"--group names a column of a CSV or .jsonl file, and {path} is none")
     if detected.form is Form.LABEL_FOLDERS:

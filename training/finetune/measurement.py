@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -40,15 +39,13 @@ class Measurement:
     scores: Mapping[str, Interval]
 
     @classmethod
-    def of(
-        cls, samples: Sequence[Sample], predictions: Sequence[Prediction], *, groups: Mapping[Path, str], seed: int
-    ) -> "Measurement":
-        """Score `predictions` of `samples`; `groups` are those of the images."""
+    def of(cls, samples: Sequence[Sample], predictions: Sequence[Prediction], *, seed: int) -> "Measurement":
+        """Score `predictions` of `samples`."""
         known = by_id(predictions)
         found: dict[str, Interval] = {}
         for kind in ("classification", "vqa"):
             if chosen := [sample for sample in samples if sample.kind == kind]:
-                found |= Scorer(seed=seed, groups=groups)(chosen, predictions=known)
+                found |= Scorer(seed=seed)(chosen, predictions=known)
         return cls(scores={name: found[name] for name in _SHOWN if name in found})
 
 
@@ -102,8 +99,8 @@ def comparison(
 
     def measured(some: Sequence[Sample]) -> dict[str, Measurement]:
         return {
-            "before": Measurement.of(some, before, groups=samples.split.groups, seed=seed),
-            "after": Measurement.of(some, after, groups=samples.split.groups, seed=seed),
+            "before": Measurement.of(some, before, seed=seed),
+            "after": Measurement.of(some, after, seed=seed),
         }
 
     probed = {} if probe is None else {"linear probe": probe}

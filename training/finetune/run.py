@@ -235,7 +235,7 @@ class Finetune:
     def _probed(self, split: OwnSplit, *, features: TowerFeatures) -> Measurement | None:
         labelled = [sample for sample in split.test if sample.kind == "classification"]
         predictions = features.probe(split)
-        return Measurement.of(labelled, predictions, groups=split.groups, seed=self.seed) if predictions else None
+        return Measurement.of(labelled, predictions, seed=self.seed) if predictions else None
 
     def _predicted(self, model: MedMoE, samples: Sequence[Sample], *, features: FeatureCache) -> list[Prediction]:
         prompt = Prompt.from_directory(self.checkpoint, model.config)
@@ -258,7 +258,7 @@ class Finetune:
         finished, split, train = self._finished, samples.split, samples.train
         typer.echo("calibrating on the val split", err=True)
         calibration = write_calibration(
-            finished, split.val, predictions, groups=split.groups, model=saved, features=features, seed=self.seed
+            finished, split.val, predictions, model=saved, features=features, seed=self.seed
         )
         typer.echo("adding the training images to those that the checkpoint knows", err=True)
         reference = write_extended_reference(

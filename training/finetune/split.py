@@ -44,8 +44,6 @@ class OwnSplit:
     """Samples that equal an earlier one in image, question and answer; they are left out."""
     near_duplicates: int
     """Images that nearly equal an earlier one; they share its split."""
-    groups: Mapping[Path, str]
-    """Name of each image's group: what shares a value of the group column or is nearly the same."""
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -57,11 +55,11 @@ class OwnSplit:
 
     @property
     def _has_groups(self) -> bool:
-        return len(set(self.groups.values())) < len(self.groups)
+        return len({sample.cluster for sample in self.samples}) < self.images
 
     def _group_counts(self) -> dict[Split, int]:
         parts: dict[Split, tuple[Sample, ...]] = {"train": self.train, "val": self.val, "test": self.test}
-        return {split: len({self.groups[sample.image] for sample in part}) for split, part in parts.items()}
+        return {split: len({sample.cluster for sample in part}) for split, part in parts.items()}
 
     def warnings(self) -> list[str]:
         """Return what the user should know before the training begins."""
@@ -122,7 +120,8 @@ def split_own_data(data: OwnData, *, seed: int = 0) -> OwnSplit:
         for sample in contradicting
     ]
     pairs = list(near_duplicates(thumbnails))
-    groups = _groups(thumbnails, pairs=pairs, named=data.groups)
+    named = {sample.image: sample.group for sample in data.samples if sample.group is not None}
+    groups = _groups(thumbnails, pairs=pairs, named=named)
     divided = _divided(sound, groups=groups, seed=seed)
     by_split = {split: tuple(s for s in divided if s.split == split) for split in ("train", "val", "test")}
     images = {sample.image for sample in sound}
@@ -144,7 +143,6 @@ def split_own_data(data: OwnData, *, seed: int = 0) -> OwnSplit:
         bad=tuple(bad),
         repeats=repeats,
         near_duplicates=len({later for earlier, later in pairs if {earlier, later} <= images}),
-        groups={image: groups[image] for image in images},
     )
 
 
@@ -195,7 +193,7 @@ def _groups(
 
 
 def _divided(samples: Sequence[Sample], *, groups: dict[Path, str], seed: int) -> list[Sample]:
-    """Give each group one split; groups of each label are drawn by `seed`, and at least one stays in train.
+    """Give each sample its group and each group one split; groups of a label are drawn by `seed`, one stays in train.
 
     Groups that are larger than a split's share are drawn last, and the shares are of the others, unless these are few.
     """
@@ -221,7 +219,10 @@ def _divided(samples: Sequence[Sample], *, groups: dict[Path, str], seed: int) -
                 group = drawn.pop()
                 chosen[group] = split
                 taken += sizes[group]
-    return [replace(sample, split=chosen.get(groups[sample.image], "train")) for sample in samples]
+    return [
+        replace(sample, split=chosen.get(groups[sample.image], "train"), group=groups[sample.image])
+        for sample in samples
+    ]
 
 
 def _by_group(samples: Sequence[Sample], groups: dict[Path, str]) -> dict[str, Counter[str]]:

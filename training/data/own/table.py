@@ -1,7 +1,7 @@
 """Read a table of images: a CSV, TSV or .jsonl file with labels, or with questions and answers."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medmoe.model.image_formats.signature import rendered_name
@@ -29,13 +29,11 @@ _GROUP_COLUMNS = ("group", "patient", "patientid", "subject", "subjectid")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """Hold the samples of a table, and the groups of images that must stay in one split."""
+    """Hold the samples of a table."""
 
     samples: tuple[Sample, ...]
     """`split` is `train` where the table does not say it."""
     bad: tuple[BadItem, ...]
-    groups: Mapping[Path, str]
-    """Value of the group column by image; empty where there is no such column."""
     description: str
 
     def of_split(self, split: Split) -> ReadResult:
@@ -95,9 +93,8 @@ def read_table(file: Path, *, group: str | None = None, split: Split = "train") 
             samples.append(sample)
     description = f"{file.suffix[1:].upper()} of {'questions' if 'question' in columns else 'labels'}"
     return Table(
-        samples=tuple(samples),
+        samples=tuple(replace(sample, group=groups.get(sample.image)) for sample in samples),
         bad=tuple(bad),
-        groups=groups,
         description=description if column is None else f"{description}, grouped by {column}",
     )
 

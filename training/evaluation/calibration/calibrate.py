@@ -49,7 +49,7 @@ def calibrate(
         ),
     ] = "temperature",
     held_out: Annotated[
-        float, typer.Option(min=0.1, max=0.9, help="Share of the images kept from the fit, to measure it.")
+        float, typer.Option(min=0.1, max=0.9, help="Share of the images or patients kept from the fit, to measure it.")
     ] = 0.5,
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of samples of each dataset.")] = None,
     image_directory: Annotated[
@@ -71,9 +71,7 @@ def calibrate(
             help="Number format of the engine; several times. Default: float32, and bfloat16 where it is fast."
         ),
     ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Seed of the samples that --limit draws and of the division by images.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the samples that --limit draws and of the division.")] = 0,
 ) -> None:
     """Fit maps from the model's probabilities to how often they come true, and write them beside the weights.
 

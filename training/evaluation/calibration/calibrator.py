@@ -1,9 +1,8 @@
-"""Make calibration.json from predictions on a val split: divide by image, fit on one part, measure on the other."""
+"""Make calibration.json from predictions on a val split: divide by cluster, fit on one part, measure on the other."""
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from medmoe.model.files.calibration import AnswerCalibration, Calibration, HeldOut, LabelCalibration, Map
 from medmoe.model.files.calibration_binding import BoundTo, Dtype
@@ -29,10 +28,8 @@ class Calibrator:
 
     method: Method = "temperature"
     held_out: float = 0.5
-    """Share of the images that are kept from the fit, to measure it."""
+    """Share of the clusters (images, or patients) that are kept from the fit, to measure it."""
     seed: int = 0
-    groups: Mapping[Path, str] = field(default_factory=dict)
-    """Group of each image, such as a patient's, which is not divided. An image without one is its own."""
 
     def __call__(
         self,
@@ -104,14 +101,13 @@ class Calibrator:
         return True
 
     def _divided(self, samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-        """Divide by group: samples of one image or one patient are right and wrong together."""
-        images = sorted({sample.image for sample in samples})
-        group_of = {image: self.groups.get(image, image) for image in images}
-        groups = list(dict.fromkeys(group_of.values()))
-        random.Random(self.seed).shuffle(groups)
-        kept = set(groups[: round(len(groups) * self.held_out)])
-        fit = [sample for sample in samples if group_of[sample.image] not in kept]
-        rest = [sample for sample in samples if group_of[sample.image] in kept]
+        """Divide by cluster: its samples are right and wrong together."""
+        ordered = sorted(samples, key=lambda sample: sample.image)
+        clusters = list(dict.fromkeys(sample.cluster for sample in ordered))
+        random.Random(self.seed).shuffle(clusters)
+        kept = set(clusters[: round(len(clusters) * self.held_out)])
+        fit = [sample for sample in samples if sample.cluster not in kept]
+        rest = [sample for sample in samples if sample.cluster in kept]
         if min(len(fit), len(rest)) < FEWEST:
             raise DataError(
                 f"{len(fit)} {samples[0].kind} samples to fit and {len(rest)} to measure are too few; "

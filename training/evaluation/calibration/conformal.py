@@ -20,10 +20,10 @@ def fit_prediction_sets(
 ) -> tuple[PredictionSets, ...]:
     """Return prediction sets for each set of labels in each number format.
 
-    An image counts once in a set of labels: what is asked about it again is not independent.
+    A label of a cluster counts once in a set of labels: what its other samples say is not independent.
     """
     firsts = {
-        labels: list({sample.image: sample for sample in reversed(shown)}.values())
+        labels: list({(sample.cluster, sample.answer): sample for sample in reversed(shown)}.values())
         for labels, shown in label_sets(samples).items()
     }
     return tuple(

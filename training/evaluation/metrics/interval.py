@@ -1,4 +1,4 @@
-"""Compute 95 % intervals over images: exact for shares, bootstrapped for other figures."""
+"""Compute 95 % intervals over clusters (patients, images): exact for shares, bootstrapped for other figures."""
 
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -21,9 +21,10 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float], *, clusters: Sequence[Hashable], seed: int, resamples: int) -> Interval:
-    """Return the percentile bootstrap interval, which draws whole clusters (images) with replacement.
+    """Return the percentile bootstrap interval, which draws whole clusters with replacement.
 
-    Questions about one image succeed and fail together; drawing single questions would make the interval too narrow.
+    Questions about one image, and images of one patient, succeed and fail together; drawing single ones would make the
+    interval too narrow.
     Raises ValueError when there is nothing to average or a value lacks its cluster.
     """
     if not values or len(values) != len(clusters):
@@ -40,7 +41,7 @@ def mean_interval(values: Sequence[float], *, clusters: Sequence[Hashable], seed
 def share_interval(right: Sequence[bool], *, clusters: Sequence[Hashable], seed: int, resamples: int) -> Interval:
     """Return the exact interval of a share (Clopper and Pearson 1934), or else `mean_interval`.
 
-    The exact interval counts images, so it is taken where each has one value or where all values are alike.
+    The exact interval counts clusters, so it is taken where each has one value or where all values are alike.
     """
     count = len(set(clusters))
     if not right or len(right) != len(clusters) or (count < len(right) and 0 < sum(right) < len(right)):

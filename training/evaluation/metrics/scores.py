@@ -1,10 +1,9 @@
 """Score a set of samples by every metric, with intervals. Predictions are looked up by id, never by position."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -65,8 +64,6 @@ class Scorer:
 
     seed: int = 0
     resamples: int = 1000
-    groups: Mapping[Path, str] = field(default_factory=dict)
-    """Group of each image, such as a patient's: intervals are over groups. An image without one is its own."""
 
     def __call__(self, samples: Sequence[Sample], *, predictions: Mapping[str, Prediction]) -> Scores:
         """Score `samples`, at least one and all of one kind."""
@@ -112,7 +109,7 @@ class Scorer:
         if not math.isnan(macro_auc(table, truth)):
             scores["auc"] = statistic_interval(
                 lambda drawn: macro_auc(table[drawn], truth[drawn]),
-                clusters=self._clusters(samples),
+                clusters=[sample.cluster for sample in samples],
                 seed=self.seed,
                 resamples=self.resamples,
             )
@@ -124,16 +121,14 @@ class Scorer:
     def _share(self, values: Sequence[float], *, samples: Sequence[Sample]) -> Interval:
         return share_interval(
             [value == 1 for value in values],
-            clusters=self._clusters(samples),
+            clusters=[sample.cluster for sample in samples],
             seed=self.seed,
             resamples=self.resamples,
         )
 
     def _mean(self, values: Sequence[float], *, samples: Sequence[Sample]) -> Interval:
-        return mean_interval(values, clusters=self._clusters(samples), seed=self.seed, resamples=self.resamples)
-
-    def _clusters(self, samples: Sequence[Sample]) -> list[Hashable]:
-        return [self.groups.get(sample.image, sample.image) for sample in samples]
+        clusters = [sample.cluster for sample in samples]
+        return mean_interval(values, clusters=clusters, seed=self.seed, resamples=self.resamples)
 
 
 def _nll(probability: float) -> float:

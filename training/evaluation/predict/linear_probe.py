@@ -53,13 +53,13 @@ def probe_predictions(
 def out_of_fold_probabilities(samples: Sequence[Sample], *, features: Features) -> dict[str, dict[str, float]]:
     """Return the probability of each label by sample id, from a probe fitted on the images of the other folds.
 
-    Images that are nearly the same share a fold, and samples of one image do. The penalty is the one whose
+    Images of one cluster and those that are nearly the same share a fold. The penalty is the one whose
     probabilities are best out of fold. Raises DataError naming a file that is no image.
     """
     labels = sorted({sample.answer for sample in samples})
     inputs, targets = _tensors(samples, labels=labels, features=features)
     inputs = (inputs - inputs.mean(dim=0)) / inputs.std(dim=0, correction=0).clamp(min=1e-6)
-    fold_of = _folds(sample.image for sample in samples)
+    fold_of = _folds({sample.image: sample.cluster for sample in samples})
     folds = torch.tensor([fold_of[sample.image] for sample in samples])
     candidates = []
     for penalty in _PENALTIES:
@@ -75,12 +75,14 @@ def out_of_fold_probabilities(samples: Sequence[Sample], *, features: Features) 
     }
 
 
-def _folds(images: Iterable[Path]) -> dict[Path, int]:
-    """Return the fold of each image, drawn for each group of near duplicates."""
-    thumbnails = {image: thumbnail(read_rgb(image)) for image in dict.fromkeys(images)}
+def _folds(clusters: Mapping[Path, Hashable]) -> dict[Path, int]:
+    """Return the fold of each image, drawn for each cluster with its near duplicates."""
+    thumbnails = {image: thumbnail(read_rgb(image)) for image in clusters}
     groups = DisjointSets()
     for one, other in near_duplicates(thumbnails):
         groups.join(one, other)
+    for image, cluster in clusters.items():
+        groups.join(cluster, image)
     rng = random.Random(0)
     fold_of_group: dict[Hashable, int] = {}
     return {image: fold_of_group.setdefault(groups.root(image), rng.randrange(_FOLDS)) for image in thumbnails}

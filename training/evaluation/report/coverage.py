@@ -1,11 +1,11 @@
-"""Measure how often prediction sets hold the true label, with exact binomial intervals."""
+"""Measure how often prediction sets hold the true label, with intervals."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 from medmoe.model.files.calibration import Calibration
-from medmoe.training.evaluation.metrics.interval import binomial_interval
+from medmoe.training.evaluation.metrics.interval import Interval, share_interval
 from medmoe.training.evaluation.predict.outcome import Outcome
 from medmoe.training.evaluation.report.markdown_table import table
 
@@ -18,23 +18,26 @@ class Coverage:
 
     dataset: str
     alpha: float
-    n: int
-    covered: int
+    held: Interval
+    """Share of the sets that hold the true label."""
     mean_size: float
     """Labels in a set."""
     labels: int
     """Labels to choose from."""
 
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Return the 95 % interval of Clopper and Pearson (1934)."""
-        return binomial_interval(self.covered, self.n)
 
-
-def coverages(outcomes: Iterable[Outcome], calibration: Calibration) -> list[Coverage]:
+def coverages(
+    outcomes: Iterable[Outcome],
+    calibration: Calibration,
+    *,
+    clusters: Mapping[str, Hashable],
+    seed: int,
+    resamples: int,
+) -> list[Coverage]:
     """Return the coverage for each dataset with labels that the checkpoint has prediction sets for, at `ALPHAS`.
 
-    The outcomes' probabilities must be the model's own, before any calibration.
+    The outcomes' probabilities must be the model's own, before any calibration; `clusters` are those of their samples,
+    by id, over which the intervals are.
     """
     groups: defaultdict[tuple[str, frozenset[str]], list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
@@ -50,8 +53,12 @@ def coverages(outcomes: Iterable[Outcome], calibration: Calibration) -> list[Cov
                 Coverage(
                     dataset=dataset,
                     alpha=alpha,
-                    n=len(members),
-                    covered=sum(one.reference in chosen for one, chosen in zip(members, made, strict=True)),
+                    held=share_interval(
+                        [one.reference in chosen for one, chosen in zip(members, made, strict=True)],
+                        clusters=[clusters[one.id] for one in members],
+                        seed=seed,
+                        resamples=resamples,
+                    ),
                     mean_size=sum(map(len, made)) / len(members),
                     labels=len(labels),
                 )
@@ -59,17 +66,17 @@ def coverages(outcomes: Iterable[Outcome], calibration: Calibration) -> list[Cov
     return rows
 
 
-def coverage_table(outcomes: Iterable[Outcome], calibration: Calibration) -> str:
-    """Return the coverages in Markdown; empty where the checkpoint has no prediction sets for these labels."""
-    rows = [
+def coverage_table(rows: Iterable[Coverage]) -> str:
+    """Return coverages in Markdown; empty without any."""
+    cells = [
         [
             row.dataset,
             f"{row.alpha:g}",
-            str(row.n),
-            f"{row.covered / row.n:.1%} [{row.interval[0]:.1%}, {row.interval[1]:.1%}]",
+            str(row.held.n),
+            f"{row.held.value:.1%} [{row.held.low:.1%}, {row.held.high:.1%}]",
             f"{row.mean_size:.2f} of {row.labels}",
         ]
-        for row in coverages(outcomes, calibration)
+        for row in rows
     ]
     head = ["prediction sets of", "alpha", "n", "hold the true label, with 95 % interval", "labels in a set"]
-    return f"{table(head, rows)}\n" if rows else ""
+    return f"{table(head, cells)}\n" if cells else ""

@@ -13,6 +13,7 @@ from medmoe.model.files.calibration import Isotonic, Temperature
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.calibration.calibrator import Calibrator, only_helpful
+from medmoe.training.evaluation.calibration.conformal import fit_prediction_sets
 from medmoe.training.evaluation.calibration.fit import Method, fit_answers, fit_labels, isotonic
 from medmoe.training.evaluation.evaluator import calibrated
 from medmoe.training.evaluation.prediction import Prediction, of_labels
@@ -135,14 +136,33 @@ def test_questions_about_one_image_stay_together() -> None:
     assert made.classification is None
 
 
-def test_images_of_one_patient_stay_together() -> None:
+def test_images_of_one_patient_stay_together_and_count_as_few() -> None:
+    samples, predictions = shown(overconfident(400, temperature=4))
+    grouped = [replace(sample, group=str(place % 4)) for place, sample in enumerate(samples)]
+    calibrator = Calibrator(held_out=0.25)
+    (fit,) = calibrator(grouped, predictions={"float32": predictions}, **BOUND).label_sets
+    assert (fit.fitted_on.n, fit.held_out.n) == (300, 100)
+    crowded = [replace(sample, group=str(int(place == 0))) for place, sample in enumerate(samples)]
+    assert not calibrator.is_enough(crowded)
+
+
+def test_a_patient_counts_once_for_each_label_in_prediction_sets() -> None:
+    samples, predictions = shown(overconfident(400, temperature=4))
+    grouped = [replace(sample, group=str(place // 100)) for place, sample in enumerate(samples)]
+    (found,) = fit_prediction_sets(
+        grouped, predictions={"float32": predictions}, split="val", prompt_sha256=BOUND["prompt_sha256"]
+    )
+    assert {label: len(scores) for label, scores in found.scores.items()} == dict.fromkeys(LABELS, 4)
+    assert found.fitted_on.n == 12
+
+
+def test_questions_about_one_patient_stay_together() -> None:
     more, answers = asked(600)
-    patients = {sample.image: "a" if number < 400 else "b" for number, sample in enumerate(more)}
-    made = Calibrator(groups=patients)(more, predictions={"float32": answers}, **BOUND)
+    patients = [replace(sample, group="a" if number < 400 else "b") for number, sample in enumerate(more)]
+    made = Calibrator()(patients, predictions={"float32": answers}, **BOUND)
     assert made.answers is not None
-    sizes = [sum(patients[sample.image] == patient for sample in more) for patient in "ab"]
-    assert sorted((made.answers.fitted_on.n, made.answers.held_out.n)) == sorted(sizes)
-    assert not Calibrator(groups=dict.fromkeys(patients, "a")).is_enough(more)
+    assert sorted((made.answers.fitted_on.n, made.answers.held_out.n)) == [200, 400]
+    assert not Calibrator().is_enough([replace(sample, group="a") for sample in more])
 
 
 def test_too_few_samples_are_refused() -> None:
@@ -155,9 +175,7 @@ def test_a_finetuned_checkpoint_is_left_uncalibrated_where_few_images_have_many_
     more, answers = asked(60)
     crowded = [replace(sample, image=Path("/0.jpg" if i < 50 else "/1.jpg")) for i, sample in enumerate(more)]
     unused: Any = None
-    found = write_calibration(
-        tmp_path, crowded, list(answers.values()), groups={}, model=unused, features=unused, seed=0
-    )
+    found = write_calibration(tmp_path, crowded, list(answers.values()), model=unused, features=unused, seed=0)
     assert found is None
 
 

@@ -3,12 +3,16 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from medmoe.model.files.calibration import Calibration
+from medmoe.model.files.calibration_binding import BoundTo, FittedOn
+from medmoe.model.files.prediction_sets import PredictionSets
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.evaluation_data import EvaluationData
@@ -16,7 +20,9 @@ from medmoe.training.evaluation.evaluator import evaluate_predictor
 from medmoe.training.evaluation.metrics.baseline import majority_answers
 from medmoe.training.evaluation.metrics.interval import mean_interval, share_interval, statistic_interval
 from medmoe.training.evaluation.metrics.scores import Scorer, Scores
+from medmoe.training.evaluation.predict.outcome import outcome
 from medmoe.training.evaluation.prediction import Prediction, PromptRouting, of_labels
+from medmoe.training.evaluation.report.coverage import coverage_table, coverages
 from medmoe.training.evaluation.report.markdown import markdown
 from medmoe.training.evaluation.report.report import build_report
 
@@ -60,6 +66,64 @@ def test_answers_are_joined_by_id_and_not_by_position() -> None:
 def test_answers_that_do_not_fit_the_samples_are_refused(answers: dict[str, str], reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         build_report([vqa("1", "yes"), vqa("2", "no")], predictions=said(answers), scorer=SCORER)
+
+
+def test_images_of_one_patient_make_intervals_wide_as_those_of_its_one_image() -> None:
+    """Ten patients of twelve images each, of which all are right or all are wrong."""
+    samples = [organ(str(i), ("liver", "lung")[i % 2], group=str(i // 12)) for i in range(120)]
+    alone = [replace(sample, group=None) for sample in samples]
+
+    def likely(sample: Sample) -> Prediction:
+        right = int(sample.group or 0) < 7
+        shares = {label: 0.9 if (label == sample.answer) == right else 0.1 for label in sample.labels}
+        return of_labels(sample.id, {label: math.log(p) for label, p in shares.items()}, routing=None)
+
+    predictions = {sample.id: likely(sample) for sample in samples}
+    grouped, single = SCORER(samples, predictions=predictions), SCORER(alone, predictions=predictions)
+    assert grouped.keys() == {"accuracy", "auc", "brier", "nll"}
+    for name, found in grouped.items():
+        assert found.value == single[name].value
+        assert found.high - found.low > 2 * (single[name].high - single[name].low)
+    questions = [vqa(str(i), "yes", group=str(i // 12)) for i in range(120)]
+    answers = said({sample.id: "yes" if i < 84 else "no" for i, sample in enumerate(questions)})
+    (wide, narrow) = (
+        SCORER(some, predictions=answers)["closed_accuracy_strict"]
+        for some in (questions, [replace(sample, group=None) for sample in questions])
+    )
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_patients_of_two_datasets_are_not_the_same() -> None:
+    assert vqa("1", "yes", group="7").cluster == vqa("2", "no", group="7").cluster
+    assert vqa("1", "yes", group="7").cluster != vqa("1", "yes", group="7", dataset="e").cluster
+
+
+def test_how_often_prediction_sets_hold_the_label_is_told_over_patients() -> None:
+    samples = [organ(str(i), "liver", group=str(i // 12)) for i in range(120)]
+    said_liver = {"liver": 0.9, "lung": 0.1}
+    shares = {s.id: said_liver if i < 84 else {"liver": 0.1, "lung": 0.9} for i, s in enumerate(samples)}
+    outcomes = [
+        outcome(s, of_labels(s.id, {label: math.log(p) for label, p in shares[s.id].items()}, routing=None))
+        for s in samples
+    ]
+    calibration = Calibration(
+        weights_sha256="0" * 64,
+        prediction_sets=(
+            PredictionSets(
+                labels=("liver", "lung"),
+                bound_to=BoundTo(prompt_sha256="1" * 64, dtypes=("float32",)),
+                fitted_on=FittedOn(datasets=("d",), split="val", n=200),
+                scores={"liver": (0.2,) * 100, "lung": (0.2,) * 100},
+            ),
+        ),
+    )
+    wide, narrow = (
+        coverages(outcomes, calibration, clusters=clusters, seed=0, resamples=200)[0]
+        for clusters in ({s.id: s.cluster for s in samples}, {s.id: s.image for s in samples})
+    )
+    assert wide.held.value == narrow.held.value == 0.7
+    assert wide.held.high - wide.held.low > 2 * (narrow.held.high - narrow.held.low)
+    assert "70.0%" in coverage_table([wide])
 
 
 def test_an_id_used_twice_is_refused() -> None:
@@ -205,10 +269,12 @@ def test_the_interval_of_a_share_is_exact_and_counts_images() -> None:
 
 
 def test_intervals_are_over_patients_where_images_have_them() -> None:
-    samples = [organ(str(number), "lung") for number in range(40)]
+    samples = [organ(str(number), "lung", group=str(number // 10)) for number in range(40)]
     right = said({str(number): "lung" if number < 20 else "liver" for number in range(40)})
-    patients = {sample.image: str(number // 10) for number, sample in enumerate(samples)}
-    alone, grouped = (Scorer(groups=groups)(samples, predictions=right)["accuracy"] for groups in ({}, patients))
+    alone, grouped = (
+        Scorer()(some, predictions=right)["accuracy"]
+        for some in ([replace(sample, group=None) for sample in samples], samples)
+    )
     assert alone.value == grouped.value == 0.5
     assert alone.high - alone.low < 0.35
     assert (grouped.low, grouped.high) == (0.0, 1.0)

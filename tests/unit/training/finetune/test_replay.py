@@ -39,7 +39,6 @@ def own(*labels: str, images: int = 4, question: str | None = None) -> OwnSplit:
         bad=(),
         repeats=0,
         near_duplicates=0,
-        groups={},
     )
 
 
