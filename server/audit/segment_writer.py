@@ -43,7 +43,7 @@ class SegmentWriter:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._position = find_end(directory).position
+            self._position = find_end(directory, key=key).position
         except BlockingIOError as error:
             self._unlock()
             raise ConfigError(f"MEDMOE_AUDIT_DIR: another process writes the audit trail in {directory}") from error
@@ -96,7 +96,7 @@ class SegmentWriter:
 
     def _continue(self, fields: Fields) -> None:
         """Open a segment where the trail ends, and write its opening record."""
-        end = find_end(self._directory)
+        end = find_end(self._directory, key=self._key)
         self._position = end.position
         self._open(end.next_segment)
         self._write({**fields, "torn": list(end.torn)} if end.torn else fields)

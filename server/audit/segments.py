@@ -42,8 +42,8 @@ class TrailEnd:
     """Number of the segment to write; an empty last one is used."""
 
 
-def find_end(directory: Path) -> TrailEnd:
-    """Read the last record of a trail. Raises AuditError when it is damaged, OSError."""
+def find_end(directory: Path, *, key: bytes) -> TrailEnd:
+    """Read the last record of a trail. Raises AuditError when it is damaged, missing or of another key, OSError."""
     found = segments(directory)
     if not found:
         return TrailEnd(position=Position(), torn=(), next_segment=1)
@@ -56,10 +56,16 @@ def find_end(directory: Path) -> TrailEnd:
             incomplete.append(torn(path.name, rest))
         if lines:
             try:
-                position = decode(lines[-1]).after
+                record = decode(lines[-1])
             except ValueError as error:
                 raise AuditError(f"{path.name}, last line: {error}") from error
+            if not record.is_signed_with(key):
+                raise AuditError(f"{path.name}, last line: it was not written with this key")
+            position = record.after
             break
+    else:
+        if (first := min(found)) > 1:
+            raise AuditError(f"no file holds a record, and segment {first - 1} is missing, where the last one is")
     return TrailEnd(
         position=position,
         torn=tuple(reversed(incomplete)),

@@ -200,6 +200,38 @@ def test_a_damaged_last_line_is_not_built_upon(trail: Path, opened: Open) -> Non
         opened()
 
 
+def test_a_trail_is_not_gone_on_with_under_another_key(trail: Path, opened: Open, keys: AuditKeys) -> None:
+    writer = opened()
+    write(writer, "a")
+    writer.close()
+    with pytest.raises(AuditError, match=r"audit-000001.jsonl, last line: it was not written with this key"):
+        SegmentWriter(trail, key=b"another", segment_bytes=2**20, fsync=False)
+    write(opened(), "b")
+    assert verify_trail(trail, keys=keys).records == 4
+
+
+@pytest.mark.parametrize("left", [b"", b'{"n":'])
+def test_a_trail_whose_last_record_was_moved_away_is_not_begun_again(trail: Path, opened: Open, left: bytes) -> None:
+    writer = opened(segment_bytes=600)
+    write(writer, "a", "b")
+    writer.close()
+    head = verify_trail(trail).head
+    # Killed as it began another file; then all but the newest are archived.
+    (trail / "audit-000003.jsonl").write_bytes(left)
+    kept = {path: path.read_bytes() for path in trail.glob("audit-00000[12].jsonl")}
+    for path in kept:
+        path.unlink()
+    with pytest.raises(AuditError, match="no file holds a record, and segment 2 is missing"):
+        opened()
+    last = max(kept)
+    last.write_bytes(kept[last])
+    writer = opened()
+    write(writer, "c")
+    writer.close()
+    last.unlink()
+    assert verify_trail(trail, after=head).records == 2
+
+
 def test_the_record_of_the_longest_series_is_read_again(trail: Path, opened: Open, keys: AuditKeys) -> None:
     digests = dict.fromkeys(("image", "study", "series", "instance"), "f" * 64)
     writer = opened()
