@@ -10,7 +10,7 @@ from starlette.requests import Request
 from medmoe.model.errors import MedMoEError
 from medmoe.server.engine.deployment.rollout_errors import RolloutDisabled, StandbyConflict
 from medmoe.server.errors import Draining
-from medmoe.server.lifecycle.supervisor import begin_answering, close_engine, start_model
+from medmoe.server.lifecycle.supervisor import begin_answering, close_engine, identity, start_model
 from medmoe.server.models.served_model import BuildEngine
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.rollout.checkpoint_directory import CheckpointDirectory
@@ -192,6 +192,8 @@ class Rollout:
         """Exchange the models. Nothing is awaited here, so every request sees one active model or the other."""
         old = self._state.active
         self._state.models.swap()
+        if self._state.audit is not None:
+            self._state.audit.identity = identity(self._state)
         self._standby = Standby(
             checkpoint=old.directory.name, model=old, loading=standby.loading, previous=not standby.previous
         )

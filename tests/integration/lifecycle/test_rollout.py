@@ -181,6 +181,9 @@ async def test_a_request_that_began_ends_with_the_weights_that_it_began_with(
         await until(lambda: service.engine.started > service.engine.finished + service.engine.aborted)
         await service.client.post(f"{PATH}/activate")
         assert await weights(service) == sha(checkpoints, "new")
+        assert (await service.client.get("/v1/sources")).status_code == 200
+        assert service.state.audit is not None
+        service.state.audit._writer._close_segment()
         retiring = asyncio.create_task(service.client.delete(PATH))
         assert await inside == sha(checkpoints, "old")
         assert (await retiring).json()["standby"] is None
@@ -189,6 +192,13 @@ async def test_a_request_that_began_ends_with_the_weights_that_it_began_with(
     assert [one["action"] for one in records if one["event"] == "checkpoint"] == ["load", "activate", "retire"]
     answered = [one["weights_sha256"] for one in records if one.get("route") == "/v1/vqa"]
     assert sorted(answered) == sorted([sha(checkpoints, "old"), *2 * [sha(checkpoints, "new")]])
+    # What no model answers, and what the trail goes on with after a failure.
+    others = {one.get("route", one["event"]): one["weights_sha256"] for one in records if "weights_sha256" in one}
+    assert (others["start"], others["/v1/sources"], others["resume"]) == (
+        sha(checkpoints, "old"),
+        sha(checkpoints, "new"),
+        sha(checkpoints, "new"),
+    )
 
 
 async def test_requests_choose_by_model(serving: Serving, checkpoints: Path) -> None:
