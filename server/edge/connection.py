@@ -22,11 +22,11 @@ from medmoe.server.errors import MalformedRequest, Overloaded, RequestTimeout, S
 _WORK_SECONDS = 0.001
 """Time for the bytes of one connection, before it is another's turn."""
 _HEAD_END = b"\r\n\r\n"
-_HEAD_SLICE = 64 * 1024
+_HEAD_BYTES = 64 * 1024
 _BODY_SLICE = 256 * 1024
 """Bytes of a body of known length that are parsed at once, as many as the loop reads at once."""
-_CHUNKED_SLICE = 1024
-"""Bytes of a chunked body that are parsed at once; every six may be a chunk."""
+_SLICE = 1024
+"""Bytes of a chunked body, or of an incomplete head, that are parsed at once; every six may be a chunk."""
 _MAX_PENDING = 64 * 1024
 """Bytes that are read ahead, so that a client's leaving is noticed while it is answered."""
 
@@ -214,11 +214,12 @@ class EdgeProtocol(asyncio.Protocol):
                 self._http.pause_writing()
         # A refusal may have started it; this request came right behind.
         self._stop_keep_alive_timer()
-        size = _CHUNKED_SLICE if self._http.conn.is_chunked else _BODY_SLICE
+        remaining = self._http.conn.remaining
+        # Never what follows: the next head tells how to slice it.
+        size = min(remaining, _BODY_SLICE) if remaining else _SLICE
         if not self._http.has_unread_body:
-            # The head alone: it tells how to slice what follows.
-            end = self._pending.find(_HEAD_END, 0, _HEAD_SLICE)
-            size = end + len(_HEAD_END) if end >= 0 else _HEAD_SLICE
+            end = self._pending.find(_HEAD_END, 0, _HEAD_BYTES)
+            size = end + len(_HEAD_END) if end >= 0 else _SLICE
         data = bytes(self._pending[:size])
         del self._pending[:size]
         self._http.data_received(data)
@@ -251,7 +252,7 @@ class EdgeProtocol(asyncio.Protocol):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self._http is None or self._http.has_unread_body:
+        if self._http is None or self._http.has_unread_body or self._http.is_idle:
             self._socket.close()
         else:
             self._reject(RequestTimeout())

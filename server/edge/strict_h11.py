@@ -25,48 +25,50 @@ class StrictConnection(h11.Connection):
     """Whether the present request had an ambiguous length."""
     remaining: int | None = 0
     """Bytes of the body that have not been parsed; None for a chunked body that goes on."""
-    _received = _content = 0
-    """Bytes that came for the present body, and those of them that are content."""
-
-    def receive_data(self, data: bytes) -> None:
-        """See h11.Connection.receive_data."""
-        self._received += len(data)
-        super().receive_data(data)
+    _framing = _content = 0
+    """Bytes of the present chunked body that are heads and ends of its chunks, and those that are content."""
+    _cut = b""
+    """The first half of a line end."""
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """See h11.Connection.next_event."""
-        before = self.trailing_data[0] if self.their_state is h11.IDLE else b""
+        before = self.trailing_data[0] if self.their_state is h11.IDLE or self.is_chunked else b""
         event = super().next_event()
         if isinstance(event, h11.Request):
-            waiting = len(self.trailing_data[0])
-            _check_head(before[: len(before) - waiting])
-            self._begin_body(event.headers, waiting=waiting)
+            _check_lines(before[: len(before) - len(self.trailing_data[0])])
+            self._begin_body(event.headers)
             return _in_origin_form(event)
-        if isinstance(event, h11.Data):
-            size = len(event.data)
-            self._content += size
-            if self.remaining is not None:
-                self.remaining -= size
-        elif isinstance(event, h11.EndOfMessage):
+        size = len(event.data) if isinstance(event, h11.Data) else 0
+        if self.is_chunked:
+            self._check_framing(before[: len(before) - len(self.trailing_data[0]) - size], content=size)
+        elif self.remaining is not None:
+            self.remaining -= size
+        if isinstance(event, h11.EndOfMessage):
             self.remaining = 0
             self.is_chunked = False
-        elif self.is_chunked and event is h11.NEED_DATA:
-            framing = self._received - self._content - len(self.trailing_data[0])
-            if framing > _FRAMING_BYTES + self._content // _FRAMING_SHARE:
-                raise h11.RemoteProtocolError("too many small chunks")
         return event
 
-    def _begin_body(self, headers: Iterable[tuple[bytes, bytes]], *, waiting: int) -> None:
+    def _check_framing(self, framing: bytes, *, content: int) -> None:
+        """Check what was parsed in front of `content` bytes of a chunk, or as the end of the body."""
+        self._framing += len(framing)
+        self._content += content
+        if self._framing > _FRAMING_BYTES + self._content // _FRAMING_SHARE:
+            raise h11.RemoteProtocolError("too many small chunks")
+        lines = self._cut + framing
+        self._cut = b"\r" if lines.endswith(b"\r") else b""
+        _check_lines(lines.removesuffix(b"\r"))
+
+    def _begin_body(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         told = dict(headers)
         self.is_chunked = b"transfer-encoding" in told
         self.must_close = self.is_chunked and b"content-length" in told
         self.remaining = None if self.is_chunked else int(told.get(b"content-length", b"0"))
-        self._received, self._content = waiting, 0
+        self._framing, self._content, self._cut = 0, 0, b""
 
 
-def _check_head(head: bytes) -> None:
-    if head.count(b"\n") != head.count(b"\r\n") or _FOLDED.search(head):
-        raise h11.RemoteProtocolError("a line of the head does not end with CRLF, or continues the line before")
+def _check_lines(lines: bytes) -> None:
+    if not lines.count(b"\r") == lines.count(b"\n") == lines.count(b"\r\n") or _FOLDED.search(lines):
+        raise h11.RemoteProtocolError("a line does not end with CRLF, or continues the line before")
 
 
 def _in_origin_form(request: h11.Request) -> h11.Request:

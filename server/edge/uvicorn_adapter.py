@@ -139,7 +139,9 @@ class HTTPProtocol(H11Protocol):
 
     def _must_close(self) -> bool:
         remaining = self.conn.remaining
-        unread = self.has_unread_body and (remaining is None or remaining > _KEPT_REMAINDER)
+        # A client that was not told to continue may leave its body out, and send another request in its place.
+        is_left_out = self.conn.they_are_waiting_for_100_continue
+        unread = self.has_unread_body and (remaining is None or remaining > _KEPT_REMAINDER or is_left_out)
         return unread or self.conn.must_close
 
 

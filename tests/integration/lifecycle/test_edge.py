@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import h11
 import httpx
 import pytest
 import requests
@@ -270,6 +271,110 @@ async def test_a_malformed_head_behind_a_request_takes_no_response_away(listenin
             connection.writer.write(b"garbage\r\n\r\n")
         answer = await connection.answer()
         assert (answer.status, answer.code) == (400, "malformed_request")
+        assert await connection.ended()
+
+
+CHUNKS = f"POST /v1/vqa HTTP/1.1\r\n{CHUNKED}".encode()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"0\r\n\n",
+        b"0\r\nX: a\n\n",
+        b"0\r\nX: a\n\r\n",
+        b"0\r\nX: a\r\n\n",
+        b"0\r\nX: a\r\n b\r\n\r\n",
+        b"2;a\rb\r\n{}\r\n0\r\n\r\n",
+        b"0;\r\r\n\r\n",
+    ],
+    ids=["LF", "LF LF", "LF CRLF", "CRLF LF", "folded", "CR", "CR of the last"],
+)
+@pytest.mark.parametrize("size", [1, 1000])
+async def test_what_ends_a_chunked_body_for_some_is_refused(listening: Listen, end: bytes, size: int) -> None:
+    async with listening() as found, found.connected() as connection:
+        sent = CHUNKS + end + LIVE
+        for place in range(0, len(sent), size):
+            connection.writer.write(sent[place : place + size])
+            await asyncio.sleep(0)
+        assert (await connection.answer()).code == "malformed_request"
+        assert await connection.ended()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+async def test_a_chunked_body_with_extensions_and_trailers_is_read(
+    listening: Listen, vqa_body: dict[str, Any], size: int
+) -> None:
+    body = json.dumps(vqa_body).encode()
+    chunks = b"%x;a=b\r\n%s\r\n0;a\r\nX: a\r\nY: b\r\n\r\n" % (len(body), body)
+    async with listening() as found, found.connected() as connection:
+        for place in range(0, len(chunks), size):
+            connection.writer.write((b"" if place else CHUNKS) + chunks[place : place + size])
+            await asyncio.sleep(0)
+        assert (await connection.answer()).status == 200
+        connection.writer.write(LIVE)
+        assert (await connection.answer()).status == 200
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        [b"POST /health/live HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", b"x" * 9 + CHUNKS],
+        [CHUNKS[:-1], b"\n"],
+    ],
+    ids=["behind a body", "behind a part of a head"],
+)
+async def test_tiny_chunks_are_refused_before_many_are_parsed(
+    listening: Listen, before: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = 0
+    next_event = h11.Connection.next_event
+
+    def counted(self: h11.Connection) -> Any:
+        nonlocal parsed
+        parsed += 1
+        return next_event(self)
+
+    monkeypatch.setattr(h11.Connection, "next_event", counted)
+    async with listening() as found, found.connected() as connection:
+        *first, last = before
+        for part in first:
+            connection.writer.write(part)
+            await connection.writer.drain()
+            await asyncio.sleep(0.2)
+        connection.writer.write(last + b"1\r\na\r\n" * 40_000)
+        answer = await connection.answer()
+        if answer.status == 405:
+            answer = await connection.answer()
+        assert answer.code == "malformed_request"
+        assert await connection.ended()
+    # 16 KiB of heads; 40,000 where they are counted once all have been parsed.
+    assert parsed < 6000
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/v1/vqa", "/nowhere"])
+async def test_a_body_that_was_not_asked_for_does_not_swallow_the_next_request(listening: Listen, path: str) -> None:
+    async with listening() as found, found.connected() as connection:
+        connection.writer.write(post("Expect: 100-continue", path=path, body=b"", length=40))
+        answer = await connection.answer()
+        assert answer.status in (404, 405, 415)
+        assert answer.headers["connection"] == "close"
+        connection.writer.write(LIVE)
+        assert await connection.ended()
+
+
+async def test_a_body_that_was_sent_in_spite_of_an_expectation_keeps_the_connection(listening: Listen) -> None:
+    async with listening() as found, found.connected() as connection:
+        connection.writer.write(post("Expect: 100-continue", path="/health/live") + LIVE)
+        assert [(await connection.answer()).status for _ in range(2)] == [405, 200]
+
+
+async def test_a_kept_connection_without_a_request_is_closed_without_a_response(listening: Listen) -> None:
+    async with listening(limits=ConnectionLimits(head_seconds=0.3)) as found, found.connected() as connection:
+        connection.writer.write(post(path="/health/live", body=b"", length=9))
+        assert (await connection.answer()).status == 405
+        # What is left of the body, which makes the connection idle.
+        connection.writer.write(bytes(9))
         assert await connection.ended()
 
 
