@@ -71,33 +71,34 @@ class ServedCheckpoint:
 
     def label_calibration(self, labels: Iterable[str], dtype: Dtype | None) -> LabelCalibration | None:
         """Return the calibration of this set of labels where it holds for the prompt and for `dtype`."""
-        fit = self.calibration.for_labels(labels) if self.calibration is not None else None
-        return fit if fit is not None and fit.applies(prompt_sha256=self.prompt.sha256, dtype=dtype) else None
+        holding = self._holding(dtype)
+        return holding.for_labels(labels) if holding is not None else None
 
     def prediction_sets(self, labels: Iterable[str], dtype: Dtype | None) -> PredictionSets | None:
         """Return the prediction sets of this set of labels where they hold for the prompt and for `dtype`."""
-        wanted = frozenset(labels)
-        for found in self.calibration.prediction_sets if self.calibration is not None else ():
-            if frozenset(found.labels) == wanted and found.bound_to.holds(
-                prompt_sha256=self.prompt.sha256, dtype=dtype
-            ):
-                return found
-        return None
+        wanted, holding = frozenset(labels), self._holding(dtype)
+        sets = holding.prediction_sets if holding is not None else ()
+        return next((found for found in sets if frozenset(found.labels) == wanted), None)
 
     def answer_calibration(self, dtype: Dtype | None) -> AnswerCalibration | None:
         """Return the calibration of generated answers where it holds for the prompt and for `dtype`."""
-        fit = self.calibration.answers if self.calibration is not None else None
-        return fit if fit is not None and fit.applies(prompt_sha256=self.prompt.sha256, dtype=dtype) else None
+        holding = self._holding(dtype)
+        return holding.answers if holding is not None else None
 
     def calibrated(self, dtype: Dtype | None) -> tuple[Literal["classification", "answers"], ...]:
         """Return the kinds of answer that a calibration in `dtype` exists for."""
-        sets = self.calibration.label_sets if self.calibration is not None else ()
+        holding = self._holding(dtype)
         found: list[Literal["classification", "answers"]] = []
-        if any(fit.applies(prompt_sha256=self.prompt.sha256, dtype=dtype) for fit in sets):
+        if holding is not None and holding.label_sets:
             found.append("classification")
-        if self.answer_calibration(dtype) is not None:
+        if holding is not None and holding.answers is not None:
             found.append("answers")
         return tuple(found)
+
+    def _holding(self, dtype: Dtype | None) -> Calibration | None:
+        if self.calibration is None:
+            return None
+        return self.calibration.holding(prompt_sha256=self.prompt.sha256, dtype=dtype)
 
     async def require_unchanged(self) -> None:
         """Raise CheckpointError when a file that an engine reads has changed since this service has read it."""

@@ -166,7 +166,7 @@ class Calibration(WeightsBoundFile):
         """Return it with the calibration of answers alone."""
         return self.model_copy(update={"classification": None, "prediction_sets": ()})
 
-    def holding(self, *, prompt_sha256: str, dtype: Dtype) -> Self:
+    def holding(self, *, prompt_sha256: str, dtype: Dtype | None) -> Self:
         """Return it without the maps and prediction sets that do not apply to this prompt and number format."""
         maps = tuple(fit for fit in self.label_sets if fit.applies(prompt_sha256=prompt_sha256, dtype=dtype))
         of_answers = self.answers
