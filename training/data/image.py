@@ -1,14 +1,15 @@
 """Read an image file to the tower's input or to plain pixels, by the service's own decoder."""
 
 from pathlib import Path
+from typing import get_args
 
 import torch
 from PIL import Image
 
 from medmoe.model.errors import ImageError
 from medmoe.model.image_formats.raster import read_raster
-from medmoe.model.image_formats.signature import is_dicom, raster_format
-from medmoe.model.image_processor import ImageProcessor, to_rgb
+from medmoe.model.image_formats.signature import RasterFormat, is_dicom, raster_format
+from medmoe.model.image_processor import ImageProcessor
 from medmoe.training.data.errors import DataError
 
 
@@ -47,11 +48,10 @@ def read_rgb(path: Path) -> Image.Image:
         raise DataError(f"{path} is DICOM, which `medmoe render` writes as PNG for training")
     try:
         kind = raster_format(data)
-        if kind is not None:
-            return read_raster(data, kind, limits=_TrainingLimits()).image
-        # Formats that the service does not read.
-        with Image.open(path) as image:
-            return to_rgb(image)
+        if kind is None:
+            # Pillow reads others, which the service refuses.
+            raise ImageError(f"it is none of {', '.join(get_args(RasterFormat))}; convert other images to PNG")
+        return read_raster(data, kind, limits=_TrainingLimits()).image
     except Image.DecompressionBombError as error:
         raise DataError(f"{path} is not an image that can be read: {_too_large()}") from error
     except ImageError as error:

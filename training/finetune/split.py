@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from medmoe.model.files.terminal_safe import terminal_safe
+from medmoe.model.image_formats.uniform import is_uniform
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.image import read_rgb
@@ -147,14 +148,17 @@ def split_own_data(data: OwnData, *, seed: int = 0) -> OwnSplit:
 
 
 def _thumbnails(samples: Sequence[Sample]) -> tuple[dict[Path, Thumbnail], dict[Path, tuple[str, str]]]:
-    """Return thumbnails by image, and the first sample and the reason by image that cannot be read."""
+    """Return thumbnails by image, and the first sample and the reason by image that cannot be used."""
     owners = {sample.image: sample.id for sample in reversed(samples)}
     found: dict[Path, Thumbnail] = {}
     unreadable: dict[Path, tuple[str, str]] = {}
     with typer.progressbar(owners.items(), length=len(owners), label="reading images", file=sys.stderr) as bar:
         for image, owner in bar:
             try:
-                found[image] = thumbnail(read_rgb(image))
+                shown = read_rgb(image)
+                if is_uniform(shown):
+                    raise DataError("is of one shade, which the service refuses")
+                found[image] = thumbnail(shown)
             except DataError as error:
                 unreadable[image] = (owner, str(error).removeprefix(f"{image} "))
     return found, unreadable

@@ -106,6 +106,18 @@ async def test_training_and_the_service_refuse_the_same_cmyk_jpeg(service: Servi
     assert "Adobe marker" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "TGA", "JPEG2000", "ICO"])
+async def test_training_and_the_service_refuse_the_same_formats(service: Service, tmp_path: Path, kind: str) -> None:
+    data = encoded(noise(), kind)
+    # A name says nothing.
+    (tmp_path / "image.png").write_bytes(data)
+    with pytest.raises(DataError, match=r"image\.png is not an image that can be read: it is none of PNG, JPEG"):
+        read_rgb(tmp_path / "image.png")
+    files = {"image": ("image.png", data, "image/png")}
+    response = await service.client.post("/v1/vqa", data={"question": "What?"}, files=files)
+    assert response.status_code == 415
+
+
 def test_a_dicom_file_whose_preamble_is_a_tiff_is_not_trained_on_as_the_tiff(tmp_path: Path) -> None:
     (tmp_path / "image.tif").write_bytes(encoded(noise("L"), "TIFF")[:128].ljust(128, b"\0") + dicom(gradient())[128:])
     with pytest.raises(DataError, match="medmoe render"):

@@ -13,7 +13,8 @@ from medmoe.training.data.own.split_names import SPLIT_NAMES
 from medmoe.training.data.read_result import BadItem, ReadResult
 from medmoe.training.data.sample import Sample
 
-_ENDINGS = (*RASTER_SUFFIXES, ".gif")
+_UNREAD = ".gif"
+"""Ending of images that are not read."""
 _NO_DATA = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
@@ -26,7 +27,7 @@ def holds_label_folders(directory: Path) -> bool:
     if names & {"images", *SPLIT_NAMES} and not states_splits(directory):
         return False
     return any(
-        file.suffix.lower() in _ENDINGS or is_dicom(file)
+        file.suffix.lower() in (*RASTER_SUFFIXES, _UNREAD) or is_dicom(file)
         for folder in _folders(directory)
         for file in _files_below(folder)
     )
@@ -68,12 +69,12 @@ def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadRe
                 ending = file.suffix.lower()
                 if not _is_text(file.relative_to(folder).as_posix()):
                     bad.append(_bad(file, directory, "its name is not UTF-8 text; rename it"))
-                elif ending in _ENDINGS:
+                elif ending in RASTER_SUFFIXES:
                     images.append((folder_split, label_text(folder.name), file.absolute()))
                 elif is_dicom(file):
                     bad.append(_bad(file, directory, RENDER))
                 else:
-                    bad.append(_bad(file, directory, f"no image: its name ends in {ending or file.name}"))
+                    bad.append(_bad(file, directory, f"no image that is read: its name ends in {ending or file.name}"))
     labels = label_set((label for _, label, _ in images), source=f"the folders in {directory}")
     root = directory.absolute()
     samples = [

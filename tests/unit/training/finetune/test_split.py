@@ -445,3 +445,17 @@ def test_few_patients_in_the_test_split_are_warned_of(tmp_path: Path) -> None:
     split = read(own_csv(tmp_path, "".join(rows), columns="image,label,patient"))
     assert "groups of images: 1 in train, 1 in val, 1 in test" in split.table()
     assert "the number of groups in the test split is 1:" in " ".join(split.warnings())
+
+
+def test_images_that_the_service_refuses_are_left_out_by_name(tmp_path: Path) -> None:
+    own = two_labels(tmp_path / "own")
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
+    Image.fromarray(noise).save(own / "mass" / "moving.gif")
+    Image.fromarray(noise).save(own / "mass" / "called.png", "GIF")
+    Image.new("RGB", (40, 40), (9, 9, 9)).save(own / "mass" / "black.png")
+    found = read(own)
+    assert len(found.samples) == 20
+    table = found.table()
+    assert "moving.gif: no image that is read: its name ends in .gif" in table
+    assert "called.png: is not an image that can be read: it is none of PNG" in table
+    assert "black.png: is of one shade, which the service refuses" in table
