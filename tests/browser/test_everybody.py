@@ -66,6 +66,40 @@ def test_axe_finds_nothing_grave_in_any_state(
         assert wide <= opened.page.viewport_size["width"], state  # type: ignore[index]
 
 
+def test_no_word_is_too_long_for_a_narrow_screen(visit: Visiting, server: ServerProcess, ct: Path) -> None:
+    """At 400 % a screen of 1280 pixels has 320 (WCAG 1.4.10)."""
+    opened = visit(server.url, viewport={"width": 320, "height": 640}, reduced_motion="reduce")
+    page = opened.page
+    word = "hypercholesterolaemia" * 5
+    opened.choose(ct)
+    opened.ask(word)
+    opened.finished()
+    _fits(page)
+    opened.to_classify(word, "normal")
+    opened.classify()
+    _fits(page)
+    page.select_option("#mode", "multi_label")
+    opened.classify()
+    _fits(page)
+
+
+def _fits(page: Any) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
+
+
+def test_what_is_chosen_is_seen_without_colours_of_the_page(visit: Visiting, server: ServerProcess, ct: Path) -> None:
+    opened = visit(server.url, forced_colors="active")
+    page = opened.page
+    opened.choose(ct)
+    background = "node => getComputedStyle(node).backgroundColor"
+    for chosen, other in (
+        ("#task .switch :checked + span", "#task .switch :not(:checked) + span"),
+        ("#presets [aria-pressed=true]", "#presets [aria-pressed=false]"),
+    ):
+        colours = [page.locator(one).first.evaluate(background) for one in (chosen, other, "body")]
+        assert colours[0] not in colours[1:]
+
+
 @pytest.mark.parametrize(("scheme", "other"), [("light", "dark"), ("dark", "light")])
 def test_the_theme_is_the_systems_until_somebody_chooses(
     visit: Visiting, server: ServerProcess, scheme: str, other: str
