@@ -65,3 +65,41 @@ def test_the_documentation_asks_for_a_key_by_itself(visit: Visiting, guarded: Gu
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
     page.locator(".responses-table.live-responses-table").wait_for()
+
+
+def test_a_key_that_no_header_holds_is_refused_at_its_field(visit: Visiting, guarded: Guarded) -> None:
+    """As one that was copied with a typographic hyphen."""
+    page = visit(guarded.url).page
+    page.fill("#key-text", f"{guarded.key}\u2013")
+    page.keyboard.press("Enter")
+    page.locator("#key-refusal", has_text=UNKNOWN).wait_for()
+    page.fill("#key-text", guarded.key)
+    page.keyboard.press("Enter")
+    page.locator("[data-light=good]").wait_for()
+    page.goto(f"{guarded.url}/docs")
+    page.fill("#key-text", f"{guarded.key}\u2013")
+    page.keyboard.press("Enter")
+    page.get_by_text(UNKNOWN).wait_for()
+
+
+def test_who_wants_another_key_can_keep_the_one_that_works(visit: Visiting, guarded: Guarded, photograph: Path) -> None:
+    opened = visit(guarded.url)
+    page = opened.page
+    keep = page.get_by_role("button", name="Keep the present key")
+    page.locator("#key").wait_for()
+    assert keep.is_hidden()
+    page.fill("#key-text", guarded.key)
+    page.keyboard.press("Enter")
+    page.locator("[data-light=good]").wait_for()
+    opened.choose(photograph)
+    for wrong in ("", "mm-wrong"):
+        page.get_by_role("button", name="Change key").click()
+        if wrong:
+            page.fill("#key-text", wrong)
+            page.keyboard.press("Enter")
+            page.locator("#key-refusal", has_text=UNKNOWN).wait_for()
+        keep.click()
+        page.locator("#key").wait_for(state="hidden")
+    assert page.locator("#shown").is_visible()
+    opened.ask()
+    opened.finished()

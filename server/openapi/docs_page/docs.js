@@ -3,6 +3,7 @@
 const form = document.getElementById("key");
 const field = document.getElementById("key-text");
 const refusal = document.getElementById("refusal");
+const UNKNOWN = "This key is not known here.";
 let key = null;
 
 function authorised(headers = {}) {
@@ -13,7 +14,7 @@ async function show() {
   const response = await fetch("openapi.json", { headers: authorised(), credentials: "omit" });
   form.hidden = response.status !== 401;
   if (response.status === 401) {
-    if (key) refusal.textContent = "This key is not known here.";
+    if (key) refusal.textContent = UNKNOWN;
     field.focus();
     return;
   }
@@ -30,6 +31,11 @@ async function show() {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
+  // No browser sends other characters in a header.
+  if (!/^[\x21-\x7e]+$/.test(field.value.trim())) {
+    refusal.textContent = UNKNOWN;
+    return;
+  }
   key = field.value.trim();
   field.value = "";
   show();

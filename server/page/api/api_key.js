@@ -1,21 +1,32 @@
 // The API key: asked for where the service requires one, and kept in memory alone.
 
-import { announce, find } from "../element.js";
+import { announce, element, find } from "../element.js";
 
 const UNKNOWN = "This key is not known here. Check it, or ask for another.";
+const KEY = /^[\x21-\x7e]+$/;
+/* No browser sends other characters in a header. */
 
 export class ApiKey {
   #service;
   #form = find("key");
   #field = find("key-text");
   #refusal = find("key-refusal");
+  #keep = element("button", { type: "button", className: "quiet", hidden: true }, "Keep the present key");
+  #accepted = null;
 
   /** `given` is called with a key to try. */
   constructor(service, { given }) {
     this.#service = service;
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#service.key = this.#field.value.trim();
+      const key = this.#field.value.trim();
+      if (!KEY.test(key)) return this.#refuse(UNKNOWN);
+      this.#service.key = key;
+      given();
+    });
+    this.#form.querySelector("[type=submit]").after(this.#keep);
+    this.#keep.addEventListener("click", () => {
+      this.#service.key = this.#accepted;
       given();
     });
     this.#field.addEventListener("input", () => this.#refuse(""));
@@ -37,6 +48,8 @@ export class ApiKey {
 
   /** Nothing else of the page can be used until the key is accepted. */
   ask({ refused = false } = {}) {
+    if (refused && this.#service.key === this.#accepted) this.#accepted = null;
+    this.#keep.hidden = this.#accepted === null;
     this.#form.hidden = false;
     find("change-key").hidden = true;
     document.querySelector("main").inert = true;
@@ -47,6 +60,7 @@ export class ApiKey {
 
   /** To be called when the service has answered. */
   accept() {
+    this.#accepted = this.#service.key;
     find("change-key").hidden = this.#service.key === null;
     if (!this.isAsked) return;
     this.#form.hidden = true;
