@@ -7,6 +7,8 @@ import { wasStopped } from "../api/service.js";
 
 const KINDS = { CT: "CT", MR: "MRI", CR: "X-ray", DX: "X-ray", SM: "pathology" };
 /* Modalities of DICOM, and what checkpoints call them. */
+const MOST = 1000;
+/* Series and images listed at once; the service lists no more. */
 
 export class Picker {
   #service;
@@ -78,17 +80,18 @@ export class Picker {
   }
 
   /** List what lies below `reference`; `entry` makes of each a text, a note, and the names and actions of buttons. */
-  async #open(reference, query, one, many, back, entry) {
+  async #open(reference, { limit = MOST, ...query }, one, many, back, entry) {
     this.#running?.abort();
     const { signal } = (this.#running = new AbortController());
     this.#box.setAttribute("aria-busy", "true");
     this.#show("Looking…", back, []);
     try {
-      const listed = await this.#service.listed(reference, query, signal);
+      const listed = await this.#service.listed(reference, { limit, ...query }, signal);
       signal.throwIfAborted();
       const ordered = [...listed].sort((one, other) => (one.number ?? 0) - (other.number ?? 0));
       const rows = ordered.map(entry).filter((row) => row !== null);
-      const title = rows.length ? counted(rows.length, one, many) : `No ${many} found`;
+      const found = rows.length ? counted(rows.length, one, many) : `No ${many} found`;
+      const title = listed.length < limit ? found : `${found}, and perhaps more`;
       this.#show(title, back, rows.map((row) => listEntry(...row)));
       this.#title.focus();
       announce(`${title}.`);

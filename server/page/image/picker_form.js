@@ -1,4 +1,4 @@
-// Which studies to list: of a source, one by its UID, or the newest by modality and date.
+// Which studies to list: of a source, one by its UID, or some by modality and date.
 
 import { element } from "../element.js";
 
