@@ -6,6 +6,8 @@ import { Problem } from "./api/problem.js";
 const AGAIN = 5000;
 /* Milliseconds between two looks while a batch has not ended. */
 const ENDED = ["completed", "failed", "expired", "cancelled"];
+const LATER = [null, 429, 500, 502, 503, 504];
+/* Statuses of a service that may answer later; null: it did not answer. */
 const COLUMNS = ["Created", "Route", "Status", "Answered", "Failed", "Lines"];
 
 export class Batches {
@@ -22,18 +24,26 @@ export class Batches {
   /** Show the batches, and follow those that have not ended. */
   async show() {
     clearTimeout(this.#timer);
-    let batches;
+    const { key } = this.#service;
+    let batches = [];
     try {
       batches = (await this.#service.batches()).data;
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      return;
+      // It answers later; a refusal stays one, and hides what another key was shown.
+      if (LATER.includes(error.status)) return this.#again();
     }
+    // Those of another caller.
+    if (key !== this.#service.key) return;
     const head = element("tr", {}, ...COLUMNS.map((name) => element("th", { scope: "col" }, name)));
     const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...batches.map(row)));
     this.#table.replaceChildren(table);
     this.#box.hidden = batches.length === 0;
-    if (batches.some(({ status }) => !ENDED.includes(status))) this.#timer = setTimeout(() => this.show(), AGAIN);
+    if (batches.some(({ status }) => !ENDED.includes(status))) this.#again();
+  }
+
+  #again() {
+    this.#timer = setTimeout(() => this.show(), AGAIN);
   }
 }
 

@@ -21,7 +21,7 @@ import { framesOf } from "./api/request_body.js";
 import { Result } from "./answer/result.js";
 import { routes } from "./routes.js";
 import { Served } from "./model/served.js";
-import { Service, wasStopped } from "./api/service.js";
+import { Service, unlessStopped, wasStopped } from "./api/service.js";
 import { Subject } from "./question/subject.js";
 import { theme } from "./theme.js";
 
@@ -48,7 +48,11 @@ const series = new ChosenSeries(service, {
   removed: forget,
   turned: (index) => view?.turn?.(index),
 });
-new ImageSources({ chosen: chooseImage, several: (blobs) => chooseSeries(blobs, { modality: "" }) });
+const sources = new ImageSources({
+  chosen: chooseImage,
+  several: (blobs) => chooseSeries(blobs, { modality: "" }),
+  failed,
+});
 const picker = new Picker(service, {
   chosen: { image: above(chooseImage), series: above(chooseSeries) },
   failed: (problem) => refuse(problem, { beside: find("pacs"), focus: false }),
@@ -103,7 +107,8 @@ async function chooseFrames() {
   try {
     await service.renderSeries(frames, { slices: 2, allow_irregular: true });
   } catch (error) {
-    return refuse(error, { beside: find("frames"), focus: false });
+    if (image.file === file) refuse(error, { beside: find("frames"), focus: false });
+    return;
   }
   if (image.file === file) chooseSeries(frames, { modality: examples.modality });
 }
@@ -124,10 +129,9 @@ function chooseSeries(files, { modality }) {
 }
 
 /** What is sent, what the snippets say, and what an answer is compared with: one and the same. */
-function now() {
-  const { route, source } = task();
+function now({ route, source } = task(), asked = source.fields) {
   const { caption, fields: shown, file } = target();
-  const fields = { ...source.fields, ...shown, ...(isSeries() ? {} : { include_routing: true }) };
+  const fields = { ...asked, ...shown, ...(isSeries() ? {} : { include_routing: true }) };
   return new Subject({ file, route, fields, caption });
 }
 
@@ -144,13 +148,16 @@ function describe() {
 
 /** Send, and show the answer where it belongs: to what was shown when it was asked. */
 async function answer(signal) {
-  const { open, send, source, title } = task();
+  const asking = task();
+  const { open, send, source, title } = asking;
+  // As they were when it was asked, whatever is written while the image is on its way.
+  const { fields } = source;
   const shown = target();
-  await shown.settled();
+  await unlessStopped(shown.settled(), signal);
   signal.throwIfAborted();
   // Its own problem is shown.
   if (shown.rendered === null) return;
-  const subject = now();
+  const subject = now(asking, fields);
   subject.thumbnail = shown.thumbnail();
   subject.slices = shown.rendered.slices ?? null;
   explanation.abort();
@@ -165,6 +172,7 @@ async function answer(signal) {
     explanation.offer(box, subject, response);
     heatMap.show(response.routing ?? null);
     history.add(subject, response);
+    served.follow(response);
     result.reveal();
     describe();
   } catch (error) {
@@ -193,7 +201,7 @@ function seeAgain({ subject, response }) {
 
 /** Answers about an image go with it. */
 function forget() {
-  for (const one of [running, explanation]) one?.abort();
+  for (const one of [running, explanation, sources]) one?.abort();
   view = null;
   result.clear();
   heatMap.show(null);
@@ -205,6 +213,7 @@ function refuse(error, options) {
   if (!(error instanceof Problem)) throw error;
   problems.show(error, { ...options, action: wayOut(error) });
   if (error.status === 401) served.askForKey();
+  if (error.status === 503 || error.code === "no_answer") served.look();
 }
 
 /** A button that gets past a problem. */
@@ -235,6 +244,7 @@ async function run(event) {
   if (missing !== null) {
     const beside = target().file === null ? find("well") : event.target;
     problems.show(new Problem({ message: missing.message }), { beside, focus: false });
+    missing.field.closest("details")?.setAttribute("open", "");
     missing.field.focus();
     return;
   }

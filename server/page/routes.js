@@ -2,6 +2,7 @@
 
 import { AnswerView } from "./answer/answer.js";
 import { ClassificationView } from "./answer/classification.js";
+import { Problem } from "./api/problem.js";
 import { SeriesView } from "./series/series_view.js";
 
 /** `image` and `series` are those that are chosen. `open(box, subject)` makes a view; `send` fills and answers it. */
@@ -27,11 +28,15 @@ export function routes(service, { image, series }) {
     series: {
       route: "v1/series",
       open: (box, { slices }) => new SeriesView(box, { slices, jump: (index) => series.jump(index) }),
-      async send(view, { fields }, signal) {
+      async send(view, { fields, slices }, signal) {
+        const shown = new Map(slices.map(({ index, instance }) => [index, instance]));
         for await (const event of service.askSeries(series.file, fields, signal)) {
           signal.throwIfAborted();
           if (event.kind !== undefined) return event;
-          if (event.slice !== undefined) view.add(event);
+          if (event.slice === undefined) continue;
+          // A source may have other slices by now than those that are shown.
+          if (shown.get(event.slice.index) !== event.slice.instance) throw Problem.ofSeries();
+          view.add(event);
         }
       },
     },

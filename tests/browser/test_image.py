@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.browser.conftest import Screenshot, Visit, Visiting
 from tests.browser.sample_images import FOLDER, sample_images
+from tests.support.images.dicom_files import dicom
 from tests.support.service.server_process import ServerProcess
 
 pytestmark = pytest.mark.timeout(600)
@@ -154,3 +155,74 @@ def test_an_image_of_one_shade_is_shown_only_when_one_insists(
     opened.ask()
     opened.finished()
     assert "allow_uniform=true" in opened.call()
+
+
+def paste(visit: Visit, field: str, *, text: str | None) -> None:
+    """Paste an image, as a spreadsheet puts it beside `text`."""
+    visit.page.evaluate(
+        """async ([field, text]) => {
+            const transfer = new DataTransfer();
+            const drawn = await (await fetch("page/samples/ct.png")).blob();
+            transfer.items.add(new File([drawn], "image.png", {type: "image/png"}));
+            if (text !== null) transfer.setData("text/plain", text);
+            const event = new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true, cancelable: true});
+            document.querySelector(field).dispatchEvent(event);
+        }""",
+        [field, text],
+    )
+
+
+def test_text_from_a_spreadsheet_is_no_image(visit: Visiting, server: ServerProcess, photograph: Path) -> None:
+    opened = visit(server.url)
+    page = opened.page
+    opened.choose(photograph)
+    paste(opened, "#question", text="Which organ?")
+    page.wait_for_timeout(300)
+    assert page.locator("#facts").inner_text().startswith("PNG, 320 \u00d7 240")
+    for field, text in (("#question", None), ("body", "Which organ?")):
+        opened.choose(photograph)
+        paste(opened, field, text=text)
+        page.locator("#facts", has_text="320 \u00d7 320").wait_for()
+
+
+def test_text_can_be_dragged_into_a_field(visit: Visiting, server: ServerProcess) -> None:
+    page = visit(server.url).page
+    prevented = page.evaluate(
+        """["#question", "footer"].map((place) => {
+            const transfer = new DataTransfer();
+            transfer.setData("text/plain", "Which organ?");
+            const event = new DragEvent("dragover", {dataTransfer: transfer, bubbles: true, cancelable: true});
+            document.querySelector(place).dispatchEvent(event);
+            return event.defaultPrevented;
+        })"""
+    )
+    # Beside the fields a browser would leave the page for a link.
+    assert prevented == [False, True]
+    assert "over" not in (page.locator("#well").get_attribute("class") or "")
+
+
+def test_an_empty_number_is_no_zero(visit: Visiting, server: ServerProcess, ct: Path) -> None:
+    opened = visit(server.url)
+    page = opened.page
+    opened.choose(ct)
+    page.fill("#question", "What?")
+    page.fill("#centre-exact", "")
+    page.locator("#width").press("PageUp")
+    opened.rendered()
+    assert page.input_value("#centre-exact") == "40"
+    width = page.input_value("#width-exact")
+    assert f"window=40/{width}" in opened.call()
+    page.fill("#width-exact", "-5")
+    page.locator("#question").click()
+    assert page.input_value("#width-exact") == width
+
+
+def test_a_window_that_the_file_does_not_state_is_not_called_its_own(
+    visit: Visiting, server: ServerProcess, tmp_path: Path
+) -> None:
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    (tmp_path / "mr.dcm").write_bytes(dicom((1000 * (1 + x * y)).astype(np.int16), Modality="MR"))
+    opened = visit(server.url)
+    opened.choose(tmp_path / "mr.dcm")
+    assert opened.page.locator("#viewer-caption").inner_text() == "Full range"
+    assert "The file states no window." in opened.page.locator("#window-note").inner_text()

@@ -130,6 +130,28 @@ def test_a_series_is_scrolled_and_answered_slice_by_slice(
     page.locator(".stack-caption", has_text="Slice 4 of 6").wait_for()
 
 
+def test_the_controls_of_a_series_keep_the_hand_and_say_what_is_sent(
+    visit: Visiting, server: ServerProcess, files: list[str]
+) -> None:
+    opened = visit(server.url)
+    page = opened.page
+    choose(opened, files)
+    lung = page.locator("#series").get_by_role("button", name="lung", exact=True)
+    lung.focus()
+    with page.expect_response("**/v1/series/render"):
+        page.keyboard.press("Enter")
+    read(opened)
+    assert lung.evaluate("button => document.activeElement === button")
+    count = page.get_by_label("Slices to look at")
+    count.fill("1")
+    count.blur()
+    page.locator("#series", has_text="1 of 12 slices").wait_for()
+    count.fill("0")
+    count.blur()
+    page.locator("#problem").wait_for()
+    assert "slices" in page.locator("#problem").inner_text()
+
+
 @needs_orthanc
 def test_an_image_and_a_series_are_chosen_from_a_pacs(
     visit: Visiting, pacs: Orthanc, tmp_path: Path, screenshot: Screenshot

@@ -4,6 +4,7 @@ const ANOTHER = "Choose another image, or export this one again.";
 const SMALLER = "Choose a smaller file, or export the image with fewer pixels.";
 const SOON = "Try again in a minute.";
 const ADVICE = {
+  unreadable_file: "Choose it again; of a folder, choose the files, or a ZIP archive of them.",
   unsupported_image: "Choose an image in one of these formats.",
   unreadable_image: ANOTHER,
   invalid_image: ANOTHER,
@@ -18,21 +19,40 @@ const ADVICE = {
   engine_restarting: SOON,
   decoder_unavailable: SOON,
   audit_unavailable: SOON,
+  identity_provider_unavailable: SOON,
+  source_timeout: SOON,
+  source_unavailable: SOON,
   draining: SOON,
+  overloaded: SOON,
+  rate_limited: SOON,
   deadline_exceeded: "Try again, or ask for a shorter answer.",
   invalid_api_key: "Enter a valid key at the top of the page.",
   invalid_token: "Sign in again, and enter the new token at the top of the page.",
   insufficient_scope: "Ask the service's operator for a key that may do this.",
   internal_error: "Try again; if it fails again, send the request id under Details to the service's operator.",
   no_answer: "Check the network, then try again.",
+  model_not_found: "Ask again: the service has another model now.",
+  series_changed: "Choose it again, then ask.",
+  // What stands before the service answers in its place.
+  413: SMALLER,
+  502: SOON,
+  503: SOON,
+  504: SOON,
 };
+const PLAIN = {
+  burned_in_annotation: "Text is burned into this image and may name the patient.",
+  deadline_exceeded: "The answer took too long.",
+  model_not_found: "The model that gave this answer is not served any more.",
+  uniform_image: "The image comes out as one shade.",
+};
+const FOR_PROGRAMS = /; (try again|\/health\/ready tells).*$/;
 const SETTING = / ?\((?:MEDMOE_\w+(?:, )?)+\)/g;
 /* The user of the page cannot change a setting; Details keep its name for the operator. */
 
 /** One sentence on what happened, and what to do or null. */
 export function inPlainWords({ code, message, retryAfter }) {
-  if (code === "burned_in_annotation") message = "Text is burned into this image and may name the patient.";
-  if (code === "uniform_image") message = "The image comes out as one shade.";
-  if (retryAfter) return { happened: message.replace(/; try again.*$/, "."), advice: `Try again in ${retryAfter} s.` };
-  return { happened: message.replace(SETTING, ""), advice: ADVICE[code] ?? null };
+  const happened = (PLAIN[code] ?? message).replace(SETTING, "").replace(FOR_PROGRAMS, ".");
+  // A proxy may send a date.
+  const later = /^\d+$/.test(retryAfter ?? "") ? `Try again in ${retryAfter} s.` : null;
+  return { happened, advice: later ?? ADVICE[code] ?? null };
 }

@@ -68,7 +68,13 @@ export class Explanation {
 /** Of the request for the map, besides the image; null: a series, an answer that was cut, or several labels. */
 function fieldsOf({ fields: { labels, question, mode, modality }, slices }, response) {
   if (slices !== null) return null;
-  const kind = modality ? { modality } : {};
+  const { adapter_sha256, weights_sha256 } = response.provenance;
+  const weights = (adapter_sha256 ?? weights_sha256)?.slice(0, 12);
+  const kind = {
+    // By the weights that gave the answer, or not at all.
+    ...(weights ? { model: `${response.model}@${weights}` } : {}),
+    ...(modality ? { modality } : {}),
+  };
   if (labels === undefined) {
     if (response.finish_reason !== "stop" || response.answer === "") return null;
     return { question, answer: response.answer, ...kind };

@@ -45,7 +45,9 @@ export class History {
   }
 }
 
-export const answerOf = ({ answer, label, labels }) => answer ?? label ?? (labels.join(", ") || "none of them");
+function answerOf({ answer, label, labels }) {
+  return (answer ?? label ?? (labels.join(", ") || "none of them")) || "(nothing)";
+}
 
 function trustOf({ abstained, confidence, label, probabilities, unlike_training }) {
   if (unlike_training?.flagged) return "unlike training";

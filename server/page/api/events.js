@@ -4,15 +4,20 @@
 export async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let waiting = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) throw new TypeError("the stream broke off");
-    const blocks = (waiting + value).split("\n\n");
-    waiting = blocks.pop();
-    for (const block of blocks) {
-      const data = block.replace(/^data: /, "");
-      if (data === "[DONE]") return;
-      yield JSON.parse(data);
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) throw new TypeError("the stream broke off");
+      const blocks = (waiting + value).split("\n\n");
+      waiting = blocks.pop();
+      for (const block of blocks) {
+        const data = block.replace(/^data: /, "");
+        if (data === "[DONE]") return;
+        yield JSON.parse(data);
+      }
     }
+  } finally {
+    // Left early, the service works on for nobody.
+    reader.cancel().catch(() => {});
   }
 }

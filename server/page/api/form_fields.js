@@ -10,6 +10,12 @@ export function restoreFields(form, fields) {
   }
 }
 
+/** A field in which something else than a number is written, with what to say; null: there is none. */
+export function notANumber(form) {
+  const field = [...form.elements].find((input) => input.validity.badInput && input.closest("[hidden]") === null);
+  return field === undefined ? null : { field, message: "This is not a number." };
+}
+
 /** What is empty, hidden or as it would be anyway is left out. */
 export function formFields(form) {
   const fields = {};

@@ -21,6 +21,18 @@ export class Problem extends Error {
     return new Problem({ type: "network_error", code: "no_answer", message });
   }
 
+  /** Of a chosen file. */
+  static ofFile() {
+    const message = "The file cannot be read: it has changed or is gone, or it is a folder.";
+    return new Problem({ type: "file_error", code: "unreadable_file", message });
+  }
+
+  /** Of a series in a source. */
+  static ofSeries() {
+    const message = "The series has changed since it was read: its slices are not those that are shown.";
+    return new Problem({ type: "series_error", code: "series_changed", message });
+  }
+
   static #unexpected(response) {
     const requestId = response.headers.get("X-Request-Id");
     const message = "The answer is not from this service.";

@@ -18,6 +18,17 @@ export function requestBody(name, sent, fields) {
   return { method: "POST", body };
 }
 
+/** Whether the files of `sent` still are what was chosen; those that a source has are. */
+export async function areReadable(sent) {
+  if (isReference(sent)) return true;
+  try {
+    await Promise.all([sent].flat().map((file) => file.slice(0, 1).arrayBuffer()));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** All frames of an image, as a series is sent. */
 export function framesOf(file) {
   if (!isReference(file)) return [file];

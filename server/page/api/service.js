@@ -2,7 +2,7 @@
 
 import { events } from "./events.js";
 import { Problem } from "./problem.js";
-import { requestBody } from "./request_body.js";
+import { areReadable, requestBody } from "./request_body.js";
 
 export class Service {
   /** In memory alone; null as long as none was asked for. */
@@ -25,30 +25,30 @@ export class Service {
   }
 
   render(image, fields, signal) {
-    return this.#json("v1/render", { ...requestBody("image", image, fields), signal });
+    return this.#post("v1/render", "image", image, fields, signal);
   }
 
   classify(image, fields, signal) {
-    return this.#json("v1/classify", { ...requestBody("image", image, fields), signal });
+    return this.#post("v1/classify", "image", image, fields, signal);
   }
 
   explain(image, fields, signal) {
-    return this.#json("v1/explain", { ...requestBody("image", image, fields), signal });
+    return this.#post("v1/explain", "image", image, fields, signal);
   }
 
   /** The answer's text piece by piece, then the whole response. */
   async *ask(image, fields, signal) {
-    const options = { ...requestBody("image", image, { ...fields, stream: true }), signal };
-    for await (const event of this.#events("v1/vqa", options)) yield event.delta ?? event;
+    const stream = this.#events("v1/vqa", "image", image, { ...fields, stream: true }, signal);
+    for await (const event of stream) yield event.delta ?? event;
   }
 
   renderSeries(series, fields, signal) {
-    return this.#json("v1/series/render", { ...requestBody("series", series, fields), signal });
+    return this.#post("v1/series/render", "series", series, fields, signal);
   }
 
   /** What was made of the series, each slice when it is answered, then the whole response. */
   askSeries(series, fields, signal) {
-    return this.#events("v1/series", { ...requestBody("series", series, { ...fields, stream: true }), signal });
+    return this.#events("v1/series", "series", series, { ...fields, stream: true }, signal);
   }
 
   async sources() {
@@ -64,24 +64,33 @@ export class Service {
     return (await this.#json(`${address}?${new URLSearchParams(query)}`, { signal })).data;
   }
 
-  async *#events(path, options) {
-    const response = await this.#answered(path, options);
+  async *#events(path, name, sent, fields, signal) {
+    const response = await this.#sent(path, name, sent, fields, signal);
     try {
       for await (const event of events(response.body)) {
         if (event.error) throw new Problem(event.error);
         yield event;
       }
     } catch (error) {
-      throw Problem.from(error);
+      throw Problem.from(error, response);
     }
   }
 
+  async #post(path, name, sent, fields, signal) {
+    return whole(await this.#sent(path, name, sent, fields, signal));
+  }
+
   async #json(path, options) {
-    const response = await this.#answered(path, options);
+    return whole(await this.#answered(path, options));
+  }
+
+  async #sent(path, name, sent, fields, signal) {
     try {
-      return await response.json();
+      return await this.#answered(path, { ...requestBody(name, sent, fields), signal });
     } catch (error) {
-      throw Problem.from(error, response);
+      // A browser says the same of a file that has changed on its disk as of a service that is away.
+      if (error.code === "no_answer" && !(await areReadable(sent))) throw Problem.ofFile();
+      throw error;
     }
   }
 
@@ -101,4 +110,20 @@ export class Service {
   }
 }
 
+async function whole(response) {
+  try {
+    return await response.json();
+  } catch (error) {
+    throw Problem.from(error, response);
+  }
+}
+
 export const wasStopped = (error) => error?.name === "AbortError";
+
+/** What `promise` gives, unless `signal` is aborted before. */
+export function unlessStopped(promise, signal) {
+  const stopped = new Promise((_, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+  return Promise.race([promise, stopped]);
+}

@@ -6,10 +6,11 @@
 import { announce, find } from "../element.js";
 import { capital } from "../format.js";
 import { Frames } from "./frames.js";
+import { NewestRendering } from "./newest_rendering.js";
 import { thumbnail } from "./thumbnail.js";
 import { wasStopped } from "../api/service.js";
 import { Viewer } from "./viewer.js";
-import { Windowing } from "./windowing.js";
+import { Windowing, windowCaption } from "./windowing.js";
 
 const REST = 120;
 /* Milliseconds between two renderings while a slider moves: each costs the service a decoding. */
@@ -27,8 +28,8 @@ export class ChosenImage {
   #frames = new Frames({ moved: () => this.#renderSoon() });
   #viewer = new Viewer({ windowing: this.#windowing, frames: this.#frames });
   #allowsUniform = false;
-  #running = null;
-  #rendering = null;
+  #caption = "";
+  #rendering = new NewestRendering();
   #waiting = null;
 
   /** `changed` after every choice and rendering; `failed(problem, {focus})` when there is none. */
@@ -68,17 +69,18 @@ export class ChosenImage {
     };
   }
 
-  /** Which frame and window, for people; empty where there is nothing to choose. */
+  /** Which frame and window is shown, for people; empty where there is nothing to choose. */
   get caption() {
-    const frame = this.#frames.count > 1 ? [`frame ${this.#frames.chosen + 1} of ${this.#frames.count}`] : [];
-    const window = this.#windowing.isOffered ? [this.#windowing.caption] : [];
-    return [...frame, ...window].join(", ");
+    return this.#caption;
   }
 
   /** Wait until what is shown is what `fields` say. */
   async settled() {
-    if (this.#waiting !== null || this.rendered === null) this.#render();
-    await this.#rendering;
+    if (this.rendered === null && !this.#rendering.isRunning) this.#render();
+    do {
+      if (this.#waiting !== null) this.#render();
+      await this.#rendering.settled();
+    } while (this.#waiting !== null);
   }
 
   restore({ frame = 0, window = null }) {
@@ -100,7 +102,7 @@ export class ChosenImage {
   }
 
   #clear() {
-    this.#running?.abort();
+    this.#rendering.abort();
     clearTimeout(this.#waiting);
     this.#waiting = null;
     this.file = null;
@@ -115,6 +117,7 @@ export class ChosenImage {
 
   #hide() {
     this.rendered = null;
+    this.#caption = "";
     this.#shown.removeAttribute("src");
     for (const id of ["viewer", "shown"]) find(id).hidden = true;
   }
@@ -125,32 +128,32 @@ export class ChosenImage {
   }
 
   #render(options = {}) {
-    this.#running?.abort();
     clearTimeout(this.#waiting);
     this.#waiting = null;
-    const running = (this.#running = new AbortController());
-    this.#rendering = this.#renderOnce(running, options);
+    this.#rendering.start((signal) => this.#renderOnce(signal, options));
   }
 
-  async #renderOnce(running, { focus = false }) {
+  async #renderOnce(signal, { focus = false }) {
     const view = document.querySelector("input[name=view]:checked").value;
+    const { fields } = this;
     this.#busy(true);
     try {
-      const rendered = await this.#service.render(this.file, { ...this.fields, view }, running.signal);
+      const rendered = await this.#service.render(this.file, { ...fields, view }, signal);
       // A rendering that was overtaken never lands.
-      running.signal.throwIfAborted();
-      await this.#show(rendered, view);
+      signal.throwIfAborted();
+      await this.#show(rendered, { view, window: fields.window });
+      signal.throwIfAborted();
       if (focus) announce(`The image is read: ${summary(rendered)}.`);
       this.#changed();
     } catch (error) {
-      if (wasStopped(error) || running.signal.aborted) return;
+      if (wasStopped(error) || signal.aborted) return;
       // What was shown before is not what is chosen now.
       this.#hide();
       if (focus && error.code !== "uniform_image") this.#clear();
       this.#changed();
       this.#failed(error, { focus });
     } finally {
-      if (this.#running === running) this.#busy(false);
+      if (!signal.aborted) this.#busy(false);
     }
   }
 
@@ -162,8 +165,9 @@ export class ChosenImage {
     for (const id of ["invitation", "samples"]) find(id).hidden = this.file !== null;
   }
 
-  async #show(rendered, view) {
+  async #show(rendered, { view, window }) {
     this.rendered = rendered;
+    this.#caption = captionOf(rendered, window);
     Object.assign(this.#shown, {
       src: rendered.image,
       alt: `The image you chose, ${view === "model" ? "as the model sees it" : summary(rendered)}`,
@@ -171,7 +175,8 @@ export class ChosenImage {
     this.#shown.classList.toggle("pixels", view === "model");
     for (const id of ["viewer", "shown"]) find(id).hidden = false;
     find("facts").textContent = summary(rendered);
-    this.#frames.show(rendered.rendering);
+    // What another rendering waits for must not be moved back.
+    if (this.#waiting === null) this.#frames.show(rendered.rendering);
     find("as-series").hidden = rendered.rendering.format !== "DICOM" || rendered.rendering.frames === 1;
     this.#windowing.show(rendered);
     find("viewer-caption").textContent = capital(this.caption);
@@ -183,6 +188,13 @@ export class ChosenImage {
     const drag = this.#windowing.isOffered ? "Drag: window. Shift and drag: move." : "Drag: move.";
     return `${drag} ${this.#frames.count > 1 ? "Wheel: frame. " : ""}Ctrl and wheel: zoom.`;
   }
+}
+
+/** Not of what is chosen by now: that may be another frame. */
+function captionOf(rendered, window = null) {
+  const { frame, frames } = rendered.rendering;
+  const place = frames > 1 ? `frame ${frame + 1} of ${frames}` : "";
+  return [place, windowCaption(rendered, window)].filter(Boolean).join(", ");
 }
 
 function summary({ width, height, rendering }) {

@@ -13,6 +13,8 @@ export class Windowing {
   #pairs = ["centre", "width"].map((name) => ({ slider: find(name), exact: find(`${name}-exact`) }));
   #decimals = 0;
   #held = [0, 1];
+  #taken = [0, 1];
+  /* Centre and width that the sliders last stood for. */
   #isHeld = false;
   #moved;
 
@@ -25,9 +27,12 @@ export class Windowing {
         this.#take();
       });
       exact.addEventListener("input", () => {
+        if (exact.value === "") return;
         slider.value = exact.value;
-        if (exact.value !== "" && exact.validity.valid) this.#take();
+        this.#take();
       });
+      // What is no window gives way to the last one that was.
+      exact.addEventListener("change", () => this.#pairs.forEach((pair, at) => this.#move(pair, this.#taken[at])));
     }
   }
 
@@ -45,11 +50,6 @@ export class Windowing {
     return !this.#box.hidden;
   }
 
-  /** For people. */
-  get caption() {
-    return this.#chosen === null ? "file's window" : `window ${words(this.#chosen)}`;
-  }
-
   clear() {
     this.#chosen = null;
     this.#box.hidden = true;
@@ -58,7 +58,7 @@ export class Windowing {
   /** Remember from where a hand on the image moves the window. */
   hold() {
     this.#isHeld = true;
-    this.#held = this.#pairs.map(({ exact }) => Number(exact.value));
+    this.#held = this.#taken;
   }
 
   release() {
@@ -84,7 +84,7 @@ export class Windowing {
     const [applied] = rendering.windows;
     const centre = applied?.centre ?? (smallest + largest) / 2;
     const width = applied?.width || largest - smallest || 1;
-    this.#note.textContent = described(applied, windowing);
+    this.#note.textContent = described(applied, windowing, this.#chosen);
     // What a hand is on must not be moved from under it.
     if (this.#isExact() && this.#hasHand()) return;
     const span = Math.max(largest - smallest, width);
@@ -93,6 +93,7 @@ export class Windowing {
     const [forCentre, forWidth] = this.#pairs;
     this.#set(forCentre, centre, { min: Math.min(smallest, centre), max: Math.max(largest, centre), step });
     this.#set(forWidth, width, { min: step, max: span, step });
+    this.#taken = [centre, width];
   }
 
   #set({ slider, exact }, value, { min, max, step }) {
@@ -108,8 +109,10 @@ export class Windowing {
   }
 
   #take() {
-    const [centre, width] = this.#pairs.map(({ exact }) => Number(exact.value));
+    const typed = this.#pairs.map(({ exact }, at) => (exact.value === "" ? this.#taken[at] : Number(exact.value)));
+    const [centre, width] = typed;
     if (!(width > 0) || Math.max(Math.abs(centre), width) > LARGEST) return;
+    this.#taken = typed;
     this.#choose(`${this.#written(centre)}/${this.#written(width)}`);
   }
 
@@ -150,12 +153,22 @@ export class Windowing {
   }
 }
 
+/** Of a rendering with the field `chosen`, for people; null where it had none. Empty for an image without windows. */
+export function windowCaption({ rendering, windowing }, chosen) {
+  if (windowing === null) return "";
+  if (chosen !== null) return `window ${words(chosen)}`;
+  const [applied] = rendering.windows;
+  if (applied === undefined) return "values as stored";
+  return applied.source === "full" ? "full range" : "file's window";
+}
+
 const words = (name) => ({ file: "the file's own", full: "full range" })[name] ?? name.replaceAll("_", " ");
 
-function described(applied, { smallest, largest, presets }) {
+function described(applied, { smallest, largest, presets }, chosen) {
   const unit = presets.length ? " HU" : "";
   const values = `Values from ${written(smallest)} to ${written(largest)}${unit}.`;
   if (applied === undefined) return `${values} Shown as they are stored.`;
+  if (chosen === null && applied.source === "full") return `${values} The file states no window.`;
   if (applied.centre === null) return `${values} Shown through a table that the file brings along.`;
   return values;
 }

@@ -18,6 +18,11 @@ export class ModelCard {
     });
   }
 
+  /** Another checkpoint may be served than the one whose card was read. */
+  forget() {
+    this.#blocks = null;
+  }
+
   /** What stands before the card's first section: `limits` in sentences, `more` as elements. */
   async opening() {
     const blocks = await this.#read();

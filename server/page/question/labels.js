@@ -1,7 +1,7 @@
 // The classes to choose from: each a chip that can be taken away.
 
 import { announce, element, find } from "../element.js";
-import { formFields, restoreFields } from "../api/form_fields.js";
+import { formFields, notANumber, restoreFields } from "../api/form_fields.js";
 
 const MODES = {
   likelihood: "How likely the model would answer exactly this label.",
@@ -65,7 +65,7 @@ export class Labels {
     const { labels, mode } = this.fields;
     const least = mode === "multi_label" ? 1 : 2;
     const message = least === 1 ? "Add a label first." : "Add at least two labels first.";
-    return labels.length >= least ? null : { field: this.#input, message };
+    return labels.length >= least ? notANumber(this.form) : { field: this.#input, message };
   }
 
   #add(text = this.#input.value) {

@@ -1,7 +1,7 @@
 // The question about the image.
 
 import { find } from "../element.js";
-import { formFields, restoreFields } from "../api/form_fields.js";
+import { formFields, notANumber, restoreFields } from "../api/form_fields.js";
 
 export class Question {
   form = find("ask");
@@ -33,6 +33,6 @@ export class Question {
 
   /** Where the person should look when this cannot be sent; null: it can. */
   get lacking() {
-    return this.fields.question ? null : { field: this.#text, message: "Write a question first." };
+    return this.fields.question ? notANumber(this.form) : { field: this.#text, message: "Write a question first." };
   }
 }

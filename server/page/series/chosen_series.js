@@ -3,6 +3,7 @@
 
 import { announce, element, find } from "../element.js";
 import { counted } from "../format.js";
+import { NewestRendering } from "../image/newest_rendering.js";
 import { wasStopped } from "../api/service.js";
 import { SeriesControls } from "./series_controls.js";
 import { SliceStack } from "./slice_stack.js";
@@ -31,8 +32,7 @@ export class ChosenSeries {
   #facts = element("p", { className: "small" });
   #reading = element("p", { className: "small" }, "Reading the series…");
   #allowsIrregular = false;
-  #running = null;
-  #rendering = null;
+  #rendering = new NewestRendering();
 
   /** `changed` after every choice and rendering; `failed(problem, {focus})`; `turned(index)` of the slice shown;
    * `removed` when the person has removed it. */
@@ -78,8 +78,8 @@ export class ChosenSeries {
   }
 
   async settled() {
-    if (this.rendered === null) this.#render();
-    await this.#rendering;
+    if (this.rendered === null && !this.#rendering.isRunning) this.#render();
+    await this.#rendering.settled();
   }
 
   restore(fields) {
@@ -96,7 +96,8 @@ export class ChosenSeries {
   }
 
   clear() {
-    this.#running?.abort();
+    this.#rendering.abort();
+    this.#busy(false);
     this.file = null;
     this.rendered = null;
     this.#allowsIrregular = false;
@@ -122,24 +123,23 @@ export class ChosenSeries {
   }
 
   #render(options = {}) {
-    this.#running?.abort();
-    const running = (this.#running = new AbortController());
-    this.#rendering = this.#renderOnce(running, options);
+    this.#rendering.start((signal) => this.#renderOnce(signal, options));
   }
 
-  async #renderOnce(running, { focus = false }) {
+  async #renderOnce(signal, { focus = false }) {
     this.rendered = null;
     this.#busy(true);
     try {
-      const rendered = await this.#service.renderSeries(this.file, this.fields, running.signal);
+      const rendered = await this.#service.renderSeries(this.file, this.fields, signal);
       // A rendering that was overtaken never lands.
-      running.signal.throwIfAborted();
+      signal.throwIfAborted();
       this.#show(rendered);
       await this.#stack.image.decode();
+      signal.throwIfAborted();
       if (focus) announce(`The series is read: ${this.#facts.textContent}`);
       this.#changed();
     } catch (error) {
-      if (wasStopped(error) || running.signal.aborted) return;
+      if (wasStopped(error) || signal.aborted) return;
       // What was shown before is not what is chosen now.
       this.#stack.clear();
       this.#facts.textContent = "";
@@ -147,7 +147,7 @@ export class ChosenSeries {
       this.#changed();
       this.#failed(error, { focus });
     } finally {
-      if (this.#running === running) this.#busy(false);
+      if (!signal.aborted) this.#busy(false);
     }
   }
 

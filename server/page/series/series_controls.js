@@ -6,13 +6,17 @@ export class SeriesControls {
   #window = null;
   #changed;
   #presets = element("div", { className: "chips", role: "group", "aria-label": "Window of all slices" });
-  #slices = element("input", { type: "number", min: 2, step: 1 });
+  #slices = element("input", { type: "number", min: 1, step: 1 });
   #buttons = element("div", { className: "row" });
 
   /** `changed` when another window or number is chosen. */
   constructor({ changed, removed }) {
     this.#changed = changed;
-    this.#slices.addEventListener("change", () => this.#changed());
+    this.#slices.addEventListener("change", () => {
+      // What is no number is not sent, so it is not shown either.
+      if (this.#slices.validity.badInput) this.#slices.value = "";
+      this.#changed();
+    });
     const another = element("button", { type: "button", className: "quiet" }, "Choose another");
     another.addEventListener("click", () => find("file").click());
     const remove = element("button", { type: "button", className: "quiet" }, "Remove");
@@ -27,9 +31,8 @@ export class SeriesControls {
 
   /** Of a request. */
   get fields() {
-    const { valid } = this.#slices.validity;
     return {
-      ...(this.#slices.value !== "" && valid ? { slices: Number(this.#slices.value) } : {}),
+      ...(this.#slices.value !== "" ? { slices: Number(this.#slices.value) } : {}),
       ...(this.#window === null ? {} : { window: this.#window }),
     };
   }
@@ -60,7 +63,11 @@ export class SeriesControls {
     this.#slices.placeholder = series.sampled.length;
     this.#presets.hidden = windowing === null;
     if (windowing === null) return;
-    this.#presets.replaceChildren(...[null, "full", ...windowing.presets].map((name) => this.#preset(name)));
+    const names = [null, "full", ...windowing.presets];
+    // Where a hand is, its button stays.
+    if (this.#presets.children.length !== names.length) {
+      this.#presets.replaceChildren(...names.map((name) => this.#preset(name)));
+    }
     this.#press();
   }
 
