@@ -34,7 +34,12 @@ WindowOption = Annotated[
 ]
 FrameOption = Annotated[int | None, typer.Option(min=0, help="Frame of a DICOM file, TIFF or animation, from 0.")]
 PixelsOnlyOption = Annotated[
-    bool, typer.Option("--pixels-only", help="Remove all DICOM attributes that displaying the image does not need.")
+    bool,
+    typer.Option(
+        "--pixels-only",
+        help="Send no metadata: DICOM without attributes that displaying it does not need, other files as PNG of their "
+        "first frame.",
+    ),
 ]
 
 MinConfidenceOption = Annotated[
@@ -91,11 +96,14 @@ def write_png(file: Path, url: str) -> None:
 
 
 def prepared(image: Image, *, pixels_only: bool) -> Image:
-    """Return the image as it is, or a DICOM file without attributes if `pixels_only`. Raises InvalidInput.
+    """Return the image as it is, or with `pixels_only` without metadata: a file that is not DICOM as PNG of one frame.
 
-    A file of unknown format may be DICOM without a preamble, so it is treated as DICOM.
+    A file of unknown format may be DICOM without a preamble, so it is treated as DICOM. Raises InvalidInput.
     """
-    if pixels_only and (is_dicom(image.data) or raster_format(image.data) is None):
+    if not pixels_only:
+        return image
+    kind = raster_format(image.data)
+    if is_dicom(image.data) or kind is None:
         # Imported here because pydicom is slow to import and not installed with the client alone.
         try:
             from medmoe.client.images.dicom import pixels_only as without_attributes
@@ -103,4 +111,7 @@ def prepared(image: Image, *, pixels_only: bool) -> Image:
             raise typer.BadParameter("--pixels-only needs pydicom for DICOM files: pip install pydicom") from error
 
         return without_attributes(image)
-    return image
+    # Pillow is slow to import too.
+    from medmoe.client.images.pixels import png_of_file
+
+    return Image(png_of_file(image.data, kind))

@@ -1,4 +1,4 @@
-"""Encode arrays and Pillow images as PNG, without loss and without metadata."""
+"""Encode arrays, Pillow images and files as PNG, without loss and without metadata."""
 
 import io
 from typing import Any, get_args
@@ -8,7 +8,9 @@ from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from medmoe.client.errors import InvalidInput
 from medmoe.model.colour_profile import is_srgb, to_srgb
+from medmoe.model.errors import ImageError
 from medmoe.model.image_formats.pixel_aspect import pixel_aspect
+from medmoe.model.image_formats.raster import read_raster
 from medmoe.model.image_formats.signature import RasterFormat
 
 _NOISE_SIDE = 256
@@ -65,6 +67,35 @@ def png_of_image(image: Image.Image) -> bytes:
         return _png(bare, pnginfo=_colour_chunks(image), **options)
     except (OSError, ValueError, SyntaxError) as error:
         raise InvalidInput("the image is damaged or cut off") from error
+
+
+def png_of_file(data: bytes, kind: RasterFormat) -> bytes:
+    """Encode the first frame of a file as the service shows it to the model: 8 bits, upright, sRGB, square pixels.
+
+    Raises InvalidInput.
+    """
+    try:
+        image = read_raster(data, kind, limits=_NoLimits()).image
+    except ImageError as error:
+        raise InvalidInput(str(error)) from error
+    except Exception as error:
+        # Pillow raises many kinds of exceptions for damaged files.
+        raise InvalidInput(f"the image cannot be read ({type(error).__name__})") from error
+    red, *others = image.split()
+    is_grey = all(channel.tobytes() == red.tobytes() for channel in others)
+    return _png(red if is_grey else image)
+
+
+class _NoLimits:
+    """The service has limits of its own."""
+
+    max_frames = 2**31
+
+    def check_size(self, width: int, height: int) -> None:
+        """Pass."""
+
+    def check_frames(self, frames: int) -> None:
+        """Pass."""
 
 
 def _aspect(image: Image.Image) -> dict[str, Any]:

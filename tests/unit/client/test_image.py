@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,47 @@ from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.decoder_config import ImageLimits
 from medmoe.server.imaging.formats.dicom.file import DicomFile
 from medmoe.server.imaging.formats.dicom.rendering import show
+from medmoe.server.imaging.formats.reader import ImageReader
+from medmoe.server.schemas.images import ImageFields
 from medmoe.server.schemas.voi_window import parse
 from tests.support.images.dicom_files import dicom, gradient, look_up_table
+from tests.support.images.hostile_images import encoded
 from tests.support.images.odd_files import matrix_profile
 from tests.unit.server.conftest import decoder_config
 
 SECRET = "DOE7Q"
+
+
+def tagged(kind: str, mode: str = "RGB", **options: Any) -> bytes:
+    pixels = np.random.default_rng(2).integers(0, 256, (16, 20, 4), dtype=np.uint8)
+    return encoded(PIL.Image.fromarray(pixels, "RGBA").convert(mode), kind, **options)
+
+
+def exif(orientation: int) -> PIL.Image.Exif:
+    found = PIL.Image.Exif()
+    found[0x0112], found[0x013B] = orientation, SECRET
+    found[0x011A], found[0x011B], found[0x0128] = 72.0, 144.0, 2
+    return found
+
+
+def png_text() -> PngImagePlugin.PngInfo:
+    found = PngImagePlugin.PngInfo()
+    found.add_text("Patient", SECRET)
+    return found
+
+
+TAGGED: dict[str, Callable[[], bytes]] = {
+    "JPEG": lambda: tagged("JPEG", exif=exif(6), comment=SECRET.encode()),
+    "grey JPEG": lambda: tagged("JPEG", "L", exif=exif(1), xmp=SECRET.encode()),
+    "two images": lambda: tagged("MPO", exif=exif(1), save_all=True, append_images=[PIL.Image.new("RGB", (20, 16))]),
+    "JPEG with another image behind it": lambda: tagged("JPEG") + tagged("JPEG", comment=SECRET.encode()),
+    "PNG": lambda: tagged("PNG", "RGBA", exif=exif(8), pnginfo=png_text()),
+    "PNG with a profile": lambda: tagged("PNG", icc_profile=matrix_profile(gamma=1.0), pnginfo=png_text()),
+    "WebP": lambda: tagged("WEBP", exif=exif(3), lossless=True, xmp=SECRET.encode()),
+    "TIFF": lambda: tagged("TIFF", "CMYK", tiffinfo={270: SECRET, 274: 6}),
+    "BigTIFF": lambda: tagged("TIFF", "L", tiffinfo={305: SECRET}, big_tiff=True),
+    "BMP": lambda: tagged("BMP") + SECRET.encode(),
+}
 
 
 @pytest.fixture
@@ -336,11 +372,24 @@ def test_an_image_with_a_dicom_file_behind_it_loses_its_tags_too() -> None:
     assert SECRET.encode() not in prepared(Image(both), pixels_only=True).data
 
 
-def test_an_ordinary_image_goes_as_it_is(file: Path) -> None:
-    big_tiff = io.BytesIO()
-    PIL.Image.new("L", (8, 8)).save(big_tiff, "TIFF", big_tiff=True)
-    for image in (Image.of(file), Image(big_tiff.getvalue())):
-        assert prepared(image, pixels_only=True) == image
+@pytest.mark.parametrize("kind", list(TAGGED))
+def test_other_files_than_dicom_lose_their_metadata_and_no_pixel(kind: str) -> None:
+    data = TAGGED[kind]()
+    assert SECRET.encode() in data.replace(b"\0", b"")
+    bare = prepared(Image(data), pixels_only=True).data
+    assert SECRET.encode() not in bare.replace(b"\0", b"")
+    with PIL.Image.open(io.BytesIO(bare)) as image:
+        assert not image.info
+    assert prepared(Image(data), pixels_only=False).data == data
+    assert prepared(Image(bare), pixels_only=True).data == bare
+    reader = ImageReader(decoder_config())
+    seen, sent = (reader.read(file, ImageFields(allow_uniform=True)) for file in (data, bare))
+    assert (sent.pixels, sent.size) == (seen.pixels, seen.size)
+
+
+def test_a_damaged_file_is_named_and_not_sent(file: Path) -> None:
+    with pytest.raises(InvalidInput):
+        prepared(Image(file.read_bytes()[:60]), pixels_only=True)
 
 
 @pytest.mark.parametrize("given", [None, io.TextIOWrapper(io.BytesIO())], ids=["closed", "empty"])
