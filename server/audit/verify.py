@@ -1,13 +1,19 @@
 """Check an audit trail: every line, its place in the chain, and with the key who wrote it."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from medmoe.server.audit.chain import GENESIS, MAX_LINE_BYTES, AuditRecord, Position, decode
 from medmoe.server.audit.errors import AuditError
 from medmoe.server.audit.keys import AuditKeys
 from medmoe.server.audit.segments import Torn, segments, torn
+
+_LOOKS = 10
+_LOOK_SECONDS = 0.05
+"""Time between two looks at a line that a running service may be writing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +39,7 @@ def read_trail(directory: Path, *, after: str = GENESIS, keys: AuditKeys | None 
     found = segments(directory)
     if not found:
         raise AuditError(f"{directory} holds no audit trail")
-    position = Position(head=after)
+    position, last = Position(head=after), found[max(found)]
     numbered = after == GENESIS
     incomplete: list[Torn] = []
     expected = 1 if numbered else min(found)
@@ -44,7 +50,7 @@ def read_trail(directory: Path, *, after: str = GENESIS, keys: AuditKeys | None 
         expected += 1
         name, line = path.name, 0
         with path.open("rb") as file:
-            while text := file.readline(MAX_LINE_BYTES):
+            while text := _next_line(file, may_be_written=path is last):
                 line += 1
                 if not text.endswith(b"\n"):
                     rest = text + file.read()
@@ -65,6 +71,17 @@ def read_trail(directory: Path, *, after: str = GENESIS, keys: AuditKeys | None 
                 yield record
     if incomplete:
         raise AuditError.at(name, line, "it is incomplete: a crash (the next start marks it), or it was cut")
+
+
+def _next_line(file: BinaryIO, *, may_be_written: bool) -> bytes:
+    """Return the next line; for the rest of one that is being written wait a moment."""
+    text = file.readline(MAX_LINE_BYTES)
+    looks = _LOOKS if may_be_written else 0
+    while text and not text.endswith(b"\n") and looks:
+        time.sleep(_LOOK_SECONDS)
+        text += file.readline(MAX_LINE_BYTES - len(text))
+        looks -= 1
+    return text
 
 
 def verify_trail(

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import random
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -93,7 +94,8 @@ def test_every_changed_byte_is_found(small: Path) -> None:
     assert verify_trail(small).records == 5
 
 
-def test_every_cut_is_found_with_the_head_that_was_printed(small: Path) -> None:
+def test_every_cut_is_found_with_the_head_that_was_printed(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medmoe.server.audit.verify._LOOK_SECONDS", 0.0)
     head = verify_trail(small).head
     *_, last = sorted(small.iterdir())
     right = last.read_bytes()
@@ -147,6 +149,19 @@ def test_a_chain_made_without_the_key_is_found_with_it(trail: Path, keys: AuditK
     assert verify_trail(trail).records == 2
     with pytest.raises(AuditError, match="not written with this key"):
         verify_trail(trail, keys=keys)
+
+
+def test_a_line_that_is_being_written_is_waited_for(small: Path) -> None:
+    """As the page cache shows a line that crosses a page."""
+    head = verify_trail(small).head
+    *_, last = sorted(small.iterdir())
+    whole = last.read_bytes()
+    for length in (1, len(whole) - 1, len(whole) - 100):
+        last.write_bytes(whole[:length])
+        writing = threading.Timer(0.1, last.write_bytes, [whole])
+        writing.start()
+        assert verify_trail(small, head=head).records == 5
+        writing.join()
 
 
 @pytest.mark.parametrize("left", [1, 20, 200])
