@@ -117,13 +117,14 @@ def _check_dates(name: str, path: Path) -> None:
     """Raise ConfigError unless the first certificate of the file is valid today."""
     try:
         first, *_ = x509.load_pem_x509_certificates(_read(name, path))
-    except ValueError as error:
+        begin, end = first.not_valid_before_utc, first.not_valid_after_utc
+    except (ValueError, x509.InvalidVersion) as error:
         raise ConfigError(f"{variable(name)}: {path} is not a certificate in PEM") from error
     now = datetime.now(UTC)
-    if now > first.not_valid_after_utc:
-        raise ConfigError(f"{variable(name)}: the certificate has expired on {first.not_valid_after_utc:%Y-%m-%d}")
-    if now < first.not_valid_before_utc:
-        raise ConfigError(f"{variable(name)}: the certificate is valid from {first.not_valid_before_utc:%Y-%m-%d} on")
+    if now > end:
+        raise ConfigError(f"{variable(name)}: the certificate has expired on {end:%Y-%m-%d}")
+    if now < begin:
+        raise ConfigError(f"{variable(name)}: the certificate is valid from {begin:%Y-%m-%d} on")
 
 
 def _read(name: str, path: Path) -> bytes:

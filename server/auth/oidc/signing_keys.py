@@ -53,7 +53,8 @@ def _algorithms(key: Any) -> tuple[str, ...]:
     """Return the algorithms that a key of the set verifies; none for a key of another use, or a secret one."""
     if not isinstance(key, dict) or "d" in key or key.get("use", "sig") != "sig":
         return ()
-    if "verify" not in list(key.get("key_ops") or ["verify"]) or not isinstance(key.get("kid"), str | None):
+    operations = key.get("key_ops") or ["verify"]
+    if not isinstance(operations, list) or "verify" not in operations or not isinstance(key.get("kid"), str | None):
         return ()
     curve = None if key.get("kty") == "RSA" else key.get("crv")
     fitting = next((found for kind, found in _BY_TYPE.items() if kind == (key.get("kty"), curve)), ())

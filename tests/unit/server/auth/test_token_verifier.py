@@ -192,6 +192,14 @@ def test_a_document_without_keys_is_refused(document: bytes) -> None:
         SigningKeys.parse(document)
 
 
+@pytest.mark.parametrize("operations", [True, 7, "verify", {"verify": 1}])
+def test_a_key_that_is_none_takes_no_other_away(operations: Any) -> None:
+    found = keys(jwk(OTHER, kid="other", key_ops=operations))
+    assert verifier().verify(signed(valid()), found).subject == "ward-7"
+    with pytest.raises(UnknownSigningKey):
+        verifier().verify(signed(valid(), key=OTHER, kid="other"), found)
+
+
 def test_an_unknown_key_is_told_apart_because_a_fetch_may_help() -> None:
     with pytest.raises(UnknownSigningKey):
         verifier().verify(signed(valid(), kid="next"), keys())

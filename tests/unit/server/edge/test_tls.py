@@ -1,5 +1,6 @@
 """The files of TLS: each misfit is one line that names the setting, and a renewed certificate is taken."""
 
+import base64
 import contextlib
 import logging
 import ssl
@@ -7,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmoe.model.errors import ConfigError
 from medmoe.server.edge.tls import ServerTLS
@@ -36,6 +39,15 @@ def keyless(authority: Authority) -> Pair:
     return Pair(certificate=pair.certificate, key=pair.certificate)
 
 
+def of_a_version_that_is_none(authority: Authority) -> Pair:
+    pair = authority.issue("one")
+    encoded = x509.load_pem_x509_certificate(pair.certificate.read_bytes()).public_bytes(Encoding.DER)
+    changed = encoded.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020105"), 1)
+    lines = base64.encodebytes(changed).decode()
+    pair.certificate.write_text(f"-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
+    return pair
+
+
 @pytest.mark.parametrize(
     ("pair", "reason"),
     [
@@ -49,8 +61,12 @@ def keyless(authority: Authority) -> Pair:
         ),
         (lambda found: found.issue("new", begin=2 * DAY, end=3 * DAY), "MEDMOE_TLS_CERTIFICATE: .* valid from 20"),
         (lambda found: found.issue("locked", password=b"secret"), "MEDMOE_TLS_KEY: the key is encrypted"),
+        (
+            of_a_version_that_is_none,
+            "MEDMOE_TLS_CERTIFICATE: .*one.pem is not a certificate in PEM",
+        ),
     ],
-    ids=["missing", "mismatched", "swapped", "without a key", "expired", "not yet valid", "encrypted"],
+    ids=["missing", "mismatched", "swapped", "without a key", "expired", "not yet valid", "encrypted", "damaged"],
 )
 def test_files_that_do_not_work_are_named(authority: Authority, pair: Callable[[Authority], Pair], reason: str) -> None:
     found = pair(authority)
@@ -103,6 +119,11 @@ def test_a_renewed_certificate_is_taken_and_a_broken_one_is_not(
     first, second = authority.issue("first"), authority.issue("second")
     tls = ServerTLS(first.certificate, first.key, client_ca=None)
     assert shown(tls, authority) == "first"
+    # Damaged, as a copy that goes wrong leaves it.
+    first.certificate.write_bytes(of_a_version_that_is_none(authority).certificate.read_bytes())
+    tls._look()
+    assert shown(tls, authority) == "first"
+    caplog.clear()
     # A certificate that comes before its key.
     first.certificate.write_bytes(second.certificate.read_bytes())
     for _ in range(2):
