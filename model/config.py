@@ -4,6 +4,7 @@ Torch-free on purpose: the server reads it without importing torch. Every field 
 missing key is a ConfigError that names it, so that a checkpoint from a newer version is refused, not guessed at.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,6 +17,9 @@ CONFIG_FILE = "config.json"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+"""Pattern of a checkpoint's name."""
+
 BUNDLED = Path(__file__).parent / "pretrained" / "medmoe-tiny"
 """Directory of the package's own checkpoint."""
 
@@ -26,6 +30,11 @@ TokenId = Annotated[int, Field(ge=0, lt=2**20)]
 Positive = Annotated[float, Field(gt=0)]
 PromptText = Annotated[str, Field(max_length=2**16)]
 Channel = Annotated[int, Field(ge=0, le=255)]
+
+
+def name_of(directory: Path) -> str:
+    """Return the name of a checkpoint in `directory`: what a name cannot hold becomes a hyphen."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", directory.absolute().name).strip("-._")[:128] or "checkpoint"
 
 
 class VisionConfig(StrictSection):
@@ -211,7 +220,7 @@ class MedMoEConfig(StrictFile):
     model_type: Literal["medmoe"] = "medmoe"
     architectures: tuple[Literal["MedMoEForConditionalGeneration"]] = ("MedMoEForConditionalGeneration",)
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    name: str = Field(default="medmoe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    name: str = Field(default="medmoe", pattern=NAME)
     vision_config: VisionConfig
     projector_config: ProjectorConfig = ProjectorConfig()
     text_config: TextConfig

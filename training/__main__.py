@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medmoe.model.cli import INTERRUPTED, single_command, with_headings
-from medmoe.training.config import Precision, RunConfig
+from medmoe.training.config import MAX_SEED, Precision, RunConfig
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
 from medmoe.training.recipes.catalogue import RECIPES
@@ -94,7 +94,9 @@ def train(
         int | None, typer.Option(min=1, help="Maximum number of samples of each kind of data of a dataset.")
     ] = None,
     features: Annotated[Path | None, typer.Option(help="Folder of tower features, to share between runs.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the run; by default the recipe's.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of the run; by default the recipe's.")
+    ] = None,
     precision: Annotated[Precision, typer.Option(help="Precision of matrix products.")] = "auto",
     accumulate: Annotated[int, typer.Option(min=1, help="Parts of a batch that are computed one after the other.")] = 1,
     checkpoint_every: Annotated[

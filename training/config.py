@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
-from medmoe.model.config import MedMoEConfig
+from medmoe.model.config import NAME, MedMoEConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -18,6 +19,15 @@ Routing = Literal["domain", "learned"]
 Optimizer = Literal["adamw", "muon"]
 Precision = Literal["auto", "float32", "bfloat16"]
 RouterSolver = Literal["adam", "lbfgs"]
+MAX_SEED = 2**32 - 1
+
+
+def check_run(name: str, seed: int) -> None:
+    """Raise ValueError for a name that a checkpoint cannot have, or a seed that no generator takes."""
+    if re.fullmatch(NAME, name) is None:
+        raise ValueError(f"name {name!r}: letters, digits, dots, hyphens and underscores make a checkpoint's name")
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed {seed}: choose 0 to {MAX_SEED}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,7 +183,10 @@ class RunConfig:
     """Datasets whose test split the model card reports."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a run that contradicts itself: its router, its experts' labels and its gates."""
+        """Raise ValueError for a run that contradicts itself: its router, its experts' labels and its gates; and as
+        `check_run`.
+        """
+        check_run(self.name, self.seed)
         gated = bool(self.architecture.text_config.moe_layers)
         if (self.router is not None) != (gated and self.routing == "domain"):
             raise ValueError("a router is trained exactly where MoE layers are routed by domain")

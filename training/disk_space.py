@@ -1,9 +1,20 @@
-"""Check that a disk has room before a run begins."""
+"""Check that a disk can be written and has room before a run begins."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from medmoe.model.errors import ConfigError
+
+
+def require_writable(directory: Path, *, otherwise: str = "choose another --output") -> None:
+    """Create `directory` and write to it. Raises ConfigError where that fails."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0")
+    except OSError as error:
+        raise ConfigError(f"{directory} cannot be written: {error.strerror or error}; {otherwise}") from error
 
 
 def require_space(

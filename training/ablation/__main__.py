@@ -17,6 +17,7 @@ from medmoe.model.cli import single_command, with_headings
 from medmoe.model.prompt import Prompt
 from medmoe.training.ablation.budget import Budget, check_equal
 from medmoe.training.atomic_file import write_atomically
+from medmoe.training.config import MAX_SEED
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.recipes.catalogue import RECIPES
 from medmoe.training.run_directory import claim_directory, sole_run
@@ -58,7 +59,8 @@ def ablate(
     ] = None,
     reference: Annotated[str, typer.Option(help="Recipe that the others are compared with, or base.")] = METHODS[0],
     seed: Annotated[
-        list[int] | None, typer.Option(help="Seed of the training; repeat the option for a spread. Default: 0.")
+        list[int] | None,
+        typer.Option(min=0, max=MAX_SEED, help="Seed of the training; repeat the option for a spread. Default: 0."),
     ] = None,
     epochs: Annotated[
         float | None, typer.Option(min=0.0, help="Epochs of every method's last stage; by default the recipes' own.")

@@ -16,8 +16,9 @@ from medmoe.client.commands.request_options import refuse_given
 from medmoe.model.cli import single_command, with_headings
 from medmoe.model.files.routing_reference import ROUTING_REFERENCE_FILE
 from medmoe.training.atomic_file import write_atomically
-from medmoe.training.config import Split
+from medmoe.training.config import MAX_SEED, Split
 from medmoe.training.data.dataset import DATA_HELP
+from medmoe.training.disk_space import require_writable
 from medmoe.training.evaluation.report.plots import MISSING, can_draw
 
 if TYPE_CHECKING:
@@ -105,7 +106,9 @@ def evaluate(
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
     token_file: Annotated[Path | None, typer.Option(help="File with a bearer token.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens; a longer one is cut.")] = 32,
-    seed: Annotated[int, typer.Option(help="Seed of the samples that --limit draws and of the bootstrap.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Seed of the samples that --limit draws and of the bootstrap.")
+    ] = 0,
 ) -> None:
     """Answer a split of each dataset and print scores, intervals, baselines and leaks.
 
@@ -129,6 +132,7 @@ def evaluate(
     from medmoe.training.evaluation.evaluation_data import EvaluationData
     from medmoe.training.evaluation.evaluator import evaluate_predictor
     from medmoe.training.evaluation.metrics.scores import Scorer
+    from medmoe.training.evaluation.predict.linear_probe import unprobed
     from medmoe.training.evaluation.predict.predictors import with_progress
     from medmoe.training.evaluation.provenance import CheckpointIdentity, provenance
     from medmoe.training.evaluation.report.coverage import coverage_table, coverages
@@ -138,9 +142,13 @@ def evaluate(
     if output is not None and not can_draw():
         typer.echo(MISSING, err=True)
     # Whatever can be wrong without a model is found before the model is asked.
+    if output is not None:
+        require_writable(output)
     if training_report is not None:
         read_losses(training_report)
     identity = None if checkpoint is None else CheckpointIdentity.of(checkpoint)
+    if routing_reference and checkpoint is not None:
+        require_writable(checkpoint, otherwise="copy the checkpoint to a directory that can")
     read = EvaluationData.read(
         data,
         dataset,
@@ -154,6 +162,11 @@ def evaluate(
         read = read.paraphrased(held_out_wording)
     for problem in read.problems:
         typer.echo(problem, err=True)
+    if checkpoint is not None:
+        read.check_images()
+    if probe:
+        for name in unprobed(read.samples, train=read.train):
+            typer.echo(f"{name}: no probe, which needs a train split with two labels or more", err=True)
     source = (
         checkpoint_answerer(
             checkpoint,

@@ -11,6 +11,7 @@ from medmoe.training.config import Split
 from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.detection import detect
 from medmoe.training.data.errors import DataError
+from medmoe.training.data.image import read_rgb
 from medmoe.training.data.leakage.image_digests import ImageDigests
 from medmoe.training.data.leakage.leaks import shared_images
 from medmoe.training.data.sample import Sample
@@ -119,6 +120,17 @@ class EvaluationData:
         return tuple(
             f"{file.dataset} ({file.split}): {file.problems}" for file in self.files if file.problems is not None
         )
+
+    def check_images(self) -> None:
+        """Decode every image that is asked about. Raises DataError naming the first that cannot be read."""
+        bad: list[DataError] = []
+        for image in dict.fromkeys(sample.image for sample in self.samples):
+            try:
+                read_rgb(image)
+            except DataError as error:
+                bad.append(error)
+        if bad:
+            raise DataError(f"{bad[0]}" + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""))
 
     def paraphrased(self, number: int) -> Self:
         """Return the classification samples under wording `number` (1, 2 or 3) of their labels that training never saw.

@@ -8,6 +8,7 @@ import typer
 
 from medmoe.model.cli import INTERRUPTED, single_command
 from medmoe.model.config import BUNDLED
+from medmoe.training.config import MAX_SEED
 from medmoe.training.finetune.data import read_own_data
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ def finetune(
             "again, and others are measured before and after."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the division into splits and of the training.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Seed of the division into splits and of the training.")
+    ] = 0,
     check: Annotated[
         bool, typer.Option("--check", help="Print what was read and how it is divided into splits, and stop.")
     ] = False,

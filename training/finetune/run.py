@@ -16,7 +16,7 @@ from transformers import set_seed
 from medmoe.model.checkpoint.io import load_checkpoint, save_checkpoint
 from medmoe.model.checkpoint.staging import check_replaceable
 from medmoe.model.checkpoint.tokenizer_files import tokenizer_files
-from medmoe.model.config import MedMoEConfig
+from medmoe.model.config import MedMoEConfig, name_of
 from medmoe.model.errors import ConfigError
 from medmoe.model.files.licence import licence_file, stated_licence
 from medmoe.model.lora.adapter_config import AdapterConfig, BaseModelIdentity
@@ -220,7 +220,7 @@ class Finetune:
 
     def _save(self, model: MedMoE, adapters: TrainableAdapters | None) -> Path:
         """Write the trained weights to the working files; return their directory."""
-        name = self.output.absolute().name
+        name = name_of(self.output)
         if adapters is not None:
             save_adapted(
                 self._finished, adapters.config, adapters.tensors(), base=self.checkpoint, name=name, replace=True
@@ -267,7 +267,7 @@ class Finetune:
         typer.echo(reference, err=True)
         card = finetuned_card(
             split,
-            name=self.output.absolute().name,
+            name=name_of(self.output),
             base=base,
             licence=stated_licence(self.checkpoint),
             method=method,

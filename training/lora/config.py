@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medmoe.model.lora.adapter_config import Isolation, LayerExperts, RouterScope
-from medmoe.training.config import DataConfig, RunConfig, StageConfig, recipe_json
+from medmoe.training.config import DataConfig, RunConfig, StageConfig, check_run, recipe_json
 
 Balancing = Literal["target", "loramoe"]
 
@@ -47,8 +47,9 @@ class LoRARunConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for weight decay, which would shrink routers and experts that see no gradient, and for
-        several seeds, whose adapters have no mean: products of A and B are not linear in both.
+        several seeds, whose adapters have no mean: products of A and B are not linear in both; and as `check_run`.
         """
+        check_run(self.name, self.seed)
         if self.stage.seeds != 1:
             raise ValueError("adapters are trained with one seed")
         if self.stage.weight_decay:

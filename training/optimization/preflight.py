@@ -1,7 +1,6 @@
 """Check a stage's settings, samples and disk before the first step."""
 
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from medmoe.training.config import StageConfig
 from medmoe.training.data.batches.collator import IGNORE_INDEX, Collator
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
-from medmoe.training.disk_space import require_space
+from medmoe.training.disk_space import require_space, require_writable
 from medmoe.training.optimization.muon import is_hidden_matrix
 from medmoe.training.optimization.runtime import RuntimeConfig
 
@@ -68,14 +67,7 @@ def check_disk(directory: Path, *, trained: int, runtime: RuntimeConfig) -> None
     """Raise ConfigError when `directory` cannot be written, or has no room for the step checkpoints of `trained`
     values.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory) as file:
-            file.write(b"\0")
-    except OSError as error:
-        raise ConfigError(
-            f"{directory} cannot be written: {error.strerror or error}; choose another --output"
-        ) from error
+    require_writable(directory)
     needed = _COPIES * 4 * trained if runtime.checkpoint_every else 0
     require_space(
         directory, needed, purpose="step checkpoints need", otherwise="train without them (checkpoint_every 0)"

@@ -12,8 +12,10 @@ import typer
 from medmoe.client.images.folder import files_below
 from medmoe.model.cli import single_command
 from medmoe.model.image_formats.signature import RASTER_SUFFIXES
+from medmoe.training.config import MAX_SEED
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.data.errors import DataError
+from medmoe.training.disk_space import require_writable
 
 if TYPE_CHECKING:
     from medmoe.training.unlike_training.images import DatasetImages
@@ -44,7 +46,7 @@ def reference(
     drawn: Annotated[int, typer.Option(min=20, help="Drawn images of each kind, to fit to and to measure on.")] = 100,
     features: Annotated[Path | None, typer.Option(help="Folder of tower features, shared with training runs.")] = None,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Seed of the choice of training images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the choice of training images.")] = 0,
 ) -> None:
     """Compare images with those that a checkpoint was trained on, by its frozen vision tower.
 
@@ -67,6 +69,8 @@ def reference(
     found = read_images(data, dataset)
     kept = [part for part in found if part.dataset not in out]
     model = load_checkpoint(checkpoint)
+    if not out:
+        require_writable(checkpoint, otherwise="copy the checkpoint to a directory that can")
     with tempfile.TemporaryDirectory() as own:
         pooling = FeaturePooling(model, folder=features or Path(own), device=device)
         data_to_fit = FitData(

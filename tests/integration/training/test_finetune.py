@@ -1,6 +1,7 @@
 """`medmoe finetune` on forty coloured images of two labels: better afterwards, resumable, and nothing half-written."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,6 +135,18 @@ def test_a_killed_run_continues_with_the_same_command_alone(
     assert result.exit_code == 0, result.output
     assert "continued after epoch 2" in result.output
     assert (output / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("directory", "name"), [("my model (2)", "my-model-2"), ("_neu", "neu"), ("モデル", "checkpoint")]
+)
+def test_an_output_of_any_name_gives_a_checkpoint_with_a_name_that_serves(
+    base: Path, data: Path, tmp_path: Path, directory: str, name: str
+) -> None:
+    result = run(base, data, "--output", tmp_path / directory, "--epochs", 1)
+    assert result.exit_code == 0, result.output
+    assert load_checkpoint(tmp_path / directory).config.name == name
+    assert f"serve it: {shlex.join(['medmoe', 'serve', str(tmp_path / directory)])}\n" in result.output
 
 
 def test_a_second_run_at_the_same_time_is_refused(base: Path, data: Path, tmp_path: Path) -> None:

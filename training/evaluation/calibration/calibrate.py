@@ -12,9 +12,11 @@ import typer
 from medmoe.model.cli import single_command, with_headings
 from medmoe.model.files.calibration import CALIBRATION_FILE, AnswerCalibration, LabelCalibration, Temperature
 from medmoe.training.atomic_file import write_atomically
-from medmoe.training.config import Split
+from medmoe.training.config import MAX_SEED, Split
 from medmoe.training.data.dataset import DATA_HELP
+from medmoe.training.data.detection import detect
 from medmoe.training.data.errors import DataError
+from medmoe.training.disk_space import require_writable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +73,10 @@ def calibrate(
             help="Number format of the engine; several times. Default: float32, and bfloat16 where it is fast."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the samples that --limit draws and of the division.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=MAX_SEED, help="Seed of the samples that --limit draws and of the division."),
+    ] = 0,
 ) -> None:
     """Fit maps from the model's probabilities to how often they come true, and write them beside the weights.
 
@@ -87,6 +92,7 @@ def calibrate(
     if split != "val":
         typer.echo(f"warning: figures on the {split} split are no longer independent of this file", err=True)
     identity = CheckpointIdentity.of(checkpoint)
+    require_writable(checkpoint, otherwise="copy the checkpoint to a directory that can")
     trained_on = trained_images(checkpoint, identity)
     read = EvaluationData.read(
         data,
@@ -99,6 +105,14 @@ def calibrate(
     )
     for problem in read.problems:
         typer.echo(problem, err=True)
+    read.check_images()
+    for name in dict.fromkeys(dataset):
+        if not detect(data / name).knows_splits:
+            typer.echo(
+                f"warning: {name} does not state its splits: figures of `medmoe eval` on it are not independent of "
+                "this file",
+                err=True,
+            )
     samples = read.samples if trained_on is None else _unseen(read.samples)
     calibrator = Calibrator(method=method, held_out=held_out, seed=seed)
     calibrator.check_counts(samples)

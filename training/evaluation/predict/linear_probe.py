@@ -45,9 +45,19 @@ def probe_predictions(
     train_sets, val_sets = _by_dataset(train), _by_dataset(val)
     for dataset, asked in _by_dataset(samples).items():
         known = train_sets.get(dataset, [])
-        if len({sample.answer for sample in known}) > 1:
+        if _can_be_probed(known):
             found |= _probed(asked, train=known, val=val_sets.get(dataset, []), features=features)
     return found
+
+
+def unprobed(samples: Sequence[Sample], *, train: Sequence[Sample]) -> list[str]:
+    """Return the names of datasets with labels for which `probe_predictions` returns nothing."""
+    train_sets = _by_dataset(train)
+    return [name for name in _by_dataset(samples) if not _can_be_probed(train_sets.get(name, []))]
+
+
+def _can_be_probed(train: Sequence[Sample]) -> bool:
+    return len({sample.answer for sample in train}) > 1
 
 
 def out_of_fold_probabilities(samples: Sequence[Sample], *, features: Features) -> dict[str, dict[str, float]]:

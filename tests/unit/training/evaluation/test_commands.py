@@ -429,3 +429,44 @@ def test_a_probe_on_the_tower_stands_beside_the_answers(checkpoint: Path, tmp_pa
     assert found.exit_code == 0, found.output
     assert "| shades | linear probe on the tower baseline | 12 | 100.0" in found.output
     assert list(features.glob("*/index.json"))
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Label folders that state no splits: 24 images of each label."""
+    for number in range(48):
+        label = tmp_path / "data" / "mine" / LABELS[number % 2]
+        label.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (40, 24), 5 * number).save(label / f"{number}.png")
+    return tmp_path / "data"
+
+
+def test_what_would_fail_at_the_end_is_found_before_the_model_is_asked(
+    checkpoint: Path, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalPredictor, "predict", None)
+    (tmp_path / "file").write_text("x")
+    found = run(checkpoint, "--data", folders, "--dataset", "mine", "--output", tmp_path / "file")
+    assert (found.exit_code, "cannot be written" in found.output) == (1, True), found.output
+    assert run(checkpoint, "--data", folders, "--dataset", "mine", "--seed", -1).exit_code == 2
+    for number in (1, 3):
+        (folders / "mine" / LABELS[1] / f"{number}.png").write_bytes(b"x")
+    for command in (app, calibrate_app):
+        found = CliRunner().invoke(command, [str(checkpoint), "--data", str(folders), "--dataset", "mine"])
+        assert found.exit_code == 1
+        assert "1.png is not an image that can be read; 1 more images cannot be read" in found.output
+
+
+def test_a_dataset_that_cannot_be_probed_is_named(checkpoint: Path, folders: Path) -> None:
+    found = run(checkpoint, "--data", folders, "--dataset", "mine", "--probe")
+    assert found.exit_code == 0, found.output
+    assert "mine: no probe, which needs a train split with two labels or more" in found.output
+
+
+def test_calibrating_on_a_dataset_without_splits_warns_of_evaluating_on_it(
+    checkpoint: Path, folders: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "tiny"))
+    found = CliRunner().invoke(calibrate_app, [str(copy), "--data", str(folders), "--dataset", "mine", "--conformal"])
+    assert found.exit_code == 0, found.output
+    assert "warning: mine does not state its splits" in found.output

@@ -51,6 +51,8 @@ def test_a_wrong_recipe_file_is_named_with_its_field(tmp_path: Path) -> None:
     for changes, message in (
         ({"sed": 1}, "no recipe has the field sed"),
         ({"seed": "x"}, "seed: .*integer"),
+        ({"seed": -1}, "seed -1: choose 0 to"),
+        ({"name": "../mine"}, "make a checkpoint's name"),
         ({"alignment": {**whole["alignment"], "epoch": 1}}, "alignment.epoch"),
         ({"router": None}, "router is trained exactly where"),
     ):
