@@ -454,7 +454,8 @@ def test_what_would_fail_at_the_end_is_found_before_the_model_is_asked(
     for command in (app, calibrate_app):
         found = CliRunner().invoke(command, [str(checkpoint), "--data", str(folders), "--dataset", "mine"])
         assert found.exit_code == 1
-        assert "1.png is not an image that can be read; 1 more images cannot be read" in found.output
+        assert "1.png is not an image that can be read: " in found.output
+        assert "(and 1 more)" in found.output
 
 
 def test_a_dataset_that_cannot_be_probed_is_named(checkpoint: Path, folders: Path) -> None:
