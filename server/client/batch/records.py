@@ -60,12 +60,16 @@ def _csv(file: Path) -> Iterator[Numbered]:
         try:
             header = text.readline()
             text.seek(0)
-            # Spreadsheets write semicolons where the comma is the decimal point.
-            reader = csv.DictReader(text, delimiter=max(_DELIMITERS, key=header.count), strict=True)
+            reader = csv.DictReader(text, delimiter=delimiter(header), strict=True)
             for row in reader:
                 yield reader.line_num, _csv_record(row)
         except (csv.Error, UnicodeDecodeError) as error:
             raise InvalidInput(f"{file} is no CSV file in UTF-8: {error}") from error
+
+
+def delimiter(header: str) -> str:
+    """Return what divides cells: spreadsheets write semicolons where the comma is the decimal point."""
+    return max(_DELIMITERS, key=header.count)
 
 
 def _csv_record(row: dict[str | None, Any]) -> Record | InvalidInput:

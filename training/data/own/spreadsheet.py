@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medmoe.client.batch.records import delimiter
 from medmoe.training.data.errors import DatasetError, SampleError
 from medmoe.training.data.readers.json_items import NumberedItem
 
@@ -61,7 +62,7 @@ def read_spreadsheet(file: Path) -> Spreadsheet:
 
 def _cells(text: str) -> "Reader":
     header = text.split("\n", 1)[0]
-    return csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(header), strict=True)
 
 
 def _columns(cells: "Reader") -> tuple[str, ...]:
