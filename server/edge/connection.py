@@ -178,6 +178,7 @@ class EdgeProtocol(asyncio.Protocol):
             self._after_refusal()
         elif (head := self._refusable()) is not None:
             del self._pending[: head.size]
+            self.table.note(self._close, idle=False)
             self._to_skip, self._ending = head.body_size, not head.keep
             self._skip_until = self._loop.time() + self._limits.linger_seconds
             self.shedder.refuse(head, send=self._send)

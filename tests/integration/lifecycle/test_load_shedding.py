@@ -17,6 +17,7 @@ from uvicorn.server import ServerState
 from medmoe.server.__main__ import server_config
 from medmoe.server.auth.key_file import new_key
 from medmoe.server.edge.connection import EdgeProtocol
+from medmoe.server.edge.limits import ConnectionLimits
 from medmoe.server.edge.load_shedding import LoadShedder
 from medmoe.server.observability.json_log import JsonFormatter
 from tests.integration.conftest import SECRET, Service, until
@@ -301,6 +302,23 @@ async def test_whoever_is_let_in_is_not_timed_by_an_earlier_refusal(full: Listen
         await asyncio.sleep(1.5)
         connection.writer.write(b"\r\n")
         assert (await connection.answer()).status == 200
+
+
+async def test_whoever_is_refused_is_not_the_longest_idle(full: Listen) -> None:
+    async with full(limits=ConnectionLimits(max_connections=3)) as listening, listening.connected() as asking:
+        asking.writer.write(post())
+        assert (await asking.answer()).status == 429
+        silent = [await asyncio.open_connection("127.0.0.1", listening.port) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        for _ in range(2):
+            asking.writer.write(post())
+            assert (await asking.answer()).status == 429
+            # Takes the place of one that is silent.
+            assert (await listening.ask(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
+        asking.writer.write(post())
+        assert (await asking.answer()).status == 429
+        for _, writer in silent:
+            writer.close()
 
 
 async def test_there_is_room_again(full: Listen, vqa_body: dict[str, Any]) -> None:
