@@ -105,7 +105,6 @@ def _add_middleware(app: FastAPI, state: State) -> None:
         max_bytes=settings.max_body_bytes,
         max_at_once=settings.max_uploads,
         max_memory=settings.body_memory_mib * 2**20,
-        paths=costly_paths(app) | {files.PATH, batches.PATH},
         larger={
             **dict.fromkeys((series.PATH, render.SERIES_PATH), (settings.max_series_bytes, "MEDMOE_MAX_SERIES_BYTES")),
             files.PATH: (settings.batch_max_bytes + FORM_BYTES, "MEDMOE_BATCH_MAX_BYTES"),
@@ -113,7 +112,11 @@ def _add_middleware(app: FastAPI, state: State) -> None:
     )
     app.add_middleware(OriginCheck, settings=settings)
     app.add_middleware(
-        RequestMiddleware, on_finish=state.publish, sample=state.traces is not None, auditor=state.auditor
+        RequestMiddleware,
+        on_finish=state.publish,
+        paths=[route.path for route in app.routes if isinstance(route, APIRoute) and not route.param_convertors],
+        sample=state.traces is not None,
+        auditor=state.auditor,
     )
     app.add_middleware(ResponseHeaders)
 

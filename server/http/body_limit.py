@@ -5,7 +5,7 @@ Admission counts a request only once its body is read, so these limits keep slow
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -74,20 +74,15 @@ class BodyLimit:
         max_bytes: int,
         max_at_once: int,
         max_memory: int,
-        paths: Collection[str] = (),
         larger: Mapping[str, tuple[int, str]] = MappingProxyType({}),
         patience: float = _PATIENCE,
     ) -> None:
-        """Pass the `paths` of routes that take bodies, to name the route of a refusal; `patience` is in seconds.
-
-        `larger` gives the limit of a path's own, and the setting that it is.
-        """
+        """`larger` gives the limit of a path's own, and the setting that it is; `patience` is in seconds."""
         self.app = app
         self.max_bytes = max_bytes
         self.max_at_once = max_at_once
         self.max_memory = max_memory
         self._larger = dict(larger)
-        self._paths = frozenset(paths)
         self._patience = patience
         self._uploads: dict[_Upload, None] = {}
         self._held = 0
@@ -132,8 +127,6 @@ class BodyLimit:
         declared = Headers(scope=scope).get("content-length")
         if declared is None:
             return 0
-        if scope["path"] in self._paths:
-            RequestRecord.of(scope).route = scope["path"]
         if not (declared.isascii() and declared.isdigit() and len(declared) < 20):
             raise MalformedBody("Content-Length is not a number")
         self._check(scope, int(declared))

@@ -6,7 +6,7 @@ Without the last, the web framework would write the text of such an exception to
 import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,12 +33,17 @@ class RequestMiddleware:
         app: ASGIApp,
         *,
         on_finish: Callable[[RequestRecord], None],
+        paths: Collection[str] = (),
         sample: bool = False,
         auditor: RequestAuditor | None = None,
     ) -> None:
-        """Pass `sample` to record also the traces that begin here, not only those that the caller samples."""
+        """Pass the `paths` of routes without parameters, to name the route of what is refused before one is found.
+
+        With `sample` the traces that begin here are recorded too, not only those that the caller samples.
+        """
         self.app = app
         self.on_finish = on_finish
+        self.paths = frozenset(paths)
         self.sample = sample
         self.auditor = auditor
 
@@ -47,6 +52,8 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         record = begin(Headers(scope=scope), method=scope["method"], sample=self.sample)
+        if scope["path"] in self.paths:
+            record.route = scope["path"]
         line = BatchLine.of(scope)
         if line is not None:
             record.batch, record.grant = line.batch, line.grant

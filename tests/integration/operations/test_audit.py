@@ -479,6 +479,17 @@ def _check_audit_event(resource: dict[str, Any]) -> None:
         assert coding["code"] in _CODES[coding["system"]], coding
 
 
+async def test_what_a_foreign_page_sends_is_recorded(audited: Audited, trail: Path) -> None:
+    async with audited() as service:
+        for method, path in (("POST", "/v1/vqa"), ("POST", "/v1/files"), ("GET", "/v1/sources")):
+            answer = await service.client.request(method, path, headers={"Sec-Fetch-Site": "cross-site"})
+            check(answer, 403, "forbidden_origin")
+        metrics = (await service.client.get("/metrics")).text
+    found = [(fields["route"], fields["status"], fields["error"]) for fields in records(trail, "request")]
+    assert found == [(path, 403, "forbidden_origin") for path in ("/v1/vqa", "/v1/files", "/v1/sources")]
+    assert 'medmoe_requests_total{route="/v1/vqa",status="403"} 1.0' in metrics
+
+
 @pytest.fixture
 def loading(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set to let the engine start."""
