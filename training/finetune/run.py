@@ -84,7 +84,7 @@ class Finetune:
     def check(self) -> Method:
         """Return the method. Raises as the call does where the checkpoint or the output does not allow the run."""
         check_replaceable(self.output, replace=False)
-        place = next(parent for parent in self.output.absolute().parents if parent.exists())
+        place = next(parent for parent in self.output.resolve().parents if parent.exists())
         if not place.is_dir() or not os.access(place, os.W_OK):
             raise ConfigError(f"{self.output} cannot be written; choose another --output")
         return self._method()
@@ -141,13 +141,13 @@ class Finetune:
             epochs=progress.epochs[progress.best],
             table=table,
         )
-        os.replace(self._finished, self.output)
+        os.replace(self._finished, self.output.resolve())
         shutil.rmtree(self._work, ignore_errors=True)
         return table
 
     @property
     def _work(self) -> Path:
-        output = self.output.absolute()
+        output = self.output.resolve()
         return output.with_name(f"{output.name}.work")
 
     @property

@@ -149,6 +149,16 @@ def test_an_output_of_any_name_gives_a_checkpoint_with_a_name_that_serves(
     assert f"serve it: {shlex.join(['medmoe', 'serve', str(tmp_path / directory)])}\n" in result.output
 
 
+def test_an_output_may_be_a_link_to_an_empty_folder(base: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "large disk" / "tuned").mkdir(parents=True)
+    (tmp_path / "tuned").symlink_to(tmp_path / "large disk" / "tuned")
+    result = run(base, data, "--output", tmp_path / "tuned", "--epochs", 1)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "tuned").is_symlink()
+    assert [path.name for path in (tmp_path / "large disk").iterdir()] == ["tuned"]
+    assert load_checkpoint(tmp_path / "tuned").config.name == "tuned"
+
+
 def test_a_second_run_at_the_same_time_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
     with sole_run(tmp_path / "tuned.work"):
         refused = run(base, data, "--output", tmp_path / "tuned")
