@@ -3,6 +3,7 @@
 The file belongs to the weights that it was fitted to; a service that finds it can say how often such answers are right.
 """
 
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from medmoe.model.cli import single_command, with_headings
-from medmoe.model.files.calibration import CALIBRATION_FILE, AnswerCalibration, LabelCalibration, Temperature
+from medmoe.model.errors import MedMoEError
+from medmoe.model.files.calibration import (
+    CALIBRATION_FILE,
+    AnswerCalibration,
+    Calibration,
+    LabelCalibration,
+    Temperature,
+)
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import MAX_SEED, Split
 from medmoe.training.data.dataset import DATA_HELP
@@ -141,6 +149,17 @@ def calibrate(
             )
     if kept.classification is None and kept.answers is None and not kept.prediction_sets:
         raise DataError("no map lowered both errors of the held-out samples; nothing is written")
+    # One of other weights, or of another version, has nothing to lose.
+    with suppress(MedMoEError):
+        before = Calibration.of_weights(
+            checkpoint, weights_sha256=identity.weights_sha256, adapter_sha256=identity.adapter_sha256
+        )
+        if before is not None and (lost := _lost(before, kept)):
+            typer.echo(
+                f"warning: the earlier {CALIBRATION_FILE} also had {'; '.join(lost)}; to keep all, name the datasets "
+                "of all in one command",
+                err=True,
+            )
     write_atomically(checkpoint / CALIBRATION_FILE, kept.to_json())
     typer.echo(f"wrote {checkpoint / CALIBRATION_FILE}")
 
@@ -153,6 +172,20 @@ def _unseen(samples: "Sequence[Sample]") -> "tuple[Sample, ...]":
     if seen := len(samples) - len(unseen):
         typer.echo(f"left out: {seen} of {len(samples)} samples, because the checkpoint was trained on their images")
     return unseen
+
+
+def _lost(before: Calibration, after: Calibration) -> list[str]:
+    """Name what `before` holds and `after` does not."""
+    maps, sets = (
+        list(dict.fromkeys(one.labels for one in old if one.labels not in {each.labels for each in new}))
+        for old, new in ((before.label_sets, after.label_sets), (before.prediction_sets, after.prediction_sets))
+    )
+    answers = ["a map for answers"] if before.answers is not None and after.answers is None else []
+    return [
+        *(f"a map for {', '.join(labels)}" for labels in maps),
+        *answers,
+        *(f"prediction sets of {', '.join(labels)}" for labels in sets),
+    ]
 
 
 def _summary(fit: LabelCalibration | AnswerCalibration) -> str:

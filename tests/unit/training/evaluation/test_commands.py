@@ -471,3 +471,18 @@ def test_calibrating_on_a_dataset_without_splits_warns_of_evaluating_on_it(
     found = CliRunner().invoke(calibrate_app, [str(copy), "--data", str(folders), "--dataset", "mine", "--conformal"])
     assert found.exit_code == 0, found.output
     assert "warning: mine does not state its splits" in found.output
+    assert "also had" not in found.output
+
+
+def test_calibrating_on_one_dataset_says_what_is_lost_of_an_earlier_one(
+    checkpoint: Path, folders: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "tiny"))
+    renamed = [f"{image},{image.parent.name} image" for image in sorted((folders / "mine").rglob("*.png"))]
+    (folders / "other.csv").write_text("\n".join(["image,label", *renamed]))
+    said = []
+    for dataset in ("mine", "other.csv"):
+        arguments = [str(copy), "--data", str(folders), "--dataset", dataset, "--conformal"]
+        said.append(CliRunner().invoke(calibrate_app, arguments).output)
+    assert "also had" not in said[0]
+    assert "prediction sets of CT, MRI; to keep all, name the datasets of all in one command" in said[1]
