@@ -203,7 +203,7 @@ def server_config(
         # Our own line per request replaces the access log, which would print raw paths.
         access_log=False,
         # On h11, the one implementation that bounds what a client may send as headers.
-        http=protocol if tls is None else HandshakeProtocol.of(protocol, tls.context),
+        http=protocol if tls is None else HandshakeProtocol.of(protocol, tls),
         # No route speaks WebSocket, and the library that would answer writes its requests' headers to the log.
         ws="none",
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,

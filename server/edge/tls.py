@@ -1,7 +1,7 @@
-"""Make the TLS context of the service, check its files, and follow a renewed certificate.
+"""Make the TLS context of the service, check its files, and follow their changes.
 
-Connections that are open keep their certificate. A changed `tls_client_ca` needs a restart: OpenSSL adds authorities to
-a context and takes none away.
+Connections that are open keep their certificate. A context never changes: handshakes that read one in another thread
+would fail, or crash the process.
 """
 
 import asyncio
@@ -24,26 +24,20 @@ log = logging.getLogger("medmoe.tls")
 
 _MAX_FILE_BYTES = 2**20
 _SECONDS = 10.0
-"""Time between two looks at the certificate."""
+"""Time between two looks at the files."""
 
 
 class ServerTLS:
-    """The TLS context of the listening sockets."""
+    """The TLS context of new connections."""
 
     def __init__(self, certificate: Path, key: Path, *, client_ca: Path | None) -> None:
         """With `client_ca`, clients need a certificate of one of its authorities. Raises ConfigError."""
-        self._certificate, self._key = certificate, key
+        self._certificate, self._key, self._client_ca = certificate, key, client_ca
         self._seen = self._contents()
         self._refused = ""
         """Why the last renewal failed; it is logged once."""
-        self.context = _context(certificate, key)
-        if client_ca is not None:
-            _check_dates("tls_client_ca", client_ca)
-            try:
-                self.context.load_verify_locations(client_ca)
-            except ssl.SSLError as error:
-                raise ConfigError(f"{variable('tls_client_ca')}: {client_ca} holds no usable certificate") from error
-            self.context.verify_mode = ssl.CERT_REQUIRED
+        self.context = self._made()
+        """Another one after each renewal."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self | None:
@@ -54,7 +48,7 @@ class ServerTLS:
 
     @contextlib.asynccontextmanager
     async def renewed(self) -> AsyncIterator[None]:
-        """Take a renewed certificate and key while inside."""
+        """Take renewed files while inside."""
         watching = asyncio.create_task(self._watch())
         try:
             yield
@@ -72,9 +66,7 @@ class ServerTLS:
             found = self._contents()
             if found == self._seen:
                 return
-            # A pair that does not fit would leave the context without a key, so another one is tried first.
-            _context(self._certificate, self._key)
-            self.context.load_cert_chain(self._certificate, self._key)
+            self.context = self._made()
         except (ConfigError, OSError) as error:
             reason = str(error) if isinstance(error, ConfigError) else type(error).__name__
             if reason != self._refused:
@@ -87,9 +79,24 @@ class ServerTLS:
         self._seen, self._refused = found, ""
         log.info("certificate renewed")
 
-    def _contents(self) -> tuple[bytes, bytes]:
+    def _contents(self) -> tuple[bytes, bytes, bytes]:
         certificate = _read("tls_certificate", self._certificate)
-        return certificate, read_secret(self._key, name=f"{variable('tls_key')}: the key file", limit=_MAX_FILE_BYTES)
+        key = read_secret(self._key, name=f"{variable('tls_key')}: the key file", limit=_MAX_FILE_BYTES)
+        return certificate, key, b"" if self._client_ca is None else _read("tls_client_ca", self._client_ca)
+
+    def _made(self) -> ssl.SSLContext:
+        """Return a context of the present files. Raises ConfigError, OSError."""
+        context = _context(self._certificate, self._key)
+        if self._client_ca is not None:
+            _check_dates("tls_client_ca", self._client_ca)
+            try:
+                context.load_verify_locations(self._client_ca)
+            except ssl.SSLError as error:
+                raise ConfigError(
+                    f"{variable('tls_client_ca')}: {self._client_ca} holds no usable certificate"
+                ) from error
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
 
 def _context(certificate: Path, key: Path) -> ssl.SSLContext:

@@ -1,11 +1,11 @@
 """Secure accepted connections with TLS. Until the handshake is done, one counts as idle, like one without a request."""
 
 import asyncio
-import ssl
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from medmoe.server.edge.connection import EdgeProtocol
+from medmoe.server.edge.tls import ServerTLS
 from medmoe.server.edge.uvicorn_adapter import Config, ServerState
 
 Result = TypeVar("Result")
@@ -15,7 +15,7 @@ class HandshakeProtocol(asyncio.Protocol):
     """An accepted connection until its handshake is done. `of` makes the class that a server uses."""
 
     protocol: type[EdgeProtocol]
-    context: ssl.SSLContext
+    tls: ServerTLS
 
     def __init__(
         self,
@@ -32,9 +32,9 @@ class HandshakeProtocol(asyncio.Protocol):
         """Bytes that came right behind the handshake."""
 
     @classmethod
-    def of(cls, protocol: type[EdgeProtocol], context: ssl.SSLContext) -> "type[HandshakeProtocol]":
+    def of(cls, protocol: type[EdgeProtocol], tls: ServerTLS) -> "type[HandshakeProtocol]":
         """Return the class for one server, whose connections `protocol` serves once they are secure."""
-        return type("HandshakeProtocol", (cls,), {"protocol": protocol, "context": context})
+        return type("HandshakeProtocol", (cls,), {"protocol": protocol, "tls": tls})
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol, also of the following."""
@@ -48,7 +48,7 @@ class HandshakeProtocol(asyncio.Protocol):
         handshake = self._loop.start_tls(
             transport,
             self,
-            self.context,
+            self.tls.context,
             server_side=True,
             ssl_handshake_timeout=self._table.limits.head_seconds,
         )

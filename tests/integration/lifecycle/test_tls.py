@@ -14,12 +14,13 @@ from medmoe.client import AsyncClient
 from medmoe.client.errors import CertificateError, ConnectionFailed, UnexpectedAnswer
 from medmoe.client.transport.retry import Retry
 from medmoe.server.edge.limits import ConnectionLimits
+from medmoe.server.edge.tls import ServerTLS
 from medmoe.server.edge.uvicorn_adapter import served_beside
 from medmoe.server.healthcheck import is_healthy
 from medmoe.server.lifecycle.admin import admin_app, admin_socket
 from tests.integration.conftest import image_bytes
 from tests.support.service.certificates import DAY, Authority, Pair
-from tests.support.service.listening import LIVE, Listen, Listening
+from tests.support.service.listening import LIVE, Connection, Listen, Listening
 
 ONCE = Retry(attempts=1)
 
@@ -137,6 +138,33 @@ async def test_the_health_check_of_a_service_that_wants_certificates_asks_the_ad
                 assert not await asyncio.to_thread(is_healthy, "ready", environment)
                 assert await asyncio.to_thread(is_healthy, "live", environment)
         assert not await asyncio.to_thread(is_healthy, "live", environment)
+
+
+async def test_a_renewed_certificate_is_that_of_new_connections(
+    listening: Listen, authority: Authority, tls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[ServerTLS] = []
+    of = ServerTLS.of
+    monkeypatch.setattr(ServerTLS, "of", lambda settings: made.append(found := of(settings)) or found)
+
+    async def opened() -> tuple[Connection, str]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", found.port, ssl=trusting(authority))
+        subject = writer.get_extra_info("peercert")["subject"]
+        return Connection(reader=reader, writer=writer), dict(part[0] for part in subject)["commonName"]
+
+    async with listening(**tls) as found:
+        before, name = await opened()
+        assert name == "service"
+        renewed = authority.issue("renewed")
+        for setting, path in (("tls_certificate", renewed.certificate), ("tls_key", renewed.key)):
+            tls[setting].write_bytes(path.read_bytes())
+        await asyncio.to_thread(made[0]._look)
+        after, name = await opened()
+        assert name == "renewed"
+        for connection in (before, after):
+            connection.writer.write(LIVE)
+            assert (await connection.answer()).status == 200
+            connection.writer.close()
 
 
 async def gone(reader: asyncio.StreamReader) -> bool:

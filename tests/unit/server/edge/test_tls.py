@@ -96,11 +96,11 @@ def test_old_protocols_are_off(authority: Authority) -> None:
     assert context.verify_mode is ssl.CERT_REQUIRED
 
 
-def shown(tls: ServerTLS, authority: Authority) -> str:
+def shown(context: ssl.SSLContext, authority: Authority) -> str:
     """Return the common name of the certificate that a client sees."""
     trusting = ssl.create_default_context(cafile=authority.certificate)
     ours, theirs = (ssl.MemoryBIO(), ssl.MemoryBIO()), (ssl.MemoryBIO(), ssl.MemoryBIO())
-    server = tls.context.wrap_bio(*ours, server_side=True)
+    server = context.wrap_bio(*ours, server_side=True)
     client = trusting.wrap_bio(*theirs, server_hostname="localhost")
     for _ in range(4):
         for side in (client, server):
@@ -118,18 +118,42 @@ def test_a_renewed_certificate_is_taken_and_a_broken_one_is_not(
 ) -> None:
     first, second = authority.issue("first"), authority.issue("second")
     tls = ServerTLS(first.certificate, first.key, client_ca=None)
-    assert shown(tls, authority) == "first"
+    assert shown(tls.context, authority) == "first"
     # Damaged, as a copy that goes wrong leaves it.
     first.certificate.write_bytes(of_a_version_that_is_none(authority).certificate.read_bytes())
     tls._look()
-    assert shown(tls, authority) == "first"
+    assert shown(tls.context, authority) == "first"
     caplog.clear()
     # A certificate that comes before its key.
     first.certificate.write_bytes(second.certificate.read_bytes())
     for _ in range(2):
         tls._look()
-        assert shown(tls, authority) == "first"
+        assert shown(tls.context, authority) == "first"
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
     first.key.write_bytes(second.key.read_bytes())
+    before = tls.context
     tls._look()
-    assert shown(tls, authority) == "second"
+    assert shown(tls.context, authority) == "second"
+    # Handshakes go on with it in another thread, and some have crashed the process when it was changed.
+    assert shown(before, authority) == "first"
+
+
+def test_a_changed_authority_of_clients_is_taken(authority: Authority, tmp_path: Path) -> None:
+    (tmp_path / "others").mkdir()
+    other = Authority(folder=tmp_path / "others")
+    pair, trusted = authority.issue("one"), tmp_path / "trusted.pem"
+    trusted.write_bytes(authority.certificate.read_bytes())
+    tls = ServerTLS(pair.certificate, pair.key, client_ca=trusted)
+
+    def certificates() -> list[bytes]:
+        return tls.context.get_ca_certs(binary_form=True)
+
+    ours = certificates()
+    trusted.write_text("damaged")
+    tls._look()
+    assert certificates() == ours
+    trusted.write_bytes(other.certificate.read_bytes())
+    tls._look()
+    assert len(certificates()) == 1
+    assert certificates() != ours
+    assert tls.context.verify_mode is ssl.CERT_REQUIRED
