@@ -147,21 +147,32 @@ class ImageIntake:
 
         The block is the stage `image`, under the deadline.
         """
+        digests = self.note_named(image, record=record) if isinstance(image, InstanceReference) else {}
         encoded = await self.fetch(image, deadline=deadline, record=record)
         with record.stage("image"):
             async with deadline.guard():
-                yield encoded, await self._note_image(encoded, record=record)
+                await self._note_image(encoded, digests, record=record)
+                yield encoded, digests
 
-    async def _note_image(self, encoded: str | bytes, *, record: RequestRecord) -> dict[str, str]:
-        """Note the keyed digest of the file on the record, and return the entry."""
+    def note_named(self, reference: SeriesReference, *, record: RequestRecord) -> dict[str, str]:
+        """Note the keyed digests of the UIDs that a request names, and return the entry."""
         digests: dict[str, str] = {}
         if self._digests is not None:
-            digest = partial(_file_digest, self._digests, encoded)
-            found = digest() if len(encoded) <= _HASH_INLINE_BYTES else await asyncio.to_thread(digest)
-            if found is not None:
-                digests["image"] = found
+            named = reference.model_dump(exclude={"source"})
+            digests |= {name: self._digests.uid_digest(uid) for name, uid in named.items()}
             record.images.append(digests)
         return digests
+
+    async def _note_image(self, encoded: str | bytes, digests: dict[str, str], *, record: RequestRecord) -> None:
+        """Add the keyed digest of the file to its entry, which is noted on the record unless it was."""
+        if self._digests is None:
+            return
+        digest = partial(_file_digest, self._digests, encoded)
+        found = digest() if len(encoded) <= _HASH_INLINE_BYTES else await asyncio.to_thread(digest)
+        if not digests:
+            record.images.append(digests)
+        if found is not None:
+            digests["image"] = found
 
     def _note_uids(self, decoded: DecodedImage, digests: dict[str, str]) -> None:
         """Add the keyed digests of the file's UIDs to its entry."""

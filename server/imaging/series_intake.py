@@ -107,6 +107,7 @@ class SeriesIntake:
         return data
 
     async def _named(self, sent: SeriesReference, *, deadline: Deadline, record: RequestRecord) -> OpenSeries:
+        self._images.note_named(sent, record=record)
         with record.stage("fetch"):
             metadata = await self._images.metadata(sent, deadline=deadline)
         with record.stage("image"):

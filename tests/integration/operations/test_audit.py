@@ -254,6 +254,22 @@ async def test_a_listing_names_its_study_by_a_digest(audited: Audited, trail: Pa
     assert listed["listed"] == {"study": AuditKeys.from_file(key_file, named_by="--key-file").uid_digest("1.2.3")}
 
 
+async def test_what_a_request_names_in_a_source_is_found_also_when_it_is_refused(
+    audited: Audited, trail: Path, key_file: Path
+) -> None:
+    series = {"study": "1.2.3", "series": "1.2.3.4"}
+    instance = series | {"instance": "1.2.3.4.5"}
+    async with audited() as service:
+        check(await ask(service, image={"source": "pacs"} | instance), 404, "source_not_found", "source")
+        asked = {"series": {"source": "pacs"} | series, "question": "Is it?"}
+        response = await service.client.post("/v1/series", json=asked)
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "source_not_found")
+    digest = AuditKeys.from_file(key_file, named_by="--key-file").uid_digest
+    assert [fields["images"] for fields in records(trail, "request")] == [
+        [{name: digest(uid) for name, uid in named.items()}] for named in (instance, series)
+    ]
+
+
 def full(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
