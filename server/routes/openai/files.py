@@ -1,5 +1,6 @@
 """Serve /v1/files, in OpenAI's format: the inputs and the results of batches."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, BinaryIO, Literal
 
@@ -38,6 +39,7 @@ from medmoe.server.schemas.openai.file import MAX_FILES_LISTED, FileDeleted, Fil
 from medmoe.server.state import State
 
 PATH = "/v1/files"
+_RANGE = re.compile("bytes=([0-9]{0,15})-([0-9]{0,15})")
 
 router = APIRouter(tags=[TAG])
 
@@ -87,6 +89,12 @@ async def _opened(
     """Hold a file's content open until it is sent."""
     with await batch_service(request).files.opened(file_id, grant.tenant.owner) as file:
         yield file
+
+
+def _is_one_range(asked: str) -> bool:
+    """Return whether a Range header names one range of bytes that does not end before it begins."""
+    match = _RANGE.fullmatch(asked)
+    return match is not None and not (match[1] and match[2] and int(match[2]) < int(match[1]))
 
 
 def _answer(example: object) -> Responses:
@@ -155,8 +163,11 @@ async def file(request: Request, file_id: FileId, grant: Annotated[Grant, Depend
     responses=_CONTENT | refusals(*NO_STORE, *NO_RECORD, FileNotFound(), *LISTING, descriptions=DESCRIPTIONS),
     dependencies=[Depends(audited)],
 )
-async def content(opened: Annotated[BinaryIO, Depends(_opened)]) -> FileResponse:
+async def content(request: Request, opened: Annotated[BinaryIO, Depends(_opened)]) -> FileResponse:
     """Return a file's content."""
+    if not _is_one_range(request.headers.get("range", "")):
+        # RFC 9110 (14.2) wants ignored what is not understood, which the response refuses.
+        request.scope["headers"] = [header for header in request.scope["headers"] if header[0] != b"range"]
     # By its descriptor, because it may lose its name while it is sent.
     return FileResponse(f"/dev/fd/{opened.fileno()}", media_type="application/jsonl")
 

@@ -63,6 +63,31 @@ async def test_a_line_is_answered_as_its_route_answers(batching: Batching, endpo
             assert common(found["response"]["body"]) == common(answer.json())
 
 
+@pytest.mark.parametrize(
+    ("asked", "status", "first", "last"),
+    [
+        ("bytes=2-5", 206, 2, 5),
+        ("bytes=2-", 206, 2, 99),
+        ("bytes=-3", 206, 97, 99),
+        ("bytes=100-", 416, 0, -1),
+        ("items=0-1", 200, 0, 99),
+        ("bytes=abc", 200, 0, 99),
+        ("bytes=5-2", 200, 0, 99),
+        ("bytes=0-1,4-5", 200, 0, 99),
+        ("bytes", 200, 0, 99),
+        ("bytes=" + "9" * 5000 + "-", 200, 0, 99),
+    ],
+)
+async def test_a_part_of_a_file_is_read_and_what_names_none_is_ignored(
+    batching: Batching, asked: str, status: int, first: int, last: int
+) -> None:
+    async with batching() as (service, caller):
+        content = bytes(range(100))
+        file = await caller.files.create(file=("in.jsonl", content), purpose="batch")
+        answer = await service.client.get(f"/v1/files/{file.id}/content", headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (status, content[first : last + 1])
+
+
 async def test_a_deployment_without_batches_names_the_setting(service: Service) -> None:
     for method, path in (("GET", "/v1/files"), ("GET", "/v1/batches"), ("POST", "/v1/files"), ("POST", "/v1/batches")):
         answer = await service.client.request(method, path)
@@ -144,14 +169,6 @@ async def test_a_file_that_is_deleted_while_it_is_read_is_whole_or_not_found(
         half_deleted = await caller.upload(lines)
         (tmp_path / "batches" / "files" / f"{half_deleted}.jsonl").unlink()
         check(await service.client.get(f"/v1/files/{half_deleted}/content"), 404, "file_not_found")
-
-
-async def test_a_part_of_a_file_is_sent(batching: Batching) -> None:
-    async with batching() as (service, caller):
-        lines = questions(2)
-        file_id = await caller.upload(lines)
-        answer = await service.client.get(f"/v1/files/{file_id}/content", headers={"Range": "bytes=5-20"})
-        assert (answer.status_code, answer.text) == (206, lines[0][5:21])
 
 
 async def test_the_answers_of_a_batch_that_runs_take_room(batching: Batching) -> None:
