@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Literal, Self
 
 from medmoe.model.errors import ConfigError
@@ -162,21 +163,31 @@ class AuditTrail:
         except TimeoutError as error:
             if self._retry_at is None:
                 self._fail(error)
-            if self._refuses and waiting in self._waiting:
-                # The answer that it tells of is withheld.
-                self._waiting.remove(waiting)
-                self._lose([waiting])
+            if self._refuses:
+                self._withhold(waiting)
             return False
+
+    def _withhold(self, waiting: _Waiting) -> None:
+        """Take back the record of an answer that is not given, or write behind it what was answered instead."""
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+            self._lose([waiting])
+        elif "status" in waiting.fields:
+            answered = {"time": timestamp(), "status": HTTPStatus.SERVICE_UNAVAILABLE, "error": _UNAVAILABLE}
+            self._put(_Waiting({**waiting.fields, **answered}))
 
     def _enqueue(self, fields: Fields) -> _Waiting:
         waiting = _Waiting({"time": timestamp(), **fields})
         if self.identity is None or self._is_failing:
             self._lose([waiting])
-            return waiting
+        else:
+            self._put(waiting)
+        return waiting
+
+    def _put(self, waiting: _Waiting) -> None:
         self._waiting.append(waiting)
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
-        return waiting
 
     async def _write(self) -> None:
         """Write what waits, and what comes meanwhile."""

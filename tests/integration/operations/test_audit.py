@@ -321,7 +321,7 @@ async def test_a_full_disk_can_be_let_pass(
 
 
 async def test_a_disk_that_hangs_refuses(
-    audited: Audited, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    audited: Audited, trail: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("medmoe.server.audit.trail._PATIENCE", 0.05)
     release = asyncio.Event()
@@ -341,6 +341,14 @@ async def test_a_disk_that_hangs_refuses(
             release.set()
             await until(lambda: service.state.audit is not None and service.state.audit._writing is None)
         assert (await ask(service)).status_code == 200
+    held, withheld, answered = records(trail, "request")
+    # Its record was on the way to the disk when the answer was given up.
+    assert held["request_id"] == withheld["request_id"] != answered["request_id"]
+    assert [(fields["status"], fields["error"]) for fields in (held, withheld, answered)] == [
+        (200, None),
+        (503, "audit_unavailable"),
+        (200, None),
+    ]
 
 
 _ON_A_DISK_THAT_MAY_HANG = """
