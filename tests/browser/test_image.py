@@ -138,6 +138,19 @@ def test_the_image_fills_the_screen_and_comes_back(visit: Visiting, server: Serv
     page.wait_for_function("document.fullscreenElement === null")
 
 
+def test_nothing_of_the_image_before_is_told_of_one_that_is_not_shown(
+    visit: Visiting, server: ServerProcess, ct: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(np.full((64, 64), 7, np.uint8)).save(tmp_path / "black.png")
+    opened = visit(server.url)
+    page = opened.page
+    opened.choose(ct)
+    page.set_input_files("#file", str(tmp_path / "black.png"))
+    page.locator("#problem h3", has_text="comes out as one shade").wait_for()
+    assert "DICOM" not in page.locator("#about").inner_text()
+    assert "Wheel" not in page.locator("#about").inner_text()
+
+
 def test_an_image_of_one_shade_is_shown_only_when_one_insists(
     visit: Visiting, server: ServerProcess, tmp_path: Path, screenshot: Screenshot
 ) -> None:
@@ -225,4 +238,4 @@ def test_a_window_that_the_file_does_not_state_is_not_called_its_own(
     opened = visit(server.url)
     opened.choose(tmp_path / "mr.dcm")
     assert opened.page.locator("#viewer-caption").inner_text() == "Full range"
-    assert "The file states no window." in opened.page.locator("#window-note").inner_text()
+    assert "The file states no usable window." in opened.page.locator("#window-note").inner_text()

@@ -1,11 +1,15 @@
 """Check what the page tells a person: the model's purpose, plain sentences, and that a phone shows the answer."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from medmoe.server.batches import errors as batch_errors
+from medmoe.server.engine.deployment import rollout_errors
+from medmoe.server.http.error_table import HTTP_MEANING
 from tests.browser.conftest import Screenshot, Visit, Visiting
 from tests.support.service.server_process import ServerProcess
 
@@ -118,6 +122,54 @@ def test_a_setting_is_named_to_operators_only(visit: Visiting, server: ServerPro
     assert "MEDMOE" not in page.locator("#problem").inner_text()
     page.locator("#problem summary").click()
     assert "MEDMOE_DICOM_BURNED_IN" in page.locator("#problem").inner_text()
+
+
+ELSEWHERE = (rollout_errors.__name__, batch_errors.__name__)
+"""Modules with the errors of routes that the page does not ask."""
+FOR_PROGRAMS = ("/v1/", "/health", "=true", "timeout_ms", "Retry-After", "MEDMOE_")
+SPECIAL = (
+    ("missing_slices", "Numbers of slices are missing; send all slices, or allow_irregular=true."),
+    ("not_a_volume", "A series of one slice is no volume; ask with /v1/vqa or /v1/classify."),
+    ("unsupported_image", "File 2: a series consists of DICOM files; ask about other images with /v1/vqa."),
+    ("unsupported_image", "The image is NIfTI; save the slice as PNG, or its scan as DICOM files for POST /v1/series."),
+)
+
+
+def told() -> Iterator[tuple[str, str]]:
+    """Yield the code and the message of every error that the service names."""
+    for kind, spec in HTTP_MEANING.items():
+        own = getattr(kind, "default_message", "")
+        message = spec.message or (own and f"{own[:1].upper()}{own[1:]}.")
+        if message and kind.__module__ not in ELSEWHERE:
+            yield spec.code, message
+    yield from SPECIAL
+
+
+def test_no_problem_is_told_in_words_for_programs(visit: Visiting, server: ServerProcess) -> None:
+    page = visit(server.url).page
+    errors = [{"code": code, "message": message, "param": None, "retryAfter": None} for code, message in told()]
+    assert len(errors) > 50
+    happened = page.evaluate(
+        """async (errors) => {
+            const { inPlainWords } = await import("./page/answer/advice.js");
+            return errors.map((error) => inPlainWords(error).happened);
+        }""",
+        errors,
+    )
+    for text in happened:
+        assert text.endswith((".", "?"))
+        assert not [word for word in FOR_PROGRAMS if word in text], text
+
+
+def test_a_series_of_other_files_is_refused_with_advice_of_its_own(
+    visit: Visiting, server: ServerProcess, photograph: Path
+) -> None:
+    opened = visit(server.url)
+    opened.page.set_input_files("#file", [str(photograph), str(photograph)])
+    opened.page.locator("#problem").wait_for()
+    text = opened.page.locator("#problem").inner_text()
+    assert "a series consists of DICOM files." in text
+    assert "DICOM files of one series" in text
 
 
 def test_no_label_is_broken_in_a_table(visit: Visiting, server: ServerProcess, photograph: Path) -> None:

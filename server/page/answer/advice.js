@@ -6,6 +6,8 @@ const SOON = "Try again in a minute.";
 const ADVICE = {
   unreadable_file: "Choose it again; of a folder, choose the files, or a ZIP archive of them.",
   unsupported_image: "Choose an image in one of these formats.",
+  "series.unsupported_image": "Choose the DICOM files of one series, or one image alone.",
+  not_a_volume: "Choose another series, or ask about its images one at a time.",
   unreadable_image: ANOTHER,
   invalid_image: ANOTHER,
   decoder_died: ANOTHER,
@@ -45,14 +47,18 @@ const PLAIN = {
   model_not_found: "The model that gave this answer is not served any more.",
   uniform_image: "The image comes out as one shade.",
 };
-const FOR_PROGRAMS = /; (try again|\/health\/ready tells).*$/;
-const SETTING = / ?\((?:MEDMOE_\w+(?:, )?)+\)/g;
-/* The user of the page cannot change a setting; Details keep its name for the operator. */
+/* The user of the page sends no fields and cannot change a setting; Details keep them for those who can. */
+const FOR_PROGRAMS = [
+  / ?\((?:MEDMOE_\w+(?:, )?)+\)/g,
+  /; (try again|\/health\/ready tells|(ask|GET) [^;]*\/v1\/)[^;]*(?=\.$)/,
+  /,? or (send )?allow_\w+=true/,
+  / (for|to) POST \/v1\/\S+(?=\.)/,
+];
 
 /** One sentence on what happened, and what to do or null. */
-export function inPlainWords({ code, message, retryAfter }) {
-  const happened = (PLAIN[code] ?? message).replace(SETTING, "").replace(FOR_PROGRAMS, ".");
+export function inPlainWords({ code, message, param, retryAfter }) {
+  const happened = FOR_PROGRAMS.reduce((text, words) => text.replace(words, ""), PLAIN[code] ?? message);
   // A proxy may send a date.
   const later = /^\d+$/.test(retryAfter ?? "") ? `Try again in ${retryAfter} s.` : null;
-  return { happened, advice: later ?? ADVICE[code] ?? null };
+  return { happened, advice: later ?? ADVICE[`${param}.${code}`] ?? ADVICE[code] ?? null };
 }

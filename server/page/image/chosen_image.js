@@ -120,6 +120,7 @@ export class ChosenImage {
     this.#caption = "";
     this.#shown.removeAttribute("src");
     for (const id of ["viewer", "shown"]) find(id).hidden = true;
+    for (const id of ["facts", "hint"]) find(id).textContent = "";
   }
 
   #renderSoon() {

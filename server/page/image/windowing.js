@@ -168,7 +168,7 @@ function described(applied, { smallest, largest, presets }, chosen) {
   const unit = presets.length ? " HU" : "";
   const values = `Values from ${written(smallest)} to ${written(largest)}${unit}.`;
   if (applied === undefined) return `${values} Shown as they are stored.`;
-  if (chosen === null && applied.source === "full") return `${values} The file states no window.`;
+  if (chosen === null && applied.source === "full") return `${values} The file states no usable window.`;
   if (applied.centre === null) return `${values} Shown through a table that the file brings along.`;
   return values;
 }
