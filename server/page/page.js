@@ -24,6 +24,7 @@ import { Served } from "./model/served.js";
 import { Service, unlessStopped, wasStopped } from "./api/service.js";
 import { Subject } from "./question/subject.js";
 import { theme } from "./theme.js";
+import { wayOut } from "./answer/way_out.js";
 
 const service = new Service();
 const key = new ApiKey(service, { given: () => served.look() });
@@ -161,6 +162,7 @@ async function answer(signal) {
   subject.thumbnail = shown.thumbnail();
   subject.slices = shown.rendered.slices ?? null;
   explanation.abort();
+  heatMap.show(null);
   const box = result.open(title, subject);
   const own = (view = open(box, subject));
   own.turn?.(series.index);
@@ -211,18 +213,9 @@ function forget() {
 function refuse(error, options) {
   // A mistake of this page's own belongs into the browser's console, not into a box for the service's words.
   if (!(error instanceof Problem)) throw error;
-  problems.show(error, { ...options, action: wayOut(error) });
+  problems.show(error, { ...options, action: wayOut(error, { image, series }) });
   if (error.status === 401) served.askForKey();
   if (error.status === 503 || error.code === "no_answer") served.look();
-}
-
-/** A button that gets past a problem. */
-function wayOut({ code }) {
-  if (isSeries()) {
-    const isIrregular = code === "missing_slices" || code === "tilted_gantry";
-    return isIrregular ? { text: "Take it all the same", run: () => series.allowIrregular() } : null;
-  }
-  return code === "uniform_image" ? { text: "Show it all the same", run: () => image.allowUniform() } : null;
 }
 
 /** Instead of what is being asked. */
@@ -250,7 +243,6 @@ async function run(event) {
   }
   problems.clear();
   const own = (running = new AbortController());
-  heatMap.show(null);
   busy(event.target, true);
   try {
     await answer(own.signal);

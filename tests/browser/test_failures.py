@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import PATIENT, Visit, Visiting
+from tests.browser.test_series import FILES
 from tests.support.service.server_process import ServerProcess
 
 pytestmark = pytest.mark.timeout(600)
@@ -95,6 +96,28 @@ def test_a_proxys_refusal_has_a_way_out(
     opened.page.route("**/v1/render", lambda route: route.fulfill(status=status, body="<html>", headers=headers))
     opened.page.set_input_files("#file", str(photograph))
     assert advice in problem(opened)
+
+
+@pytest.mark.parametrize("route", ["v1/render", "v1/series/render"])
+def test_what_was_chosen_is_kept_over_a_failure_that_passes(
+    visit: Visiting, server: ServerProcess, photograph: Path, tmp_path: Path, route: str
+) -> None:
+    opened = visit(server.url)
+    page = opened.page
+    files = [photograph]
+    if route == "v1/series/render":
+        files = [tmp_path / f"{index}.dcm" for index in range(3)]
+        for path, file in zip(files, FILES, strict=False):
+            path.write_bytes(file)
+    page.route(f"**/{route}", lambda route: route.fulfill(status=502, body="<html>"))
+    page.set_input_files("#file", list(map(str, files)))
+    problem(opened)
+    page.unroute(f"**/{route}")
+    page.get_by_role("button", name="Try again").click()
+    page.locator("#shown, .stack img[src]").locator("visible=true").wait_for()
+    assert page.locator("#problem").is_hidden()
+    # With the button the hand goes to what comes next, not to the beginning of the page.
+    assert page.evaluate("document.activeElement.id") == "task"
 
 
 @pytest.mark.parametrize(

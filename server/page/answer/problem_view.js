@@ -31,6 +31,8 @@ export class ProblemView {
   }
 
   clear() {
+    // The button that was pressed goes; the question comes next.
+    if (this.#box.contains(document.activeElement)) find("task").focus({ preventScroll: true });
     this.#box.hidden = true;
     this.#box.replaceChildren();
   }

@@ -6,6 +6,11 @@ export class Problem extends Error {
     Object.assign(this, { type, code, param, requestId: request_id, status, retryAfter });
   }
 
+  /** Whether the same request may be answered later, or with another key. */
+  get isPassing() {
+    return this.code === "no_answer" || this.status === 401 || this.status === 429 || this.status >= 500;
+  }
+
   /** Of an answer that is not 200. */
   static async of(response) {
     const body = await response.json().catch(() => null);

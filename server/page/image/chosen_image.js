@@ -53,6 +53,11 @@ export class ChosenImage {
     this.#changed();
   }
 
+  /** Render it once more. */
+  again() {
+    this.#render({ focus: true });
+  }
+
   /** Show the image although it is one shade. */
   allowUniform() {
     this.#allowsUniform = true;
@@ -150,7 +155,7 @@ export class ChosenImage {
       if (wasStopped(error) || signal.aborted) return;
       // What was shown before is not what is chosen now.
       this.#hide();
-      if (focus && error.code !== "uniform_image") this.#clear();
+      if (focus && error.code !== "uniform_image" && !error.isPassing) this.#clear();
       this.#changed();
       this.#failed(error, { focus });
     } finally {

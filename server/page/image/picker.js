@@ -32,7 +32,9 @@ export class Picker {
 
   /** Show the picker where the deployment has sources. */
   async offer() {
-    const sources = await this.#service.sources().catch(() => []);
+    const isRefused = ({ status }) => status === 401 || status === 403;
+    const sources = await this.#service.sources().catch((error) => (isRefused(error) ? [] : null));
+    if (sources === null) return;
     this.#form.offer(sources.map(({ name }) => name));
     this.#box.hidden = sources.length === 0;
   }

@@ -30,7 +30,8 @@ export class PickerForm {
   }
 
   offer(names) {
-    this.#source.replaceChildren(...names.map((name) => new Option(name, name)));
+    const chosen = this.source;
+    this.#source.replaceChildren(...names.map((name) => new Option(name, name, false, name === chosen)));
     this.#sourceLabel.hidden = names.length < 2;
   }
 

@@ -53,6 +53,11 @@ export class ChosenSeries {
     this.#render({ focus: true });
   }
 
+  /** Render it once more. */
+  again() {
+    this.#render({ focus: true });
+  }
+
   /** Take slices that are unevenly spaced or displaced. */
   allowIrregular() {
     this.#allowsIrregular = true;
@@ -143,7 +148,7 @@ export class ChosenSeries {
       // What was shown before is not what is chosen now.
       this.#stack.clear();
       this.#facts.textContent = "";
-      if (focus && !CAN_BE_TAKEN.includes(error.code)) this.clear();
+      if (focus && !CAN_BE_TAKEN.includes(error.code) && !error.isPassing) this.clear();
       this.#changed();
       this.#failed(error, { focus });
     } finally {
