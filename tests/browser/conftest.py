@@ -68,6 +68,8 @@ class Visit:
     """Console errors, except those that repeat a response's status."""
 
     def choose(self, file: Path) -> None:
+        # Until the file is taken, the page still is what it was before.
+        self.page.locator("#well").evaluate("well => well.setAttribute('aria-busy', 'true')")
         self.page.set_input_files("#file", str(file))
         self.page.locator("#well[aria-busy=false]").wait_for()
 

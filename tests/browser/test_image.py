@@ -126,6 +126,29 @@ def test_zoom_moves_and_fits_again(visit: Visiting, server: ServerProcess, photo
     assert scale(opened) == 1
 
 
+def test_the_keyboard_moves_an_enlarged_image(visit: Visiting, server: ServerProcess, photograph: Path) -> None:
+    opened = visit(server.url)
+    page = opened.page
+    opened.choose(photograph)
+    offset = "() => { const at = new DOMMatrix(getComputedStyle(shown).transform); return [at.e, at.f]; }"
+    page.get_by_role("button", name="Zoom in").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowUp")
+    across, down = page.evaluate(offset)
+    assert across < 0 < down
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(offset) == [0, down]
+    # The button that was pressed is no longer of use; the next one has the hand.
+    page.get_by_role("button", name="Whole image").focus()
+    page.keyboard.press("Enter")
+    assert scale(opened) == 1
+    assert page.evaluate("document.activeElement.id") == "zoom-in"
+    while not page.get_by_role("button", name="Zoom in").is_disabled():
+        page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "zoom-out"
+
+
 def test_the_image_fills_the_screen_and_comes_back(visit: Visiting, server: ServerProcess, ct: Path) -> None:
     opened = visit(server.url)
     page = opened.page

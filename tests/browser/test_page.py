@@ -175,10 +175,12 @@ def test_an_unsure_answer_is_said_to_be_one(visit: Visiting, server: ServerProce
     page = opened.page
     opened.choose(photograph)
     page.locator("#ask summary").click()
-    page.fill("#ask [name=min_confidence]", "1")
+    # One that no share is rounded to.
+    page.fill("#ask [name=min_confidence]", "0.9995")
     opened.ask()
     opened.finished()
     assert page.locator("#result .caution strong").text_content() == "Abstained."
+    assert "Less sure than 99.95 %" in page.locator("#result .banner.caution").inner_text()
     assert (page.locator("#announcer").text_content() or "").startswith("Abstained.")
 
 

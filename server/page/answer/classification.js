@@ -119,7 +119,7 @@ function certainty({ agreement, entropy, label_mass, margin, mode, permutations 
 const masses = (rows) => rows.map(({ label, label_mass }) => [`yes or no at all: ${label}`, percent(label_mass)]);
 
 function meaning(calibration, { contextual_calibration }) {
-  if (calibration !== null) return "The probabilities are as often right as they say, on the data under Details.";
+  if (calibration !== null) return "On other data, under Details, they were about as often right as they say.";
   if (contextual_calibration) return "The probabilities are compared with those of images that show nothing.";
   return "The probabilities are the model's own: the checkpoint has no calibration, or not for this way of asking.";
 }

@@ -1,7 +1,7 @@
 // How far a result can be relied on: bars, badges and cautions.
 
 import { element } from "../element.js";
-import { percent } from "../format.js";
+import { exact } from "../format.js";
 
 /** A share as a bar; its number stands beside it, so screen readers skip the bar. */
 export function bar(share) {
@@ -21,7 +21,7 @@ export function caution(title, text) {
 
 /** `value` is the confidence, `least` the one that was asked for; either may be unknown. */
 export function abstention(value, least) {
-  const why = value < least ? `Less sure than ${percent(least)}: this` : "This";
+  const why = value < least ? `Less sure than ${exact(100 * least)} %: this` : "This";
   return caution("Abstained.", `${why} should not be relied on.`);
 }
 

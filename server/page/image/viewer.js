@@ -6,6 +6,9 @@ const LARGEST = 8;
 const STEP = 1.4;
 const NOTCH = 40;
 /* Pixels of wheel to the next frame; a touchpad sends few at a time. */
+const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+const STRIDE = 1 / 8;
+/* Of the well's sides, that an arrow key moves an enlarged image by. */
 
 export class Viewer {
   #well = find("well");
@@ -25,6 +28,7 @@ export class Viewer {
     for (const end of ["pointerup", "pointercancel"]) this.#image.addEventListener(end, () => this.#release());
     this.#image.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     this.#image.addEventListener("dblclick", () => this.fit());
+    find("viewer").addEventListener("keydown", (event) => this.#key(event));
     find("zoom-in").addEventListener("click", () => this.#zoom(STEP));
     find("zoom-out").addEventListener("click", () => this.#zoom(1 / STEP));
     find("fit").addEventListener("click", () => this.fit());
@@ -74,6 +78,17 @@ export class Viewer {
     if (Math.abs(event.deltaY) >= NOTCH) this.#wheeled = 0;
   }
 
+  #key(event) {
+    const way = ARROWS[event.key];
+    if (way === undefined || this.#scale === 1 || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    const { clientHeight, clientWidth } = this.#well;
+    this.#place({
+      x: this.#offset.x + way[0] * STRIDE * clientWidth,
+      y: this.#offset.y + way[1] * STRIDE * clientHeight,
+    });
+  }
+
   /** About the point under the hand, or about the middle. */
   #zoom(factor, { clientX, clientY } = {}) {
     const box = this.#well.getBoundingClientRect();
@@ -91,8 +106,8 @@ export class Viewer {
     const [left, top] = [x, y].map((value, axis) => Math.min(farthest[axis], Math.max(-farthest[axis], value)));
     this.#offset = { x: left, y: top };
     this.#image.style.transform = `translate(${left}px, ${top}px) scale(${this.#scale})`;
-    find("fit").disabled = find("zoom-out").disabled = this.#scale === 1;
-    find("zoom-in").disabled = this.#scale === LARGEST;
+    for (const id of ["fit", "zoom-out"]) disable(id, this.#scale === 1, "zoom-in");
+    disable("zoom-in", this.#scale === LARGEST, "zoom-out");
   }
 
   get #isFull() {
@@ -108,4 +123,12 @@ export class Viewer {
     find("full-screen").setAttribute("aria-pressed", String(this.#isFull));
     this.fit();
   }
+}
+
+/** A hand on a button that is disabled goes to the `next`. */
+function disable(id, isDisabled, next) {
+  const button = find(id);
+  const hasHand = document.activeElement === button;
+  button.disabled = isDisabled;
+  if (isDisabled && hasHand) find(next).focus();
 }
