@@ -156,7 +156,8 @@ def test_the_image_fills_the_screen_and_comes_back(visit: Visiting, server: Serv
     button = page.get_by_role("button", name="Full screen")
     button.click()
     page.wait_for_function("document.fullscreenElement?.id === 'well'")
-    assert button.get_attribute("aria-pressed") == "true"
+    # A frame later the page is told.
+    page.locator("#full-screen[aria-pressed=true]").wait_for()
     button.click()
     page.wait_for_function("document.fullscreenElement === null")
 
