@@ -30,12 +30,20 @@ class StrictConnection(h11.Connection):
     _cut = b""
     """The first half of a line end."""
 
+    def __init__(self, *, max_head_bytes: int) -> None:
+        super().__init__(h11.SERVER, max_head_bytes)
+        self._max_head_bytes = max_head_bytes
+
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """See h11.Connection.next_event."""
         before = self.trailing_data[0] if self.their_state is h11.IDLE or self.is_chunked else b""
         event = super().next_event()
         if isinstance(event, h11.Request):
-            _check_lines(before[: len(before) - len(self.trailing_data[0])])
+            head = before[: len(before) - len(self.trailing_data[0])]
+            if len(head) > self._max_head_bytes:
+                # h11 takes one whose end comes with what exceeds the limit.
+                raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
+            _check_lines(head)
             self._begin_body(event.headers)
             return _in_origin_form(event)
         size = len(event.data) if isinstance(event, h11.Data) else 0

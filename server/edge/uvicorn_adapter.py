@@ -34,6 +34,8 @@ _DOORSTEP = 0.3
 """Seconds in which a connection made last may bring its request."""
 _KEPT_REMAINDER = 64 * 1024
 """Bytes of an unread body that are read after the response, so that the connection can be kept."""
+_MAX_HEAD_BYTES = 16 * 1024
+"""Where the configuration has no limit."""
 _CLOSE = (b"connection", b"close")
 _log = logging.getLogger("medmoe.edge.http")
 # uvicorn warns of each malformed request; the line of a request says as much.
@@ -57,8 +59,7 @@ class HTTPProtocol(H11Protocol):
     ) -> None:
         """Call `on_malformed` to answer a malformed request and to close, `on_complete` after each response."""
         super().__init__(config, server_state, app_state, loop)
-        limit = config.h11_max_incomplete_event_size
-        self.conn = StrictConnection(h11.SERVER, *([] if limit is None else [limit]))
+        self.conn = StrictConnection(max_head_bytes=config.h11_max_incomplete_event_size or _MAX_HEAD_BYTES)
         self.logger = _log
         self.app = self._closing(self.app)
         self._on_malformed = on_malformed

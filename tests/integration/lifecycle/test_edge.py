@@ -247,8 +247,11 @@ async def test_unread_responses_have_a_limit_in_all(listening: Listen, rendering
         b"GET /health/live HTTP/1.1\r\nHost: a\r\nX y: a\r\n\r\n",
         bytes.fromhex("16030100a5010000a10303") + bytes(150),
         b"garbage\r\n\r\n",
+        # In one piece: it is over the limit before its end is seen, or after.
+        b"GET /health/live HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
+        b"GET /health/live HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
     ],
-    ids=["LF", "folded", "folded chunked", "2.0", "1.2", "no host", "name", "TLS", "garbage"],
+    ids=["LF", "folded", "folded chunked", "2.0", "1.2", "no host", "name", "TLS", "garbage", "long", "longer"],
 )
 async def test_a_malformed_head_gets_the_error_body_that_every_failure_has(listening: Listen, sent: bytes) -> None:
     async with listening() as found, found.connected() as connection:
