@@ -22,7 +22,7 @@ _REFUSALS_PER_MINUTE = 600
 
 
 class RequestAuditor:
-    """Audits the requests that read an image, list a DICOMweb source, or read or change stored files and batches."""
+    """Audits requests that read an image or a file's content, list a DICOMweb source, or change files and batches."""
 
     def __init__(self, trail: AuditTrail, keys: AuditKeys) -> None:
         self._trail = trail

@@ -6,8 +6,6 @@ import { Problem } from "./api/problem.js";
 const AGAIN = 5000;
 /* Milliseconds between two looks while a batch has not ended. */
 const ENDED = ["completed", "failed", "expired", "cancelled"];
-const LATER = [null, 429, 500, 502, 503, 504];
-/* Statuses of a service that may answer later; null: it did not answer. */
 const COLUMNS = ["Created", "Route", "Status", "Answered", "Failed", "Lines"];
 
 export class Batches {
@@ -31,7 +29,7 @@ export class Batches {
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       // It answers later; a refusal stays one, and hides what another key was shown.
-      if (LATER.includes(error.status)) return this.#again();
+      if (error.isPassing && error.status !== 401) return this.#again();
     }
     // Those of another caller.
     if (key !== this.#service.key) return;

@@ -161,7 +161,7 @@ def _targets(source: Path, output: Path) -> dict[Path, Path]:
 
 
 def _mark(target: Path) -> RenderMark | None:
-    """Return of what a PNG is, None for none. Raises InvalidInput where none can be written."""
+    """Return the mark of the PNG at `target`, None without one. Raises InvalidInput where none can be written."""
     try:
         return RenderMark.read(target)
     except OSError as error:

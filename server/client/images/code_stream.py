@@ -75,8 +75,9 @@ def _jpeg(stream: bytes) -> Iterator[Span]:
 def _remove_thumbnail(stream: bytearray) -> None:
     """Say in each JFIF segment that there is no thumbnail, which may show what was covered in the image."""
     for marker, begin, end, _ in segments(bytes(stream)):
-        if marker == 0xE0 and stream.startswith(b"JFIF\0", begin) and end - begin >= _THUMBNAIL + 2 <= len(stream):
-            stream[begin + _THUMBNAIL : begin + _THUMBNAIL + 2] = bytes(2)
+        at = begin + _THUMBNAIL
+        if marker == 0xE0 and stream.startswith(b"JFIF\0", begin) and at + 2 <= min(end, len(stream)):
+            stream[at : at + 2] = bytes(2)
 
 
 def _behind(stream: bytes, begin: int, end: int) -> Iterator[Span]:

@@ -39,7 +39,7 @@ from medmoe.server.schemas.openai.file import MAX_FILES_LISTED, FileDeleted, Fil
 from medmoe.server.state import State
 
 PATH = "/v1/files"
-_RANGE = re.compile("bytes=([0-9]{0,15})-([0-9]{0,15})")
+_RANGE = re.compile("bytes=(?:([0-9]{1,15})-([0-9]{1,15})?|-[0-9]{1,15})")
 
 router = APIRouter(tags=[TAG])
 
@@ -94,7 +94,7 @@ async def _opened(
 def _is_one_range(asked: str) -> bool:
     """Return whether a Range header names one range of bytes that does not end before it begins."""
     match = _RANGE.fullmatch(asked)
-    return match is not None and not (match[1] and match[2] and int(match[2]) < int(match[1]))
+    return match is not None and (match[2] is None or int(match[1]) <= int(match[2]))
 
 
 def _answer(example: object) -> Responses:

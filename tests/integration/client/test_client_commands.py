@@ -311,7 +311,7 @@ def test_render_ends_where_there_is_no_room(
     assert not list((tmp_path / "pngs").iterdir())
 
 
-def test_render_goes_on_after_an_image_an_image_that_the_service_fails_on(medmoe: Medmoe, tmp_path: Path) -> None:
+def test_render_goes_on_after_an_image_that_the_service_fails_on(medmoe: Medmoe, tmp_path: Path) -> None:
     source, output = tmp_path / "dicoms", tmp_path / "pngs"
     source.mkdir()
     for name in "abc":

@@ -373,7 +373,7 @@ async def test_a_body_that_was_sent_in_spite_of_an_expectation_keeps_the_connect
 
 
 async def test_a_kept_connection_without_a_request_is_closed_without_a_response(listening: Listen) -> None:
-    async with listening(limits=ConnectionLimits(head_seconds=0.3)) as found, found.connected() as connection:
+    async with listening(limits=ConnectionLimits(head_seconds=1)) as found, found.connected() as connection:
         connection.writer.write(post(path="/health/live", body=b"", length=9))
         assert (await connection.answer()).status == 405
         # What is left of the body, which makes the connection idle.

@@ -21,6 +21,7 @@ from pydicom.uid import (
 )
 
 from medmoe.client.errors import InvalidInput
+from medmoe.client.images.code_stream import without_metadata
 from medmoe.client.images.dicom import pixels_only
 from medmoe.server.imaging.decoder_config import ImageLimits
 from medmoe.server.imaging.formats.dicom.file import DicomFile
@@ -169,6 +170,12 @@ def test_a_frame_that_cannot_be_followed_is_not_sent(syntax: str, stream: bytes)
     data = file(fragments(stream), syntax=syntax, colour="RGB", bits=8, shape=SHAPE)
     with pytest.raises(InvalidInput, match="compressed frame"):
         pixels_only(data)
+
+
+def test_a_stream_that_is_cut_off_keeps_its_length() -> None:
+    stream = baseline()
+    for length in range(12, 40):
+        assert len(without_metadata(stream[:length])) == length
 
 
 def test_pixel_data_with_something_behind_their_frames_are_not_sent() -> None:
