@@ -64,7 +64,7 @@ async def test_sigterm_under_load_answers_what_is_inside_and_refuses_what_comes(
         engine.suspend()
         async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
             inside = [asyncio.create_task(client.post("/v1/vqa", json=vqa_body)) for _ in range(3)]
-            await in_flight(client, 3)
+            await in_engine(client, 3)
             server.process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(120):
                 while (ready := await client.get("/health/ready")).status_code == 200:
@@ -88,7 +88,7 @@ async def test_what_does_not_end_within_the_bound_is_told_so(
     with slow_server(settings, delay=3600, MEDMOE_DRAIN_SECONDS="0.5", MEDMOE_TIMEOUT_MS="3600000") as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
             inside = asyncio.create_task(client.post("/v1/vqa", json=vqa_body))
-            await in_flight(client, 1)
+            await in_engine(client, 1)
             server.process.send_signal(signal.SIGTERM)
             response = await inside
             assert (response.status_code, response.json()["error"]["code"]) == (503, "draining")
@@ -102,7 +102,7 @@ async def test_a_hangup_stops_the_service_and_a_second_signal_does_not_wait(
     with slow_server(settings, delay=3600, MEDMOE_DRAIN_SECONDS="3600", MEDMOE_TIMEOUT_MS="3600000") as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
             inside = asyncio.create_task(client.post("/v1/vqa", json=vqa_body))
-            await in_flight(client, 1)
+            await in_engine(client, 1)
             server.process.send_signal(signal.SIGUSR1)
             server.process.send_signal(signal.SIGHUP)
             async with asyncio.timeout(120):
@@ -122,7 +122,7 @@ async def test_a_killed_engine_is_replaced_in_the_same_process(
         first = server.engine()
         async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
             inside = [asyncio.create_task(client.post("/v1/vqa", json=vqa_body)) for _ in range(3)]
-            await in_flight(client, 3)
+            await in_engine(client, 3)
             first.send_signal(signal.SIGKILL)
             for response in await asyncio.gather(*inside):
                 assert (response.status_code, response.json()["error"]["code"]) == (503, "engine_dead")
@@ -141,7 +141,8 @@ def test_or_ends_the_process_with_a_status_of_its_own(settings: dict[str, str]) 
         assert server.process.wait(120) == 3
 
 
-async def in_flight(client: httpx.AsyncClient, count: int) -> None:
+async def in_engine(client: httpx.AsyncClient, count: int) -> None:
+    """Wait until the engine runs `count` requests; one whose image is still being decoded outlives an engine."""
     async with asyncio.timeout(120):
-        while f"medmoe_requests_in_flight {float(count)}" not in (await client.get("/metrics")).text:
+        while f"fake:num_requests_running {count}\n" not in (await client.get("/metrics")).text:
             await asyncio.sleep(0.01)
