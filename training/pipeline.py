@@ -105,6 +105,9 @@ class Run:
         report = self._directory / REPORT_FILE
         self.report = json.loads(report.read_text()) if report.exists() else {}
         model = self._stage("0-start", self._start) if self._base is None else self._load_base(self._base)
+        if is_first():  # A continued run keeps the parts that it began with, whatever is given now.
+            for origin in self.report.get("origins", {}).values():
+                log.info("%s", origin)
         tower = model.vision_tower.to(own_device())
         dtype = torch.bfloat16 if self._runtime.uses_bfloat16(own_device()) else torch.float32
         features = FeatureCache(self.features_folder, tower=tower, config=self.config.architecture, dtype=dtype)

@@ -1,7 +1,8 @@
 """Make sets of labels that hold the true one with a stated probability: split conformal prediction. Torch-free.
 
 The score of a label is 1 minus its probability (least ambiguous sets, Sadinle et al. 2019); thresholds are quantiles of
-the true labels' scores on held-out images, of each class on its own where it has enough of them (Vovk 2012).
+the true labels' scores on held-out images, of each class on its own (Vovk 2012). Where a class has too few of them, no
+threshold is below the quantile of all images.
 """
 
 import math
@@ -18,14 +19,13 @@ Scores = Annotated[tuple[Probability, ...], Field(max_length=100_000)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Threshold:
-    """The largest score with which a label is in the set."""
+class Thresholds:
+    """The largest score of each label with which it is in the set."""
 
-    value: float
+    values: Mapping[str, float]
     kind: Literal["class", "marginal"]
-    """class: from images of this class. marginal: from those of all classes, where this one has too few."""
-    n: int
-    """Images behind it."""
+    """class: each is from images of its class. marginal: some class has too few, and none is below that of all images.
+    """
 
 
 class PredictionSets(StrictSection):
@@ -38,32 +38,29 @@ class PredictionSets(StrictSection):
     scores: dict[str, Scores]
     """By true label: 1 minus the probability that the model gave to it, before any calibration."""
 
-    def thresholds(self, *, alpha: float) -> dict[str, Threshold]:
-        """Return the thresholds by label for sets that miss the true label with a probability of at most `alpha`.
+    def thresholds(self, *, alpha: float) -> Thresholds:
+        """Return the thresholds for sets that miss the true label with a probability of at most `alpha`.
 
-        Where a class has too few images for its own, no threshold is below that of all images: below it, the sets
-        would miss `alpha` of the other classes and more of this one.
+        With the class's own thresholds for the others, the sets would miss `alpha` of these and more of a class with
+        too few images.
         """
-        pooled = [score for some in self.scores.values() for score in some]
-        of_all = conformal_quantile(pooled, alpha=alpha)
+        quantiles = {label: conformal_quantile(self.scores.get(label, ()), alpha=alpha) for label in self.labels}
+        own = {label: value for label, value in quantiles.items() if value is not None}
+        if len(own) == len(self.labels):
+            return Thresholds(values=own, kind="class")
+        of_all = conformal_quantile([score for some in self.scores.values() for score in some], alpha=alpha)
         # Too few for any statement: every label is in the set.
-        marginal = Threshold(value=1.0 if of_all is None else of_all, kind="marginal", n=len(pooled))
-        own = {label: self.scores.get(label, ()) for label in self.labels}
-        quantiles = {label: conformal_quantile(scores, alpha=alpha) for label, scores in own.items()}
-        least = marginal.value if None in quantiles.values() else 0.0
-        return {
-            label: marginal if value is None else Threshold(value=max(value, least), kind="class", n=len(own[label]))
-            for label, value in quantiles.items()
-        }
+        least = 1.0 if of_all is None else of_all
+        return Thresholds(values={label: max(own.get(label, 0.0), least) for label in self.labels}, kind="marginal")
 
     def prediction_set(self, probabilities: Mapping[str, float], *, alpha: float) -> tuple[str, ...]:
         """Return the labels of the set, in the order given; never empty: the likeliest is always in it."""
         best = max(probabilities, key=probabilities.__getitem__)
-        thresholds = self.thresholds(alpha=alpha)
+        thresholds = self.thresholds(alpha=alpha).values
         return tuple(
             label
             for label, probability in probabilities.items()
-            if label == best or 1 - probability <= thresholds[label].value
+            if label == best or 1 - probability <= thresholds[label]
         )
 
 

@@ -137,11 +137,10 @@ def _prediction_set(fields: ClassifyFields, result: Classification, sets: Predic
     """Return the set by the model's own probabilities, before any calibration."""
     alpha = fields.alpha
     shares = dict(zip(fields.labels, result.probabilities, strict=True))
-    thresholds = sets.thresholds(alpha=alpha).values()
     return PredictionSet(
         labels=sets.prediction_set(shares, alpha=alpha),
         alpha=alpha,
-        kind="class" if all(threshold.kind == "class" for threshold in thresholds) else "marginal",
+        kind=sets.thresholds(alpha=alpha).kind,
         n=sets.fitted_on.n,
         datasets=sets.fitted_on.datasets,
         split=sets.fitted_on.split,

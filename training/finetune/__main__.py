@@ -8,6 +8,7 @@ import typer
 
 from medmoe.model.cli import INTERRUPTED, single_command
 from medmoe.model.config import BUNDLED
+from medmoe.model.files.terminal_safe import MAX_MESSAGE, terminal_safe
 from medmoe.training.config import MAX_SEED
 from medmoe.training.finetune.data import read_own_data
 
@@ -106,7 +107,7 @@ def _tell(split: "OwnSplit") -> None:
     """Print the samples of each split, and warnings on standard error."""
     typer.echo(split.table())
     for warning in split.warnings():
-        typer.echo(f"warning: {warning}", err=True)
+        typer.echo(terminal_safe(f"warning: {warning}", limit=MAX_MESSAGE), err=True)
 
 
 def _question(split: "OwnSplit") -> str:

@@ -93,8 +93,8 @@ class Finetune:
         """Train on `split` and write `output`, whole or not at all; returns the scores before and after as a table.
 
         Raises ConfigError when the checkpoint does not allow the method or another process does the same run,
-        CheckpointError when `output` holds something
-        or cannot be written, DataError for data that cannot be trained on, TrainingError as `train_stage`.
+        CheckpointError when `output` holds something or cannot be written, DataError for data that cannot be trained
+        on, TrainingError as `train_stage`.
         """
         method = self.check()
         check_disk(self._work, trained=0, runtime=RuntimeConfig())

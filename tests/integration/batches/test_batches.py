@@ -178,7 +178,8 @@ async def test_the_answers_of_a_batch_that_runs_take_room(batching: Batching) ->
     async with batching(batch_max_stored_bytes=room, batch_max_bytes=room) as (service, caller):
         service.engine.delay = 0.005
         batch = await caller.begin(lines)
-        await caller.until(batch, lambda now: now.request_counts is not None and now.request_counts.completed > 15)
+        await until(lambda: service.engine.finished > 15)
+        service.engine.delay = 1
         with pytest.raises(openai.APIStatusError) as full:
             await caller.upload(["x"])
         assert full.value.code == "storage_limit"
@@ -186,6 +187,7 @@ async def test_the_answers_of_a_batch_that_runs_take_room(batching: Batching) ->
             await caller.begin_with(batch.input_file_id)
         assert full.value.code == "storage_limit"
         assert (await caller.batches.retrieve(batch.id)).status == "in_progress"
+        service.engine.delay = 0
         assert (await caller.end(batch)).status == "completed"
 
 

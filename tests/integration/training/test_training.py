@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import random
 import shutil
 from dataclasses import replace
@@ -117,14 +118,20 @@ def test_the_router_stays_frozen_while_the_experts_move(finished: Run) -> None:
     assert all(".mlp.experts." in name or ".mlp.shared_expert." in name for name in moved)
 
 
-def test_a_continued_run_equals_an_uninterrupted_one(finished: Run, data: Path, tmp_path: Path) -> None:
+def test_a_continued_run_equals_an_uninterrupted_one(
+    finished: Run, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The last stage is lost and done again, from what lies on disk alone."""
     copy = tmp_path / "copy"
     shutil.copytree(finished.checkpoint.parent, copy)
     shutil.rmtree(copy / "colours")
+    report = json.loads((copy / "report.json").read_text())
+    (copy / "report.json").write_text(json.dumps(report | {"origins": {"tower": "The vision tower comes from here."}}))
     random.random()
     torch.rand(5)
-    Run(recipe(), data=data, directory=copy, tower=None)()
+    with caplog.at_level(logging.INFO):
+        Run(recipe(), data=data, directory=copy, tower=tmp_path / "another tower")()
+    assert "The vision tower comes from here." in caplog.messages
     first, second = load_checkpoint(finished.checkpoint).state_dict(), load_checkpoint(copy / "colours").state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from medmoe.model.config import MedMoEConfig, ProjectorConfig, VisionConfig
+from medmoe.model.config import MedMoEConfig, ProjectorConfig, VisionConfig, name_of
 from medmoe.model.errors import ConfigError
 from tests.support.checkpoints.tiny import tiny_config
 
@@ -23,6 +23,15 @@ def edited(**changes: object) -> str:
         else:
             section[key] = value
     return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("directory", "name"),
+    [("my model (2)", "my-model-2"), ("_neu", "neu"), ("モデル", "checkpoint"), (200 * "a", 128 * "a")],
+)
+def test_a_directory_of_any_name_gives_one_that_a_checkpoint_can_have(directory: str, name: str) -> None:
+    assert name_of(Path(directory)) == name
+    assert MedMoEConfig.from_json(edited(name=name)).name == name
 
 
 def test_round_trip() -> None:

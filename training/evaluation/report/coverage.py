@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from medmoe.model.files.calibration import Calibration
 from medmoe.training.evaluation.metrics.interval import Interval, share_interval
 from medmoe.training.evaluation.predict.outcome import Outcome
-from medmoe.training.evaluation.report.markdown_table import table
+from medmoe.training.evaluation.report.markdown_table import percent, table
 
 ALPHAS = (0.05, 0.1, 0.2)
 
@@ -73,10 +73,10 @@ def coverage_table(rows: Iterable[Coverage]) -> str:
             row.dataset,
             f"{row.alpha:g}",
             str(row.held.n),
-            f"{row.held.value:.1%} [{row.held.low:.1%}, {row.held.high:.1%}]",
+            percent(row.held),
             f"{row.mean_size:.2f} of {row.labels}",
         ]
         for row in rows
     ]
-    head = ["prediction sets of", "alpha", "n", "hold the true label, with 95 % interval", "labels in a set"]
+    head = ["prediction sets of", "alpha", "n", "hold the true label, percent with 95 % interval", "labels in a set"]
     return f"{table(head, cells)}\n" if cells else ""

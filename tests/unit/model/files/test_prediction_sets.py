@@ -45,10 +45,11 @@ def made(scores: dict[str, tuple[float, ...]]) -> PredictionSets:
 
 
 def test_a_class_with_too_few_images_takes_those_of_all() -> None:
-    found = made({"a": tuple(np.linspace(0, 0.5, 40).tolist()), "b": (0.9,) * 3}).thresholds(alpha=0.1)
-    assert (found["a"].kind, found["a"].n) == ("class", 40)
-    assert (found["b"].kind, found["b"].n) == ("marginal", 43)
-    assert found["c"] == found["b"]
+    easy, hard = np.linspace(0, 0.5, 40).tolist(), np.linspace(0.6, 0.9, 40).tolist()
+    of_all = conformal_quantile([*easy, *hard, 0.9], alpha=0.1)
+    found = made({"a": tuple(easy), "b": tuple(hard), "c": (0.9,)}).thresholds(alpha=0.1)
+    assert found.kind == "marginal"
+    assert found.values == {"a": of_all, "b": conformal_quantile(hard, alpha=0.1), "c": of_all}
 
 
 def test_classes_with_enough_images_take_their_own() -> None:
@@ -56,9 +57,8 @@ def test_classes_with_enough_images_take_their_own() -> None:
         label: tuple(np.linspace(0, top, 40).tolist()) for label, top in zip(LABELS, (0.2, 0.5, 0.9), strict=True)
     }
     found = made(scores).thresholds(alpha=0.1)
-    assert [(found[label].kind, found[label].value) for label in LABELS] == [
-        ("class", scores[label][36]) for label in LABELS
-    ]
+    assert found.kind == "class"
+    assert found.values == {label: scores[label][36] for label in LABELS}
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.1])
@@ -73,9 +73,9 @@ def test_sets_hold_the_true_label_on_the_average_where_a_hard_class_has_too_few_
     for _ in range(400):
         rare, scores = true_scores(80)
         sets = made({"a": tuple(scores[~rare].tolist()), "b": tuple(scores[rare].tolist())})
-        found = sets.thresholds(alpha=alpha)
+        found = sets.thresholds(alpha=alpha).values
         rare, scores = true_scores(100)
-        shares.append(np.mean(scores <= np.where(rare, found["b"].value, found["a"].value)))
+        shares.append(np.mean(scores <= np.where(rare, found["b"], found["a"])))
     assert np.mean(shares) > 1 - alpha - 0.01
 
 

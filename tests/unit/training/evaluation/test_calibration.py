@@ -156,15 +156,6 @@ def test_a_patient_counts_once_for_each_label_in_prediction_sets() -> None:
     assert found.fitted_on.n == 12
 
 
-def test_questions_about_one_patient_stay_together() -> None:
-    more, answers = asked(600)
-    patients = [replace(sample, group="a" if number < 400 else "b") for number, sample in enumerate(more)]
-    made = Calibrator()(patients, predictions={"float32": answers}, **BOUND)
-    assert made.answers is not None
-    assert sorted((made.answers.fitted_on.n, made.answers.held_out.n)) == [200, 400]
-    assert not Calibrator().is_enough([replace(sample, group="a") for sample in more])
-
-
 def test_too_few_samples_are_refused() -> None:
     more, answers = asked(30)
     with pytest.raises(DataError, match="each part needs 20"):

@@ -117,13 +117,18 @@ def test_how_often_prediction_sets_hold_the_label_is_told_over_patients() -> Non
             ),
         ),
     )
-    wide, narrow = (
+    wide, narrow, single = (
         coverages(outcomes, calibration, clusters=clusters, seed=0, resamples=200)[0]
-        for clusters in ({s.id: s.cluster for s in samples}, {s.id: s.image for s in samples})
+        for clusters in (
+            {s.id: s.cluster for s in samples},
+            {s.id: s.image for s in samples},
+            dict.fromkeys([s.id for s in samples], "a"),
+        )
     )
     assert wide.held.value == narrow.held.value == 0.7
     assert wide.held.high - wide.held.low > 2 * (narrow.held.high - narrow.held.low)
-    assert "70.0%" in coverage_table([wide])
+    assert "| 70.0 (40.0 to 90." in coverage_table([wide])
+    assert "| 70.0 (no interval) |" in coverage_table([single])
 
 
 def test_an_id_used_twice_is_refused() -> None:
@@ -266,18 +271,6 @@ def test_the_interval_of_a_share_is_exact_and_counts_images() -> None:
     assert interval([True, False] * 2, [0, 0, 1, 1]) == [0.5, 0.5, 0.5]
     low, high = interval([True] * 9_000 + [False] * 3_000, range(12_000))[1:]
     assert (low, high) == pytest.approx((0.7421, 0.7577), abs=2e-4)
-
-
-def test_intervals_are_over_patients_where_images_have_them() -> None:
-    samples = [organ(str(number), "lung", group=str(number // 10)) for number in range(40)]
-    right = said({str(number): "lung" if number < 20 else "liver" for number in range(40)})
-    alone, grouped = (
-        Scorer()(some, predictions=right)["accuracy"]
-        for some in ([replace(sample, group=None) for sample in samples], samples)
-    )
-    assert alone.value == grouped.value == 0.5
-    assert alone.high - alone.low < 0.35
-    assert (grouped.low, grouped.high) == (0.0, 1.0)
 
 
 def test_same_seed_same_interval() -> None:

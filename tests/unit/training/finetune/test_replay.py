@@ -32,13 +32,7 @@ def own(*labels: str, images: int = 4, question: str | None = None) -> OwnSplit:
         for number in range(images)
     ]
     return OwnSplit(
-        form="",
-        train=tuple(samples[:-1]),
-        val=(),
-        test=tuple(samples[-1:]),
-        bad=(),
-        repeats=0,
-        near_duplicates=0,
+        form="", train=tuple(samples[:-1]), val=(), test=tuple(samples[-1:]), bad=(), repeats=0, near_duplicates=0
     )
 
 
