@@ -10,10 +10,12 @@ from unicodedata import normalize
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from medmoe.model.image_formats.signature import rendered_name
 from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.errors import DataError, DatasetError
+from medmoe.training.finetune.__main__ import app
 from medmoe.training.finetune.data import read_own_data
 from medmoe.training.finetune.run import Finetune
 from medmoe.training.finetune.split import OwnSplit, split_own_data
@@ -420,12 +422,14 @@ def test_names_that_are_no_text_are_named(tmp_path: Path) -> None:
 
 
 def test_control_characters_of_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
-    own = two_labels(tmp_path / "own")
+    own = two_labels(tmp_path / "own", each=6)
     (own / "mass").rename(own / "ma\x1b[31mss")
     (own / "normal" / "a\nb.png").write_bytes(b"x")
-    table = read(own).table()
-    assert "\x1b" not in table
-    assert r"a\nb.png: is not an image" in table
+    found = CliRunner().invoke(app, [str(own), "--output", str(tmp_path / "tuned"), "--check"])
+    assert found.exit_code == 0, found.output
+    assert "\x1b" not in found.output
+    assert r"a\nb.png: is not an image" in found.output
+    assert r"training images of ma\x1b[31mss" in found.output
 
 
 def test_an_image_that_two_patients_share_joins_them(tmp_path: Path) -> None:
