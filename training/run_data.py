@@ -73,16 +73,17 @@ class RunData:
 def claim_data(directory: Path, samples: Sequence[Sample], *, left_out: Mapping[str, Mapping[str, int]]) -> None:
     """Write the manifest of a run's samples to `directory`, or compare it with the one that is there.
 
-    Raises ConfigError when they differ.
+    Nothing is written while an image cannot be read, at which the run ends. Raises ConfigError when they differ.
     """
     path = directory / MANIFEST_FILE
     begun = path.exists()
-    # Decoding every image finds leaks under other names; once is enough.
+    # Decoding every image finds leaks under other names, and what cannot be read; once is enough.
     manifest = build_manifest(samples, pixels=not begun, left_out=left_out)
     if not begun:
         for leak in manifest.leaks:
             log.warning("held out, and in train too: %s", leak)
-        write_atomically(path, manifest.to_json())
+        if not manifest.unreadable:
+            write_atomically(path, manifest.to_json())
         return
     before, now = (json.loads(text)["splits"] for text in (path.read_text(), manifest.to_json()))
     # A manifest of an earlier version does not hold every digest.

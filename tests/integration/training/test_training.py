@@ -75,12 +75,24 @@ def test_the_same_run_writes_the_same_card_and_leaves_its_evaluation(finished: R
     assert figures >= {"training-loss.png", "experts-by-modality.png", "reliability-colours-vqa.png"}
 
 
-def test_a_file_that_is_no_image_is_named(data: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_named_and_can_be_repaired(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = tmp_path / "data"
     shutil.copytree(data, broken)
-    (broken / "colours" / "images" / "3.png").write_text("not an image")
+    image = broken / "colours" / "images" / "3.png"
+    image.write_text("not an image")
+    run = Run(recipe(), data=broken, directory=tmp_path / "run", tower=None)
     with pytest.raises(DataError, match=r"3\.png"):
-        Run(recipe(), data=broken, directory=tmp_path / "run", tower=None)()
+        run()
+    shutil.copy(data / "colours" / "images" / "3.png", image)
+    monkeypatch.setattr("medmoe.training.pipeline.train_stage", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_features_that_were_lost_are_computed_again(finished: Run, data: Path, tmp_path: Path) -> None:
