@@ -52,17 +52,23 @@ def window(visit: Visit, name: str) -> None:
     visit.page.locator("#presets").get_by_role("button", name=name, exact=True).click()
 
 
+def ask_during_rendering(visit: Visit, ct: Path) -> list[Any]:
+    """Ask while the image with another window is on its way; return its request, which is held."""
+    visit.choose(ct)
+    visit.page.fill("#question", QUESTION)
+    held = hold(visit, "v1/render")
+    window(visit, "bone")
+    wait_for(visit, held, 1)
+    press_ask(visit)
+    return held
+
+
 def test_the_card_shows_what_is_asked_about_though_the_window_changed_meanwhile(
     visit: Visiting, server: ServerProcess, ct: Path
 ) -> None:
     opened = visit(server.url)
     page = opened.page
-    opened.choose(ct)
-    page.fill("#question", QUESTION)
-    held = hold(opened, "v1/render")
-    window(opened, "bone")
-    wait_for(opened, held, 1)
-    press_ask(opened)
+    held = ask_during_rendering(opened, ct)
     window(opened, "lung")
     wait_for(opened, held, 2)
     # Nothing is asked about a picture that nobody sees yet.
@@ -77,12 +83,7 @@ def test_the_card_shows_what_is_asked_about_though_the_window_changed_meanwhile(
 def test_the_question_is_the_one_that_was_asked(visit: Visiting, server: ServerProcess, ct: Path) -> None:
     opened = visit(server.url)
     page = opened.page
-    opened.choose(ct)
-    page.fill("#question", QUESTION)
-    held = hold(opened, "v1/render")
-    window(opened, "bone")
-    wait_for(opened, held, 1)
-    press_ask(opened)
+    held = ask_during_rendering(opened, ct)
     page.fill("#question", "Is the")
     release(opened, "v1/render", held)
     opened.finished()
@@ -93,12 +94,7 @@ def test_the_question_is_the_one_that_was_asked(visit: Visiting, server: ServerP
 def test_stop_ends_the_wait_for_the_image_too(visit: Visiting, server: ServerProcess, ct: Path) -> None:
     opened = visit(server.url)
     page = opened.page
-    opened.choose(ct)
-    page.fill("#question", QUESTION)
-    held = hold(opened, "v1/render")
-    window(opened, "bone")
-    wait_for(opened, held, 1)
-    press_ask(opened)
+    held = ask_during_rendering(opened, ct)
     page.get_by_role("button", name="Stop").click()
     page.locator("#ask .stop").wait_for(state="hidden")
     release(opened, "v1/render", held)
