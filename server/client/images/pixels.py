@@ -21,6 +21,7 @@ _FEW_BITS = 2**6
 _INCH = 0.0254
 _PER_METRE = 10**6
 """Pixels a metre, of which PNG stores whole numbers."""
+_DAMAGED = "the image is damaged or cut off"
 _MODES = frozenset({"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"})
 """Pillow modes that PNG can store."""
 
@@ -66,7 +67,7 @@ def png_of_image(image: Image.Image) -> bytes:
         bare.info = kept
         return _png(bare, pnginfo=_colour_chunks(image), **options)
     except (OSError, ValueError, SyntaxError) as error:
-        raise InvalidInput("the image is damaged or cut off") from error
+        raise InvalidInput(_DAMAGED) from error
 
 
 def png_of_file(data: bytes, kind: RasterFormat) -> bytes:
@@ -80,7 +81,7 @@ def png_of_file(data: bytes, kind: RasterFormat) -> bytes:
         raise InvalidInput(str(error)) from error
     except Exception as error:
         # Pillow raises many kinds of exceptions for damaged files.
-        raise InvalidInput(f"the image cannot be read ({type(error).__name__})") from error
+        raise InvalidInput(_DAMAGED) from error
     red, *others = image.split()
     is_grey = all(channel.tobytes() == red.tobytes() for channel in others)
     return _png(red if is_grey else image)
