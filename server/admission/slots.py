@@ -99,11 +99,10 @@ class Admission:
             with record.stage("queue"):
                 async with deadline.guard():
                     await self._slots.acquire()
+            self._running += 1
         finally:
             self._waiting -= 1
             self._settle()
-        self._running += 1
-        self._idle.clear()
         return asyncio.get_running_loop().time()
 
     def _give_back(self, begun: float) -> None:

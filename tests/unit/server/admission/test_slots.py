@@ -91,6 +91,21 @@ async def test_idle_is_waited_for_only_as_long_as_asked() -> None:
     await inside
 
 
+async def test_it_is_not_idle_while_the_last_of_the_queue_takes_its_slot() -> None:
+    """Else a stop would refuse that request instead of waiting for it."""
+    admission, releases = Admission(max_concurrent=1, max_queued=1), (asyncio.Event(), asyncio.Event())
+    inside = [asyncio.create_task(hold(admission, release)) for release in releases]
+    idle = asyncio.create_task(admission.wait_idle(FAR))
+    await turn()
+    releases[0].set()
+    await inside[0]
+    await turn()
+    assert not idle.done()
+    releases[1].set()
+    assert await idle
+    await inside[1]
+
+
 async def test_who_is_inside_or_waits_can_be_told_to_go() -> None:
     admission, release = Admission(max_concurrent=1, max_queued=1), asyncio.Event()
 
