@@ -46,7 +46,7 @@ def read_table(dataset: Dataset, *, descriptor: str, data: str, signed: bool) ->
     if described is None:
         return None
     length, first, bits = described
-    entries = _entries(dataset, data, length=length, bits=bits)
+    entries = stored_entries(dataset, data, length=length, bits=bits)
     if entries is None:
         return None
     held = max(int(entries.max()).bit_length(), 1)
@@ -61,15 +61,8 @@ def read_table(dataset: Dataset, *, descriptor: str, data: str, signed: bool) ->
     )
 
 
-def _bits(described: int, held: int) -> int:
-    """Return the bits an entry: the descriptor's, unless the data exceed them or leave two or more of them empty."""
-    held = max(held, 8)
-    if not 8 <= described <= 16 or held > described or held <= described - 2:
-        return held
-    return described
-
-
-def _entries(dataset: Dataset, keyword: str, *, length: int, bits: int) -> np.ndarray | None:
+def stored_entries(dataset: Dataset, keyword: str, *, length: int, bits: int) -> np.ndarray | None:
+    """Return uint16 numbers of a table's data, about `length` of them; None without data."""
     value = get(dataset, keyword)
     if isinstance(value, bytes):
         even = length + length % 2
@@ -90,3 +83,11 @@ def _entries(dataset: Dataset, keyword: str, *, length: int, bits: int) -> np.nd
     else:
         return None
     return found.astype(np.uint16) if found.size else None
+
+
+def _bits(described: int, held: int) -> int:
+    """Return the bits an entry: the descriptor's, unless the data exceed them or leave two or more of them empty."""
+    held = max(held, 8)
+    if not 8 <= described <= 16 or held > described or held <= described - 2:
+        return held
+    return described
