@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -189,7 +189,7 @@ def report_content(
     # What the request left open, too.
     used = provenance.model_dump(include=_CHOSEN, exclude_none=True)
     return ReportContent(
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        made=datetime.now().astimezone().isoformat(timespec="seconds"),
         software=version("medmoe"),
         model=model,
         weights_sha256=provenance.weights_sha256,

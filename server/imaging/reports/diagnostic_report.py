@@ -5,10 +5,10 @@ After HL7's guide "DICOM SR to FHIR Resource Mapping"; the resources that it ref
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from medmoe.server.imaging.reports.measurement_groups import (
     ABSTAINED,
@@ -22,6 +22,7 @@ from medmoe.server.imaging.reports.measurement_groups import (
     QUESTION,
     SLICES,
 )
+from medmoe.server.imaging.reports.values import text_value
 
 _DICOM_UID = "urn:dicom:uid"
 _CODE_SYSTEM = "http://dicom.nema.org/resources/ontology/DCM"
@@ -29,20 +30,23 @@ _MEASUREMENT_GROUP = "125007"
 _UCUM = "http://unitsofmeasure.org"
 
 
-def diagnostic_report(report: Dataset) -> bytes:
+def diagnostic_report(report: Dataset, *, made: str) -> bytes:
     """Return the DiagnosticReport as JSON: preliminary, an Observation for each finding, the model as Device.
 
-    The findings of slices are members of the Observation of their series.
+    The findings of slices are members of the Observation of their series. `made` is ISO 8601 with a time zone.
     """
     first, *slices = _groups(report)
-    made = datetime.strptime(
-        f"{report.ContentDate}{report.ContentTime}{report.TimezoneOffsetFromUTC}", "%Y%m%d%H%M%S%z"
-    ).isoformat()
     study = {"type": "ImagingStudy", "identifier": _uid(report.StudyInstanceUID)}
-    subject = {"type": "Patient", "identifier": {"value": str(report.PatientID)}} if report.PatientID else None
-    if subject and report.get("IssuerOfPatientID"):
-        subject["identifier"]["assigner"] = {"display": str(report.IssuerOfPatientID)}  # type: ignore[index]
-    shared = {"status": "preliminary", **({"subject": subject} if subject else {}), "effectiveDateTime": made}
+    patient_id, issuer = _value(report, "PatientID"), _value(report, "IssuerOfPatientID")
+    subject: dict[str, Any] | None = {"type": "Patient", "identifier": {"value": patient_id}} if patient_id else None
+    if subject and issuer:
+        subject["identifier"]["assigner"] = {"display": issuer}
+    shared = {
+        "status": "preliminary",
+        **({"subject": subject} if subject else {}),
+        **_effective(report),
+        "issued": made,
+    }
     device = {
         "resourceType": "Device",
         "id": "model",
@@ -66,7 +70,6 @@ def diagnostic_report(report: Dataset) -> bytes:
         **shared,
         "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "RAD"}]}],
         "code": {"coding": [{"system": _CODE_SYSTEM, "code": "126000", "display": "Imaging Measurement Report"}]},
-        "issued": made,
         "imagingStudy": [study],
         "result": [{"reference": f"#{one['id']}"} for one in results],
         "conclusion": " ".join(
@@ -77,6 +80,24 @@ def diagnostic_report(report: Dataset) -> bytes:
         "contained": [device, *results, *members],
     }
     return json.dumps(document, ensure_ascii=False).encode()
+
+
+def _effective(report: Dataset) -> dict[str, str]:
+    """Return when the image was taken: its study's date, with the time where the time zone is known."""
+    date, time, offset = (_value(report, name) for name in ("StudyDate", "StudyTime", "TimezoneOffsetFromUTC"))
+    if not date:
+        return {}
+    day = f"{date[:4]}-{date[4:6]}-{date[6:]}"
+    if not time or not offset:
+        return {"effectiveDateTime": day}
+    clock = f"{time[:2]}:{time[2:4] or '00'}:{time[4:6] or '00'}"
+    return {"effectiveDateTime": f"{day}T{clock}{offset[:3]}:{offset[3:]}"}
+
+
+def _value(report: Dataset, keyword: str) -> str:
+    """Return an attribute as text; several values, which identity may have, with backslashes between them."""
+    value = report.get(keyword)
+    return text_value("\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or ""))
 
 
 def _observations(items: list[Dataset], id_: str, about: dict[str, Any]) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ def make_report(sent: str | bytes, content: ReportContent, format_: ReportFormat
     header = _header(sent)
     required_uids(header)
     report = write_report(header, content)
-    return to_bytes(report) if format_ == "dicom" else diagnostic_report(report)
+    return to_bytes(report) if format_ == "dicom" else diagnostic_report(report, made=content.made)
 
 
 def _header(sent: str | bytes) -> Dataset:

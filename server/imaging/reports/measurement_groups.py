@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from medmoe.server.imaging.reports.content import ReportContent, SeriesContent, SliceContent
+from medmoe.server.imaging.reports.values import long_string, text_value
 
 MANUFACTURER = "Med-MoE Serve"
 NOT_FOR_DIAGNOSIS = "Research software, not a medical device: not for diagnosis, triage or treatment."
@@ -39,8 +40,6 @@ COMMENT = CodedConcept(value="121106", scheme_designator="DCM", meaning="Comment
 CERTAINTY = CodedConcept(value="111012", scheme_designator="DCM", meaning="Certainty of Finding")
 BEST_SLICE = CodedConcept(value="121080", scheme_designator="DCM", meaning="Best illustration of finding")
 _AI = CodedConcept(value="113086", scheme_designator="DCM", meaning="Artificial Intelligence")
-_MAX_MEANING = 64
-"""Characters of a code meaning (VR LO)."""
 _CONTAINS = RelationshipTypeValues.CONTAINS
 
 Group = MeasurementsAndQualitativeEvaluations
@@ -110,9 +109,9 @@ def _source_image(sop_class: str, instance: str, frame: int | None) -> SourceIma
 
 def _items(content: ReportContent) -> list[Item]:
     """Return what the template has no row for; it is extensible."""
-    items: list[Item] = [TextContentItem(QUESTION, content.question, _CONTAINS)]
+    items: list[Item] = [TextContentItem(QUESTION, text_value(content.question), _CONTAINS)]
     if content.labels:
-        items.append(TextContentItem(LABELS, "\n".join(content.labels), _CONTAINS))
+        items.append(TextContentItem(LABELS, text_value("\n".join(content.labels)), _CONTAINS))
     items += _finding(content.findings, content.certainty, abstained=content.abstained)
     items.append(TextContentItem(COMMENT, NOT_FOR_DIAGNOSIS, _CONTAINS))
     return items
@@ -120,7 +119,7 @@ def _items(content: ReportContent) -> list[Item]:
 
 def _finding(findings: tuple[str, ...], certainty: float | None, *, abstained: bool) -> list[Item]:
     # Also for labels: a code's meaning holds 64 characters, and of a free answer there is no code.
-    found = [finding or "(empty answer)" for finding in findings] or [NONE_OF_THE_LABELS]
+    found = [text_value(finding) or "(empty answer)" for finding in findings] or [NONE_OF_THE_LABELS]
     items: list[Item] = [TextContentItem(FINDING, finding, _CONTAINS) for finding in found]
     if certainty is not None:
         percent = round(100 * certainty, 1)
@@ -154,10 +153,10 @@ def _evaluations(labels: tuple[str, ...]) -> list[QualitativeEvaluation]:
 def _evaluation(label: str) -> QualitativeEvaluation:
     # Code values hold 16 characters.
     code = hashlib.sha256(label.encode()).hexdigest()[:16]
-    value = CodedConcept(value=code, scheme_designator=SCHEME, meaning=label[:_MAX_MEANING])
+    value = CodedConcept(value=code, scheme_designator=SCHEME, meaning=long_string(label) or "label")
     return QualitativeEvaluation(name=FINDING, value=value)
 
 
 def _parameters(content: ReportContent) -> list[str]:
     adapter = [f"adapter_sha256={content.adapter_sha256}"] if content.adapter_sha256 else []
-    return [*adapter, *content.parameters]
+    return [*adapter, *map(text_value, content.parameters)]

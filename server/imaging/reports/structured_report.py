@@ -18,22 +18,18 @@ from highdicom.sr import (
 )
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import UID
 
+from medmoe.server.errors import UnreadableImage
 from medmoe.server.imaging.formats.dicom.attributes import get, number
 from medmoe.server.imaging.reports.content import ReportContent, SliceContent
 from medmoe.server.imaging.reports.measurement_groups import MANUFACTURER, groups, uid
+from medmoe.server.imaging.reports.patient import KEYWORDS, patient_and_study
+from medmoe.server.imaging.reports.values import long_string, utc_offset
 
 _IMAGING_PROCEDURE = CodedConcept(value="363679005", scheme_designator="SCT", meaning="Imaging procedure")
 _SERIES_NUMBER = 9001
-_MAX_MODEL_NAME = 64
-"""Characters (VR LO)."""
-_PATIENT = (
-    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge",
-    "StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "StudyDescription", "AccessionNumber",
-    "ReferringPhysicianName",
-)  # fmt: skip
-"""Attributes of the patient and study modules that a report of the study repeats."""
-_IMAGE = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality")
+_IMAGE = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Modality")
 _NOT_IDENTIFYING: dict[str, Any] = {
     "made": True,
     "certainty": True,
@@ -44,35 +40,55 @@ _NOT_IDENTIFYING: dict[str, Any] = {
 """Content that may differ between two reports of one UID."""
 
 
+class _Report(ComprehensiveSR):
+    def copy_patient_and_study_information(self, dataset: Dataset) -> None:
+        """Copy nothing: highdicom does not know the modules of every SOP class, and refuses what breaks their rules."""
+
+
 def write_report(source: Dataset, content: ReportContent) -> Dataset:
     """Return the report on an image of `source`, or on its series: in its study, with UIDs that the answer determines.
 
-    Raises anything that highdicom raises on attributes that no study can have.
+    Raises UnreadableImage where the patient's ID cannot be read, or an image has no SOP class.
     """
+    carried = patient_and_study(source)
     evidence = _evidence(source)
     key = content.model_dump_json(exclude=_NOT_IDENTIFYING | ({} if content.series else {"series": True}))
     frames = number(source, "NumberOfFrames") or 1
-    report = ComprehensiveSR(
+    report = _Report(
         evidence=[evidence] if content.series is None else _instances(evidence, content.series.slices),
         content=_content(evidence, content, frames=int(frames)),
         series_instance_uid=uid("series", evidence.StudyInstanceUID, str(content.weights_sha256), content.model),
         series_number=_SERIES_NUMBER,
-        sop_instance_uid=uid("instance", evidence.SOPInstanceUID, key),
+        # Where two studies have an image of one UID, each has a report of its own.
+        sop_instance_uid=uid(
+            "instance", evidence.StudyInstanceUID, evidence.SeriesInstanceUID, evidence.SOPInstanceUID, key
+        ),
         instance_number=max(1, min(int(number(source, "InstanceNumber") or 1), 2**31 - 1)),
         manufacturer=MANUFACTURER,
         is_complete=True,
         is_final=False,
         is_verified=False,
-        manufacturer_model_name=content.model[:_MAX_MODEL_NAME],
+        manufacturer_model_name=long_string(content.model) or "model",
         software_versions=content.software,
         series_description=f"{MANUFACTURER}: not for diagnosis",
     )
-    made = datetime.fromisoformat(content.made)
+    report.update(carried)
+    _set_time(report, source, made=datetime.fromisoformat(content.made))
+    return report
+
+
+def _set_time(report: Dataset, source: Dataset, *, made: datetime) -> None:
+    """Set when the report was made, in the time zone that holds for the dates and times carried over, too.
+
+    Where the image names none, its times are local ones, so the report's are those of the service.
+    """
+    zone = utc_offset(str(get(source, "TimezoneOffsetFromUTC") or "").strip(" \0"))
+    if zone is not None:
+        made = made.astimezone(zone)
+        report.TimezoneOffsetFromUTC = made.strftime("%z")
     for keyword, value in {"Date": made.strftime("%Y%m%d"), "Time": made.strftime("%H%M%S")}.items():
         setattr(report, f"Content{keyword}", value)
         setattr(report, f"InstanceCreation{keyword}", value)
-    report.TimezoneOffsetFromUTC = made.strftime("%z")
-    return report
 
 
 def to_bytes(report: Dataset) -> bytes:
@@ -83,14 +99,14 @@ def to_bytes(report: Dataset) -> bytes:
 
 
 def _evidence(source: Dataset) -> Dataset:
-    """Return what the report needs of the image's object, its text in Unicode."""
+    """Return how the report refers to the image, with an empty patient."""
     evidence = Dataset()
     evidence.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in _PATIENT:
-        value = get(source, keyword)
-        setattr(evidence, keyword, "" if value is None else str(value).strip(" \0"))
+    for keyword in KEYWORDS:
+        setattr(evidence, keyword, "")
     for keyword in _IMAGE:
         setattr(evidence, keyword, str(get(source, keyword) or "").strip(" \0"))
+    _require_sop_class(evidence.SOPClassUID)
     evidence.Rows, evidence.Columns = int(number(source, "Rows") or 1), int(number(source, "Columns") or 1)
     return evidence
 
@@ -99,10 +115,16 @@ def _instances(evidence: Dataset, slices: tuple[SliceContent, ...]) -> list[Data
     """Return the evidence of each instance of a series, of which `evidence` is one."""
     found = []
     for instance, sop_class in {one.instance: one.sop_class for one in slices}.items():
+        _require_sop_class(sop_class)
         another = copy.deepcopy(evidence)
         another.SOPInstanceUID, another.SOPClassUID = instance, sop_class
         found.append(another)
     return found
+
+
+def _require_sop_class(sop_class: str) -> None:
+    if not UID(sop_class).is_valid:
+        raise UnreadableImage("the DICOM file lacks a valid SOP class UID, by which a report refers to its image")
 
 
 def _content(evidence: Dataset, content: ReportContent, *, frames: int) -> MeasurementReport:
