@@ -1,12 +1,14 @@
 """The options `stop` and `logprobs` of POST /v1/chat/completions, as OpenAI's own client sees them."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.api.test_chat import complete, image, text, turn
-from tests.integration.conftest import Service
+from tests.integration.conftest import Service, ServiceFactory
+from tests.integration.training.test_calibration import ANSWERS, calibrate
 
 ASKED = {"messages": turn(text("What do you see?"), image())}
 
@@ -26,17 +28,21 @@ async def answer(service: Service) -> str:
     return whole
 
 
-async def test_the_answer_ends_before_a_stop_string(service: Service) -> None:
-    whole = await answer(service)
-    for start in range(len(whole)):
-        for length in (1, 3, len(whole)):
-            stop = whole[start : start + length]
-            kept = whole[: whole.index(stop)].strip()
-            completion = await complete(service, **ASKED, stop=stop)
-            (choice,) = completion.choices
-            assert (choice.message.content, choice.finish_reason) == (kept, "stop"), stop
-            assert completion.medmoe["confidence"] is None or not completion.medmoe["confidence"]["calibrated"]
-            assert joined(await streamed(service, stop=[stop])) == kept, stop
+async def test_the_answer_ends_before_a_stop_string_and_is_not_calibrated(
+    running: ServiceFactory, checkpoint: Path, tmp_path: Path
+) -> None:
+    async with running(model=calibrate(checkpoint, tmp_path / "calibrated", answers=ANSWERS)) as service:
+        whole = await answer(service)
+        assert (await complete(service, **ASKED)).medmoe["confidence"]["calibrated"]
+        for start in range(len(whole)):
+            for length in (1, 3, len(whole)):
+                stop = whole[start : start + length]
+                kept = whole[: whole.index(stop)].strip()
+                completion = await complete(service, **ASKED, stop=stop)
+                (choice,) = completion.choices
+                assert (choice.message.content, choice.finish_reason) == (kept, "stop"), stop
+                assert not completion.medmoe["confidence"]["calibrated"]
+                assert joined(await streamed(service, stop=[stop])) == kept, stop
 
 
 async def test_the_first_of_several_stop_strings_counts(service: Service) -> None:

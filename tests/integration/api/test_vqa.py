@@ -127,14 +127,15 @@ async def test_a_sampled_answer_reports_the_seed_that_reproduces_it(service: Ser
 
 
 async def test_streaming_gives_the_same_answer_in_pieces(service: Service, vqa_body: dict[str, Any]) -> None:
-    whole = await ask(service, vqa_body)
-    response = await service.client.post("/v1/vqa", json=vqa_body | {"stream": True})
+    asked = vqa_body | {"question": "What do you see?"}
+    whole = await ask(service, asked)
+    response = await service.client.post("/v1/vqa", json=asked | {"stream": True})
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/event-stream")
     *deltas, final, done = events(response.text)
     assert done == "[DONE]"
     assert "".join(event["delta"] for event in deltas) == whole["answer"]
-    assert len(deltas) > 1 or whole["usage"]["completion_tokens"] <= 2
+    assert len(deltas) > 1
     assert without_clock(final) == without_clock(whole)
 
 

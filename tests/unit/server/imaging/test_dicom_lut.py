@@ -49,7 +49,8 @@ def test_a_voi_table_is_read_in_every_storage(read: Read, item: Dataset) -> None
 @pytest.mark.parametrize("first", [-1024, 64512])
 def test_a_first_value_is_signed_where_values_can_be_negative(read: Read, first: int) -> None:
     item = look_up_table(list(range(256)), bits=8)
-    item.LUTDescriptor = [256, first & 0xFFFF, 8]
+    item.LUTDescriptor = [256, first, 8]
+    item["LUTDescriptor"].VR = "SS" if first < 0 else "US"
     data = dicom(RAMP, VOILUTSequence=Sequence([item]), RescaleSlope=1, RescaleIntercept=-1024)
     assert np.abs(row(read, data) - EXPECTED).max() <= 1
 

@@ -77,6 +77,7 @@ def test_manifest_counts_hashes_and_names_what_is_wrong(images: Path) -> None:
     assert (train["samples"], train["images"], train["datasets"]) == (3, 2, {"d": 3})
     assert sorted(train["sha256"].values()) == [["a/1", "a/2"], ["b"]]
     assert content["unreadable"] == ["cut", "gone"]
+    assert build_manifest(samples, pixels=False).unreadable == ("gone",)
     assert content["repeated_ids"] == ["d: b"]
     assert [leak["samples"] for leak in content["leaks"]] == [["s"]]
     assert str(images) not in manifest.to_json()

@@ -75,6 +75,7 @@ def test_labels_that_nobody_has_words_for_are_offered_in_parts_and_other_sentenc
     reworded = with_wordings(many(100, ("a", "b", "c")), count=1, seed=0)[1::2]
     assert any(sample.question for sample in reworded)
     assert any(len(sample.labels) == 2 for sample in reworded)
+    assert any(NONE in sample.labels for sample in reworded)
 
 
 @pytest.mark.parametrize("labels", HELD_OUT)

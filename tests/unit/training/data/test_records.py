@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.errors import DatasetError
-from medmoe.training.data.readers.records import read_captions, read_records
+from medmoe.training.data.readers.records import read_records
 
 VQA: dict[str, Any] = {
     "id": "d/0",
@@ -141,7 +142,8 @@ def test_another_file_of_the_folder_can_be_read(folder: Path) -> None:
 
 def test_captions_have_neither_question_nor_labels(folder: Path) -> None:
     record = {"image": "images/a.png", "split": "train", "modality": "CT", "caption": "A CT of the liver."}
-    (sample,) = read_captions(write(folder, record, file="captions.jsonl"), splits={"train"}).samples
+    write(folder, record, file="captions.jsonl")
+    (sample,) = read_dataset(folder, split="train", captions=True).samples
     assert sample.kind == "caption"
     assert (sample.answer, sample.question, sample.labels) == ("A CT of the liver.", None, ())
 
