@@ -7,6 +7,7 @@ from typing import Any
 
 from pydicom import config as pydicom_config
 from pydicom import dcmread
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
@@ -16,15 +17,18 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 from medmoe.client.errors import InvalidInput
 from medmoe.client.images.fragments import frames_without_metadata
 from medmoe.client.images.image import Image
+from medmoe.client.images.overlay_bits import pixels_without_overlays
 
 _IMAGE_GROUP = 0x0028
 """Size, bits, photometric interpretation, padding, rescaling, windows, look-up tables, burned-in annotation."""
 _PIXEL_GROUP = 0x7FE0
 _DISPLAY = (
-    "SOPClassUID", "ImageType", "Modality", "PixelPresentation", "ImagerPixelSpacing", "ShutterShape",
-    "TotalPixelMatrixColumns", "TotalPixelMatrixRows", "SpecimenLabelInImage",
+    "SOPClassUID", "ImageType", "Modality", "PixelPresentation", "ShutterShape", "TotalPixelMatrixColumns",
+    "TotalPixelMatrixRows", "SpecimenLabelInImage",
 )  # fmt: skip
 """Attributes of other groups on which the display of an image depends."""
+_SPACINGS = frozenset({"ImagerPixelSpacing", "NominalScannedPixelSpacing", "ImagePlanePixelSpacing"})
+"""Attributes of other groups, of the image or of its frames, that tell how high and wide a pixel is."""
 _FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _FREE = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UN", "UR", "UT"})
 """Value representations that can hold identifying text; displaying an image needs none of them."""
@@ -69,10 +73,11 @@ def _bare(dataset: Dataset, *, syntax: Any) -> Dataset:
     for element in pixels:
         if element.VR not in _FREE:
             found.add(_copied(element))
-    # Run-length frames have no room for metadata.
-    if "PixelData" in found and syntax != RLELossless:
+    if "PixelData" in found:
         data = found["PixelData"]
-        if data.is_undefined_length or UID(syntax).is_encapsulated:
+        data.value = pixels_without_overlays(dataset, data.value, syntax=UID(syntax))
+        # Run-length frames have no room for metadata.
+        if syntax != RLELossless and (data.is_undefined_length or UID(syntax).is_encapsulated):
             data.value = frames_without_metadata(data.value)
     for keyword in _DISPLAY:
         if keyword in dataset:
@@ -109,10 +114,10 @@ def _frame_attributes(groups: Dataset, numbers: dict[str, str]) -> Dataset:
 
 
 def _image_attributes(dataset: Dataset) -> Dataset:
-    """Return group 0028 without free text and identifiers, also inside its sequences."""
+    """Return group 0028 and spacings, without free text and identifiers, also inside its sequences."""
     found = Dataset()
     for tag in _tags(dataset):
-        if tag.group != _IMAGE_GROUP:
+        if tag.group != _IMAGE_GROUP and keyword_for_tag(tag) not in _SPACINGS:
             continue
         element = dataset[tag]
         if element.VR == "SQ":

@@ -3,6 +3,7 @@
 No function quotes a value: it may name a patient.
 """
 
+import contextlib
 import re
 import struct
 from typing import Any
@@ -17,6 +18,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 
+OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 UID_KEYWORDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
 
 
@@ -100,6 +102,16 @@ def words(dataset: Dataset, keyword: str, *, signed: bool) -> tuple[int, ...]:
             return ()
         word = int(parsed) & 0xFFFF
         found.append(word - 0x10000 if signed and word >= 0x8000 else word)
+    return tuple(found)
+
+
+def overlay_bits(dataset: Dataset) -> tuple[int, ...]:
+    """Return the bits of the pixels that hold the overlays without data of their own (PS3.3 C.9.2, retired)."""
+    found = []
+    for group in OVERLAY_GROUPS:
+        if (group, 0x0102) in dataset and (group, 0x3000) not in dataset:
+            with contextlib.suppress(Exception):  # pydicom raises many types on malformed values
+                found.append(int(dataset[group, 0x0102].value))
     return tuple(found)
 
 

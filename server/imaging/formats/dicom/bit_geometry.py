@@ -1,7 +1,7 @@
 """Interpret the bits of stored samples: high bit, stored bits, sign (PS3.5 8.1.1).
 
 Where the header contradicts the samples, the interpretation with the fewest jumps between neighbours is chosen, and a
-step tells of it.
+step tells of it. Samples in which overlays lie, `overlaid`, are as the header says.
 """
 
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ class StoredValues:
     """Whether colours are YCbCr still."""
 
 
-def from_cells(cells: np.ndarray, *, bits: int, shift: int, signed: bool) -> StoredValues:
+def from_cells(cells: np.ndarray, *, bits: int, shift: int, signed: bool, overlaid: bool) -> StoredValues:
     """Return the values in unsigned `cells` [rows, columns], of which `bits` from bit `shift` on are stored.
 
     Colours are cells [rows, columns, 3].
     """
-    if shift := _true_shift(cells, bits, shift):
+    if shift := shift if overlaid else _true_shift(cells, bits, shift):
         cells = cells >> shift
     used = _held_bits(cells)
     if used <= bits:
@@ -42,15 +42,20 @@ def from_cells(cells: np.ndarray, *, bits: int, shift: int, signed: bool) -> Sto
     full = _extended(cells, whole, signed)
     if shift or (signed and np.array_equal(masked, full)):
         return StoredValues(values=masked, bits=bits, signed=signed)
-    values, held = (full, used) if _is_smoother(full, masked) else (masked, bits)
+    values, held = (full, used) if not overlaid and _is_smoother(full, masked) else (masked, bits)
     return StoredValues(values=values, bits=held, signed=signed, steps=("unused_bits",))
 
 
-def from_stream(samples: np.ndarray, *, precision: int, bits: int, shift: int, signed: bool) -> StoredValues:
+def from_stream(
+    samples: np.ndarray, *, precision: int, bits: int, shift: int, signed: bool, overlaid: bool
+) -> StoredValues:
     """Return the values in `samples` [rows, columns] of a code stream of `precision` bits.
 
     `bits`, `shift` and `signed` are the DICOM header's; the sign of `samples` is the code stream's.
     """
+    if overlaid and precision > bits:
+        cells = samples.view(samples.dtype.str.replace("i", "u")) >> shift & (2**bits - 1)
+        return StoredValues(values=_extended(cells, bits, signed), bits=bits, signed=signed, steps=("unused_bits",))
     # Some encoders move the values to the lowest bits.
     if precision > bits and (shift := _true_shift(samples, bits, shift)):
         samples, precision = samples >> shift, precision - shift

@@ -35,6 +35,9 @@ from medmoe.server.schemas.images import BurnedIn, RenderingStep
 pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_SPACINGS = (
+    "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "ImagePlanePixelSpacing", "PixelAspectRatio",
+)  # fmt: skip
 _SAMPLES = {
     "MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1,
     "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3, "YBR_ICT": 3, "YBR_RCT": 3,
@@ -112,11 +115,12 @@ class DicomFile:
     def pixel_aspect(self) -> float:
         """Return the height of a pixel over its width; 1 where the file does not say."""
         measures = self.functional_group("PixelMeasuresSequence") or Dataset()
+        properties = self.functional_group("FramePixelDataPropertiesSequence") or Dataset()
+        # PixelAspectRatio comes last: it is for files that do not tell the spacing.
         for source, keyword in (
-            (self.dataset, "PixelAspectRatio"),
             (measures, "PixelSpacing"),
-            (self.dataset, "PixelSpacing"),
-            (self.dataset, "ImagerPixelSpacing"),
+            (properties, "ImagerPixelSpacing"),
+            *((self.dataset, keyword) for keyword in _SPACINGS),
         ):
             vertical, horizontal = number(source, keyword), number(source, keyword, index=1)
             if vertical and horizontal and vertical > 0 and horizontal > 0:

@@ -3,21 +3,20 @@
 import math
 from collections.abc import Iterator
 
-from medmoe.server.imaging.formats.dicom.attributes import code, get, number, sequence, uid
+from medmoe.server.imaging.formats.dicom.attributes import OVERLAY_GROUPS, code, get, number, sequence, uid
 from medmoe.server.imaging.formats.dicom.file import DicomFile
 from medmoe.server.schemas.images import RenderingStep
 
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage, and Label Map Segmentation Storage."""
 _REAL_WORLD = "RealWorldValueMappingSequence"
-_OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
 
 def kind_steps(file: DicomFile) -> Iterator[RenderingStep]:
     """Yield what a reader of the image must know, and what the file wants drawn and is not."""
     dataset = file.dataset
     # Overlays are planes of their own, or lie in unused bits of the pixels and have rows alone.
-    if any((group, element) in dataset for group in _OVERLAY_GROUPS for element in (0x3000, 0x0010)):
+    if any((group, element) in dataset for group in OVERLAY_GROUPS for element in (0x3000, 0x0010)):
         yield "overlay_ignored"
     if get(dataset, "ShutterShape") is not None or file.functional_group("FrameDisplayShutterSequence") is not None:
         yield "shutter_ignored"

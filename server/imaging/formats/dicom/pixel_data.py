@@ -8,6 +8,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from medmoe.server.errors import UnreadableImage
+from medmoe.server.imaging.formats.dicom.attributes import overlay_bits
 from medmoe.server.imaging.formats.dicom.bit_geometry import (
     StoredValues,
     from_cells,
@@ -30,14 +31,23 @@ def decode_frame(file: DicomFile) -> StoredValues:
     """
     if file.pixel_keyword in _FLOATS:
         return StoredValues(values=_floats(file), bits=file.bits_allocated, signed=True)
+    stored_bits = range(file.shift, file.shift + file.bits_stored)
+    overlaid = any(bit not in stored_bits for bit in overlay_bits(file.dataset))
     if file.header is not None and file.stream is not None:
         samples = decode_stream(file.stream, file.header, syntax=file.transfer_syntax, colour=file.colour)
         precision = file.header.precision
         if file.samples > 1:
             ybr = is_ybr(file.header, syntax=file.transfer_syntax, colour=file.colour)
             return StoredValues(values=samples, bits=precision, signed=False, ybr=ybr)
-        return from_stream(samples, precision=precision, bits=file.bits_stored, shift=file.shift, signed=file.signed)
-    stored = from_cells(_cells(file), bits=file.bits_stored, shift=file.shift, signed=file.signed)
+        return from_stream(
+            samples,
+            precision=precision,
+            bits=file.bits_stored,
+            shift=file.shift,
+            signed=file.signed,
+            overlaid=overlaid,
+        )
+    stored = from_cells(_cells(file), bits=file.bits_stored, shift=file.shift, signed=file.signed, overlaid=overlaid)
     return replace(stored, ybr=file.colour.startswith("YBR_FULL"))
 
 

@@ -120,3 +120,25 @@ def test_the_profile_of_a_slide_is_that_of_the_frame_s_optical_path(read: Read) 
     named = read(dicom(colours, SharedFunctionalGroupsSequence=[identified], **own))
     assert (named.pixels, named.rendering.steps) == (expected.pixels, ("icc_profile",))
     assert read(dicom(colours, **own)).rendering.steps == ("icc_profile_ignored",)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"PixelSpacing": [2, 1]},
+        {"ImagerPixelSpacing": [2, 1]},
+        {"NominalScannedPixelSpacing": [2, 1]},
+        {"ImagePlanePixelSpacing": [2, 1]},
+        {"PixelAspectRatio": [2, 1]},
+        {"PixelAspectRatio": [1, 1], "PixelSpacing": [2, 1]},
+        {"PerFrameFunctionalGroupsSequence": [group("PixelMeasuresSequence", PixelSpacing=[2, 1])]},
+        {"SharedFunctionalGroupsSequence": [group("FramePixelDataPropertiesSequence", ImagerPixelSpacing=[2, 1])]},
+    ],
+    ids=str,
+)
+def test_pixels_of_any_spacing_are_made_square(read: Read, attributes: dict[str, Any]) -> None:
+    data = dicom(FRAMES[0], **attributes)
+    found, expected = read(data), read(dicom(FRAMES[0].repeat(2, axis=0)))
+    assert found.rendering.steps == (*expected.rendering.steps, "pixel_aspect")
+    assert np.abs(np.asarray(found.image).astype(int) - np.asarray(expected.image)).max() <= 8
+    assert read(pixels_only(data).data).pixels == found.pixels
