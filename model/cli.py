@@ -4,6 +4,7 @@ Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted. Every error i
 """
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -112,6 +113,14 @@ class _Reporting(TyperCommand):
             raise _missing_package(error, command=self.name or "") from error
         except KeyboardInterrupt:
             _fail("interrupted", status=INTERRUPTED)
+
+
+class _Delegating(TyperCommand):
+    """Leave all arguments to another program, `--` too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.args = list(args)
+        return args
 
 
 class _ReportingGroup(TyperGroup):
@@ -257,16 +266,14 @@ def _delegate(name: str, command: Command) -> Callable[[typer.Context], None]:
 
 
 for _name, _command in COMMANDS.items():
-    app.command(
-        _name,
-        help=_command.help,
-        add_help_option=False,
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    )(_delegate(_name, _command))
+    app.command(_name, help=_command.help, add_help_option=False, cls=_Delegating)(_delegate(_name, _command))
 
 
 def main() -> None:
     """Run `medmoe`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # An answer may hold characters that the terminal's encoding has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     app(prog_name="medmoe")
 
 

@@ -1,6 +1,7 @@
 """`medmoe`: one program, its errors one line, its sub-commands imported only when called."""
 
 import errno
+import io
 import json
 import os
 import signal
@@ -64,6 +65,28 @@ def test_a_stray_argument_is_told_what_it_lacks(medmoe: Medmoe) -> None:
     stray = medmoe("ask", "a.png", "What", "is", "this?")
     assert "extra argument(s) (is this?); words with spaces need quotes" in stray.stderr
     assert stray.returncode == 2
+
+
+def test_what_follows_two_hyphens_is_no_option(medmoe: Medmoe, tmp_path: Path) -> None:
+    found = medmoe("ask", "--url", "no address", "--", "-x.png", "-What?")
+    assert "address must begin with http://" in found.stderr
+    group = medmoe("checkpoint", "load", "--url", "no address", "--", "-name")
+    assert "address must begin with http://" in group.stderr
+
+
+def test_a_character_that_the_terminal_has_not_is_escaped(
+    medmoe: Medmoe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    directory = save_tiny_checkpoint(tmp_path / "tiny")
+    config = json.loads((directory / "config.json").read_text())
+    config["expert_domains"] = ["R\u00f6ntgen", "\u03b1", *config["expert_domains"][2:]]
+    (directory / "config.json").write_text(json.dumps(config))
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    found = medmoe("inspect", directory)
+    sys.stdout.flush()
+    assert found.returncode == 0, found.stderr
+    assert b"R\xf6ntgen, \\u03b1" in written.getvalue()
 
 
 def test_the_version_is_printed(medmoe: Medmoe) -> None:
