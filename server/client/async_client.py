@@ -29,6 +29,7 @@ from medmoe.client.options import (
 from medmoe.client.questions import Question
 from medmoe.client.transport.error_body import check
 from medmoe.client.transport.event_reader import AnyEvent, Event, EventReader, answer_event, series_event
+from medmoe.client.transport.proxy import usable_proxies
 from medmoe.client.transport.retry import DEFAULT, Attempts, Retry
 from medmoe.client.transport.tls import tls_context
 from medmoe.client.transport.transport_errors import translated
@@ -55,15 +56,18 @@ class AsyncClient(BaseClient):
         """Take the arguments of `Client`, with an exact `timeout`. Raises ValueError."""
         super().__init__(url, api_key=api_key, timeout=timeout, retry=retry)
         self._sleep = sleep
-        self._http = httpx.AsyncClient(
-            base_url=self._address.url,
-            headers=self._address.headers,
-            auth=self._auth,
-            verify=tls_context(ca_file=ca_file, client_certificate=client_certificate, client_key=client_key),
-            transport=transport,
-            mounts=self._address.without_proxy,
-            limits=LIMITS,
-        )
+        tls = tls_context(ca_file=ca_file, client_certificate=client_certificate, client_key=client_key)
+        if transport is None and self._address.is_local:
+            transport = httpx.AsyncHTTPTransport(verify=tls, limits=LIMITS)
+        with usable_proxies():
+            self._http = httpx.AsyncClient(
+                base_url=self._address.url,
+                headers=self._address.headers,
+                auth=self._auth,
+                verify=tls,
+                transport=transport,
+                limits=LIMITS,
+            )
 
     async def ask(self, image: ImageSource, question: str, **options: Unpack[AskOptions]) -> answers.VqaAnswer:
         """Answer a question about an image."""
@@ -292,5 +296,5 @@ class AsyncClient(BaseClient):
                 check(response)
                 return response, attempts
             except ClientError as error:
-                pause = attempts.pause(error)
+                pause = attempts.pause(error, idempotent=call.idempotent)
             await self._sleep(pause)

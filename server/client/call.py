@@ -58,6 +58,8 @@ class Call(Generic[Answer]):
     """JSON that carries the image itself."""
     series: Series | tuple[Image, ...] | None = None
     method: Literal["GET", "POST", "DELETE"] = "GET"
+    idempotent: bool = True
+    """Whether sending it a second time changes nothing more."""
 
     def request(self, http: httpx.Client | httpx.AsyncClient, *, seconds: float) -> httpx.Request:
         """Build the request for `http`, with a timeout in seconds."""
@@ -99,9 +101,13 @@ READY: Call[Health] = Call(path="/health/ready", read=_reader(Health))
 MODEL_CARD: Call[str] = Call(path="/v1/model-card", read=lambda response: response.text)
 _CHECKPOINT = _reader(CheckpointStatus)
 CHECKPOINT_STATUS: Call[CheckpointStatus] = Call(path="/admin/checkpoint", read=_CHECKPOINT)
-ACTIVATE: Call[CheckpointStatus] = Call(path="/admin/checkpoint/activate", read=_CHECKPOINT, method="POST")
-ROLLBACK: Call[CheckpointStatus] = Call(path="/admin/checkpoint/rollback", read=_CHECKPOINT, method="POST")
-UNLOAD: Call[CheckpointStatus] = Call(path="/admin/checkpoint", read=_CHECKPOINT, method="DELETE")
+ACTIVATE: Call[CheckpointStatus] = Call(
+    path="/admin/checkpoint/activate", read=_CHECKPOINT, method="POST", idempotent=False
+)
+ROLLBACK: Call[CheckpointStatus] = Call(
+    path="/admin/checkpoint/rollback", read=_CHECKPOINT, method="POST", idempotent=False
+)
+UNLOAD: Call[CheckpointStatus] = Call(path="/admin/checkpoint", read=_CHECKPOINT, method="DELETE", idempotent=False)
 _VQA = _reader(VqaAnswer)
 _CLASSIFY = _reader(ByMode)
 _DECISIONS = _reader(Decision)
@@ -115,7 +121,7 @@ _ROUTER_STATS = _reader(RouterStats)
 def ask(image: ImageSource, question: str, options: AskOptions, *, stream: bool = False) -> Call[VqaAnswer]:
     """Build a question. Raises InvalidInput, and TypeError for an unknown option."""
     fields = _fields({"question": question, "stream": stream, **_known(options, AskOptions)})
-    return Call(path="/v1/vqa", read=_VQA, fields=fields, image=_image(image))
+    return Call(path="/v1/vqa", read=_VQA, fields=fields, image=_image(image), idempotent=_stores_one(fields))
 
 
 def classify(
@@ -182,7 +188,7 @@ def load_checkpoint(
     """Build a request to load a checkpoint."""
     asked = questions if questions is None or isinstance(questions, str) else list(questions)
     body = {"name": name, "questions": asked, "activate": activate, "min_agreement": min_agreement}
-    return Call(path="/admin/checkpoint", read=_CHECKPOINT, body=_fields(body))
+    return Call(path="/admin/checkpoint", read=_CHECKPOINT, body=_fields(body), idempotent=False)
 
 
 SOURCES: Call[SourceList] = Call(path="/v1/sources", read=_reader(SourceList))
@@ -221,6 +227,11 @@ def _known(options: Any, kind: Any) -> dict[str, Any]:
         if name not in kind.__optional_keys__:
             raise TypeError(f"there is no option {name}; there are {', '.join(sorted(kind.__optional_keys__))}")
     return dict(options)
+
+
+def _stores_one(fields: Mapping[str, Any]) -> bool:
+    """Return whether the same report is stored each time: another answer, by another seed, has another report."""
+    return not (fields.get("store") and fields.get("temperature")) or "seed" in fields
 
 
 def _unless_default(mode: Mode) -> Mode | None:

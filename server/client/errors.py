@@ -15,8 +15,8 @@ MedMoEError (medmoe.model.errors)
         ├── ServiceTimeout        504: not finished within the request's time
         └── ServiceFailed         500 and every other status
 
-Answers are deterministic, so repeating a request does no harm. A retried error is raised once its attempts or the time
-are used up.
+Repeating a question does no harm. What changes the service is sent again only where it has surely not been done. A
+retried error is raised once its attempts or the time are used up.
 """
 
 from typing import ClassVar

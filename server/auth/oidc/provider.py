@@ -77,6 +77,8 @@ class Provider:
             TimeoutError,
             httpx.HTTPError,
             httpx.InvalidURL,
+            # Of a SOCKS proxy in the environment.
+            ImportError,
             OSError,
             ValueError,
             TypeError,

@@ -41,14 +41,13 @@ class Address:
         return cls(url=base, headers=authorization(key) if key else {})
 
     @property
-    def without_proxy(self) -> dict[str, None]:
-        """Return what makes httpx use no proxy for a service on this machine, which no proxy reaches."""
+    def is_local(self) -> bool:
+        """Return whether the service is on this machine, which no proxy reaches."""
         host = httpx.URL(self.url).host
         try:
-            is_local = host == "localhost" or ip_address(host).is_loopback
+            return host == "localhost" or ip_address(host).is_loopback
         except ValueError:
-            is_local = False
-        return {f"all://[{host}]" if ":" in host else f"all://{host}": None} if is_local else {}
+            return False
 
     def __str__(self) -> str:
         return self.url

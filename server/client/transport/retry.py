@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from medmoe.client.errors import ClientError, ConnectionFailed, Timeout
+from medmoe.client.errors import ClientError, ConnectionFailed, Overloaded, Timeout
 
 _MOST_DOUBLINGS = 60
 
@@ -48,10 +48,17 @@ class Attempts:
             raise Timeout("the time for this request has passed")
         return left
 
-    def pause(self, error: ClientError) -> float:
-        """Return the seconds to wait before the next attempt. Raises `error` when there is no next attempt."""
+    def pause(self, error: ClientError, *, idempotent: bool = True) -> float:
+        """Return the seconds to wait before the next attempt. Raises `error` when there is no next attempt.
+
+        A request that is not `idempotent` is sent again only where the service has surely not begun with it.
+        """
         self._failed += 1
         if not error.retryable or self._failed >= self._retry.attempts:
+            raise error
+        if not idempotent and not _was_refused(error):
+            if isinstance(error, ConnectionFailed):
+                raise ConnectionFailed(f"{error}; the service may have done it, so it was not sent again") from error
             raise error
         if isinstance(error, ConnectionFailed) and error.unreachable and not self._retry.unreachable:
             raise error
@@ -67,3 +74,7 @@ class Attempts:
         if self._retry.notify is not None:
             self._retry.notify(error, pause)
         return pause
+
+
+def _was_refused(error: ClientError) -> bool:
+    return isinstance(error, Overloaded) or (isinstance(error, ConnectionFailed) and error.unreachable)

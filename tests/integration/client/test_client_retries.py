@@ -12,6 +12,7 @@ from medmoe.client import (
     Client,
     ClientError,
     ConnectionFailed,
+    Instance,
     Overloaded,
     Retry,
     ServiceFailed,
@@ -44,6 +45,17 @@ class Asker:
 
     def ask(self) -> None:
         self._run(lambda client: client.ask(image_bytes(), "What?"), lambda client: client.ask(image_bytes(), "What?"))
+
+    def change(self, name: str) -> None:
+        given = ("new",) if name == "load_checkpoint" else ()
+        self._run(lambda client: getattr(client, name)(*given), lambda client: getattr(client, name)(*given))
+
+    def store(self, **options: Any) -> None:
+        image = Instance(source="pacs", study="1.2", series="1.3", instance="1.4")
+        self._run(
+            lambda client: client.ask(image, "What?", store="pacs", **options),
+            lambda client: client.ask(image, "What?", store="pacs", **options),
+        )
 
     def stream(self) -> list[Any]:
         seen: list[Any] = []
@@ -151,6 +163,37 @@ def test_a_redirect_is_not_followed_with_an_image_and_a_key(blocking: bool) -> N
         assert service.asked[0][1]["Authorization"] == "Bearer secret"
 
 
+CHANGES = ["load_checkpoint", "activate_checkpoint", "rollback_checkpoint", "unload_checkpoint"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "reply", [Reply(drop=True), Reply(status=502, body=b"<html>"), refusal(503, "audit_unavailable", **AWAY)]
+)
+def test_a_change_that_may_have_been_made_is_not_asked_for_again(blocking: bool, change: str, reply: Reply) -> None:
+    with scripted_service(reply) as service:
+        with pytest.raises((ConnectionFailed, ServiceUnavailable)) as raised:
+            Asker(service, blocking=blocking).change(change)
+        assert len(service.asked) == 1
+        assert ("may have done it" in str(raised.value)) is reply.drop
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_that_was_refused_for_now_is_asked_for_again(blocking: bool, change: str) -> None:
+    with scripted_service(refusal(429, "overloaded", **FULL), refusal(409, "standby_conflict", type_="x")) as service:
+        with pytest.raises(ClientError):
+            Asker(service, blocking=blocking).change(change)
+        assert len(service.asked) == 2
+
+
+def test_a_report_on_an_answer_by_chance_is_not_stored_twice(blocking: bool) -> None:
+    for options, times in (({"temperature": 0.7}, 1), ({"temperature": 0.7, "seed": 1}, 4), ({}, 4)):
+        with scripted_service(Reply(drop=True)) as service:
+            with pytest.raises(ConnectionFailed):
+                Asker(service, blocking=blocking).store(**options)
+            assert len(service.asked) == times
+
+
 def test_a_wait_beyond_the_time_for_all_of_it_is_not_begun(blocking: bool) -> None:
     with scripted_service(refusal(429, "overloaded", **FULL, **{"Retry-After": "3600"})) as service:
         asker = Asker(service, blocking=blocking, timeout=60)
@@ -204,6 +247,19 @@ def test_an_error_event_ends_a_stream(blocking: bool) -> None:
             asker.stream()
         assert raised.value.code == "engine_dead"
         assert len(asker.seen) == len(service.asked) == 1
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http://[::1", "ftp://u:secret@127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_used_is_named_unless_none_is_needed(
+    monkeypatch: pytest.MonkeyPatch, blocking: bool, proxy: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with scripted_service(MODELS) as service:
+        Asker(service, blocking=blocking).models()
+        service.url = "http://medmoe.example"
+        with pytest.raises(ValueError, match="ALL_PROXY") as raised:
+            Asker(service, blocking=blocking).models()
+        assert "secret" not in str(raised.value)
 
 
 def test_a_service_on_this_machine_is_asked_without_the_networks_proxy(

@@ -168,6 +168,16 @@ async def test_without_the_provider_the_keys_known_go_on_and_its_withdrawn_keys_
     assert len([record for record in caplog.records if "cannot be fetched" in record.message]) == 2
 
 
+async def test_a_proxy_that_needs_a_missing_package_is_an_outage_that_the_log_names(
+    running: ServiceFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    async with running(oidc_issuer="https://provider.example", oidc_audience=AUDIENCE) as service:
+        token = signed(claims("https://provider.example"))
+        check(await service.client.get("/v1/models", headers=bearer(token)), 503, "identity_provider_unavailable")
+    assert "cannot be fetched" in caplog.text
+
+
 async def test_a_document_of_another_issuer_is_not_believed(
     running: ServiceFactory, provider: IdentityProvider, settings: dict[str, Any]
 ) -> None:

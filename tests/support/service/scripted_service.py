@@ -56,6 +56,9 @@ def scripted_service(*replies: Reply | Answering) -> Iterator[ScriptedService]:
         def do_POST(self) -> None:
             self._reply()
 
+        def do_DELETE(self) -> None:
+            self._reply()
+
         def log_message(self, *arguments: Any) -> None:
             pass
 
