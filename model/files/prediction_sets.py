@@ -2,7 +2,7 @@
 
 The score of a label is 1 minus its probability (least ambiguous sets, Sadinle et al. 2019); thresholds are quantiles of
 the true labels' scores on held-out images, of each class on its own (Vovk 2012). Where a class has too few of them, no
-threshold is below the quantile of all images.
+threshold is below the quantile of all images. Sets are nested: a smaller alpha never takes a label away.
 """
 
 import math
@@ -42,16 +42,19 @@ class PredictionSets(StrictSection):
         """Return the thresholds for sets that miss the true label with a probability of at most `alpha`.
 
         With the class's own thresholds for the others, the sets would miss `alpha` of these and more of a class with
-        too few images.
+        too few images. No threshold is below one at a larger alpha.
         """
-        quantiles = {label: conformal_quantile(self.scores.get(label, ()), alpha=alpha) for label in self.labels}
+        scores = {label: self.scores.get(label, ()) for label in self.labels}
+        quantiles = {label: conformal_quantile(some, alpha=alpha) for label, some in scores.items()}
         own = {label: value for label, value in quantiles.items() if value is not None}
         if len(own) == len(self.labels):
             return Thresholds(values=own, kind="class")
-        of_all = conformal_quantile([score for some in self.scores.values() for score in some], alpha=alpha)
+        of_all = conformal_quantile([score for some in scores.values() for score in some], alpha=alpha)
         # Too few for any statement: every label is in the set.
         least = 1.0 if of_all is None else of_all
-        return Thresholds(values={label: max(own.get(label, 0.0), least) for label in self.labels}, kind="marginal")
+        # The largest of a class with too few is its own threshold at the smallest alpha for which it has one.
+        values = {label: max(own.get(label, max(some, default=0.0)), least) for label, some in scores.items()}
+        return Thresholds(values=values, kind="marginal")
 
     def prediction_set(self, probabilities: Mapping[str, float], *, alpha: float) -> tuple[str, ...]:
         """Return the labels of the set, in the order given; never empty: the likeliest is always in it."""
@@ -66,5 +69,5 @@ class PredictionSets(StrictSection):
 
 def conformal_quantile(scores: Sequence[float], *, alpha: float) -> float | None:
     """Return the ceil((n + 1)(1 - alpha))-th smallest of n scores; None where n is too small for that to exist."""
-    rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)
-    return sorted(scores)[rank - 1] if 0 < rank <= len(scores) else None
+    rank = max(math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9), 1)
+    return sorted(scores)[rank - 1] if rank <= len(scores) else None

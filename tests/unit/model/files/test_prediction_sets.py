@@ -1,6 +1,7 @@
 """Prediction sets have the thresholds of split conformal prediction."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -46,10 +47,24 @@ def made(scores: dict[str, tuple[float, ...]]) -> PredictionSets:
 
 def test_a_class_with_too_few_images_takes_those_of_all() -> None:
     easy, hard = np.linspace(0, 0.5, 40).tolist(), np.linspace(0.6, 0.9, 40).tolist()
-    of_all = conformal_quantile([*easy, *hard, 0.9], alpha=0.1)
-    found = made({"a": tuple(easy), "b": tuple(hard), "c": (0.9,)}).thresholds(alpha=0.1)
+    of_all = conformal_quantile([*easy, *hard, 0.3], alpha=0.1)
+    found = made({"a": tuple(easy), "b": tuple(hard), "c": (0.3,)}).thresholds(alpha=0.1)
     assert found.kind == "marginal"
     assert found.values == {"a": of_all, "b": conformal_quantile(hard, alpha=0.1), "c": of_all}
+
+
+@pytest.mark.parametrize("sizes", [(30, 10, 2), (200, 19, 1), (40, 6, 0), (3, 3, 3)])
+def test_a_smaller_alpha_takes_no_label_away(sizes: tuple[int, int, int]) -> None:
+    drawn = np.random.default_rng(sum(sizes))
+    tops = (0.2, 0.6, 1.0)
+    sets = made(
+        {label: tuple((top * drawn.random(n)).tolist()) for label, n, top in zip(LABELS, sizes, tops, strict=True)}
+    )
+    alphas = [1e-6, *np.linspace(0.001, 0.999, 999).tolist(), 1 - 1e-13]
+    for shares in drawn.dirichlet([0.5, 0.3, 0.2], 20).tolist():
+        found = [set(sets.prediction_set(dict(zip(LABELS, shares, strict=True)), alpha=alpha)) for alpha in alphas]
+        assert all(small >= large for small, large in pairwise(found))
+        assert found[0] == set(LABELS)
 
 
 def test_classes_with_enough_images_take_their_own() -> None:
