@@ -162,6 +162,11 @@ class Calibration(WeightsBoundFile):
         return self.classification if isinstance(self.classification, tuple) else ()
 
     @property
+    def known_label_sets(self) -> frozenset[tuple[str, ...]]:
+        """Return the sets of labels that it has a map or prediction sets for."""
+        return frozenset({one.labels for one in self.label_sets} | {one.labels for one in self.prediction_sets})
+
+    @property
     def of_answers(self) -> Self:
         """Return it with the calibration of answers alone."""
         return self.model_copy(update={"classification": None, "prediction_sets": ()})

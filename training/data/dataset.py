@@ -21,7 +21,13 @@ DATA_HELP = "Folder that holds one folder for each dataset."
 
 
 def read_dataset(
-    path: Path, *, split: Split, captions: bool = False, image_directory: Path | None = None, paraphrases: bool = False
+    path: Path,
+    *,
+    split: Split,
+    captions: bool = False,
+    image_directory: Path | None = None,
+    paraphrases: bool = False,
+    labels: tuple[str, ...] = (),
 ) -> ReadResult:
     """Return one split of the dataset at `path`, a folder or a file (`detection` says which); empty when it has no such
     split.
@@ -30,21 +36,39 @@ def read_dataset(
     the split asked for. `captions` asks our own folders for their captions and LLaVA files for answers alone; the
     other formats have one kind of sample. `image_directory`: where the images of formats that hold pixels instead of
     files (MedMNIST) are written as PNGs; None is a folder beside the file, named like it. `paraphrases`: also VQA-RAD's
-    other wordings of each training question.
+    other wordings of each training question. `labels`: what to choose among where the images of a table or of label
+    folders may have only some of them.
     Raises DatasetError as the format's reader does, when the format is unknown or ambiguous, and when it has no
-    paraphrases.
+    paraphrases or no place for `labels`.
     """
     found = detect(path)
     file = found.files.get(split)
+    if labels and found.form not in (Form.TABLE, Form.LABEL_FOLDERS):
+        raise DatasetError(f"{path} ({found.form}) states its labels itself; name them for tables and label folders")
     if paraphrases and found.form is not Form.VQA_RAD:
         raise DatasetError(f"{path} ({found.form}) has no paraphrases of its questions")
     if file is None:
         return ReadResult()
-    return _read(found, file, split=split, captions=captions, image_directory=image_directory, paraphrases=paraphrases)
+    return _read(
+        found,
+        file,
+        split=split,
+        captions=captions,
+        image_directory=image_directory,
+        paraphrases=paraphrases,
+        labels=labels,
+    )
 
 
 def _read(
-    found: Detected, file: Path, *, split: Split, captions: bool, image_directory: Path | None, paraphrases: bool
+    found: Detected,
+    file: Path,
+    *,
+    split: Split,
+    captions: bool,
+    image_directory: Path | None,
+    paraphrases: bool,
+    labels: tuple[str, ...],
 ) -> ReadResult:
     match found.form:
         case Form.RECORDS:
@@ -68,8 +92,9 @@ def _read(
         case Form.ROCO:
             return read_roco(file, split=split, dataset=found.directory.absolute().name)
         case Form.TABLE:
-            return read_table(file, split="train" if found.knows_splits else split).of_split(split)
+            unstated: Split = "train" if found.knows_splits else split
+            return read_table(file, split=unstated, stated_labels=labels).of_split(split)
         case Form.LABEL_FOLDERS:
-            return read_label_folders(file, split=split)
+            return read_label_folders(file, split=split, stated_labels=labels)
         case Form.MEDMNIST:
             return read_medmnist(file, splits=(split,), image_directory=image_directory or file.with_suffix(".images"))

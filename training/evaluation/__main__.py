@@ -15,6 +15,7 @@ import typer
 from medmoe.client.commands.request_options import refuse_given
 from medmoe.model.cli import single_command, with_headings
 from medmoe.model.files.routing_reference import ROUTING_REFERENCE_FILE
+from medmoe.model.files.terminal_safe import listed
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import MAX_SEED, Split
 from medmoe.training.data.dataset import DATA_HELP
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @with_headings(
     {
         "Service in place of CHECKPOINT": "url concurrency token_file",
-        "Samples": "split limit seed image_directory manifest",
+        "Samples": "label split limit seed image_directory manifest",
         "Further measurements": "blank_images probe features calibrated held_out_wording contextual_calibration",
         "Results": "output training_report routing_reference",
         "Computation": "device batch_size max_tokens",
@@ -48,6 +49,12 @@ def evaluate(
     ],
     checkpoint: Annotated[
         Path | None, typer.Argument(metavar="CHECKPOINT", help="Checkpoint directory, computed in this process.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Label to choose among, once for each; for tables and label folders with images of only some of them."
+        ),
     ] = None,
     url: Annotated[str | None, typer.Option(help="Address, such as http://127.0.0.1:8000.")] = None,
     split: Annotated[Split, typer.Option(help="Split to answer; the baselines always come from train.")] = "test",
@@ -157,6 +164,7 @@ def evaluate(
         seed=seed,
         image_directory=image_directory,
         trained_on=_trained_on(checkpoint, identity, manifest=manifest),
+        labels=tuple(label or ()),
     )
     if held_out_wording is not None:
         read = read.paraphrased(held_out_wording)
@@ -190,6 +198,13 @@ def evaluate(
         source as answerer,
         _tower(checkpoint if probe else None, read, features=features, device=device) as tower,
     ):
+        if answerer.calibration is not None:
+            for offered, known in read.wider_label_sets(answerer.calibration.known_label_sets).items():
+                typer.echo(
+                    f"warning: the choice is among {listed(list(offered))} alone, and the checkpoint is calibrated for "
+                    f"{listed(list(known))}; --label for each of these asks what a service is asked, which is harder",
+                    err=True,
+                )
         report = evaluate_predictor(
             read,
             with_progress(answerer.predict),
@@ -203,6 +218,7 @@ def evaluate(
         "max_tokens": max_tokens,
         "seed": seed,
         "limit": limit,
+        "labels": label,
         "calibrated": calibrated,
         "held_out_wording": held_out_wording,
         "contextual_calibration": contextual_calibration,

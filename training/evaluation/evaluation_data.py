@@ -2,8 +2,9 @@
 
 import hashlib
 import random
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -55,13 +56,15 @@ class EvaluationData:
         seed: int = 0,
         image_directory: Path | None = None,
         trained_on: Container[str] | None = None,
+        labels: tuple[str, ...] = (),
     ) -> Self:
-        """Read `datasets`, folders or files below `root`; forms and `image_directory` are those of `read_dataset`.
+        """Read `datasets`, folders or files below `root`, in the forms of `read_dataset`.
 
-        At most `limit` samples of each are kept, drawn by `seed`. `trained_on` holds the SHA-256 of the images that the
-        checkpoint was trained on; it then decides alone which images count as trained on, not the train splits and the
-        datasets' own marks. Raises DatasetError for what cannot be read, DataError when no sample is in the split, an
-        image is missing, or two datasets have a sample of one id.
+        `image_directory` and `labels` are as there. At most `limit` samples of each are kept, drawn by `seed`.
+        `trained_on` holds the SHA-256 of the images that the checkpoint was trained on; it then decides alone which
+        images count as trained on, not the train splits and the datasets' own marks. Raises DatasetError for what
+        cannot be read, DataError when no sample is in the split, an image is missing, a dataset has nothing to state
+        labels for, or two have a sample of one id.
         """
         samples: list[Sample] = []
         ids: set[str] = set()
@@ -69,9 +72,12 @@ class EvaluationData:
         val: list[Sample] = []
         files: list[DataFile] = []
         digests = ImageDigests()
+        read = partial(read_dataset, image_directory=image_directory, labels=labels)
         for name in dict.fromkeys(datasets):
             found = detect(root / name)
-            result = read_dataset(root / name, split=split, image_directory=image_directory)
+            result = read(root / name, split=split)
+            if labels and result.samples and not any(sample.labels for sample in result.samples):
+                raise DataError(f"{name} has no image with a label; state labels for those that have one")
             drawn = draw(result.samples, limit=limit, seed=seed)
             if repeated := next((sample.id for sample in drawn if sample.id in ids), None):
                 # Predictions are joined by id: one of two samples would get the other's.
@@ -94,9 +100,9 @@ class EvaluationData:
             samples += drawn
             # A file that does not say its split would give its own samples back as train.
             if found.knows_splits:
-                train += read_dataset(root / name, split="train", image_directory=image_directory).samples
+                train += read(root / name, split="train").samples
                 if split != "val":
-                    val += read_dataset(root / name, split="val", image_directory=image_directory).samples
+                    val += read(root / name, split="val").samples
         if not samples:
             raise DataError(f"none of the datasets has a {split} split")
         if trained_on is not None:
@@ -120,6 +126,18 @@ class EvaluationData:
         return tuple(
             f"{file.dataset} ({file.split}): {file.problems}" for file in self.files if file.problems is not None
         )
+
+    def wider_label_sets(self, known: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, ...]]:
+        """Return the largest of `known` that holds more labels than samples choose among, by the labels of these.
+
+        Samples whose set of labels is known have none.
+        """
+        found = {}
+        for offered in dict.fromkeys(sample.labels for sample in self.samples if sample.labels):
+            wider = [labels for labels in sorted(known) if set(offered) < set(labels)]
+            if wider and not any(set(offered) == set(labels) for labels in known):
+                found[offered] = max(wider, key=len)
+        return found
 
     def check_images(self) -> None:
         """Decode every image that is asked about. Raises DataError naming the first that cannot be read."""

@@ -49,12 +49,14 @@ def states_splits(directory: Path) -> bool:
     return bool(folders) and all(folder.name.lower() in SPLIT_NAMES for folder in folders)
 
 
-def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadResult:
+def read_label_folders(
+    directory: Path, *, split: Split | None = None, stated_labels: tuple[str, ...] = ()
+) -> ReadResult:
     """Return the samples of one split; of all without `split`.
 
     Where the folders state no split, every image is of `split`, or of train. Folders below a label's folder belong to
-    the label. Raises DatasetError for a single label, for a label that is not UTF-8 text, and for a folder that cannot
-    be read.
+    the label. `stated_labels` are as in `label_set`. Raises DatasetError as that does, for a label that is not UTF-8
+    text, and for a folder that cannot be read.
     """
     stated = states_splits(directory)
     parents = {folder: SPLIT_NAMES[folder.name.lower()] for folder in _folders(directory)} if stated else {}
@@ -75,7 +77,7 @@ def read_label_folders(directory: Path, *, split: Split | None = None) -> ReadRe
                     bad.append(_bad(file, directory, RENDER))
                 else:
                     bad.append(_bad(file, directory, f"no image that is read: its name ends in {ending or file.name}"))
-    labels = label_set((label for _, label, _ in images), source=f"the folders in {directory}")
+    labels = label_set((label for _, label, _ in images), source=f"the folders in {directory}", stated=stated_labels)
     root = directory.absolute()
     samples = [
         Sample(
@@ -97,18 +99,22 @@ def label_text(text: str) -> str:
     return normalize("NFC", text).strip()
 
 
-def label_set(labels: Iterable[str], *, source: str) -> tuple[str, ...]:
-    """Return the labels in alphabetical order.
+def label_set(labels: Iterable[str], *, source: str, stated: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the labels in alphabetical order; those of `stated`, if there are any, of which the images may lack some.
 
-    Raises DatasetError for a single one, which leaves no choice, and for two spellings of one.
+    Raises DatasetError for a single one, which leaves no choice, for two spellings of one, and for one that `stated`
+    lacks.
     """
-    found = tuple(sorted(set(filter(None, labels))))
+    of_images, offered = set(filter(None, labels)), set(map(label_text, stated))
+    found = tuple(sorted(of_images | offered))
     spellings: dict[str, str] = {}
     for label in found:
         if (other := spellings.setdefault(_spoken(label), label)) != label:
             raise DatasetError(f"{source} spell a label in two ways, {other!r} and {label!r}; write it alike")
     if len(found) == 1:
         raise DatasetError(f"{source} hold one label alone, {found[0]}; a classifier needs images of at least two")
+    if offered and (missing := of_images - offered):
+        raise DatasetError(f"{source} hold labels that are not among those stated: {', '.join(sorted(missing))}")
     return found
 
 

@@ -51,6 +51,12 @@ def calibrate(
     dataset: Annotated[
         list[str], typer.Option(help="Folder or file below --data; questions, classifications or both.")
     ],
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Label to choose among, once for each; for tables and label folders with images of only some of them."
+        ),
+    ] = None,
     split: Annotated[Split, typer.Option(help="Split to fit on and to measure on, with different images.")] = "val",
     method: Annotated[
         Literal["temperature", "isotonic"],
@@ -110,6 +116,7 @@ def calibrate(
         seed=seed,
         image_directory=image_directory,
         trained_on=trained_on,
+        labels=tuple(label or ()),
     )
     for problem in read.problems:
         typer.echo(problem, err=True)

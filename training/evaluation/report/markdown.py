@@ -139,6 +139,7 @@ def _facts(report: Report) -> Iterator[str]:
         yield (
             f"- {section.dataset} ({section.kind}): {section.n} samples on {section.images} images; "
             f"{section.in_train} of them on an image that is in train too"
+            + (f"; {len(section.confusion.labels)} labels to choose among" if section.confusion is not None else "")
             + (f"; {section.untyped} without an answer type are not scored" if section.untyped else "")
             + (f"; {section.cut} answers were cut off by the longest permitted answer" if section.cut else "")
         )
