@@ -1,7 +1,7 @@
 """Read a table of images: a CSV, TSV or .jsonl file with labels, or with questions and answers."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from medmoe.model.image_formats.signature import rendered_name
@@ -12,19 +12,18 @@ from medmoe.training.data.own.label_folders import label_set, label_text
 from medmoe.training.data.own.split_names import SPLIT_NAMES
 from medmoe.training.data.own.spreadsheet import is_spreadsheet, read_columns, read_spreadsheet
 from medmoe.training.data.read_result import BadItem, ReadResult
-from medmoe.training.data.readers.image_path import comparable, find_image
+from medmoe.training.data.readers.image_path import find_image
 from medmoe.training.data.readers.json_items import NumberedItem, first_item, read_json_items
 from medmoe.training.data.readers.record_fields import (
+    ImageGroups,
     Record,
     answer_type_of,
+    group_column,
     optional_text,
     text_or_number,
     upstream_answer_type,
 )
 from medmoe.training.data.sample import Sample
-
-_GROUP_COLUMNS = ("group", "patient", "patientid", "subject", "subjectid")
-"""Letters and digits of the columns that group images; `Patient ID` is one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,11 +58,13 @@ def is_table(path: Path) -> bool:
     return "task" not in names and _has_columns(names)
 
 
-def read_table(file: Path, *, group: str | None = None, split: Split = "train") -> Table:
+def read_table(
+    file: Path, *, group: str | None = None, split: Split = "train", stated_labels: tuple[str, ...] = ()
+) -> Table:
     """Read every row; `group` names the column of the patient or the study, `split` that of rows which state none.
 
-    Image names are relative to the file or to `images/` beside it, or absolute. Raises DatasetError when the file
-    lacks a column, or holds a single label.
+    Image names are relative to the file or to `images/` beside it, or absolute. `stated_labels` are as in `label_set`.
+    Raises DatasetError when the file lacks a column, and as `label_set` does.
     """
     columns, rows = _rows(file)
     if not _has_columns(columns):
@@ -71,29 +72,27 @@ def read_table(file: Path, *, group: str | None = None, split: Split = "train") 
         raise DatasetError(f"{file} needs the columns image and label, or image, question and answer; it has {shown}")
     if group is not None and group.strip().lower() not in columns:
         raise DatasetError(f"{file} has no column {group}; it has {', '.join(sorted(columns))}")
-    column = group.strip().lower() if group else _group_column(columns)
+    column = group.strip().lower() if group else group_column(frozenset(columns))
     labels = label_set(
         filter(None, (_label(row) for _, row in rows)),
         source=f"the rows of {file}"
         + next((f" (without line {place}: {row})" for place, row in rows if isinstance(row, SampleError)), ""),
+        stated=stated_labels,
     )
     samples: list[Sample] = []
     bad: list[BadItem] = []
-    groups: dict[Path, str] = {}
+    groups = ImageGroups()
     for place, row in rows:
         try:
             sample = _sample(row, file=file, place=place, labels=labels, split=split)
-            if column is not None and column in row:
-                name = text_or_number(row, column)
-                if groups.setdefault(sample.image, name) != name:
-                    raise SampleError(f"{column} is another one than in an earlier row about the image")
+            groups.add(sample.image, row, column=column)
         except SampleError as error:
             bad.append(BadItem(file=file.name, place=place, reason=str(error)))
         else:
             samples.append(sample)
     description = f"{file.suffix[1:].upper()} of {'questions' if 'question' in columns else 'labels'}"
     return Table(
-        samples=tuple(replace(sample, group=groups.get(sample.image)) for sample in samples),
+        samples=groups.of(samples),
         bad=tuple(bad),
         description=description if column is None else f"{description}, grouped by {column}",
     )
@@ -101,11 +100,6 @@ def read_table(file: Path, *, group: str | None = None, split: Split = "train") 
 
 def _has_columns(names: Collection[str]) -> bool:
     return "image" in names and ("label" in names or {"question", "answer"} <= set(names))
-
-
-def _group_column(columns: Collection[str]) -> str | None:
-    letters = {comparable(name): name for name in sorted(columns)}
-    return next((letters[name] for name in _GROUP_COLUMNS if name in letters), None)
 
 
 def _rows(file: Path) -> tuple[Collection[str], list[NumberedItem]]:

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medmoe.training.data.errors import DatasetError, SampleError
 from medmoe.training.data.read_result import BadItem, ReadResult, SampleCollector
-from medmoe.training.data.readers.record_fields import Record, record_id
+from medmoe.training.data.readers.record_fields import ImageGroups, Record, group_column, record_id
 from medmoe.training.data.sample import Sample
 
 _PEEK = 1 << 16
@@ -81,8 +81,10 @@ class LeftOut:
 
 
 def read_each(items: Iterable[NumberedItem], *, file: str, build: Callable[[Record], Sample | LeftOut]) -> ReadResult:
-    """Apply `build` to each item; what raises SampleError is reported with its place in `file`."""
-    collected = SampleCollector()
+    """Apply `build` to each item, and read the group of its image; what raises SampleError is reported with its place
+    in `file`.
+    """
+    collected, groups = SampleCollector(), ImageGroups()
     for place, item in items:
         try:
             if isinstance(item, SampleError):
@@ -93,8 +95,10 @@ def read_each(items: Iterable[NumberedItem], *, file: str, build: Callable[[Reco
             if isinstance(found, LeftOut):
                 collected.excluded[found.reason] += 1
                 continue
+            groups.add(found.image, item, column=group_column(frozenset(item)))
         except SampleError as error:
             collected.bad.append(BadItem(file=file, place=place, reason=str(error), id=record_id(item)))
         else:
             collected.add(found)
-    return collected.result()
+    result = collected.result()
+    return replace(result, samples=groups.of(result.samples))

@@ -1,16 +1,23 @@
 """Read fields of a record strictly: errors name the field and the line, never the value."""
 
 import math
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from medmoe.training.data.errors import SampleError
-from medmoe.training.data.sample import AnswerType
+from medmoe.training.data.readers.image_path import comparable
+from medmoe.training.data.sample import AnswerType, Sample
 
 Record = dict[str, Any]
 
 ID_FIELDS = ("id", "pair_id", "qid", "question_id")
 """How the formats call a record's id."""
 _ID_LENGTH = 64
+_GROUP_FIELDS = ("group", "patient", "patientid", "subject", "subjectid")
+"""Letters and digits of the fields that group images; `Patient ID` is one."""
 
 _ANSWER_TYPES: dict[str, AnswerType] = {"open": "open", "close": "closed", "closed": "closed"}
 
@@ -73,3 +80,33 @@ def upstream_answer_type(record: Record) -> AnswerType | None:
     if not isinstance(value, str) or value.strip().lower() not in _ANSWER_TYPES:
         raise SampleError("answer_type is none of open, close, closed")
     return _ANSWER_TYPES[value.strip().lower()]
+
+
+@lru_cache(maxsize=256)
+def group_column(fields: frozenset[str]) -> str | None:
+    """Return the field that names the patient, the study or the slide of an image, if there is one."""
+    letters = {comparable(name): name for name in sorted(fields)}
+    return next((letters[name] for name in _GROUP_FIELDS if name in letters), None)
+
+
+class ImageGroups:
+    """Groups of images, as the records about them name these."""
+
+    def __init__(self) -> None:
+        self._by_image: dict[Path, str] = {}
+
+    def add(self, image: Path, record: Record, *, column: str | None) -> None:
+        """Note what a record says; its `column` may be missing, or hold nothing.
+
+        Raises SampleError where an earlier record about the image names another group.
+        """
+        value = None if column is None else record.get(column)
+        if column is None or value is None or (isinstance(value, str) and not value.strip()):
+            return
+        name = text_or_number(record, column)
+        if self._by_image.setdefault(image, name) != name:
+            raise SampleError(f"{column} is another one than in an earlier row about the image")
+
+    def of(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
+        """Return the samples with the groups of their images."""
+        return tuple(replace(sample, group=self._by_image.get(sample.image)) for sample in samples)

@@ -1,6 +1,7 @@
 """Read a dataset folder: `records.jsonl` (VQA or classification) and `captions.jsonl`, images beside them.
 
-One JSON object a line; the image path is relative to the folder, whose name becomes the dataset's name.
+One JSON object a line; the image path is relative to the folder, whose name becomes the dataset's name. `group` names
+the patient, the study or the slide.
 """
 
 from collections.abc import Callable, Collection

@@ -85,3 +85,8 @@ def test_broken_item_is_reported_with_its_place(folder: Path, broken: Any, reaso
     assert len(result.samples) == 1
     assert result.bad[0].place == 2
     assert reason in result.bad[0].reason
+
+
+def test_an_item_names_the_patient_of_its_image(folder: Path) -> None:
+    found = read(folder, ITEM | {"PatientID": "p7"}, ITEM | {"question": "What is it?"})
+    assert [sample.group for sample in found.samples] == ["p7", "p7"]

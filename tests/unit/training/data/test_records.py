@@ -153,3 +153,20 @@ def test_results_add_up(folder: Path) -> None:
     two = read_records(write(folder, CLASS), splits={"train"})
     both = one + two
     assert (len(both.samples), len(both.bad), dict(both.excluded)) == (1, 1, {"split test": 1})
+
+
+@pytest.mark.parametrize("field", ["group", "patient", "Patient ID", "subject_id"])
+def test_a_record_names_the_patient_of_its_image(folder: Path, field: str) -> None:
+    first, second = {**VQA, field: 7}, {**VQA, "id": "d/3", "question": "What?"}
+    (folder / "images" / "b.png").write_bytes(b"pixels")
+    other = {**VQA, "id": "d/4", "image": "images/b.png", field: " "}
+    found = read_records(write(folder, first, second, other), splits={"train"})
+    assert [sample.group for sample in found.samples] == ["7", "7", None]
+    assert found.bad == ()
+
+
+def test_an_image_of_two_patients_is_named(folder: Path) -> None:
+    found = read_records(
+        write(folder, {**VQA, "group": "a"}, {**VQA, "id": "d/3", "question": "What?", "group": "b"}), splits={"train"}
+    )
+    assert [item.reason for item in found.bad] == ["group is another one than in an earlier row about the image"]
