@@ -18,10 +18,10 @@ Fields = Mapping[str, Any]
 
 
 class WriteFailed(Exception):
-    """Some records could not be written; the cause tells why."""
+    """Some records could not be written, or not be synced; the cause tells why."""
 
     def __init__(self, written: int) -> None:
-        """Pass the number of records that were `written` before."""
+        """Pass the number of records that the file has; none of them may be on the disk."""
         super().__init__()
         self.written = written
 
@@ -57,10 +57,7 @@ class SegmentWriter:
             raise
 
     def append(self, records: Sequence[Fields], *, opening: Fields) -> None:
-        """Write records; after a start or a failure `opening` comes first. Raises WriteFailed.
-
-        A record counts as written when the operating system has it, and with `fsync` when the disk has it.
-        """
+        """Write records; after a start or a failure `opening` comes first. Raises WriteFailed."""
         written = 0
         try:
             if self._descriptor is None:
@@ -72,7 +69,7 @@ class SegmentWriter:
                 self.sync()
         except (OSError, AuditError) as error:
             self._close_segment()
-            raise WriteFailed(0 if self.fsync else written) from error
+            raise WriteFailed(written) from error
 
     @property
     def head(self) -> str:

@@ -45,13 +45,16 @@ class _Waiting:
 
     fields: Fields
     written: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    """Whether the operating system has it, and with `fsync` the disk too."""
+    lost: bool = False
+    """Whether the trail lacks it."""
 
 
 class AuditTrail:
     """The audit trail of one process."""
 
     def __init__(self, writer: SegmentWriter, *, on_failure: OnFailure, count_failures: Callable[[int], None]) -> None:
-        """Call `count_failures` with the number of records that a failed write lost."""
+        """Call `count_failures` with the number of records that a failed write or sync concerned."""
         self._writer = writer
         self._refuses = on_failure == "refuse"
         self._count_failures = count_failures
@@ -159,20 +162,21 @@ class AuditTrail:
         waiting = self._enqueue(fields)
         try:
             async with asyncio.timeout(_PATIENCE):
-                return await asyncio.shield(waiting.written)
+                written = await asyncio.shield(waiting.written)
         except TimeoutError as error:
+            written = False
             if self._retry_at is None:
                 self._fail(error)
-            if self._refuses:
-                self._withhold(waiting)
-            return False
+        if not written and self._refuses:
+            self._withhold(waiting)
+        return written
 
     def _withhold(self, waiting: _Waiting) -> None:
         """Take back the record of an answer that is not given, or write behind it what was answered instead."""
         if waiting in self._waiting:
             self._waiting.remove(waiting)
             self._lose([waiting])
-        elif "status" in waiting.fields:
+        elif not waiting.lost and "status" in waiting.fields:
             answered = {"time": timestamp(), "status": HTTPStatus.SERVICE_UNAVAILABLE, "error": _UNAVAILABLE}
             self._put(_Waiting({**waiting.fields, **answered}))
 
@@ -206,17 +210,19 @@ class AuditTrail:
         records = [waiting.fields for waiting in batch]
         if unrecorded:
             records[0] = {**records[0], "unrecorded": dict(unrecorded)}
+        written, is_safe = len(batch), True
         try:
             await self._append_in_thread(records, self.identity)
-            written = len(batch)
         except Exception as error:
             # Any exception: a record without an end would hold its request.
             written = error.written if isinstance(error, WriteFailed) else 0
+            is_safe = not self._writer.fsync
             self._fail(error)
         if written:
             self._unrecorded -= unrecorded
+            self._count_failures(0 if is_safe else written)
         for waiting in batch[:written]:
-            waiting.written.set_result(True)
+            waiting.written.set_result(is_safe)
         self._lose(batch[written:])
 
     async def _append_in_thread(self, records: Sequence[Fields], identity: Fields) -> None:
@@ -256,6 +262,7 @@ class AuditTrail:
         self._unrecorded[_UNAVAILABLE] += len(batch)
         self._count_failures(len(batch))
         for waiting in batch:
+            waiting.lost = True
             if not waiting.written.done():
                 waiting.written.set_result(False)
 

@@ -123,7 +123,7 @@ class Metrics:
         self.requests = RequestSeries(self.registry)
         self._audit_failures = Counter(
             "medmoe_audit_failures_total",
-            "Records that could not be written to the audit trail",
+            "Records that could not be written to the audit trail, or not be synced",
             registry=self.registry,
         )
         self._export_load(ready, in_flight, places=places)
@@ -132,7 +132,7 @@ class Metrics:
         self._export_stale_keys(keys, provider)
 
     def audit_failures(self, count: int) -> None:
-        """Count records that the audit trail lacks."""
+        """Count records that the audit trail lacks, or that may not be on its disk."""
         self._audit_failures.inc(count)
 
     def watch_batches(self, *, count: Callable[[BatchStatus], int], paused: Callable[[], bool]) -> None:

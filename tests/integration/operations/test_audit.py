@@ -5,6 +5,7 @@ import base64
 import errno
 import json
 import os
+import stat
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -317,6 +318,33 @@ async def test_a_full_disk_can_be_let_pass(
         assert (await ask(service)).status_code == 200
     (answered,) = records(trail, "request")
     assert answered["unrecorded"] == {"audit_unavailable": 2}
+    verify_trail(trail, keys=AuditKeys.from_file(key_file, named_by="--key-file"))
+
+
+@pytest.mark.parametrize("on_failure", ["refuse", "continue"])
+async def test_a_record_that_is_not_on_the_disk_but_in_the_file_is_not_called_missing(
+    audited: Audited, trail: Path, monkeypatch: pytest.MonkeyPatch, key_file: Path, on_failure: str
+) -> None:
+    real, failures = os.fsync, 1
+
+    def fail(descriptor: int) -> None:
+        nonlocal failures
+        if failures and stat.S_ISREG(os.fstat(descriptor).st_mode):
+            failures -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    async with audited(audit_sync="always", audit_on_failure=on_failure) as service:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fail)
+            patch.setattr("medmoe.server.audit.trail._RETRY_SECONDS", 0.0)
+            response = await ask(service)
+            assert response.status_code == (503 if on_failure == "refuse" else 200)
+            assert "medmoe_audit_failures_total 1.0" in (await service.client.get("/metrics")).text
+        assert (await ask(service)).status_code == 200
+    told = [(fields["status"], fields.get("unrecorded")) for fields in records(trail, "request")]
+    # The answer that the first record tells of was not given.
+    assert told == [(200, None), *([(503, None)] if on_failure == "refuse" else []), (200, None)]
     verify_trail(trail, keys=AuditKeys.from_file(key_file, named_by="--key-file"))
 
 
