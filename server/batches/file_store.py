@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from medmoe.model.errors import ConfigError
 from medmoe.server.batches.errors import FileNotFound, StorageLimit
-from medmoe.server.batches.storage import replace, write_new
+from medmoe.server.batches.storage import delete_each, replace, write_new
 from medmoe.server.schemas.openai.file import FileObject, FilePurpose
 
 _DAY = 86_400
@@ -157,14 +157,8 @@ class FileStore:
     async def delete_expired(self, *, is_used: Callable[[str], bool]) -> None:
         """Delete the files that have expired and are not used. Raises the last OSError, after the others' deletion."""
         now = time.time()
-        failure: OSError | None = None
-        for name in [name for name, one in self._files.items() if one.file.expires_at <= now and not is_used(name)]:
-            try:
-                await self.delete(name)
-            except OSError as error:
-                failure = error
-        if failure is not None:
-            raise failure
+        expired = [name for name, one in self._files.items() if one.file.expires_at <= now and not is_used(name)]
+        await delete_each(expired, self.delete)
 
     def delete_unfinished(self, *, is_used: Callable[[str], bool]) -> None:
         """Delete the contents that an ended process left without a record. Blocks; for the start."""

@@ -14,7 +14,7 @@ from medmoe.server.auth.delegation import Delegation
 from medmoe.server.batches.errors import BatchNotFound
 from medmoe.server.batches.file_store import new_id
 from medmoe.server.batches.result_log import ResultLog
-from medmoe.server.batches.storage import replace
+from medmoe.server.batches.storage import delete_each, replace
 from medmoe.server.schemas.openai.batch import ENDED, Batch, BatchRequest, BatchStatus, RequestCounts
 
 _WINDOW = 86_400
@@ -61,6 +61,12 @@ class Job:
     @property
     def has_ended(self) -> bool:
         return self.status in ENDED
+
+    @property
+    def ended_at(self) -> int | None:
+        batch = self.stored.batch
+        ended = batch.completed_at or batch.failed_at or batch.expired_at or batch.cancelled_at
+        return ended if self.has_ended else None
 
     @property
     def batch(self) -> Batch:
@@ -165,20 +171,13 @@ class JobStore:
 
     async def delete_expired(self) -> None:
         """Delete the batches that ended long ago. Raises the last OSError, after the others' deletion."""
-        now = time.time()
-        failure: OSError | None = None
-        for job in self:
-            batch = job.stored.batch
-            ended = batch.completed_at or batch.failed_at or batch.expired_at or batch.cancelled_at
-            if job.has_ended and ended is not None and ended + self._retention <= now:
-                try:
-                    await asyncio.to_thread((self._folder / f"{job.id}.json").unlink, missing_ok=True)
-                except OSError as error:
-                    failure = error
-                else:
-                    self._jobs.pop(job.id, None)
-        if failure is not None:
-            raise failure
+        before = time.time() - self._retention
+        expired = [job.id for job in self if job.ended_at is not None and job.ended_at <= before]
+        await delete_each(expired, self._delete)
+
+    async def _delete(self, name: str) -> None:
+        await asyncio.to_thread((self._folder / f"{name}.json").unlink, missing_ok=True)
+        self._jobs.pop(name, None)
 
     async def _write(self, stored: StoredBatch) -> None:
         content = stored.model_dump_json().encode()

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -96,6 +96,18 @@ def replace(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 left.unlink(missing_ok=True)
         raise
+
+
+async def delete_each(names: Iterable[str], delete: Callable[[str], Awaitable[None]]) -> None:
+    """Await the deletion of each. Raises the last OSError, after the others' deletion."""
+    failure: OSError | None = None
+    for name in names:
+        try:
+            await delete(name)
+        except OSError as error:
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 @contextlib.contextmanager
