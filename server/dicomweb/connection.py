@@ -6,7 +6,7 @@ is logged or quoted in an error.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import aclosing, asynccontextmanager
 
 import httpcore
@@ -17,7 +17,6 @@ from medmoe.server.dicomweb.errors import (
     SourceRefused,
     SourceTimeout,
     SourceUnavailable,
-    StoreFailed,
 )
 from medmoe.server.dicomweb.sources import Source
 from medmoe.server.errors import Overloaded, ServerError
@@ -28,8 +27,9 @@ _RETRY = 1
 """Seconds until a refused caller should try again."""
 _GONE = (404, 410)
 _FORBIDDEN = (401, 403, 407)
-_CONFLICT = 409
-"""STOW-RS: no object was stored."""
+_NOT_FOR_THIS_HOST = (62, 64)
+"""OpenSSL's codes of a certificate for another name or address."""
+_EXPIRED = 10
 
 
 class ClosingNetwork(httpcore.AnyIOBackend):
@@ -66,13 +66,20 @@ class SourceConnections:
 
     @asynccontextmanager
     async def request(
-        self, source: Source, method: str, target: str, *, accept: str, content: tuple[str, bytes] | None = None
+        self,
+        source: Source,
+        method: str,
+        target: str,
+        *,
+        accept: str,
+        content: tuple[str, bytes] | None = None,
+        failures: Collection[int] = (),
     ) -> AsyncIterator[httpcore.Response]:
         """Yield the successful response to a request, unread; `target` follows the source's base URL.
 
-        `content` is a body with its Content-Type. Raises InstanceNotFound, InvalidSourceAnswer, Overloaded,
-        SourceRefused, SourceTimeout, SourceUnavailable, StoreFailed, also while the block reads the response.
-        Cancelling the block closes the connection.
+        `content` is a body with its Content-Type. Responses with a status of `failures` are yielded, too. Raises
+        InstanceNotFound, InvalidSourceAnswer, Overloaded, SourceRefused, SourceTimeout, SourceUnavailable, also while
+        the block reads the response. Cancelling the block closes the connection.
         """
         if self._open >= self._at_once:
             raise Overloaded(retry_after=_RETRY)
@@ -98,7 +105,8 @@ class SourceConnections:
                         extensions={"timeout": {"connect": _CONNECT_SECONDS}},
                     ) as response,
                 ):
-                    _check(response)
+                    if response.status not in failures:
+                        _check(response)
                     yield response
         except (TimeoutError, httpcore.TimeoutException) as error:
             raise SourceTimeout() from error
@@ -107,7 +115,7 @@ class SourceConnections:
         except httpcore.ProtocolError as error:
             raise InvalidSourceAnswer() from error
         except (httpcore.NetworkError, ssl.SSLError, OSError) as error:
-            raise SourceUnavailable() from error
+            raise SourceUnavailable(_untrusted(error)) from error
         finally:
             self._open -= 1
 
@@ -146,14 +154,24 @@ def _headers(source: Source, accept: str, content: tuple[str, bytes] | None) -> 
     return headers
 
 
+def _untrusted(error: BaseException) -> str | None:
+    """Return what is wrong with the source's certificate, without its host; None where it is something else."""
+    cause = error.__cause__
+    if not isinstance(cause, ssl.SSLCertVerificationError):
+        return None
+    if cause.verify_code in _NOT_FOR_THIS_HOST:
+        return "the source's certificate is for another host than the one in its url"
+    if cause.verify_code == _EXPIRED:
+        return "the source's certificate has expired"
+    return "the source's certificate is of no authority that is trusted; its operator may name one as ca_file"
+
+
 def _check(response: httpcore.Response) -> None:
     status = response.status
     if status in _GONE:
         raise InstanceNotFound()
     if status in _FORBIDDEN:
         raise SourceRefused()
-    if status == _CONFLICT:
-        raise StoreFailed()
     if 300 <= status < 400:
         raise InvalidSourceAnswer("the source leads to another address, which is not followed")
     if status in (408, 425, 429) or status >= 500:

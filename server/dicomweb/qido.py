@@ -18,8 +18,11 @@ Listed = TypeVar("Listed", StudyInfo, SeriesInfo, InstanceInfo)
 _ACCEPT = "application/dicom+json"
 _MAX_BYTES = 16 * 2**20
 _NO_CONTENT = 204
+_MORE = b"299"
+"""Code of a warning that there are more than were sent; other warnings have it, too."""
+_MAX_PAGES = 100
 
-_STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
+_UIDS = _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _STUDY_FIELDS = ("00080020", "00080030", "00081030", "00080061", "00201206", "00201208")
 _SERIES_FIELDS = ("00080060", "00200011", "0008103E", "00201209")
 _INSTANCE_FIELDS = ("00080016", "00200013", "00280010", "00280011", "00280008")
@@ -61,12 +64,34 @@ async def _query(
     filters: Mapping[str, str] | None = None,
     limit: int,
 ) -> list[dict[str, Any]]:
-    query = urlencode([*(filters or {}).items(), *(("includefield", field) for field in fields), ("limit", limit)])
-    async with connections.request(source, "GET", f"{target}?{query}", accept=_ACCEPT) as response:
+    """Return at most `limit` items: more than one page of a source that says there are more (PS3.18 8.3.4.4)."""
+    found: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for _ in range(_MAX_PAGES):
+        parameters = [*(filters or {}).items(), *(("includefield", field) for field in fields)]
+        parameters.append(("limit", str(limit - len(found))))
+        if found:
+            parameters.append(("offset", str(len(found))))
+        page, is_last = await _page(connections, source, f"{target}?{urlencode(parameters)}")
+        # A source may ignore the limit, and the offset.
+        uids = {uid for item in page for tag in _UIDS if (uid := _text(item, tag))}
+        if found and uids <= seen:
+            break
+        seen |= uids
+        found += page[: limit - len(found)]
+        if is_last or len(found) == limit:
+            break
+    return found
+
+
+async def _page(connections: SourceConnections, source: Source, target: str) -> tuple[list[dict[str, Any]], bool]:
+    """Return what one response lists, and whether the source says no more of others."""
+    async with connections.request(source, "GET", target, accept=_ACCEPT) as response:
         if response.status == _NO_CONTENT:
-            return []
+            return [], True
         if media_type(header(response, b"content-type"))[0] not in (_ACCEPT, "application/json"):
             raise InvalidSourceAnswer("the source sends something else than a list")
+        warnings = [value.strip() for name, value in response.headers if name.lower() == b"warning"]
         body = await read(response, max_bytes=_MAX_BYTES)
     try:
         items = from_json(body)
@@ -74,8 +99,7 @@ async def _query(
         raise InvalidSourceAnswer() from error
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise InvalidSourceAnswer("the source sends something else than a list")
-    # A source may ignore the limit.
-    return items[:limit]
+    return items, not any(warning.startswith(_MORE) for warning in warnings)
 
 
 def _require(items: list[dict[str, Any]], expected: Mapping[str, str]) -> None:
@@ -139,7 +163,8 @@ def _values(item: dict[str, Any], tag: str) -> list[Any]:
 
 def _text(item: dict[str, Any], tag: str) -> str | None:
     values = _values(item, tag)
-    return values[0] if values and isinstance(values[0], str) else None
+    # Some sources send the padding of a value, too.
+    return values[0].strip(" \0") if values and isinstance(values[0], str) else None
 
 
 def _whole(item: dict[str, Any], tag: str) -> int | None:

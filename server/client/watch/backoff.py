@@ -21,7 +21,15 @@ PASSING = (ConnectionFailed, Overloaded, ServiceUnavailable, ServiceFailed, Serv
 WAITING = "waiting"
 """Returned instead of an error code for an attempt that is not made yet."""
 _SOURCE_CODES = frozenset(
-    {"invalid_source_answer", "source_failed", "source_refused", "source_timeout", "source_unavailable", "store_failed"}
+    {
+        "invalid_source_answer",
+        "source_failed",
+        "source_refused",
+        "source_timeout",
+        "source_unavailable",
+        "store_failed",
+        "wrong_instance",
+    }
 )
 _MOST_IN_A_ROW = 3
 _MOST_DOUBLINGS = 6

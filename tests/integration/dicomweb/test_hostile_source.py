@@ -193,6 +193,8 @@ async def test_a_list_that_is_none(running: ServiceFactory, sources_file: Source
 
 STORED = b'{"00081199": {"vr": "SQ", "Value": [{"00081196": {"vr": "US", "Value": [45056]}}]}}'
 FAILED = b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [272]}}]}}'
+DUPLICATE = FAILED.replace(b"272", b"273")
+DUPLICATE_AND_FAILED = b'{"00081198": {"Value": [{"00081197": {"Value": [273]}}, {"00081197": {"Value": [{}]}}]}}'
 
 
 @pytest.mark.parametrize(
@@ -207,6 +209,14 @@ FAILED = b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value"
         ("202 Accepted", b"", False),
         ("204 No Content", b"", False),
         ("409 Conflict", FAILED, False),
+        ("409 Conflict", b"<html>", False),
+        ("409 Conflict", b"", False),
+        # The source has this report already, and takes nothing twice.
+        ("409 Conflict", DUPLICATE, True),
+        ("200 OK", DUPLICATE, True),
+        ("409 Conflict", DUPLICATE_AND_FAILED, False),
+        ("404 Not Found", b"", False),
+        ("405 Method Not Allowed", b"", False),
     ],
 )
 async def test_what_a_source_says_of_a_report(
@@ -218,6 +228,16 @@ async def test_what_a_source_says_of_a_report(
         running(dicomweb_sources=sources_file(host.url, store=True)) as service,
     ):
         with contextlib.nullcontext() if is_stored else pytest.raises(StoreFailed):
+            await service.state.dicomweb.store("pacs", STUDY, CT)
+
+
+async def test_why_a_source_does_not_store_a_report(running: ServiceFactory, sources_file: SourcesFile) -> None:
+    answer = whole(FAILED, status="409 Conflict", content_type="application/dicom+json")
+    async with hostile(answer) as host, running(dicomweb_sources=sources_file(host.url, store=True)) as service:
+        with pytest.raises(StoreFailed, match="failure reason 0110H"):
+            await service.state.dicomweb.store("pacs", STUDY, CT)
+        host.answer = whole(b"", status="404 Not Found")
+        with pytest.raises(StoreFailed, match="status 404"):
             await service.state.dicomweb.store("pacs", STUDY, CT)
 
 

@@ -10,7 +10,7 @@ import pytest
 from medmoe.client import Client, Instance
 from medmoe.client.answers import InstanceInfo, SeriesInfo, StudyInfo
 from medmoe.client.errors import BadRequest, InvalidInput, ServiceFailed
-from medmoe.client.watch.backoff import WAITING, Backoff
+from medmoe.client.watch.backoff import WAITING, Backoff, is_of_source
 from medmoe.client.watch.catalogue import MOST, Catalogue
 from medmoe.client.watch.rules import Rule, read_rules
 from medmoe.client.watch.state import State
@@ -184,3 +184,8 @@ def test_one_failing_image_waits_and_three_in_a_row_are_an_outage() -> None:
         backoff.require_no_outage()
     backoff.restart()
     assert backoff.attempt("g", lambda: None) is None
+
+
+def test_a_source_that_sends_other_instances_fails_itself_and_not_the_service() -> None:
+    error = ServiceFailed("No.", status=502, type_="server_error", code="wrong_instance")
+    assert is_of_source(error)
