@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -61,8 +62,13 @@ def _csv(file: Path) -> Iterator[Numbered]:
             header = text.readline()
             text.seek(0)
             reader = csv.DictReader(text, delimiter=delimiter(header), strict=True)
+            columns = Counter(filter(None, reader.fieldnames or ()))
+            if repeated := [name for name, count in columns.items() if count > 1]:
+                raise InvalidInput(f"{file} names a column twice: {', '.join(repeated)}")
             for row in reader:
-                yield reader.line_num, _csv_record(row)
+                # A spreadsheet writes delimiters alone for rows that look empty in it.
+                if any(row.values()):
+                    yield reader.line_num, _csv_record(row)
         except (csv.Error, UnicodeDecodeError) as error:
             raise InvalidInput(f"{file} is no CSV file in UTF-8: {error}") from error
 

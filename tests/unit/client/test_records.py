@@ -27,7 +27,8 @@ def json_lines(folder: Path) -> Path:
 
 def test_a_csv_file_says_the_same_as_json_lines(tmp_path: Path) -> None:
     file = tmp_path / "in.csv"
-    rows = ['a.png,007,"What, then?\nSay it.",,8,,,seven', 'b.png,,,"[""CT"", ""MRI""]",,0.1,40/400,']
+    # A spreadsheet writes delimiters alone for rows that look empty in it.
+    rows = ['a.png,007,"What, then?\nSay it.",,8,,,seven', 7 * ",", 'b.png,,,"[""CT"", ""MRI""]",,0.1,40/400,', 7 * ","]
     file.write_bytes("\r\n".join([",".join(COLUMNS), *rows, ""]).encode("utf-8-sig"))
     assert read(file) == read(json_lines(tmp_path))
     assert read(file).notes == ("fields that are not sent: ward",)
@@ -72,6 +73,12 @@ def test_a_parquet_file_says_the_same_as_json_lines(tmp_path: Path) -> None:
 def test_a_wrong_row_of_a_csv_file_is_named(row: str, problem: str, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text(f"image,question,labels\n{row}\n")
     with pytest.raises(InvalidInput, match=problem):
+        read(tmp_path / "in.csv")
+
+
+def test_a_csv_file_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("image,question,question\na.png,What?,Where?\n")
+    with pytest.raises(InvalidInput, match=r"in\.csv names a column twice: question"):
         read(tmp_path / "in.csv")
 
 

@@ -123,9 +123,11 @@ def test_a_map_that_harms_held_out_samples_is_left_out() -> None:
     made = Calibrator()(samples + more, predictions={"float32": predictions | answers}, **BOUND)
     assert only_helpful(made) == made
     assert made.answers is not None
-    worse = made.answers.held_out.model_copy(update={"nll_after": made.answers.held_out.nll_before + 0.1})
-    harmful = made.model_copy(update={"answers": made.answers.model_copy(update={"held_out": worse})})
-    assert only_helpful(harmful) == made.model_copy(update={"answers": None})
+    for error in ("nll", "ece"):
+        before = getattr(made.answers.held_out, f"{error}_before")
+        worse = made.answers.held_out.model_copy(update={f"{error}_after": before + 0.01})
+        harmful = made.model_copy(update={"answers": made.answers.model_copy(update={"held_out": worse})})
+        assert only_helpful(harmful) == made.model_copy(update={"answers": None})
 
 
 def test_questions_about_one_image_stay_together() -> None:
