@@ -178,7 +178,9 @@ def test_no_label_is_broken_in_a_table(visit: Visiting, server: ServerProcess, p
     opened.to_classify("pneumonia", "cardiomegaly")
     opened.page.select_option("#mode", "multi_label")
     opened.classify()
-    for cell in opened.page.locator(".probabilities tbody th").all():
+    cells = opened.page.locator(".probabilities tbody th").all()
+    assert len(cells) == 2
+    for cell in cells:
         lines = cell.evaluate(
             "cell => { const range = document.createRange(); range.selectNodeContents(cell);"
             " return range.getClientRects().length; }"

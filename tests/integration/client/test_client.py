@@ -208,6 +208,7 @@ async def test_no_file_name_is_sent(service: Service, tmp_path: Path) -> None:
         await client.ask(path, "What is shown?")
         with path.open("rb") as file:
             await client.classify(file, LABELS)
+    assert len(transport.sent) == 2
     for request in transport.sent:
         everything = await request.aread() + repr(request.headers.raw).encode() + str(request.url).encode()
         assert b"DOE" not in everything
