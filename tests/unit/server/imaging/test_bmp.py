@@ -1,9 +1,11 @@
 """BMP files of every header, bit field, colour table and colour space."""
 
+import io
 import struct
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medmoe.model.colour_profile import SRGB_PRIMARIES, SRGB_WHITE, plain_profile
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
@@ -90,17 +92,17 @@ def entries(colours: np.ndarray) -> bytes:
     return b"".join(bytes(map(int, colour[::-1])) + b"\0" for colour in colours)
 
 
-@pytest.mark.parametrize("count", [2, 3, 16])
+@pytest.mark.parametrize("count", [2, 3, 256])
 @pytest.mark.parametrize("bits", INDEXED)
 @pytest.mark.parametrize("kind", ["black and white", "dark", "grey", "colours"])
-def test_colour_tables_of_fewer_entries_than_their_bits_can_name(read: Read, kind: str, bits: int, count: int) -> None:
+def test_colour_tables_of_all_entries_and_of_fewer(read: Read, kind: str, bits: int, count: int) -> None:
     count = min(count, 2**bits)
     steps = np.arange(count)
     colours = {
         "black and white": np.repeat(np.where(steps == 1, 255, steps)[:, None], 3, axis=1),
         "dark": np.repeat(steps[:, None] * 3, 3, axis=1), "grey": np.repeat(steps[:, None] * 255 // 15, 3, axis=1),
         "colours": np.stack([steps * 15, 255 - steps * 15, steps * 7], axis=-1),
-    }[kind]  # fmt: skip
+    }[kind] % 256  # fmt: skip
     indices = RAMP.astype(int) * count // 256
     data = bmp(bits, by_index(indices, bits), table=entries(colours), used=count)
     found = read(data, config={"size": SIDE}, allow_uniform=True)
@@ -144,12 +146,18 @@ def test_a_colour_space_that_is_not_followed_is_named(
     assert found.rendering.steps == steps
 
 
-@pytest.mark.parametrize(("bits", "compression"), [(1, 3), (24, 4), (0, 4), (0, 5), (8, 2), (4, 1), (64, 0)])
+@pytest.mark.parametrize(("bits", "compression"), [(1, 3), (32, 3), (24, 4), (0, 4), (0, 5), (8, 2), (4, 1), (64, 0)])
 def test_a_layout_that_is_not_read_is_named(read: Read, bits: int, compression: int) -> None:
     with pytest.raises(UnsupportedImage, match="BMP pixels"):
         read(bmp(bits, PLAIN, compression=compression, size=64))
 
 
-def test_a_file_that_ends_before_its_last_row_is_damaged(read: Read) -> None:
-    with pytest.raises(UnreadableImage, match="rows of the BMP are missing"):
-        read(bmp(24, PLAIN)[:-100])
+def test_a_file_that_ends_before_its_last_pixel_is_damaged(read: Read) -> None:
+    file = io.BytesIO()
+    odd = COLOURS[:30, :30]
+    Image.fromarray(odd).save(file, "BMP")
+    # The last row ends with two bytes of padding.
+    assert (np.asarray(read(file.getvalue()[:-2], config={"size": 30}).image) == odd).all()
+    for data in (file.getvalue()[:-3], bmp(24, PLAIN)[:-1]):
+        with pytest.raises(UnreadableImage, match="rows of the BMP are missing"):
+            read(data)

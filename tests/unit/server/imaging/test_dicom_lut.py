@@ -37,13 +37,19 @@ def table(data: bytes | list[int], *, descriptor: list[int], vr: str = "OW") -> 
         table((np.arange(256, dtype="<u2") << 8).tobytes(), descriptor=[256, 0, 8]),
         table((np.arange(256, dtype="<u2") * 16).tobytes(), descriptor=[256, 0, 16]),
         table(list(range(0, 65536, 257)), descriptor=[256, 0, 16], vr="US"),
+        table([low | low + 1 << 8 for low in range(0, 256, 2)], descriptor=[256, 0, 8], vr="US"),
         table(np.arange(250, dtype="<u2").tobytes(), descriptor=[256, 0, 8]),
     ],
-    ids=["bytes", "low byte", "high byte", "12 bits called 16", "list", "short"],
+    ids=["bytes", "low byte", "high byte", "12 bits called 16", "list", "list of two in a word", "short"],
 )
 def test_a_voi_table_is_read_in_every_storage(read: Read, item: Dataset) -> None:
     found = row(read, dicom(RAMP, VOILUTSequence=Sequence([item])))
     assert np.abs(found - np.minimum(EXPECTED, 249)).max() <= 2
+
+
+def test_a_table_that_leaves_one_bit_empty_is_as_dark_as_it_says(read: Read) -> None:
+    data = dicom(RAMP, VOILUTSequence=Sequence([look_up_table([level * 128 for level in range(256)])]))
+    assert np.abs(row(read, data) - EXPECTED / 2).max() <= 1
 
 
 @pytest.mark.parametrize("first", [-1024, 64512])
@@ -56,8 +62,11 @@ def test_a_first_value_is_signed_where_values_can_be_negative(read: Read, first:
 
 
 @pytest.mark.parametrize("name", ["ModalityLUTSequence", "VOILUTSequence"])
-def test_an_empty_item_is_named_and_not_used(read: Read, name: str) -> None:
-    data = dicom(RAMP, WindowCenter=128, WindowWidth=256, **{name: Sequence([Dataset()])})
+@pytest.mark.parametrize(
+    "item", [Dataset(), table(bytes(256), descriptor=[256, 0])], ids=["empty", "half of a descriptor"]
+)
+def test_an_item_that_is_no_table_is_named_and_not_used(read: Read, name: str, item: Dataset) -> None:
+    data = dicom(RAMP, WindowCenter=128, WindowWidth=256, **{name: Sequence([item])})
     assert np.abs(row(read, data) - EXPECTED).max() <= 1
     assert any(step.endswith("lut_ignored") for step in read(data).rendering.steps)
 

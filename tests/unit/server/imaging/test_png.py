@@ -151,6 +151,12 @@ def test_a_frame_without_all_its_rows_is_damage(read: Read) -> None:
             read(animated(0, 0, region=region), frame=2)
 
 
+def test_a_frame_that_reaches_out_of_the_image_is_damage(read: Read) -> None:
+    inside, outside = (control(1, REGION.shape, 5, left, 0, 0) for left in (3, SIDE - REGION.shape[1] + 1))
+    with pytest.raises(UnreadableImage, match="outside"):
+        read(animated(0, 0).replace(inside, outside), frame=1)
+
+
 def test_deep_frames_that_are_laid_over_others_are_refused_by_name(read: Read) -> None:
     read(animated(0, 0, bits=16))
     with pytest.raises(UnsupportedImage, match="animated PNG"):

@@ -112,6 +112,10 @@ REFUSED: dict[str, tuple[Callable[[list[FileGeometry]], Sequence[FileGeometry]],
     "another width": (lambda files: last(files, width=32), MixedSeries),
     "another height": (lambda files: last(files, height=32), MixedSeries),
     "one without a position": (lambda files: [*files, file(8)], NotAVolume),
+    "one without an orientation": (
+        lambda files: last(files, slices=(SliceGeometry(position=(0.0, 0.0, 0.0), rows=None, columns=None),)),
+        NotAVolume,
+    ),
     "radiographs": (lambda files: [file(index, modality="DX") for index in range(4)], NotAVolume),
     "neither positions nor numbers": (lambda files: [file(index, number=None) for index in range(4)], NotAVolume),
     "a number twice": (lambda files: [file(index, number=index // 2) for index in range(4)], DuplicateSlices),
@@ -135,9 +139,11 @@ def test_what_is_no_volume_is_refused_by_its_cause(name: str) -> None:
 
 
 def test_slices_without_positions_are_ordered_by_number() -> None:
-    files = [file(index) for index in (3, 0, 2, 1)]
+    # As large as a DICOM file can hold.
+    last_number = 2**31 - 1
+    files = [file(index, number=last_number - index) for index in (3, 0, 2, 1)]
     volume = arrange(files)
-    assert [files[one.file].number for one in volume.slices] == [1, 2, 3, 4]
+    assert [last_number - files[one.file].number for one in volume.slices] == [3, 2, 1, 0]  # type: ignore[operator]
     assert (volume.ordered_by, volume.spacing, volume.slices[0].position) == ("instance_number", None, None)
 
 
