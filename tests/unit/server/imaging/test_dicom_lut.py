@@ -47,6 +47,15 @@ def test_a_voi_table_is_read_in_every_storage(read: Read, item: Dataset) -> None
     assert np.abs(found - np.minimum(EXPECTED, 249)).max() <= 2
 
 
+@pytest.mark.parametrize("number", [b"100.5", b"90.25", b"1.75", b"7.25"])
+def test_a_decimal_comma_is_a_point_and_told(read: Read, number: bytes) -> None:
+    described = {"WindowCenter": "100.5", "WindowWidth": "90.25", "RescaleSlope": "1.75", "RescaleIntercept": "7.25"}
+    point = dicom(RAMP, **described)
+    comma = point.replace(number, number.replace(b".", b","))
+    assert row(read, comma).tolist() == row(read, point).tolist()
+    assert "decimal_comma" in read(comma).rendering.steps
+
+
 def test_a_table_that_leaves_one_bit_empty_is_as_dark_as_it_says(read: Read) -> None:
     data = dicom(RAMP, VOILUTSequence=Sequence([look_up_table([level * 128 for level in range(256)])]))
     assert np.abs(row(read, data) - EXPECTED / 2).max() <= 1
@@ -59,6 +68,11 @@ def test_a_first_value_is_signed_where_values_can_be_negative(read: Read, first:
     item["LUTDescriptor"].VR = "SS" if first < 0 else "US"
     data = dicom(RAMP, VOILUTSequence=Sequence([item]), RescaleSlope=1, RescaleIntercept=-1024)
     assert np.abs(row(read, data) - EXPECTED).max() <= 1
+
+
+def test_a_large_first_value_is_not_negative_where_no_value_can_be(read: Read) -> None:
+    item = look_up_table(list(range(256)), first=40_000, bits=8)
+    assert np.abs(row(read, dicom(RAMP + 40_000, VOILUTSequence=Sequence([item]))) - EXPECTED).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["ModalityLUTSequence", "VOILUTSequence"])
