@@ -30,12 +30,14 @@ async def happens_within(event: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-class DaemonThread:
-    """A thread that does one piece of work after another, and does not keep the process from ending."""
+class DaemonThreads:
+    """Threads that do one piece of work after another each, and do not keep the process from ending."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, count: int = 1) -> None:
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        self._count = count
+        for _ in range(count):
+            threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
         """Return the future of `work`, which cannot be cancelled."""
@@ -53,7 +55,8 @@ class DaemonThread:
 
     def end(self) -> None:
         """End once what was submitted is done."""
-        self._queue.put(None)
+        for _ in range(self._count):
+            self._queue.put(None)
 
     def _run(self) -> None:
         for do in iter(self._queue.get, None):

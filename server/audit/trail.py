@@ -16,7 +16,7 @@ from medmoe.server.audit.keys import AuditKeys
 from medmoe.server.audit.segment_writer import Fields, SegmentWriter, WriteFailed
 from medmoe.server.errors import AuditUnavailable
 from medmoe.server.settings import Settings
-from medmoe.server.tasks import DaemonThread
+from medmoe.server.tasks import DaemonThreads
 
 log = logging.getLogger("medmoe.audit")
 
@@ -64,7 +64,7 @@ class AuditTrail:
         self._waiting: list[_Waiting] = []
         self._taken: Sequence[_Waiting] = ()
         """The records that the thread writes, or wrote last."""
-        self._thread = DaemonThread("audit")
+        self._thread = DaemonThreads("audit")
         self._turn = asyncio.Lock()
         """Held while the thread writes, syncs or closes."""
         self._thread_since: float | None = None

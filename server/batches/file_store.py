@@ -1,10 +1,10 @@
 """Keep files on disk, each with its owner."""
 
-import asyncio
 import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from medmoe.model.errors import ConfigError
 from medmoe.server.batches.errors import FileNotFound, StorageLimit
 from medmoe.server.batches.storage import delete_each, replace, write_new
+from medmoe.server.batches.storage_threads import StorageThreads
 from medmoe.server.schemas.openai.file import FileObject, FilePurpose
 
 _DAY = 86_400
@@ -42,6 +43,7 @@ class FileStore:
         retention_days: float,
         max_stored_bytes: int,
         unfinished: Callable[[str], Iterable[str]],
+        threads: StorageThreads,
     ) -> None:
         """Read the records in `folder`. Raises ConfigError for one that cannot be read.
 
@@ -51,6 +53,7 @@ class FileStore:
         self._retention = retention_days * _DAY
         self._max_stored_bytes = max_stored_bytes
         self._unfinished = unfinished
+        self._threads = threads
         self._files: dict[str, StoredFile] = {}
         self._uploading: dict[str, tuple[str, int]] = {}
         """Owner and size of the files that are being stored."""
@@ -68,10 +71,13 @@ class FileStore:
         return self._folder / f"{file_id}{_CONTENT}"
 
     async def opened(self, file_id: str, owner: str) -> BinaryIO:
-        """Open the content of a file of `owner`; a deletion from now on takes nothing from it. Raises FileNotFound."""
+        """Open the content of a file of `owner`; a deletion from now on takes nothing from it.
+
+        Raises FileNotFound, StorageUnavailable.
+        """
         self.find(file_id, owner)
         try:
-            return await asyncio.to_thread(self.content(file_id).open, "rb")
+            return await self._threads.in_time(self._threads.do(lambda: self.content(file_id).open("rb")))
         except FileNotFoundError as error:
             # It is being deleted.
             raise FileNotFound from error
@@ -91,29 +97,30 @@ class FileStore:
         found = (one.file for one in self._files.values() if one.owner == owner and one.file.expires_at > now)
         return sorted(found, key=lambda file: file.id)
 
-    def require_room(self, owner: str, size: int = 0) -> None:
+    async def require_room(self, owner: str, size: int = 0) -> None:
         """Raise StorageLimit where `owner` may not have another `size` bytes."""
+        unfinished = [self.content(file_id) for file_id in self._unfinished(owner) if file_id not in self._files]
+        written = await self._threads.do(lambda: sum(map(_size, unfinished))) if unfinished else 0
         stored = sum(file.bytes for file in self.of_owner(owner))
         uploading = sum(announced for of, announced in self._uploading.values() if of == owner)
-        written = sum(self._size(file_id) for file_id in self._unfinished(owner) if file_id not in self._files)
         if size + stored + uploading + written >= self._max_stored_bytes:
             raise StorageLimit.over(self._max_stored_bytes)
 
     async def upload(self, source: BinaryIO, *, size: int, filename: str, owner: str, keep: int | None) -> FileObject:
         """Store the input of a batch for `keep` seconds. Raises StorageLimit, StorageUnavailable."""
-        self.require_room(owner, size)
-        file_id = new_id("file-")
-        self._uploading[file_id] = owner, size
 
         async def store() -> FileObject:
+            await self.require_room(owner, size)
+            file_id = new_id("file-")
+            # What a thread writes is counted until it is stored or gone, also when its client has left.
+            self._uploading[file_id] = owner, size
             try:
-                await asyncio.to_thread(write_new, self.content(file_id), source)
+                await self._threads.do(partial(write_new, self.content(file_id), source))
                 return await self.publish(file_id, owner=owner, filename=filename, purpose="batch", keep=keep)
             finally:
                 del self._uploading[file_id]
 
-        # A thread cannot be cancelled: what it writes is counted until it is stored or gone.
-        return await asyncio.shield(store())
+        return await self._threads.in_time(store())
 
     async def publish(
         self, file_id: str, *, owner: str, filename: str, purpose: FilePurpose, keep: int | None
@@ -123,21 +130,29 @@ class FileStore:
         content = self.content(file_id)
         file = FileObject(
             id=file_id,
-            bytes=content.stat().st_size,
+            bytes=(await self._threads.do(content.stat)).st_size,
             created_at=now,
             expires_at=now + math.ceil(min(self._retention, keep or math.inf)),
             filename=PurePath(filename).name[:_LONGEST_NAME] or "file.jsonl",
             purpose=purpose,
         )
         stored = StoredFile(file=file, owner=owner)
-        try:
-            await asyncio.to_thread(replace, self._record(file_id), stored.model_dump_json().encode())
-        except BaseException:
-            if purpose == "batch":
-                content.unlink(missing_ok=True)
-            raise
+
+        def write() -> None:
+            try:
+                replace(self._record(file_id), stored.model_dump_json().encode())
+            except BaseException:
+                if purpose == "batch":
+                    content.unlink(missing_ok=True)
+                raise
+
+        await self._threads.do(write)
         self._files[file_id] = stored
         return file
+
+    async def is_empty(self, file_id: str) -> bool:
+        """Return whether a file has no content."""
+        return not await self._threads.do(partial(_size, self.content(file_id)))
 
     async def delete(self, file_id: str) -> None:
         """Delete a file, also where there is only its content. Raises OSError; then it can be deleted again."""
@@ -148,7 +163,7 @@ class FileStore:
             self.content(file_id).unlink(missing_ok=True)
 
         try:
-            await asyncio.to_thread(unlink)
+            await self._threads.do(unlink)
         except OSError:
             if found is not None:
                 self._files[file_id] = found
@@ -166,12 +181,13 @@ class FileStore:
             if path.stem not in self._files and not is_used(path.stem):
                 path.unlink(missing_ok=True)
 
-    def _size(self, file_id: str) -> int:
-        """Return the bytes of a content, 0 where there is none yet."""
-        try:
-            return self.content(file_id).stat().st_size
-        except FileNotFoundError:
-            return 0
-
     def _record(self, file_id: str) -> Path:
         return self._folder / f"{file_id}{_RECORD}"
+
+
+def _size(content: Path) -> int:
+    """Return the bytes of a content, 0 where there is none yet. Blocks."""
+    try:
+        return content.stat().st_size
+    except FileNotFoundError:
+        return 0

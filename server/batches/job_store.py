@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from medmoe.server.batches.errors import BatchNotFound
 from medmoe.server.batches.file_store import new_id
 from medmoe.server.batches.result_log import ResultLog
 from medmoe.server.batches.storage import delete_each, replace
+from medmoe.server.batches.storage_threads import StorageThreads
 from medmoe.server.schemas.openai.batch import ENDED, Batch, BatchRequest, BatchStatus, RequestCounts
 
 _WINDOW = 86_400
@@ -95,9 +97,10 @@ class Job:
 class JobStore:
     """Batches of all owners."""
 
-    def __init__(self, folder: Path, *, retention_days: float) -> None:
+    def __init__(self, folder: Path, *, retention_days: float, threads: StorageThreads) -> None:
         """Read the batches in `folder`. Raises ConfigError for a record that cannot be read."""
         self._folder = folder
+        self._threads = threads
         self._retention = retention_days * _DAY
         self._jobs: dict[str, Job] = {}
         for path in sorted(folder.glob("*.json")):
@@ -176,12 +179,12 @@ class JobStore:
         await delete_each(expired, self._delete)
 
     async def _delete(self, name: str) -> None:
-        await asyncio.to_thread((self._folder / f"{name}.json").unlink, missing_ok=True)
+        await self._threads.do(partial((self._folder / f"{name}.json").unlink, missing_ok=True))
         self._jobs.pop(name, None)
 
     async def _write(self, stored: StoredBatch) -> None:
         content = stored.model_dump_json().encode()
-        await asyncio.to_thread(replace, self._folder / f"{stored.batch.id}.json", content)
+        await self._threads.do(partial(replace, self._folder / f"{stored.batch.id}.json", content))
 
     def uses(self, file_id: str) -> bool:
         """Return whether a batch that has not ended reads or writes the file."""

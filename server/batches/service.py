@@ -18,6 +18,7 @@ from medmoe.server.batches.errors import BatchEnded, FileInUse, StorageUnavailab
 from medmoe.server.batches.file_store import FileStore
 from medmoe.server.batches.job_store import Job, JobStore
 from medmoe.server.batches.storage import open_directory
+from medmoe.server.batches.storage_threads import StorageThreads
 from medmoe.server.batches.worker import BatchWorker
 from medmoe.server.schemas.openai.batch import BatchRequest, BatchStatus
 from medmoe.server.settings import Settings
@@ -25,6 +26,8 @@ from medmoe.server.settings import Settings
 log = logging.getLogger("medmoe.batches")
 
 _FILES, _BATCHES = "files", "batches"
+_PATIENCE = 5.0
+"""Seconds in which the batches must stop."""
 _SWEEP = 60.0
 """Seconds between two deletions of what has expired."""
 
@@ -44,15 +47,23 @@ class BatchService:
         """Take `directory` for this process. Raises ConfigError."""
         self._lock: int | None = open_directory(directory, _FILES, _BATCHES)
         days = settings.batch_retention_days
-        self.jobs = JobStore(directory / _BATCHES, retention_days=days)
+        self.threads = StorageThreads()
+        self.jobs = JobStore(directory / _BATCHES, retention_days=days, threads=self.threads)
         self.files = FileStore(
             directory / _FILES,
             retention_days=days,
             max_stored_bytes=settings.batch_max_stored_bytes,
             unfinished=self.jobs.unfinished_results,
+            threads=self.threads,
         )
         self._worker = BatchWorker(
-            settings, self.files, self.jobs, authenticator=authenticator, turns=turns, is_ready=is_ready
+            settings,
+            self.files,
+            self.jobs,
+            threads=self.threads,
+            authenticator=authenticator,
+            turns=turns,
+            is_ready=is_ready,
         )
         self._app: ASGIApp | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -77,22 +88,33 @@ class BatchService:
 
     async def stop(self) -> None:
         """Stop where the next process can go on."""
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._lock is not None:
+        tasks = set(self._tasks)
+        # A task that is cancelled waits for its thread, and no more when it is cancelled again.
+        for _ in range(2):
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=_PATIENCE)
+        if not await self.threads.end(_PATIENCE):
+            # A thread may still write: the directory is another process's when this one has ended.
+            log.error("batches are left behind: their disk hangs")
+        elif self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     async def create(self, request: BatchRequest, grant: Grant) -> Job:
         """Begin a batch. Raises FileNotFound, StorageLimit, StorageUnavailable."""
         owner = grant.tenant.owner
-        self.files.find(request.input_file_id, owner, purpose="batch")
-        self.files.require_room(owner)
-        job = await self.jobs.create(request, Delegation.of(grant))
-        log.info("batch created", extra={"fields": {"batch": job.id, "tenant": grant.tenant.log_id}})
-        self._run(job)
-        return job
+
+        async def create() -> Job:
+            self.files.find(request.input_file_id, owner, purpose="batch")
+            await self.files.require_room(owner)
+            job = await self.jobs.create(request, Delegation.of(grant))
+            log.info("batch created", extra={"fields": {"batch": job.id, "tenant": grant.tenant.log_id}})
+            self._run(job)
+            return job
+
+        return await self.threads.in_time(create())
 
     async def cancel(self, batch_id: str, owner: str) -> Job:
         """End a batch with the results that it has. Raises BatchNotFound, BatchEnded."""
@@ -103,7 +125,7 @@ class BatchService:
             job.move("cancelling")
             # Without room the batch still ends, and its end is written once there is room.
             with contextlib.suppress(StorageUnavailable):
-                await self.jobs.save(job)
+                await self.threads.in_time(self.jobs.save(job))
             if job.answering is not None:
                 job.answering.cancel()
         return job
@@ -113,7 +135,7 @@ class BatchService:
         self.files.find(file_id, owner)
         if self.jobs.uses(file_id):
             raise FileInUse
-        await self.files.delete(file_id)
+        await self.threads.in_time(self.files.delete(file_id))
 
     async def delete_expired(self) -> None:
         """Delete the files and batches whose time is over. Raises OSError."""
@@ -128,8 +150,8 @@ class BatchService:
 
     @property
     def is_paused(self) -> bool:
-        """Return whether a batch waits for room on the disk."""
-        return any(job.paused for job in self.jobs)
+        """Return whether a batch waits for its disk."""
+        return self.threads.hang or any(job.paused for job in self.jobs)
 
     def _run(self, job: Job) -> None:
         assert self._app is not None

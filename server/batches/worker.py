@@ -3,15 +3,13 @@
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic_core import from_json, to_json
 from starlette.types import ASGIApp
 
 from medmoe.server.admission.background_turns import BackgroundTurns
@@ -23,8 +21,10 @@ from medmoe.server.batches.file_store import FileStore
 from medmoe.server.batches.in_process import AppResponse, post
 from medmoe.server.batches.input_lines import InputErrors, InputLine, body_of, read_lines
 from medmoe.server.batches.job_store import Job, JobStore
+from medmoe.server.batches.result_line import answered_line, expired_line
 from medmoe.server.batches.result_log import DamagedResults, ResultLog
 from medmoe.server.batches.storage import written
+from medmoe.server.batches.storage_threads import StorageThreads
 from medmoe.server.errors import Unauthenticated
 from medmoe.server.observability.request_record import CLIENT_GONE, BatchLine
 from medmoe.server.schemas.openai.batch import BatchError, BatchErrors, RequestCounts
@@ -54,6 +54,7 @@ _ROOM = 2.0
 _MOST_INTERRUPTIONS = 3
 """Interruptions of a line, after which it is answered beside other requests."""
 
+Result = TypeVar("Result")
 _Outcome = Literal["completed", "failed", "expired", "cancelled"]
 
 
@@ -74,6 +75,7 @@ class BatchWorker:
         files: FileStore,
         jobs: JobStore,
         *,
+        threads: StorageThreads,
         authenticator: Authenticator,
         turns: BackgroundTurns,
         is_ready: Callable[[], bool],
@@ -81,6 +83,7 @@ class BatchWorker:
         self._settings = settings
         self._files = files
         self._jobs = jobs
+        self._threads = threads
         self._authenticator = authenticator
         self._turns = turns
         self._is_ready = is_ready
@@ -99,7 +102,7 @@ class BatchWorker:
             # Not its text, which may quote a line.
             log.error("batch failed", extra={"fields": {"batch": job.id, "exception": type(error).__name__}})
             errors = (BatchError(code="internal_error", message="The service failed; its log tells where."),)
-        await self._until_written(job, lambda: self._end(job, outcome, errors))
+        await self._until_storage_works(job, lambda: self._end(job, outcome, errors))
         counts = job.batch.request_counts.model_dump()
         log.info("batch ended", extra={"fields": {"batch": job.id, "status": outcome, **counts}})
 
@@ -109,7 +112,7 @@ class BatchWorker:
                 lines = await self._lines(job)
             if job.status == "validating":
                 job.stored.batch = job.moved("in_progress", request_counts=RequestCounts(total=len(lines)))
-                await self._until_written(job, lambda: self._jobs.save(job))
+                await self._until_storage_works(job, lambda: self._jobs.save(job))
         answering = job.answering = asyncio.create_task(self._answer(app, job))
         if job.status == "cancelling":
             answering.cancel()
@@ -136,20 +139,17 @@ class BatchWorker:
                 await run_all(self._answer_lines(app, job, results, pending) for _ in places)
             finally:
                 # In a thread, because an append may still be under way there.
-                await asyncio.to_thread(results.close)
+                await self._threads.do(results.close)
                 job.keep_counts()
                 job.results = None
 
     async def _answer_lines(self, app: ASGIApp, job: Job, results: ResultLog, pending: Iterator[InputLine]) -> None:
         for line in pending:
-            try:
-                body = await asyncio.to_thread(body_of, self._files.content(job.stored.batch.input_file_id), line)
-            except (OSError, ValueError, LookupError) as error:
-                raise _Failed(_unreadable()) from error
+            body = await self._read(job, partial(body_of, self._files.content(job.stored.batch.input_file_id), line))
             response = await self._ask(app, job, body)
             failed = response.status >= HTTPStatus.BAD_REQUEST
-            append = partial(results.append, line.custom_id, _result(line.custom_id, response), failed=failed)
-            await self._until_written(job, partial(asyncio.to_thread, append))
+            append = partial(results.append, line.custom_id, answered_line(line.custom_id, response), failed=failed)
+            await self._until_storage_works(job, partial(self._threads.do, append))
 
     async def _ask(self, app: ASGIApp, job: Job, body: dict[str, Any]) -> AppResponse:
         """Return the route's answer to a line, however often it is interrupted. Raises _Failed."""
@@ -183,25 +183,37 @@ class BatchWorker:
 
     async def _lines(self, job: Job) -> tuple[InputLine, ...]:
         batch = job.stored.batch
-        try:
-            return await asyncio.to_thread(
-                read_lines,
-                self._files.content(batch.input_file_id),
-                endpoint=batch.endpoint,
-                max_lines=self._settings.batch_max_lines,
-                max_body_bytes=self._settings.max_body_bytes,
-            )
-        except InputErrors as error:
-            raise _Failed(*error.errors) from error
-        except OSError as error:
-            raise _Failed(_unreadable()) from error
+        read = partial(
+            read_lines,
+            self._files.content(batch.input_file_id),
+            endpoint=batch.endpoint,
+            max_lines=self._settings.batch_max_lines,
+            max_body_bytes=self._settings.max_body_bytes,
+        )
+        return await self._read(job, read, is_long=True)
+
+    async def _read(self, job: Job, read: Callable[[], Result], *, is_long: bool = False) -> Result:
+        """Return what `read` makes of the input. Raises _Failed for one that is gone or has changed."""
+
+        def reading() -> Result:
+            try:
+                with written():
+                    return read()
+            except InputErrors as error:
+                raise _Failed(*error.errors) from error
+            except (StorageUnavailable, ValueError, LookupError) as error:
+                if isinstance(error, StorageUnavailable) and not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+                raise _Failed(_unreadable()) from error
+
+        return await self._until_storage_works(job, partial(self._threads.do, reading, is_long=is_long))
 
     async def _open_results(self, job: Job) -> ResultLog:
         opened: list[ResultLog] = []
         paths = self._files.content(job.stored.output_id), self._files.content(job.stored.errors_id)
 
         async def open_them() -> None:
-            opening = asyncio.create_task(asyncio.to_thread(ResultLog, *paths))
+            opening = asyncio.create_task(self._threads.do(partial(ResultLog, *paths), is_long=True))
             try:
                 opened.append(await asyncio.shield(opening))
             except asyncio.CancelledError:
@@ -211,7 +223,7 @@ class BatchWorker:
                 raise
 
         try:
-            await self._until_written(job, open_them)
+            await self._until_storage_works(job, open_them)
         except DamagedResults as error:
             raise _Failed(BatchError(code="results_damaged", message="A result file has been changed.")) from error
         return opened[0]
@@ -226,8 +238,7 @@ class BatchWorker:
         published: dict[str, str] = {}
         for name, file_id in (("output", stored.output_id), ("error", stored.errors_id)):
             with written():
-                content = self._files.content(file_id)
-                if not content.exists() or content.stat().st_size == 0:
+                if await self._files.is_empty(file_id):
                     await self._files.delete(file_id)
                     continue
             filename = f"{job.id}_{name}.jsonl"
@@ -249,47 +260,28 @@ class BatchWorker:
         def note() -> None:
             with results:
                 for line in lines:
-                    results.append(line.custom_id, _expired(line.custom_id), failed=True)
+                    results.append(line.custom_id, expired_line(line.custom_id), failed=True)
 
         try:
-            await asyncio.to_thread(note)
+            await self._threads.do(note, is_long=True)
         finally:
             job.keep_counts()
             job.results = None
 
-    async def _until_written(self, job: Job, write: Callable[[], Awaitable[None]]) -> None:
-        """Write, and while the disk cannot be written pause the batch: nothing is lost, and nothing is done twice."""
+    async def _until_storage_works(self, job: Job, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Read or write, and while the disk fails pause the batch: nothing is lost, and nothing is done twice."""
         while True:
             try:
-                await write()
+                result = await work()
             except StorageUnavailable as error:
                 if not job.paused:
                     reason = type(error).__name__
-                    log.error(
-                        "batch paused: it cannot be written", extra={"fields": {"batch": job.id, "error": reason}}
-                    )
+                    log.error("batch paused: its disk fails", extra={"fields": {"batch": job.id, "error": reason}})
                 job.paused = True
                 await asyncio.sleep(_ROOM)
             else:
                 job.paused = False
-                return
-
-
-def _result(custom_id: str, response: AppResponse) -> bytes:
-    """Return the line of an output or error file, with the body as the route sent it."""
-    body = bytes(response.body)
-    with contextlib.suppress(ValueError):
-        if b"\n" in body:
-            body = to_json(from_json(body))
-    head = {"id": f"batch_req_{secrets.token_hex(16)}", "custom_id": custom_id}
-    answered = {"status_code": response.status, "request_id": response.request_id}
-    return b'%s,"response":%s,"body":%s},"error":null}\n' % (to_json(head)[:-1], to_json(answered)[:-1], body)
-
-
-def _expired(custom_id: str) -> bytes:
-    error = {"code": "batch_expired", "message": "The batch expired before this line was answered."}
-    head = {"id": f"batch_req_{secrets.token_hex(16)}", "custom_id": custom_id}
-    return to_json({**head, "response": None, "error": error}) + b"\n"
+                return result
 
 
 def _unreadable() -> BatchError:

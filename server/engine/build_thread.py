@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import psutil
 
 from medmoe.server.engine.process_tree import ProcessTree
-from medmoe.server.tasks import DaemonThread
+from medmoe.server.tasks import DaemonThreads
 
 Built = TypeVar("Built")
 
@@ -25,7 +25,7 @@ class BuildThread(Generic[Built]):
     def __init__(self, build: Callable[[], Built]) -> None:
         self._others = frozenset(child.pid for child in multiprocessing.active_children())
         """Processes of other engines."""
-        thread = DaemonThread("engine-build")
+        thread = DaemonThreads("engine-build")
         self._future = thread.submit(build)
         thread.end()
 

@@ -141,7 +141,7 @@ class Metrics:
         for status in get_args(BatchStatus):
             batches.labels(status=status).set_function(partial(count, status))
         self._gauge(
-            "medmoe_batch_storage_failing", "1 while batches wait because MEDMOE_BATCH_DIR cannot be written", paused
+            "medmoe_batch_storage_failing", "1 while batches wait because MEDMOE_BATCH_DIR fails or hangs", paused
         )
 
     def exposition(self) -> bytes:

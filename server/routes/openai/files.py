@@ -124,6 +124,8 @@ def _answer(example: object) -> Responses:
 async def upload(request: Request, grant: Annotated[Grant, Depends(may_ask)]) -> FileObject:
     """Store the input of a batch: a line of JSON with `custom_id`, `method`, `url` and `body` for each request."""
     service = batch_service(request)
+    # Before the body is read, which would wait in memory.
+    service.threads.require()
     async with received_upload(request, max_bytes=State.of(request).settings.batch_max_bytes) as sent:
         return await service.files.upload(
             sent.content, size=sent.size, filename=sent.filename, owner=grant.tenant.owner, keep=sent.keep

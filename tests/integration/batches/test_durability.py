@@ -1,7 +1,9 @@
 """Batches over kills, full disks, ends of their time and of what is kept."""
 
+import asyncio
 import errno
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +16,12 @@ import pytest
 from medmoe.model.errors import ConfigError
 from medmoe.server.auth.key_file import new_key
 from medmoe.server.auth.tenants import Tenant
-from medmoe.server.batches import result_log, storage
+from medmoe.server.batches import result_log, storage, worker
+from medmoe.server.batches import service as batches
+from medmoe.server.batches.input_lines import InputLine
+from medmoe.server.batches.storage_threads import StorageThreads
 from tests.integration.batches.conftest import Batching, caller, ids, questions, results
-from tests.integration.conftest import Service
+from tests.integration.conftest import Service, image_bytes
 from tests.support.service.server_process import ServerProcess, server_process
 
 COUNT = 60
@@ -131,6 +136,100 @@ async def test_a_full_disk_pauses_a_batch_and_costs_and_doubles_nothing(
         assert batch.status == "completed"
         assert ids(*await caller.both(batch)) == {str(n): 1 for n in range(40)}
         assert len([one async for one in caller.files.list()]) == 3
+
+
+class HangingDisk:
+    """Writes nothing of files and results while it hangs; nobody waits long for it then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._works = threading.Event()
+        self._works.set()
+        self._threads: StorageThreads | None = None
+        for module in (result_log, storage):
+            monkeypatch.setattr(module, "write", self._write)
+
+    def hang(self, service: Service) -> None:
+        assert service.state.batches is not None
+        self._threads = service.state.batches.threads
+        self._set_patience(0.1)
+        self._works.clear()
+
+    def work(self) -> None:
+        self._set_patience(60)
+        self._works.set()
+
+    def _set_patience(self, seconds: float) -> None:
+        if self._threads is not None:
+            self._threads._patience = seconds
+
+    def _write(self, descriptor: int, data: bytes | memoryview) -> None:
+        self._works.wait()
+        os.write(descriptor, data)
+
+
+@pytest.fixture
+def hanging_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingDisk]:
+    disk = HangingDisk(monkeypatch)
+    yield disk
+    disk.work()
+
+
+async def test_a_hanging_disk_holds_batches_and_nothing_else(batching: Batching, hanging_disk: HangingDisk) -> None:
+    async with batching() as (service, caller):
+        service.engine.delay = 0.002
+        batch = await caller.begin(questions(40))
+        await caller.until(batch, lambda now: now.request_counts is not None and now.request_counts.completed > 2)
+        hanging_disk.hang(service)
+        uploads = await asyncio.gather(*(caller.upload(questions(1)) for _ in range(40)), return_exceptions=True)
+        assert {getattr(one, "code", None) for one in uploads} == {"storage_unavailable"}
+        await caller.until(batch, lambda _: b"failing 1.0" in service.state.metrics.exposition())
+        async with asyncio.timeout(60):
+            # Larger than what is hashed on the event loop.
+            large = {"image": image_bytes((700, 700), kind="BMP")}
+            answer = await service.client.post("/v1/vqa", files=large, data={"question": "Is it a CT?"})
+        assert answer.status_code == 200
+        hanging_disk.work()
+        assert ids(*await caller.both(await caller.end(batch))) == {str(n): 1 for n in range(40)}
+        assert "medmoe_batch_storage_failing 0.0" in (await service.client.get("/metrics")).text
+
+
+async def test_a_service_stops_while_its_disk_hangs(
+    batching: Batching, hanging_disk: HangingDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_PATIENCE", 0.2)
+    async with asyncio.timeout(60):
+        async with batching() as (service, caller):
+            service.engine.delay = 0.002
+            batch = await caller.begin(questions(20))
+            await caller.until(batch, lambda now: now.request_counts is not None and now.request_counts.completed > 2)
+            hanging_disk.hang(service)
+            await caller.until(batch, lambda _: b"failing 1.0" in service.state.metrics.exposition())
+        with pytest.raises(ConfigError, match="another process uses"):
+            async with batching():
+                pass
+
+
+async def test_a_disk_that_cannot_be_read_for_a_while_pauses_a_batch(
+    batching: Batching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with batching() as (service, caller):
+        service.engine.delay = 0.002
+        batch = await caller.begin(questions(40))
+        await caller.until(batch, lambda now: now.request_counts is not None and now.request_counts.completed > 2)
+        fails = True
+        read = worker.body_of
+
+        def body_of(path: Path, line: InputLine) -> dict[str, Any]:
+            if fails:
+                raise OSError(errno.EIO, "Input/output error")
+            return read(path, line)
+
+        monkeypatch.setattr(worker, "body_of", body_of)
+        await caller.until(batch, lambda now: getattr(now, "paused", None) == "storage")
+        fails = False
+        batch = await caller.end(batch)
+        assert batch.status == "completed"
+        assert ids(*await caller.both(batch)) == {str(n): 1 for n in range(40)}
 
 
 async def test_lines_without_an_answer_in_time_are_errors(batching: Batching) -> None:

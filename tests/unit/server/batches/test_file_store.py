@@ -4,12 +4,14 @@ import asyncio
 import errno
 import io
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from medmoe.server.batches.errors import StorageFull, StorageLimit
 from medmoe.server.batches.file_store import FileStore
+from medmoe.server.batches.storage_threads import StorageThreads
 from medmoe.server.schemas.openai.file import FileObject
 
 ROOM = 3000
@@ -31,8 +33,10 @@ class Source(io.BytesIO):
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path, retention_days=1, max_stored_bytes=ROOM, unfinished=lambda _: ())
+async def store(tmp_path: Path) -> AsyncIterator[FileStore]:
+    threads = StorageThreads()
+    yield FileStore(tmp_path, retention_days=1, max_stored_bytes=ROOM, unfinished=lambda _: (), threads=threads)
+    await threads.end(60)
 
 
 def begin(store: FileStore, source: io.BytesIO, *, owner: str = "ward") -> asyncio.Task[FileObject]:
@@ -48,12 +52,19 @@ def contents(directory: Path) -> list[int]:
     return sorted(path.stat().st_size for path in directory.glob("*.jsonl"))
 
 
-def has_room(store: FileStore) -> bool:
+async def has_room(store: FileStore) -> bool:
     try:
-        store.require_room("ward", 200)
+        await store.require_room("ward", 200)
     except StorageLimit:
         return False
     return True
+
+
+async def begun(store: FileStore) -> None:
+    """Wait until an upload takes its room."""
+    async with asyncio.timeout(60):
+        while await has_room(store):
+            await asyncio.sleep(0.001)
 
 
 async def test_uploads_at_once_take_no_more_than_one_owner_s_room(store: FileStore, tmp_path: Path) -> None:
@@ -70,12 +81,11 @@ async def test_uploads_at_once_take_no_more_than_one_owner_s_room(store: FileSto
 async def test_an_upload_that_fails_gives_its_room_back(store: FileStore, tmp_path: Path) -> None:
     source = Source(2900, error=OSError(errno.ENOSPC, "full"))
     failing = begin(store, source)
-    await asyncio.sleep(0)
-    assert not has_room(store)
+    await begun(store)
     source.go.set()
     with pytest.raises(StorageFull):
         await failing
-    assert has_room(store)
+    assert await has_room(store)
     assert contents(tmp_path) == []
 
 
@@ -85,16 +95,16 @@ async def test_an_upload_that_is_cancelled_counts_until_it_is_stored_or_gone(
 ) -> None:
     source = Source(2900)
     upload = begin(store, source)
-    await asyncio.sleep(0)
+    await begun(store)
     upload.cancel()
     with pytest.raises(asyncio.CancelledError):
         await upload
-    assert not has_room(store)
+    assert not await has_room(store)
     if closed:
         # As the request closes its form.
         source.close()
     source.go.set()
     async with asyncio.timeout(60):
-        while not (has_room(store) if closed else store.of_owner("ward")):
+        while not (await has_room(store) if closed else store.of_owner("ward")):
             await asyncio.sleep(0.001)
     assert [file.bytes for file in store.of_owner("ward")] == contents(tmp_path) == ([] if closed else [2900])
