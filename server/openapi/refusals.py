@@ -30,6 +30,7 @@ from medmoe.server.errors import (
     Draining,
     EngineDeadError,
     EngineRestarting,
+    ForbiddenOrigin,
     GenerationError,
     ImageTooCostly,
     ImageTooLarge,
@@ -44,9 +45,11 @@ from medmoe.server.errors import (
     Overloaded,
     Quarantined,
     RateLimited,
+    RequestTimeout,
     ServerError,
     Unauthenticated,
     UniformImage,
+    UnknownModel,
     UnreadableImage,
     UnsupportedContentType,
     UnsupportedImage,
@@ -71,8 +74,9 @@ from medmoe.server.schemas.errors import ErrorResponse
 _DESCRIPTIONS = {
     400: "The body or the image string cannot be parsed, or the image URL is not allowed",
     401: "No valid API key or token, where the deployment has either",
-    403: "A key or token without the scope that the route needs",
+    403: "A key or token without the scope that the route needs, or a page of another site sent the request",
     404: "Not a model that is served, no such source, or not in that source",
+    408: "The body came too slowly",
     409: "The standby is not in the state that this needs, or a second engine does not fit into memory",
     413: "The body or the image is too large",
     415: "Neither JSON nor multipart, or not an accepted image format",
@@ -88,24 +92,32 @@ NOT_JSON = {415: "Not JSON, or not an accepted image format"}
 """Description for routes that take no forms."""
 _REQUEST_ID = "5f0c3b8e9d1a4c27b6e4a1d2c3f40516"
 
-NO_KEY = (Unauthenticated(), InvalidToken("the token has expired"), ProviderUnavailable(retry_after=10))
+FOREIGN_PAGE = (ForbiddenOrigin(),)
+NO_KEY = (
+    Unauthenticated(),
+    InvalidToken("the token has expired"),
+    *FOREIGN_PAGE,
+    ProviderUnavailable(retry_after=10),
+)
 MAY_NOT_ASK = (*NO_KEY, InsufficientScope("ask"))
 MAY_NOT_READ_STATS = (*NO_KEY, InsufficientScope("stats"))
 MAY_NOT_ADMINISTER = (*NO_KEY, InsufficientScope("admin"), RolloutDisabled())
 ENGINE_DEAD = (EngineDeadError(),)
 NOT_READY = (NotReady(), Draining(), *ENGINE_DEAD, EngineRestarting(retry_after=30))
 NOT_A_FORM = (UnsupportedContentType(),)
+NO_MODEL = (UnknownModel(param="model"),)
+BODY = (MalformedBody(), RequestTimeout(), BodyTooLarge.over(67_108_864), Overloaded(retry_after=1))
+"""Errors of every route that takes a body."""
 QUESTION = (
     PromptError("the question, the image and max_tokens together are 12 tokens over the model's context"),
     Quarantined(),
     GenerationError(),
 )
 IMAGE = (
-    MalformedBody(),
+    *BODY,
     MalformedImage(),
     ImageURLNotAllowed(),
     *MAY_NOT_ASK,
-    BodyTooLarge.over(67_108_864),
     ImageTooLarge.over(40_000_000),
     ImageURLTooLarge.over(67_108_864),
     UnsupportedImage(),
@@ -116,7 +128,6 @@ IMAGE = (
     BurnedInAnnotation(),
     ImageURLUnreachable(),
     ImageURLTimeout(),
-    Overloaded(retry_after=1),
     RateLimited(retry_after=1),
     ServerError(),
     DecoderUnavailable(),

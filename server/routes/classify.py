@@ -9,7 +9,7 @@ from medmoe.server.http.request_body import receive
 from medmoe.server.inference.classify import classify_image
 from medmoe.server.inference.report import ReportDemand, answer_with_report, classify_content
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, REPORT, SOURCE, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NO_MODEL, NOT_A_FORM, QUESTION, REPORT, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.openapi.responses import answers, with_reports
 from medmoe.server.routes.dependencies import within_rate
@@ -48,7 +48,7 @@ _EXAMPLES: Named = {
     "/v1/classify",
     response_model=AnyClassifyResponse,
     responses=with_reports(answers("classify", *_EXAMPLES))
-    | refusals(missing("labels"), *IMAGE, *SOURCE, *REPORT, *NOT_A_FORM, *QUESTION),
+    | refusals(missing("labels"), *IMAGE, *SOURCE, *REPORT, *NOT_A_FORM, *QUESTION, *NO_MODEL),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(ClassifyRequest, ClassifyFields, examples=_EXAMPLES),
 )

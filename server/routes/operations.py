@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from medmoe.server.admission.readiness import Phase
 from medmoe.server.errors import EngineDeadError
-from medmoe.server.openapi.refusals import ENGINE_DEAD, MAY_NOT_READ_STATS, NOT_READY, refusals
+from medmoe.server.openapi.refusals import ENGINE_DEAD, FOREIGN_PAGE, MAY_NOT_READ_STATS, NOT_READY, refusals
 from medmoe.server.openapi.responses import answers, text
 from medmoe.server.routes.dependencies import may_read_stats
 from medmoe.server.schemas.operations import Health
@@ -14,7 +14,7 @@ from medmoe.server.state import State
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/health/live", responses=answers("health", "starting", "ready") | refusals(*ENGINE_DEAD))
+@router.get("/health/live", responses=answers("health", "starting", "ready") | refusals(*FOREIGN_PAGE, *ENGINE_DEAD))
 async def live(request: Request) -> Health:
     """Answer 200 unless only a restart can help; a model that is still loading is alive."""
     state = State.of(request)
@@ -23,7 +23,7 @@ async def live(request: Request) -> Health:
     return Health(status=state.readiness.phase)
 
 
-@router.get("/health/ready", responses=answers("health", "ready") | refusals(*NOT_READY))
+@router.get("/health/ready", responses=answers("health", "ready") | refusals(*FOREIGN_PAGE, *NOT_READY))
 async def ready(request: Request) -> Health:
     """Answer 200 when requests are answered: the warm-up question has been answered, and the engine is healthy."""
     state = State.of(request)

@@ -13,7 +13,6 @@ from medmoe.server.routes.assets import AssetFolder
 router = APIRouter(include_in_schema=False)
 
 _FOLDER = Path(__file__).parents[1] / "page"
-_METHODS = ["GET", "HEAD"]
 _HEADERS = {
     # The page sees images of patients: it loads from this service, connects to it, and turns no text into markup.
     "Content-Security-Policy": (
@@ -26,13 +25,13 @@ _HEADERS = {
 }
 
 
-@router.api_route("/", methods=_METHODS)
+@router.get("/")
 async def index(request: Request) -> Response:
     """Return the page itself."""
     return _assets().respond(request, "index.html")
 
 
-@router.api_route("/page/{name:path}", methods=_METHODS)
+@router.get("/page/{name:path}")
 async def asset(request: Request, name: str) -> Response:
     """Return a file that the page loads. Raises HTTPException (404)."""
     return _assets().respond(request, name)

@@ -4,9 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from medmoe.server.errors import UnknownModel
 from medmoe.server.http.error_responses import invalid_parameter
-from medmoe.server.openapi.refusals import MAY_NOT_READ_STATS, refusals
+from medmoe.server.openapi.refusals import MAY_NOT_READ_STATS, NO_MODEL, refusals
 from medmoe.server.openapi.requests import named
 from medmoe.server.openapi.responses import answers
 from medmoe.server.router_stats.sliding_window import BUCKET_SECONDS, LONGEST_SECONDS
@@ -32,7 +31,7 @@ Window = Annotated[
     responses=answers("router_stats", "an_hour")
     | refusals(
         *MAY_NOT_READ_STATS,
-        UnknownModel(param="model"),
+        *NO_MODEL,
         invalid_parameter("window"),
         descriptions={422: "The window is not a number of seconds that is kept"},
     ),

@@ -10,7 +10,17 @@ from medmoe.server.inference.report import ReportDemand
 from medmoe.server.inference.series.answer import answer_series
 from medmoe.server.inference.series.report import answer_series_with_report
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, REPORT, SERIES, SOURCE, missing, refusals
+from medmoe.server.openapi.refusals import (
+    IMAGE,
+    NO_MODEL,
+    NOT_A_FORM,
+    QUESTION,
+    REPORT,
+    SERIES,
+    SOURCE,
+    missing,
+    refusals,
+)
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.openapi.responses import answers_and_stream, with_reports
 from medmoe.server.routes.dependencies import within_rate
@@ -39,7 +49,9 @@ _EXAMPLES: Named = {
     PATH,
     response_model=AnySeriesResponse,
     responses=with_reports(answers_and_stream("series", "question", "labels"))
-    | refusals(missing("series"), *IMAGE, *SOURCE, *SERIES, *REPORT, *NOT_A_FORM, *QUESTION, names=FIELD_NAMES),
+    | refusals(
+        missing("series"), *IMAGE, *SOURCE, *SERIES, *REPORT, *NOT_A_FORM, *QUESTION, *NO_MODEL, names=FIELD_NAMES
+    ),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(SeriesRequest, SeriesFields, examples=_EXAMPLES, series=True),
 )

@@ -13,7 +13,7 @@ from medmoe.server.inference.report import ReportDemand, answer_with_report, vqa
 from medmoe.server.inference.vqa import answer, whole_answer
 from medmoe.server.models.served_model import ServedModel
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, REPORT, SOURCE, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NO_MODEL, NOT_A_FORM, QUESTION, REPORT, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.openapi.responses import answers_and_stream, with_reports
 from medmoe.server.routes.dependencies import within_rate
@@ -43,7 +43,7 @@ _EXAMPLES: Named = {
     "/v1/vqa",
     response_model=VQAResponse,
     responses=with_reports(answers_and_stream("vqa", "question", "every_option"))
-    | refusals(missing("question"), *IMAGE, *SOURCE, *REPORT, *NOT_A_FORM, *QUESTION),
+    | refusals(missing("question"), *IMAGE, *SOURCE, *REPORT, *NOT_A_FORM, *QUESTION, *NO_MODEL),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(VQARequest, VQAFields, examples=_EXAMPLES),
 )

@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Depends, Request
 
 from medmoe.server.engine.deployment.rollout_errors import CheckpointNotFound, InsufficientMemory, StandbyConflict
-from medmoe.server.errors import BodyTooLarge, Draining, InvalidField, MalformedBody, UnsupportedContentType
+from medmoe.server.errors import Draining, InvalidField, UnsupportedContentType
 from medmoe.server.http.json_body import read_json_object
 from medmoe.server.http.request_body import validated
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.refusals import MAY_NOT_ADMINISTER, NOT_READY, missing, refusals
+from medmoe.server.openapi.refusals import BODY, MAY_NOT_ADMINISTER, NOT_READY, missing, refusals
 from medmoe.server.openapi.requests import EXAMPLE_IMAGE, Named, accepts_json
 from medmoe.server.openapi.responses import Responses, examples
 from medmoe.server.rollout.rollout import Rollout
@@ -85,8 +85,7 @@ async def status(request: Request) -> CheckpointStatus:
     responses=_answer(202)
     | refusals(
         missing("name"),
-        MalformedBody(),
-        BodyTooLarge.over(67_108_864),
+        *BODY,
         UnsupportedContentType("send application/json"),
         *MAY_NOT_ADMINISTER,
         CheckpointNotFound(param="name"),

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 
 from medmoe.server.auth.tenants import Grant
 from medmoe.server.batches.errors import BatchEnded, BatchNotFound, FileNotFound, StorageLimit
-from medmoe.server.errors import BodyTooLarge, MalformedBody, Overloaded, RateLimited, UnsupportedContentType
+from medmoe.server.errors import RateLimited, UnsupportedContentType
 from medmoe.server.http.json_body import read_json_object
 from medmoe.server.http.request_body import validated
-from medmoe.server.openapi.refusals import missing, refusals
+from medmoe.server.openapi.refusals import BODY, missing, refusals
 from medmoe.server.openapi.requests import accepts_json, named
 from medmoe.server.openapi.responses import Responses, examples
 from medmoe.server.routes.dependencies import audited, may_ask, within_rate
@@ -66,11 +66,9 @@ def _answer(example: object) -> Responses:
         *NO_ROOM,
         FileNotFound(),
         StorageLimit.over(4_294_967_296),
-        BodyTooLarge.over(67_108_864),
-        MalformedBody(),
+        *BODY,
         UnsupportedContentType("send application/json"),
         missing("input_file_id"),
-        Overloaded(retry_after=1),
         RateLimited(retry_after=1),
         descriptions=DESCRIPTIONS | {415: "Not JSON"},
     ),

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from medmoe.server.errors import UnknownModel, UnsupportedContentType, UnsupportedParameter
+from medmoe.server.errors import UnsupportedContentType, UnsupportedParameter
 from medmoe.server.http.sse import whole_or_streamed
 from medmoe.server.inference.openai.chat_request import receive_chat
 from medmoe.server.inference.openai.chat_response import ChatAnswer
@@ -10,7 +10,7 @@ from medmoe.server.inference.openai.conversation import ConversationRules
 from medmoe.server.inference.token_logprobs import TokenLogprobs
 from medmoe.server.inference.vqa import answer
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.refusals import IMAGE, NOT_JSON, QUESTION, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NO_MODEL, NOT_JSON, QUESTION, missing, refusals
 from medmoe.server.openapi.requests import EXAMPLE_IMAGE, Named, accepts_json
 from medmoe.server.openapi.responses import answers_and_stream
 from medmoe.server.routes.dependencies import within_rate
@@ -47,7 +47,7 @@ _EXAMPLES: Named = {
 _NAMES = {"image": "messages.0.content.1.image_url.url", "question": "messages.0.content"}
 _REFUSED = (
     UnsupportedParameter(param="top_p"),
-    UnknownModel(param="model"),
+    *NO_MODEL,
     UnsupportedContentType("send application/json"),
 )
 

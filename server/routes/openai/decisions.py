@@ -2,12 +2,12 @@
 
 from fastapi import APIRouter, Depends, Request
 
-from medmoe.server.errors import UnknownModel, UnsupportedContentType, UnsupportedParameter
+from medmoe.server.errors import UnsupportedContentType, UnsupportedParameter
 from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.inference.openai.decision_request import receive_decision
 from medmoe.server.inference.openai.decisions import decide
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.refusals import IMAGE, NOT_JSON, QUESTION, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NO_MODEL, NOT_JSON, QUESTION, missing, refusals
 from medmoe.server.openapi.requests import EXAMPLE_IMAGE, Named, accepts_json
 from medmoe.server.openapi.responses import answers
 from medmoe.server.routes.dependencies import within_rate
@@ -50,7 +50,7 @@ _EXAMPLES: Named = {
 _NAMES = {"image": "input.0.content.0.image_url", "question": "questions.0.instructions"}
 _REFUSED = (
     UnsupportedParameter("only messages are offered", param="input.0.type"),
-    UnknownModel(param="model"),
+    *NO_MODEL,
     UnsupportedContentType("send application/json"),
 )
 

@@ -15,6 +15,7 @@ from medmoe.server.errors import (
     MalformedBody,
     Overloaded,
     RateLimited,
+    RequestTimeout,
     UnsupportedContentType,
     UnsupportedParameter,
 )
@@ -109,6 +110,7 @@ def _answer(example: object) -> Responses:
         *NO_RECORD,
         *NO_ROOM,
         MalformedBody("the body is not valid multipart/form-data, or has too many or too long parts"),
+        RequestTimeout(),
         UnsupportedParameter("only files with the purpose batch are kept", param="purpose"),
         BodyTooLarge.over(209_715_200, setting="MEDMOE_BATCH_MAX_BYTES"),
         StorageLimit.over(4_294_967_296),

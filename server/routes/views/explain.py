@@ -6,7 +6,7 @@ from medmoe.server.http.disconnect import abandon_on_disconnect
 from medmoe.server.http.request_body import receive
 from medmoe.server.inference.explain.answer import explain_image
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, QUESTION, SOURCE, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NO_MODEL, NOT_A_FORM, QUESTION, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.openapi.responses import answers
 from medmoe.server.routes.dependencies import within_rate
@@ -25,7 +25,8 @@ _EXAMPLES: Named = {
 @router.post(
     "/v1/explain",
     response_model=ExplainResponse,
-    responses=answers("explain", *_EXAMPLES) | refusals(missing("image"), *IMAGE, *SOURCE, *NOT_A_FORM, *QUESTION),
+    responses=answers("explain", *_EXAMPLES)
+    | refusals(missing("image"), *IMAGE, *SOURCE, *NOT_A_FORM, *QUESTION, *NO_MODEL),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(ExplainRequest, ExplainFields, examples=_EXAMPLES),
 )

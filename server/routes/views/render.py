@@ -7,7 +7,7 @@ from medmoe.server.http.request_body import receive, receive_series
 from medmoe.server.imaging.render import render_png
 from medmoe.server.inference.series.render import render_series
 from medmoe.server.observability.request_record import RequestRecord
-from medmoe.server.openapi.refusals import IMAGE, NOT_A_FORM, SERIES, SOURCE, missing, refusals
+from medmoe.server.openapi.refusals import IMAGE, NO_MODEL, NOT_A_FORM, SERIES, SOURCE, missing, refusals
 from medmoe.server.openapi.requests import Named, accepts
 from medmoe.server.openapi.responses import answers
 from medmoe.server.routes.dependencies import within_rate
@@ -26,7 +26,7 @@ _EXAMPLES: Named = {"for_people": {"view": "frame", "timeout_ms": 10_000}, "for_
 @router.post(
     "/v1/render",
     response_model=RenderResponse,
-    responses=answers("render", "for_people") | refusals(missing("image"), *IMAGE, *SOURCE, *NOT_A_FORM),
+    responses=answers("render", "for_people") | refusals(missing("image"), *IMAGE, *SOURCE, *NOT_A_FORM, *NO_MODEL),
     dependencies=[Depends(within_rate)],
     openapi_extra=accepts(RenderRequest, RenderFields, examples=_EXAMPLES),
 )

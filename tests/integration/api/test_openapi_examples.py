@@ -165,6 +165,32 @@ async def test_refusals_are_said_in_the_documents_words(service: Service, docume
     assert found | {"request_id": ""} == expected | {"request_id": ""}
 
 
+def promised_error(operation: dict[str, Any], answer: httpx.Response) -> dict[str, Any]:
+    """What the document says of the refusal that was answered."""
+    content = operation["responses"][str(answer.status_code)]["content"]["application/json"]
+    found: dict[str, Any] = examples(content)[answer.json()["error"]["code"]]["error"]
+    return found
+
+
+async def test_every_route_documents_what_its_surroundings_refuse(service: Service, document: dict[str, Any]) -> None:
+    """A page of another site, an unknown model, and a body that does not come."""
+    with_model = 0
+    for method, path, operation in operations(document):
+        foreign = await service.client.request(method, path, headers={"sec-fetch-site": "cross-site"})
+        assert foreign.status_code == 403
+        assert promised_error(operation, foreign)["message"] == foreign.json()["error"]["message"]
+        for kind, described in operation.get("requestBody", {}).get("content", {}).items():
+            assert "request_timeout" in examples(operation["responses"]["408"]["content"]["application/json"])
+            assert "overloaded" in examples(operation["responses"]["429"]["content"]["application/json"])
+            body = next(iter(examples(described).values())) | {"model": "another"}
+            if "model" in described["schema"]["properties"]:
+                unknown = await send(service, method, path, kind, body)
+                assert unknown.json()["error"]["code"] == "model_not_found", path
+                assert promised_error(operation, unknown)["param"] == "model"
+                with_model += 1
+    assert with_model >= 12
+
+
 async def test_the_refusals_of_operations_are_too(running: ServiceFactory, tmp_path: Path) -> None:
     key, line = new_key("ward")
     (tmp_path / "keys").write_text(line)

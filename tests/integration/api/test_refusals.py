@@ -29,6 +29,17 @@ async def test_wrong_methods_are_405_and_name_the_right_one(service: Service) ->
     assert response.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize("path", ["/health/ready", "/metrics", "/v1/models", "/openapi.json", "/docs", "/"])
+async def test_whatever_can_be_read_can_be_asked_for_with_head(service: Service, path: str) -> None:
+    assert (await service.client.head(path)).status_code == 200
+    assert (await service.client.delete(path)).headers["allow"] == "GET, HEAD"
+
+
+async def test_head_is_in_no_document(service: Service) -> None:
+    document = (await service.client.get("/openapi.json")).json()
+    assert not [path for path, methods in document["paths"].items() if "head" in methods]
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b'{"image": "', b"[" * 5000, b'\xff{"a":1}', b'{"question": "\\ud800"}'])
 async def test_a_body_that_is_not_json_is_400(service: Service, body: bytes) -> None:
     headers = {"content-type": "application/json"}
