@@ -111,6 +111,7 @@ def test_without_any_window_values_are_stretched_as_those_of_a_png(read: Read, w
     np.testing.assert_array_equal(shown(read, dicom(values), window=window), shown(read, file.getvalue()))
     (applied,) = read(dicom(values), window=window).rendering.windows
     assert (applied.source, applied.width) == ("full", float(np.ptp(values)))
+    assert (applied.centre, applied.function) == ((values.min() + values.max()) / 2, "LINEAR_EXACT")
 
 
 def test_eight_bits_without_a_window_are_left_alone_as_those_of_a_png(read: Read) -> None:

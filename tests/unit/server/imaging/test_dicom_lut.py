@@ -88,9 +88,6 @@ def test_an_item_that_is_no_table_is_named_and_not_used(read: Read, name: str, i
 @pytest.mark.parametrize(
     ("attributes", "step"),
     [
-        ({"RescaleSlope": 1}, "rescale_completed"),
-        ({"RescaleIntercept": 0}, "rescale_completed"),
-        ({"RescaleSlope": 0, "RescaleIntercept": 0}, "rescale_ignored"),
         ({"VOILUTFunction": "CURVED"}, "voi_function_ignored"),
         ({"PixelAspectRatio": ["2", "1"]}, "pixel_aspect"),
         ({"ShutterShape": "CIRCULAR"}, "shutter_ignored"),
@@ -101,6 +98,23 @@ def test_what_is_missing_or_unknown_is_repaired_and_told(read: Read, attributes:
     rendering = read(dicom(RAMP, WindowCenter=128, WindowWidth=256, **attributes)).rendering
     assert step in rendering.steps
     assert rendering.windows[0].centre == 128
+
+
+@pytest.mark.parametrize(
+    ("attributes", "step"),
+    [
+        ({"RescaleSlope": 1}, "rescale_completed"),
+        ({"RescaleIntercept": 0}, "rescale_completed"),
+        ({"RescaleSlope": 0, "RescaleIntercept": 0}, "rescale_ignored"),
+    ],
+    ids=str,
+)
+def test_half_a_rescaling_is_completed_and_one_that_leaves_nothing_ignored(
+    read: Read, attributes: dict[str, Any], step: str
+) -> None:
+    data = dicom(RAMP, WindowCenter=128, WindowWidth=256, **attributes)
+    assert step in read(data).rendering.steps
+    assert np.abs(row(read, data) - EXPECTED).max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,15 @@ def test_a_rim_without_data_does_not_darken_the_image(
     assert np.abs(body(read, dicom(values, **attributes)) - LINEAR).max() <= 1
 
 
+def test_an_image_that_lies_close_to_padding_everywhere_is_shown(read: Read) -> None:
+    values = HU.copy()
+    values[:, ::8] = -2000
+    found = body(read, dicom(values, PixelPaddingValue=-2000, LossyImageCompression="01"))
+    low, high = values[:, 1].min(), HU.max()
+    expected = np.where(np.arange(SIDE) % 8, (HU[0].astype(float) - low) / (high - low) * 255, 0)
+    assert np.abs(found - expected).max() <= 1
+
+
 @pytest.mark.parametrize(
     ("attributes", "shade"),
     [
