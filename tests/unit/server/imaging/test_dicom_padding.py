@@ -30,8 +30,9 @@ def with_rim(value: int, *, noise: int = 0) -> np.ndarray:
         (with_rim(-2000, noise=5), {"PixelPaddingValue": -2010, "PixelPaddingRangeLimit": -1990}),
         (with_rim(-2000, noise=3), {"PixelPaddingValue": -2000, "LossyImageCompression": "01"}),
         (with_rim(-3024), {"RescaleSlope": 1, "RescaleIntercept": 0}),
+        (with_rim(-2000), {"PixelPaddingValue": 4096 - 2000, "BitsStored": 12, "HighBit": 11}),
     ],
-    ids=["declared", "range", "blurred", "undeclared"],
+    ids=["declared", "range", "blurred", "undeclared", "declared without its sign"],
 )
 def test_a_rim_without_data_does_not_darken_the_image(
     read: Read, values: np.ndarray, attributes: dict[str, Any]
