@@ -59,6 +59,13 @@ def test_calibration_error_weighs_bins_by_their_samples() -> None:
     assert found.ece_equal_width == pytest.approx((3 * (1 - 2 / 3) + 1 * 0.5) / 4)
 
 
+def test_bins_of_equal_width_are_fifteen() -> None:
+    middles = (np.arange(BINS) + 0.5) / 15
+    correct = [number % 2 == 0 for number in range(BINS)]
+    found = reliability(middles.tolist(), correct)
+    assert found.ece_equal_width == pytest.approx(np.abs(correct - middles).mean())
+
+
 def test_equal_mass_bins_hold_equally_many() -> None:
     confidences = np.random.default_rng(1).random(BINS * 20) ** 4
     found = reliability(confidences.tolist(), [True] * len(confidences))
