@@ -1,7 +1,7 @@
 """Interpret the bits of stored samples: high bit, stored bits, sign (PS3.5 8.1.1).
 
-Where the header contradicts the samples, the interpretation with the fewest jumps between neighbours is chosen, and a
-step tells of it. Samples in which overlays lie, `overlaid`, are as the header says.
+Where the samples contradict the header, another interpretation that has clearly fewer jumps between neighbours is
+chosen, and a step tells of it. Samples in which overlays lie, `overlaid`, are as the header says.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ import numpy as np
 
 from medmoe.server.schemas.images import RenderingStep
 
+_CLEARLY = 0.75
+"""Share of the jumps that the header's own interpretation has."""
 _ROWS = 512
 """Rows that are compared: enough to tell a wrapped image from a smooth one."""
 
@@ -42,7 +44,7 @@ def from_cells(cells: np.ndarray, *, bits: int, shift: int, signed: bool, overla
     full = _extended(cells, whole, signed)
     if shift or (signed and np.array_equal(masked, full)):
         return StoredValues(values=masked, bits=bits, signed=signed)
-    values, held = (full, used) if not overlaid and _is_smoother(full, masked) else (masked, bits)
+    values, held = (full, used) if not overlaid and is_smoother(full, masked) else (masked, bits)
     return StoredValues(values=values, bits=held, signed=signed, steps=("unused_bits",))
 
 
@@ -65,14 +67,14 @@ def from_stream(
         cells = samples.view(samples.dtype.str.replace("i", "u"))
         if precision < 8 * samples.dtype.itemsize:
             cells = cells & cells.dtype.type(2**precision - 1)
-        values, signed = (cells, False) if _is_smoother(cells, samples) else (samples, True)
+        values, signed = (cells, False) if is_smoother(cells, samples) else (samples, True)
         return StoredValues(values=values, bits=precision, signed=signed, steps=("sign_inferred",))
     used = _held_bits(samples)
     if not signed:
         if used <= bits:
             return StoredValues(values=samples, bits=bits, signed=False)
         masked = samples & samples.dtype.type(2**bits - 1)
-        values, held = (masked, bits) if _is_smoother(masked, samples) else (samples, precision)
+        values, held = (samples, precision) if is_smoother(samples, masked) else (masked, bits)
         return StoredValues(values=values, bits=held, signed=False, steps=("unused_bits",))
     # Two's complement in an unsigned stream: the sign is the highest bit of the header's, or of the stream's.
     ends = dict.fromkeys([bits, precision] if used <= bits else [precision, bits])
@@ -86,14 +88,21 @@ def from_stream(
         for end in ends
     ]
     found.append(StoredValues(values=samples, bits=precision, signed=False, steps=("sign_inferred",)))
-    return min(found, key=lambda each: _roughness(each.values))
+    meant, *others = found
+    other = min(others, key=lambda each: _roughness(each.values, meant.values))
+    return other if is_smoother(other.values, meant.values) else meant
 
 
 def with_high_words_first(cells: np.ndarray, *, signed: bool) -> np.ndarray:
     """Return 32-bit cells from big-endian words: some writers store a cell's low word first, others its high word."""
     swapped: np.ndarray = cells << 16 | cells >> 16
     one, other = (_extended(each, 32, signed) for each in (swapped, cells))
-    return swapped if _is_smoother(one, other) else cells
+    return swapped if is_smoother(one, other) else cells
+
+
+def is_smoother(values: np.ndarray, meant: np.ndarray) -> bool:
+    """Return whether the values have clearly fewer jumps than `meant`, the same ones as the header says."""
+    return _roughness(values, meant) < _CLEARLY * _roughness(meant, meant)
 
 
 def _true_shift(cells: np.ndarray, bits: int, shift: int) -> int:
@@ -114,11 +123,19 @@ def _extended(cells: np.ndarray, bits: int, signed: bool) -> np.ndarray:
     return values << spare >> spare if spare else values
 
 
-def _is_smoother(one: np.ndarray, other: np.ndarray) -> bool:
-    return _roughness(one) < _roughness(other)
+def _roughness(values: np.ndarray, meant: np.ndarray) -> float:
+    """Return the sum of differences between horizontal neighbours.
 
-
-def _roughness(values: np.ndarray) -> float:
-    """Return the sum of differences between horizontal neighbours."""
-    rows = values[:: max(len(values) // _ROWS, 1)].astype(np.float64)
-    return float(np.abs(np.diff(rows, axis=1)).sum())
+    The rim of a black or white background is left out: its jump may be as large as a wrong interpretation's.
+    """
+    step = max(len(values) // _ROWS, 1)
+    rows, meant = values[::step].astype(np.float64), meant[::step]
+    jumps = np.abs(np.diff(rows, axis=1))
+    for extreme in (meant.min(), meant.max()):
+        runs = meant == extreme
+        pairs = runs[:, 1:] & runs[:, :-1]
+        inside = np.zeros_like(runs)
+        inside[:, 1:] |= pairs
+        inside[:, :-1] |= pairs
+        jumps[inside[:, 1:] | inside[:, :-1]] = 0
+    return float(jumps.sum())

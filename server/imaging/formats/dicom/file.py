@@ -107,6 +107,12 @@ class DicomFile:
         return self.transfer_syntax == ExplicitVRBigEndian
 
     @property
+    def signs(self) -> tuple[bool, ...]:
+        """Return whether uncompressed values are signed; both where the file does not say it."""
+        known = self.samples > 1 or get(self.dataset, "PixelRepresentation") is not None
+        return (self.signed,) if known else (False, True)
+
+    @property
     def lossy(self) -> bool:
         """Return whether the values may have been changed by compression, now or earlier."""
         return code(self.dataset, "LossyImageCompression") == "01" or self.transfer_syntax in LOSSY

@@ -13,6 +13,7 @@ from medmoe.server.imaging.formats.dicom.bit_geometry import (
     StoredValues,
     from_cells,
     from_stream,
+    is_smoother,
     with_high_words_first,
 )
 from medmoe.server.imaging.formats.dicom.deflate import inflate
@@ -47,7 +48,13 @@ def decode_frame(file: DicomFile) -> StoredValues:
             signed=file.signed,
             overlaid=overlaid,
         )
-    stored = from_cells(_cells(file), bits=file.bits_stored, shift=file.shift, signed=file.signed, overlaid=overlaid)
+    cells = _cells(file)
+    stored, *others = (
+        from_cells(cells, bits=file.bits_stored, shift=file.shift, signed=signed, overlaid=overlaid)
+        for signed in file.signs
+    )
+    if others and is_smoother(others[0].values, stored.values):
+        (stored,) = others
     return replace(stored, ybr=file.colour.startswith("YBR_FULL"))
 
 

@@ -26,6 +26,8 @@ from medmoe.server.schemas.voi_window import PRESETS, Channel
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _PATH = "OpticalPathIdentifier"
+_STEPS = 2**16
+"""Steps of float32 between the smallest and the largest value."""
 
 Shown = tuple[Image.Image, Rendering, Windowing | None]
 """An image for `convert`, how it was rendered, and for grey images what a window can be chosen from."""
@@ -50,7 +52,9 @@ def _colour(file: DicomFile, stored: StoredValues) -> Shown:
     values, bits = stored.values, stored.bits
     if file.colour == "PALETTE COLOR":
         steps.append("palette")
-        values, bits = apply_palette(values, file.dataset, signed=stored.signed)
+        values, bits, repaired = apply_palette(values, file.dataset, signed=stored.signed)
+        if repaired:
+            steps.append("lut_descriptor_corrected")
     held = int(values.max()).bit_length()
     if bits == 16 and held <= 14:
         steps.append("low_bits")
@@ -58,7 +62,7 @@ def _colour(file: DicomFile, stored: StoredValues) -> Shown:
     elif bits > 8:
         steps.append("high_byte")
         values = values >> (bits - 8)
-    elif bits < 8 and held <= bits and file.colour == "RGB":
+    elif bits < 8 and held <= bits:
         steps.append("low_bits")
         values = np.rint(values * (255 / (2**bits - 1)))
     shades = np.ascontiguousarray(np.clip(values, 0, 255).astype(np.uint8))
@@ -95,6 +99,14 @@ def _rendering(file: DicomFile, steps: list[RenderingStep], windows: list[Applie
     )
 
 
+def _compact(values: np.ndarray) -> np.ndarray:
+    """Return float64 as float32, unless the values lie so close together that they would become equal."""
+    if values.dtype != np.float64:
+        return values
+    compact = values.astype(np.float32)
+    return compact if np.spacing(np.abs(compact).max()) * _STEPS <= np.ptp(values) else values
+
+
 class _Grey:
     """Renders one frame of grey values and notes each step."""
 
@@ -129,7 +141,7 @@ class _Grey:
         self._colours = supplemental_colours(stored.values, file.dataset, signed=stored.signed)
         apart = [mask for mask in (padding, self._colours[1] if self._colours else None) if mask is not None]
         found = self._without(values, np.logical_or.reduce(apart) if apart else np.zeros(values.shape, bool))
-        self._values = found.astype(np.float32) if found.dtype == np.float64 else found
+        self._values = _compact(found)
         # Padding that is darker than all data stays as dark where a window or a table shows it.
         self._shown = self._values
         if padding is not None and padding.any():
@@ -182,11 +194,13 @@ class _Grey:
         )
         return image, _rendering(self._file, self._steps, self._windows), windowing
 
-    def _in_colours(self, image: Image.Image, colours: np.ndarray, coloured: np.ndarray) -> Image.Image:
+    def _in_colours(self, image: Image.Image, colours: np.ndarray, coloured: np.ndarray, repaired: bool) -> Image.Image:
         grey, steps = convert(image)
         for step in steps:
             self._note(step)
         self._note("palette")
+        if repaired:
+            self._note("lut_descriptor_corrected")
         return Image.fromarray(np.where(coloured[..., None], colours, np.asarray(grey)))
 
     def _channel(self, channel: Channel) -> Image.Image:

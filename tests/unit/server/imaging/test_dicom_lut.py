@@ -139,6 +139,17 @@ def test_large_values_that_differ_little_keep_their_differences(
     assert np.abs(found - (255 - shades if inverted else shades)).max() <= 1
 
 
+@pytest.mark.parametrize("slope", [1e-6, 1e-10])
+@pytest.mark.parametrize("intercept", [0, 100])
+@pytest.mark.parametrize("windowed", [False, True], ids=["full", "window"])
+def test_small_slopes_keep_their_differences(read: Read, slope: float, intercept: float, windowed: bool) -> None:
+    attributes: dict[str, Any] = {"RescaleSlope": slope, "RescaleIntercept": intercept, "Modality": "MR"}
+    if windowed:
+        attributes |= {"WindowCenter": f"{intercept + 124 * slope:.14g}", "WindowWidth": f"{248 * slope:.8g}"}
+    found = row(read, dicom(RAMP, **attributes))
+    assert np.abs(found - EXPECTED * (255 / 248)).max() <= 1
+
+
 def test_windows_and_slopes_of_large_values_are_used(read: Read) -> None:
     scaled = {"RescaleSlope": "2e10", "RescaleIntercept": 0, "WindowCenter": "2.48e12", "WindowWidth": "4.98e12"}
     image = read(dicom(RAMP, Modality="PT", VOILUTFunction="LINEAR_EXACT", **scaled))
@@ -193,6 +204,20 @@ def test_a_palette_is_read_in_every_storage(read: Read, syntax: str, bits: int, 
             entries.astype(f"{order}u2") if words else packed
         ).tobytes()
     assert row(read, dicom(index, syntax=syntax, **attributes)).tolist() == EXPECTED.tolist()
+
+
+@pytest.mark.parametrize("supplemental_", [False, True], ids=["palette", "supplemental"])
+@pytest.mark.parametrize(("highest", "corrected"), [(65535, False), (4095, True)])
+def test_a_palette_of_fewer_bits_than_described_is_named(
+    read: Read, supplemental_: bool, highest: int, corrected: bool
+) -> None:
+    attributes = supplemental(0) if supplemental_ else supplemental(0) | {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour, last in {"Red": highest, "Green": 0, "Blue": highest}.items():
+        entries = np.linspace(0, last, 32).round().astype("<u2")
+        attributes[f"{colour}PaletteColorLookupTableData"] = entries.tobytes()
+    image = read(dicom(RAMP // 8, **attributes))
+    assert ("lut_descriptor_corrected" in image.rendering.steps) == corrected
+    assert np.abs(np.asarray(image.image).astype(int)[SIDE // 2, :, 0] - EXPECTED * (255 / 248)).max() <= 1
 
 
 def group(name: str, **attributes: Any) -> Dataset:

@@ -199,6 +199,11 @@ def test_uncompressed_colours(read: Read, syntax: str, planes: int, colour: str,
     assert steps == {1: (), 16: ("low_bits",), 257: ("high_byte",)}[factor]
 
 
+@pytest.mark.parametrize(("colour", "values"), [("RGB", RGB), ("YBR_FULL", YBR)])
+def test_uncompressed_colours_of_few_bits_are_scaled(read: Read, colour: str, values: np.ndarray) -> None:
+    assert shows(read, file(values >> 2, colour=colour, bits=8, stored=6), RGB, within=8) == ("low_bits",)
+
+
 def compressed_colours(values: np.ndarray, syntax: str) -> bytes:
     """Return a frame of `values` [rows, columns, 3]."""
     size = values.itemsize

@@ -13,8 +13,8 @@ _COLOURED = ("COLOR", "MIXED")
 """Values of PixelPresentation of grey images that have pixels in colour."""
 
 
-def apply_palette(stored: np.ndarray, dataset: Dataset, *, signed: bool) -> tuple[np.ndarray, int]:
-    """Return uint8 or uint16 [rows, columns, 3] and the bits a colour that they hold.
+def apply_palette(stored: np.ndarray, dataset: Dataset, *, signed: bool) -> tuple[np.ndarray, int, bool]:
+    """Return uint16 [rows, columns, 3], the bits a colour that they hold, and whether the descriptors were corrected.
 
     Raises UnreadableImage where the dataset has no palette, or a damaged one.
     """
@@ -23,11 +23,15 @@ def apply_palette(stored: np.ndarray, dataset: Dataset, *, signed: bool) -> tupl
     if len(found) < len(_COLOURS):
         raise UnreadableImage("the DICOM image's colours have no palette (Palette Color Lookup Table)")
     # One number of bits for all: a palette without blue holds zeros.
-    return np.stack([table(stored) for table in found], axis=-1), max(table.bits for table in found)
+    bits = max(table.bits for table in found)
+    repaired = any(table.repaired for table in found if table.bits == bits)
+    return np.stack([table(stored) for table in found], axis=-1), bits, repaired
 
 
-def supplemental_colours(stored: np.ndarray, dataset: Dataset, *, signed: bool) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return uint8 colours [rows, columns, 3] of a grey image, and the mask of the pixels that have them.
+def supplemental_colours(
+    stored: np.ndarray, dataset: Dataset, *, signed: bool
+) -> tuple[np.ndarray, np.ndarray, bool] | None:
+    """Return uint8 colours [rows, columns, 3] of a grey image, the mask of the pixels that have them, and `repaired`.
 
     They are those from the first value that the supplemental palette maps (PS3.3 C.7.6.19). None without such pixels.
     Raises UnreadableImage where the palette holds no data, or is damaged.
@@ -38,8 +42,8 @@ def supplemental_colours(stored: np.ndarray, dataset: Dataset, *, signed: bool) 
     coloured = np.asarray(stored >= described[1])
     if not coloured.any():
         return None
-    colours, bits = apply_palette(stored, dataset, signed=signed)
-    return (colours >> (bits - 8)).astype(np.uint8), coloured
+    colours, bits, repaired = apply_palette(stored, dataset, signed=signed)
+    return (colours >> (bits - 8)).astype(np.uint8), coloured, repaired
 
 
 def _table(dataset: Dataset, colour: str, *, signed: bool) -> LookupTable | None:

@@ -29,7 +29,7 @@ def apply_window(values: np.ndarray, window: Window) -> np.ndarray:
     else:
         scaled += width / 2
         # A width of nothing is a threshold.
-        scaled *= 255 / max(width, 1e-6)
+        scaled *= 255 / max(width, 1e-15)
     np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled)
     shades: np.ndarray = scaled.astype(np.uint8)
     return shades
