@@ -9,6 +9,9 @@ from medmoe.server.edge.turn_queue import TurnQueue
 
 log = logging.getLogger("medmoe.edge")
 
+_MAX_REFUSED = 16
+"""TLS connections beyond the limit whose handshake is done, because a refusal can only be read after it."""
+
 
 class ConnectionTable:
     """The open connections of one server, by their functions that close them."""
@@ -19,6 +22,7 @@ class ConnectionTable:
         self.turns = TurnQueue()
         self._open: set[Callable[[], None]] = set()
         self._idle: dict[Callable[[], None], None] = {}
+        self._refused: set[Callable[[], None]] = set()
         self._was_full = False
 
     def add(self, close: Callable[[], None]) -> bool:
@@ -35,6 +39,13 @@ class ConnectionTable:
         self._open.add(close)
         return True
 
+    def add_refused(self, close: Callable[[], None]) -> bool:
+        """Add a connection that is only to be refused; False when there are many."""
+        if len(self._refused) >= _MAX_REFUSED:
+            return False
+        self._refused.add(close)
+        return True
+
     def note(self, close: Callable[[], None], *, idle: bool) -> None:
         """Take note of whether a connection waits for a request."""
         if not idle:
@@ -45,5 +56,6 @@ class ConnectionTable:
     def remove(self, close: Callable[[], None]) -> None:
         """Remove a connection that is gone."""
         self._open.discard(close)
+        self._refused.discard(close)
         self._idle.pop(close, None)
         self._was_full = self._was_full and 2 * len(self._open) >= self.limits.max_connections

@@ -40,7 +40,7 @@ class HandshakeProtocol(asyncio.Protocol):
         """See asyncio.Protocol, also of the following."""
         self._transport = transport
         self._close = transport.abort
-        if not self._table.add(self._close):
+        if not self._table.add(self._close) and not self._table.add_refused(self._close):
             self._close()
             return
         self._table.note(self._close, idle=True)
@@ -78,6 +78,9 @@ class HandshakeProtocol(asyncio.Protocol):
             return
         transport.set_protocol(self._secured)
         self._secured.connection_made(transport)
+        if transport.is_closing():
+            # Refused: it is gone once the client has closed too.
+            self._table.add_refused(transport.abort)
         if self._early:
             self._secured.data_received(bytes(self._early))
 

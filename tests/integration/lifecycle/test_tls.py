@@ -20,7 +20,7 @@ from medmoe.server.healthcheck import is_healthy
 from medmoe.server.lifecycle.admin import admin_app, admin_socket
 from tests.integration.conftest import image_bytes
 from tests.support.service.certificates import DAY, Authority, Pair
-from tests.support.service.listening import LIVE, Connection, Listen, Listening
+from tests.support.service.listening import LIVE, Connection, Listen, Listening, post
 
 ONCE = Retry(attempts=1)
 
@@ -191,6 +191,30 @@ async def test_a_handshake_that_is_not_done_takes_no_place_and_no_longer_than_a_
         assert await gone(opened[-1][0])
         for _, writer in opened:
             writer.close()
+
+
+async def test_a_service_that_is_full_refuses_by_name(
+    listening: Listen, authority: Authority, tls: dict[str, Any], vqa_body: dict[str, Any]
+) -> None:
+    context = trusting(authority)
+    async with listening(**tls, limits=ConnectionLimits(max_connections=1)) as found:
+        # Its body does not come to an end, so it is never idle.
+        asked = asyncio.open_connection("127.0.0.1", found.port, ssl=context)
+        _, busy = await asked
+        busy.write(post("Content-Type: application/json", length=1000))
+        await asyncio.sleep(0.2)
+        async with httpx.AsyncClient(verify=context, trust_env=False, timeout=60) as client:
+            for _ in range(40):
+                refused = await client.post(f"{url(found)}/v1/vqa", json=vqa_body)
+                assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
+                assert "retry-after" in refused.headers
+        silent = [await asyncio.open_connection("127.0.0.1", found.port) for _ in range(20)]
+        left = [await gone(reader) for reader, _ in silent[16:]]
+        assert left == [True] * 4, "what is only refused is bounded too"
+        for writer in (busy, *(writer for _, writer in silent)):
+            writer.transport.abort()
+        await asyncio.sleep(0.2)
+        assert await status(found, context) == 200
 
 
 async def test_a_handshake_that_fails_leaves_nothing(
