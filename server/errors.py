@@ -15,7 +15,7 @@ MedMoEError (medmoe.model.errors)
 |   |   |-- SeriesError
 |   |   |   |-- MixedSeries, MixedOrientation, DuplicateSlices, MissingSlices, TiltedGantry
 |   |   |   `-- NotAVolume, SeriesTooLarge, InvalidArchive
-|   |   |-- FileNotFound, BatchNotFound, FileInUse, BatchEnded, StorageLimit
+|   |   |-- FileNotFound, BatchNotFound, FileInUse, RangeNotSatisfiable, BatchEnded, StorageLimit
 |   |   `-- BodyTooLarge
 |   |-- TryLater                    the client can repeat it after `retry_after` seconds
 |   |   `-- RateLimited, Overloaded, EngineRestarting, ProviderUnavailable, AuditUnavailable

@@ -29,6 +29,17 @@ class FileInUse(RequestError):
     default_message = "a batch that has not ended reads this file; cancel the batch first"
 
 
+class RangeNotSatisfiable(RequestError):
+    """The range of bytes holds none of the file's."""
+
+    default_message = "the file holds no byte of this range; Content-Range tells its size"
+
+    def __init__(self, message: str | None = None, *, size: int = 0) -> None:
+        """Pass the `size` of the file."""
+        super().__init__(message)
+        self.size = size
+
+
 class BatchEnded(RequestError):
     """The batch has ended, or is about to."""
 

@@ -18,6 +18,7 @@ from starlette.types import Scope
 
 from medmoe.model.errors import MedMoEError
 from medmoe.server.auth.errors import InsufficientScope, InvalidToken
+from medmoe.server.batches.errors import RangeNotSatisfiable
 from medmoe.server.errors import (
     BodyTooLarge,
     InvalidField,
@@ -68,6 +69,8 @@ def error_response(error: Exception, *, record: RequestRecord) -> Response:
         headers["WWW-Authenticate"] = _challenge(error)
     if isinstance(error, UnsupportedContentType) and error.accept_encoding is not None:
         headers["Accept-Encoding"] = error.accept_encoding
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, BodyTooLarge):
         # The client is still sending the body; closing the connection avoids reading the rest.
         headers["Connection"] = "close"

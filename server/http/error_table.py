@@ -21,6 +21,7 @@ from medmoe.server.batches.errors import (
     BatchNotFound,
     FileInUse,
     FileNotFound,
+    RangeNotSatisfiable,
     StorageFull,
     StorageLimit,
     StorageUnavailable,
@@ -105,12 +106,8 @@ class ErrorSpec:
     param: str | None = None
 
 
-_REQUEST, _LOAD, _AVAILABILITY, _SERVER = (
-    "invalid_request_error",
-    "overloaded_error",
-    "unavailable_error",
-    "server_error",
-)
+_REQUEST, _LOAD = "invalid_request_error", "overloaded_error"
+_AVAILABILITY, _SERVER = "unavailable_error", "server_error"
 
 INTERNAL = ErrorSpec(
     status=500, type=_SERVER, code="internal_error", message="The service failed; the request id finds it in the log."
@@ -177,6 +174,7 @@ HTTP_MEANING: dict[type[MedMoEError], ErrorSpec] = {
     FileNotFound: ErrorSpec(status=404, type=_REQUEST, code="file_not_found"),
     BatchNotFound: ErrorSpec(status=404, type=_REQUEST, code="batch_not_found"),
     FileInUse: ErrorSpec(status=409, type=_REQUEST, code="file_in_use"),
+    RangeNotSatisfiable: ErrorSpec(status=416, type=_REQUEST, code="range_not_satisfiable"),
     BatchEnded: ErrorSpec(status=409, type=_REQUEST, code="batch_ended"),
     StorageLimit: ErrorSpec(status=413, type=_REQUEST, code="storage_limit"),
     StorageFull: ErrorSpec(

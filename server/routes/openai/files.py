@@ -1,5 +1,6 @@
 """Serve /v1/files, in OpenAI's format: the inputs and the results of batches."""
 
+import os
 import re
 from collections.abc import AsyncIterator
 from typing import Annotated, BinaryIO, Literal
@@ -8,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import FileResponse
 
 from medmoe.server.auth.tenants import Grant
-from medmoe.server.batches.errors import FileInUse, FileNotFound, StorageLimit
+from medmoe.server.batches.errors import FileInUse, FileNotFound, RangeNotSatisfiable, StorageLimit
 from medmoe.server.batches.storage import written
 from medmoe.server.errors import (
     BodyTooLarge,
@@ -40,7 +41,7 @@ from medmoe.server.schemas.openai.file import MAX_FILES_LISTED, FileDeleted, Fil
 from medmoe.server.state import State
 
 PATH = "/v1/files"
-_RANGE = re.compile("bytes=(?:([0-9]{1,15})-([0-9]{1,15})?|-[0-9]{1,15})")
+_RANGE = re.compile("bytes=(?:([0-9]{1,15})-([0-9]{1,15})?|-([0-9]{1,15}))")
 
 router = APIRouter(tags=[TAG])
 
@@ -92,10 +93,17 @@ async def _opened(
         yield file
 
 
-def _is_one_range(asked: str) -> bool:
-    """Return whether a Range header names one range of bytes that does not end before it begins."""
+def _is_one_range(asked: str, *, size: int) -> bool:
+    """Return whether a Range header names one range of bytes that does not end before it begins.
+
+    Raises RangeNotSatisfiable for one without any of the `size` bytes of the file.
+    """
     match = _RANGE.fullmatch(asked)
-    return match is not None and (match[2] is None or int(match[1]) <= int(match[2]))
+    if match is None or (match[2] is not None and int(match[1]) > int(match[2])):
+        return False
+    if size == 0 or (int(match[1]) >= size if match[3] is None else int(match[3]) == 0):
+        raise RangeNotSatisfiable(size=size)
+    return True
 
 
 def _answer(example: object) -> Responses:
@@ -164,12 +172,14 @@ async def file(request: Request, file_id: FileId, grant: Annotated[Grant, Depend
 @router.get(
     f"{PATH}/{{file_id}}/content",
     response_class=FileResponse,
-    responses=_CONTENT | refusals(*NO_STORE, *NO_RECORD, FileNotFound(), *LISTING, descriptions=DESCRIPTIONS),
+    responses=_CONTENT
+    | refusals(*NO_STORE, *NO_RECORD, FileNotFound(), RangeNotSatisfiable(), *LISTING, descriptions=DESCRIPTIONS),
     dependencies=[Depends(audited)],
 )
 async def content(request: Request, opened: Annotated[BinaryIO, Depends(_opened)]) -> FileResponse:
     """Return a file's content."""
-    if not _is_one_range(request.headers.get("range", "")):
+    size = os.fstat(opened.fileno()).st_size
+    if not _is_one_range(request.headers.get("range", ""), size=size):
         # RFC 9110 (14.2) wants ignored what is not understood, which the response refuses.
         request.scope["headers"] = [header for header in request.scope["headers"] if header[0] != b"range"]
     # By its descriptor, because it may lose its name while it is sent.

@@ -23,6 +23,7 @@ DESCRIPTIONS = {
     409: "The file is in use, or the batch has ended",
     413: "The file is too large, or the caller's files together are",
     415: "Not multipart/form-data",
+    416: "The file holds no byte of the range",
     422: "A field is missing, unknown or out of range",
     429: "This key has asked too often, or too many bodies are read; see Retry-After",
     503: "Files and batches or the audit trail cannot be written, or the identity provider cannot be reached",

@@ -69,7 +69,6 @@ async def test_a_line_is_answered_as_its_route_answers(batching: Batching, endpo
         ("bytes=2-5", 206, 2, 5),
         ("bytes=2-", 206, 2, 99),
         ("bytes=-3", 206, 97, 99),
-        ("bytes=100-", 416, 0, -1),
         ("items=0-1", 200, 0, 99),
         ("bytes=abc", 200, 0, 99),
         ("bytes=-", 200, 0, 99),
@@ -87,6 +86,15 @@ async def test_a_part_of_a_file_is_read_and_what_names_none_is_ignored(
         file = await caller.files.create(file=("in.jsonl", content), purpose="batch")
         answer = await service.client.get(f"/v1/files/{file.id}/content", headers={"Range": asked})
     assert (answer.status_code, answer.content) == (status, content[first : last + 1])
+
+
+@pytest.mark.parametrize("asked", ["bytes=100-", "bytes=100-200", "bytes=-0"])
+async def test_a_range_that_holds_nothing_is_refused_by_name(batching: Batching, asked: str) -> None:
+    async with batching() as (service, caller):
+        file = await caller.files.create(file=("in.jsonl", bytes(100)), purpose="batch")
+        answer = await service.client.get(f"/v1/files/{file.id}/content", headers={"Range": asked})
+    check(answer, 416, "range_not_satisfiable")
+    assert answer.headers["content-range"] == "bytes */100"
 
 
 async def test_a_deployment_without_batches_names_the_setting(service: Service) -> None:
