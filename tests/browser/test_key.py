@@ -67,6 +67,30 @@ def test_the_documentation_asks_for_a_key_by_itself(visit: Visiting, guarded: Gu
     page.locator(".responses-table.live-responses-table").wait_for()
 
 
+def test_the_documentation_tells_what_keeps_it_away(visit: Visiting, guarded: Guarded) -> None:
+    page = visit(guarded.url).page
+    unavailable = '{"error": {"message": "Tokens cannot be checked; try again."}}'
+    page.route("**/openapi.json", lambda route: route.abort())
+    page.goto(f"{guarded.url}/docs")
+    problem = page.locator("#problem")
+    problem.get_by_text("The service cannot be reached").wait_for()
+    assert page.locator("#key").is_hidden()
+    page.route("**/openapi.json", lambda route: route.fulfill(status=503, body=unavailable))
+    again = page.get_by_role("button", name="Try again")
+    again.click()
+    problem.get_by_text("Tokens cannot be checked; try again.").wait_for()
+    page.route("**/openapi.json", lambda route: route.fulfill(status=502, body="<html>Bad gateway</html>"))
+    again.click()
+    problem.get_by_text("The service answered with status 502.").wait_for()
+    page.unroute("**/openapi.json")
+    again.click()
+    page.locator("#key").wait_for()
+    assert problem.is_hidden()
+    page.fill("#key-text", guarded.key)
+    page.keyboard.press("Enter")
+    page.get_by_text("/v1/vqa", exact=True).wait_for()
+
+
 def test_a_key_that_no_header_holds_is_refused_at_its_field(visit: Visiting, guarded: Guarded) -> None:
     """As one that was copied with a typographic hyphen."""
     page = visit(guarded.url).page
