@@ -28,7 +28,7 @@ class DataFile:
     split: Split
     samples: int
     records_sha256: str | None
-    """Digest of the file that holds the split; None where there is none."""
+    """Digest of the file that holds the split, or of names and images of label folders; None where there is neither."""
     images_sha256: str
     """Digest of the SHA-256 of each image that is shown, in the order of their names."""
     problems: str | None
@@ -86,23 +86,24 @@ class EvaluationData:
                     "give its records, its file or its folder another name"
                 )
             ids |= {sample.id for sample in drawn}
-            source = found.files.get(split)
+            # A file that does not say its split would give its own samples back as train.
+            its_train = read(root / name, split="train").samples if found.knows_splits else ()
+            its_val = read(root / name, split="val").samples if found.knows_splits and split != "val" else ()
             files.append(
                 DataFile(
                     dataset=name,
                     split=split,
                     samples=len(drawn),
-                    records_sha256=digests.of_bytes(source) if source is not None and source.is_file() else None,
+                    records_sha256=_records_sha256(
+                        found.files.get(split), [*result.samples, *its_train, *its_val], digests=digests
+                    ),
                     images_sha256=_images_sha256(drawn, digests=digests),
                     problems=result.summary() if result.bad else None,
                 )
             )
             samples += drawn
-            # A file that does not say its split would give its own samples back as train.
-            if found.knows_splits:
-                train += read(root / name, split="train").samples
-                if split != "val":
-                    val += read(root / name, split="val").samples
+            train += its_train
+            val += its_val
         if not samples:
             raise DataError(f"none of the datasets has a {split} split")
         if trained_on is not None:
@@ -173,6 +174,14 @@ def draw(samples: Sequence[Sample], *, limit: int | None, seed: int) -> list[Sam
         return list(samples)
     places = sorted(random.Random(seed).sample(range(len(samples)), limit))
     return [samples[place] for place in places]
+
+
+def _records_sha256(source: Path | None, samples: Sequence[Sample], *, digests: ImageDigests) -> str | None:
+    if source is None or source.is_file():
+        return None if source is None else digests.of_bytes(source)
+    # Ids of label folders are paths.
+    lines = sorted(f"{digests.of_bytes(sample.image)} {sample.id}" for sample in samples)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _images_sha256(samples: Sequence[Sample], *, digests: ImageDigests) -> str:

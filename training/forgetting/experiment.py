@@ -25,7 +25,7 @@ from medmoe.training.evaluation.provenance import commit
 from medmoe.training.evaluation.report.plots import can_draw
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.forgetting.figure import draw_forgetting
-from medmoe.training.forgetting.gates import GATES_FILE, MeasuredGates, measure_gates
+from medmoe.training.forgetting.gates import GATES_FILE, MeasuredGates, gate_samples, measure_gates
 from medmoe.training.forgetting.methods import METHODS, Adaptation, Method
 from medmoe.training.forgetting.report import forgetting_report
 from medmoe.training.forgetting.summary import summarize
@@ -36,8 +36,6 @@ from medmoe.training.run_directory import claim_directory, sole_run
 
 log = logging.getLogger(__name__)
 JSON_FILE, MARKDOWN_FILE, FIGURE_FILE = "forgetting.json", "forgetting.md", "forgetting.png"
-_GATE_SAMPLES = 64
-"""Samples of each dataset on which gates are measured, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,8 +120,8 @@ class Experiment:
             return None
         return measure_gates(
             directory / config.name,
-            old=_first(self.old.samples),
-            new=_first(self.new.samples),
+            old=gate_samples(self.old.samples),
+            new=gate_samples(self.new.samples),
             features=features,
             path=directory / GATES_FILE,
         )
@@ -174,12 +172,3 @@ class Experiment:
         if can_draw():
             draw_forgetting(summaries, self.output / FIGURE_FILE)
         return text
-
-
-def _first(samples: Sequence[Sample]) -> list[Sample]:
-    """Return the first samples of each dataset."""
-    found: defaultdict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        if len(found[sample.dataset]) < _GATE_SAMPLES:
-            found[sample.dataset].append(sample)
-    return [sample for own in found.values() for sample in own]

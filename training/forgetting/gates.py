@@ -4,7 +4,7 @@ import json
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,10 +16,13 @@ from medmoe.model.prompt import Prompt
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.batches.collator import Collator, ViewFeatures
 from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.evaluation_data import draw
 from medmoe.training.lora.gate_statistics import gate_statistics
 from medmoe.training.optimization.loss import answer_logits
 
 GATES_FILE = "gates.json"
+_SAMPLES = 64
+"""Samples of each dataset on which gates are measured, at most."""
 _BATCH = 8
 
 
@@ -39,6 +42,14 @@ class MeasuredGates:
 
     old: Gates
     new: Gates
+
+
+def gate_samples(samples: Iterable[Sample]) -> list[Sample]:
+    """Return samples of each dataset, drawn: the first ones are often of one class."""
+    found: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        found[sample.dataset].append(sample)
+    return [sample for own in found.values() for sample in draw(own, limit=_SAMPLES, seed=0)]
 
 
 def measure_gates(

@@ -151,13 +151,13 @@ def test_without_matplotlib_the_report_is_whole_and_says_so(
     assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.md"}
 
 
-def test_a_report_on_label_folders_names_no_records(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_report_on_label_folders_has_their_digest(checkpoint: Path, tmp_path: Path) -> None:
     for number, folder in enumerate(("train/CT", "train/MRI", "test/CT", "test/MRI")):
         (tmp_path / "own" / folder).mkdir(parents=True)
         Image.effect_noise((40, 24), 50 + number).save(tmp_path / "own" / folder / "0.png")
     found = run(checkpoint, "--data", tmp_path, "--dataset", "own", "--output", tmp_path / "results")
     assert found.exit_code == 0, found.output
-    assert "- own, test: 2 samples\n" in (tmp_path / "results" / "report.md").read_text()
+    assert "- own, test: 2 samples, records SHA-256 `" in (tmp_path / "results" / "report.md").read_text()
 
 
 def test_a_service_is_asked_instead(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
