@@ -120,7 +120,7 @@ _ROUTER_STATS = _reader(RouterStats)
 
 def ask(image: ImageSource, question: str, options: AskOptions, *, stream: bool = False) -> Call[VqaAnswer]:
     """Build a question. Raises InvalidInput, and TypeError for an unknown option."""
-    fields = _fields({"question": question, "stream": stream, **_known(options, AskOptions)})
+    fields = _fields({"question": question, "stream": stream, **_known(options, AskOptions, image)})
     return Call(path="/v1/vqa", read=_VQA, fields=fields, image=_image(image), idempotent=_stores_one(fields))
 
 
@@ -128,7 +128,8 @@ def classify(
     image: ImageSource, labels: Sequence[str], options: ClassifyOptions, *, mode: Mode = "likelihood"
 ) -> Call[AnyClassification]:
     """Build a classification. Raises InvalidInput, and TypeError for an unknown option or labels in one string."""
-    fields = _fields({"labels": _labels(labels), "mode": _unless_default(mode), **_known(options, ClassifyOptions)})
+    given = {"labels": _labels(labels), "mode": _unless_default(mode)}
+    fields = _fields({**given, **_known(options, ClassifyOptions, image)})
     return Call(path="/v1/classify", read=_CLASSIFY, fields=fields, image=_image(image))
 
 
@@ -137,20 +138,21 @@ def explain(
 ) -> Call[Explanation]:
     """Build a map of a question's answer or of a label. Raises InvalidInput, and TypeError as `classify`."""
     given = {"question": question, "labels": None if labels is None else _labels(labels)}
-    fields = _fields({**given, **_known(options, ExplainOptions)})
+    fields = _fields({**given, **_known(options, ExplainOptions, image)})
     return Call(path="/v1/explain", read=_EXPLAIN, fields=fields, image=_image(image))
 
 
 def render(image: ImageSource, options: RenderOptions) -> Call[RenderedImage]:
     """Build a rendering. Raises InvalidInput, and TypeError for an unknown option."""
-    return Call(path="/v1/render", read=_RENDER, fields=_fields(_known(options, RenderOptions)), image=_image(image))
+    fields = _fields(_known(options, RenderOptions, image))
+    return Call(path="/v1/render", read=_RENDER, fields=fields, image=_image(image))
 
 
 def decisions(image: Source, questions: Sequence[Question], options: DecisionOptions) -> Call[Decision]:
     """Build typed questions about an image. Raises InvalidInput, and TypeError for an unknown option."""
     url = f"data:application/octet-stream;base64,{b64encode(Image.of(image).data).decode()}"
     asked = [question.document() for question in questions]
-    fields = _fields({"questions": asked, **_known(options, DecisionOptions)})
+    fields = _fields({"questions": asked, **_known(options, DecisionOptions, image)})
     message = {"role": "user", "content": [{"type": "input_image", "image_url": url}]}
     return Call(path="/v1/decisions", read=_DECISIONS, body={"input": [message], **fields})
 
@@ -221,12 +223,15 @@ def _path(source: str, *study: str) -> str:
     return "/".join(["/v1/sources", quote(source, safe=""), "studies", *(quote(uid, safe="") for uid in study)])
 
 
-def _known(options: Any, kind: Any) -> dict[str, Any]:
-    """Return the options. Raises TypeError for an unknown one, before the image is sent."""
+def _known(options: Any, kind: Any, image: object = None) -> dict[str, Any]:
+    """Return the options about `image`. Raises TypeError for an unknown one, before the image is sent."""
     for name in options:
         if name not in kind.__optional_keys__:
             raise TypeError(f"there is no option {name}; there are {', '.join(sorted(kind.__optional_keys__))}")
-    return dict(options)
+    found = dict(options)
+    if isinstance(image, Image) and image.is_chosen_frame:
+        found.pop("frame", None)
+    return found
 
 
 def _stores_one(fields: Mapping[str, Any]) -> bool:

@@ -52,7 +52,7 @@ def decide(
     if not questions:
         raise typer.BadParameter("a question is needed: --predicate, --choice or --score")
     options: DecisionOptions = {**request.answer_fields(), "min_label_mass": min_label_mass}
-    given = read_image(image, pixels_only=request.pixels_only)
+    given = read_image(image, pixels_only=request.pixels_only, frame=request.frame)
     with service.client() as client:
         found = client.decisions(given, questions, **options)
     typer.echo(as_json(found) if request.json_ else _table(questions, found))

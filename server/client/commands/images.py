@@ -37,8 +37,8 @@ PixelsOnlyOption = Annotated[
     bool,
     typer.Option(
         "--pixels-only",
-        help="Send no metadata: DICOM without attributes that displaying it does not need, other files as PNG of their "
-        "first frame.",
+        help="Send no metadata: DICOM without attributes that displaying it does not need, other files as PNG of "
+        "one frame.",
     ),
 ]
 
@@ -65,9 +65,9 @@ MaxTokensOption = Annotated[int | None, typer.Option(min=1, help="Maximum length
 RoutingOption = Annotated[bool, typer.Option("--routing", help="With --json: add the experts of the tokens.")]
 
 
-def read_image(name: str, *, pixels_only: bool) -> Image:
+def read_image(name: str, *, pixels_only: bool, frame: int | None) -> Image:
     """Read a file, or standard input if `name` is `-`. Raises InvalidInput."""
-    return prepared(_standard_input() if name == "-" else Image.of(name), pixels_only=pixels_only)
+    return prepared(_standard_input() if name == "-" else Image.of(name), pixels_only=pixels_only, frame=frame)
 
 
 def _standard_input() -> Image:
@@ -95,10 +95,11 @@ def write_png(file: Path, url: str) -> None:
         raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error
 
 
-def prepared(image: Image, *, pixels_only: bool) -> Image:
-    """Return the image as it is, or with `pixels_only` without metadata: a file that is not DICOM as PNG of one frame.
+def prepared(image: Image, *, pixels_only: bool, frame: object) -> Image:
+    """Return the image as it is, or with `pixels_only` without metadata: a file that is not DICOM as PNG of `frame`.
 
-    A file of unknown format may be DICOM without a preamble, so it is treated as DICOM. Raises InvalidInput.
+    What is no frame's number is left to the service to refuse. A file of unknown format may be DICOM without a
+    preamble, so it is treated as DICOM. Raises InvalidInput.
     """
     if not pixels_only:
         return image
@@ -114,4 +115,5 @@ def prepared(image: Image, *, pixels_only: bool) -> Image:
     # Pillow is slow to import too.
     from medmoe.client.images.pixels import png_of_file
 
-    return Image(png_of_file(image.data, kind))
+    chosen = frame if type(frame) is int and frame > 0 else 0
+    return Image(png_of_file(image.data, kind, frame=chosen), is_chosen_frame=chosen > 0)

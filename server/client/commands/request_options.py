@@ -115,7 +115,7 @@ class RequestOptions:
     def read(self, name: str | None) -> Image | Instance:
         """Return the instance of --source, or read a file, or standard input if `name` is `-`. Raises InvalidInput."""
         if name is not None:
-            return read_image(name, pixels_only=self.pixels_only)
+            return read_image(name, pixels_only=self.pixels_only, frame=self.frame)
         assert self.source
         assert self.study
         assert self.series

@@ -30,6 +30,8 @@ class Image:
     """Hold the content of an image file: PNG, JPEG, WebP, TIFF, BMP or DICOM."""
 
     data: bytes = field(repr=False)
+    is_chosen_frame: bool = False
+    """Whether it is the frame of a file that a request asks about; the request then names none."""
 
     @classmethod
     def of(cls, source: Source) -> "Image":

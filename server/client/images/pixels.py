@@ -70,13 +70,13 @@ def png_of_image(image: Image.Image) -> bytes:
         raise InvalidInput(_DAMAGED) from error
 
 
-def png_of_file(data: bytes, kind: RasterFormat) -> bytes:
-    """Encode the first frame of a file as the service shows it to the model: 8 bits, upright, sRGB, square pixels.
+def png_of_file(data: bytes, kind: RasterFormat, *, frame: int = 0) -> bytes:
+    """Encode a frame of a file as the service shows it to the model: 8 bits, upright, sRGB, square pixels.
 
     Raises InvalidInput.
     """
     try:
-        image = read_raster(data, kind, limits=_NoLimits()).image
+        image = read_raster(data, kind, frame=frame, limits=_NoLimits()).image
     except ImageError as error:
         raise InvalidInput(str(error)) from error
     except Exception as error:

@@ -207,4 +207,4 @@ def _answer(client: AsyncClient, tasks: Sequence[Task], file: ResultFile, *, loa
 
 
 def _load(task: Task, *, pixels_only: bool) -> Image:
-    return prepared(Image.of(task.path), pixels_only=pixels_only)
+    return prepared(Image.of(task.path), pixels_only=pixels_only, frame=task.options.get("frame"))
