@@ -3,6 +3,9 @@
 import resource
 from dataclasses import dataclass
 
+_OWN = 128
+"""File descriptors for what is no connection: engine, decoders, batches, sources."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConnectionLimits:
@@ -23,8 +26,11 @@ class ConnectionLimits:
     """Bytes that are dropped at most."""
 
     def within_descriptors(self) -> "ConnectionLimits":
-        """Return the limits with three quarters of this process's file descriptors as the most connections."""
+        """Return the limits with as many connections as leave the process a quarter of its file descriptors, and
+        `_OWN` where it has them: without a descriptor no connection is taken in an idle one's place.
+        """
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY:
             return self
-        return ConnectionLimits(max_connections=max(1, min(self.max_connections, soft * 3 // 4)))
+        kept = max(soft // 4, min(soft // 2, _OWN))
+        return ConnectionLimits(max_connections=max(1, min(self.max_connections, soft - kept)))

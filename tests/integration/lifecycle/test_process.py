@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,22 @@ def test_no_process_of_the_service_dumps_its_memory(settings: dict[str, str]) ->
         processes = [service, *service.children(recursive=True)]
         assert server.engine() in processes
         assert {one.rlimit(psutil.RLIMIT_CORE) for one in processes} == {(0, 0)}
+
+
+FEW = "import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, (72, 72)); "
+
+
+def test_idle_connections_do_not_take_the_last_file_descriptor(
+    settings: dict[str, str], vqa_body: dict[str, Any]
+) -> None:
+    few = ("-c", f"{FEW}runpy.run_module('medmoe.server', run_name='__main__')")
+    with server_process(arguments=few, settings=settings) as server, ExitStack() as idle:
+        server.wait_ready(300)
+        address = httpx.URL(server.url)
+        for _ in range(150):
+            idle.enter_context(socket.create_connection((address.host, address.port or 0)))
+        for _ in range(10):
+            assert httpx.post(f"{server.url}/v1/vqa", json=vqa_body).status_code == 200
 
 
 async def test_sigterm_under_load_answers_what_is_inside_and_refuses_what_comes(
