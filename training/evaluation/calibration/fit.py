@@ -34,13 +34,13 @@ def fit_labels(rows: Sequence[tuple[Sequence[float], int]], *, method: Method) -
     logs = [(np.log(np.maximum(shares, _SMALLEST)), truth) for shares, truth in rows]
 
     def slope(log_temperature: float) -> float:
-        """Return the likelihood's slope in 1 / T: the mean expected less the observed log-probability."""
+        """Return the sum of the expected less the observed log-probabilities, 0 at the likeliest temperature."""
         total = 0.0
         for values, truth in logs:
             scaled = values / np.exp(log_temperature)
             weights = np.exp(scaled - scaled.max())
             total += float((weights * values).sum() / weights.sum() - values[truth])
-        return -total
+        return total
 
     # The likelihood is concave in 1 / T, so its slope changes sign once.
     best = float(np.exp(_root(slope, np.log(_COLDEST), np.log(_HOTTEST))))
@@ -67,9 +67,9 @@ def fit_answers(confidences: Sequence[float], correct: Sequence[bool], *, method
         return _root(lambda b: float((_sigmoid(scaled + b) - targets).sum()), -_FARTHEST_BIAS, _FARTHEST_BIAS)
 
     def slope(log_temperature: float) -> float:
-        """Return the loss's slope in T at the best bias, which has the sign of -d/d(1/T)."""
+        """Return the loss's slope in 1 / T at the best bias."""
         guessed = _sigmoid(logits / np.exp(log_temperature) + bias(log_temperature))
-        return -float(((guessed - targets) * logits).sum())
+        return float(((guessed - targets) * logits).sum())
 
     best = _root(slope, np.log(_COLDEST), np.log(_HOTTEST))
     return Temperature(temperature=float(np.exp(best)), bias=bias(best))

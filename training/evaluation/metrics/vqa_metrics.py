@@ -109,14 +109,14 @@ def strict_accuracy(prediction: str, *, reference: str) -> float:
     >>> strict_accuracy("No.", reference="no"), strict_accuracy("normal", reference="no")
     (1.0, 0.0)
     """
-    said, wanted = normalize_answer(prediction.lower()), normalize_answer(reference.lower())
+    said, wanted = normalize_answer(prediction), normalize_answer(reference)
     if not wanted:  # an answer such as "A" is all article: normalised, it would equal silence
         said, wanted = prediction.strip().lower(), reference.strip().lower()
     return float(said == wanted)
 
 
 def _words(text: str) -> Counter[str]:
-    return Counter(normalize_answer(text.lower()).split())
+    return Counter(normalize_answer(text).split())
 
 
 def _grams(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:

@@ -128,6 +128,10 @@ def test_a_map_that_harms_held_out_samples_is_left_out() -> None:
         worse = made.answers.held_out.model_copy(update={f"{error}_after": before + 0.01})
         harmful = made.model_copy(update={"answers": made.answers.model_copy(update={"held_out": worse})})
         assert only_helpful(harmful) == made.model_copy(update={"answers": None})
+    (fit,) = made.label_sets
+    worse = fit.held_out.model_copy(update={"nll_after": fit.held_out.nll_before + 0.01})
+    harmful = made.model_copy(update={"classification": (fit.model_copy(update={"held_out": worse}),)})
+    assert only_helpful(harmful) == made.model_copy(update={"classification": None})
 
 
 def test_questions_about_one_image_stay_together() -> None:
@@ -149,12 +153,18 @@ def test_images_of_one_patient_stay_together_and_count_as_few() -> None:
 
 
 def test_a_patient_counts_once_for_each_label_in_prediction_sets() -> None:
-    samples, predictions = shown(overconfident(400, temperature=4))
+    rows = overconfident(400, temperature=4)
+    samples, predictions = shown(rows)
     grouped = [replace(sample, group=str(place // 100)) for place, sample in enumerate(samples)]
     (found,) = fit_prediction_sets(
         grouped, predictions={"float32": predictions}, split="val", prompt_sha256=BOUND["prompt_sha256"]
     )
-    assert {label: len(scores) for label, scores in found.scores.items()} == dict.fromkeys(LABELS, 4)
+    firsts: dict[tuple[int, int], float] = {}
+    for place, (said, truth) in enumerate(rows):
+        firsts.setdefault((truth, place // 100), 1 - said[truth])
+    assert found.scores.keys() == set(LABELS)
+    for truth, label in enumerate(LABELS):
+        assert found.scores[label] == pytest.approx(sorted(firsts[truth, patient] for patient in range(4)))
     assert found.fitted_on.n == 12
 
 
@@ -215,7 +225,8 @@ def test_a_map_is_bound_to_the_number_formats_in_which_it_helps() -> None:
     (fit,) = made.label_sets
     assert fit.bound_to is not None
     assert fit.bound_to.dtypes == ("float32",)
-    assert fit.applies(prompt_sha256="1" * 64, dtype="float32")
+    for dtype in ("float32", None):
+        assert fit.applies(prompt_sha256="1" * 64, dtype=dtype)  # type: ignore[arg-type]
     assert not fit.applies(prompt_sha256="1" * 64, dtype="bfloat16")
     assert not fit.applies(prompt_sha256="2" * 64, dtype="float32")
     same = Calibrator()(samples, predictions={"float32": predictions, "bfloat16": predictions}, **BOUND)

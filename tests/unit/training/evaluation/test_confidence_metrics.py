@@ -42,8 +42,10 @@ def test_a_class_that_was_not_offered_is_not_held_against_the_sample() -> None:
     assert macro_auc(offered, truth) == 1.0
 
 
-def test_a_class_without_negatives_is_left_out() -> None:
+def test_a_class_without_negatives_or_positives_is_left_out() -> None:
     assert np.isnan(macro_auc(np.array([[0.9, 0.1]]), np.array([0])))
+    p = np.array([0.9, 0.8, 0.3, 0.6])
+    assert macro_auc(np.stack([p, 0.9 - p, 0 * p + 0.1], axis=1), np.array([0, 1, 1, 0])) == 0.75
 
 
 def test_a_model_as_right_as_it_is_sure_has_no_calibration_error() -> None:
@@ -96,6 +98,7 @@ def test_a_threshold_cannot_divide_equal_confidences() -> None:
 
 def test_five_percent_exactly_is_accepted() -> None:
     assert risk_coverage(np.linspace(1, 0.5, 20).tolist(), [True] * 19 + [False]).coverage == 1
+    assert risk_coverage(np.linspace(1, 0.5, 19).tolist(), [True] * 18 + [False]).coverage == 18 / 19
 
 
 @pytest.mark.parametrize("measure", [reliability, risk_coverage])

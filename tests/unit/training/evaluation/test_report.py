@@ -210,6 +210,15 @@ def test_baseline_never_borrows_another_dataset() -> None:
     assert majority_answers([vqa("t", "yes", dataset="other")], test=[vqa("1", "yes")]) == {}
 
 
+def test_labels_that_differ_in_what_answers_are_forgiven_are_two() -> None:
+    labels = ("Hepatitis", "Hepatitis A")
+    train = [organ("t", "Hepatitis A", labels=labels)]
+    samples = [organ("1", "Hepatitis A", labels=labels), organ("2", "Hepatitis", labels=labels)]
+    assert majority_answers(train, test=samples) == {"1": "Hepatitis A", "2": "Hepatitis A"}
+    scores = SCORER(samples, predictions=said({"1": "Hepatitis", "2": "Hepatitis"}))
+    assert scores["accuracy"].value == 1 / 2
+
+
 def test_ties_do_not_depend_on_file_order() -> None:
     train = [vqa("t1", "yes"), vqa("t2", "no")]
     assert majority_answers(train, test=[vqa("1", "?")]) == majority_answers(train[::-1], test=[vqa("1", "?")])
