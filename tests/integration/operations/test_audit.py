@@ -351,7 +351,6 @@ async def test_a_record_that_is_not_on_the_disk_but_in_the_file_is_not_called_mi
 async def test_a_disk_that_hangs_refuses(
     audited: Audited, trail: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("medmoe.server.audit.trail._PATIENCE", 0.05)
     release = asyncio.Event()
     loop = asyncio.get_running_loop()
     real = SegmentWriter._write
@@ -362,6 +361,7 @@ async def test_a_disk_that_hangs_refuses(
 
     async with audited() as service:
         with monkeypatch.context() as patch:
+            patch.setattr("medmoe.server.audit.trail._PATIENCE", 0.05)
             patch.setattr(SegmentWriter, "_write", hang)
             for _ in range(3):
                 check(await ask(service), 503, "audit_unavailable")
