@@ -30,7 +30,7 @@ class Image:
     """Hold the content of an image file: PNG, JPEG, WebP, TIFF, BMP or DICOM."""
 
     data: bytes = field(repr=False)
-    is_chosen_frame: bool = False
+    is_chosen_frame: bool = field(default=False, repr=False)
     """Whether it is the frame of a file that a request asks about; the request then names none."""
 
     @classmethod
