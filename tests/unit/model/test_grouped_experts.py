@@ -240,8 +240,9 @@ class Adapted(nn.Linear):
         lambda moe: moe.experts[1].register_forward_hook(lambda module, args, output: None),
         lambda moe: moe.experts.__setitem__(1, nn.Sequential(moe.experts[1])),
         lambda moe: moe.double(),
+        lambda moe: moe.experts[1].down_proj.double(),
     ],
-    ids=["adapter", "gathering hook", "hook on the FFN", "another module", "float64"],
+    ids=["adapter", "gathering hook", "hook on the FFN", "another module", "float64", "one matrix of float64"],
 )
 def test_experts_that_are_more_than_their_matrices_are_called(change: Callable[[MoE], object]) -> None:
     moe = random_moe(text()).to("meta")

@@ -58,14 +58,16 @@ def test_the_tower_gives_one_feature_a_patch_and_never_learns(model: MedMoE) -> 
 
 
 def test_folding_keeps_neighbouring_patches_together() -> None:
-    grid = torch.arange(16.0).reshape(1, 16, 1)
-    assert fold_patches(grid, factor=2)[0].tolist() == [
+    images = torch.arange(32.0).reshape(2, 16, 1)
+    first, second = fold_patches(images, factor=2)
+    assert first.tolist() == [
         [0, 1, 4, 5],
         [2, 3, 6, 7],
         [8, 9, 12, 13],
         [10, 11, 14, 15],
     ]
-    assert fold_patches(grid, factor=1) is grid
+    assert torch.equal(second, first + 16)
+    assert fold_patches(images, factor=1) is images
 
 
 def test_an_input_norm_takes_each_patch_to_one_scale() -> None:

@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.config import MedMoEConfig
-from medmoe.model.unlike_training.scorer import UnlikeTraining
+from medmoe.model.unlike_training.scorer import UnlikeTraining, parts
 from medmoe.training.data.errors import DataError
 from medmoe.training.unlike_training import pooled_features
 from medmoe.training.unlike_training.__main__ import app
 from medmoe.training.unlike_training.drawn_images import KINDS, draw
+from medmoe.training.unlike_training.extend import FurtherImages, extend_reference
 from medmoe.training.unlike_training.fit import FitData, choose_evenly
 from medmoe.training.unlike_training.measure import fit_reference, measure, score
 from medmoe.training.unlike_training.pooled_features import FeaturePooling, PooledFeatures
@@ -47,12 +48,47 @@ def test_the_threshold_flags_the_share_of_held_out_images_that_was_asked_for() -
     rate = float((score(unlike, data().held_out) > made.threshold).float().mean())
     assert made.false_alarms.rate == pytest.approx(rate) == pytest.approx(0.05, abs=0.006)
     assert made.references.images == 300
+    known, held_out = data().train.mean.numpy(), data().held_out
+    # The file holds 16 bits.
+    np.testing.assert_allclose(tensors.mean_centre, known.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(tensors.mean_scale, known.std(axis=0), rtol=1e-3)
+    components = tensors.mean_components.numpy()
+    np.testing.assert_allclose(components.T @ components, np.eye(WIDTH * 2 // 3), atol=5e-3)
+    images = tensors.images.numpy()
+    distances = np.sort(np.linalg.norm(images[:, None] - images, axis=-1), axis=1)
+    np.testing.assert_allclose(tensors.spacing, distances[:, 1:6].mean(axis=1), rtol=2e-3)
+    found = parts(tensors, held_out.mean, held_out.std, 5).numpy()
+    usual, rare, rarest = np.quantile(found, (0.5, 0.9, 0.99), axis=0)
+    np.testing.assert_allclose(tensors.part_centre, [*usual[:3], rarest[3]], rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(tensors.part_scale, [*(rare - usual)[:3], (rarest - usual)[3] / 4], rtol=2e-3)
     rows = measure(unlike, known={"alike": features(300, seed=3)}, unknown={"shifted": features(300, seed=4, shift=4)})
     alike, shifted = rows
     assert alike.flagged / alike.images < 0.15
     assert alike.auroc is None
     assert shifted.flagged == shifted.images
     assert shifted.auroc == 1.0
+
+
+def test_an_extended_reference_knows_further_images_and_still_no_others() -> None:
+    made, tensors = fit_reference(data(), tower_sha256="0" * 64, datasets=["d"], images=300, false_alarms=0.05)
+    base = UnlikeTraining(made, tensors)
+    further = FurtherImages(
+        train=features(120, seed=5, shift=3),
+        held_out=features(60, seed=6, shift=3),
+        datasets=["mine"],
+        drawn=data().drawn,
+    )
+    made, tensors = extend_reference(base, further, tower_sha256="1" * 64)
+    extended = UnlikeTraining(made, tensors)
+    assert (made.tower_sha256, made.references.datasets, made.references.images) == ("1" * 64, ("d", "mine"), 420)
+    assert made.threshold >= base.reference.threshold
+    alike, others = features(200, seed=7, shift=3), features(200, seed=8, shift=-3)
+    assert (score(base, alike) > base.reference.threshold).all()
+    assert (score(extended, alike) > made.threshold).float().mean() < 0.1
+    assert (score(extended, others) > made.threshold).all()
+    rate = float((score(extended, further.held_out) > made.threshold).float().mean())
+    assert (made.false_alarms.images, made.false_alarms.rate) == (60, rate)
+    assert rate <= 0.03
 
 
 def test_too_few_held_out_images_are_refused() -> None:

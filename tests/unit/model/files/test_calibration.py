@@ -52,8 +52,9 @@ def test_answers_are_mapped_one_by_one() -> None:
 
 def test_temperature_with_bias_on_a_single_probability() -> None:
     map_ = Temperature(temperature=2.0, bias=1.0)
-    logit = math.log(0.8 / 0.2)
-    assert map_.single(0.8) == pytest.approx(1 / (1 + math.exp(-(logit / 2 + 1))))
+    for p in (0.8, 0.05):
+        logit = math.log(p / (1 - p))
+        assert map_.single(p) == pytest.approx(1 / (1 + math.exp(-(logit / 2 + 1))))
 
 
 @pytest.mark.parametrize("map_", [Temperature(temperature=0.05), Isotonic(x=(0.5,), y=(0.0,))])

@@ -79,6 +79,11 @@ def test_features_are_stacked_in_the_order_of_samples() -> None:
     assert stacked[:, 0, 0].tolist() == [1.0, 0.0]
 
 
+def test_packs_of_the_general_domain_are_told_apart() -> None:
+    packs = [(sample(question="What?", domain=domain),) for domain in ("general", "medical")]
+    assert collator()(packs)["general"].tolist() == [True, False]
+
+
 def test_sample_longer_than_the_context_is_an_error_that_names_it() -> None:
     with pytest.raises(DataError, match="d/0"):
         collator(max_position_embeddings=8).encode(sample(question="What modality?"))
