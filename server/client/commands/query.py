@@ -6,7 +6,10 @@ import typer
 
 from medmoe.client.commands.connection import JsonOption, ServiceOptions, with_option_groups
 from medmoe.client.commands.request_options import refuse_options
-from medmoe.client.commands.terminal import as_json, table
+from medmoe.client.commands.terminal import as_json, note, table
+
+_LIMIT = 100
+"""Lines where the command does not say."""
 
 
 @with_option_groups()
@@ -19,7 +22,9 @@ def query(
     series: Annotated[str | None, typer.Option(help="With --study: list the instances of this series.")] = None,
     modality: Annotated[str | None, typer.Option(help="List studies with a series of this modality.")] = None,
     date: Annotated[str | None, typer.Option(help="List studies of this date or range: 20260514, 20260101-.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, max=1000, help="Largest number of lines; by default 100.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=1000, help=f"Largest number of lines; by default {_LIMIT}.")
+    ] = None,
     json_: JsonOption = False,
     *,
     service: ServiceOptions,
@@ -47,6 +52,8 @@ def query(
             typer.echo(as_json(row))
     elif rows:
         typer.echo(table(tuple(rows[0]), [[_cell(value) for value in row.values()] for row in rows]))
+    if source is not None and len(rows) == (limit or _LIMIT):
+        note(f"these are the first {len(rows)}; there may be more (--limit, --date)")
 
 
 def _cell(value: object) -> str:

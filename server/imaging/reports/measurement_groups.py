@@ -26,7 +26,7 @@ from medmoe.server.imaging.reports.values import long_string, text_value
 
 MANUFACTURER = "Med-MoE Serve"
 NOT_FOR_DIAGNOSIS = "Research software, not a medical device: not for diagnosis, triage or treatment."
-ABSTAINED = "ABSTAINED: the confidence is below the threshold; this finding is not to be relied on."
+ABSTAINED = "ABSTAINED: this finding is not to be relied on."
 UNIFORM = "The slice comes out as one shade; it was not asked about."
 NONE_OF_THE_LABELS = "None of the labels"
 SCHEME = "99MEDMOE"

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.integration.conftest import ServiceFactory, check
+from tests.integration.conftest import Medmoe, ServiceFactory, check
 from tests.integration.dicomweb.conftest import SourcesFile
 from tests.support.service.certificates import DAY, Authority, Pair
 from tests.support.service.scripted_service import Reply, scripted_service
@@ -52,6 +52,17 @@ async def test_padded_uids_are_those_without_padding(running: ServiceFactory, so
         async with running(dicomweb_sources=sources_file(source.url)) as service:
             listed = (await service.client.get("/v1/sources/pacs/studies")).json()["data"]
     assert [one["study"] for one in listed] == ["1.2.3", "1.2.4"]
+
+
+def test_the_command_says_that_a_list_may_go_on(medmoe: Medmoe) -> None:
+    study = {"date": None, "time": None, "description": None, "modalities": []}
+    counts = {"series_count": None, "instance_count": None}
+    body = json.dumps({"data": [{"study": f"1.2.{number}", **study, **counts} for number in range(2)]}).encode()
+    with scripted_service(Reply(headers={"Content-Type": "application/json"}, body=body)) as service:
+        whole = medmoe("query", "pacs", url=service.url)
+        cut = medmoe("query", "pacs", "--limit", 2, "--json", url=service.url)
+    assert (whole.returncode, whole.stderr, cut.returncode, cut.stdout.count("\n")) == (0, "", 0, 2)
+    assert "the first 2; there may be more" in cut.stderr
 
 
 async def tls_server(pair: Pair, host: str) -> asyncio.Server:

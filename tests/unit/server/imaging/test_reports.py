@@ -166,3 +166,10 @@ def test_no_time_zone_is_claimed_for_an_image_without_one(tmp_path: Path) -> Non
     said = fhir(chest_ct_file(64))
     assert (said["effectiveDateTime"], said["issued"]) == ("2026-05-14", CONTENT.made)
     assert "effectiveDateTime" not in fhir(chest_ct_file(64, StudyDate=None))
+
+
+def test_a_report_gives_no_cause_of_an_abstention_that_it_does_not_know() -> None:
+    content = CONTENT.model_copy(update={"abstained": True})
+    document = json.loads(make_report(chest_ct_file(64), content, "fhir"))
+    assert document["conclusion"].startswith("ABSTAINED: this finding is not to be relied on. ")
+    assert "confidence" not in document["conclusion"]
