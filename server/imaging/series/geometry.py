@@ -29,6 +29,8 @@ class FileGeometry(Message):
     """UID; empty where the file does not say."""
     frame_of_reference: str
     """UID; empty where the file does not say."""
+    patient: str = Field(default="", repr=False)
+    """Digest of the patient's ID; empty where the file has none."""
     modality: str
     height: int
     width: int

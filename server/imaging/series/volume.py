@@ -117,6 +117,8 @@ def _require_one_series(files: Sequence[FileGeometry]) -> None:
         raise MixedSeries(f"the images belong to {count} series; send one")
     shared = {
         "studies": len({file.uids.study for file in files}),
+        # Anonymised archives may have given several patients the same UIDs.
+        "patients": len({file.patient for file in files if file.patient}),
         "modalities": len({file.modality for file in files}),
         "frames of reference": len({file.frame_of_reference for file in files}),
         "image sizes": len({(file.height, file.width) for file in files}),

@@ -249,6 +249,7 @@ GOOD = ct_series(range(6))
 SAGITTAL = [0, 1, 0, 0, 0, -1]
 REFUSED: dict[str, tuple[list[bytes], int, str, str]] = {
     "two series": ([*GOOD, ct_slice(6, SeriesInstanceUID="1.2.3")], 422, "mixed_series", "series"),
+    "two patients": ([*GOOD, ct_slice(6, PatientID="another")], 422, "mixed_series", "series"),
     "two sizes": ([*GOOD, ct_slice(6, np.zeros((32, 24), np.int16))], 422, "mixed_series", "series"),
     "a localizer": ([*GOOD, ct_slice(6, ImageOrientationPatient=SAGITTAL)], 422, "mixed_orientation", "series"),
     "a gap": ([*GOOD[:2], *GOOD[4:]], 422, "missing_slices", "series"),
