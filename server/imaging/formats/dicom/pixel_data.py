@@ -39,7 +39,10 @@ def decode_frame(file: DicomFile) -> StoredValues:
         precision = file.header.precision
         if file.samples > 1:
             ybr = is_ybr(file.header, syntax=file.transfer_syntax, colour=file.colour)
-            return StoredValues(values=samples, bits=precision, signed=False, ybr=ybr)
+            # Encoders round the precision up to whole bytes.
+            is_rounded = 8 <= file.bits_stored < precision and samples.max() < 2**file.bits_stored
+            bits = file.bits_stored if is_rounded else precision
+            return StoredValues(values=samples, bits=bits, signed=False, ybr=ybr)
         return from_stream(
             samples,
             precision=precision,

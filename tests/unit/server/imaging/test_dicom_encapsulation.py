@@ -92,6 +92,15 @@ def test_fewer_frames_than_declared_say_so(read: Read, syntax: str) -> None:
         read(data)
 
 
+@pytest.mark.parametrize("listed", [False, True], ids=["no table", "table of fragments"])
+def test_fragments_that_are_counted_as_frames_say_so(read: Read, syntax: str, listed: bool) -> None:
+    parts = [*halves(encode(FRAMES[0], syntax)), *(encode(frame, syntax) for frame in FRAMES[1:])]
+    data = dicom(fragments(*parts, table=offsets(*parts) if listed else []), syntax, frames="4")
+    for frame in range(4):
+        with pytest.raises(UnreadableImage, match="declares 4 frames and the file holds 3"):
+            read(data, frame=frame)
+
+
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
 def test_a_truncated_fragment_says_so(read: Read, syntax: str, kept: float) -> None:
     data = encode(RAMP, syntax)

@@ -219,6 +219,13 @@ def compressed_colours(values: np.ndarray, syntax: str) -> bytes:
     return zlib.compress(values.tobytes(), wbits=-zlib.MAX_WBITS)
 
 
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLosslessSV1])
+def test_dark_colours_of_12_bits_stay_dark_in_a_stream_of_16(read: Read, syntax: str) -> None:
+    dark = RGB.astype(np.uint16) * 4
+    data = file(fragments(compressed_colours(dark, syntax)), syntax=syntax, colour="RGB", stored=12)
+    assert shows(read, data, RGB // 4, within=2) == ("high_byte",)
+
+
 @pytest.mark.parametrize("syntax", [RLELossless, DEFLATED_FRAMES, JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1])
 @pytest.mark.parametrize("colour", ["RGB", "YBR_FULL", "YBR_FULL_422"])
 @pytest.mark.parametrize("factor", [1, 16, 257])

@@ -23,9 +23,9 @@ def split_frames(value: bytes, *, declared: int | None) -> list[bytes]:
     elif declared == 1:
         # A second stream after the first is a frame of its own.
         groups = starts if len(starts) > 1 and starts == list(range(len(fragments))) else [0]
-    elif (by_table := _by_table(table, fragments, declared)) is not None:
+    elif (by_table := _by_table(table, fragments, declared)) is not None and _are_starts(by_table, starts):
         groups = by_table
-    elif len(fragments) == declared:
+    elif len(fragments) == declared and _are_starts(list(range(declared)), starts):
         groups = list(range(declared))
     else:
         groups = starts
@@ -62,6 +62,11 @@ def _by_table(table: list[int], fragments: list[tuple[int, bytes]], declared: in
         return None
     groups = [places[at] for at in table]
     return groups if groups[0] == 0 else None
+
+
+def _are_starts(groups: list[int], starts: list[int]) -> bool:
+    """Return whether streams begin at these fragments; True where none is known to, as of deflated frames."""
+    return len(starts) == 1 or set(groups) <= set(starts)
 
 
 def _begins(fragment: bytes) -> bool:
