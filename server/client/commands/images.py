@@ -65,7 +65,7 @@ MaxTokensOption = Annotated[int | None, typer.Option(min=1, help="Maximum length
 RoutingOption = Annotated[bool, typer.Option("--routing", help="With --json: add the experts of the tokens.")]
 
 
-def read_image(name: str, *, pixels_only: bool, frame: int | None) -> Image:
+def read_image(name: str, *, pixels_only: bool, frame: int | None = None) -> Image:
     """Read a file, or standard input if `name` is `-`. Raises InvalidInput."""
     return prepared(_standard_input() if name == "-" else Image.of(name), pixels_only=pixels_only, frame=frame)
 
@@ -95,7 +95,7 @@ def write_png(file: Path, url: str) -> None:
         raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error
 
 
-def prepared(image: Image, *, pixels_only: bool, frame: object) -> Image:
+def prepared(image: Image, *, pixels_only: bool, frame: object = None) -> Image:
     """Return the image as it is, or with `pixels_only` without metadata: a file that is not DICOM as PNG of `frame`.
 
     What is no frame's number is left to the service to refuse. A file of unknown format may be DICOM without a
