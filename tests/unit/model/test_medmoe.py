@@ -37,6 +37,15 @@ def test_padding_beside_longer_prompts_changes_no_answer(model: MedMoE) -> None:
     assert together == alone
 
 
+def test_an_answer_ends_with_end_of_sequence_while_others_go_on(model: MedMoE, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts, features = prompts_of(3, 9), torch.randn(2, 16, 32)
+    whole = model.generate(prompts, features, max_tokens=6)
+    end = next(token for token in whole[0] if token not in whole[1])
+    text = model.config.text_config.model_copy(update={"eos_token_id": end})
+    monkeypatch.setattr(model, "config", model.config.model_copy(update={"text_config": text}))
+    assert model.generate(prompts, features, max_tokens=6) == [whole[0][: whole[0].index(end) + 1], whole[1]]
+
+
 def test_another_image_changes_the_answer(model: MedMoE) -> None:
     prompt = prompts_of(6)
     torch.manual_seed(2)

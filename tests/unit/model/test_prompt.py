@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
+from tokenizers.processors import TemplateProcessing
 
 from medmoe.model.errors import CheckpointError, PromptError
 from medmoe.model.prompt import Prompt
@@ -43,6 +44,16 @@ def test_an_answer_ends_with_end_of_sequence_and_decodes_to_itself(prompt: Promp
     assert prompt.decode(ids) == "left lung"
 
 
+def test_a_tokenizer_adds_and_cuts_nothing_by_itself(prompt: Prompt) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=64)
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    other = Prompt(tiny_config(), tokenizer=tokenizer)
+    assert other.question("Is there a fracture?") == prompt.question("Is there a fracture?")
+    assert other.answer("left lung") == prompt.answer("left lung")
+
+
 def test_expansion_makes_room_for_every_image_embedding(prompt: Prompt) -> None:
     ids = prompt.question("Is it normal?")
     expanded = prompt.expand(ids)
@@ -51,9 +62,10 @@ def test_expansion_makes_room_for_every_image_embedding(prompt: Prompt) -> None:
 
 
 @pytest.mark.parametrize("question", ["", "   ", "\n\t"])
-def test_a_blank_question_is_refused(prompt: Prompt, question: str) -> None:
-    with pytest.raises(PromptError):
-        prompt.question(question)
+def test_a_blank_question_or_answer_is_refused(prompt: Prompt, question: str) -> None:
+    for encode in (prompt.question, prompt.answer, prompt.caption):
+        with pytest.raises(PromptError):
+            encode(question)
 
 
 def test_the_order_of_labels_does_not_change_the_prompt(prompt: Prompt) -> None:

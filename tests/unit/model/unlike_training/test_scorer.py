@@ -1,6 +1,7 @@
 """A score is what its definition says; a reference of another tower, or a damaged one, is refused."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -68,14 +69,23 @@ def test_another_decoder_keeps_it(changeable: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("images", torch.zeros(3, 5)), ("spacing", torch.full((60,), torch.nan)), ("mean_centre", torch.zeros(31))],
+    "change",
+    [
+        lambda found: {"images": torch.zeros(3, 5)},
+        lambda found: {name: found[name][:3] for name in ("images", "spacing")},
+        lambda found: {"spacing": torch.cat([found["spacing"][1:], torch.tensor([torch.nan])])},
+        lambda found: {"mean_centre": torch.zeros(31)},
+    ],
+    ids=["other components", "fewer images than neighbours", "no number", "another width"],
 )
-def test_tensors_that_do_not_fit_are_refused(changeable: Path, name: str, value: torch.Tensor) -> None:
+def test_tensors_that_do_not_fit_are_refused(
+    changeable: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+) -> None:
     path = changeable / "training_reference.safetensors"
     with safe_open(path, framework="np") as file:
         metadata = file.metadata()
-    save_file(load_file(path) | {name: value.half()}, path, metadata=metadata)
+    found = load_file(path)
+    save_file(found | {name: value.half() for name, value in change(found).items()}, path, metadata=metadata)
     with pytest.raises(CheckpointError):
         scorer(changeable)
 
