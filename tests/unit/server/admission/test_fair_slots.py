@@ -16,6 +16,12 @@ async def test_tenants_take_turns_whatever_one_of_them_queues() -> None:
     waiting = [asyncio.create_task(hold(tenant)) for tenant in ["a"] * 5 + ["b"] * 2 + ["c"]]
     await asyncio.gather(*waiting)
     assert served == ["a", "a", "b", "c", "a", "b", "a", "a"]
+    # Each slot was given back once.
+    async with slots.slot("a"):
+        late = asyncio.create_task(hold("b"))
+        await asyncio.sleep(0)
+        assert len(served) == 8
+    await late
 
 
 async def test_a_waiter_that_leaves_takes_no_slot_with_it() -> None:

@@ -40,6 +40,18 @@ async def test_the_queue_is_as_long_as_it_says() -> None:
     admission.refuse_when_full()
 
 
+async def test_the_time_to_wait_is_that_of_those_in_front() -> None:
+    admission, release = Admission(max_concurrent=2, max_queued=7), asyncio.Event()
+    inside = [asyncio.create_task(hold(admission, release)) for _ in range(9)]
+    await turn()
+    # Of seven waiting and this one, two at once; a slot is held for a second until others have been timed.
+    with pytest.raises(Overloaded) as refused:
+        admission.refuse_when_full()
+    assert refused.value.retry_after == 4
+    release.set()
+    await asyncio.gather(*inside)
+
+
 async def test_a_failure_inside_gives_the_slot_back() -> None:
     admission = Admission(max_concurrent=1, max_queued=0)
     for _ in range(3):
@@ -78,6 +90,18 @@ async def test_a_timeout_of_something_else_is_not_our_deadline() -> None:
     with pytest.raises(TimeoutError):
         async with Deadline(FAR).guard():
             raise TimeoutError
+
+
+async def test_an_error_of_its_own_is_not_our_deadline_however_late() -> None:
+    async def fail() -> None:
+        async with Deadline(0.001).guard():
+            try:
+                await asyncio.sleep(FAR)
+            except asyncio.CancelledError:
+                raise RuntimeError from None
+
+    with pytest.raises(RuntimeError):
+        await fail()
 
 
 async def test_idle_is_waited_for_only_as_long_as_asked() -> None:

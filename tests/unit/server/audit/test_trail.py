@@ -284,11 +284,35 @@ def test_a_change_of_the_checkpoint_is_exported_with_its_caller(trail: Path, ope
     writer = opened()
     writer.append([change], opening=OPENING | {"time": "now"})
     writer.close()
-    _, found = map(audit_event, read_trail(trail))
+    start, found = map(audit_event, read_trail(trail))
+    assert start["agent"] == [{"who": {"display": "medmoe"}, "requestor": False}]
+    assert start["type"]["code"] == found["type"]["code"] == "110100"
     assert found["agent"] == [
         {"who": {"identifier": {"system": "urn:medmoe:subject", "value": "0f3a"}}, "requestor": True}
     ]
     assert found["outcomeDesc"] == "checkpoint activate new"
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(200, "0"), (404, "4"), (499, "4"), (500, "8"), (503, "8")])
+def test_a_request_is_exported_with_its_outcome(trail: Path, opened: Open, status: int, outcome: str) -> None:
+    names = ("time", "error", "subject", "request_id", "weights_sha256", "calibrated", "abstained", "duration_seconds")
+    request = dict.fromkeys(names) | {"event": "request", "method": "POST", "route": "/v1/vqa", "images": []}
+    writer = opened()
+    writer.append([request | {"status": status}], opening=OPENING | {"time": "now"})
+    writer.close()
+    _, found = map(audit_event, read_trail(trail))
+    assert (found["type"]["code"], found["outcome"], found["outcomeDesc"]) == ("rest", outcome, f"request {status}")
+
+
+@pytest.mark.parametrize("left", [b"", b'{"n":'])
+def test_a_trail_whose_first_record_was_broken_off_goes_on(trail: Path, opened: Open, left: bytes) -> None:
+    trail.mkdir()
+    (trail / "audit-000001.jsonl").write_bytes(left)
+    writer = opened()
+    write(writer, "a")
+    writer.close()
+    found = verify_trail(trail)
+    assert (found.records, found.interrupted) == (2, bool(left))
 
 
 def test_two_processes_do_not_write_one_trail(opened: Open) -> None:

@@ -178,8 +178,9 @@ def test_a_bad_token_is_refused_and_never_quoted(name: str) -> None:
             lambda: signed(valid(), key="k" * 32, algorithm="HS256", kid="shared"),
         ),
         (lambda: jwk(OTHER, kid=7), lambda: signed(valid(), key=OTHER, kid=None)),
+        (lambda: jwk(OTHER, kid="other", d="AQAB"), lambda: signed(valid(), key=OTHER, kid="other")),
     ],
-    ids=["encryption", "other algorithm", "PSS only", "other operation", "short", "shared secret", "odd id"],
+    ids=["encryption", "other algorithm", "PSS only", "other operation", "short", "shared secret", "odd id", "private"],
 )
 def test_a_key_of_another_use_signs_nothing(key: Callable[[], dict[str, Any]], token: Callable[[], str]) -> None:
     with pytest.raises(InvalidToken):
