@@ -1,5 +1,7 @@
 """Parse a multipart/related response that holds one DICOM object, while it arrives."""
 
+import re
+
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -9,6 +11,10 @@ DICOM = "application/dicom"
 MULTIPART = "multipart/related"
 _MAX_HEADERS = 16
 _MAX_HEADER_BYTES = 4096
+_MAX_HEAD = _MAX_HEADERS * _MAX_HEADER_BYTES
+"""Bytes until the object begins."""
+_END_OF_HEADERS = b"\r\n\r\n"
+_FOLD = re.compile(rb"\r\n[ \t]+")
 
 
 def media_type(content_type: bytes) -> tuple[str, dict[bytes, bytes]]:
@@ -29,6 +35,10 @@ class SingleInstance:
         self._headers: dict[str, str] = {}
         self._name = self._value = b""
         self._begun = False
+        self._head: bytearray | None = bytearray()
+        """What has come before the object; None once it has begun."""
+        line = rb"(?:^|\r\n)(--" + re.escape(boundary) + rb")[ \t]*"
+        self._begin_of_part = re.compile(line + rb"(\r\n(?:\r\n|[^\r].*?\r\n\r\n))", re.DOTALL)
         if not 1 <= len(boundary) <= 70:
             raise InvalidSourceAnswer()
         self._parser = MultipartParser(
@@ -50,6 +60,17 @@ class SingleInstance:
 
     def feed(self, chunk: bytes) -> None:
         """Parse the next bytes. Raises InvalidSourceAnswer, InstanceTooLarge."""
+        if self._head is not None:
+            self._head += chunk
+            is_new = _END_OF_HEADERS in self._head[-len(chunk) - len(_END_OF_HEADERS) :]
+            found = self._begin_of_part.search(self._head) if is_new else None
+            if found is None:
+                if len(self._head) > _MAX_HEAD:
+                    raise InvalidSourceAnswer()
+                return
+            # RFC 2046 allows a preamble, padding, and headers of several lines; the parser knows none of them.
+            chunk = found[1] + _FOLD.sub(b" ", found[2]) + self._head[found.end() :]
+            self._head = None
         try:
             self._parser.write(chunk)
         except FormParserError as error:
