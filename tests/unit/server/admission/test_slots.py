@@ -34,6 +34,8 @@ async def test_the_queue_is_as_long_as_it_says() -> None:
     with pytest.raises(Overloaded) as refused:
         admission.refuse_when_full()
     assert refused.value.retry_after >= 1
+    with pytest.raises(Overloaded):
+        await hold(admission, release)
     release.set()
     await asyncio.gather(*inside)
     assert admission.in_flight == 0
