@@ -62,6 +62,17 @@ def test_rotations_do_not_depend_on_the_order_of_the_labels(labels: set[str], at
         assert all({order[place] for order in found} == labels for place in range(len(labels)))
 
 
+def test_the_mass_of_a_choice_is_the_mean_of_its_rotations() -> None:
+    found = by_choice([[math.log(0.5), math.log(0.3)], [math.log(0.2), math.log(0.4)]])
+    assert found.label_mass == pytest.approx((0.8 + 0.6) / 2)
+
+
+def test_labels_of_many_tokens_are_compared_however_unlikely() -> None:
+    assert by_likelihood([-1000.0, -1001.0]).probabilities == pytest.approx(softmax([0.0, -1.0]))
+    found = by_presence([-1000.0, -1.0], [-2.0, -1000.0])
+    assert found.probability == pytest.approx(softmax([-1.0, -2.0])[0])
+
+
 def test_agreement_is_the_share_of_orders_that_the_best_label_won() -> None:
     assert agreement([[-1, -2], [-1, -3], [-2, -1], [-1, -1]], best=0) == 0.75
 
@@ -78,6 +89,7 @@ def test_both_ways_to_say_yes_count() -> None:
 def test_what_is_impossible_for_the_engine_is_no_decision() -> None:
     nothing = -math.inf
     assert by_likelihood([nothing, -1.0]).probabilities == (0.0, 1.0)
+    assert by_presence([nothing, nothing], [-1.0, nothing]).probability == 0
     for decide in (
         lambda: by_likelihood([nothing, nothing]),
         lambda: by_choice([[nothing, -1.0], [-1.0, nothing]]),

@@ -85,7 +85,8 @@ SHARES = ((0.2, 0.8), (0.9, 0.1), (0.3, 0.7))
 def test_the_labels_of_several_slices(
     rule: Any, several: bool, abstained: Any, labels: Any, probabilities: Any, best: int
 ) -> None:
-    slices = classified(*SHARES, abstained=abstained)
+    uniform = ClassifiedSlice.model_construct(**place(20, uniform=True), classification=None)
+    slices = [*classified(*SHARES, abstained=abstained), uniform]
     found = aggregate_labels(("a", "b"), slices, rule, several=several, min_confidence=None)
     assert (found.labels, found.best_slice, found.abstained) == (labels, best, abstained == (True, True, True))
     assert [one.probability for one in found.probabilities] == pytest.approx(list(probabilities))

@@ -96,6 +96,8 @@ def test_a_window_forgets_and_the_total_does_not() -> None:
     recent, total = stats.report(window=300), stats.report()
     assert (recent.requests, recent.window_seconds, set(recent.by_route)) == (1, 300, {"classify"})
     assert (total.requests, total.window_seconds, set(total.by_route)) == (2, None, {"vqa", "classify"})
+    # No window is longer than there was counting.
+    assert recent.since == total.since
     assert recent.overall == recent.by_route["classify"] == recent.by_modality["unstated"]
     stats.reset()
     assert stats.report(window=300).requests == 0
