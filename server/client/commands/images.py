@@ -87,6 +87,18 @@ def require_png(file: Path) -> None:
         raise typer.BadParameter(f"{file} would be a PNG; name a file that ends in .png")
 
 
+def require_other_file(output: Path, *inputs: str | Path) -> None:
+    """Raise typer.BadParameter for an output that would replace an input."""
+    for name in inputs:
+        try:
+            is_same = output.samefile(name)
+        except (OSError, ValueError):
+            # One of them does not exist; whoever reads or writes it names its error.
+            continue
+        if is_same:
+            raise typer.BadParameter(f"{output} is what is asked about, and would be lost; write to another file")
+
+
 def write_png(file: Path, url: str) -> None:
     """Write the PNG of a data URL. Raises InvalidInput."""
     try:

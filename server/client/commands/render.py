@@ -15,7 +15,7 @@ import typer
 
 from medmoe.client.async_client import AsyncClient
 from medmoe.client.commands.connection import ServiceOptions, api_key, reported, usage_errors, with_option_groups
-from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption, require_png
+from medmoe.client.commands.images import AllowUniformOption, FrameOption, WindowOption, require_other_file, require_png
 from medmoe.client.commands.request_options import RequestOptions
 from medmoe.client.commands.terminal import note, note_progress, safe
 from medmoe.client.errors import ENDS_A_RUN, ClientError, InvalidInput
@@ -120,8 +120,9 @@ class _Rendering:
         except ENDS_A_RUN:
             raise
         except ClientError as error:
-            # Another image's PNG would be taken for this one's, in a folder also one with other options.
-            if self._keep or old is None or old.image != mark.image:
+            # Another image's PNG would be taken for this one's, in a folder also one with other options. A file
+            # without a mark is somebody else's.
+            if old is not None and (self._keep or old.image != mark.image):
                 await asyncio.to_thread(_remove, target)
             return error
         try:
@@ -137,7 +138,8 @@ class _Rendering:
 def _targets(source: Path, output: Path) -> dict[Path, Path]:
     """Return the PNG file of each image.
 
-    Raises InvalidInput without an image, or where two images would be one PNG; typer.BadParameter for another format.
+    Raises InvalidInput without an image, or where two images would be one PNG or one would be replaced;
+    typer.BadParameter for another format and for the image itself.
     """
     if not source.exists():
         raise InvalidInput(f"{source} does not exist")
@@ -145,15 +147,19 @@ def _targets(source: Path, output: Path) -> dict[Path, Path]:
         raise InvalidInput(f"{output} is {'a' if output.is_dir() else 'no'} folder; choose another OUTPUT")
     if not source.is_dir():
         require_png(output)
+        require_other_file(output, source)
         return {source: output}
     found = find_images(source)
     for text in found.notes:
         note(text)
     if not found.images:
         raise InvalidInput(f"{source} holds no image")
+    images = {file.resolve() for file in found.images}
     taken: dict[Path, Path] = {}
     for file in found.images:
         target = output / rendered_name(str(file.relative_to(source)))
+        if target.resolve() in images:
+            raise InvalidInput(f"{target} is an image of {source}, and would be lost; choose another OUTPUT")
         if target in taken:
             raise InvalidInput(f"{taken[target]} and {file} would both be written to {target}; rename one")
         taken[target] = file

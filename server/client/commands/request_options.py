@@ -25,6 +25,7 @@ from medmoe.client.commands.images import (
     StudyOption,
     WindowOption,
     read_image,
+    require_other_file,
 )
 from medmoe.client.commands.terminal import note
 from medmoe.client.errors import InvalidInput
@@ -103,13 +104,15 @@ class RequestOptions:
     def split(self, *arguments: str | None) -> tuple[str | None, list[str]]:
         """Return the image's file and the arguments after it; with --source no argument is a file.
 
-        Raises typer.BadParameter without an image.
+        Raises typer.BadParameter without an image, and where its file would become the report.
         """
         given = [argument for argument in arguments if argument is not None]
         if self.source:
             return None, given
         if not given:
             raise typer.BadParameter("an image is needed: a file, or --source")
+        if self.report_file is not None:
+            require_other_file(self.report_file, given[0])
         return given[0], given[1:]
 
     def read(self, name: str | None) -> Image | Instance:

@@ -382,6 +382,44 @@ def test_render_names_png_files_after_uids_leaves_out_what_is_no_image_and_write
         assert (wrong.returncode, reason in wrong.stderr) == (1, True), wrong.stderr
 
 
+def test_no_command_replaces_what_it_asks_about(medmoe: Medmoe, tmp_path: Path) -> None:
+    png, slices = tmp_path / "a.png", tmp_path / "series"
+    png.write_bytes(image_bytes())
+    slices.mkdir()
+    for name in ("1.dcm", "2.dcm"):
+        (slices / name).write_bytes(dicom(gradient()))
+    (tmp_path / "link.png").symlink_to(png)
+    shown = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with scripted_service(Reply(status=500)) as service:
+        for arguments in (
+            ("render", png, tmp_path / "link.png"),
+            ("render", tmp_path, tmp_path),
+            ("explain", png, QUESTION, "--overlay", png),
+            ("ask", slices / "1.dcm", QUESTION, "--sr", slices / "1.dcm"),
+            ("classify", slices / "1.dcm", *LABELS, "--sr", slices / "1.dcm"),
+            ("series", slices, QUESTION, "--sr", slices / "2.dcm"),
+            ("series", slices / "1.dcm", QUESTION, "--sr", slices / "1.dcm"),
+        ):
+            wrong = medmoe(*arguments, url=service.url)
+            assert "would be lost" in wrong.stderr, arguments
+            assert wrong.returncode in (1, 2)
+        assert not service.asked
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == shown
+
+
+def test_a_refused_image_does_not_cost_somebody_elses_png(
+    medmoe: Medmoe, server: ServerProcess, tmp_path: Path
+) -> None:
+    source, output = tmp_path / "dicoms", tmp_path / "pictures"
+    for folder in (source, output):
+        folder.mkdir()
+    (source / "a.dcm").write_bytes(dicom(gradient())[:-200])
+    (output / "a.png").write_bytes(image_bytes())
+    for arguments in ((source, output), (source / "a.dcm", output / "a.png")):
+        assert medmoe("render", *arguments, url=server.url, key=KEY).returncode == 1
+        assert (output / "a.png").read_bytes() == image_bytes()
+
+
 def test_explain_prints_the_map_and_writes_it_over_the_image(
     medmoe: Medmoe, server: ServerProcess, file: Path, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.explain.output import print_map
-from medmoe.client.commands.images import ImageArgument, MaxTokensOption, require_png, write_png
+from medmoe.client.commands.images import ImageArgument, MaxTokensOption, require_other_file, require_png, write_png
 from medmoe.client.commands.request_options import ABSTENTION, REPORT, RequestOptions, refuse_options, require_several
 from medmoe.client.commands.terminal import as_json
 from medmoe.client.options import ExplainOptions
@@ -53,6 +53,7 @@ def explain(
         raise typer.BadParameter("--target is one of the labels")
     if overlay is not None:
         require_png(overlay)
+        require_other_file(overlay, *([] if file is None else [file]))
     options: ExplainOptions = {
         **request.image_fields(),
         "answer": answer,

@@ -22,6 +22,7 @@ from medmoe.client.commands.images import (
     StoreOption,
     StudyOption,
     WindowOption,
+    require_other_file,
 )
 from medmoe.client.commands.request_options import RequestOptions, keep_report, refuse_options, require_several
 from medmoe.client.commands.series.output import print_result
@@ -84,7 +85,7 @@ def series(
     Research software, not a medical device.
     """
     words = list(arguments or ())
-    given, files = _series(words, source=source, study=study, series=series)
+    given, files = _series(words, source=source, study=study, series=series, report_file=report_file)
     if len(words) > 1 or not (words or label):
         raise typer.BadParameter("one question is needed, or labels: --label CT --label MRI")
     if label:
@@ -140,7 +141,7 @@ def series(
 
 
 def _series(
-    words: list[str], *, source: str | None, study: str | None, series: str | None
+    words: list[str], *, source: str | None, study: str | None, series: str | None, report_file: Path | None
 ) -> tuple[SeriesSource, list[Path]]:
     """Return the series, taken from the front of `words` unless it is of a source, and its files in their order.
 
@@ -155,6 +156,8 @@ def _series(
         raise typer.BadParameter("a folder, a ZIP archive or a multi-frame file is needed, or --source")
     path = Path(words.pop(0))
     files = dicom_files(path) if path.is_dir() else []
+    if report_file is not None:
+        require_other_file(report_file, path, *files)
     return (files, files) if files else (path, [])
 
 
