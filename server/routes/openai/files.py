@@ -60,7 +60,11 @@ _RESULT = (
     '{"id":"batch_req_5f0c3b8e9d1a4c27b6e4a1d2c3f40516","custom_id":"image-1","response":{"status_code":200,'
     '"request_id":"9d1a4c27b6e4a1d2c3f405165f0c3b8e","body":{"answer":"CT"}},"error":null}\n'
 )
-_CONTENT: Responses = {200: {"content": {"application/jsonl": {"schema": {"type": "string"}, "example": _RESULT}}}}
+_LINES = {"application/jsonl": {"schema": {"type": "string"}, "example": _RESULT}}
+_CONTENT: Responses = {
+    200: {"content": _LINES},
+    206: {"description": "The part that a Range header names", "content": _LINES},
+}
 _FORM = {
     "type": "object",
     "required": ["file", "purpose"],

@@ -85,7 +85,9 @@ async def test_a_part_of_a_file_is_read_and_what_names_none_is_ignored(
         content = bytes(range(100))
         file = await caller.files.create(file=("in.jsonl", content), purpose="batch")
         answer = await service.client.get(f"/v1/files/{file.id}/content", headers={"Range": asked})
+        paths = (await service.client.get("/openapi.json")).json()["paths"]
     assert (answer.status_code, answer.content) == (status, content[first : last + 1])
+    assert str(status) in paths["/v1/files/{file_id}/content"]["get"]["responses"]
 
 
 @pytest.mark.parametrize("asked", ["bytes=100-", "bytes=100-200", "bytes=-0"])
