@@ -35,6 +35,10 @@ class ModelRegistry:
             found.setdefault(self.other.pinned_name if same else self.other.name, self.other)
         return found
 
+    def pinned(self) -> dict[str, ServedModel]:
+        """Return the models by their pinned names; of two with the same weights the active one."""
+        return {model.pinned_name: model for model in reversed(tuple(self))}
+
     def find(self, name: str | None) -> ServedModel:
         """Return the model of a name or a pinned name, the active one for None.
 

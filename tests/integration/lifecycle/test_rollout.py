@@ -359,6 +359,28 @@ async def restarts(service: Service, outcome: str) -> dict[str, float]:
     }
 
 
+async def test_a_standby_with_the_same_weights_hides_no_series_of_the_active_model(
+    serving: Serving, checkpoints: Path
+) -> None:
+    """As when the same weights are loaded with another calibration."""
+    shutil.copytree(checkpoints / "old", checkpoints / "calibrated")
+    async with serving() as service:
+        await weights(service)
+        before = await expert_tokens(service)
+        await loaded(service, "calibrated")
+        assert await expert_tokens(service) == before > 0
+
+
+async def expert_tokens(service: Service) -> float:
+    text = (await service.client.get("/metrics")).text
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "medmoe_expert_tokens_total"
+    )
+
+
 async def test_a_standby_that_dies_is_restarted_and_harms_nothing(
     serving: Serving, checkpoints: Path, builder: Builder
 ) -> None:
