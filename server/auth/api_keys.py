@@ -102,6 +102,9 @@ class WatchedKeys(ApiKeys):
             content = await asyncio.to_thread(read_key_file, self._path)
         except ConfigError as error:
             content = str(error)
+        except Exception as error:
+            # Such as no thread left to read in; nobody else would look again, and revoked keys would stay valid.
+            content = f"it cannot be read: {type(error).__name__}"
         if content == self._seen:
             return 0
         self._seen = content

@@ -59,7 +59,11 @@ class ServerTLS:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_SECONDS)
-            await asyncio.to_thread(self._look)
+            try:
+                await asyncio.to_thread(self._look)
+            except Exception as error:
+                # Such as no thread left to look in; nobody else would look again.
+                self._refuse(type(error).__name__)
 
     def _look(self) -> None:
         try:
@@ -68,16 +72,17 @@ class ServerTLS:
                 return
             self.context = self._made()
         except (ConfigError, OSError) as error:
-            reason = str(error) if isinstance(error, ConfigError) else type(error).__name__
-            if reason != self._refused:
-                log.error(
-                    "the renewed certificate cannot be used, and the old one stays",
-                    extra={"fields": {"reason": reason}},
-                )
-            self._refused = reason
+            self._refuse(str(error) if isinstance(error, ConfigError) else type(error).__name__)
             return
         self._seen, self._refused = found, ""
         log.info("certificate renewed")
+
+    def _refuse(self, reason: str) -> None:
+        if reason != self._refused:
+            log.error(
+                "the renewed certificate cannot be used, and the old one stays", extra={"fields": {"reason": reason}}
+            )
+        self._refused = reason
 
     def _contents(self) -> tuple[bytes, bytes, bytes]:
         certificate = _read("tls_certificate", self._certificate)

@@ -73,17 +73,8 @@ class Provider:
         try:
             async with asyncio.timeout(_FETCH_SECONDS):
                 self._keys = SigningKeys.parse(await self._get(self._jwks_url or await self._discovered()))
-        except (
-            TimeoutError,
-            httpx.HTTPError,
-            httpx.InvalidURL,
-            # Of a SOCKS proxy in the environment.
-            ImportError,
-            OSError,
-            ValueError,
-            TypeError,
-            RecursionError,
-        ) as error:
+        except Exception as error:
+            # Whatever the provider sends, and no thread left to find its address in; nobody else would fetch again.
             if not self.is_stale:
                 # Not the error's own words, which may quote what was sent.
                 log.error(

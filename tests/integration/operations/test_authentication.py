@@ -213,6 +213,28 @@ async def test_a_revoked_key_is_dead_within_two_seconds_and_so_is_its_stream(
             assert (await service.client.post("/v1/vqa", json=vqa_body, headers=bearer(key))).status_code == 200
 
 
+async def test_a_key_dies_although_the_file_could_not_be_read_for_a_while(
+    running: ServiceFactory, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_keys, "_SECONDS", 0.01)
+
+    def no_thread(_: Path) -> bytes:
+        raise RuntimeError("can't start new thread")
+
+    async with running(api_keys=keys) as service:
+        watched = service.state.authenticator.keys
+        assert watched is not None
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(api_keys, "read_key_file", no_thread)
+            async with asyncio.timeout(60):
+                while not watched.is_stale:
+                    await asyncio.sleep(0.01)
+        rewrite(keys, LAB_LINE)
+        async with asyncio.timeout(60):
+            while (await service.client.get("/v1/models", headers=bearer(WARD))).status_code != 401:
+                await asyncio.sleep(0.01)
+
+
 async def test_a_damaged_key_file_keeps_the_keys_and_says_so_once(
     running: ServiceFactory, keys: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,6 @@
 """The files of TLS: each misfit is one line that names the setting, and a renewed certificate is taken."""
 
+import asyncio
 import base64
 import contextlib
 import logging
@@ -12,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmoe.model.errors import ConfigError
+from medmoe.server.edge import tls as module
 from medmoe.server.edge.tls import ServerTLS
 from tests.support.service.certificates import DAY, Authority, Pair
 
@@ -136,6 +138,27 @@ def test_a_renewed_certificate_is_taken_and_a_broken_one_is_not(
     assert shown(tls.context, authority) == "second"
     # Handshakes go on with it in another thread, and some have crashed the process when it was changed.
     assert shown(before, authority) == "first"
+
+
+async def test_a_look_that_fails_is_not_the_last(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SECONDS", 0.01)
+    first, second = authority.issue("first"), authority.issue("second")
+    tls = ServerTLS(first.certificate, first.key, client_ca=None)
+    look, looks = tls._look, 0
+
+    def failing_first() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise RuntimeError("can't start new thread")
+        look()
+
+    monkeypatch.setattr(tls, "_look", failing_first)
+    first.certificate.write_bytes(second.certificate.read_bytes())
+    first.key.write_bytes(second.key.read_bytes())
+    async with tls.renewed(), asyncio.timeout(60):
+        while shown(tls.context, authority) != "second":
+            await asyncio.sleep(0.01)
 
 
 def test_a_changed_authority_of_clients_is_taken(authority: Authority, tmp_path: Path) -> None:
