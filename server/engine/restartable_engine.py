@@ -3,6 +3,7 @@
 Requests that were running when an engine died go through the quarantine.
 """
 
+import logging
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -18,6 +19,8 @@ from medmoe.server.engine.base import (
 )
 from medmoe.server.engine.quarantine import Quarantine
 from medmoe.server.errors import EngineRestarting
+
+log = logging.getLogger(__name__)
 
 
 class RestartableEngine:
@@ -78,8 +81,8 @@ class RestartableEngine:
         await self.current.kill()
 
     async def close(self) -> None:
-        """See Engine.close."""
-        await self.current.close()
+        """Close the current engine as `close_engine` does."""
+        await close_engine(self.current)
 
     def metrics(self) -> bytes:
         """See Engine.metrics."""
@@ -100,6 +103,14 @@ class RestartableEngine:
         if not self._dead:
             self._dead = True
             self.quarantine.engine_died()
+
+
+async def close_engine(engine: Engine) -> None:
+    """Close an engine whatever its state; a failure is logged."""
+    try:
+        await engine.close()
+    except Exception as error:
+        log.error("closing the engine failed", extra={"fields": {"exception": type(error).__name__}})
 
 
 def _require_numbers(chunk: GenerationChunk) -> None:

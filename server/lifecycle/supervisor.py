@@ -13,6 +13,7 @@ from importlib.metadata import version
 from medmoe.model.errors import CheckpointError, ConfigError, PromptError
 from medmoe.server.admission.readiness import Phase
 from medmoe.server.engine.base import Engine
+from medmoe.server.engine.restartable_engine import close_engine
 from medmoe.server.errors import DeploymentError, EngineDeadError
 from medmoe.server.lifecycle.run_queue import RunQueueWait
 from medmoe.server.lifecycle.warm_up import warm_up
@@ -203,14 +204,6 @@ async def _started(model: ServedModel) -> Engine:
         await close_engine(engine)
         raise
     return engine
-
-
-async def close_engine(engine: Engine) -> None:
-    """Close an engine whatever its state; a failure is logged."""
-    try:
-        await engine.close()
-    except Exception as error:
-        log.error("closing the engine failed", extra={"fields": {"exception": type(error).__name__}})
 
 
 def identity(state: State) -> dict[str, str | None]:

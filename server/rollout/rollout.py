@@ -10,7 +10,7 @@ from starlette.requests import Request
 from medmoe.model.errors import MedMoEError
 from medmoe.server.engine.deployment.rollout_errors import RolloutDisabled, StandbyConflict
 from medmoe.server.errors import Draining
-from medmoe.server.lifecycle.supervisor import begin_answering, close_engine, identity, start_model
+from medmoe.server.lifecycle.supervisor import begin_answering, identity, start_model
 from medmoe.server.models.served_model import BuildEngine
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.rollout.checkpoint_directory import CheckpointDirectory
@@ -158,7 +158,7 @@ class Rollout:
             standby.failure = _reason(error)
             log.error("loading failed", extra={"fields": {"exception": type(error).__name__}})
             if standby.model is not None:
-                await close_engine(standby.model.engine.current)
+                await standby.model.engine.close()
                 standby.model.decoders.close()
                 standby.model.readiness.fail()
             return

@@ -359,6 +359,18 @@ async def restarts(service: Service, outcome: str) -> dict[str, float]:
     }
 
 
+async def test_a_checkpoint_whose_engine_cannot_be_closed_is_retired(serving: Serving, builder: Builder) -> None:
+    async def fails() -> None:
+        raise RuntimeError("no such process")
+
+    async with serving() as service:
+        await loaded(service)
+        builder.built["new"].close = fails  # type: ignore[method-assign]
+        response = await service.client.delete(PATH)
+        assert (response.status_code, response.json()["standby"]) == (200, None)
+        assert (await loaded(service))["standby"]["state"] == "ready"
+
+
 async def test_a_standby_with_the_same_weights_hides_no_series_of_the_active_model(
     serving: Serving, checkpoints: Path
 ) -> None:
