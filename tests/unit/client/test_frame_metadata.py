@@ -161,10 +161,11 @@ def test_a_run_length_frame_goes_as_it_is() -> None:
         ("1.2.840.10008.1.2.4.110", b"\xff\x0a" + SECRET * 20),
         (JPEGBaseline8Bit, SECRET * 20),
         (JPEGBaseline8Bit, baseline()[:2] + SECRET + baseline()[2:]),
+        (JPEGBaseline8Bit, baseline().replace(b"\xff\xdb", SECRET + b"\xff\xdb", 1)),
         (JPEG2000, jpeg_2000()[:2] + SECRET + jpeg_2000()[2:]),
         (JPEG2000, jp2()[:12] + struct.pack(">I4s", 4, b"uuid") + SECRET + jp2()[12:]),
     ],
-    ids=["video", "JPEG XL", "text", "JPEG", "JPEG 2000", "JP2"],
+    ids=["video", "JPEG XL", "text", "JPEG", "JPEG between segments", "JPEG 2000", "JP2"],
 )
 def test_a_frame_that_cannot_be_followed_is_not_sent(syntax: str, stream: bytes) -> None:
     data = file(fragments(stream), syntax=syntax, colour="RGB", bits=8, shape=SHAPE)

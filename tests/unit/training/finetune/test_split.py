@@ -109,6 +109,11 @@ def test_labels_of_folders_from_a_mac_are_composed(tmp_path: Path) -> None:
     own = two_labels(tmp_path / "own")
     (own / "mass").rename(own / normalize("NFD", "große Höhle"))
     assert {sample.answer for sample in read(own).samples} == {"normal", "große Höhle"}
+    spelt = [normalize(form, "große Höhle") for form in ("NFC", "NFD")]
+    rows = [f"normal/{n}.png,normal\n" for n in range(10)] + [f"{spelt[1]}/{n}.png,{spelt[n % 2]}\n" for n in range(10)]
+    (own / "own.csv").write_text("image,label\n" + "".join(rows))
+    labels = [sample.answer for sample in read(own / "own.csv").samples]
+    assert (labels.count("normal"), labels.count(spelt[0])) == (10, 10)
 
 
 def test_near_duplicates_share_a_split(tmp_path: Path) -> None:
