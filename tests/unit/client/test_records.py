@@ -68,12 +68,18 @@ def test_a_parquet_file_says_the_same_as_json_lines(tmp_path: Path) -> None:
         ("a.png,?,CT|MRI", r'line 2: labels is not JSON, such as \["CT", "MRI"\], true or 0\.5'),
         ("a.png,?,,more", "line 2: more cells"),
         (",?,", "line 2: image is missing"),
+        ('a.png,"What?,', r"in\.csv is no CSV file in UTF-8"),
     ],
 )
 def test_a_wrong_row_of_a_csv_file_is_named(row: str, problem: str, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text(f"image,question,labels\n{row}\n")
     with pytest.raises(InvalidInput, match=problem):
         read(tmp_path / "in.csv")
+
+
+def test_a_task_that_comes_twice_is_done_twice(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("image,question\na.png,What?\nb.png,What?\na.png,What?\n")
+    assert len({task.key for task in read(tmp_path / "in.csv").tasks}) == 3
 
 
 def test_a_csv_file_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:

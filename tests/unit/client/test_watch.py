@@ -134,11 +134,12 @@ def test_more_studies_than_one_list_holds_are_all_found() -> None:
 @pytest.mark.parametrize(
     ("numbers", "entries", "expected"),
     [
-        ([3, 1, 2], {"instances": "first"}, ["3.1"]),
-        ([3, 1, 2], {}, ["3.2"]),
-        ([3, 1, None, 2], {"instances": "all", "limit": 3}, ["3.1", "3.2", "3.3"]),
-        ([3, 1, 2], {"description": "chest"}, ["3.2"]),
-        ([3, 1, 2], {"description": "knee"}, []),
+        # By their numbers: as text, 9 would come last.
+        ([11, 9, 10], {"instances": "first"}, ["3.9"]),
+        ([11, 9, 10], {}, ["3.10"]),
+        ([11, 9, None, 10], {"instances": "all", "limit": 3}, ["3.9", "3.10", "3.11"]),
+        ([11, 9, 10], {"description": "chest"}, ["3.10"]),
+        ([11, 9, 10], {"description": "knee"}, []),
         ([], {}, []),
     ],
 )
