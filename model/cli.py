@@ -162,7 +162,9 @@ def _usage(error: typer.TyperException) -> str:
     if nearest := getattr(error, "possibilities", None):
         text = f"{error.message}; did you mean {' or '.join(sorted(nearest))}?"
     context = getattr(error, "ctx", None)
-    text = text[:1].lower() + text[1:]
+    if not text[1:2].isupper():
+        # A name such as MEDMOE_URL keeps its letters.
+        text = text[:1].lower() + text[1:]
     if text.startswith("got unexpected extra argument"):
         text += "; words with spaces need quotes, and options their --names"
     return text if context is None else f"{text} (see {context.command_path} --help)"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -201,6 +202,13 @@ def test_a_wait_beyond_the_time_for_all_of_it_is_not_begun(blocking: bool) -> No
             asker.models()
         assert len(service.asked) == 1
         assert not asker.pauses
+
+
+@pytest.mark.parametrize("seconds", [1e12, math.inf])
+def test_a_time_limit_may_be_endless(blocking: bool, seconds: float) -> None:
+    with scripted_service(MODELS) as service:
+        Asker(service, blocking=blocking, timeout=seconds).models()
+        assert len(service.asked) == 1
 
 
 @pytest.mark.parametrize("way", ["models", "ask", "stream"])

@@ -1,5 +1,6 @@
 """When a request is sent again, on a clock that only the test moves."""
 
+import math
 import ssl
 import time
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from medmoe.client import errors
+from medmoe.client import Client, errors
 from medmoe.client.errors import (
     BadRequest,
     ClientError,
@@ -87,6 +88,12 @@ def test_only_what_may_pass_is_tried_again() -> None:
     for kind in (UnexpectedAnswer, Timeout):
         with pytest.raises(kind):
             attempts()[0].pause(kind("no"))
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.nan])
+def test_a_time_limit_that_is_none_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        Client(timeout=seconds)
 
 
 def test_retries_that_make_no_sense_are_refused() -> None:

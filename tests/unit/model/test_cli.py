@@ -67,6 +67,11 @@ def test_a_stray_argument_is_told_what_it_lacks(medmoe: Medmoe) -> None:
     assert stray.returncode == 2
 
 
+def test_a_variable_keeps_its_letters_in_an_error(medmoe: Medmoe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDMOE_CA_FILE", "/none")
+    assert medmoe("stats").stderr.startswith("error: MEDMOE_CA_FILE: not a PEM file")
+
+
 def test_what_follows_two_hyphens_is_no_option(medmoe: Medmoe, tmp_path: Path) -> None:
     found = medmoe("ask", "--url", "no address", "--", "-x.png", "-What?")
     assert "address must begin with http://" in found.stderr
