@@ -15,7 +15,11 @@ from medmoe.server.imaging.formats.dicom.attributes import code, get, sequence
 from medmoe.server.imaging.formats.dicom.bit_geometry import StoredValues
 from medmoe.server.imaging.formats.dicom.file import DicomFile
 from medmoe.server.imaging.formats.dicom.image_kind import kind_steps
-from medmoe.server.imaging.formats.dicom.lut.frame_attributes import frame_attributes, ignores_modality_lut
+from medmoe.server.imaging.formats.dicom.lut.frame_attributes import (
+    check_frames,
+    frame_attributes,
+    ignores_modality_lut,
+)
 from medmoe.server.imaging.formats.dicom.lut.modality_lut import apply_modality
 from medmoe.server.imaging.formats.dicom.lut.palette import apply_palette, supplemental_colours
 from medmoe.server.imaging.formats.dicom.lut.voi_lut import apply_table, apply_window, file_table, file_window
@@ -112,6 +116,7 @@ class _Grey:
 
     def __init__(self, file: DicomFile, stored: StoredValues) -> None:
         self._file = file
+        check_frames(file.dataset, file.frames)
         self._attributes = frame_attributes(file.dataset, file.functional_groups)
         self._inverted = file.colour == "MONOCHROME1"
         self._steps: list[RenderingStep] = [*file.repairs, *stored.steps]

@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
-from medmoe.server.errors import InvalidField
+from medmoe.server.errors import InvalidField, UnreadableImage
 from tests.support.images.dicom_files import dicom, look_up_table
 from tests.unit.server.conftest import Read
 
@@ -270,3 +270,25 @@ def test_eight_bits_without_a_window_are_shown_as_they_are(read: Read, kind: typ
     values = (RAMP // 4 + 90).astype(kind)
     data = dicom(values, BitsStored=8, HighBit=7, Modality="US", **attributes)
     assert np.array_equal(row(read, data), values[0])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_groups_of_another_number_of_frames_are_refused_where_they_differ(read: Read, count: int) -> None:
+    frames = {"NumberOfFrames": 2, "SharedFunctionalGroupsSequence": [group("FrameVOILUTSequence", **SHOWN)]}
+    values = np.stack([RAMP, RAMP])
+    other = {"WindowCenter": 10, "WindowWidth": 20}
+    groups = [Dataset() for _ in range(count - 1)] + [group("FrameVOILUTSequence", **other)]
+    with pytest.raises(UnreadableImage, match=f"describes {count} frames and the file has 2"):
+        read(dicom(values, PerFrameFunctionalGroupsSequence=groups, **frames))
+    alike = [group("FrameVOILUTSequence", **SHOWN)] * count
+    data = dicom(values, PerFrameFunctionalGroupsSequence=alike, **frames)
+    assert np.abs(row(read, data, frame=1) - EXPECTED).max() <= 1
+
+
+def test_a_frame_s_group_of_a_unit_alone_hides_no_rescaling(read: Read) -> None:
+    name = "PixelValueTransformationSequence"
+    own = [group(name, RescaleType="US")]
+    shared = [group(name, RescaleSlope=2, RescaleIntercept=-100, RescaleType="US")]
+    window = {"WindowCenter": 156, "WindowWidth": 512}
+    data = dicom(RAMP, PerFrameFunctionalGroupsSequence=own, SharedFunctionalGroupsSequence=shared, **window)
+    assert np.abs(row(read, data) - EXPECTED).max() <= 1
