@@ -10,8 +10,12 @@ import numpy as np
 
 from medmoe.server.schemas.images import RenderingStep
 
-_CLEARLY = 0.75
+_CLEARLY = 0.95
 """Share of the jumps that the header's own interpretation has."""
+_USUAL = 4
+"""Mean differences between neighbours that one may be to be no jump."""
+_SMOOTH = 0.25
+"""Share of the jumps that must be none in the other interpretation."""
 _ROWS = 512
 """Rows that are compared: enough to tell a wrapped image from a smooth one."""
 
@@ -89,7 +93,7 @@ def from_stream(
     ]
     found.append(StoredValues(values=samples, bits=precision, signed=False, steps=("sign_inferred",)))
     meant, *others = found
-    other = min(others, key=lambda each: _roughness(each.values, meant.values))
+    other = min(others, key=lambda each: _jumps(each.values, meant.values).sum())
     return other if is_smoother(other.values, meant.values) else meant
 
 
@@ -97,12 +101,19 @@ def with_high_words_first(cells: np.ndarray, *, signed: bool) -> np.ndarray:
     """Return 32-bit cells from big-endian words: some writers store a cell's low word first, others its high word."""
     swapped: np.ndarray = cells << 16 | cells >> 16
     one, other = (_extended(each, 32, signed) for each in (swapped, cells))
-    return swapped if is_smoother(one, other) else cells
+    return swapped if _has_fewer_jumps(one, other) else cells
 
 
 def is_smoother(values: np.ndarray, meant: np.ndarray) -> bool:
-    """Return whether the values have clearly fewer jumps than `meant`, the same ones as the header says."""
-    return _roughness(values, meant) < _CLEARLY * _roughness(meant, meant)
+    """Return whether the values have clearly fewer jumps than `meant`, the same ones as the header says.
+
+    What they have in place of a jump must be as smooth as the rest: a rim that is merely lower says nothing.
+    """
+    if not _has_fewer_jumps(values, meant):
+        return False
+    jumps, meant_jumps = _jumps(values, meant), _jumps(meant, meant)
+    rest = jumps[(jumps == meant_jumps) & (jumps > 0)]
+    return bool(rest.size) and float(np.quantile(jumps[jumps < meant_jumps], _SMOOTH)) <= _USUAL * float(rest.mean())
 
 
 def _true_shift(cells: np.ndarray, bits: int, shift: int) -> int:
@@ -123,19 +134,23 @@ def _extended(cells: np.ndarray, bits: int, signed: bool) -> np.ndarray:
     return values << spare >> spare if spare else values
 
 
-def _roughness(values: np.ndarray, meant: np.ndarray) -> float:
-    """Return the sum of differences between horizontal neighbours.
+def _has_fewer_jumps(values: np.ndarray, meant: np.ndarray) -> bool:
+    return float(_jumps(values, meant).sum()) < _CLEARLY * float(_jumps(meant, meant).sum())
+
+
+def _jumps(values: np.ndarray, meant: np.ndarray) -> np.ndarray:
+    """Return the differences between horizontal neighbours.
 
     The rim of a black or white background is left out: its jump may be as large as a wrong interpretation's.
     """
     step = max(len(values) // _ROWS, 1)
     rows, meant = values[::step].astype(np.float64), meant[::step]
-    jumps = np.abs(np.diff(rows, axis=1))
+    kept = np.ones_like(rows[:, 1:], bool)
     for extreme in (meant.min(), meant.max()):
         runs = meant == extreme
         pairs = runs[:, 1:] & runs[:, :-1]
         inside = np.zeros_like(runs)
         inside[:, 1:] |= pairs
         inside[:, :-1] |= pairs
-        jumps[inside[:, 1:] | inside[:, :-1]] = 0
-    return float(jumps.sum())
+        kept &= ~(inside[:, 1:] | inside[:, :-1])
+    return np.asarray(np.abs(np.diff(rows, axis=1))[kept])

@@ -41,6 +41,15 @@ def test_a_signed_image_on_a_flat_background_keeps_its_sign(read: Read, syntax: 
     assert np.array_equal(found, expected(read, values))
 
 
+def test_a_noisy_background_changes_no_sign(read: Read) -> None:
+    noise = np.random.default_rng(0).normal(0, 3, FIELD.shape).round().astype(int)
+    for background in (-2040, 2040):
+        tissue = (20 if background < 0 else -20) * COLUMNS + noise
+        values = np.where(FIELD, tissue, np.clip(background + noise, -2048, 2047))
+        found = shown(read, (values & 0xFFF).astype(np.uint16), syntax=JPEGLSLossless, PixelRepresentation=1)
+        assert np.array_equal(found, expected(read, values))
+
+
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless, ExplicitVRLittleEndian])
 def test_bits_above_the_values_are_unused_outside_the_field(read: Read, syntax: str) -> None:
     values = np.where(FIELD, 2600 + 4 * COLUMNS, 0)
