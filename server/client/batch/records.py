@@ -89,7 +89,7 @@ def _csv_record(row: dict[str | None, Any]) -> Record | InvalidInput:
         if name in _COLUMNS - _TEXTS:
             try:
                 record[name] = json.loads(cell)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return InvalidInput(f'{name} is not JSON, such as ["CT", "MRI"], true or 0.5')
     return record
 

@@ -66,6 +66,7 @@ def test_a_parquet_file_says_the_same_as_json_lines(tmp_path: Path) -> None:
     ("row", "problem"),
     [
         ("a.png,?,CT|MRI", r'line 2: labels is not JSON, such as \["CT", "MRI"\], true or 0\.5'),
+        ("a.png,?," + "[" * 100_000, "line 2: labels is not JSON"),
         ("a.png,?,,more", "line 2: more cells"),
         (",?,", "line 2: image is missing"),
         ('a.png,"What?,', r"in\.csv is no CSV file in UTF-8"),
