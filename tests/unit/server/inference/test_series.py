@@ -97,12 +97,17 @@ def test_the_labels_of_several_slices(
     [
         (((0.02, 0.98), (0.9, 0.1), (0.01, 0.99)), "a", 11),
         (((0.02, 0.98), (0.4, 0.6), (0.01, 0.99)), "b", 11),
+        (((0.02, 0.98), (0.55, 0.45), (0.01, 0.99)), "a", 11),
+        (((0.02, 0.28, 0.7), (0.4, 0.5, 0.1), (0.01, 0.49, 0.5)), "c", 11),
     ],
 )
 def test_a_finding_decides_however_sure_other_slices_are(shares: Any, label: str, best: int) -> None:
-    found = aggregate_labels(("a", "b"), classified(*shares), "max", several=False, finding="a", min_confidence=0.7)
-    assert (found.labels, found.best_slice) == ((label,), best)
-    assert found.abstained == (label == "b")
+    labels = ("a", "b", "c")[: len(shares[0])]
+    for turned in (1, -1):
+        slices = classified(*(one[::turned] for one in shares))
+        found = aggregate_labels(labels[::turned], slices, "max", several=False, finding="a", min_confidence=0.7)
+        assert (found.labels, found.best_slice) == ((label,), best)
+        assert found.abstained == (max(one[0] for one in shares) < 0.7)
 
 
 def test_an_aggregate_under_the_threshold_abstains() -> None:
@@ -176,6 +181,7 @@ def window(centre: float | None, width: float | None, function: Any = "LINEAR", 
         (None, (), (None, "each_slice")),
         (None, (window(None, None, None),), (None, "each_slice")),
         (None, (window(40, 400, "SIGMOID"),), (None, "each_slice")),
+        ("file,full", (window(40, 400), window(40, 400, "SIGMOID")), ("file,full", "each_slice")),
         ("full", (window(0, 0.001, "LINEAR_EXACT"),), ("full", "each_slice")),
     ],
 )
