@@ -75,7 +75,7 @@ async def _query(
         page, is_last = await _page(connections, source, f"{target}?{urlencode(parameters)}")
         # A source may ignore the limit, and the offset.
         uids = {uid for item in page for tag in _UIDS if (uid := _text(item, tag))}
-        if found and uids <= seen:
+        if not page or (found and uids <= seen):
             break
         seen |= uids
         found += page[: limit - len(found)]

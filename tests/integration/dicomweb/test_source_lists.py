@@ -47,6 +47,14 @@ async def test_a_source_that_lists_in_pages_is_asked_for_all(
                 assert len(source.asked) <= 3
 
 
+async def test_an_empty_list_with_a_warning_is_whole(running: ServiceFactory, sources_file: SourcesFile) -> None:
+    headers = {"Content-Type": "application/dicom+json", "Warning": MORE}
+    with scripted_service(Reply(headers=headers, body=b"[]")) as source:
+        async with running(dicomweb_sources=sources_file(source.url)) as service:
+            assert (await service.client.get("/v1/sources/pacs/studies")).json()["data"] == []
+        assert len(source.asked) == 1
+
+
 async def test_padded_uids_are_those_without_padding(running: ServiceFactory, sources_file: SourcesFile) -> None:
     with scripted_service(archive(["1.2.3\0", "1.2.4 "], page=10)) as source:
         async with running(dicomweb_sources=sources_file(source.url)) as service:
