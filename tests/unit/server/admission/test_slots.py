@@ -94,6 +94,11 @@ async def test_a_timeout_of_something_else_is_not_our_deadline() -> None:
             raise TimeoutError
 
 
+async def test_a_grace_is_given_behind_the_deadline() -> None:
+    async with Deadline(0).guard(grace=FAR):
+        await asyncio.sleep(0.01)
+
+
 async def test_an_error_of_its_own_is_not_our_deadline_however_late() -> None:
     async def fail() -> None:
         async with Deadline(0.001).guard():

@@ -293,7 +293,7 @@ def test_a_change_of_the_checkpoint_is_exported_with_its_caller(trail: Path, ope
     assert found["outcomeDesc"] == "checkpoint activate new"
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(200, "0"), (404, "4"), (499, "4"), (500, "8"), (503, "8")])
+@pytest.mark.parametrize(("status", "outcome"), [(200, "0"), (400, "4"), (499, "4"), (500, "8"), (503, "8")])
 def test_a_request_is_exported_with_its_outcome(trail: Path, opened: Open, status: int, outcome: str) -> None:
     names = ("time", "error", "subject", "request_id", "weights_sha256", "calibrated", "abstained", "duration_seconds")
     request = dict.fromkeys(names) | {"event": "request", "method": "POST", "route": "/v1/vqa", "images": []}

@@ -149,7 +149,7 @@ def test_a_colour_space_that_is_not_followed_is_named(
 @pytest.mark.parametrize(("bits", "compression"), [(1, 3), (32, 3), (24, 4), (0, 4), (0, 5), (8, 2), (4, 1), (64, 0)])
 def test_a_layout_that_is_not_read_is_named(read: Read, bits: int, compression: int) -> None:
     with pytest.raises(UnsupportedImage, match="BMP pixels"):
-        read(bmp(bits, PLAIN, compression=compression, size=64))
+        read(bmp(bits, PLAIN, compression=compression, size=64, masks=(0xFF0000, 0xFF00, 0xFF)))
 
 
 def test_a_file_that_ends_before_its_last_pixel_is_damaged(read: Read) -> None:
