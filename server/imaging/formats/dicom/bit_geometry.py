@@ -16,6 +16,8 @@ _USUAL = 4
 """Mean differences between neighbours that one may be to be no jump."""
 _SMOOTH = 0.25
 """Share of the jumps that must be none in the other interpretation."""
+_NEAR = 1 / 32
+"""Share of the range of values beside an extreme one, which is common if it is more than half of what lies there."""
 _ROWS = 512
 """Rows that are compared: enough to tell a wrapped image from a smooth one."""
 
@@ -141,16 +143,17 @@ def _has_fewer_jumps(values: np.ndarray, meant: np.ndarray) -> bool:
 def _jumps(values: np.ndarray, meant: np.ndarray) -> np.ndarray:
     """Return the differences between horizontal neighbours.
 
-    The rim of a black or white background is left out: its jump may be as large as a wrong interpretation's.
+    Those at the smallest or largest value are left out where it is common, as in a background, in text or where values
+    are cut off: its jumps may be as large as a wrong interpretation's.
     """
     step = max(len(values) // _ROWS, 1)
-    rows, meant = values[::step].astype(np.float64), meant[::step]
-    kept = np.ones_like(rows[:, 1:], bool)
+    rows, meant = (some[::step].astype(np.float64) for some in (values, meant))
+    kept = np.ones_like(rows, bool)
     for extreme in (meant.min(), meant.max()):
-        runs = meant == extreme
-        pairs = runs[:, 1:] & runs[:, :-1]
-        inside = np.zeros_like(runs)
-        inside[:, 1:] |= pairs
-        inside[:, :-1] |= pairs
-        kept &= ~(inside[:, 1:] | inside[:, :-1])
+        is_extreme = meant == extreme
+        is_near = np.abs(meant - extreme) < np.ptp(meant) * _NEAR
+        has_runs = (is_extreme[:, 1:] & is_extreme[:, :-1]).any()
+        if has_runs and 2 * is_extreme.sum() > is_near.sum():
+            kept &= ~is_extreme
+    kept = kept[:, 1:] & kept[:, :-1]
     return np.asarray(np.abs(np.diff(rows, axis=1))[kept])

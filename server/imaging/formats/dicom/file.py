@@ -108,9 +108,9 @@ class DicomFile:
 
     @property
     def signs(self) -> tuple[bool, ...]:
-        """Return whether uncompressed values are signed; both where the file does not say it."""
-        known = self.samples > 1 or get(self.dataset, "PixelRepresentation") is not None
-        return (self.signed,) if known else (False, True)
+        """Return whether uncompressed values are signed; both where the file does not say it of wide grey ones."""
+        may_be = self.colour.startswith("MONOCHROME") and self.bits_stored > 8
+        return (False, True) if may_be and get(self.dataset, "PixelRepresentation") is None else (self.signed,)
 
     @property
     def lossy(self) -> bool:

@@ -63,3 +63,18 @@ def test_a_sign_that_is_not_told_is_that_of_smooth_values(read: Read, low: int) 
     values = low + 30 * COLUMNS + ROWS
     found = shown(read, (values & 0xFFF).astype(np.uint16), syntax=ExplicitVRLittleEndian, PixelRepresentation=None)
     assert np.array_equal(found, expected(read, values))
+
+
+def test_text_at_the_largest_value_changes_no_sign(read: Read) -> None:
+    noise = np.random.default_rng(0).integers(0, 8, FIELD.shape)
+    values = np.where((ROWS % 16 < 2) | (COLUMNS % 16 == 5), 2047, -2048 + noise)
+    found = shown(read, (values & 0xFFF).astype(np.uint16), syntax=JPEGLSLossless, PixelRepresentation=1)
+    assert np.array_equal(found, expected(read, values))
+
+
+def test_values_of_8_bits_have_no_sign_unless_it_is_told(read: Read) -> None:
+    values = np.tile(np.array([3, 8, 4, 9, 5, 240, 250, 238], np.uint8), (64, 8))
+    told, untold = (
+        np.asarray(read(dicom(values, Modality="US", PixelRepresentation=sign)).image) for sign in (0, None)
+    )
+    assert np.array_equal(told, untold)
