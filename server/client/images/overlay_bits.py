@@ -32,11 +32,8 @@ def pixels_without_overlays(dataset: Dataset, value: bytes, *, syntax: UID) -> b
 
 def _overlay_bits(dataset: Dataset) -> set[int]:
     """Return the bits of overlays without data of their own that hold no stored value."""
-    found = {
-        int(dataset[group, _BIT_POSITION].value)
-        for group in _GROUPS
-        if (group, _BIT_POSITION) in dataset and (group, _DATA) not in dataset
-    }
+    positions = (dataset.get((group, _BIT_POSITION)) for group in _GROUPS if (group, _DATA) not in dataset)
+    found = {int(element.value) for element in positions if element is not None and not element.is_empty}
     if not found:
         return found
     stored = int(dataset.BitsStored)

@@ -80,9 +80,10 @@ def test_the_client_sends_no_such_overlay_in_compressed_pixels(syntax: str) -> N
         pixels_only(compressed(syntax))
 
 
-def test_an_overlay_that_claims_bits_of_the_values_removes_none(read: Read) -> None:
+@pytest.mark.parametrize("bit", [11, None])
+def test_an_overlay_that_claims_bits_of_the_values_or_none_removes_none(read: Read, bit: int | None) -> None:
     dataset = dcmread(io.BytesIO(overlaid(VALUES, bit=None)))
-    dataset.add_new((0x6000, 0x102), "US", 11)
+    dataset.add_new((0x6000, 0x102), "US", bit)
     file = io.BytesIO()
     dataset.save_as(file)
     plain = read(overlaid(VALUES, bit=None)).pixels
