@@ -50,7 +50,7 @@ def from_cells(cells: np.ndarray, *, bits: int, shift: int, signed: bool, overla
     full = _extended(cells, whole, signed)
     if shift or (signed and np.array_equal(masked, full)):
         return StoredValues(values=masked, bits=bits, signed=signed)
-    values, held = (full, used) if not overlaid and is_smoother(full, masked) else (masked, bits)
+    values, held = (full, used) if not overlaid and _is_smoother(full, masked) else (masked, bits)
     return StoredValues(values=values, bits=held, signed=signed, steps=("unused_bits",))
 
 
@@ -73,14 +73,14 @@ def from_stream(
         cells = samples.view(samples.dtype.str.replace("i", "u"))
         if precision < 8 * samples.dtype.itemsize:
             cells = cells & cells.dtype.type(2**precision - 1)
-        values, signed = (cells, False) if is_smoother(cells, samples) else (samples, True)
+        values, signed = (cells, False) if _is_smoother(cells, samples) else (samples, True)
         return StoredValues(values=values, bits=precision, signed=signed, steps=("sign_inferred",))
     used = _held_bits(samples)
     if not signed:
         if used <= bits:
             return StoredValues(values=samples, bits=bits, signed=False)
         masked = samples & samples.dtype.type(2**bits - 1)
-        values, held = (samples, precision) if is_smoother(samples, masked) else (masked, bits)
+        values, held = (samples, precision) if _is_smoother(samples, masked) else (masked, bits)
         return StoredValues(values=values, bits=held, signed=False, steps=("unused_bits",))
     # Two's complement in an unsigned stream: the sign is the highest bit of the header's, or of the stream's.
     ends = dict.fromkeys([bits, precision] if used <= bits else [precision, bits])
@@ -96,7 +96,7 @@ def from_stream(
     found.append(StoredValues(values=samples, bits=precision, signed=False, steps=("sign_inferred",)))
     meant, *others = found
     other = min(others, key=lambda each: _jumps(each.values, meant.values).sum())
-    return other if is_smoother(other.values, meant.values) else meant
+    return other if _is_smoother(other.values, meant.values) else meant
 
 
 def with_high_words_first(cells: np.ndarray, *, signed: bool) -> np.ndarray:
@@ -104,18 +104,6 @@ def with_high_words_first(cells: np.ndarray, *, signed: bool) -> np.ndarray:
     swapped: np.ndarray = cells << 16 | cells >> 16
     one, other = (_extended(each, 32, signed) for each in (swapped, cells))
     return swapped if _has_fewer_jumps(one, other) else cells
-
-
-def is_smoother(values: np.ndarray, meant: np.ndarray) -> bool:
-    """Return whether the values have clearly fewer jumps than `meant`, the same ones as the header says.
-
-    What they have in place of a jump must be as smooth as the rest: a rim that is merely lower says nothing.
-    """
-    if not _has_fewer_jumps(values, meant):
-        return False
-    jumps, meant_jumps = _jumps(values, meant), _jumps(meant, meant)
-    rest = jumps[(jumps == meant_jumps) & (jumps > 0)]
-    return bool(rest.size) and float(np.quantile(jumps[jumps < meant_jumps], _SMOOTH)) <= _USUAL * float(rest.mean())
 
 
 def _true_shift(cells: np.ndarray, bits: int, shift: int) -> int:
@@ -134,6 +122,18 @@ def _extended(cells: np.ndarray, bits: int, signed: bool) -> np.ndarray:
     spare = 8 * cells.dtype.itemsize - bits
     values = cells.view(cells.dtype.str.replace("u", "i"))
     return values << spare >> spare if spare else values
+
+
+def _is_smoother(values: np.ndarray, meant: np.ndarray) -> bool:
+    """Return whether the values have clearly fewer jumps than `meant`, the same ones as the header says.
+
+    What they have in place of a jump must be as smooth as the rest: a rim that is merely lower says nothing.
+    """
+    if not _has_fewer_jumps(values, meant):
+        return False
+    jumps, meant_jumps = _jumps(values, meant), _jumps(meant, meant)
+    rest = jumps[(jumps == meant_jumps) & (jumps > 0)]
+    return bool(rest.size) and float(np.quantile(jumps[jumps < meant_jumps], _SMOOTH)) <= _USUAL * float(rest.mean())
 
 
 def _has_fewer_jumps(values: np.ndarray, meant: np.ndarray) -> bool:

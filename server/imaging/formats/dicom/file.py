@@ -107,10 +107,10 @@ class DicomFile:
         return self.transfer_syntax == ExplicitVRBigEndian
 
     @property
-    def signs(self) -> tuple[bool, ...]:
-        """Return whether uncompressed values are signed; both where the file does not say it of wide grey ones."""
+    def lacks_sign(self) -> bool:
+        """Return whether the file does not say if wide grey values are signed."""
         may_be = self.colour.startswith("MONOCHROME") and self.bits_stored > 8
-        return (False, True) if may_be and get(self.dataset, "PixelRepresentation") is None else (self.signed,)
+        return may_be and get(self.dataset, "PixelRepresentation") is None
 
     @property
     def lossy(self) -> bool:

@@ -13,7 +13,6 @@ from medmoe.server.imaging.formats.dicom.bit_geometry import (
     StoredValues,
     from_cells,
     from_stream,
-    is_smoother,
     with_high_words_first,
 )
 from medmoe.server.imaging.formats.dicom.deflate import inflate
@@ -51,13 +50,12 @@ def decode_frame(file: DicomFile) -> StoredValues:
             signed=file.signed,
             overlaid=overlaid,
         )
-    cells = _cells(file)
-    stored, *others = (
-        from_cells(cells, bits=file.bits_stored, shift=file.shift, signed=signed, overlaid=overlaid)
-        for signed in file.signs
-    )
-    if others and is_smoother(others[0].values, stored.values):
-        (stored,) = others
+    stored = from_cells(_cells(file), bits=file.bits_stored, shift=file.shift, signed=file.signed, overlaid=overlaid)
+    if file.lacks_sign and stored.values.max() >> (stored.bits - 1):
+        raise UnreadableImage(
+            "the DICOM header lacks PixelRepresentation, and the image differs with the sign of its values: add it (0 "
+            "unsigned, 1 signed)"
+        )
     return replace(stored, ybr=file.colour.startswith("YBR_FULL"))
 
 

@@ -8,6 +8,7 @@ import pytest
 from openjpeg.utils import encode_array
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
+from medmoe.server.errors import UnreadableImage
 from tests.support.images.dicom_files import dicom
 from tests.unit.server.conftest import Read
 
@@ -58,11 +59,12 @@ def test_bits_above_the_values_are_unused_outside_the_field(read: Read, syntax: 
     assert np.array_equal(found, expected(read, values, **window))
 
 
-@pytest.mark.parametrize("low", [-1000, 0])
-def test_a_sign_that_is_not_told_is_that_of_smooth_values(read: Read, low: int) -> None:
-    values = low + 30 * COLUMNS + ROWS
-    found = shown(read, (values & 0xFFF).astype(np.uint16), syntax=ExplicitVRLittleEndian, PixelRepresentation=None)
-    assert np.array_equal(found, expected(read, values))
+def test_a_sign_that_is_not_told_is_asked_for_where_it_matters(read: Read) -> None:
+    untold: dict[str, Any] = {"syntax": ExplicitVRLittleEndian, "PixelRepresentation": None}
+    values = 30 * COLUMNS + ROWS
+    assert np.array_equal(shown(read, values.astype(np.uint16), **untold), expected(read, values))
+    with pytest.raises(UnreadableImage, match="lacks PixelRepresentation"):
+        shown(read, ((values - 1000) & 0xFFF).astype(np.uint16), **untold)
 
 
 def test_text_at_the_largest_value_changes_no_sign(read: Read) -> None:
