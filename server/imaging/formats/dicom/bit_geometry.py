@@ -103,7 +103,7 @@ def with_high_words_first(cells: np.ndarray, *, signed: bool) -> np.ndarray:
     """Return 32-bit cells from big-endian words: some writers store a cell's low word first, others its high word."""
     swapped: np.ndarray = cells << 16 | cells >> 16
     one, other = (_extended(each, 32, signed) for each in (swapped, cells))
-    return swapped if _has_fewer_jumps(one, other) else cells
+    return swapped if _are_clearly_fewer(_jumps(one, other), _jumps(other, other)) else cells
 
 
 def _true_shift(cells: np.ndarray, bits: int, shift: int) -> int:
@@ -129,15 +129,15 @@ def _is_smoother(values: np.ndarray, meant: np.ndarray) -> bool:
 
     What they have in place of a jump must be as smooth as the rest: a rim that is merely lower says nothing.
     """
-    if not _has_fewer_jumps(values, meant):
-        return False
     jumps, meant_jumps = _jumps(values, meant), _jumps(meant, meant)
+    if not _are_clearly_fewer(jumps, meant_jumps):
+        return False
     rest = jumps[(jumps == meant_jumps) & (jumps > 0)]
     return bool(rest.size) and float(np.quantile(jumps[jumps < meant_jumps], _SMOOTH)) <= _USUAL * float(rest.mean())
 
 
-def _has_fewer_jumps(values: np.ndarray, meant: np.ndarray) -> bool:
-    return float(_jumps(values, meant).sum()) < _CLEARLY * float(_jumps(meant, meant).sum())
+def _are_clearly_fewer(jumps: np.ndarray, meant_jumps: np.ndarray) -> bool:
+    return float(jumps.sum()) < _CLEARLY * float(meant_jumps.sum())
 
 
 def _jumps(values: np.ndarray, meant: np.ndarray) -> np.ndarray:
