@@ -6,6 +6,7 @@ The text of a foreign exception is never sent: it may contain memory addresses, 
 import logging
 import re
 import traceback
+from http import HTTPStatus
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -65,6 +66,9 @@ def error_response(error: Exception, *, record: RequestRecord) -> Response:
         status = error_spec(error).status
     if isinstance(error, TryLater):
         headers["Retry-After"] = str(error.retry_after)
+    if status in (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.GATEWAY_TIMEOUT):
+        # Else OpenAI's clients repeat what has just cost the whole time, or killed a process.
+        headers["X-Should-Retry"] = "false"
     if isinstance(error, Unauthenticated | InsufficientScope):
         headers["WWW-Authenticate"] = _challenge(error)
     if isinstance(error, UnsupportedContentType) and error.accept_encoding is not None:

@@ -358,6 +358,27 @@ async def test_the_deadline_is_a_server_error(running: ServiceFactory) -> None:
         assert service.engine.aborted == service.engine.started - before
 
 
+async def test_the_client_does_not_repeat_what_has_failed(service: Service) -> None:
+    service.engine.fail_next = GenerationError(SECRET)
+    with pytest.raises(openai.InternalServerError):
+        await client(service).with_options(max_retries=1).chat.completions.create(model="tiny", messages=turn())  # type: ignore[arg-type]
+
+
+async def test_the_client_does_not_ask_again_after_the_deadline(running: ServiceFactory) -> None:
+    async with running(timeout_ms=1000) as service:
+        service.engine.delay, before = 3600, service.engine.started
+        with pytest.raises(openai.InternalServerError):
+            await (
+                client(service)
+                .with_options(max_retries=1)
+                .chat.completions.create(
+                    model="tiny",
+                    messages=turn(),  # type: ignore[arg-type]
+                )
+            )
+        assert service.engine.started - before == 1
+
+
 @pytest.mark.parametrize(
     ("failure", "status", "code"),
     [
