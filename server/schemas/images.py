@@ -57,7 +57,7 @@ RenderingStep = (
         "window_ignored", "decimal_comma", "voi_function_ignored", "linear_exact",
         "sign_inferred", "unused_bits", "presentation_lut_ignored",
         "padding_inferred", "not_a_number", "pixel_aspect", "pixel_aspect_ignored", "overlay_ignored",
-        "shutter_ignored", "real_world_values_ignored",
+        "shutter_ignored", "palette_ignored", "real_world_values_ignored",
         "subtraction_ignored", "segmentation", "tile", "localizer",
         "end_marker_added", "metadata_dropped", "low_bits", "over_white", "samples_ignored",
     ]
@@ -103,9 +103,9 @@ class Rendering(ApiModel):
     `linear_exact`, a LINEAR width under 1; `padding_inferred`, undeclared padding in CT; `not_a_number`, such values
     made background; `pixel_aspect`, pixels made square by their spacing, or by unequal resolutions across and down;
     `pixel_aspect_ignored`, such resolutions that cannot be followed: contradictory, over 4 to 1, or a JPEG's without
-    unit, which writers mean either way; `overlay_ignored`, `shutter_ignored`,
-    `icc_profile_ignored`, present and not applied; `real_world_values_ignored`, a mapping to units such as SUV that
-    the values of windows are not in; `samples_ignored`, samples of a TIFF beyond its colours;
+    unit, which writers mean either way; `overlay_ignored`, `shutter_ignored`, `icc_profile_ignored`, present and not
+    applied; `palette_ignored`, one of enhanced ultrasound; `real_world_values_ignored`, a mapping to units such as SUV
+    that the values of windows are not in; `samples_ignored`, samples of a TIFF beyond its colours;
     `icc_profile`, colours brought to sRGB from the file's own ICC profile or a PNG's gAMA and cHRM; `end_marker_added`,
     a JPEG without one; `metadata_dropped`, a damaged chunk of a PNG; `low_bits`, 16-bit colour that holds fewer bits;
     `over_white`, a dark drawing on transparency laid over white.

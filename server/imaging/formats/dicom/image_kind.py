@@ -22,6 +22,9 @@ def kind_steps(file: DicomFile) -> Iterator[RenderingStep]:
         yield "shutter_ignored"
     if _maps_to_other_units(file):
         yield "real_world_values_ignored"
+    # Of enhanced ultrasound, whose data paths have colours of their own (PS3.3 C.7.6.23).
+    if sequence(dataset, "EnhancedPaletteColorLookupTableSequence"):
+        yield "palette_ignored"
     if any(code(mask, "MaskOperation") not in ("", "NONE") for mask in sequence(dataset, "MaskSubtractionSequence")):
         yield "subtraction_ignored"
     if uid(dataset, "SOPClassUID") in _SEGMENTATIONS:

@@ -34,6 +34,7 @@ def group(name: str, **attributes: Any) -> Dataset:
     [
         ({"MaskSubtractionSequence": [item(MaskOperation="AVG_SUB", MaskFrameNumbers=1)]}, "subtraction_ignored"),
         ({"MaskSubtractionSequence": [item(MaskOperation="TID", TIDOffset=1)]}, "subtraction_ignored"),
+        ({"EnhancedPaletteColorLookupTableSequence": [item(DataPathID="PRIMARY")]}, "palette_ignored"),
         ({"SOPClassUID": SEGMENTATION, "Modality": "SEG"}, "segmentation"),
         ({"TotalPixelMatrixRows": 4000, "TotalPixelMatrixColumns": 40}, "tile"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer"),
