@@ -151,8 +151,8 @@ class ImageProcessor:
 
     def _crop(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Return the width and height to resize an image of `size` to, and the left and top edge of the crop."""
-        scale = self.size / min(size)
-        wide, high = (max(self.size, int(edge * scale)) for edge in size)
+        # In whole numbers: a scale of floating point makes some images a pixel narrower than CLIP's processor does.
+        wide, high = (edge * self.size // min(size) for edge in size)
         return wide, high, (wide - self.size) // 2, (high - self.size) // 2
 
     def pixels(self, image: Image.Image) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from medmoe.model.config import ImageProcessorConfig
 from medmoe.model.image_processor import ImageProcessor, normalise, to_rgb
@@ -27,6 +28,16 @@ def test_crop_keeps_the_centre_square() -> None:
     image = Image.new("RGB", (24, 8), (0, 0, 0))
     image.paste((255, 255, 255), (8, 0, 16, 8))
     assert np.asarray(processor("crop").resize(image)).min() == 255
+
+
+@pytest.mark.parametrize("size", [(98, 49), (49, 147), (335, 160), (588, 343), (300, 200), (1, 50), (40, 64)])
+@pytest.mark.parametrize("side", [32, 224])
+def test_a_crop_is_the_one_of_clips_processor(size: tuple[int, int], side: int) -> None:
+    width, height = size
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    clip = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    expected = clip(noise, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
+    np.testing.assert_array_equal(processor("crop", side).pixels(noise), expected)
 
 
 @pytest.mark.parametrize("mode", ["pad", "crop"])
