@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from medmoe.model.checkpoint.staging import staged_directory
-from medmoe.model.checkpoint.tensor_comparison import compare_tensors, too_few
+from medmoe.model.checkpoint.tensor_comparison import compare_tensors, not_floating, too_few
 from medmoe.model.config import CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import CheckpointError
 from medmoe.model.files.terminal_safe import listed
@@ -27,7 +27,6 @@ from medmoe.model.files.weight_files import (
 )
 from medmoe.model.medmoe import MedMoE
 
-_DTYPES = ("F32", "F16", "BF16", "F64")
 _TOWER = "vision_tower."
 
 
@@ -94,8 +93,8 @@ def check_weights(directory: Path, config: MedMoEConfig) -> None:
         raise CheckpointError(f"{path}: {problem}")
     shapes = {name: tensor.shape for name, tensor in found.items()}
     compare_tensors(shapes, expected_shapes(config), source=str(path))
-    if wrong := sorted(name for name, tensor in found.items() if tensor.dtype not in _DTYPES):
-        raise CheckpointError(f"{path}: not stored as floating point numbers of 16, 32 or 64 bits: {listed(wrong)}")
+    if problem := not_floating({name: tensor.dtype for name, tensor in found.items()}):
+        raise CheckpointError(f"{path}: {problem}")
 
 
 def _save_shards(tensors: Mapping[str, torch.Tensor], directory: Path) -> None:

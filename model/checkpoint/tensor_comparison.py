@@ -7,6 +7,7 @@ from medmoe.model.errors import CheckpointError
 from medmoe.model.files.terminal_safe import listed
 
 Shape = tuple[int, ...]
+_FLOATING = ("F16", "BF16", "F32", "F64")
 
 
 def misfits(found: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> list[str]:
@@ -22,6 +23,12 @@ def misfits(found: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> list[str
         "misshapen": misshapen,
     }
     return [f"{kind}: {listed(names)}" for kind, names in kinds.items() if names]
+
+
+def not_floating(dtypes: Mapping[str, str]) -> str | None:
+    """Say which tensors are no floating point numbers of 16, 32 or 64 bits, by safetensors' names of their dtypes."""
+    wrong = sorted(name for name, dtype in dtypes.items() if dtype not in _FLOATING)
+    return f"not stored as floating point numbers of 16, 32 or 64 bits: {listed(wrong)}" if wrong else None
 
 
 def too_few(found: Mapping[str, object], config: MedMoEConfig) -> str | None:

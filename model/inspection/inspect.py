@@ -16,8 +16,8 @@ from medmoe.model.files.digest import checkpoint_file_sha256
 from medmoe.model.files.licence import stated_licence
 from medmoe.model.files.router_fingerprint import RouterFingerprint, is_gate
 from medmoe.model.files.terminal_safe import listed, terminal_safe
-from medmoe.model.files.weight_files import StoredTensor, WeightFiles, read_header
-from medmoe.model.inspection.verify import Shapes, verify_adapter, verify_weights
+from medmoe.model.files.weight_files import StoredTensor, WeightFiles
+from medmoe.model.inspection.verify import Tensors, verify_adapter, verify_weights
 from medmoe.model.lora.adapter_config import AdapterConfig
 
 PARTS = ("vision_tower", "projector", "language_model")
@@ -122,16 +122,21 @@ def inspect_checkpoint(directory: Path, *, digests: bool = True) -> Inspection:
     text, vision = config.text_config, config.vision_config
     sha256 = _digests(directory) if digests else {}
     gates = _read_gates(tensors)
-    problems = verify_weights(config, {name: tensor.shape for name, tensor in tensors.items()})
+    problems = verify_weights(config, tensors)
     if bad := [name for name, values in gates.items() if not _is_finite(values, dtype=tensors[name].dtype)]:
         problems.append(f"not finite numbers: {listed(bad)}")
     adapter = None
     if (directory / ADAPTER_CONFIG_FILE).exists() or (directory / ADAPTER_WEIGHTS_FILE).exists():
         adapter_config = AdapterConfig.from_directory(directory)
-        shapes = {name: tuple(entry["shape"]) for name, entry in read_header(directory / ADAPTER_WEIGHTS_FILE).items()}
-        adapter = _adapter(adapter_config, shapes)
-        digest = weights.sha256() if digests else None
-        problems += verify_adapter(adapter_config, config, shapes, weights_sha256=digest)
+        adapter_tensors = WeightFiles((directory / ADAPTER_WEIGHTS_FILE,)).tensors()
+        adapter = _adapter(adapter_config, adapter_tensors)
+        problems += verify_adapter(
+            adapter_config,
+            config,
+            adapter_tensors,
+            weights_sha256=weights.sha256() if digests else None,
+            adapter_sha256=sha256.get(ADAPTER_WEIGHTS_FILE),
+        )
     return Inspection(
         name=config.name,
         family=_family(config, adapter),
@@ -173,9 +178,9 @@ def _experts(config: MedMoEConfig, *, gates: str) -> Experts:
     )
 
 
-def _adapter(config: AdapterConfig, shapes: Shapes) -> Adapter:
+def _adapter(config: AdapterConfig, tensors: Tensors) -> Adapter:
     return Adapter(
-        parameters=sum(map(math.prod, shapes.values())),
+        parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
         target_modules=tuple(config.target_modules),
         experts_per_layer=tuple(layer.n_experts for layer in config.layers),
         ranks_per_layer=tuple(layer.total_rank for layer in config.layers),

@@ -104,6 +104,15 @@ def test_a_gate_that_is_not_finite_is_named(tmp_path: Path, dtype: torch.dtype) 
     assert inspect_checkpoint(directory).problems == (f"not finite numbers: {LAYER}mlp.gate.weight",)
 
 
+def test_numbers_that_cannot_be_loaded_are_named(tmp_path: Path) -> None:
+    directory = save_tiny_checkpoint(tmp_path / "tiny")
+    name = f"{LAYER}self_attn.o_proj.weight"
+    tensors = load_file(directory / "model.safetensors")
+    save_file(tensors | {name: tensors[name].to(torch.int32)}, directory / "model.safetensors")
+    (problem,) = inspect_checkpoint(directory).problems
+    assert problem == f"not stored as floating point numbers of 16, 32 or 64 bits: {name}"
+
+
 @pytest.mark.parametrize("kept", [4, 100, -1])
 def test_a_truncated_file_is_said_to_be_incomplete(tmp_path: Path, kept: int) -> None:
     path = save_tiny_checkpoint(tmp_path / "tiny") / "model.safetensors"
@@ -118,6 +127,24 @@ def test_an_adapter_of_another_base_is_named(tmp_path: Path) -> None:
     (first / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
     assert any("other weights" in problem for problem in inspect_checkpoint(first).problems)
     assert inspect_checkpoint(first, digests=False).fits_config
+
+
+def test_tensors_of_another_adapter_on_the_same_base_are_named(tmp_path: Path) -> None:
+    directory = save_tiny_adapted(tmp_path / "tiny")
+    tensors = load_file(directory / "adapter_model.safetensors")
+    save_file({name: 2 * tensor for name, tensor in tensors.items()}, directory / "adapter_model.safetensors")
+    (problem,) = inspect_checkpoint(directory).problems
+    assert problem == "the adapter's tensors are not those that adapter_config.json was written for"
+    assert inspect_checkpoint(directory, digests=False).fits_config
+
+
+def test_an_adapter_in_another_dtype_is_named(tmp_path: Path) -> None:
+    directory = save_tiny_adapted(tmp_path / "tiny")
+    tensors = load_file(directory / "adapter_model.safetensors")
+    wrong = ["layers.0.gate_proj.lora_A", "layers.0.mlp.router.weight"]
+    save_file(tensors | {name: tensors[name].half() for name in wrong}, directory / "adapter_model.safetensors")
+    found = inspect_checkpoint(directory, digests=False)
+    assert found.problems == (f"the adapter's tensors: not stored as adapter_config.json says: {', '.join(wrong)}",)
 
 
 def test_an_adapter_with_a_hole_is_named(tmp_path: Path) -> None:
