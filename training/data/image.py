@@ -19,8 +19,8 @@ class _TrainingLimits:
     max_frames = 2**16
 
     def check_size(self, width: int, height: int) -> None:
-        """Raise ImageError."""
-        if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
+        """Raise ImageError. As in the service, an image counts as the square that padding makes of it."""
+        if Image.MAX_IMAGE_PIXELS is not None and max(width, height) ** 2 > 2 * Image.MAX_IMAGE_PIXELS:
             raise _too_large()
 
     def check_frames(self, frames: int) -> None:
@@ -30,7 +30,7 @@ class _TrainingLimits:
 
 
 def _too_large() -> ImageError:
-    return ImageError(f"the image has over {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels")
+    return ImageError(f"the image, padded to a square, has over {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels")
 
 
 def read_pixels(path: Path, *, processor: ImageProcessor) -> torch.Tensor:

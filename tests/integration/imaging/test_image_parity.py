@@ -124,8 +124,11 @@ def test_a_dicom_file_whose_preamble_is_a_tiff_is_not_trained_on_as_the_tiff(tmp
         read_rgb(tmp_path / "image.tif")
 
 
-def test_training_names_the_limit_that_a_large_image_exceeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.new("RGB", (30, 30)).save(tmp_path / "large.png")
+@pytest.mark.parametrize("size", [(30, 30), (30, 1), (1, 30)])
+def test_training_names_the_limit_that_a_large_image_exceeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    Image.new("RGB", size).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(DataError, match=r"large\.png is not an image that can be read: the image has over 200 pixels"):
+    with pytest.raises(DataError, match=r"large\.png is .*: the image, padded to a square, has over 200 pixels"):
         read_rgb(tmp_path / "large.png")
