@@ -124,6 +124,10 @@ class StageConfig:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
 
+    def seeds_from(self, first: int) -> range:
+        """Return the stage's seeds in a run whose own seed is `first`."""
+        return range(first, first + self.seeds)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouterConfig:

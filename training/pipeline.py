@@ -154,7 +154,7 @@ class Run:
             check_stage(
                 stage,
                 parameters={name: tensor.numel() for name, tensor in expected_tensors(architecture).items()},
-                samples=self._data.samples(stage.data),
+                samples=self._data.stage_samples(stage),
                 collator=collator,
                 runtime=self._runtime,
                 processes=process_count(),
@@ -166,7 +166,7 @@ class Run:
             return self._trained_with_seed(name, model, stage, features, self.config.seed)
         if (self._directory / name).exists():
             return load_checkpoint(self._directory / name)
-        members = {f"{stage.name}-{seed}": seed for seed in range(self.config.seed, self.config.seed + stage.seeds)}
+        members = {f"{stage.name}-{seed}": seed for seed in stage.seeds_from(self.config.seed)}
         models = [
             self._trained_with_seed(member, copy.deepcopy(model), stage, features, seed)
             for member, seed in members.items()

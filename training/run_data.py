@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from medmoe.model.errors import ConfigError
@@ -23,6 +24,7 @@ class RunData:
     def __init__(self, config: RunConfig, *, stages: Sequence[StageConfig], root: Path, directory: Path) -> None:
         """`root` holds the datasets, `directory` is the run's."""
         self._config = config
+        self._stages = stages
         self._root = root
         self._directory = directory
         router = config.router
@@ -35,10 +37,18 @@ class RunData:
         """Return the samples of data entries; `seed` is the recipe's unless another is given."""
         return list(self._read(entries, seed=self._config.seed if seed is None else seed).samples)
 
+    def stage_samples(self, stage: StageConfig) -> list[Sample]:
+        """Return what all seeds of a stage draw."""
+        seeds = stage.seeds_from(self._config.seed)
+        return [sample for seed in seeds for sample in self.samples(stage.data, seed=seed)]
+
     @cached_property
     def everything(self) -> list[Sample]:
-        """Return all samples that the run reads, with their true labels."""
-        return self.samples(self._entries)
+        """Return all samples that the run reads, with their true labels, and of further seeds those of other images."""
+        samples = self.samples(self._entries)
+        seen = {(sample.image, sample.views) for sample in samples}
+        of_seeds = chain.from_iterable(self.stage_samples(stage) for stage in self._stages if stage.seeds > 1)
+        return samples + [sample for sample in of_seeds if (sample.image, sample.views) not in seen]
 
     def distil(self, teacher: Teacher) -> None:
         """Let the teacher draw the labels of entries with `distilled` from now on."""

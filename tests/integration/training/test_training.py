@@ -172,6 +172,27 @@ def test_a_stage_of_several_seeds_is_the_mean_of_their_weights(finished: Run, da
         assert torch.equal(tensor, found[name]), name
 
 
+def test_the_seeds_of_a_stage_draw_images_of_their_own(data: Path, tmp_path: Path) -> None:
+    """No other stage reads them: without their features the run would end."""
+    whole = colours_recipe(epochs=(1, 1, 1), batch_size=8, router_epochs=1)
+    few = (replace(whole.moe_tuning.data[0], limit=8),)
+    alignment, questions, experts = (
+        replace(stage, data=few) for stage in (whole.alignment, whole.instruction_tuning, whole.moe_tuning)
+    )
+    assert whole.router is not None
+    config = replace(
+        whole,
+        alignment=alignment,
+        instruction_tuning=questions,
+        router=replace(whole.router, data=(replace(whole.router.data[0], split="val"),)),
+        moe_tuning=replace(experts, seeds=3),
+    )
+    run = Run(config, data=data, directory=tmp_path / "run", tower=None)
+    run()
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert 8 < manifest["splits"]["train"]["images"] <= 24
+
+
 def test_a_directory_of_another_recipe_is_refused(finished: Run, data: Path) -> None:
     other = Run(replace(recipe(), seed=8), data=data, directory=finished.checkpoint.parent, tower=None)
     with pytest.raises(ConfigError, match="another recipe"):
