@@ -108,8 +108,7 @@ def parts(tensors: ReferenceTensors, mean_NC: torch.Tensor, std_NC: torch.Tensor
     mean_NC = (mean_NC - tensors.mean_centre) / tensors.mean_scale
     std_NC = (std_NC - tensors.std_centre) / tensors.std_scale
     projected_NJ = project(mean_NC, tensors)
-    # The direct formula: the one by products loses the digits of small distances.
-    distances_NR = torch.cdist(projected_NJ, tensors.images, compute_mode="donot_use_mm_for_euclid_dist")
+    distances_NR = distances(projected_NJ, tensors.images)
     nearest = distances_NR.topk(min(neighbours, len(tensors.images)), largest=False)
     return torch.stack(
         [
@@ -125,6 +124,11 @@ def parts(tensors: ReferenceTensors, mean_NC: torch.Tensor, std_NC: torch.Tensor
 def project(mean_NC: torch.Tensor, tensors: ReferenceTensors) -> torch.Tensor:
     """Return standardised mean features in the space of distances, [N, J]."""
     return mean_NC @ tensors.mean_components[:, : len(tensors.whitening)] * tensors.whitening
+
+
+def distances(some_NJ: torch.Tensor, images_RJ: torch.Tensor) -> torch.Tensor:
+    """Return the Euclidean distances [N, R], by the direct formula: products lose the digits of small ones."""
+    return torch.cdist(some_NJ, images_RJ, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _residual(x_NC: torch.Tensor, components_CK: torch.Tensor) -> torch.Tensor:

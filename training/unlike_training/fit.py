@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from medmoe.model.unlike_training.scorer import SMALLEST, ReferenceTensors, parts, project
+from medmoe.model.unlike_training.scorer import SMALLEST, ReferenceTensors, distances, parts, project
 from medmoe.training.evaluation.predict.linear_probe import logistic_regression
 from medmoe.training.unlike_training.pooled_features import PooledFeatures
 
@@ -108,7 +108,7 @@ def spacing(images_RJ: torch.Tensor) -> torch.Tensor:
     found = []
     for few in images_RJ.split(512):
         # The nearest is the image itself.
-        nearest = torch.cdist(few, images_RJ).topk(min(NEIGHBOURS + 1, len(images_RJ)), largest=False).values
+        nearest = distances(few, images_RJ).topk(min(NEIGHBOURS + 1, len(images_RJ)), largest=False).values
         found.append(nearest[:, 1:].mean(dim=-1))
     return torch.cat(found).clamp_min(SMALLEST)
 

@@ -17,7 +17,7 @@ from medmoe.training.unlike_training import pooled_features
 from medmoe.training.unlike_training.__main__ import app
 from medmoe.training.unlike_training.drawn_images import KINDS, draw
 from medmoe.training.unlike_training.extend import FurtherImages, extend_reference
-from medmoe.training.unlike_training.fit import FitData, choose_evenly
+from medmoe.training.unlike_training.fit import NEIGHBOURS, FitData, choose_evenly, spacing
 from medmoe.training.unlike_training.measure import fit_reference, measure, score
 from medmoe.training.unlike_training.pooled_features import FeaturePooling, PooledFeatures
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
@@ -151,3 +151,13 @@ def test_the_command_writes_a_reference_and_leaving_out_writes_none(tmp_path: Pa
     found = UnlikeTraining.from_directory(checkpoint, MedMoEConfig.from_directory(checkpoint))
     assert found is not None
     assert found.reference.references.datasets == ("one", "other")
+
+
+def test_the_spacing_of_training_images_that_are_nearly_the_same_is_exact() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(60, 128, generator=generator) * 3 + 5
+    images = torch.cat([images + 1e-3 * torch.randn(60, 128, generator=generator) for _ in range(8)]).half().float()
+    apart = (images[:, None].double() - images).norm(dim=-1)
+    apart.fill_diagonal_(torch.inf)
+    expected = apart.topk(NEIGHBOURS, largest=False).values.mean(dim=-1)
+    torch.testing.assert_close(spacing(images).double(), expected, rtol=1e-4, atol=1e-6)
