@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.training.data.batches.collator import Features
+from medmoe.training.data.errors import DataError
 from medmoe.training.data.image import read_rgb
 from medmoe.training.data.leakage.near_duplicates import DisjointSets, near_duplicates, thumbnail
 from medmoe.training.data.sample import Sample
@@ -64,7 +65,8 @@ def out_of_fold_probabilities(samples: Sequence[Sample], *, features: Features) 
     """Return the probability of each label by sample id, from a probe fitted on the images of the other folds.
 
     Images of one cluster and those that are nearly the same share a fold. The penalty is the one whose
-    probabilities are best out of fold. Raises DataError naming a file that is no image.
+    probabilities are best out of fold. Raises DataError naming a file that is no image, or when all images share one
+    group, so that no other fold is left to fit a probe on.
     """
     labels = sorted({sample.answer for sample in samples})
     inputs, targets = _tensors(samples, labels=labels, features=features)
@@ -86,7 +88,10 @@ def out_of_fold_probabilities(samples: Sequence[Sample], *, features: Features) 
 
 
 def _folds(clusters: Mapping[Path, Hashable]) -> dict[Path, int]:
-    """Return the fold of each image, drawn for each cluster with its near duplicates."""
+    """Return the fold of each image, drawn for each cluster with its near duplicates; at least two folds have images.
+
+    Raises DataError when there is one such group alone.
+    """
     thumbnails = {image: thumbnail(read_rgb(image)) for image in clusters}
     groups = DisjointSets()
     for one, other in near_duplicates(thumbnails):
@@ -95,7 +100,17 @@ def _folds(clusters: Mapping[Path, Hashable]) -> dict[Path, int]:
         groups.join(cluster, image)
     rng = random.Random(0)
     fold_of_group: dict[Hashable, int] = {}
-    return {image: fold_of_group.setdefault(groups.root(image), rng.randrange(_FOLDS)) for image in thumbnails}
+    for image in thumbnails:
+        fold_of_group.setdefault(groups.root(image), rng.randrange(_FOLDS))
+    if len(fold_of_group) == 1:
+        raise DataError(
+            f"the {len(thumbnails)} images to distil labels for are of one patient or nearly the same; labels are "
+            "distilled from the images of other groups: train without `distilled`, or add images"
+        )
+    if len(set(fold_of_group.values())) == 1:
+        last = next(reversed(fold_of_group))
+        fold_of_group[last] = (fold_of_group[last] + 1) % _FOLDS
+    return {image: fold_of_group[groups.root(image)] for image in thumbnails}
 
 
 def tower_features(checkpoint: Path, folder: Path, *, samples: Iterable[Sample], device: str = "cpu") -> FeatureCache:

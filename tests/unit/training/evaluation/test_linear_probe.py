@@ -10,6 +10,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from medmoe.training.config import Split
+from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.metrics.scores import Scorer
 from medmoe.training.evaluation.predict.linear_probe import (
@@ -122,3 +123,26 @@ def test_out_of_fold_probabilities_know_what_the_features_tell(tmp_path: Path) -
     samples = [replace(one, image=tmp_path / one.image.name) for one in samples]
     found = out_of_fold_probabilities(samples, features=features)
     assert np.mean([found[one.id][one.answer] for one in samples]) > 0.8
+
+
+def in_groups(directory: Path, *, groups: int) -> list[Sample]:
+    samples = []
+    for number in range(24):
+        one = sample(number, "train")
+        path = directory / one.image.name
+        noise = np.random.default_rng(number).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+        # A group has every label.
+        samples.append(replace(one, image=path, group=f"patient {number % groups}"))
+    return samples
+
+
+def test_out_of_fold_probabilities_of_two_groups_are_of_probes_that_were_fitted(tmp_path: Path) -> None:
+    samples = in_groups(tmp_path, groups=2)
+    found = out_of_fold_probabilities(samples, features=features)
+    assert np.mean([found[one.id][one.answer] for one in samples]) > 0.6
+
+
+def test_out_of_fold_probabilities_of_one_group_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the 24 images to distil labels for are of one patient"):
+        out_of_fold_probabilities(in_groups(tmp_path, groups=1), features=features)
