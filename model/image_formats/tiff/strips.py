@@ -4,14 +4,19 @@ import bisect
 import lzma
 import zlib
 
+from PIL.ExifTags import Base as Tag
+
 from medmoe.model.errors import DamagedImageError
-from medmoe.model.image_formats.jpeg.segments import frame_header
+from medmoe.model.image_formats.jpeg.file import JpegFile
+from medmoe.model.image_formats.jpeg.segments import END, frame_header
 from medmoe.model.image_formats.no_data import inflated
 from medmoe.model.image_formats.tiff import fax, zstandard
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
 
 _DEFLATE, _LZW, _PACKBITS, _LZMA, _ZSTANDARD = (8, 32946), 5, 32773, 34925, 50000
 _OLD_JPEG, _JPEG, _FAX = 6, 7, (fax.RUN_LENGTH, fax.GROUP_3, fax.GROUP_4)
+_JPEG_COMPONENTS = (1, 3, 4)
+"""Components of a JPEG that Pillow decodes alone."""
 _BLOCKS = 16
 """Rows of the largest JPEG blocks."""
 _HEAD = 8
@@ -64,8 +69,19 @@ def _has_excess_blocks(data: bytes, page: TiffDirectory, columns: int, rows: int
         frame = frame_header(_coded(data, page, index))
         if frame and frame.height and (frame.width < columns or frame.height < needed):
             raise DamagedImageError("the image is damaged: a JPEG in the TIFF is smaller than its strip or tile")
+    if not all(_is_whole_jpeg(data, page, index) for index in range(len(page.parts[0]))):
+        raise DamagedImageError("the image is damaged or truncated: scan data of a JPEG in the TIFF are missing")
     # Some writers fill up the last rows of blocks.
     return frame is not None and page.tile is None and at == 0 and frame.height - last >= _BLOCKS
+
+
+def _is_whole_jpeg(data: bytes, page: TiffDirectory, index: int) -> bool:
+    """Return whether the JPEG of a strip or tile holds all its blocks: libtiff shows those that are missing grey."""
+    coded, tables = _coded(data, page, index), bytes(page.tags.get(Tag.JPEGTables, ()))
+    if tables:
+        coded = tables.removesuffix(END) + coded[2:]
+    frame = frame_header(coded)
+    return frame is None or len(frame.components) not in _JPEG_COMPONENTS or JpegFile(coded).is_whole()
 
 
 def _has_excess_rows(data: bytes, page: TiffDirectory, strip: int, *, strips: int, last: int, width: int) -> bool:

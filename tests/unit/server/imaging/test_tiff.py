@@ -1,12 +1,15 @@
 """TIFF files of every sample format, byte order and layout."""
 
+import io
 import itertools
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
+from tests.support.images.hostile_images import encoded
 from tests.support.images.tiff_files import tiff
 from tests.unit.server.conftest import Read
 
@@ -170,3 +173,18 @@ def test_a_file_that_lacks_its_last_samples_is_refused(
     read(data, allow_uniform=True)
     with pytest.raises(UnreadableImage, match="damaged"):
         read(data[:-cut], allow_uniform=True)
+
+
+@pytest.mark.parametrize("strip", [0, 1, 3])
+@pytest.mark.parametrize("kind", ["colours", "grey"])
+def test_a_jpeg_strip_that_lacks_blocks_is_refused(read: Read, kind: str, strip: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    image = Image.fromarray(noise if kind == "colours" else noise[..., 0])
+    data = encoded(image, "TIFF", compression="jpeg", strip_size=16 * 64 * (3 if kind == "colours" else 1))
+    read(data)
+    with Image.open(io.BytesIO(data)) as opened:
+        offsets, counts = opened.tag_v2[273], opened.tag_v2[279]  # type: ignore[attr-defined]
+    assert len(offsets) == 4
+    at = offsets[strip] + counts[strip] * 3 // 4
+    with pytest.raises(UnreadableImage, match="scan data"):
+        read(data[:at] + b"\xff\xd9" + data[at + 2 :])
