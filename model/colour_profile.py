@@ -12,6 +12,8 @@ SRGB_PRIMARIES: tuple[float, ...] = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 _HEADER = 128
 _DESCRIPTION = 4096
 """Bytes in which a profile describes itself."""
+_UNSEEN = 12
+"""Levels of 255 by which sRGB's approximations differ from it."""
 _MODES = ("RGB", "RGBA", "CMYK")
 _GREY_MODES = ("L", "LA")
 _KEYED = {"L": "LA", "RGB": "RGBA"}
@@ -23,9 +25,32 @@ _STEEPEST = 10.0
 
 
 def is_srgb(profile: bytes) -> bool:
-    """Return whether a profile describes itself as sRGB, in ASCII or UTF-16."""
+    """Return whether a profile describes itself as sRGB, in ASCII or UTF-16, and hardly changes colours.
+
+    Linear profiles with sRGB's primaries, and wide ones with its curve, have sRGB in their names too.
+    """
     head = profile[_HEADER : _HEADER + _DESCRIPTION].replace(b"\0", b"")
-    return b"sRGB" in head or b"srgb" in head
+    return (b"sRGB" in head or b"srgb" in head) and not _changes_colours(profile)
+
+
+def _changes_colours(profile: bytes) -> bool:
+    """Return whether a profile of curves changes colours visibly; False for one that is damaged or of tables."""
+    is_grey = profile[16:20] == b"GRAY"
+    if _has_tables(profile) or not (is_grey or profile[16:20] == b"RGB "):
+        return False
+    levels = np.arange(0, 256, 51, dtype=np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 6, 3)
+    swatch = Image.fromarray(np.ascontiguousarray(grid[..., 0]) if is_grey else grid)
+    converted = _converted(swatch, profile, "RGB", ImageCms.Flags.NOOPTIMIZE)
+    if converted is None:
+        return False
+    return bool(np.abs(np.asarray(converted, int) - np.asarray(swatch.convert("RGB"), int)).max() > _UNSEEN)
+
+
+def _has_tables(profile: bytes) -> bool:
+    """Return whether a profile maps colours by a table, which may fit them to a medium."""
+    count = int.from_bytes(profile[_HEADER : _HEADER + 4], "big")
+    return b"A2B0" in (profile[at : at + 4] for at in range(_HEADER + 4, _HEADER + 4 + 12 * min(count, 64), 12))
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:

@@ -162,6 +162,14 @@ def test_a_profile_that_does_not_fit_is_named_and_srgb_changes_nothing() -> None
     assert rendering.steps == ("icc_profile_ignored",)
 
 
+@pytest.mark.parametrize("name", ["GIMP built-in Linear sRGB", "Rec2020-elle-V4-srgbtrc.icc"])
+def test_a_profile_that_has_srgb_in_its_name_alone_is_followed(name: str) -> None:
+    profile = matrix_profile(gamma=1.0, swapped=True) + name.encode()
+    image, rendering = shown(encoded(Image.fromarray(RGB), "PNG", icc_profile=profile))
+    assert np.abs(image - srgb_of(RGB[..., (1, 0, 2)], 1.0)).max() <= 3
+    assert rendering.steps == ("icc_profile",)
+
+
 GREY_PROFILE = plain_profile(1.0, white=SRGB_WHITE, primaries=None) or b""
 
 
