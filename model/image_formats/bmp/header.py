@@ -58,6 +58,8 @@ def read_header(data: bytes) -> BmpHeader:
     if width <= 0 or not height:
         raise DamagedImageError("the image is damaged: the BMP has no pixels")
     masks, table_at = _masks(data, size, bits, compression)
+    if 0 < start < table_at:
+        raise DamagedImageError("the image is damaged: the BMP's pixels begin within its headers")
     entry = 3 if size == _CORE else 4
     colours = _colours(data[table_at : start or len(data)], entry, min(used or 2**bits, 2**bits)) if bits <= 8 else ()
     profile, has_other = _profile(data, size)

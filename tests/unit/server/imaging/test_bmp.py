@@ -152,6 +152,13 @@ def test_a_layout_that_is_not_read_is_named(read: Read, bits: int, compression: 
         read(bmp(bits, PLAIN, compression=compression, size=64, masks=(0xFF0000, 0xFF00, 0xFF)))
 
 
+def test_pixels_do_not_begin_within_the_headers(read: Read) -> None:
+    data = bytearray(bmp(24, COLOURS[::-1, :, ::-1].tobytes()))
+    data[10:14] = struct.pack("<I", 14 + INFO - 4)
+    with pytest.raises(UnreadableImage, match="within its headers"):
+        read(bytes(data))
+
+
 def test_a_file_that_ends_before_its_last_pixel_is_damaged(read: Read) -> None:
     file = io.BytesIO()
     odd = COLOURS[:30, :30]
