@@ -28,13 +28,17 @@ _SIGNATURE_BYTES = 64
 def generate_key(path: Path) -> Path:
     """Write a new private key to `path` (mode 0600) and its public key beside it; return the path of the latter.
 
-    Raises OSError, FileExistsError for a key that is already there.
+    Raises ConfigError for a file that is already there, OSError; neither leaves one of the two alone.
     """
     key = Ed25519PrivateKey.generate()
     public = path.with_name(path.name + ".pub")
     _write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
-    text = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    _write_new(public, text, mode=0o644)
+    try:
+        text = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        _write_new(public, text, mode=0o644)
+    except BaseException:
+        path.unlink()
+        raise
     return public
 
 
@@ -98,5 +102,13 @@ def _public_key(path: Path) -> Ed25519PublicKey:
 
 
 def _write_new(path: Path, text: bytes, *, mode: int) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
-        file.write(text)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except FileExistsError as error:
+        raise ConfigError(f"{path} exists, and no key is replaced: choose another --key") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text)
+    except BaseException:
+        path.unlink()
+        raise

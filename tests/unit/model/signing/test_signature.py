@@ -166,8 +166,17 @@ def test_links_are_not_signed(signed: Path, key: Path) -> None:
 
 
 def test_a_key_is_never_written_over(key: Path) -> None:
-    with pytest.raises(FileExistsError):
+    before = key.read_bytes()
+    with pytest.raises(ConfigError, match="key exists, and no key is replaced: choose another --key"):
         generate_key(key)
+    assert key.read_bytes() == before
+
+
+def test_no_private_key_is_left_without_its_public_one(tmp_path: Path) -> None:
+    (tmp_path / "key.pub").write_text("another's")
+    with pytest.raises(ConfigError, match=r"key\.pub exists"):
+        generate_key(tmp_path / "key")
+    assert [path.name for path in tmp_path.iterdir()] == ["key.pub"]
 
 
 def test_openssl_agrees(signed: Path, public_key: Path) -> None:
