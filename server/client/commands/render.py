@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import errno
-import hashlib
 import os
+import secrets
 import stat
 from collections import Counter
 from collections.abc import Mapping
@@ -154,11 +154,11 @@ def _targets(source: Path, output: Path) -> dict[Path, Path]:
         note(text)
     if not found.images:
         raise InvalidInput(f"{source} holds no image")
-    images = {file.resolve() for file in found.images}
+    images = {os.path.realpath(file) for file in found.images}
     taken: dict[Path, Path] = {}
     for file in found.images:
         target = output / rendered_name(str(file.relative_to(source)))
-        if target.resolve() in images:
+        if os.path.realpath(target) in images:  # Path.resolve has no OSError for links in a circle
             raise InvalidInput(f"{target} is an image of {source}, and would be lost; choose another OUTPUT")
         if target in taken:
             raise InvalidInput(f"{taken[target]} and {file} would both be written to {target}; rename one")
@@ -187,8 +187,8 @@ def _put(target: Path, png: bytes) -> None:
     """Replace a PNG as one step. Raises OSError."""
     # What a link leads to is replaced, not the link.
     target = Path(os.path.realpath(target))
-    # Not after the PNG, whose name may be as long as names can be.
-    part = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()}.part")
+    # Not after the PNG, whose name may be as long as names can be, and which another run may be writing too.
+    part = target.with_name(f".{secrets.token_hex(16)}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         part.touch()

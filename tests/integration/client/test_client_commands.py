@@ -295,6 +295,27 @@ def test_render_goes_on_after_a_png_that_cannot_be_written(
     assert sorted(path.name for path in output.iterdir()) == [f"{longest}.png", "c.png", "d.png"]
 
 
+def test_two_runs_of_render_write_one_folder(
+    medmoe: Medmoe, server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dicoms").mkdir()
+    (tmp_path / "dicoms" / "a").write_bytes(dicom(gradient()))
+    write, output = Path.write_bytes, tmp_path / "pngs"
+    started, others = threading.Event(), list[subprocess.CompletedProcess[str]]()
+
+    def meanwhile(path: Path, png: bytes) -> int:
+        written = write(path, png)
+        if not started.is_set():
+            started.set()
+            others.append(medmoe("render", tmp_path / "dicoms", output, url=server.url, key=KEY))
+        return written
+
+    monkeypatch.setattr(Path, "write_bytes", meanwhile)
+    done = medmoe("render", tmp_path / "dicoms", output, url=server.url, key=KEY)
+    assert (done.returncode, others[0].returncode) == (0, 0), (done, others)
+    assert [path.name for path in output.iterdir()] == ["a.png"]
+
+
 def test_render_ends_where_there_is_no_room(
     medmoe: Medmoe, server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
