@@ -23,9 +23,10 @@ FAILED = 1
 INTERRUPTED = 130
 DEBUG_VARIABLE = "MEDMOE_DEBUG"
 """If set, an unexpected error shows its traceback."""
-_MENDABLE = frozenset(
-    {errno.EACCES, errno.EDQUOT, errno.EISDIR, errno.ENOENT, errno.ENOSPC, errno.ENOTDIR, errno.EROFS}
-)
+_MENDABLE = frozenset({
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG,
+    errno.ENOENT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ESTALE,
+})  # fmt: skip
 """Errors of the file system that the user can mend."""
 _FULL = frozenset({errno.EDQUOT, errno.ENOSPC})
 

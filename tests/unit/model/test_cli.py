@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.cli import COMMANDS, main
+from medmoe.model.signing.signature import generate_key
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
 from tests.support.checkpoints.upstream import Variant, upstream_tensors, write_upstream
 
@@ -194,6 +195,24 @@ def test_a_full_disk_is_no_internal_error(medmoe: Medmoe, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("medmoe.model.inspection.inspect.inspect_checkpoint", full)
     assert medmoe("inspect", tmp_path).stderr == f"error: {tmp_path / 'x'}: No space left on device\n"
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "circle"])
+@pytest.mark.parametrize(
+    "command", [["sign", "--key", "key"], ["manifest", "--dataset", "slake", "--data"], ["render", "pngs"]]
+)
+def test_a_path_that_cannot_be_is_no_internal_error(
+    medmoe: Medmoe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("circle").symlink_to("circle")
+    Path("pngs").mkdir()
+    Path("pngs", "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    generate_key(Path("key"))
+    found = medmoe(*command, name, "--url", "http://127.0.0.1:9") if "pngs" in command else medmoe(*command, name)
+    assert found.returncode == 1
+    assert name in found.stderr
+    assert "internal error" not in found.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
