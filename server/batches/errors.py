@@ -47,7 +47,7 @@ class BatchEnded(RequestError):
 
 
 class StorageLimit(RequestError):
-    """The caller's files would take more room than one caller may use."""
+    """The caller's files would take more room than one caller may use, or the caller has as many as it may have."""
 
     @classmethod
     def over(cls, max_bytes: int) -> Self:
@@ -55,6 +55,19 @@ class StorageLimit(RequestError):
         return cls(
             f"your files would take more than {max_bytes} bytes (MEDMOE_BATCH_MAX_STORED_BYTES); delete some first",
             param="file",
+        )
+
+    @classmethod
+    def of_files(cls, most: int) -> Self:
+        """Return the error of a caller with `most` files."""
+        return cls(f"you have {most} files, as many as one caller may have; delete some first", param="file")
+
+    @classmethod
+    def of_batches(cls, most: int) -> Self:
+        """Return the error of a caller with `most` batches."""
+        return cls(
+            f"you have {most} batches, as many as one caller may have; they are deleted some time after their end "
+            "(MEDMOE_BATCH_RETENTION_DAYS)"
         )
 
 

@@ -19,6 +19,8 @@ from medmoe.server.schemas.openai.file import FileObject, FilePurpose
 _DAY = 86_400
 _RECORD, _CONTENT = ".json", ".jsonl"
 _LONGEST_NAME = 255
+_MOST_FILES = 10_000
+"""Files of one owner. Empty ones take memory too, and each lengthens the search for the files of every owner."""
 
 
 class StoredFile(BaseModel):
@@ -98,12 +100,14 @@ class FileStore:
         return sorted(found, key=lambda file: file.id)
 
     async def require_room(self, owner: str, size: int = 0) -> None:
-        """Raise StorageLimit where `owner` may not have another `size` bytes."""
+        """Raise StorageLimit where `owner` may not have another file of `size` bytes."""
         unfinished = [self.content(file_id) for file_id in self._unfinished(owner) if file_id not in self._files]
         written = await self._threads.do(lambda: sum(map(_size, unfinished))) if unfinished else 0
-        stored = sum(file.bytes for file in self.of_owner(owner))
-        uploading = sum(announced for of, announced in self._uploading.values() if of == owner)
-        if size + stored + uploading + written >= self._max_stored_bytes:
+        stored = [file.bytes for file in self.of_owner(owner)]
+        uploading = [announced for of, announced in self._uploading.values() if of == owner]
+        if len(stored) + len(uploading) + len(unfinished) >= _MOST_FILES:
+            raise StorageLimit.of_files(_MOST_FILES)
+        if size + sum(stored) + sum(uploading) + written >= self._max_stored_bytes:
             raise StorageLimit.over(self._max_stored_bytes)
 
     async def upload(self, source: BinaryIO, *, size: int, filename: str, owner: str, keep: int | None) -> FileObject:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from medmoe.model.errors import ConfigError
 from medmoe.server.auth.delegation import Delegation
-from medmoe.server.batches.errors import BatchNotFound
+from medmoe.server.batches.errors import BatchNotFound, StorageLimit
 from medmoe.server.batches.file_store import new_id
 from medmoe.server.batches.result_log import ResultLog
 from medmoe.server.batches.storage import delete_each, replace
@@ -22,6 +22,8 @@ from medmoe.server.schemas.openai.batch import ENDED, Batch, BatchRequest, Batch
 _WINDOW = 86_400
 """Seconds of the completion window."""
 _DAY = 86_400
+_MOST_BATCHES = 10_000
+"""Batches of one owner, ended ones included: each takes memory and lengthens every list."""
 
 
 class StoredBatch(BaseModel):
@@ -130,7 +132,9 @@ class JobStore:
                 yield from (job.stored.output_id, job.stored.errors_id)
 
     async def create(self, request: BatchRequest, delegation: Delegation) -> Job:
-        """Store a new batch. Raises StorageUnavailable."""
+        """Store a new batch. Raises StorageLimit, StorageUnavailable."""
+        if sum(job.owner == delegation.owner for job in self._jobs.values()) >= _MOST_BATCHES:
+            raise StorageLimit.of_batches(_MOST_BATCHES)
         now = int(time.time())
         batch = Batch(
             id=new_id("batch_"),

@@ -88,6 +88,7 @@ class BatchWorker:
         self._turns = turns
         self._is_ready = is_ready
         self._validating = asyncio.Lock()
+        self._validating_of: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._owners: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def run(self, app: ASGIApp, job: Job) -> None:
@@ -108,7 +109,8 @@ class BatchWorker:
 
     async def _outcome(self, app: ASGIApp, job: Job) -> _Outcome:
         if job.status == "validating":
-            async with self._validating:
+            # Each owner has one batch in the queue of all, however many it has begun.
+            async with self._validating_of[job.owner], self._validating:
                 lines = await self._lines(job)
             if job.status == "validating":
                 job.stored.batch = job.moved("in_progress", request_counts=RequestCounts(total=len(lines)))

@@ -1,4 +1,4 @@
-"""Uploads that are stored at the same time count against their owner's room from their begin to their end."""
+"""Files count against their owner's room, uploads from their begin to their end."""
 
 import asyncio
 import errno
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from medmoe.server.batches import file_store
 from medmoe.server.batches.errors import StorageFull, StorageLimit
 from medmoe.server.batches.file_store import FileStore
 from medmoe.server.batches.storage_threads import StorageThreads
@@ -76,6 +77,15 @@ async def test_uploads_at_once_take_no_more_than_one_owner_s_room(store: FileSto
     found = await asyncio.gather(*uploads, return_exceptions=True)
     assert [type(one) for one in found] == [FileObject, FileObject, StorageLimit, StorageLimit]
     assert contents(tmp_path) == [(await other).bytes, 1400, 1400]
+
+
+async def test_files_without_content_are_limited_too(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_store, "_MOST_FILES", 3)
+    found = await asyncio.gather(*(begin(store, io.BytesIO()) for _ in range(5)), return_exceptions=True)
+    assert [type(one) for one in found] == [FileObject, FileObject, FileObject, StorageLimit, StorageLimit]
+    assert (await begin(store, io.BytesIO(), owner="research")).bytes == 0
+    await store.delete(store.of_owner("ward")[0].id)
+    assert (await begin(store, io.BytesIO())).bytes == 0
 
 
 async def test_an_upload_that_fails_gives_its_room_back(store: FileStore, tmp_path: Path) -> None:
