@@ -50,9 +50,7 @@ def verify_adapter(
         return [*found, str(error)]
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     found += [f"the adapter's tensors: {misfit}" for misfit in misfits(shapes, wanted)]
-    low_rank = _DTYPE_NAMES[adapter.dtype]
-    if wrong := sorted(
-        name for name, tensor in tensors.items() if tensor.dtype != ("F32" if ".router." in name else low_rank)
-    ):
+    dtypes = {name: _DTYPE_NAMES[layout.tensor_dtype(name, adapter)] for name in tensors}
+    if wrong := sorted(name for name, tensor in tensors.items() if tensor.dtype != dtypes[name]):
         found.append(f"the adapter's tensors: not stored as adapter_config.json says: {listed(wrong)}")
     return found

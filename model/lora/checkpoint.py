@@ -28,7 +28,7 @@ from medmoe.model.lora.adapter_config import (
     architecture_sha256,
 )
 from medmoe.model.lora.attach import TrainableAdapters, attach_served, attach_trainable
-from medmoe.model.lora.layout import tensor_shapes
+from medmoe.model.lora.layout import tensor_dtype, tensor_shapes
 from medmoe.model.medmoe import MedMoE
 
 
@@ -152,9 +152,8 @@ def _check_base(config: AdapterConfig, base: MedMoEConfig, *, directory: Path) -
 
 
 def _check_values(tensors: Mapping[str, torch.Tensor], config: AdapterConfig, *, path: Path) -> None:
-    low_rank = getattr(torch, config.dtype)
     for name, tensor in tensors.items():
-        dtype = torch.float32 if ".router." in name else low_rank
+        dtype = getattr(torch, tensor_dtype(name, config))
         if tensor.dtype != dtype:
             raise CheckpointError(f"{path}: {name} is stored as {tensor.dtype}, expected {dtype}")
         if not torch.isfinite(tensor).all():

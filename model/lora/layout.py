@@ -119,5 +119,10 @@ def tensor_shapes(config: AdapterConfig, base: MedMoEConfig) -> dict[str, tuple[
     return shapes
 
 
+def tensor_dtype(name: str, config: AdapterConfig) -> str:
+    """Return the dtype of a tensor of adapter_model.safetensors, by torch's name: routers stay float32."""
+    return "float32" if ".router." in name else config.dtype
+
+
 def _linear(name: str, in_features: int, out_features: int) -> LinearShape:
     return LinearShape(name=name, in_features=in_features, out_features=out_features)

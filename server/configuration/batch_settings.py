@@ -24,8 +24,8 @@ class BatchSettings(StrictSettings):
     """Largest file that is taken, which an upload holds in memory: with 64 KiB for its form it must fit into
     `body_memory_mib`, and alone into `batch_max_stored_bytes`. A line must also fit into `max_body_bytes`."""
     batch_max_stored_bytes: int = Field(default=4 * 2**30, ge=1024)
-    """Most bytes of all files of one API key's name or token's subject, answers included, at which no further file and
-    no further batch is taken, as at 10,000 of either."""
+    """Most bytes of all files of one API key's name or token's subject, answers included. At these, and at 10,000 files
+    or batches, no further one is taken."""
     batch_concurrency: int = Field(default=4, ge=1, le=64)
     """Lines that are answered at once while no other request is inside. More uses the engine better, and delays the
     next request by a longer engine step."""

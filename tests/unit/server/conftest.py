@@ -1,4 +1,4 @@
-"""The image reader as a child process has it, here in the test's own process."""
+"""The image reader as a child process has it, here in the test's own process, and an environment without settings."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,7 @@ from medmoe.server.imaging.decoder_config import DecoderConfig, ImageLimits
 from medmoe.server.imaging.formats.reader import ImageReader
 from medmoe.server.imaging.image import DecodedImage
 from medmoe.server.schemas.images import ImageFields
+from medmoe.server.settings import Settings
 from tests.support.checkpoints.tiny import tiny_config
 
 Read = Callable[..., DecodedImage]
@@ -31,6 +32,13 @@ def decoder_config(**changes: Any) -> DecoderConfig:
         }
         | changes
     )
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away every setting of the environment."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"MEDMOE_{name.upper()}", raising=False)
 
 
 @pytest.fixture

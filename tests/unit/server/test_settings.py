@@ -13,11 +13,7 @@ from medmoe.server.auth.key_file import parse_key_file
 from medmoe.server.settings import Settings
 from tests.support.service.certificates import Authority
 
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"MEDMOE_{name.upper()}", raising=False)
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 def test_the_defaults_listen_on_loopback_only() -> None:

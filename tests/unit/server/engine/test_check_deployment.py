@@ -8,13 +8,9 @@ from medmoe.server.errors import DeploymentError
 from medmoe.server.settings import Settings
 from tests.support.checkpoints.tiny import tiny_config
 
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
 NARROW = {"hidden_size": 80, "num_attention_heads": 1}
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"MEDMOE_{name.upper()}", raising=False)
 
 
 def test_experts_of_a_width_that_the_cpu_kernel_cannot_take_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from medmoe.server.errors import DeploymentError
 from medmoe.server.settings import Settings
 from tests.support.checkpoints.tiny import tiny_config
 
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
 # Sizes of Phi-2, StableLM-2-1.6B and of a decoder with few heads of keys and values.
 PHI_2 = {
     "model_type": "phi",
@@ -29,12 +31,6 @@ STABLELM_2 = {
     "num_key_value_heads": 32,
 }
 GROUPED = {"hidden_size": 384, "intermediate_size": 768, "num_attention_heads": 12, "num_key_value_heads": 2}
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"MEDMOE_{name.upper()}", raising=False)
 
 
 def check(shape: dict[str, Any], *, on_cpu: bool = False, **settings: Any) -> None:

@@ -17,13 +17,9 @@ from medmoe.server.errors import DeploymentError
 from medmoe.server.settings import Settings
 from tests.support.checkpoints.tiny import tiny_config
 
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
 TOP_2 = {"num_experts_per_tok": 2, "renormalize": True}
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"MEDMOE_{name.upper()}", raising=False)
 
 
 def check(shape: dict[str, Any], *, on_cpu: bool, kernel: CpuKernel | None = None, **settings: Any) -> None:

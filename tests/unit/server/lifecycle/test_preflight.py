@@ -111,6 +111,7 @@ def test_checkpoints_nearby_are_proposed_the_most_similar_first(tmp_path: Path) 
         check_model_directory(tmp_path / "runs")
 
 
+@pytest.mark.usefixtures("clean_environment")
 @pytest.mark.parametrize(
     ("variable", "value", "expected"),
     [("MEDMOE_KV_CACHE_GIB", "500000", "MEDMOE_KV_CACHE_GIB"), ("MEDMOE_PORT", "taken", "already in use")],
@@ -119,8 +120,6 @@ def test_the_service_ends_with_one_line(
     variable: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("medmoe.server.observability.json_log.configure", lambda level: None)
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"MEDMOE_{name.upper()}", raising=False)
     with socket.create_server(("127.0.0.1", 0)) as other:
         monkeypatch.setenv(variable, str(other.getsockname()[1]) if value == "taken" else value)
         assert main_module.main() == main_module.UNUSABLE
