@@ -103,27 +103,31 @@ class ImageIntake:
             async with deadline.guard():
                 data = await self._dicomweb.retrieve(reference)
         with record.stage("image"):
-            sent = await self.identify(data, deadline=deadline)
+            sent = await self.identify(data, deadline=deadline, record=record)
         if (sent.study, sent.series, sent.instance) != (reference.study, reference.series, reference.instance):
             raise WrongInstance()
         return data
 
-    async def identify(self, file: str | bytes, *, deadline: Deadline) -> InstanceUIDs:
+    async def identify(self, file: str | bytes, *, deadline: Deadline, record: RequestRecord) -> InstanceUIDs:
         """Return the UIDs of a DICOM file. Raises what DecoderPool.identify raises, DeadlineExceeded."""
         async with deadline.guard():
-            return await self._decoders.identify(file)
+            return await self._decoders.identify(file, tenant=record.cache_salt)
 
-    async def survey(self, data: bytes, *, metadata: bool = False, max_slices: int, deadline: Deadline) -> Survey:
+    async def survey(
+        self, data: bytes, *, metadata: bool = False, max_slices: int, deadline: Deadline, record: RequestRecord
+    ) -> Survey:
         """Return where slices lie. Raises what DecoderPool.survey raises, DeadlineExceeded."""
         async with deadline.guard():
-            return await self._decoders.survey(data, metadata=metadata, max_slices=max_slices)
+            return await self._decoders.survey(data, metadata=metadata, max_slices=max_slices, tenant=record.cache_salt)
 
     async def unpack(
-        self, archive: str | bytes, *, max_files: int, max_bytes: int, deadline: Deadline
+        self, archive: str | bytes, *, max_files: int, max_bytes: int, deadline: Deadline, record: RequestRecord
     ) -> tuple[bytes, ...]:
         """Return the files of an archive. Raises what DecoderPool.unpack raises, DeadlineExceeded."""
         async with deadline.guard():
-            return await self._decoders.unpack(archive, max_files=max_files, max_bytes=max_bytes)
+            return await self._decoders.unpack(
+                archive, max_files=max_files, max_bytes=max_bytes, tenant=record.cache_salt
+            )
 
     async def metadata(self, series: SeriesReference, *, deadline: Deadline) -> bytes:
         """Return the metadata of a series. Raises what DICOMwebClient.metadata raises, DeadlineExceeded."""
@@ -133,11 +137,17 @@ class ImageIntake:
             return await self._dicomweb.metadata(series)
 
     async def report(
-        self, file: str | bytes, content: ReportContent, format_: ReportFormat, *, deadline: Deadline
+        self,
+        file: str | bytes,
+        content: ReportContent,
+        format_: ReportFormat,
+        *,
+        deadline: Deadline,
+        record: RequestRecord,
     ) -> bytes:
         """Return the report on an image of a DICOM file. Raises what DecoderPool.report raises, DeadlineExceeded."""
         async with deadline.guard():
-            return await self._decoders.report(file, content, format_)
+            return await self._decoders.report(file, content, format_, tenant=record.cache_salt)
 
     @asynccontextmanager
     async def _fetched(

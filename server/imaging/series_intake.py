@@ -69,10 +69,10 @@ class SeriesIntake:
         if isinstance(sent, SeriesReference):
             return await self._named(sent, deadline=deadline, record=record)
         with record.stage("image"):
-            contents, packed = await self._unpacked(sent, deadline=deadline)
+            contents, packed = await self._unpacked(sent, deadline=deadline, record=record)
             if len(contents) > self._max_files:
                 raise SeriesTooLarge.over_files(self._max_files)
-            found = await self._surveyed(contents, packed=packed, deadline=deadline)
+            found = await self._surveyed(contents, packed=packed, deadline=deadline, record=record)
         places = [place for place, geometry in enumerate(found) if geometry is not None]
         if not places:
             raise NotAVolume("no file holds an image")
@@ -101,7 +101,7 @@ class SeriesIntake:
             self._fetching.release()
         assert isinstance(data, bytes)
         with record.stage("image"):
-            survey = await self._images.survey(data, max_slices=self._max_files, deadline=deadline)
+            survey = await self._images.survey(data, max_slices=self._max_files, deadline=deadline, record=record)
         if not survey.files or not expected.agrees_with(survey.files[0]):
             raise WrongInstance("the source sent an instance that is not what its metadata say")
         return data
@@ -113,7 +113,7 @@ class SeriesIntake:
         with record.stage("image"):
             try:
                 survey = await self._images.survey(
-                    metadata, metadata=True, max_slices=self._max_files, deadline=deadline
+                    metadata, metadata=True, max_slices=self._max_files, deadline=deadline, record=record
                 )
             except UnreadableImage as error:
                 raise InvalidSourceAnswer("the source's metadata are not DICOM JSON of a series") from error
@@ -129,7 +129,9 @@ class SeriesIntake:
             contents={},
         )
 
-    async def _unpacked(self, sent: str | tuple[bytes, ...], *, deadline: Deadline) -> tuple[tuple[bytes, ...], bool]:
+    async def _unpacked(
+        self, sent: str | tuple[bytes, ...], *, deadline: Deadline, record: RequestRecord
+    ) -> tuple[tuple[bytes, ...], bool]:
         """Return the files, and whether they were packed. Raises InvalidArchive, SeriesTooLarge."""
         packed = isinstance(sent, str) or any(map(is_archive, sent))
         if not packed:
@@ -139,12 +141,12 @@ class SeriesIntake:
             raise InvalidArchive("send one archive alone, or the files without one")
         archive = sent if isinstance(sent, str) else sent[0]
         contents = await self._images.unpack(
-            archive, max_files=self._max_files, max_bytes=self._max_bytes, deadline=deadline
+            archive, max_files=self._max_files, max_bytes=self._max_bytes, deadline=deadline, record=record
         )
         return contents, True
 
     async def _surveyed(
-        self, contents: tuple[bytes, ...], *, packed: bool, deadline: Deadline
+        self, contents: tuple[bytes, ...], *, packed: bool, deadline: Deadline, record: RequestRecord
     ) -> list[FileGeometry | None]:
         """Return the geometry of each file, None for one without an image, which only an archive may hold."""
         found: list[FileGeometry | None] = [None] * len(contents)
@@ -153,7 +155,9 @@ class SeriesIntake:
         async def work() -> None:
             for index in waiting:
                 with numbered(index):
-                    survey = await self._images.survey(contents[index], max_slices=self._max_files, deadline=deadline)
+                    survey = await self._images.survey(
+                        contents[index], max_slices=self._max_files, deadline=deadline, record=record
+                    )
                     if not survey.files and not packed:
                         raise UnreadableImage("the DICOM file holds no image")
                 found[index] = survey.files[0] if survey.files else None

@@ -79,11 +79,11 @@ async def answer_with_report(
     require_store(demand, dicomweb, image)
     file = await images.fetch(image, deadline=deadline, record=record)
     # Before the engine works: an image of no study has no report.
-    source = await images.identify(file, deadline=deadline)
+    source = await images.identify(file, deadline=deadline, record=record)
     answer = await ask(file)
     return await deliver_report(
         demand, answer, content(answer), images=images, dicomweb=dicomweb, file=file, study=source.study,
-        deadline=deadline,
+        deadline=deadline, record=record,
     )  # fmt: skip
 
 
@@ -106,15 +106,16 @@ async def deliver_report(
     file: str | bytes,
     study: str,
     deadline: Deadline,
+    record: RequestRecord,
 ) -> Answer | Response:
     """Return `answer` with the report that `said` describes, or the report alone; `file` is of the same `study`.
 
     Raises what DecoderPool.report and DICOMwebClient.store raise.
     """
     if demand.store is not None or demand.include or demand.media_type == "application/dicom":
-        dicom = await images.report(file, said, "dicom", deadline=deadline)
+        dicom = await images.report(file, said, "dicom", deadline=deadline, record=record)
     if demand.store is not None:
-        made = await images.identify(dicom, deadline=deadline)
+        made = await images.identify(dicom, deadline=deadline, record=record)
         async with deadline.guard():
             await dicomweb.store(demand.store, study, dicom)
         stored = StoredReport(source=demand.store, study=made.study, series=made.series, instance=made.instance)
@@ -122,7 +123,8 @@ async def deliver_report(
     if demand.media_type == "application/dicom":
         return Response(dicom, media_type=demand.media_type)
     if demand.media_type is not None:
-        return Response(await images.report(file, said, "fhir", deadline=deadline), media_type=demand.media_type)
+        fhir = await images.report(file, said, "fhir", deadline=deadline, record=record)
+        return Response(fhir, media_type=demand.media_type)
     if demand.include:
         answer = answer.model_copy(update={"report": base64.b64encode(dicom).decode()})
     return answer

@@ -110,21 +110,19 @@ class DecoderPool:
         request = DecodeRequest(text=isinstance(sent, str), fields=shown, view=view)
         return await self._ask(request, sent, parse, most=3 * largest**2, tenant=tenant)
 
-    async def identify(self, sent: str | bytes, *, tenant: str | None = None) -> InstanceUIDs:
+    async def identify(self, sent: str | bytes, *, tenant: str | None) -> InstanceUIDs:
         """Return the UIDs of a DICOM file. Raises what reports.document.identify raises, and otherwise as `decode`."""
         request = IdentifyRequest(text=isinstance(sent, str))
         return await self._ask(request, sent, _document(InstanceUIDs.model_validate_json), most=MAX_HEAD, tenant=tenant)
 
     async def report(
-        self, sent: str | bytes, content: ReportContent, format_: ReportFormat, *, tenant: str | None = None
+        self, sent: str | bytes, content: ReportContent, format_: ReportFormat, *, tenant: str | None
     ) -> bytes:
         """Return the report on an image of a DICOM file. Raises as `identify`."""
         request = ReportRequest(text=isinstance(sent, str), content=content, format=format_)
         return await self._ask(request, sent, _document(bytes), most=_MAX_REPORT, tenant=tenant)
 
-    async def survey(
-        self, sent: bytes, *, metadata: bool = False, max_slices: int, tenant: str | None = None
-    ) -> Survey:
+    async def survey(self, sent: bytes, *, metadata: bool = False, max_slices: int, tenant: str | None) -> Survey:
         """Return where the slices of a DICOM file lie, or those in a source's `metadata`.
 
         Raises what slice_geometry.survey_file and survey_metadata raise, and otherwise as `decode`.
@@ -133,7 +131,7 @@ class DecoderPool:
         return await self._ask(request, sent, _document(Survey.model_validate_json), most=_MAX_SURVEY, tenant=tenant)
 
     async def unpack(
-        self, sent: str | bytes, *, max_files: int, max_bytes: int, tenant: str | None = None
+        self, sent: str | bytes, *, max_files: int, max_bytes: int, tenant: str | None
     ) -> tuple[bytes, ...]:
         """Return the DICOM files of an archive, or a file that is none. Raises what archive.unpack raises."""
 

@@ -59,6 +59,7 @@ async def answer_series_with_report(
         file=await context.intake.read(files, decisive, deadline=deadline, record=record),
         study=files.files[decisive].uids.study,
         deadline=deadline,
+        record=record,
     )
 
 
