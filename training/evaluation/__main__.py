@@ -234,8 +234,6 @@ def evaluate(
             report.outcomes,
             answerer.calibration,
             clusters={sample.id: sample.cluster for sample in read.samples},
-            seed=report.seed,
-            resamples=report.resamples,
         )
         typer.echo(coverage_table(covered))
     if routing_reference and checkpoint is not None:

@@ -1,13 +1,15 @@
-"""Compute 95 % intervals over clusters (patients, images): exact for shares, bootstrapped for other figures."""
+"""Compute 95 % intervals over clusters (patients, images): of shares, bootstrapped for other figures."""
 
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
-_LOW, _HIGH = 2.5, 97.5
-_BISECTIONS = 60
+from medmoe.training.evaluation.metrics.beta_distribution import beta_quantile, student_quantile
+
+_LOW, _HIGH = 0.025, 0.975
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,57 +22,56 @@ class Interval:
     n: int
 
 
-def mean_interval(values: Sequence[float], *, clusters: Sequence[Hashable], seed: int, resamples: int) -> Interval:
-    """Return the percentile bootstrap interval, which draws whole clusters with replacement.
+def share_interval(right: Sequence[bool], *, clusters: Sequence[Hashable]) -> Interval:
+    """Return the interval of a share (Clopper and Pearson 1934) over whole clusters (Korn and Graubard 1998).
 
-    Questions about one image, and images of one patient, succeed and fail together; drawing single ones would make the
-    interval too narrow.
+    Questions about one image, and images of one patient, succeed and fail together: the interval is that of fewer
+    values, as many as would vary as these clusters do. It is exact where each cluster has one value.
+    Raises ValueError as `mean_interval`.
+    """
+    _require_clusters(right, clusters)
+    n, share = len(right), sum(right) / len(right)
+    size = _effective_size(np.asarray(right, dtype=float), clusters)
+    successes = share * size
+    low = beta_quantile(_LOW, successes, size - successes + 1) if share > 0 else 0.0
+    high = beta_quantile(_HIGH, successes + 1, size - successes) if share < 1 else 1.0
+    return Interval(value=share, low=low, high=high, n=n)
+
+
+def _effective_size(right: np.ndarray, clusters: Sequence[Hashable]) -> float:
+    """Return how many independent values have the variance of the share of `right` (0 or 1, [n]).
+
+    At least as many as if the values of a cluster were always alike, at most n.
+    """
+    n, share = len(right), float(right.mean())
+    members, count = _members(clusters)
+    sizes = np.bincount(members)
+    fewest = n**2 / float((sizes**2).sum())
+    variance = float(((np.bincount(members, weights=right) - share * sizes) ** 2).sum())
+    if count == 1 or share in (0, 1):
+        return fewest
+    if variance == 0:
+        return float(n)
+    independent = n * share * (1 - share) * (n / (n - 1)) / (variance * count / (count - 1))
+    # The variance itself is known from few clusters only.
+    known = (student_quantile(n - 1) / student_quantile(count - 1)) ** 2
+    return min(max(n * independent * known, fewest), float(n))
+
+
+def mean_interval(values: Sequence[float], *, clusters: Sequence[Hashable], seed: int, resamples: int) -> Interval:
+    """Return the bootstrap interval, which draws whole clusters with replacement.
+
+    Its percentiles are expanded as few clusters need it (Hesterberg 2015).
     Raises ValueError when there is nothing to average or a value lacks its cluster.
     """
-    if not values or len(values) != len(clusters):
-        raise ValueError(f"{len(values)} values and {len(clusters)} clusters")
+    _require_clusters(values, clusters)
     members, count = _members(clusters)
     sums = np.bincount(members, weights=values)
     counts = np.bincount(members)
     draws = np.random.default_rng(seed).integers(count, size=(resamples, count))
     means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    low, high = np.percentile(means, [_LOW, _HIGH])
-    return Interval(value=float(np.mean(values)), low=float(low), high=float(high), n=len(values))
-
-
-def share_interval(right: Sequence[bool], *, clusters: Sequence[Hashable], seed: int, resamples: int) -> Interval:
-    """Return the exact interval of a share (Clopper and Pearson 1934), or else `mean_interval`.
-
-    The exact interval counts clusters, so it is taken where each has one value or where all values are alike.
-    """
-    count = len(set(clusters))
-    if not right or len(right) != len(clusters) or (count < len(right) and 0 < sum(right) < len(right)):
-        return mean_interval([float(value) for value in right], clusters=clusters, seed=seed, resamples=resamples)
-    low, high = binomial_interval(min(sum(right), count), count)
-    return Interval(value=sum(right) / len(right), low=low, high=high, n=len(right))
-
-
-def binomial_interval(successes: int, n: int) -> tuple[float, float]:
-    """Return the exact 95 % interval of a share.
-
-    >>> [round(end, 4) for end in binomial_interval(9, 10)]
-    [0.555, 0.9975]
-    """
-    return 1 - _upper_end(n - successes, n), _upper_end(successes, n)
-
-
-def _upper_end(successes: int, n: int) -> float:
-    """Return the share of which at most so many successes are only 2.5 % likely."""
-    if successes == n:
-        return 1.0
-    counts = np.arange(successes + 1)
-    chosen = np.concatenate([[0.0], np.cumsum(np.log(n - counts[:-1]) - np.log(counts[1:]))])
-    low, high = 0.0, 1.0
-    for _ in range(_BISECTIONS):
-        p = (low + high) / 2
-        at_most = np.exp(chosen + counts * math.log(p) + (n - counts) * math.log1p(-p)).sum()
-        low, high = (p, high) if at_most > _LOW / 100 else (low, p)
-    return (low + high) / 2
+    low, high = _expanded_percentiles(means, clusters=count)
+    return Interval(value=float(np.mean(values)), low=low, high=high, n=len(values))
 
 
 def statistic_interval(
@@ -88,8 +89,22 @@ def statistic_interval(
     found = [statistic(np.concatenate([places[cluster] for cluster in draw])) for draw in draws]
     value = statistic(np.arange(len(clusters)))
     finite = [number for number in found if np.isfinite(number)] or [value]
-    low, high = np.percentile(finite, [_LOW, _HIGH])
-    return Interval(value=value, low=float(low), high=float(high), n=len(clusters))
+    low, high = _expanded_percentiles(finite, clusters=count)
+    return Interval(value=value, low=low, high=high, n=len(clusters))
+
+
+def _expanded_percentiles(found: Sequence[float] | np.ndarray, *, clusters: int) -> tuple[float, float]:
+    """Return the ends that a t interval over so many clusters has on the scale of the normal distribution."""
+    below = (
+        NormalDist().cdf(-math.sqrt(clusters / (clusters - 1)) * student_quantile(clusters - 1)) if clusters > 1 else 0
+    )
+    low, high = np.quantile(found, [below, 1 - below])
+    return float(low), float(high)
+
+
+def _require_clusters(values: Sequence[float], clusters: Sequence[Hashable]) -> None:
+    if not values or len(values) != len(clusters):
+        raise ValueError(f"{len(values)} values and {len(clusters)} clusters")
 
 
 def _members(clusters: Sequence[Hashable]) -> tuple[np.ndarray, int]:

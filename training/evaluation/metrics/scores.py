@@ -119,12 +119,7 @@ class Scorer:
         return scores
 
     def _share(self, values: Sequence[float], *, samples: Sequence[Sample]) -> Interval:
-        return share_interval(
-            [value == 1 for value in values],
-            clusters=[sample.cluster for sample in samples],
-            seed=self.seed,
-            resamples=self.resamples,
-        )
+        return share_interval([value == 1 for value in values], clusters=[sample.cluster for sample in samples])
 
     def _mean(self, values: Sequence[float], *, samples: Sequence[Sample]) -> Interval:
         clusters = [sample.cluster for sample in samples]

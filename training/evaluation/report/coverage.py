@@ -31,8 +31,6 @@ def coverages(
     calibration: Calibration,
     *,
     clusters: Mapping[str, Hashable],
-    seed: int,
-    resamples: int,
 ) -> list[Coverage]:
     """Return the coverage for each dataset with labels that the checkpoint has prediction sets for, at `ALPHAS`.
 
@@ -56,8 +54,6 @@ def coverages(
                     held=share_interval(
                         [one.reference in chosen for one, chosen in zip(members, made, strict=True)],
                         clusters=[clusters[one.id] for one in members],
-                        seed=seed,
-                        resamples=resamples,
                     ),
                     mean_size=sum(map(len, made)) / len(members),
                     labels=len(labels),

@@ -35,12 +35,12 @@ SUMMARY_NOTES = (
     "give closed / open, or accuracy. Probe: accuracy of logistic regression on the tower's pooled features."
 )
 _NOTES = (
-    "Percent, with 95 % intervals over images, or over the groups (of a patient, say) that the data name: exact "
-    "(Clopper and Pearson) for accuracies with one question each, bootstrapped otherwise. Legacy numbers follow "
-    "Med-MoE's evaluator: closed counts a reference found anywhere inside the answer (`no` in `normal`), open recall "
-    "rises when a right word is repeated. Strict is equality after normalisation. Majority rows answer from the train "
-    "split without seeing the image. AUC is one label against the rest, averaged; with two labels it is the usual one. "
-    "A perfect AUC or recall has no bootstrapped interval."
+    "Percent, with 95 % intervals over images, or over the groups (of a patient, say) that the data name: Clopper and "
+    "Pearson's for accuracies, with the effective number of answers (Korn and Graubard), bootstrapped otherwise. "
+    "Legacy numbers follow Med-MoE's evaluator: closed counts a reference found anywhere inside the answer (`no` in "
+    "`normal`), open recall rises when a right word is repeated. Strict is equality after normalisation. Majority "
+    "rows answer from the train split without seeing the image. AUC is one label against the rest, averaged; with two "
+    "labels it is the usual one. A perfect AUC or recall has no bootstrapped interval."
 )
 _CONFIDENCE_NOTES = (
     f"ECE: expected calibration error over {BINS} bins, which hold equally many samples or are equally wide. A "
