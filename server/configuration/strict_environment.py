@@ -11,6 +11,15 @@ from medmoe.model.errors import ConfigError
 PREFIX = "MEDMOE_"
 RENAMED = {"picture_cache_mib": "encoder_cache_mib", "kept_pictures": "image_cache_entries"}
 """Former names of settings, which are refused with the present name."""
+OF_COMPOSE = {
+    "api_keys_folder": "api_keys",
+    "checkpoint": "model",
+    "gpus": "tensor_parallel_size",
+    "metrics_key_file": None,
+    "published_port": "port",
+    "start_seconds": None,
+}
+"""Variables of the compose files, with the setting for it. Ignored, they would serve anyone, or another model."""
 _COMMAND_LINE = frozenset({"api_key", "url", "debug", "ca_file", "client_certificate", "client_key"})
 """Variables of the client and the command line; they may lie in the same .env file."""
 _SERVICE_LINK = re.compile(r"(.+_)?(service_host|service_port(_.+)?|port_\d+_(tcp|udp|sctp)(_.+)?)")
@@ -74,5 +83,8 @@ def variable(name: str) -> str:
 def _unknown(name: str, known: set[str]) -> str:
     if name in RENAMED:
         return f"{variable(name)} is now {variable(RENAMED[name])}"
+    if name in OF_COMPOSE:
+        setting = OF_COMPOSE[name]
+        return f"{variable(name)} is for docker compose: unset it" + (f", set {variable(setting)}" if setting else "")
     similar = get_close_matches(name, sorted(known), n=1)
     return f"unknown variable {variable(name)}" + (f": did you mean {variable(similar[0])}?" if similar else "")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from medmoe.server.configuration.strict_environment import OF_COMPOSE
 from medmoe.server.settings import Settings
 from tests.unit.deployment.conftest import DOCKER, ROOT, read
 
@@ -73,6 +74,13 @@ def test_only_settings_that_exist_are_set(path: Path) -> None:
     assert set(environment) <= known
     # YAML would make them something else than the text that a process gets.
     assert all(isinstance(value, str) for value in environment.values())
+
+
+def test_the_service_knows_the_variables_of_compose_when_it_refuses_them() -> None:
+    files = [ROOT / "docker-compose.yml", *ON_TOP]
+    used = {name.lower() for path in files for name in re.findall(r"\$\{MEDMOE_([A-Z_]+)", path.read_text("utf-8"))}
+    assert used - set(Settings.model_fields) == set(OF_COMPOSE)
+    assert {setting for setting in OF_COMPOSE.values() if setting} <= set(Settings.model_fields)
 
 
 def test_no_page_reaches_the_open_service_by_a_name_of_its_own() -> None:

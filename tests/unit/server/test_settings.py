@@ -43,6 +43,8 @@ def test_an_unknown_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch)
         ("MEDMOE_XYZZY", "1", r"unknown variable MEDMOE_XYZZY; server/SETTINGS\.md"),
         ("MEDMOE_PICTURE_CACHE_MIB", "64", "MEDMOE_PICTURE_CACHE_MIB is now MEDMOE_ENCODER_CACHE_MIB"),
         ("MEDMOE_KEPT_PICTURES", "0", "MEDMOE_KEPT_PICTURES is now MEDMOE_IMAGE_CACHE_ENTRIES"),
+        ("MEDMOE_CHECKPOINT", "/models/a", "MEDMOE_CHECKPOINT is for docker compose: unset it, set MEDMOE_MODEL;"),
+        ("MEDMOE_START_SECONDS", "900", "MEDMOE_START_SECONDS is for docker compose: unset it;"),
         ("MEDMOE_PORT", "tcp://10.0.0.1:8000", "MEDMOE_PORT .*enableServiceLinks: false"),
         ("MEDMOE_SERVICE_HOST", "10.0.0.1", "MEDMOE_SERVICE_HOST .*enableServiceLinks: false"),
         ("MEDMOE_GPU_PORT_8000_TCP_ADDR", "10.0.0.1", "enableServiceLinks: false"),
