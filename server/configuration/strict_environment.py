@@ -1,6 +1,7 @@
 """Read MEDMOE_* variables strictly: an unknown one is refused, because a misspelt limit would be no limit."""
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,12 +15,13 @@ RENAMED = {"picture_cache_mib": "encoder_cache_mib", "kept_pictures": "image_cac
 OF_COMPOSE = {
     "api_keys_folder": "api_keys",
     "checkpoint": "model",
-    "gpus": "tensor_parallel_size",
+    "gpus": None,
     "metrics_key_file": None,
-    "published_port": "port",
+    "published_port": None,
     "start_seconds": None,
 }
-"""Variables of the compose files, with the setting for it. Ignored, they would serve anyone, or another model."""
+"""Variables of the compose files. They are ignored, but for those without whose setting anyone, or another model, would
+be served."""
 _COMMAND_LINE = frozenset({"api_key", "url", "debug", "ca_file", "client_certificate", "client_key"})
 """Variables of the client and the command line; they may lie in the same .env file."""
 _SERVICE_LINK = re.compile(r"(.+_)?(service_host|service_port(_.+)?|port_\d+_(tcp|udp|sctp)(_.+)?)")
@@ -46,9 +48,15 @@ class _StrictEnvironment(EnvSettingsSource):
                 f"{variable(links[0])} was set by Kubernetes for a Service named like the settings; set"
                 " enableServiceLinks: false in the pod's spec, or rename the Service"
             )
-        if unknown := sorted(given.keys() - known - _COMMAND_LINE):
+        if unknown := sorted(given.keys() - known - _COMMAND_LINE - self._ignored_of_compose(given)):
             raise ConfigError(f"{'; '.join(_unknown(name, known) for name in unknown)}; {_LIST}")
         return super().__call__()
+
+    def _ignored_of_compose(self, given: Mapping[str, str]) -> set[str]:
+        chosen = self.current_state.keys() | {name for name, value in given.items() if value}
+        return {
+            name for name, setting in OF_COMPOSE.items() if setting is None or setting in chosen or not given.get(name)
+        }
 
 
 class StrictSettings(BaseSettings):
@@ -83,8 +91,7 @@ def variable(name: str) -> str:
 def _unknown(name: str, known: set[str]) -> str:
     if name in RENAMED:
         return f"{variable(name)} is now {variable(RENAMED[name])}"
-    if name in OF_COMPOSE:
-        setting = OF_COMPOSE[name]
-        return f"{variable(name)} is for docker compose: unset it" + (f", set {variable(setting)}" if setting else "")
+    if setting := OF_COMPOSE.get(name):
+        return f"{variable(name)} is for docker compose alone: set {variable(setting)}, or unset it"
     similar = get_close_matches(name, sorted(known), n=1)
     return f"unknown variable {variable(name)}" + (f": did you mean {variable(similar[0])}?" if similar else "")

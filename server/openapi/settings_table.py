@@ -18,7 +18,8 @@ Environment variables of the service, and what each costs. All are read once, at
 one names is read again where its row says so. An empty variable counts as unset. An unknown one that begins with
 `{PREFIX}` is refused with its nearest name. `{PREFIX}API_KEY`, `{PREFIX}URL`, `{PREFIX}CA_FILE`,
 `{PREFIX}CLIENT_CERTIFICATE`, `{PREFIX}CLIENT_KEY` and `{PREFIX}DEBUG` belong to the client and the command line and are
-ignored here. This file is made from [settings.py](settings.py) by `{COMMAND}`.
+ignored here, and so are variables of `docker-compose.yml`, such as `{PREFIX}PUBLISHED_PORT`. This file is made from
+[settings.py](settings.py) by `{COMMAND}`.
 
 ## Image caches
 

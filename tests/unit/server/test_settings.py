@@ -43,8 +43,13 @@ def test_an_unknown_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch)
         ("MEDMOE_XYZZY", "1", r"unknown variable MEDMOE_XYZZY; server/SETTINGS\.md"),
         ("MEDMOE_PICTURE_CACHE_MIB", "64", "MEDMOE_PICTURE_CACHE_MIB is now MEDMOE_ENCODER_CACHE_MIB"),
         ("MEDMOE_KEPT_PICTURES", "0", "MEDMOE_KEPT_PICTURES is now MEDMOE_IMAGE_CACHE_ENTRIES"),
-        ("MEDMOE_CHECKPOINT", "/models/a", "MEDMOE_CHECKPOINT is for docker compose: unset it, set MEDMOE_MODEL;"),
-        ("MEDMOE_START_SECONDS", "900", "MEDMOE_START_SECONDS is for docker compose: unset it;"),
+        (
+            "MEDMOE_CHECKPOINT",
+            "/models/a",
+            "MEDMOE_CHECKPOINT is for docker compose alone: set MEDMOE_MODEL, or unset it;",
+        ),
+        ("MEDMOE_API_KEYS_FOLDER", "./keys", "set MEDMOE_API_KEYS, or unset it;"),
+        ("MEDMOE_PUBLISHED_POTR", "8137", "unknown variable MEDMOE_PUBLISHED_POTR"),
         ("MEDMOE_PORT", "tcp://10.0.0.1:8000", "MEDMOE_PORT .*enableServiceLinks: false"),
         ("MEDMOE_SERVICE_HOST", "10.0.0.1", "MEDMOE_SERVICE_HOST .*enableServiceLinks: false"),
         ("MEDMOE_GPU_PORT_8000_TCP_ADDR", "10.0.0.1", "enableServiceLinks: false"),
@@ -61,6 +66,22 @@ def test_an_unknown_variable_is_refused_with_a_way_out(
 def test_variables_of_the_client_do_not_stop_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MEDMOE_API_KEY", "MEDMOE_URL", "MEDMOE_DEBUG"):
         monkeypatch.setenv(name, "http://127.0.0.1:8137")
+    assert Settings().api_keys is None
+
+
+def test_variables_of_compose_do_not_stop_the_service_where_its_own_say_what_they_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("GPUS", "METRICS_KEY_FILE", "PUBLISHED_PORT", "START_SECONDS", "CHECKPOINT", "API_KEYS_FOLDER"):
+        monkeypatch.setenv(f"MEDMOE_{name}", "8137")
+    monkeypatch.setenv("MEDMOE_API_KEYS", "keys")
+    assert Settings(model=Path("tuned")).port == 8000
+    monkeypatch.setenv("MEDMOE_MODEL", "tuned")
+    assert Settings().model == Path("tuned")
+    monkeypatch.setenv("MEDMOE_API_KEYS", "")
+    with pytest.raises(ConfigError, match="MEDMOE_API_KEYS_FOLDER"):
+        Settings()
+    monkeypatch.setenv("MEDMOE_API_KEYS_FOLDER", "")
     assert Settings().api_keys is None
 
 
