@@ -72,6 +72,8 @@ class AuditTrail:
         self._syncing: asyncio.Task[None] | None = None
         self._retry_at: float | None = None
         self._unrecorded: Counter[str] = Counter()
+        self._unsynced = 0
+        """Records that were written since the last sync began; none where each write waits for the disk."""
 
     @classmethod
     def of(cls, settings: Settings, keys: AuditKeys, *, count_failures: Callable[[int], None]) -> Self:
@@ -144,7 +146,7 @@ class AuditTrail:
                     await asyncio.gather(self._syncing, return_exceptions=True)
                 await self._in_thread(self._writer.close)
         except OSError as error:
-            self._fail(error)
+            self._fail_to_sync(error, self._unsynced)
         self._thread.end()
         log.info("audit trail", extra={"fields": {"head": self._writer.head}})
         waiting = sum(not one.written.done() for one in (*self._taken, *self._waiting))
@@ -221,6 +223,7 @@ class AuditTrail:
         if written:
             self._unrecorded -= unrecorded
             self._count_failures(0 if is_safe else written)
+            self._unsynced += 0 if self._writer.fsync else written
         for waiting in batch[:written]:
             waiting.written.set_result(is_safe)
         self._lose(batch[written:])
@@ -237,10 +240,11 @@ class AuditTrail:
         await asyncio.sleep(_SYNC_SECONDS)
         # What is written from here on waits for the next one.
         self._syncing = None
+        unsynced, self._unsynced = self._unsynced, 0
         try:
             await self._in_thread(self._writer.sync)
         except OSError as error:
-            self._fail(error)
+            self._fail_to_sync(error, unsynced)
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         """Let the thread do `work` in its turn. Cancelling this does not end the work."""
@@ -265,6 +269,10 @@ class AuditTrail:
             waiting.lost = True
             if not waiting.written.done():
                 waiting.written.set_result(False)
+
+    def _fail_to_sync(self, error: OSError, unsynced: int) -> None:
+        self._count_failures(unsynced)
+        self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         cause = error.__cause__ or error

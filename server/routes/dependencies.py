@@ -59,14 +59,6 @@ async def may_administer(grant: Annotated[Grant, Depends(authenticated)]) -> Non
     grant.require("admin")
 
 
-async def audited(request: Request, _: Annotated[Grant, Depends(may_ask)]) -> None:
-    """Let in callers who may ask while a record can be written of what they do.
-
-    Raises Unauthenticated, InsufficientScope, AuditUnavailable.
-    """
-    State.of(request).require_audit()
-
-
 def has_one_authorization(headers: Headers) -> bool:
     """Return whether `Authorization` comes once; of two, a proxy in front may have checked the other."""
     return len(headers.getlist("authorization")) == 1
@@ -90,3 +82,11 @@ async def within_rate(request: Request, grant: Annotated[Grant, Depends(authenti
     grant.require("ask")
     if RequestRecord.of(request.scope).batch is None:
         grant.tenant.spend()
+
+
+async def audited(request: Request, _: Annotated[None, Depends(within_rate)]) -> None:
+    """Let in callers of whose request a record can be written; each counts against the rate, for it takes the disk.
+
+    Raises Unauthenticated, InsufficientScope, RateLimited, AuditUnavailable.
+    """
+    State.of(request).require_audit()

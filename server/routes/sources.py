@@ -19,7 +19,7 @@ from medmoe.server.http.error_responses import invalid_parameter
 from medmoe.server.openapi.refusals import MAY_NOT_ASK, refusals
 from medmoe.server.openapi.requests import named
 from medmoe.server.openapi.responses import Responses, examples
-from medmoe.server.routes.dependencies import audited, within_rate
+from medmoe.server.routes.dependencies import audited
 from medmoe.server.schemas.inference import DicomUID, SourceName
 from medmoe.server.state import State
 
@@ -116,7 +116,13 @@ _REFUSALS = refusals(
 
 @router.get(
     "/v1/sources",
-    responses=_answer(_SOURCES_EXAMPLE) | refusals(*MAY_NOT_ASK, AuditUnavailable(retry_after=5)),
+    responses=_answer(_SOURCES_EXAMPLE)
+    | refusals(
+        *MAY_NOT_ASK,
+        RateLimited(retry_after=1),
+        AuditUnavailable(retry_after=5),
+        descriptions={429: "This key has asked too often; see Retry-After"},
+    ),
     dependencies=[Depends(audited)],
 )
 async def sources(request: Request) -> SourceList:
@@ -127,7 +133,7 @@ async def sources(request: Request) -> SourceList:
 @router.get(
     "/v1/sources/{source}/studies",
     responses=_answer(_STUDIES_EXAMPLE) | _REFUSALS,
-    dependencies=[Depends(within_rate), Depends(audited)],
+    dependencies=[Depends(audited)],
 )
 async def studies(
     request: Request, source: Source, modality: Modality = None, date: Date = None, limit: Limit = 100
@@ -144,7 +150,7 @@ async def studies(
 @router.get(
     "/v1/sources/{source}/studies/{study}/series",
     responses=_answer(_SERIES_EXAMPLE) | _REFUSALS,
-    dependencies=[Depends(within_rate), Depends(audited)],
+    dependencies=[Depends(audited)],
 )
 async def series(request: Request, source: Source, study: Study, limit: Limit = 100) -> SeriesList:
     """List the series of a study."""
@@ -155,7 +161,7 @@ async def series(request: Request, source: Source, study: Study, limit: Limit = 
 @router.get(
     "/v1/sources/{source}/studies/{study}/series/{series}/instances",
     responses=_answer(_INSTANCES_EXAMPLE) | _REFUSALS,
-    dependencies=[Depends(within_rate), Depends(audited)],
+    dependencies=[Depends(audited)],
 )
 async def instances(request: Request, source: Source, study: Study, series: Series, limit: Limit = 100) -> InstanceList:
     """List the instances of a series; `/v1/vqa`, `/v1/classify`, `/v1/explain` and `/v1/render` take images of them."""

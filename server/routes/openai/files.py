@@ -24,7 +24,7 @@ from medmoe.server.http.upload import received_upload
 from medmoe.server.openapi.refusals import missing, refusals
 from medmoe.server.openapi.requests import named
 from medmoe.server.openapi.responses import Responses, examples
-from medmoe.server.routes.dependencies import audited, may_ask, within_rate
+from medmoe.server.routes.dependencies import audited, may_ask
 from medmoe.server.routes.openai.storage import (
     DESCRIPTIONS,
     FILE_ID,
@@ -132,7 +132,7 @@ def _answer(example: object) -> Responses:
         RateLimited(retry_after=1),
         descriptions=DESCRIPTIONS,
     ),
-    dependencies=[Depends(within_rate), Depends(audited)],
+    dependencies=[Depends(audited)],
     openapi_extra=_UPLOAD,
 )
 async def upload(request: Request, grant: Annotated[Grant, Depends(may_ask)]) -> FileObject:
@@ -177,7 +177,15 @@ async def file(request: Request, file_id: FileId, grant: Annotated[Grant, Depend
     f"{PATH}/{{file_id}}/content",
     response_class=FileResponse,
     responses=_CONTENT
-    | refusals(*NO_STORE, *NO_RECORD, FileNotFound(), RangeNotSatisfiable(), *LISTING, descriptions=DESCRIPTIONS),
+    | refusals(
+        *NO_STORE,
+        *NO_RECORD,
+        FileNotFound(),
+        RangeNotSatisfiable(),
+        *LISTING,
+        RateLimited(retry_after=1),
+        descriptions=DESCRIPTIONS,
+    ),
     dependencies=[Depends(audited)],
 )
 async def content(request: Request, opened: Annotated[BinaryIO, Depends(_opened)]) -> FileResponse:
@@ -193,7 +201,16 @@ async def content(request: Request, opened: Annotated[BinaryIO, Depends(_opened)
 @router.delete(
     f"{PATH}/{{file_id}}",
     responses=_answer({"id": FILE_ID, "object": "file", "deleted": True})
-    | refusals(*NO_STORE, *NO_RECORD, *NO_ROOM, FileNotFound(), FileInUse(), *LISTING, descriptions=DESCRIPTIONS),
+    | refusals(
+        *NO_STORE,
+        *NO_RECORD,
+        *NO_ROOM,
+        FileNotFound(),
+        FileInUse(),
+        *LISTING,
+        RateLimited(retry_after=1),
+        descriptions=DESCRIPTIONS,
+    ),
     dependencies=[Depends(audited)],
 )
 async def delete(request: Request, file_id: FileId, grant: Annotated[Grant, Depends(may_ask)]) -> FileDeleted:

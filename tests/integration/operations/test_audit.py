@@ -321,6 +321,29 @@ async def test_a_full_disk_can_be_let_pass(
     verify_trail(trail, keys=AuditKeys.from_file(key_file, named_by="--key-file"))
 
 
+async def test_records_that_a_later_sync_fails_to_bring_to_the_disk_are_counted(
+    audited: Audited, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def failures(service: Service) -> str:
+        metrics = (await service.client.get("/metrics")).text
+        return next(line for line in metrics.splitlines() if line.startswith("medmoe_audit_failures_total"))
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("medmoe.server.audit.trail._SYNC_SECONDS", 0.0)
+    async with audited() as service:
+        assert (await ask(service)).status_code == 200
+        monkeypatch.setattr("medmoe.server.audit.trail._SYNC_SECONDS", 0.5)
+        assert await failures(service) == "medmoe_audit_failures_total 0.0"
+        for _ in range(2):
+            assert (await ask(service)).status_code == 200
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fail)
+            await until(lambda: "audit trail failed" in caplog.text)
+        assert await failures(service) == "medmoe_audit_failures_total 2.0"
+
+
 @pytest.mark.parametrize("on_failure", ["refuse", "continue"])
 async def test_a_record_that_is_not_on_the_disk_but_in_the_file_is_not_called_missing(
     audited: Audited, trail: Path, monkeypatch: pytest.MonkeyPatch, key_file: Path, on_failure: str
@@ -451,6 +474,25 @@ async def test_a_flood_of_refusals_is_counted_and_not_recorded(
         assert (await ask(service)).status_code == 200
     assert [fields["status"] for fields in records(trail, "request")] == [422, 422, 200]
     assert records(trail, "request")[-1]["unrecorded"] == {"invalid_field": 3}
+
+
+async def test_what_is_recorded_counts_against_the_rate(audited: Audited, trail: Path, tmp_path: Path) -> None:
+    form: dict[str, Any] = {"files": {"file": ("a", b"{}\n")}, "data": {"purpose": "batch"}}
+    async with audited(batch_dir=tmp_path / "batches", requests_per_minute=2) as service:
+        client = service.client
+        file_id = (await client.post("/v1/files", **form)).json()["id"]
+        assert (await client.get(f"/v1/files/{file_id}/content")).status_code == 200
+        for method, path in (
+            ("GET", "/v1/sources"),
+            ("GET", f"/v1/files/{file_id}/content"),
+            ("HEAD", f"/v1/files/{file_id}/content"),
+            ("DELETE", f"/v1/files/{file_id}"),
+        ):
+            refused = await client.request(method, path)
+            assert refused.status_code == 429, path
+            assert int(refused.headers["retry-after"]) <= 30
+        # A program that waits for a batch asks often, and leaves no record.
+        assert [file["id"] for file in (await client.get("/v1/files")).json()["data"]] == [file_id]
 
 
 def test_a_trail_without_a_key_is_refused(tmp_path: Path, checkpoint: Path) -> None:
