@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Literal, TypeVar
+from weakref import WeakValueDictionary
 
 from starlette.types import ASGIApp
 
@@ -88,8 +88,9 @@ class BatchWorker:
         self._turns = turns
         self._is_ready = is_ready
         self._validating = asyncio.Lock()
-        self._validating_of: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._owners: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # A lock lasts as long as a batch holds it or waits for it.
+        self._validating_of: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._answering_of: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, app: ASGIApp, job: Job) -> None:
         """Bring a batch to its end, asking `app`."""
@@ -110,7 +111,7 @@ class BatchWorker:
     async def _outcome(self, app: ASGIApp, job: Job) -> _Outcome:
         if job.status == "validating":
             # Each owner has one batch in the queue of all, however many it has begun.
-            async with self._validating_of[job.owner], self._validating:
+            async with self._validating_of.setdefault(job.owner, asyncio.Lock()), self._validating:
                 lines = await self._lines(job)
             if job.status == "validating":
                 job.stored.batch = job.moved("in_progress", request_counts=RequestCounts(total=len(lines)))
@@ -132,7 +133,7 @@ class BatchWorker:
 
     async def _answer(self, app: ASGIApp, job: Job) -> None:
         """Answer every line that has no result. Raises _Failed."""
-        async with self._owners[job.owner]:
+        async with self._answering_of.setdefault(job.owner, asyncio.Lock()):
             lines = await self._lines(job)
             results = job.results = await self._open_results(job)
             try:

@@ -11,6 +11,7 @@ import pytest
 from medmoe.server.auth.key_file import new_key
 from medmoe.server.batches import job_store, worker
 from tests.integration.batches.conftest import Batching, Caller, caller, questions
+from tests.integration.conftest import until
 
 
 @pytest.fixture
@@ -43,6 +44,31 @@ async def test_a_batch_is_validated_before_the_second_of_another_caller(
     await lab.end(batch)
     # The first of the ward's is read once more to be answered.
     assert read.index(batch.input_file_id) <= 2
+
+
+async def test_a_page_of_the_list_costs_what_it_shows(
+    callers: tuple[Caller, Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward, _ = callers
+    begun = [await ward.end(await ward.begin([])) for _ in range(6)]
+    described, real = list[str](), job_store.Job.batch
+
+    def describe(job: job_store.Job) -> Any:
+        described.append(job.id)
+        return real.fget(job)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(job_store.Job, "batch", property(describe))
+    shown = await ward.batches.list(limit=2, after=begun[4].id)
+    assert [batch.id for batch in shown.data] == described == [begun[3].id, begun[2].id]
+    assert shown.has_more
+
+
+async def test_callers_whose_batches_have_ended_hold_no_memory(batching: Batching) -> None:
+    async with batching() as (service, client):
+        await client.end(await client.begin(questions(1)))
+        assert service.state.batches is not None
+        running = service.state.batches._worker
+        await until(lambda: not running._validating_of and not running._answering_of)
 
 
 async def test_a_caller_has_only_so_many_batches(
