@@ -86,6 +86,7 @@ def find(
             found = True
             typer.echo(json.dumps(fields, separators=(",", ":")))
     if not found:
+        typer.echo("no record", err=True)
         raise typer.Exit(_NOT_FOUND)
 
 

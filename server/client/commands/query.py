@@ -52,7 +52,9 @@ def query(
             typer.echo(as_json(row))
     elif rows:
         typer.echo(table(tuple(rows[0]), [[_cell(value) for value in row.values()] for row in rows]))
-    if source is not None and len(rows) == (limit or _LIMIT):
+    if not rows:
+        note(f"{source} lists nothing" if source else "the service has no sources (its MEDMOE_DICOMWEB_SOURCES)")
+    elif source is not None and len(rows) == (limit or _LIMIT):
         note(f"these are the first {len(rows)}; there may be more (--limit, --date)")
 
 

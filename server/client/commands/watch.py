@@ -47,7 +47,11 @@ def watch(
             refuse_given(context, "interval", f"with {option}")
     rules = read_rules(rules_file)
 
+    reported = False
+
     def report(tally: Tally) -> None:
+        nonlocal reported
+        reported = True
         typer.echo(as_json(tally.document()) if json_ else safe(tally.line(dry_run=dry_run)))
 
     with service.client(_BRIEF) as client, State(state or rules_file.with_suffix(".state"), dry_run=dry_run) as memory:
@@ -74,3 +78,5 @@ def watch(
             raise error
         if watcher.failed:
             raise ClientError(f"{watcher.failed} requests failed; run the same command again to repeat them")
+        if dry_run and not reported:
+            note(f"would ask about nothing; studies of a rule's modality and dates: {len(watcher.studies)}")

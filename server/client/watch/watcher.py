@@ -58,6 +58,8 @@ class Watcher:
         """Images and series that were answered in this process."""
         self.failed = 0
         """Requests that failed in this process."""
+        self.studies: set[str] = set()
+        """Studies of the modality and dates of a rule, in a dry run."""
 
     def run(self) -> NoReturn:
         """Make rounds without end; after a failed one the pauses double from a second up to the interval.
@@ -120,6 +122,8 @@ class Watcher:
         """Look through the studies of a rule."""
         self._backoff.restart()
         for study in self._catalogue.studies(rule):
+            if self._dry_run:
+                self.studies.add(study.study)
             counts = (study.series_count, study.instance_count)
             key = self._state.key("study", rule.model_dump(exclude={"name"}), study.study, counts)
             if key not in self._state and (self._once or self._is_settled(key)):

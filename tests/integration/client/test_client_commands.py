@@ -609,6 +609,16 @@ def test_words_of_a_service_cannot_act_on_the_terminal(medmoe: Medmoe, file: Pat
         assert medmoe("ask", file, QUESTION, "--json", url=service.url).stdout.isascii()
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"), [((), "the service has no sources"), (("pacs",), "pacs lists nothing")]
+)
+def test_an_empty_list_is_told(medmoe: Medmoe, source: tuple[str, ...], expected: str) -> None:
+    empty = {"object": "list", "data": []}
+    with scripted_service(Reply(body=json.dumps(empty).encode())) as service:
+        done = medmoe("query", *source, url=service.url)
+    assert (done.returncode, done.stdout, expected in done.stderr) == (0, "", True), done.stderr
+
+
 def test_an_operator_changes_the_checkpoint(server: ServerProcess, medmoe: Medmoe, file: Path, tmp_path: Path) -> None:
     (tmp_path / "asked.jsonl").write_text(
         json.dumps({"image": file.name, "question": QUESTION})

@@ -92,6 +92,9 @@ def test_a_new_study_is_asked_about_once(
     for _ in range(2):
         again = medmoe("watch", rules, "--once", url=service.url)
         assert (again.returncode, again.stdout, again.stderr, reports(pacs)) == (0, "", "", 4)
+    dry = medmoe("watch", rules, "--dry-run", url=service.url)
+    expected = "would ask about nothing; studies of a rule's modality and dates: 1\n"
+    assert (dry.returncode, dry.stdout, dry.stderr) == (0, "", expected)
     pacs.add(image(5))
     (later,) = counts(medmoe("watch", rules, "--once", "--json", url=service.url).stdout)
     assert (later["images"], later["known"], later["asked"], later["stored"]) == (5, 4, 1, 1)
