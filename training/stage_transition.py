@@ -44,11 +44,14 @@ def to_experts(model: MedMoE, config: MedMoEConfig, *, function_preserving: bool
 
 
 def average_weights(models: Sequence[MedMoE]) -> MedMoE:
-    """Return the first model with the mean of all models' weights (model soup, Wortsman et al. 2022)."""
+    """Return the first model with the mean of all models' weights (model soup, Wortsman et al. 2022).
+
+    Float64 sums keep what all models share, such as the vision tower, bit for bit.
+    """
     tensors = [model_tensors(model) for model in models]
     with torch.no_grad():
         for name, tensor in tensors[0].items():
-            tensor.copy_(torch.stack([each[name].float() for each in tensors]).mean(dim=0))
+            tensor.copy_(torch.stack([each[name].double() for each in tensors]).mean(dim=0))
     return models[0]
 
 

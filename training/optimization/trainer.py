@@ -46,7 +46,7 @@ class StageTrainer(Trainer):
         **options: Any,
     ) -> None:
         """`epochs`: epochs of the stage that the dataset holds. `options` are Trainer's."""
-        super().__init__(callbacks=[routing, _LastStep()], **options)
+        super().__init__(callbacks=[routing, _Intervals()], **options)
         self._checkpoints = checkpoints
         self._epochs = epochs
         self._routing = routing
@@ -179,8 +179,12 @@ class StageTrainer(Trainer):
             super()._load_rng_state(checkpoint)
 
 
-class _LastStep(TrainerCallback):
-    """Log the last step, whatever its number, so that the mean loss covers all steps."""
+class _Intervals(TrainerCallback):
+    """Log and save at this run's intervals, and log the last step, so that the mean loss covers all steps."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # Trainer continues with the intervals of the run that wrote the step checkpoint.
+        state.compute_steps(args, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         control.should_log |= state.global_step == state.max_steps

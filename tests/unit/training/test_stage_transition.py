@@ -1,12 +1,14 @@
 """What each stage may change, by name."""
 
+import copy
+
 import pytest
 import torch
 
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.moe import MoE
 from medmoe.training.recipes.trainable import EXPERTS, LANGUAGE_MODEL, PROJECTOR
-from medmoe.training.stage_transition import dense, set_router, set_trainable, to_experts
+from medmoe.training.stage_transition import average_weights, dense, set_router, set_trainable, to_experts
 from tests.support.checkpoints.tiny import tiny_config
 
 
@@ -69,6 +71,19 @@ def test_one_router_becomes_every_layers_gate() -> None:
     for gate in gates:
         assert torch.equal(gate.weight, weight)
         assert torch.equal(gate.bias, bias)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 7])
+def test_the_mean_of_several_seeds_keeps_what_was_frozen_bit_for_bit(seeds: int) -> None:
+    models = [moe_model()]
+    models += [copy.deepcopy(models[0]) for _ in range(seeds - 1)]
+    before = {name: value.clone() for name, value in models[0].state_dict().items()}
+    with torch.no_grad():
+        for number, model in enumerate(models):
+            model.projector.linear_1.bias.fill_(number)
+    mean = average_weights(models).state_dict()
+    assert mean["projector.linear_1.bias"].unique().tolist() == [(seeds - 1) / 2]
+    assert [name for name in mean if not torch.equal(mean[name], before[name])] == ["projector.linear_1.bias"]
 
 
 def test_a_router_of_another_size_is_refused() -> None:

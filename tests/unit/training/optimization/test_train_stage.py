@@ -21,7 +21,7 @@ from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.optimization.runtime import RuntimeConfig
-from medmoe.training.optimization.step_checkpoints import TrainingError
+from medmoe.training.optimization.step_checkpoints import StepCheckpoints, TrainingError
 from medmoe.training.optimization.train_stage import train_stage
 from tests.support.checkpoints.tiny import save_tiny_checkpoint
 
@@ -159,6 +159,20 @@ def test_a_stage_that_was_killed_before_it_was_saved_takes_no_further_step(train
     assert again.losses == plain.losses
     first, second = plain.model.state_dict(), again.model.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_continued_stage_logs_and_saves_as_often_as_it_is_told_now(
+    train: Any, plain: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    original = StepCheckpoints.publish
+    monkeypatch.setattr(
+        StepCheckpoints, "publish", lambda checkpoints, step: (saved.append(step), original(checkpoints, step))
+    )
+    shutil.copytree(plain.directory / "checkpoint-4", tmp_path / "checkpoint-4")
+    again = train(directory=tmp_path, stage=replace(STAGE, epochs=6), log_every=3, checkpoint_every=9)
+    assert [row["step"] for row in again.report["losses"]] == [1, 2, 3, 4, 6, 9, 12]
+    assert saved == [9, 12]
 
 
 def test_a_step_checkpoint_holds_what_is_trained_and_no_pickled_code(plain: Trained) -> None:
