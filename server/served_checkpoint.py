@@ -1,7 +1,7 @@
 """Identify the checkpoint that this process serves, and read the files that are bound to its weights."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +68,10 @@ class ServedCheckpoint:
             num_experts=self.config.text_config.num_experts,
         )
         self.training_reference = await asyncio.to_thread(TrainingReference.from_directory, self.directory, self.config)
+
+    def room(self, prompt_ids: Sequence[int]) -> int:
+        """Return how many tokens the context holds after a prompt and its image; below 0 where these do not fit."""
+        return self.config.text_config.max_position_embeddings - self.prompt.expanded_length(prompt_ids)
 
     def label_calibration(self, labels: Iterable[str], dtype: Dtype | None) -> LabelCalibration | None:
         """Return the calibration of this set of labels where it holds for the prompt and for `dtype`."""

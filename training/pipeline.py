@@ -37,7 +37,7 @@ from medmoe.training.optimization.train_stage import train_stage
 from medmoe.training.pretrained.initialize import check_base, check_sources, initial_model, initialize_words
 from medmoe.training.router.training import train_router
 from medmoe.training.run_data import MANIFEST_FILE, RunData
-from medmoe.training.run_directory import REPORT_FILE, claim_directory, sole_run
+from medmoe.training.run_directory import REPORT_FILE, claim_run, sole_run
 from medmoe.training.stage_transition import average_weights, dense, initialize_gates, set_router, to_experts
 from medmoe.training.tokenizer import train_tokenizer
 
@@ -99,7 +99,7 @@ class Run:
 
     def _run(self) -> Path:
         if is_first():
-            self._claim_directory()
+            claim_run(self._directory, self.config.to_json(), base=self._base_identity)
             self._data.claim()
         wait_for_all()
         report = self._directory / REPORT_FILE
@@ -134,16 +134,8 @@ class Run:
         return (*before, self.config.moe_tuning)
 
     @cached_property
-    def _base_identity(self) -> BaseModelIdentity:
-        assert self._base is not None
-        return base_identity(self._base)
-
-    def _claim_directory(self) -> None:
-        if self._base is None:
-            claim_directory(self._directory, self.config.to_json())
-            return
-        claim = {"base": self._base_identity.model_dump(), "recipe": json.loads(self.config.to_json())}
-        claim_directory(self._directory, json.dumps(claim, indent=2) + "\n", made_of="recipe or base")
+    def _base_identity(self) -> BaseModelIdentity | None:
+        return None if self._base is None else base_identity(self._base)
 
     def _check_stages(self, features: FeatureCache) -> None:
         """Find what the last stage would fail on before the first one begins."""
@@ -229,6 +221,7 @@ class Run:
 
     def _load_base(self, base: Path) -> MedMoE:
         found = self._base_identity
+        assert found is not None
         origin = f"Stage 3 starts from the dense checkpoint {found.name}, SHA-256 `{found.weights_sha256}`."
         self.report["origins"] = {"base": origin}
         model = load_checkpoint(base)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medmoe.model.errors import ConfigError
+from medmoe.model.lora.adapter_config import BaseModelIdentity
 from medmoe.training.atomic_file import staging_of, write_atomically
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,18 @@ def require_own(directory: Path) -> None:
             f"{directory} holds files of something else, and a run's working files there are removed at its end; move "
             "it away, or choose another --output"
         )
+
+
+def claim_run(directory: Path, recipe: str, *, base: BaseModelIdentity | None) -> None:
+    """Claim `directory` for a run of `recipe`, on the checkpoint `base` where it begins with one.
+
+    Raises ConfigError as `claim_directory` does.
+    """
+    if base is None:
+        claim_directory(directory, recipe)
+        return
+    claim = {"base": base.model_dump(), "recipe": json.loads(recipe)}
+    claim_directory(directory, json.dumps(claim, indent=2) + "\n", made_of="recipe or base")
 
 
 def claim_directory(directory: Path, recipe: str, *, made_of: str = "recipe") -> None:

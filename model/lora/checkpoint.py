@@ -32,14 +32,13 @@ from medmoe.model.lora.layout import tensor_dtype, tensor_shapes
 from medmoe.model.medmoe import MedMoE
 
 
-def base_identity(directory: Path, *, revision: str | None = None) -> BaseModelIdentity:
+def base_identity(directory: Path) -> BaseModelIdentity:
     """Return the identity of the dense checkpoint in `directory`. Raises ConfigError or CheckpointError when it cannot
     be read.
     """
     config = MedMoEConfig.from_directory(directory)
     return BaseModelIdentity(
         name=config.name,
-        revision=revision,
         config_sha256=architecture_sha256(config),
         weights_sha256=weights_sha256(directory),
     )

@@ -1,34 +1,26 @@
-"""Expand presets to explicit lists of experts and ranks for each layer. Torch-free.
+"""Expand the schedule of Med-MoE-LoRA's paper to lists of experts and ranks for each layer. Torch-free.
 
-Layers are counted as the paper counts them, l = 1..L. Its equation 2 and its implementation section contradict each
-other for every gamma (8 experts are reached at l = L only, but the text wants them from l = 20 of 32), so both exist.
+The schedule is the text's (arXiv 2601.07935, section 4.1). The paper's equation 2 contradicts it: for every gamma it
+reaches 8 experts in the last layer alone, where the text has them from layer 20 of 32 on.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 from medmoe.model.lora.adapter_config import AnchorMode, LayerExperts
 
-Preset = Literal["paper", "power", "mola"]
-
-_MOLA = (2, 4, 6, 8)
 _LADDER = (32, 16, 8)
 _ANCHOR_RANK = 8
 
 
-def expert_counts(preset: Preset, *, num_layers: int, gamma: float = 1.55) -> tuple[int, ...]:
-    """Return n_l, the number of experts of every layer.
+def expert_counts(num_layers: int) -> tuple[int, ...]:
+    """Return the number of experts of every layer: 2 up to 10/32 of the depth, 4 up to 19/32, 8 above.
 
-    paper: 2 up to 10/32 of the depth, 4 up to 19/32, 8 above (arXiv 2601.07935, section 4.1, the gap filled with 4).
-    power: 2 + floor(6 (l/L)^gamma), its equation 2; gamma 1.55 spends as many experts as a uniform 4 does at 32 layers.
-    mola: 2, 4, 6, 8 by quarters (MoLA's inverted triangle).
+    The text says nothing of the layers between its two ranges; they have 4.
     """
-    depth = range(1, num_layers + 1)
-    if preset == "paper":
-        return tuple(2 if 32 * l <= 10 * num_layers else 4 if 32 * l <= 19 * num_layers else 8 for l in depth)  # noqa: E741
-    if preset == "power":
-        return tuple(2 + int(6 * (l / num_layers) ** gamma) for l in depth)  # noqa: E741
-    return tuple(_MOLA[4 * index // num_layers] for index in range(num_layers))
+    return tuple(
+        2 if 32 * layer <= 10 * num_layers else 4 if 32 * layer <= 19 * num_layers else 8
+        for layer in range(1, num_layers + 1)
+    )
 
 
 def anchor_count(n_experts: int) -> int:
@@ -64,17 +56,15 @@ def ordinary_lora(rank: int, *, num_layers: int) -> tuple[LayerExperts, ...]:
     return (layer_of_ranks((rank,), n_anchor=0),) * num_layers
 
 
-def expand_preset(
-    preset: Preset,
-    *,
+def scheduled_layers(
     num_layers: int,
+    *,
     anchor_mode: AnchorMode,
-    gamma: float = 1.55,
     ladder: tuple[int, int, int] = _LADDER,
     anchor_rank: int = _ANCHOR_RANK,
 ) -> tuple[LayerExperts, ...]:
     """Return the experts of each layer, first layer first."""
     return tuple(
         layer_experts(n, anchor_mode=anchor_mode, ladder=ladder, anchor_rank=anchor_rank)
-        for n in expert_counts(preset, num_layers=num_layers, gamma=gamma)
+        for n in expert_counts(num_layers)
     )

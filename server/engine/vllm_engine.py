@@ -5,7 +5,6 @@ Its HTTP app is never mounted. Its exceptions are translated here, and nothing t
 
 import asyncio
 import gc
-import logging
 import signal
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
     from vllm.multimodal.inputs import MultiModalKwargsItems
     from vllm.platforms.interface import Platform
     from vllm.v1.engine.async_llm import AsyncLLM
-
-log = logging.getLogger(__name__)
 
 
 class VllmEngine:

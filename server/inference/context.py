@@ -6,6 +6,7 @@ from medmoe.server.admission.fair_slots import FairSlots
 from medmoe.server.admission.readiness import Readiness
 from medmoe.server.admission.slots import Admission
 from medmoe.server.engine.base import Engine
+from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.intake import ImageIntake
 from medmoe.server.inference.content_free_scores import ContentFreeScores
 from medmoe.server.router_stats.stats import RouterStats
@@ -27,3 +28,11 @@ class InferenceContext:
     label_steps: FairSlots
     """Places for the engine requests of classifications."""
     content_free: ContentFreeScores
+
+    def check_question(self, question: str) -> None:
+        """Raise InvalidField for a question over the deployment's limit."""
+        limit = self.settings.max_question_chars
+        if len(question) > limit:
+            raise InvalidField(
+                f"the question is longer than {limit} characters (MEDMOE_MAX_QUESTION_CHARS)", param="question"
+            )

@@ -33,11 +33,10 @@ def make_label_prompts(context: InferenceContext, fields: ClassifyFields) -> Lab
         raise InvalidField(
             f"the labels take {needed} engine steps, over {limit} (MEDMOE_MAX_LABEL_STEPS)", param="labels"
         )
-    longest = max(
-        context.checkpoint.prompt.expanded_length(request.prompt_ids) + max(map(len, request.paths))
-        for request in prompts.requests
+    excess = max(
+        max(map(len, request.paths)) - context.checkpoint.room(request.prompt_ids) for request in prompts.requests
     )
-    if (excess := longest - context.checkpoint.config.text_config.max_position_embeddings) > 0:
+    if excess > 0:
         raise PromptError(f"the question, the image and the longest label are {excess} tokens over the model's context")
     return prompts
 
@@ -52,11 +51,8 @@ def _check_labels(context: InferenceContext, fields: ClassifyFields) -> None:
                 f"a label is longer than {settings.max_label_chars} characters (MEDMOE_MAX_LABEL_CHARS)",
                 param=f"labels.{index}",
             )
-    if fields.question is not None and len(fields.question) > settings.max_question_chars:
-        raise InvalidField(
-            f"the question is longer than {settings.max_question_chars} characters (MEDMOE_MAX_QUESTION_CHARS)",
-            param="question",
-        )
+    if fields.question is not None:
+        context.check_question(fields.question)
 
 
 def _check_mode(context: InferenceContext, fields: ClassifyFields) -> None:

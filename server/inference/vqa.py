@@ -169,20 +169,15 @@ async def whole_answer(pieces: AsyncGenerator[str | VQAResponse, None]) -> VQARe
 
 def plan_answer(context: InferenceContext, fields: VQAFields, history: History | None = None) -> AnswerPlan:
     """Return the plan of the answer to `fields`. Raises InvalidField, PromptError."""
-    settings, checkpoint = context.settings, context.checkpoint
+    settings, prompt = context.settings, context.checkpoint.prompt
     context.router_stats.modality(fields.modality)
-    if len(fields.question) > settings.max_question_chars:
-        raise InvalidField(
-            f"the question is longer than {settings.max_question_chars} characters (MEDMOE_MAX_QUESTION_CHARS)",
-            param="question",
-        )
+    context.check_question(fields.question)
     if fields.max_tokens is not None and fields.max_tokens > settings.max_tokens:
         raise InvalidField(f"more than {settings.max_tokens} tokens (MEDMOE_MAX_TOKENS)", param="max_tokens")
-    prompt = checkpoint.prompt
     prompt_ids = tuple(
         prompt.question(fields.question) if history is None else prompt.conversation(fields.question, history)
     )
-    room = checkpoint.config.text_config.max_position_embeddings - prompt.expanded_length(prompt_ids)
+    room = context.checkpoint.room(prompt_ids)
     max_tokens = (
         fields.max_tokens
         if fields.max_tokens is not None

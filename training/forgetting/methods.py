@@ -8,7 +8,7 @@ from types import MappingProxyType
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.lora.adapter_config import AnchorMode, LayerExperts
 from medmoe.model.lora.layout import backbone_blocks
-from medmoe.model.lora.schedule import expand_preset, ordinary_lora
+from medmoe.model.lora.schedule import ordinary_lora, scheduled_layers
 from medmoe.training.config import DataConfig, RunConfig, StageConfig
 from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
 from medmoe.training.recipes.trainable import ADAPTERS, LANGUAGE_MODEL, PROJECTOR
@@ -126,7 +126,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 def _experts(base: MedMoEConfig, *, anchors: AnchorMode) -> tuple[LayerExperts, ...]:
     """Return the paper's schedule over the depth of `base`."""
     depth = base.text_config.num_hidden_layers
-    return expand_preset("paper", num_layers=depth, anchor_mode=anchors, ladder=_LADDER, anchor_rank=_ANCHOR_RANK)
+    return scheduled_layers(depth, anchor_mode=anchors, ladder=_LADDER, anchor_rank=_ANCHOR_RANK)
 
 
 def _matching_rank(layers: Sequence[LayerExperts], base: MedMoEConfig) -> int:

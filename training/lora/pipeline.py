@@ -30,7 +30,7 @@ from medmoe.training.optimization.runtime import RuntimeConfig
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
 from medmoe.training.optimization.train_stage import train_stage
 from medmoe.training.run_data import claim_data
-from medmoe.training.run_directory import REPORT_FILE, claim_directory, sole_run
+from medmoe.training.run_directory import REPORT_FILE, claim_run, sole_run
 
 
 class LoRARun:
@@ -75,7 +75,7 @@ class LoRARun:
 
     def _run(self) -> Path:
         if is_first():
-            self._claim_directory()
+            claim_run(self._directory, self.config.to_json(), base=self._base_identity)
         report = self._directory / REPORT_FILE
         done = self.checkpoint.exists()
         # No process begins before all have looked.
@@ -160,10 +160,3 @@ class LoRARun:
     @cached_property
     def _base_identity(self) -> BaseModelIdentity:
         return base_identity(self._base)
-
-    def _claim_directory(self) -> None:
-        """Bind the directory to the base too, since an adapter depends on it."""
-        claim = json.dumps(
-            {"base": self._base_identity.model_dump(), "recipe": json.loads(self.config.to_json())}, indent=2
-        )
-        claim_directory(self._directory, claim + "\n", made_of="recipe or base")

@@ -6,7 +6,7 @@ There is no general data in any of these recipes, so anchors are null: gates tha
 from dataclasses import replace
 
 from medmoe.model.lora.adapter_config import LayerExperts
-from medmoe.model.lora.schedule import expand_preset, ordinary_lora
+from medmoe.model.lora.schedule import ordinary_lora, scheduled_layers
 from medmoe.training.config import RunConfig, StageConfig
 from medmoe.training.lora.config import LoRARunConfig
 from medmoe.training.recipes.stages import adapter_tuning
@@ -20,7 +20,7 @@ _PAPER_BATCH = 128
 def med_moe_lora(run: RunConfig, *, stage: StageConfig, ladder: tuple[int, int, int] = (32, 16, 8)) -> LoRARunConfig:
     """Return the paper's schedule of experts over the depth of `run`'s model; `ladder` are the ranks within a layer."""
     depth = run.architecture.text_config.num_hidden_layers
-    layers = expand_preset("paper", num_layers=depth, anchor_mode="null", ladder=ladder)
+    layers = scheduled_layers(depth, anchor_mode="null", ladder=ladder)
     return _adapter(run, "med-moe-lora", stage=stage, layers=layers)
 
 

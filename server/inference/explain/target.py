@@ -64,9 +64,7 @@ def _answer_path(context: InferenceContext, answer: str, prompt_ids: Path) -> Pa
     if len(answer) > limit:
         raise InvalidField(f"the answer is longer than {limit} characters (MEDMOE_MAX_LABEL_CHARS)", param="answer")
     path = tuple(checkpoint.prompt.answer(answer))
-    excess = checkpoint.prompt.expanded_length(prompt_ids) + len(path)
-    excess -= checkpoint.config.text_config.max_position_embeddings
-    if excess > 0:
+    if (excess := len(path) - checkpoint.room(prompt_ids)) > 0:
         raise PromptError(f"the question, the image and the answer are {excess} tokens over the model's context")
     return path
 

@@ -20,7 +20,7 @@ from medmoe.model.checkpoint.tokenizer_files import write_tokenizer
 from medmoe.model.lora.adapter_config import AdapterConfig
 from medmoe.model.lora.checkpoint import base_identity, save_adapted
 from medmoe.model.lora.layout import target_modules
-from medmoe.model.lora.schedule import expand_preset
+from medmoe.model.lora.schedule import scheduled_layers
 from medmoe.model.medmoe import MedMoE
 from tests.engine.local_engine import LocalEngine, local_engine
 from tests.engine.parity_cases import image
@@ -57,7 +57,7 @@ def save_with_adapters(directory: Path, *, base: Path, attention: bool) -> tuple
         dtype="float32",
         anchor_mode="replay",
         target_modules=target_modules(model.text_config, attention=attention),
-        layers=expand_preset("paper", num_layers=model.text_config.num_hidden_layers, anchor_mode="replay"),
+        layers=scheduled_layers(model.text_config.num_hidden_layers, anchor_mode="replay"),
     )
     tensors = random_tensors(config, model)
     save_adapted(directory, config, tensors, base=base)

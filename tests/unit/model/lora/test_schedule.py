@@ -5,38 +5,21 @@ import pytest
 from medmoe.model.config import TextConfig
 from medmoe.model.lora.adapter_config import LayerExperts
 from medmoe.model.lora.layout import BlockShape, backbone_blocks
-from medmoe.model.lora.schedule import anchor_count, expand_preset, expert_counts, rank_ladder
+from medmoe.model.lora.schedule import anchor_count, expert_counts, rank_ladder, scheduled_layers
 
 
 @pytest.mark.parametrize(
     ("num_layers", "experts", "total_rank"), [(24, 122, 2008), (28, 144, 2368), (32, 160, 2640), (36, 182, 3000)]
 )
 def test_the_paper_schedule_at_every_depth_in_use(num_layers: int, experts: int, total_rank: int) -> None:
-    layers = expand_preset("paper", num_layers=num_layers, anchor_mode="replay")
+    layers = scheduled_layers(num_layers, anchor_mode="replay")
     assert len(layers) == num_layers
     assert sum(layer.n_experts for layer in layers) == experts
     assert sum(layer.total_rank for layer in layers) == total_rank
 
 
 def test_the_paper_schedule_has_its_steps_where_the_paper_says() -> None:
-    assert expert_counts("paper", num_layers=32) == (2,) * 10 + (4,) * 9 + (8,) * 13
-
-
-@pytest.mark.parametrize(("gamma", "experts"), [(1.0, 148), (1.5, 129), (1.55, 128), (2.0, 117), (3.0, 104)])
-def test_the_power_schedule_spends_what_equation_2_says(gamma: float, experts: int) -> None:
-    counts = expert_counts("power", num_layers=32, gamma=gamma)
-    assert sum(counts) == experts
-    assert counts[-1] == 8
-    assert counts[-2] < 8
-
-
-def test_the_power_schedule_as_it_is_used_has_this_rank() -> None:
-    assert sum(layer.total_rank for layer in expand_preset("power", num_layers=32, anchor_mode="replay")) == 2320
-
-
-@pytest.mark.parametrize(("num_layers", "each"), [(24, 6), (28, 7), (32, 8), (36, 9)])
-def test_mola_rises_by_quarters(num_layers: int, each: int) -> None:
-    assert expert_counts("mola", num_layers=num_layers) == (2,) * each + (4,) * each + (6,) * each + (8,) * each
+    assert expert_counts(32) == (2,) * 10 + (4,) * 9 + (8,) * 13
 
 
 @pytest.mark.parametrize(
@@ -55,7 +38,7 @@ def test_the_ladder_of_anchors_and_specialists(n_experts: int, ranks: tuple[int,
 
 
 def test_null_anchors_have_no_rank_and_every_other_expert_is_scaled_by_two() -> None:
-    layers = expand_preset("paper", num_layers=32, anchor_mode="null")
+    layers = scheduled_layers(32, anchor_mode="null")
     for layer in layers:
         assert layer.ranks[: layer.n_anchor] == (0,) * layer.n_anchor
         assert set(layer.scales[layer.n_anchor :]) == {2.0}
@@ -64,7 +47,7 @@ def test_null_anchors_have_no_rank_and_every_other_expert_is_scaled_by_two() -> 
 
 
 def test_the_halved_ladder_halves_the_adapter() -> None:
-    layers = expand_preset("paper", num_layers=32, anchor_mode="replay", ladder=(16, 8, 4), anchor_rank=4)
+    layers = scheduled_layers(32, anchor_mode="replay", ladder=(16, 8, 4), anchor_rank=4)
     assert parameter_counts(layers, backbone_blocks(LLAMA_3_8B)[1:])[0] == pytest.approx(73e6, rel=0.005)
 
 
@@ -109,7 +92,7 @@ LLAMA_3_8B = shape("llama", 4096, 14336, 32, 32, 8)
     ids=["Llama-3-8B", "Phi-2", "StableLM-2-1.6B"],
 )
 def test_the_sizes_in_millions(text: TextConfig, low_rank: float, router: float, with_attention: float) -> None:
-    layers = expand_preset("paper", num_layers=text.num_hidden_layers, anchor_mode="replay")
+    layers = scheduled_layers(text.num_hidden_layers, anchor_mode="replay")
     blocks = backbone_blocks(text)
     counted = parameter_counts(layers, blocks[1:])
     assert round(counted[0] / 1e6, 1) == low_rank
