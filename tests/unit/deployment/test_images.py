@@ -55,6 +55,15 @@ def test_the_training_image_has_no_vllm_and_the_serving_image_no_tests() -> None
     assert not {"torch", "vllm", "transformers", "numpy"} & named["gpu"]
 
 
+def test_the_training_image_is_told_all_that_its_recipe_starts_from() -> None:
+    options = []
+    for path in (DOCKER / "training.Dockerfile", ROOT / "training" / "README.md"):
+        command = re.search(r"train tiny ((?:.*\\\n)*.*)", path.read_text())
+        assert command, path
+        options.append(sorted(re.findall(r"--[a-z-]+", command[1])))
+    assert options[0] == options[1]
+
+
 def test_the_context_of_a_build_is_a_list_of_what_may_enter() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
