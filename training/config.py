@@ -206,6 +206,11 @@ class RunConfig:
         """Return what questions of source modality offer."""
         return self.modality_labels if self.router is None else self.router.domains
 
+    @property
+    def router_data(self) -> tuple[DataConfig, ...]:
+        """Return what the router is trained and measured on."""
+        return () if self.router is None else (*self.router.data, *self.router.held_out)
+
     def to_json(self) -> str:
         return recipe_json(self)
 

@@ -27,9 +27,8 @@ class RunData:
         self._stages = stages
         self._root = root
         self._directory = directory
-        router = config.router
-        images = () if router is None else (*router.data, *router.held_out)
-        self._entries = tuple(dict.fromkeys([*(entry for stage in stages for entry in stage.data), *images]))
+        of_stages = (entry for stage in stages for entry in stage.data)
+        self._entries = tuple(dict.fromkeys([*of_stages, *config.router_data]))
         self._mixtures: dict[tuple[tuple[DataConfig, ...], int], Mixture] = {}
         self._teacher: Teacher | None = None
 

@@ -46,9 +46,9 @@ class TrainableAdapter(nn.Module):
         *,
         layer: int,
         tags: TokenTags,
-        isolate: Isolation = "anchors",
-        dropout: float = 0.0,
-        expert_dropout: float = 0.0,
+        isolate: Isolation,
+        dropout: float,
+        expert_dropout: float,
     ) -> None:
         super().__init__()
         experts = config.layers[layer]

@@ -22,7 +22,7 @@ class Phase(StrEnum):
 class Readiness:
     """The phase of the service and its transitions. A failure is final: `on_failure` ends the process."""
 
-    def __init__(self, *, on_failure: Callable[[], None], restarts: bool = False) -> None:
+    def __init__(self, *, on_failure: Callable[[], None], restarts: bool) -> None:
         """Pass `restarts` when a supervisor waits for `left_ready` and replaces an engine that has died."""
         self.phase = Phase.STARTING
         self.left_ready = asyncio.Event()

@@ -22,10 +22,9 @@ _PATIENCE = 30.0
 class StorageThreads:
     """The threads of one directory, and since when each works. Use it on the event loop's thread."""
 
-    def __init__(self, *, patience: float = _PATIENCE, clock: Callable[[], float] = time.monotonic) -> None:
-        """Let a request wait at most `patience` seconds, which `clock` measures."""
+    def __init__(self, *, patience: float = _PATIENCE) -> None:
+        """Let a request wait at most `patience` seconds."""
         self._patience = patience
-        self._clock = clock
         self._threads = DaemonThreads("batches", count=_COUNT)
         self._begun: dict[asyncio.Future[Any], float] = {}
         self._changes: set[asyncio.Task[Any]] = set()
@@ -33,7 +32,7 @@ class StorageThreads:
     @property
     def hang(self) -> bool:
         """Return whether a piece of work takes longer than a working disk needs."""
-        now = self._clock()
+        now = time.monotonic()
         return any(now - begun > self._patience for begun in self._begun.values())
 
     def require(self) -> None:
@@ -44,7 +43,7 @@ class StorageThreads:
     async def do(self, work: Callable[[], Result], *, is_long: bool = False) -> Result:
         """Return the result of `work`, which a cancellation does not end; with `is_long` it never counts as hanging."""
         doing = asyncio.wrap_future(self._threads.submit(work))
-        self._begun[doing] = math.inf if is_long else self._clock()
+        self._begun[doing] = math.inf if is_long else time.monotonic()
         doing.add_done_callback(self._begun.pop)
         doing.add_done_callback(_retrieve)
         # Not cancelled with its waiter: it counts until its thread is free.

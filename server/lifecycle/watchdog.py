@@ -32,7 +32,7 @@ class HangWatchdog:
         *,
         seconds: float,
         clock: Callable[[], float] = time.monotonic,
-        starvation: Starvation | None = None,
+        starvation: Starvation | None,
     ) -> None:
         """Allow `seconds` for the answer to one `ping`; an exception is an answer too.
 

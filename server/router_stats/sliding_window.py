@@ -1,7 +1,6 @@
 """Count over a sliding window of an hour, in a ring of time buckets of bounded memory."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -31,7 +30,7 @@ class Counts:
 class SlidingWindow:
     """Counts of the last hour. Use it on the event loop's thread."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, clock: Callable[[], float]) -> None:
         """`clock` gives seconds and never goes back."""
         self._clock = clock
         self._buckets: dict[int, tuple[int, Counts]] = {}

@@ -88,17 +88,6 @@ def read_mixture(
     return Mixture(samples=tuple(mixture), left_out=MappingProxyType(left_out))
 
 
-def load_mixture(
-    entries: Sequence[DataConfig],
-    *,
-    root: Path,
-    domains: Sequence[str],
-    seed: int,
-) -> list[Sample]:
-    """Return the samples alone, as `read_mixture` has them."""
-    return list(read_mixture(entries, root=root, domains=domains, seed=seed).samples)
-
-
 def _read(entry: DataConfig, *, root: Path, image_directory: Path | None) -> tuple[list[Sample], dict[str, int]]:
     """Return every usable sample of the entry's file, and the number of others by reason."""
     captions = entry.source == "captions"

@@ -24,7 +24,7 @@ def evaluate_predictor(
     data: EvaluationData,
     predict: Predict,
     *,
-    blank_images: bool = False,
+    blank_images: bool,
     calibration: Calibration | None = None,
     apply: bool = False,
     tower: Features | None = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 from medmoe.training.config import DataConfig, Split
 from medmoe.training.data.detection import require_splits
 from medmoe.training.data.errors import DataError
-from medmoe.training.data.mixture import load_mixture
+from medmoe.training.data.mixture import read_mixture
 from medmoe.training.evaluation.evaluation_data import EvaluationData
 from medmoe.training.planning.narrowing import own_entries
 
@@ -28,7 +28,7 @@ def replay_entries(
     Raises DataError as `new_entries`.
     """
     entries = [entry for name in datasets for entry in own_entries(name, root=root)]
-    samples = len(load_mixture(new, root=root, domains=(), seed=0))
+    samples = len(read_mixture(new, root=root, domains=(), seed=0).samples)
     limit = max(1, round(share * samples / len(entries)))
     return tuple(replace(entry, limit=limit) for entry in entries)
 

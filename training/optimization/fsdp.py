@@ -9,6 +9,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from medmoe.model.errors import ConfigError
 from medmoe.model.medmoe import MedMoE
 
+_PREFIX = "model."
+"""What stands before the names of the model's parameters in an objective."""
+
 
 def check_fsdp(plugin: Any, *, adapters: bool) -> None:
     """Raise ConfigError for settings of accelerate's `plugin` that are untested or pickle code into checkpoints."""
@@ -31,9 +34,9 @@ def fill(parameter: torch.Tensor, value: torch.Tensor) -> None:
         parameter.copy_(value)
 
 
-def make_whole(model: MedMoE, tensors: dict[str, torch.Tensor], *, prefix: str) -> None:
-    """Give `model`, whose parameters are shards, whole ones again: those of `tensors`, named with `prefix` before."""
+def make_whole(model: MedMoE, tensors: dict[str, torch.Tensor]) -> None:
+    """Give `model`, whose parameters are shards, whole ones again: those of `tensors`, an objective's that holds it."""
     whole = MedMoE(model.config)
-    whole.load_state_dict({name.removeprefix(prefix): value for name, value in tensors.items()})
+    whole.load_state_dict({name.removeprefix(_PREFIX): value for name, value in tensors.items()})
     for name, part in whole.named_children():
         setattr(model, name, part)

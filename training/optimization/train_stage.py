@@ -44,8 +44,8 @@ def train_stage(
     collator: Collator,
     directory: Path,
     seed: int,
+    runtime: RuntimeConfig,
     objective: Callable[[MedMoE], nn.Module] | None = None,
-    runtime: RuntimeConfig | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Train `model` in place; returns the stage's log: loss by step, speed and memory, what was trainable.
@@ -57,7 +57,6 @@ def train_stage(
 
     Raises DataError or ConfigError before the first step when something does not fit, TrainingError during training.
     """
-    runtime = runtime or RuntimeConfig()
     trained = _freeze(model, stage, samples=samples, collator=collator, runtime=runtime)
     checkpoints = StepCheckpoints(directory)
     last = _last_checkpoint(checkpoints, stage, directory=directory, trained=trained, runtime=runtime)
@@ -88,7 +87,7 @@ def train_stage(
         with _without_tracebacks_of_threads():
             trainer.train(resume_from_checkpoint=None if last is None else str(last))
         if trainer.is_fsdp_enabled and (tensors := trainer.whole_tensors()):
-            make_whole(model, tensors, prefix="model.")
+            make_whole(model, tensors)
         model.eval()
     if runtime.gradient_checkpointing:
         model.language_model.activation_checkpointing_disable()

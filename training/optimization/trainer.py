@@ -42,7 +42,7 @@ class StageTrainer(Trainer):
         checkpoints: StepCheckpoints,
         epochs: float,
         routing: RoutingCallback,
-        optimizer: Optimizer = "adamw",
+        optimizer: Optimizer,
         **options: Any,
     ) -> None:
         """`epochs`: epochs of the stage that the dataset holds. `options` are Trainer's."""

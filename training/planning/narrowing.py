@@ -17,7 +17,7 @@ def narrowed(
     config: AnyRunConfig,
     *,
     root: Path,
-    datasets: Sequence[str] = (),
+    datasets: Sequence[str],
     epochs: float | None = None,
     limit: int | None = None,
     whole: bool = True,
@@ -65,8 +65,8 @@ def _router(router: RouterConfig, *, data: Callable[..., tuple[DataConfig, ...]]
 
 
 def _entries(config: RunConfig) -> tuple[DataConfig, ...]:
-    router = () if config.router is None else (*config.router.data, *config.router.held_out)
-    return (*config.alignment.data, *config.instruction_tuning.data, *config.moe_tuning.data, *router)
+    stages = (*config.alignment.data, *config.instruction_tuning.data, *config.moe_tuning.data)
+    return (*stages, *config.router_data)
 
 
 def own_entries(name: str, *, root: Path) -> list[DataConfig]:

@@ -80,7 +80,7 @@ def survey(
     reader = _Reader(domains, seed=config.seed, data=data, directory=directory, missing=missing)
     plans = [reader.plan(stage) for stage in _stages(config, base=base)]
     if not isinstance(config, LoRARunConfig):
-        for entry in () if config.router is None else (*config.router.data, *config.router.held_out):
+        for entry in config.router_data:
             reader.read(entry)
         for name in dict.fromkeys(config.evaluation):
             reader.check_test_split(name)

@@ -9,7 +9,6 @@ from medmoe.model.lora.adapter_config import LayerExperts
 from medmoe.model.lora.schedule import ordinary_lora, scheduled_layers
 from medmoe.training.config import RunConfig, StageConfig
 from medmoe.training.lora.config import LoRARunConfig
-from medmoe.training.recipes.stages import adapter_tuning
 from medmoe.training.recipes.trainable import ADAPTERS
 
 # The paper's 5e-5 and its ancestors' 2e-4 are for models of billions; these two are a thousand and ten times smaller.
@@ -17,7 +16,7 @@ _TINY_RATE, _SMALL_RATE, _PAPER_RATE = 1e-3, 5e-4, 5e-5
 _PAPER_BATCH = 128
 
 
-def med_moe_lora(run: RunConfig, *, stage: StageConfig, ladder: tuple[int, int, int] = (32, 16, 8)) -> LoRARunConfig:
+def med_moe_lora(run: RunConfig, *, stage: StageConfig, ladder: tuple[int, int, int]) -> LoRARunConfig:
     """Return the paper's schedule of experts over the depth of `run`'s model; `ladder` are the ranks within a layer."""
     depth = run.architecture.text_config.num_hidden_layers
     layers = scheduled_layers(depth, anchor_mode="null", ladder=ladder)
@@ -42,7 +41,14 @@ def small_stage(run: RunConfig) -> StageConfig:
 
 def published_stage(run: RunConfig) -> StageConfig:
     """Return the Med-MoE-LoRA paper's learning rate and batch on stage 3's data; it does not say how many epochs."""
-    return adapter_tuning(run.moe_tuning.data, epochs=3, learning_rate=_PAPER_RATE, batch_size=_PAPER_BATCH)
+    return StageConfig(
+        name="adapter_tuning",
+        data=run.moe_tuning.data,
+        trainable=(ADAPTERS,),
+        epochs=3,
+        learning_rate=_PAPER_RATE,
+        batch_size=_PAPER_BATCH,
+    )
 
 
 def _stage(run: RunConfig, *, learning_rate: float) -> StageConfig:

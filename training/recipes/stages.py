@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypedDict, Unpack
 
 from medmoe.training.config import DataConfig, Optimizer, RouterConfig, RouterSolver, StageConfig
-from medmoe.training.recipes.trainable import ADAPTERS, LANGUAGE_MODEL, PROJECTOR, MoETuningMode, moe_trainable
+from medmoe.training.recipes.trainable import LANGUAGE_MODEL, PROJECTOR, MoETuningMode, moe_trainable
 
 Data = tuple[DataConfig, ...]
 
@@ -102,15 +102,3 @@ def packed(stage: StageConfig) -> StageConfig:
     than steps of 4.
     """
     return replace(stage, pack=8)
-
-
-def adapter_tuning(data: Data, *, epochs: float, learning_rate: float, batch_size: int = 32) -> StageConfig:
-    """Return Med-MoE-LoRA on a dense base: experts and routers are trained, all else is frozen."""
-    return StageConfig(
-        name="adapter_tuning",
-        data=data,
-        trainable=(ADAPTERS,),
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-    )

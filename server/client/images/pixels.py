@@ -70,7 +70,7 @@ def png_of_image(image: Image.Image) -> bytes:
         raise InvalidInput(_DAMAGED) from error
 
 
-def png_of_file(data: bytes, kind: RasterFormat, *, frame: int = 0) -> bytes:
+def png_of_file(data: bytes, kind: RasterFormat, *, frame: int) -> bytes:
     """Encode a frame of a file as the service shows it to the model: 8 bits, upright, sRGB, square pixels.
 
     Raises InvalidInput.

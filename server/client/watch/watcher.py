@@ -31,9 +31,9 @@ class Watcher:
         report: Callable[[Tally], None],
         note: Callable[[str], None],
         interval: float,
-        once: bool = False,
-        dry_run: bool = False,
-        show_uids: bool = False,
+        once: bool,
+        dry_run: bool,
+        show_uids: bool,
     ) -> None:
         """`report` takes the counts of a study, `note` a message; `interval` is in seconds.
 

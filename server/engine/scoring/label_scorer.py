@@ -7,7 +7,7 @@ its own, for which the prefix cache shares the image and the question.
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,7 +63,7 @@ class LabelScore:
 class LabelScorer:
     """Score answers with one engine."""
 
-    def __init__(self, engine: Engine, *, hold: Callable[[], AbstractAsyncContextManager[None]] = nullcontext) -> None:
+    def __init__(self, engine: Engine, *, hold: Callable[[], AbstractAsyncContextManager[None]]) -> None:
         """Enter what `hold` returns around each engine request."""
         self._engine = engine
         self._hold = hold

@@ -26,8 +26,8 @@ class ChatAnswer:
         *,
         model: str,
         include_usage: bool,
-        ignored: tuple[int, ...] = (),
-        tokens: TokenLogprobs | None = None,
+        ignored: tuple[int, ...],
+        tokens: TokenLogprobs | None,
     ) -> None:
         """`ignored` are the indices of the messages whose texts were left out.
 

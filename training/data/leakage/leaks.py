@@ -104,7 +104,7 @@ def _or_none(digest: Callable[[Path], str], image: Path) -> str | None:
 
 
 def without_test_images(
-    samples: Sequence[Sample], *, of: Sequence[str], root: Path, image_directory: Path | None = None
+    samples: Sequence[Sample], *, of: Sequence[str], root: Path, image_directory: Path | None
 ) -> list[Sample]:
     """Return `samples` but those that show a test image of the datasets `of` below `root`, by its bytes or its pixels.
 

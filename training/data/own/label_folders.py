@@ -99,7 +99,7 @@ def label_text(text: str) -> str:
     return normalize("NFC", text).strip()
 
 
-def label_set(labels: Iterable[str], *, source: str, stated: tuple[str, ...] = ()) -> tuple[str, ...]:
+def label_set(labels: Iterable[str], *, source: str, stated: tuple[str, ...]) -> tuple[str, ...]:
     """Return the labels in alphabetical order; those of `stated`, if there are any, of which the images may lack some.
 
     Raises DatasetError for a single one, which leaves no choice, for two spellings of one, and for one that `stated`

@@ -36,7 +36,7 @@ def read_records(directory: Path, *, splits: Collection[Split], file: str = RECO
     return _read(directory, splits=splits, file=file, build=_record)
 
 
-def read_captions(directory: Path, *, splits: Collection[Split], file: str = CAPTIONS_FILE) -> ReadResult:
+def read_captions(directory: Path, *, splits: Collection[Split], file: str) -> ReadResult:
     """Return the caption samples of `directory/file`, as `read_records`; ids are `DATASET/caption/IMAGE`."""
     return _read(directory, splits=splits, file=file, build=_caption)
 

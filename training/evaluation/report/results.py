@@ -13,9 +13,7 @@ from medmoe.training.evaluation.report.report import Report
 REPORT_JSON, REPORT_MARKDOWN = "report.json", "report.md"
 
 
-def write_results(
-    report: Report, directory: Path, *, provenance: dict[str, Any], training_report: Path | None = None
-) -> None:
+def write_results(report: Report, directory: Path, *, provenance: dict[str, Any], training_report: Path | None) -> None:
     """Fill `directory`; files of an earlier evaluation there are replaced. Without matplotlib there are no plots.
 
     `training_report` is the report.json of a training run, for its losses. Raises DataError when it is not one.

@@ -8,7 +8,7 @@ from PIL import Image
 
 from medmoe.training.config import DataConfig
 from medmoe.training.data.errors import DataError
-from medmoe.training.data.mixture import load_mixture
+from medmoe.training.data.mixture import read_mixture
 from medmoe.training.recipes.catalogue import RECIPES
 from medmoe.training.recipes.image_disjoint import image_disjoint
 from medmoe.training.recipes.tiny import tiny
@@ -35,7 +35,7 @@ def root(tmp_path: Path) -> Path:
 
 def read(root: Path, dataset: str, *of: str) -> list[str]:
     entry = DataConfig(dataset=dataset, source="vqa", without_images_of=of)
-    return [sample.image.name for sample in load_mixture((entry,), root=root, domains=(), seed=0)]
+    return [sample.image.name for sample in read_mixture((entry,), root=root, domains=(), seed=0).samples]
 
 
 def test_test_images_are_left_out_whatever_their_file_is_called(root: Path) -> None:

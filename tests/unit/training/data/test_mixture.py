@@ -14,7 +14,7 @@ from PIL import Image
 from medmoe.training.config import DataConfig
 from medmoe.training.data.errors import DataError
 from medmoe.training.data.leakage.manifest import build_manifest
-from medmoe.training.data.mixture import load_mixture, read_mixture
+from medmoe.training.data.mixture import read_mixture
 from medmoe.training.data.sample import Sample
 
 DOMAINS = ("CT", "MRI", "X-ray")
@@ -39,7 +39,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def load(root: Path, *entries: DataConfig, seed: int = 0) -> list[Sample]:
-    return load_mixture(entries, root=root, domains=DOMAINS, seed=seed)
+    return list(read_mixture(entries, root=root, domains=DOMAINS, seed=seed).samples)
 
 
 def test_questions_come_as_they_lie_in_the_file(root: Path) -> None:
@@ -58,7 +58,7 @@ def test_modality_asks_once_for_each_image_and_always_offers_the_truth(root: Pat
 def test_modality_can_offer_every_domain(root: Path) -> None:
     entry = DataConfig(dataset="set", source="modality")
     some = load(root, entry)
-    every = load_mixture([replace(entry, offer_all_domains=True)], root=root, domains=DOMAINS, seed=0)
+    every = load(root, replace(entry, offer_all_domains=True))
     assert {sample.labels for sample in every} == {DOMAINS}
     assert {sample.labels for sample in some} != {DOMAINS}
     assert [sample.id for sample in every] == [sample.id for sample in some]
