@@ -90,8 +90,13 @@ def record(client: httpx.Client) -> Iterator[tuple[str, str]]:
         yield f"{name}.json", _json(_first_layers(answer) if name.startswith("router") else answer)
     yield "health.starting.json", _json({"status": "starting"})
     card = client.get("/v1/model-card").raise_for_status().text
-    yield "model_card.md", "\n".join(card.splitlines()[:_CARD_LINES]) + "\n...\n"
+    yield "model_card.md", beginning(card)
     yield "metrics.txt", "".join(_series(client.get("/metrics").raise_for_status().text))
+
+
+def beginning(card: str) -> str:
+    """Return the lines of a model card that the document shows."""
+    return "\n".join(card.splitlines()[:_CARD_LINES]) + "\n...\n"
 
 
 def _json(value: Any) -> str:

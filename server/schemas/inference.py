@@ -131,6 +131,7 @@ class Timings(ApiModel):
     image: float
     queue: float
     engine: float
+    """Of a series the sum over its slices, which are answered beside one another: it can exceed the total."""
     total: float
 
 

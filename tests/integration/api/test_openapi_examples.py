@@ -15,7 +15,7 @@ from medmoe.server.auth.key_file import new_key
 from medmoe.server.openapi.requests import EXAMPLES
 from medmoe.server.settings import Settings
 from tests.integration.conftest import Service, ServiceFactory
-from tests.openapi_examples import dicom_file, drawn_image, series_archive
+from tests.openapi_examples import beginning, dicom_file, drawn_image, series_archive
 
 COMMAND = "python -m tests.openapi_examples"
 
@@ -218,13 +218,23 @@ def test_the_answers_are_those_of_the_bundled_checkpoint() -> None:
     hashes = {
         name: body.get("weights_sha256") or (body.get("provenance") or body["medmoe"]["provenance"])["weights_sha256"]
         for name, body in recorded.items()
-        if name.startswith(("vqa", "classify", "chat", "decisions", "metadata"))
+        if name.startswith(("vqa", "classify", "chat", "decisions", "explain", "metadata"))
     }
     assert hashes
     assert set(hashes.values()) == {digest}, f"server/openapi/examples is another checkpoint's: {COMMAND}"
+    card = (BUNDLED / "README.md").read_text("utf-8")
+    assert (EXAMPLES / "model_card.md").read_text("utf-8") == beginning(card), COMMAND
     assert (EXAMPLES / "phantom.png").read_bytes() == drawn_image(), COMMAND
     assert (EXAMPLES / "phantom.dcm").read_bytes() == dicom_file(), COMMAND
     assert (EXAMPLES / "series.zip").read_bytes() == series_archive(), COMMAND
     for name, part in (("question", "answer"), ("labels", "classification")):
         slices = recorded[f"series.{name}.json"]["slices"]
         assert {one[part]["provenance"]["weights_sha256"] for one in slices} == {digest}, COMMAND
+
+
+def test_no_recorded_answer_took_longer_than_a_request_may() -> None:
+    longest = Settings.model_fields["timeout_ms"].default / 1000
+    recorded = [json.loads(path.read_text("utf-8")) for path in EXAMPLES.glob("*.json")]
+    took = [found["total"] for one in recorded if (found := one.get("timings") or one.get("medmoe", {}).get("timings"))]
+    assert len(took) >= 10
+    assert max(took) < longest, f"recorded on a machine that stood still: {COMMAND}"
