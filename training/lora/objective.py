@@ -54,9 +54,9 @@ class AdapterLoss(nn.Module):
         if self._losses.divergence:
             answered = labels[:, 1:] != IGNORE_INDEX
             rows = general[:, None].expand_as(answered)[answered]
-            with torch.no_grad(), self._adapters.off():
-                base = answer_logits(self.model, batch)[0]
-            loss = loss + share * self._losses.divergence * base_divergence(logits[rows], base[rows])
+            loss = loss + share * self._losses.divergence * base_divergence(
+                logits[rows], self._base_logits(batch)[rows]
+            )
         if self._calls % _WATCH_EVERY == 0:
             self._watch(routers, mask=mask, general=general)
         self._calls += 1
@@ -75,6 +75,17 @@ class AdapterLoss(nn.Module):
     def report(self) -> dict[str, Any]:
         """Return the last statistics, for the run's report."""
         return {name: dataclasses.asdict(found) for name, found in self.statistics.items()}
+
+    @torch.no_grad()
+    def _base_logits(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Return the base model's logits of the batch's answer tokens, without dropout."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            with self._adapters.off():
+                return answer_logits(self.model, batch)[0]
+        finally:
+            self.model.train(training)
 
     def _gate_loss(
         self, state: RouterState, *, mask: torch.Tensor, image: torch.Tensor, general: torch.Tensor

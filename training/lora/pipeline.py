@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -19,8 +20,9 @@ from medmoe.model.prompt import Prompt
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.errors import DataError
-from medmoe.training.data.mixture import read_mixture
+from medmoe.training.data.mixture import Teacher, read_mixture
 from medmoe.training.data.sample import Sample
+from medmoe.training.evaluation.predict.linear_probe import out_of_fold_probabilities
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.lora.card import adapter_card
 from medmoe.training.lora.config import LoRARunConfig
@@ -93,14 +95,9 @@ class LoRARun:
         set_seed(self.config.seed)
         model = load_checkpoint(self._base)
         stage = self.config.stage
-        domains = self.config.modality_labels or model.config.expert_domains
-        mixture, replayed = (
-            read_mixture(entries, root=self._data, domains=domains, seed=self.config.seed)
-            for entries in (stage.data, self.config.replay)
-        )
-        samples = [*mixture.samples, *(dataclasses.replace(sample, domain="general") for sample in replayed.samples)]
+        samples, left_out = self._samples(model.config)
         if is_first():
-            claim_data(self._directory, samples, left_out={**mixture.left_out, **replayed.left_out})
+            claim_data(self._directory, samples, left_out=left_out)
         wait_for_all()
         adapter = self.adapter_config(model.config, samples=samples)
         adapters = attach_trainable(
@@ -116,6 +113,8 @@ class LoRARun:
         if is_first():
             features.fill_for(samples)
         wait_for_all()
+        if any(entry.distilled for entry in (*stage.data, *self.config.replay)):
+            samples, _ = self._samples(model.config, teacher=partial(out_of_fold_probabilities, features=features))
         losses = self.config.losses
         if not any(sample.domain == "general" for sample in samples):
             losses = dataclasses.replace(losses, preservation=0.0, divergence=0.0)
@@ -135,6 +134,26 @@ class LoRARun:
             write_atomically(report, json.dumps(log | {"routers": objective.report()}, indent=2) + "\n")
             save_adapted(self.checkpoint, adapter, adapters.tensors(), base=self._base, name=self.config.name)
             StepCheckpoints(self._directory / "logs").clear()
+
+    def _samples(
+        self, base: MedMoEConfig, *, teacher: Teacher | None = None
+    ) -> tuple[list[Sample], dict[str, Mapping[str, int]]]:
+        """Return the samples of data and replay, and their bad records as Mixture counts them; `teacher` is
+        `read_mixture`'s.
+        """
+        mixture, replayed = (
+            read_mixture(
+                entries,
+                root=self._data,
+                domains=self.config.modality_labels or base.expert_domains,
+                seed=self.config.seed,
+                image_directory=self._directory / "images",
+                teacher=teacher,
+            )
+            for entries in (self.config.stage.data, self.config.replay)
+        )
+        general = (dataclasses.replace(sample, domain="general") for sample in replayed.samples)
+        return [*mixture.samples, *general], {**mixture.left_out, **replayed.left_out}
 
     def adapter_config(self, base: MedMoEConfig, *, samples: list[Sample]) -> AdapterConfig:
         """Return the content of adapter_config.json. Raises DataError when anchors would have nothing to learn from."""

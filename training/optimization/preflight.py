@@ -1,5 +1,6 @@
 """Check a stage's settings, samples and disk before the first step."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from medmoe.training.optimization.runtime import RuntimeConfig
 
 _COPIES = 6
 """Copies of the trained weights in float32 in two step checkpoints: weights and Adam's two moments."""
+_NUMBERS = ("epochs", "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm", "balance_loss")
+_TOWER = "vision_tower."
 
 
 def check_stage(
@@ -32,6 +35,11 @@ def check_stage(
     processes, DataError for samples that cannot be trained on.
     """
     runtime.device_batch(stage.batch_size, processes=processes)
+    for field in _NUMBERS:
+        if not 0 <= (number := getattr(stage, field)) < math.inf:
+            raise ConfigError(f"{stage.name}: {field} of {number}; choose a number from 0")
+    if stage.warmup_ratio > 1:
+        raise ConfigError(f"{stage.name}: warmup_ratio of {stage.warmup_ratio}; choose a share of the steps, at most 1")
     if not 0 <= stage.dropout < 1:
         raise ConfigError(f"{stage.name}: dropout of {stage.dropout}; choose at least 0 and less than 1")
     if stage.epochs <= 0 or stage.batch_size < 1 or stage.pack < 1 or stage.seeds < 1:
@@ -39,6 +47,11 @@ def check_stage(
     for pattern in stage.trainable:
         if not any(re.match(pattern, name) for name in parameters):
             raise ConfigError(f"{stage.name}: trainable pattern {pattern!r} matches no parameter")
+        if any(re.match(pattern, name) for name in parameters if name.startswith(_TOWER)):
+            raise ConfigError(
+                f"{stage.name}: trainable pattern {pattern!r} matches the vision tower, which no stage trains: its "
+                "features are computed once; name the projector and parts of the language model"
+            )
     if stage.optimizer == "muon" and not any(
         is_hidden_matrix(name) and re.match(pattern, name) for name in parameters for pattern in stage.trainable
     ):

@@ -1,6 +1,7 @@
 """Run one stage of gradient descent: our loss on transformers' Trainer."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,11 +62,12 @@ def train_stage(
     checkpoints = StepCheckpoints(directory)
     last = _last_checkpoint(checkpoints, stage, directory=directory, trained=trained, runtime=runtime)
     module = AnswerLoss(model, balance=stage.balance_loss) if objective is None else objective(model)
+    dataset = _dataset(stage, samples, collator=collator, seed=seed)
     with residual_dropout(model, stage.dropout):
         trainer = StageTrainer(
             model=module,
-            args=_arguments(stage, runtime, module=module, directory=directory, seed=seed),
-            train_dataset=_dataset(stage, samples, collator=collator, seed=seed),
+            args=_arguments(stage, runtime, steps=dataset.steps, module=module, directory=directory, seed=seed),
+            train_dataset=dataset,
             data_collator=collator,
             checkpoints=checkpoints,
             epochs=stage.epochs,
@@ -133,6 +135,7 @@ def _arguments(
     stage: StageConfig,
     runtime: RuntimeConfig,
     *,
+    steps: int,
     module: nn.Module,
     directory: Path,
     seed: int,
@@ -145,7 +148,8 @@ def _arguments(
         train_sampling_strategy="sequential",
         learning_rate=stage.learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=stage.warmup_ratio,
+        # The first step of a warm-up has a learning rate of 0: a stage of one step has none.
+        warmup_steps=min(math.ceil(steps * stage.warmup_ratio), steps - 1),
         weight_decay=stage.weight_decay,
         max_grad_norm=stage.max_grad_norm,
         per_device_train_batch_size=runtime.device_batch(stage.batch_size, processes=processes),

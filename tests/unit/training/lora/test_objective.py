@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.errors import ConfigError
 from medmoe.model.lora.attach import TrainableAdapters, attach_trainable
 from medmoe.model.lora.checkpoint import load_adapted, read_adapter
-from medmoe.model.lora.schedule import layer_of_ranks
+from medmoe.model.lora.schedule import layer_of_ranks, ordinary_lora
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.config import DataConfig, StageConfig
 from medmoe.training.data.errors import DataError
+from medmoe.training.data.sample import Sample
 from medmoe.training.lora.config import GateLossConfig, LoRARunConfig
+from medmoe.training.lora.losses import base_divergence
 from medmoe.training.lora.objective import AdapterLoss
 from medmoe.training.lora.pipeline import LoRARun
-from medmoe.training.optimization.loss import AnswerLoss
+from medmoe.training.optimization.dropout import residual_dropout
+from medmoe.training.optimization.loss import AnswerLoss, answer_logits
 from medmoe.training.recipes.adapters import lora_r16, tiny_stage
 from medmoe.training.recipes.tiny import tiny
 from medmoe.training.recipes.trainable import ADAPTERS
@@ -93,6 +97,23 @@ def test_each_loss_counts_by_its_weight(name: str) -> None:
     once, twice = (loss_of(replace(NOTHING, **{name: weight})) - plain for weight in (1.0, 2.0))
     assert once > 1e-3
     assert twice == pytest.approx(2 * once, rel=1e-3)
+
+
+def test_the_divergence_is_from_the_base_without_dropout() -> None:
+    model, adapters = adapted_model()
+    model.train()
+    with residual_dropout(model, 0.5):
+        plain, pulled = (
+            AdapterLoss(model, adapters, losses=losses)(**batch())["loss"].detach()
+            for losses in (NOTHING, replace(NOTHING, divergence=1.0))
+        )
+        adapted, _ = answer_logits(model, batch())  # the same draws: making a batch seeds them
+    assert model.training
+    model.eval()
+    with adapters.off():
+        base, _ = answer_logits(model, batch())
+    general = slice(3)  # the first sample's answer tokens
+    assert float(pulled - plain) == pytest.approx(float(base_divergence(adapted[general], base[general])), rel=1e-3)
 
 
 def test_accumulated_batches_count_by_their_share_of_answer_tokens() -> None:
@@ -214,6 +235,37 @@ def test_a_run_writes_a_directory_that_loads_with_and_without_adapters(finished:
     with torch.no_grad():
         states = [model.hidden_states(ids, torch.ones_like(ids), features) for model in (adapted, plain)]
     assert not torch.allclose(*states, atol=1e-3)
+
+
+def test_distilled_labels_are_drawn_from_the_probe(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The labels of noise: without its own image the probe is unsure of each."""
+    folder = tmp_path / "data" / "noise"
+    folder.mkdir(parents=True)
+    noise, records = np.random.default_rng(0), []
+    for number in range(24):
+        Image.fromarray(noise.integers(0, 255, (32, 32, 3), np.uint8)).save(folder / f"{number}.png")
+        label = "yes" if number % 2 else "no"
+        record = {"id": str(number), "task": "classification", "image": f"{number}.png", "split": "train"}
+        records.append(record | {"label": label, "label_set": ["no", "yes"]})
+    (folder / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
+    seen: list[Sample] = []
+
+    def train_stage(*_: object, samples: list[Sample], **__: object) -> None:
+        seen.extend(samples)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medmoe.training.lora.pipeline.train_stage", train_stage)
+    stage = replace(recipe().stage, data=(DataConfig(dataset="noise", source="classification", distilled=8),))
+    with pytest.raises(KeyboardInterrupt):
+        LoRARun(
+            recipe(stage=stage, layers=ordinary_lora(2, num_layers=3), anchor_mode="null"),
+            base=base,
+            data=tmp_path / "data",
+            directory=tmp_path / "run",
+        )()
+    answers = Counter((sample.id, sample.answer) for sample in seen)
+    assert sum(answers.values()) == 24 * 8
+    assert sum(times < 8 for times in answers.values()) > 24
 
 
 def test_its_adapter_says_how_it_was_trained(finished: LoRARun) -> None:

@@ -101,6 +101,25 @@ def test_the_loss_falls(plain: Trained) -> None:
     assert plain.report["mean_loss"] == pytest.approx(sum(plain.losses) / 4)
 
 
+def test_a_stage_of_one_step_trains(train: Any, checkpoint: Path) -> None:
+    trained = train(stage=replace(STAGE, epochs=0.1))
+    assert trained.report["steps"] == 1
+    before = dict(load_checkpoint(checkpoint).named_parameters())
+    name = "projector.linear_1.weight"
+    assert not torch.equal(trained.model.get_parameter(name), before[name])
+
+
+@pytest.mark.parametrize(
+    ("ratio", "rates"), [(0.0, [1, 0.75, 0.25]), (0.5, [0, 0.5, 1, 0.5]), (1.0, [0, 1 / 3, 2 / 3, 1])]
+)
+def test_the_learning_rate_warms_up_over_a_share_of_the_steps(train: Any, ratio: float, rates: list[float]) -> None:
+    steps = len(rates)
+    trained = train(stage=replace(STAGE, warmup_ratio=ratio, epochs=steps * STAGE.batch_size / 12))
+    log = EventAccumulator(str(trained.directory / "tensorboard")).Reload()
+    logged = [row.value / STAGE.learning_rate for row in log.Scalars("train/learning_rate")]
+    assert logged[:steps] == pytest.approx(rates, abs=1e-6)
+
+
 @pytest.mark.parametrize("runtime", [{"accumulate": 3}, {"gradient_checkpointing": True}, {"checkpoint_every": 0}])
 def test_how_a_stage_is_carried_out_does_not_change_its_losses(
     train: Any, plain: Trained, runtime: dict[str, Any]
@@ -238,6 +257,11 @@ def test_a_loss_that_is_no_number_ends_the_stage(train: Any) -> None:
         ({"trainable": (r".*\.embed_tokens",), "optimizer": "muon"}, {}, "hidden matrices, and none is trainable"),
         ({"dropout": 1.0}, {}, "dropout of 1.0"),
         ({"epochs": 0}, {}, "above 0"),
+        ({"epochs": float("inf")}, {}, "epochs of inf"),
+        ({"learning_rate": -1e-3}, {}, "learning_rate of -0.001"),
+        ({"weight_decay": float("nan")}, {}, "weight_decay of nan"),
+        ({"warmup_ratio": 5.0}, {}, "warmup_ratio of 5.0; choose a share of the steps"),
+        ({"trainable": (r".*",)}, {}, r"'\.\*' matches the vision tower"),
     ],
 )
 def test_settings_that_do_not_fit_are_found_before_the_first_step(
