@@ -1,10 +1,10 @@
-"""Tell whether a strip of fax data holds all rows of its page, and no more (ITU-T T.4 and T.6).
+"""Tell whether strips of fax data hold all rows of their page, and no more (ITU-T T.4 and T.6).
 
 Other codes in place of its last ones change every strip that needs them; codes behind the last change none that is
 whole. libtiff shows rows without codes white.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL.ExifTags import Base as Tag
@@ -12,7 +12,7 @@ from PIL.ExifTags import Base as Tag
 from medmoe.model.errors import DamagedImageError
 from medmoe.model.image_formats.raster_image import excess_error
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
-from medmoe.model.image_formats.tiff.libtiff import decoded_strip, grey_tags
+from medmoe.model.image_formats.tiff.libtiff import REVERSED, decoded_strips, grey_tags
 
 RUN_LENGTH, GROUP_3, GROUP_4 = 2, 3, 4
 """Compressions; all are of one bit a pixel."""
@@ -24,29 +24,59 @@ _TWO_DIMENSIONAL = 1
 """Bit of the options of group 3: the bit behind each end of line says how its row is coded."""
 _ROWS = 8
 _LAST_BITS = 32
+_ZEROS = "0" * 32
+"""More than stand in or between codes, except in group 3, which fills up rows with zeros."""
+_LAST_ZEROS = 3
+"""Zeros at the end of a code."""
 
 
-def check_strip(coded: bytes, page: TiffDirectory, rows: int) -> None:
-    """Check a strip that announces `rows`. Raises DamagedImageError, or what Pillow raises on damaged data."""
-    width = page.size[0]
+def check_strips(coded: Sequence[bytes], page: TiffDirectory, rows: int) -> None:
+    """Check the strips of a page, of `rows` each, the last of the rest.
+
+    Raises DamagedImageError, or what Pillow raises on damaged data.
+    """
     if page.fill_order == 2:
-        bits = np.unpackbits(np.frombuffer(coded, np.uint8), bitorder="little")
-        coded = np.packbits(bits).tobytes()
-    shown = _decoded(coded, page, width, rows)
-    held = _without_ends(coded, page)
+        coded = [REVERSED[np.frombuffer(strip, np.uint8)].tobytes() for strip in coded]
+    width, height = page.size
+    ends = [min((index + 1) * rows, height) for index in range(len(coded))]
+    shown = _decoded(coded, page, width, height, rows)
+    held = [_without_ends(strip, page) for strip in coded]
     # Rows that begin with the other colour than the last one: narrow rows would be alike.
-    probe = _probe(page, width, black=not shown[-1, 0])
-    if not _is_same(shown, held + probe, page):
+    probes = [_probe(page, width, black=black) for black in (False, True)]
+    behind = [probes[not shown[end - 1, 0]] for end in ends]
+    if not all("1" in bits for bits in held) or (
+        page.compression != GROUP_3 and any(_ZEROS in bits.rstrip("0") for bits in held)
+    ):
+        raise DamagedImageError("the image is damaged: zeros stand in place of rows of the fax page")
+    if not all(_is_same(shown, probed, page, rows) for probed in _probed(held, behind, page)):
         raise DamagedImageError("the image is damaged or truncated: rows of the fax page are missing")
+    for index in {0, len(coded) - 1}:
+        # Decoded alone, rows without codes do not show those of another strip.
+        alone = _decoded([coded[index]], page, width, ends[index] - index * rows, rows)
+        if _is_longer(alone, held[index], behind[index], page):
+            raise excess_error()
+
+
+def _probed(held: Sequence[str], behind: Sequence[str], page: TiffDirectory) -> Iterator[list[str]]:
+    """Yield the strips with a probe behind each, where they end in zeros also behind a few more of these."""
+    cut = [bits.endswith("0" * _LAST_ZEROS) for bits in held]
+    for more in range(8 if any(cut) else 1):
+        filled = [bits + "0" * more * is_cut for bits, is_cut in zip(held, cut, strict=True)]
+        if page.compression == RUN_LENGTH:
+            filled = [bits + "0" * (-len(bits) % 8) for bits in filled]
+        yield [bits + probe for bits, probe in zip(filled, behind, strict=True)]
+
+
+def _is_longer(shown: np.ndarray, held: str, probe: str, page: TiffDirectory) -> bool:
+    """Return whether a strip holds more than the rows that are shown of it."""
     # A cut within a code may show what was there: white rows, as libtiff shows rows that it cannot decode.
     last = max(len(held) - _LAST_BITS, 0)
     cuts: Sequence[int] = range(last, max(last - 4, -1), -1)
     if page.compression == GROUP_3:
         cuts = (held.rfind(_END_OF_LINE),)
-    if min(cuts) >= 0 and all(_is_same(shown, held[:cut] + probe, page) for cut in cuts):
-        raise excess_error()
-    if page.compression == GROUP_3 and _is_wider(held, page):
-        raise excess_error()
+    if min(cuts) >= 0 and all(_is_same(shown, [held[:cut] + probe], page, len(shown)) for cut in cuts):
+        return True
+    return page.compression == GROUP_3 and _is_wider(held, page)
 
 
 def _is_wider(bits: str, page: TiffDirectory) -> bool:
@@ -58,13 +88,15 @@ def _is_wider(bits: str, page: TiffDirectory) -> bool:
         return False
     width = page.size[0]
     alone = _as_bytes("".join(_END_OF_LINE + code for code in codes))
-    return bool(_decoded(alone, page, 2 * width, len(codes), options=0)[:, width:].any())
+    shown = _decoded([alone], page, 2 * width, len(codes), len(codes), options=0)
+    return bool(shown[:, width:].any())
 
 
-def _is_same(shown: np.ndarray, bits: str, page: TiffDirectory) -> bool:
+def _is_same(shown: np.ndarray, strips: Sequence[str], page: TiffDirectory, rows: int) -> bool:
     """Return whether other codes show the same rows; they need not make sense."""
+    height, width = shown.shape
     try:
-        return np.array_equal(shown, _decoded(_as_bytes(bits), page, shown.shape[1], len(shown)))
+        return np.array_equal(shown, _decoded([_as_bytes(bits) for bits in strips], page, width, height, rows))
     except OSError:
         return False
 
@@ -84,13 +116,14 @@ def _probe(page: TiffDirectory, width: int, *, black: bool) -> str:
 def _without_ends(coded: bytes, page: TiffDirectory) -> str:
     """Return the bits of a strip without the marks at its end."""
     bits = f"{int.from_bytes(coded, 'big'):0{8 * len(coded)}b}"
+    end = len(bits.rstrip("0"))
     if page.compression == RUN_LENGTH:
-        return bits
+        return bits[: end + _LAST_ZEROS]
     tagged = page.compression == GROUP_3 and page.fax_options & _TWO_DIMENSIONAL
     marks = (_END_OF_LINE, _END_OF_LINE + "1") if tagged else (_END_OF_LINE,)
-    end = len(bits.rstrip("0"))
     if not bits.endswith(marks, 0, end):
-        return bits
+        # Zeros in place of codes would stop a decoder before what is put behind them.
+        return bits[: end + _LAST_ZEROS] if bits.endswith(_ZEROS) else bits
     while bits.endswith(marks, 0, end):
         # Zeros before a mark may be of the code before it.
         end = bits.rindex(_END_OF_LINE, 0, end)
@@ -102,9 +135,11 @@ def _as_bytes(bits: str) -> bytes:
     return int(bits, 2).to_bytes(len(bits) // 8, "big")
 
 
-def _decoded(coded: bytes, page: TiffDirectory, width: int, rows: int, *, options: int | None = None) -> np.ndarray:
+def _decoded(
+    coded: Sequence[bytes], page: TiffDirectory, width: int, height: int, rows: int, *, options: int | None = None
+) -> np.ndarray:
     """Return which pixels are black."""
-    tags = grey_tags(width, rows, bits=1, compression=page.compression)
+    tags = grey_tags(width, height, bits=1, compression=page.compression)
     if page.compression == GROUP_3:
         tags[Tag.T4Options] = (page.fax_options if options is None else options,)
-    return decoded_strip(coded, tags)
+    return decoded_strips(coded, tags, rows)

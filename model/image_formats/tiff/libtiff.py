@@ -1,9 +1,10 @@
 """Decompress strips and tiles of a TIFF with libtiff, through Pillow, whatever their samples are."""
 
 import io
+import itertools
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +15,8 @@ Tags = dict[int, tuple[int, ...]]
 _HEAD = 8
 _BLACK_IS_ZERO = 1
 _OFFSETS = (Tag.StripOffsets, Tag.TileOffsets)
+REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
+"""Each byte with its bits in the other order."""
 _ALARM_LOCK = threading.RLock()
 
 
@@ -50,8 +53,15 @@ def decoded(data: bytes, tags: Tags) -> np.ndarray:
 
 def decoded_strip(coded: bytes, tags: Tags) -> np.ndarray:
     """Return the pixels of one strip, a page with these `tags`. Raises what Pillow raises on damaged data."""
-    strip = {Tag.StripOffsets: (_HEAD,), Tag.RowsPerStrip: tags[Tag.ImageLength], Tag.StripByteCounts: (len(coded),)}
-    return decoded(bytes(_HEAD) + coded, tags | strip)
+    return decoded_strips([coded], tags, *tags[Tag.ImageLength])
+
+
+def decoded_strips(coded: Sequence[bytes], tags: Tags, rows: int) -> np.ndarray:
+    """Return the pixels of strips of `rows` each, a page with these `tags`. Raises what Pillow raises likewise."""
+    counts = tuple(map(len, coded))
+    offsets = tuple(itertools.accumulate(counts[:-1], initial=_HEAD))
+    strips = {Tag.StripOffsets: offsets, Tag.RowsPerStrip: (rows,), Tag.StripByteCounts: counts}
+    return decoded(bytes(_HEAD) + b"".join(coded), tags | strips)
 
 
 def _rewritten(data: bytes, tags: Tags) -> bytes:

@@ -8,15 +8,13 @@ from PIL.ExifTags import Base as Tag
 
 from medmoe.model.errors import DamagedImageError, ImageFormatError
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
-from medmoe.model.image_formats.tiff.libtiff import decoded, grey_tags
+from medmoe.model.image_formats.tiff.libtiff import REVERSED, decoded, grey_tags
 
 _BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions of bytes, whatever samples they hold: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
 _GREY, _COLOURS = (0, 1), 2
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
 _HORIZONTAL, _FLOATING = 2, 3
-_REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
-"""Each byte with its bits in the other order."""
 
 
 def is_deep(page: TiffDirectory) -> bool:
@@ -72,7 +70,7 @@ def _bytes(data: bytes, page: TiffDirectory, plane: int) -> np.ndarray:
         tags |= {Tag.TileWidth: (tile[0] * bits // 8,), Tag.TileLength: (tile[1],)}
         tags |= {Tag.TileOffsets: offsets, Tag.TileByteCounts: counts}
     found = decoded(data, tags)
-    return _REVERSED[found] if reversed_bits and page.compression == 1 else found
+    return REVERSED[found] if reversed_bits and page.compression == 1 else found
 
 
 def _values(stored: np.ndarray, page: TiffDirectory, *, in_row: int) -> np.ndarray:

@@ -57,8 +57,7 @@ def has_excess(data: bytes, page: TiffDirectory) -> bool:
         # Every tile is whole, at the edges too.
         strips, last, width = 1, strip, tile[0]
     elif page.compression in _FAX:
-        for index in {0, strips - 1}:
-            fax.check_strip(_coded(data, page, index), page, strip if index < strips - 1 else last)
+        fax.check_strips([_coded(data, page, index) for index in range(strips)], page, strip)
         return False
     return bool(page.bits) and _has_excess_rows(data, page, strip, strips=strips, last=last, width=width)
 

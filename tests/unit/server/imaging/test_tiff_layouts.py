@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medmoe.model.image_formats.tiff.directory import read_directories
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from tests.support.images.hostile_images import encoded
 from tests.support.images.odd_files import matrix_profile
@@ -228,6 +229,31 @@ def test_a_fax_that_ends_early_is_refused(read: Read, compression: str, options:
     struct.pack_into("<I", data, at, count // 2)
     with pytest.raises(UnreadableImage, match="damaged"):
         read(bytes(data))
+
+
+@pytest.mark.parametrize("lost", ["cut", "filled with zeros"])
+@pytest.mark.parametrize("strip", ["first", "middle", "last"])
+@pytest.mark.parametrize(("compression", "options"), FAXES, ids=str)
+def test_a_fax_of_which_any_strip_lacks_rows_is_refused(
+    read: Read, compression: str, options: int, strip: str, lost: str
+) -> None:
+    tags = {"tiffinfo": {278: 32, 292: options} if options else {278: 32}}
+    data = encoded(Image.fromarray(BLOCKS), "TIFF", compression=compression, strip_size=32 * SIDE // 8, **tags)
+    page = read_directories(data, most=1)[0]
+    parts = [data[at : at + count] for at, count in zip(*page.parts, strict=True)]
+    assert len(parts) == 4
+
+    def written(strips: list[bytes]) -> bytes:
+        described = {278: [32], 259: [page.compression], 292: [options]}
+        return tiff(BLOCKS.astype(np.uint8), bits=1, photometric=page.photometric, strips=strips, tags=described)
+
+    assert read(written([*parts[:3], parts[3] + bytes(40)])).sha256
+    index = {"first": 0, "middle": 2, "last": 3}[strip]
+    for share in (0, 0.3, 0.6, 0.9):
+        kept = parts[index][: max(int(len(parts[index]) * share), 1)]
+        damaged = kept if lost == "cut" else kept.ljust(len(parts[index]), b"\0")
+        with pytest.raises(UnreadableImage, match="damaged"):
+            read(written([*parts[:index], damaged, *parts[index + 1 :]]))
 
 
 STRIPS = [RGB[at : at + 16].tobytes() for at in range(0, SIDE, 16)]
