@@ -5,7 +5,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from medmoe.model.errors import ImageFormatError
+from medmoe.model.errors import DamagedImageError, ImageFormatError
+from medmoe.model.image_formats.png.raw_profile import raw_exif
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
@@ -18,6 +19,8 @@ _LARGEST_PROFILE = 2**20
 _XMP = b"XML:com.adobe.xmp\0\0"
 """Begins an uncompressed text chunk that may hold the image's orientation."""
 _LARGEST_XMP = 2**18
+_ONCE = (b"tRNS", b"eXIf", b"pHYs", b"iCCP")
+"""Ancillary chunks of which decoders follow the first."""
 _INDEXED = 3
 
 
@@ -67,7 +70,8 @@ def without_metadata(data: bytes) -> tuple[bytes, bool]:
     """Return the file without text and damaged metadata, and whether any chunk was damaged.
 
     Pillow refuses a whole image for a text of many bytes or one wrong checksum in it. Critical chunks stay as they are.
-    Raises ImageFormatError for one that is not known.
+    EXIF data in a text become a chunk of their own. Raises ImageFormatError for a critical chunk that is not known,
+    DamagedImageError for one that comes twice.
     """
     header = data[12:29]
     is_sound = header[:4] == b"IHDR" and zlib.crc32(header) == int.from_bytes(data[29:33], "big")
@@ -76,13 +80,19 @@ def without_metadata(data: bytes) -> tuple[bytes, bool]:
     kept: list[Chunk] = []
     seen: set[bytes] = set()
     position, damaged = len(_SIGNATURE), False
-    for chunk in split_chunks(data):
+    chunks = list(split_chunks(data))
+    kinds = {chunk.kind for chunk in chunks}
+    for chunk in chunks:
         kind = chunk.kind
         if len(chunk.checksum) < 4 or not kind.isalpha():
             break
         if not chunk.is_ancillary and kind not in _CRITICAL:
             raise ImageFormatError("the PNG has a part without which it cannot be understood, and which is not known")
-        if kind == b"tRNS" and (b"IDAT" in seen or (data[25] == _INDEXED and b"PLTE" not in seen)):
+        if kind in seen and kind in (b"IHDR", b"PLTE"):
+            raise DamagedImageError("the image is damaged: the PNG has two headers or two palettes")
+        if kind in seen and kind in _ONCE:
+            damaged = True
+        elif kind == b"tRNS" and (b"IDAT" in seen or (data[25] == _INDEXED and b"PLTE" not in seen)):
             # Decoders ignore transparency in a wrong place.
             damaged = True
         elif kind == b"tRNS" and chunk.is_sound:
@@ -93,6 +103,8 @@ def without_metadata(data: bytes) -> tuple[bytes, bool]:
             damaged = True
         elif kind in _OF_IMAGE or _is_profile(chunk) or _is_orienting(chunk):
             kept.append(chunk)
+        elif b"eXIf" not in kinds and (exif := raw_exif(kind, chunk.data)):
+            kept.append(new_chunk(b"eXIf", exif))
         position += 12 + len(chunk.data)
         seen.add(kind)
         if kind == b"IEND":

@@ -21,8 +21,9 @@ def colour_profile(data: bytes) -> tuple[bytes | None, bool]:
 
     None for sRGB, and where iCCP, sRGB or cICP goes before them.
     """
-    before_pixels = takewhile(lambda chunk: chunk.kind != b"IDAT", split_chunks(data))
-    chunks = {chunk.kind: chunk.data for chunk in before_pixels if chunk.is_ancillary and chunk.is_sound}
+    before_pixels = [*takewhile(lambda chunk: chunk.kind != b"IDAT", split_chunks(data))]
+    # Backwards: the first of several counts.
+    chunks = {chunk.kind: chunk.data for chunk in reversed(before_pixels) if chunk.is_ancillary and chunk.is_sound}
     if chunks.get(b"cICP", b"")[:2] == _SRGB_CODE_POINTS or b"iCCP" in chunks or b"sRGB" in chunks:
         return None, False
     if b"cICP" in chunks:

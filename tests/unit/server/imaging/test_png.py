@@ -161,3 +161,51 @@ def test_deep_frames_that_are_laid_over_others_are_refused_by_name(read: Read) -
     read(animated(0, 0, bits=16))
     with pytest.raises(UnsupportedImage, match="animated PNG"):
         read(animated(0, 0, bits=16), frame=1)
+
+
+TURNED = struct.pack("<2sHIHHHIII", b"II", 42, 8, 1, 274, 3, 1, 6, 0)
+
+
+def raw_profile(kind: bytes, name: bytes, *, length: int | None = None) -> bytes:
+    exif = b"Exif\0\0" + TURNED
+    digits = exif.hex().encode()
+    text = b"\nexif\n%8d\n%s\n%s\n" % (len(exif) if length is None else length, digits[:72], digits[72:])
+    return chunk(kind, name + (b"\0\0" + zlib.compress(text) if kind == b"zTXt" else b"\0" + text))
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
+@pytest.mark.parametrize("name", [b"Raw profile type exif", b"Raw profile type APP1"])
+def test_an_orientation_in_a_raw_profile_is_followed(read: Read, kind: bytes, name: bytes) -> None:
+    text = raw_profile(kind, name)
+    whole = png(COLOURS, bits=8, colour=COLOUR)
+    for data in (whole[:33] + text + whole[33:], whole[:-12] + text + whole[-12:]):
+        assert (shown(read, data) == np.rot90(COLOURS, -1)).all()
+    upright = chunk(b"eXIf", TURNED.replace(struct.pack("<I", 6), struct.pack("<I", 1)))
+    assert (shown(read, whole[:33] + text + upright + whole[33:]) == COLOURS).all()
+
+
+@pytest.mark.parametrize("text", [
+    raw_profile(b"zTXt", b"Raw profile type exif", length=7),
+    chunk(b"zTXt", b"Raw profile type exif\0\0damaged"),
+    chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(2**22))),
+    chunk(b"tEXt", b"Raw profile type exif\0\nexif\n8\nnot hexadecimal"),
+], ids=["length", "deflate", "bomb", "digits"])  # fmt: skip
+def test_a_raw_profile_that_is_damaged_turns_no_image(read: Read, text: bytes) -> None:
+    assert (shown(read, png(COLOURS, bits=8, colour=COLOUR, before=text)) == COLOURS).all()
+
+
+def test_a_second_header_or_palette_is_damage(read: Read) -> None:
+    other = chunk(b"IHDR", struct.pack(">IIBBBBB", SIDE * 2, SIDE // 2, 8, COLOUR, 0, 0, 0))
+    with pytest.raises(UnreadableImage, match="two headers"):
+        read(png(COLOURS, bits=8, colour=COLOUR, before=other))
+    with pytest.raises(UnreadableImage, match="two palettes"):
+        read(indexed(256, after=chunk(b"PLTE", TABLE[::-1].tobytes())))
+
+
+def test_the_first_of_several_chunks_of_a_kind_counts(read: Read) -> None:
+    first, second = (chunk(b"tRNS", bytes([alpha]) * 256) for alpha in (255, 0))
+    assert (shown(read, indexed(256, after=first + second)) == TABLE[RAMP]).all()
+    first, second = (chunk(b"eXIf", TURNED.replace(struct.pack("<I", 6), struct.pack("<I", at))) for at in (1, 6))
+    assert (shown(read, png(COLOURS, bits=8, colour=COLOUR, before=first + second)) == COLOURS).all()
+    plain = chunk(b"gAMA", struct.pack(">I", 45455))
+    assert (shown(read, png(COLOURS, bits=8, colour=COLOUR, before=plain + LINEAR)) == COLOURS).all()
