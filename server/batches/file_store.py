@@ -8,16 +8,15 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from medmoe.model.errors import ConfigError
 from medmoe.server.batches.errors import FileNotFound, StorageLimit
-from medmoe.server.batches.storage import delete_each, replace, write_new
+from medmoe.server.batches.storage import RECORD_SUFFIX, delete_each, read_records, replace, write_new
 from medmoe.server.batches.storage_threads import StorageThreads
 from medmoe.server.schemas.openai.file import FileObject, FilePurpose
 
 _DAY = 86_400
-_RECORD, _CONTENT = ".json", ".jsonl"
+_CONTENT = ".jsonl"
 _LONGEST_NAME = 255
 _MOST_FILES = 10_000
 """Files of one owner. Empty ones take memory too, and each lengthens the search for the files of every owner."""
@@ -59,13 +58,7 @@ class FileStore:
         self._files: dict[str, StoredFile] = {}
         self._uploading: dict[str, tuple[str, int]] = {}
         """Owner and size of the files that are being stored."""
-        for path in sorted(folder.glob(f"*{_RECORD}")):
-            if path.name.startswith("."):
-                continue
-            try:
-                found = StoredFile.model_validate_json(path.read_bytes())
-            except (OSError, ValidationError) as error:
-                raise ConfigError(f"MEDMOE_BATCH_DIR: {path} is not a record of a file; move it away") from error
+        for found in read_records(folder, StoredFile, of="a file"):
             self._files[found.file.id] = found
 
     def content(self, file_id: str) -> Path:
@@ -186,7 +179,7 @@ class FileStore:
                 path.unlink(missing_ok=True)
 
     def _record(self, file_id: str) -> Path:
-        return self._folder / f"{file_id}{_RECORD}"
+        return self._folder / f"{file_id}{RECORD_SUFFIX}"
 
 
 def _size(content: Path) -> int:

@@ -8,14 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from medmoe.model.errors import ConfigError
 from medmoe.server.auth.delegation import Delegation
 from medmoe.server.batches.errors import BatchNotFound, StorageLimit
 from medmoe.server.batches.file_store import new_id
 from medmoe.server.batches.result_log import ResultLog
-from medmoe.server.batches.storage import delete_each, replace
+from medmoe.server.batches.storage import RECORD_SUFFIX, delete_each, read_records, replace
 from medmoe.server.batches.storage_threads import StorageThreads
 from medmoe.server.schemas.openai.batch import ENDED, Batch, BatchRequest, BatchStatus, RequestCounts
 
@@ -105,14 +104,8 @@ class JobStore:
         self._threads = threads
         self._retention = retention_days * _DAY
         self._jobs: dict[str, Job] = {}
-        for path in sorted(folder.glob("*.json")):
-            if path.name.startswith("."):
-                continue
-            try:
-                job = Job(stored=StoredBatch.model_validate_json(path.read_bytes()))
-            except (OSError, ValidationError) as error:
-                raise ConfigError(f"MEDMOE_BATCH_DIR: {path} is not a record of a batch; move it away") from error
-            self._jobs[job.id] = job
+        for stored in read_records(folder, StoredBatch, of="a batch"):
+            self._jobs[stored.batch.id] = Job(stored=stored)
 
     def __iter__(self) -> Iterator[Job]:
         """Iterate over the batches, oldest first."""
@@ -183,12 +176,15 @@ class JobStore:
         await delete_each(expired, self._delete)
 
     async def _delete(self, name: str) -> None:
-        await self._threads.do(partial((self._folder / f"{name}.json").unlink, missing_ok=True))
+        await self._threads.do(partial(self._record(name).unlink, missing_ok=True))
         self._jobs.pop(name, None)
 
     async def _write(self, stored: StoredBatch) -> None:
         content = stored.model_dump_json().encode()
-        await self._threads.do(partial(replace, self._folder / f"{stored.batch.id}.json", content))
+        await self._threads.do(partial(replace, self._record(stored.batch.id), content))
+
+    def _record(self, batch_id: str) -> Path:
+        return self._folder / f"{batch_id}{RECORD_SUFFIX}"
 
     def uses(self, file_id: str) -> bool:
         """Return whether a batch that has not ended reads or writes the file."""

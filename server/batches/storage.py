@@ -6,11 +6,16 @@ import fcntl
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from medmoe.model.errors import ConfigError
 from medmoe.server.batches.errors import StorageFull, StorageUnavailable
 
+Record = TypeVar("Record", bound=BaseModel)
+
+RECORD_SUFFIX = ".json"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _COPIED = 2**20
@@ -49,6 +54,15 @@ def open_directory(directory: Path, *parts: str) -> int:
     except OSError as error:
         raise ConfigError(f"MEDMOE_BATCH_DIR: {directory} cannot be used: {error.strerror}") from error
     return lock
+
+
+def read_records(folder: Path, kind: type[Record], *, of: str) -> Iterator[Record]:
+    """Yield the records in `folder`, oldest first. Raises ConfigError, which says `of` what, for one that is none."""
+    for path in sorted(folder.glob(f"[!.]*{RECORD_SUFFIX}")):
+        try:
+            yield kind.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ConfigError(f"MEDMOE_BATCH_DIR: {path} is not a record of {of}; move it away") from error
 
 
 def write(descriptor: int, data: bytes | memoryview) -> None:

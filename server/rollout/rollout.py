@@ -158,8 +158,7 @@ class Rollout:
             standby.failure = _reason(error)
             log.error("loading failed", extra={"fields": {"exception": type(error).__name__}})
             if standby.model is not None:
-                await standby.model.engine.close()
-                standby.model.decoders.close()
+                await standby.model.close()
                 standby.model.readiness.fail()
             return
         begin_answering(self._state, model, seconds=time.monotonic() - begun)

@@ -10,7 +10,7 @@ from medmoe.client.client import Client
 from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.images import ImageArgument, MaxTokensOption
 from medmoe.client.commands.request_options import RequestOptions, keep_report
-from medmoe.client.commands.terminal import ABSTAINED, UNLIKE_TRAINING, as_json, note, safe
+from medmoe.client.commands.terminal import ABSTAINED, as_json, note, note_unlike_training, safe
 from medmoe.client.images.image import Image
 from medmoe.client.images.instance import Instance
 from medmoe.client.options import AskOptions
@@ -79,5 +79,4 @@ def _print_confidence(answer: VqaAnswer) -> None:
         notes.append(f"cut after {answer.usage.completion_tokens} tokens")
     if notes:
         note("; ".join(notes))
-    if answer.unlike_training is not None and answer.unlike_training.flagged:
-        note(UNLIKE_TRAINING)
+    note_unlike_training(answer.unlike_training)

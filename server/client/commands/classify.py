@@ -9,7 +9,7 @@ from medmoe.client.answers.classify import LabelPresence, LabelProbability
 from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.images import ImageArgument, MinLabelMassOption
 from medmoe.client.commands.request_options import RequestOptions, keep_report
-from medmoe.client.commands.terminal import ABSTAINED, UNLIKE_TRAINING, as_json, note, safe, table
+from medmoe.client.commands.terminal import ABSTAINED, as_json, note, note_unlike_training, safe, table
 from medmoe.client.options import ClassifyOptions
 
 _LOW_LABEL_MASS = 0.01
@@ -86,8 +86,7 @@ def classify(
             safe(f"{1 - found.prediction_set.alpha:.0%} prediction set: {', '.join(found.prediction_set.labels)}")
         )
     note(_summary(found))
-    if found.unlike_training is not None and found.unlike_training.flagged:
-        note(UNLIKE_TRAINING)
+    note_unlike_training(found.unlike_training)
     if not isinstance(found, MultiLabelClassification) and found.label_mass < _LOW_LABEL_MASS:
         can_compare = isinstance(found, Classification) and not found.provenance.contextual_calibration
         note(

@@ -9,7 +9,7 @@ from medmoe.client.answers.decisions import AnyDecisionAnswer
 from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.images import FileArgument, MinLabelMassOption, read_image
 from medmoe.client.commands.request_options import REPORT, SOURCE, RequestOptions
-from medmoe.client.commands.terminal import UNLIKE_TRAINING, as_json, note, table
+from medmoe.client.commands.terminal import as_json, note_unlike_training, table
 from medmoe.client.options import DecisionOptions
 from medmoe.client.questions import Choice, Predicate, Question, Score
 
@@ -56,9 +56,8 @@ def decide(
     with service.client() as client:
         found = client.decisions(given, questions, **options)
     typer.echo(as_json(found) if request.json_ else _table(questions, found))
-    flagged = found.medmoe.unlike_training
-    if not request.json_ and flagged is not None and flagged.flagged:
-        note(UNLIKE_TRAINING)
+    if not request.json_:
+        note_unlike_training(found.medmoe.unlike_training)
 
 
 def _split(text: str) -> tuple[str, list[str]]:

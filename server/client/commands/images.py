@@ -99,10 +99,10 @@ def require_other_file(output: Path, *inputs: str | Path) -> None:
             raise typer.BadParameter(f"{output} is what is asked about, and would be lost; write to another file")
 
 
-def write_png(file: Path, url: str) -> None:
-    """Write the PNG of a data URL. Raises InvalidInput."""
+def write_base64(file: Path, text: str) -> None:
+    """Write what base64, or a data URL, holds. Raises InvalidInput."""
     try:
-        file.write_bytes(Image.from_base64(url).data)
+        file.write_bytes(Image.from_base64(text).data)
     except OSError as error:
         raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error
 

@@ -26,9 +26,9 @@ from medmoe.client.commands.images import (
     WindowOption,
     read_image,
     require_other_file,
+    write_base64,
 )
 from medmoe.client.commands.terminal import note
-from medmoe.client.errors import InvalidInput
 from medmoe.client.images.image import Image
 from medmoe.client.images.instance import Instance
 from medmoe.client.options import AnswerOptions, ImageOptions, ReportOptions
@@ -131,10 +131,7 @@ def keep_report(file: Path | None, report: str | None, stored: StoredReport | No
     if stored is not None:
         note(f"report stored in {stored.source}: series {stored.series}, instance {stored.instance}")
     if file is not None and report is not None:
-        try:
-            file.write_bytes(Image.from_base64(report).data)
-        except OSError as error:
-            raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error
+        write_base64(file, report)
 
 
 def require_several(labels: Sequence[str], mode: Mode | None = None) -> None:

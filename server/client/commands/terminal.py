@@ -9,11 +9,10 @@ from typing import Any
 import typer
 
 from medmoe.client.answers.base import Message
+from medmoe.client.answers.vqa import UnlikeTraining
 from medmoe.model.files.terminal_safe import terminal_safe
 
 ABSTAINED = "ABSTAINED: not to be relied on"
-UNLIKE_TRAINING = "The image is unlike the training images, so the answer may be worth nothing."
-"""A note of its own, on a line of its own."""
 _PROGRESS_SECONDS = 10.0
 
 
@@ -43,6 +42,12 @@ def as_json(value: Any) -> str:
 def note(text: str) -> None:
     """Print to standard error."""
     typer.echo(safe(text), err=True)
+
+
+def note_unlike_training(found: UnlikeTraining | None) -> None:
+    """Warn of an answer about an image that is flagged as unlike the training images."""
+    if found is not None and found.flagged:
+        note("The image is unlike the training images, so the answer may be worth nothing.")
 
 
 def has_progress_bar() -> bool:

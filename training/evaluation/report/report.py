@@ -88,8 +88,8 @@ def build_report(
 
     `without_image` are the same model's predictions on a blank image; `calibrated` its predictions on the samples
     with calibrated confidences, of the kinds that have a calibration; `probe` a linear probe's, of datasets that have
-    one. `train` feeds the baselines; `shared` are ids
-    of samples whose image was found in train (`shared_images`).
+    one. `train` feeds the baselines; `shared` are ids of samples whose image was found in train (`shared_images`).
+
     Raises DataError when an id occurs twice, a prediction is missing or belongs to no sample, or a sample is a
     caption, which no metric here scores. Upstream zips by position and lets the shorter list decide.
     """

@@ -7,7 +7,7 @@ import typer
 
 from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.explain.output import print_map
-from medmoe.client.commands.images import ImageArgument, MaxTokensOption, require_other_file, require_png, write_png
+from medmoe.client.commands.images import ImageArgument, MaxTokensOption, require_other_file, require_png, write_base64
 from medmoe.client.commands.request_options import ABSTENTION, REPORT, RequestOptions, refuse_options, require_several
 from medmoe.client.commands.terminal import as_json
 from medmoe.client.options import ExplainOptions
@@ -65,7 +65,7 @@ def explain(
     with service.client() as client:
         found = client.explain(request.read(file), *words, labels=label or None, **options)
     if overlay is not None and found.overlay is not None:
-        write_png(overlay, found.overlay)
+        write_base64(overlay, found.overlay)
     if request.json_:
         typer.echo(as_json(found))
     else:

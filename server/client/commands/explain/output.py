@@ -3,7 +3,7 @@
 import typer
 
 from medmoe.client.answers import Explanation
-from medmoe.client.commands.terminal import UNLIKE_TRAINING, note, safe, table
+from medmoe.client.commands.terminal import note, note_unlike_training, safe, table
 
 
 def print_map(found: Explanation) -> None:
@@ -20,5 +20,4 @@ def print_map(found: Explanation) -> None:
         f"log-likelihood {found.log_likelihood:z.2f}; each number is how much it falls when the image around that "
         "place is covered: what the model reacts to, not the outline of a finding"
     )
-    if found.unlike_training is not None and found.unlike_training.flagged:
-        note(UNLIKE_TRAINING)
+    note_unlike_training(found.unlike_training)
