@@ -212,7 +212,7 @@ class Settings(BatchSettings, IntegritySettings, LimitPairs):
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format in the engine. auto: the checkpoint's own on GPU; on CPU bfloat16 where the processor multiplies it
-    natively (Intel's AMX, AVX-512 BF16, Arm's BF16; on two cores 1.8 to 2.4 times as many answers a second with the
+    natively (Intel's AMX, AVX-512 BF16, Arm's BF16; on two cores 1.5 to 2 times as many answers a second with the
     bundled checkpoint) or experts are quantised, else float32. The format used is in `/v1/metadata` and in each
     answer's provenance: set it where machines of different kinds must agree. float32 on GPU multiplies in IEEE
     float32, not TF32, without tensor cores."""
