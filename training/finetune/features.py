@@ -28,9 +28,9 @@ class TowerFeatures:
 
     @classmethod
     def of_model(cls, model: MedMoE, *, folder: Path) -> Self:
-        """Open the caches of the model's tower in `folder`."""
+        """Move the model to the device that trains, and open the caches of its tower in `folder`."""
         device = own_device()
-        tower = model.vision_tower.to(device)
+        tower = model.to(device).vision_tower
         dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
         return cls(
             train=FeatureCache(folder, tower=tower, config=model.config, dtype=dtype),

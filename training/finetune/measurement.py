@@ -7,7 +7,7 @@ import torch
 
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.prompt import Prompt
-from medmoe.training.data.batches.collator import Collator
+from medmoe.training.data.batches.collator import Collator, moved
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.metrics.interval import Interval
 from medmoe.training.evaluation.metrics.scores import Scorer
@@ -141,8 +141,10 @@ def quality_on(val: Sequence[Sample], *, prompt: Prompt, features: FeatureCache)
 def mean_loss(model: MedMoE, samples: Sequence[Sample], *, collator: Collator) -> float:
     """Return the mean cross-entropy of an answer token, in nats."""
     total, tokens = 0.0, 0
+    device = next(model.parameters()).device
     for start in range(0, len(samples), _BATCH):
-        logits, targets = answer_logits(model, collator([(sample,) for sample in samples[start : start + _BATCH]]))
+        batch = collator([(sample,) for sample in samples[start : start + _BATCH]])
+        logits, targets = answer_logits(model, moved(batch, device))
         total += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
         tokens += len(targets)
     return total / max(tokens, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from medmoe.model.medmoe import MedMoE
-from medmoe.training.data.batches.collator import Collator
+from medmoe.training.data.batches.collator import Collator, moved
 from medmoe.training.data.batches.packing import pack_by_image
 from medmoe.training.data.sample import Sample
 from medmoe.training.disk_space import require_space
@@ -55,7 +55,7 @@ def estimated_seconds(
 
     def step() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device)):
-            loss = AnswerLoss(model)(**collator([largest] * batch_size))["loss"]
+            loss = AnswerLoss(model)(**moved(collator([largest] * batch_size), device))["loss"]
         loss.backward()
         model.zero_grad(set_to_none=True)
 

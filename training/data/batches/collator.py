@@ -23,6 +23,11 @@ ViewFeatures = Callable[[Path, int], torch.Tensor]
 """An image file and the number of a view of it, 0 for the image itself, to the same."""
 
 
+def moved(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """Move a batch to the device of the model that will compute it; Trainer does so itself."""
+    return {name: column.to(device) for name, column in batch.items()}
+
+
 def prompt_ids(sample: Sample, *, prompt: Prompt) -> list[int]:
     """Return the unexpanded ids up to the point where the answer begins; a caption's prompt is the image alone.
 
