@@ -46,12 +46,12 @@ def _list(wanted: bool) -> None:
 def _needs(config: AnyRunConfig) -> str:
     """Name what a recipe starts from and reads."""
     if isinstance(config, LoRARunConfig):
-        start, stages = "--base", [config.stage]
+        start, entries = "--base", config.stage.data
     else:
         language_model = config.tokenizer_size is None or config.word_vectors
         start = "--tower and --language-model, or --base" if language_model else "--tower, or --base"
-        stages = [config.alignment, config.instruction_tuning, config.moe_tuning]
-    datasets = dict.fromkeys(entry.dataset for stage in stages for entry in stage.data)
+        entries = config.stage_data
+    datasets = dict.fromkeys(entry.dataset for entry in entries)
     return f"start from {start}; data: {', '.join(datasets)}"
 
 
@@ -255,8 +255,7 @@ def _command(
 
 def _reference_command(config: RunConfig, *, checkpoint: Path, data: Path) -> str:
     """Return the command that writes the checkpoint's training reference from the datasets of the recipe."""
-    stages = (config.alignment, config.instruction_tuning, config.moe_tuning)
-    datasets = dict.fromkeys(entry.dataset for stage in stages for entry in stage.data if entry.split == "train")
+    datasets = dict.fromkeys(entry.dataset for entry in config.stage_data if entry.split == "train")
     named = [argument for dataset in datasets for argument in ("--dataset", dataset)]
     return shlex.join(["medmoe", "reference", str(checkpoint), "--data", str(data), *named])
 

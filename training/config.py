@@ -93,6 +93,11 @@ class DataConfig:
         if self.paraphrases and (self.source != "vqa" or self.split != "train"):
             raise ValueError(f"{self.dataset}: paraphrases are for training questions, not for what is measured")
 
+    def at_most(self, limit: int | None) -> "DataConfig":
+        """Return the entry with its own limit or `limit`, whichever is lower; None is no limit."""
+        limits = (given for given in (self.limit, limit) if given is not None)
+        return dataclasses.replace(self, limit=min(limits, default=None))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageConfig:
@@ -205,6 +210,11 @@ class RunConfig:
     def domains(self) -> tuple[str, ...]:
         """Return what questions of source modality offer."""
         return self.modality_labels if self.router is None else self.router.domains
+
+    @property
+    def stage_data(self) -> tuple[DataConfig, ...]:
+        """Return what the three stages are trained on."""
+        return (*self.alignment.data, *self.instruction_tuning.data, *self.moe_tuning.data)
 
     @property
     def router_data(self) -> tuple[DataConfig, ...]:

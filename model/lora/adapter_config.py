@@ -1,7 +1,7 @@
 """Parse adapter_config.json: the adapted linears and the experts of every layer.
 
 Torch-free, like medmoe.model.config, and as strict: an unknown or missing key is a ConfigError that names it. Schedules
-and rank ladders are expanded before they are written (medmoe.model.lora.schedule): a file needs no preset to be read.
+and rank ladders are expanded before they are written (medmoe.model.lora.schedule): a file is read without them.
 """
 
 import hashlib

@@ -29,10 +29,7 @@ class Budget:
         if self.epochs is not None:
             changes["epochs"] = self.epochs
         if self.limit is not None:
-            limits = (self.limit if entry.limit is None else min(entry.limit, self.limit) for entry in stage.data)
-            changes["data"] = tuple(
-                replace(entry, limit=limit) for entry, limit in zip(stage.data, limits, strict=True)
-            )
+            changes["data"] = tuple(entry.at_most(self.limit) for entry in stage.data)
         stage = replace(stage, **changes)
         if isinstance(config, LoRARunConfig):
             return replace(config, seed=seed, stage=stage)

@@ -74,8 +74,8 @@ def _read(
         case Form.RECORDS:
             if captions:
                 name = CAPTIONS_FILE if file.name == RECORDS_FILE else file.name
-                return read_captions(found.directory, splits=(split,), file=name)
-            return read_records(found.directory, splits=(split,), file=file.name)
+                return read_captions(found.directory, split=split, file=name)
+            return read_records(found.directory, split=split, file=file.name)
         case Form.LLAVA:
             images = found.directory / "images" if found.knows_splits else file.parent
             images = images if images.is_dir() else file.parent
@@ -84,7 +84,7 @@ def _read(
         case Form.VQA_RAD:
             others = {path: named for named, path in found.files.items() if path != file}
             named = split if others or found.by_file else None
-            return read_vqa_rad(file, splits=(split,), paraphrases=paraphrases, named=named, others=others)
+            return read_vqa_rad(file, split=split, paraphrases=paraphrases, named=named, others=others)
         case Form.SLAKE:
             return read_slake(file, split=split)
         case Form.QUESTIONS:
@@ -97,4 +97,4 @@ def _read(
         case Form.LABEL_FOLDERS:
             return read_label_folders(file, split=split, stated_labels=labels)
         case Form.MEDMNIST:
-            return read_medmnist(file, splits=(split,), image_directory=image_directory or file.with_suffix(".images"))
+            return read_medmnist(file, split=split, image_directory=image_directory or file.with_suffix(".images"))

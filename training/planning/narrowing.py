@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medmoe.model.errors import ConfigError
-from medmoe.training.config import DataConfig, RouterConfig, RunConfig, Source, StageConfig
+from medmoe.training.config import DataConfig, RouterConfig, Source, StageConfig
 from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.errors import DataError
 from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
@@ -29,13 +29,15 @@ def narrowed(
     stages before the last one are trained too. Raises ConfigError for a stage that is left without data, and DataError
     for a dataset that cannot be read.
     """
-    recipe_entries = config.stage.data if isinstance(config, LoRARunConfig) else _entries(config)
+    recipe_entries = (
+        config.stage.data if isinstance(config, LoRARunConfig) else (*config.stage_data, *config.router_data)
+    )
     known = {entry.dataset for entry in recipe_entries}
     own = tuple(entry for name in datasets if name not in known for entry in own_entries(name, root=root))
 
     def data(entries: Sequence[DataConfig], *, added: tuple[DataConfig, ...] = ()) -> tuple[DataConfig, ...]:
         kept = [entry for entry in entries if not datasets or entry.dataset in datasets]
-        return tuple(replace(entry, limit=_least(entry.limit, limit)) for entry in (*kept, *added))
+        return tuple(entry.at_most(limit) for entry in (*kept, *added))
 
     def stage(given: StageConfig, *, added: tuple[DataConfig, ...] = (), needed: bool = True) -> StageConfig:
         found = data(given.data, added=added)
@@ -44,7 +46,7 @@ def narrowed(
         return replace(given, data=found, epochs=given.epochs if epochs is None else epochs)
 
     if isinstance(config, LoRARunConfig):
-        replay = tuple(replace(entry, limit=_least(entry.limit, limit)) for entry in config.replay)
+        replay = tuple(entry.at_most(limit) for entry in config.replay)
         return replace(config, stage=stage(config.stage, added=own), replay=replay)
     evaluation = tuple(name for name in config.evaluation if not datasets or name in datasets)
     return replace(
@@ -64,11 +66,6 @@ def _router(router: RouterConfig, *, data: Callable[..., tuple[DataConfig, ...]]
     return found
 
 
-def _entries(config: RunConfig) -> tuple[DataConfig, ...]:
-    stages = (*config.alignment.data, *config.instruction_tuning.data, *config.moe_tuning.data)
-    return (*stages, *config.router_data)
-
-
 def own_entries(name: str, *, root: Path) -> list[DataConfig]:
     """Return the entries that read a dataset's questions and its labels. Raises DataError when it has neither."""
     kinds = {sample.kind for sample in read_dataset(root / name, split="train").samples}
@@ -80,7 +77,3 @@ def own_entries(name: str, *, root: Path) -> list[DataConfig]:
 
 def _offer(entries: Sequence[DataConfig]) -> str:
     return f"add --dataset {' or '.join(dict.fromkeys(entry.dataset for entry in entries))}"
-
-
-def _least(one: int | None, other: int | None) -> int | None:
-    return min((number for number in (one, other) if number is not None), default=None)

@@ -1,7 +1,7 @@
 """Read MedMNIST v2 and v3 .npz files, 2D and single-label, in any of their sizes (28, 64, 128, 224 pixels)."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,36 +19,16 @@ from medmoe.training.data.sample import Sample
 _NAME = re.compile(r"(?P<set>[a-z0-9]+?)(_(?P<size>64|128|224))?")
 
 
-def read_medmnist(file: Path, *, splits: Collection[Split], image_directory: Path) -> ReadResult:
-    """Return the classification samples of `file`, whose name says which set it is (`organcmnist_224.npz`).
+def read_medmnist(file: Path, *, split: Split, image_directory: Path) -> ReadResult:
+    """Return one split of `file`, whose name says which set it is (`organcmnist_224.npz`).
 
     Ids are `NAME/SPLIT/ROW`: image and label are rows of two arrays, and the row number is the only identity that
-    MedMNIST gives an image. Each wanted image is written once below `image_directory` (`ImageStore`).
+    MedMNIST gives an image. Each image is written once below `image_directory` (`ImageStore`).
     Raises DatasetError for a damaged file and for sets that are no single-label classification of 2D images.
     """
     known = _set(file)
     store = ImageStore(image_directory)
-    result = ReadResult()
-    for split in ("train", "val", "test"):
-        if split in splits:
-            result += _read(file, known, split=split, store=store)
-    return result
 
-
-def _set(file: Path) -> MedMNISTSet:
-    match = _NAME.fullmatch(file.stem)
-    name = match["set"] if match else file.stem
-    if name == MULTI_LABEL:
-        raise DatasetError(
-            f"{file} is multi-label (14 findings, any number in one image); a classification sample has one label. "
-            "Ask for the findings one by one instead: records of task vqa with answers yes and no"
-        )
-    if name not in SETS:
-        raise DatasetError(f"{file} is not named after a 2D set of MedMNIST: {', '.join(sorted(SETS))}")
-    return SETS[name]
-
-
-def _read(file: Path, known: MedMNISTSet, *, split: Split, store: ImageStore) -> ReadResult:
     def build(record: Record) -> Sample:
         return Sample(
             id=f"{file.stem}/{split}/{record['row']}",
@@ -64,6 +44,19 @@ def _read(file: Path, known: MedMNISTSet, *, split: Split, store: ImageStore) ->
         _check(images, labels, file=file, split=split)
         items = _items(images, labels, names=known.labels)
         return read_each(items, file=f"{file.name}[{split}]", build=build)
+
+
+def _set(file: Path) -> MedMNISTSet:
+    match = _NAME.fullmatch(file.stem)
+    name = match["set"] if match else file.stem
+    if name == MULTI_LABEL:
+        raise DatasetError(
+            f"{file} is multi-label (14 findings, any number in one image); a classification sample has one label. "
+            "Ask for the findings one by one instead: records of task vqa with answers yes and no"
+        )
+    if name not in SETS:
+        raise DatasetError(f"{file} is not named after a 2D set of MedMNIST: {', '.join(sorted(SETS))}")
+    return SETS[name]
 
 
 def _check(images: Rows, labels: Rows, *, file: Path, split: Split) -> None:

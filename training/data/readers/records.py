@@ -4,7 +4,7 @@ One JSON object a line; the image path is relative to the folder, whose name bec
 the patient, the study or the slide.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast, get_args
 
@@ -27,27 +27,24 @@ CAPTIONS_FILE = "captions.jsonl"
 _UNKNOWN = "unknown"
 
 
-def read_records(directory: Path, *, splits: Collection[Split], file: str = RECORDS_FILE) -> ReadResult:
-    """Return the samples of `directory/file` in the wanted splits, and every line that could not become one.
+def read_records(directory: Path, *, split: Split, file: str = RECORDS_FILE) -> ReadResult:
+    """Return the samples of `directory/file` of one split, and every line that could not become one.
 
     Training records flagged `repeat` (doubles of another record, as VQA-RAD has them) are left out and counted.
     Raises DatasetError when the file cannot be read.
     """
-    return _read(directory, splits=splits, file=file, build=_record)
+    return _read(directory, split=split, file=file, build=_record)
 
 
-def read_captions(directory: Path, *, splits: Collection[Split], file: str) -> ReadResult:
+def read_captions(directory: Path, *, split: Split, file: str) -> ReadResult:
     """Return the caption samples of `directory/file`, as `read_records`; ids are `DATASET/caption/IMAGE`."""
-    return _read(directory, splits=splits, file=file, build=_caption)
+    return _read(directory, split=split, file=file, build=_caption)
 
 
-def _read(
-    directory: Path, *, splits: Collection[Split], file: str, build: Callable[[Record, Path], Sample]
-) -> ReadResult:
+def _read(directory: Path, *, split: Split, file: str, build: Callable[[Record, Path], Sample]) -> ReadResult:
     def wanted(record: Record) -> Sample | LeftOut:
-        split = _split(record)
-        if split not in splits:
-            return LeftOut(f"split {split}")
+        if (found := _split(record)) != split:
+            return LeftOut(f"split {found}")
         if split == "train" and record.get("repeat") is True:
             return LeftOut(REPEAT)
         return build(record, directory)

@@ -41,12 +41,12 @@ _MISSPELT = {"ATRIB": "ATTRIB", "PRSE": "PRES"}
 def read_vqa_rad(
     file: Path,
     *,
-    splits: Collection[Split],
+    split: Split,
     paraphrases: bool = False,
     named: Split | None = None,
     others: Mapping[Path, Split] = MappingProxyType({}),
 ) -> ReadResult:
-    """Return the samples of the wanted splits, with ids `FOLDER/QID`; the folder's name is the dataset's.
+    """Return the samples of one split, with ids `FOLDER/QID`; the folder's name is the dataset's.
 
     Train and test share images: such test samples are marked `image_in_train`. Training questions that repeat an
     earlier one or a test question, with the same answer about the same image, are left out and counted (4 in the
@@ -60,11 +60,11 @@ def read_vqa_rad(
     Raises DatasetError when a file or the image folder cannot be used.
     """
     items = _read(file, named)
-    known = [*items, *(place for other, split in others.items() for place in _read(other, split))]
+    known = [*items, *(place for other, its_split in others.items() for place in _read(other, its_split))]
     images = image_folder(file.parent, names=IMAGE_FOLDERS)
-    build = _builder(known, file=file, images=images, splits=splits)
+    build = _builder(known, file=file, images=images, split=split)
     result = read_each(items, file=file.name, build=build)
-    if not (paraphrases and "train" in splits):
+    if not paraphrases or split != "train":
         return result
     kept = {sample.id for sample in result.samples}
     wordings = list(_wordings(items, kept=kept, dataset=file.parent.absolute().name))
@@ -112,7 +112,7 @@ def _without_test_wordings(
 
 
 def _builder(
-    items: list[NumberedItem], *, file: Path, images: Path, splits: Collection[Split]
+    items: list[NumberedItem], *, file: Path, images: Path, split: Split
 ) -> Callable[[Record], Sample | LeftOut]:
     """Return the function that makes a sample of a record; `items` are those of all splits."""
     dataset = file.parent.absolute().name
@@ -122,9 +122,8 @@ def _builder(
     taken = {_content(record) for record in records if _is_of(record, "test")}
 
     def build(record: Record) -> Sample | LeftOut:
-        split = _split(record)
-        if split not in splits:
-            return LeftOut(f"split {split}")
+        if (found := _split(record)) != split:
+            return LeftOut(f"split {found}")
         name = text(record, "image_name")
         answer_type = upstream_answer_type(record)
         if answer_type is None:

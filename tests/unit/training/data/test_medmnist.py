@@ -9,6 +9,7 @@ from PIL import Image
 
 from medmoe.model.prompt import Prompt
 from medmoe.training.data.errors import DatasetError
+from medmoe.training.data.read_result import ReadResult
 from medmoe.training.data.readers.medmnist import read_medmnist
 from medmoe.training.data.readers.medmnist_sets import SETS
 from tests.support.checkpoints.tiny import tiny_config, tiny_tokenizer
@@ -33,7 +34,7 @@ def save(folder: Path, name: str, **content: np.ndarray) -> Path:
 def test_rows_become_classification_samples_with_the_published_names(tmp_path: Path) -> None:
     content = arrays()
     file = save(tmp_path, "pneumoniamnist", **content)
-    samples = read_medmnist(file, splits=("val",), image_directory=tmp_path / "png").samples
+    samples = read_medmnist(file, split="val", image_directory=tmp_path / "png").samples
     assert [sample.id for sample in samples] == [f"pneumoniamnist/val/{row}" for row in range(5)]
     assert [sample.answer for sample in samples] == ["normal", "pneumonia", "normal", "pneumonia", "normal"]
     for sample, pixels in zip(samples, content["val_images"], strict=True):
@@ -47,8 +48,8 @@ def test_rows_become_classification_samples_with_the_published_names(tmp_path: P
 )
 def test_sizes_and_colours(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
     file = save(tmp_path, name, **arrays(2, shape=shape))
-    result = read_medmnist(file, splits=("train", "test"), image_directory=tmp_path / "png")
-    assert len(result.samples) == 4
+    result = read_medmnist(file, split="train", image_directory=tmp_path / "png")
+    assert len(result.samples) == 2
     assert np.asarray(Image.open(result.samples[0].image)).shape == shape
 
 
@@ -56,18 +57,21 @@ def test_images_are_written_once_and_equal_ones_share_a_file(tmp_path: Path) -> 
     content = arrays(3)
     content["test_images"][0] = content["train_images"][0]
     file = save(tmp_path, "pneumoniamnist", **content)
-    first = read_medmnist(file, splits=("train", "test"), image_directory=tmp_path / "png")
+
+    def read() -> list[ReadResult]:
+        return [read_medmnist(file, split=split, image_directory=tmp_path / "png") for split in ("train", "test")]
+
+    train, test = read()
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "png").rglob("*.png")}
-    again = read_medmnist(file, splits=("train", "test"), image_directory=tmp_path / "png")
-    assert again == first
+    assert read() == [train, test]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "png").rglob("*") if path.is_file()} == written
-    assert first.samples[0].image == first.samples[3].image
+    assert train.samples[0].image == test.samples[0].image
     assert len(written) == 5
 
 
 def test_unknown_class_number_is_reported_with_its_row(tmp_path: Path) -> None:
     file = save(tmp_path, "pneumoniamnist", **arrays(3, labels=[0, 7, 1]))
-    result = read_medmnist(file, splits=("train",), image_directory=tmp_path / "png")
+    result = read_medmnist(file, split="train", image_directory=tmp_path / "png")
     assert [sample.id for sample in result.samples] == ["pneumoniamnist/train/0", "pneumoniamnist/train/2"]
     assert (result.bad[0].file, result.bad[0].place) == ("pneumoniamnist.npz[train]", 2)
 
@@ -91,7 +95,7 @@ def test_what_is_no_single_label_classification_is_refused(
 ) -> None:
     file = save(tmp_path, name, **content)
     with pytest.raises(DatasetError, match=reason):
-        read_medmnist(file, splits=("train",), image_directory=tmp_path / "png")
+        read_medmnist(file, split="train", image_directory=tmp_path / "png")
 
 
 @pytest.mark.parametrize("kept", [0, 40, 400, -30], ids=["empty", "no directory", "half", "cut at the end"])
@@ -99,7 +103,7 @@ def test_damaged_file_is_an_error(tmp_path: Path, kept: int) -> None:
     file = save(tmp_path, "pneumoniamnist", **arrays())
     file.write_bytes(file.read_bytes()[:kept])
     with pytest.raises(DatasetError, match="damaged"):
-        read_medmnist(file, splits=("train",), image_directory=tmp_path / "png")
+        read_medmnist(file, split="train", image_directory=tmp_path / "png")
 
 
 def test_flipped_bytes_are_an_error(tmp_path: Path) -> None:
@@ -108,13 +112,13 @@ def test_flipped_bytes_are_an_error(tmp_path: Path) -> None:
     data[2000:2100] = bytes(100)
     file.write_bytes(data)
     with pytest.raises(DatasetError, match="damaged"):
-        read_medmnist(file, splits=("train",), image_directory=tmp_path / "png")
+        read_medmnist(file, split="train", image_directory=tmp_path / "png")
 
 
 def test_folder_that_cannot_be_written_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     file = save(tmp_path, "pneumoniamnist", **arrays())
     with pytest.raises(DatasetError, match="name another folder"):
-        read_medmnist(file, splits=("train",), image_directory=file)
+        read_medmnist(file, split="train", image_directory=file)
 
 
 @pytest.mark.parametrize("name", sorted(SETS))
