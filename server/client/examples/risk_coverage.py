@@ -14,11 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import typer
 
 from medmoe.client import BadRequest, Classification, Client
+
+try:
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+except ModuleNotFoundError:
+    raise SystemExit("error: this example draws with matplotlib: pip install matplotlib") from None
 
 Answered = tuple[Path, Classification]
 """An image, whose folder is its label, and the service's answer."""

@@ -65,3 +65,15 @@ def test_risk_coverage_says_what_it_lacks(server: ServerProcess, images: Path, t
     assert done.returncode == 2
     assert "two labels" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_risk_coverage_without_matplotlib_says_what_to_install(images: Path, tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys; sys.modules['matplotlib'] = None; "
+        "runpy.run_module('medmoe.client.examples.risk_coverage', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(images), str(tmp_path / "out")], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: this example draws with matplotlib: pip install matplotlib\n"
