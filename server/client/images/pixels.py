@@ -60,7 +60,7 @@ def png_of_image(image: Image.Image) -> bytes:
         upright = ImageOps.exif_transpose(_black_is_zero(image))
         upright = _in_16_bits(upright) if upright.mode == "I" else _in_srgb(upright)
         kept: dict[str | tuple[int, int], Any] = {
-            name: value for name, value in upright.info.items() if name == "transparency"
+            name: _on_8_bits(value, layouts) for name, value in upright.info.items() if name == "transparency"
         }
         bare = upright.copy()
         # Pillow would write comments, EXIF and profiles too.
@@ -120,6 +120,15 @@ def _require_low_bytes(image: Image.Image, layouts: list[str]) -> None:
     brightest = max(high for _, high in image.convert("RGB").getextrema())  # type: ignore[misc]
     if brightest < _FEW_BITS or any("LA;16" in layout for layout in layouts):
         raise InvalidInput("Pillow keeps only the high bytes of this file's 16 bits; give the file itself")
+
+
+def _on_8_bits(transparent: object, layouts: list[str]) -> object:
+    """Return a transparent shade of 2 or 4 bits on the scale of 8 bits, to which Pillow brings the pixels alone."""
+    bits = next((bits for bits in (2, 4) if f"L;{bits}" in layouts), None)
+    if bits is None or not isinstance(transparent, int):
+        return transparent
+    white = 2**bits - 1
+    return (transparent & white) * 255 // white
 
 
 def _colour_chunks(image: Image.Image) -> PngImagePlugin.PngInfo:

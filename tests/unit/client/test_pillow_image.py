@@ -17,7 +17,7 @@ from medmoe.model.colour_profile import SRGB_WHITE, plain_profile
 from medmoe.model.image_formats.raster import read_raster
 from medmoe.model.image_formats.signature import raster_format
 from tests.support.images.hostile_images import encoded
-from tests.support.images.odd_files import matrix_profile
+from tests.support.images.odd_files import matrix_profile, png
 from tests.support.images.tiff_files import tiff
 from tests.unit.server.conftest import decoder_config
 
@@ -46,6 +46,10 @@ FILES: dict[str, bytes] = {
     "grey with alpha": encoded(PIL.Image.fromarray(NOISE[..., 2:]), "PNG", icc_profile=GREY_PROFILE),
     "transparent shade": encoded(GREY, "PNG", transparency=GREY.getpixel((0, 0)), icc_profile=GREY_PROFILE),
     "transparent colour": encoded(COLOURS, "PNG", transparency=COLOURS.getpixel((0, 0)), icc_profile=COLOUR_PROFILE),
+    **{
+        f"transparent shade of {bits} bits": png(NOISE[..., 0] >> (8 - bits), bits=bits, colour=0, key=(2**bits - 1,))
+        for bits in (2, 4)
+    },
     **{f"wide pixels, {kind}": encoded(COLOURS, kind, dpi=(100, 200)) for kind in ("PNG", "JPEG", "TIFF", "BMP")},
     "wide pixels, several images": encoded(COLOURS, "MPO", dpi=(100, 200), save_all=True, append_images=[COLOURS]),
     "high pixels": encoded(COLOURS, "PNG", dpi=(300, 100)),
