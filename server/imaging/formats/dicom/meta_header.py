@@ -22,6 +22,10 @@ from medmoe.server.imaging.formats.dicom.transfer_syntax import require_decoder
 
 _LARGEST_INFLATED = 256 * 2**20
 """Bytes of a deflated file once inflated: as much as the largest uncompressed frames need."""
+_ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+"""What an item begins with, in little and in big endian."""
+_MOST_ITEMS = 100_000
+"""Items of sequences and fragments of frames: 50 for each of 2,000 frames. pydicom reads 40,000 in a second."""
 
 
 def with_meta_header(data: bytes) -> tuple[bytes, bool]:
@@ -29,6 +33,13 @@ def with_meta_header(data: bytes) -> tuple[bytes, bool]:
 
     Raises UnsupportedImage for a transfer syntax that is not decoded, ImageTooLarge.
     """
+    body, is_added = _completed(data)
+    if any(body.count(item) > _MOST_ITEMS for item in _ITEMS):
+        raise ImageTooLarge(f"the DICOM file has over {_MOST_ITEMS} items in its sequences and fragments")
+    return body, is_added
+
+
+def _completed(data: bytes) -> tuple[bytes, bool]:
     is_added = not has_preamble(data)
     if is_added:
         data = bytes(128) + b"DICM" + data

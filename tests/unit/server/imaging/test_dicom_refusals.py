@@ -15,6 +15,8 @@ from pydicom.uid import (
     JPEG2000,
     MPEG2MPML,
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLSLossless,
@@ -261,3 +263,18 @@ def test_no_tag_reaches_the_image_or_what_is_told_of_it(read: Read) -> None:
     )
     assert named.image.tobytes() == plain.image.tobytes()
     assert "Canary" not in named.rendering.model_dump_json()
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_sequences_of_very_many_items_are_refused_before_they_are_read(
+    read: Read, monkeypatch: pytest.MonkeyPatch, syntax: str
+) -> None:
+    """pydicom needs many seconds for a file of a few megabytes of empty items."""
+    monkeypatch.setattr("medmoe.server.imaging.formats.dicom.meta_header._MOST_ITEMS", 200)
+
+    def holding(count: int) -> bytes:
+        return dicom(VALUES, syntax=syntax, PerFrameFunctionalGroupsSequence=[Dataset() for _ in range(count)])
+
+    assert read(holding(200)).width == 32
+    with pytest.raises(ImageTooLarge, match="over 200 items"):
+        read(holding(201))

@@ -43,7 +43,10 @@ def check_frames(dataset: Dataset, frames: int) -> None:
     if len(per_frame) in (0, frames):
         return
     shared = sequence(dataset, "SharedFunctionalGroupsSequence")[:1]
-    groups = [*per_frame, Dataset()] if len(per_frame) < frames else per_frame
+    groups = [own for own in per_frame if any(name in own for name in _GROUPS)]
+    if len(groups) < max(len(per_frame), frames):
+        # All frames without groups of their own are shown alike.
+        groups.append(Dataset())
     first, *others = (frame_attributes(dataset, (own, *shared)) for own in groups)
     if any(other != first for other in others):
         raise UnreadableImage(
