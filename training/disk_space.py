@@ -17,6 +17,11 @@ def require_writable(directory: Path, *, otherwise: str = "choose another --outp
         raise ConfigError(f"{directory} cannot be written: {error.strerror or error}; {otherwise}") from error
 
 
+def require_writable_checkpoint(checkpoint: Path) -> None:
+    """Write to the directory of a checkpoint that is there. Raises ConfigError where that fails."""
+    require_writable(checkpoint, otherwise="copy the checkpoint to a directory that can")
+
+
 def require_space(
     directory: Path, needed: float, *, purpose: str = "the run needs", otherwise: str = "choose another --output"
 ) -> None:

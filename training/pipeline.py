@@ -12,7 +12,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer
 from transformers import set_seed
 
@@ -108,8 +107,7 @@ class Run:
         if is_first():  # A continued run keeps the parts that it began with, whatever is given now.
             for origin in self.report.get("origins", {}).values():
                 log.info("%s", origin)
-        tower = model.vision_tower.to(own_device())
-        dtype = torch.bfloat16 if self._runtime.uses_bfloat16(own_device()) else torch.float32
+        tower, dtype = model.vision_tower.to(own_device()), self._runtime.dtype(own_device())
         features = FeatureCache(self.features_folder, tower=tower, config=self.config.architecture, dtype=dtype)
         self._check_stages(features)
         if is_first():

@@ -1,4 +1,4 @@
-"""Decide whether a device multiplies in bfloat16 itself."""
+"""Choose the number format of matrix products for a device."""
 
 import torch
 
@@ -10,3 +10,13 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """Return bfloat16 where the device has it, else float32."""
+    return torch.bfloat16 if has_bfloat16(device) else torch.float32
+
+
+def fast_autocast(device: torch.device) -> torch.autocast:
+    """Return the context in which matrix products are in `fast_dtype`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device))

@@ -166,7 +166,7 @@ class RouterStats:
         return found
 
     def _nothing(self) -> np.ndarray:
-        return np.zeros((len(KINDS), len(self._layers), self._experts), dtype=np.int64)
+        return np.zeros(self._shape, dtype=np.int64)
 
     def _loads(self, counts_LE: np.ndarray) -> tuple[LayerLoad, ...]:
         return tuple(self._load(layer, counts_LE[index]) for index, layer in enumerate(self._layers))

@@ -19,7 +19,7 @@ from medmoe.model.files.terminal_safe import listed
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import MAX_SEED, Split
 from medmoe.training.data.dataset import DATA_HELP
-from medmoe.training.disk_space import require_writable
+from medmoe.training.disk_space import require_writable, require_writable_checkpoint
 from medmoe.training.evaluation.report.plots import MISSING, can_draw
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def evaluate(
         read_losses(training_report)
     identity = None if checkpoint is None else CheckpointIdentity.of(checkpoint)
     if routing_reference and checkpoint is not None:
-        require_writable(checkpoint, otherwise="copy the checkpoint to a directory that can")
+        require_writable_checkpoint(checkpoint)
     read = EvaluationData.read(
         data,
         dataset,

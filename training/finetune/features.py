@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import torch
-
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.linear_probe import probe_predictions
@@ -14,7 +12,7 @@ from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.finetune.split import OwnSplit
 from medmoe.training.optimization.distributed import own_device
-from medmoe.training.precision import has_bfloat16
+from medmoe.training.precision import fast_dtype
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,9 +29,8 @@ class TowerFeatures:
         """Move the model to the device that trains, and open the caches of its tower in `folder`."""
         device = own_device()
         tower = model.to(device).vision_tower
-        dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
         return cls(
-            train=FeatureCache(folder, tower=tower, config=model.config, dtype=dtype),
+            train=FeatureCache(folder, tower=tower, config=model.config, dtype=fast_dtype(device)),
             held_out=FeatureCache(folder, tower=tower, config=model.config),
         )
 

@@ -18,7 +18,7 @@ from medmoe.training.feature_cache import FeatureCache
 from medmoe.training.finetune.replay import RunSamples
 from medmoe.training.optimization.distributed import own_device
 from medmoe.training.optimization.loss import answer_logits
-from medmoe.training.precision import has_bfloat16
+from medmoe.training.precision import fast_autocast
 
 _BATCH = 8
 _LEAST_PROBABILITY = 1e-9
@@ -131,7 +131,7 @@ def quality_on(val: Sequence[Sample], *, prompt: Prompt, features: FeatureCache)
 
     def measure(model: MedMoE) -> Quality:
         predictor = LocalPredictor(model, prompt=prompt, features=features)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device)):
+        with fast_autocast(device):
             return Quality.of(model, val, list(predictor.predict(labelled)), collator=collator)
 
     return measure

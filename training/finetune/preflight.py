@@ -6,8 +6,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.data.batches.collator import Collator, moved
 from medmoe.training.data.batches.packing import pack_by_image
@@ -16,7 +14,7 @@ from medmoe.training.disk_space import require_space
 from medmoe.training.finetune.features import TowerFeatures
 from medmoe.training.optimization.distributed import own_device
 from medmoe.training.optimization.loss import AnswerLoss
-from medmoe.training.precision import has_bfloat16
+from medmoe.training.precision import fast_autocast
 from medmoe.training.stage_transition import set_trainable
 
 _COPIES = 7
@@ -54,7 +52,7 @@ def estimated_seconds(
     device = own_device()
 
     def step() -> None:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device)):
+        with fast_autocast(device):
             loss = AnswerLoss(model)(**moved(collator([largest] * batch_size), device))["loss"]
         loss.backward()
         model.zero_grad(set_to_none=True)

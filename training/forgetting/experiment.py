@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.lora.checkpoint import base_identity, load_adapted
 from medmoe.model.prompt import Prompt
@@ -31,7 +29,7 @@ from medmoe.training.forgetting.report import forgetting_report
 from medmoe.training.forgetting.summary import summarize
 from medmoe.training.lora.config import LoRARunConfig
 from medmoe.training.optimization.distributed import own_device
-from medmoe.training.precision import has_bfloat16
+from medmoe.training.precision import fast_autocast, fast_dtype
 from medmoe.training.run_directory import claim_directory, sole_run
 
 log = logging.getLogger(__name__)
@@ -129,10 +127,9 @@ class Experiment:
     def _filled_features(self) -> FeatureCache:
         """Return the features of every evaluated image; the tower is frozen in every method."""
         model = load_checkpoint(self.base)
-        dtype = torch.bfloat16 if has_bfloat16(own_device()) else torch.float32
-        features = FeatureCache(
-            self.features, tower=model.vision_tower.to(own_device()), config=model.config, dtype=dtype
-        )
+        device = own_device()
+        tower = model.vision_tower.to(device)
+        features = FeatureCache(self.features, tower=tower, config=model.config, dtype=fast_dtype(device))
         features.fill(sample.image for sample in self._samples)
         return features
 
@@ -148,7 +145,7 @@ class Experiment:
                 max_tokens=self.max_tokens,
                 batch_size=self.evaluation_batch,
             )
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device)):
+            with fast_autocast(device):
                 return list(with_progress(predictor.predict)(self._samples))
 
         return answer

@@ -51,7 +51,8 @@ def preservation_loss(
     Gates [B, L, N], `mask` bool [B, L], `general` bool [B]. Its optimum is exact for groups of unequal size and for any
     mixture of samples, and how specialists share the rest is left free. A sample without tokens does not count.
     """
-    share, counted = _anchor_share(gates, n_anchor=n_anchor, mask=mask)
+    mean, counted = _sample_mean(gates, mask)
+    share = mean[:, :n_anchor].sum(dim=-1)
     target = anchor_target(n_experts=gates.shape[-1], n_anchor=n_anchor, general=general, delta=delta).to(share)
     share = share.clamp(_EPS, 1 - _EPS)
     loss = -(target * share.log() + (1 - target) * (1 - share).log())
@@ -80,11 +81,6 @@ def base_divergence(logits: torch.Tensor, base_logits: torch.Tensor) -> torch.Te
     if not len(logits):
         return logits.sum() * 0
     return F.kl_div(logits.log_softmax(-1), base_logits.log_softmax(-1), log_target=True, reduction="batchmean")
-
-
-def _anchor_share(gates: torch.Tensor, *, n_anchor: int, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    mean, counted = _sample_mean(gates, mask)
-    return mean[:, :n_anchor].sum(dim=-1), counted
 
 
 def _sample_mean(gates: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 
-import torch
 from transformers import set_seed
 
 from medmoe.model.checkpoint.io import load_checkpoint
@@ -107,8 +106,7 @@ class LoRARun:
             dropout=self.config.dropout,
             expert_dropout=self.config.expert_dropout,
         )
-        tower = model.vision_tower.to(own_device())
-        dtype = torch.bfloat16 if self._runtime.uses_bfloat16(own_device()) else torch.float32
+        tower, dtype = model.vision_tower.to(own_device()), self._runtime.dtype(own_device())
         features = FeatureCache(self._features_folder, tower=tower, config=model.config, dtype=dtype)
         if is_first():
             features.fill_for(samples)

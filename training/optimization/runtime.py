@@ -10,7 +10,7 @@ import torch
 
 from medmoe.model.errors import ConfigError
 from medmoe.training.config import Precision
-from medmoe.training.precision import has_bfloat16
+from medmoe.training.precision import fast_dtype
 
 _WORKERS = 4
 
@@ -21,7 +21,7 @@ class RuntimeConfig:
 
     precision: Precision = "auto"
     """Precision of matrix products; weights, gradients, gates and losses stay float32. auto: bfloat16 on a device that
-    has it (`has_bfloat16`), else float32."""
+    has it (`fast_dtype`), else float32."""
     accumulate: int = 1
     """Batches whose gradients are added before a step; a stage's batch is divided among them and the processes."""
     checkpoint_every: int = 200
@@ -56,11 +56,11 @@ class RuntimeConfig:
             )
         return batch_size // parts
 
-    def uses_bfloat16(self, device: torch.device) -> bool:
-        """Return whether matrix products are in bfloat16 on `device`."""
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """Return the number format of matrix products on `device`."""
         if self.precision == "auto":
-            return has_bfloat16(device)
-        return self.precision == "bfloat16"
+            return fast_dtype(device)
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     def loader_workers(self, device: torch.device, *, processes: int) -> int:
         """Return the number of processes beside each of the run's processes that prepare its batches."""

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainingArguments, set_seed
@@ -159,7 +160,7 @@ def _arguments(
         # Experts without tokens have gradients too (grouped_experts); of adapters some may take no part in a batch.
         ddp_find_unused_parameters=not isinstance(module, AnswerLoss),
         use_cpu=device.type == "cpu",
-        bf16=runtime.uses_bfloat16(device),
+        bf16=runtime.dtype(device) == torch.bfloat16,
         seed=seed,
         logging_steps=runtime.log_every,
         logging_first_step=True,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.config import RouterConfig
-from medmoe.training.data.batches.collator import Collator, moved
+from medmoe.training.data.batches.collator import IGNORE_INDEX, Collator, moved
 from medmoe.training.data.sample import Sample
 from medmoe.training.router.solver import solve_router
 
@@ -37,7 +37,7 @@ def pooled_hidden_states(model: MedMoE, samples: Sequence[Sample], *, collator: 
     device = next(model.parameters()).device
     for start in tqdm(range(0, len(samples), _BATCH), desc="router's inputs", unit="batch"):
         batch = moved(collator([(sample,) for sample in samples[start : start + _BATCH]]), device)
-        prompt = batch["attention_mask"] * (batch["labels"] == -100)
+        prompt = batch["attention_mask"] * (batch["labels"] == IGNORE_INDEX)
         embedded = model.embed(batch["input_ids"], model.projector(batch["features"]))
         output = model.language_model.model(
             inputs_embeds=embedded, attention_mask=prompt, output_hidden_states=True, use_cache=False

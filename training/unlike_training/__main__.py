@@ -15,7 +15,7 @@ from medmoe.model.image_formats.signature import RASTER_SUFFIXES
 from medmoe.training.config import MAX_SEED
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.data.errors import DataError
-from medmoe.training.disk_space import require_writable
+from medmoe.training.disk_space import require_writable_checkpoint
 
 if TYPE_CHECKING:
     from medmoe.training.unlike_training.images import DatasetImages
@@ -70,7 +70,7 @@ def reference(
     kept = [part for part in found if part.dataset not in out]
     model = load_checkpoint(checkpoint)
     if not out:
-        require_writable(checkpoint, otherwise="copy the checkpoint to a directory that can")
+        require_writable_checkpoint(checkpoint)
     with tempfile.TemporaryDirectory() as own:
         pooling = FeaturePooling(model, folder=features or Path(own), device=device)
         data_to_fit = FitData(

@@ -12,7 +12,7 @@ from medmoe.model.image_processor import ImageProcessor
 from medmoe.model.medmoe import MedMoE
 from medmoe.model.unlike_training.scorer import pooled
 from medmoe.training.feature_cache import FeatureCache
-from medmoe.training.precision import has_bfloat16
+from medmoe.training.precision import fast_dtype
 
 _AT_ONCE = 16
 
@@ -44,7 +44,7 @@ class FeaturePooling:
 
     def __init__(self, model: MedMoE, *, folder: Path, device: str = "cpu") -> None:
         """`folder` keeps the patch features of image files, as a training run keeps them."""
-        dtype = torch.bfloat16 if has_bfloat16(torch.device(device)) else torch.float32
+        dtype = fast_dtype(torch.device(device))
         tower = model.vision_tower.to(device)
         self._cache = FeatureCache(folder, tower=tower, config=model.config, dtype=dtype)
         self._processor = ImageProcessor.from_config(model.config)

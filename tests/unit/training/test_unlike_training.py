@@ -111,7 +111,7 @@ def test_drawn_images_are_the_same_for_the_same_seed(kind: str) -> None:
 
 
 def test_pooling_in_bfloat16_leaves_the_model_in_float32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(pooled_features, "has_bfloat16", lambda _: True)
+    monkeypatch.setattr(pooled_features, "fast_dtype", lambda _: torch.bfloat16)
     model = load_checkpoint(save_tiny_checkpoint(tmp_path / "checkpoint", seed=1))
     FeaturePooling(model, folder=tmp_path / "features")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

@@ -24,7 +24,7 @@ from medmoe.training.config import MAX_SEED, Split
 from medmoe.training.data.dataset import DATA_HELP
 from medmoe.training.data.detection import detect
 from medmoe.training.data.errors import DataError
-from medmoe.training.disk_space import require_writable
+from medmoe.training.disk_space import require_writable_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +106,7 @@ def calibrate(
     if split != "val":
         typer.echo(f"warning: figures on the {split} split are no longer independent of this file", err=True)
     identity = CheckpointIdentity.of(checkpoint)
-    require_writable(checkpoint, otherwise="copy the checkpoint to a directory that can")
+    require_writable_checkpoint(checkpoint)
     trained_on = trained_images(checkpoint, identity)
     read = EvaluationData.read(
         data,

@@ -20,7 +20,7 @@ from medmoe.training.data.leakage.near_duplicates import DisjointSets, near_dupl
 from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.prediction import Prediction, of_labels
 from medmoe.training.feature_cache import FeatureCache
-from medmoe.training.precision import has_bfloat16
+from medmoe.training.precision import fast_dtype
 
 PROBE = "linear probe on the tower"
 _PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
@@ -121,7 +121,7 @@ def tower_features(checkpoint: Path, folder: Path, *, samples: Iterable[Sample],
     checkpoint raises.
     """
     model = load_checkpoint(checkpoint)
-    dtype = torch.bfloat16 if has_bfloat16(torch.device(device)) else torch.float32
+    dtype = fast_dtype(torch.device(device))
     cache = FeatureCache(folder, tower=model.vision_tower.to(device), config=model.config, dtype=dtype)
     cache.fill(dict.fromkeys(sample.image for sample in samples if sample.kind == "classification"))
     return cache

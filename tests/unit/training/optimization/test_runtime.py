@@ -34,15 +34,20 @@ def test_checkpoints_fall_on_logged_steps() -> None:
 
 @pytest.mark.parametrize(
     ("precision", "native", "expected"),
-    [("auto", False, False), ("auto", True, True), ("float32", True, False), ("bfloat16", False, True)],
+    [
+        ("auto", False, torch.float32),
+        ("auto", True, torch.bfloat16),
+        ("float32", True, torch.float32),
+        ("bfloat16", False, torch.bfloat16),
+    ],
 )
 def test_a_processor_computes_in_bfloat16_where_it_can_unless_told_otherwise(
-    precision: str, native: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+    precision: str, native: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: native)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    assert RuntimeConfig(precision=precision).uses_bfloat16(CPU) is expected  # type: ignore[arg-type]
+    assert RuntimeConfig(precision=precision).dtype(CPU) is expected  # type: ignore[arg-type]
 
 
 def test_batches_are_prepared_beside_a_gpu_and_not_beside_a_cpu() -> None:
