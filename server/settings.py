@@ -78,10 +78,9 @@ class Settings(BatchSettings, IntegritySettings, LimitPairs):
     """What a scope of the claim begins with, such as `medmoe.` for `medmoe.ask`; others count as none."""
     requests_per_minute: int | None = Field(default=None, ge=1)
     """Requests a minute for each name in `api_keys` without a limit of its own and each subject of `oidc_issuer`, up to
-    all of them at once; without either for all clients together. Uploads, downloads and
-    deletions of files, changes of batches, lists of sources and of what they hold, and rendered images count too, of
-    which the page asks for up to eight a second; lines of batches, and lists of files and batches, do not. No limit
-    when absent: one caller can then fill the queue."""
+    all of them at once; without either for all clients together. Files that are stored, read or deleted, changes of
+    batches, lists of sources and rendered images count too, of which the page asks for up to eight a second; lines of
+    batches do not. No limit when absent: one caller can then fill the queue."""
 
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
     """Largest request body: the default takes a full-field mammogram of 5,928 by 4,728 pixels as a form, and one of
