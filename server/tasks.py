@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -34,10 +35,12 @@ class DaemonThreads:
     """Threads that do one piece of work after another each, and do not keep the process from ending."""
 
     def __init__(self, name: str, *, count: int = 1) -> None:
+        """Start one thread now, and others up to `count` as they are needed."""
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._name = name
         self._count = count
-        for _ in range(count):
-            threading.Thread(target=self._run, name=name, daemon=True).start()
+        self._started = 0
+        self._start()
 
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
         """Return the future of `work`, which cannot be cancelled."""
@@ -51,12 +54,34 @@ class DaemonThreads:
                 future.set_exception(error)
 
         self._queue.put(do)
+        if self._started < self._count and not self._queue.empty():
+            # Without room for another thread those that there are do the work.
+            with suppress(RuntimeError):
+                self._start()
         return future
+
+    async def do(self, work: Callable[[], Result]) -> Result:
+        """Return the result of `work`, which is not begun once nobody waits for it."""
+        gone = threading.Event()
+
+        def waited_for() -> Result:
+            if gone.is_set():
+                raise asyncio.CancelledError
+            return work()
+
+        try:
+            return await asyncio.wrap_future(self.submit(waited_for))
+        finally:
+            gone.set()
 
     def end(self) -> None:
         """End once what was submitted is done."""
-        for _ in range(self._count):
+        for _ in range(self._started):
             self._queue.put(None)
+
+    def _start(self) -> None:
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        self._started += 1
 
     def _run(self) -> None:
         for do in iter(self._queue.get, None):

@@ -11,11 +11,14 @@ from typing import Self
 from medmoe.model.errors import ConfigError
 from medmoe.server.auth.key_file import KeyEntry, parse_key_file, read_key_file
 from medmoe.server.auth.tenants import Grant, Tenant
+from medmoe.server.tasks import DaemonThreads
 
 log = logging.getLogger("medmoe.keys")
 
 _SECONDS = 1.0
 """Time between two looks at the key file."""
+_PATIENCE = 5.0
+"""Seconds for one look, after which the file's disk counts as hanging."""
 
 
 class ApiKeys:
@@ -89,22 +92,32 @@ class WatchedKeys(ApiKeys):
 
     async def watch(self, on_revoked: Callable[[], None]) -> None:
         """Follow the file for ever; call `on_revoked` after a change that revokes keys."""
-        while True:
-            await asyncio.sleep(_SECONDS)
-            if await self._look():
-                on_revoked()
+        # A disk that hangs must not keep the process from ending.
+        thread = DaemonThreads("keys")
+        try:
+            while True:
+                await asyncio.sleep(_SECONDS)
+                reading = asyncio.create_task(thread.do(self._content))
+                if not (await asyncio.wait({reading}, timeout=_PATIENCE))[0]:
+                    self._take("it cannot be read: its disk hangs")
+                if self._take(await reading):
+                    on_revoked()
+        finally:
+            thread.end()
 
-    async def _look(self) -> int:
-        """Read the file and take what has changed; return the number of keys that are revoked."""
-        content: bytes | str
+    def _content(self) -> bytes | str:
+        """Return the content of the file, or why there is none. Blocks."""
         try:
             # The whole content: a time stamp may be as coarse as two changes are close.
-            content = await asyncio.to_thread(read_key_file, self._path)
+            return read_key_file(self._path)
         except ConfigError as error:
-            content = str(error)
+            return str(error)
         except Exception as error:
-            # Such as no thread left to read in; nobody else would look again, and revoked keys would stay valid.
-            content = f"it cannot be read: {type(error).__name__}"
+            # Nobody else would look again, and revoked keys would stay valid.
+            return f"it cannot be read: {type(error).__name__}"
+
+    def _take(self, content: bytes | str) -> int:
+        """Take what has changed in the file; return the number of keys that are revoked."""
         if content == self._seen:
             return 0
         self._seen = content

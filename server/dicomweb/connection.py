@@ -5,9 +5,11 @@ is logged or quoted in an error.
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import aclosing, asynccontextmanager
+from functools import cached_property, partial
 
 import httpcore
 
@@ -20,6 +22,7 @@ from medmoe.server.dicomweb.errors import (
 )
 from medmoe.server.dicomweb.sources import Source
 from medmoe.server.errors import Overloaded, ServerError
+from medmoe.server.tasks import DaemonThreads
 
 _CONNECT_SECONDS = 5.0
 """Time limit of connecting, for each address of the source."""
@@ -64,6 +67,11 @@ class SourceConnections:
         self._at_once = at_once
         self._open = 0
 
+    @cached_property
+    def _threads(self) -> DaemonThreads:
+        """Return threads for what may be silent: it must not block a shared pool, nor the end of the process."""
+        return DaemonThreads("sources", count=self._at_once)
+
     @asynccontextmanager
     async def request(
         self,
@@ -86,7 +94,7 @@ class SourceConnections:
         self._open += 1
         try:
             async with asyncio.timeout(self._seconds):
-                headers = await asyncio.to_thread(_headers, source, accept, content)
+                headers = await self._threads.do(partial(_headers, source, accept, content))
                 async with (
                     aclosing(ClosingNetwork()) as network,
                     httpcore.AsyncHTTPConnection(
@@ -137,7 +145,12 @@ def header(response: httpcore.Response, name: bytes) -> bytes:
 
 
 def _headers(source: Source, accept: str, content: tuple[str, bytes] | None) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a request. Blocks, because a file holds the credential."""
+    """Return the headers of a request. Raises OSError for a source without an address.
+
+    Blocks: a file holds the credential, and the name is looked up here first, so that the event loop's own threads
+    look up none that has no answer.
+    """
+    socket.getaddrinfo(source.origin.host, source.origin.port, type=socket.SOCK_STREAM)
     headers = [
         (b"Host", source.authority),
         (b"User-Agent", b"medmoe"),

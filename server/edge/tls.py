@@ -19,12 +19,15 @@ from medmoe.model.errors import ConfigError
 from medmoe.model.files.bounded_read import read_configured, read_secret
 from medmoe.server.configuration.strict_environment import variable
 from medmoe.server.settings import Settings
+from medmoe.server.tasks import DaemonThreads
 
 log = logging.getLogger("medmoe.tls")
 
 _MAX_FILE_BYTES = 2**20
 _SECONDS = 10.0
 """Time between two looks at the files."""
+_PATIENCE = 5.0
+"""Seconds for one look, after which the files' disk counts as hanging."""
 
 
 class ServerTLS:
@@ -57,13 +60,21 @@ class ServerTLS:
             await asyncio.gather(watching, return_exceptions=True)
 
     async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(_SECONDS)
-            try:
-                await asyncio.to_thread(self._look)
-            except Exception as error:
-                # Such as no thread left to look in; nobody else would look again.
-                self._refuse(type(error).__name__)
+        # A disk that hangs must not keep the process from ending.
+        thread = DaemonThreads("certificate")
+        try:
+            while True:
+                await asyncio.sleep(_SECONDS)
+                looking = asyncio.create_task(thread.do(self._look))
+                if not (await asyncio.wait({looking}, timeout=_PATIENCE))[0]:
+                    self._refuse("their disk hangs")
+                try:
+                    await looking
+                except Exception as error:
+                    # Nobody else would look again.
+                    self._refuse(type(error).__name__)
+        finally:
+            thread.end()
 
     def _look(self) -> None:
         try:

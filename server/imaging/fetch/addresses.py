@@ -1,14 +1,14 @@
 """Resolve host names, tell public addresses from others, and connect to resolved addresses only."""
 
-import asyncio
 import socket
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import httpcore
 
 from medmoe.server.dicomweb.connection import ClosingNetwork
+from medmoe.server.tasks import DaemonThreads
 
 HTTPS_PORT = 443
 
@@ -55,14 +55,17 @@ def is_public(address: Address) -> bool:
 
 
 class SystemResolver:
-    """Resolves names as the system does, in threads of its own: a silent name server must not block a shared pool."""
+    """Resolves names as the system does, in threads of its own.
+
+    A silent name server must not block a shared pool, nor the end of the process.
+    """
 
     def __init__(self, *, threads: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="resolver")
+        self._threads = DaemonThreads("resolver", count=threads)
 
     async def __call__(self, host: str) -> tuple[Endpoint, ...]:
         """Return every address of `host`, resolved once. Raises OSError."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _ask, host)
+        return await self._threads.do(partial(_ask, host))
 
 
 def _ask(host: str) -> tuple[Endpoint, ...]:

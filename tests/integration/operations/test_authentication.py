@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,36 @@ async def test_a_key_dies_although_the_file_could_not_be_read_for_a_while(
         async with asyncio.timeout(60):
             while (await service.client.get("/v1/models", headers=bearer(WARD))).status_code != 401:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_key_file_whose_disk_hangs_is_told_and_read_once_it_answers(
+    running: ServiceFactory, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_keys, "_SECONDS", 0.01)
+    monkeypatch.setattr(api_keys, "_PATIENCE", 0.1)
+    ended, read = threading.Event(), api_keys.read_key_file
+
+    def hang(path: Path) -> bytes:
+        ended.wait(60)
+        return read(path)
+
+    async with running(api_keys=keys) as service:
+        try:
+            monkeypatch.setattr(api_keys, "read_key_file", hang)
+            async with asyncio.timeout(30):
+                while "medmoe_api_keys_stale 1.0" not in (await _metrics(service)):
+                    await asyncio.sleep(0.01)
+            rewrite(keys, LAB_LINE)
+        finally:
+            ended.set()
+        async with asyncio.timeout(60):
+            while (await service.client.get("/v1/models", headers=bearer(WARD))).status_code != 401:
+                await asyncio.sleep(0.01)
+        assert "medmoe_api_keys_stale 0.0" in (await _metrics(service))
+
+
+async def _metrics(service: Service) -> str:
+    return (await service.client.get("/metrics", headers=bearer(LAB))).text
 
 
 async def test_a_damaged_key_file_keeps_the_keys_and_says_so_once(
