@@ -14,11 +14,12 @@ from medmoe.server.admission.deadline import Deadline
 from medmoe.server.engine.scoring.label_scorer import LabelScore, LabelScorer, ScoringRequest
 from medmoe.server.errors import InvalidField
 from medmoe.server.imaging.image import DecodedImage, image_id
+from medmoe.server.imaging.render import png_data_url
 from medmoe.server.inference.classify import count_routing, count_tokens
 from medmoe.server.inference.confidence import compare_with_training, is_flagged
 from medmoe.server.inference.explain.context import ExplainContext
 from medmoe.server.inference.explain.occlusion import PATCH, Grid, Occluder, importance
-from medmoe.server.inference.explain.overlay import draw_layer, over, png_url
+from medmoe.server.inference.explain.overlay import draw_layer, over
 from medmoe.server.inference.explain.target import Plan, Target, generate_target, likeliest, plan_target
 from medmoe.server.observability.request_record import RequestRecord
 from medmoe.server.schemas.inference import SentImage
@@ -181,4 +182,4 @@ def _overlay(fields: ExplainFields, shown: np.ndarray, region: Region, frame: De
     if fields.overlay == "none":
         return None
     layer = draw_layer(shown, region, size=frame.size, scale=scale)
-    return png_url(layer if fields.overlay == "layer" else over(frame.image, layer))
+    return png_data_url(layer if fields.overlay == "layer" else over(frame.image, layer))

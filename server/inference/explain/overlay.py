@@ -1,8 +1,5 @@
 """Draw a map over an image."""
 
-import base64
-import io
-
 import numpy as np
 from PIL import Image
 
@@ -31,10 +28,3 @@ def draw_layer(importance: np.ndarray, region: Region, *, size: tuple[int, int],
 def over(image: Image.Image, layer: Image.Image) -> Image.Image:
     """Return `layer` over an RGB image of its size."""
     return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
-
-
-def png_url(image: Image.Image) -> str:
-    """Return the image as PNG data URL."""
-    file = io.BytesIO()
-    image.save(file, format="PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

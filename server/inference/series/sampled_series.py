@@ -25,12 +25,9 @@ class SampledSeries:
     volume: Volume
     sampled: tuple[int, ...]
     """Indices of the slices to look at, in the order of the series."""
+    middle: int
+    """Index of the slice whose window all have."""
     description: SeriesDescription
-
-    @property
-    def middle(self) -> int:
-        """Return the index of the slice whose window all have."""
-        return self.sampled[len(self.sampled) // 2]
 
 
 async def sample_series(
@@ -51,9 +48,8 @@ async def sample_series(
     sampled = volume.sample(count)
     _check_pixels(context.inference.settings, opened, volume, sampled)
     opened.keep({volume.slices[index].file for index in sampled})
-    window, source = await _window(
-        context, fields, opened, volume, sampled[len(sampled) // 2], deadline=deadline, record=record
-    )
+    middle = sampled[len(sampled) // 2]
+    window, source = await _window(context, fields, opened, volume, middle, deadline=deadline, record=record)
     description = SeriesDescription(
         slice_count=len(volume.slices),
         sampled=sampled,
@@ -64,7 +60,7 @@ async def sample_series(
         window_source=source,
         ignored_files=opened.ignored,
     )
-    return SampledSeries(files=opened, volume=volume, sampled=sampled, description=description)
+    return SampledSeries(files=opened, volume=volume, sampled=sampled, middle=middle, description=description)
 
 
 def count_slices(settings: Settings, fields: SlicesFields) -> int:

@@ -7,7 +7,7 @@ these a sample gets.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from medmoe.model.prompt import PRESENCE
@@ -46,8 +46,7 @@ def paraphrased(sample: Sample, number: int) -> Sample | None:
     spellings = HELD_OUT.get(frozenset(sample.labels), ())
     if number >= len(spellings):
         return None
-    words = spellings[number]
-    return replace(sample, labels=tuple(words[label] for label in sample.labels), answer=words[sample.answer])
+    return _renamed(sample, spellings[number])
 
 
 def _reworded(sample: Sample, rng: random.Random) -> Sample:
@@ -57,7 +56,10 @@ def _reworded(sample: Sample, rng: random.Random) -> Sample:
 
 
 def _respelt(sample: Sample, rng: random.Random) -> Sample:
-    words = _words(sample, rng)
+    return _renamed(sample, _words(sample, rng))
+
+
+def _renamed(sample: Sample, words: Mapping[str, str]) -> Sample:
     return replace(sample, labels=tuple(words[label] for label in sample.labels), answer=words[sample.answer])
 
 
