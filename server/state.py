@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from starlette.requests import Request
 
 from medmoe.server.admission.background_turns import BackgroundTurns
+from medmoe.server.admission.costly_places import CostlyPlaces
 from medmoe.server.admission.deadline import Deadline
 from medmoe.server.admission.readiness import Phase, Readiness
 from medmoe.server.admission.slots import Admission
@@ -86,8 +87,8 @@ class State:
         self.dicomweb = DICOMwebClient.of(settings)
         self._shared = SharedParts(
             admission=self.admission,
-            series_places=Admission(max_concurrent=settings.max_series, max_queued=0),
-            explain_places=Admission(max_concurrent=settings.max_explains, max_queued=0),
+            series_places=CostlyPlaces(settings.max_series),
+            explain_places=CostlyPlaces(settings.max_explains),
             metrics=self.metrics,
             fetcher=ImageFetcher.of(settings),
             dicomweb=self.dicomweb,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medmoe.model.image_processor import ImageProcessor
+from medmoe.server.admission.costly_places import CostlyPlaces
 from medmoe.server.admission.fair_slots import FairSlots
 from medmoe.server.admission.readiness import Phase, Readiness
 from medmoe.server.admission.slots import Admission
@@ -44,8 +45,8 @@ class SharedParts:
     """The parts of a service that all its models use."""
 
     admission: Admission
-    series_places: Admission
-    explain_places: Admission
+    series_places: CostlyPlaces
+    explain_places: CostlyPlaces
     metrics: Metrics
     fetcher: ImageFetcher | None
     dicomweb: DICOMwebClient

@@ -63,7 +63,7 @@ async def series(request: Request) -> SeriesResponse | Response:
     """
     state, record = State.of(request), RequestRecord.of(request.scope)
     record.names = FIELD_NAMES
-    state.active.series.places.refuse_when_full()
+    state.active.series.places.require(record)
     async with state.receiving():
         parsed = await receive_series(
             request, SeriesFields, as_json=SeriesRequest, max_files=state.settings.max_series_files

@@ -41,7 +41,7 @@ async def explain_image(
     inference = context.inference
     plan = plan_target(inference, fields)
     async with (
-        context.places.slot(deadline=deadline, record=record),
+        context.places.place(deadline=deadline, record=record),
         inference.admission.slot(deadline=deadline, record=record),
     ):
         decoded, frame = await inference.images.read_and_render(image, fields, deadline=deadline, record=record)

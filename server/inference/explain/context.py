@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from medmoe.model.image_processor import ImageProcessor
+from medmoe.server.admission.costly_places import CostlyPlaces
 from medmoe.server.admission.fair_slots import FairSlots
-from medmoe.server.admission.slots import Admission
 from medmoe.server.inference.context import InferenceContext
 
 
@@ -14,7 +14,7 @@ class ExplainContext:
 
     inference: InferenceContext
     processor: ImageProcessor
-    places: Admission
+    places: CostlyPlaces
     """Places of maps, beside the slots of all requests: each asks the engine many times."""
     cells: FairSlots
     """Covered images in the engine at once, of all maps together; the maps take turns. More would keep the engine from

@@ -38,7 +38,7 @@ async def answer_series(
         QuestionAsker(inference, fields) if fields.labels is None else LabelAsker(inference, fields)
     )
     async with (
-        context.places.slot(deadline=deadline, record=record),
+        context.places.place(deadline=deadline, record=record),
         inference.admission.slot(deadline=deadline, record=record),
     ):
         found = await sample_series(context, fields, series=series, count=count, deadline=deadline, record=record)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from medmoe.server.admission.slots import Admission
+from medmoe.server.admission.costly_places import CostlyPlaces
 from medmoe.server.imaging.series_intake import SeriesIntake
 from medmoe.server.inference.context import InferenceContext
 
@@ -13,5 +13,5 @@ class SeriesContext:
 
     inference: InferenceContext
     intake: SeriesIntake
-    places: Admission
+    places: CostlyPlaces
     """Places of series, beside the slots of all requests: each may hold many files."""

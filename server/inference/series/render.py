@@ -32,7 +32,7 @@ async def render_series(
     inference = context.inference
     count = count_slices(inference.settings, fields)
     async with (
-        context.places.slot(deadline=deadline, record=record),
+        context.places.place(deadline=deadline, record=record),
         inference.admission.slot(deadline=deadline, record=record),
     ):
         found = await sample_series(context, fields, series=series, count=count, deadline=deadline, record=record)

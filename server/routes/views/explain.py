@@ -36,7 +36,7 @@ async def explain(request: Request) -> ExplainResponse:
     The map shows what the model reacts to, not the outline of a finding. Research software, not a medical device.
     """
     state, record = State.of(request), RequestRecord.of(request.scope)
-    state.active.explain.places.refuse_when_full()
+    state.active.explain.places.require(record)
     async with state.receiving():
         parsed = await receive(request, ExplainFields, as_json=ExplainRequest)
     deadline = state.deadline(parsed.fields.timeout_ms)

@@ -65,7 +65,7 @@ async def render_slices(request: Request) -> SeriesRenderResponse:
     """Render the slices that `/v1/series` asks about with the same fields, and refuse what it refuses."""
     state, record = State.of(request), RequestRecord.of(request.scope)
     record.names = FIELD_NAMES
-    state.active.series.places.refuse_when_full()
+    state.active.series.places.require(record)
     async with state.receiving():
         parsed = await receive_series(
             request, SlicesFields, as_json=SeriesRenderRequest, max_files=state.settings.max_series_files
