@@ -1,19 +1,16 @@
 """Tell whether the strips or tiles of a TIFF hold more than the size in its directory takes."""
 
 import bisect
-import lzma
-import zlib
 
 from PIL.ExifTags import Base as Tag
 
 from medmoe.model.errors import DamagedImageError
 from medmoe.model.image_formats.jpeg.file import JpegFile
 from medmoe.model.image_formats.jpeg.segments import END, frame_header
-from medmoe.model.image_formats.no_data import inflated
-from medmoe.model.image_formats.tiff import fax, zstandard
+from medmoe.model.image_formats.tiff import fax, streams, zstandard
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
 
-_DEFLATE, _LZW, _PACKBITS, _LZMA, _ZSTANDARD = (8, 32946), 5, 32773, 34925, 50000
+_LZW, _PACKBITS, _ZSTANDARD = 5, 32773, 50000
 _OLD_JPEG, _JPEG, _FAX = 6, 7, (fax.RUN_LENGTH, fax.GROUP_3, fax.GROUP_4)
 _JPEG_COMPONENTS = (1, 3, 4)
 """Components of a JPEG that Pillow decodes alone."""
@@ -25,8 +22,6 @@ _PADDING = 4
 """Bytes to a multiple of which writers fill up a strip."""
 _LARGEST_LZW = 2**21
 """Bytes of LZW data that are counted: 0.6 seconds."""
-_LARGEST_DICTIONARY = 2**27
-_PIECE = 2**14
 _CLEAR, _END = 256, 257
 _SHORTEST, _LONGEST = 9, 12
 """Bits of an LZW code."""
@@ -59,7 +54,20 @@ def has_excess(data: bytes, page: TiffDirectory) -> bool:
     elif page.compression in _FAX:
         fax.check_strips([_coded(data, page, index) for index in range(strips)], page, strip)
         return False
-    return bool(page.bits) and _has_excess_rows(data, page, strip, strips=strips, last=last, width=width)
+    if not page.bits:
+        return False
+    if _has_excess_rows(data, page, strip, strips=strips, last=last, width=width):
+        return True
+    _check_streams(data, page, most=2 * strip * page.row_bytes(width)[0])
+    return False
+
+
+def _check_streams(data: bytes, page: TiffDirectory, *, most: int) -> None:
+    """Raise DamagedImageError where a compressed strip or tile is not what was written."""
+    if page.compression in streams.COMPRESSIONS and not all(
+        streams.measure(_coded(data, page, index), page, most=most)[1] for index in range(len(page.parts[0]))
+    ):
+        raise DamagedImageError("the image is damaged or truncated: a compressed strip of the TIFF is not whole")
 
 
 def _has_excess_blocks(data: bytes, page: TiffDirectory, columns: int, rows: int, *, last: int, at: int) -> bool:
@@ -136,22 +144,7 @@ def _held_bytes(data: bytes, page: TiffDirectory, index: int, rows: int, most_ro
         held = zstandard.held_bytes(stored, rows, row)
         # Of a frame that does not say its size.
         return zstandard.held_bytes(stored, most_rows, row) if held > rows * row else held
-    try:
-        if page.compression == _LZMA:
-            return _lzma_size(stored, most=most)
-        return sum(map(len, inflated([stored], most=most))) if page.compression in _DEFLATE else 0
-    except (zlib.error, lzma.LZMAError):
-        return 0
-
-
-def _lzma_size(coded: bytes, *, most: int) -> int:
-    inflating, size = lzma.LZMADecompressor(memlimit=_LARGEST_DICTIONARY), 0
-    while not inflating.eof and size <= most:
-        piece = inflating.decompress(coded if inflating.needs_input else b"", _PIECE)
-        if not piece and inflating.needs_input:
-            break
-        coded, size = b"", size + len(piece)
-    return size
+    return streams.measure(stored, page, most=most)[0] if page.compression in streams.COMPRESSIONS else 0
 
 
 def _packbits_size(coded: bytes, *, most: int) -> int:

@@ -1,7 +1,9 @@
 """TIFF pages whose samples programs read differently: planes, alpha, subsampled chroma, inks, palettes, fax."""
 
+import lzma
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -273,6 +275,31 @@ def test_a_strip_that_lacks_rows_is_not_filled_from_the_next(read: Read) -> None
     strips = [STRIPS[0], STRIPS[1][: 10 * SIDE * 3], *STRIPS[2:]]
     with pytest.raises(UnreadableImage, match="lacks rows"):
         read(tiff(RGB, strips=strips, tags={278: [16]}))
+
+
+DEEP = RGB[..., 0].astype(np.uint16) * 100 + np.random.default_rng(4).integers(0, 8, (SIDE, SIDE), dtype=np.uint16)
+
+
+@pytest.mark.parametrize("lost", ["zeros", "cut"])
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize(
+    ("compression", "compress"), [(8, zlib.compress), (34925, lzma.compress)], ids=["Deflate", "LZMA"]
+)
+def test_a_strip_whose_stream_is_not_whole_is_refused(
+    read: Read, compression: int, compress: Callable[[bytes], bytes], index: int, lost: str
+) -> None:
+    """Zeros in place of a stream are often codes, of which libtiff makes rows."""
+    strips = [compress(DEEP[at : at + 16].tobytes()) for at in range(0, SIDE, 16)]
+    tags = {259: [compression], 278: [16]}
+    assert read(tiff(DEEP, strips=strips, tags=tags)).width == SIDE
+    whole = strips[index]
+    # Some writers fill up a strip.
+    assert read(tiff(DEEP, strips=[*strips[:index], whole + bytes(9), *strips[index + 1 :]], tags=tags)).width == SIDE
+    for share in (0.1, 0.3, 0.6, 0.9, 0.97):
+        kept = whole[: int(len(whole) * share)]
+        damaged = kept if lost == "cut" else kept.ljust(len(whole), b"\0")
+        with pytest.raises(UnreadableImage, match="damaged"):
+            read(tiff(DEEP, strips=[*strips[:index], damaged, *strips[index + 1 :]], tags=tags))
 
 
 def test_strips_or_tiles_that_are_not_there_are_no_pixels(read: Read) -> None:
