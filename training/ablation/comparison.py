@@ -58,13 +58,13 @@ def compare(
     for found in trials:
         methods[found.method].append(found)
     clusters = {sample.id: sample.cluster for sample in samples}
-    means = {name: _over_seeds([_values(found, samples) for found in group]) for name, group in methods.items()}
+    reached = {name: [_values(found, samples) for found in group] for name, group in methods.items()}
+    means = {name: _over_seeds(each) for name, each in reached.items()}
     rows = []
     for name, group in methods.items():
-        each = [_values(found, samples) for found in group]
         figures = {}
         for column, values in means[name].items():
-            by_seed = [statistics.fmean(found[column].values()) for found in each]
+            by_seed = [statistics.fmean(found[column].values()) for found in reached[name]]
             difference = None
             if reference in means and name != reference:
                 other = means[reference][column]
