@@ -41,7 +41,7 @@ async def sample_series(
 ) -> SampledSeries:
     """Return `count` slices of a series.
 
-    Raises the series errors, and what SeriesIntake.open, SeriesIntake.read and ImageIntake.read raise.
+    Raises the series errors, and what SeriesIntake.open, SeriesIntake.read and ImageIntake.render raise.
     """
     opened = await context.intake.open(series, deadline=deadline, record=record)
     volume = arrange(opened.files, allow_irregular=fields.allow_irregular)
@@ -90,14 +90,14 @@ async def _window(
     deadline: Deadline,
     record: RequestRecord,
 ) -> tuple[str | None, WindowSource]:
-    """Return the window for all slices. Raises what SeriesIntake.read and ImageIntake.read raise."""
+    """Return the window for all slices. Raises what SeriesIntake.read and ImageIntake.render raise."""
     if not depends_on_slice(fields.window):
         return fields.window, "request"
     slice_ = volume.slices[middle]
-    # Only its window is looked at.
+    # Only its window is looked at; nobody has asked about it yet.
     shown = ImageFields(window=fields.window, frame=slice_.frame, allow_uniform=True)
     with numbered(series.places[slice_.file]):
         data = await context.intake.read(series, slice_.file, deadline=deadline, record=record)
-        decoded = await context.inference.images.read(data, shown, deadline=deadline, record=record)
+        decoded = await context.inference.images.render(data, shown, view="model", deadline=deadline, record=record)
     series.contents[slice_.file] = data
     return one_window(fields.window, decoded.rendering)

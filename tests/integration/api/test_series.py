@@ -378,6 +378,13 @@ async def test_one_deadline_holds_for_all_slices(service: Service) -> None:
     assert service.state.admission.in_flight == 0
 
 
+async def test_each_slice_that_was_asked_about_is_counted_once(service: Service) -> None:
+    assert (await post(service, GOOD, slices=2, **QUESTION)).status_code == 200
+    metrics = (await service.client.get("/metrics")).text
+    assert 'medmoe_images_total{source="decoded"} 2.0' in metrics
+    assert 'medmoe_images_total{source="kept"} 0.0' in metrics
+
+
 async def test_only_so_many_series_are_answered_at_once(running: ServiceFactory) -> None:
     async with running(max_series=1) as service:
         before, service.engine.delay = service.engine.started, 3600
