@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -155,7 +156,11 @@ class RouterConfig:
     """For lbfgs: weight of half the squared norm, on features of unit variance."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError when it would be measured on what it was trained on, or for an L2 without effect."""
+        """Raise ValueError when it would be measured on what it was trained on, for an L2 without effect, or for
+        numbers that train nothing.
+        """
+        if min(self.per_domain, self.epochs, self.batch_size) < 1 or not 0 < self.learning_rate < math.inf:
+            raise ValueError("per_domain, epochs and batch_size count from 1, and learning_rate is above 0")
         if any(entry.split == "train" for entry in self.held_out):
             raise ValueError("held_out must not read a train split")
         if self.l2 < 0 or (self.l2 and self.solver != "lbfgs"):

@@ -34,7 +34,7 @@ from medmoe.training.optimization.runtime import RuntimeConfig
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints
 from medmoe.training.optimization.train_stage import train_stage
 from medmoe.training.pretrained.initialize import check_base, check_sources, initial_model, initialize_words
-from medmoe.training.router.training import train_router
+from medmoe.training.router.training import require_domains, train_router
 from medmoe.training.run_data import MANIFEST_FILE, RunData
 from medmoe.training.run_directory import REPORT_FILE, claim_run, sole_run
 from medmoe.training.stage_transition import average_weights, dense, initialize_gates, set_router, to_experts
@@ -149,6 +149,8 @@ class Run:
                 runtime=self._runtime,
                 processes=process_count(),
             )
+        if (router := self.config.router) is not None:
+            require_domains(self._data.samples(router.data), domains=router.domains)
 
     def _trained(self, name: str, model: MedMoE, stage: StageConfig, features: FeatureCache) -> MedMoE:
         """Train a stage, or load it where it is done; with several seeds, average the models that they give."""

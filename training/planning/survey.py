@@ -8,7 +8,7 @@ from pathlib import Path
 from medmoe.model.checkpoint.io import expected_tensors
 from medmoe.model.config import CONFIG_FILE, MedMoEConfig
 from medmoe.model.errors import ConfigError
-from medmoe.training.config import DataConfig, StageConfig
+from medmoe.training.config import DataConfig, RouterConfig, StageConfig
 from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.detection import require_splits
 from medmoe.training.data.errors import DataError
@@ -18,6 +18,7 @@ from medmoe.training.disk_space import require_space
 from medmoe.training.lora.config import AnyRunConfig, LoRARunConfig
 from medmoe.training.optimization.preflight import check_disk
 from medmoe.training.optimization.runtime import RuntimeConfig
+from medmoe.training.router.training import require_domains
 
 _STAGE_COPIES = 5
 """Checkpoints of stages in float32, and the report's files; the step checkpoints come on top."""
@@ -82,6 +83,8 @@ def survey(
     if not isinstance(config, LoRARunConfig):
         for entry in config.router_data:
             reader.read(entry)
+        if config.router is not None:
+            reader.check_router(config.router)
         for name in dict.fromkeys(config.evaluation):
             reader.check_test_split(name)
     if missing:
@@ -155,6 +158,15 @@ class _Reader:
                 bad = sum(sum(reasons.values()) for reasons in found.left_out.values())
                 self.rows.add((entry.dataset, entry.source, entry.split, f"{len(found.samples):,}", f"{bad:,}"))
         return self._found[entry]
+
+    def check_router(self, router: RouterConfig) -> None:
+        """Note domains that have no image to train the router on."""
+        read = [self.read(entry) for entry in router.data]
+        try:
+            if all(read):  # else what could not be read is noted
+                require_domains([sample for samples in read for sample in samples], domains=router.domains)
+        except DataError as error:
+            self._missing.append(str(error))
 
     def check_test_split(self, name: str) -> None:
         """Note a dataset that the result cannot be evaluated on."""

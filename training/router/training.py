@@ -19,6 +19,7 @@ from tqdm import tqdm
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.config import RouterConfig
 from medmoe.training.data.batches.collator import IGNORE_INDEX, Collator, moved
+from medmoe.training.data.errors import DataError
 from medmoe.training.data.sample import Sample
 from medmoe.training.router.solver import solve_router
 
@@ -48,8 +49,19 @@ def pooled_hidden_states(model: MedMoE, samples: Sequence[Sample], *, collator: 
     return torch.cat(pooled)
 
 
+def require_domains(samples: Sequence[Sample], *, domains: Sequence[str]) -> None:
+    """Raise DataError naming the domains that no training sample shows."""
+    shown = {sample.modality for sample in samples}
+    if missing := [domain for domain in domains if domain not in shown]:
+        raise DataError(
+            f"the router has no training image of {', '.join(missing)}: read a dataset that has some too (--dataset, "
+            "or the recipe's router), or train a recipe with learned gates"
+        )
+
+
 def balanced(samples: Sequence[Sample], *, domains: Sequence[str], per_domain: int, seed: int) -> list[Sample]:
-    """Draw at most `per_domain` samples of each domain by `seed`. Raises ValueError for a domain without samples."""
+    """Draw at most `per_domain` samples of each domain by `seed`. Raises as `require_domains`."""
+    require_domains(samples, domains=domains)
     taken: Counter[str] = Counter()
     chosen = []
     for sample in random.Random(seed).sample(samples, len(samples)):
@@ -57,8 +69,6 @@ def balanced(samples: Sequence[Sample], *, domains: Sequence[str], per_domain: i
         if modality is not None and modality in domains and taken[modality] < per_domain:
             taken[modality] += 1
             chosen.append(sample)
-    if empty := [domain for domain in domains if not taken[domain]]:
-        raise ValueError(f"no training image of {', '.join(empty)}")
     return chosen
 
 

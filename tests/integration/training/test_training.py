@@ -224,3 +224,13 @@ def test_bad_data_stop_the_run_before_any_training(data: Path, tmp_path: Path) -
     with pytest.raises(DataError, match="nowhere"):
         run()
     assert not (tmp_path / "run" / "1-alignment").exists()
+
+
+def test_a_domain_without_training_images_stops_the_run_before_any_training(tmp_path: Path) -> None:
+    data = write_colours(tmp_path / "data")
+    for name in ("records.jsonl", "captions.jsonl"):
+        lines = (data / "colours" / name).read_text().splitlines()
+        (data / "colours" / name).write_text("\n".join(line for line in lines if '"pathology"' not in line))
+    with pytest.raises(DataError, match="the router has no training image of pathology: read a dataset that has some"):
+        Run(recipe(), data=data, directory=tmp_path / "run", tower=None)()
+    assert not (tmp_path / "run" / "1-alignment").exists()

@@ -55,6 +55,7 @@ def test_a_wrong_recipe_file_is_named_with_its_field(tmp_path: Path) -> None:
         ({"name": "../mine"}, "make a checkpoint's name"),
         ({"alignment": {**whole["alignment"], "epoch": 1}}, "alignment.epoch"),
         ({"router": None}, "router is trained exactly where"),
+        ({"router": {**whole["router"], "batch_size": 0}}, "router: per_domain, epochs and batch_size count from 1"),
     ):
         path.write_text(json.dumps(whole | changes))
         with pytest.raises(ConfigError, match=message):
@@ -79,6 +80,15 @@ def test_everything_that_is_missing_is_named_at_once(data: Path, tmp_path: Path)
     for name in ("tower.whl", "slake", "vqa_rad", "path_vqa"):
         assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_domain_that_no_image_shows_is_missing(data: Path, tmp_path: Path) -> None:
+    with (data / "colours" / "records.jsonl").open() as file:
+        kept = [line for line in file if '"MRI"' not in line]
+    shutil.copytree(data / "colours", tmp_path / "data" / "colours")
+    (tmp_path / "data" / "colours" / "records.jsonl").write_text("".join(kept))
+    with pytest.raises(ConfigError, match="1 inputs are missing: the router has no training image of MRI"):
+        survey(recipe(), data=tmp_path / "data", directory=tmp_path / "run", base=None)
 
 
 def test_a_plan_says_what_is_read_and_how_long_it_takes(data: Path, tmp_path: Path) -> None:
