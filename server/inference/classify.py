@@ -48,7 +48,7 @@ async def classify_image(
 
 def plan_classification(context: InferenceContext, fields: ClassifyFields) -> tuple[ClassifyFields, LabelPrompts]:
     """Return what `classify_several` takes, whatever the image. Raises InvalidField, PromptError."""
-    context.router_stats.modality(fields.modality)
+    context.router_stats.require_modality(fields.modality)
     return fields, make_label_prompts(context, fields)
 
 

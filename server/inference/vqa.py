@@ -170,7 +170,7 @@ async def whole_answer(pieces: AsyncGenerator[str | VQAResponse, None]) -> VQARe
 def plan_answer(context: InferenceContext, fields: VQAFields, history: History | None = None) -> AnswerPlan:
     """Return the plan of the answer to `fields`. Raises InvalidField, PromptError."""
     settings, prompt = context.settings, context.checkpoint.prompt
-    context.router_stats.modality(fields.modality)
+    context.router_stats.require_modality(fields.modality)
     context.check_question(fields.question)
     if fields.max_tokens is not None and fields.max_tokens > settings.max_tokens:
         raise InvalidField(f"more than {settings.max_tokens} tokens (MEDMOE_MAX_TOKENS)", param="max_tokens")

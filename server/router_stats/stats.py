@@ -66,7 +66,7 @@ class RouterStats:
         self._lifetime = Counts()
         self._recent = SlidingWindow(clock=self._clock)
 
-    def modality(self, stated: str | None) -> str:
+    def require_modality(self, stated: str | None) -> str:
         """Return the name under which a stated modality is counted. Raises InvalidField for an unknown one."""
         if stated is None:
             return UNSTATED
@@ -94,7 +94,7 @@ class RouterStats:
 
     def add(self, counts_KLE: np.ndarray, *, route: str, modality: str | None = None) -> None:
         """Add one request's counts to the total; `modality` as the request states it."""
-        key = route, self.modality(modality)
+        key = route, self.require_modality(modality)
         self._lifetime.add(key, counts_KLE)
         self._recent.add(key, counts_KLE)
 

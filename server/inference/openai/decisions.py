@@ -52,7 +52,7 @@ async def decide(
     Raises InvalidField, PromptError, Overloaded, DeadlineExceeded, the image errors and the engine errors.
     """
     request = asked.request
-    context.router_stats.modality(request.modality)
+    context.router_stats.require_modality(request.modality)
     planned = _plan(context, asked, record=record)
     responses = await classify_several(
         context, planned, image=asked.image, deadline=deadline, record=record, route=ROUTE

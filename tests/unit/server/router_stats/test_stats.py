@@ -81,7 +81,7 @@ def test_modalities_are_kept_apart_under_the_checkpoints_spelling(stats: RouterS
 
 def test_a_modality_that_nobody_knows_is_refused_by_naming_those_that_are(stats: RouterStats) -> None:
     with pytest.raises(InvalidField, match="CT, MRI, X-ray") as refused:
-        stats.modality("JANE DOE")
+        stats.require_modality("JANE DOE")
     assert refused.value.param == "modality"
     assert "JANE" not in str(refused.value)
 
