@@ -6,7 +6,7 @@ from PIL.ExifTags import Base as Tag
 
 from medmoe.model.errors import DamagedImageError
 from medmoe.model.image_formats.jpeg.file import JpegFile
-from medmoe.model.image_formats.jpeg.segments import END, frame_header
+from medmoe.model.image_formats.jpeg.segments import END, frame_header, segments
 from medmoe.model.image_formats.tiff import fax, streams, zstandard
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
 
@@ -14,6 +14,8 @@ _LZW, _PACKBITS, _ZSTANDARD = 5, 32773, 50000
 _OLD_JPEG, _JPEG, _FAX = 6, 7, (fax.RUN_LENGTH, fax.GROUP_3, fax.GROUP_4)
 _JPEG_COMPONENTS = (1, 3, 4)
 """Components of a JPEG that Pillow decodes alone."""
+_TABLES = {0xC4, 0xDB}
+"""Markers of the tables without which a JPEG is no file of its own."""
 _BLOCKS = 16
 """Rows of the largest JPEG blocks."""
 _HEAD = 8
@@ -42,6 +44,8 @@ def has_excess(data: bytes, page: TiffDirectory) -> bool:
     needed = page.planes * strips * across
     if page.compression != _OLD_JPEG and (len(offsets) < needed or min(offsets[:needed], default=0) < _HEAD):
         raise DamagedImageError("the image is damaged: strips or tiles of the TIFF are missing")
+    if page.compression == _OLD_JPEG and _has_excess_old_jpeg(data, page):
+        return True
     if len(offsets) != len(counts) or len(offsets) != needed:
         return len(offsets) > needed
     last = height - strip * (strips - 1)
@@ -80,6 +84,25 @@ def _has_excess_blocks(data: bytes, page: TiffDirectory, columns: int, rows: int
         raise DamagedImageError("the image is damaged or truncated: scan data of a JPEG in the TIFF are missing")
     # Some writers fill up the last rows of blocks.
     return frame is not None and page.tile is None and at == 0 and frame.height - last >= _BLOCKS
+
+
+def _has_excess_old_jpeg(data: bytes, page: TiffDirectory) -> bool:
+    """Return whether the JPEG file in a page of old style has more rows than the page; False where there is no file.
+
+    Raises DamagedImageError where it lacks blocks, which libtiff shows grey.
+    """
+    offsets, counts = page.parts
+    ends = [offset + count for offset, count in zip(offsets, counts, strict=False)]
+    begin = page.first(Tag.JpegIFOffset, offsets[0] if len(offsets) == 1 else 0)
+    if not begin:
+        return False
+    coded = data[begin : max([begin + page.first(Tag.JpegIFByteCount, 0), *ends])]
+    frame = frame_header(coded)
+    if frame is None or not {marker for marker, *_ in segments(coded)} >= _TABLES:
+        return False
+    if not JpegFile(coded).is_whole():
+        raise DamagedImageError("the image is damaged or truncated: scan data of the JPEG in the TIFF are missing")
+    return frame.height - page.size[1] >= _BLOCKS
 
 
 def _is_whole_jpeg(data: bytes, page: TiffDirectory, index: int) -> bool:

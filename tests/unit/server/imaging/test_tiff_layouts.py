@@ -277,6 +277,29 @@ def test_a_strip_that_lacks_rows_is_not_filled_from_the_next(read: Read) -> None
         read(tiff(RGB, strips=strips, tags={278: [16]}))
 
 
+def old_jpeg(stream: bytes, *, rows: int = SIDE) -> bytes:
+    """Return a page of compression 6 whose strip is a whole JPEG file."""
+    tags = {257: [rows], 259: [6], 278: [rows], 512: [1], 513: [8], 514: [len(stream)], 530: [1, 1]}
+    return tiff(RGB, photometric=6, strips=[stream], tags=tags)
+
+
+@pytest.mark.parametrize("lost", ["zeros", "cut"])
+def test_a_jpeg_of_old_style_that_lacks_blocks_is_refused(read: Read, lost: str) -> None:
+    """libtiff shows the blocks grey."""
+    stream = encoded(Image.fromarray(RGB.astype(np.uint8)), "JPEG", quality=90, subsampling=0)
+    assert np.abs(shown(read, old_jpeg(stream)) - RGB).mean() < 4
+    for share in (0.7, 0.8, 0.9):
+        kept = stream[: int(len(stream) * share)]
+        with pytest.raises(UnreadableImage, match="damaged"):
+            read(old_jpeg(kept if lost == "cut" else kept.ljust(len(stream), b"\0")))
+
+
+def test_a_jpeg_of_old_style_that_holds_more_rows_than_its_page_is_refused(read: Read) -> None:
+    stream = encoded(Image.fromarray(RGB.astype(np.uint8)), "JPEG", subsampling=0)
+    with pytest.raises(UnreadableImage, match="more rows"):
+        read(old_jpeg(stream, rows=SIDE // 2))
+
+
 DEEP = RGB[..., 0].astype(np.uint16) * 100 + np.random.default_rng(4).integers(0, 8, (SIDE, SIDE), dtype=np.uint16)
 
 
