@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 from pydantic import BaseModel
 
-from medmoe.server.batches.errors import FileNotFound, StorageLimit
-from medmoe.server.batches.storage import RECORD_SUFFIX, delete_each, read_records, replace, write_new
-from medmoe.server.batches.storage_threads import StorageThreads
+from medmoe.server.batches.errors import FileNotFound, StorageLimit, StorageUnavailable
+from medmoe.server.batches.storage import RECORD_SUFFIX, delete_each, read_records, replace, write_new, written
+from medmoe.server.batches.storage_threads import Result, StorageThreads
 from medmoe.server.schemas.openai.file import FileObject, FilePurpose
 
 _DAY = 86_400
@@ -72,10 +72,12 @@ class FileStore:
         """
         self.find(file_id, owner)
         try:
-            return await self._threads.in_time(self._threads.do(lambda: self.content(file_id).open("rb")))
-        except FileNotFoundError as error:
-            # It is being deleted.
-            raise FileNotFound from error
+            return await self._threads.in_time(self._read(lambda: self.content(file_id).open("rb")))
+        except StorageUnavailable as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                # It is being deleted.
+                raise FileNotFound from error
+            raise
 
     def find(self, file_id: str, owner: str, *, purpose: FilePurpose | None = None) -> FileObject:
         """Return a file of `owner`. Raises FileNotFound."""
@@ -93,14 +95,14 @@ class FileStore:
         return sorted(found, key=lambda file: file.id)
 
     async def require_room(self, owner: str, size: int = 0) -> None:
-        """Raise StorageLimit where `owner` may not have another file of `size` bytes."""
+        """Raise StorageLimit where `owner` may not have another file of `size` bytes, StorageUnavailable."""
         unfinished = [self.content(file_id) for file_id in self._unfinished(owner) if file_id not in self._files]
-        written = await self._threads.do(lambda: sum(map(_size, unfinished))) if unfinished else 0
+        growing = await self._read(lambda: sum(map(_size, unfinished))) if unfinished else 0
         stored = [file.bytes for file in self.of_owner(owner)]
         uploading = [announced for of, announced in self._uploading.values() if of == owner]
         if len(stored) + len(uploading) + len(unfinished) >= _MOST_FILES:
             raise StorageLimit.of_files(_MOST_FILES)
-        if size + sum(stored) + sum(uploading) + written >= self._max_stored_bytes:
+        if size + sum(stored) + sum(uploading) + growing >= self._max_stored_bytes:
             raise StorageLimit.over(self._max_stored_bytes)
 
     async def upload(self, source: BinaryIO, *, size: int, filename: str, owner: str, keep: int | None) -> FileObject:
@@ -127,7 +129,7 @@ class FileStore:
         content = self.content(file_id)
         file = FileObject(
             id=file_id,
-            bytes=(await self._threads.do(content.stat)).st_size,
+            bytes=(await self._read(content.stat)).st_size,
             created_at=now,
             expires_at=now + math.ceil(min(self._retention, keep or math.inf)),
             filename=PurePath(filename).name[:_LONGEST_NAME] or "file.jsonl",
@@ -148,8 +150,8 @@ class FileStore:
         return file
 
     async def is_empty(self, file_id: str) -> bool:
-        """Return whether a file has no content."""
-        return not await self._threads.do(partial(_size, self.content(file_id)))
+        """Return whether a file has no content. Raises StorageUnavailable."""
+        return not await self._read(partial(_size, self.content(file_id)))
 
     async def delete(self, file_id: str) -> None:
         """Delete a file, also where there is only its content. Raises OSError; then it can be deleted again."""
@@ -177,6 +179,11 @@ class FileStore:
         for path in self._folder.glob(f"*{_CONTENT}"):
             if path.stem not in self._files and not is_used(path.stem):
                 path.unlink(missing_ok=True)
+
+    async def _read(self, work: Callable[[], Result]) -> Result:
+        """Return what `work` finds on the disk. Raises StorageUnavailable."""
+        with written():
+            return await self._threads.do(work)
 
     def _record(self, file_id: str) -> Path:
         return self._folder / f"{file_id}{RECORD_SUFFIX}"

@@ -6,15 +6,16 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 
-from medmoe.server.batches import job_store, storage, worker
+from medmoe.server.batches import file_store, job_store, storage, worker
 from medmoe.server.batches.errors import StorageUnavailable
 from medmoe.server.batches.result_log import ResultLog
 from tests.integration.batches.conftest import Batching, ids, questions
-from tests.integration.conftest import until
+from tests.integration.conftest import check, until
 
 
 class Records:
@@ -70,6 +71,46 @@ async def test_a_batch_that_could_not_be_stored_is_none(batching: Batching, monk
             await caller.begin_with(file_id)
         assert [one async for one in caller.batches.list()] == []
         assert (await caller.files.delete(file_id)).deleted
+
+
+async def test_a_result_file_that_is_out_of_reach_for_a_moment_ends_its_batch_later(
+    batching: Batching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat, size, fails = Path.stat, file_store._size, list[bool]()
+
+    def failing_once(path: Path, **options: Any) -> os.stat_result:
+        if fails and path.suffix == ".jsonl":
+            fails.clear()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return stat(path, **options)
+
+    def measured(content: Path) -> int:
+        found = size(content)
+        monkeypatch.setattr(file_store, "_size", size)
+        # The next look is for the record of the file.
+        fails.append(True)
+        return found
+
+    async with batching() as (_, caller):
+        monkeypatch.setattr(Path, "stat", failing_once)
+        monkeypatch.setattr(file_store, "_size", measured)
+        batch = await caller.end(await caller.begin(questions(2)))
+        assert batch.status == "completed"
+        assert not fails
+        assert ids(*await caller.both(batch)) == {"0": 1, "1": 1}
+
+
+async def test_a_file_that_cannot_be_read_is_told_as_such(batching: Batching, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with batching() as (service, caller):
+        file_id = await caller.upload(questions(1))
+
+        def fail(*_: Any) -> Any:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", fail)
+            check(await service.client.get(f"/v1/files/{file_id}/content"), 503, "storage_unavailable")
+        assert await caller.read(file_id)
 
 
 async def test_a_batch_has_ended_once_its_end_is_on_the_disk(
