@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Self
@@ -144,9 +145,9 @@ class BatchService:
         finally:
             await self.jobs.delete_expired()
 
-    def count(self, status: BatchStatus) -> int:
-        """Return the number of batches with `status`."""
-        return sum(job.status == status for job in self.jobs)
+    def count(self) -> Counter[BatchStatus]:
+        """Return the number of batches by status."""
+        return Counter(job.status for job in self.jobs)
 
     @property
     def is_paused(self) -> bool:

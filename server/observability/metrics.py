@@ -3,12 +3,14 @@
 Each app has its own registry. Gauges and expert counts are read from their owners when they are scraped.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from medmoe.server.auth.api_keys import WatchedKeys
 from medmoe.server.auth.oidc.provider import Provider
@@ -33,6 +35,9 @@ _COSTLY = frozenset({"quarantined", "decoder_died", "image_too_costly"})
 _WATCHED = (*sorted(_COSTLY), "decoder_unavailable", "overloaded", "rate_limited")
 """Reasons that are exported from 0 on: a rate, and an alert on it, cannot see a series' first step."""
 _SOURCES = {True: "kept", False: "decoded"}
+
+Counts = Mapping[BatchStatus, int]
+"""Number of batches by status."""
 
 
 class RequestSeries:
@@ -104,6 +109,20 @@ class RequestSeries:
         self._images.labels(source=_SOURCES[kept]).inc()
 
 
+class BatchesCollector(Collector):
+    """Export the number of batches by status, which are counted once for each scrape: there may be many."""
+
+    def __init__(self, count: Callable[[], Counts]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        counts = self._count()
+        family = GaugeMetricFamily("medmoe_batches", "Batches that are kept, by status", labels=["status"])
+        for status in get_args(BatchStatus):
+            family.add_metric([status], counts.get(status, 0))
+        yield family
+
+
 class Metrics:
     """The series of one app."""
 
@@ -135,11 +154,9 @@ class Metrics:
         """Count records that the audit trail lacks, or that may not be on its disk."""
         self._audit_failures.inc(count)
 
-    def watch_batches(self, *, count: Callable[[BatchStatus], int], paused: Callable[[], bool]) -> None:
+    def watch_batches(self, *, count: Callable[[], Counts], paused: Callable[[], bool]) -> None:
         """Export the number of batches by status, and whether their storage cannot be written."""
-        batches = Gauge("medmoe_batches", "Batches that are kept, by status", ["status"], registry=self.registry)
-        for status in get_args(BatchStatus):
-            batches.labels(status=status).set_function(partial(count, status))
+        self.registry.register(BatchesCollector(count))
         self._gauge(
             "medmoe_batch_storage_failing", "1 while batches wait because MEDMOE_BATCH_DIR fails or hangs", paused
         )

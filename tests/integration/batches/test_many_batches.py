@@ -63,6 +63,23 @@ async def test_a_page_of_the_list_costs_what_it_shows(
     assert shown.has_more
 
 
+async def test_a_scrape_looks_at_each_batch_once(batching: Batching, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, real = list[str](), job_store.Job.status
+
+    def status(job: job_store.Job) -> Any:
+        looks.append(job.id)
+        return real.fget(job)  # type: ignore[attr-defined]
+
+    async with batching() as (service, client):
+        for _ in range(3):
+            await client.end(await client.begin([]))
+        monkeypatch.setattr(job_store.Job, "status", property(status))
+        metrics = (await service.client.get("/metrics")).text
+    assert len(looks) == len(set(looks)) == 3
+    assert 'medmoe_batches{status="failed"} 3.0' in metrics
+    assert 'medmoe_batches{status="in_progress"} 0.0' in metrics
+
+
 async def test_callers_whose_batches_have_ended_hold_no_memory(batching: Batching) -> None:
     async with batching() as (service, client):
         await client.end(await client.begin(questions(1)))
