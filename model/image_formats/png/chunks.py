@@ -103,8 +103,11 @@ def without_metadata(data: bytes) -> tuple[bytes, bool]:
             damaged = True
         elif kind in _OF_IMAGE or _is_profile(chunk) or _is_orienting(chunk):
             kept.append(chunk)
-        elif b"eXIf" not in kinds and (exif := raw_exif(kind, chunk.data)):
-            kept.append(new_chunk(b"eXIf", exif))
+        elif b"eXIf" not in kinds and (exif := raw_exif(kind, chunk.data)) is not None:
+            # Thousands of texts would take long.
+            kinds.add(b"eXIf")
+            if exif:
+                kept.append(new_chunk(b"eXIf", exif))
         position += 12 + len(chunk.data)
         seen.add(kind)
         if kind == b"IEND":

@@ -10,7 +10,7 @@ _LARGEST = 2**18
 
 
 def raw_exif(kind: bytes, data: bytes) -> bytes | None:
-    """Return the EXIF data in a text chunk, None without them.
+    """Return the EXIF data in a text chunk, empty where they are damaged; None for another chunk.
 
     The text is an empty line, a name, a number of bytes, and that many bytes in hexadecimal on the lines that follow.
     """
@@ -23,5 +23,5 @@ def raw_exif(kind: bytes, data: bytes) -> bytes | None:
         _, _, length, *digits = text.split(b"\n")
         exif = binascii.unhexlify(b"".join(digits))
     except (ValueError, zlib.error):
-        return None
-    return exif.removeprefix(_BEGIN) if exif.startswith(_BEGIN) and length.strip() == b"%d" % len(exif) else None
+        return b""
+    return exif.removeprefix(_BEGIN) if exif.startswith(_BEGIN) and length.strip() == b"%d" % len(exif) else b""

@@ -42,13 +42,13 @@ def check_strips(coded: Sequence[bytes], page: TiffDirectory, rows: int) -> None
     shown = _decoded(coded, page, width, height, rows)
     held = [_without_ends(strip, page) for strip in coded]
     # Rows that begin with the other colour than the last one: narrow rows would be alike.
-    probes = [_probe(page, width, black=black) for black in (False, True)]
+    probes = [_probe(page, width, min(rows + 1, _ROWS), black=black) for black in (False, True)]
     behind = [probes[not shown[end - 1, 0]] for end in ends]
     if not all("1" in bits for bits in held) or (
         page.compression != GROUP_3 and any(_ZEROS in bits.rstrip("0") for bits in held)
     ):
         raise DamagedImageError("the image is damaged: zeros stand in place of rows of the fax page")
-    if not all(_is_same(shown, probed, page, rows) for probed in _probed(held, behind, page)):
+    if not all(_is_same(shown, probed, page, rows) for probed in _probed(coded, held, behind, page)):
         raise DamagedImageError("the image is damaged or truncated: rows of the fax page are missing")
     for index in {0, len(coded) - 1}:
         # Decoded alone, rows without codes do not show those of another strip.
@@ -57,9 +57,11 @@ def check_strips(coded: Sequence[bytes], page: TiffDirectory, rows: int) -> None
             raise excess_error()
 
 
-def _probed(held: Sequence[str], behind: Sequence[str], page: TiffDirectory) -> Iterator[list[str]]:
-    """Yield the strips with a probe behind each, where they end in zeros also behind a few more of these."""
-    cut = [bits.endswith("0" * _LAST_ZEROS) for bits in held]
+def _probed(
+    coded: Sequence[bytes], held: Sequence[str], behind: Sequence[str], page: TiffDirectory
+) -> Iterator[list[str]]:
+    """Yield the strips with a probe behind each, where they end in many zeros also behind a few more of these."""
+    cut = [strip.endswith(bytes(len(_ZEROS) // 8)) for strip in coded]
     for more in range(8 if any(cut) else 1):
         filled = [bits + "0" * more * is_cut for bits, is_cut in zip(held, cut, strict=True)]
         if page.compression == RUN_LENGTH:
@@ -101,16 +103,16 @@ def _is_same(shown: np.ndarray, strips: Sequence[str], page: TiffDirectory, rows
         return False
 
 
-def _probe(page: TiffDirectory, width: int, *, black: bool) -> str:
+def _probe(page: TiffDirectory, width: int, rows: int, *, black: bool) -> str:
     """Return codes of rows that are striped, and begin with black or white."""
     codes = [_BLACK] * black + [_RUNS] * -(-(width - black) // 6)
     if page.compression == GROUP_4:
-        return "".join(_HORIZONTAL + code for code in codes) * _ROWS
+        return "".join(_HORIZONTAL + code for code in codes) * rows
     striped = "".join(codes)
     if page.compression == RUN_LENGTH:
-        return (striped + "0" * (-len(striped) % 8)) * _ROWS
+        return (striped + "0" * (-len(striped) % 8)) * rows
     tag = "1" if page.fax_options & _TWO_DIMENSIONAL else ""
-    return striped + (_END_OF_LINE + tag + striped) * _ROWS
+    return striped + (_END_OF_LINE + tag + striped) * rows
 
 
 def _without_ends(coded: bytes, page: TiffDirectory) -> str:

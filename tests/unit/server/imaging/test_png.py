@@ -209,3 +209,10 @@ def test_the_first_of_several_chunks_of_a_kind_counts(read: Read) -> None:
     assert (shown(read, png(COLOURS, bits=8, colour=COLOUR, before=first + second)) == COLOURS).all()
     plain = chunk(b"gAMA", struct.pack(">I", 45455))
     assert (shown(read, png(COLOURS, bits=8, colour=COLOUR, before=plain + LINEAR)) == COLOURS).all()
+
+
+def test_the_first_raw_profile_counts(read: Read) -> None:
+    damaged = chunk(b"zTXt", b"Raw profile type exif\0\0damaged")
+    text = raw_profile(b"zTXt", b"Raw profile type exif")
+    assert (shown(read, png(COLOURS, bits=8, colour=COLOUR, before=damaged + text)) == COLOURS).all()
+    assert (shown(read, png(COLOURS, bits=8, colour=COLOUR, before=text + damaged)) == np.rot90(COLOURS, -1)).all()
