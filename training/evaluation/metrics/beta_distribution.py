@@ -31,11 +31,16 @@ def student_quantile(degrees: int) -> float:
 
 
 def beta_cumulative(value: float, a: float, b: float) -> float:
-    """Return the regularised incomplete beta function by its continued fraction (DLMF 8.17.22)."""
+    """Return the regularised incomplete beta function."""
     if value <= 0 or value >= 1:
         return float(value >= 1)
-    if value > (a + 1) / (a + b + 2):  # There the fraction converges slowly.
-        return 1 - beta_cumulative(1 - value, b, a)
+    if value > (a + 1) / (a + b + 2):
+        return 1 - _continued_fraction(1 - value, b, a)
+    return _continued_fraction(value, a, b)
+
+
+def _continued_fraction(value: float, a: float, b: float) -> float:
+    """Return the same function by its continued fraction (DLMF 8.17.22), which converges slowly above the mean."""
     fraction = 1.0
     for term in range(int(60 + 5 * math.sqrt(a + b)), 0, -1):
         m, odd = divmod(term, 2)

@@ -37,6 +37,14 @@ def test_values_that_do_not_depend_on_their_cluster_all_count() -> None:
     assert interval(right, [place // 2 for place in range(100)]) == interval(right, range(100))
 
 
+def test_clusters_of_unequal_sizes_have_an_interval_whatever_their_shares() -> None:
+    names = [0] * 6 + [1] * 3
+    for right in range(10):
+        value, low, high = interval([True] * right + [False] * (9 - right), names)
+        assert low <= value <= high
+        assert high - low > 0.5
+
+
 def test_larger_clusters_widen_the_interval() -> None:
     right = [True] * 84 + [False] * 36
     widths = []
