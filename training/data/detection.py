@@ -76,11 +76,16 @@ _CAPTIONS = (
     "{0}/radiology/captions.txt",
 )
 _REFUSED = {
-    ".pkl": "is a pickle, and reading one runs whatever code it holds; convert it to JSON on a machine where that does "
-    'not matter (a list of {"image", "question", "answer"}, saved as train.json, val.json, test.json), or get the '
-    "same data as JSON",
+    **dict.fromkeys(
+        (".pkl", ".pickle"),
+        "is a pickle, and reading one runs whatever code it holds; convert it to JSON on a machine where that does "
+        'not matter (a list of {"image", "question", "answer"}, saved as train.json, val.json, test.json), or get the '
+        "same data as JSON",
+    ),
     ".parquet": "is parquet, which needs a package that this project does not carry; export it: images to images/, "
     'and train.jsonl, val.jsonl, test.jsonl with {"image", "question", "answer"} a line',
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "is a spreadsheet that is not read; save it as CSV"),
+    **dict.fromkeys((".zip", ".tar", ".7z"), "is an archive; unpack it and name its folder"),
 }
 
 
@@ -102,13 +107,13 @@ def _file(path: Path) -> Detected:
     every = dict.fromkeys(_SPLITS, path)
     if path.is_file() and _is_table(path):
         return Detected(Form.TABLE, every, path.parent, knows_splits="split" in table_columns(path))
-    match path.suffix:
+    match path.suffix.lower():
         case ".npz":
             return Detected(Form.MEDMNIST, every, path.parent)
         case ".txt" | ".csv":
             return Detected(Form.ROCO, every, path.parent, knows_splits=False)
-        case ".pkl" | ".pickle" | ".parquet":
-            raise DatasetError(f"{path} {_REFUSED.get(path.suffix, _REFUSED['.pkl'])}")
+        case ending if ending in _REFUSED:
+            raise DatasetError(f"{path} {_REFUSED[ending]}")
         case ".json":
             # LLaVA's reader reports what is wrong with a file that is in no known form.
             form = _form(path) or Form.LLAVA
@@ -116,6 +121,8 @@ def _file(path: Path) -> Detected:
         case ".jsonl":
             form = _form(path) or Form.RECORDS
             return Detected(form, every, path.parent, knows_splits=form in (Form.RECORDS, Form.VQA_RAD))
+    if path.is_file():
+        raise DatasetError(f"{path} is a file in no form that is read")
     # A folder that is not there: the reader of records says so.
     return Detected(Form.RECORDS, dict.fromkeys(_SPLITS, path / RECORDS_FILE), path)
 

@@ -8,7 +8,7 @@ from medmoe.training.config import Split
 from medmoe.training.data.dataset import read_dataset
 from medmoe.training.data.detection import Form, detect
 from medmoe.training.data.errors import DatasetError
-from medmoe.training.data.own.label_folders import read_label_folders
+from medmoe.training.data.own.label_folders import folders_below_labels, read_label_folders
 from medmoe.training.data.own.spreadsheet import is_spreadsheet
 from medmoe.training.data.own.table import is_table, read_table
 from medmoe.training.data.read_result import BadItem, ReadResult, SampleCollector
@@ -29,6 +29,8 @@ class OwnData:
     samples: tuple[Sample, ...]
     """`split` is `train` where the source does not say it."""
     bad: tuple[BadItem, ...] = ()
+    folders_below_labels: int = 0
+    """Number of folders below those of the labels, which may be of patients; their images are no group."""
 
 
 def read_own_data(path: Path, *, group: str | None = None) -> OwnData:
@@ -60,8 +62,10 @@ def read_own_data(path: Path, *, group: str | None = None) -> OwnData:
     for sample in read.samples:
         if sample.kind != "caption":
             collected.add(sample)
+    labelled = detected.form is Form.LABEL_FOLDERS
     return OwnData(
         form=str(detected.form),
         samples=collected.result().samples,
         bad=tuple(dict.fromkeys(read.bad)),
+        folders_below_labels=folders_below_labels(path, read.samples) if labelled else 0,
     )

@@ -45,6 +45,8 @@ class OwnSplit:
     """Samples that equal an earlier one in image, question and answer; they are left out."""
     near_duplicates: int
     """Images that nearly equal an earlier one; they share its split."""
+    folders_below_labels: int = 0
+    """As in `OwnData`; 0 where the source states the splits."""
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -74,6 +76,12 @@ class OwnSplit:
             found.append(f"fewer than {_FEW_OF_A_LABEL} training images of {', '.join(rare)}: hardly to be learnt")
         if self._has_groups and (count := self._group_counts()["test"]) < _FEW_GROUPS:
             found.append(f"the number of groups in the test split is {count}: the intervals say little")
+        if self.folders_below_labels > 1:
+            found.append(
+                f"the images of {self.folders_below_labels} folders below those of the labels are divided one by one; "
+                "if these folders are patients, give a CSV with the columns image, label and patient, or the scores "
+                "will be too high"
+            )
         if missing := [label for label in labels if label not in tested]:
             found.append(f"no test image is left for {', '.join(missing)}: each needs three that differ")
         return found
@@ -124,6 +132,7 @@ def split_own_data(data: OwnData, *, seed: int = 0) -> OwnSplit:
     named = {sample.image: sample.group for sample in data.samples if sample.group is not None}
     groups = _groups(thumbnails, pairs=pairs, named=named)
     divided = _divided(sound, groups=groups, seed=seed)
+    divides = not {"val", "test"} <= {sample.split for sample in sound}
     by_split = {split: tuple(s for s in divided if s.split == split) for split in ("train", "val", "test")}
     images = {sample.image for sample in sound}
     reason = f"; {len(bad)} cannot be used, the first ({bad[0].file}) for: {bad[0].reason}" if bad else ""
@@ -143,6 +152,7 @@ def split_own_data(data: OwnData, *, seed: int = 0) -> OwnSplit:
         test=by_split["test"],
         bad=tuple(bad),
         repeats=repeats,
+        folders_below_labels=data.folders_below_labels if divides else 0,
         near_duplicates=len({later for earlier, later in pairs if {earlier, later} <= images}),
     )
 

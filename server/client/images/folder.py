@@ -11,6 +11,21 @@ from medmoe.client.images.image import DIRECTORY_FILE
 from medmoe.model.image_formats.signature import DICOM_SUFFIXES, HEAD, RASTER_SUFFIXES, is_dicom, raster_format
 
 _SHOWN = 5
+_NO_DATA = frozenset(
+    {
+        "__macosx",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "@eadir",
+        "#recycle",
+        "@recycle",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+    }
+)
+"""Names, in lower case, under which operating systems and network storage keep thumbnails and deleted files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,14 +37,20 @@ class FolderImages:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield the files in a folder and those below it, linked ones too; a link back to a folder above is left out.
+    """Yield the files in a folder and those below it, linked ones too.
 
-    Raises OSError for a folder that cannot be read.
+    Hidden files and folders are left out, and a link back to a folder above. Raises OSError for a folder that cannot
+    be read.
     """
     for parent, names, files in os.walk(folder, followlinks=True, onerror=_raise):
         here = Path(parent).resolve()
-        names[:] = [name for name in names if not here.is_relative_to((here / name).resolve())]
-        yield from (path for path in (Path(parent, name) for name in files) if path.is_file())
+        names[:] = [name for name in names if not is_hidden(name) and not here.is_relative_to((here / name).resolve())]
+        yield from (path for path in (Path(parent, name) for name in files if not is_hidden(name)) if path.is_file())
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is hidden by its name, or is no user's data but a system's."""
+    return name.startswith(".") or name.lower() in _NO_DATA
 
 
 def _raise(error: OSError) -> NoReturn:

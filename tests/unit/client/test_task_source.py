@@ -50,3 +50,12 @@ def test_a_damaged_slice_is_not_left_out_of_a_series(tmp_path: Path) -> None:
     (tmp_path / "2.DCM").write_bytes(b"")
     (tmp_path / "notes.txt").write_bytes(b"notes")
     assert dicom_files(tmp_path) == [tmp_path / "1.dcm", tmp_path / "2.DCM"]
+
+
+@pytest.mark.parametrize("name", ["._1.dcm", ".trash/1.dcm", "@eaDir/1.dcm/thumbnail.dcm", "$RECYCLE.BIN/1.dcm"])
+def test_files_of_operating_systems_and_storage_are_no_images_of_a_folder(tmp_path: Path, name: str) -> None:
+    for file in ("1.dcm", name):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b"\0" * 128 + b"DICM")
+    assert list(find_images(tmp_path).images) == [tmp_path / "1.dcm"]
+    assert dicom_files(tmp_path) == [tmp_path / "1.dcm"]

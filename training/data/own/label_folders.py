@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from unicodedata import normalize
 
-from medmoe.client.images.folder import files_below
+from medmoe.client.images.folder import files_below, is_hidden
 from medmoe.model.image_formats.signature import RASTER_SUFFIXES
 from medmoe.training.config import Split
 from medmoe.training.data.errors import DatasetError
@@ -15,7 +15,6 @@ from medmoe.training.data.sample import Sample
 
 _UNREAD = ".gif"
 """Ending of images that are not read."""
-_NO_DATA = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def holds_label_folders(directory: Path) -> bool:
@@ -67,7 +66,10 @@ def read_label_folders(
         for folder in _folders(parent):
             if not _is_text(folder.name):
                 raise DatasetError(f"{folder} has a name that is not UTF-8 text, as a label must be; rename it")
-            for file in sorted(_files_below(folder)):
+            files = _files_below(folder)
+            if not files:
+                bad.append(_bad(folder, directory, "is a folder without files"))
+            for file in files:
                 ending = file.suffix.lower()
                 if not _is_text(file.relative_to(folder).as_posix()):
                     bad.append(_bad(file, directory, "its name is not UTF-8 text; rename it"))
@@ -92,6 +94,13 @@ def read_label_folders(
         if split in (None, image_split)
     ]
     return ReadResult(samples=tuple(samples), bad=tuple(bad))
+
+
+def folders_below_labels(directory: Path, samples: Iterable[Sample]) -> int:
+    """Return the number of folders below those of the labels that hold images of `samples`."""
+    root, of_label = directory.absolute(), 2 if states_splits(directory) else 1
+    folders = {sample.image.parent.relative_to(root) for sample in samples}
+    return sum(len(folder.parts) > of_label for folder in folders)
 
 
 def label_text(text: str) -> str:
@@ -124,20 +133,18 @@ def _spoken(label: str) -> str:
 
 
 def _folders(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.iterdir() if path.is_dir() and not _is_hidden(path.name))
+    return sorted(path for path in directory.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
 def _files(directories: Iterable[Path]) -> Iterator[Path]:
     for directory in directories:
-        yield from sorted(path for path in directory.iterdir() if path.is_file() and not _is_hidden(path.name))
+        yield from sorted(path for path in directory.iterdir() if path.is_file() and not is_hidden(path.name))
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Yield the files that are hidden neither themselves nor by a folder below `folder`."""
+def _files_below(folder: Path) -> list[Path]:
+    """Return the files below `folder` by name. Raises DatasetError where one of its folders cannot be read."""
     try:
-        for file in files_below(folder):
-            if not any(map(_is_hidden, file.relative_to(folder).parts)):
-                yield file
+        return sorted(files_below(folder))
     except OSError as error:
         raise DatasetError(f"{error.filename} cannot be read: {error.strerror}") from error
 
@@ -145,10 +152,6 @@ def _files_below(folder: Path) -> Iterator[Path]:
 def _is_text(name: str) -> bool:
     """Return whether the name of a file or a folder is UTF-8: other bytes of it are lone surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in _NO_DATA
 
 
 def _bad(file: Path, directory: Path, reason: str) -> BadItem:

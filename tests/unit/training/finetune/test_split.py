@@ -371,11 +371,48 @@ def test_two_spellings_of_a_label_are_refused(tmp_path: Path, other: str) -> Non
 
 def test_images_in_hidden_folders_belong_to_no_label(tmp_path: Path) -> None:
     own = two_labels(tmp_path / "own")
-    for number, folder in enumerate((".thumbnails", "__MACOSX", "ward/.ipynb_checkpoints")):
+    for number, folder in enumerate((".thumbnails", "__MACOSX", "ward/.ipynb_checkpoints", "@eaDir", "../@eaDir")):
         draw(own / "mass" / folder / "a.png", seed=70 + number)
     found = read(own)
     assert len(found.samples) == 20
     assert not found.bad
+    assert {label for sample in found.samples for label in sample.labels} == {"mass", "normal"}
+
+
+def test_a_label_without_files_is_named(tmp_path: Path) -> None:
+    own = two_labels(tmp_path / "own")
+    (own / "cyst").mkdir()
+    assert "cyst: is a folder without files" in read(own).table()
+
+
+def test_folders_below_those_of_labels_are_warned_of_because_they_may_be_patients(tmp_path: Path) -> None:
+    for label in ("normal", "mass"):
+        for number in range(10):
+            draw(tmp_path / label / f"patient {number // 2}" / f"{number}.png", seed=len(label) * 100 + number)
+    (warning,) = (text for text in read(tmp_path).warnings() if "patient" in text)
+    assert warning.startswith("the images of 10 folders below those of the labels are divided one by one")
+    stated = tmp_path / "stated"
+    for split in ("train", "val", "test"):
+        for seed, label in enumerate(("normal", "mass")):
+            for patient in ("1", "2"):
+                draw(stated / split / label / patient / "a.png", seed=len(split) * 100 + 10 * int(patient) + seed)
+    assert not any("patient" in text for text in read(stated).warnings())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("labels.xlsx", "is a spreadsheet that is not read; save it as CSV"),
+        ("Images.ZIP", "is an archive; unpack it"),
+        ("one.png", "is a file in no form that is read"),
+    ],
+)
+def test_a_file_in_another_form_is_refused_by_what_it_is(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / name).write_bytes(b"PK\3\4")
+    with pytest.raises(DatasetError, match=f"{name} {reason}.*; give a folder for each label"):
+        read_own_data(tmp_path / name)
+    with pytest.raises(DatasetError, match=f"{name} {reason}"):
+        read_dataset(tmp_path / name, split="test")
 
 
 def test_one_label_and_no_images_are_refused(tmp_path: Path) -> None:
