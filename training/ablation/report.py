@@ -13,9 +13,9 @@ _NOTES = (
 )
 _DIFFERENCE_NOTES = (
     "Percentage points more than {reference}, on the same samples, each averaged over its seeds, with a 95 % bootstrap "
-    "interval over images or patients. An interval that holds 0 shows no difference; with many figures, one in twenty "
-    "misses it by chance; one without width says that answers are the same, or few. The interval is that of the test "
-    "set: how much seeds differ stands in the first table."
+    "interval over images or patients, which there is not where all answers are the same or of fewer than five of "
+    "these. An interval that holds 0 shows no difference; with many figures, one in twenty misses it by chance. The "
+    "interval is that of the test set: how much seeds differ stands in the first table."
 )
 
 
@@ -80,8 +80,10 @@ def reached(figure: Figure | None) -> str:
 
 
 def difference(figure: Figure | None) -> str:
-    """Return the difference to the reference in percentage points, with its interval."""
+    """Return the difference to the reference in percentage points, with its interval where there is one."""
     if figure is None or figure.difference is None:
         return "-"
     found = figure.difference
+    if found.low == found.high:
+        return f"{100 * found.value:+.1f} (no interval)"
     return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"

@@ -27,9 +27,9 @@ Method `{method}`, {epochs:.3g} epochs, seed {seed}{replay}. Routers and vision 
 
 {table}
 
-95 % intervals over images, or over the groups that share a split; a perfect AUC or recall has none. The test images
-come from the same source as the training images: expect less on images from elsewhere. Answers to other questions get
-worse{forgetting}
+95 % intervals over images, or over the groups that share a split; a perfect AUC or recall has none, and of fewer than
+five groups accuracies alone have one. The test images come from the same source as the training images: expect less on
+images from elsewhere. Answers to other questions get worse{forgetting}
 
 ## How sure it is
 

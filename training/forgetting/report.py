@@ -23,8 +23,8 @@ _SCORE_NOTES = (
 )
 _DIFFERENCE_NOTES = (
     "Percentage points more than the base, on the same samples, averaged over seeds, with a 95 % bootstrap interval "
-    "over images or patients. An interval that holds 0 shows no difference; with many figures, one in twenty misses it "
-    "by chance."
+    "over images or patients, which there is not where all answers are the same or of fewer than five of these. An "
+    "interval that holds 0 shows no difference; with many figures, one in twenty misses it by chance."
 )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from medmoe.training.data.errors import DataError
-from medmoe.training.evaluation.report.markdown_table import table
+from medmoe.training.evaluation.metrics.interval import Interval
+from medmoe.training.evaluation.report.markdown_table import percent, table
 from medmoe.training.evaluation.report.results import REPORT_JSON
 
 FOLDER = "image_disjoint"
@@ -46,9 +47,5 @@ def _row(section: dict[str, Any]) -> list[str]:
     cells = [f"{section['dataset']} ({section['kind']})", str(int(section["n"])), str(int(section["in_train"]))]
     for name in _METRICS.values():
         found = section["scores"].get(name)
-        cells.append(
-            "-"
-            if found is None
-            else f"{100 * found['value']:.1f} ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
-        )
+        cells.append(percent(None if found is None else Interval(**found)))
     return cells

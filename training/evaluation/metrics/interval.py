@@ -10,6 +10,8 @@ import numpy as np
 from medmoe.training.evaluation.metrics.beta_distribution import beta_quantile, student_quantile
 
 _LOW, _HIGH = 0.025, 0.975
+_FEWEST_CLUSTERS = 5
+"""Of k clusters the widest bootstrap interval, from the least of them to the greatest, misses in 2^(1 - k) of cases."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +63,8 @@ def _effective_size(right: np.ndarray, clusters: Sequence[Hashable]) -> float:
 def mean_interval(values: Sequence[float], *, clusters: Sequence[Hashable], seed: int, resamples: int) -> Interval:
     """Return the bootstrap interval, which draws whole clusters with replacement.
 
-    Its percentiles are expanded as few clusters need it (Hesterberg 2015).
+    Its percentiles are expanded as few clusters need it (Hesterberg 2015). Of fewer than five clusters there is no
+    interval: both ends are the mean.
     Raises ValueError when there is nothing to average or a value lacks its cluster.
     """
     _require_clusters(values, clusters)
@@ -70,8 +73,7 @@ def mean_interval(values: Sequence[float], *, clusters: Sequence[Hashable], seed
     counts = np.bincount(members)
     draws = np.random.default_rng(seed).integers(count, size=(resamples, count))
     means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    low, high = _expanded_percentiles(means, clusters=count)
-    return Interval(value=float(np.mean(values)), low=low, high=high, n=len(values))
+    return _bootstrapped(float(np.mean(values)), means, n=len(values), clusters=count)
 
 
 def statistic_interval(
@@ -89,17 +91,16 @@ def statistic_interval(
     found = [statistic(np.concatenate([places[cluster] for cluster in draw])) for draw in draws]
     value = statistic(np.arange(len(clusters)))
     finite = [number for number in found if np.isfinite(number)] or [value]
-    low, high = _expanded_percentiles(finite, clusters=count)
-    return Interval(value=value, low=low, high=high, n=len(clusters))
+    return _bootstrapped(value, finite, n=len(clusters), clusters=count)
 
 
-def _expanded_percentiles(found: Sequence[float] | np.ndarray, *, clusters: int) -> tuple[float, float]:
-    """Return the ends that a t interval over so many clusters has on the scale of the normal distribution."""
-    below = (
-        NormalDist().cdf(-math.sqrt(clusters / (clusters - 1)) * student_quantile(clusters - 1)) if clusters > 1 else 0
-    )
+def _bootstrapped(value: float, found: Sequence[float] | np.ndarray, *, n: int, clusters: int) -> Interval:
+    """Return the interval whose ends a t interval over so many clusters has on the scale of the normal distribution."""
+    if clusters < _FEWEST_CLUSTERS:
+        return Interval(value=value, low=value, high=value, n=n)
+    below = NormalDist().cdf(-math.sqrt(clusters / (clusters - 1)) * student_quantile(clusters - 1))
     low, high = np.quantile(found, [below, 1 - below])
-    return float(low), float(high)
+    return Interval(value=value, low=float(low), high=float(high), n=n)
 
 
 def _require_clusters(values: Sequence[float], clusters: Sequence[Hashable]) -> None:

@@ -40,7 +40,8 @@ _NOTES = (
     "Legacy numbers follow Med-MoE's evaluator: closed counts a reference found anywhere inside the answer (`no` in "
     "`normal`), open recall rises when a right word is repeated. Strict is equality after normalisation. Majority "
     "rows answer from the train split without seeing the image. AUC is one label against the rest, averaged; with two "
-    "labels it is the usual one. A perfect AUC or recall has no bootstrapped interval."
+    "labels it is the usual one. A perfect AUC or recall has no bootstrapped interval, "
+    "nor has a figure over fewer than five images or groups."
 )
 _CONFIDENCE_NOTES = (
     f"ECE: expected calibration error over {BINS} bins, which hold equally many samples or are equally wide. A "

@@ -20,7 +20,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def percent(interval: Interval | None, *, ends: bool = True) -> str:
     """Return `72.1 (68.0 to 76.3)`, or without the ends of its interval; a dash for what was not measured.
 
-    Where all draws of a bootstrap are alike, as those of a perfect AUC however few the images, there is no interval.
+    Where all draws of a bootstrap are alike, as those of a perfect AUC however few the images, and where clusters are
+    too few, there is no interval.
     """
     if interval is None:
         return "-"

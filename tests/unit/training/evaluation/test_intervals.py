@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from medmoe.training.evaluation.metrics.beta_distribution import beta_quantile, student_quantile
-from medmoe.training.evaluation.metrics.interval import mean_interval, share_interval
+from medmoe.training.evaluation.metrics.interval import mean_interval, share_interval, statistic_interval
+from medmoe.training.evaluation.report.markdown_table import percent
 
 
 def interval(right: list[bool], clusters: Sequence[int]) -> list[float]:
@@ -81,6 +82,15 @@ def test_the_bootstrapped_interval_of_few_patients_is_not_too_narrow() -> None:
         found = mean_interval(list(values), clusters=names, seed=0, resamples=1_000)
         held += found.low <= 0 <= found.high
     assert held >= 178
+
+
+@pytest.mark.parametrize("patients", [2, 4])
+def test_fewer_than_five_patients_have_no_bootstrapped_interval(patients: int) -> None:
+    # From the least to the greatest of two patients' means it would hold the truth in one study of two.
+    values, names = np.linspace(0, 1, 40), [place % patients for place in range(40)]
+    of_mean = mean_interval(list(values), clusters=names, seed=0, resamples=100)
+    of_median = statistic_interval(lambda drawn: float(np.median(values[drawn])), clusters=names, seed=0, resamples=100)
+    assert percent(of_mean) == percent(of_median) == "50.0 (no interval)"
 
 
 def test_quantiles_are_those_of_the_binomial_sum_and_of_the_tables() -> None:

@@ -8,7 +8,7 @@ from medmoe.training.data.errors import DataError
 from medmoe.training.model_card.unseen_images import unseen_images
 
 REPORT = """{"provenance": {"answered_by": {"weights_sha256": "abc"}}, "sections": [{"dataset": "d", "kind": "vqa",
-"n": 9, "in_train": 0, "scores": {"closed_accuracy_legacy": {"value": 0.5, "low": 0.25, "high": 0.75}}}]}"""
+"n": 9, "in_train": 0, "scores": {"closed_accuracy_legacy": {"value": 0.5, "low": 0.25, "high": 0.75, "n": 9}}}]}"""
 
 
 def test_figures_of_another_checkpoint_become_a_table(tmp_path: Path) -> None:
