@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from medmoe.training.data.errors import DatasetError
+import typer
+
+from medmoe.model.files.terminal_safe import MAX_MESSAGE, terminal_safe
+from medmoe.training.data.errors import DataError, DatasetError
 from medmoe.training.data.image import read_rgb
 from medmoe.training.data.leakage.image_digests import ImageDigests
 from medmoe.training.data.leakage.near_duplicates import near_duplicates, thumbnail
@@ -120,12 +123,16 @@ def draw_replay(data: Path, *, split: OwnSplit, seed: int) -> Replay:
 
 
 def _unlike(samples: Sequence[Sample], *, images: Sequence[Path]) -> list[Sample]:
-    """Return the samples whose image is none of `images`, nor nearly one. Raises DataError for what is no image."""
+    """Return the samples whose image is none of `images`, nor nearly one; what is no image is left out and told."""
     others = set(images)
-    every = dict.fromkeys([*images, *(sample.image for sample in samples)])
-    thumbnails = {image: thumbnail(read_rgb(image)) for image in every}
+    thumbnails = {}
+    for image in dict.fromkeys([*images, *(sample.image for sample in samples)]):
+        try:
+            thumbnails[image] = thumbnail(read_rgb(image))
+        except DataError as error:
+            typer.echo(terminal_safe(f"not replayed: {error}", limit=MAX_MESSAGE), err=True)
     like = {later for earlier, later in near_duplicates(thumbnails) if earlier in others}
-    return [sample for sample in samples if sample.image not in others | like]
+    return [sample for sample in samples if sample.image in thumbnails.keys() - others - like]
 
 
 def other_questions(split: OwnSplit, *, domains: Sequence[str], seed: int) -> Replay:

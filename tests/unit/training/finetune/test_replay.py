@@ -79,6 +79,22 @@ def test_data_that_leave_nothing_to_replay_are_refused(tmp_path: Path) -> None:
         draw_replay(tmp_path, split=own("axial", "sagittal"), seed=0)
 
 
+def test_an_image_of_the_replayed_data_that_cannot_be_read_is_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, name in enumerate(("own", "earlier")):
+        for number in range(20):
+            pixels = np.random.default_rng([seed, number]).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            path = tmp_path / name / ("normal", "mass")[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    (tmp_path / "earlier" / "mass" / "broken.png").write_bytes(b"\x89PNG")
+    (tmp_path / "earlier" / "normal" / "broken.png").write_bytes(b"\x89PNG")
+    replay = draw_replay(tmp_path / "earlier", split=split_own_data(read_own_data(tmp_path / "own")), seed=0)
+    assert len(replay.train) + len(replay.measured) == 20
+    assert capsys.readouterr().err.count("broken.png is not an image") == 2
+
+
 def test_nothing_that_measures_the_own_images_is_replayed_and_nothing_trained_measures(tmp_path: Path) -> None:
     for folder, first in (("own", 0), ("earlier", 10)):
         for number in range(first, first + 20):
