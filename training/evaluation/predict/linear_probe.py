@@ -40,7 +40,7 @@ def probe_predictions(
     id.
 
     The penalty is the one that is best on `val`; where a dataset has no such samples, on a fifth of its training
-    images, which the final fit uses again.
+    images, or of the groups that these have, which the final fit uses again.
     """
     found: dict[str, Prediction] = {}
     train_sets, val_sets = _by_dataset(train), _by_dataset(val)
@@ -169,8 +169,7 @@ def _probed(
         val_inputs, val_targets = _tensors(val, labels=labels, features=features)
         fit, measured = (inputs, targets), ((val_inputs - mean) / deviation, val_targets)
     else:
-        held_out = torch.zeros(len(train), dtype=torch.bool)
-        held_out[random.Random(0).sample(range(len(train)), max(1, round(_HELD_OUT * len(train))))] = True
+        held_out = _held_out(train)
         fit, measured = (inputs[~held_out], targets[~held_out]), (inputs[held_out], targets[held_out])
     penalty = _best_penalty(fit, measured, classes=len(labels))
     weights = logistic_regression(inputs, targets, classes=len(labels), penalty=penalty)
@@ -182,6 +181,16 @@ def _probed(
         offered = {label: known.get(label, _NEVER) for label in sample.labels}
         found[sample.id] = of_labels(sample.id, offered, routing=None)
     return found
+
+
+def _held_out(train: Sequence[Sample]) -> torch.Tensor:
+    """Return which samples are of a fifth of the clusters, or of the samples where all are of one [N]."""
+    clusters: list[Hashable] = [sample.cluster for sample in train]
+    if len(set(clusters)) == 1:
+        clusters = list(range(len(train)))
+    different = list(dict.fromkeys(clusters))
+    kept = set(random.Random(0).sample(different, max(1, round(_HELD_OUT * len(different)))))
+    return torch.tensor([cluster in kept for cluster in clusters])
 
 
 def _best_penalty(fit: _Rows, measured: _Rows, *, classes: int) -> float:

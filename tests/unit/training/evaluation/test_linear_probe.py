@@ -146,3 +146,30 @@ def test_out_of_fold_probabilities_of_two_groups_are_of_probes_that_were_fitted(
 def test_out_of_fold_probabilities_of_one_group_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the 24 images to distil labels for are of one patient"):
         out_of_fold_probabilities(in_groups(tmp_path, groups=1), features=features)
+
+
+def test_without_a_val_split_the_penalty_is_chosen_on_patients_that_the_fit_has_not_seen() -> None:
+    """A patient's six images are alike, and hardly tell the label: the less a probe learns of patients, the better."""
+
+    def of_patients(split: Split) -> list[Sample]:
+        return [
+            replace(sample(number, split), answer=LABELS[number // 6 % 2], group=f"{split} {number // 6}")
+            for number in range(120)
+        ]
+
+    def alike(image: Path) -> torch.Tensor:
+        number, split = int(image.stem), image.parent.name
+        own = torch.randn(1, 60, generator=torch.Generator().manual_seed(number // 6 + 1_000 * (split == "test")))
+        own[:, 0] += 1 if number // 6 % 2 else -1
+        return own + 0.1 * torch.randn(1, 60, generator=torch.Generator().manual_seed(number + 10_000))
+
+    test = of_patients("test")
+    found = probe_predictions(test, train=of_patients("train"), val=(), features=alike)
+    assert Scorer(resamples=10)(test, predictions=found)["nll"].value < 0.7
+
+
+def test_a_penalty_is_chosen_where_all_training_images_are_of_one_patient() -> None:
+    train = [replace(sample(number, "train"), group="one") for number in range(60)]
+    test = [sample(number, "test") for number in range(30)]
+    found = probe_predictions(test, train=train, val=(), features=features)
+    assert sum(found[one.id].text == one.answer for one in test) >= 25
