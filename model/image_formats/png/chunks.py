@@ -20,7 +20,7 @@ _XMP = b"XML:com.adobe.xmp\0\0"
 """Begins an uncompressed text chunk that may hold the image's orientation."""
 _LARGEST_XMP = 2**18
 _ONCE = (b"tRNS", b"eXIf", b"pHYs", b"iCCP")
-"""Ancillary chunks of which decoders follow the first."""
+"""Ancillary chunks of which decoders follow the first that is sound and in its place."""
 _INDEXED = 3
 
 
@@ -109,7 +109,7 @@ def without_metadata(data: bytes) -> tuple[bytes, bool]:
             if exif:
                 kept.append(new_chunk(b"eXIf", exif))
         position += 12 + len(chunk.data)
-        seen.add(kind)
+        seen.update(last.kind for last in kept[-1:])
         if kind == b"IEND":
             break
     return join_chunks(kept, data[position:]), damaged

@@ -216,3 +216,13 @@ def test_the_first_raw_profile_counts(read: Read) -> None:
     text = raw_profile(b"zTXt", b"Raw profile type exif")
     assert (shown(read, png(COLOURS, bits=8, colour=COLOUR, before=damaged + text)) == COLOURS).all()
     assert (shown(read, png(COLOURS, bits=8, colour=COLOUR, before=text + damaged)) == np.rot90(COLOURS, -1)).all()
+
+
+def test_a_chunk_that_is_damaged_or_in_a_wrong_place_does_not_count_as_the_first(read: Read) -> None:
+    turned = chunk(b"eXIf", TURNED)
+    damaged = turned[:-1] + bytes([turned[-1] ^ 1])
+    assert (shown(read, png(COLOURS, bits=8, colour=COLOUR, before=damaged + turned)) == np.rot90(COLOURS, -1)).all()
+    misplaced, right = chunk(b"tRNS", bytes([255]) * 256), chunk(b"tRNS", bytes([255, 0]) * 128)
+    expected = shown(read, indexed(256, after=right))
+    assert (expected != TABLE[RAMP]).any()
+    assert (shown(read, indexed(256, before=misplaced, after=right)) == expected).all()
