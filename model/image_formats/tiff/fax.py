@@ -12,7 +12,7 @@ from PIL.ExifTags import Base as Tag
 from medmoe.model.errors import DamagedImageError
 from medmoe.model.image_formats.raster_image import excess_error
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
-from medmoe.model.image_formats.tiff.libtiff import REVERSED, decoded_strips, grey_tags
+from medmoe.model.image_formats.tiff.libtiff import decoded_strips, grey_tags
 
 RUN_LENGTH, GROUP_3, GROUP_4 = 2, 3, 4
 """Compressions; all are of one bit a pixel."""
@@ -35,8 +35,6 @@ def check_strips(coded: Sequence[bytes], page: TiffDirectory, rows: int) -> None
 
     Raises DamagedImageError, or what Pillow raises on damaged data.
     """
-    if page.fill_order == 2:
-        coded = [REVERSED[np.frombuffer(strip, np.uint8)].tobytes() for strip in coded]
     width, height = page.size
     ends = [min((index + 1) * rows, height) for index in range(len(coded))]
     shown = _decoded(coded, page, width, height, rows)

@@ -7,24 +7,19 @@ its checksum tell what was written.
 import lzma
 import zlib
 
-from medmoe.model.image_formats.tiff.directory import TiffDirectory
-from medmoe.model.image_formats.tiff.libtiff import REVERSED
-
 _LZMA = 34925
 COMPRESSIONS = (8, 32946, _LZMA)
 _LARGEST_DICTIONARY = 2**27
 _PIECE = 2**14
 
 
-def measure(coded: bytes, page: TiffDirectory, *, most: int) -> tuple[int, bool]:
+def measure(coded: bytes, compression: int, *, most: int) -> tuple[int, bool]:
     """Return how many bytes a stream holds, counted until they exceed `most`, and whether it is whole.
 
     0 and False for one that is damaged.
     """
-    if page.fill_order == 2:
-        coded = coded.translate(REVERSED.tobytes())
     try:
-        return _lzma(coded, most) if page.compression == _LZMA else _deflated(coded, most)
+        return _lzma(coded, most) if compression == _LZMA else _deflated(coded, most)
     except (zlib.error, lzma.LZMAError):
         return 0, False
 

@@ -9,9 +9,12 @@ from medmoe.model.image_formats.jpeg.file import JpegFile
 from medmoe.model.image_formats.jpeg.segments import END, frame_header, segments
 from medmoe.model.image_formats.tiff import fax, streams, zstandard
 from medmoe.model.image_formats.tiff.directory import TiffDirectory
+from medmoe.model.image_formats.tiff.libtiff import REVERSED
 
 _LZW, _PACKBITS, _ZSTANDARD = 5, 32773, 50000
 _OLD_JPEG, _JPEG, _FAX = 6, 7, (fax.RUN_LENGTH, fax.GROUP_3, fax.GROUP_4)
+_ALIKE = (1, _OLD_JPEG, _JPEG)
+"""Compressions of which the order of bits says nothing about the codes."""
 _JPEG_COMPONENTS = (1, 3, 4)
 """Components of a JPEG that Pillow decodes alone."""
 _TABLES = {0xC4, 0xDB}
@@ -69,7 +72,8 @@ def has_excess(data: bytes, page: TiffDirectory) -> bool:
 def _check_streams(data: bytes, page: TiffDirectory, *, most: int) -> None:
     """Raise DamagedImageError where a compressed strip or tile is not what was written."""
     if page.compression in streams.COMPRESSIONS and not all(
-        streams.measure(_coded(data, page, index), page, most=most)[1] for index in range(len(page.parts[0]))
+        streams.measure(_coded(data, page, index), page.compression, most=most)[1]
+        for index in range(len(page.parts[0]))
     ):
         raise DamagedImageError("the image is damaged or truncated: a compressed strip of the TIFF is not whole")
 
@@ -143,8 +147,10 @@ def _overlap(page: TiffDirectory, size: int, strips: int) -> bool:
 
 
 def _coded(data: bytes, page: TiffDirectory, index: int) -> bytes:
+    """Return a strip or tile, each byte of codes from its highest bit on."""
     offset, count = (values[index] for values in page.parts)
-    return data[offset : offset + count]
+    coded = data[offset : offset + count]
+    return coded.translate(REVERSED.tobytes()) if page.fill_order == 2 and page.compression not in _ALIKE else coded
 
 
 def _is_padding(data: bytes, page: TiffDirectory, strip: int, start: int) -> bool:
@@ -161,13 +167,13 @@ def _held_bytes(data: bytes, page: TiffDirectory, index: int, rows: int, most_ro
         return len(stored) if len(stored) == page.parts[1][index] else 0
     if page.compression == _PACKBITS:
         return _packbits_size(stored, most=most)
-    if page.compression == _LZW and page.fill_order == 1 and len(stored) <= _LARGEST_LZW:
+    if page.compression == _LZW and len(stored) <= _LARGEST_LZW:
         return _lzw_size(stored, most=most)
     if page.compression == _ZSTANDARD:
         held = zstandard.held_bytes(stored, rows, row)
         # Of a frame that does not say its size.
         return zstandard.held_bytes(stored, most_rows, row) if held > rows * row else held
-    return streams.measure(stored, page, most=most)[0] if page.compression in streams.COMPRESSIONS else 0
+    return streams.measure(stored, page.compression, most=most)[0] if page.compression in streams.COMPRESSIONS else 0
 
 
 def _packbits_size(coded: bytes, *, most: int) -> int:

@@ -277,6 +277,18 @@ def test_a_strip_that_lacks_rows_is_not_filled_from_the_next(read: Read) -> None
         read(tiff(RGB, strips=strips, tags={278: [16]}))
 
 
+@pytest.mark.parametrize("height", [SIDE, SIDE // 2])
+def test_packed_bits_from_the_lowest_on_are_counted_as_they_are_read(read: Read, height: int) -> None:
+    rows = b"".join(bytes([2]) + bytes(pixel) for row in RGB.astype(np.uint8) for pixel in row)
+    flipped = bytes(int(f"{byte:08b}"[::-1], 2) for byte in rows)
+    data = tiff(RGB[:height], strips=[flipped], tags={259: [32773], 266: [2]})
+    if height == SIDE:
+        assert (shown(read, data) == RGB).all()
+    else:
+        with pytest.raises(UnreadableImage, match="more rows"):
+            read(data)
+
+
 def old_jpeg(stream: bytes, *, rows: int = SIDE) -> bytes:
     """Return a page of compression 6 whose strip is a whole JPEG file."""
     tags = {257: [rows], 259: [6], 278: [rows], 512: [1], 513: [8], 514: [len(stream)], 530: [1, 1]}
