@@ -9,7 +9,7 @@ from medmoe.client.answers.classify import LabelPresence, LabelProbability
 from medmoe.client.commands.connection import ServiceOptions, with_option_groups
 from medmoe.client.commands.images import ImageArgument, MinLabelMassOption
 from medmoe.client.commands.request_options import RequestOptions, keep_report
-from medmoe.client.commands.terminal import ABSTAINED, as_json, note, note_unlike_training, safe, table
+from medmoe.client.commands.terminal import ABSTAINED, as_json, note, note_unlike_training, percent, safe, table
 from medmoe.client.options import ClassifyOptions
 
 _LOW_LABEL_MASS = 0.01
@@ -82,9 +82,8 @@ def classify(
         return
     typer.echo(_table(found))
     if isinstance(found, Classification) and found.prediction_set is not None:
-        typer.echo(
-            safe(f"{1 - found.prediction_set.alpha:.0%} prediction set: {', '.join(found.prediction_set.labels)}")
-        )
+        chosen = found.prediction_set
+        typer.echo(safe(f"{percent(1 - chosen.alpha)} prediction set: {', '.join(chosen.labels)}"))
     note(_summary(found))
     note_unlike_training(found.unlike_training)
     if not isinstance(found, MultiLabelClassification) and found.label_mass < _LOW_LABEL_MASS:

@@ -21,6 +21,16 @@ def safe(text: str) -> str:
     return "\n".join(terminal_safe(line, limit=len(line)) for line in text.split("\n"))
 
 
+def percent(share: float) -> str:
+    """Return a share in percent; 0 and 100 only where it is exactly that."""
+    value = 100 * share
+    if 0 < value < 0.1:
+        return "< 0.1 %"
+    if 99.9 < value < 100:
+        return "> 99.9 %"
+    return f"{value:.1f}".removesuffix(".0") + " %"
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Align columns, the first to the left and the others to the right."""
     lines = [list(map(safe, line)) for line in (headers, *rows)]

@@ -629,7 +629,7 @@ def test_an_operator_changes_the_checkpoint(server: ServerProcess, medmoe: Medmo
     assert loading.returncode == 0, loading.stderr
     assert re.search("^standby +next +ready", loading.stdout, re.MULTILINE)
     # The fake engine's answers depend on the image alone.
-    assert "2 of 2 questions compared, 100.0% of the answers equal, 0 abstentions changed" in loading.stdout
+    assert "2 of 2 questions compared, 100 % of the answers equal, 0 abstentions changed" in loading.stdout
     activated = medmoe("checkpoint", "activate", url=server.url, key=KEY).stdout
     assert re.search("^active +next +ready", activated, re.MULTILINE)
     back = json.loads(medmoe("checkpoint", "rollback", "--json", url=server.url, key=KEY).stdout)

@@ -10,7 +10,7 @@ from medmoe.client.answers.checkpoint import CheckpointStatus, Comparison, Loade
 from medmoe.client.commands.checkpoint.question_file import read_questions
 from medmoe.client.commands.connection import JsonOption, ServiceOptions, with_option_groups
 from medmoe.client.commands.request_options import refuse_options
-from medmoe.client.commands.terminal import as_json, safe, table
+from medmoe.client.commands.terminal import as_json, percent, safe, table
 from medmoe.client.errors import ClientError
 from medmoe.model.cli import command_group
 
@@ -125,7 +125,7 @@ def _row(role: str, one: LoadedCheckpoint) -> list[str]:
 def _sentence(found: Comparison) -> str:
     said = f"{found.checkpoint} against {found.against}: {found.compared} of {found.questions} questions compared"
     if found.agreement is not None:
-        said += f", {found.agreement:.1%} of the answers equal, {found.changed_abstentions} abstentions changed"
+        said += f", {percent(found.agreement)} of the answers equal, {found.changed_abstentions} abstentions changed"
     if found.mean_probability_difference is not None:
         said += f", mean difference of probabilities {found.mean_probability_difference:.4f}"
     if found.failed:

@@ -6,7 +6,7 @@ import typer
 
 from medmoe.client.answers import SeriesAnswer, SeriesClassification
 from medmoe.client.answers.series import SeriesDescription, SlicePlace
-from medmoe.client.commands.terminal import ABSTAINED, note, safe, table
+from medmoe.client.commands.terminal import ABSTAINED, note, percent, safe, table
 
 
 def print_result(found: SeriesAnswer | SeriesClassification, files: list[Path]) -> None:
@@ -16,7 +16,7 @@ def print_result(found: SeriesAnswer | SeriesClassification, files: list[Path]) 
     note(f"best slice {best.index}{_place(best, files)}")
     note(_description(found.series))
     if isinstance(found, SeriesAnswer):
-        note(f"rule {found.rule}: {found.agreement:.0%} of the slices agree")
+        note(f"rule {found.rule}: {percent(found.agreement)} of the slices agree")
     note("; ".join(["not calibrated"] + ([ABSTAINED] if found.abstained else [])))
 
 
