@@ -41,7 +41,7 @@ def finetune(
         Literal["experts", "full", "lora"] | None,
         typer.Option(
             help="Parameters to train: full (the default) trains the projector and the decoder without its routers, "
-            "experts leaves attention out too, lora trains adapters alone."
+            "experts leaves attention and embeddings out too, lora trains adapters alone."
         ),
     ] = None,
     group: Annotated[

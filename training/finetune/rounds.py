@@ -21,6 +21,7 @@ from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import StageConfig
 from medmoe.training.data.batches.collator import Collator
 from medmoe.training.data.sample import Sample
+from medmoe.training.finetune.answer_tokens import train_answer_tokens_alone
 from medmoe.training.finetune.measurement import Quality
 from medmoe.training.optimization.runtime import RuntimeConfig
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints, TrainingError
@@ -85,6 +86,7 @@ class Rounds:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         trained = set_trainable(model, self.trainable)
+        train_answer_tokens_alone(model, train, collator=collator)
         start = copied(model, trained)
         progress = self._restored()
         if not progress.losses:

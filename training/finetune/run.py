@@ -33,6 +33,7 @@ from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
 from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.feature_cache import FeatureCache
+from medmoe.training.finetune.answer_tokens import EMBEDDINGS
 from medmoe.training.finetune.calibration import write_calibration
 from medmoe.training.finetune.card import finetuned_card
 from medmoe.training.finetune.features import TowerFeatures
@@ -52,7 +53,7 @@ from medmoe.training.run_directory import claim_directory, require_own, sole_run
 Method = Literal["lora", "experts", "full"]
 _TRAINABLE = {
     "experts": moe_trainable("upstream"),
-    "full": (PROJECTOR, r"language_model\.model\.layers\.\d+\.(?!mlp\.gate\.)"),
+    "full": (PROJECTOR, r"language_model\.model\.layers\.\d+\.(?!mlp\.gate\.)", EMBEDDINGS),
     "lora": (ADAPTERS,),
 }
 _RATES = {"experts": 5e-4, "full": 5e-4, "lora": 1e-3}
@@ -172,7 +173,7 @@ class Finetune:
         require_own(self._work)
         settings = {
             "base": base.model_dump(),
-            "method": method,
+            "method": [method, *_TRAINABLE[method]],
             "epochs": self._epochs(samples.split),
             "learning_rate": self.learning_rate,
             "seed": self.seed,
@@ -239,8 +240,7 @@ class Finetune:
 
     def _predicted(self, model: MedMoE, samples: Sequence[Sample], *, features: FeatureCache) -> list[Prediction]:
         prompt = Prompt.from_directory(self.checkpoint, model.config)
-        predictor = LocalPredictor(model, prompt=prompt, features=features)
-        return list(with_progress(predictor.predict)(samples))
+        return list(with_progress(LocalPredictor(model, prompt=prompt, features=features).predict)(samples))
 
     def _describe(
         self,

@@ -16,6 +16,7 @@ from medmoe.model.checkpoint.io import load_checkpoint
 from medmoe.model.config import MedMoEConfig
 from medmoe.model.errors import ConfigError
 from medmoe.model.files.licence import stated_licence
+from medmoe.model.prompt import Prompt
 from medmoe.model.unlike_training.scorer import UnlikeTraining
 from medmoe.model.unlike_training.tower_digest import tower_sha256
 from medmoe.training.evaluation.predict.predictors import LocalPredictor
@@ -104,6 +105,13 @@ def test_the_labels_of_held_out_images_are_learnt_and_routers_stay(base: Path, d
     assert any(".mlp.experts." in name for name in moved)
     assert any(".mlp.shared_expert." in name for name in moved)
     assert not any(".mlp.gate." in name or name.startswith("vision_tower.") for name in moved)
+    embeddings = [state["language_model.model.embed_tokens.weight"] for state in (before, after)]
+    changes = (embeddings[1] - embeddings[0]).norm(dim=1) / embeddings[0].norm(dim=1)
+    answers = Prompt.from_directory(base, MedMoEConfig.from_directory(base))
+    of_labels = [answers.answer(label)[0] for label in COLOURS]
+    others = sorted({*range(len(changes))} - {id_ for label in COLOURS for id_ in answers.answer(label)})
+    assert changes[of_labels].min() > 0.02
+    assert changes[others].median() < 0.002
     assert not output.with_name("tuned.work").exists()
     own = [Image.open(path).convert("RGB") for path in sorted(data.rglob("*.png"))]
     assert flagged(base, own) == 1.0
