@@ -1,5 +1,6 @@
 """TIFF pages whose samples programs read differently: planes, alpha, subsampled chroma, inks, palettes, fax."""
 
+import io
 import lzma
 import struct
 import zlib
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medmoe.model.image_formats.tiff import streams
 from medmoe.model.image_formats.tiff.directory import read_directories
 from medmoe.server.errors import UnreadableImage, UnsupportedImage
 from tests.support.images.hostile_images import encoded
@@ -385,3 +387,19 @@ def test_a_jpeg_that_is_smaller_than_its_strip_is_refused(read: Read) -> None:
         changed[at : at + 12] = struct.pack("<HHII", tag, 4, 1, SIDE + 16)
         with pytest.raises(UnreadableImage, match="damaged"):
             read(bytes(changed))
+
+
+def test_the_only_strip_of_a_page_is_inflated_once_to_be_measured(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+    measure = streams.measure
+
+    def counted(coded: bytes, compression: int, *, most: int) -> tuple[int, bool]:
+        measured.append(len(coded))
+        return measure(coded, compression, most=most)
+
+    monkeypatch.setattr(streams, "measure", counted)
+    file = io.BytesIO()
+    image = Image.fromarray(np.arange(64 * 48, dtype=np.uint16).reshape(64, 48))
+    image.save(file, "TIFF", compression="tiff_adobe_deflate", tiffinfo={278: 64})
+    read(file.getvalue())
+    assert len(measured) == 1
