@@ -2,9 +2,10 @@
 
 import json
 import math
+import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,8 @@ from transformers import TrainerCallback
 from medmoe.model.medmoe import MedMoE
 from medmoe.training.atomic_file import write_atomically
 from medmoe.training.config import StageConfig
-from medmoe.training.data.batches.collator import Collator
+from medmoe.training.data.batches.collator import IGNORE_INDEX, Collator
 from medmoe.training.data.sample import Sample
-from medmoe.training.finetune.answer_tokens import train_answer_tokens_alone
 from medmoe.training.finetune.measurement import Quality
 from medmoe.training.optimization.runtime import RuntimeConfig
 from medmoe.training.optimization.step_checkpoints import StepCheckpoints, TrainingError
@@ -39,6 +39,9 @@ PACK = 8
 """Questions on one image that are trained together at most."""
 _LOGGED = RuntimeConfig().log_every
 """A round ends with a line of the log, whose mean loss a continued run computes anew."""
+EMBEDDINGS = r"language_model\.(model\.embed_tokens|lm_head)\."
+"""Tokens that were in no training text have nearly the same embedding. While it is frozen, each of them makes a label
+that it spells unlikely, whatever the image shows."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -86,7 +89,7 @@ class Rounds:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         trained = set_trainable(model, self.trainable)
-        train_answer_tokens_alone(model, train, collator=collator)
+        _train_answer_tokens_alone(model, train, collator=collator)
         start = copied(model, trained)
         progress = self._restored()
         if not progress.losses:
@@ -203,3 +206,13 @@ def _fill(model: MedMoE, tensors: Mapping[str, torch.Tensor]) -> None:
     parameters = dict(model.named_parameters())
     for name, tensor in tensors.items():
         parameters[name].copy_(tensor)
+
+
+def _train_answer_tokens_alone(model: MedMoE, samples: Iterable[Sample], *, collator: Collator) -> None:
+    """Keep the embeddings of the tokens that are in no answer of `samples`, where embeddings are trained."""
+    ids = sorted({id_ for sample in samples for id_ in collator.encode(sample)[1]} - {IGNORE_INDEX})
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and re.match(EMBEDDINGS, name):
+            kept = torch.zeros(len(parameter), *[1] * (parameter.dim() - 1))
+            kept[ids] = 1
+            parameter.register_hook(lambda gradient, kept=kept: gradient * kept.to(gradient))

@@ -33,14 +33,13 @@ from medmoe.training.data.sample import Sample
 from medmoe.training.evaluation.predict.predictors import LocalPredictor, with_progress
 from medmoe.training.evaluation.prediction import Prediction
 from medmoe.training.feature_cache import FeatureCache
-from medmoe.training.finetune.answer_tokens import EMBEDDINGS
 from medmoe.training.finetune.calibration import write_calibration
 from medmoe.training.finetune.card import finetuned_card
 from medmoe.training.finetune.features import TowerFeatures
 from medmoe.training.finetune.measurement import Measurement, comparison, quality_on
 from medmoe.training.finetune.preflight import check_room, estimated_seconds
 from medmoe.training.finetune.replay import RunSamples
-from medmoe.training.finetune.rounds import PACK, Rounds
+from medmoe.training.finetune.rounds import EMBEDDINGS, PACK, Rounds
 from medmoe.training.finetune.split import OwnSplit
 from medmoe.training.finetune.training_reference import write_extended_reference
 from medmoe.training.lora.config import GateLossConfig
