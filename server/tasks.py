@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
+_PATIENCE = 5.0
+"""Seconds for one look at files, after which their disk counts as hanging."""
+
 
 async def run_all(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
     """Return the results in order. The first failure cancels the others and is raised as it is."""
@@ -73,6 +76,13 @@ class DaemonThreads:
             return await asyncio.wrap_future(self.submit(waited_for))
         finally:
             gone.set()
+
+    async def look(self, work: Callable[[], Result], *, on_hang: Callable[[], object]) -> Result:
+        """Return what `work` finds in files; call `on_hang` meanwhile where their disk hangs."""
+        looking = asyncio.create_task(self.do(work))
+        if not (await asyncio.wait({looking}, timeout=_PATIENCE))[0]:
+            on_hang()
+        return await looking
 
     def end(self) -> None:
         """End once what was submitted is done."""

@@ -17,8 +17,6 @@ log = logging.getLogger("medmoe.keys")
 
 _SECONDS = 1.0
 """Time between two looks at the key file."""
-_PATIENCE = 5.0
-"""Seconds for one look, after which the file's disk counts as hanging."""
 
 
 class ApiKeys:
@@ -97,10 +95,10 @@ class WatchedKeys(ApiKeys):
         try:
             while True:
                 await asyncio.sleep(_SECONDS)
-                reading = asyncio.create_task(thread.do(self._content))
-                if not (await asyncio.wait({reading}, timeout=_PATIENCE))[0]:
-                    self._take("it cannot be read: its disk hangs")
-                if self._take(await reading):
+                content = await thread.look(
+                    self._content, on_hang=lambda: self._take("it cannot be read: its disk hangs")
+                )
+                if self._take(content):
                     on_revoked()
         finally:
             thread.end()

@@ -26,8 +26,6 @@ log = logging.getLogger("medmoe.tls")
 _MAX_FILE_BYTES = 2**20
 _SECONDS = 10.0
 """Time between two looks at the files."""
-_PATIENCE = 5.0
-"""Seconds for one look, after which the files' disk counts as hanging."""
 
 
 class ServerTLS:
@@ -65,11 +63,8 @@ class ServerTLS:
         try:
             while True:
                 await asyncio.sleep(_SECONDS)
-                looking = asyncio.create_task(thread.do(self._look))
-                if not (await asyncio.wait({looking}, timeout=_PATIENCE))[0]:
-                    self._refuse("their disk hangs")
                 try:
-                    await looking
+                    await thread.look(self._look, on_hang=lambda: self._refuse("their disk hangs"))
                 except Exception as error:
                     # Nobody else would look again.
                     self._refuse(type(error).__name__)

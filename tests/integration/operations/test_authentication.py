@@ -241,7 +241,7 @@ async def test_a_key_file_whose_disk_hangs_is_told_and_read_once_it_answers(
     running: ServiceFactory, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_keys, "_SECONDS", 0.01)
-    monkeypatch.setattr(api_keys, "_PATIENCE", 0.1)
+    monkeypatch.setattr("medmoe.server.tasks._PATIENCE", 0.1)
     ended, read = threading.Event(), api_keys.read_key_file
 
     def hang(path: Path) -> bytes:
